@@ -1,0 +1,44 @@
+"""A mistake of the user: one line that says what, where and how to mend it, and the right exit code."""
+
+from __future__ import annotations
+
+from typing import Final
+
+EXIT_DONE: Final = 0
+EXIT_BUG: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_DATA: Final = 3
+EXIT_REWARD: Final = 4
+EXIT_RESUME: Final = 5
+EXIT_DISK: Final = 6
+EXIT_NONFINITE: Final = 7
+EXIT_SWEEP: Final = 8  # some trials of a sweep failed
+EXIT_STOPPED: Final = 75  # EX_TEMPFAIL: stopped, and resumable
+
+
+class UserError(Exception):
+    """Raised for anything the user can mend; the command line shows it as one line, without a traceback.
+
+    `what` is the mistake, `where` the key or file:line it stands at, `fix` the thing to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", exit_code: int = EXIT_USAGE) -> None:
+        self.what, self.where, self.fix, self.exit_code = what, where, fix, exit_code
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """The error as the user sees it: `what (where); fix: ...`."""
+        where = f" ({self.where})" if self.where else ""
+        fix = f"; fix: {self.fix}" if self.fix else ""
+        return f"{self.what}{where}{fix}"
+
+
+class Stopped(BaseException):
+    """The user (Ctrl-C) or the machine (SIGTERM) asked the run to stop.
+
+    A BaseException, so that no reward swallows it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)

@@ -1,0 +1,9 @@
+"""Pure functions on tensors; torch only, no state, no models.
+
+masked    sums and means where a mask is True
+returns   per-token rewards, returns-to-go, leave-one-out baselines
+logprobs  log-probabilities of chosen tokens without a [B, T, V] tensor, and their gradient
+kl        k1 and the exact KL over the vocabulary
+sampling  inverse-CDF sampling from one uniform a token
+intervals means with standard errors and t intervals
+"""

@@ -1,0 +1,44 @@
+"""Sampling by inverting the distribution function: one uniform decides one token, whatever else is in the batch."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from rlhf_cli.functional.logprobs import log_softmax
+
+BLOCK: Final = 256
+"""Tokens summed at a time: the cumulative sum runs over V / 256 block masses, then inside the one block that is hit."""
+
+
+def inverse_cdf(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Tokens [B] and their log-probabilities [B] under softmax(logits / temperature), from logits [B, V].
+
+    `uniform` [B] is in [0, 1).
+    Token v is chosen when the uniform falls into the interval of length pi(v) that ends at the cumulative mass of
+    0..v. Masses are summed in float64. A token of mass zero is never chosen.
+    """
+    logprobs = log_softmax(logits, temperature)
+    rows, vocabulary = logprobs.shape
+    mass = torch.nn.functional.pad(logprobs.exp(), (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
+    block_ends = mass.sum(-1, dtype=torch.float64).cumsum(-1)
+    point = _below(uniform.unsqueeze(1) * block_ends[:, -1:], block_ends[:, -1:])
+    block = torch.searchsorted(block_ends, point, right=True)
+    before = torch.nn.functional.pad(block_ends, (1, 0)).gather(1, block)
+    token_ends = mass[torch.arange(rows, device=mass.device), block.squeeze(1)].double().cumsum(-1)
+    within = torch.searchsorted(token_ends, _below(point - before, token_ends[:, -1:]), right=True)
+    tokens = block * BLOCK + within
+    return tokens.squeeze(1), logprobs.gather(1, tokens).squeeze(1)
+
+
+def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable token [B] of each row and its log-probability at temperature 1 [B]."""
+    logprobs, tokens = log_softmax(logits, 1.0).max(-1)
+    return tokens, logprobs
+
+
+def _below(point: Tensor, end: Tensor) -> Tensor:
+    """Keep `point` inside [0, end): rounding may put it on the end, where no token is left."""
+    return point.clamp(min=0.0).minimum(torch.nextafter(end, torch.zeros_like(end)))

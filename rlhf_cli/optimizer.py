@@ -1,0 +1,42 @@
+"""AdamW's settings and the learning rate of each step."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from rlhf_cli.settings import Settings, as_tuple
+
+
+class AdamW(Settings):
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) on the adapter's float32 weights."""
+
+    kind: Literal["adamw"]
+    lr: float = Field(gt=0, lt=1, allow_inf_nan=False)
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"]
+    """What the learning rate does after the warm-up: stay, or fall to zero."""
+    warmup_steps: int = Field(ge=0)
+    """Steps over which the learning rate rises to its peak."""
+    betas: Annotated[tuple[float, float], BeforeValidator(as_tuple)]
+    """Decay of the first and second moment."""
+    eps: float = Field(gt=0, allow_inf_nan=False)
+    """Added to the denominator."""
+    weight_decay: float = Field(ge=0, allow_inf_nan=False)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(gt=0)
+    """Gradients are scaled down to this norm; .inf switches clipping off."""
+
+    def lr_at(self, step: int, total: int) -> float:
+        """The learning rate of `step` in 0 .. total - 1.
+
+        (step + 1) / warmup_steps of the peak while warming up, then the schedule, which falls over the
+        remaining steps and would reach zero at step `total`, so that no step is lost.
+        """
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(total - self.warmup_steps, 1)
+        falls = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+        return self.lr * falls[self.schedule]

@@ -1,0 +1,20 @@
+"""Paths as a user writes them: `package:NAME/FILE` names a file inside an installed Python package."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Final
+
+PACKAGE: Final = "package:"
+
+
+def locate(path: str) -> Path | None:
+    """The file or folder that `path` names, or None where its package is not installed. It need not exist."""
+    if not path.startswith(PACKAGE):
+        return Path(path).expanduser()
+    package, _, inside = path.removeprefix(PACKAGE).partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / inside

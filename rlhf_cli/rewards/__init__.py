@@ -1,0 +1,17 @@
+"""Where scores come from; one source, one file.
+
+sentiment   how positive a completion reads (VADER compound, -1 .. 1)
+characters  the share of a completion's characters that belong to a given set (0 .. 1); cheap, for first looks and tests
+
+A reward is a frozen model: `kind` names it, its fields are its knobs, and `score(prompts, completions)` returns one
+float a completion.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from rlhf_cli.rewards.characters import Characters
+from rlhf_cli.rewards.sentiment import Sentiment
+
+Reward = Annotated[Sentiment | Characters, Field(discriminator="kind")]

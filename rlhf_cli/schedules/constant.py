@@ -1,0 +1,26 @@
+"""value(step) = value."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rlhf_cli.settings import Settings
+
+
+class Constant(Settings):
+    """The same value at every step."""
+
+    kind: Literal["constant"]
+    value: float = Field(ge=0, allow_inf_nan=False)
+    """The value."""
+
+    @property
+    def lowest(self) -> float:
+        """The smallest value it takes."""
+        return self.value
+
+    def at(self, step: int, total: int) -> float:
+        """The value for `step` of 0 .. total - 1."""
+        return self.value

@@ -1,0 +1,101 @@
+"""RunConfig: everything one run depends on, validated, frozen, plain data. It knows no hydra, no torch and no file.
+
+Types, ranges and meanings stand here; the values stand in configs/*.yaml. No field has a default in Python, so a
+value has one home.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rlhf_cli.algorithms import Algorithm
+from rlhf_cli.data.settings import Jsonl
+from rlhf_cli.models.settings import Model
+from rlhf_cli.optimizer import AdamW
+from rlhf_cli.rewards import Reward
+from rlhf_cli.schedules import Schedule
+from rlhf_cli.settings import FilePath, Names, Settings
+
+
+class Evaluate(Settings):
+    """Held-out evaluation: temperature 1, nothing truncated but the length, the same random streams every time."""
+
+    every: int = Field(ge=0)
+    """Steps between evaluations; 0 = never, neither before nor after."""
+    prompts: int = Field(ge=2)
+    """How many held-out prompts."""
+    samples: int = Field(ge=1)
+    """Completions of each."""
+
+
+class Checkpoint(Settings):
+    """Checkpoints a run can be resumed from."""
+
+    every: int = Field(ge=1)
+    """Steps between checkpoints; the last step always has one."""
+    keep: int = Field(ge=1)
+    """How many of the newest are kept."""
+
+
+class RunConfig(Settings):
+    """One run."""
+
+    model: Model
+    data: Jsonl
+    reward: Reward
+    algorithm: Algorithm
+    beta: Schedule
+    """Weight of KL(policy || reference) in the objective, per nat."""
+    temperature: Schedule
+    """Sampling temperature of the rollouts."""
+    optimizer: AdamW
+
+    steps: int = Field(ge=1)
+    """Rollouts, each followed by one update."""
+    prompts_per_step: int = Field(ge=1)
+    """Prompts of one rollout."""
+    samples_per_prompt: int = Field(ge=1)
+    """Completions of each prompt: a group."""
+    max_new_tokens: int = Field(ge=1)
+    """Longest completion, in tokens."""
+    microbatch_size: Literal["auto"] | Annotated[int, Field(ge=1)]
+    """Completions that go through the model at once in scoring and updating; auto: from the memory there is.
+    The gradient does not depend on it."""
+
+    evaluate: Evaluate
+    checkpoint: Checkpoint
+    log_samples: int = Field(ge=0)
+    """Completions of each step that are written to samples.jsonl."""
+
+    seed: int = Field(ge=0)
+    """Everything random follows from it."""
+    device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """auto: cuda, mps, else cpu."""
+    dtype: Literal["auto", "float32", "bfloat16"]
+    """Of the frozen weights; the adapter is always float32. auto: float32 on a CPU, bfloat16 on a GPU."""
+    threads: Annotated[int, Field(ge=1)] | None
+    """CPU threads; null leaves the choice to torch. Part of what makes a run repeatable."""
+
+    run_dir: FilePath | None
+    """Where the run writes; null: outputs/DATE/TIME."""
+    sweep_dir: FilePath | None
+    """Where a multirun writes, one folder a trial; null: outputs/sweeps/DATE/TIME."""
+    resume: str | None
+    """A run's or a checkpoint's folder, `latest`, or `auto` (continue run_dir, or start it)."""
+    resume_allow: Names
+    """Keys that may differ from the run that is resumed, beyond the free ones."""
+    display: Literal["auto", "live", "plain", "json", "quiet"]
+    """What the terminal shows: a dashboard, a line a step, the metrics as JSON, nothing; auto: live on a terminal."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> RunConfig:
+        if self.samples_per_prompt < self.algorithm.min_group:
+            raise ValueError(
+                f"samples_per_prompt: algorithm={self.algorithm.kind} compares the completions of a prompt and needs "
+                f"at least {self.algorithm.min_group} (got {self.samples_per_prompt})"
+            )
+        if self.temperature.lowest <= 0:
+            raise ValueError("temperature: must stay above 0: greedy decoding cannot explore, so it cannot train")
+        return self

@@ -1,0 +1,31 @@
+"""The base of every piece of configuration: frozen, closed, strict. Meaning and range live here, values in YAML."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that refuses unknown keys and values of the wrong type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+def as_tuple(value: Any) -> Any:
+    """A YAML list, as the tuple that a frozen setting holds."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
+"""A list of names in YAML."""
+
+IS_PATH: Final = "a path of the user's: relative to the file it stands in, or to the working directory"
+IS_MODEL: Final = "a hub id, or a path as above"
+
+FilePath = Annotated[str, Field(min_length=1), IS_PATH]
+"""A file or folder; `package:NAME/FILE` names a file inside an installed Python package."""
+
+ModelPath = Annotated[str, Field(min_length=1), IS_MODEL]
+"""A model: hub id, folder, or `package:NAME/FILE.gguf`."""

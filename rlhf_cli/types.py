@@ -1,0 +1,148 @@
+"""The stages of one step, each a frozen type of its own: a field that does not exist yet cannot be read.
+
+    PromptBatch -> Rollout -> Scored -> Advantages -> Minibatch -> LossResult
+
+B = prompts x samples_per_prompt completions; row b belongs to prompt b // samples_per_prompt, so a group's rows are
+neighbours. T = the longest completion of the batch; H = the width of the model. Tensors [B, T] are zero where
+`completion_mask` is False.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat prompt."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """One row of a prompt file, as it was read."""
+
+    prompt: str | tuple[Message, ...]
+    columns: Mapping[str, Any]
+    """The row's other columns, for the reward."""
+    where: str
+    """file:line"""
+
+    @property
+    def shown(self) -> str:
+        """What a person would call the prompt: the text, or the last turn of the chat."""
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[-1].content
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt, ready for the policy."""
+
+    row: PromptRow
+    text: str
+    """As the policy reads it, chat template applied."""
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBatch:
+    """The prompts of one rollout and the random streams of their samples."""
+
+    prompts: tuple[Prompt, ...]
+    samples_per_prompt: int
+    seeds: tuple[int, ...]
+    """One a completion [B]: the seed of its own stream of uniforms."""
+
+    def __post_init__(self) -> None:
+        if len(self.seeds) != len(self):
+            raise ValueError(f"{len(self.seeds)} seeds for {len(self)} completions")
+
+    def __len__(self) -> int:
+        return len(self.prompts) * self.samples_per_prompt
+
+    def prompt_of(self, row: int) -> Prompt:
+        """The prompt of completion `row`."""
+        return self.prompts[row // self.samples_per_prompt]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What the policy wrote."""
+
+    batch: PromptBatch
+    tokens: Tensor
+    """int64 [B, T], right-padded."""
+    completion_mask: Tensor
+    """bool [B, T]: True = counts; built from lengths, the end-of-text token included."""
+    logprobs: Tensor
+    """float32 [B, T]: log-probabilities under the SAMPLING distribution softmax(logits / temperature)."""
+    hidden: Tensor
+    """[B, T, H]: the hidden state that predicted each token; with it, the exact KL costs no second policy pass."""
+    truncated: Tensor
+    """bool [B]: cut at max_new_tokens."""
+    texts: tuple[str, ...]
+    temperature: float
+    """0 means greedy decoding."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """int64 [B], tokens."""
+        return self.completion_mask.sum(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A rollout with its scores and its distance from the reference, all in nats."""
+
+    rollout: Rollout
+    scores: Tensor
+    """float32 [B], from the reward."""
+    ref_logprobs: Tensor
+    """float32 [B, T], tempered as the policy's are."""
+    kl: Tensor
+    """float32 [B, T]: k1 = logprobs - ref_logprobs, the estimator that the rewards use."""
+    exact_kl: Tensor
+    """float32 [B, T]: KL(policy || reference) over the whole vocabulary at each position; measured only."""
+    entropy: Tensor
+    """float32 [B, T]: entropy of the sampling distribution at each position."""
+    beta: float
+    rewards: Tensor
+    """float32 [B, T]: -beta * kl at every token, plus the score at the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advantages:
+    """What each token is reinforced by."""
+
+    scored: Scored
+    advantages: Tensor
+    """float32 [B, T]"""
+
+
+@dataclass(frozen=True, slots=True)
+class Minibatch:
+    """Some rows of the advantages, with the denominator of the whole batch: the split does not change the gradient."""
+
+    advantages: Tensor
+    """float32 [b, T]"""
+    completion_mask: Tensor
+    """bool [b, T]"""
+    completions: int
+    """How many completions the whole batch holds (B, not b)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossResult:
+    """A loss to differentiate, and what to log about it."""
+
+    loss: Tensor
+    """Scalar: this minibatch's share of the batch's loss; shares add up."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Shares as well."""
