@@ -1,0 +1,167 @@
+"""Checkpoints that are whole or absent: written aside, hashed, synced, published by one rename, verified before use.
+
+A checkpoint is a folder `step-NNNNNNNN` with any files and, written last, MANIFEST.json with the size and SHA-256 of
+each. Nothing here knows what the files mean.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rlhf_cli.errors import EXIT_USAGE, UserError
+
+MANIFEST: Final = "MANIFEST.json"
+NAME: Final = re.compile(r"step-(\d{8})")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The newest checkpoint that verifies, and why newer ones were passed over."""
+
+    folder: Path | None
+    skipped: tuple[tuple[Path, str], ...]
+
+
+def publish(root: Path, step: int, write: Callable[[Path], None]) -> Path:
+    """Make `root/step-NNNNNNNN` out of the files that `write` puts into the folder it is given; returns the folder.
+
+    A valid checkpoint of that step is left as it is; an invalid one is moved aside, never overwritten. Raises OSError
+    when the disk refuses; then nothing is published and what was there before is still there.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    final = root / f"step-{step:08d}"
+    if final.exists():
+        if verify(final) is None:
+            return final
+        final.rename(_unused(root / f".bad-{final.name}"))
+    scratch = Path(tempfile.mkdtemp(dir=root, prefix=f".tmp-{final.name}-"))
+    try:
+        write(scratch)
+        files = {file.name: _entry(file) for file in sorted(scratch.iterdir())}
+        manifest = {"schema": 1, "step": step, "files": files}
+        (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        for file in scratch.iterdir():
+            _sync(file)
+        _sync(scratch)
+        scratch.chmod(0o755)
+        scratch.rename(final)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    _sync(root)
+    replace_file(root / "latest", f"{final.name}\n")  # a hint for people; resuming never trusts it
+    return final
+
+
+def verify(folder: Path) -> str | None:
+    """Why the checkpoint cannot be used, or None when every file is there with the size and SHA-256 of its manifest."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        if f"step-{manifest['step']:08d}" != folder.name:
+            return f"{MANIFEST} is of step {manifest['step']}"
+        for name, entry in manifest["files"].items():
+            if Path(name).name != name:
+                return f"{name}: not a plain file name"
+            file = folder / name
+            if file.is_symlink() or not file.is_file():
+                return f"{name}: missing"
+            if file.stat().st_size != entry["size"]:
+                return f"{name}: {file.stat().st_size} bytes, should be {entry['size']}"
+            if _entry(file) != entry:
+                return f"{name}: sha256 mismatch"
+    except FileNotFoundError:
+        return f"{MANIFEST}: missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST}: not readable"
+    return None
+
+
+def checkpoints(root: Path) -> list[Path]:
+    """The checkpoint folders under `root`, newest first, valid or not."""
+    found = [folder for folder in root.iterdir() if NAME.fullmatch(folder.name)] if root.is_dir() else []
+    return sorted(found, key=lambda folder: folder.name, reverse=True)
+
+
+def newest_valid(root: Path) -> Found:
+    """The newest checkpoint that verifies."""
+    skipped: list[tuple[Path, str]] = []
+    for folder in checkpoints(root):
+        reason = verify(folder)
+        if reason is None:
+            return Found(folder, tuple(skipped))
+        skipped.append((folder, reason))
+    return Found(None, tuple(skipped))
+
+
+def prune(root: Path, keep: int) -> None:
+    """Remove all but the newest `keep` valid checkpoints, and what killed runs left behind; nothing newer."""
+    valid = [folder for folder in checkpoints(root) if verify(folder) is None]
+    for folder in valid[keep:]:
+        gone = _unused(root / f".old-{folder.name}")
+        folder.rename(gone)  # vanishes at once; deleting may take longer
+        shutil.rmtree(gone)
+    for leftover in [*root.glob(".tmp-*"), *root.glob(".old-*")]:
+        shutil.rmtree(leftover)
+
+
+def step_of(folder: Path) -> int:
+    """The number of completed steps a checkpoint folder stands for."""
+    match = NAME.fullmatch(folder.name)
+    if match is None:
+        raise ValueError(f"{folder} is no checkpoint")
+    return int(match[1])
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a small file so that readers see the old text or the new one, never half of it."""
+    scratch = file.with_name(f".{file.name}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    _sync(scratch)
+    scratch.replace(file)
+    _sync(file.parent)
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold the run folder for the life of the block; raises UserError (exit 2) while another process holds it."""
+    with (run_dir / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                "another process is working in this run folder",
+                where=str(run_dir),
+                fix="wait for it, or give another run_dir",
+                exit_code=EXIT_USAGE,
+            ) from error
+        yield
+
+
+def _entry(file: Path) -> dict[str, int | str]:
+    with file.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return {"size": file.stat().st_size, "sha256": digest}
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unused(path: Path) -> Path:
+    candidates = (path, *(path.with_name(f"{path.name}-{n}") for n in range(1, 1000)))
+    return next(candidate for candidate in candidates if not candidate.exists())

@@ -1,0 +1,18 @@
+"""The run itself.
+
+loop        THE loop
+run         Run: everything a run holds, its state, its files; stepping, logging, saving
+rows        the prompts, read and divided
+assemble    RunConfig and prompts -> Run, fresh or from a checkpoint
+scoring     rollout -> scores, reference KL, rewards
+update      advantages -> gradient -> new weights
+measures    the metrics of a step
+held_out    evaluation on held-out prompts, fixed decoding
+evaluation  what an evaluation found, and how two compare
+conclude    the end of a run
+result      how a run ended, as plain data
+state       what a checkpoint saves, and what an interrupted step goes back to
+resume      which run and checkpoint to continue, and what may differ
+reporter    what the pipeline tells whoever is watching
+signals     Ctrl-C and SIGTERM, held back where they would tear something
+"""

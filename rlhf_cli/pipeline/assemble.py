@@ -1,0 +1,201 @@
+"""RunConfig and prompts -> Run: load the model and fit everything together; fresh, or from a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from rlhf_cli.checkpoint import replace_file
+from rlhf_cli.data.jsonl import fingerprint
+from rlhf_cli.engine.memory import microbatch_size
+from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
+from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard, cut_back
+from rlhf_cli.models.policy import Policy, build_policy
+from rlhf_cli.pipeline.reporter import Reporter
+from rlhf_cli.pipeline.resume import CONFIG, Origin
+from rlhf_cli.pipeline.rows import Rows
+from rlhf_cli.pipeline.run import LOGS, Run
+from rlhf_cli.pipeline.state import TrainState, load
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.seeding import seed_for
+from rlhf_cli.types import Prompt, PromptRow
+
+RUN: Final = "run.json"
+PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
+
+
+def assemble(config: RunConfig, rows: Rows, folder: Path, reporter: Reporter, origin: Origin | None) -> Run:
+    """Everything a run needs, in `folder`, at step 0 or at the origin's checkpoint.
+
+    Raises UserError for prompts, models and settings that do not fit together.
+    """
+    with reporter.phase("loading the model", 0):
+        policy = load_policy(config)
+        engine = TransformersEngine(policy)
+    prompts = encode(rows.train, policy, config, reporter)
+    held_out = encode(rows.held_out, policy, config, reporter)
+    if len(prompts) < config.prompts_per_step:
+        raise UserError(
+            f"{len(prompts)} training prompts, fewer than prompts_per_step={config.prompts_per_step}",
+            where=config.data.path,
+            fix="give more prompts, or lower prompts_per_step (or evaluate.prompts, which sets some aside)",
+            exit_code=EXIT_DATA,
+        )
+    if config.microbatch_size == "auto":
+        longest = max(len(prompt.tokens) for prompt in (*prompts, *held_out)) + config.max_new_tokens
+        completions = config.prompts_per_step * max(config.samples_per_prompt, config.evaluate.samples)
+        config = config.model_copy(update={"microbatch_size": microbatch_size(policy, longest, completions)})
+    assert isinstance(config.microbatch_size, int)
+
+    optimizer = torch.optim.AdamW(
+        policy.parameters().values(),
+        lr=config.optimizer.lr,
+        betas=config.optimizer.betas,
+        eps=config.optimizer.eps,
+        weight_decay=config.optimizer.weight_decay,
+    )
+    record = _record(config, policy, rows)
+    if origin is None:
+        state = TrainState()
+        replace_file(folder / RUN, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    else:
+        _same_ground(folder, record, reporter)
+        state = load(origin.checkpoint, policy, optimizer)
+        for name in LOGS:
+            orphan = cut_back(folder / f"{name}.jsonl", state.logs.get(name, Mark()))
+            if orphan is not None:
+                reporter.note(f"{name}.jsonl is not what the checkpoint saw; kept as {orphan.name}")
+    replace_file(folder / CONFIG, json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+    return Run(
+        config=config,
+        folder=folder,
+        policy=policy,
+        engine=engine,
+        optimizer=optimizer,
+        prompts=prompts,
+        held_out=held_out,
+        microbatch_size=config.microbatch_size,
+        reporter=reporter,
+        logs={name: JsonlLog(folder / f"{name}.jsonl") for name in LOGS},
+        tensorboard=TensorBoard(folder / "tb", state.step),
+        state=state,
+    )
+
+
+def load_policy(config: RunConfig) -> Policy:
+    """The policy on its device, in its dtype, with a fresh adapter that depends on the run's seed."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = _device(config.device)
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    return build_policy(config.model, device, dtype, seed_for(config.seed, "init"))
+
+
+def encode(rows: Sequence[PromptRow], policy: Policy, config: RunConfig, reporter: Reporter) -> tuple[Prompt, ...]:
+    """The prompts in the policy's tokens; too long ones are refused (exit 3), or dropped and counted."""
+    room = policy.context - config.max_new_tokens
+    if room < 1:
+        raise UserError(
+            f"max_new_tokens={config.max_new_tokens} leaves no room for a prompt: the model reads {policy.context}",
+            where="max_new_tokens",
+            fix="lower it",
+        )
+    limit = min(config.data.max_prompt_tokens, room)
+    kept, dropped = [], 0
+    for prompt in map(policy.encode, rows):
+        if len(prompt.tokens) <= limit:
+            kept.append(prompt)
+        elif config.data.too_long == "drop":
+            dropped += 1
+        else:
+            why = "data.max_prompt_tokens" if limit < room else f"the model's {policy.context} less max_new_tokens"
+            raise UserError(
+                f"the prompt has {len(prompt.tokens)} tokens, more than {limit} ({why})",
+                where=prompt.row.where,
+                fix="shorten it, raise the limit, or leave such prompts out: data.too_long=drop",
+                exit_code=EXIT_DATA,
+            )
+    if dropped:
+        reporter.note(f"{dropped} of {len(rows)} prompts are longer than {limit} tokens and were dropped")
+    return tuple(kept)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there[device.type]:
+        raise UserError(f"no {name} on this machine", where="device", fix="use device=auto or device=cpu")
+    return device
+
+
+def _record(config: RunConfig, policy: Policy, rows: Rows) -> dict[str, Any]:
+    """What run.json says: enough to know, years later, what ran where on what."""
+    return {
+        "command": sys.argv,
+        "seed": config.seed,
+        "device": str(policy.device),
+        "dtype": str(policy.causal.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "model": {
+            "loaded_from": policy.causal.config.name_or_path or config.model.kind,
+            "sha256_sampled": _weights_fingerprint(policy),
+            "parameters": sum(p.numel() for p in policy.causal.parameters()),
+            "trained": sum(p.numel() for p in policy.parameters().values()),
+        },
+        "data": {
+            "sha256": fingerprint([*rows.train, *rows.held_out]),
+            "train": len(rows.train),
+            "held_out": len(rows.held_out),
+        },
+    }
+
+
+def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter) -> None:
+    """Refuse another model or other data than the run began with; say what else keeps it from repeating bit for bit."""
+    before = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    for name, key in (("data", "sha256"), ("model", "sha256_sampled")):
+        if before[name][key] != now[name][key]:
+            raise UserError(
+                f"the {name} changed since the run began",
+                where=str(folder),
+                fix=f"bring the {name} back, or start a new run",
+                exit_code=EXIT_RESUME,
+            )
+    for key in ("device", "dtype", "threads", "packages"):
+        if before[key] != now[key]:
+            reporter.note(f"{key} changed ({before[key]} -> {now[key]}): the run continues, but not bit for bit")
+
+
+def _weights_fingerprint(policy: Policy) -> str:
+    """SHA-256 over names, shapes and up to 1024 evenly spaced values of every frozen weight: quick on any size."""
+    digest = hashlib.sha256()
+    trained = policy.parameters().keys()
+    for name, weight in _sorted(policy.peft.named_parameters()):
+        if name not in trained:
+            flat = weight.detach().flatten()
+            values = flat[:: max(1, len(flat) // 1024)].float().cpu().contiguous()
+            digest.update(f"{name} {tuple(weight.shape)}".encode() + values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _sorted(named: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
+    return sorted(named, key=lambda pair: pair[0])

@@ -1,0 +1,46 @@
+"""The end of a run: the adapter exported, the last evaluation against the first, a few prompts answered twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from rlhf_cli.pipeline.evaluation import Evaluation, compare
+from rlhf_cli.pipeline.result import Result, SideBySide
+from rlhf_cli.pipeline.run import Run
+from rlhf_cli.types import PromptBatch
+
+SHOWN: Final = 5
+
+
+def conclude(run: Run) -> Result:
+    """Export the adapter, compare the last evaluation with the first, answer a few prompts twice, and write it down."""
+    run.export_adapter()
+    evaluations = _evaluations(run.folder)
+    config = run.config
+    result = Result(
+        step=run.state.step,
+        beta=config.beta.at(config.steps - 1, config.steps),
+        prompts=len(run.held_out),
+        samples=config.evaluate.samples,
+        comparison=compare(evaluations[0], evaluations[-1]) if len(evaluations) > 1 else None,
+        texts=_side_by_side(run),
+    )
+    result.write(run.folder)
+    return result
+
+
+def _side_by_side(run: Run) -> tuple[SideBySide, ...]:
+    prompts = (run.held_out or run.prompts)[:SHOWN]
+    batch = PromptBatch(prompts, 1, tuple(range(len(prompts))))
+    with run.phase("side by side", 2 * run.config.max_new_tokens) as tick:
+        policy = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick).texts
+        with run.policy.reference():
+            reference = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick).texts
+    return tuple(SideBySide(p.row.shown, *pair) for p, *pair in zip(prompts, reference, policy, strict=True))
+
+
+def _evaluations(folder: Path) -> list[Evaluation]:
+    lines = (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Evaluation.read(json.loads(line)) for line in lines]

@@ -1,0 +1,26 @@
+"""THE loop: prompts -> rollout -> scores -> advantages -> update, until the last step."""
+
+from __future__ import annotations
+
+from rlhf_cli.pipeline.run import Run, due
+
+
+def train(run: Run) -> None:
+    """Train from the run's last complete step to its last one.
+
+    Maximises E[r(x, y)] - beta KL(policy || reference), on prompts x and completions y of the policy. Raises Stopped
+    and UserError with the last complete step saved.
+    """
+    config, total = run.config, run.config.steps
+    with run.stoppable():
+        if run.state.step == 0:
+            run.begin()
+        for step in range(run.state.step, total):
+            temperature = config.temperature.at(step, total)
+            beta = config.beta.at(step, total)
+            rollout = run.sample(run.next_prompts(), temperature)
+            scored = run.score(rollout, beta)
+            advantages = config.algorithm.advantages(scored, run.state.baseline)
+            learned = run.update(advantages)
+            evaluated = run.evaluate(step + 1) if due(step + 1, config.evaluate.every, total) else None
+            run.complete(advantages, learned, evaluated)

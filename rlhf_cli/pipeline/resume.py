@@ -1,0 +1,128 @@
+"""Which run and which checkpoint to continue, and what may differ from the run as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rlhf_cli.checkpoint import NAME, Found, newest_valid, step_of, verify
+from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.schema import RunConfig
+
+CONFIG: Final = "config.json"
+FREE: Final = (
+    "steps", "checkpoint", "evaluate.every", "log_samples", "display", "run_dir", "sweep_dir", "resume", "resume_allow",
+)  # fmt: skip
+"""Keys (with everything below them) that a resumed run may change without being asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where to continue: a run's folder, and the checkpoint to continue from."""
+
+    folder: Path
+    checkpoint: Path
+    skipped: tuple[tuple[Path, str], ...]
+
+    def said(self) -> str:
+        """One line about it."""
+        skipped = "".join(f" (skipped {folder.name}: {reason})" for folder, reason in self.skipped)
+        return f"resumed from step {step_of(self.checkpoint)}{skipped}"
+
+
+def find(target: str) -> Origin:
+    """The origin that `resume=target` means: a run's folder, a checkpoint's folder, or `latest`.
+
+    Raises UserError (exit 5) where there is no run or no checkpoint that verifies.
+    """
+    if target == "latest":
+        return _origin(_latest(Path("outputs")))
+    folder = Path(target).expanduser().absolute()
+    if NAME.fullmatch(folder.name):
+        reason = verify(folder)
+        if reason is not None:
+            raise _error(
+                f"the checkpoint cannot be used: {reason}", folder, "name the run's folder to take an older one"
+            )
+        return Origin(_run(folder.parent.parent), folder, ())
+    return _origin(_run(folder))
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run was started in this folder."""
+    return (folder / CONFIG).is_file()
+
+
+def saved_config(folder: Path) -> dict[str, Any]:
+    """The run's config as plain data; raises UserError (exit 5) where it is not readable."""
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _error(f"{CONFIG} cannot be read: {error}", folder, "name another run") from error
+    return config
+
+
+def refuse_changes(saved: RunConfig, wanted: RunConfig) -> None:
+    """Raise UserError (exit 5) naming every key that changes the run and was not allowed to by resume_allow."""
+    changed = [
+        f"{key}: {old} -> {new}"
+        for key, old, new in _differences(saved.model_dump(mode="json"), wanted.model_dump(mode="json"))
+        if not _under(key, FREE) and not _under(key, wanted.resume_allow) and (key, new) != ("microbatch_size", "auto")
+    ]
+    if changed:
+        raise UserError(
+            f"the resumed run would not be the same: {'; '.join(changed)}",
+            where="resume",
+            fix="leave these as they were, start a new run, or name them in resume_allow=[...]",
+            exit_code=EXIT_RESUME,
+        )
+
+
+def is_finished(origin: Origin, config: RunConfig) -> bool:
+    """Whether no step is left to do."""
+    return step_of(origin.checkpoint) >= config.steps
+
+
+def _origin(folder: Path) -> Origin:
+    found: Found = newest_valid(folder / "checkpoints")
+    if found.folder is None:
+        reasons = "; ".join(f"{path.name}: {reason}" for path, reason in found.skipped)
+        raise _error(f"no usable checkpoint{': ' + reasons if reasons else ''}", folder, "start a new run")
+    return Origin(folder, found.folder, found.skipped)
+
+
+def _run(folder: Path) -> Path:
+    if not holds_run(folder):
+        raise _error(f"no run here: no {CONFIG}", folder, "name a run's folder, or one of its checkpoints")
+    return folder
+
+
+def _latest(outputs: Path) -> Path:
+    runs = (
+        sorted(outputs.rglob(CONFIG), key=lambda file: file.stat().st_mtime, reverse=True) if outputs.is_dir() else []
+    )
+    for run in (file.parent.absolute() for file in runs):
+        newest = newest_valid(run / "checkpoints").folder
+        if newest is not None and step_of(newest) < saved_config(run)["steps"]:
+            return run
+    raise _error("no unfinished run", outputs.absolute(), "name the run's folder: resume=RUN")
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield prefix + key, before, after
+
+
+def _under(key: str, roots: tuple[str, ...]) -> bool:
+    return any(key == root or key.startswith(f"{root}.") for root in roots)
+
+
+def _error(what: str, folder: Path, fix: str) -> UserError:
+    return UserError(what, where=str(folder), fix=fix, exit_code=EXIT_RESUME)

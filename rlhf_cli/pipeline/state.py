@@ -1,0 +1,103 @@
+"""What a run is at the end of a step: exactly what a checkpoint saves, and what stopping in mid-step goes back to.
+
+Random generators are not among it (see seeding), nor is the order of the data: both are functions of the step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rlhf_cli.algorithms.baseline import RunningMean
+from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.metrics import Mark
+from rlhf_cli.models.policy import Policy
+
+OPTIMIZER: Final = "optimizer.safetensors"
+STATE: Final = "state.json"
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainState:
+    """Everything besides the tensors."""
+
+    step: int = 0
+    """Completed steps."""
+    tokens: int = 0
+    """Completion tokens sampled for training so far."""
+    baseline: RunningMean = field(default_factory=RunningMean)
+    logs: Mapping[str, Mark] = field(default_factory=dict)
+    """Where each jsonl file ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """A copy, in memory, of the adapter and of the optimizer's moments, by parameter name."""
+
+    adapter: Mapping[str, Tensor]
+    moments: Mapping[str, Mapping[str, Tensor]]
+
+
+def copy_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> Tensors:
+    """A copy of what the next update will change."""
+    parameters = policy.parameters()
+    return Tensors(
+        adapter={name: p.detach().clone() for name, p in parameters.items()},
+        moments={
+            n: {k: v.clone() for k, v in optimizer.state[p].items()}
+            for n, p in parameters.items()
+            if p in optimizer.state
+        },
+    )
+
+
+@torch.no_grad()
+def put_back(tensors: Tensors, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
+    """Undo every update since the copy was taken."""
+    optimizer.zero_grad()
+    optimizer.state.clear()
+    for name, parameter in policy.parameters().items():
+        parameter.copy_(tensors.adapter[name])
+        if name in tensors.moments:
+            optimizer.state[parameter] = {k: v.clone() for k, v in tensors.moments[name].items()}
+
+
+def save(folder: Path, state: TrainState, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
+    """Write a checkpoint's files: the PEFT folder, the optimizer's moments by parameter name, the state. No pickle."""
+    policy.save_adapter(folder)
+    moments = {
+        f"{name}|{key}": value.contiguous()
+        for name, values in copy_tensors(policy, optimizer).moments.items()
+        for key, value in values.items()
+    }
+    save_file(moments, folder / OPTIMIZER)
+    (folder / STATE).write_text(json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2, sort_keys=True) + "\n")
+
+
+def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> TrainState:
+    """Take adapter, moments and state from a checkpoint; raises UserError (exit 5) where they are not this run's."""
+    saved = json.loads((folder / STATE).read_text())
+    if saved.pop("schema") != SCHEMA:
+        raise UserError("written by another version of rlhf-cli", where=str(folder), exit_code=EXIT_RESUME)
+    policy.load_adapter(folder)
+    flat = load_file(folder / OPTIMIZER)
+    optimizer.state.clear()
+    for name, parameter in policy.parameters().items():
+        moments = {key.rpartition("|")[2]: value for key, value in flat.items() if key.rpartition("|")[0] == name}
+        if moments:
+            # AdamW keeps its step counter on the CPU and its moments beside the weights.
+            optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()}
+    return TrainState(
+        step=saved["step"],
+        tokens=saved["tokens"],
+        baseline=RunningMean(**saved["baseline"]),
+        logs={name: Mark(**mark) for name, mark in saved["logs"].items()},
+    )
