@@ -1,0 +1,156 @@
+"""The command line of `rlhf train`: hydra's options told from the overrides, and overrides written as hydra wants them.
+
+Stock hydra refuses options after overrides, a number for a group (`beta=0.05`), and a `~` or a bracket in a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString, ValueType
+from hydra.errors import HydraException
+
+from rlhf_cli.config.keys import absolute, did_you_mean, fields, holds_path, nearest
+from rlhf_cli.config.options import PRESET, chosen, groups, is_file, options
+from rlhf_cli.errors import UserError
+
+_SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-h": "--help"}
+_VALUES: dict[str, tuple[str, ...]] = {
+    "--multirun": (),
+    "--run": (),
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "--resolve": (),
+    "--help": (),
+    "--hydra-help": (),
+}
+OPTIONS = (*_VALUES, *_SHORT)
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Hydra's options, each with its value, and the overrides as typed."""
+
+    options: dict[str, str]
+    overrides: tuple[str, ...]
+
+
+def parse(argv: Sequence[str]) -> CommandLine:
+    """Tells options from overrides, wherever they stand.
+
+    Raises UserError on an unknown or misused option.
+    """
+    found: dict[str, str] = {}
+    overrides: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        typed, _, value = word.partition("=")
+        name = _SHORT.get(typed, typed)
+        if name not in _VALUES:
+            raise UserError(f"unknown option {typed}{_meant(typed)}")
+        if not value and rest and rest[0] in _VALUES[name]:
+            value = rest.pop(0)
+        value = value or ("all" if name == "--info" else "")
+        if value not in (_VALUES[name] or ("",)):
+            raise UserError(f"{typed} takes " + (" or ".join(_VALUES[name]) or "no value"))
+        found[name] = value
+    return CommandLine(found, tuple(overrides))
+
+
+def _meant(option: str) -> str:
+    setting = nearest(option.lstrip("-"), fields())
+    return f"; did you mean {setting}=...?" if setting else did_you_mean(option, OPTIONS)
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
+
+
+def parsed(argument: str) -> Override:
+    """An override as hydra reads it; what its grammar chokes on (`~`, brackets, quotes) is taken as plain text.
+
+    Raises UserError if it is not of the form key=value.
+    """
+    key, equals, value = argument.partition("=")
+    if not key or not (equals or argument.startswith("~")):
+        preset = f"; did you mean config={argument}?" if is_file(argument) or argument in options(PRESET) else ""
+        raise UserError(f"{argument}: not an override: write key=value{preset}")
+    try:
+        return _parser().parse_override(argument)
+    except HydraException:
+        text = ",".join(quoted(part) for part in value.split(","))
+    try:
+        return _parser().parse_override(f"{key}={text}")
+    except HydraException as e:
+        raise UserError(f"{argument}: not an override: write key=value") from e
+
+
+def rewritten(argument: str, base: Path) -> str:
+    """The override as hydra takes it: what chooses an option or names a path in quotes, paths absolute from `base`.
+
+    Raises UserError if a group has no such option, or if it is not an override at all.
+    """
+    override = parsed(argument)
+    if not _is_text(override):
+        return override.input_line or argument
+    key = override.key_or_group
+
+    def ready(value: Any) -> str:
+        text = value.text if isinstance(value, QuotedString) else "null" if value is None else str(value)
+        if _is_group(key):
+            return quoted(chosen(key, text, base))
+        return text if value is None else quoted(absolute(key, text, base))
+
+    values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+    return f"{override.get_key_element()}={','.join(map(ready, values))}"
+
+
+def _is_text(override: Override) -> bool:
+    """Whether the value is text whatever hydra's grammar makes of it: the option of a group, or a path."""
+    if override.is_delete() or override.package or override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        return False
+    if override.is_interval_sweep() or isinstance(override.value(), dict):
+        return False
+    return _is_group(override.key_or_group) or holds_path(override.key_or_group)
+
+
+def _is_group(key: str) -> bool:
+    return key == PRESET or key in groups()
+
+
+def quoted(text: str) -> str:
+    """The text as a value that hydra's grammar leaves alone."""
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def as_typed(override: str) -> str:
+    """The override of one job without the quotes that `rewritten` puts around a plain word."""
+    read = parsed(override)
+    plain = _is_text(read) and re.fullmatch(r"[\w./:@+-]+", str(read.value()))
+    return f"{read.get_key_element()}={read.value()}" if plain else override
+
+
+def trial_name(overrides: Sequence[str], constant: Sequence[str]) -> str:
+    """The folder of one job of a sweep: what tells it from the other jobs, and a hash of all its overrides."""
+    typed = [as_typed(override) for override in overrides]
+    parts = [_told(one) for one in typed if parsed(one).key_or_group not in constant]
+    digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
+    return f"{','.join(parts)[:80]}-{digest}"
+
+
+def _told(override: str) -> str:
+    key, _, value = override.partition("=")
+    value = Path(value.strip("'")).stem if key == PRESET else value
+    return re.sub(r"[^\w.=+-]+", "_", f"{key}={value}", flags=re.ASCII)

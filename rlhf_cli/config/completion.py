@@ -1,0 +1,56 @@
+"""The shell's TAB: verbs, then train's groups, options and keys by hydra, presets and files after `config=`."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rlhf_cli.config import session
+from rlhf_cli.config.arguments import OPTIONS, rewritten
+from rlhf_cli.config.options import PRESET, options
+from rlhf_cli.errors import UserError
+
+
+def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
+    """Answers `rlhf -sc ...`: prints the script of install=SHELL or uninstall=SHELL; for query=SHELL what may follow.
+
+    The line to complete stands in the environment variable COMP_LINE, as hydra's scripts leave it.
+    Raises UserError if the shell or the request is unknown.
+    """
+    line = os.environ.get("COMP_LINE", "")
+    if not any(argument.startswith("query=") for argument in argv):
+        session.run(["--shell-completion", *argv])
+        return
+    _, *words, current = [*line.split(), *([""] if line.endswith(" ") else [])] or ["", ""]
+    if not words:
+        _offer(verbs, current)
+    elif words[0] != "train":
+        return  # the shell falls back on the names of files
+    elif current.startswith("-"):
+        _offer(OPTIONS, current)
+    elif current.startswith(f"{PRESET}="):
+        typed = current.removeprefix(f"{PRESET}=")
+        files = [f"{path}/" * Path(path).is_dir() or path for path in glob.glob(f"{glob.escape(typed)}*")]
+        choices = [*options(PRESET), *(f for f in files if f.endswith(("/", ".yaml", ".yml")))]
+        _offer([f"{PRESET}={choice}" for choice in choices], current)
+    else:
+        os.environ["COMP_LINE"] = " ".join(["rlhf", *_understood(words[1:]), current])
+        session.run(["--shell-completion", *argv])
+
+
+def _understood(words: Sequence[str]) -> list[str]:
+    """The overrides that make sense so far; hydra would fail on the others, and on values with spaces."""
+    ready = []
+    for word in words:
+        try:
+            ready.append(rewritten(word, Path.cwd()))
+        except UserError:
+            continue
+    return [word for word in ready if " " not in word]
+
+
+def _offer(choices: Iterable[str], current: str) -> None:
+    sys.stdout.write("\n".join(sorted(choice for choice in choices if choice.startswith(current))) + "\n")

@@ -1,0 +1,183 @@
+"""The jobs of a command line: one, or one a combination of a sweep's values; composed, checked, given their folder."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf_cli.config.arguments import as_typed, parsed, quoted
+from rlhf_cli.config.files import UserFile, family, place
+from rlhf_cli.config.keys import with_absolute_paths
+from rlhf_cli.config.options import PRESET, groups, is_file
+from rlhf_cli.config.problems import checked
+from rlhf_cli.config.session import PRIMARY, one_line_errors
+from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.schema import RunConfig
+
+
+def composed(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
+    """What hydra makes of train.yaml and the overrides, its own node included; unchecked, sweeps and gaps left open.
+
+    A key that does not exist is added, so that the schema can name it together with all that is wrong besides.
+    """
+    _files(overrides)  # read before hydra does, which would follow a file that builds on itself for ever
+    with one_line_errors():
+        loose = [f"++{override}" if _sets_value(override) else override for override in overrides]
+        return loader.load_configuration(PRIMARY, loose, RunMode.MULTIRUN, validate_sweep_overrides=False)
+
+
+def _sets_value(override: str) -> bool:
+    read = parsed(override)
+    if read.type is not OverrideType.CHANGE or read.package or read.is_hydra_override():
+        return False
+    return read.key_or_group not in (PRESET, *groups()) or isinstance(read.value(), dict)
+
+
+def source_of(overrides: Sequence[str]) -> Path | None:
+    """The user's file that the overrides of one job name."""
+    named = [o.value() for o in map(parsed, overrides) if o.key_or_group == PRESET and not o.is_sweep_override()]
+    return Path(str(named[-1])) if named and is_file(str(named[-1])) else None
+
+
+def _files(overrides: Sequence[str]) -> list[UserFile]:
+    source = source_of(overrides)
+    return family(source) if source else []
+
+
+def validated(cfg: DictConfig, overrides: Sequence[str], run_dir: str | None = None) -> RunConfig:
+    """The RunConfig of a composed config; a given `run_dir` replaces its own.
+
+    Raises UserError with all that is wrong, each with its file and line where a file says it.
+    """
+    files = _files(overrides)
+    typed = {parsed(override).key_or_group for override in overrides} - {PRESET}
+
+    def where(key: str) -> str:
+        on_command_line = any(key == name or key.startswith(f"{name}.") for name in typed)
+        return "" if on_command_line or not files else f"{place(files, key)}: "
+
+    with one_line_errors(where):
+        names: list[Any] = [name for name in cfg if name != "hydra"]
+        settings = OmegaConf.masked_copy(cfg, names)
+        data: Any = OmegaConf.to_container(settings, resolve=True)
+    # files and the command line have made their paths absolute; those an interpolation made are left
+    data = with_absolute_paths(data, Path.cwd())
+    return checked(data | ({"run_dir": run_dir} if run_dir else {}), where)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that will run: one job, or those of a sweep."""
+
+    jobs: Sequence[Sequence[str]]
+    """The overrides of each."""
+    configs: Sequence[RunConfig]
+    is_sweep: bool
+    default_dir: str
+    """Where the run or the sweep writes if the config does not say."""
+
+    def in_folder(self) -> list[str]:
+        """Makes the run's or the sweep's folder and returns the overrides that send hydra there.
+
+        Raises UserError with EXIT_DISK if it cannot be made.
+        """
+        first = self.configs[0]
+        given = first.sweep_dir if self.is_sweep else first.run_dir
+        try:
+            folder = quoted(str(_made(Path(given)) if given else _reserved(Path(self.default_dir).absolute())))
+        except OSError as e:
+            raise UserError(f"{e.filename}: cannot be made: {e.strerror}", exit_code=EXIT_DISK) from e
+        if not self.is_sweep:
+            return ["hydra.mode=RUN", f"hydra.run.dir={folder}"]
+        constant = ",".join(quoted(parsed(override).key_or_group) for override in sorted(_common(self.jobs)))
+        exclude = f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"
+        return ["hydra.mode=MULTIRUN", f"hydra.sweep.dir={folder}", exclude]
+
+
+def planned(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, check: Callable[[RunConfig], None]) -> Plan:
+    """Composes and checks every job; `sweep` asks for a sweep, as a file may too (`hydra.mode: MULTIRUN`).
+
+    Raises UserError, also what `check` raises; in a sweep it names the job.
+    """
+    whole = composed(loader, overrides)
+    sweep = sweep or whole.hydra.mode == RunMode.MULTIRUN
+    params = (whole.hydra.sweeper.get("params") or {}) if sweep else {}
+    read = [parsed(argument) for argument in (*(f"{name}={value}" for name, value in params.items()), *overrides)]
+    for override in read:
+        _check_sweep(override, sweep)
+        override.config_loader = loader  # for glob()
+    own = [override for override in read if not override.is_hydra_override()]
+    of_hydra = [str(override.input_line) for override in read if override.is_hydra_override()]
+    jobs = BasicSweeper.split_arguments(own, None)[0] if sweep else [[str(override.input_line) for override in own]]
+
+    configs, folders = [], set()
+    for number, job in enumerate(jobs, start=1):
+        try:
+            cfg = composed(loader, [*of_hydra, *job]) if sweep else whole
+            configs.append(validated(cfg, job))
+            check(configs[-1])
+            with one_line_errors():
+                cfg.hydra.job.num = number - 1
+                folders.add(cfg.hydra.sweep.subdir)
+        except UserError as e:
+            if sweep:
+                e = UserError(f"{job_name(number, jobs)}: {e.what}", where=e.where, fix=e.fix, exit_code=e.exit_code)
+            raise e from e.__cause__
+    if sweep and any(config.run_dir for config in configs):
+        raise UserError("run_dir names the folder of one run; a sweep's is sweep_dir")
+    if len(folders) < len(jobs):
+        raise UserError("two jobs of the sweep would write to one folder: is a value listed twice?")
+    with one_line_errors():
+        default_dir = str((whole.hydra.sweep if sweep else whole.hydra.run).dir)
+    return Plan(jobs, configs, sweep, default_dir)
+
+
+def job_name(number: int, jobs: Sequence[Sequence[str]]) -> str:
+    """`job 2 of 4 (beta=0.1)`: which one it is, and what tells it from the others."""
+    job, common = jobs[number - 1], _common(jobs)
+    told = ",".join(as_typed(override) for override in job if override not in common)
+    return f"job {number} of {len(jobs)}" + (f" ({told})" if told else "")
+
+
+def _common(jobs: Sequence[Sequence[str]]) -> set[str]:
+    """The overrides that all jobs of a sweep have; none for a sweep of one."""
+    return set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+
+
+def _check_sweep(override: Override, sweep: bool) -> None:
+    if not override.is_sweep_override():
+        return
+    if override.is_interval_sweep():
+        raise UserError(f"{override.input_line}: an interval cannot be swept; list the values, separated by commas")
+    if not sweep:
+        raise UserError(
+            f"{override.key_or_group}: several values are a sweep and need -m; text with a comma needs quotes"
+        )
+    if override.is_hydra_override():
+        raise UserError(f"{override.input_line}: hydra's own settings cannot be swept")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _reserved(folder: Path) -> Path:
+    """A new folder of that name, or of that name with -2, -3, ...: two runs of the same second never share one."""
+    _made(folder.parent)
+    candidates = itertools.chain([folder], (folder.with_name(f"{folder.name}-{n}") for n in itertools.count(2)))
+    for candidate in candidates:
+        with suppress(FileExistsError):
+            candidate.mkdir()
+            break
+    return candidate

@@ -1,0 +1,89 @@
+"""The settings of RunConfig by dotted name, read off the schema: which there are, which hold paths, what they mean."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.settings import IS_MODEL, IS_PATH, Settings
+
+
+@cache
+def fields() -> Mapping[str, FieldInfo]:
+    """Every setting, group or value, under its dotted name (`optimizer.lr`), whichever kind of its group has it."""
+    return dict(_walk(RunConfig, ""))
+
+
+def _walk(settings: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in settings.model_fields.items():
+        yield prefix + name, field
+        for part in _leaves(field.annotation):
+            if isinstance(part, type) and issubclass(part, Settings):
+                yield from _walk(part, f"{prefix}{name}.")
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """What a type is made of: the members of unions, the types and the marks of Annotated."""
+    if get_origin(annotation) is Annotated:
+        yield from annotation.__metadata__
+    parts = get_args(annotation)
+    for part in parts:
+        yield from _leaves(part)
+    if not parts:
+        yield annotation
+
+
+@cache
+def _marks() -> Mapping[str, str]:
+    """The keys that hold a path, each with its mark: IS_PATH or IS_MODEL."""
+    marks = (IS_PATH, IS_MODEL)
+    found = {key: [m for m in (*f.metadata, *_leaves(f.annotation)) if m in marks] for key, f in fields().items()}
+    return {key: mark[0] for key, mark in found.items() if mark}
+
+
+def holds_path(key: str) -> bool:
+    """Whether the setting `key` is a file, a folder or a model."""
+    return key in _marks()
+
+
+def absolute(key: str, value: str, base: Path) -> str:
+    """The path `value` of setting `key`, absolute from `base`; a hub id and `package:...` stay what they are."""
+    path = os.path.abspath(base / os.path.expanduser(value))
+    if value in ("", "???") or value.startswith("package:") or "${" in value:
+        return value
+    is_path = _marks()[key] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
+    return path if is_path else value
+
+
+def with_absolute_paths(settings: Mapping[str, Any], base: Path, prefix: str = "") -> dict[str, Any]:
+    """A copy of a nested mapping of settings in which every path is absolute from `base`."""
+
+    def mended(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return with_absolute_paths(value, base, key + ".")
+        return absolute(key, value, base) if holds_path(key) and isinstance(value, str) else value
+
+    return {name: mended(f"{prefix}{name}", value) for name, value in settings.items()}
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The one of `names` that `name` may have meant, also by its last part (`lr`: `optimizer.lr`); '' if none is."""
+    known = list(names)
+    by_end = {key.rpartition(".")[2]: key for key in reversed(known)}
+    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.7):
+        return close[0]
+    ends = difflib.get_close_matches(name.rpartition(".")[2], by_end, n=1, cutoff=0.7)
+    return by_end[ends[0]] if ends else ""
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`; did you mean steps?`, or nothing."""
+    near = nearest(name, names)
+    return f"; did you mean {near}?" if near else ""

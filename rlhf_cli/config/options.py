@@ -1,0 +1,86 @@
+"""The groups that ship in configs/, and what may be chosen from each: an option, a number, or (of `config`) a file."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+import rlhf_cli
+from rlhf_cli.config.keys import did_you_mean
+from rlhf_cli.errors import UserError
+
+PRESET = "config"  # the group whose options are whole runs: presets and users' files
+
+
+@cache
+def config_dir() -> Path:
+    """The folder of train.yaml: inside an installed package, beside it in a checkout."""
+    package = Path(rlhf_cli.__file__).parent
+    return next(d for d in (package / "configs", package.parent / "configs") if (d / "train.yaml").is_file())
+
+
+@cache
+def groups() -> tuple[str, ...]:
+    """The groups of settings that a config chooses from; each is a key of RunConfig too."""
+    return tuple(sorted(d.name for d in config_dir().iterdir() if d.is_dir() and d.name not in ("hydra", PRESET)))
+
+
+@cache
+def options(group: str) -> tuple[str, ...]:
+    """The options of a group, by name."""
+    return tuple(sorted(path.stem for path in (config_dir() / group).glob("*.yaml")))
+
+
+@cache
+def default_option(group: str) -> str | None:
+    """What train.yaml chooses; None where it leaves the choice to a preset or file."""
+    defaults = yaml.safe_load((config_dir() / "train.yaml").read_text(encoding="utf-8"))["defaults"]
+    option = next((str(item[group]) for item in defaults if isinstance(item, dict) and group in item), "???")
+    return None if option == "???" else option
+
+
+def takes_numbers(group: str) -> bool:
+    """Whether a bare number is an option of the group: `beta=0.05` is short for its `constant`."""
+    return "constant" in options(group)
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is a number to Python."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_file(choice: str) -> bool:
+    """Whether a choice of `config` means a file, not a preset."""
+    return "/" in choice or choice.startswith("~") or choice.endswith((".yaml", ".yml"))
+
+
+def preset_path(choice: str) -> Path:
+    """The file behind a choice of `config` that is a preset's name or an absolute path."""
+    return Path(choice) if is_file(choice) else config_dir() / PRESET / f"{choice}.yaml"
+
+
+def chosen(group: str, choice: str, base: Path) -> str:
+    """The option `choice` of `group` as hydra is to see it: files by their absolute path, from `base`.
+
+    Raises UserError if there is no such option, preset or file.
+    """
+    if group == PRESET and is_file(choice):
+        path = Path(os.path.abspath(base / os.path.expanduser(choice)))
+        if not path.is_file():
+            siblings = [str(Path(choice).parent / p.name) for p in path.parent.glob("*.y*ml")]
+            raise UserError(f"config={choice}: no such file{did_you_mean(choice, siblings)}")
+        return str(path)
+    if choice in options(group) or (takes_numbers(group) and is_number(choice)):
+        return choice
+    have = ", ".join(options(group)) + (", or a number" if takes_numbers(group) else "")
+    kind = "option" if group != PRESET else "preset"
+    is_sibling = group == PRESET and (base / f"{choice}.yaml").is_file()
+    near = f"; did you mean {choice}.yaml?" if is_sibling else did_you_mean(choice, options(group))
+    raise UserError(f"{group}={choice}: no such {kind}; have {have}{near}")

@@ -1,0 +1,138 @@
+"""What is wrong with a config, in plain lines: the file and line, the key, what it must be, what stands there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from rlhf_cli.config.keys import did_you_mean, fields
+from rlhf_cli.config.options import groups, options
+from rlhf_cli.errors import UserError
+from rlhf_cli.schema import RunConfig
+
+_PLAIN = {  # pydantic's error type -> what the value must be
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be finite",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must match {pattern}",
+    "tuple_type": "must be a list",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "model_type": "must be a mapping of settings",
+    "model_attributes_type": "must be a mapping of settings",
+    "literal_error": "must be {one_of}{expected}",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "union_tag_invalid": "has no kind {tag}; have {expected_tags}",
+    "value_error": "{error}",
+}
+
+
+def checked(data: Mapping[str, Any], place: Callable[[str], str]) -> RunConfig:
+    """The RunConfig of composed settings.
+
+    `place(key)` says where the user set a key: 'my-run.yaml:7: ', or ''
+    for the command line. Raises UserError with one line a problem, all of them.
+    """
+    try:
+        config = RunConfig.model_validate(data)
+        errors: list[ErrorDetails] = []
+    except ValidationError as e:
+        errors = e.errors(include_url=False)
+    missing = list(_missing(data))
+    unchosen = [group for group in groups() if not _is_chosen(data.get(group, {}))]
+    if not (errors or missing or unchosen):
+        return config
+
+    by_key: dict[str, list[ErrorDetails]] = {}  # the alternatives of a union fail one by one, and are one problem
+    for error in errors:
+        key = _dotted(error, data)
+        if key not in missing and key.partition(".")[0] not in unchosen:
+            by_key.setdefault(key, []).append(error)
+    problems = {key: f"{key}: must be given ({_meaning(key)}): write {key}=..." for key in missing}
+    problems |= {key: _text(key, alternatives, data) for key, alternatives in by_key.items()}
+    lines = [f"{place(key)}{text}" for key, text in problems.items()]
+    if unchosen:
+        lines.insert(0, place("") + _nothing_chosen(unchosen))
+    raise UserError(
+        lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} problems in the configuration:", *lines])
+    )
+
+
+def _missing(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys that hold `???`, hydra's mark for a value that must be given."""
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _missing(value, f"{prefix}{name}.")
+        elif value == "???":
+            yield f"{prefix}{name}"
+
+
+def _is_chosen(group: Any) -> bool:
+    return not isinstance(group, Mapping) or "kind" in group
+
+
+def _nothing_chosen(unchosen: Sequence[str]) -> str:
+    have = ", ".join(f"{group} ({', '.join(options(group))})" for group in unchosen)
+    return f"nothing is chosen for {have}; add for example `{unchosen[-1]}: {options(unchosen[-1])[-1]}`"
+
+
+def _dotted(error: ErrorDetails, data: Mapping[str, Any]) -> str:
+    """The key an error is about: pydantic's location without the names of union members, which are no keys."""
+    here: Any = data
+    keys: list[str] = []
+    skipped_kind = False
+    for part in error["loc"]:
+        if isinstance(here, Mapping) and part == here.get("kind") and not skipped_kind:
+            skipped_kind = True
+        elif isinstance(here, Mapping) and (part in here or error["type"] == "missing"):
+            keys.append(str(part))
+            here, skipped_kind = here.get(part), False
+        elif isinstance(here, list) and isinstance(part, int):
+            keys.append(str(part))
+            here = here[part] if part < len(here) else None
+    if not keys:  # a rule of the whole config: its message begins with the key
+        return error["msg"].removeprefix("Value error, ").partition(":")[0]
+    return ".".join(keys)
+
+
+def _text(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any]) -> str:
+    """One problem, in plain words."""
+    kind, given = errors[0]["type"], errors[0]["input"]
+    group, _, name = key.rpartition(".")
+    if kind == "extra_forbidden":
+        if key in fields():
+            return f"{key}: {group} is {data[group]['kind']}, which has no {name}"
+        return f"unknown setting '{key}'{did_you_mean(key, fields())}"
+    if kind == "missing":
+        return f"{key}: must be given ({_meaning(key)})"
+    if not errors[0]["loc"]:
+        return _must(errors[0])
+    if kind == "union_tag_invalid":
+        return f"{key}: {_must(errors[0])}"
+    first, *others = map(_must, errors)
+    got = "a mapping" if isinstance(given, Mapping) else f"{given:g}" if isinstance(given, float) else f"{given!r:.60}"
+    return f"{key}: {', or '.join([first, *(other.removeprefix('must be ') for other in others)])} (got {got})"
+
+
+def _must(error: ErrorDetails) -> str:
+    given = error.get("ctx", {})
+    context = {k: f"{v:g}" if isinstance(v, float) else str(v).replace("'", "") for k, v in given.items()}
+    one_of = "one of " if " or " in context.get("expected", "") else ""
+    return _PLAIN.get(error["type"], error["msg"]).format(**context, one_of=one_of)
+
+
+def _meaning(key: str) -> str:
+    field = fields().get(key)
+    text = (field.description if field else None) or "it has no default"
+    return text[0].lower() + text[1:].rstrip(".")

@@ -1,0 +1,84 @@
+"""Hydra's window on presets and users' files, and on what a group takes besides the files in configs/: numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from rlhf_cli.config.files import UserFile, read
+from rlhf_cli.config.options import PRESET, groups, is_number, preset_path, takes_numbers
+
+_SCHEME = "rlhf"
+
+
+class RlhfSource(ConfigSource):
+    """Answers for config/..., GROUP/NUMBER and GROUP//absolute/path.yaml; all else is left to the folder configs/."""
+
+    @staticmethod
+    def scheme() -> str:
+        """The part before :// on the search path."""
+        return _SCHEME
+
+    def available(self) -> bool:
+        """Always."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        """Never: the groups stand in configs/."""
+        return False
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether it is a preset, a file, or a number of a group that takes them."""
+        group, _, option = config_path.partition("/")
+        if group == PRESET:
+            return preset_path(option).is_file()
+        return group in groups() and (option.startswith("/") or (takes_numbers(group) and is_number(option)))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Nothing: numbers and files are too many to list."""
+        return []
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The number as the group's constant, the file as a preset, or the file's part of one group as its option."""
+        group, _, option = config_path.partition("/")
+        content: dict[str, Any]
+        if group == PRESET:
+            content = _preset(read(preset_path(option)))
+        elif option.startswith("/"):
+            content = _part(group, option)
+        else:
+            content = {"value": float(option), "defaults": ["constant", "_self_"]}
+        package = "_global_" if group == PRESET else None
+        return ConfigResult(self.provider, self.full_path(), OmegaConf.create(content), {"package": package})
+
+
+def _preset(file: UserFile) -> dict[str, Any]:
+    """The file in hydra's own words; its choices are overrides, so that the command line's still win."""
+    overrides = [{f"override /{group}": option} for group, option in file.choices.items()]
+    # a list of options, even of one: only there does hydra take a path with `@` in it for what it is
+    bases = [{f"/{PRESET}@_global_": [str(base) for base in file.bases]}] if file.bases else []
+    return {**file.values, "defaults": [*bases, "_self_", *overrides]}
+
+
+def _part(group: str, file: str) -> dict[str, Any]:
+    """A file's part of a group in hydra's own words: values over an option, through the files it builds on."""
+    option, layers = file, list[Any]()
+    while option.startswith("/"):
+        option, values = read(Path(option)).parts[group]
+        layers.insert(0, values)
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(*layers))
+    return {**merged, "defaults": [option, "_self_"]}
+
+
+class RlhfSearchPath(SearchPathPlugin):
+    """Puts the source on hydra's search path, ahead of the folder."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by hydra."""
+        search_path.prepend(_SCHEME, f"{_SCHEME}://")
