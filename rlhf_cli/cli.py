@@ -1,0 +1,106 @@
+"""The command `rlhf`: finds the verb, imports it, and turns its mistakes into one line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Final
+
+from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, Stopped, UserError
+
+_EXIT_PIPE: Final = 141  # what a shell reports of a command that its reader left: 128 + SIGPIPE
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A word after `rlhf`; its module has `main(argv) -> exit code` and is imported when the verb is typed."""
+
+    name: str
+    help: str
+    module: str
+
+
+VERBS: Final = (
+    Verb("train", "fine-tune a language model from a reward", "rlhf_cli.commands.train"),
+    Verb("generate", "what a trained model answers, beside its reference", "rlhf_cli.commands.generate"),
+)
+
+_HELP: Final = """\
+usage: rlhf VERB [ARGUMENT ...]      rlhf VERB --help      rlhf --version
+
+{verbs}
+
+  rlhf train                                the default: minutes on 2 CPU cores
+  rlhf train config=tiny                    the whole pipeline in seconds
+  rlhf train config=./my-run.yaml beta=0.1  your own YAML, and an override
+  rlhf train -m beta=0.02,0.1,0.5           a sweep: one run for each value
+  rlhf generate RUN "Write a greeting."     RUN is a run's folder
+
+--debug adds the traceback to an error.
+TAB completion: eval "$(rlhf -sc install=bash)"; zsh and fish work as well.
+"""
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """Runs a command line and returns its exit code; the only place where exceptions become messages."""
+    debug = "--debug" in argv
+    try:
+        code = _dispatch([argument for argument in argv if argument != "--debug"])
+        sys.stdout.flush()
+        return code
+    except UserError as e:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {e.line()}", file=sys.stderr)
+        return e.exit_code
+    except Stopped as e:
+        print(f"stopped: {e.reason}", file=sys.stderr)
+        return EXIT_STOPPED
+    except KeyboardInterrupt:
+        print("stopped: interrupted", file=sys.stderr)
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        # python flushes stdout once more on its way out, and would complain then
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_PIPE
+    except Exception:
+        traceback.print_exc()
+        return EXIT_BUG
+
+
+def _dispatch(argv: list[str]) -> int:
+    first, *rest = argv or [""]
+    if first in ("", "-h", "--help"):
+        print(_HELP.format(verbs="\n".join(f"  {verb.name:<10}{verb.help}" for verb in VERBS)), end="")
+        return EXIT_DONE if first else EXIT_USAGE
+    if first == "--version":
+        from rlhf_cli import __version__
+
+        print(f"rlhf-cli {__version__}")
+        return EXIT_DONE
+    if first in ("-sc", "--shell-completion"):
+        from rlhf_cli.config.completion import complete
+
+        complete(rest, [verb.name for verb in VERBS])
+        return EXIT_DONE
+    module = {verb.name: verb.module for verb in VERBS}.get(first)
+    if module is None:
+        raise UserError(f"unknown verb '{first}'{_did_you_mean(first)}")
+    code: int = importlib.import_module(module).main(rest)
+    return code
+
+
+def _did_you_mean(word: str) -> str:
+    if "=" in word:
+        return f"; did you mean rlhf train {word}?"
+    near = difflib.get_close_matches(word, [verb.name for verb in VERBS], n=1)
+    return f"; did you mean {near[0]}?" if near else "; rlhf --help lists the verbs"

@@ -1,0 +1,119 @@
+"""`rlhf generate RUN "prompt"`: what a trained policy answers, and its reference beside it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlhf_cli.config.compose import amend
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, EXIT_USAGE, UserError
+from rlhf_cli.pipeline.resume import find, holds_run, saved_config
+from rlhf_cli.seeding import seed_for
+from rlhf_cli.types import PromptBatch, PromptRow
+
+
+def main(argv: list[str]) -> int:
+    """Answer every prompt; results on stdout, progress on stderr."""
+    options = _parser().parse_args(argv)
+    rows = [PromptRow(text, {}, f"prompt {i}") for i, text in enumerate(_prompts(options.prompts), start=1)]
+    adapter, run = _adapter(Path(options.run).expanduser().absolute())
+    config = amend(saved_config(run), [f"device={options.device}"] if options.device else [])
+
+    print("loading the model ...", file=sys.stderr)
+    from rlhf_cli.engine.transformers import TransformersEngine
+    from rlhf_cli.pipeline.assemble import load_policy
+
+    policy = load_policy(config)
+    policy.load_adapter(adapter)
+    engine = TransformersEngine(policy)
+    limit = options.max_new_tokens or config.max_new_tokens
+    for row in rows:
+        prompt = policy.encode(row)
+        if len(prompt.tokens) + limit > policy.context:
+            raise UserError(
+                f"{len(prompt.tokens)} prompt tokens and {limit} new ones do not fit into the model's {policy.context}",
+                where=row.where,
+                fix="shorten the prompt, or lower --max-new-tokens",
+            )
+        samples = options.samples if options.temperature else 1
+        seeds = tuple(seed_for(options.seed, "generate", sample) for sample in range(samples))
+        batch = PromptBatch((prompt,), samples, seeds)
+        texts = engine.sample(batch, limit, options.temperature, lambda: None).texts
+        if not options.reference:
+            _print(texts)
+            continue
+        with policy.reference():
+            reference = engine.sample(batch, limit, options.temperature, lambda: None).texts
+        print(f"prompt     {row.shown}")
+        for before, after in zip(reference, texts, strict=True):
+            print(f"reference  {before}\npolicy     {after}")
+        print()
+    return EXIT_DONE
+
+
+def _print(texts: Sequence[str]) -> None:
+    for text in texts:
+        print(text)
+
+
+def _adapter(path: Path) -> tuple[Path, Path]:
+    """The PEFT folder to use and its run: the final adapter, or the newest checkpoint of an unfinished run."""
+    if holds_run(path) and (path / "adapter").is_dir():
+        return path / "adapter", path
+    if path.name == "adapter" and holds_run(path.parent):
+        return path, path.parent
+    if not path.is_dir():
+        raise UserError("no such folder", where=str(path), fix="name a run's folder", exit_code=EXIT_RESUME)
+    origin = find(str(path))
+    return origin.checkpoint, origin.folder
+
+
+def _prompts(given: Sequence[str]) -> list[str]:
+    """The prompts of the command line, else the lines of stdin."""
+    prompts = list(given) if given or sys.stdin.isatty() else [line.rstrip("\n") for line in sys.stdin]
+    prompts = [prompt for prompt in prompts if prompt.strip()]
+    if not prompts:
+        raise UserError(
+            "no prompt", where="rlhf generate", fix='give one: rlhf generate RUN "prompt", or one a line on stdin'
+        )
+    return prompts
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with this tool's one-line errors."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(message, where=self.prog, fix=f"{self.prog} --help", exit_code=EXIT_USAGE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="rlhf generate", description="Let a trained policy answer prompts.")
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or one of its checkpoints")
+    parser.add_argument("prompts", metavar="PROMPT", nargs="*", help="prompts; without any, one a line from stdin")
+    parser.add_argument("--reference", action="store_true", help="show the reference's answer beside the policy's")
+    parser.add_argument(
+        "--temperature", type=_temperature, default=0.0, metavar="T", help="0 (default): greedy; above: sample"
+    )
+    parser.add_argument(
+        "--samples", type=_positive, default=1, metavar="N", help="answers to each prompt, when sampling"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples (default 0)")
+    parser.add_argument("--max-new-tokens", type=_positive, metavar="N", help="longest answer (default: the run's)")
+    parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, ... (default: the run's)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1 (got {value})")
+    return value
+
+
+def _temperature(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be 0 or more (got {text})")
+    return value

@@ -1,0 +1,292 @@
+"""What a person sees: a live dashboard on a terminal, one plain line a step elsewhere, the last table at the end.
+
+Messages and progress go to stderr, results to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.metrics import finite
+from rlhf_cli.pipeline.reporter import Reporter
+from rlhf_cli.pipeline.result import Result
+
+SPARKS: Final = "▁▂▃▄▅▆▇█"
+CURVES: Final = (  # metric, name, format; the objective leads
+    ("objective", "J = reward - β·KL", "{:+.3f}"),
+    ("reward/mean", "reward", "{:+.3f}"),
+    ("kl/seq", "KL, nats", "{:.2f}"),
+    ("policy/entropy", "entropy, nats", "{:.2f}"),
+    ("completion/length", "length, tokens", "{:.1f}"),
+)
+
+
+class Watcher(Reporter, Protocol):
+    """A reporter with an end."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was found."""
+        ...
+
+
+def watcher(display: str, *, title: str, total: int) -> Watcher:
+    """The reporter for `display`; `auto` is live on a terminal and plain otherwise."""
+    console = Console(stderr=True, highlight=False)
+    if display == "live" or (display == "auto" and console.is_terminal and not console.is_dumb_terminal):
+        return Dashboard(console, title, total)
+    return {"json": JsonLines, "quiet": Quiet}.get(display, Plain)(console, title, total)
+
+
+class Quiet:
+    """Only notes, and only on stderr."""
+
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self.console, self.title, self.total = console, title, total
+
+    def note(self, text: str) -> None:
+        """Print the note."""
+        self.console.print(f"note: {text}", markup=False, soft_wrap=True)
+
+    @contextmanager
+    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
+        """Show nothing."""
+        yield lambda: None
+
+    def step(
+        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
+    ) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+class Plain(Quiet):
+    """One line a step, for pipes and logs."""
+
+    @contextmanager
+    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
+        """Name the phases that are not part of every step."""
+        if name not in ("rollout", "reward", "reference", "update", "checkpoint"):
+            self._line(f"{name} ...")
+        yield lambda: None
+
+    def step(
+        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
+    ) -> None:
+        """Print the step, and the evaluation that came with it."""
+        self._line(f"step {step}/{self.total}  {_figures(metrics, '')}  {timings['time/step_s']:.1f} s")
+        if "eval/objective" in metrics:
+            self._line(f"step {step}/{self.total}  held-out: {_figures(metrics, 'eval/')}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+
+class JsonLines(Quiet):
+    """The metrics lines, as they are in metrics.jsonl, on stdout."""
+
+    def step(
+        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
+    ) -> None:
+        """Print the step as one JSON object."""
+        sys.stdout.write(json.dumps(finite({"step": step, **metrics})) + "\n")
+        sys.stdout.flush()
+
+
+class Dashboard(Quiet):
+    """A live picture of the run, redrawn in place."""
+
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        super().__init__(console, title, total)
+        self._curves: dict[str, list[float]] = {name: [] for name, *_ in CURVES}
+        self._phase, self._done, self._ticks = "", 0, 0
+        self._step, self._first, self._began = 0, 0, time.monotonic()
+        self._speed, self._sample = "", ("", "")
+        self._held_out = ""
+        self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4, transient=True)
+
+    @contextmanager
+    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
+        """Show the phase and how far it is; while a model loads, a download's own progress bar has the terminal."""
+        if name.startswith("loading"):
+            self.console.print(f"{name} ...", markup=False)
+            yield lambda: None
+            return
+        self._live.start()
+        self._phase, self._done, self._ticks = name, 0, ticks
+        yield self._tick
+
+    def step(
+        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
+    ) -> None:
+        """Add a point to every curve."""
+        if not self._step:
+            self._first, self._began = step, time.monotonic()
+        self._step, self._sample = step, sample
+        self._speed = f"{timings['tokens_per_s']:.0f} tokens/s · {timings['time/step_s']:.1f} s"
+        for name, curve in self._curves.items():
+            curve.append(metrics[name])
+        if "eval/objective" in metrics:
+            self._held_out = f"held-out after step {step}: {_figures(metrics, 'eval/')}"
+
+    def close(self) -> None:
+        """Take the picture down; the last table follows."""
+        self._live.stop()
+
+    def _tick(self) -> None:
+        self._done += 1
+
+    def _picture(self) -> RenderableType:
+        parts: list[RenderableType] = [self._progress(), Text()]
+        if self._step:
+            parts += [self._metrics(), Text()]
+            prompt, completion = self._sample
+            parts += [Text(_flat(prompt), style="dim", overflow="ellipsis", no_wrap=True)]
+            parts += [Text(_flat(completion), overflow="ellipsis", no_wrap=True)]
+        if self._held_out:
+            parts += [Text(), Text(self._held_out, style="cyan")]
+        # Not the full width: the terminal's echo of ^C would wrap, and the picture could not be taken down cleanly.
+        width = min(self.console.width - 3, 120)
+        return Panel(Group(*parts), title=escape(self.title), border_style="blue", padding=(0, 1), width=width)
+
+    def _progress(self) -> RenderableType:
+        grid = Table.grid(padding=(0, 1), expand=True)
+        grid.add_column(width=16, no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_column(justify="right", width=26, no_wrap=True)
+        grid.add_row(f"step {self._step}/{self.total}", ProgressBar(self.total, self._step), self._remaining())
+        grid.add_row(
+            Text(self._phase, style="dim"),
+            ProgressBar(self._ticks, self._done, style="grey23") if self._ticks else "",
+            Text(self._speed, style="dim"),
+        )
+        return grid
+
+    def _remaining(self) -> str:
+        done = self._step - self._first
+        if done < 1:
+            return ""
+        seconds = int((time.monotonic() - self._began) / done * (self.total - self._step))
+        return f"{seconds // 60}:{seconds % 60:02d} left"
+
+    def _metrics(self) -> RenderableType:
+        grid = Table.grid(padding=(0, 2))
+        for name, label, form in CURVES:
+            curve = self._curves[name]
+            style = "bold" if name == "objective" else ""
+            grid.add_row(
+                Text(label, style=style),
+                Text(form.format(curve[-1]), style=style),
+                Text(sparkline(curve), style="green"),
+            )
+        return grid
+
+
+def sparkline(values: list[float], width: int = 40) -> str:
+    """The values as a row of bars, averaged down to `width`, between their own smallest and largest."""
+    if len(values) > width:
+        edges = [round(i * len(values) / width) for i in range(width + 1)]
+        values = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    return "".join(SPARKS[min(int((value - low) / span * len(SPARKS)), len(SPARKS) - 1)] for value in values)
+
+
+def show_result(result: Result, folder: Path) -> None:
+    """The last table, the texts, where everything is, and what to type next; on stdout."""
+    console = Console(highlight=False)
+    console.print()
+    if result.comparison is not None:
+        console.print(_comparison(result))
+    console.print(_texts(result))
+    place = _short(folder)
+    console.print("Written to", style="bold")
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row("", f"{place}/adapter", "the adapter, a plain PEFT folder")
+    rows.add_row("", f"{place}/metrics.jsonl", "a line a step; curves in tb/, completions in samples.jsonl")
+    rows.add_row("", f"{place}/checkpoints", "to continue from")
+    console.print(rows, soft_wrap=True)
+    console.print("Next", style="bold")
+    for command in (
+        f'rlhf generate {place} --reference "Describe a long queue in one sentence."',
+        f"rlhf train resume={place} steps={2 * result.step}",
+        "rlhf train -m beta=0.02,0.1 temperature=0.8,1.2",
+    ):
+        console.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+def _comparison(result: Result) -> RenderableType:
+    assert result.comparison is not None
+    comparison = result.comparison
+    table = Table(
+        title=f"Held-out, after {result.step} steps: {result.prompts} prompts x {result.samples} samples at T = 1",
+        title_justify="left",
+        caption="±: 95 % interval over prompts; the change is paired by prompt",
+        caption_justify="left",
+    )
+    for name in ("", "reference", "policy", "change"):
+        table.add_column(name, justify="left" if not name else "right")
+    names = {
+        "objective": f"J = reward - {result.beta:g}·KL",
+        "reward": "reward",
+        "kl": "KL, nats",
+        "length": "length, tokens",
+    }
+    for key, label in names.items():
+        before, after, change = comparison.before[key], comparison.after[key], comparison.change[key]
+        digits = 1 if key == "length" else 3
+        levels = (_with_error(before, digits, ""), _with_error(after, digits, ""), _with_error(change, digits, "+"))
+        table.add_row(label, *levels, style="bold" if key == "objective" else "")
+    old, new = comparison.distinct_2
+    table.add_row("distinct word pairs", f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}")
+    return table
+
+
+def _with_error(value: Estimate, digits: int, sign: str) -> str:
+    mean = round(value.mean, digits) + 0.0  # never -0.000
+    return f"{mean:{sign}.{digits}f} ± {value.half_width:.{digits}f}"
+
+
+def _texts(result: Result) -> RenderableType:
+    table = Table(title="Greedy completions", title_justify="left", show_lines=True, expand=True)
+    for name in ("prompt", "reference", "policy"):
+        table.add_column(name, ratio=1, style="dim" if name == "prompt" else "")
+    for row in result.texts:
+        table.add_row(*(Text(_flat(text)) for text in (row.prompt, row.reference, row.policy)))
+    return table
+
+
+def _figures(metrics: Mapping[str, float], prefix: str) -> str:
+    shown = (
+        ("objective", "J", "+.3f"),
+        ("reward/mean", "reward", "+.3f"),
+        ("kl/seq", "KL", ".2f"),
+        ("completion/length", "length", ".1f"),
+    )
+    return "  ".join(f"{label} {round(metrics[prefix + name], 3) + 0.0:{form}}" for name, label, form in shown)
+
+
+def _flat(text: str) -> str:
+    """One line, with control characters made visible: a completion must not drive the terminal."""
+    return "".join(c if c.isprintable() else "\N{MIDDLE DOT}" for c in " ".join(text.split()))
+
+
+def _short(folder: Path) -> Path:
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
