@@ -1,0 +1,120 @@
+"""Every YAML in configs/ composes, builds and runs one step, the day it is added; every setting is read by a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from support import lines
+
+from rlhf_cli import config as config_package
+from rlhf_cli.cli import run
+from rlhf_cli.config.compose import compose_config
+from rlhf_cli.models.settings import Lora, Tiny
+from rlhf_cli.models.tiny import build
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.settings import Settings
+
+CONFIGS = Path(config_package.__file__).parents[2] / "configs"
+OPTIONS = sorted(f"{file.parent.name}={file.stem}" for file in CONFIGS.glob("*/*.yaml") if file.parent.name != "hydra")
+ONE_STEP = (
+    "steps=1",
+    "evaluate.every=0",
+    "prompts_per_step=2",
+    "samples_per_prompt=2",
+    "max_new_tokens=4",
+    "display=quiet",
+)
+REAL = {"model=smollm2", "config=sentiment"}
+
+
+@pytest.fixture(scope="session")
+def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What the options that leave something open are completed with."""
+    folder = tmp_path_factory.mktemp("given")
+    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(9)))
+    lora = Lora(rank=2, alpha=2.0, target_modules="all-linear", rslora=False, dora=False)
+    model, tokenizer = build(Tiny(kind="tiny", architecture="llama", layers=1, width=16, context=64, seed=0, lora=lora))
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return {
+        "data=jsonl": [f"data.path={folder / 'prompts.jsonl'}"],
+        "model=pretrained": [f"model.path={folder / 'model'}"],
+    }
+
+
+@pytest.mark.parametrize(
+    "option", [pytest.param(o, marks=pytest.mark.real_model if o in REAL else ()) for o in OPTIONS]
+)
+def test_every_option_runs_one_step(
+    option: str, filled_in: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    preset = [] if option.startswith("config=") else ["config=tiny"]
+    assert run(["train", *preset, option, *filled_in.get(option, []), *ONE_STEP, "run_dir=out"]) == 0
+    assert [row["step"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [1]
+
+
+def test_every_option_explains_itself() -> None:
+    for file in CONFIGS.rglob("*.yaml"):
+        if "hydra" not in file.parts:
+            first, second, *_ = file.read_text().splitlines()
+            assert (second if first.startswith("# @package") else first).startswith("# "), file
+
+
+def test_every_setting_is_read_by_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A knob that nothing reads is a lie."""
+    read: set[tuple[str, str]] = set()
+    plain = BaseModel.__getattribute__
+
+    def recording(self: Settings, name: str) -> Any:
+        read.add((type(self).__name__, name))
+        return plain(self, name)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Settings, "__getattribute__", recording, raising=False)
+    for extra in (
+        [],
+        [
+            "temperature=linear",
+            "beta=cosine",
+            "algorithm=reinforce",
+            "evaluate.every=1",
+            "evaluate.prompts=2",
+            "data.max_prompt_tokens=16",
+            "data.too_long=drop",
+                "optimizer.warmup_steps=0",
+        ],
+    ):
+        assert run(["train", "config=tiny", *ONE_STEP, *extra, f"run_dir=out{len(extra)}"]) == 0
+    for setting in _settings(
+        compose_config(["config=tiny", "temperature=linear", "beta=cosine", "algorithm=reinforce"])
+    ):
+        kind, name = setting
+        if name not in ("kind", "resume_allow", "sweep_dir"):  # read by the union, by resume, by multirun
+            assert setting in read, f"{kind}.{name} is read by nothing"
+
+
+def _settings(model: Settings) -> Iterator[tuple[str, str]]:
+    for name in type(model).model_fields:
+        value = model.__dict__[name]
+        if isinstance(value, Settings):
+            yield from _settings(value)
+        else:
+            yield type(model).__name__, name
+
+
+def test_no_value_has_a_default_in_python() -> None:
+    """Types live in Python, values in YAML: a value has one home."""
+    seen, todo = set(), [RunConfig]
+    while todo:
+        model = todo.pop()
+        seen.add(model)
+        for name, field in model.model_fields.items():
+            assert field.is_required(), f"{model.__name__}.{name}"
+        todo += [kind for kind in Settings.__subclasses__() if kind not in seen and kind not in todo]
+    assert len(seen) > 8

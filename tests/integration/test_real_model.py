@@ -1,0 +1,110 @@
+"""The embedded SmolLM2-135M-Instruct: what is promised of a model holds for a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from support import Outcome, lines
+
+from rlhf_cli.cli import run
+from rlhf_cli.config.compose import compose_config
+from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.models.loading import resolve
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.models.settings import Pretrained
+from rlhf_cli.pipeline.assemble import load_policy
+from rlhf_cli.seeding import seed_for
+from rlhf_cli.types import PromptBatch, PromptRow
+
+pytestmark = pytest.mark.real_model
+
+Rlhf = Callable[..., Outcome]
+PROMPTS = ("Write one sentence about a bus that is late.", "Describe rain.")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two short steps."""
+    folder = tmp_path_factory.mktemp("real") / "out"
+    small = ("steps=2", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=8", "evaluate.every=0")
+    assert (
+        run(["train", *small, "optimizer.lr=5e-3", "optimizer.warmup_steps=0", "display=quiet", f"run_dir={folder}"])
+        == 0
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def policy(trained: Path) -> Policy:
+    """The policy of that run."""
+    policy = load_policy(compose_config([]))
+    policy.load_adapter(trained / "adapter")
+    return policy
+
+
+@pytest.fixture(scope="module")
+def base_folder() -> str:
+    settings = compose_config([]).model
+    assert isinstance(settings, Pretrained)
+    return resolve(settings)
+
+
+def test_the_adapter_moved(trained: Path) -> None:
+    first, second = lines(trained / "metrics.jsonl")
+    assert first["grad_norm"] > 0
+    assert second["kl/seq"] > 0
+    assert first["sampler/gap"] < 1e-3
+
+
+def test_the_adapter_loads_in_peft_and_answers_as_rlhf_generate_does(
+    trained: Path, base_folder: str, rlhf: Rlhf
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    ours = rlhf("generate", str(trained), *PROMPTS, "--max-new-tokens", "24").out.splitlines()
+    tokenizer = AutoTokenizer.from_pretrained(base_folder)
+    base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, str(trained / "adapter")).eval()
+    for prompt, ours_text in zip(PROMPTS, ours, strict=True):
+        chat = [{"role": "user", "content": prompt}]
+        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        output = model.generate(**ids, max_new_tokens=24, do_sample=False)
+        theirs = tokenizer.decode(output[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert ours_text == theirs
+
+
+@torch.no_grad()
+def test_adapter_off_is_the_untouched_base_model(policy: Policy, base_folder: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32).eval()
+    ids = torch.tensor([policy.encode(PromptRow(PROMPTS[0], {}, "")).tokens])
+    with policy.reference():
+        off = policy.causal(input_ids=ids).logits
+    assert torch.equal(off, base(input_ids=ids).logits)
+    assert not torch.equal(policy.causal(input_ids=ids).logits, off)
+
+
+@pytest.fixture(scope="module")
+def sampled(policy: Policy) -> tuple[Policy, PromptBatch, TransformersEngine]:
+    engine = TransformersEngine(policy)
+    prompts = tuple(policy.encode(PromptRow(text, {}, "")) for text in PROMPTS)
+    return policy, PromptBatch(prompts, 2, tuple(seed_for(0, "test", i) for i in range(4))), engine
+
+
+@torch.no_grad()
+def test_sampling_logprobs_are_those_of_a_plain_forward(
+    sampled: tuple[Policy, PromptBatch, TransformersEngine],
+) -> None:
+    policy, batch, engine = sampled
+    rollout = engine.sample(batch, 16, 0.8, lambda: None)
+    for row in range(4):
+        tokens = rollout.tokens[row][rollout.completion_mask[row]]
+        prompt = torch.tensor(batch.prompt_of(row).tokens)
+        logits = policy.causal(input_ids=torch.cat([prompt, tokens])[None]).logits[0, len(prompt) - 1 : -1]
+        plain = torch.log_softmax(logits / 0.8, -1).gather(1, tokens[:, None])[:, 0]
+        torch.testing.assert_close(rollout.logprobs[row, : len(tokens)], plain, atol=1e-4, rtol=0)

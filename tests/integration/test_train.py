@@ -1,0 +1,125 @@
+"""One run, from the command line to its files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import QUICK, Outcome, contents, lines
+
+Rlhf = Callable[..., Outcome]
+
+
+def test_a_run_writes_what_it_promises(rlhf: Rlhf, tmp_path: Path) -> None:
+    outcome = rlhf("train", *QUICK, "display=plain", "run_dir=out")
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "out"
+    present = {path.name for path in folder.iterdir()}
+    expected = {
+        ".hydra",
+        "config.json",
+        "run.json",
+        "metrics.jsonl",
+        "timings.jsonl",
+        "samples.jsonl",
+        "evaluations.jsonl",
+    }
+    assert expected | {"tb", "checkpoints", "adapter", "result.json"} <= present
+    assert [row["step"] for row in lines(folder / "metrics.jsonl")] == [0, 1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in lines(folder / "evaluations.jsonl")] == [0, 3, 6]
+    assert [path.name for path in sorted((folder / "checkpoints").glob("step-*"))] == [
+        f"step-{n:08d}" for n in (0, 2, 4, 6)
+    ]
+    assert {path.name for path in (folder / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == (
+        folder / "checkpoints" / "step-00000006" / "adapter_model.safetensors"
+    ).read_bytes()
+    assert any((folder / "tb").glob("events.out.tfevents.*"))
+    record = json.loads((folder / "run.json").read_text())
+    assert record["model"]["trained"] > 0
+    assert record["packages"]["torch"]
+
+
+def test_the_figures_of_a_step_agree_with_each_other(rlhf: Rlhf, tmp_path: Path) -> None:
+    assert rlhf("train", *QUICK, "run_dir=out", "beta=0.3", "log_samples=64").code == 0
+    metrics, samples = lines(tmp_path / "out" / "metrics.jsonl"), lines(tmp_path / "out" / "samples.jsonl")
+    for row in metrics[1:]:
+        step = [sample for sample in samples if sample["step"] == row["step"]]
+        assert len(step) == 64
+        assert row["reward/mean"] == pytest.approx(sum(s["score"] for s in step) / 64)
+        assert row["kl/seq"] == pytest.approx(sum(s["kl"] for s in step) / 64, abs=1e-6)
+        assert row["objective"] == pytest.approx(row["reward/mean"] - 0.3 * row["kl/seq"])
+        assert row["completion/truncated"] == sum(s["truncated"] for s in step) / 64
+        assert row["sampler/gap"] < 1e-4
+        assert row["beta"] == 0.3
+    assert metrics[1]["kl/seq"] == pytest.approx(0, abs=1e-6)  # the policy starts as the reference
+    assert metrics[-1]["kl/seq"] > 1e-3  # and the adapter moves
+    assert metrics[0]["eval/kl/seq"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_tiny_preset_learns(rlhf: Rlhf, tmp_path: Path) -> None:
+    assert rlhf("train", "config=tiny", "display=quiet", "run_dir=out").code == 0
+    first, *_, last = (row for row in lines(tmp_path / "out" / "metrics.jsonl") if "eval/objective" in row)
+    spread = math.hypot(first["eval/objective_se"], last["eval/objective_se"])
+    assert last["eval/objective"] - first["eval/objective"] > 3 * spread
+
+
+def test_the_same_config_gives_the_same_bytes(rlhf: Rlhf, tmp_path: Path) -> None:
+    assert rlhf("train", *QUICK, "run_dir=one").code == 0
+    assert rlhf("train", *QUICK, "run_dir=two").code == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert rlhf("train", *QUICK, "run_dir=three", "seed=1").code == 0
+    assert contents(tmp_path / "one") != contents(tmp_path / "three")
+
+
+def test_evaluating_and_logging_do_not_shift_the_training(rlhf: Rlhf, tmp_path: Path) -> None:
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(30)))
+    same = (*QUICK, "data=jsonl", f"data.path={data}", f"data.eval_path={data}")
+    assert rlhf("train", *same, "run_dir=one").code == 0
+    assert rlhf("train", *same, "run_dir=two", "evaluate.every=1", "log_samples=0", "checkpoint.every=5").code == 0
+    adapter = "adapter/adapter_model.safetensors"
+    assert (tmp_path / "one" / adapter).read_bytes() == (tmp_path / "two" / adapter).read_bytes()
+
+
+def test_the_plain_display_says_one_line_a_step(rlhf: Rlhf) -> None:
+    outcome = rlhf("train", *QUICK, "display=plain", "run_dir=out")
+    steps = [line for line in outcome.err.splitlines() if line.startswith("step ") and "held-out" not in line]
+    assert [line.split()[1] for line in steps] == [f"{n}/6" for n in range(1, 7)]
+    for word in ("Held-out", "reference", "policy", "adapter", "rlhf generate", "rlhf train resume="):
+        assert word in outcome.out
+
+
+def test_the_json_display_is_the_metrics_file(rlhf: Rlhf, tmp_path: Path) -> None:
+    outcome = rlhf("train", *QUICK, "display=json", "run_dir=out")
+    assert [json.loads(line) for line in outcome.out.splitlines()] == lines(tmp_path / "out" / "metrics.jsonl")[1:]
+
+
+def test_a_users_file_is_copied_into_the_run(rlhf: Rlhf, tmp_path: Path) -> None:
+    (tmp_path / "my-run.yaml").write_text(
+        "model: tiny\ndata: tiny\nreward: characters\nsteps: 1\nevaluate: {every: 0}\n"
+    )
+    assert rlhf("train", "config=./my-run.yaml", "display=quiet", "run_dir=out").code == 0
+    assert (tmp_path / "out" / "my-run.yaml").read_text() == (tmp_path / "my-run.yaml").read_text()
+
+
+def test_a_multirun_gives_each_trial_a_folder(rlhf: Rlhf, tmp_path: Path) -> None:
+    sweep = ("-m", "beta=0.02,0.2", "temperature=0.7,1.0", "sweep_dir=sweep")
+    outcome = rlhf("train", "config=tiny", "steps=1", "evaluate.every=0", "display=quiet", *sweep)
+    assert outcome.code == 0, outcome.err
+    configs = [json.loads(file.read_text()) for file in (tmp_path / "sweep").rglob("config.json")]
+    found = {(config["beta"]["value"], config["temperature"]["value"]) for config in configs}
+    assert found == {(0.02, 0.7), (0.02, 1.0), (0.2, 0.7), (0.2, 1.0)}
+
+
+def test_one_bad_trial_stops_the_sweep_before_it_starts(rlhf: Rlhf, tmp_path: Path) -> None:
+    outcome = rlhf("train", "config=tiny", "-m", "samples_per_prompt=4,1", "sweep_dir=sweep")
+    assert outcome.code == 2
+    assert "samples_per_prompt" in outcome.err
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,45 @@
+"""What the tests of whole commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+QUICK = ("config=tiny", "steps=6", "checkpoint.every=2", "checkpoint.keep=9", "evaluate.every=3", "display=quiet")
+"""A tiny run with several checkpoints and evaluations."""
+
+REPEATABLE = ("metrics.jsonl", "samples.jsonl", "evaluations.jsonl", "adapter/adapter_model.safetensors", "result.json")
+"""What must come out byte for byte the same."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def start(*argv: str, cwd: Path) -> subprocess.Popen[str]:
+    """Run `rlhf ...` in a process of its own."""
+    command = [sys.executable, "-c", "from rlhf_cli.cli import main; main()", *argv]
+    environment = os.environ | {"PYTHONWARNINGS": "error"}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    """The rows of a jsonl file."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The repeatable files of a run."""
+    return {name: (folder / name).read_bytes() for name in REPEATABLE}
