@@ -37,7 +37,7 @@ def publish(root: Path, step: int, write: Callable[[Path], None]) -> Path:
     """Make `root/step-NNNNNNNN` out of the files that `write` puts into the folder it is given; returns the folder.
 
     A valid checkpoint of that step is left as it is; an invalid one is moved aside, never overwritten. Raises OSError
-    when the disk refuses; then nothing is published and what was there before is still there.
+    when the disk refuses; what was there before is still there then, and a new checkpoint is whole or absent.
     """
     root.mkdir(parents=True, exist_ok=True)
     final = root / f"step-{step:08d}"
@@ -70,6 +70,8 @@ def verify(folder: Path) -> str | None:
         manifest = json.loads((folder / MANIFEST).read_text())
         if f"step-{manifest['step']:08d}" != folder.name:
             return f"{MANIFEST} is of step {manifest['step']}"
+        if manifest["files"] == {}:
+            return f"{MANIFEST}: names no files"
         for name, entry in manifest["files"].items():
             if Path(name).name != name:
                 return f"{name}: not a plain file name"
@@ -82,6 +84,8 @@ def verify(folder: Path) -> str | None:
                 return f"{name}: sha256 mismatch"
     except FileNotFoundError:
         return f"{MANIFEST}: missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST}: not readable"
     return None

@@ -6,6 +6,8 @@ Messages and progress go to stderr, results to stdout.
 from __future__ import annotations
 
 import json
+import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -68,6 +70,9 @@ class Quiet:
         """Show nothing."""
         yield lambda: None
 
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show nothing."""
+
     def step(
         self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
     ) -> None:
@@ -93,7 +98,11 @@ class Plain(Quiet):
         """Print the step, and the evaluation that came with it."""
         self._line(f"step {step}/{self.total}  {_figures(metrics, '')}  {timings['time/step_s']:.1f} s")
         if "eval/objective" in metrics:
-            self._line(f"step {step}/{self.total}  held-out: {_figures(metrics, 'eval/')}")
+            self.evaluated(step, metrics)
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Print the held-out figures."""
+        self._line(f"step {step}/{self.total}  held-out: {_figures(metrics, 'eval/')}")
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
@@ -102,10 +111,17 @@ class Plain(Quiet):
 class JsonLines(Quiet):
     """The metrics lines, as they are in metrics.jsonl, on stdout."""
 
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Print the evaluation as one JSON object."""
+        self._print(step, metrics)
+
     def step(
         self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
     ) -> None:
         """Print the step as one JSON object."""
+        self._print(step, metrics)
+
+    def _print(self, step: int, metrics: Mapping[str, float]) -> None:
         sys.stdout.write(json.dumps(finite({"step": step, **metrics})) + "\n")
         sys.stdout.flush()
 
@@ -144,7 +160,11 @@ class Dashboard(Quiet):
         for name, curve in self._curves.items():
             curve.append(metrics[name])
         if "eval/objective" in metrics:
-            self._held_out = f"held-out after step {step}: {_figures(metrics, 'eval/')}"
+            self.evaluated(step, metrics)
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show the held-out figures under the rest."""
+        self._held_out = f"held-out after step {step}: {_figures(metrics, 'eval/')}"
 
     def close(self) -> None:
         """Take the picture down; the last table follows."""
@@ -158,8 +178,8 @@ class Dashboard(Quiet):
         if self._step:
             parts += [self._metrics(), Text()]
             prompt, completion = self._sample
-            parts += [Text(_flat(prompt), style="dim", overflow="ellipsis", no_wrap=True)]
-            parts += [Text(_flat(completion), overflow="ellipsis", no_wrap=True)]
+            parts += [Text(flat(prompt), style="dim", overflow="ellipsis", no_wrap=True)]
+            parts += [Text(flat(completion), overflow="ellipsis", no_wrap=True)]
         if self._held_out:
             parts += [Text(), Text(self._held_out, style="cyan")]
         # Not the full width: the terminal's echo of ^C would wrap, and the picture could not be taken down cleanly.
@@ -200,13 +220,17 @@ class Dashboard(Quiet):
 
 
 def sparkline(values: list[float], width: int = 40) -> str:
-    """The values as a row of bars, averaged down to `width`, between their own smallest and largest."""
+    """The values as a row of bars, averaged down to `width`, between their own smallest and largest; gaps are blank."""
     if len(values) > width:
         edges = [round(i * len(values) / width) for i in range(width + 1)]
         values = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
-    low, high = min(values), max(values)
-    span = (high - low) or 1.0
-    return "".join(SPARKS[min(int((value - low) / span * len(SPARKS)), len(SPARKS) - 1)] for value in values)
+    known = [value for value in values if math.isfinite(value)] or [0.0]
+    low, span = min(known), (max(known) - min(known)) or 1.0
+
+    def bar(value: float) -> str:
+        return SPARKS[min(int((value - low) / span * len(SPARKS)), len(SPARKS) - 1)] if math.isfinite(value) else " "
+
+    return "".join(map(bar, values))
 
 
 def show_result(result: Result, folder: Path) -> None:
@@ -216,12 +240,15 @@ def show_result(result: Result, folder: Path) -> None:
     if result.comparison is not None:
         console.print(_comparison(result))
     console.print(_texts(result))
-    place = _short(folder)
+    place = shlex.quote(str(_short(folder)))
     console.print("Written to", style="bold")
     rows = Table.grid(padding=(0, 2))
-    rows.add_row("", f"{place}/adapter", "the adapter, a plain PEFT folder")
-    rows.add_row("", f"{place}/metrics.jsonl", "a line a step; curves in tb/, completions in samples.jsonl")
-    rows.add_row("", f"{place}/checkpoints", "to continue from")
+    for name, what in (
+        ("adapter", "the adapter, a plain PEFT folder"),
+        ("metrics.jsonl", "a line a step; curves in tb/, completions in samples.jsonl"),
+        ("checkpoints", "to continue from"),
+    ):
+        rows.add_row("", Text(str(_short(folder) / name)), what)
     console.print(rows, soft_wrap=True)
     console.print("Next", style="bold")
     for command in (
@@ -269,7 +296,7 @@ def _texts(result: Result) -> RenderableType:
     for name in ("prompt", "reference", "policy"):
         table.add_column(name, ratio=1, style="dim" if name == "prompt" else "")
     for row in result.texts:
-        table.add_row(*(Text(_flat(text)) for text in (row.prompt, row.reference, row.policy)))
+        table.add_row(*(Text(flat(text)) for text in (row.prompt, row.reference, row.policy)))
     return table
 
 
@@ -283,7 +310,7 @@ def _figures(metrics: Mapping[str, float], prefix: str) -> str:
     return "  ".join(f"{label} {round(metrics[prefix + name], 3) + 0.0:{form}}" for name, label, form in shown)
 
 
-def _flat(text: str) -> str:
+def flat(text: str) -> str:
     """One line, with control characters made visible: a completion must not drive the terminal."""
     return "".join(c if c.isprintable() else "\N{MIDDLE DOT}" for c in " ".join(text.split()))
 

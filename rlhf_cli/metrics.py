@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ class Mark:
 
 
 class JsonlLog:
-    """One jsonl file. Every line is flushed as it is written; numbers that are not finite become null."""
+    """One jsonl file. Every line is flushed as it is written; numbers that are not finite become null.
+
+    Lines end at "\\n" alone: a completion may hold other line separators.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -41,6 +45,10 @@ class JsonlLog:
         """Where the file ends now."""
         return Mark(self._size, self._digest.hexdigest())
 
+    def sync(self) -> None:
+        """Make sure it is on disk: a checkpoint must not remember more of a file than a power cut leaves of it."""
+        os.fsync(self._handle.fileno())
+
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
@@ -57,9 +65,10 @@ def cut_back(file: Path, mark: Mark) -> Path | None:
         number = next(n for n in range(1, 10_000) if not file.with_suffix(f".orphan-{n}.jsonl").exists())
         kept = file.with_suffix(f".orphan-{number}.jsonl")
         shutil.copyfile(file, kept) if file.exists() else kept.touch()
-    if len(content) > mark.size:
+    end = mark.size if len(content) >= mark.size else content.rfind(b"\n") + 1  # a lost tail may end in half a line
+    if len(content) > end:
         with file.open("r+b") as handle:
-            handle.truncate(mark.size)
+            handle.truncate(end)
     return kept
 
 

@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field
 
 from rlhf_cli.settings import Settings, as_tuple
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
 
 class AdamW(Settings):
     """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) on the adapter's float32 weights."""
@@ -20,7 +22,7 @@ class AdamW(Settings):
     """What the learning rate does after the warm-up: stay, or fall to zero."""
     warmup_steps: int = Field(ge=0)
     """Steps over which the learning rate rises to its peak."""
-    betas: Annotated[tuple[float, float], BeforeValidator(as_tuple)]
+    betas: Annotated[tuple[Decay, Decay], BeforeValidator(as_tuple)]
     """Decay of the first and second moment."""
     eps: float = Field(gt=0, allow_inf_nan=False)
     """Added to the denominator."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def seed_for(run_seed: int, stream: str, *counters: int) -> int:
-    """A 63-bit seed for one use: the first eight bytes of a SHA-256 over (run_seed, stream, counters)."""
+    """A seed for one use: 63 bits of a SHA-256 over (run_seed, stream, counters)."""
     digest = hashlib.sha256(json.dumps([run_seed, stream, *counters]).encode()).digest()
     return int.from_bytes(digest[:8], "little") & (2**63 - 1)
 
@@ -30,7 +30,11 @@ def permutation(size: int, seed: int) -> list[int]:
 
 
 def uniforms(seeds: Iterable[int], length: int) -> torch.Tensor:
-    """Uniform draws in [0, 1): float64 [B, length], one row a seed; a row does not depend on the rows beside it."""
+    """Uniform draws in [0, 1): float64 [B, length], one row a seed; a row does not depend on the rows beside it.
+
+    torch's CPU generator heeds the low 32 bits of a seed: among 10^5 streams two may meet by chance, which would
+    correlate two completions, and nothing else.
+    """
     import torch
 
     rows = [torch.rand(length, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in seeds]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf_cli.config.compose import amend
+from rlhf_cli.display import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, EXIT_USAGE, UserError
 from rlhf_cli.pipeline.resume import find, holds_run, saved_config
 from rlhf_cli.seeding import seed_for
@@ -42,20 +43,20 @@ def main(argv: list[str]) -> int:
         batch = PromptBatch((prompt,), samples, seeds)
         texts = engine.sample(batch, limit, options.temperature, lambda: None).texts
         if not options.reference:
-            _print(texts)
+            print(*map(_shown, texts), sep="\n")
             continue
         with policy.reference():
             reference = engine.sample(batch, limit, options.temperature, lambda: None).texts
         print(f"prompt     {row.shown}")
         for before, after in zip(reference, texts, strict=True):
-            print(f"reference  {before}\npolicy     {after}")
+            print(f"reference  {_shown(before)}\npolicy     {_shown(after)}")
         print()
     return EXIT_DONE
 
 
-def _print(texts: Sequence[str]) -> None:
-    for text in texts:
-        print(text)
+def _shown(text: str) -> str:
+    """As it is for a pipe or a file; on a terminal, which a completion must not drive, as one harmless line."""
+    return flat(text) if sys.stdout.isatty() else text
 
 
 def _adapter(path: Path) -> tuple[Path, Path]:

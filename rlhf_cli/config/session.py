@@ -35,7 +35,7 @@ def _prepare() -> None:
     OmegaConf.register_new_resolver("trial_name", trial_name, replace=True)
     guard_environment()
     if sys.version_info >= (3, 14):
-        # hydra 1.3.8 gives argparse a help text that is no str, which 3.14 checks and dies of (hydra#3121)
+        # hydra 1.3.8 gives argparse a help text that is no str, which 3.14 checks and dies of
         check = argparse.ArgumentParser._check_help
         argparse.ArgumentParser._check_help = lambda self, action: isinstance(action.help, str) and check(self, action)
 

@@ -26,10 +26,10 @@ def read_prompts(path: str) -> list[PromptRow]:
         raise UserError("no such prompt file", where=path, fix="give a jsonl file by data.path=", exit_code=EXIT_DATA)
     rows = []
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    rows.append(_row(line, f"{file.name}:{number}"))
+                    rows.append(_row(line.rstrip("\r\n"), f"{file.name}:{number}"))
     except UnicodeDecodeError as error:
         raise UserError(
             f"not UTF-8 text: {error.reason} at byte {error.start}",
@@ -56,8 +56,13 @@ def fingerprint(rows: Sequence[PromptRow]) -> str:
 def _row(line: str, where: str) -> PromptRow:
     try:
         row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise _bad(f"not JSON: {error.msg} at column {error.colno}", where, "one JSON object a line") from error
+    except UnicodeEncodeError as error:
+        raise _bad("half of a surrogate pair, which is no text", where, "save it as UTF-8") from error
+    except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
+        raise _bad(f"JSON that cannot be read: {error}", where, "one plain JSON object a line") from error
     if not isinstance(row, dict):
         raise _bad(f"not a JSON object but {_kind(row)}", where, 'write {"prompt": "..."}')
     if "prompt" not in row:

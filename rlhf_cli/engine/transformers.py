@@ -133,10 +133,10 @@ class TransformersEngine:
                 where="model.lora.target_modules",
                 fix="leave lm_head out, or use all-linear",
             )
-        ids = torch.tensor([list(self.policy.end_tokens[:1]) * 4], device=self.policy.device)
+        ids = torch.arange(4, device=self.policy.device)[None]
         own = self.policy.causal(input_ids=ids, use_cache=False).logits.float()
         ours = self.head(self._read(ids, torch.ones_like(ids), torch.arange(4, device=ids.device)[None], None)).float()
-        if (own - ours).abs().max() > HEAD_TOLERANCE * own.abs().max():
+        if not (own - ours).abs().max() <= HEAD_TOLERANCE * own.abs().max():  # false for NaN too
             raise UserError(
                 f"{self.policy.causal.config.model_type} models change their logits in a way that is not supported",
                 where="model.path",

@@ -39,9 +39,10 @@ def standard_error(values: Sequence[float]) -> float:
 
 
 def t_quantile(probability: float, degrees: int) -> float:
-    """Quantile of Student's t; exact for 1 and 2 degrees of freedom, within 1e-3 of the tables from 5 on.
+    """Quantile of Student's t; exact for 1 and 2 degrees of freedom.
 
-    Cornish-Fisher expansion, Abramowitz and Stegun 26.7.5.
+    From 5 on it is within 1e-3 of the tables for 95 % intervals: Cornish-Fisher expansion, Abramowitz and Stegun
+    26.7.5.
     """
     if degrees == 1:
         return math.tan(math.pi * (probability - 0.5))

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,8 +129,17 @@ def _merged(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
             where="model.adapter",
             fix="give a PEFT folder saved as safetensors; pickled weights are not read",
         )
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    with quiet_peft():
+        merged: PreTrainedModel = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     return merged
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """PEFT reads an attribute that transformers has renamed, and warns: nothing that a user could mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
+from rlhf_cli.models.loading import quiet_peft
 from rlhf_cli.models.settings import Lora, Model
 from rlhf_cli.types import Message, Prompt, PromptRow
 
@@ -157,6 +157,13 @@ def _with_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
     from peft import LoraConfig, get_peft_model
 
     targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    if absent := sorted(set(lora.target_modules) - there) if isinstance(targets, list) else []:
+        raise UserError(
+            f"the model has no layer {', '.join(absent)}",
+            where="model.lora.target_modules",
+            fix=f"use all-linear, or some of {', '.join(_linear_layers(model))}",
+        )
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -167,20 +174,24 @@ def _with_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
         task_type="CAUSAL_LM",
         fan_in_fan_out=model.config.model_type == "gpt2",  # GPT-2 keeps its linear layers transposed
     )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # PEFT reads an attribute that transformers has renamed; nothing to do for whoever runs this.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+    with torch.random.fork_rng(devices=[]), quiet_peft():
         torch.manual_seed(seed)
         try:
             peft = get_peft_model(model, config)
-        except ValueError as error:  # PEFT: "Target modules ... not found in the base model"
-            linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+        except ValueError as error:  # a layer of a kind that PEFT cannot adapt
             raise UserError(
-                f"no layer of the model matches {', '.join(targets) if isinstance(targets, list) else targets}",
+                f"the adapter does not fit: {str(error).splitlines()[0]}",
                 where="model.lora.target_modules",
-                fix=f"use all-linear, or some of {', '.join(sorted(linear))}",
+                fix=f"use all-linear, or some of {', '.join(_linear_layers(model))}",
             ) from error
     return peft.eval()
+
+
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    """The names an adapter can stand on: linear layers (GPT-2's are Conv1D) except the output layer."""
+    output = model.get_output_embeddings()
+    linear = (n for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D") and m is not output)
+    return sorted({name.rpartition(".")[2] for name in linear})
 
 
 def _wants_template(prompt_format: str, tokenizer: PreTrainedTokenizerBase, path: str) -> bool:

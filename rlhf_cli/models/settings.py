@@ -47,7 +47,7 @@ class Tiny(Settings):
     """llama has rotary positions, gpt2 absolute ones."""
     layers: int = Field(ge=1)
     """Transformer blocks."""
-    width: int = Field(ge=8, multiple_of=4)
+    width: int = Field(ge=8, multiple_of=8)
     """Hidden size; there are four attention heads."""
     context: int = Field(ge=8)
     """Longest sequence, in tokens (bytes)."""

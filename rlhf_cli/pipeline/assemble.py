@@ -43,6 +43,13 @@ def assemble(config: RunConfig, rows: Rows, folder: Path, reporter: Reporter, or
         engine = TransformersEngine(policy)
     prompts = encode(rows.train, policy, config, reporter)
     held_out = encode(rows.held_out, policy, config, reporter)
+    if config.evaluate.every and len(held_out) < 2:
+        raise UserError(
+            f"{len(held_out)} held-out prompts are left; two are the least to say anything about",
+            where=config.data.eval_path or config.data.path,
+            fix="raise data.max_prompt_tokens, or switch evaluation off (evaluate.every=0)",
+            exit_code=EXIT_DATA,
+        )
     if len(prompts) < config.prompts_per_step:
         raise UserError(
             f"{len(prompts)} training prompts, fewer than prompts_per_step={config.prompts_per_step}",

@@ -42,5 +42,5 @@ def _side_by_side(run: Run) -> tuple[SideBySide, ...]:
 
 
 def _evaluations(folder: Path) -> list[Evaluation]:
-    lines = (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
-    return [Evaluation.read(json.loads(line)) for line in lines]
+    with (folder / "evaluations.jsonl").open(encoding="utf-8") as lines:
+        return [Evaluation.read(json.loads(line)) for line in lines]

@@ -18,6 +18,10 @@ class Reporter(Protocol):
         """A stretch of work that takes a while; call the result after each of its (at most) `ticks` parts."""
         ...
 
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The policy was evaluated before its first step."""
+        ...
+
     def step(
         self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
     ) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.checkpoint import NAME, Found, newest_valid, step_of, verify
+from rlhf_cli.checkpoint import NAME, Found, checkpoints, newest_valid, step_of, verify
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.schema import RunConfig
 
@@ -16,7 +16,10 @@ CONFIG: Final = "config.json"
 FREE: Final = (
     "steps", "checkpoint", "evaluate.every", "log_samples", "display", "run_dir", "sweep_dir", "resume", "resume_allow",
 )  # fmt: skip
-"""Keys (with everything below them) that a resumed run may change without being asked."""
+"""Keys (with everything below them) that a resumed run may change without being asked.
+
+evaluate.every is not free where it decides whether prompts are set aside: that would change the training data.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,8 @@ def find(target: str) -> Origin:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run was started in this folder."""
-    return (folder / CONFIG).is_file()
+    """Whether a run was started in this folder; its first checkpoint is written before anything else is done."""
+    return (folder / CONFIG).is_file() and bool(checkpoints(folder / "checkpoints"))
 
 
 def saved_config(folder: Path) -> dict[str, Any]:
@@ -67,10 +70,12 @@ def saved_config(folder: Path) -> dict[str, Any]:
 
 def refuse_changes(saved: RunConfig, wanted: RunConfig) -> None:
     """Raise UserError (exit 5) naming every key that changes the run and was not allowed to by resume_allow."""
+    sets_aside = {bool(config.evaluate.every) and config.data.eval_path is None for config in (saved, wanted)}
+    free = FREE if len(sets_aside) == 1 else tuple(key for key in FREE if key != "evaluate.every")
     changed = [
         f"{key}: {old} -> {new}"
         for key, old, new in _differences(saved.model_dump(mode="json"), wanted.model_dump(mode="json"))
-        if not _under(key, FREE) and not _under(key, wanted.resume_allow) and (key, new) != ("microbatch_size", "auto")
+        if not _under(key, free) and not _under(key, wanted.resume_allow) and (key, new) != ("microbatch_size", "auto")
     ]
     if changed:
         raise UserError(
@@ -96,7 +101,7 @@ def _origin(folder: Path) -> Origin:
 
 def _run(folder: Path) -> Path:
     if not holds_run(folder):
-        raise _error(f"no run here: no {CONFIG}", folder, "name a run's folder, or one of its checkpoints")
+        raise _error("no run here", folder, "name a run's folder, or one of its checkpoints")
     return folder
 
 

@@ -116,6 +116,7 @@ class Run:
             evaluated = self.evaluate(0)
             with self.signals.held():
                 self._log_evaluation(evaluated, {})
+                self.reporter.evaluated(0, evaluated.metrics())
                 self._log_timings(0, 0)
 
     def complete(self, advantages: Advantages, learned: dict[str, float], evaluated: Evaluation | None) -> None:
@@ -137,7 +138,9 @@ class Run:
             self.reporter.step(step, shown, timings, (rollout.batch.prompt_of(0).row.shown, rollout.texts[0]))
             if step == 1 and shown["completion/truncated"] > TRUNCATED_ALARM:
                 share, limit = shown["completion/truncated"], self.config.max_new_tokens
-                self.reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={limit}")
+                self.reporter.note(
+                    f"{share:.0%} of the completions were cut at max_new_tokens={limit}, and judged as cut"
+                )
             if due(step, self.config.checkpoint.every, self.config.steps):
                 self.save()
 
@@ -146,6 +149,8 @@ class Run:
         root = self.folder / "checkpoints"
         with self.phase("checkpoint", 0):
             try:
+                for log in self.logs.values():
+                    log.sync()
                 checkpoint.publish(root, self.state.step, lambda f: save(f, self.state, self.policy, self.optimizer))
                 checkpoint.prune(root, self.config.checkpoint.keep)
             except OSError as error:

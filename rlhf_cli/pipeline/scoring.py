@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from rlhf_cli.functional.kl import against_reference, k1
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.rewards import Reward
 from rlhf_cli.types import Rollout, Scored
+
+LARGEST: Final = float(torch.finfo(torch.float32).max)
 
 
 def judge(rollout: Rollout, reward: Reward) -> Tensor:
@@ -64,7 +66,7 @@ def _check(scores: Sequence[float], texts: Sequence[str], kind: str) -> None:
             f"{len(scores)} scores for {len(texts)} completions", where=f"reward={kind}", exit_code=EXIT_REWARD
         )
     for score, text in zip(scores, texts, strict=True):
-        if not math.isfinite(score):
+        if not isinstance(score, int | float) or not abs(score) <= LARGEST:
             raise UserError(
                 f"scored {score} for the completion {text!r}", where=f"reward={kind}", exit_code=EXIT_REWARD
             )

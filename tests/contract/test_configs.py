@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from support import lines
 
 from rlhf_cli import config as config_package
 from rlhf_cli.cli import run
@@ -18,6 +17,7 @@ from rlhf_cli.models.settings import Lora, Tiny
 from rlhf_cli.models.tiny import build
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import Settings
+from tests.support import lines
 
 CONFIGS = Path(config_package.__file__).parents[2] / "configs"
 OPTIONS = sorted(f"{file.parent.name}={file.stem}" for file in CONFIGS.glob("*/*.yaml") if file.parent.name != "hydra")
@@ -87,7 +87,7 @@ def test_every_setting_is_read_by_a_run(tmp_path: Path, monkeypatch: pytest.Monk
             "evaluate.prompts=2",
             "data.max_prompt_tokens=16",
             "data.too_long=drop",
-                "optimizer.warmup_steps=0",
+            "optimizer.warmup_steps=0",
         ],
     ):
         assert run(["train", "config=tiny", *ONE_STEP, *extra, f"run_dir=out{len(extra)}"]) == 0

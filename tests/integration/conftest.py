@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import Outcome
 
 from rlhf_cli.cli import run
+from tests.support import Outcome
 
 
 @pytest.fixture

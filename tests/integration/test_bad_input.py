@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import Outcome
+
+from tests.support import Outcome
 
 Rlhf = Callable[..., Outcome]
 
@@ -50,7 +51,7 @@ def test_bad_data_is_refused_before_anything_is_written(
         (["data.max_prompt_tokens=5"], 3, "more than 5 (data.max_prompt_tokens) (tiny.jsonl:"),
         (["model.context=20"], 3, "the model's 20 less max_new_tokens"),
         (["model.context=12"], 2, "max_new_tokens=12 leaves no room for a prompt"),
-        (["model.lora.target_modules=[nose]"], 2, "no layer of the model matches nose (model.lora.target_modules)"),
+        (["model.lora.target_modules=[nose]"], 2, "the model has no layer nose (model.lora.target_modules)"),
         (["model.lora.target_modules=[lm_head]"], 2, "the adapter covers the output layer"),
         (["device=cuda:7"], 2, "no cuda:7 on this machine (device)"),
         (["model=pretrained", "model.path=./nowhere"], 2, "is no folder (model.path)"),

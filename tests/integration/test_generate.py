@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import QUICK, Outcome
+
+from tests.support import QUICK, Outcome
 
 Rlhf = Callable[..., Outcome]
 

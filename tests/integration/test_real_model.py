@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import Outcome, lines
 
 from rlhf_cli.cli import run
 from rlhf_cli.config.compose import compose_config
@@ -18,6 +17,7 @@ from rlhf_cli.models.settings import Pretrained
 from rlhf_cli.pipeline.assemble import load_policy
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
+from tests.support import Outcome, lines
 
 pytestmark = pytest.mark.real_model
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import QUICK, Outcome, contents, lines, start
+
+from tests.support import QUICK, Outcome, contents, lines, start
 
 Rlhf = Callable[..., Outcome]
 

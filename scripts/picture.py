@@ -1,0 +1,39 @@
+"""Draw the dashboard of a finished run at its last step: python scripts/picture.py RUN OUT.svg"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rlhf_cli.display import Dashboard
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a jsonl file."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def main() -> None:
+    """Replay the run's own files through the dashboard."""
+    run, out = Path(sys.argv[1]), Path(sys.argv[2])
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    metrics, timings = rows(run / "metrics.jsonl"), rows(run / "timings.jsonl")
+    samples = {row["step"]: row for row in rows(run / "samples.jsonl")}
+    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
+    title = f"{config['algorithm']['kind']} · SmolLM2-135M-Instruct · {config['reward']['kind']}"
+    dashboard = Dashboard(console, title, config["steps"])
+    for row, timing in zip(metrics, timings, strict=True):
+        if row["step"]:
+            sample = samples[row["step"]]
+            dashboard.step(row["step"], row, timing, (sample["prompt"], sample["completion"]))
+    console.print(dashboard._picture())
+    console.save_svg(str(out), title="rlhf train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What every test shares: no network, repeatable hypothesis, and tiny policies that are built once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tiny tensors gain nothing by threads, and two processes on two cores starve each other at their barriers.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if TYPE_CHECKING:
+    from rlhf_cli.models.policy import Policy
+
+# deadline=None: the first example of a test pays for importing torch. derandomize: the same examples on every machine.
+settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=30,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("repeatable")
+
+ARCHITECTURES = ("llama", "gpt2")
+
+
+@pytest.fixture(scope="session")
+def moved_policies() -> Callable[[str], Policy]:
+    """By architecture, a tiny policy whose adapter was moved away from the reference; shared, so leave it as it is."""
+    from tests.unit.support import build, move_adapter, tiny
+
+    built: dict[str, Policy] = {}
+
+    def of(architecture: str) -> Policy:
+        if architecture not in built:
+            built[architecture] = build(tiny(architecture))
+            move_adapter(built[architecture])
+        return built[architecture]
+
+    return of
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def moved(request: pytest.FixtureRequest, moved_policies: Callable[[str], Policy]) -> Policy:
+    """Each tiny policy with a moved adapter in turn; shared, so leave it as it is."""
+    return moved_policies(request.param)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch on one thread inside the test, as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

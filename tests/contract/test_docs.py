@@ -1,0 +1,57 @@
+"""What the documents say works: commands compose, the example file composes, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.config.compose import compose_config
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+COMMAND = re.compile(r"^(?:    |\s*\$ )rlhf train(.*?)(?:  +#.*|  +\S.*)?$", re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """The arguments of every `rlhf train` in README.md and in the help texts."""
+    texts = [
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        (ROOT / "configs" / "hydra" / "help" / "train.yaml").read_text(encoding="utf-8"),
+    ]
+    found = {match.strip() for text in texts for match in COMMAND.findall(text)}
+    return sorted(one for one in found if not any(word in one for word in ("--help", "resume=", "optimzer")))
+
+
+def test_there_are_commands() -> None:
+    assert len(commands()) >= 8
+
+
+@pytest.mark.parametrize("arguments", commands())
+def test_every_command_composes(arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(arguments)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-run.yaml").write_text(example())
+    first_of_each = [word.split(",")[0] for word in words if word != "-m"]
+    assert compose_config(first_of_each).steps > 0
+
+
+def example() -> str:
+    """The YAML of the README."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return str(block)
+
+
+def test_the_example_file_says_what_it_does(tmp_path: Path) -> None:
+    (tmp_path / "my-run.yaml").write_text(example())
+    config = compose_config([f"config={tmp_path / 'my-run.yaml'}"])
+    assert (config.steps, config.temperature.kind, config.optimizer.lr) == (100, "linear", 1e-4)
+    assert config.data.path == str(tmp_path / "prompts.jsonl")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target

@@ -1,0 +1,68 @@
+"""REINFORCE on numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from rlhf_cli.algorithms.baseline import RunningMean
+from rlhf_cli.algorithms.reinforce import Reinforce
+from rlhf_cli.types import Minibatch, Scored
+from tests.unit.support import rollout_of, scored_of
+
+MASK = [[1, 1, 0], [1, 1, 1]]
+
+
+def scored() -> Scored:
+    """k1 = [.2, .4], [-.2, .4, .6]; beta .5; scores 2, -1: rewards [-.1, 1.8], [.1, -.2, -1.3]; returns 1.7, -1.4."""
+    logprobs = torch.tensor([[-1.0, -1.0, 0.0], [-1.0, -1.0, -1.0]])
+    ref_logprobs = torch.tensor([[-1.2, -1.4, 0.0], [-0.8, -1.4, -1.6]])
+    return scored_of(rollout_of(MASK, logprobs=logprobs), [2.0, -1.0], ref_logprobs=ref_logprobs, beta=0.5)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "by_hand"),
+    [
+        # returns-to-go: 1.7, 1.8; -1.4, -1.5, -1.3
+        ("none", [[1.7, 1.8, 0.0], [-1.4, -1.5, -1.3]]),
+        # minus the mean of the returns, (1.7 - 1.4) / 2 = 0.15
+        ("mean", [[1.55, 1.65, 0.0], [-1.55, -1.65, -1.45]]),
+        # minus the mean of past steps, 0.4
+        ("running", [[1.3, 1.4, 0.0], [-1.8, -1.9, -1.7]]),
+    ],
+)
+def test_advantages(baseline: str, by_hand: list[list[float]]) -> None:
+    algorithm = Reinforce.model_validate({"kind": "reinforce", "baseline": baseline})
+    assert_close(algorithm.advantages(scored(), RunningMean(8, 0.4)).advantages, torch.tensor(by_hand))
+
+
+def test_the_first_step_of_a_running_baseline_has_none() -> None:
+    running = Reinforce(kind="reinforce", baseline="running").advantages(scored(), RunningMean())
+    none = Reinforce(kind="reinforce", baseline="none").advantages(scored(), RunningMean())
+    assert torch.equal(running.advantages, none.advantages)
+
+
+def test_the_loss_sums_over_tokens_and_divides_by_the_whole_batch() -> None:
+    advantages = torch.tensor([[1.0, 2.0, 9.0], [-1.0, 0.5, 4.0]])
+    logprobs = torch.tensor([[-1.0, -0.5, -7.0], [-2.0, -1.0, -0.25]])
+    # row 1: -1 - 1 = -2 (its third token does not count); row 2: 2 - .5 - 1 = .5; -(-2 + .5) / 5
+    minibatch = Minibatch(advantages, torch.tensor(MASK, dtype=torch.bool), completions=5)
+    assert float(Reinforce(kind="reinforce", baseline="none").loss(minibatch, logprobs).loss) == pytest.approx(0.3)
+
+
+def test_the_loss_pushes_up_what_has_a_positive_advantage() -> None:
+    logprobs = torch.tensor([[-1.0, -1.0]], requires_grad=True)
+    minibatch = Minibatch(torch.tensor([[2.0, -4.0]]), torch.tensor([[True, True]]), completions=2)
+    Reinforce(kind="reinforce", baseline="none").loss(minibatch, logprobs).loss.backward()
+    assert logprobs.grad.tolist() == [[-1.0, 2.0]]  # -A / B
+
+
+def test_shares_of_the_loss_add_up() -> None:
+    algorithm, mask = Reinforce(kind="reinforce", baseline="mean"), torch.tensor(MASK, dtype=torch.bool)
+    logprobs, advantages = torch.tensor([[-1.0, -0.5, 0.0], [-2.0, -1.0, -0.25]]), torch.ones(2, 3)
+    whole = algorithm.loss(Minibatch(advantages, mask, 2), logprobs).loss
+    shares = sum(
+        algorithm.loss(Minibatch(advantages[i : i + 1], mask[i : i + 1], 2), logprobs[i : i + 1]).loss for i in (0, 1)
+    )
+    assert_close(shares, whole)

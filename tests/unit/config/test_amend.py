@@ -1,0 +1,94 @@
+"""amend: a run's saved config, changed by overrides, never interpolated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_cli.config.compose import amend, compose_config
+from rlhf_cli.errors import UserError
+
+from .conftest import write
+
+
+@pytest.fixture
+def saved() -> dict[str, Any]:
+    """config.json of a tiny run, read back."""
+    config = compose_config(["config=tiny", "beta=linear", "seed=7", "run_dir=r"]).model_dump(mode="json")
+    return dict(json.loads(json.dumps(config)))
+
+
+def test_without_overrides_it_is_the_saved_config(saved: dict[str, Any]) -> None:
+    assert amend(saved, ()) == compose_config(["config=tiny", "beta=linear", "seed=7", "run_dir=r"])
+
+
+def test_single_keys_are_set(saved: dict[str, Any], cwd: Path) -> None:
+    before = json.dumps(saved)
+    config = amend(saved, ["checkpoint.every=5", "beta.start=3", "steps=99", "++seed=8", "data.path=p (1).jsonl"])
+    assert (config.checkpoint.every, config.beta.at(0, 9), config.steps, config.seed) == (5, 3.0, 99, 8)
+    assert config.data.path == str(cwd / "p (1).jsonl")
+    assert json.dumps(saved) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "group", "expected"),
+    [
+        ("beta=0.1", "beta", {"kind": "constant", "value": 0.1}),
+        ("beta='0.1'", "beta", {"kind": "constant", "value": 0.1}),
+        ("beta=cosine", "beta", {"kind": "cosine", "start": 0.1, "end": 0.02}),
+        ("algorithm=reinforce", "algorithm", {"kind": "reinforce", "baseline": "mean"}),
+        ("reward=sentiment", "reward", {"kind": "sentiment"}),
+    ],
+)
+def test_an_option_replaces_the_whole_group(
+    saved: dict[str, Any], override: str, group: str, expected: dict[str, Any]
+) -> None:
+    changed = amend(saved, [override]).model_dump(mode="json")
+    assert changed.pop(group) == expected
+    assert changed == {key: value for key, value in saved.items() if key != group}
+
+
+def test_keys_stand_over_options(saved: dict[str, Any]) -> None:
+    config = amend(saved, ["data.path=/p.jsonl", "data=jsonl", "model=smollm2"])
+    assert (config.data.path, config.model.kind) == ("/p.jsonl", "pretrained")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("stpes=3", "unknown setting 'stpes'; did you mean steps?"),
+        ("optimizer.l=3", "unknown setting 'optimizer.l'; did you mean optimizer.lr?"),
+        ("steps.x=3", "unknown setting 'steps.x'; did you mean steps?"),
+        ("optimiser.lr=3", "unknown setting 'optimiser.lr'; did you mean optimizer.lr?"),
+        ("steps=0", "steps: must be at least 1 (got 0)"),
+        ("beta.value=1", "beta.value: beta is linear, which has no value"),
+        ("algorithm=rlo", "algorithm=rlo: no such option; have reinforce, rloo; did you mean rloo?"),
+        ("data=jsonl", "data.path: must be given (training prompts): write data.path=..."),
+        ("config=tiny", "config=tiny: a resumed run keeps its own config; change single keys instead"),
+        ("steps=1,2", "steps=1,2: a resumed run takes only key=value"),
+        ("~steps", "~steps: a resumed run takes only key=value"),
+        ("--cfg", "--cfg: not an override: write key=value"),
+        ("hydra.run.dir=x", "unknown setting 'hydra.run.dir'"),
+    ],
+)
+def test_mistakes(saved: dict[str, Any], override: str, line: str) -> None:
+    with pytest.raises(UserError) as error:
+        amend(saved, [override])
+    assert error.value.line() == line
+
+
+def test_a_users_file_is_not_for_resuming(saved: dict[str, Any], cwd: Path) -> None:
+    write(cwd / "r.yaml", "steps: 3")
+    with pytest.raises(UserError, match=r"a resumed run keeps its own config"):
+        amend(saved, ["config=r.yaml"])
+
+
+def test_nothing_saved_is_interpolated(saved: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHERE", "there")
+    saved["resume"] = "${oc.env:WHERE}"
+    assert amend(saved, ["beta=0.1"]).resume == "${oc.env:WHERE}"
+    with pytest.raises(UserError, match=r"^steps: must be a whole number \(got '\$\{seed\}'\)$"):
+        amend(saved | {"steps": "${seed}"}, ())

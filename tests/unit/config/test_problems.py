@@ -1,0 +1,237 @@
+"""Mistakes: one line each that says what, where and what was meant; all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_cli.config.compose import compose_config
+from rlhf_cli.errors import UserError
+
+from .conftest import write
+
+Refused = Callable[..., str]
+TINY = "model: tiny\ndata: tiny\nreward: characters\n"
+DATA, MODEL, REWARD = (
+    "data (jsonl, tiny, writing)",
+    "model (pretrained, smollm2, tiny)",
+    "reward (characters, sentiment)",
+)
+
+ADD = "add for example `reward: sentiment`"
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ("stpes=3", "unknown setting 'stpes'; did you mean steps?"),
+        ("lr=3", "unknown setting 'lr'; did you mean optimizer.lr?"),
+        ("optimiser.lr=0.1", "unknown setting 'optimiser'; did you mean optimizer?"),
+        ("checkpoint.evry=3", "unknown setting 'checkpoint.evry'; did you mean checkpoint.every?"),
+        ("zzz=1", "unknown setting 'zzz'"),
+        ("steps=0", "steps: must be at least 1 (got 0)"),
+        ("steps=ten", "steps: must be a whole number (got 'ten')"),
+        ("steps=1.5", "steps: must be a whole number (got 1.5)"),
+        ("steps=", "steps: must be a whole number (got '')"),
+        ("steps.x=1", "steps: must be a whole number (got a mapping)"),
+        ("optimizer.lr=2", "optimizer.lr: must be below 1 (got 2)"),
+        ("optimizer.lr=0", "optimizer.lr: must be above 0 (got 0)"),
+        ("optimizer.lr=fast", "optimizer.lr: must be a number (got 'fast')"),
+        ("optimizer.betas=[0.9]", "optimizer.betas.1: must be given (it has no default)"),
+        ("model.lora.dora=1", "model.lora.dora: must be true or false (got 1)"),
+        ("beta=-0.05", "beta.value: must be at least 0 (got -0.05)"),
+        ("beta=inf", "beta.value: must be finite (got inf)"),
+        ("beta=hihg", "beta=hihg: no such option; have constant, cosine, linear, moderate, or a number"),
+        ("beta=null", "beta=null: no such option; have constant, cosine, linear, moderate, or a number"),
+        ("beta=[0.1,0.2]", "beta=[0.1, 0.2]: no such option; have constant, cosine, linear, moderate, or a number"),
+        ("beta=linear beta.value=1", "beta.value: beta is linear, which has no value"),
+        ("temperature=0", "temperature: must stay above 0: greedy decoding cannot explore, so it cannot train"),
+        ("algorithm=rlo", "algorithm=rlo: no such option; have reinforce, rloo; did you mean rloo?"),
+        ("model=5", "model=5: no such option; have pretrained, smollm2, tiny"),
+        ("config=tinny", "config=tinny: no such preset; have sentiment, tiny; did you mean tiny?"),
+        ("config=near.yml", "config=near.yml: no such file; did you mean near.yaml?"),
+        ("config=near", "config=near: no such preset; have sentiment, tiny; did you mean near.yaml?"),
+        ("reward.kind=nice", "reward: has no kind nice; have sentiment, characters"),
+        ("display=lively", "display: must be one of auto, live, plain, json or quiet (got 'lively')"),
+        ("reward=characters reward.characters=5", "reward.characters: must be text (got 5)"),
+        ("device=gpu", r"device: must match ^(auto|cpu|mps|cuda(:\d+)?)$ (got 'gpu')"),
+        ("microbatch_size=big", "microbatch_size: must be auto, or a whole number (got 'big')"),
+        (
+            "model.lora.target_modules=[]",
+            "model.lora.target_modules: must be all-linear, or must have at least 1 entries (got [])",
+        ),
+        (
+            "samples_per_prompt=1",
+            "samples_per_prompt: algorithm=rloo compares the completions of a prompt and needs at least 2 (got 1)",
+        ),
+        ("data=jsonl", "data.path: must be given (training prompts): write data.path=..."),
+        ("steps=???", "steps: must be given (rollouts, each followed by one update): write steps=..."),
+        ("~steps", "steps: must be given (rollouts, each followed by one update)"),
+        ("~model", f"nothing is chosen for {MODEL}; add for example `model: tiny`"),
+        ("steps=${sed}", "steps: Interpolation key 'sed' not found"),
+        ("steps", "steps: not an override: write key=value"),
+        ("tiny", "tiny: not an override: write key=value; did you mean config=tiny?"),
+        ("=5", "=5: not an override: write key=value"),
+        ("a-b c=5", "a-b c=5: not an override: write key=value"),
+        ("+steps=3", "Could not append to config. An item is already at 'steps'."),
+        ("hydra/launcher=slurm", "In 'hydra/config': Could not find 'hydra/launcher/slurm'"),
+        ("hydra.foo=1", "hydra.foo: Key 'foo' not in 'HydraConf'"),
+        ("beta=0.1,0.2", "beta: several values are a sweep and need -m; text with a comma needs quotes"),
+        (
+            "-m beta=interval(0,1)",
+            "beta=interval(0,1): an interval cannot be swept; list the values, separated by commas",
+        ),
+        ("-m beta=0.1,0.1", "two jobs of the sweep would write to one folder: is a value listed twice?"),
+        ("-m run_dir=x seed=1,2", "run_dir names the folder of one run; a sweep's is sweep_dir"),
+        ("-m hydra.job.name=a,b", "hydra.job.name=a,b: hydra's own settings cannot be swept"),
+        ("--cfg job -m", "--cfg shows the config of one run: leave -m out"),
+        ("--cfg", "--cfg takes job or hydra or all"),
+        ("--foo", "unknown option --foo; did you mean --info?"),
+        ("--multi-run seed=1", "unknown option --multi-run; did you mean --multirun?"),
+        ("--steps=5", "unknown option --steps; did you mean steps=...?"),
+        ("--multirun=3", "--multirun takes no value"),
+        ("--experimental-rerun=x.pkl", "unknown option --experimental-rerun"),
+    ],
+)
+def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, line: str) -> None:
+    write(cwd / "near.yaml", TINY)
+    assert refused(*(argv.split(" ") if " " in argv and "a-b" not in argv else [argv])) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("steps: 5\n", f"r.yaml: nothing is chosen for {DATA}, {MODEL}, {REWARD}; {ADD}"),
+        ("model: tiny\ndata: tiny\n", f"r.yaml: nothing is chosen for {REWARD}; {ADD}"),
+        (
+            "model: tiny\ndata: tiny\nreward:\n",
+            f"r.yaml: nothing is chosen for {REWARD}; {ADD}",
+        ),
+        (
+            "model: tiny\ndata: {path: x}\nreward: ???\n",
+            f"r.yaml: nothing is chosen for {DATA}, {REWARD}; {ADD}",
+        ),
+        (TINY + "stpes: 5\n", "r.yaml:4: unknown setting 'stpes'; did you mean steps?"),
+        (
+            TINY + "evaluate:\n  # often\n  evry: 5\n",
+            "r.yaml:6: unknown setting 'evaluate.evry'; did you mean evaluate.every?",
+        ),
+        (TINY + "steps: many\n", "r.yaml:4: steps: must be a whole number (got 'many')"),
+        (TINY + "beta: -0.1\n", "r.yaml:4: beta.value: must be at least 0 (got -0.1)"),
+        (TINY + "beta: {kind: linear, start: x}\n", "r.yaml:4: beta.start: must be a number (got 'x')"),
+        (TINY + "beta: {kind: linear, value: 1}\n", "r.yaml:4: beta.value: beta is linear, which has no value"),
+        (
+            TINY + "algorithm: rlo\n",
+            "r.yaml:4: algorithm=rlo: no such option; have reinforce, rloo; did you mean rloo?",
+        ),
+        (
+            "model: tiny\ndata: tiny\nreward: {kind: characterz}\n",
+            "r.yaml:3: reward=characterz: no such option; have characters, sentiment; did you mean characters?",
+        ),
+        (TINY + "device: true\n", "r.yaml:4: device: must be text (got True)"),
+        (
+            "model: tiny\ndata: jsonl\nreward: characters\n",
+            "r.yaml:2: data.path: must be given (training prompts): write data.path=...",
+        ),
+        (TINY + "steps: ${sed}\n", "r.yaml:4: steps: Interpolation key 'sed' not found"),
+        (TINY + "config: tiny\n", "r.yaml:4: unknown setting 'config'"),
+        (TINY + "1: 2\n", "r.yaml:4: 1: Keys should be strings (got 1)"),
+        ("model: tiny\ndata: [tiny\nreward: x\n", "r.yaml:3: not valid YAML: expected ',' or ']', but got ':'"),
+        ("model: tiny\n\tdata: tiny\n", "r.yaml:2: not valid YAML: found character '\\t' that cannot start any token"),
+        ("steps: 1\nsteps: 2\n", "r.yaml:2: not valid YAML: found duplicate key steps"),
+        ("- model: tiny\n", "r.yaml: must be a mapping of settings, like `steps: 100`"),
+        ("hello", "r.yaml: must be a mapping of settings, like `steps: 100`"),
+        ("defaults: [rewards: sentiment]\n", "r.yaml:1: defaults: no group rewards; did you mean reward?"),
+        ("defaults: [[a]]\n", "r.yaml:1: defaults: write `- GROUP: OPTION`, `- PRESET` or `- FILE.yaml`, not ['a']"),
+        (
+            "steps: 1\ndefaults: [sentimnt]\n",
+            "r.yaml:2: config=sentimnt: no such preset; have sentiment, tiny; did you mean sentiment?",
+        ),
+        ("defaults: [r.yaml]\n", "r.yaml: builds on r.yaml, which builds on it"),
+        (
+            "defaults: [t.yaml]\nbeta: {value: 1}\n",
+            "t.yaml: builds on r.yaml, which builds on it",
+        ),
+        ("defaults: [s.yml]\n", "r.yaml:1: config=s.yml: no such file; did you mean s.yaml?"),
+    ],
+)
+def test_mistakes_in_a_file(cwd: Path, refused: Refused, text: str, line: str) -> None:
+    write(cwd / "r.yaml", text)
+    write(cwd / "s.yaml", TINY)
+    write(cwd / "t.yaml", "defaults: [r.yaml]\nbeta: {value: 2}\n")
+    assert refused("config=r.yaml") == line
+
+
+def test_all_problems_are_told_at_once_each_with_its_place(cwd: Path, refused: Refused) -> None:
+    write(cwd / "base.yaml", TINY + "steps: 0\nseed: -1\nthreads: 0\n")
+    write(cwd / "sub/r.yaml", "defaults: [../base.yaml]\n\nsteps: -1\n")
+    assert refused("config=sub/r.yaml", "seed=-2", "lr=1").splitlines() == [
+        "4 problems in the configuration:",
+        "  sub/r.yaml:3: steps: must be at least 1 (got -1)",
+        "  seed: must be at least 0 (got -2)",
+        "  base.yaml:6: threads: must be at least 1 (got 0)",
+        "  unknown setting 'lr'; did you mean optimizer.lr?",
+    ]
+
+
+def test_the_base_that_wins_is_the_one_to_blame(cwd: Path, refused: Refused) -> None:
+    write(cwd / "a.yaml", TINY + "steps: 1\n")
+    write(cwd / "b.yaml", "steps: 0\n")
+    write(cwd / "r.yaml", "defaults: [a.yaml, b.yaml]\n")
+    assert refused("config=r.yaml") == "b.yaml:1: steps: must be at least 1 (got 0)"
+
+
+def test_what_the_command_line_replaces_is_not_blamed_on_the_file(cwd: Path, refused: Refused) -> None:
+    write(cwd / "r.yaml", TINY + "beta: {kind: linear, start: 1, end: 1}\n")
+    assert refused("config=r.yaml", "beta=-1") == "beta.value: must be at least 0 (got -1)"
+
+
+def test_a_file_elsewhere_is_named_in_full(tmp_path_factory: pytest.TempPathFactory, refused: Refused) -> None:
+    file = write(tmp_path_factory.mktemp("else") / "r.yaml", "steps: [\n")
+    assert refused(f"config={file}").startswith(f"{file}:2: not valid YAML")
+
+
+def test_a_file_that_cannot_be_read(cwd: Path, refused: Refused) -> None:
+    (cwd / "r.yaml").write_bytes(b"\xff")
+    assert refused("config=r.yaml").startswith("r.yaml: cannot be read: 'utf-8' codec can't decode byte 0xff")
+
+
+_KEYS = st.sampled_from(
+    [
+        "steps",
+        "beta",
+        "beta.value",
+        "data.path",
+        "model",
+        "config",
+        "hydra",
+        "hydra.run",
+        "x",
+        "~beta",
+        "+a",
+        "++b.c",
+        "",
+    ]
+)
+_VALUES = st.text("ab01.-e,:/~'\"\\$?{}[]() =", max_size=8)
+
+
+@given(st.lists(st.tuples(_KEYS, st.sampled_from(["=", "", "=choice(", "==", "@x="]), _VALUES), min_size=1, max_size=2))
+def test_whatever_is_typed_is_taken_or_refused_in_one_line(words: list[tuple[str, str, str]]) -> None:
+    try:
+        compose_config([word for parts in words if not (word := "".join(parts)).startswith("-")])
+        line = ""
+    except UserError as error:
+        line = error.line()
+    assert "\n" not in line or line.partition(" ")[2].startswith("problems in the configuration:\n")
+
+
+@given(st.text("steps: beta{}[]-0\n\t&*!'\"#|>$?data", max_size=25))
+def test_whatever_a_file_says_is_taken_or_refused(text: str) -> None:
+    write(Path("r.yaml"), text)
+    with pytest.raises(UserError):
+        compose_config(["config=r.yaml"])

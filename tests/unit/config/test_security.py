@@ -1,0 +1,113 @@
+"""What a stranger's YAML may not do: run code, or copy a secret to disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.config.compose import Launch, compose_config, launch
+
+from .conftest import write
+
+Refused = Callable[..., str]
+TINY = "model: tiny\ndata: tiny\nreward: characters\n"
+RUN = "{_target_: subprocess.run, args: [touch, MARKER]}"
+LOG = "{version: 1, root: {handlers: [x]}, handlers: {x: {class: logging.FileHandler, filename: MARKER}}}"
+
+ATTACKS = {
+    "target": f"x: {RUN}",
+    "target in a group": f"reward: {RUN}",
+    "target in a list": f"resume_allow: [{RUN}]",
+    "target over an option": f"model: {{kind: tiny, lora: {RUN}}}",
+    "call": "x: {(): subprocess.run, args: [touch, MARKER]}",
+    "class": "x: {class: subprocess.Popen}",
+    "callback": f"hydra: {{callbacks: {{x: {RUN}}}}}",
+    "callback without target": "hydra: {callbacks: {x: {path: MARKER}}}",
+    "job logging": f"hydra: {{job_logging: {LOG}}}",
+    "hydra logging": f"hydra: {{hydra_logging: {LOG}}}",
+    "launcher": f"hydra: {{mode: MULTIRUN, launcher: {RUN}}}",
+    "sweeper": f"hydra: {{mode: MULTIRUN, sweeper: {RUN}}}",
+    "sweeper, other keys": "hydra: {sweeper: {max_batch_size: 1}}",
+    "searchpath": "hydra: {searchpath: [file:///tmp]}",
+    "output": "hydra: {output_subdir: ../../x}",
+    "chdir": "hydra: {job: {chdir: true}}",
+    "environment": "hydra: {job: {env_set: {LD_PRELOAD: MARKER}}}",
+    "environment copied": "hydra: {job: {env_copy: [HF_TOKEN]}}",
+    "parameter of the sweeper": "hydra: {mode: MULTIRUN, sweeper: {params: {+hydra.callbacks.x._target_: os.abort}}}",
+    "logging by the sweeper": f"hydra: {{mode: MULTIRUN, sweeper: {{params: {{hydra.job_logging: '{LOG}'}}}}}}",
+    "defaults of callbacks": "defaults: [override hydra/callbacks: x]",
+    "defaults of logging": "defaults: [/hydra/job_logging: stdout]",
+    "defaults of a launcher": "defaults: [{hydra/launcher: joblib}]",
+    "defaults elsewhere": "defaults: [{model@hydra.callbacks.x: tiny}]",
+    "defaults inside a group": "model: {kind: tiny, defaults: [/hydra/job_logging: stdout]}",
+    "disguised as text": "a: '{_target_: subprocess.run}'\nhydra: {mode: MULTIRUN, launcher: '${oc.create:${a}}'}",
+    "made by oc.create": "a: '{_tar'\nb: 'get_: x}'\nx: '${ oc.create:${a}${b}}'",
+    "made by oc.decode": "x: '${oc.decode:a}'",
+    "interpolated launcher": "a: {b: c}\nhydra: {mode: MULTIRUN, launcher: '${a}'}",
+    "interpolated sweeper": "hydra: {sweeper: {params: '${a}'}}",
+    "interpolated hydra": "hydra: ${x}",
+    "hydra by a list": "hydra: [callbacks]",
+    "a python object": "x: !!python/object/apply:subprocess.run [[touch, MARKER]]",
+    "a recursive node": "x: &x [*x]",
+    "a secret": "resume: ${oc.env:HF_TOKEN}",
+    "a secret, any case": "resume: ${oc.env:my_Api_kEy,x}",
+    "a secret, by parts": "resume: a${oc.env:${resume_allow.0}${display}}\nresume_allow: [PASS]\ndisplay: WORD",
+    "a secret in the folder": "hydra: {run: {dir: 'x/${oc.env:A_SECRET}'}}",
+    "a secret in the sweep's folder": "hydra: {mode: MULTIRUN, sweep: {dir: '${oc.env:A_SECRET}'}}",
+    "a secret in a trial's folder": "hydra: {mode: MULTIRUN, sweep: {subdir: '${oc.env:A_SECRET}'}}",
+}
+
+
+@pytest.fixture(autouse=True)
+def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "my_Api_kEy", "PASSWORD", "A_SECRET"):
+        monkeypatch.setenv(name, "hush")
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
+def test_attacks_are_refused_and_run_nothing(cwd: Path, refused: Refused, attack: str) -> None:
+    marker = cwd / "marker"
+    write(
+        cwd / "r.yaml",
+        "\n".join([line for line in TINY.splitlines() if line[:5] != attack[:5]])
+        + "\n"
+        + attack.replace("MARKER", str(marker)),
+    )
+    line = refused("config=r.yaml")
+    assert re.search(r"not allowed|defaults: no group|not valid YAML: (could not determine a constr|maximum rec)", line)
+    assert "hush" not in line
+    assert "\n" not in line
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("attack", [f"hydra: {{callbacks: {{x: {RUN}}}}}", f"x: {RUN}"])
+def test_a_file_to_build_on_is_read_as_carefully(cwd: Path, refused: Refused, attack: str) -> None:
+    write(cwd / "stranger.yaml", TINY + attack)
+    write(cwd / "r.yaml", "defaults: [stranger.yaml]")
+    assert refused("config=r.yaml").startswith("stranger.yaml:4: ")
+    assert refused("-m", "config=r.yaml", "seed=1,2").startswith("stranger.yaml:4: ")
+
+
+def test_the_refusal_says_what_and_where(cwd: Path, refused: Refused) -> None:
+    write(cwd / "r.yaml", TINY + "hydra:\n  callbacks:\n    x: 1\n")
+    assert refused("config=r.yaml") == "r.yaml:5: hydra.callbacks: not allowed in a file, since it could run code"
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "hf_token", "MY_KEY_2", "password", "A_SECRET"])
+def test_no_secret_comes_from_the_command_line(refused: Refused, name: str) -> None:
+    assert refused(f"resume=${{oc.env:{name}}}") == (
+        f"${{oc.env:{name}}}: not allowed: it looks like a secret, and a run writes its config to disk"
+    )
+
+
+def test_harmless_things_are_allowed(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHERE", "there")
+    jobs: list[Launch] = []
+    hydra = "hydra: {run: {dir: '${oc.env:WHERE}/x'}, job: {name: a}, verbose: false}\n"
+    write(cwd / "r.yaml", TINY + "resume: ${oc.env:NOWHERE,auto}\n" + hydra)
+    launch(["config=r.yaml"], jobs.append)
+    assert (jobs[0].config.resume, jobs[0].config.run_dir) == ("auto", str(cwd / "there/x"))
+    assert compose_config(["config=tiny", "device=${oc.env:DEVICE,cpu}"]).device == "cpu"

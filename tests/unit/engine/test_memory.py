@@ -1,0 +1,61 @@
+"""How many completions go through the model at once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rlhf_cli.engine import memory
+from rlhf_cli.engine.memory import activation_bytes, microbatch_size, total_memory
+from rlhf_cli.models.policy import Policy
+
+
+def test_the_bytes_of_a_row_by_hand(moved: Policy) -> None:
+    # 2 layers * 10 tokens * (34 * 16 + 5 * 4 * 10) / 2 = 7440 values, at four bytes
+    assert activation_bytes(moved, 10) == 29_760
+
+
+def test_bfloat16_takes_half() -> None:
+    config = SimpleNamespace(hidden_size=16, num_attention_heads=4, num_hidden_layers=2)
+    policy = SimpleNamespace(causal=SimpleNamespace(config=config, dtype=torch.bfloat16))
+    assert activation_bytes(policy, 10) == 14_880  # type: ignore[arg-type]
+
+
+def rows(policy: Policy, monkeypatch: pytest.MonkeyPatch, *, length: int, completions: int, bytes_there: int) -> int:
+    monkeypatch.setattr(memory, "total_memory", lambda device: bytes_there)
+    return microbatch_size(policy, length, completions)
+
+
+@pytest.mark.parametrize(
+    ("length", "completions", "bytes_there", "expected"),
+    [
+        (10, 64, 10**9, 64),  # no more than there are
+        (10, 1000, 10**9, 102),  # 1024 // 10: larger is slower on a CPU
+        (10, 64, 1_000_000, 13),  # 0.4 of a million over 29,760
+        (10, 64, 10, 1),  # at least one, whatever the memory
+        (5000, 8, 10**12, 1),
+    ],
+)
+def test_by_hand(
+    moved: Policy, monkeypatch: pytest.MonkeyPatch, length: int, completions: int, bytes_there: int, expected: int
+) -> None:
+    assert rows(moved, monkeypatch, length=length, completions=completions, bytes_there=bytes_there) == expected
+
+
+def test_more_memory_never_gives_fewer_rows_and_longer_texts_never_more(
+    moved: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_memory = [rows(moved, monkeypatch, length=30, completions=32, bytes_there=2**k) for k in range(10, 40)]
+    assert by_memory == sorted(by_memory)
+    assert (by_memory[0], by_memory[-1]) == (1, 32)
+    by_length = [rows(moved, monkeypatch, length=n, completions=32, bytes_there=10**7) for n in range(1, 200)]
+    assert by_length == sorted(by_length, reverse=True)
+    assert by_length[0] > by_length[-1]
+
+
+def test_the_memory_of_this_machine_is_asked_for_once_and_for_all() -> None:
+    found = total_memory(torch.device("cpu"))
+    assert found > 2**28
+    assert total_memory(torch.device("cpu")) == found

@@ -1,0 +1,329 @@
+"""The engine against the library's own forward pass and generation, on rotary (llama) and absolute (gpt2) positions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.errors import EXIT_USAGE, UserError
+from rlhf_cli.models.policy import Policy, _with_adapter
+from rlhf_cli.models.tiny import byte_tokenizer
+from rlhf_cli.types import PromptBatch, Rollout
+from tests.unit.support import batch_of, build, logits_of, lora, tiny
+
+TEXTS = ("Hello there", "a", "What is rain? ", "xyz")
+"""Four prompts of four lengths."""
+
+
+def nothing() -> None:
+    """A tick that nobody counts."""
+
+
+def sampled(
+    policy: Policy,
+    texts: Sequence[str] = TEXTS,
+    *,
+    samples: int = 2,
+    new_tokens: int = 9,
+    temperature: float = 1.3,
+    ends: Sequence[int] | None = None,
+) -> Rollout:
+    return engine_of(policy, ends).sample(batch_of(policy, texts, samples), new_tokens, temperature, nothing)
+
+
+def engine_of(policy: Policy, ends: Sequence[int] | None = None) -> TransformersEngine:
+    """The policy's engine, with other end tokens, so that completions of a random model end early, or never."""
+    engine = TransformersEngine(policy)
+    engine.policy = policy if ends is None else dataclasses.replace(policy, end_tokens=tuple(ends))
+    return engine
+
+
+OFTEN = tuple(range(0, 257, 5))
+"""A fifth of the vocabulary ends a completion."""
+NEVER = (999,)
+"""Not in the vocabulary."""
+
+
+def row_tokens(rollout: Rollout, row: int) -> list[int]:
+    tokens: list[int] = rollout.tokens[row][rollout.completion_mask[row]].tolist()
+    return tokens
+
+
+def plain_logprobs(policy: Policy, rollout: Rollout, row: int) -> Tensor:
+    """The log-probabilities of a row's completion by one unpadded forward pass of the library."""
+    prompt, completion = list(rollout.batch.prompt_of(row).tokens), row_tokens(rollout, row)
+    logits = logits_of(policy, prompt + completion)[len(prompt) - 1 : -1] / (rollout.temperature or 1.0)
+    return torch.log_softmax(logits, -1)[torch.arange(len(completion)), completion]
+
+
+class TestSample:
+    """Rollouts."""
+
+    @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0, 1.3])
+    def test_the_logprobs_are_those_of_a_plain_forward_pass(self, moved: Policy, temperature: float) -> None:
+        rollout = sampled(moved, temperature=temperature, ends=OFTEN)
+        for row in range(len(rollout.batch)):
+            found = rollout.logprobs[row][rollout.completion_mask[row]]
+            assert_close(found, plain_logprobs(moved, rollout, row), rtol=0, atol=1e-4)
+
+    def test_they_are_the_policys_not_the_references(self, moved: Policy) -> None:
+        rollout = sampled(moved)
+        with moved.reference():
+            reference = plain_logprobs(moved, rollout, 0)
+        assert float((rollout.logprobs[0] - reference).abs().max()) > 0.05
+
+    def test_a_left_padded_batch_writes_what_each_prompt_alone_does(self, moved: Policy) -> None:
+        engine, batch = engine_of(moved, OFTEN), batch_of(moved, TEXTS, samples=2)
+        together = engine.sample(batch, 9, 1.3, nothing)
+        for p in range(len(TEXTS)):
+            alone = engine.sample(
+                PromptBatch(batch.prompts[p : p + 1], 2, batch.seeds[2 * p : 2 * p + 2]), 9, 1.3, nothing
+            )
+            for sample in range(2):
+                row = 2 * p + sample
+                assert row_tokens(together, row) == row_tokens(alone, sample)
+                found, expected = (r.logprobs[i][r.completion_mask[i]] for r, i in ((together, row), (alone, sample)))
+                assert_close(found, expected, rtol=0, atol=1e-5)
+                assert bool(together.truncated[row]) == bool(alone.truncated[sample])
+                assert together.texts[row] == alone.texts[sample]
+
+    def test_a_samples_tokens_follow_from_its_prompt_and_its_seed(self, moved: Policy) -> None:
+        engine, batch = TransformersEngine(moved), batch_of(moved, TEXTS, samples=3)
+        whole = engine.sample(batch, 8, 1.0, nothing)
+        # The same twelve streams, in another order of prompts, one sample each.
+        for sample in range(3):
+            order = (2, 0, 3, 1)
+            seeds = tuple(batch.seeds[3 * p + sample] for p in order)
+            other = engine.sample(PromptBatch(tuple(batch.prompts[p] for p in order), 1, seeds), 8, 1.0, nothing)
+            assert [row_tokens(other, i) for i in range(4)] == [row_tokens(whole, 3 * p + sample) for p in order]
+
+    def test_equal_seeds_write_equal_texts_and_other_seeds_others(self, moved: Policy) -> None:
+        engine, prompt = TransformersEngine(moved), batch_of(moved, ["Hello"]).prompts
+        rollout = engine.sample(PromptBatch(prompt, 3, (5, 5, 6)), 12, 1.0, nothing)
+        assert row_tokens(rollout, 0) == row_tokens(rollout, 1) != row_tokens(rollout, 2)
+
+    def test_the_end_token_counts_and_nothing_after_it_does(self, moved: Policy) -> None:
+        rollout = sampled(moved, ends=OFTEN, new_tokens=12)
+        ended = 0
+        for row, length in enumerate(rollout.lengths.tolist()):
+            tokens, mask = rollout.tokens[row], rollout.completion_mask[row]
+            assert mask.tolist() == [True] * length + [False] * (len(mask) - length)
+            assert not any(token in OFTEN for token in tokens[: length - 1].tolist())
+            assert bool(rollout.truncated[row]) == (int(tokens[length - 1]) not in OFTEN)
+            assert bool(rollout.truncated[row]) <= (length == 12)
+            assert tokens[length:].tolist() == [moved.pad_token] * (len(mask) - length)
+            assert not rollout.logprobs[row][length:].any()
+            assert not rollout.hidden[row][length:].any()
+            ended += not rollout.truncated[row]
+        assert ended >= 4
+        assert rollout.completion_mask.shape[1] == int(rollout.lengths.max())
+
+    def test_a_completion_that_ends_with_its_last_token_is_not_truncated(self, moved: Policy) -> None:
+        free = sampled(moved, new_tokens=6, ends=NEVER)
+        last = int(free.tokens[0, 5])
+        first = row_tokens(free, 0).index(last) + 1  # where this token ends the completion for the first time
+        rollout = sampled(moved, new_tokens=first, ends=(last,))
+        assert row_tokens(rollout, 0) == row_tokens(free, 0)[:first]
+        assert not bool(rollout.truncated[0])
+
+    def test_without_end_tokens_everything_is_truncated(self, moved: Policy) -> None:
+        rollout = sampled(moved, ends=NEVER, new_tokens=5)
+        assert rollout.truncated.all()
+        assert rollout.lengths.tolist() == [5] * 8
+
+    def test_when_every_completion_ends_at_once_the_rollout_is_one_token_long(self, moved: Policy) -> None:
+        rollout = sampled(moved, ends=tuple(range(257)))
+        assert rollout.tokens.shape == (8, 1)
+        assert not rollout.truncated.any()
+
+    def test_rows_that_end_leave_the_others_alone(self, moved: Policy) -> None:
+        free, cut = sampled(moved, ends=NEVER, new_tokens=10), sampled(moved, ends=OFTEN, new_tokens=10)
+        assert cut.lengths.min() < cut.lengths.max()
+        for row, length in enumerate(cut.lengths.tolist()):
+            assert row_tokens(cut, row) == row_tokens(free, row)[:length]
+            assert_close(cut.logprobs[row, :length], free.logprobs[row, :length], rtol=0, atol=1e-5)
+
+    def test_the_texts_are_the_decoded_tokens(self, moved: Policy) -> None:
+        rollout = sampled(moved)
+        assert rollout.texts == tuple(moved.decode(row_tokens(rollout, row)) for row in range(8))
+
+    def test_tick_is_called_once_a_token(self, moved: Policy) -> None:
+        ticks: list[None] = []
+        engine_of(moved, NEVER).sample(batch_of(moved, TEXTS), 7, 1.0, lambda: ticks.append(None))
+        assert len(ticks) == 7
+        ticks.clear()
+        rollout = engine_of(moved, OFTEN).sample(batch_of(moved, TEXTS), 60, 1.0, lambda: ticks.append(None))
+        assert len(ticks) == int(rollout.lengths.max())
+
+    def test_a_stop_in_a_tick_leaves_the_policy_usable(self, moved: Policy) -> None:
+        engine, batch = TransformersEngine(moved), batch_of(moved, TEXTS)
+
+        def stop() -> None:
+            raise KeyboardInterrupt
+
+        before = engine.sample(batch, 5, 1.0, nothing)
+        with pytest.raises(KeyboardInterrupt):
+            engine.sample(batch, 5, 1.0, stop)
+        assert torch.equal(engine.sample(batch, 5, 1.0, nothing).tokens, before.tokens)
+
+    def test_no_graph_is_kept(self, moved: Policy) -> None:
+        rollout = sampled(moved)
+        assert not rollout.logprobs.requires_grad
+        assert not rollout.hidden.requires_grad
+
+    def test_greedy_is_the_librarys_own_greedy_generation(self, moved: Policy) -> None:
+        engine = engine_of(moved, OFTEN)
+        for text in TEXTS:
+            batch = batch_of(moved, [text])
+            prompt = torch.tensor([batch.prompts[0].tokens])
+            ours = engine.sample(batch, 12, 0.0, nothing)
+            theirs = moved.causal.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                do_sample=False,
+                max_new_tokens=12,
+                eos_token_id=list(OFTEN),
+                pad_token_id=moved.pad_token,
+            )
+            assert row_tokens(ours, 0) == theirs[0, prompt.shape[1] :].tolist()
+
+    def test_a_prompt_and_its_completion_may_fill_the_context(self, moved: Policy) -> None:
+        rollout = sampled(moved, ["x" * 55, "y"], samples=1, new_tokens=9, ends=NEVER)
+        assert rollout.lengths.tolist() == [9, 9]
+        assert_close(rollout.logprobs[0], plain_logprobs(moved, rollout, 0), rtol=0, atol=1e-4)
+
+
+class TestHidden:
+    """What scoring and updating read."""
+
+    def test_a_batch_is_its_rows_one_by_one(self, moved: Policy) -> None:
+        rollout, engine = sampled(moved, ends=OFTEN), TransformersEngine(moved)
+        whole = engine.hidden(rollout, slice(0, 8))
+        rows = [engine.hidden(rollout, slice(row, row + 1)) for row in range(8)]
+        assert [len(row) for row in rows] == rollout.lengths.tolist()
+        assert_close(whole, torch.cat(rows), rtol=0, atol=1e-5)
+
+    def test_the_policys_are_those_it_sampled_with(self, moved: Policy) -> None:
+        rollout = sampled(moved, ends=OFTEN)
+        found = TransformersEngine(moved).hidden(rollout, slice(0, 8))
+        assert_close(found, rollout.hidden[rollout.completion_mask], rtol=0, atol=1e-5)
+        assert found.requires_grad
+
+    def test_head_and_hidden_make_the_models_logits(self, moved: Policy) -> None:
+        rollout, engine = sampled(moved), TransformersEngine(moved)
+        prompt = list(rollout.batch.prompt_of(3).tokens)
+        logits = engine.head(engine.hidden(rollout, slice(3, 4)))
+        assert_close(logits, logits_of(moved, prompt + row_tokens(rollout, 3))[len(prompt) - 1 : -1], rtol=0, atol=1e-5)
+
+    def test_the_references_are_those_of_the_base_model(self, moved: Policy) -> None:
+        rollout, engine = sampled(moved, ends=OFTEN), TransformersEngine(moved)
+        logits = engine.head(engine.hidden(rollout, slice(0, 8), reference=True)).split(rollout.lengths.tolist())
+        base = build(tiny(moved.causal.config.model_type))
+        for row in range(8):
+            prompt = list(rollout.batch.prompt_of(row).tokens)
+            expected = logits_of(base, prompt + row_tokens(rollout, row))[len(prompt) - 1 : -1]
+            assert_close(logits[row], expected, rtol=0, atol=1e-5)
+
+    def test_the_adapter_is_on_again_after_the_reference(self, moved: Policy) -> None:
+        rollout, engine = sampled(moved), TransformersEngine(moved)
+        before = engine.hidden(rollout, slice(0, 2))
+        engine.hidden(rollout, slice(0, 2), reference=True)
+        assert torch.equal(engine.hidden(rollout, slice(0, 2)), before)
+
+
+def family(name: str, **fields: Any) -> Policy:
+    """A tiny random policy of another family of models."""
+    import transformers
+
+    shared = {
+        "vocab_size": 257,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,  # the embedding of a pad token is zero in a random model, which would hide a wrong head
+        "bos_token_id": 256,
+        "eos_token_id": 256,
+    }
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForCausalLM")(
+        getattr(transformers, f"{name}Config")(**(shared | fields))
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # so large that rescaled logits cannot be missed
+            parameter.mul_(20 if parameter.ndim > 1 else 1)
+    return Policy(_with_adapter(model, lora(), 1), byte_tokenizer(), False, (256,), 256, 64)
+
+
+class TestHead:
+    """The head must make the model's own logits."""
+
+    @pytest.mark.parametrize(
+        ("name", "fields"),
+        [("Cohere", {"logit_scale": 0.0625}), ("Granite", {"logits_scaling": 8.0})],
+    )
+    def test_a_family_that_rescales_its_logits_is_refused(self, name: str, fields: dict[str, float]) -> None:
+        with pytest.raises(UserError) as caught:
+            TransformersEngine(family(name, **fields))
+        assert name.lower() in caught.value.what
+        assert "logits" in caught.value.what
+        assert (caught.value.where, caught.value.fix) == (
+            "model.path",
+            "use a model of another family, such as Llama, Qwen, Mistral or Gemma",
+        )
+        assert caught.value.exit_code == EXIT_USAGE
+
+    @pytest.mark.parametrize(
+        ("name", "fields"), [("Qwen2", {}), ("Mistral", {"sliding_window": 8}), ("Granite", {"logits_scaling": 1.0})]
+    )
+    def test_other_families_are_taken(self, name: str, fields: dict[str, Any]) -> None:
+        policy = family(name, **fields)
+        rollout = TransformersEngine(policy).sample(batch_of(policy, TEXTS), 12, 1.0, nothing)
+        for row in range(4):
+            assert_close(
+                rollout.logprobs[row][rollout.completion_mask[row]],
+                plain_logprobs(policy, rollout, row),
+                rtol=0,
+                atol=1e-4,
+            )
+
+    def test_softcapped_logits_are_taken_and_capped(self) -> None:
+        policy = family(
+            "Gemma2", head_dim=4, final_logit_softcapping=2.0, attn_logit_softcapping=None, sliding_window=8
+        )
+        engine = TransformersEngine(policy)
+        rollout = engine.sample(batch_of(policy, TEXTS), 10, 1.0, nothing)
+        logits = engine.head(engine.hidden(rollout, slice(0, 4)))
+        assert 1.0 < float(logits.detach().abs().max()) <= 2.0
+        for row in range(4):
+            assert_close(
+                rollout.logprobs[row][rollout.completion_mask[row]],
+                plain_logprobs(policy, rollout, row),
+                rtol=0,
+                atol=1e-4,
+            )
+
+    def test_an_adapter_on_the_output_layer_is_refused(self) -> None:
+        with pytest.raises(UserError) as caught:
+            TransformersEngine(build(tiny(target_modules=["q_proj", "lm_head"])))
+        assert caught.value.line() == (
+            "the adapter covers the output layer, which must stay frozen (model.lora.target_modules); "
+            "fix: leave lm_head out, or use all-linear"
+        )
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_library_of_policies_is_left_as_it_was(moved: Policy, samples: int) -> None:
+    before = {name: parameter.clone() for name, parameter in moved.parameters().items()}
+    sampled(moved, samples=samples)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in moved.parameters().items())
+    assert all(parameter.grad is None for parameter in moved.parameters().values())

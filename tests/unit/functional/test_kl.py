@@ -1,0 +1,77 @@
+"""functional.kl against torch.distributions, and by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, kl_divergence
+from torch.testing import assert_close
+
+from rlhf_cli.functional.kl import against_reference, exact_kl, k1
+from rlhf_cli.functional.logprobs import log_softmax
+
+ROWS, WIDTH, VOCABULARY, TEMPERATURE = 9, 4, 13, 1.4
+GENERATOR = torch.Generator().manual_seed(0)
+WEIGHT, HIDDEN, REFERENCE = (
+    torch.randn(*shape, dtype=torch.float64, generator=GENERATOR)
+    for shape in ((VOCABULARY, WIDTH), (ROWS, WIDTH), (ROWS, WIDTH))
+)
+TOKENS = torch.arange(ROWS)
+
+
+def head(hidden: Tensor) -> Tensor:
+    return hidden @ WEIGHT.T
+
+
+def test_k1_is_the_difference_and_may_be_negative() -> None:
+    assert k1(torch.tensor([-1.0, -2.0]), torch.tensor([-1.5, -0.5])).tolist() == [0.5, -1.5]
+
+
+def test_exact_kl_by_hand() -> None:
+    # 3/4 log(3/4 : 1/2) + 1/4 log(1/4 : 1/2) = 3/4 log 3 - log 2
+    policy, reference = torch.tensor([0.75, 0.25]).log(), torch.tensor([0.5, 0.5]).log()
+    assert float(exact_kl(policy, reference)) == pytest.approx(0.75 * math.log(3) - math.log(2), abs=1e-6)
+
+
+def test_exact_kl_is_not_symmetric() -> None:
+    one, other = torch.tensor([0.9, 0.1]).log(), torch.tensor([0.5, 0.5]).log()
+    assert abs(float(exact_kl(one, other)) - float(exact_kl(other, one))) > 0.1
+
+
+def test_against_reference_equals_torch_distributions() -> None:
+    policy, reference = (Categorical(logits=head(h) / TEMPERATURE) for h in (HIDDEN, REFERENCE))
+    ref_logprobs, kl, entropy = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE)
+    assert_close(ref_logprobs, reference.log_prob(TOKENS))
+    assert_close(kl, kl_divergence(policy, reference))
+    assert_close(entropy, policy.entropy())
+
+
+def test_the_mean_of_k1_over_the_policy_is_the_exact_kl() -> None:
+    policy, reference = log_softmax(head(HIDDEN), TEMPERATURE), log_softmax(head(REFERENCE), TEMPERATURE)
+    assert_close((policy.exp() * k1(policy, reference)).sum(-1), exact_kl(policy, reference))
+
+
+def test_identical_hidden_states_have_no_kl() -> None:
+    _, kl, _ = against_reference(HIDDEN, HIDDEN.clone(), TOKENS, head, TEMPERATURE)
+    assert torch.equal(kl, torch.zeros_like(kl))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, ROWS, 1000])
+def test_the_chunk_size_changes_nothing(chunk: int) -> None:
+    whole = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE)
+    split = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, chunk)
+    for one, other in zip(whole, split, strict=True):
+        assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_a_token_whose_probability_underflows_contributes_nothing() -> None:
+    policy, reference = log_softmax(torch.tensor([0.0, -500.0]), 1.0), log_softmax(torch.tensor([0.0, 0.0]), 1.0)
+    assert float(exact_kl(policy, reference)) == pytest.approx(math.log(2))
+
+
+def test_nothing_here_carries_a_gradient() -> None:
+    hidden = HIDDEN.clone().requires_grad_()
+    assert not any(t.requires_grad for t in against_reference(hidden, REFERENCE, TOKENS, head, TEMPERATURE))

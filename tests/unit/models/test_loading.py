@@ -1,0 +1,272 @@
+"""Models from folders: prompt formats, end tokens, adapters as the reference, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from rlhf_cli.errors import EXIT_DATA, EXIT_DISK, UserError
+from rlhf_cli.models import loading
+from rlhf_cli.models import tiny as tiny_models
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.models.settings import Pretrained
+from rlhf_cli.types import Message, PromptRow
+from tests.unit.support import build, logits_of, lora, move_adapter, tiny
+
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
+    "[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+TOKENS = (72, 101, 108, 108, 111)
+
+
+def save_model(folder: Path, template: str | None) -> Path:
+    """A tiny llama as a transformers folder."""
+    model, tokenizer = tiny_models.build(tiny())
+    tokenizer.chat_template = template
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("chat"), TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("raw"), None)
+
+
+def pretrained(path: Path | str, **changes: Any) -> Pretrained:
+    fields = {"kind": "pretrained", "revision": None, "adapter": None, "prompt_format": "auto", "lora": lora()}
+    return Pretrained.model_validate({"path": str(path)} | fields | changes)
+
+
+def row(text: str) -> PromptRow:
+    return PromptRow(text, {}, "f:1")
+
+
+def test_a_model_from_a_folder_is_the_model_that_was_saved(raw_model: Path) -> None:
+    assert torch.equal(logits_of(build(pretrained(raw_model)), TOKENS), logits_of(build(tiny()), TOKENS))
+
+
+@pytest.mark.parametrize(
+    ("prompt_format", "text"),
+    [("auto", "[user]Hello[assistant]"), ("chat", "[user]Hello[assistant]"), ("raw", "Hello")],
+)
+def test_with_a_chat_template(chat_model: Path, prompt_format: str, text: str) -> None:
+    policy = build(pretrained(chat_model, prompt_format=prompt_format))
+    prompt = policy.encode(row("Hello"))
+    assert prompt.text == text
+    assert policy.decode(prompt.tokens) == text
+
+
+@pytest.mark.parametrize("prompt_format", ["auto", "raw"])
+def test_without_a_chat_template(raw_model: Path, prompt_format: str) -> None:
+    assert build(pretrained(raw_model, prompt_format=prompt_format)).encode(row("Hello")).text == "Hello"
+
+
+def test_chat_demands_a_template(raw_model: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        build(pretrained(raw_model, prompt_format="chat"))
+    assert caught.value.line() == f"{raw_model} has no chat template (model.prompt_format); fix: use auto or raw"
+
+
+class TestChat:
+    """Prompts through a template."""
+
+    @pytest.fixture
+    def policy(self, chat_model: Path) -> Policy:
+        return build(pretrained(chat_model))
+
+    def test_turns_keep_their_roles(self, policy: Policy) -> None:
+        turns = (
+            Message("system", "Be kind."),
+            Message("user", "Hi"),
+            Message("assistant", "Yes?"),
+            Message("user", "Go"),
+        )
+        prompt = policy.encode(PromptRow(turns, {}, "f:1"))
+        assert prompt.text == "[system]Be kind.[user]Hi[assistant]Yes?[user]Go[assistant]"
+        assert len(prompt.tokens) == len(prompt.text)
+
+    def test_what_the_template_refuses_is_the_datas_fault(self, policy: Policy) -> None:
+        with pytest.raises(UserError) as caught:
+            policy.encode(PromptRow((Message("tool", "x"),), {}, "f:3"))
+        assert caught.value.line() == "the model's chat template refuses it: no tools here (f:3)"
+        assert caught.value.exit_code == EXIT_DATA
+
+    def test_a_template_cannot_reach_out_of_its_sandbox(self, policy: Policy) -> None:
+        former = policy.tokenizer.chat_template
+        policy.tokenizer.chat_template = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
+        try:
+            with pytest.raises(UserError, match="chat template refuses it"):
+                policy.encode(row("x"))
+        finally:
+            policy.tokenizer.chat_template = former
+
+
+@pytest.mark.parametrize(
+    ("configured", "ends"),
+    [(256, (256,)), ([10, 13], (10, 13, 256)), ([256, 3], (3, 256)), (None, (256,))],
+    ids=["the tokenizer's own", "others as well", "both", "none configured"],
+)
+def test_every_end_token_counts(raw_model: Path, tmp_path: Path, configured: Any, ends: tuple[int, ...]) -> None:
+    folder = shutil.copytree(raw_model, tmp_path / "model")
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": configured}))
+    policy = build(pretrained(folder))
+    assert policy.end_tokens == ends
+    assert policy.pad_token == ends[0]
+
+
+def test_a_model_that_cannot_end_is_refused(tmp_path: Path) -> None:
+    model, tokenizer = tiny_models.build(tiny())
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token = None
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"^the model names no end-of-text token \(model\.path\)"):
+        build(pretrained(tmp_path))
+
+
+class TestAdapter:
+    """model.adapter: an adapter to start from."""
+
+    @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT's own, inside from_pretrained
+    def test_it_is_merged_so_that_it_is_the_reference(self, raw_model: Path, tmp_path: Path) -> None:
+        trained = build(tiny())
+        move_adapter(trained)
+        trained.save_adapter(tmp_path)
+        policy = build(pretrained(raw_model, adapter=str(tmp_path)))
+        with policy.reference():
+            reference = logits_of(policy, TOKENS)
+        assert_close(reference, logits_of(trained, TOKENS), rtol=0, atol=1e-4)
+        assert torch.equal(logits_of(policy, TOKENS), reference)  # the new adapter begins at zero
+        assert float((reference - logits_of(build(tiny()), TOKENS)).abs().max()) > 0.1
+
+    def test_pickled_weights_are_not_read(self, raw_model: Path, tmp_path: Path) -> None:
+        (tmp_path / "adapter_model.bin").write_bytes(b"pickle")
+        with pytest.raises(UserError) as caught:
+            build(pretrained(raw_model, adapter=str(tmp_path)))
+        assert caught.value.line() == (
+            f"{tmp_path} holds no adapter_model.safetensors (model.adapter); "
+            "fix: give a PEFT folder saved as safetensors; pickled weights are not read"
+        )
+
+
+class TestRefused:
+    """One line for whatever cannot be loaded."""
+
+    def test_no_such_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError) as caught:
+            build(pretrained(tmp_path / "none"))
+        assert caught.value.line() == (
+            f"{tmp_path / 'none'} is no folder (model.path); fix: give a transformers folder or a hub id"
+        )
+
+    def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"holds no config\.json \(model\.path\)"):
+            build(pretrained(tmp_path))
+
+    @pytest.mark.parametrize("broken", ["model.safetensors", "tokenizer.json"])
+    def test_a_folder_with_a_file_missing(self, raw_model: Path, tmp_path: Path, broken: str) -> None:
+        folder = shutil.copytree(raw_model, tmp_path / "model")
+        (folder / broken).unlink()
+        with pytest.raises(UserError, match=rf"^cannot load the model {folder}: .*\(model\.path\)"):
+            build(pretrained(folder))
+
+    def test_a_pickled_model(self, raw_model: Path, tmp_path: Path) -> None:
+        folder = shutil.copytree(raw_model, tmp_path / "model")
+        model, _ = tiny_models.build(tiny())
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(UserError, match="cannot load the model"):
+            build(pretrained(folder))
+
+    def test_code_that_comes_with_a_model_is_not_run(self, raw_model: Path, tmp_path: Path) -> None:
+        folder = shutil.copytree(raw_model, tmp_path / "model")
+        config = json.loads((folder / "config.json").read_text())
+        config |= {
+            "model_type": "mine",
+            "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+        with pytest.raises(UserError, match="cannot load the model"):
+            build(pretrained(folder))
+        assert not (tmp_path / "ran").exists()
+
+    def test_a_package_that_is_not_installed(self) -> None:
+        with pytest.raises(UserError) as caught:
+            loading.resolve(pretrained("package:no_such_package/model.gguf"))
+        assert caught.value.what == "the package no_such_package is not installed"
+        assert loading.EMBEDDED in caught.value.fix
+
+    def test_a_package_without_the_file(self) -> None:
+        with pytest.raises(UserError) as caught:
+            loading.resolve(pretrained("package:rlhf_cli/model.gguf"))
+        assert caught.value.what == "the package rlhf_cli has no model.gguf"
+
+
+def test_a_hub_id_is_left_to_transformers() -> None:
+    assert loading.resolve(pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")) == "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+class TestConverted:
+    """A GGUF file is converted once; the conversion itself is replaced by something quick."""
+
+    @pytest.fixture
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return tmp_path / "cache" / "rlhf-cli"
+
+    @pytest.fixture
+    def gguf(self, tmp_path: Path) -> Path:
+        (tmp_path / "Model.gguf").write_bytes(b"weights")
+        return tmp_path / "Model.gguf"
+
+    def test_once(self, cache: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls: list[Path] = []
+
+        def convert(file: Path, folder: Path) -> None:
+            calls.append(file)
+            (folder / "config.json").write_text("{}")
+
+        monkeypatch.setattr(loading, "_convert", convert)
+        first, second = loading.converted(gguf), loading.converted(gguf)
+        assert first == second == cache / "models" / "Model-9a129038d9a00aed"  # sha256 of b"weights"
+        assert [path.name for path in first.iterdir()] == ["config.json"]
+        assert calls == [gguf]
+
+    def test_another_content_is_another_folder(self, cache: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(loading, "_convert", lambda file, folder: None)
+        first = loading.converted(gguf)
+        gguf.write_bytes(b"other weights")
+        assert loading.converted(gguf) != first
+
+    def test_a_conversion_that_fails_leaves_nothing(
+        self, cache: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def convert(file: Path, folder: Path) -> None:
+            (folder / "half").write_text("x")
+            raise RuntimeError("stop")
+
+        monkeypatch.setattr(loading, "_convert", convert)
+        with pytest.raises(RuntimeError, match="stop"):
+            loading.converted(gguf)
+        assert [path.name for path in (cache / "models").iterdir() if path.is_dir()] == []
+
+    def test_a_cache_that_cannot_be_written(self, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "file").write_text("not a folder")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        with pytest.raises(UserError, match=r"^the model cache cannot be written: ") as caught:
+            loading.converted(gguf)
+        assert caught.value.exit_code == EXIT_DISK == 6

@@ -1,0 +1,70 @@
+"""The metrics of a step, on two completions worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rlhf_cli.algorithms.baseline import RunningMean
+from rlhf_cli.algorithms.rloo import Rloo
+from rlhf_cli.pipeline.measures import measure
+from rlhf_cli.types import Scored
+from tests.unit.support import rollout_of, scored_of
+
+
+def scored(scores: list[float], samples: int = 2) -> Scored:
+    """Lengths 2 and 1; k1 sums .5 and -.3; exact KL sums .7 and .1; entropies 1, 2 and 3; beta .1."""
+    rollout = rollout_of(
+        [[1, 1], [1, 0]],
+        samples=samples,
+        logprobs=torch.tensor([[-1.0, -1.0], [-1.0, 0.0]]),
+        truncated=[True, False],
+        temperature=1.3,
+    )
+    return scored_of(
+        rollout,
+        scores,
+        ref_logprobs=torch.tensor([[-1.4, -1.1], [-0.7, 0.0]]),
+        exact_kl=torch.tensor([[0.3, 0.4], [0.1, 0.0]]),
+        entropy=torch.tensor([[1.0, 2.0], [3.0, 0.0]]),
+        beta=0.1,
+    )
+
+
+def test_by_hand() -> None:
+    found = measure(Rloo(kind="rloo").advantages(scored([2.0, 1.0]), RunningMean()))
+    # returns 2 - .05 = 1.95 and 1 + .03 = 1.03: advantages .92, .92, -.92
+    assert found == {
+        "objective": pytest.approx(1.5 - 0.1 * 0.4),
+        "reward/mean": pytest.approx(1.5),
+        "reward/mean_se": pytest.approx(0.5),  # of two values half their difference
+        "reward/same_in_group": 0.0,
+        "kl/seq": pytest.approx(0.4),
+        "kl/seq_se": pytest.approx(0.3),
+        "kl/seq_k1": pytest.approx(0.1),
+        "kl/seq_k1_se": pytest.approx(0.4),
+        "kl/tok": pytest.approx(0.8 / 3),
+        "policy/entropy": pytest.approx(2.0),  # (1 + 2 + 3) / 3: a token is a token
+        "advantage/rms": pytest.approx(0.92),
+        "completion/length": 1.5,
+        "completion/truncated": 0.5,
+        "beta": 0.1,
+        "temperature": 1.3,
+    }
+
+
+def test_groups_without_a_difference_are_counted() -> None:
+    rollout = rollout_of([[1]] * 6, samples=2)
+    found = measure(Rloo(kind="rloo").advantages(scored_of(rollout, [1.0, 1.0, 1.0, 2.0, 0.0, 0.0]), RunningMean()))
+    assert found["reward/same_in_group"] == pytest.approx(2 / 3)
+
+
+def test_groups_of_one_have_nothing_in_common_and_one_completion_has_no_error() -> None:
+    from rlhf_cli.algorithms.reinforce import Reinforce
+
+    reinforce = Reinforce(kind="reinforce", baseline="none")
+    assert measure(reinforce.advantages(scored([1.0, 1.0], samples=1), RunningMean()))["reward/same_in_group"] == 0.0
+    alone = measure(reinforce.advantages(scored_of(rollout_of([[1]]), [1.0]), RunningMean()))
+    assert alone["reward/mean_se"] == math.inf

@@ -1,0 +1,133 @@
+"""A checkpoint's files bring everything back, bit for bit, and a step can be undone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlhf_cli.algorithms.baseline import RunningMean
+from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.metrics import Mark
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.pipeline.state import OPTIMIZER, STATE, TrainState, copy_tensors, load, put_back, save
+from tests.unit.support import build, tiny
+
+FULL = TrainState(7, 1234, RunningMean(56, 0.1 + 0.2), {"metrics": Mark(10, "ab"), "samples": Mark(0, "cd")})
+
+
+def trained(architecture: str, steps: int, adapter_seed: int = 1) -> tuple[Policy, torch.optim.AdamW]:
+    """A policy and its optimizer after some steps on noise."""
+    policy = build(tiny(architecture), adapter_seed)
+    optimizer = torch.optim.AdamW(policy.parameters().values(), lr=0.01)
+    for step in range(steps):
+        take(policy, optimizer, step)
+    return policy, optimizer
+
+
+def take(policy: Policy, optimizer: torch.optim.AdamW, step: int) -> None:
+    """One step on a gradient that depends on `step` alone."""
+    generator = torch.Generator().manual_seed(step)
+    for parameter in policy.parameters().values():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def assert_same(one: tuple[Policy, torch.optim.AdamW], other: tuple[Policy, torch.optim.AdamW]) -> None:
+    ours, theirs = copy_tensors(*one), copy_tensors(*other)
+    assert ours.adapter.keys() == theirs.adapter.keys()
+    assert ours.moments.keys() == theirs.moments.keys()
+    for name, weight in ours.adapter.items():
+        assert torch.equal(weight, theirs.adapter[name]), name
+    for name, moments in ours.moments.items():
+        assert moments.keys() == theirs.moments[name].keys()
+        for key, value in moments.items():
+            assert torch.equal(value, theirs.moments[name][key]), (name, key)
+            assert value.dtype == theirs.moments[name][key].dtype
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_saved_and_loaded_everything_is_as_it_was(architecture: str, steps: int, tmp_path: Path) -> None:
+    before = trained(architecture, steps)
+    save(tmp_path, FULL, *before)
+    after = trained(
+        architecture, 2, adapter_seed=9
+    )  # a fresh process would have an optimizer without moments; this one has others
+    assert load(tmp_path, *after) == FULL
+    assert_same(after, before)
+    for resumed in (before, after):
+        take(*resumed, step=99)
+    assert_same(after, before)
+
+
+def test_the_bytes_depend_on_nothing_but_the_content(tmp_path: Path) -> None:
+    written = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, FULL, *trained("llama", 2))
+        written.append({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()})
+    assert written[0] == written[1]
+
+
+def test_no_file_is_a_pickle(tmp_path: Path) -> None:
+    save(tmp_path, FULL, *trained("llama", 1))
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        OPTIMIZER,
+        STATE,
+    ]
+
+
+def test_moments_are_saved_under_the_names_of_their_parameters(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    policy, optimizer = trained("llama", 1)
+    save(tmp_path, FULL, policy, optimizer)
+    found = {key.rpartition("|")[0] for key in load_file(tmp_path / OPTIMIZER)}
+    assert found == set(policy.parameters())
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    policy, optimizer = trained("llama", 1)
+    save(tmp_path, FULL, policy, optimizer)
+    state = json.loads((tmp_path / STATE).read_text())
+    (tmp_path / STATE).write_text(json.dumps(state | {"schema": 2}))
+    with pytest.raises(UserError, match=r"^written by another version of rlhf-cli") as caught:
+        load(tmp_path, policy, optimizer)
+    assert caught.value.exit_code == EXIT_RESUME
+
+
+def test_another_adapter_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, FULL, *trained("llama", 1))
+    other = build(tiny(rank=5))
+    with pytest.raises(UserError, match=r"^the adapter does not fit the model"):
+        load(tmp_path, other, torch.optim.AdamW(other.parameters().values()))
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_step_can_be_undone(steps: int) -> None:
+    run, expected = trained("llama", steps), trained("llama", steps)
+    copy = copy_tensors(*run)
+    take(*run, step=50)
+    for parameter in run[0].parameters().values():
+        parameter.grad = torch.ones_like(parameter)  # half a gradient of the step after
+    put_back(copy, *run)
+    assert_same(run, expected)
+    assert all(parameter.grad is None for parameter in run[0].parameters().values())
+    for resumed in (run, expected):
+        take(*resumed, step=51)
+    assert_same(run, expected)
+
+
+def test_a_copy_is_not_moved_by_what_follows_even_after_it_was_put_back() -> None:
+    run, expected = trained("llama", 1), trained("llama", 1)
+    copy = copy_tensors(*run)
+    for step in (60, 61):
+        take(*run, step=step)
+        put_back(copy, *run)
+    assert_same(run, expected)

@@ -1,0 +1,141 @@
+"""The command `rlhf`: verbs, exit codes, one-line errors, and nothing imported too early."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli import __version__, cli
+from rlhf_cli.errors import Stopped, UserError
+
+Answer = Callable[[list[str]], int]
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
+    """Lets `rlhf train` be any function."""
+
+    def stand_in(main: Answer) -> None:
+        module = types.ModuleType("rlhf_cli.commands.train")
+        module.main = main  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "rlhf_cli.commands.train", module)
+
+    return stand_in
+
+
+def raising(error: BaseException) -> Answer:
+    def main(argv: list[str]) -> int:
+        raise error
+
+    return main
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [cli.run(["--help"]), cli.run(["-h"]), cli.run([])] == [0, 0, 2]
+    out, err = capsys.readouterr()
+    first, *rest = out.split("usage: ")[1:]
+    assert rest == [first] * 2
+    assert all(f"\n  {verb.name} " in first for verb in cli.VERBS)
+    assert max(map(len, first.splitlines())) <= 80
+    assert err == ""
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"rlhf-cli {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["trian"], "error: unknown verb 'trian'; did you mean train?"),
+        (["xyz", "--debug"], "error: unknown verb 'xyz'; rlhf --help lists the verbs"),
+        (["config=tiny"], "error: unknown verb 'config=tiny'; did you mean rlhf train config=tiny?"),
+        (["--foo"], "error: unknown verb '--foo'; rlhf --help lists the verbs"),
+    ],
+)
+def test_an_unknown_verb(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(argv) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == line
+
+
+def test_a_verb_gets_its_arguments_without_debug(verb: Callable[[Answer], None]) -> None:
+    seen: list[list[str]] = []
+
+    def main(argv: list[str]) -> int:
+        seen.append(argv)
+        return 7
+
+    verb(main)
+    assert cli.run(["train", "a=1", "--debug", "-m"]) == 7
+    assert seen == [["a=1", "-m"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (
+            UserError("no rows", where="p.jsonl:3", fix="add some", exit_code=3),
+            3,
+            "error: no rows (p.jsonl:3); fix: add some\n",
+        ),
+        (Stopped("SIGTERM at step 3"), 75, "stopped: SIGTERM at step 3\n"),
+        (KeyboardInterrupt(), 75, "stopped: interrupted\n"),
+    ],
+)
+def test_errors_are_one_line(
+    error: BaseException, code: int, line: str, verb: Callable[[Answer], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb(raising(error))
+    assert cli.run(["train"]) == code
+    assert capsys.readouterr() == ("", line)
+
+
+def test_debug_adds_the_traceback(verb: Callable[[Answer], None], capsys: pytest.CaptureFixture[str]) -> None:
+    verb(raising(UserError("no rows")))
+    assert cli.run(["--debug", "train"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert err.endswith("error: no rows\n")
+
+
+def test_a_bug_has_its_traceback(verb: Callable[[Answer], None], capsys: pytest.CaptureFixture[str]) -> None:
+    verb(raising(ZeroDivisionError("oh")))
+    assert cli.run(["train"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert err.endswith("ZeroDivisionError: oh\n")
+
+
+def python(code: str, *argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = "import sys; from rlhf_cli.cli import run; run(['--help']); print(*sys.modules)"
+    loaded = python(code, cwd=tmp_path).stdout.splitlines()[-1].split()
+    assert not {"torch", "hydra", "omegaconf", "pydantic", "yaml", "rich", "rlhf_cli.schema"} & set(loaded)
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+    code = "import os; from rlhf_cli.cli import main; r, w = os.pipe(); os.dup2(w, 1); os.close(r); os.close(w); main()"
+    done = python(code, "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_typo_ends_before_torch_is_loaded(tmp_path: Path) -> None:
+    code = "import sys; from rlhf_cli.cli import run; print(run(sys.argv[1:]), 'torch' in sys.modules)"
+    done = python(code, "train", "stpes=3", cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("2 False\n", "error: unknown setting 'stpes'; did you mean steps?\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_completion_knows_the_verbs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COMP_LINE", "rlhf ")
+    assert cli.run(["-sc", "query=bash"]) == 0
+    assert capsys.readouterr().out.split() == sorted(verb.name for verb in cli.VERBS)

@@ -1,0 +1,32 @@
+"""The one line of an error."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlhf_cli.errors import EXIT_DATA, EXIT_USAGE, Stopped, UserError
+
+
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        ({}, "what"),
+        ({"where": "here"}, "what (here)"),
+        ({"fix": "do this"}, "what; fix: do this"),
+        ({"where": "here", "fix": "do this"}, "what (here); fix: do this"),
+    ],
+)
+def test_the_line_says_what_where_and_how_to_mend_it(parts: dict[str, str], line: str) -> None:
+    error = UserError("what", **parts)
+    assert error.line() == line
+    assert str(error) == line
+
+
+def test_the_exit_code_is_usage_unless_said_otherwise() -> None:
+    assert UserError("x").exit_code == EXIT_USAGE == 2
+    assert UserError("x", exit_code=EXIT_DATA).exit_code == 3
+
+
+def test_stopping_is_not_an_exception_that_a_reward_could_swallow() -> None:
+    assert not issubclass(Stopped, Exception)
+    assert Stopped("Ctrl-C").reason == "Ctrl-C"

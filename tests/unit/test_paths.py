@@ -1,0 +1,31 @@
+"""Paths as a user writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import rlhf_cli
+from rlhf_cli.paths import locate
+
+
+def test_a_package_path_names_a_file_inside_the_package() -> None:
+    folder = Path(rlhf_cli.__file__).parent
+    assert locate("package:rlhf_cli/data/prompts/tiny.jsonl") == folder / "data/prompts/tiny.jsonl"
+
+
+def test_the_file_need_not_exist() -> None:
+    found = locate("package:rlhf_cli/nothing.jsonl")
+    assert found is not None
+    assert not found.exists()
+
+
+def test_a_package_that_is_not_installed_gives_none() -> None:
+    assert locate("package:no_such_package/x.jsonl") is None
+
+
+def test_any_other_path_is_itself_with_the_home_folder_put_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert locate("a/b.jsonl") == Path("a/b.jsonl")
+    assert locate("~/b.jsonl") == tmp_path / "b.jsonl"

@@ -1,0 +1,161 @@
+"""RunConfig: what fits together, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from rlhf_cli.schema import RunConfig
+from tests.unit.support import config_fields, config_of
+
+
+def problem(**changes: Any) -> str:
+    """The message of the one thing that is wrong."""
+    with pytest.raises(ValidationError) as caught:
+        config_of(**changes)
+    (error,) = caught.value.errors()
+    return error["msg"]
+
+
+def test_the_small_run_of_the_tests_is_valid() -> None:
+    assert config_of().samples_per_prompt == 2
+
+
+def test_rloo_refuses_groups_of_one() -> None:
+    assert problem(samples_per_prompt=1) == (
+        "Value error, samples_per_prompt: algorithm=rloo compares the completions of a prompt and needs at least 2 "
+        "(got 1)"
+    )
+
+
+@pytest.mark.parametrize("baseline", ["none", "mean", "running"])
+def test_reinforce_takes_groups_of_one(baseline: str) -> None:
+    algorithm = {"kind": "reinforce", "baseline": baseline}
+    assert config_of(samples_per_prompt=1, algorithm=algorithm).samples_per_prompt == 1
+
+
+@pytest.mark.parametrize(
+    "temperature",
+    [
+        {"kind": "constant", "value": 0.0},
+        {"kind": "linear", "start": 1.0, "end": 0.0},
+        {"kind": "cosine", "start": 0.0, "end": 1.0},
+    ],
+)
+def test_a_temperature_that_touches_zero_cannot_train(temperature: dict[str, Any]) -> None:
+    assert problem(temperature=temperature) == (
+        "Value error, temperature: must stay above 0: greedy decoding cannot explore, so it cannot train"
+    )
+
+
+def test_beta_may_be_zero() -> None:
+    assert config_of(beta={"kind": "constant", "value": 0}).beta.at(0, 1) == 0
+
+
+def test_a_config_is_frozen_down_to_its_leaves() -> None:
+    config = config_of()
+    for owner, name in (
+        (config, "steps"),
+        (config.evaluate, "every"),
+        (config.model.lora, "rank"),
+        (config.optimizer, "lr"),
+    ):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(owner, name, 1)
+
+
+@pytest.mark.parametrize(
+    "group", [None, "model", "data", "reward", "algorithm", "beta", "optimizer", "evaluate", "checkpoint"]
+)
+def test_unknown_keys_are_refused_everywhere(group: str | None) -> None:
+    fields = config_fields()
+    (fields if group is None else fields[group])["stpes"] = 1
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        RunConfig.model_validate(fields)
+
+
+@pytest.mark.parametrize("key", list(config_fields()))
+def test_no_value_lives_in_python(key: str) -> None:
+    fields = config_fields()
+    del fields[key]
+    with pytest.raises(ValidationError, match=rf"{key}\n  Field required"):
+        RunConfig.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"steps": 2.0},
+        {"steps": "3"},
+        {"steps": True},
+        {"prompts_per_step": 0},
+        {"max_new_tokens": 0},
+        {"microbatch_size": 0},
+        {"microbatch_size": "large"},
+        {"seed": -1},
+        {"threads": 0},
+        {"log_samples": -1},
+        {"device": "gpu"},
+        {"device": "cuda:"},
+        {"dtype": "float16"},
+        {"run_dir": ""},
+        {"display": "loud"},
+        {"checkpoint": {"every": 0, "keep": 1}},
+        {"checkpoint": {"every": 1, "keep": 0}},
+        {"evaluate": {"every": -1, "prompts": 2, "samples": 1}},
+        {"evaluate": {"every": 1, "prompts": 1, "samples": 1}},
+        {"beta": {"kind": "constant", "value": math.nan}},
+        {"reward": {"kind": "characters", "characters": ""}},
+    ],
+    ids=str,
+)
+def test_values_out_of_range_and_of_the_wrong_type_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        config_of(**change)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:1"])
+def test_devices(device: str) -> None:
+    assert config_of(device=device).device == device
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"]])
+def test_target_modules_are_all_linear_or_names(targets: Any) -> None:
+    fields = config_fields()
+    fields["model"]["lora"]["target_modules"] = targets
+    found = RunConfig.model_validate(fields).model.lora.target_modules
+    assert found == (targets if isinstance(targets, str) else tuple(targets))
+
+
+@pytest.mark.parametrize("targets", [[], "q_proj", [1]])
+def test_other_target_modules_are_refused(targets: Any) -> None:
+    fields = config_fields()
+    fields["model"]["lora"]["target_modules"] = targets
+    with pytest.raises(ValidationError):
+        RunConfig.model_validate(fields)
+
+
+def test_plain_data_and_back_is_the_same_config() -> None:
+    config = config_of(beta={"kind": "linear", "start": 0.1, "end": 0.02}, resume_allow=["beta"], threads=2)
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        RunConfig,
+        *(
+            f.annotation
+            for n, f in RunConfig.model_fields.items()
+            if n in ("evaluate", "checkpoint", "data", "optimizer")
+        ),
+    ],
+)
+def test_every_setting_of_a_class_has_a_meaning(owner: Any) -> None:
+    groups = {"model", "data", "reward", "algorithm", "optimizer", "evaluate", "checkpoint", "kind"}
+    missing = [name for name, field in owner.model_fields.items() if not field.description and name not in groups]
+    assert missing == []
