@@ -42,15 +42,23 @@ def _title(config: RunConfig, folder: Path) -> str:
     return f"{config.algorithm.kind} · {model} · {config.reward.kind} · {folder.name}"
 
 
+def _concluded(folder: Path, steps: int) -> Result | None:
+    """The result of a finished run; None where the run was stopped before it, or went on since."""
+    result = Result.read(folder) if (folder / RESULT).is_file() else None
+    return result if result is not None and result.step >= steps else None
+
+
 def _launched(job: Launch) -> None:
     assert job.config.run_dir is not None
     folder = Path(job.config.run_dir)
     if job.source is not None:
         shutil.copyfile(job.source, folder / job.source.name)
     if job.config.resume == "auto" and holds_run(folder):
-        origin = find(str(folder))
-        refuse_changes(amend(saved_config(folder), ()), job.config)
-        _run(job.config, folder, origin)
+        origin, saved, config = find(str(folder)), amend(saved_config(folder), ()), job.config
+        refuse_changes(saved, config)
+        if config.microbatch_size == "auto":  # resolved when the run began, and part of what makes it repeatable
+            config = config.model_copy(update={"microbatch_size": saved.microbatch_size})
+        _run(config, folder, origin)
     else:
         _run(job.config, folder, None)
 
@@ -67,9 +75,9 @@ def _resume(target: str, overrides: Sequence[str]) -> None:
 
 def _run(config: RunConfig, folder: Path, origin: Origin | None) -> None:
     with locked(folder):
-        if origin is not None and is_finished(origin, config) and (folder / RESULT).is_file():
+        if origin is not None and is_finished(origin, config) and (done := _concluded(folder, config.steps)):
             print(f"{folder} is finished: all {config.steps} steps are done, nothing was changed")
-            show_result(Result.read(folder), folder)
+            show_result(done, folder)
             return
         rows = read_rows(config)
         watch = watcher(config.display, title=_title(config, folder), total=config.steps)
