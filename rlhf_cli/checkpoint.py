@@ -52,14 +52,14 @@ def publish(root: Path, step: int, write: Callable[[Path], None]) -> Path:
         manifest = {"schema": 1, "step": step, "files": files}
         (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
         for file in scratch.iterdir():
-            _sync(file)
-        _sync(scratch)
+            sync(file)
+        sync(scratch)
         scratch.chmod(0o755)
         scratch.rename(final)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    _sync(root)
+    sync(root)
     replace_file(root / "latest", f"{final.name}\n")  # a hint for people; resuming never trusts it
     return final
 
@@ -119,6 +119,13 @@ def prune(root: Path, keep: int) -> None:
         shutil.rmtree(leftover)
 
 
+def abandon(root: Path, after: int) -> None:
+    """Move checkpoints newer than step `after` aside: a run that goes on from there must not take them for its own."""
+    for folder in checkpoints(root):
+        if step_of(folder) > after:
+            folder.rename(_unused(root / f".abandoned-{folder.name}"))
+
+
 def step_of(folder: Path) -> int:
     """The number of completed steps a checkpoint folder stands for."""
     match = NAME.fullmatch(folder.name)
@@ -131,9 +138,18 @@ def replace_file(file: Path, text: str) -> None:
     """Write a small file so that readers see the old text or the new one, never half of it."""
     scratch = file.with_name(f".{file.name}.tmp")
     scratch.write_text(text, encoding="utf-8")
-    _sync(scratch)
+    sync(scratch)
     scratch.replace(file)
-    _sync(file.parent)
+    sync(file.parent)
+
+
+def sync(path: Path) -> None:
+    """Make sure that a file's content, or a folder's names, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -156,14 +172,6 @@ def _entry(file: Path) -> dict[str, int | str]:
     with file.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     return {"size": file.stat().st_size, "sha256": digest}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _unused(path: Path) -> Path:

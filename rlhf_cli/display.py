@@ -24,6 +24,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from rlhf_cli.errors import visible
 from rlhf_cli.functional.intervals import Estimate
 from rlhf_cli.metrics import finite
 from rlhf_cli.pipeline.reporter import Reporter
@@ -63,7 +64,7 @@ class Quiet:
 
     def note(self, text: str) -> None:
         """Print the note."""
-        self.console.print(f"note: {text}", markup=False, soft_wrap=True)
+        self.console.print(f"note: {visible(text)}", markup=False, soft_wrap=True)
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
@@ -311,8 +312,8 @@ def _figures(metrics: Mapping[str, float], prefix: str) -> str:
 
 
 def flat(text: str) -> str:
-    """One line, with control characters made visible: a completion must not drive the terminal."""
-    return "".join(c if c.isprintable() else "\N{MIDDLE DOT}" for c in " ".join(text.split()))
+    """One line, with control characters made visible."""
+    return visible(" ".join(text.split()))
 
 
 def _short(folder: Path) -> Path:

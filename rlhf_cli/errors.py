@@ -30,7 +30,12 @@ class UserError(Exception):
         """The error as the user sees it: `what (where); fix: ...`."""
         where = f" ({self.where})" if self.where else ""
         fix = f"; fix: {self.fix}" if self.fix else ""
-        return f"{self.what}{where}{fix}"
+        return visible(f"{self.what}{where}{fix}")
+
+
+def visible(text: str) -> str:
+    """`text` with control characters made visible, line ends excepted: a stranger's text must not drive a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{MIDDLE DOT}" for c in text)
 
 
 class Stopped(BaseException):

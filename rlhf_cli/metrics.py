@@ -65,7 +65,9 @@ def cut_back(file: Path, mark: Mark) -> Path | None:
         number = next(n for n in range(1, 10_000) if not file.with_suffix(f".orphan-{n}.jsonl").exists())
         kept = file.with_suffix(f".orphan-{number}.jsonl")
         shutil.copyfile(file, kept) if file.exists() else kept.touch()
-    end = mark.size if len(content) >= mark.size else content.rfind(b"\n") + 1  # a lost tail may end in half a line
+    end = (
+        content.rfind(b"\n", 0, mark.size) + 1
+    )  # the mark itself, unless the file was changed: then no half line stays
     if len(content) > end:
         with file.open("r+b") as handle:
             handle.truncate(end)

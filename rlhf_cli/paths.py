@@ -14,6 +14,8 @@ def locate(path: str) -> Path | None:
     if not path.startswith(PACKAGE):
         return Path(path).expanduser()
     package, _, inside = path.removeprefix(PACKAGE).partition("/")
+    if not package.isidentifier():  # looking for a.b would import a
+        return None
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return None

@@ -71,8 +71,8 @@ class RunConfig(Settings):
 
     seed: int = Field(ge=0)
     """Everything random follows from it."""
-    device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    """auto: cuda, mps, else cpu."""
+    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"]
     """Of the frozen weights; the adapter is always float32. auto: float32 on a CPU, bfloat16 on a GPU."""
     threads: Annotated[int, Field(ge=1)] | None
@@ -96,6 +96,12 @@ class RunConfig(Settings):
                 f"samples_per_prompt: algorithm={self.algorithm.kind} compares the completions of a prompt and needs "
                 f"at least {self.algorithm.min_group} (got {self.samples_per_prompt})"
             )
+        if (
+            self.algorithm.kind == "reinforce"
+            and self.algorithm.baseline == "mean"
+            and self.prompts_per_step * self.samples_per_prompt < 2
+        ):
+            raise ValueError("samples_per_prompt: the mean of a single completion would cancel its score altogether")
         if self.temperature.lowest <= 0:
             raise ValueError("temperature: must stay above 0: greedy decoding cannot explore, so it cannot train")
         return self

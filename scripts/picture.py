@@ -15,7 +15,8 @@ from rlhf_cli.display import Dashboard
 
 def rows(file: Path) -> list[dict[str, Any]]:
     """The rows of a jsonl file."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    with file.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def main() -> None:

@@ -37,7 +37,8 @@ def start(*argv: str, cwd: Path) -> subprocess.Popen[str]:
 
 def lines(file: Path) -> list[dict[str, Any]]:
     """The rows of a jsonl file."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    with file.open(encoding="utf-8") as rows:
+        return [json.loads(row) for row in rows]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.functional.masked import masked_sum
+from rlhf_cli.functional.losses import policy_gradient
 from rlhf_cli.functional.returns import leave_one_out
 from rlhf_cli.settings import Settings
 from rlhf_cli.types import Advantages, LossResult, Minibatch, Scored
@@ -38,5 +38,5 @@ class Rloo(Settings):
 
     def loss(self, minibatch: Minibatch, logprobs: Tensor) -> LossResult:
         """-(1/B) sum_i sum_t A_i log pi(a_it | s_it); logprobs float32 [b, T] carry the gradient."""
-        weighted = masked_sum(minibatch.advantages * logprobs, minibatch.completion_mask)
-        return LossResult(-weighted.sum() / minibatch.completions)
+        m = minibatch
+        return LossResult(policy_gradient(logprobs, m.advantages, m.completion_mask, m.completions))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlhf_cli.checkpoint import newest_valid, step_of
 from rlhf_cli.config.compose import amend
 from rlhf_cli.display import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, EXIT_USAGE, UserError
+from rlhf_cli.pipeline.result import Result
 from rlhf_cli.pipeline.resume import find, holds_run, saved_config
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
@@ -17,12 +20,14 @@ from rlhf_cli.types import PromptBatch, PromptRow
 
 def main(argv: list[str]) -> int:
     """Answer every prompt; results on stdout, progress on stderr."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse_intermixed_args(argv)
+    if options.samples > 1 and not options.temperature:
+        raise UserError("greedy answers are all the same", where="--samples", fix="add --temperature 1")
     rows = [PromptRow(text, {}, f"prompt {i}") for i, text in enumerate(_prompts(options.prompts), start=1)]
     adapter, run = _adapter(Path(options.run).expanduser().absolute())
     config = amend(saved_config(run), [f"device={options.device}"] if options.device else [])
 
-    print("loading the model ...", file=sys.stderr)
+    print(f"loading the model, with {adapter.relative_to(run)} ...", file=sys.stderr)
     from rlhf_cli.engine.transformers import TransformersEngine
     from rlhf_cli.pipeline.assemble import load_policy
 
@@ -38,9 +43,8 @@ def main(argv: list[str]) -> int:
                 where=row.where,
                 fix="shorten the prompt, or lower --max-new-tokens",
             )
-        samples = options.samples if options.temperature else 1
-        seeds = tuple(seed_for(options.seed, "generate", sample) for sample in range(samples))
-        batch = PromptBatch((prompt,), samples, seeds)
+        seeds = tuple(seed_for(options.seed, "generate", sample) for sample in range(options.samples))
+        batch = PromptBatch((prompt,), options.samples, seeds)
         texts = engine.sample(batch, limit, options.temperature, lambda: None).texts
         if not options.reference:
             print(*map(_shown, texts), sep="\n")
@@ -60,15 +64,18 @@ def _shown(text: str) -> str:
 
 
 def _adapter(path: Path) -> tuple[Path, Path]:
-    """The PEFT folder to use and its run: the final adapter, or the newest checkpoint of an unfinished run."""
-    if holds_run(path) and (path / "adapter").is_dir():
-        return path / "adapter", path
-    if path.name == "adapter" and holds_run(path.parent):
-        return path, path.parent
+    """The PEFT folder to use and its run: what was named, or the newest that the run has."""
     if not path.is_dir():
         raise UserError("no such folder", where=str(path), fix="name a run's folder", exit_code=EXIT_RESUME)
-    origin = find(str(path))
-    return origin.checkpoint, origin.folder
+    run = path.parent if path.name == "adapter" else path
+    final = run / "adapter"
+    if not (holds_run(run) and final.is_dir()):
+        origin = find(str(path))
+        return origin.checkpoint, origin.folder
+    newest = newest_valid(run / "checkpoints").folder
+    if path == final or newest is None or step_of(newest) <= Result.read(run).step:
+        return final, run
+    return newest, run  # it went on since the adapter was exported
 
 
 def _prompts(given: Sequence[str]) -> list[str]:
@@ -107,14 +114,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1 (got {value})")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1 (got {text})")
+    return int(text)
 
 
 def _temperature(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"must be 0 or more (got {text})")
     return value

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_cli.checkpoint import locked
 from rlhf_cli.config.compose import Launch, amend, launch
 from rlhf_cli.display import show_result, watcher
-from rlhf_cli.errors import EXIT_DONE, UserError
+from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError
+from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.result import RESULT, Result
 from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, refuse_changes, saved_config
 from rlhf_cli.pipeline.rows import read_rows
@@ -17,7 +19,7 @@ from rlhf_cli.schema import RunConfig
 
 
 def main(argv: list[str]) -> int:
-    """Run it; the config is validated, and the prompts are read, before any folder is made."""
+    """Run it; what can be refused is refused before any folder is made."""
     targets = [argument.removeprefix("resume=").strip("'\"") for argument in argv if argument.startswith("resume=")]
     if targets and targets[-1] not in ("auto", "null"):
         _resume(targets[-1], [argument for argument in argv if not argument.startswith("resume=")])
@@ -28,13 +30,30 @@ def main(argv: list[str]) -> int:
 
 def _check(config: RunConfig) -> None:
     """What can be refused before anything is written."""
-    if config.resume != "auto" and config.run_dir is not None and holds_run(Path(config.run_dir)):
-        raise UserError(
-            f"{config.run_dir} holds a run already",
-            where="run_dir",
-            fix=f"continue it by resume={config.run_dir}, or give another folder",
-        )
+    if config.resume not in (None, "auto"):
+        raise UserError("a run is continued from the command line alone", where="resume", fix="rlhf train resume=RUN")
+    if config.resume == "auto" and config.run_dir is None and config.sweep_dir is None:
+        raise UserError("resume=auto needs a folder to find its run in", where="resume", fix="add run_dir=FOLDER")
+    if config.run_dir is not None:
+        _origin(config, Path(config.run_dir))
+    if config.model.kind == "pretrained":
+        find_model(config.model)
     read_rows(config)
+
+
+def _origin(config: RunConfig, folder: Path) -> Origin | None:
+    """Where to go on in `folder`, or None; raises UserError for a run there that may not be touched."""
+    if not holds_run(folder):
+        return None
+    if config.resume != "auto":
+        raise UserError(
+            f"{folder} holds a run already",
+            where="run_dir",
+            fix=f"continue it by resume={folder}, or give another folder",
+        )
+    origin = find(str(folder))
+    refuse_changes(amend(saved_config(folder), ()), config)
+    return origin
 
 
 def _title(config: RunConfig, folder: Path) -> str:
@@ -50,48 +69,76 @@ def _concluded(folder: Path, steps: int) -> Result | None:
 
 def _launched(job: Launch) -> None:
     assert job.config.run_dir is not None
-    folder = Path(job.config.run_dir)
-    if job.source is not None:
-        shutil.copyfile(job.source, folder / job.source.name)
-    if job.config.resume == "auto" and holds_run(folder):
-        origin, saved, config = find(str(folder)), amend(saved_config(folder), ()), job.config
-        refuse_changes(saved, config)
-        if config.microbatch_size == "auto":  # resolved when the run began, and part of what makes it repeatable
-            config = config.model_copy(update={"microbatch_size": saved.microbatch_size})
-        _run(config, folder, origin)
-    else:
-        _run(job.config, folder, None)
+    config, folder = job.config, Path(job.config.run_dir)
+    origin = _origin(config, folder)
+    if origin is not None and config.microbatch_size == "auto":
+        # Resolved when the run began, and part of what makes it repeatable.
+        saved = amend(saved_config(folder), ())
+        config = config.model_copy(update={"microbatch_size": saved.microbatch_size})
+    _run(config, folder, origin, job.source)
 
 
 def _resume(target: str, overrides: Sequence[str]) -> None:
     if {"-m", "--multirun"} & set(overrides):
         raise UserError("resume= continues one run, -m starts many", where="resume", fix="leave one of them out")
+    if any(override.startswith(("run_dir=", "sweep_dir=")) for override in overrides):
+        raise UserError("a run goes on in its own folder", where="resume", fix="leave run_dir and sweep_dir out")
     origin = find(target)
-    saved = saved_config(origin.folder)
-    config = amend(saved, overrides)
-    refuse_changes(amend(saved, ()), config)
-    _run(config, origin.folder, origin)
+    saved = amend(saved_config(origin.folder), ())
+    config = amend(saved_config(origin.folder), overrides)
+    refuse_changes(saved, config)
+    _run(config, origin.folder, origin, None)
 
 
-def _run(config: RunConfig, folder: Path, origin: Origin | None) -> None:
-    with locked(folder):
-        if origin is not None and is_finished(origin, config) and (done := _concluded(folder, config.steps)):
-            print(f"{folder} is finished: all {config.steps} steps are done, nothing was changed")
-            show_result(done, folder)
-            return
-        rows = read_rows(config)
-        watch = watcher(config.display, title=_title(config, folder), total=config.steps)
-        try:
-            if origin is not None:
-                watch.note(origin.said())
-            with watch.phase("loading torch and transformers", 0):
-                from rlhf_cli.pipeline.assemble import assemble
-                from rlhf_cli.pipeline.conclude import conclude
-                from rlhf_cli.pipeline.loop import train
-            run = assemble(config, rows, folder, watch, origin)
-            train(run)
-            result = conclude(run)
-        finally:
-            watch.close()
-    if config.display not in ("json", "quiet"):
+def _run(config: RunConfig, folder: Path, origin: Origin | None, source: Path | None) -> None:
+    """Train, or finish what was begun, in a folder that no other process uses meanwhile."""
+    loud = config.display not in ("json", "quiet")
+    with _disk_errors(), locked(folder):
+        if origin is not None and is_finished(origin, config) and (result := _concluded(folder, config.steps)):
+            if loud:
+                print(f"{folder} is finished: all {config.steps} steps are done, nothing was changed")
+        else:
+            if source is not None and source.parent != folder:
+                shutil.copyfile(source, folder / source.name)
+            result = _train(config, folder, origin)
+    if loud:
         show_result(result, folder)
+
+
+def _train(config: RunConfig, folder: Path, origin: Origin | None) -> Result:
+    rows = read_rows(config)
+    watch = watcher(config.display, title=_title(config, folder), total=config.steps)
+    try:
+        if origin is not None:
+            watch.note(origin.said())
+            if saved_config(folder)["steps"] != config.steps and _depends_on_steps(config):
+                watch.note(
+                    "the schedules depend on steps, which changed: they go on as if it had been so from the start"
+                )
+        with watch.phase("loading torch and transformers", 0):
+            from rlhf_cli.pipeline.assemble import assemble
+            from rlhf_cli.pipeline.conclude import conclude
+            from rlhf_cli.pipeline.loop import train
+        run = assemble(config, rows, folder, watch, origin)
+        train(run)
+        return conclude(run)
+    finally:
+        watch.close()
+
+
+def _depends_on_steps(config: RunConfig) -> bool:
+    return {config.beta.kind, config.temperature.kind, config.optimizer.schedule} != {"constant"}
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """A disk that refuses is the user's to mend, wherever it shows."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = str(error.filename or "")
+        raise UserError(
+            f"the disk refuses: {error.strerror or error}", where=where, fix="free space or rights", exit_code=EXIT_DISK
+        ) from error

@@ -35,7 +35,7 @@ def activation_bytes(policy: Policy, sequence_length: int) -> int:
 
     Korthikanti et al. 2022, arXiv:2205.05198, equation 2, with s the length, h the width, a the attention heads.
     """
-    config = policy.causal.config
+    config = policy.causal.config.get_text_config()
     width, heads, layers = config.hidden_size, config.num_attention_heads, config.num_hidden_layers
     values = layers * sequence_length * (34 * width + 5 * heads * sequence_length) // 2
     return int(values * torch.finfo(policy.causal.dtype).bits // 8)

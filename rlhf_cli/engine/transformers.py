@@ -27,7 +27,7 @@ class TransformersEngine:
         self.policy = policy
         self._decoder = policy.causal.base_model
         self._output = policy.causal.get_output_embeddings()
-        self._softcap: float | None = getattr(policy.causal.config, "final_logit_softcapping", None)
+        self._softcap: float | None = getattr(policy.causal.config.get_text_config(), "final_logit_softcapping", None)
         self._check_head()
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 masked    sums and means where a mask is True
 returns   per-token rewards, returns-to-go, leave-one-out baselines
+losses    the policy-gradient loss
 logprobs  log-probabilities of chosen tokens without a [B, T, V] tensor, and their gradient
 kl        k1 and the exact KL over the vocabulary
 sampling  inverse-CDF sampling from one uniform a token

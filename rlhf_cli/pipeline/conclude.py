@@ -17,14 +17,14 @@ SHOWN: Final = 5
 def conclude(run: Run) -> Result:
     """Export the adapter, compare the last evaluation with the first, answer a few prompts twice, and write it down."""
     run.export_adapter()
-    evaluations = _evaluations(run.folder)
+    first, last = _ends(run.folder)
     config = run.config
     result = Result(
         step=run.state.step,
         beta=config.beta.at(config.steps - 1, config.steps),
         prompts=len(run.held_out),
         samples=config.evaluate.samples,
-        comparison=compare(evaluations[0], evaluations[-1]) if len(evaluations) > 1 else None,
+        comparison=compare(first, last) if first and last else None,
         texts=_side_by_side(run),
     )
     result.write(run.folder)
@@ -41,6 +41,9 @@ def _side_by_side(run: Run) -> tuple[SideBySide, ...]:
     return tuple(SideBySide(p.row.shown, *pair) for p, *pair in zip(prompts, reference, policy, strict=True))
 
 
-def _evaluations(folder: Path) -> list[Evaluation]:
+def _ends(folder: Path) -> tuple[Evaluation | None, Evaluation | None]:
+    """The evaluation of the untouched policy, which is the reference, and the newest later one."""
     with (folder / "evaluations.jsonl").open(encoding="utf-8") as lines:
-        return [Evaluation.read(json.loads(line)) for line in lines]
+        found = [Evaluation.read(json.loads(line)) for line in lines]
+    first = next((evaluation for evaluation in found if evaluation.step == 0), None)
+    return first, next((evaluation for evaluation in reversed(found) if evaluation.step > 0), None)

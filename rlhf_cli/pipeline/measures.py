@@ -10,9 +10,10 @@ from rlhf_cli.types import Advantages
 
 
 def measure(advantages: Advantages) -> dict[str, float]:
-    """Metrics of one rollout; KL in nats, lengths in tokens, `_se` = standard error over completions.
+    """Metrics of one rollout; KL in nats, lengths in tokens.
 
-    `objective` is mean reward - beta * mean exact KL, on the prompts of this step.
+    `objective` is mean reward - beta * mean exact KL, on the prompts of this step. `_se` is a standard error over
+    prompts (where there is one only: over its completions).
     """
     scored, rollout = advantages.scored, advantages.scored.rollout
     mask, samples = rollout.completion_mask, rollout.batch.samples_per_prompt
@@ -21,12 +22,12 @@ def measure(advantages: Advantages) -> dict[str, float]:
     return {
         "objective": _mean(scores) - scored.beta * _mean(kl),
         "reward/mean": _mean(scores),
-        "reward/mean_se": standard_error(scores.tolist()),
+        "reward/mean_se": _error(scores, samples),
         "reward/same_in_group": float((groups.amax(1) == groups.amin(1)).double().mean()) if samples > 1 else 0.0,
         "kl/seq": _mean(kl),
-        "kl/seq_se": standard_error(kl.tolist()),
+        "kl/seq_se": _error(kl, samples),
         "kl/seq_k1": _mean(k1),
-        "kl/seq_k1_se": standard_error(k1.tolist()),
+        "kl/seq_k1_se": _error(k1, samples),
         "kl/tok": float(masked_mean(scored.exact_kl, mask)),
         "policy/entropy": float(masked_mean(scored.entropy, mask)),
         "advantage/rms": float(masked_mean(advantages.advantages.square(), mask).sqrt()),
@@ -35,6 +36,11 @@ def measure(advantages: Advantages) -> dict[str, float]:
         "beta": scored.beta,
         "temperature": rollout.temperature,
     }
+
+
+def _error(values: Tensor, samples: int) -> float:
+    prompts = values.double().view(-1, samples).mean(1)
+    return standard_error((prompts if len(prompts) > 1 else values).tolist())
 
 
 def _mean(values: Tensor) -> float:

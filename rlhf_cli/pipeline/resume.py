@@ -55,8 +55,10 @@ def find(target: str) -> Origin:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run was started in this folder; its first checkpoint is written before anything else is done."""
-    return (folder / CONFIG).is_file() and bool(checkpoints(folder / "checkpoints"))
+    """Whether there is anything of a run here that a new one would spoil: its checkpoints, or what it wrote down."""
+    written = folder / "metrics.jsonl"
+    begun = bool(checkpoints(folder / "checkpoints")) or (written.is_file() and written.stat().st_size > 0)
+    return (folder / CONFIG).is_file() and begun
 
 
 def saved_config(folder: Path) -> dict[str, Any]:

@@ -114,35 +114,31 @@ class Run:
         self.save()
         if self.config.evaluate.every:
             evaluated = self.evaluate(0)
-            with self.signals.held():
-                self._log_evaluation(evaluated, {})
-                self.reporter.evaluated(0, evaluated.metrics())
-                self._log_timings(0, 0)
+            self._log_evaluation(evaluated, {})
+            self._log_timings(0, 0)
+            self.reporter.evaluated(0, evaluated.metrics())
 
     def complete(self, advantages: Advantages, learned: dict[str, float], evaluated: Evaluation | None) -> None:
         """Log the step, make it the state to go back to, and save it when a checkpoint is due."""
-        with self.signals.held():
-            scored, rollout = advantages.scored, advantages.scored.rollout
-            step, tokens = self.state.step + 1, int(rollout.lengths.sum())
-            baseline = self.state.baseline.observe(scored.rewards.sum(1))
-            metrics = measure(advantages) | learned
-            if evaluated is not None:
-                self._log_evaluation(evaluated, metrics)
-            else:
-                self._log_metrics(step, metrics)
-            self._log_samples(step, scored)
-            timings = self._log_timings(step, tokens)
-            self.state = TrainState(step, self.state.tokens + tokens, baseline, self._marks())
-            self._undo = None
-            shown = metrics | (evaluated.metrics() if evaluated else {})
-            self.reporter.step(step, shown, timings, (rollout.batch.prompt_of(0).row.shown, rollout.texts[0]))
-            if step == 1 and shown["completion/truncated"] > TRUNCATED_ALARM:
-                share, limit = shown["completion/truncated"], self.config.max_new_tokens
-                self.reporter.note(
-                    f"{share:.0%} of the completions were cut at max_new_tokens={limit}, and judged as cut"
-                )
-            if due(step, self.config.checkpoint.every, self.config.steps):
-                self.save()
+        scored, rollout = advantages.scored, advantages.scored.rollout
+        step, tokens = self.state.step + 1, int(rollout.lengths.sum())
+        baseline = self.state.baseline.observe(scored.rewards.sum(1))
+        metrics = measure(advantages) | learned
+        if evaluated is not None:
+            self._log_evaluation(evaluated, metrics)
+            metrics |= evaluated.metrics()
+        else:
+            self._log_metrics(step, metrics)
+        self._log_samples(step, scored)
+        timings = self._log_timings(step, tokens)
+        self.state = TrainState(step, baseline, self._marks())
+        self._undo = None
+        self.reporter.step(step, metrics, timings, (rollout.batch.prompt_of(0).row.shown, rollout.texts[0]))
+        share, limit = metrics["completion/truncated"], self.config.max_new_tokens
+        if step == 1 and share > TRUNCATED_ALARM:
+            self.reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={limit}, and judged as cut")
+        if due(step, self.config.checkpoint.every, self.config.steps):
+            self.save()
 
     def save(self) -> None:
         """Publish a checkpoint of the last complete step; raises UserError (exit 6) when the disk refuses."""
@@ -169,13 +165,16 @@ class Run:
         scratch.mkdir()
         for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
             shutil.copyfile(source / name, scratch / name)
+            checkpoint.sync(scratch / name)
+        checkpoint.sync(scratch)
         shutil.rmtree(final, ignore_errors=True)
         scratch.rename(final)
+        checkpoint.sync(self.folder)
         return final
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
-        """Whatever ends the block early, the last complete step is saved before it does."""
+        """A stop, or a mistake that shows itself in mid-run, saves the last complete step before it goes on its way."""
         with self.signals.installed():
             try:
                 yield
@@ -192,11 +191,17 @@ class Run:
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """Time a stretch of work and show it."""
+        """Time a stretch of work and show it; with every tick, and at its end, it may be stopped."""
         start = time.perf_counter()
-        with self.reporter.phase(name, ticks) as tick:
+        with self.reporter.phase(name, ticks) as shown:
+
+            def tick() -> None:
+                shown()
+                self.signals.check()
+
             yield tick
         self._clock[name] = self._clock.get(name, 0.0) + time.perf_counter() - start
+        self.signals.check()
 
     def close(self) -> None:
         """Close the files."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop a run by raising Stopped where it stands, except where that would tear something."""
+"""Ctrl-C and SIGTERM: the handler only takes note; the run stops where it asks, between two tokens or microbatches."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from rlhf_cli.errors import EXIT_STOPPED, Stopped
 
 
 class StopSignals:
-    """The first signal raises Stopped, at once or at the end of the `held` block it falls into; the second exits."""
+    """The first signal makes the next `check` raise Stopped; the second one exits at once."""
 
     def __init__(self) -> None:
-        self._holding = False
-        self._waiting: str | None = None
-        self._stopping = False
+        self._received: str | None = None
+        self._pending = False
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -30,25 +29,16 @@ class StopSignals:
             for number, handler in former.items():
                 signal.signal(number, handler)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let the block finish first: a step is logged and saved whole, or not at all."""
-        self._holding = True
-        try:
-            yield
-        finally:
-            self._holding = False
-        if self._waiting is not None:
-            raise Stopped(self._waiting)
+    def check(self) -> None:
+        """Raise Stopped, once, if a signal came. Called only where nothing is half done that could not be undone."""
+        if self._pending:
+            self._pending = False
+            raise Stopped(self._received or "")
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        if self._stopping:
+        if self._received is not None:
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h\n")  # a live display hides the cursor
             os._exit(EXIT_STOPPED)
-        self._stopping = True
-        if self._holding:
-            self._waiting = name
-        else:
-            raise Stopped(name)
+        self._received = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self._pending = True

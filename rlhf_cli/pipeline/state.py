@@ -31,8 +31,6 @@ class TrainState:
 
     step: int = 0
     """Completed steps."""
-    tokens: int = 0
-    """Completion tokens sampled for training so far."""
     baseline: RunningMean = field(default_factory=RunningMean)
     logs: Mapping[str, Mark] = field(default_factory=dict)
     """Where each jsonl file ended."""
@@ -89,6 +87,9 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
         raise UserError("written by another version of rlhf-cli", where=str(folder), exit_code=EXIT_RESUME)
     policy.load_adapter(folder)
     flat = load_file(folder / OPTIMIZER)
+    expected = {name for name in policy.parameters() if saved["step"]}
+    if {key.rpartition("|")[0] for key in flat} != expected:
+        raise UserError("the optimizer's state does not fit the adapter", where=str(folder), exit_code=EXIT_RESUME)
     optimizer.state.clear()
     for name, parameter in policy.parameters().items():
         moments = {key.rpartition("|")[2]: value for key, value in flat.items() if key.rpartition("|")[0] == name}
@@ -97,7 +98,6 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
             optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()}
     return TrainState(
         step=saved["step"],
-        tokens=saved["tokens"],
         baseline=RunningMean(**saved["baseline"]),
         logs={name: Mark(**mark) for name, mark in saved["logs"].items()},
     )

@@ -54,7 +54,7 @@ def apply(
         raise UserError(
             "the gradient is not finite, so the step was not taken",
             where="optimizer",
-            fix="lower optimizer.lr, or look at the rewards in samples.jsonl",
+            fix="resume with a lower one: optimizer.lr=... resume_allow=[optimizer.lr]",
             exit_code=EXIT_NONFINITE,
         )
     for group in optimizer.param_groups:

@@ -84,7 +84,7 @@ def test_every_setting_is_read_by_a_run(tmp_path: Path, monkeypatch: pytest.Monk
             "beta=cosine",
             "algorithm=reinforce",
             "evaluate.every=1",
-            "evaluate.prompts=2",
+            "evaluate.prompts=6",
             "data.max_prompt_tokens=16",
             "data.too_long=drop",
             "optimizer.warmup_steps=0",

@@ -26,7 +26,7 @@ def commands() -> list[str]:
 
 
 def test_there_are_commands() -> None:
-    assert len(commands()) >= 8
+    assert len(commands()) >= 7
 
 
 @pytest.mark.parametrize("arguments", commands())

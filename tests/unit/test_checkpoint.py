@@ -15,6 +15,7 @@ import pytest
 from rlhf_cli import checkpoint
 from rlhf_cli.checkpoint import (
     MANIFEST,
+    abandon,
     checkpoints,
     locked,
     newest_valid,
@@ -111,14 +112,14 @@ class TestPublish:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         synced: list[str] = []
-        plain = checkpoint._sync
+        plain = checkpoint.sync
 
         def recording(path: Path) -> None:
             assert not (tmp_path / "step-00000005").exists() or path in (tmp_path, tmp_path / ".latest.tmp")
             synced.append(path.name if path.parent.parent == tmp_path else path.parent.name and "folder")
             plain(path)
 
-        monkeypatch.setattr(checkpoint, "_sync", recording)
+        monkeypatch.setattr(checkpoint, "sync", recording)
         publish(tmp_path, 5, files)
         assert {MANIFEST, "adapter.bin", "state.json"} <= set(synced)
         assert synced.index("folder") > max(synced.index(name) for name in (MANIFEST, "adapter.bin", "state.json"))
@@ -315,3 +316,11 @@ def test_what_only_looks_like_a_checkpoint_is_passed_over(tmp_path: Path) -> Non
     found = newest_valid(tmp_path)
     assert found.folder == good
     assert [folder.name for folder, _ in found.skipped] == [empty.name, "step-00000003", "step-00000002"]
+
+
+def test_what_a_run_goes_back_behind_is_moved_aside(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        publish(tmp_path, step, files)
+    abandon(tmp_path, 1)
+    assert [step_of(folder) for folder in checkpoints(tmp_path)] == [1]
+    assert len(list(tmp_path.glob(".abandoned-step-0000000[23]"))) == 2

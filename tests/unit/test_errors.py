@@ -30,3 +30,7 @@ def test_the_exit_code_is_usage_unless_said_otherwise() -> None:
 def test_stopping_is_not_an_exception_that_a_reward_could_swallow() -> None:
     assert not issubclass(Stopped, Exception)
     assert Stopped("Ctrl-C").reason == "Ctrl-C"
+
+
+def test_a_strangers_text_does_not_drive_the_terminal() -> None:
+    assert UserError("column \x1b]0;title\x07").line() == "column \N{MIDDLE DOT}]0;title\N{MIDDLE DOT}"

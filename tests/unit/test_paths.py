@@ -29,3 +29,8 @@ def test_any_other_path_is_itself_with_the_home_folder_put_in(monkeypatch: pytes
     monkeypatch.setenv("HOME", str(tmp_path))
     assert locate("a/b.jsonl") == Path("a/b.jsonl")
     assert locate("~/b.jsonl") == tmp_path / "b.jsonl"
+
+
+@pytest.mark.parametrize("package", ["a.b", "rlhf_cli.cli", "", "..rlhf_cli"])
+def test_a_package_is_named_plainly_for_looking_inside_one_would_run_it(package: str) -> None:
+    assert locate(f"package:{package}/file") is None

@@ -58,7 +58,7 @@ ADD = "add for example `reward: sentiment`"
         ("reward.kind=nice", "reward: has no kind nice; have sentiment, characters"),
         ("display=lively", "display: must be one of auto, live, plain, json or quiet (got 'lively')"),
         ("reward=characters reward.characters=5", "reward.characters: must be text (got 5)"),
-        ("device=gpu", r"device: must match ^(auto|cpu|mps|cuda(:\d+)?)$ (got 'gpu')"),
+        ("device=gpu", r"device: must match ^(auto|cpu|cuda(:\d+)?)$ (got 'gpu')"),
         ("microbatch_size=big", "microbatch_size: must be auto, or a whole number (got 'big')"),
         (
             "model.lora.target_modules=[]",

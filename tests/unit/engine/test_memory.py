@@ -19,7 +19,9 @@ def test_the_bytes_of_a_row_by_hand(moved: Policy) -> None:
 
 def test_bfloat16_takes_half() -> None:
     config = SimpleNamespace(hidden_size=16, num_attention_heads=4, num_hidden_layers=2)
-    policy = SimpleNamespace(causal=SimpleNamespace(config=config, dtype=torch.bfloat16))
+    policy = SimpleNamespace(
+        causal=SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: config), dtype=torch.bfloat16)
+    )
     assert activation_bytes(policy, 10) == 14_880  # type: ignore[arg-type]
 
 

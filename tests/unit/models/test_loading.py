@@ -213,7 +213,7 @@ class TestRefused:
     def test_a_package_without_the_file(self) -> None:
         with pytest.raises(UserError) as caught:
             loading.resolve(pretrained("package:rlhf_cli/model.gguf"))
-        assert caught.value.what == "the package rlhf_cli has no model.gguf"
+        assert caught.value.what == "rlhf_cli has no file model.gguf"
 
 
 def test_a_hub_id_is_left_to_transformers() -> None:

@@ -15,54 +15,30 @@ BOTH = pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (
 
 
 @BOTH
-def test_a_signal_stops_the_run_where_it_stands(number: signal.Signals, name: str) -> None:
+def test_a_signal_stops_the_run_where_it_asks(number: signal.Signals, name: str) -> None:
     signals, reached = StopSignals(), []
 
     def work() -> None:
         with signals.installed():
-            reached.append("before")
+            signals.check()
             signal.raise_signal(number)
-            reached.append("after")
+            reached.append("what was under way is finished")
+            signals.check()
+            reached.append("and nothing after it")
 
     with pytest.raises(Stopped) as caught:
         work()
     assert caught.value.reason == name
-    assert reached == ["before"]
+    assert reached == ["what was under way is finished"]
 
 
-@BOTH
-def test_what_must_not_be_torn_is_finished_first(number: signal.Signals, name: str) -> None:
-    signals, reached = StopSignals(), []
-
-    def work() -> None:
-        with signals.installed():
-            with signals.held():
-                signal.raise_signal(number)
-                reached.append("inside")
-            reached.append("after")
-
-    with pytest.raises(Stopped) as caught:
-        work()
-    assert caught.value.reason == name
-    assert reached == ["inside"]
-
-
-def test_without_a_signal_nothing_is_raised() -> None:
+def test_it_is_raised_once_so_that_the_last_step_can_be_saved() -> None:
     signals = StopSignals()
-    with signals.installed(), signals.held():
-        pass
-
-
-def test_an_error_inside_is_not_hidden_by_a_signal() -> None:
-    signals = StopSignals()
-
-    def work() -> None:
-        with signals.installed(), signals.held():
-            signal.raise_signal(signal.SIGTERM)
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        work()
+    with signals.installed():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            signals.check()
+        signals.check()
 
 
 @pytest.mark.parametrize("stopped", [True, False])
@@ -80,26 +56,17 @@ def test_the_former_handlers_come_back(stopped: bool) -> None:
     assert [signal.getsignal(number) for number in numbers] == before
 
 
-def test_the_second_signal_leaves_at_once() -> None:
+@pytest.mark.parametrize("stopping", [True, False])
+def test_the_second_signal_leaves_at_once(stopping: bool) -> None:
     code = (
         "import signal\nfrom rlhf_cli.pipeline.signals import StopSignals\nfrom rlhf_cli.errors import Stopped\n"
         "signals = StopSignals()\n"
         "with signals.installed():\n"
-        "    try:\n        signal.raise_signal(signal.SIGTERM)\n"
-        "    except Stopped:\n        print('saving', flush=True)\n        signal.raise_signal(signal.SIGINT)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        f"    try:\n        {stopping} and signals.check()\n"
+        "    except Stopped:\n        print('saving', flush=True)\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
         "    print('still here')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (EXIT_STOPPED, "saving\n", "")
-
-
-def test_one_signal_that_waits_and_one_more_leave_at_once() -> None:
-    code = (
-        "import signal\nfrom rlhf_cli.pipeline.signals import StopSignals\n"
-        "signals = StopSignals()\n"
-        "with signals.installed(), signals.held():\n"
-        "    signal.raise_signal(signal.SIGTERM)\n    print('held', flush=True)\n"
-        "    signal.raise_signal(signal.SIGTERM)\n    print('still here')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (EXIT_STOPPED, "held\n")
+    assert (done.returncode, done.stdout, done.stderr) == (EXIT_STOPPED, "saving\n" * stopping, "")

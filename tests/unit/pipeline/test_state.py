@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.state import OPTIMIZER, STATE, TrainState, copy_tensors, load, put_back, save
 from tests.unit.support import build, tiny
 
-FULL = TrainState(7, 1234, RunningMean(56, 0.1 + 0.2), {"metrics": Mark(10, "ab"), "samples": Mark(0, "cd")})
+FULL = TrainState(7, RunningMean(56, 0.1 + 0.2), {"metrics": Mark(10, "ab"), "samples": Mark(0, "cd")})
 
 
 def trained(architecture: str, steps: int, adapter_seed: int = 1) -> tuple[Policy, torch.optim.AdamW]:
@@ -53,11 +54,12 @@ def assert_same(one: tuple[Policy, torch.optim.AdamW], other: tuple[Policy, torc
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_saved_and_loaded_everything_is_as_it_was(architecture: str, steps: int, tmp_path: Path) -> None:
     before = trained(architecture, steps)
-    save(tmp_path, FULL, *before)
+    full = replace(FULL, step=steps)
+    save(tmp_path, full, *before)
     after = trained(
         architecture, 2, adapter_seed=9
     )  # a fresh process would have an optimizer without moments; this one has others
-    assert load(tmp_path, *after) == FULL
+    assert load(tmp_path, *after) == full
     assert_same(after, before)
     for resumed in (before, after):
         take(*resumed, step=99)
@@ -131,3 +133,15 @@ def test_a_copy_is_not_moved_by_what_follows_even_after_it_was_put_back() -> Non
         take(*run, step=step)
         put_back(copy, *run)
     assert_same(run, expected)
+
+
+def test_moments_that_are_missing_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    policy, optimizer = trained("llama", 1)
+    save(tmp_path, FULL, policy, optimizer)
+    moments = load_file(tmp_path / OPTIMIZER)
+    lost = next(iter(policy.parameters()))
+    save_file({k: v for k, v in moments.items() if not k.startswith(f"{lost}|")}, tmp_path / OPTIMIZER)
+    with pytest.raises(UserError, match=r"^the optimizer's state does not fit the adapter"):
+        load(tmp_path, policy, optimizer)

@@ -213,7 +213,7 @@ class TestApply:
         assert caught.value.exit_code == EXIT_NONFINITE == 7
         assert caught.value.line() == (
             "the gradient is not finite, so the step was not taken (optimizer); "
-            "fix: lower optimizer.lr, or look at the rewards in samples.jsonl"
+            "fix: resume with a lower one: optimizer.lr=... resume_allow=[optimizer.lr]"
         )
         assert parameters["w0"].tolist() == [1.0, 1.0]
         assert all(parameter.grad is None for parameter in parameters.values())

