@@ -242,14 +242,14 @@ def show_result(result: Result, folder: Path) -> None:
         console.print(_comparison(result))
     console.print(_texts(result))
     place = shlex.quote(str(_short(folder)))
-    console.print("Written to", style="bold")
+    console.print(Text.assemble(("Written to ", "bold"), str(_short(folder))), soft_wrap=True)
     rows = Table.grid(padding=(0, 2))
     for name, what in (
-        ("adapter", "the adapter, a plain PEFT folder"),
+        ("adapter/", "the adapter, a plain PEFT folder"),
         ("metrics.jsonl", "a line a step; curves in tb/, completions in samples.jsonl"),
-        ("checkpoints", "to continue from"),
+        ("checkpoints/", "to continue from"),
     ):
-        rows.add_row("", Text(str(_short(folder) / name)), what)
+        rows.add_row("", name, what)
     console.print(rows, soft_wrap=True)
     console.print("Next", style="bold")
     for command in (

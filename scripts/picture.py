@@ -1,9 +1,10 @@
-"""Draw the dashboard of a finished run at its last step: python scripts/picture.py RUN OUT.svg"""
+"""Draw the dashboard of a run as it was at a step: python scripts/picture.py RUN OUT.svg STEP"""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def rows(file: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Replay the run's own files through the dashboard."""
-    run, out = Path(sys.argv[1]), Path(sys.argv[2])
+    run, out, until = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     metrics, timings = rows(run / "metrics.jsonl"), rows(run / "timings.jsonl")
     samples = {row["step"]: row for row in rows(run / "samples.jsonl")}
@@ -29,11 +30,12 @@ def main() -> None:
     title = f"{config['algorithm']['kind']} · SmolLM2-135M-Instruct · {config['reward']['kind']}"
     dashboard = Dashboard(console, title, config["steps"])
     for row, timing in zip(metrics, timings, strict=True):
-        if row["step"]:
+        if 0 < row["step"] <= until:
             sample = samples[row["step"]]
             dashboard.step(row["step"], row, timing, (sample["prompt"], sample["completion"]))
     console.print(dashboard._picture())
-    console.save_svg(str(out), title="rlhf train")
+    svg = console.export_svg(title="rlhf train")
+    out.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")  # nothing remote
 
 
 if __name__ == "__main__":

@@ -239,8 +239,9 @@ class Run:
     def _log_timings(self, step: int, tokens: int) -> dict[str, float]:
         seconds, self._clock = self._clock, {}
         total = sum(seconds.values())
+        training = total - seconds.get("evaluation", 0.0) - seconds.get("checkpoint", 0.0)
         timings = {f"time/{name}_s": round(value, 4) for name, value in seconds.items()}
-        timings |= {"time/step_s": round(total, 4), "tokens_per_s": round(tokens / total, 1)}
+        timings |= {"time/step_s": round(total, 4), "tokens_per_s": round(tokens / max(training, 1e-9), 1)}
         self.logs["timings"].write({"step": step, **timings})
         return timings
 

@@ -321,5 +321,5 @@ def test_a_folder_with_brackets_and_spaces_is_shown_as_it_is(
     monkeypatch.chdir(tmp_path)
     show_result(Result(2, 0.1, 1, 1, None, ()), tmp_path / "a [bold]run[/x]")
     printed = capsys.readouterr().out
-    assert "a [bold]run[/x]/adapter" in printed
+    assert "Written to a [bold]run[/x]" in printed
     assert "rlhf train resume='a [bold]run[/x]' steps=4" in printed
