@@ -16,7 +16,7 @@ from rlhf_cli.models.policy import Policy
 from rlhf_cli.seeding import uniforms
 from rlhf_cli.types import PromptBatch, Rollout
 
-HEAD_TOLERANCE: Final = 1e-3
+HEAD_TOLERANCE: Final = 1e-2
 """Largest difference between our logits and the model's own, relative to the largest logit; bfloat16 rounds at 4e-3."""
 
 
