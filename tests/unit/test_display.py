@@ -31,9 +31,12 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07 line one\nline two\r\x00\x9b31m \u202ereverse
 DANGEROUS = "\x1b\x07\r\x00\x9b\u202e"
 
 
-def console(width: int = 100, *, terminal: bool = False) -> Console:
-    """A console that writes to memory."""
-    return Console(file=StringIO(), width=width, force_terminal=terminal, record=True, highlight=False)
+def console(width: int = 100, *, terminal: bool = False, kind: str = "xterm") -> Console:
+    """A console that writes to memory, whatever terminal the tests run in."""
+    environment = {"TERM": kind}
+    return Console(
+        file=StringIO(), width=width, force_terminal=terminal, record=True, highlight=False, _environ=environment
+    )
 
 
 def written(to: Console) -> str:
@@ -72,12 +75,10 @@ class TestWatcher:
     def test_the_kind(self, monkeypatch: pytest.MonkeyPatch, name: str, on_terminal: type, elsewhere: type) -> None:
         for terminal, expected in ((True, on_terminal), (False, elsewhere)):
             monkeypatch.setattr(display, "Console", lambda terminal=terminal, **_: console(terminal=terminal))
-            monkeypatch.setenv("TERM", "xterm")
             assert type(watcher(name, title="t", total=3)) is expected
 
     def test_a_dumb_terminal_gets_plain_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("TERM", "dumb")
-        monkeypatch.setattr(display, "Console", lambda **_: console(terminal=True))
+        monkeypatch.setattr(display, "Console", lambda **_: console(terminal=True, kind="dumb"))
         assert type(watcher("auto", title="t", total=3)) is Plain
 
     @pytest.mark.parametrize("name", ["plain", "quiet", "auto"])
@@ -283,7 +284,7 @@ class TestShowResult:
         monkeypatch.chdir(tmp_path)
         show_result(Result(4, 0.05, 0, 2, None, ()), tmp_path / "outputs" / "run")
         out = capsys.readouterr().out
-        assert "outputs/run/adapter" in out
+        assert "Written to outputs/run\n" in out
         assert str(tmp_path) not in out
 
 
