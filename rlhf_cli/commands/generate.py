@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rlhf_cli.checkpoint import newest_valid, step_of
 from rlhf_cli.config.compose import amend
@@ -92,7 +93,7 @@ def _prompts(given: Sequence[str]) -> list[str]:
 class _Parser(argparse.ArgumentParser):
     """argparse with this tool's one-line errors."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
         raise UserError(message, where=self.prog, fix=f"{self.prog} --help", exit_code=EXIT_USAGE)
 
 

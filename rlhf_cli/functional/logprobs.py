@@ -31,6 +31,7 @@ def token_logprobs(hidden: Tensor, tokens: Tensor, head: Head, temperature: floa
     and kept instead of them ([N, H] instead of [N, V]): rows are independent, so the gradient of the sum of a chunk's
     log-probabilities holds every row's own.
     """
+    # torch leaves Function.apply without annotations.
     result: Tensor = _TokenLogprobs.apply(hidden, tokens, head, temperature, chunk)  # type: ignore[no-untyped-call]
     return result
 
