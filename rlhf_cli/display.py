@@ -89,7 +89,7 @@ class Plain(Quiet):
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
         """Name the phases that are not part of every step."""
-        if name not in ("rollout", "reward", "reference", "update", "checkpoint"):
+        if name not in ("rollout", "reward", "trainer", "reference", "update", "checkpoint"):
             self._line(f"{name} ...")
         yield lambda: None
 
@@ -159,7 +159,7 @@ class Dashboard(Quiet):
         self._step, self._sample = step, sample
         self._speed = f"{timings['tokens_per_s']:.0f} tokens/s · {timings['time/step_s']:.1f} s"
         for name, curve in self._curves.items():
-            curve.append(metrics[name])
+            curve.append(_metric(metrics, name))
         if "eval/objective" in metrics:
             self.evaluated(step, metrics)
 
@@ -308,7 +308,12 @@ def _figures(metrics: Mapping[str, float], prefix: str) -> str:
         ("kl/seq", "KL", ".2f"),
         ("completion/length", "length", ".1f"),
     )
-    return "  ".join(f"{label} {round(metrics[prefix + name], 3) + 0.0:{form}}" for name, label, form in shown)
+    return "  ".join(f"{label} {round(_metric(metrics, prefix + name), 3) + 0.0:{form}}" for name, label, form in shown)
+
+
+def _metric(metrics: Mapping[str, float], name: str) -> float:
+    """The metric; for a KL that was not measured exactly at this step its sampled estimate, for others a gap."""
+    return metrics.get(name, metrics.get("kl/seq_k1", math.nan) if name == "kl/seq" else math.nan)
 
 
 def flat(text: str) -> str:

@@ -6,16 +6,17 @@ value has one home.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from rlhf_cli.algorithms import Algorithm
+from rlhf_cli.algorithms.placement import REFUSED, Placement
 from rlhf_cli.data.settings import Jsonl
 from rlhf_cli.models.settings import Model
 from rlhf_cli.optimizer import AdamW
 from rlhf_cli.rewards import Reward
-from rlhf_cli.schedules import Schedule
+from rlhf_cli.schedules import Beta, Schedule
 from rlhf_cli.settings import FilePath, Names, Settings
 
 
@@ -39,6 +40,12 @@ class Checkpoint(Settings):
     """How many of the newest are kept."""
 
 
+def _sound(value: Any) -> Any:
+    if value in REFUSED:
+        raise ValueError(f"{REFUSED[value]}; use reward, exact or loss_k2")
+    return value
+
+
 class RunConfig(Settings):
     """One run."""
 
@@ -46,7 +53,9 @@ class RunConfig(Settings):
     data: Jsonl
     reward: Reward
     algorithm: Algorithm
-    beta: Schedule
+    kl: Annotated[Placement, BeforeValidator(_sound)]
+    """Where the KL goes: reward (k1 in the reward), exact (no sampled estimator), loss_k2 (partial)."""
+    beta: Beta
     """Weight of KL(policy || reference) in the objective, per nat."""
     temperature: Schedule
     """Sampling temperature of the rollouts."""
@@ -60,6 +69,8 @@ class RunConfig(Settings):
     """Completions of each prompt: a group."""
     max_new_tokens: int = Field(ge=1)
     """Longest completion, in tokens."""
+    exact_kl_every: int = Field(ge=1)
+    """Steps between measurements of the exact KL and the entropy; at the steps between, the KL is the sampled k1."""
     microbatch_size: Literal["auto"] | Annotated[int, Field(ge=1)]
     """Completions that go through the model at once in scoring and updating; auto: from the memory there is.
     The gradient does not depend on it."""
@@ -102,6 +113,10 @@ class RunConfig(Settings):
             and self.prompts_per_step * self.samples_per_prompt < 2
         ):
             raise ValueError("samples_per_prompt: the mean of a single completion would cancel its score altogether")
+        if reason := self.algorithm.refuses(self.kl):
+            raise ValueError(f"kl: algorithm={self.algorithm.kind} refuses kl={self.kl}: {reason}")
+        if self.kl == "exact" and self.exact_kl_every > 1:
+            raise ValueError("exact_kl_every: kl=exact needs the exact KL at every step: exact_kl_every=1")
         if self.temperature.lowest <= 0:
             raise ValueError("temperature: must stay above 0: greedy decoding cannot explore, so it cannot train")
         return self

@@ -1,6 +1,6 @@
 """The stages of one step, each a frozen type of its own: a field that does not exist yet cannot be read.
 
-    PromptBatch -> Rollout -> Scored -> Advantages -> Minibatch -> LossResult
+    PromptBatch -> Rollout -> Scored -> Advantages -> Minibatch, Forward -> LossResult
 
 B = prompts x samples_per_prompt completions; row b belongs to prompt b // samples_per_prompt, so a group's rows are
 neighbours. T = the longest completion of the batch; H = the width of the model. Tensors [B, T] are zero where
@@ -82,9 +82,14 @@ class Rollout:
     completion_mask: Tensor
     """bool [B, T]: True = counts; built from lengths, the end-of-text token included."""
     logprobs: Tensor
-    """float32 [B, T]: log-probabilities under the SAMPLING distribution softmax(logits / temperature)."""
+    """float32 [B, T]: log-probabilities under the SAMPLING distribution softmax(logits / temperature).
+
+    As the sampler computed them; as the trainer's own pass does, once the two were compared.
+    """
     hidden: Tensor
     """[B, T, H]: the hidden state that predicted each token; with it, the exact KL costs no second policy pass."""
+    log_weights: Tensor
+    """float32 [B]: log of trainer's over sampler's probability of each completion; zero before they are compared."""
     truncated: Tensor
     """bool [B]: cut at max_new_tokens."""
     texts: tuple[str, ...]
@@ -107,14 +112,31 @@ class Scored:
     ref_logprobs: Tensor
     """float32 [B, T], tempered as the policy's are."""
     kl: Tensor
-    """float32 [B, T]: k1 = logprobs - ref_logprobs, the estimator that the rewards use."""
-    exact_kl: Tensor
-    """float32 [B, T]: KL(policy || reference) over the whole vocabulary at each position; measured only."""
-    entropy: Tensor
-    """float32 [B, T]: entropy of the sampling distribution at each position."""
+    """float32 [B, T]: k1 = logprobs - ref_logprobs, the sampled estimator."""
+    exact: Exact | None
+    """Measured over the whole vocabulary; None at the steps between (`exact_kl_every`)."""
+    ref_hidden: Tensor | None
+    """[B, T, H]: the reference's hidden states, where the loss will need them (kl=exact)."""
+    values: Tensor | None
+    """float32 [B, T]: what the value head expects from each state on; None without a value head."""
     beta: float
     rewards: Tensor
-    """float32 [B, T]: -beta * kl at every token, plus the score at the last one."""
+    """float32 [B, T]: the KL penalty at every token, where `kl` puts it into the reward, plus the score at the last."""
+
+    @property
+    def sequence_kl(self) -> Tensor:
+        """float32 [B]: KL(policy || reference) of each completion's tokens in nats: exact where measured, else k1."""
+        return (self.kl if self.exact is None else self.exact.kl).sum(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """What only the full distributions tell, in nats."""
+
+    kl: Tensor
+    """float32 [B, T]: KL(policy || reference) at each position."""
+    entropy: Tensor
+    """float32 [B, T]: entropy of the sampling distribution at each position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +146,37 @@ class Advantages:
     scored: Scored
     advantages: Tensor
     """float32 [B, T]"""
+    returns: Tensor | None = None
+    """float32 [B, T]: what the value head should have expected; None for algorithms without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """Some rows of the advantages, with the denominator of the whole batch: the split does not change the gradient."""
+    """Some completions of one update. Everything here was fixed before the first update of their rollout."""
 
+    logprobs: Tensor
+    """float32 [b, T]: of the policy that wrote them."""
     advantages: Tensor
     """float32 [b, T]"""
-    completion_mask: Tensor
-    """bool [b, T]"""
-    completions: int
-    """How many completions the whole batch holds (B, not b)."""
+    weights: Tensor
+    """float32 [b, T]: what each token counts in the loss, zero in the padding.
+
+    They come from all completions of the update: splitting it over microbatches does not change its gradient.
+    """
+    values: Tensor | None
+    """float32 [b, T], as `Scored.values`."""
+    returns: Tensor | None
+    """float32 [b, T], as `Advantages.returns`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """The same completions as the policy sees them now; these tensors carry the gradient."""
+
+    logprobs: Tensor
+    """float32 [b, T]"""
+    values: Tensor | None
+    """float32 [b, T]; None without a value head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +184,6 @@ class LossResult:
     """A loss to differentiate, and what to log about it."""
 
     loss: Tensor
-    """Scalar: this minibatch's share of the batch's loss; shares add up."""
+    """Scalar: this minibatch's share of the update's loss; shares add up."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Shares as well."""
+    """Each summed over this minibatch's tokens; the pipeline divides by the number of tokens."""

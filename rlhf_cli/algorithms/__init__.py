@@ -2,13 +2,21 @@
 
 reinforce  the score-function gradient, with no baseline, the batch mean or a running mean
 rloo       each completion against the mean of its group's others
+grpo       each completion against its group's mean and spread, clipped; Dr. GRPO and DAPO are settings of it
+ppo        a value head says what to expect, clipped, several updates a rollout
+
+An algorithm is a frozen model. `advantages(scored, past)` and `loss(minibatch, forward)` are its mathematics;
+`min_group`, `needs_value` and `refuses(kl)` say what it cannot do without; `epochs`, `minibatch_size` and `aggregation`
+how often, in what portions and with what weights the pipeline takes a rollout's tokens through its loss.
 """
 
 from typing import Annotated
 
 from pydantic import Field
 
+from rlhf_cli.algorithms.grpo import Grpo
+from rlhf_cli.algorithms.ppo import Ppo
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
 
-Algorithm = Annotated[Reinforce | Rloo, Field(discriminator="kind")]
+Algorithm = Annotated[Reinforce | Rloo | Grpo | Ppo, Field(discriminator="kind")]

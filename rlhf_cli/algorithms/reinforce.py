@@ -14,16 +14,14 @@ Deviations from the paper: none. Aggregation: sum over tokens, mean over complet
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.functional.losses import policy_gradient
+from rlhf_cli.algorithms.placement import Placement
+from rlhf_cli.functional.losses import Aggregation, policy_gradient
 from rlhf_cli.functional.returns import returns_to_go
 from rlhf_cli.settings import Settings
-from rlhf_cli.types import Advantages, LossResult, Minibatch, Scored
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, Scored
 
 
 class Reinforce(Settings):
@@ -34,6 +32,14 @@ class Reinforce(Settings):
     """What is subtracted from the return: nothing, the batch mean, or the mean of past steps."""
 
     min_group: ClassVar[int] = 1
+    needs_value: ClassVar[bool] = False
+    epochs: ClassVar[int] = 1
+    minibatch_size: ClassVar[int | None] = None
+    aggregation: ClassVar[Aggregation] = "sum"
+
+    def refuses(self, kl: Placement) -> str | None:
+        """Every placement is sound here."""
+        return None
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """Return-to-go minus the baseline, at every token."""
@@ -41,7 +47,6 @@ class Reinforce(Settings):
         advantages = returns_to_go(scored.rewards) - baseline
         return Advantages(scored, advantages.masked_fill(~scored.rollout.completion_mask, 0.0))
 
-    def loss(self, minibatch: Minibatch, logprobs: Tensor) -> LossResult:
-        """-(1/B) sum_i sum_t A_it log pi(a_it | s_it); logprobs float32 [b, T] carry the gradient."""
-        m = minibatch
-        return LossResult(policy_gradient(logprobs, m.advantages, m.completion_mask, m.completions))
+    def loss(self, minibatch: Minibatch, forward: Forward) -> LossResult:
+        """-(1/B) sum_i sum_t A_it log pi(a_it | s_it)."""
+        return LossResult(policy_gradient(forward.logprobs, minibatch.advantages, minibatch.weights))

@@ -11,16 +11,14 @@ Deviations from the paper: none. Aggregation: sum over tokens, mean over complet
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.functional.losses import policy_gradient
+from rlhf_cli.algorithms.placement import Placement
+from rlhf_cli.functional.losses import Aggregation, policy_gradient
 from rlhf_cli.functional.returns import leave_one_out
 from rlhf_cli.settings import Settings
-from rlhf_cli.types import Advantages, LossResult, Minibatch, Scored
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, Scored
 
 
 class Rloo(Settings):
@@ -29,6 +27,14 @@ class Rloo(Settings):
     kind: Literal["rloo"]
 
     min_group: ClassVar[int] = 2
+    needs_value: ClassVar[bool] = False
+    epochs: ClassVar[int] = 1
+    minibatch_size: ClassVar[int | None] = None
+    aggregation: ClassVar[Aggregation] = "sum"
+
+    def refuses(self, kl: Placement) -> str | None:
+        """Every placement is sound here."""
+        return None
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """The completion's return minus the mean of the others of its group, at every token."""
@@ -36,7 +42,6 @@ class Rloo(Settings):
         centred = returns - leave_one_out(returns, scored.rollout.batch.samples_per_prompt)
         return Advantages(scored, centred.unsqueeze(1) * scored.rollout.completion_mask)
 
-    def loss(self, minibatch: Minibatch, logprobs: Tensor) -> LossResult:
-        """-(1/B) sum_i sum_t A_i log pi(a_it | s_it); logprobs float32 [b, T] carry the gradient."""
-        m = minibatch
-        return LossResult(policy_gradient(logprobs, m.advantages, m.completion_mask, m.completions))
+    def loss(self, minibatch: Minibatch, forward: Forward) -> LossResult:
+        """-(1/B) sum_i sum_t A_i log pi(a_it | s_it)."""
+        return LossResult(policy_gradient(forward.logprobs, minibatch.advantages, minibatch.weights))

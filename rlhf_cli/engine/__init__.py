@@ -21,13 +21,17 @@ class Engine(Protocol):
         """Write a completion for every seed of the batch, calling `tick` after every token; temperature 0 is greedy."""
         ...
 
-    def hidden(self, rollout: Rollout, rows: slice, *, reference: bool = False) -> Tensor:
+    def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         """The hidden states [N, H] that predict the N completion tokens of `rows`, row after row, without padding.
 
-        By the policy (differentiable), or by the reference.
+        `rows`: int64 indices of completions. By the policy (differentiable), or by the reference.
         """
         ...
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [N, V] of hidden states [N, H]; frozen, and the same for policy and reference."""
+        ...
+
+    def values(self, hidden: Tensor) -> Tensor:
+        """What the value head expects from the states [N, H] on: float32 [N]; raises ValueError without a head."""
         ...

@@ -81,13 +81,30 @@ class TransformersEngine:
         truncated[writing] = True
         tokens = tokens[:, :longest]
         texts = tuple(self.policy.decode(row[keep].tolist()) for row, keep in zip(tokens, mask, strict=True))
-        return Rollout(batch, tokens, mask, logprobs[:, :longest], states[:, :longest], truncated, texts, temperature)
+        return Rollout(
+            batch=batch,
+            tokens=tokens,
+            completion_mask=mask,
+            logprobs=logprobs[:, :longest],
+            hidden=states[:, :longest],
+            log_weights=torch.zeros(len(batch), device=device),
+            truncated=truncated,
+            texts=texts,
+            temperature=temperature,
+        )
 
-    def hidden(self, rollout: Rollout, rows: slice, *, reference: bool = False) -> Tensor:
+    def values(self, hidden: Tensor) -> Tensor:
+        """What the value head expects from the states [N, H] on: float32 [N]; raises ValueError without a head."""
+        if self.policy.value_head is None:
+            raise ValueError("the policy has no value head")
+        values: Tensor = self.policy.value_head(hidden)
+        return values
+
+    def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         """The hidden states [N, H] that predict the N completion tokens of `rows`, row after row, without padding."""
         device, batch = self.policy.device, rollout.batch
-        prompts = [batch.prompt_of(row).tokens for row in range(len(batch))[rows]]
-        mask, lengths = rollout.completion_mask[rows], rollout.lengths[rows]
+        prompts = [batch.prompt_of(row).tokens for row in rows.tolist()]
+        tokens, mask, lengths = rollout.tokens[rows], rollout.completion_mask[rows], rollout.lengths[rows]
         starts = torch.tensor([len(prompt) for prompt in prompts], device=device)
         width = int((starts + lengths).max())
         ids = torch.full((len(prompts), width), self.policy.pad_token, device=device)
@@ -95,7 +112,7 @@ class TransformersEngine:
         for i, prompt in enumerate(prompts):
             start, length = len(prompt), int(lengths[i])
             ids[i, :start] = torch.tensor(prompt, device=device)
-            ids[i, start : start + length] = rollout.tokens[rows][i][mask[i]]
+            ids[i, start : start + length] = tokens[i][mask[i]]
             predicts[i, start - 1 : start + length - 1] = True
         attention = (torch.arange(width, device=device) < (starts + lengths)[:, None]).long()
         positions = torch.arange(width, device=device).expand_as(ids)

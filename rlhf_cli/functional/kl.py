@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlhf_cli.functional.logprobs import CHUNK, Head, log_softmax
+from rlhf_cli.functional.logprobs import CHUNK, Head, log_softmax, rowwise
 
 
 def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -42,3 +42,12 @@ def against_reference(
         kl.append(exact_kl(policy, reference))
         entropy.append(-(policy.exp() * policy).sum(-1))
     return torch.cat(ref_logprobs), torch.cat(kl), torch.cat(entropy)
+
+
+def token_kl(hidden: Tensor, ref_hidden: Tensor, head: Head, temperature: float, chunk: int = CHUNK) -> Tensor:
+    """Exact KL(policy || reference) at each row: hidden, ref_hidden [N, H] -> [N], differentiable in `hidden`."""
+
+    def exact(hidden: Tensor, rows: slice) -> Tensor:
+        return exact_kl(log_softmax(head(hidden), temperature), log_softmax(head(ref_hidden[rows]), temperature))
+
+    return rowwise(hidden, exact, chunk)

@@ -25,34 +25,44 @@ def log_softmax(logits: Tensor, temperature: float) -> Tensor:
 
 
 def token_logprobs(hidden: Tensor, tokens: Tensor, head: Head, temperature: float, chunk: int = CHUNK) -> Tensor:
-    """log pi(token) for each row: hidden [N, H], tokens [N] -> [N], differentiable in `hidden`.
+    """log pi(token) for each row: hidden [N, H], tokens [N] -> [N], differentiable in `hidden`. The head is frozen."""
 
-    The head must be frozen. Where a gradient is wanted, d logprob / d hidden is worked out while the logits are there
-    and kept instead of them ([N, H] instead of [N, V]): rows are independent, so the gradient of the sum of a chunk's
-    log-probabilities holds every row's own.
+    def chosen(hidden: Tensor, rows: slice) -> Tensor:
+        return log_softmax(head(hidden), temperature).gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1)
+
+    return rowwise(hidden, chosen, chunk)
+
+
+def rowwise(hidden: Tensor, value: Callable[[Tensor, slice], Tensor], chunk: int = CHUNK) -> Tensor:
+    """value(hidden[rows], rows), a chunk of rows at a time: [N, H] -> [N], differentiable in `hidden`.
+
+    `value` must treat every row on its own. Where a gradient is wanted, d value / d hidden is worked out while the
+    logits are there and kept instead of them ([N, H] instead of [N, V]): rows are independent, so the gradient of the
+    sum of a chunk's values holds every row's own.
     """
     # torch leaves Function.apply without annotations.
-    result: Tensor = _TokenLogprobs.apply(hidden, tokens, head, temperature, chunk)  # type: ignore[no-untyped-call]
+    result: Tensor = _Rowwise.apply(hidden, value, chunk)  # type: ignore[no-untyped-call]
     return result
 
 
-class _TokenLogprobs(torch.autograd.Function):
+class _Rowwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, tokens: Tensor, head: Head, temperature: float, chunk: int) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, value: Callable[[Tensor, slice], Tensor], chunk: int) -> Tensor:
         with_gradient = ctx.needs_input_grad[0]
-        logprobs, jacobian = [], []
-        for h, t in zip(hidden.split(chunk), tokens.split(chunk), strict=True):
+        values, jacobian = [], []
+        for start in range(0, max(len(hidden), 1), chunk):  # no rows: one empty chunk, so that dtypes are right
+            rows = slice(start, start + chunk)
             with torch.set_grad_enabled(with_gradient):
-                h = h.detach().requires_grad_(with_gradient)
-                chosen = log_softmax(head(h), temperature).gather(-1, t.unsqueeze(-1)).squeeze(-1)
+                h = hidden[rows].detach().requires_grad_(with_gradient)
+                v = value(h, rows)
                 if with_gradient:
-                    jacobian.append(torch.autograd.grad(chosen.sum(), h)[0])
-            logprobs.append(chosen.detach())
+                    jacobian.append(torch.autograd.grad(v.sum(), h)[0])
+            values.append(v.detach())
         if with_gradient:
             ctx.save_for_backward(torch.cat(jacobian))
-        return torch.cat(logprobs)
+        return torch.cat(values)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (jacobian,) = ctx.saved_tensors
-        return jacobian * grads[0].unsqueeze(-1).to(jacobian.dtype), None, None, None, None
+        return jacobian * grads[0].unsqueeze(-1).to(jacobian.dtype), None, None

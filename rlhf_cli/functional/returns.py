@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rlhf_cli.functional.masked import masked_mean
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def token_rewards(scores: Tensor, kl: Tensor, beta: float, completion_mask: Tensor) -> Tensor:
-    """Rewards [B, T]: -beta * kl at every token, plus the score [B] at the last one.
+def token_rewards(scores: Tensor, penalty: Tensor, beta: float, completion_mask: Tensor) -> Tensor:
+    """Rewards [B, T]: -beta * penalty at every token, plus the score [B] at the last one.
 
-    Their sum over a completion is score - beta * k1, an unbiased sample of E[r] - beta KL(policy || reference)
-    (Ziegler et al. 2019, arXiv:1909.08593, section 2).
+    With the penalty k1, or the exact KL of each position, their sum over a completion is an unbiased sample of
+    E[r] - beta KL(policy || reference) (Ziegler et al. 2019, arXiv:1909.08593, section 2).
     """
-    rewards = (kl * -beta).masked_fill(~completion_mask, 0.0)
+    rewards = (penalty * -beta).masked_fill(~completion_mask, 0.0)
     last = (completion_mask.sum(1) - 1).unsqueeze(1)
     return rewards.scatter_add(1, last, scores.to(rewards.dtype).unsqueeze(1))
 
@@ -29,3 +31,27 @@ def leave_one_out(values: Tensor, samples_per_prompt: int) -> Tensor:
     groups = values.view(-1, samples_per_prompt)
     others = (groups.sum(1, keepdim=True) - groups) / (samples_per_prompt - 1)
     return others.reshape(-1)
+
+
+def generalised_advantages(
+    rewards: Tensor, values: Tensor, completion_mask: Tensor, gamma: float, gae_lambda: float
+) -> Tensor:
+    """A_t = delta_t + gamma lambda A_t+1 with delta_t = r_t + gamma V_t+1 - V_t: [B, T], zero in the padding.
+
+    Behind the last token there is nothing to expect: V = 0 there, whether the text ended or was cut. Schulman et al.
+    2016, arXiv:1506.02438, equation 16.
+    """
+    values = values.masked_fill(~completion_mask, 0.0)
+    advantages = rewards.new_zeros(rewards.shape)
+    advantage = next_value = rewards.new_zeros(len(rewards))
+    for t in reversed(range(rewards.shape[1])):
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        advantage = (delta + gamma * gae_lambda * advantage).masked_fill(~completion_mask[:, t], 0.0)
+        advantages[:, t], next_value = advantage, values[:, t]
+    return advantages
+
+
+def whitened(values: Tensor, mask: Tensor) -> Tensor:
+    """Shifted and scaled to mean 0 and variance 1 over every position where `mask`: [B, T], zero elsewhere."""
+    centred = values - masked_mean(values, mask)
+    return (centred / (masked_mean(centred.square(), mask).sqrt() + 1e-8)).masked_fill(~mask, 0.0)

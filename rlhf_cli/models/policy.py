@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
 from rlhf_cli.models.loading import quiet_peft
 from rlhf_cli.models.settings import Lora, Model
+from rlhf_cli.models.value_head import ValueHead
 from rlhf_cli.types import Message, Prompt, PromptRow
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Policy:
     """Fills unused positions; masks come from lengths, so it may equal an end token."""
     context: int
     """Longest sequence the model can read."""
+    value_head: ValueHead | None = None
+    """What a state is worth; only for algorithms that ask."""
 
     @property
     def causal(self) -> PreTrainedModel:
@@ -58,8 +61,10 @@ class Policy:
             yield
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The adapter's weights by name, sorted: what is trained."""
-        return dict(sorted((name, p) for name, p in self.peft.named_parameters() if p.requires_grad))
+        """What is trained, by name, sorted: the adapter's weights and the value head's."""
+        adapter = {name: p for name, p in self.peft.named_parameters() if p.requires_grad}
+        head = {} if self.value_head is None else dict(self.value_head.named_parameters(prefix="value_head"))
+        return dict(sorted((adapter | head).items()))
 
     def encode(self, row: PromptRow) -> Prompt:
         """The prompt as the policy reads it; raises UserError (exit 3) for a chat that has no template to render it."""
@@ -125,8 +130,10 @@ class Policy:
         return weights
 
 
-def build_policy(settings: Model, device: torch.device, dtype: torch.dtype, adapter_seed: int) -> Policy:
-    """Load the model, freeze it, add the adapter: A random by `adapter_seed`, B zero.
+def build_policy(
+    settings: Model, device: torch.device, dtype: torch.dtype, adapter_seed: int, *, value_head: bool = False
+) -> Policy:
+    """Load the model, freeze it, add the adapter: A random by `adapter_seed`, B zero; and a value head of zeros.
 
     So the policy starts as the reference.
     Raises UserError for a model that cannot be found and for target modules it does not have.
@@ -143,13 +150,15 @@ def build_policy(settings: Model, device: torch.device, dtype: torch.dtype, adap
         use_chat_template = _wants_template(settings.prompt_format, tokenizer, settings.path)
     model.to(device=device, dtype=dtype).eval()
     ends = _end_tokens(model, tokenizer)
+    text = model.config.get_text_config()
     return Policy(
         peft=_with_adapter(model, settings.lora, adapter_seed),
         tokenizer=tokenizer,
         use_chat_template=use_chat_template,
         end_tokens=ends,
         pad_token=ends[0],
-        context=getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31,
+        context=getattr(text, "max_position_embeddings", None) or 2**31,
+        value_head=ValueHead(text.hidden_size).to(device) if value_head else None,
     )
 
 

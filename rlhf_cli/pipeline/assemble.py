@@ -106,7 +106,8 @@ def load_policy(config: RunConfig) -> Policy:
     device = _device(config.device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-    return build_policy(config.model, device, dtype, seed_for(config.seed, "init"))
+    seed = seed_for(config.seed, "init")
+    return build_policy(config.model, device, dtype, seed, value_head=config.algorithm.needs_value)
 
 
 def encode(rows: Sequence[PromptRow], policy: Policy, config: RunConfig, reporter: Reporter) -> tuple[Prompt, ...]:

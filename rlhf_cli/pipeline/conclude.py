@@ -21,7 +21,7 @@ def conclude(run: Run) -> Result:
     config = run.config
     result = Result(
         step=run.state.step,
-        beta=config.beta.at(config.steps - 1, config.steps),
+        beta=run.beta(config.steps - 1),
         prompts=len(run.held_out),
         samples=config.evaluate.samples,
         comparison=compare(first, last) if first and last else None,

@@ -40,7 +40,7 @@ def evaluate(
         scored = against(rollout, judge(rollout, reward), engine, beta, microbatch_size, tick)
         values = (
             scored.scores.tolist(),
-            scored.exact_kl.sum(1).tolist(),
+            scored.sequence_kl.tolist(),
             rollout.lengths.tolist(),
             rollout.truncated.tolist(),
             rollout.texts,

@@ -17,7 +17,7 @@ def train(run: Run) -> None:
             run.begin()
         for step in range(run.state.step, total):
             temperature = config.temperature.at(step, total)
-            beta = config.beta.at(step, total)
+            beta = run.beta(step)
             rollout = run.sample(run.next_prompts(), temperature)
             scored = run.score(rollout, beta)
             advantages = config.algorithm.advantages(scored, run.state.baseline)

@@ -6,35 +6,69 @@ from torch import Tensor
 
 from rlhf_cli.functional.intervals import standard_error
 from rlhf_cli.functional.masked import masked_mean
-from rlhf_cli.types import Advantages
+from rlhf_cli.functional.mismatch import mismatch
+from rlhf_cli.types import Advantages, Exact
 
 
 def measure(advantages: Advantages) -> dict[str, float]:
     """Metrics of one rollout; KL in nats, lengths in tokens.
 
-    `objective` is mean reward - beta * mean exact KL, on the prompts of this step. `_se` is a standard error over
-    prompts (where there is one only: over its completions).
+    `objective` is mean reward - beta * mean KL, on the prompts of this step; the KL is the exact one where it was
+    measured. `_se` is a standard error over prompts (where there is one only: over its completions).
     """
     scored, rollout = advantages.scored, advantages.scored.rollout
     mask, samples = rollout.completion_mask, rollout.batch.samples_per_prompt
-    scores, kl, k1 = scored.scores, scored.exact_kl.sum(1), scored.kl.sum(1)
+    scores, k1 = scored.scores, scored.kl.sum(1)
     groups = scores.view(-1, samples)
     return {
-        "objective": _mean(scores) - scored.beta * _mean(kl),
+        "objective": _mean(scores) - scored.beta * _mean(scored.sequence_kl),
         "reward/mean": _mean(scores),
         "reward/mean_se": _error(scores, samples),
         "reward/same_in_group": float((groups.amax(1) == groups.amin(1)).double().mean()) if samples > 1 else 0.0,
-        "kl/seq": _mean(kl),
-        "kl/seq_se": _error(kl, samples),
+        **_exact(scored.exact, mask, samples),
         "kl/seq_k1": _mean(k1),
         "kl/seq_k1_se": _error(k1, samples),
-        "kl/tok": float(masked_mean(scored.exact_kl, mask)),
-        "policy/entropy": float(masked_mean(scored.entropy, mask)),
         "advantage/rms": float(masked_mean(advantages.advantages.square(), mask).sqrt()),
+        **_values(advantages, mask),
+        **_sampler(rollout.log_weights),
         "completion/length": _mean(rollout.lengths),
         "completion/truncated": _mean(rollout.truncated),
         "beta": scored.beta,
         "temperature": rollout.temperature,
+    }
+
+
+def _exact(exact: Exact | None, mask: Tensor, samples: int) -> dict[str, float]:
+    if exact is None:
+        return {}
+    return {
+        "kl/seq": _mean(exact.kl.sum(1)),
+        "kl/seq_se": _error(exact.kl.sum(1), samples),
+        "kl/tok": float(masked_mean(exact.kl, mask)),
+        "policy/entropy": float(masked_mean(exact.entropy, mask)),
+    }
+
+
+def _values(advantages: Advantages, mask: Tensor) -> dict[str, float]:
+    """1 - Var(returns - values) / Var(returns), over tokens: 1 is a perfect value head, 0 one that says nothing."""
+    returns, values = advantages.returns, advantages.scored.values
+    if returns is None or values is None:
+        return {}
+    unexplained = (returns - values)[mask].double().var(correction=0)
+    return {
+        "value/mean": float(masked_mean(values, mask)),
+        "value/explained_variance": 1 - float(unexplained / returns[mask].double().var(correction=0).clamp(min=1e-12)),
+    }
+
+
+def _sampler(log_weights: Tensor) -> dict[str, float]:
+    if not log_weights.any():  # not compared at this step
+        return {}
+    found = mismatch(log_weights)
+    return {
+        "sampler/log_weight_mean": found.mean,
+        "sampler/log_weight_sd": found.deviation,
+        "sampler/effective_share": found.effective_share,
     }
 
 

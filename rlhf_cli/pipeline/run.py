@@ -16,7 +16,8 @@ import torch
 from rlhf_cli import checkpoint
 from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine import Engine
-from rlhf_cli.errors import EXIT_DISK, Stopped, UserError
+from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, Stopped, UserError
+from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, mismatch
 from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
 from rlhf_cli.pipeline import held_out, scoring, update
@@ -25,6 +26,8 @@ from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import Tensors, TrainState, copy_tensors, put_back, save
+from rlhf_cli.schedules import Controlled
+from rlhf_cli.schedules.control import Control
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Advantages, Prompt, PromptBatch, Rollout, Scored
@@ -71,21 +74,56 @@ class Run:
         with self.phase("rollout", self.config.max_new_tokens) as tick:
             return self.engine.sample(batch, self.config.max_new_tokens, temperature, tick)
 
+    def beta(self, step: int) -> float:
+        """The weight of the KL at `step`: of its schedule, or of the controller that follows the KL."""
+        schedule = self.config.beta
+        if isinstance(schedule, Controlled):
+            return (self.state.control or schedule.begin()).beta
+        return schedule.at(step, self.config.steps)
+
     def score(self, rollout: Rollout, beta: float) -> Scored:
-        """The reward judges the completions, the reference reads them."""
+        """The reward judges the completions, the trainer and the reference read them."""
+        config, ticks = self.config, -(-len(rollout.batch) // self.microbatch_size)
         with self.phase("reward", 0):
-            scores = scoring.judge(rollout, self.config.reward)
-        with self.phase("reference", -(-len(rollout.batch) // self.microbatch_size)) as tick:
-            return scoring.against(rollout, scores, self.engine, beta, self.microbatch_size, tick)
+            scores = scoring.judge(rollout, config.reward)
+        if self.state.sampler_gap is None or self.state.sampler_gap > TOLERANCE:
+            with self.phase("trainer", ticks) as tick:
+                rollout = scoring.reread(rollout, self.engine, self.microbatch_size, tick)
+            self._trust(rollout)
+        with self.phase("reference", ticks) as tick:
+            return scoring.against(
+                rollout,
+                scores,
+                self.engine,
+                beta,
+                self.microbatch_size,
+                tick,
+                kl=config.kl,
+                measure_exact=due(self.state.step + 1, config.exact_kl_every, config.steps),
+                needs_value=config.algorithm.needs_value,
+            )
 
     def update(self, advantages: Advantages) -> dict[str, float]:
-        """One gradient step on the adapter."""
-        config = self.config
-        with self.phase("update", -(-len(advantages.advantages) // self.microbatch_size)) as tick:
+        """The gradient steps that this rollout is good for: one, or several for the clipped algorithms."""
+        config, step = self.config, self.state.step
+        plan = list(update.minibatches(len(advantages.advantages), config.algorithm, config.seed, step))
+        lr, updates = config.optimizer.lr_at(step, config.steps), []
+        with self.phase("update", sum(-(-len(rows) // self.microbatch_size) for rows in plan)) as tick:
             self._undo = copy_tensors(self.policy, self.optimizer)
-            loss = update.accumulate(advantages, config.algorithm, self.engine, self.microbatch_size, tick)
-            lr = config.optimizer.lr_at(self.state.step, config.steps)
-            return loss | update.apply(self.policy.parameters(), self.optimizer, lr, config.optimizer.max_grad_norm)
+            for rows in plan:
+                learned = update.accumulate(
+                    advantages,
+                    rows,
+                    config.algorithm,
+                    self.engine,
+                    kl=config.kl,
+                    max_new_tokens=config.max_new_tokens,
+                    microbatch_size=self.microbatch_size,
+                    tick=tick,
+                )
+                taken = update.apply(self.policy.parameters(), self.optimizer, lr, config.optimizer.max_grad_norm)
+                updates.append(learned | taken)
+        return update.summary(updates)
 
     def evaluate(self, step: int) -> Evaluation:
         """Held-out prompts, fixed decoding, the run's final beta."""
@@ -98,7 +136,7 @@ class Run:
                 self.engine,
                 config.reward,
                 step=step,
-                beta=config.beta.at(config.steps - 1, config.steps),
+                beta=self.beta(config.steps - 1),
                 seed=config.seed,
                 samples=config.evaluate.samples,
                 max_new_tokens=config.max_new_tokens,
@@ -124,6 +162,9 @@ class Run:
         step, tokens = self.state.step + 1, int(rollout.lengths.sum())
         baseline = self.state.baseline.observe(scored.rewards.sum(1))
         metrics = measure(advantages) | learned
+        if rollout.log_weights.any():
+            metrics["sampler/gap"] = mismatch(rollout.log_weights).gap
+        control = self._control(float(scored.sequence_kl.double().mean()))
         if evaluated is not None:
             self._log_evaluation(evaluated, metrics)
             metrics |= evaluated.metrics()
@@ -131,7 +172,7 @@ class Run:
             self._log_metrics(step, metrics)
         self._log_samples(step, scored)
         timings = self._log_timings(step, tokens)
-        self.state = TrainState(step, baseline, self._marks())
+        self.state = TrainState(step, baseline, control, metrics["sampler/gap"], self._marks())
         self._undo = None
         self.reporter.step(step, metrics, timings, (rollout.batch.prompt_of(0).row.shown, rollout.texts[0]))
         share, limit = metrics["completion/truncated"], self.config.max_new_tokens
@@ -209,6 +250,24 @@ class Run:
             log.close()
         self.tensorboard.close()
 
+    def _control(self, kl: float) -> Control | None:
+        schedule = self.config.beta
+        if isinstance(schedule, Controlled):
+            return schedule.observe(self.state.control or schedule.begin(), kl)
+        return None
+
+    def _trust(self, rollout: Rollout) -> None:
+        """Say that the sampler drifts from the trainer; raise UserError (exit 7) where too few samples are left."""
+        found = mismatch(rollout.log_weights)
+        said = (
+            f"sampler and trainer disagree by up to {found.gap:.3g} nats a completion: "
+            f"{found.effective_share:.0%} of the samples are left after weighting"
+        )
+        if found.effective_share < STOP_BELOW:
+            raise UserError(said, where="sampler", fix="dtype=float32", exit_code=EXIT_NONFINITE)
+        if found.effective_share < WARN_BELOW:
+            self.reporter.note(f"step {self.state.step + 1}: {said}")
+
     # Writing things down.
 
     def _marks(self) -> dict[str, Mark]:
@@ -223,7 +282,7 @@ class Run:
         self._log_metrics(evaluated.step, metrics | evaluated.metrics())
 
     def _log_samples(self, step: int, scored: Scored) -> None:
-        rollout, kl = scored.rollout, scored.exact_kl.sum(1).tolist()
+        rollout, kl = scored.rollout, scored.sequence_kl.tolist()
         for row in range(min(self.config.log_samples, len(rollout.batch))):
             self.logs["samples"].write(
                 {

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.functional.kl import against_reference, k1
+from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.rewards import Reward
-from rlhf_cli.types import Rollout, Scored
+from rlhf_cli.types import Exact, Rollout, Scored
 
 LARGEST: Final = float(torch.finfo(torch.float32).max)
 
@@ -26,38 +29,89 @@ def judge(rollout: Rollout, reward: Reward) -> Tensor:
     return torch.tensor(scores, dtype=torch.float32, device=rollout.tokens.device)
 
 
-def against(
-    rollout: Rollout, scores: Tensor, engine: Engine, beta: float, microbatch_size: int, tick: Callable[[], None]
-) -> Scored:
-    """Put the reference beside the rollout: its log-probabilities, the KL in nats, and the KL-penalised rewards."""
+def reread(rollout: Rollout, engine: Engine, microbatch_size: int, tick: Callable[[], None]) -> Rollout:
+    """The rollout with the trainer's log-probabilities and hidden states in place of the sampler's, and the weights.
+
+    Sampler and trainer are the same weights, but a cache, a batch or a number format may round differently; k1, the
+    returns and every ratio are then the trainer's.
+    """
     mask = rollout.completion_mask
-    ref_logprobs, exact, entropy = (torch.zeros_like(rollout.logprobs) for _ in range(3))
+    logprobs, states = torch.zeros_like(rollout.logprobs), torch.zeros_like(rollout.hidden)
     with torch.no_grad():
-        for rows in microbatches(len(rollout.batch), microbatch_size):
+        for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
             keep = mask[rows]
-            measured = against_reference(
-                rollout.hidden[rows][keep],
-                engine.hidden(rollout, rows, reference=True),
-                rollout.tokens[rows][keep],
-                engine.head,
-                rollout.temperature,
-            )
-            for padded, packed in zip((ref_logprobs, exact, entropy), measured, strict=True):
-                padded[rows] = unpacked(packed, keep)
+            hidden = engine.hidden(rollout, rows)
+            packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature)
+            logprobs[rows], states[rows] = unpacked(packed, keep), unpacked(hidden, keep)
             tick()
-    kl = k1(rollout.logprobs, ref_logprobs)
-    rewards = token_rewards(scores, kl, beta, mask)
-    return Scored(rollout, scores, ref_logprobs, kl, exact, entropy, beta, rewards)
+    log_weights = (logprobs - rollout.logprobs).sum(1)
+    return replace(rollout, logprobs=logprobs, hidden=states, log_weights=log_weights)
 
 
-def microbatches(rows: int, size: int) -> Iterator[slice]:
-    """range(rows) in slices of at most `size`."""
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+def against(
+    rollout: Rollout,
+    scores: Tensor,
+    engine: Engine,
+    beta: float,
+    microbatch_size: int,
+    tick: Callable[[], None],
+    *,
+    kl: Placement = "reward",
+    measure_exact: bool = True,
+    needs_value: bool = False,
+) -> Scored:
+    """Put the reference beside the rollout: its log-probabilities, the KL in nats, and the KL-penalised rewards.
+
+    `kl` says where the penalty goes; `measure_exact`, whether the exact KL is measured, which kl=exact demands: one
+    more product with the output layer and a softmax for every token.
+    """
+    mask = rollout.completion_mask
+    ref_logprobs, exact, entropy, values = (torch.zeros_like(rollout.logprobs) for _ in range(4))
+    ref_hidden = torch.zeros_like(rollout.hidden) if kl == "exact" else None
+    with torch.no_grad():
+        for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
+            keep = mask[rows]
+            tokens, hidden = rollout.tokens[rows][keep], rollout.hidden[rows][keep]
+            reference = engine.hidden(rollout, rows, reference=True)
+            if measure_exact:
+                measured = against_reference(hidden, reference, tokens, engine.head, rollout.temperature)
+                for padded, packed in zip((ref_logprobs, exact, entropy), measured, strict=True):
+                    padded[rows] = unpacked(packed, keep)
+            else:
+                packed = token_logprobs(reference, tokens, engine.head, rollout.temperature)
+                ref_logprobs[rows] = unpacked(packed, keep)
+            if ref_hidden is not None:
+                ref_hidden[rows] = unpacked(reference, keep)
+            if needs_value:
+                values[rows] = unpacked(engine.values(hidden), keep)
+            tick()
+    sampled = k1(rollout.logprobs, ref_logprobs)
+    penalty = {"reward": sampled, "exact": exact, "loss_k2": torch.zeros_like(sampled)}[kl]
+    return Scored(
+        rollout=rollout,
+        scores=scores,
+        ref_logprobs=ref_logprobs,
+        kl=sampled,
+        exact=Exact(exact, entropy) if measure_exact else None,
+        ref_hidden=ref_hidden,
+        values=values if needs_value else None,
+        beta=beta,
+        rewards=token_rewards(scores, penalty, beta, mask),
+    )
+
+
+def microbatches(rows: Tensor, size: int) -> Iterator[Tensor]:
+    """The row indices in portions of at most `size`."""
+    return iter(rows.split(size))
 
 
 def unpacked(values: Tensor, mask: Tensor) -> Tensor:
-    """[N] values of the positions where `mask` [b, T] is True, back in their places; zero elsewhere."""
-    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)
+    """[N, ...] values of the positions where `mask` [b, T] is True, back in their places [b, T, ...]; zero elsewhere.
+
+    Differentiable.
+    """
+    places = mask.view(*mask.shape, *[1] * (values.dim() - 1))
+    return values.new_zeros(mask.shape + values.shape[1:]).masked_scatter(places, values)
 
 
 def _check(scores: Sequence[float], texts: Sequence[str], kind: str) -> None:

@@ -19,8 +19,10 @@ from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.metrics import Mark
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.schedules.control import Control
 
 OPTIMIZER: Final = "optimizer.safetensors"
+VALUE_HEAD: Final = "value_head.safetensors"
 STATE: Final = "state.json"
 SCHEMA: Final = 1
 
@@ -32,15 +34,22 @@ class TrainState:
     step: int = 0
     """Completed steps."""
     baseline: RunningMean = field(default_factory=RunningMean)
+    control: Control | None = None
+    """Of a beta that follows the KL; None for one that is a function of the step."""
+    sampler_gap: float | None = None
+    """Largest difference, over completions, between the sampler's and the trainer's log-probability, at the last step.
+
+    None before the first comparison.
+    """
     logs: Mapping[str, Mark] = field(default_factory=dict)
     """Where each jsonl file ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """A copy, in memory, of the adapter and of the optimizer's moments, by parameter name."""
+    """A copy, in memory, of what is trained and of the optimizer's moments, by parameter name."""
 
-    adapter: Mapping[str, Tensor]
+    parameters: Mapping[str, Tensor]
     moments: Mapping[str, Mapping[str, Tensor]]
 
 
@@ -48,7 +57,7 @@ def copy_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> Tensors:
     """A copy of what the next update will change."""
     parameters = policy.parameters()
     return Tensors(
-        adapter={name: p.detach().clone() for name, p in parameters.items()},
+        parameters={name: p.detach().clone() for name, p in parameters.items()},
         moments={
             n: {k: v.clone() for k, v in optimizer.state[p].items()}
             for n, p in parameters.items()
@@ -63,14 +72,19 @@ def put_back(tensors: Tensors, policy: Policy, optimizer: torch.optim.Optimizer)
     optimizer.zero_grad()
     optimizer.state.clear()
     for name, parameter in policy.parameters().items():
-        parameter.copy_(tensors.adapter[name])
+        parameter.copy_(tensors.parameters[name])
         if name in tensors.moments:
             optimizer.state[parameter] = {k: v.clone() for k, v in tensors.moments[name].items()}
 
 
 def save(folder: Path, state: TrainState, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
-    """Write a checkpoint's files: the PEFT folder, the optimizer's moments by parameter name, the state. No pickle."""
+    """Write a checkpoint's files, none of them a pickle.
+
+    The PEFT folder, the value head, the optimizer's moments by parameter name, the state.
+    """
     policy.save_adapter(folder)
+    if policy.value_head is not None:
+        save_file({name: p.contiguous() for name, p in policy.value_head.state_dict().items()}, folder / VALUE_HEAD)
     moments = {
         f"{name}|{key}": value.contiguous()
         for name, values in copy_tensors(policy, optimizer).moments.items()
@@ -86,6 +100,10 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
     if saved.pop("schema") != SCHEMA:
         raise UserError("written by another version of rlhf-cli", where=str(folder), exit_code=EXIT_RESUME)
     policy.load_adapter(folder)
+    if policy.value_head is not None:
+        if not (folder / VALUE_HEAD).is_file():
+            raise UserError("the checkpoint has no value head", where=str(folder), exit_code=EXIT_RESUME)
+        policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
     flat = load_file(folder / OPTIMIZER)
     expected = {name for name in policy.parameters() if saved["step"]}
     if {key.rpartition("|")[0] for key in flat} != expected:
@@ -99,5 +117,7 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
     return TrainState(
         step=saved["step"],
         baseline=RunningMean(**saved["baseline"]),
+        control=None if saved["control"] is None else Control(**saved["control"]),
+        sampler_gap=saved["sampler_gap"],
         logs={name: Mark(**mark) for name, mark in saved["logs"].items()},
     )

@@ -1,44 +1,91 @@
-"""From advantages to new weights: one gradient over the whole rollout, a microbatch at a time."""
+"""From advantages to new weights: as many updates of a rollout as the algorithm asks for, a microbatch at a time."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rlhf_cli.algorithms import Algorithm
+from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
 from rlhf_cli.errors import EXIT_NONFINITE, UserError
+from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.functional.losses import k2_loss, token_weights
+from rlhf_cli.functional.mismatch import sequence_weights
 from rlhf_cli.pipeline.scoring import microbatches, unpacked
-from rlhf_cli.types import Advantages, Minibatch
+from rlhf_cli.seeding import permutation, seed_for
+from rlhf_cli.types import Advantages, Forward, Minibatch
+
+
+def minibatches(completions: int, algorithm: Algorithm, seed: int, step: int) -> Iterator[Tensor]:
+    """The rows of each update, int64 [b], epoch after epoch.
+
+    The whole rollout in its own order; or where it is divided, a new permutation each epoch, a pure function of
+    seed, step and epoch.
+    """
+    size = algorithm.minibatch_size or completions
+    for epoch in range(algorithm.epochs):
+        rows = torch.arange(completions)
+        if size < completions:
+            rows = torch.tensor(permutation(completions, seed_for(seed, "minibatches", step, epoch)))
+        yield from rows.split(size)
 
 
 def accumulate(
-    advantages: Advantages, algorithm: Algorithm, engine: Engine, microbatch_size: int, tick: Callable[[], None]
+    advantages: Advantages,
+    rows: Tensor,
+    algorithm: Algorithm,
+    engine: Engine,
+    *,
+    kl: Placement,
+    max_new_tokens: int,
+    microbatch_size: int,
+    tick: Callable[[], None],
 ) -> dict[str, float]:
-    """Add the gradient of the loss to the adapter's weights; returns the loss and the sampler's gap to this pass.
+    """Add the gradient of the loss over the completions `rows` to the trained weights; returns the loss's metrics.
 
     `sampler/gap` is the largest difference, over completions, between the summed log-probabilities of this pass and
-    those the tokens were sampled with, in nats. It should be rounding error.
+    those of the rollout, in nats. Before the first update it should be rounding error.
     """
-    rollout = advantages.scored.rollout
+    scored, rollout = advantages.scored, advantages.scored.rollout
+    weights = torch.zeros_like(rollout.logprobs)
+    weights[rows] = token_weights(rollout.completion_mask[rows], algorithm.aggregation, max_new_tokens).to(weights)
+    weights = weights * sequence_weights(rollout.log_weights).unsqueeze(1)
     totals, gap = Counter[str](), 0.0
-    for rows in microbatches(len(rollout.batch), microbatch_size):
-        keep = rollout.completion_mask[rows]
-        hidden = engine.hidden(rollout, rows)
-        packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature)
-        logprobs = unpacked(packed, keep)
-        minibatch = Minibatch(advantages.advantages[rows], keep, len(rollout.batch))
-        result = algorithm.loss(minibatch, logprobs)
-        result.loss.backward()
-        totals.update({"loss": float(result.loss.detach()), **result.metrics})
-        gap = max(gap, float((logprobs.detach() - rollout.logprobs[rows]).sum(1).abs().max()))
+    for part in microbatches(rows, microbatch_size):
+        keep = rollout.completion_mask[part]
+        hidden = engine.hidden(rollout, part)
+        packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature)
+        forward = Forward(
+            logprobs=unpacked(packed, keep),
+            values=unpacked(engine.values(hidden), keep) if algorithm.needs_value else None,
+        )
+        minibatch = Minibatch(
+            logprobs=rollout.logprobs[part],
+            advantages=advantages.advantages[part],
+            weights=weights[part],
+            values=None if scored.values is None else scored.values[part],
+            returns=None if advantages.returns is None else advantages.returns[part],
+        )
+        result = algorithm.loss(minibatch, forward)
+        loss = result.loss
+        if kl == "loss_k2":
+            loss = loss + scored.beta * k2_loss(forward.logprobs, scored.ref_logprobs[part], minibatch.weights)
+        elif kl == "exact":
+            assert scored.ref_hidden is not None
+            exact = token_kl(hidden, scored.ref_hidden[part][keep], engine.head, rollout.temperature)
+            loss = loss + scored.beta * (minibatch.weights[keep] * exact).sum()
+        loss.backward()
+        totals.update({"loss": float(loss.detach()), **result.metrics})
+        gap = max(gap, float((forward.logprobs.detach() - minibatch.logprobs).sum(1).abs().max()))
         tick()
-    return {**totals, "sampler/gap": gap}
+    tokens = int(rollout.completion_mask[rows].sum())
+    return {name: value if name == "loss" else value / tokens for name, value in totals.items()} | {"sampler/gap": gap}
 
 
 def apply(
@@ -62,3 +109,9 @@ def apply(
     optimizer.step()
     optimizer.zero_grad()
     return {"grad_norm": norm, "lr": lr}
+
+
+def summary(updates: list[dict[str, float]]) -> dict[str, float]:
+    """The metrics of a step's updates: their mean; for the sampler's gap the first, before anything had changed."""
+    means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
+    return means | {"sampler/gap": updates[0]["sampler/gap"]}

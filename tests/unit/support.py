@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.functional.kl import k1
+from rlhf_cli.functional.losses import Aggregation, token_weights
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.models.policy import Policy, build_policy
 from rlhf_cli.models.settings import Lora, Model, Tiny
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.types import Prompt, PromptBatch, PromptRow, Rollout, Scored
+from rlhf_cli.types import Exact, Minibatch, Prompt, PromptBatch, PromptRow, Rollout, Scored
 
 
 def lora(**changes: Any) -> Lora:
@@ -79,6 +80,7 @@ def rollout_of(
         completion_mask=mask,
         logprobs=torch.zeros(mask.shape) if logprobs is None else logprobs,
         hidden=torch.zeros(*mask.shape, 1),
+        log_weights=torch.zeros(rows),
         truncated=torch.tensor([False] * rows if truncated is None else list(truncated)),
         texts=tuple(f"text {i}" for i in range(rows)) if texts is None else tuple(texts),
         temperature=temperature,
@@ -92,6 +94,7 @@ def scored_of(
     ref_logprobs: Tensor | None = None,
     exact_kl: Tensor | None = None,
     entropy: Tensor | None = None,
+    values: Tensor | None = None,
     beta: float = 0.0,
 ) -> Scored:
     """A scored rollout made by hand, with the rewards that the package computes."""
@@ -104,11 +107,28 @@ def scored_of(
         scores=scores,
         ref_logprobs=ref_logprobs,
         kl=kl,
-        exact_kl=zeros if exact_kl is None else exact_kl,
-        entropy=zeros if entropy is None else entropy,
+        exact=Exact(zeros if exact_kl is None else exact_kl, zeros if entropy is None else entropy),
+        ref_hidden=None,
+        values=values,
         beta=beta,
         rewards=token_rewards(scores, kl, beta, rollout.completion_mask),
     )
+
+
+def minibatch_of(
+    advantages: Tensor,
+    mask: Sequence[Sequence[int]] | Tensor,
+    *,
+    aggregation: Aggregation = "sum",
+    max_new_tokens: int = 8,
+    logprobs: Tensor | None = None,
+    values: Tensor | None = None,
+    returns: Tensor | None = None,
+) -> Minibatch:
+    """A whole update made by hand; its old log-probabilities are zero unless given."""
+    weights = token_weights(torch.as_tensor(mask, dtype=torch.bool), aggregation, max_new_tokens).to(advantages)
+    logprobs = torch.zeros_like(advantages) if logprobs is None else logprobs
+    return Minibatch(logprobs, advantages, weights, values, returns)
 
 
 def config_fields(**changes: Any) -> dict[str, Any]:
@@ -140,6 +160,8 @@ def config_fields(**changes: Any) -> dict[str, Any]:
         "prompts_per_step": 2,
         "samples_per_prompt": 2,
         "max_new_tokens": 8,
+        "kl": "reward",
+        "exact_kl_every": 1,
         "microbatch_size": "auto",
         "evaluate": {"every": 2, "prompts": 2, "samples": 1},
         "checkpoint": {"every": 2, "keep": 2},

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.reinforce import Reinforce
-from rlhf_cli.types import Minibatch, Scored
-from tests.unit.support import rollout_of, scored_of
+from rlhf_cli.types import Forward, Scored
+from tests.unit.support import minibatch_of, rollout_of, scored_of
 
 MASK = [[1, 1, 0], [1, 1, 1]]
 
@@ -46,23 +46,13 @@ def test_the_first_step_of_a_running_baseline_has_none() -> None:
 def test_the_loss_sums_over_tokens_and_divides_by_the_whole_batch() -> None:
     advantages = torch.tensor([[1.0, 2.0, 9.0], [-1.0, 0.5, 4.0]])
     logprobs = torch.tensor([[-1.0, -0.5, -7.0], [-2.0, -1.0, -0.25]])
-    # row 1: -1 - 1 = -2 (its third token does not count); row 2: 2 - .5 - 1 = .5; -(-2 + .5) / 5
-    minibatch = Minibatch(advantages, torch.tensor(MASK, dtype=torch.bool), completions=5)
-    assert float(Reinforce(kind="reinforce", baseline="none").loss(minibatch, logprobs).loss) == pytest.approx(0.3)
+    # row 1: -1 - 1 = -2 (its third token does not count); row 2: 2 - .5 - 1 = .5; -(-2 + .5) / 2
+    found = Reinforce(kind="reinforce", baseline="none").loss(minibatch_of(advantages, MASK), Forward(logprobs, None))
+    assert float(found.loss) == pytest.approx(0.75)
 
 
 def test_the_loss_pushes_up_what_has_a_positive_advantage() -> None:
     logprobs = torch.tensor([[-1.0, -1.0]], requires_grad=True)
-    minibatch = Minibatch(torch.tensor([[2.0, -4.0]]), torch.tensor([[True, True]]), completions=2)
-    Reinforce(kind="reinforce", baseline="none").loss(minibatch, logprobs).loss.backward()
-    assert logprobs.grad.tolist() == [[-1.0, 2.0]]  # -A / B
-
-
-def test_shares_of_the_loss_add_up() -> None:
-    algorithm, mask = Reinforce(kind="reinforce", baseline="mean"), torch.tensor(MASK, dtype=torch.bool)
-    logprobs, advantages = torch.tensor([[-1.0, -0.5, 0.0], [-2.0, -1.0, -0.25]]), torch.ones(2, 3)
-    whole = algorithm.loss(Minibatch(advantages, mask, 2), logprobs).loss
-    shares = sum(
-        algorithm.loss(Minibatch(advantages[i : i + 1], mask[i : i + 1], 2), logprobs[i : i + 1]).loss for i in (0, 1)
-    )
-    assert_close(shares, whole)
+    minibatch = minibatch_of(torch.tensor([[2.0, -4.0]]), [[1, 1]])
+    Reinforce(kind="reinforce", baseline="none").loss(minibatch, Forward(logprobs, None)).loss.backward()
+    assert logprobs.grad.tolist() == [[-2.0, 4.0]]  # -A / B

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.rloo import Rloo
-from rlhf_cli.types import Minibatch
-from tests.unit.support import rollout_of, scored_of
+from rlhf_cli.types import Forward
+from tests.unit.support import minibatch_of, rollout_of, scored_of
 
 RLOO = Rloo(kind="rloo")
 
@@ -47,9 +47,9 @@ def test_the_past_plays_no_part() -> None:
 
 def test_the_loss_sums_over_tokens_and_divides_by_the_whole_batch() -> None:
     advantages, logprobs = torch.tensor([[3.0, 3.0], [-3.0, 8.0]]), torch.tensor([[-1.0, -0.5], [-2.0, -9.0]])
-    minibatch = Minibatch(advantages, torch.tensor([[True, True], [True, False]]), completions=3)
-    # -(3 * -1.5 + -3 * -2) / 3
-    assert float(RLOO.loss(minibatch, logprobs).loss) == pytest.approx(-0.5)
+    minibatch = minibatch_of(advantages, [[1, 1], [1, 0]])
+    # -(3 * -1.5 + -3 * -2) / 2
+    assert float(RLOO.loss(minibatch, Forward(logprobs, None)).loss) == pytest.approx(-0.75)
 
 
 def test_it_demands_groups_of_two() -> None:

@@ -65,7 +65,10 @@ def test_keys_stand_over_options(saved: dict[str, Any]) -> None:
         ("optimiser.lr=3", "unknown setting 'optimiser.lr'; did you mean optimizer.lr?"),
         ("steps=0", "steps: must be at least 1 (got 0)"),
         ("beta.value=1", "beta.value: beta is linear, which has no value"),
-        ("algorithm=rlo", "algorithm=rlo: no such option; have reinforce, rloo; did you mean rloo?"),
+        (
+            "algorithm=rlo",
+            "algorithm=rlo: no such option; have dapo, dr_grpo, grpo, ppo, reinforce, rloo; did you mean rloo?",
+        ),
         ("data=jsonl", "data.path: must be given (training prompts): write data.path=..."),
         ("config=tiny", "config=tiny: a resumed run keeps its own config; change single keys instead"),
         ("steps=1,2", "steps=1,2: a resumed run takes only key=value"),

@@ -35,7 +35,7 @@ def offered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("rlhf tr", ["train"]),
         ("rlhf x", []),
         ("rlhf generate ", []),
-        ("rlhf train algorithm=", ["algorithm=reinforce", "algorithm=rloo"]),
+        ("rlhf train algorithm=r", ["algorithm=reinforce", "algorithm=rloo"]),
         ("rlhf train --multirun beta=0.1,linear algorithm=rl", ["algorithm=rloo"]),
         ("/usr/local/bin/rlhf train beta=0.1 -m optimizer.l", ["optimizer.lr="]),
         ("rlhf train beta=0.1 nonsense algorithm=ppoo st", ["steps="]),

@@ -45,12 +45,24 @@ ADD = "add for example `reward: sentiment`"
         ("model.lora.dora=1", "model.lora.dora: must be true or false (got 1)"),
         ("beta=-0.05", "beta.value: must be at least 0 (got -0.05)"),
         ("beta=inf", "beta.value: must be finite (got inf)"),
-        ("beta=hihg", "beta=hihg: no such option; have constant, cosine, linear, moderate, or a number"),
-        ("beta=null", "beta=null: no such option; have constant, cosine, linear, moderate, or a number"),
-        ("beta=[0.1,0.2]", "beta=[0.1, 0.2]: no such option; have constant, cosine, linear, moderate, or a number"),
+        (
+            "beta=hihg",
+            "beta=hihg: no such option; have adaptive, constant, cosine, linear, moderate, strong, target, weak, or a number",
+        ),
+        (
+            "beta=null",
+            "beta=null: no such option; have adaptive, constant, cosine, linear, moderate, strong, target, weak, or a number",
+        ),
+        (
+            "beta=[0.1,0.2]",
+            "beta=[0.1, 0.2]: no such option; have adaptive, constant, cosine, linear, moderate, strong, target, weak, or a number",
+        ),
         ("beta=linear beta.value=1", "beta.value: beta is linear, which has no value"),
         ("temperature=0", "temperature: must stay above 0: greedy decoding cannot explore, so it cannot train"),
-        ("algorithm=rlo", "algorithm=rlo: no such option; have reinforce, rloo; did you mean rloo?"),
+        (
+            "algorithm=rlo",
+            "algorithm=rlo: no such option; have dapo, dr_grpo, grpo, ppo, reinforce, rloo; did you mean rloo?",
+        ),
         ("model=5", "model=5: no such option; have pretrained, smollm2, tiny"),
         ("config=tinny", "config=tinny: no such preset; have sentiment, tiny; did you mean tiny?"),
         ("config=near.yml", "config=near.yml: no such file; did you mean near.yaml?"),
@@ -126,7 +138,7 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
         (TINY + "beta: {kind: linear, value: 1}\n", "r.yaml:4: beta.value: beta is linear, which has no value"),
         (
             TINY + "algorithm: rlo\n",
-            "r.yaml:4: algorithm=rlo: no such option; have reinforce, rloo; did you mean rloo?",
+            "r.yaml:4: algorithm=rlo: no such option; have dapo, dr_grpo, grpo, ppo, reinforce, rloo; did you mean rloo?",
         ),
         (
             "model: tiny\ndata: tiny\nreward: {kind: characterz}\n",

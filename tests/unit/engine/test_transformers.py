@@ -205,26 +205,26 @@ class TestHidden:
 
     def test_a_batch_is_its_rows_one_by_one(self, moved: Policy) -> None:
         rollout, engine = sampled(moved, ends=OFTEN), TransformersEngine(moved)
-        whole = engine.hidden(rollout, slice(0, 8))
-        rows = [engine.hidden(rollout, slice(row, row + 1)) for row in range(8)]
+        whole = engine.hidden(rollout, torch.arange(0, 8))
+        rows = [engine.hidden(rollout, torch.arange(row, row + 1)) for row in range(8)]
         assert [len(row) for row in rows] == rollout.lengths.tolist()
         assert_close(whole, torch.cat(rows), rtol=0, atol=1e-5)
 
     def test_the_policys_are_those_it_sampled_with(self, moved: Policy) -> None:
         rollout = sampled(moved, ends=OFTEN)
-        found = TransformersEngine(moved).hidden(rollout, slice(0, 8))
+        found = TransformersEngine(moved).hidden(rollout, torch.arange(0, 8))
         assert_close(found, rollout.hidden[rollout.completion_mask], rtol=0, atol=1e-5)
         assert found.requires_grad
 
     def test_head_and_hidden_make_the_models_logits(self, moved: Policy) -> None:
         rollout, engine = sampled(moved), TransformersEngine(moved)
         prompt = list(rollout.batch.prompt_of(3).tokens)
-        logits = engine.head(engine.hidden(rollout, slice(3, 4)))
+        logits = engine.head(engine.hidden(rollout, torch.arange(3, 4)))
         assert_close(logits, logits_of(moved, prompt + row_tokens(rollout, 3))[len(prompt) - 1 : -1], rtol=0, atol=1e-5)
 
     def test_the_references_are_those_of_the_base_model(self, moved: Policy) -> None:
         rollout, engine = sampled(moved, ends=OFTEN), TransformersEngine(moved)
-        logits = engine.head(engine.hidden(rollout, slice(0, 8), reference=True)).split(rollout.lengths.tolist())
+        logits = engine.head(engine.hidden(rollout, torch.arange(0, 8), reference=True)).split(rollout.lengths.tolist())
         base = build(tiny(moved.causal.config.model_type))
         for row in range(8):
             prompt = list(rollout.batch.prompt_of(row).tokens)
@@ -233,9 +233,9 @@ class TestHidden:
 
     def test_the_adapter_is_on_again_after_the_reference(self, moved: Policy) -> None:
         rollout, engine = sampled(moved), TransformersEngine(moved)
-        before = engine.hidden(rollout, slice(0, 2))
-        engine.hidden(rollout, slice(0, 2), reference=True)
-        assert torch.equal(engine.hidden(rollout, slice(0, 2)), before)
+        before = engine.hidden(rollout, torch.arange(0, 2))
+        engine.hidden(rollout, torch.arange(0, 2), reference=True)
+        assert torch.equal(engine.hidden(rollout, torch.arange(0, 2)), before)
 
 
 def family(name: str, **fields: Any) -> Policy:
@@ -302,7 +302,7 @@ class TestHead:
         )
         engine = TransformersEngine(policy)
         rollout = engine.sample(batch_of(policy, TEXTS), 10, 1.0, nothing)
-        logits = engine.head(engine.hidden(rollout, slice(0, 4)))
+        logits = engine.head(engine.hidden(rollout, torch.arange(0, 4)))
         assert 1.0 < float(logits.detach().abs().max()) <= 2.0
         for row in range(4):
             assert_close(

@@ -68,22 +68,22 @@ class TestAgainst:
         rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.4, lambda: None)
         scored = against(rollout, torch.tensor([1.0, 2.0, 3.0, 4.0]), engine, 0.25, 3, lambda: None)
         for row in range(4):
-            length, one = int(rollout.lengths[row]), slice(row, row + 1)
+            length, one = int(rollout.lengths[row]), torch.tensor([row])
             tokens = rollout.tokens[row, :length]
             policy, reference = (
                 Categorical(logits=engine.head(engine.hidden(rollout, one, reference=off)).detach() / 1.4)
                 for off in (False, True)
             )
             assert_close(scored.ref_logprobs[row, :length], reference.log_prob(tokens), rtol=0, atol=1e-4)
-            assert_close(scored.exact_kl[row, :length], kl_divergence(policy, reference), rtol=0, atol=1e-4)
-            assert_close(scored.entropy[row, :length], policy.entropy(), rtol=0, atol=1e-4)
+            assert_close(scored.exact.kl[row, :length], kl_divergence(policy, reference), rtol=0, atol=1e-4)
+            assert_close(scored.exact.entropy[row, :length], policy.entropy(), rtol=0, atol=1e-4)
             assert_close(
                 scored.kl[row, :length], policy.log_prob(tokens) - reference.log_prob(tokens), rtol=0, atol=1e-4
             )
             assert float(scored.rewards[row].sum()) == pytest.approx(
                 row + 1 - 0.25 * float(scored.kl[row].sum()), abs=1e-5
             )
-        assert float(scored.exact_kl.sum()) > 0.01
+        assert float(scored.exact.kl.sum()) > 0.01
         assert scored.beta == 0.25
 
     def test_the_microbatch_size_changes_nothing(self, moved: Policy) -> None:
@@ -93,24 +93,26 @@ class TestAgainst:
         found = [against(rollout, torch.ones(3), engine, 0.1, size, lambda: ticks.append(None)) for size in (1, 2, 5)]
         assert len(ticks) == 3 + 2 + 1
         for other in found[1:]:
-            for name in ("ref_logprobs", "kl", "exact_kl", "entropy", "rewards"):
+            for name in ("ref_logprobs", "kl", "rewards"):
                 assert_close(getattr(other, name), getattr(found[0], name), rtol=0, atol=1e-5)
+            assert_close(other.exact.kl, found[0].exact.kl, rtol=0, atol=1e-5)
+            assert_close(other.exact.entropy, found[0].exact.entropy, rtol=0, atol=1e-5)
 
     def test_the_reference_itself_has_no_kl(self, moved: Policy) -> None:
         engine = TransformersEngine(moved)
         with moved.reference():
             rollout = engine.sample(batch_of(moved, ["Hello"], samples=2), 6, 1.0, lambda: None)
         scored = against(rollout, torch.ones(2), engine, 0.1, 2, lambda: None)
-        assert_close(scored.exact_kl, torch.zeros_like(scored.exact_kl), rtol=0, atol=1e-5)
+        assert_close(scored.exact.kl, torch.zeros_like(scored.kl), rtol=0, atol=1e-5)
         assert_close(scored.kl, torch.zeros_like(scored.kl), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("rows", "size", "expected"),
-    [(5, 2, [(0, 2), (2, 4), (4, 5)]), (4, 2, [(0, 2), (2, 4)]), (3, 8, [(0, 3)]), (1, 1, [(0, 1)]), (0, 3, [])],
+    [([4, 0, 3, 1, 2], 2, [[4, 0], [3, 1], [2]]), ([7, 5], 2, [[7, 5]]), ([2, 1, 0], 8, [[2, 1, 0]]), ([3], 1, [[3]])],
 )
-def test_microbatches(rows: int, size: int, expected: list[tuple[int, int]]) -> None:
-    assert [(part.start, part.stop) for part in microbatches(rows, size)] == expected
+def test_microbatches(rows: list[int], size: int, expected: list[list[int]]) -> None:
+    assert [part.tolist() for part in microbatches(torch.tensor(rows), size)] == expected
 
 
 def test_unpacked_puts_every_value_back_in_its_place() -> None:

@@ -14,9 +14,12 @@ from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.metrics import Mark
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.state import OPTIMIZER, STATE, TrainState, copy_tensors, load, put_back, save
+from rlhf_cli.schedules.control import Control
 from tests.unit.support import build, tiny
 
-FULL = TrainState(7, RunningMean(56, 0.1 + 0.2), {"metrics": Mark(10, "ab"), "samples": Mark(0, "cd")})
+FULL = TrainState(
+    7, RunningMean(56, 0.1 + 0.2), Control(0.1, -0.3), 1e-5, {"metrics": Mark(10, "ab"), "samples": Mark(0, "cd")}
+)
 
 
 def trained(architecture: str, steps: int, adapter_seed: int = 1) -> tuple[Policy, torch.optim.AdamW]:
@@ -39,10 +42,10 @@ def take(policy: Policy, optimizer: torch.optim.AdamW, step: int) -> None:
 
 def assert_same(one: tuple[Policy, torch.optim.AdamW], other: tuple[Policy, torch.optim.AdamW]) -> None:
     ours, theirs = copy_tensors(*one), copy_tensors(*other)
-    assert ours.adapter.keys() == theirs.adapter.keys()
+    assert ours.parameters.keys() == theirs.parameters.keys()
     assert ours.moments.keys() == theirs.moments.keys()
-    for name, weight in ours.adapter.items():
-        assert torch.equal(weight, theirs.adapter[name]), name
+    for name, weight in ours.parameters.items():
+        assert torch.equal(weight, theirs.parameters[name]), name
     for name, moments in ours.moments.items():
         assert moments.keys() == theirs.moments[name].keys()
         for key, value in moments.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from rlhf_cli.errors import EXIT_NONFINITE, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.scoring import against
 from rlhf_cli.pipeline.update import accumulate, apply
-from rlhf_cli.types import LossResult, Minibatch, PromptBatch, Rollout, Scored
+from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, PromptBatch, Rollout, Scored
 from tests.unit.support import batch_of, build, move_adapter, tiny
 
 TEXTS, SAMPLES, ROWS = ("Hello there", "a", "What is rain?"), 2, 6
@@ -48,11 +49,21 @@ def gradient(
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The adapter's gradient for the rollout, and what accumulate returned."""
     advantages = algorithm.advantages(scored, RunningMean())
-    logged = accumulate(advantages, algorithm, TransformersEngine(policy), size, nothing)
+    logged = learn(policy, advantages, algorithm, size)
     gradients = {name: parameter.grad.clone() for name, parameter in policy.parameters().items()}
     for parameter in policy.parameters().values():
         parameter.grad = None
     return gradients, logged
+
+
+def learn(
+    policy: Policy, advantages: Advantages, algorithm: Algorithm, size: int, tick: Callable[[], None] = nothing
+) -> dict[str, float]:
+    """accumulate over the whole rollout."""
+    rows, engine = torch.arange(len(advantages.advantages)), TransformersEngine(policy)
+    return accumulate(
+        advantages, rows, algorithm, engine, kl="reward", max_new_tokens=7, microbatch_size=size, tick=tick
+    )
 
 
 def assert_same_gradient(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -109,6 +120,7 @@ def reordered(rollout: Rollout, groups: list[int]) -> tuple[Rollout, list[int]]:
             rollout.completion_mask[rows],
             rollout.logprobs[rows],
             rollout.hidden[rows],
+            rollout.log_weights[rows],
             rollout.truncated[rows],
             tuple(rollout.texts[row] for row in rows),
             rollout.temperature,
@@ -144,29 +156,34 @@ def test_a_policy_that_moved_since_it_sampled_shows_a_gap(policy: Policy) -> Non
 
 def test_tick_is_called_once_a_microbatch(policy: Policy) -> None:
     advantages, ticks = RLOO.advantages(scored_rollout(policy), RunningMean()), []
-    accumulate(advantages, RLOO, TransformersEngine(policy), 4, lambda: ticks.append(None))
+    learn(policy, advantages, RLOO, 4, lambda: ticks.append(None))
     assert len(ticks) == 2  # six rows: four and two
 
 
-def test_an_algorithms_own_metrics_are_shares_that_add_up(policy: Policy) -> None:
+def test_an_algorithms_own_metrics_are_means_over_tokens(policy: Policy) -> None:
     class Counting(Rloo):
-        """RLOO that reports the completions of each minibatch."""
+        """RLOO that reports its tokens, and the log-probabilities they had."""
 
-        def loss(self, minibatch: Minibatch, logprobs: Tensor) -> LossResult:
-            return LossResult(super().loss(minibatch, logprobs).loss, {"rows": float(len(logprobs)), "minus": -0.5})
+        def loss(self, minibatch: Minibatch, forward: Forward) -> LossResult:
+            tokens = float((minibatch.weights != 0).sum())
+            return LossResult(
+                super().loss(minibatch, forward).loss, {"one": tokens, "old": float(minibatch.logprobs.sum())}
+            )
 
     advantages = RLOO.advantages(scored_rollout(policy), RunningMean())
-    found = accumulate(advantages, Counting(kind="rloo"), TransformersEngine(policy), 4, nothing)
-    assert (found["rows"], found["minus"]) == (6.0, -1.0)
+    found = learn(policy, advantages, Counting(kind="rloo"), 4)
+    assert found["one"] == 1.0
+    rollout = advantages.scored.rollout
+    assert found["old"] == pytest.approx(float(rollout.logprobs.sum() / rollout.completion_mask.sum()))
 
 
 def test_a_step_uphill_raises_the_probability_of_what_scored_best(policy: Policy) -> None:
-    scored, engine = scored_rollout(policy), TransformersEngine(policy)
+    scored = scored_rollout(policy)
     optimizer = torch.optim.SGD(policy.parameters().values(), lr=1.0)
     advantages = RLOO.advantages(scored, RunningMean())
-    before = accumulate(advantages, RLOO, engine, ROWS, nothing)["loss"]
+    before = learn(policy, advantages, RLOO, ROWS)["loss"]
     apply(policy.parameters(), optimizer, 0.01, math.inf)
-    assert accumulate(advantages, RLOO, engine, ROWS, nothing)["loss"] < before
+    assert learn(policy, advantages, RLOO, ROWS)["loss"] < before
 
 
 class TestApply:

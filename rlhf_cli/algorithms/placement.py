@@ -1,0 +1,34 @@
+"""Where the KL to the reference goes: exactly one place a run, and only places whose gradient is known.
+
+    reward   k1 in the reward, the full return: the gradient of J, exactly
+    exact    the exact KL of each position in the reward, and as a loss at the states that were visited: exactly the
+             gradient of J too, without a sampled estimator
+    loss_k2  k1^2 / 2 as a loss: the KL of each position, but not what a token does to the positions after it. Its fixed
+             point is not the optimum of J (exact for completions of one token)
+
+The gradient of KL(policy || reference) over whole texts has two parts: how each position's own KL changes, and how the
+earlier tokens change which positions are reached. `reward` and `exact` hold both.
+
+Tang and Munos 2025, arXiv:2506.09477; Shah et al. 2025, arXiv:2512.21852; Amini et al. 2025, arXiv:2504.10637. Every
+verdict is proven by enumeration in tests/unit/algorithms/test_placement.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+Placement = Literal["reward", "exact", "loss_k2"]
+
+REFUSED: Final[Mapping[str, str]] = {
+    "loss_k1": "k1 as a loss has an expected gradient of zero, so it holds nothing (arXiv:2506.09477)",
+    "loss_k3": "k3 as a loss follows the KL the other way round, from the reference to the policy (arXiv:2506.09477)",
+    "reward_k2": "k2 in the reward is a biased estimate of the KL (joschu.net/blog/kl-approx.html), gradient included",
+    "reward_k3": "k3 in the reward lacks a part of the KL's gradient and can point against it (arXiv:2512.21852)",
+}
+"""What other tools offer, and why it is refused here."""
+
+NOT_EXACT_OFF_POLICY: Final = (
+    "its KL loss is exact only for the policy that wrote the completions: algorithm.epochs=1 "
+    "algorithm.minibatch_size=null, or kl=reward"
+)

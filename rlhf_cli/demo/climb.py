@@ -1,0 +1,91 @@
+"""Gradient ascent on a problem whose answers are known, by the very stages a training run goes through."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from rlhf_cli.algorithms import Algorithm
+from rlhf_cli.algorithms.baseline import RunningMean
+from rlhf_cli.algorithms.placement import Placement
+from rlhf_cli.demo.problem import Problem
+from rlhf_cli.engine.tabular import TabularEngine
+from rlhf_cli.pipeline.scoring import against
+from rlhf_cli.pipeline.update import accumulate, apply, minibatches, summary
+from rlhf_cli.seeding import permutation, seed_for
+from rlhf_cli.types import PromptBatch, Scored
+
+Watch = Callable[[int, TabularEngine, Mapping[str, float]], None]
+"""Called after every step with its number from 1, the policy and the step's metrics."""
+
+
+def climb(
+    problem: Problem,
+    algorithm: Algorithm,
+    *,
+    steps: int,
+    prompts_per_step: int,
+    samples_per_prompt: int,
+    lr: float,
+    seed: int,
+    kl: Placement = "reward",
+    watch: Watch = lambda step, engine, metrics: None,
+) -> TabularEngine:
+    """Train from the reference with Adam, the learning rate falling to zero by a cosine; returns the policy."""
+    engine = problem.engine()
+    optimizer = torch.optim.Adam(engine.parameters().values())
+    past = RunningMean()
+    for step in range(steps):
+        scored = roll_out(problem, engine, prompts_per_step, samples_per_prompt, kl, algorithm.needs_value, seed, step)
+        advantages = algorithm.advantages(scored, past)
+        past = past.observe(scored.rewards.sum(1))
+        rate, updates = lr * (1 + math.cos(math.pi * step / steps)) / 2, []
+        for rows in minibatches(len(scored.scores), algorithm, seed, step):
+            learned = accumulate(
+                advantages,
+                rows,
+                algorithm,
+                engine,
+                kl=kl,
+                max_new_tokens=scored.rollout.tokens.shape[1],
+                microbatch_size=len(rows),
+                tick=lambda: None,
+            )
+            updates.append(learned | apply(_trained(engine), optimizer, rate, math.inf))
+        watch(step + 1, engine, summary(updates))
+    return engine
+
+
+def roll_out(
+    problem: Problem,
+    engine: TabularEngine,
+    prompts_per_step: int,
+    samples_per_prompt: int,
+    kl: Placement,
+    needs_value: bool,
+    seed: int,
+    step: int,
+) -> Scored:
+    """One step's completions, scored; each prompt once before any prompt twice."""
+    count = len(engine.prompts)
+    chosen = [
+        permutation(count, seed_for(seed, "order", turn // count))[turn % count]
+        for turn in range(step * prompts_per_step, (step + 1) * prompts_per_step)
+    ]
+    rows = prompts_per_step * samples_per_prompt
+    batch = PromptBatch(
+        tuple(engine.prompts[prompt] for prompt in chosen),
+        samples_per_prompt,
+        tuple(seed_for(seed, "rollout", step, row) for row in range(rows)),
+    )
+    rollout = engine.sample(batch, 64, problem.temperature, lambda: None)
+    prompts = torch.tensor([batch.prompt_of(row).tokens[0] for row in range(rows)])
+    scores = problem.scores[prompts, engine.ends(rollout)]
+    return against(rollout, scores, engine, problem.beta, rows, lambda: None, kl=kl, needs_value=needs_value)
+
+
+def _trained(engine: TabularEngine) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in engine.parameters().items() if p.grad is not None}
