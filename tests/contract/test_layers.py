@@ -21,7 +21,7 @@ LAYERS = (
     {"schema", "checkpoint", "metrics"},
     {"pipeline"},
     {"config"},
-    {"display"},
+    {"display", "report"},
     {"commands"},
     {"cli"},
 )
