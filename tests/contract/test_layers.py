@@ -21,7 +21,8 @@ LAYERS = (
     {"schema", "checkpoint", "metrics"},
     {"pipeline"},
     {"config"},
-    {"display", "demo"},
+    {"display", "report"},
+    {"demo"},
     {"commands"},
     {"cli"},
 )
