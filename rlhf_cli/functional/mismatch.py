@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOLERANCE: Final = 0.01
-"""Nats of a whole completion below which nothing is corrected."""
+"""Nats of a whole completion up to which the sampler's word is taken for the trainer's."""
 LARGEST_WEIGHT: Final = 2.0
 WARN_BELOW: Final = 0.8
 STOP_BELOW: Final = 0.5
@@ -38,11 +38,9 @@ def mismatch(log_weights: Tensor) -> Mismatch:
 
 
 def sequence_weights(log_weights: Tensor) -> Tensor:
-    """min(exp(log-weight), 2) for each completion, [B]; all 1 where no gap exceeds the tolerance.
+    """min(exp(log-weight), 2) for each completion, [B].
 
     One weight a completion: weights for single tokens leave most of the bias where it is. Their sum is never divided
     by, which would bias the gradient (truncated importance sampling: Ionides 2008).
     """
-    if float(log_weights.abs().max()) <= TOLERANCE:
-        return log_weights.new_ones(log_weights.shape)
     return log_weights.exp().clamp(max=LARGEST_WEIGHT)

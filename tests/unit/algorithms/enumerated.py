@@ -1,25 +1,32 @@
 """A policy small enough to list everything it can write, so that expected gradients are sums, not estimates.
 
 Three tokens, two steps; token 2 ends the text, so there are completions of one and of two tokens:
-(0,0) (0,1) (0,2) (1,0) (1,1) (1,2) (2). Logits are tables in float64: [3] for the first token, [3, 3] for the second.
+(0,0) (0,1) (0,2) (1,0) (1,1) (1,2) (2). The logits are a table of four rows in float64: for the first token, and for
+the second one after token 0, 1 and 2 (never read). The true gradient is worked out here, from the table alone; the
+expected gradient of an algorithm goes through the package: scoring, advantages, loss, accumulation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import torch
 from torch import Tensor
 
+from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.algorithms.reinforce import Reinforce
-from rlhf_cli.algorithms.rloo import Rloo
-from rlhf_cli.types import Minibatch, Scored
-from tests.unit.support import rollout_of, scored_of
+from rlhf_cli.algorithms.placement import Placement
+from rlhf_cli.engine.tabular import TabularEngine
+from rlhf_cli.pipeline.scoring import against, reread
+from rlhf_cli.pipeline.update import accumulate
+from rlhf_cli.types import PromptBatch, Rollout
 
 COMPLETIONS = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2,)]
 MASK = torch.tensor([[True, len(completion) == 2] for completion in COMPLETIONS])
 BETA = 0.3
+NOTHING = RunningMean()
 
 
 def random(*shape: int, seed: int) -> Tensor:
@@ -27,48 +34,89 @@ def random(*shape: int, seed: int) -> Tensor:
 
 
 SCORES = random(len(COMPLETIONS), seed=1) * 2 + 1
-REFERENCE = (random(3, seed=2), random(3, 3, seed=3))
+REFERENCE = random(4, 3, seed=2)
+POLICY = random(4, 3, seed=4)
 
 
-def parameters() -> tuple[Tensor, Tensor]:
-    """The policy's two tables of logits, ready for a gradient."""
-    return random(3, seed=4).requires_grad_(), random(3, 3, seed=5).requires_grad_()
-
-
-def logprobs(first: Tensor, second: Tensor) -> Tensor:
+def logprobs(table: Tensor) -> Tensor:
     """log pi of every token of every completion, zero in the padding: [7, 2]."""
-    start, then = torch.log_softmax(first, -1), torch.log_softmax(second, -1)
-    rows = [[start[c[0]], then[c[0], c[1]] if len(c) == 2 else start.new_zeros(())] for c in COMPLETIONS]
-    return torch.stack([torch.stack(row) for row in rows])
+    rows = torch.log_softmax(table, -1)
+    zero = rows.new_zeros(())
+    return torch.stack(
+        [torch.stack([rows[0, c[0]], rows[1 + c[0], c[1]] if len(c) == 2 else zero]) for c in COMPLETIONS]
+    )
 
 
-def objective_gradient() -> Tensor:
-    """The gradient of J = E[r] - beta KL(policy || reference), through the sum over all completions: [12]."""
-    tables = parameters()
-    whole = logprobs(*tables).sum(1)
-    reference = logprobs(*REFERENCE).sum(1)
-    objective = (whole.exp() * (SCORES - BETA * (whole - reference))).sum()
-    return flat(torch.autograd.grad(objective, tables))
+def gradient_of(expectation: Callable[[Tensor], Tensor]) -> Tensor:
+    """The gradient of a function of the policy's table, at the policy: [4, 3]."""
+    table = POLICY.clone().requires_grad_()
+    return torch.autograd.grad(expectation(table), table)[0]
 
 
-def expected_loss_gradient(algorithm: Reinforce | Rloo, completions: int, past: RunningMean) -> Tensor:
-    """The gradient of the algorithm's loss, averaged over every batch of `completions` samples of one prompt: [12]."""
-    tables = parameters()
-    tokens = logprobs(*tables)
-    probabilities = tokens.detach().sum(1).exp()
-    expected = torch.zeros((), dtype=torch.float64)
+def objective(table: Tensor) -> Tensor:
+    """J = E[r] - beta KL(policy || reference), summed over all completions."""
+    whole = logprobs(table).sum(1)
+    return (whole.exp() * (SCORES - BETA * (whole - logprobs(REFERENCE).sum(1)))).sum()
+
+
+def kl(table: Tensor) -> Tensor:
+    """KL(policy || reference) over whole completions."""
+    whole = logprobs(table).sum(1)
+    return (whole.exp() * (whole - logprobs(REFERENCE).sum(1))).sum()
+
+
+def engine_at(table: Tensor) -> TabularEngine:
+    """The package's engine with this table as its policy."""
+    engine = TabularEngine(REFERENCE.unsqueeze(0), end=2)
+    engine.logits.data = table.clone().unsqueeze(0)
+    return engine
+
+
+def expected_gradient(
+    algorithm: Algorithm,
+    completions: int,
+    *,
+    placement: Placement = "reward",
+    past: RunningMean = NOTHING,
+    sampler: Tensor = POLICY,
+) -> Tensor:
+    """Minus the gradient of the algorithm's loss, averaged over every batch of `completions` samples: [4, 3].
+
+    The samples come from the table `sampler`; where that is not the policy, the trainer reads them again.
+    """
+    engine, everything = engine_at(POLICY), engine_at(sampler).every()
+    probabilities = logprobs(sampler).sum(1).exp()
+    total = torch.zeros_like(POLICY)
     for rows in map(list, product(range(len(COMPLETIONS)), repeat=completions)):
-        advantages = algorithm.advantages(scored(rows, tokens.detach()), past).advantages
-        result = algorithm.loss(Minibatch(advantages, MASK[rows], completions), tokens[rows])
-        expected = expected + probabilities[rows].prod() * result.loss
-    return flat(torch.autograd.grad(expected, tables))
+        rollout = picked(everything, rows)
+        if sampler is not POLICY:
+            rollout = reread(rollout, engine, completions, lambda: None)
+        scored = against(rollout, SCORES[rows], engine, BETA, completions, lambda: None, kl=placement)
+        accumulate(
+            algorithm.advantages(scored, past),
+            torch.arange(completions),
+            algorithm,
+            engine,
+            kl=placement,
+            max_new_tokens=2,
+            microbatch_size=completions,
+            tick=lambda: None,
+        )
+        total -= probabilities[rows].prod() * engine.logits.grad[0]
+        engine.logits.grad = None
+    return total
 
 
-def scored(rows: list[int], tokens: Tensor) -> Scored:
-    """The completions `rows` as one group, scored."""
-    rollout = rollout_of(MASK[rows], samples=len(rows), logprobs=tokens[rows])
-    return scored_of(rollout, SCORES[rows], ref_logprobs=logprobs(*REFERENCE)[rows], beta=BETA)
-
-
-def flat(tensors: tuple[Tensor, ...]) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in tensors])
+def picked(everything: Rollout, rows: list[int]) -> Rollout:
+    """These completions as one group."""
+    return replace(
+        everything,
+        batch=PromptBatch(everything.batch.prompts, len(rows), tuple(range(len(rows)))),
+        tokens=everything.tokens[rows],
+        completion_mask=everything.completion_mask[rows],
+        logprobs=everything.logprobs[rows],
+        hidden=everything.hidden[rows],
+        log_weights=everything.log_weights[rows],
+        truncated=everything.truncated[rows],
+        texts=tuple(everything.texts[row] for row in rows),
+    )

@@ -1,58 +1,163 @@
-"""The expected gradient of the loss over every possible batch is the gradient of J = E[r] - beta KL, term by term."""
+"""The expected gradient over every possible batch is the gradient of J = E[r] - beta KL, term by term."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
+from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
+from rlhf_cli.algorithms.grpo import Grpo
+from rlhf_cli.algorithms.placement import Placement
+from rlhf_cli.algorithms.ppo import Ppo
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
 from tests.unit.algorithms.enumerated import (
+    BETA,
     COMPLETIONS,
-    expected_loss_gradient,
+    MASK,
+    NOTHING,
+    POLICY,
+    REFERENCE,
+    SCORES,
+    engine_at,
+    expected_gradient,
+    gradient_of,
     logprobs,
-    objective_gradient,
-    parameters,
+    objective,
+    random,
 )
 
-NOTHING = RunningMean()
+NONE, RUNNING, RLOO = (
+    Reinforce(kind="reinforce", baseline="none"),
+    Reinforce(kind="reinforce", baseline="running"),
+    Rloo(kind="rloo"),
+)
+
+
+def grpo(**changes: Any) -> Grpo:
+    """GRPO without the spread, one pass."""
+    fields = {"scale_by_std": False, "clip_range": 0.2, "clip_range_high": 0.2, "aggregation": "sum"}
+    return Grpo.model_validate({"kind": "grpo", "epochs": 1, "minibatch_size": None} | fields | changes)
+
+
+def ppo(**changes: Any) -> Ppo:
+    """PPO with nothing that biases it: the whole return, no whitening, one pass."""
+    fields = {"clip_range": 0.2, "vf_coef": 0.0, "value_clip_range": None, "gamma": 1.0, "gae_lambda": 1.0}
+    fields |= {"whiten": False, "aggregation": "sum", "epochs": 1, "minibatch_size": None}
+    return Ppo.model_validate({"kind": "ppo"} | fields | changes)
 
 
 def test_the_completions_are_all_there_are() -> None:
-    assert float(logprobs(*parameters()).detach().sum(1).exp().sum()) == pytest.approx(1.0, abs=1e-12)
-    assert len(set(COMPLETIONS)) == 7
+    assert float(logprobs(POLICY).sum(1).exp().sum()) == pytest.approx(1.0, abs=1e-12)
+    everything = engine_at(POLICY).every()
+    assert everything.texts == tuple(" ".join(map(str, completion)) for completion in COMPLETIONS)
+    assert torch.equal(everything.completion_mask, MASK)
+    assert_close(everything.logprobs, logprobs(POLICY))
 
 
 def test_the_gradient_is_not_small_so_that_agreement_means_something() -> None:
-    assert float(objective_gradient().abs().max()) > 0.05
+    assert float(gradient_of(objective).abs().max()) > 0.05
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "completions", "past"),
+    ("algorithm", "completions", "placement", "past"),
     [
-        (Reinforce(kind="reinforce", baseline="none"), 1, NOTHING),
-        (Reinforce(kind="reinforce", baseline="none"), 2, NOTHING),
-        (Reinforce(kind="reinforce", baseline="running"), 2, RunningMean(10, 0.7)),
-        (Rloo(kind="rloo"), 2, NOTHING),
-        (Rloo(kind="rloo"), 3, NOTHING),
+        (NONE, 1, "reward", NOTHING),
+        (NONE, 2, "reward", NOTHING),
+        (RUNNING, 2, "reward", RunningMean(10, 0.7)),
+        (RLOO, 2, "reward", NOTHING),
+        (RLOO, 3, "reward", NOTHING),
+        (NONE, 1, "exact", NOTHING),
+        (RUNNING, 2, "exact", RunningMean(10, 0.7)),
+        (RLOO, 2, "exact", NOTHING),
+        (RLOO, 3, "exact", NOTHING),
     ],
-    ids=["none, B=1", "none, B=2", "running, B=2", "rloo, groups of 2", "rloo, groups of 3"],
+    ids=lambda value: getattr(value, "kind", value) if not isinstance(value, RunningMean) else str(value.mean),
 )
-def test_unbiased(algorithm: Reinforce | Rloo, completions: int, past: RunningMean) -> None:
-    found = -expected_loss_gradient(algorithm, completions, past)
-    assert_close(found, objective_gradient(), rtol=0, atol=1e-6)
+def test_unbiased(algorithm: Algorithm, completions: int, placement: Placement, past: RunningMean) -> None:
+    found = expected_gradient(algorithm, completions, placement=placement, past=past)
+    assert_close(found, gradient_of(objective), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("completions", [2, 3])
-def test_the_batch_mean_shrinks_the_gradient_by_one_completion(completions: int) -> None:
-    found = -expected_loss_gradient(Reinforce(kind="reinforce", baseline="mean"), completions, NOTHING)
-    assert_close(found, objective_gradient() * (completions - 1) / completions, rtol=0, atol=1e-6)
+@pytest.mark.parametrize(
+    ("algorithm", "placement"),
+    [(Reinforce(kind="reinforce", baseline="mean"), "reward"), (grpo(), "reward")],
+    ids=["reinforce, batch mean", "grpo without the spread"],
+)
+def test_a_mean_that_holds_the_completion_itself_shrinks_the_gradient_by_one_completion(
+    algorithm: Algorithm, placement: Placement, completions: int
+) -> None:
+    found = expected_gradient(algorithm, completions, placement=placement)
+    assert_close(found, gradient_of(objective) * (completions - 1) / completions, rtol=0, atol=1e-6)
+
+
+def test_a_constant_length_only_scales_it() -> None:
+    found = expected_gradient(grpo(aggregation="constant"), 2)  # max_new_tokens = 2
+    assert_close(found, gradient_of(objective) / 2 / 2, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean"])
+def test_means_over_tokens_change_its_direction(aggregation: str) -> None:
+    assert off_direction(expected_gradient(grpo(aggregation="sum"), 2)) < 1e-9
+    assert off_direction(expected_gradient(grpo(aggregation=aggregation), 2)) > 1e-3
+
+
+def off_direction(found: Tensor) -> float:
+    """The share of `found` that no scaling of the true gradient explains."""
+    true = gradient_of(objective)
+    along = (found * true).sum() / (true * true).sum() * true
+    return float((found - along).norm() / along.norm())
+
+
+@pytest.mark.parametrize("placement", ["reward", "exact"])
+def test_ppo_on_the_first_pass_with_the_whole_return(placement: Placement) -> None:
+    """Its value head is a baseline that knows only the state, so any values leave the gradient where it is."""
+
+    class WithValues(Ppo):
+        """PPO whose value head says something arbitrary about every state."""
+
+        def advantages(self, scored, past):  # type: ignore[no-untyped-def]
+            from dataclasses import replace
+
+            mask, tokens = scored.rollout.completion_mask, scored.rollout.tokens
+            states = torch.stack([torch.zeros_like(tokens[:, 0]), 1 + tokens[:, 0]], 1)
+            return super().advantages(replace(scored, values=random(4, seed=9)[states] * mask), past)
+
+        def loss(self, minibatch, forward):  # type: ignore[no-untyped-def]
+            from dataclasses import replace
+
+            blank = torch.zeros_like(minibatch.advantages)
+            return super().loss(replace(minibatch, values=blank), replace(forward, values=blank))
+
+    algorithm = WithValues.model_validate(ppo().model_dump())
+    found = expected_gradient(algorithm, 1, placement=placement)
+    assert_close(found, gradient_of(objective), rtol=0, atol=1e-6)
+
+
+def test_the_groups_spread_changes_the_gradient() -> None:
+    assert off_direction(expected_gradient(grpo(scale_by_std=True), 3)) > 0.05
+
+
+@pytest.mark.parametrize("algorithm", [NONE, RLOO], ids=["none", "rloo"])
+@pytest.mark.parametrize("placement", ["reward", "exact"])
+def test_another_sampler_is_corrected_for(algorithm: Algorithm, placement: Placement) -> None:
+    """Weights for whole completions, below their limit of 2, leave no bias; without them there is one."""
+    sampler = POLICY + 0.1 * random(4, 3, seed=7)
+    weights = (logprobs(POLICY) - logprobs(sampler)).sum(1).exp()
+    assert 1.05 < float(weights.max()) < 2
+    found = expected_gradient(algorithm, 2, placement=placement, sampler=sampler)
+    assert_close(found, gradient_of(objective), rtol=0, atol=1e-6)
+    whole, reference = logprobs(POLICY).sum(1), logprobs(REFERENCE).sum(1)
+    returns = SCORES - BETA * (whole - reference)
+    uncorrected = gradient_of(lambda table: (logprobs(sampler).sum(1).exp() * returns * logprobs(table).sum(1)).sum())
+    assert float((uncorrected - gradient_of(objective)).abs().max()) > 1e-3
 
 
 def test_without_a_baseline_a_past_mean_is_ignored() -> None:
-    algorithm = Reinforce(kind="reinforce", baseline="none")
-    assert torch.equal(
-        expected_loss_gradient(algorithm, 1, RunningMean(10, 5.0)), expected_loss_gradient(algorithm, 1, NOTHING)
-    )
+    assert torch.equal(expected_gradient(NONE, 1, past=RunningMean(10, 5.0)), expected_gradient(NONE, 1))

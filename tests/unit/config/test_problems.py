@@ -22,6 +22,8 @@ DATA, MODEL, REWARD = (
     "reward (characters, sentiment)",
 )
 
+ALGORITHMS = "dapo, dr_grpo, grpo, ppo, reinforce, rloo"
+BETAS = "adaptive, constant, cosine, linear, moderate, strong, target, weak"
 ADD = "add for example `reward: sentiment`"
 
 
@@ -47,15 +49,15 @@ ADD = "add for example `reward: sentiment`"
         ("beta=inf", "beta.value: must be finite (got inf)"),
         (
             "beta=hihg",
-            "beta=hihg: no such option; have adaptive, constant, cosine, linear, moderate, strong, target, weak, or a number",
+            f"beta=hihg: no such option; have {BETAS}, or a number",
         ),
         (
             "beta=null",
-            "beta=null: no such option; have adaptive, constant, cosine, linear, moderate, strong, target, weak, or a number",
+            f"beta=null: no such option; have {BETAS}, or a number",
         ),
         (
             "beta=[0.1,0.2]",
-            "beta=[0.1, 0.2]: no such option; have adaptive, constant, cosine, linear, moderate, strong, target, weak, or a number",
+            f"beta=[0.1, 0.2]: no such option; have {BETAS}, or a number",
         ),
         ("beta=linear beta.value=1", "beta.value: beta is linear, which has no value"),
         ("temperature=0", "temperature: must stay above 0: greedy decoding cannot explore, so it cannot train"),
@@ -138,7 +140,7 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
         (TINY + "beta: {kind: linear, value: 1}\n", "r.yaml:4: beta.value: beta is linear, which has no value"),
         (
             TINY + "algorithm: rlo\n",
-            "r.yaml:4: algorithm=rlo: no such option; have dapo, dr_grpo, grpo, ppo, reinforce, rloo; did you mean rloo?",
+            f"r.yaml:4: algorithm=rlo: no such option; have {ALGORITHMS}; did you mean rloo?",
         ),
         (
             "model: tiny\ndata: tiny\nreward: {kind: characterz}\n",
