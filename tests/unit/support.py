@@ -32,9 +32,9 @@ def tiny(architecture: str = "llama", **changes: Any) -> Tiny:
     return Tiny(architecture=architecture, **(fields | changes))
 
 
-def build(settings: Model, adapter_seed: int = 1) -> Policy:
+def build(settings: Model, adapter_seed: int = 1, *, value_head: bool = False) -> Policy:
     """The policy in float32 on the CPU."""
-    return build_policy(settings, torch.device("cpu"), torch.float32, adapter_seed)
+    return build_policy(settings, torch.device("cpu"), torch.float32, adapter_seed, value_head=value_head)
 
 
 @torch.no_grad()

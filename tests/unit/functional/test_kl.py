@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 from torch.testing import assert_close
 
-from rlhf_cli.functional.kl import against_reference, exact_kl, k1
+from rlhf_cli.functional.kl import against_reference, exact_kl, k1, token_kl
 from rlhf_cli.functional.logprobs import log_softmax
 
 ROWS, WIDTH, VOCABULARY, TEMPERATURE = 9, 4, 13, 1.4
@@ -75,3 +75,18 @@ def test_a_token_whose_probability_underflows_contributes_nothing() -> None:
 def test_nothing_here_carries_a_gradient() -> None:
     hidden = HIDDEN.clone().requires_grad_()
     assert not any(t.requires_grad for t in against_reference(hidden, REFERENCE, TOKENS, head, TEMPERATURE))
+
+
+@pytest.mark.parametrize("chunk", [2, 1000])
+def test_token_kl_and_its_gradient_are_those_of_torch_distributions(chunk: int) -> None:
+    ours, theirs = (HIDDEN.clone().requires_grad_() for _ in range(2))
+    found = token_kl(ours, REFERENCE, head, TEMPERATURE, chunk)
+    expected = kl_divergence(
+        Categorical(logits=head(theirs) / TEMPERATURE), Categorical(logits=head(REFERENCE) / TEMPERATURE)
+    )
+    assert_close(found, expected)
+    upstream = torch.arange(float(ROWS), dtype=torch.float64)
+    (found * upstream).sum().backward()
+    (expected * upstream).sum().backward()
+    assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-9)
+    assert float(theirs.grad.abs().max()) > 0.1

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
-from rlhf_cli.functional.returns import leave_one_out, returns_to_go, token_rewards
+from rlhf_cli.functional.returns import (
+    generalised_advantages,
+    leave_one_out,
+    returns_to_go,
+    token_rewards,
+    whitened,
+)
 
 MASK = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
 
@@ -51,3 +57,33 @@ def test_leave_one_out_is_the_mean_of_the_others_of_the_group() -> None:
 
 def test_in_a_group_of_two_the_other_is_the_baseline() -> None:
     assert leave_one_out(torch.tensor([1.0, 5.0, -3.0, 0.0]), 2).tolist() == [5.0, 1.0, 0.0, -3.0]
+
+
+def test_generalised_advantages_by_hand() -> None:
+    rewards = torch.tensor([[0.5, -1.0, 2.0], [1.0, 9.0, 9.0]])
+    values = torch.tensor([[1.0, 0.0, -1.0], [0.5, 7.0, 7.0]])
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    # row 1, backwards: 2 + 1 = 3; -1 + .5 * -1 - 0 = -1.5, plus .5 * .8 * 3 = -.3; .5 + 0 - 1 = -.5, plus .4 * -.3
+    # row 2: 1 - .5, and what stands in the padding is not seen
+    by_hand = torch.tensor([[-0.62, -0.3, 3.0], [0.5, 0.0, 0.0]])
+    assert_close(generalised_advantages(rewards, values, mask, gamma=0.5, gae_lambda=0.8), by_hand)
+
+
+def test_with_lambda_and_gamma_one_they_are_the_returns_to_go_less_the_values() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.arange(5) < torch.tensor([5, 1, 3])[:, None]
+    rewards, values = (torch.randn(3, 5, generator=generator) * mask for _ in range(2))
+    found = generalised_advantages(rewards, values, mask, gamma=1.0, gae_lambda=1.0)
+    assert_close(found, (returns_to_go(rewards) - values) * mask)
+
+
+def test_whitened_by_hand() -> None:
+    values = torch.tensor([[1.0, 3.0, 99.0], [5.0, 99.0, 99.0]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    # mean 3, deviations -2, 0, 2, variance 8 / 3
+    by_hand = torch.tensor([[-2.0, 0.0, 0.0], [2.0, 0.0, 0.0]]) / (8 / 3) ** 0.5
+    assert_close(whitened(values, mask), by_hand)
+
+
+def test_equal_values_are_whitened_to_zero() -> None:
+    assert torch.equal(whitened(torch.full((1, 3), 0.7), torch.ones(1, 3, dtype=torch.bool)), torch.zeros(1, 3))

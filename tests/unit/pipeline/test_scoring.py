@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from torch.testing import assert_close
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.scoring import against, judge, microbatches, unpacked
-from rlhf_cli.types import PromptRow
+from rlhf_cli.pipeline.scoring import against, judge, microbatches, reread, unpacked
+from rlhf_cli.types import PromptRow, Rollout, Scored
 from tests.unit.support import batch_of, rollout_of
 
 
@@ -105,6 +106,67 @@ class TestAgainst:
         scored = against(rollout, torch.ones(2), engine, 0.1, 2, lambda: None)
         assert_close(scored.exact.kl, torch.zeros_like(scored.kl), rtol=0, atol=1e-5)
         assert_close(scored.kl, torch.zeros_like(scored.kl), rtol=0, atol=1e-4)
+
+
+class TestReread:
+    """The trainer reads what the sampler wrote."""
+
+    def test_the_trainer_takes_the_samplers_place_and_the_weights_say_how_far_apart_they_were(
+        self, moved: Policy
+    ) -> None:
+        engine = TransformersEngine(moved)
+        honest = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.4, lambda: None)
+        off = torch.tensor([0.5, -0.25, 0.0, 1.0])[:, None] * honest.completion_mask / honest.lengths[:, None]
+        rollout = replace(honest, logprobs=honest.logprobs - off, hidden=torch.zeros_like(honest.hidden))
+        ticks: list[None] = []
+        found = reread(rollout, engine, 3, lambda: ticks.append(None))
+        assert len(ticks) == 2
+        assert_close(found.logprobs, honest.logprobs, rtol=0, atol=1e-5)
+        assert_close(found.log_weights, torch.tensor([0.5, -0.25, 0.0, 1.0]), rtol=0, atol=1e-4)
+        keep = honest.completion_mask
+        assert_close(found.hidden[keep], honest.hidden[keep], rtol=0, atol=1e-4)
+        assert not found.logprobs[~keep].any()
+        assert not found.hidden[~keep].any()
+
+    def test_a_sampler_that_agrees_leaves_weights_of_one(self, moved: Policy) -> None:
+        engine = TransformersEngine(moved)
+        rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.0, lambda: None)
+        assert not rollout.log_weights.any()
+        assert float(reread(rollout, engine, 4, lambda: None).log_weights.abs().max()) < 1e-4
+
+
+class TestPlacement:
+    """What the rewards hold, by where the KL goes."""
+
+    @pytest.fixture
+    def rollout(self, moved: Policy) -> Rollout:
+        self.engine = TransformersEngine(moved)
+        return self.engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.0, lambda: None)
+
+    def against(self, rollout: Rollout, **changes: Any) -> Scored:
+        return against(rollout, torch.ones(4), self.engine, 0.25, 3, lambda: None, **changes)
+
+    def test_in_the_reward_it_is_k1(self, rollout: Rollout) -> None:
+        scored = self.against(rollout)
+        assert_close(scored.rewards.sum(1), 1 - 0.25 * scored.kl.sum(1))
+        assert scored.ref_hidden is None
+
+    def test_exact_it_is_the_whole_distributions(self, rollout: Rollout) -> None:
+        scored = self.against(rollout, kl="exact")
+        assert_close(scored.rewards.sum(1), 1 - 0.25 * scored.exact.kl.sum(1))
+        keep = rollout.completion_mask
+        expected = self.engine.hidden(rollout, torch.arange(4), reference=True)
+        assert_close(scored.ref_hidden[keep], expected.detach(), rtol=0, atol=1e-5)
+
+    def test_as_a_loss_it_leaves_the_rewards_alone(self, rollout: Rollout) -> None:
+        assert_close(self.against(rollout, kl="loss_k2").rewards.sum(1), torch.ones(4))
+
+    def test_between_measurements_only_k1_is_known(self, rollout: Rollout) -> None:
+        measured, unmeasured = self.against(rollout), self.against(rollout, measure_exact=False)
+        assert unmeasured.exact is None
+        assert_close(unmeasured.ref_logprobs, measured.ref_logprobs, rtol=0, atol=1e-6)
+        assert_close(unmeasured.sequence_kl, measured.kl.sum(1), rtol=0, atol=1e-5)
+        assert_close(measured.sequence_kl, measured.exact.kl.sum(1))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
+from typing import Any
 
 import pytest
 import torch
@@ -12,19 +15,28 @@ from torch.testing import assert_close
 
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
+from rlhf_cli.algorithms.placement import Placement
+from rlhf_cli.algorithms.ppo import Ppo
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_NONFINITE, UserError
+from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.scoring import against
-from rlhf_cli.pipeline.update import accumulate, apply
+from rlhf_cli.pipeline.update import accumulate, apply, minibatches, summary
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, PromptBatch, Rollout, Scored
 from tests.unit.support import batch_of, build, move_adapter, tiny
 
 TEXTS, SAMPLES, ROWS = ("Hello there", "a", "What is rain?"), 2, 6
 SCORES = torch.tensor([1.0, -0.5, 0.3, 2.0, 0.0, -1.0])
 RLOO, REINFORCE = Rloo(kind="rloo"), Reinforce(kind="reinforce", baseline="mean")
+
+
+def ppo(**changes: Any) -> Ppo:
+    fields = {"clip_range": 0.2, "vf_coef": 0.5, "value_clip_range": 0.2, "gamma": 1.0, "gae_lambda": 0.9}
+    fields |= {"whiten": True, "aggregation": "token_mean", "epochs": 1, "minibatch_size": None}
+    return Ppo.model_validate({"kind": "ppo"} | fields | changes)
 
 
 def nothing() -> None:
@@ -234,3 +246,125 @@ class TestApply:
         )
         assert parameters["w0"].tolist() == [1.0, 1.0]
         assert all(parameter.grad is None for parameter in parameters.values())
+
+
+class TestMinibatches:
+    """Which completions each update sees."""
+
+    def test_one_update_takes_the_rollout_as_it_is(self) -> None:
+        assert [rows.tolist() for rows in minibatches(5, RLOO, seed=0, step=3)] == [[0, 1, 2, 3, 4]]
+
+    def test_every_epoch_sees_every_completion_once_in_an_order_of_its_own(self) -> None:
+        plan = [rows.tolist() for rows in minibatches(10, ppo(epochs=2, minibatch_size=4), seed=0, step=3)]
+        assert [len(rows) for rows in plan] == [4, 4, 2, 4, 4, 2]
+        first, second = [*chain(*plan[:3])], [*chain(*plan[3:])]
+        assert sorted(first) == sorted(second) == list(range(10))
+        assert first != second != list(range(10))
+
+    def test_the_order_is_a_function_of_seed_and_step(self) -> None:
+        def plan(seed: int, step: int) -> list[list[int]]:
+            return [rows.tolist() for rows in minibatches(10, ppo(epochs=1, minibatch_size=4), seed, step)]
+
+        assert plan(1, 2) == plan(1, 2)
+        assert plan(1, 2) != plan(1, 3)
+        assert plan(1, 2) != plan(2, 2)
+
+    def test_a_minibatch_as_large_as_the_rollout_is_not_shuffled(self) -> None:
+        plan = [rows.tolist() for rows in minibatches(4, ppo(epochs=2, minibatch_size=4), seed=0, step=0)]
+        assert plan == [[0, 1, 2, 3], [0, 1, 2, 3]]
+
+
+def test_the_summary_is_the_mean_but_for_the_gap_which_only_the_first_update_knows() -> None:
+    updates = [{"loss": 1.0, "sampler/gap": 0.001}, {"loss": 3.0, "sampler/gap": 0.9}]
+    assert summary(updates) == {"loss": 2.0, "sampler/gap": 0.001}
+
+
+class TestWithValues:
+    """PPO on a policy with a value head."""
+
+    @pytest.fixture
+    def advantages(self) -> Advantages:
+        self.policy = build(tiny("gpt2"), value_head=True)
+        move_adapter(self.policy)
+        self.engine = TransformersEngine(self.policy)
+        rollout = self.engine.sample(batch_of(self.policy, TEXTS, SAMPLES), 7, 1.2, nothing)
+        scored = against(rollout, SCORES, self.engine, 0.3, 4, nothing, needs_value=True)
+        return ppo().advantages(scored, RunningMean())
+
+    def test_the_first_pass_finds_every_ratio_and_value_where_it_was(self, advantages: Advantages) -> None:
+        scored, rollout = advantages.scored, advantages.scored.rollout
+        keep = rollout.completion_mask
+        hidden = self.engine.hidden(rollout, torch.arange(ROWS))
+        logprobs = token_logprobs(hidden, rollout.tokens[keep], self.engine.head, 1.2)
+        assert_close((logprobs - rollout.logprobs[keep]).exp(), torch.ones(len(logprobs)), rtol=0, atol=1e-5)
+        assert_close(self.engine.values(hidden), scored.values[keep], rtol=0, atol=1e-5)
+        assert float(scored.values.abs().max()) > 0.1
+        assert learn(self.policy, advantages, ppo(), 4)["policy/clip_fraction"] == 0.0
+
+    def test_the_gradient_reaches_the_head_and_through_it_the_adapter(self, advantages: Advantages) -> None:
+        learn(self.policy, replace(advantages, advantages=torch.zeros_like(advantages.advantages)), ppo(), 4)
+        for name, parameter in self.policy.parameters().items():
+            assert parameter.grad is not None, name
+            assert float(parameter.grad.abs().max()) > 0, name
+
+    @pytest.mark.parametrize("size", [1, 4, 100])
+    def test_neither_microbatches_nor_the_order_of_rows_change_it(self, advantages: Advantages, size: int) -> None:
+        expected, _ = gradient(self.policy, advantages.scored, ppo(), ROWS)
+        rows = torch.tensor([3, 0, 5, 1, 4, 2])
+        accumulate(
+            advantages,
+            rows,
+            ppo(),
+            self.engine,
+            kl="reward",
+            max_new_tokens=7,
+            microbatch_size=size,
+            tick=nothing,
+        )
+        assert_same_gradient({n: p.grad for n, p in self.policy.parameters().items()}, expected)
+
+    def test_a_second_pass_clips(self, advantages: Advantages) -> None:
+        move_adapter(self.policy, seed=6)
+        assert learn(self.policy, advantages, ppo(), 4)["policy/clip_fraction"] > 0.05
+
+    def test_without_a_head_there_are_no_values(self, policy: Policy) -> None:
+        with pytest.raises(ValueError, match="no value head"):
+            TransformersEngine(policy).values(torch.zeros(1, 16))
+
+
+@pytest.mark.parametrize("kl", ["exact", "loss_k2"])
+def test_the_kl_as_a_loss_is_that_of_the_plain_formula(policy: Policy, kl: Placement) -> None:
+    engine = TransformersEngine(policy)
+    rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), 7, 1.2, nothing)
+    scored = against(rollout, SCORES, engine, 0.3, 4, nothing, kl=kl)
+    silent = replace(RLOO.advantages(scored, RunningMean()), advantages=torch.zeros_like(scored.kl))
+    rows = torch.arange(ROWS)
+    accumulate(silent, rows, RLOO, engine, kl=kl, max_new_tokens=7, microbatch_size=2, tick=nothing)
+    found = {name: parameter.grad.clone() for name, parameter in policy.parameters().items()}
+    for parameter in policy.parameters().values():
+        parameter.grad = None
+    keep = rollout.completion_mask
+    now = torch.log_softmax(engine.head(engine.hidden(rollout, rows)) / 1.2, -1)
+    with torch.no_grad():
+        reference = torch.log_softmax(engine.head(engine.hidden(rollout, rows, reference=True)) / 1.2, -1)
+    if kl == "exact":
+        cost = (now.exp() * (now - reference)).sum()
+    else:
+        tokens = rollout.tokens[keep].unsqueeze(1)
+        cost = (now.gather(1, tokens) - reference.gather(1, tokens)).square().sum() / 2
+    (0.3 * cost / ROWS).backward()
+    assert_same_gradient(found, {name: parameter.grad for name, parameter in policy.parameters().items()})
+
+
+def test_completions_the_trainer_finds_likelier_count_more(policy: Policy) -> None:
+    scored = scored_rollout(policy)
+    weights = torch.tensor([0.0, 0.1, -0.2, 0.4, 5.0, -1.0])
+    plain = RLOO.advantages(scored, RunningMean())
+    by_hand = replace(plain, advantages=plain.advantages * weights.exp().clamp(max=2.0).unsqueeze(1))
+    learn(policy, by_hand, RLOO, 4)
+    expected = {name: parameter.grad.clone() for name, parameter in policy.parameters().items()}
+    for parameter in policy.parameters().values():
+        parameter.grad = None
+    weighted = replace(plain, scored=replace(scored, rollout=replace(scored.rollout, log_weights=weights)))
+    learn(policy, weighted, RLOO, 4)
+    assert_same_gradient({name: parameter.grad for name, parameter in policy.parameters().items()}, expected)

@@ -1,0 +1,138 @@
+"""Every algorithm and controller in a real run of the tiny model: it goes on bit for bit, and does what it says."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+
+from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.types import Rollout
+from tests.support import QUICK, Outcome, contents, lines
+
+Rlhf = Callable[..., Outcome]
+
+PPO = ("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=10")
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        (*PPO, "beta=target"),
+        ("algorithm=dapo", "beta=adaptive", "microbatch_size=3"),
+        ("algorithm=dr_grpo", "kl=exact"),
+        ("algorithm=reinforce", "algorithm.baseline=running", "kl=loss_k2", "exact_kl_every=4"),
+    ],
+    ids=lambda choice: choice[0],
+)
+def test_resumed_from_any_checkpoint_it_is_the_same_run(choice: tuple[str, ...], rlhf: Rlhf, tmp_path: Path) -> None:
+    outcome = rlhf("train", *QUICK, *choice, "run_dir=out")
+    assert outcome.code == 0, outcome.err
+    whole = contents(tmp_path / "out")
+    for step in (4, 2):
+        shutil.rmtree(tmp_path / "out" / "adapter")
+        (tmp_path / "out" / "result.json").unlink()
+        outcome = rlhf("train", f"resume=out/checkpoints/step-{step:08d}")
+        assert outcome.code == 0, outcome.err
+        assert contents(tmp_path / "out") == whole
+
+
+def metrics_of(rlhf: Rlhf, folder: Path, *choice: str) -> list[dict[str, Any]]:
+    """The steps of a quick run."""
+    outcome = rlhf("train", *QUICK, *choice, "run_dir=out")
+    assert outcome.code == 0, outcome.err
+    return [row for row in lines(folder / "out" / "metrics.jsonl") if row["step"]]
+
+
+def test_ppo_says_what_it_clips_and_what_its_values_explain(rlhf: Rlhf, tmp_path: Path) -> None:
+    steps = metrics_of(rlhf, tmp_path, *PPO, "optimizer.lr=0.05")
+    assert steps[-1]["policy/clip_fraction"] > 0
+    assert steps[0]["value/mean"] == 0.0  # the head begins at zero
+    assert steps[-1]["value/mean"] != 0.0
+    assert steps[-1]["value/explained_variance"] < 1
+
+
+def test_the_exact_kl_is_measured_every_so_many_steps_and_at_the_last(rlhf: Rlhf, tmp_path: Path) -> None:
+    steps = metrics_of(rlhf, tmp_path, "exact_kl_every=4")
+    assert [row["step"] for row in steps if "kl/seq" in row] == [4, 6]
+    assert all("kl/seq_k1" in row for row in steps)
+    plain = next(row for row in steps if row["step"] == 5)
+    assert plain["objective"] == pytest.approx(plain["reward/mean"] - 0.01 * plain["kl/seq_k1"])
+
+
+def test_measuring_the_kl_less_often_changes_nothing_else(rlhf: Rlhf, tmp_path: Path) -> None:
+    assert rlhf("train", *QUICK, "run_dir=often").code == 0
+    assert rlhf("train", *QUICK, "exact_kl_every=3", "run_dir=seldom").code == 0
+    name = "adapter/adapter_model.safetensors"
+    assert contents(tmp_path / "often")[name] == contents(tmp_path / "seldom")[name]
+
+
+def test_the_first_step_compares_sampler_and_trainer_and_the_others_need_not(rlhf: Rlhf, tmp_path: Path) -> None:
+    steps = metrics_of(rlhf, tmp_path)
+    assert all(row["sampler/gap"] < 1e-3 for row in steps)
+    assert [row["step"] for row in steps if "sampler/effective_share" in row] == [1]
+
+
+def distort(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    """A sampler that reports other probabilities than the trainer would, by `scale` nats a completion."""
+    honest = TransformersEngine.sample
+
+    def sample(self: TransformersEngine, *arguments: Any, **more: Any) -> Rollout:
+        rollout = honest(self, *arguments, **more)
+        off = torch.linspace(-scale, scale, len(rollout.batch))[:, None] * rollout.completion_mask
+        return replace(rollout, logprobs=rollout.logprobs + off / rollout.lengths[:, None])
+
+    monkeypatch.setattr(TransformersEngine, "sample", sample)
+
+
+def test_a_sampler_that_drifts_is_read_again_at_every_step(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distort(monkeypatch, 0.3)
+    steps = metrics_of(rlhf, tmp_path)
+    assert [row["step"] for row in steps if "sampler/effective_share" in row] == [1, 2, 3, 4, 5, 6]
+    assert all(row["sampler/gap"] == pytest.approx(0.3, abs=1e-3) for row in steps)
+    assert all(0.8 < row["sampler/effective_share"] < 1 for row in steps)
+    assert "disagree" not in rlhf("train", "resume=out", "steps=7").err
+
+
+def test_a_sampler_that_drifts_far_is_named(rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distort(monkeypatch, 1.0)
+    outcome = rlhf("train", *QUICK, "run_dir=out")
+    assert outcome.code == 0
+    assert "step 1: sampler and trainer disagree by up to 1 nats a completion: 7" in outcome.err
+
+
+def test_a_sampler_that_drifts_too_far_stops_the_run(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distort(monkeypatch, 3.0)
+    outcome = rlhf("train", *QUICK, "run_dir=out")
+    assert outcome.code == 7
+    assert "sampler and trainer disagree by up to 3 nats" in outcome.err
+    assert outcome.err.rstrip().endswith("fix: dtype=float32")
+
+
+@pytest.mark.parametrize(
+    "beta",
+    [
+        ("beta=target", "beta.start=0.2"),
+        ("beta=adaptive", "beta.start=0.06", "beta.horizon_steps=2"),
+    ],
+    ids=" ".join,
+)
+def test_a_controller_settles_on_its_target(beta: tuple[str, ...], rlhf: Rlhf, tmp_path: Path) -> None:
+    outcome = rlhf(
+        "train", "config=tiny", *beta, "beta.target=4", "steps=100", "evaluate.every=0", "checkpoint.every=100",
+        "optimizer.schedule=constant", "display=quiet", "run_dir=out",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    steps = lines(tmp_path / "out" / "metrics.jsonl")
+    assert fmean(row["kl/seq"] for row in steps[-30:]) == pytest.approx(4, rel=0.1)
+    assert steps[0]["beta"] == float(beta[1].partition("=")[2])

@@ -1,0 +1,64 @@
+"""Token weights and losses on numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from rlhf_cli.functional.losses import clipped_surrogate, k2_loss, policy_gradient, token_weights
+
+MASK = torch.tensor([[True, True, True], [True, False, False]])
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "by_hand"),
+    [
+        ("sum", [[1 / 2] * 3, [1 / 2, 0, 0]]),
+        ("constant", [[1 / 20] * 3, [1 / 20, 0, 0]]),
+        ("token_mean", [[1 / 4] * 3, [1 / 4, 0, 0]]),
+        ("sequence_mean", [[1 / 6] * 3, [1 / 2, 0, 0]]),
+    ],
+)
+def test_token_weights(aggregation: str, by_hand: list[list[float]]) -> None:
+    found = token_weights(MASK, aggregation, 10)  # type: ignore[arg-type]
+    assert_close(found, torch.tensor(by_hand, dtype=torch.float64))
+
+
+def test_what_stands_in_the_padding_does_not_matter() -> None:
+    weights = token_weights(MASK, "sum", 10)
+    nan = torch.full((2, 3), math.nan, dtype=torch.float64)
+    logprobs, advantages = (torch.where(MASK, value, nan) for value in (-1.0, 2.0))
+    assert float(policy_gradient(logprobs, advantages, weights)) == pytest.approx(4.0)  # 4 tokens, 2 each, over 2
+    loss, clipped = clipped_surrogate(logprobs, logprobs, advantages, weights, 0.2, 0.2)
+    assert float(loss) == pytest.approx(-4.0)
+    assert not clipped.any()
+    assert float(k2_loss(logprobs, logprobs - 1, weights)) == pytest.approx(1.0)  # 4 tokens, 1/2 each, over 2
+
+
+def test_the_gradient_pushes_up_what_has_a_positive_advantage() -> None:
+    logprobs = torch.zeros(2, 3, requires_grad=True)
+    advantages = torch.tensor([[2.0, -1.0, 0.0], [4.0, 9.0, 9.0]])
+    policy_gradient(logprobs, advantages, token_weights(MASK, "sum", 10).float()).backward()
+    assert_close(logprobs.grad, torch.tensor([[-1.0, 0.5, 0.0], [-2.0, 0.0, 0.0]]))
+
+
+def test_k2_by_hand() -> None:
+    logprobs = torch.tensor([[-1.0, -2.0]], requires_grad=True)
+    loss = k2_loss(logprobs, torch.tensor([[-1.5, -1.0]]), torch.tensor([[1.0, 0.5]]))
+    assert float(loss.detach()) == pytest.approx(0.5**2 / 2 + 0.5 * 1.0**2 / 2)
+    loss.backward()
+    assert_close(logprobs.grad, torch.tensor([[0.5, -0.5]]))  # weight times k1
+
+
+def test_two_ranges() -> None:
+    ratios = torch.tensor([[1.25, 1.35, 0.85, 0.75]])
+    weights = torch.ones(1, 4)
+    up, clipped = clipped_surrogate(ratios.log(), torch.zeros(1, 4), torch.ones(1, 4), weights, 0.2, 0.3)
+    assert float(up) == pytest.approx(-(1.25 + 1.3 + 0.85 + 0.75))
+    assert clipped.tolist() == [[False, True, False, False]]
+    down, clipped = clipped_surrogate(ratios.log(), torch.zeros(1, 4), -torch.ones(1, 4), weights, 0.2, 0.3)
+    assert float(down) == pytest.approx(1.25 + 1.35 + 0.85 + 0.8)
+    assert clipped.tolist() == [[False, False, False, True]]

@@ -1,0 +1,38 @@
+"""Sampler against trainer, on numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from rlhf_cli.functional.mismatch import mismatch, sequence_weights
+
+
+def test_by_hand() -> None:
+    # weights 1, 2 and 4: (1 + 2 + 4)^2 / (3 (1 + 4 + 16)) = 49 / 63
+    found = mismatch(torch.tensor([0.0, math.log(2), math.log(4)]))
+    assert found.gap == pytest.approx(math.log(4))
+    assert found.mean == pytest.approx(math.log(2))
+    assert found.deviation == pytest.approx(math.log(2) * math.sqrt(2 / 3))
+    assert found.effective_share == pytest.approx(49 / 63)
+
+
+def test_the_gap_looks_both_ways() -> None:
+    assert mismatch(torch.tensor([0.1, -0.4])).gap == pytest.approx(0.4)
+
+
+def test_where_the_two_agree_nothing_is_lost() -> None:
+    found = mismatch(torch.zeros(5))
+    assert (found.gap, found.mean, found.deviation, found.effective_share) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_what_all_completions_share_costs_nothing_and_overflows_nothing() -> None:
+    assert mismatch(torch.full((4,), 2000.0)).effective_share == pytest.approx(1.0)
+
+
+def test_weights_are_ratios_up_to_two() -> None:
+    found = sequence_weights(torch.tensor([-0.5, 0.0, 0.005, math.log(1.5), 3.0]))
+    assert_close(found, torch.tensor([math.exp(-0.5), 1.0, math.exp(0.005), 1.5, 2.0]))

@@ -1,0 +1,94 @@
+"""Controllers of beta, at steps worked out by hand and on a plant that answers as a policy does."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice, pairwise
+from statistics import fmean
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from rlhf_cli.schedules import Adaptive, Beta, Controlled, Schedule, Target
+from rlhf_cli.schedules.control import Control
+
+ADAPTIVE = Adaptive(kind="adaptive", start=0.1, target=4.0, horizon_steps=10)
+TARGET = Target(kind="target", start=0.1, target=4.0, proportional=0.5, integral=0.1)
+
+
+@pytest.mark.parametrize(
+    ("kl", "factor"),
+    [
+        (4.0, 1.0),
+        (4.4, 1.01),  # 10 % over: 1 + .1 / 10
+        (3.6, 0.99),
+        (8.0, 1.02),  # clipped to 20 %
+        (0.0, 0.98),
+    ],
+)
+def test_adaptive_by_hand(kl: float, factor: float) -> None:
+    assert ADAPTIVE.observe(ADAPTIVE.begin(), kl).beta == pytest.approx(0.1 * factor)
+    assert ADAPTIVE.observe(Control(0.3, 0.2), kl).beta == pytest.approx(0.3 * factor)
+
+
+def test_target_by_hand() -> None:
+    begun = TARGET.begin()
+    assert begun == Control(0.1, -1.0)
+    # kl 2: error -.5; .5 (-.5 + 1) + .1 * -.5 = .2
+    first = TARGET.observe(begun, 2.0)
+    assert first == Control(pytest.approx(0.1 * math.exp(0.2)), -0.5)
+    # kl 5: error .25; .5 (.25 + .5) + .1 * .25 = .4
+    second = TARGET.observe(first, 5.0)
+    assert second == Control(pytest.approx(0.1 * math.exp(0.6)), 0.25)
+    # far over: the error is held to 1
+    assert TARGET.observe(second, 40.0) == Control(pytest.approx(0.1 * math.exp(0.6 + 0.375 + 0.1)), 1.0)
+
+
+def test_at_the_target_beta_rests() -> None:
+    assert TARGET.observe(Control(0.2, 0.0), 4.0) == Control(0.2, 0.0)
+
+
+def answers(controller: Controlled, optimal: float, speed: float) -> Any:
+    """KLs of a policy that moves a share `speed` of the way to optimal / beta at each step."""
+    control, kl = controller.begin(), 0.0
+    while True:
+        kl += speed * (optimal / control.beta - kl)
+        control = controller.observe(control, kl)
+        yield kl
+
+
+@pytest.mark.parametrize("controller", [ADAPTIVE.model_copy(update={"horizon_steps": 2.0}), TARGET], ids=["a", "t"])
+@pytest.mark.parametrize("optimal", [0.05, 0.4, 4.0])
+@pytest.mark.parametrize("speed", [0.05, 0.5])
+def test_it_settles_wherever_it_starts(controller: Controlled, optimal: float, speed: float) -> None:
+    kls = list(islice(answers(controller, optimal, speed), 400))
+    assert fmean(kls[-50:]) == pytest.approx(4.0, rel=0.05)
+    assert max(abs(b - a) for a, b in pairwise(kls[-50:])) < 0.4
+
+
+def test_beta_never_becomes_negative() -> None:
+    control = TARGET.begin()
+    for _ in range(1000):
+        control = TARGET.observe(control, 0.0)
+    assert 0 < control.beta < 1e-3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "adaptive", "start": 0.1, "target": 0.0, "horizon_steps": 10},
+        {"kind": "adaptive", "start": 0.0, "target": 1.0, "horizon_steps": 10},
+        {"kind": "adaptive", "start": 0.1, "target": 1.0, "horizon_steps": 0.5},
+        {"kind": "target", "start": 0.1, "target": 1.0, "proportional": -1.0, "integral": 0.1},
+        {"kind": "target", "start": 0.1, "target": 1.0, "proportional": 1.0, "integral": 0.0},
+    ],
+)
+def test_values_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Beta).validate_python(wrong)
+
+
+def test_a_temperature_cannot_follow_the_kl() -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Schedule).validate_python(ADAPTIVE.model_dump())
