@@ -95,7 +95,7 @@ def test_token_logprobs_and_their_gradient_do_not_depend_on_the_chunk(
     found = []
     for size in (chunk, rows):
         leaf = hidden.clone().requires_grad_()
-        logprobs = token_logprobs(leaf, tokens, lambda h: h @ weight.T, temperature, size)
+        logprobs = token_logprobs(leaf, tokens, lambda h: h @ weight.T, temperature, chunk=size)
         logprobs.sum().backward()
         assert leaf.grad is not None
         found.append((logprobs.detach(), leaf.grad))

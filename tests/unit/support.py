@@ -82,6 +82,7 @@ def rollout_of(
         truncated=torch.tensor([False] * rows if truncated is None else list(truncated)),
         texts=tuple(f"text {i}" for i in range(rows)) if texts is None else tuple(texts),
         temperature=temperature,
+        kept=None,
     )
 
 

@@ -62,7 +62,7 @@ def test_identical_hidden_states_have_no_kl() -> None:
 @pytest.mark.parametrize("chunk", [1, 2, ROWS, 1000])
 def test_the_chunk_size_changes_nothing(chunk: int) -> None:
     whole = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE)
-    split = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, chunk)
+    split = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, chunk=chunk)
     for one, other in zip(whole, split, strict=True):
         assert_close(one, other, rtol=0, atol=1e-12)
 
