@@ -83,7 +83,7 @@ def _top_p(logprobs: Tensor, p: float) -> Tensor:
 def _most_probable(logprobs: Tensor, least: Tensor, count: Tensor | int) -> Tensor:
     """The `count` most probable tokens, when `least` [..., 1] is the lowest log-probability among them."""
     above, tied = logprobs > least, logprobs == least
-    return above | (tied & (tied.cumsum(-1) <= count - above.sum(-1, keepdim=True)))
+    return above | (tied & (tied.cumsum(-1, dtype=torch.int32) <= count - above.sum(-1, keepdim=True)))
 
 
 def packed(keep: Tensor) -> KeptSets:
