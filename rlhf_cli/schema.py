@@ -69,6 +69,12 @@ class RunConfig(Settings):
     """Completions of each prompt: a group."""
     max_new_tokens: int = Field(ge=1)
     """Longest completion, in tokens."""
+    top_k: Annotated[int, Field(ge=1)] | None
+    """Rollouts are sampled from the k most probable tokens; null: from all. Evaluations are never truncated."""
+    top_p: float = Field(gt=0, le=1)
+    """From the fewest tokens that together have this much probability; 1: all."""
+    min_p: float = Field(ge=0, le=1)
+    """From tokens with at least this share of the most probable one's probability; 0: all."""
     exact_kl_every: int = Field(ge=1)
     """Steps between measurements of the exact KL and the entropy; at the steps between, the KL is the sampled k1."""
     microbatch_size: Literal["auto"] | Annotated[int, Field(ge=1)]

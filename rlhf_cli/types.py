@@ -73,6 +73,24 @@ class PromptBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptSets:
+    """The tokens that N positions could be sampled from; position i has `ids[offsets[i] : offsets[i + 1]]`.
+
+    Four bytes a kept token: no [N, V] tensor is held. `functional.truncation` makes and reads it.
+    """
+
+    ids: Tensor
+    """int32, every position's token ids in ascending order."""
+    offsets: Tensor
+    """int64 [N + 1], from 0."""
+    vocabulary: int
+    """V."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """What the policy wrote."""
 
@@ -82,7 +100,7 @@ class Rollout:
     completion_mask: Tensor
     """bool [B, T]: True = counts; built from lengths, the end-of-text token included."""
     logprobs: Tensor
-    """float32 [B, T]: log-probabilities under the SAMPLING distribution softmax(logits / temperature).
+    """float32 [B, T]: log-probabilities under the SAMPLING distribution: softmax(logits / temperature) over `kept`.
 
     As the sampler computed them; as the trainer's own pass does, once the two were compared.
     """
@@ -95,6 +113,8 @@ class Rollout:
     texts: tuple[str, ...]
     temperature: float
     """0 means greedy decoding."""
+    kept: KeptSets | None
+    """A set for each position of `tokens[completion_mask]`, in that order; None where nothing was truncated."""
 
     @property
     def lengths(self) -> Tensor:

@@ -11,14 +11,25 @@ from typing import Protocol
 
 from torch import Tensor
 
+from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.types import PromptBatch, Rollout
 
 
 class Engine(Protocol):
     """What the pipeline asks of a model."""
 
-    def sample(self, batch: PromptBatch, max_new_tokens: int, temperature: float, tick: Callable[[], None]) -> Rollout:
-        """Write a completion for every seed of the batch, calling `tick` after every token; temperature 0 is greedy."""
+    def sample(
+        self,
+        batch: PromptBatch,
+        max_new_tokens: int,
+        temperature: float,
+        tick: Callable[[], None],
+        truncation: Truncation = NO_TRUNCATION,
+    ) -> Rollout:
+        """Write a completion for every seed of the batch, calling `tick` after every token.
+
+        Temperature 0 is greedy; truncation changes nothing there.
+        """
         ...
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:

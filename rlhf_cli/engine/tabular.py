@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.sampling import greedy, inverse_cdf
+from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.seeding import uniforms
 from rlhf_cli.types import Prompt, PromptBatch, PromptRow, Rollout
 
@@ -52,8 +53,17 @@ class TabularEngine:
         return hidden[..., -1]
 
     @torch.no_grad()
-    def sample(self, batch: PromptBatch, max_new_tokens: int, temperature: float, tick: Callable[[], None]) -> Rollout:
-        """Write a completion for every seed of the batch; temperature 0 is greedy."""
+    def sample(
+        self,
+        batch: PromptBatch,
+        max_new_tokens: int,
+        temperature: float,
+        tick: Callable[[], None],
+        truncation: Truncation = NO_TRUNCATION,
+    ) -> Rollout:
+        """Write a completion for every seed of the batch; temperature 0 is greedy. Truncation is not for tables."""
+        if truncation.active:
+            raise ValueError("a table is sampled from all its tokens")
         prompts = self._prompts(batch, torch.arange(len(batch)))
         uniform = uniforms(batch.seeds, max_new_tokens)
         states, going = torch.zeros_like(prompts), torch.ones(len(batch), dtype=torch.bool)
@@ -160,4 +170,5 @@ class TabularEngine:
             truncated=truncated,
             texts=tuple(texts),
             temperature=temperature,
+            kept=None,
         )

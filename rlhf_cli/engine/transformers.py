@@ -11,10 +11,12 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.functional.logprobs import log_softmax
 from rlhf_cli.functional.sampling import greedy, inverse_cdf
+from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation, joined, kept, packed, selected
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.seeding import uniforms
-from rlhf_cli.types import PromptBatch, Rollout
+from rlhf_cli.types import KeptSets, PromptBatch, Rollout
 
 HEAD_TOLERANCE: Final = 1e-2
 """Largest difference between our logits and the model's own, relative to the largest logit; bfloat16 rounds at 4e-3."""
@@ -36,8 +38,17 @@ class TransformersEngine:
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
     @torch.no_grad()
-    def sample(self, batch: PromptBatch, max_new_tokens: int, temperature: float, tick: Callable[[], None]) -> Rollout:
-        """Write a completion for every seed of the batch, calling `tick` after every token; temperature 0 is greedy.
+    def sample(
+        self,
+        batch: PromptBatch,
+        max_new_tokens: int,
+        temperature: float,
+        tick: Callable[[], None],
+        truncation: Truncation = NO_TRUNCATION,
+    ) -> Rollout:
+        """Write a completion for every seed of the batch, calling `tick` after every token.
+
+        Temperature 0 is greedy; truncation changes nothing there.
 
         Each prompt is read once and its cache shared out to its samples; a finished completion leaves the batch.
         """
@@ -57,9 +68,15 @@ class TransformersEngine:
         states = torch.zeros(len(batch), max_new_tokens, hidden.shape[-1], dtype=hidden.dtype, device=device)
         completion_lengths = torch.zeros(len(batch), dtype=torch.long, device=device)
         writing = torch.arange(len(batch), device=device)  # the rows that have not ended, in order
+        sets: list[tuple[Tensor, KeptSets]] = []  # a token at a time: rows, and what each could be sampled from
         for t in range(max_new_tokens):
-            logits = self.head(hidden)
-            chosen, logprob = inverse_cdf(logits, uniform[writing, t], temperature) if temperature else greedy(logits)
+            logits, keep = self.head(hidden), None
+            if truncation.active and temperature:
+                keep = kept(log_softmax(logits, temperature), truncation.top_k, truncation.top_p, truncation.min_p)
+                sets.append((writing, packed(keep)))
+            chosen, logprob = (
+                inverse_cdf(logits, uniform[writing, t], temperature, keep) if temperature else greedy(logits)
+            )
             tokens[writing, t], logprobs[writing, t], states[writing, t] = chosen, logprob, hidden
             completion_lengths[writing] = t + 1
             tick()
@@ -91,6 +108,7 @@ class TransformersEngine:
             truncated=truncated,
             texts=texts,
             temperature=temperature,
+            kept=_row_after_row(sets) if sets else None,
         )
 
     def values(self, hidden: Tensor) -> Tensor:
@@ -159,3 +177,9 @@ class TransformersEngine:
                 where="model.path",
                 fix="use a model of another family, such as Llama, Qwen, Mistral or Gemma",
             )
+
+
+def _row_after_row(sets: Sequence[tuple[Tensor, KeptSets]]) -> KeptSets:
+    """The sets of every row's tokens, from those of every token's rows."""
+    rows = torch.cat([rows for rows, _ in sets])
+    return selected(joined([sets_of_token for _, sets_of_token in sets]), rows.argsort(stable=True))

@@ -6,5 +6,6 @@ losses    the policy-gradient loss
 logprobs  log-probabilities of chosen tokens without a [B, T, V] tensor, and their gradient
 kl        k1 and the exact KL over the vocabulary
 sampling  inverse-CDF sampling from one uniform a token
+truncation  top-k, top-p and min-p, and the sets of tokens they kept
 intervals means with standard errors and t intervals
 """

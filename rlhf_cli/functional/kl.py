@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.functional.logprobs import CHUNK, Head, log_softmax, rowwise
+from rlhf_cli.functional.truncation import mask
+from rlhf_cli.types import KeptSets
 
 
 def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -21,33 +23,58 @@ def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
 def exact_kl(policy_log_softmax: Tensor, ref_log_softmax: Tensor) -> Tensor:
     """sum_v pi(v) (log pi(v) - log pi_ref(v)) of full distributions: [..., V] -> [...]; >= 0 up to rounding.
 
-    Both sides are finite log-softmaxes; a token of probability zero contributes zero.
+    The reference is finite; a token of probability zero under the policy contributes zero, -inf included.
     """
-    return (policy_log_softmax.exp() * (policy_log_softmax - ref_log_softmax)).sum(-1)
+    return (policy_log_softmax.exp() * _finite(policy_log_softmax).sub_(ref_log_softmax)).sum(-1)
 
 
 @torch.no_grad()
 def against_reference(
-    hidden: Tensor, ref_hidden: Tensor, tokens: Tensor, head: Head, temperature: float, chunk: int = CHUNK
+    hidden: Tensor,
+    ref_hidden: Tensor,
+    tokens: Tensor,
+    head: Head,
+    temperature: float,
+    kept: KeptSets | None = None,
+    chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Reference log-probabilities of `tokens` [N], exact KL and policy entropy at each row: three float32 [N].
 
     `hidden` and `ref_hidden` [N, H] predicted the same positions under policy and reference; both go through the one
-    frozen head. Cost: two head products a row, and two [chunk, V] tensors of memory.
+    frozen head. Cost: two head products a row, and two [chunk, V] tensors of memory. Only the policy is truncated to
+    the sets `kept`: the reference must be one fixed distribution.
     """
     ref_logprobs, kl, entropy = [], [], []
-    for h, r, t in zip(hidden.split(chunk), ref_hidden.split(chunk), tokens.split(chunk), strict=True):
-        policy, reference = log_softmax(head(h), temperature), log_softmax(head(r), temperature)
-        ref_logprobs.append(reference.gather(-1, t.unsqueeze(-1)).squeeze(-1))
+    for start in range(0, max(len(tokens), 1), chunk):
+        rows = slice(start, start + chunk)
+        policy = log_softmax(head(hidden[rows]), temperature, mask(kept, rows, len(tokens)))
+        reference = log_softmax(head(ref_hidden[rows]), temperature)
+        ref_logprobs.append(reference.gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1))
         kl.append(exact_kl(policy, reference))
-        entropy.append(-(policy.exp() * policy).sum(-1))
+        entropy.append(-(policy.exp() * _finite(policy)).sum(-1))
     return torch.cat(ref_logprobs), torch.cat(kl), torch.cat(entropy)
 
 
-def token_kl(hidden: Tensor, ref_hidden: Tensor, head: Head, temperature: float, chunk: int = CHUNK) -> Tensor:
-    """Exact KL(policy || reference) at each row: hidden, ref_hidden [N, H] -> [N], differentiable in `hidden`."""
+def token_kl(
+    hidden: Tensor,
+    ref_hidden: Tensor,
+    head: Head,
+    temperature: float,
+    kept: KeptSets | None = None,
+    chunk: int = CHUNK,
+) -> Tensor:
+    """Exact KL(policy || reference) at each row: hidden, ref_hidden [N, H] -> [N], differentiable in `hidden`.
+
+    Only the policy is truncated to the sets `kept`.
+    """
 
     def exact(hidden: Tensor, rows: slice) -> Tensor:
-        return exact_kl(log_softmax(head(hidden), temperature), log_softmax(head(ref_hidden[rows]), temperature))
+        policy = log_softmax(head(hidden), temperature, mask(kept, rows, len(ref_hidden)))
+        return exact_kl(policy, log_softmax(head(ref_hidden[rows]), temperature))
 
     return rowwise(hidden, exact, chunk)
+
+
+def _finite(logprobs: Tensor) -> Tensor:
+    """A copy with the lowest number in place of -inf: times a probability of zero it is zero, not NaN."""
+    return logprobs.clamp(min=torch.finfo(logprobs.dtype).min)

@@ -5,11 +5,15 @@ Logits are made from hidden states a chunk of rows at a time and forgotten: no t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+
+from rlhf_cli.functional.truncation import mask
+from rlhf_cli.types import KeptSets
 
 Head = Callable[[Tensor], Tensor]
 """The frozen output layer: hidden states [N, H] -> logits [N, V]."""
@@ -18,17 +22,27 @@ CHUNK: Final = 256
 """Rows of logits alive at a time: 50 MB of float32 at a vocabulary of 49,152."""
 
 
-def log_softmax(logits: Tensor, temperature: float) -> Tensor:
-    """log softmax(logits / temperature), float32 (float64 stays): [..., V] -> [..., V]."""
+def log_softmax(logits: Tensor, temperature: float, keep: Tensor | None = None) -> Tensor:
+    """log softmax(logits / temperature), float32 (float64 stays): [..., V] -> [..., V].
+
+    Over the tokens that `keep`, bool [..., V], holds; the others get -inf.
+    """
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    return torch.log_softmax(wide / temperature, dim=-1)
+    tempered = wide / temperature
+    return torch.log_softmax(tempered if keep is None else tempered.masked_fill(~keep, -math.inf), dim=-1)
 
 
-def token_logprobs(hidden: Tensor, tokens: Tensor, head: Head, temperature: float, chunk: int = CHUNK) -> Tensor:
-    """log pi(token) for each row: hidden [N, H], tokens [N] -> [N], differentiable in `hidden`. The head is frozen."""
+def token_logprobs(
+    hidden: Tensor, tokens: Tensor, head: Head, temperature: float, kept: KeptSets | None = None, chunk: int = CHUNK
+) -> Tensor:
+    """log pi(token) for each row: hidden [N, H], tokens [N] -> [N], differentiable in `hidden`. The head is frozen.
+
+    `kept` holds the set that each of the N tokens was sampled from; a token outside its set has -inf.
+    """
 
     def chosen(hidden: Tensor, rows: slice) -> Tensor:
-        return log_softmax(head(hidden), temperature).gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1)
+        policy = log_softmax(head(hidden), temperature, mask(kept, rows, len(tokens)))
+        return policy.gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1)
 
     return rowwise(hidden, chosen, chunk)
 

@@ -13,14 +13,16 @@ BLOCK: Final = 256
 """Tokens summed at a time: the cumulative sum runs over V / 256 block masses, then inside the one block that is hit."""
 
 
-def inverse_cdf(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def inverse_cdf(
+    logits: Tensor, uniform: Tensor, temperature: float, keep: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Tokens [B] and their log-probabilities [B] under softmax(logits / temperature), from logits [B, V].
 
-    `uniform` [B] is in [0, 1).
+    `uniform` [B] is in [0, 1). With `keep`, bool [B, V], the distribution is renormalised over the tokens it holds.
     Token v is chosen when the uniform falls into the interval of length pi(v) that ends at the cumulative mass of
     0..v. Masses are summed in float64. A token of mass zero is never chosen.
     """
-    logprobs = log_softmax(logits, temperature)
+    logprobs = log_softmax(logits, temperature, keep)
     rows, vocabulary = logprobs.shape
     mass = torch.nn.functional.pad(logprobs.exp(), (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
     block_ends = mass.sum(-1, dtype=torch.float64).cumsum(-1)

@@ -18,6 +18,7 @@ from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine import Engine
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, Stopped, UserError
 from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, mismatch
+from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
 from rlhf_cli.pipeline import held_out, scoring, update
@@ -71,8 +72,10 @@ class Run:
 
     def sample(self, batch: PromptBatch, temperature: float) -> Rollout:
         """The policy writes a completion for every sample of the batch."""
-        with self.phase("rollout", self.config.max_new_tokens) as tick:
-            return self.engine.sample(batch, self.config.max_new_tokens, temperature, tick)
+        config = self.config
+        truncation = Truncation(config.top_k, config.top_p, config.min_p)
+        with self.phase("rollout", config.max_new_tokens) as tick:
+            return self.engine.sample(batch, config.max_new_tokens, temperature, tick, truncation)
 
     def beta(self, step: int) -> float:
         """The weight of the KL at `step`: of its schedule, or of the controller that follows the KL."""

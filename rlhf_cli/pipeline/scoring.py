@@ -15,6 +15,7 @@ from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.functional.kl import against_reference, k1
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.returns import token_rewards
+from rlhf_cli.functional.truncation import of_rows
 from rlhf_cli.rewards import Reward
 from rlhf_cli.types import Exact, Rollout, Scored
 
@@ -40,8 +41,8 @@ def reread(rollout: Rollout, engine: Engine, microbatch_size: int, tick: Callabl
     with torch.no_grad():
         for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
             keep = mask[rows]
-            hidden = engine.hidden(rollout, rows)
-            packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature)
+            hidden, kept = engine.hidden(rollout, rows), of_rows(rollout.kept, mask, rows)
+            packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature, kept)
             logprobs[rows], states[rows] = unpacked(packed, keep), unpacked(hidden, keep)
             tick()
     log_weights = (logprobs - rollout.logprobs).sum(1)
@@ -74,7 +75,8 @@ def against(
             tokens, hidden = rollout.tokens[rows][keep], rollout.hidden[rows][keep]
             reference = engine.hidden(rollout, rows, reference=True)
             if measure_exact:
-                measured = against_reference(hidden, reference, tokens, engine.head, rollout.temperature)
+                kept = of_rows(rollout.kept, mask, rows)
+                measured = against_reference(hidden, reference, tokens, engine.head, rollout.temperature, kept)
                 for padded, packed in zip((ref_logprobs, exact, entropy), measured, strict=True):
                     padded[rows] = unpacked(packed, keep)
             else:

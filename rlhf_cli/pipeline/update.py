@@ -17,6 +17,7 @@ from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.losses import k2_loss, token_weights
 from rlhf_cli.functional.mismatch import sequence_weights
+from rlhf_cli.functional.truncation import of_rows
 from rlhf_cli.pipeline.scoring import microbatches, unpacked
 from rlhf_cli.seeding import permutation, seed_for
 from rlhf_cli.types import Advantages, Forward, Minibatch
@@ -59,8 +60,8 @@ def accumulate(
     totals, gap = Counter[str](), 0.0
     for part in microbatches(rows, microbatch_size):
         keep = rollout.completion_mask[part]
-        hidden = engine.hidden(rollout, part)
-        packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature)
+        hidden, kept = engine.hidden(rollout, part), of_rows(rollout.kept, rollout.completion_mask, part)
+        packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature, kept)
         forward = Forward(
             logprobs=unpacked(packed, keep),
             values=unpacked(engine.values(hidden), keep) if algorithm.needs_value else None,
@@ -78,7 +79,7 @@ def accumulate(
             loss = loss + scored.beta * k2_loss(forward.logprobs, scored.ref_logprobs[part], minibatch.weights)
         elif kl == "exact":
             assert scored.ref_hidden is not None
-            exact = token_kl(hidden, scored.ref_hidden[part][keep], engine.head, rollout.temperature)
+            exact = token_kl(hidden, scored.ref_hidden[part][keep], engine.head, rollout.temperature, kept)
             loss = loss + scored.beta * (minibatch.weights[keep] * exact).sum()
         loss.backward()
         totals.update({"loss": float(loss.detach()), **result.metrics})

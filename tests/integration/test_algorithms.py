@@ -26,7 +26,7 @@ PPO = ("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=10")
     [
         (*PPO, "beta=target"),
         ("algorithm=dapo", "beta=adaptive", "microbatch_size=3"),
-        ("algorithm=dr_grpo", "kl=exact"),
+        ("algorithm=dr_grpo", "kl=exact", "top_p=0.9"),
         ("algorithm=reinforce", "algorithm.baseline=running", "kl=loss_k2", "exact_kl_every=4"),
     ],
     ids=lambda choice: choice[0],
@@ -77,6 +77,12 @@ def test_the_first_step_compares_sampler_and_trainer_and_the_others_need_not(rlh
     steps = metrics_of(rlhf, tmp_path)
     assert all(row["sampler/gap"] < 1e-3 for row in steps)
     assert [row["step"] for row in steps if "sampler/effective_share" in row] == [1]
+
+
+def test_the_trainer_knows_what_a_truncated_sampler_chose_from(rlhf: Rlhf, tmp_path: Path) -> None:
+    steps = metrics_of(rlhf, tmp_path, "top_p=0.7", "top_k=40", "min_p=0.01")
+    assert all(row["sampler/gap"] < 1e-3 for row in steps)
+    assert steps[0]["kl/seq"] > 1  # the reference is whole: cutting the policy off moves it away from it
 
 
 def distort(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:

@@ -84,6 +84,7 @@ def rollout_of(
         truncated=torch.tensor([False] * rows if truncated is None else list(truncated)),
         texts=tuple(f"text {i}" for i in range(rows)) if texts is None else tuple(texts),
         temperature=temperature,
+        kept=None,
     )
 
 
@@ -160,6 +161,9 @@ def config_fields(**changes: Any) -> dict[str, Any]:
         "prompts_per_step": 2,
         "samples_per_prompt": 2,
         "max_new_tokens": 8,
+        "top_k": None,
+        "top_p": 1.0,
+        "min_p": 0.0,
         "kl": "reward",
         "exact_kl_every": 1,
         "microbatch_size": "auto",

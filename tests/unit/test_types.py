@@ -38,7 +38,18 @@ def test_lengths_come_from_the_mask() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Message", "PromptRow", "Prompt", "PromptBatch", "Rollout", "Scored", "Advantages", "Minibatch", "LossResult"],
+    [
+        "Message",
+        "PromptRow",
+        "Prompt",
+        "PromptBatch",
+        "KeptSets",
+        "Rollout",
+        "Scored",
+        "Advantages",
+        "Minibatch",
+        "LossResult",
+    ],
 )
 def test_every_stage_is_frozen(name: str) -> None:
     stage = getattr(types, name)

@@ -13,6 +13,8 @@ from torch.testing import assert_close
 
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_USAGE, UserError
+from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
+from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation, kept, mask, of_rows
 from rlhf_cli.models.policy import Policy, _with_adapter
 from rlhf_cli.models.tiny import byte_tokenizer
 from rlhf_cli.types import PromptBatch, Rollout
@@ -34,8 +36,10 @@ def sampled(
     new_tokens: int = 9,
     temperature: float = 1.3,
     ends: Sequence[int] | None = None,
+    truncation: Truncation = NO_TRUNCATION,
 ) -> Rollout:
-    return engine_of(policy, ends).sample(batch_of(policy, texts, samples), new_tokens, temperature, nothing)
+    batch = batch_of(policy, texts, samples)
+    return engine_of(policy, ends).sample(batch, new_tokens, temperature, nothing, truncation)
 
 
 def engine_of(policy: Policy, ends: Sequence[int] | None = None) -> TransformersEngine:
@@ -198,6 +202,90 @@ class TestSample:
         rollout = sampled(moved, ["x" * 55, "y"], samples=1, new_tokens=9, ends=NEVER)
         assert rollout.lengths.tolist() == [9, 9]
         assert_close(rollout.logprobs[0], plain_logprobs(moved, rollout, 0), rtol=0, atol=1e-4)
+
+
+TRUNCATIONS = [
+    Truncation(7, 1.0, 0.0),
+    Truncation(None, 0.6, 0.0),
+    Truncation(None, 1.0, 0.3),
+    Truncation(50, 0.9, 0.05),
+]
+
+
+def stored(rollout: Rollout) -> Tensor:
+    """bool [N, V]: the set of each of the rollout's tokens."""
+    tokens = int(rollout.completion_mask.sum())
+    keep = mask(rollout.kept, slice(0, tokens), tokens)
+    assert keep is not None
+    return keep
+
+
+class TestTruncation:
+    """Rollouts of a truncated policy."""
+
+    @pytest.mark.parametrize("truncation", TRUNCATIONS, ids=str)
+    def test_every_token_is_in_its_set_and_the_sets_are_those_of_a_plain_forward_pass(
+        self, moved: Policy, truncation: Truncation
+    ) -> None:
+        rollout = sampled(moved, ends=OFTEN, new_tokens=12, truncation=truncation)
+        assert len(set(rollout.lengths.tolist())) > 3
+        sets, lengths = stored(rollout), rollout.lengths.tolist()
+        assert bool(sets.gather(1, rollout.tokens[rollout.completion_mask][:, None]).all())
+        for row, (length, keep) in enumerate(zip(lengths, sets.split(lengths), strict=True)):
+            prompt, completion = list(rollout.batch.prompt_of(row).tokens), row_tokens(rollout, row)
+            logprobs = log_softmax(logits_of(moved, prompt + completion)[len(prompt) - 1 : -1], 1.3)
+            assert torch.equal(keep, kept(logprobs, truncation.top_k, truncation.top_p, truncation.min_p))
+            expected = log_softmax(logprobs, 1.0, keep)[torch.arange(length), completion]
+            assert_close(rollout.logprobs[row, :length], expected, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("truncation", TRUNCATIONS, ids=str)
+    def test_the_trainers_pass_agrees_with_the_sampler(self, moved: Policy, truncation: Truncation) -> None:
+        rollout = sampled(moved, ends=OFTEN, new_tokens=12, truncation=truncation)
+        engine, mask = TransformersEngine(moved), rollout.completion_mask
+        for rows in (torch.arange(8), torch.arange(3), torch.tensor([7, 3, 5])):
+            hidden, tokens = engine.hidden(rollout, rows), rollout.tokens[rows][mask[rows]]
+            sets = of_rows(rollout.kept, mask, rows)
+            found = token_logprobs(hidden, tokens, engine.head, rollout.temperature, sets, chunk=5)
+            assert_close(found, rollout.logprobs[rows][mask[rows]], rtol=0, atol=1e-5)
+            whole = token_logprobs(hidden, tokens, engine.head, rollout.temperature).detach()
+            assert float((found.detach() - whole).min()) > -1e-5  # renormalising makes a kept token more probable
+            assert float((found.detach() - whole).max()) > 0.1
+
+    def test_one_token_left_is_greedy_decoding(self, moved: Policy) -> None:
+        greedy = sampled(moved, ends=OFTEN, temperature=0.0)
+        for truncation in (Truncation(1, 1.0, 0.0), Truncation(None, 1e-6, 0.0), Truncation(None, 1.0, 1.0)):
+            rollout = sampled(moved, ends=OFTEN, truncation=truncation)
+            assert torch.equal(rollout.tokens, greedy.tokens)
+            assert torch.equal(rollout.completion_mask, greedy.completion_mask)
+            assert not rollout.logprobs.any()
+            assert bool((stored(rollout).sum(1) == 1).all())
+
+    def test_sets_of_the_whole_vocabulary_change_nothing(self, moved: Policy) -> None:
+        plain, rollout = (sampled(moved, ends=OFTEN, truncation=t) for t in (NO_TRUNCATION, Truncation(999, 1.0, 0.0)))
+        assert plain.kept is None
+        assert bool(stored(rollout).all())
+        for name in ("tokens", "completion_mask", "logprobs", "hidden", "truncated"):
+            assert torch.equal(getattr(rollout, name), getattr(plain, name))
+
+    def test_greedy_decoding_has_nothing_to_truncate(self, moved: Policy) -> None:
+        plain, rollout = (
+            sampled(moved, temperature=0.0, truncation=t) for t in (NO_TRUNCATION, Truncation(3, 0.5, 0.1))
+        )
+        assert rollout.kept is None
+        assert torch.equal(rollout.tokens, plain.tokens)
+        assert torch.equal(rollout.logprobs, plain.logprobs)
+
+    def test_a_rows_sets_do_not_depend_on_the_batch(self, moved: Policy) -> None:
+        truncation, engine, batch = Truncation(40, 0.8, 0.0), engine_of(moved, OFTEN), batch_of(moved, TEXTS, samples=2)
+        together = engine.sample(batch, 9, 1.3, nothing, truncation)
+        for p in range(4):
+            seeds = batch.seeds[2 * p : 2 * p + 2]
+            alone = engine.sample(PromptBatch(batch.prompts[p : p + 1], 2, seeds), 9, 1.3, nothing, truncation)
+            rows = of_rows(together.kept, together.completion_mask, torch.arange(2 * p, 2 * p + 2))
+            assert rows is not None
+            assert alone.kept is not None
+            assert torch.equal(rows.ids, alone.kept.ids)
+            assert torch.equal(rows.offsets, alone.kept.offsets)
 
 
 class TestHidden:

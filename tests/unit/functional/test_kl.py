@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.functional.kl import against_reference, exact_kl, k1, token_kl
 from rlhf_cli.functional.logprobs import log_softmax
+from rlhf_cli.functional.truncation import packed
 
 ROWS, WIDTH, VOCABULARY, TEMPERATURE = 9, 4, 13, 1.4
 GENERATOR = torch.Generator().manual_seed(0)
@@ -62,7 +63,7 @@ def test_identical_hidden_states_have_no_kl() -> None:
 @pytest.mark.parametrize("chunk", [1, 2, ROWS, 1000])
 def test_the_chunk_size_changes_nothing(chunk: int) -> None:
     whole = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE)
-    split = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, chunk)
+    split = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, chunk=chunk)
     for one, other in zip(whole, split, strict=True):
         assert_close(one, other, rtol=0, atol=1e-12)
 
@@ -70,6 +71,24 @@ def test_the_chunk_size_changes_nothing(chunk: int) -> None:
 def test_a_token_whose_probability_underflows_contributes_nothing() -> None:
     policy, reference = log_softmax(torch.tensor([0.0, -500.0]), 1.0), log_softmax(torch.tensor([0.0, 0.0]), 1.0)
     assert float(exact_kl(policy, reference)) == pytest.approx(math.log(2))
+
+
+def test_a_token_that_the_policy_never_takes_contributes_nothing() -> None:
+    # 3/4 log(3/4 : 1/2) + 1/4 log(1/4 : 1/4): the reference keeps its quarter for the token that is left out
+    policy, reference = torch.tensor([0.75, 0.25, 0.0]).log(), torch.tensor([0.5, 0.25, 0.25]).log()
+    assert float(exact_kl(policy, reference)) == pytest.approx(0.75 * math.log(1.5))
+
+
+def test_a_truncated_policy_is_measured_against_the_whole_reference() -> None:
+    keep = torch.rand(ROWS, VOCABULARY, generator=torch.Generator().manual_seed(1)) < 0.4
+    keep[torch.arange(ROWS), TOKENS] = True
+    logits, reference = (head(h) / TEMPERATURE for h in (HIDDEN, REFERENCE))
+    policy = Categorical(logits=logits.masked_fill(~keep, -math.inf))
+    found = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, packed(keep), chunk=4)
+    assert_close(found[0], Categorical(logits=reference).log_prob(TOKENS))
+    assert_close(found[1], kl_divergence(policy, Categorical(logits=reference)))
+    assert_close(found[2], policy.entropy())
+    assert float(found[1].min()) > 0
 
 
 def test_nothing_here_carries_a_gradient() -> None:
@@ -80,7 +99,7 @@ def test_nothing_here_carries_a_gradient() -> None:
 @pytest.mark.parametrize("chunk", [2, 1000])
 def test_token_kl_and_its_gradient_are_those_of_torch_distributions(chunk: int) -> None:
     ours, theirs = (HIDDEN.clone().requires_grad_() for _ in range(2))
-    found = token_kl(ours, REFERENCE, head, TEMPERATURE, chunk)
+    found = token_kl(ours, REFERENCE, head, TEMPERATURE, chunk=chunk)
     expected = kl_divergence(
         Categorical(logits=head(theirs) / TEMPERATURE), Categorical(logits=head(REFERENCE) / TEMPERATURE)
     )

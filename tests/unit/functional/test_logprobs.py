@@ -40,7 +40,7 @@ def plain(hidden: Tensor, head: Head, temperature: float) -> Tensor:
 @pytest.mark.parametrize("chunk", [1, 4, ROWS, 100])
 def test_value_and_gradient_equal_the_plain_formula(head: Head, temperature: float, chunk: int) -> None:
     ours, theirs = (random(ROWS, WIDTH).requires_grad_() for _ in range(2))
-    logprobs = token_logprobs(ours, TOKENS, head, temperature, chunk)
+    logprobs = token_logprobs(ours, TOKENS, head, temperature, chunk=chunk)
     expected = plain(theirs, head, temperature)
     assert_close(logprobs, expected, rtol=0, atol=1e-12)
     (logprobs * UPSTREAM).sum().backward()
@@ -51,7 +51,7 @@ def test_value_and_gradient_equal_the_plain_formula(head: Head, temperature: flo
 
 def test_the_gradient_reaches_the_weights_of_a_network_below() -> None:
     inputs, gradients = random(ROWS, 3, seed=4), []
-    for compute in (lambda h: token_logprobs(h, TOKENS, linear, 1.3, 4), lambda h: plain(h, linear, 1.3)):
+    for compute in (lambda h: token_logprobs(h, TOKENS, linear, 1.3, chunk=4), lambda h: plain(h, linear, 1.3)):
         weight = random(3, WIDTH, seed=5).requires_grad_()
         (compute(torch.tanh(inputs @ weight)) * UPSTREAM).sum().backward()
         gradients.append(weight.grad)
@@ -60,14 +60,14 @@ def test_the_gradient_reaches_the_weights_of_a_network_below() -> None:
 
 def test_a_loss_that_is_not_linear_in_the_logprobs_has_the_right_gradient() -> None:
     ours, theirs = (random(ROWS, WIDTH).requires_grad_() for _ in range(2))
-    token_logprobs(ours, TOKENS, linear, 1.0, 3).exp().square().sum().backward()
+    token_logprobs(ours, TOKENS, linear, 1.0, chunk=3).exp().square().sum().backward()
     plain(theirs, linear, 1.0).exp().square().sum().backward()
     assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-6)
 
 
 def test_without_a_gradient_the_values_are_the_same() -> None:
     hidden = random(ROWS, WIDTH)
-    logprobs = token_logprobs(hidden, TOKENS, linear, 0.7, 4)
+    logprobs = token_logprobs(hidden, TOKENS, linear, 0.7, chunk=4)
     assert not logprobs.requires_grad
     assert_close(logprobs, plain(hidden, linear, 0.7), rtol=0, atol=1e-12)
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from rlhf_cli.functional.logprobs import log_softmax
 from rlhf_cli.functional.sampling import greedy, inverse_cdf
+from rlhf_cli.functional.truncation import kept
 
 ONE_BELOW_ONE = math.nextafter(1.0, 0.0)
 VOCABULARIES = [1, 2, 255, 256, 257, 300, 512, 1000]
@@ -130,6 +132,32 @@ def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
         alone = inverse_cdf(logits[row : row + 1], uniforms[row : row + 1], 1.1)
         assert int(alone[0]) == int(together[0][row])
         assert_close(alone[1][0], together[1][row])
+
+
+def test_by_hand_the_kept_tokens_share_the_unit_interval() -> None:
+    logits = torch.tensor([[1.0, 2.0, 1.0, 1.0]]).log()  # of 0 and 2 and 3: cumulative 1/3, 2/3, 1
+    keep = torch.tensor([[True, False, True, True]])
+    uniforms = torch.tensor([0.0, 0.3333, 0.3334, 0.6666, 0.6667, ONE_BELOW_ONE], dtype=torch.float64)
+    tokens, logprobs = inverse_cdf(logits.expand(6, -1), uniforms, 1.0, keep.expand(6, -1))
+    assert tokens.tolist() == [0, 0, 2, 2, 3, 3]
+    assert_close(logprobs.exp(), torch.full((6,), 1 / 3))
+
+
+@pytest.mark.parametrize(("top_k", "top_p", "min_p"), [(40, 1.0, 0.0), (None, 0.5, 0.0), (None, 1.0, 0.1)])
+def test_evenly_spaced_uniforms_hit_the_kept_tokens_as_often_as_their_share_says_and_no_others(
+    top_k: int | None, top_p: float, min_p: float
+) -> None:
+    logits, count, temperature = logits_of(700, seed=3, scale=1.5), 20_000, 1.2
+    keep = kept(log_softmax(logits, temperature), top_k, top_p, min_p)
+    assert 20 < int(keep.sum()) < 300
+    grid = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    tokens, logprobs = inverse_cdf(logits.expand(count, -1), grid, temperature, keep.expand(count, -1))
+    share = torch.softmax(logits[0].double() / temperature, -1) * keep[0]
+    share /= share.sum()
+    observed = torch.bincount(tokens, minlength=700)
+    assert float((observed - share * count).abs().max()) <= 1.01
+    assert not observed[~keep[0]].any()
+    assert_close(logprobs, share[tokens].log().float())
 
 
 def test_greedy_takes_the_most_probable_token_and_its_untempered_logprob() -> None:

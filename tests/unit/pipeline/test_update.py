@@ -136,6 +136,7 @@ def reordered(rollout: Rollout, groups: list[int]) -> tuple[Rollout, list[int]]:
             rollout.truncated[rows],
             tuple(rollout.texts[row] for row in rows),
             rollout.temperature,
+            None,
         ),
         rows,
     )
