@@ -101,8 +101,9 @@ def run_tests(
 def survives(mutant: Mutant, seconds: int) -> bool:
     """Whether no test notices; the module's own tests go first, since they are quick and the likeliest to notice."""
     _, room, *_, name = Path(mutant.file).parts
-    own = f"tests/unit/{room}/test_{name}"
-    return (not (ROOT / own).exists() or run_tests([own], mutant, seconds)) and run_tests(TESTS, mutant, seconds)
+    folder = f"tests/unit/{room}"
+    own = f"{folder}/test_{name}" if (ROOT / folder / f"test_{name}").exists() else folder
+    return run_tests([own], mutant, seconds) and run_tests(TESTS, mutant, seconds)
 
 
 def prepare() -> float:
