@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from statistics import stdev
+from statistics import NormalDist, stdev
 
 import pytest
 
@@ -28,6 +28,13 @@ def test_t_quantiles_of_99_percent_intervals_are_those_of_the_tables(degrees: in
 def test_every_term_of_the_expansion_is_there() -> None:
     # z = 2.575829: terms 2.575829, 4.916548, 8.834762, 12.144296, 12.054824 over 1, 5, 25, 125, 625; table 4.0321
     assert t_quantile(0.995, 5) == pytest.approx(4.028971, abs=1e-5)
+
+
+def test_the_terms_of_the_expansion_at_one_by_hand() -> None:
+    # z = 1: sums of the coefficients (1 + 1) / 4, (5 + 16 + 3) / 96 = 1 / 4, (3 + 19 + 17 - 15) / 384 = 1 / 16 and
+    # (79 + 776 + 1482 - 1920 - 945) / 92160 = -528 / 92160, over 4, 16, 64, 256
+    by_hand = 1 + 1 / 8 + 1 / 64 + 1 / 1024 - 528 / 92160 / 256
+    assert t_quantile(NormalDist().cdf(1.0), 4) == pytest.approx(by_hand, abs=1e-12)
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 5, 30])
