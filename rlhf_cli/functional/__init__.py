@@ -7,4 +7,6 @@ logprobs  log-probabilities of chosen tokens without a [B, T, V] tensor, and the
 kl        k1 and the exact KL over the vocabulary
 sampling  inverse-CDF sampling from one uniform a token
 intervals means with standard errors and t intervals
+optimum   how far a policy is towards the optimum, and what may be said of it from samples
+best_of_n the best of n samples: its reward and its KL
 """
