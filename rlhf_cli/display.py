@@ -26,6 +26,7 @@ from rich.text import Text
 
 from rlhf_cli.errors import visible
 from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.metrics import finite
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.result import Result
@@ -74,6 +75,9 @@ class Quiet:
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         """Show nothing."""
 
+    def optimum(self, step: int, found: Optimum) -> None:
+        """Show nothing."""
+
     def step(
         self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
     ) -> None:
@@ -104,6 +108,10 @@ class Plain(Quiet):
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         """Print the held-out figures."""
         self._line(f"step {step}/{self.total}  held-out: {_figures(metrics, 'eval/')}")
+
+    def optimum(self, step: int, found: Optimum) -> None:
+        """Print how far the optimum is."""
+        self._line(f"step {step}/{self.total}  {towards(found)}")
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
@@ -136,7 +144,7 @@ class Dashboard(Quiet):
         self._phase, self._done, self._ticks = "", 0, 0
         self._step, self._first, self._began = 0, 0, time.monotonic()
         self._speed, self._sample = "", ("", "")
-        self._held_out = ""
+        self._held_out, self._towards = "", ""
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4, transient=True)
 
     @contextmanager
@@ -167,6 +175,10 @@ class Dashboard(Quiet):
         """Show the held-out figures under the rest."""
         self._held_out = f"held-out after step {step}: {_figures(metrics, 'eval/')}"
 
+    def optimum(self, step: int, found: Optimum) -> None:
+        """Show how far the optimum is, below the held-out figures."""
+        self._towards = towards(found)
+
     def close(self) -> None:
         """Take the picture down; the last table follows."""
         self._live.stop()
@@ -182,7 +194,7 @@ class Dashboard(Quiet):
             parts += [Text(flat(prompt), style="dim", overflow="ellipsis", no_wrap=True)]
             parts += [Text(flat(completion), overflow="ellipsis", no_wrap=True)]
         if self._held_out:
-            parts += [Text(), Text(self._held_out, style="cyan")]
+            parts += [Text(), Text(self._held_out, style="cyan"), Text(self._towards, style="cyan")]
         # Not the full width: the terminal's echo of ^C would wrap, and the picture could not be taken down cleanly.
         width = min(self.console.width - 3, 120)
         return Panel(Group(*parts), title=escape(self.title), border_style="blue", padding=(0, 1), width=width)
@@ -262,11 +274,12 @@ def show_result(result: Result, folder: Path) -> None:
 
 def _comparison(result: Result) -> RenderableType:
     assert result.comparison is not None
+    assert result.optimum is not None
     comparison = result.comparison
     table = Table(
         title=f"Held-out, after {result.step} steps: {result.prompts} prompts x {result.samples} samples at T = 1",
         title_justify="left",
-        caption="±: 95 % interval over prompts; the change is paired by prompt",
+        caption=Text(f"±: 95 % interval over prompts; the change is paired by prompt\n{towards(result.optimum)}"),
         caption_justify="left",
     )
     for name in ("", "reference", "policy", "change"):
@@ -285,6 +298,19 @@ def _comparison(result: Result) -> RenderableType:
     old, new = comparison.distinct_2
     table.add_row("distinct word pairs", f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}")
     return table
+
+
+def towards(found: Optimum) -> str:
+    """How much of what the optimum gains over the reference a policy has, or why nobody knows."""
+    parts = []
+    if found.percent is not None:
+        shown = (f"{round(value) + 0.0:.0f}" for value in (found.percent, found.low, found.high) if value is not None)
+        parts = ["{} % [{}, {}] (estimate, biased upward)".format(*shown)]
+    if found.bound is not None and found.bound > 0:
+        parts.append(f"at least {found.bound:.0f} %")
+    if found.reason:
+        parts.append(f"no estimate: {found.reason}")
+    return f"optimum: {'; '.join(parts)}"
 
 
 def _with_error(value: Estimate, digits: int, sign: str) -> str:

@@ -26,6 +26,9 @@ COVERED: Final = 0.9
 MOVING: Final = 0.02
 """Share of the gap by which the estimate may grow from half the samples to all of them."""
 
+ROUNDING: Final = 1e-9
+"""A gap below this is rounding."""
+
 RESAMPLES: Final = 2000
 
 
@@ -164,11 +167,6 @@ def at_least(gain: float, at_reference: float, highest: float) -> float | None:
     return 100 * gain / (highest - at_reference) if at_reference < highest < math.inf else None
 
 
-def too_few(samples: int) -> str:
-    """The reason why so few samples a prompt say nothing about the optimum; empty for enough."""
-    return f"needs at least {LEAST} samples a prompt (got {samples})" if samples < LEAST else ""
-
-
 def frontier(rewards: Sequence[Sequence[float]], beta: float) -> FrontierPoint:
     """The optimum at `beta` from the rewards of samples of the reference: a list a prompt."""
     tilts = [tilt(values, beta) for values in rewards]
@@ -192,19 +190,23 @@ def _refusal(rewards: Sequence[Sequence[float]], gaps: Sequence[float], moved: f
     """Why J* cannot be trusted, or nothing: `rewards` of the reference's samples, `moved` from half of them to all."""
     samples = min(map(len, rewards))
     if samples < LEAST:
-        return too_few(samples)
+        return f"needs at least {LEAST} samples a prompt (got {samples})"
     covered = fmean(math.log(len(values)) - tilt(values, beta).kl >= MARGIN for values in rewards)
     if covered < COVERED:
         return (
             f"too few samples: log n - KL* >= {MARGIN:g} for {100 * covered:.0f} % of the prompts, "
             f"not {100 * COVERED:.0f} %"
         )
-    gap = fmean(gaps)
-    if moved > MOVING * gap:
-        grown = f"{100 * moved / gap:.0f} % of the gap" if gap > 0 else f"{moved:.2g}"
-        return f"too few samples: J* grows by {grown} from half of them to all, more than {100 * MOVING:.0f} %"
     low, _ = _ends(sorted(mean for (mean,) in _resampled(gaps)))
-    return "" if low > 0 else f"the gap J* - J_ref is not clear of 0 (interval from {low:+.2g})"
+    if low < ROUNDING:
+        return f"the gap J* - J_ref is not clear of 0 (interval from {round(low, 9) + 0.0:.2g})"
+    grown = moved / fmean(gaps)
+    if grown > MOVING:
+        return (
+            f"too few samples: J* grows by {100 * grown:.0f} % of the gap from half of them to all, "
+            f"more than {100 * MOVING:.0f} %"
+        )
+    return ""
 
 
 def _halves(prompt: PromptDraws) -> list[tuple[Draws, Draws]]:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import torch
+from torch import Tensor
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.pipeline.evaluation import Evaluation
-from rlhf_cli.pipeline.scoring import against, judge
+from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.functional.optimum import LEAST, unknown
+from rlhf_cli.pipeline.evaluation import Completions, Evaluation, towards_optimum
+from rlhf_cli.pipeline.scoring import against, judge, microbatches, unpacked
 from rlhf_cli.rewards import Reward
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import Prompt, PromptBatch
+from rlhf_cli.types import Prompt, PromptBatch, Rollout
+
+TEMPERATURE: Final = 1.0
 
 
 def evaluate(
@@ -18,8 +26,10 @@ def evaluate(
     engine: Engine,
     reward: Reward,
     *,
+    reference: Callable[[], AbstractContextManager[None]],
     step: int,
     beta: float,
+    trained_at: float,
     seed: int,
     samples: int,
     max_new_tokens: int,
@@ -30,25 +40,64 @@ def evaluate(
     """Sample every prompt at temperature 1 and score it; `tick` is called after every token.
 
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
-    their difference.
+    their difference. Inside `reference()` the engine is the reference. It writes completions too, from the same
+    streams, where they can tell how far the optimum is: not for a run that was `trained_at` another temperature. At
+    step 0 it is the policy.
     """
-    columns: tuple[list[Any], ...] = ([], [], [], [], [])
+    undefined = _undefined(beta, trained_at, samples)
+    of_policy, of_reference, rest = _columns(3), _columns(3), _columns(4)
     for start in range(0, len(prompts), prompts_at_once):
         chosen = tuple(prompts[start : start + prompts_at_once])
         seeds = tuple(seed_for(seed, "eval", start + p, s) for p in range(len(chosen)) for s in range(samples))
-        rollout = engine.sample(PromptBatch(chosen, samples, seeds), max_new_tokens, 1.0, tick)
+        batch = PromptBatch(chosen, samples, seeds)
+        rollout = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
         scored = against(rollout, judge(rollout, reward), engine, beta, microbatch_size, tick)
-        values = (
-            scored.scores.tolist(),
-            scored.exact_kl.sum(1).tolist(),
-            rollout.lengths.tolist(),
-            rollout.truncated.tolist(),
-            rollout.texts,
-        )
-        for column, flat in zip(columns, values, strict=True):
-            column.extend(_grouped(flat, samples))
-    return Evaluation(step, beta, *columns)
+        _extend(of_policy, (scored.scores, rollout.logprobs.sum(1), scored.ref_logprobs.sum(1)), samples)
+        lengths, truncated = rollout.lengths, rollout.truncated
+        _extend(rest, (scored.exact_kl.sum(1), lengths, truncated, rollout.texts), samples)
+        if step and not undefined:
+            with reference():
+                written = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
+            read = read_by_policy(written, engine, microbatch_size, tick)
+            _extend(of_reference, (judge(written, reward), read, written.logprobs.sum(1)), samples)
+    policy = Completions(*of_policy)
+    if undefined:
+        return Evaluation(step, beta, policy, None, unknown(undefined), *rest)
+    other = Completions(*of_reference) if step else policy
+    found = towards_optimum(policy, other, rest[0], beta, reward.highest)
+    return Evaluation(step, beta, policy, other, found, *rest)
 
 
-def _grouped(flat: Sequence[Any], size: int) -> list[list[Any]]:
-    return [list(flat[start : start + size]) for start in range(0, len(flat), size)]
+@torch.no_grad()
+def read_by_policy(rollout: Rollout, engine: Engine, microbatch_size: int, tick: Callable[[], None]) -> Tensor:
+    """log-probability of every completion under the policy, float32 [B]: nats, at the temperature it was written at."""
+    summed = torch.zeros(len(rollout.batch), device=rollout.tokens.device)
+    for rows in microbatches(len(rollout.batch), microbatch_size):
+        keep = rollout.completion_mask[rows]
+        hidden = engine.hidden(rollout, rows)
+        packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature)
+        summed[rows] = unpacked(packed, keep).sum(1)
+        tick()
+    return summed
+
+
+def _undefined(beta: float, trained_at: float, samples: int) -> str:
+    """Why no sample of the reference can tell how far the optimum is; empty where some may."""
+    if not beta:
+        return "beta is 0"
+    if trained_at != TEMPERATURE:
+        return f"trained at T = {trained_at:g}, evaluated at {TEMPERATURE:g}"
+    if samples < LEAST:
+        return f"needs at least {LEAST} samples a prompt (evaluate.samples={samples})"
+    return ""
+
+
+def _columns(count: int) -> tuple[list[Any], ...]:
+    return tuple([] for _ in range(count))
+
+
+def _extend(columns: Sequence[list[Any]], values: Sequence[Tensor | Sequence[Any]], size: int) -> None:
+    """Add one value a completion to each column, as lists of `size`: one a prompt."""
+    for column, given in zip(columns, values, strict=True):
+        flat = given.tolist() if isinstance(given, Tensor) else list(given)
+        column.extend(flat[start : start + size] for start in range(0, len(flat), size))

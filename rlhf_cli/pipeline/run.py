@@ -17,6 +17,7 @@ from rlhf_cli import checkpoint
 from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine import Engine
 from rlhf_cli.errors import EXIT_DISK, Stopped, UserError
+from rlhf_cli.functional.optimum import LEAST
 from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
 from rlhf_cli.pipeline import held_out, scoring, update
@@ -92,13 +93,16 @@ class Run:
         config, per_batch = self.config, self.config.prompts_per_step
         batches = -(-len(self.held_out) // per_batch)
         reference = -(-per_batch * config.evaluate.samples // self.microbatch_size)
-        with self.phase("evaluation", batches * (config.max_new_tokens + reference)) as tick:
+        writers = 2 if step and config.evaluate.samples >= LEAST else 1
+        with self.phase("evaluation", writers * batches * (config.max_new_tokens + reference)) as tick:
             return held_out.evaluate(
                 self.held_out,
                 self.engine,
                 config.reward,
+                reference=self.policy.reference,
                 step=step,
                 beta=config.beta.at(config.steps - 1, config.steps),
+                trained_at=config.temperature.at(config.steps - 1, config.steps),
                 seed=config.seed,
                 samples=config.evaluate.samples,
                 max_new_tokens=config.max_new_tokens,
@@ -117,6 +121,7 @@ class Run:
             self._log_evaluation(evaluated, {})
             self._log_timings(0, 0)
             self.reporter.evaluated(0, evaluated.metrics())
+            self.reporter.optimum(0, evaluated.optimum)
 
     def complete(self, advantages: Advantages, learned: dict[str, float], evaluated: Evaluation | None) -> None:
         """Log the step, make it the state to go back to, and save it when a checkpoint is due."""
@@ -134,6 +139,8 @@ class Run:
         self.state = TrainState(step, baseline, self._marks())
         self._undo = None
         self.reporter.step(step, metrics, timings, (rollout.batch.prompt_of(0).row.shown, rollout.texts[0]))
+        if evaluated is not None:
+            self.reporter.optimum(step, evaluated.optimum)
         share, limit = metrics["completion/truncated"], self.config.max_new_tokens
         if step == 1 and share > TRUNCATED_ALARM:
             self.reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={limit}, and judged as cut")
