@@ -20,6 +20,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
+from rich.progress import Progress
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -28,8 +29,10 @@ from rlhf_cli.errors import visible
 from rlhf_cli.functional.intervals import Estimate
 from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.metrics import finite
+from rlhf_cli.pipeline.oracle import Oracle
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.result import Result
+from rlhf_cli.plot import joined, plot
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 CURVES: Final = (  # metric, name, format; the objective leads
@@ -55,6 +58,11 @@ def watcher(display: str, *, title: str, total: int) -> Watcher:
     if display == "live" or (display == "auto" and console.is_terminal and not console.is_dumb_terminal):
         return Dashboard(console, title, total)
     return {"json": JsonLines, "quiet": Quiet}.get(display, Plain)(console, title, total)
+
+
+def progress(display: str) -> Watcher:
+    """The reporter of a command that has no steps; nothing but notes for `quiet`."""
+    return (Quiet if display == "quiet" else Bars)(Console(stderr=True, highlight=False), "", 0)
 
 
 class Quiet:
@@ -115,6 +123,21 @@ class Plain(Quiet):
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
+
+
+class Bars(Plain):
+    """A bar for each phase on a terminal, its name elsewhere."""
+
+    @contextmanager
+    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
+        """Show how far the phase is, if it has parts."""
+        if not ticks or not self.console.is_terminal:
+            self._line(f"{name} ...")
+            yield lambda: None
+            return
+        with Progress(console=self.console, transient=True) as bars:
+            bar = bars.add_task(name, total=ticks)
+            yield lambda: bars.advance(bar)
 
 
 class JsonLines(Quiet):
@@ -297,6 +320,52 @@ def _comparison(result: Result) -> RenderableType:
         table.add_row(label, *levels, style="bold" if key == "objective" else "")
     old, new = comparison.distinct_2
     table.add_row("distinct word pairs", f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}")
+    return table
+
+
+def show_oracle(found: Oracle) -> None:
+    """The optimum at each beta, the frontier beside best-of-n, and best-of-n in figures; on stdout."""
+    console = Console(highlight=False)
+    table = Table(
+        title=f"The optimum, from {found.prompts} prompts x {found.samples} completions of the reference "
+        f"at T = {found.temperature:g}",
+        title_justify="left",
+        caption=Text(
+            "Reward and KL are the optimum's. An estimate, biased upward as a yardstick:\n"
+            "J* is low in expectation, and modes that no sample shows are invisible."
+        ),
+        caption_justify="left",
+    )
+    for name in ("beta", "J_ref", "J*", "reward", "KL, nats", "effective samples", "trust it"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in found.points:
+        figures = (f"{round(v, 3) + 0.0:.3f}" for v in (point.reference, point.optimum, point.reward, point.kl))
+        effective = f"{point.effective:.1f} ({point.least_effective:.1f} or more)"
+        own = "bold" if math.isclose(point.beta, found.beta) else ""
+        table.add_row(f"{point.beta:g}", *figures, effective, "no" if point.reason else "yes", style=own)
+    console.print(table)
+    for reason in dict.fromkeys(point.reason for point in found.points if point.reason):
+        betas = ", ".join(f"{point.beta:g}" for point in found.points if point.reason == reason)
+        console.print(f"beta {betas}: {reason}", markup=False, soft_wrap=True)
+    console.print("\nReward against KL to the reference", style="bold")
+    curves = {
+        "·": joined([(point.kl, point.reward) for point in found.curve]),
+        "*": joined([(point.kl, point.reward) for point in found.curve if point.covered]),
+        "o": [(one.kl, one.reward) for one in found.best_of],
+    }
+    console.print(plot(curves, "KL, nats", "reward"), markup=False, soft_wrap=True)
+    legend = "* the optimum   · the optimum, from too few samples   o best of n"
+    console.print(legend, markup=False, soft_wrap=True)
+    console.print(_best_of(found))
+
+
+def _best_of(found: Oracle) -> RenderableType:
+    table = Table(title="\nBest of n", title_justify="left")
+    for name in ("n", "reward", "KL, nats", f"reward - {found.beta:g}·KL"):
+        table.add_column(name, justify="right")
+    for one in found.best_of:
+        values = (one.reward, one.kl, one.reward - found.beta * one.kl)
+        table.add_row(str(one.n), *(f"{round(value, 3) + 0.0:.3f}" for value in values))
     return table
 
 

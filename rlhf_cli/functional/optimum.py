@@ -186,12 +186,17 @@ def frontier(rewards: Sequence[Sequence[float]], beta: float) -> FrontierPoint:
     )
 
 
+def share_covered(rewards: Sequence[Sequence[float]], beta: float) -> float:
+    """Share of the prompts whose samples of the reference keep the margin; a list of rewards a prompt."""
+    return fmean(math.log(len(values)) - tilt(values, beta).kl >= MARGIN for values in rewards)
+
+
 def _refusal(rewards: Sequence[Sequence[float]], gaps: Sequence[float], moved: float, beta: float) -> str:
     """Why J* cannot be trusted, or nothing: `rewards` of the reference's samples, `moved` from half of them to all."""
     samples = min(map(len, rewards))
     if samples < LEAST:
         return f"needs at least {LEAST} samples a prompt (got {samples})"
-    covered = fmean(math.log(len(values)) - tilt(values, beta).kl >= MARGIN for values in rewards)
+    covered = share_covered(rewards, beta)
     if covered < COVERED:
         return (
             f"too few samples: log n - KL* >= {MARGIN:g} for {100 * covered:.0f} % of the prompts, "
@@ -203,7 +208,7 @@ def _refusal(rewards: Sequence[Sequence[float]], gaps: Sequence[float], moved: f
     grown = moved / fmean(gaps)
     if grown > MOVING:
         return (
-            f"too few samples: J* grows by {100 * grown:.0f} % of the gap from half of them to all, "
+            f"too few samples: J* grows by {100 * grown:.1f} % of the gap from half of them to all, "
             f"more than {100 * MOVING:.0f} %"
         )
     return ""
