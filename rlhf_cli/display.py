@@ -346,7 +346,7 @@ def show_oracle(found: Oracle) -> None:
     console.print(table)
     for reason in dict.fromkeys(point.reason for point in found.points if point.reason):
         betas = ", ".join(f"{point.beta:g}" for point in found.points if point.reason == reason)
-        console.print(f"beta {betas}: {reason}", markup=False, soft_wrap=True)
+        console.print(f"beta {betas}: {reason}", markup=False)
     console.print("\nReward against KL to the reference", style="bold")
     curves = {
         "·": joined([(point.kl, point.reward) for point in found.curve]),

@@ -22,13 +22,13 @@ def plot(curves: Mapping[str, Sequence[Point]], x: str, y: str, width: int = 60,
             canvas[height - 1 - _place(b, bottom, top, height)][_place(a, left, right, width)] = mark
     middle = height // 2
     labels = {0: top, middle: top - (top - bottom) * middle / (height - 1), height - 1: bottom}
-    shown = {row: f"{value:.3g}" for row, value in labels.items()}
+    shown = {row: _number(value, top - bottom) for row, value in labels.items()}
     margin = max(map(len, [*shown.values(), y]))
     lines = [f"{y:>{margin}}"]
     lines += [f"{shown.get(i, ''):>{margin}} │{''.join(row)}".rstrip() for i, row in enumerate(canvas)]
-    first, last = f"{left:.3g}", f"{right:.3g}"
+    first, last = _number(left, right - left), _number(right, right - left)
     lines.append(f"{'':>{margin}} └{'─' * width}")
-    lines.append(f"{'':>{margin}}  {first}{x:^{width - len(first) - len(last)}}{last}")
+    lines.append(f"{'':>{margin}}  {first}{x.center(width - len(first) - len(last))}{last}")
     return "\n".join(lines)
 
 
@@ -38,6 +38,11 @@ def joined(curve: Sequence[Point], parts: int = 8) -> list[Point]:
         (a + (c - a) * i / parts, b + (d - b) * i / parts) for (a, b), (c, d) in pairwise(curve) for i in range(parts)
     ]
     return [*lines, *curve[-1:]]
+
+
+def _number(value: float, span: float) -> str:
+    """Three digits; what is rounding beside the axis is 0."""
+    return f"{value:.3g}" if abs(value) > 1e-9 * span else "0"
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:

@@ -17,14 +17,14 @@ from rlhf_cli.pipeline.rows import read_rows
 
 FACTORS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the run's own beta
 ABOUT: Final = """\
-The optimum of E[r] - beta KL(policy || reference) in closed form, estimated from
-completions of the reference: what training could reach at each beta, how far from
-the reference that is, and what the best of n completions would give instead.
-Nothing is trained and nothing is written."""
+The optimum of E[r] - beta KL(policy || reference) in closed form, estimated
+from completions of the reference: what training could reach at each beta, how
+far from the reference that is, and what the best of n completions would give
+instead. Nothing is trained and nothing is written."""
 
 EXAMPLES: Final = """\
-An optimum at a KL of k nats takes about e^(k + 3) samples a prompt to see: 64 show
-one at 1.2 nats, 1000 one at 3.9. What cannot be seen is marked.
+To see an optimum at a KL of k nats takes about e^(k + 3) samples a prompt: 64
+show one at 1.2 nats, 1000 one at 3.9. What cannot be seen is marked.
 
   rlhf oracle config=tiny
   rlhf oracle config=./my-run.yaml --betas 0.05,0.1,0.2 --samples 256

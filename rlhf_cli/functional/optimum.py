@@ -208,8 +208,7 @@ def _refusal(rewards: Sequence[Sequence[float]], gaps: Sequence[float], moved: f
     grown = moved / fmean(gaps)
     if grown > MOVING:
         return (
-            f"too few samples: J* grows by {100 * grown:.1f} % of the gap from half of them to all, "
-            f"more than {100 * MOVING:.0f} %"
+            f"too few samples: doubling them moved J* by {100 * grown:.1f} % of the gap, more than {100 * MOVING:.0f} %"
         )
     return ""
 

@@ -230,8 +230,8 @@ class TestRefusals:
         policy = Draws([0.0] * 63 + [1.0], [-3.0] * 64, [-9.0] * 64)
         found = optimum([PromptDraws(reference, policy, 6.0)] * 4, 0.1, math.inf)
         assert found.percent is None
-        assert found.reason.startswith("too few samples: J* grows by ")
-        assert found.reason.endswith(" % of the gap from half of them to all, more than 2 %")
+        assert found.reason.startswith("too few samples: doubling them moved J* by ")
+        assert found.reason.endswith(" % of the gap, more than 2 %")
 
     def test_a_gap_that_may_be_nothing(self) -> None:
         same = Draws([0.5] * 32, [-3.0] * 32, [-3.0] * 32)
