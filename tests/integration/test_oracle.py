@@ -118,7 +118,7 @@ def test_a_run_with_samples_enough_gives_its_percentage(rlhf: Rlhf, tmp_path: Pa
             assert "eval/optimum" not in metrics[row["step"]]
         else:
             known += 1
-            assert f" {found['percent']:.0f} % [" in line
+            assert f" {round(found['percent']) + 0.0:.0f} % [" in line
             assert metrics[row["step"]]["eval/optimum"] == found["percent"]
     assert known > 0
     assert rows[0]["optimum"]["gain"] == pytest.approx(0.0, abs=1e-6)

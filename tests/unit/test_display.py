@@ -12,10 +12,24 @@ import pytest
 from rich.console import Console
 
 from rlhf_cli import display
-from rlhf_cli.display import Dashboard, JsonLines, Plain, Quiet, Watcher, show_result, sparkline, towards, watcher
+from rlhf_cli.display import (
+    Bars,
+    Dashboard,
+    JsonLines,
+    Plain,
+    Quiet,
+    Watcher,
+    progress,
+    show_oracle,
+    show_result,
+    sparkline,
+    towards,
+    watcher,
+)
 from rlhf_cli.functional.intervals import Estimate
-from rlhf_cli.functional.optimum import Optimum, unknown
+from rlhf_cli.functional.optimum import FrontierPoint, Optimum, unknown
 from rlhf_cli.pipeline.evaluation import Comparison
+from rlhf_cli.pipeline.oracle import BestOf, CurvePoint, Oracle
 from rlhf_cli.pipeline.result import Result, SideBySide
 
 METRICS = {
@@ -310,6 +324,58 @@ class TestShowResult:
 )
 def test_what_is_said_of_the_optimum(found: Optimum, said: str) -> None:
     assert towards(found) == said
+
+
+class TestProgress:
+    """The reporter of a command without steps."""
+
+    @pytest.mark.parametrize(("name", "kind"), [("auto", Bars), ("plain", Bars), ("json", Bars), ("quiet", Quiet)])
+    def test_the_kind(self, name: str, kind: type) -> None:
+        assert type(progress(name)) is kind
+
+    def test_elsewhere_a_phase_is_its_name(self) -> None:
+        to = console()
+        with Bars(to, "", 0).phase("the reference writes", 9) as tick:
+            tick()
+        assert written(to) == "the reference writes ...\n"
+
+    def test_on_a_terminal_it_is_a_bar_that_leaves_nothing(self) -> None:
+        to = console(terminal=True)
+        watch = Bars(to, "", 0)
+        with watch.phase("loading the model", 0) as tick:
+            tick()
+        with watch.phase("the reference writes", 4) as tick:
+            for _ in range(4):
+                tick()
+        assert "loading the model ..." in written(to)
+        assert "100%" in written(to)
+        assert written(to).count("\x1b[?25l") == written(to).count("\x1b[?25h") == 1
+
+
+def test_the_oracle_is_shown_with_its_doubts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    reason = "too few samples: doubling them moved J* by 7.5 % of the gap, more than 2 %"
+    points = tuple(
+        FrontierPoint(beta, 0.1, 0.31, 0.4, -1e-17, 12.34, 1.26, reason if beta < 0.1 else "")
+        for beta in (0.02, 0.05, 0.1)
+    )
+    curve = (CurvePoint(-1e-18, 0.1, True), CurvePoint(1.0, 0.3, True), CurvePoint(2.0, 0.4, False))
+    best_of = (BestOf(1, 0.1, 0.0), BestOf(8, 0.3, 1.2))
+    show_oracle(Oracle(8, 64, 1.3, 0.05, points, best_of, curve))
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 80
+    rows = [" ".join(line.replace("│", " ").split()) for line in out.splitlines()]
+    assert rows[0] == "The optimum, from 8 prompts x 64 completions of the reference at T = 1.3"
+    assert "0.05 0.100 0.310 0.400 0.000 12.3 (1.3 or more) no" in rows
+    assert "0.1 0.100 0.310 0.400 0.000 12.3 (1.3 or more) yes" in rows
+    assert f"beta 0.02, 0.05: {reason}" in " ".join(rows)
+    assert "8 0.300 1.200 0.240" in rows
+    drawn = out[out.index("Reward against") : out.index("* the optimum")]
+    canvas = "".join(line.partition("│")[2] for line in drawn.splitlines())
+    assert set(canvas) == {"*", "o", "·", " "}
 
 
 class TestSparkline:

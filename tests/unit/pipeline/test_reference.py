@@ -42,9 +42,7 @@ def test_every_completion_has_its_own_stream_and_its_own_score(batches: list[Rol
     found = reference_rewards(run_of(9, 9), ROWS, 5, 1.3, Recorder())
     (rollout,) = batches
     assert rollout.temperature == 1.3
-    assert rollout.batch.seeds == tuple(
-        seed_for(0, "oracle", prompt, sample) for prompt in range(3) for sample in range(5)
-    )
+    assert rollout.batch.seeds == tuple(seed_for(0, "oracle", p, s) for p in range(3) for s in range(5))
     scores = run_of().reward.score([row for row in ROWS for _ in range(5)], rollout.texts)
     assert found == [pytest.approx(scores[start : start + 5]) for start in (0, 5, 10)]
 
@@ -66,9 +64,8 @@ def test_it_is_the_reference_that_writes(
     with moved.reference():
         expected = TransformersEngine(moved).sample(batches[0].batch, 8, 1.0, lambda: None)
     assert torch.equal(batches[0].tokens, expected.tokens)
-    assert not torch.equal(
-        TransformersEngine(moved).sample(batches[0].batch, 8, 1.0, lambda: None).tokens, expected.tokens
-    )
+    by_policy = TransformersEngine(moved).sample(batches[0].batch, 8, 1.0, lambda: None)
+    assert not torch.equal(by_policy.tokens, expected.tokens)
 
 
 def test_prompts_that_are_all_too_long() -> None:
