@@ -70,6 +70,11 @@ def test_the_kl_without_ties_is_near_the_formula_and_with_ties_below_it(n: int) 
         assert best_of_n_kl([float(r > 0.5) for r in distinct], n) < formula - 0.01
 
 
+def test_a_share_too_small_for_a_float_is_nothing() -> None:
+    formula = math.log(500) - 499 / 500
+    assert formula - 0.05 < best_of_n_kl([float(i) for i in range(1000)], 500) < formula
+
+
 @given(FEW, st.integers(1, 50))
 def test_the_kl_is_between_nothing_and_the_formula(rewards: list[float], n: int) -> None:
     assert -1e-12 <= best_of_n_kl(rewards, n) <= math.log(n) - (n - 1) / n + 1e-12
