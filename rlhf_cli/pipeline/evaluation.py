@@ -18,7 +18,7 @@ class Completions:
 
     reward: list[list[float]]
     logprob: list[list[float]]
-    """log-probability of the whole completion under the policy, nats."""
+    """Log-probability of the whole completion under the policy, nats."""
     ref_logprob: list[list[float]]
     """And under the reference."""
 
@@ -29,28 +29,31 @@ class Completions:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One evaluation; the fields from `kl` to `texts` hold one list a prompt, with one value a completion."""
+    """One evaluation; the fields from `reward` to `ref_logprob` hold one list a prompt, with one value a completion."""
 
     step: int
     beta: float
     """The beta of the objective: the run's final one."""
-    policy: Completions
-    reference: Completions | None
-    """Completions of the reference, at the same prompts and from the same streams; None where they would say nothing
-    about the optimum."""
-    optimum: Optimum
+    reward: list[list[float]]
     kl: list[list[float]]
     """Exact KL(policy || reference) of each completion's positions, nats."""
     length: list[list[int]]
     """Tokens."""
     truncated: list[list[bool]]
     texts: list[list[str]]
+    logprob: list[list[float]]
+    """Log-probability of the whole completion under the policy, nats."""
+    ref_logprob: list[list[float]]
+    """And under the reference."""
+    reference: Completions | None
+    """The reference's own completions, at the same prompts and from the same streams; None where they would say nothing
+    about the optimum."""
+    optimum: Optimum
 
     @classmethod
     def read(cls, row: dict[str, Any]) -> Self:
         """An evaluation as `row()` wrote it."""
         nested = {
-            "policy": Completions(**row["policy"]),
             "reference": Completions(**row["reference"]) if row["reference"] else None,
             "optimum": Optimum(**row["optimum"]),
         }
@@ -59,11 +62,6 @@ class Evaluation:
     def row(self) -> dict[str, Any]:
         """Plain data for evaluations.jsonl."""
         return asdict(self)
-
-    @property
-    def reward(self) -> list[list[float]]:
-        """The scores of the policy's completions."""
-        return self.policy.reward
 
     def objective(self, beta: float) -> list[float]:
         """Mean of reward - beta KL over each prompt's completions."""

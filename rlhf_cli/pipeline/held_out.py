@@ -45,27 +45,34 @@ def evaluate(
     step 0 it is the policy.
     """
     undefined = _undefined(beta, trained_at, samples)
-    of_policy, of_reference, rest = _columns(3), _columns(3), _columns(4)
+    columns: list[list[Any]] = [[] for _ in range(7)]
+    of_reference: list[list[Any]] = [[] for _ in range(3)]
     for start in range(0, len(prompts), prompts_at_once):
         chosen = tuple(prompts[start : start + prompts_at_once])
         seeds = tuple(seed_for(seed, "eval", start + p, s) for p in range(len(chosen)) for s in range(samples))
         batch = PromptBatch(chosen, samples, seeds)
         rollout = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
         scored = against(rollout, judge(rollout, reward), engine, beta, microbatch_size, tick)
-        _extend(of_policy, (scored.scores, rollout.logprobs.sum(1), scored.ref_logprobs.sum(1)), samples)
-        lengths, truncated = rollout.lengths, rollout.truncated
-        _extend(rest, (scored.exact_kl.sum(1), lengths, truncated, rollout.texts), samples)
+        values = (
+            scored.scores,
+            scored.exact_kl.sum(1),
+            rollout.lengths,
+            rollout.truncated,
+            rollout.texts,
+            rollout.logprobs.sum(1),
+            scored.ref_logprobs.sum(1),
+        )
+        _extend(columns, values, samples)
         if step and not undefined:
             with reference():
                 written = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
             read = read_by_policy(written, engine, microbatch_size, tick)
             _extend(of_reference, (judge(written, reward), read, written.logprobs.sum(1)), samples)
-    policy = Completions(*of_policy)
-    if undefined:
-        return Evaluation(step, beta, policy, None, unknown(undefined), *rest)
-    other = Completions(*of_reference) if step else policy
-    found = towards_optimum(policy, other, rest[0], beta, reward.highest)
-    return Evaluation(step, beta, policy, other, found, *rest)
+    scores, kl, lengths, truncated, texts, logprob, ref_logprob = columns
+    policy = Completions(scores, logprob, ref_logprob)
+    other = None if undefined else Completions(*of_reference) if step else policy
+    found = towards_optimum(policy, other, kl, beta, reward.highest) if other else unknown(undefined)
+    return Evaluation(step, beta, scores, kl, lengths, truncated, texts, logprob, ref_logprob, other, found)
 
 
 @torch.no_grad()
@@ -90,10 +97,6 @@ def _undefined(beta: float, trained_at: float, samples: int) -> str:
     if samples < LEAST:
         return f"needs at least {LEAST} samples a prompt (evaluate.samples={samples})"
     return ""
-
-
-def _columns(count: int) -> tuple[list[Any], ...]:
-    return tuple([] for _ in range(count))
 
 
 def _extend(columns: Sequence[list[Any]], values: Sequence[Tensor | Sequence[Any]], size: int) -> None:

@@ -122,8 +122,8 @@ def test_a_run_with_samples_enough_gives_its_percentage(rlhf: Rlhf, tmp_path: Pa
             assert metrics[row["step"]]["eval/optimum"] == found["percent"]
     assert known > 0
     assert rows[0]["optimum"]["gain"] == pytest.approx(0.0, abs=1e-6)
-    assert rows[0]["reference"] == rows[0]["policy"]
-    assert rows[2]["reference"]["reward"] == rows[0]["policy"]["reward"]  # the same streams, the same reference
+    assert rows[0]["reference"] == {name: rows[0][name] for name in ("reward", "logprob", "ref_logprob")}
+    assert rows[2]["reference"]["reward"] == rows[0]["reward"]  # the same streams, the same reference
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["optimum"] == rows[2]["optimum"]
     assert "optimum: " in outcome.out

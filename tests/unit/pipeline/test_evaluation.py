@@ -18,32 +18,37 @@ LOGPROB = [[-1.0, -2.0], [-3.0, -4.0]]
 def evaluation(reward: list[list[float]], step: int = 0, beta: float = 0.5) -> Evaluation:
     """One completion a prompt, with nothing but a reward."""
     ones = [[1.0]] * len(reward)
-    policy = Completions(reward, ones, ones)
     kl, length, truncated, texts = [[0.0]] * len(reward), [[1]] * len(reward), [[False]] * len(reward), [["x"]]
-    return Evaluation(step, beta, policy, None, NOBODY_KNOWS, kl, length, truncated, texts * len(reward))
+    return Evaluation(
+        step, beta, reward, kl, length, truncated, texts * len(reward), ones, ones, reference=None, optimum=NOBODY_KNOWS
+    )
 
 
 BEFORE = Evaluation(
     step=0,
     beta=0.5,
-    policy=Completions([[1.0, 3.0], [0.0, 0.0]], LOGPROB, LOGPROB),
-    reference=None,
-    optimum=NOBODY_KNOWS,
+    reward=[[1.0, 3.0], [0.0, 0.0]],
     kl=[[0.0, 0.0], [0.0, 0.0]],
     length=[[4, 6], [2, 8]],
     truncated=[[True, False], [False, False]],
     texts=[["a b a b", "x"], ["a b", "c d"]],
+    logprob=LOGPROB,
+    ref_logprob=LOGPROB,
+    reference=None,
+    optimum=NOBODY_KNOWS,
 )
 AFTER = Evaluation(
     step=4,
     beta=0.5,
-    policy=Completions([[4.0, 6.0], [1.0, 2.0]], [[-1.5, -2.5], [-3.5, -4.5]], LOGPROB),
-    reference=Completions([[1.0, 3.0], [0.0, 0.0]], [[-1.25, -2.0], [-3.0, -4.0]], LOGPROB),
-    optimum=unknown("too few samples", 1.5, 30.0),
+    reward=[[4.0, 6.0], [1.0, 2.0]],
     kl=[[1.0, 3.0], [0.5, 0.5]],
     length=[[10, 10], [9, 11]],
     truncated=[[True, True], [True, False]],
     texts=[["a a a", ""], ["A a", "a"]],
+    logprob=[[-1.5, -2.5], [-3.5, -4.5]],
+    ref_logprob=LOGPROB,
+    reference=Completions([[1.0, 3.0], [0.0, 0.0]], [[-1.25, -2.0], [-3.0, -4.0]], LOGPROB),
+    optimum=unknown("too few samples", 1.5, 30.0),
 )
 
 
@@ -115,7 +120,7 @@ def test_a_percentage_of_the_optimum_is_a_metric_where_there_is_one() -> None:
 
 
 def test_the_optimum_is_estimated_prompt_by_prompt_from_both_samplers() -> None:
-    reference, policy = AFTER.reference, AFTER.policy
+    reference, policy = AFTER.reference, Completions(AFTER.reward, AFTER.logprob, AFTER.ref_logprob)
     assert reference is not None
     prompts = [
         PromptDraws(Draws([1.0, 3.0], [-1.25, -2.0], [-1.0, -2.0]), Draws([4.0, 6.0], [-1.5, -2.5], [-1.0, -2.0]), 2.0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -9,9 +11,10 @@ from torch.testing import assert_close
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.optimum import LEAST
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.evaluation import Evaluation, towards_optimum
+from rlhf_cli.pipeline.evaluation import Completions, Evaluation, towards_optimum
 from rlhf_cli.pipeline.held_out import evaluate, read_by_policy
 from rlhf_cli.rewards.characters import Characters
+from rlhf_cli.types import PromptBatch, Rollout
 from tests.unit.support import batch_of, logits_of
 
 TEXTS = ("Hello there", "a", "What is rain?", "xyz", "Name a colour.")
@@ -94,10 +97,10 @@ def test_log_probabilities_are_of_whole_completions_under_both(moved: Policy) ->
             if not text.isascii() or len(text) + (not found.truncated[number][i]) != found.length[number][i]:
                 continue
             expected = log_probability(moved, prompt, text, found.length[number][i])
-            assert found.policy.logprob[number][i] == pytest.approx(expected, abs=1e-3)
+            assert found.logprob[number][i] == pytest.approx(expected, abs=1e-3)
             with moved.reference():
                 expected = log_probability(moved, prompt, text, found.length[number][i])
-            assert found.policy.ref_logprob[number][i] == pytest.approx(expected, abs=1e-3)
+            assert found.ref_logprob[number][i] == pytest.approx(expected, abs=1e-3)
             checked += 1
     assert checked > 3
 
@@ -108,7 +111,7 @@ def test_the_reference_writes_from_the_same_streams(moved: Policy) -> None:
         untouched = evaluated(moved, samples=LEAST)
     assert found.reference is not None
     assert found.reference.reward == untouched.reward
-    assert_close(torch.tensor(found.reference.ref_logprob), torch.tensor(untouched.policy.logprob), rtol=0, atol=1e-4)
+    assert_close(torch.tensor(found.reference.ref_logprob), torch.tensor(untouched.logprob), rtol=0, atol=1e-4)
     # What the policy makes of the reference's completions is less than what the reference does, in the mean: a KL.
     gap = torch.tensor(found.reference.ref_logprob) - torch.tensor(found.reference.logprob)
     assert gap.mean() > 0.01
@@ -126,10 +129,25 @@ def test_how_the_policy_reads_what_the_reference_wrote(moved: Policy) -> None:
         assert (read_by_policy(own, engine, 3, lambda: None) - read).abs().max() > 0.01
 
 
+@pytest.mark.parametrize(("step", "written"), [(0, 3), (1, 6)])
+def test_the_reference_writes_nothing_twice(
+    moved: Policy, step: int, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, batches = TransformersEngine.sample, []
+
+    def noted(engine: TransformersEngine, batch: PromptBatch, *arguments: Any) -> Rollout:
+        batches.append(batch)
+        return sample(engine, batch, *arguments)
+
+    monkeypatch.setattr(TransformersEngine, "sample", noted)
+    evaluated(moved, step=step, samples=LEAST)  # five prompts, two at once
+    assert len(batches) == written
+
+
 def test_before_the_first_step_the_policy_is_the_reference(moved: Policy) -> None:
     with moved.reference():
         found = evaluated(moved, samples=LEAST, beta=2.0)
-    assert found.reference is found.policy
+    assert found.reference == Completions(found.reward, found.logprob, found.ref_logprob)
     assert found.optimum.gain == pytest.approx(0.0, abs=1e-4)
 
 
@@ -153,7 +171,8 @@ def test_the_reference_writes_nothing_where_that_would_say_nothing(
 def test_the_percentage_is_of_the_completions_that_were_kept(moved: Policy) -> None:
     found = evaluated(moved, step=3, samples=64, beta=1.0)
     assert found.reference is not None
-    expected = towards_optimum(found.policy, found.reference, found.kl, 1.0, REWARD.highest)
+    policy = Completions(found.reward, found.logprob, found.ref_logprob)
+    expected = towards_optimum(policy, found.reference, found.kl, 1.0, REWARD.highest)
     assert found.optimum == expected
     assert found.optimum.gain is not None
     assert found.optimum.bound is not None
