@@ -119,7 +119,7 @@ class Plain(Quiet):
 
     def optimum(self, step: int, found: Optimum) -> None:
         """Print how far the optimum is."""
-        self._line(f"step {step}/{self.total}  {towards(found)}")
+        self._line(f"step {step}/{self.total}  held-out, {towards(found)}")
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)

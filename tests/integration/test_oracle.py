@@ -110,7 +110,7 @@ def test_a_run_with_samples_enough_gives_its_percentage(rlhf: Rlhf, tmp_path: Pa
     known = 0
     for line, row in zip(said, rows, strict=True):
         found = row["optimum"]
-        assert line.startswith(f"step {row['step']}/2  optimum: ")
+        assert line.startswith(f"step {row['step']}/2  held-out, optimum: ")
         assert len(row["reference"]["reward"]) == 4
         assert len(row["reference"]["logprob"][0]) == 64
         if found["percent"] is None:
@@ -132,7 +132,7 @@ def test_a_run_with_samples_enough_gives_its_percentage(rlhf: Rlhf, tmp_path: Pa
 def test_a_run_with_too_few_samples_says_so_and_still_gives_the_bound(rlhf: Rlhf, tmp_path: Path) -> None:
     outcome = rlhf(*EVALUATED, "evaluate.samples=4", "evaluate.every=2", "beta=0.001", "optimizer.lr=0.03", "steps=10")
     reason = "needs at least 21 samples a prompt (evaluate.samples=4)"
-    assert f"step 10/10  optimum: no estimate: {reason}\n" in outcome.err
+    assert f"step 10/10  held-out, optimum: no estimate: {reason}\n" in outcome.err
     found = json.loads((tmp_path / "out" / "result.json").read_text())
     gain = found["comparison"]["change"]["objective"]["mean"]
     assert gain > 0
