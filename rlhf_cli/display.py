@@ -20,15 +20,19 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
+from rich.progress import Progress
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.errors import visible
 from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.metrics import finite
+from rlhf_cli.pipeline.oracle import Oracle
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.result import Result
+from rlhf_cli.plot import joined, plot
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 CURVES: Final = (  # metric, name, format; the objective leads
@@ -56,6 +60,11 @@ def watcher(display: str, *, title: str, total: int) -> Watcher:
     return {"json": JsonLines, "quiet": Quiet}.get(display, Plain)(console, title, total)
 
 
+def progress(display: str) -> Watcher:
+    """The reporter of a command that has no steps; nothing but notes for `quiet`."""
+    return (Quiet if display == "quiet" else Bars)(Console(stderr=True, highlight=False), "", 0)
+
+
 class Quiet:
     """Only notes, and only on stderr."""
 
@@ -72,6 +81,9 @@ class Quiet:
         yield lambda: None
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show nothing."""
+
+    def optimum(self, step: int, found: Optimum) -> None:
         """Show nothing."""
 
     def step(
@@ -105,8 +117,27 @@ class Plain(Quiet):
         """Print the held-out figures."""
         self._line(f"step {step}/{self.total}  held-out: {_figures(metrics, 'eval/')}")
 
+    def optimum(self, step: int, found: Optimum) -> None:
+        """Print how far the optimum is."""
+        self._line(f"step {step}/{self.total}  held-out, {towards(found)}")
+
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
+
+
+class Bars(Plain):
+    """A bar for each phase on a terminal, its name elsewhere."""
+
+    @contextmanager
+    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
+        """Show how far the phase is, if it has parts."""
+        if not ticks or not self.console.is_terminal:
+            self._line(f"{name} ...")
+            yield lambda: None
+            return
+        with Progress(console=self.console, transient=True) as bars:
+            bar = bars.add_task(name, total=ticks)
+            yield lambda: bars.advance(bar)
 
 
 class JsonLines(Quiet):
@@ -136,7 +167,7 @@ class Dashboard(Quiet):
         self._phase, self._done, self._ticks = "", 0, 0
         self._step, self._first, self._began = 0, 0, time.monotonic()
         self._speed, self._sample = "", ("", "")
-        self._held_out = ""
+        self._held_out, self._towards = "", ""
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4, transient=True)
 
     @contextmanager
@@ -167,6 +198,10 @@ class Dashboard(Quiet):
         """Show the held-out figures under the rest."""
         self._held_out = f"held-out after step {step}: {_figures(metrics, 'eval/')}"
 
+    def optimum(self, step: int, found: Optimum) -> None:
+        """Show how far the optimum is, below the held-out figures."""
+        self._towards = towards(found)
+
     def close(self) -> None:
         """Take the picture down; the last table follows."""
         self._live.stop()
@@ -182,7 +217,7 @@ class Dashboard(Quiet):
             parts += [Text(flat(prompt), style="dim", overflow="ellipsis", no_wrap=True)]
             parts += [Text(flat(completion), overflow="ellipsis", no_wrap=True)]
         if self._held_out:
-            parts += [Text(), Text(self._held_out, style="cyan")]
+            parts += [Text(), Text(self._held_out, style="cyan"), Text(self._towards, style="cyan")]
         # Not the full width: the terminal's echo of ^C would wrap, and the picture could not be taken down cleanly.
         width = min(self.console.width - 3, 120)
         return Panel(Group(*parts), title=escape(self.title), border_style="blue", padding=(0, 1), width=width)
@@ -262,11 +297,12 @@ def show_result(result: Result, folder: Path) -> None:
 
 def _comparison(result: Result) -> RenderableType:
     assert result.comparison is not None
+    assert result.optimum is not None
     comparison = result.comparison
     table = Table(
         title=f"Held-out, after {result.step} steps: {result.prompts} prompts x {result.samples} samples at T = 1",
         title_justify="left",
-        caption="±: 95 % interval over prompts; the change is paired by prompt",
+        caption=Text(f"±: 95 % interval over prompts; the change is paired by prompt\n{towards(result.optimum)}"),
         caption_justify="left",
     )
     for name in ("", "reference", "policy", "change"):
@@ -285,6 +321,65 @@ def _comparison(result: Result) -> RenderableType:
     old, new = comparison.distinct_2
     table.add_row("distinct word pairs", f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}")
     return table
+
+
+def show_oracle(found: Oracle) -> None:
+    """The optimum at each beta, the frontier beside best-of-n, and best-of-n in figures; on stdout."""
+    console = Console(highlight=False)
+    table = Table(
+        title=f"The optimum, from {found.prompts} prompts x {found.samples} completions of the reference "
+        f"at T = {found.temperature:g}",
+        title_justify="left",
+        caption=Text(
+            "Reward and KL are the optimum's. An estimate, biased upward as a yardstick:\n"
+            "J* is low in expectation, and modes that no sample shows are invisible."
+        ),
+        caption_justify="left",
+    )
+    for name in ("beta", "J_ref", "J*", "reward", "KL, nats", "effective samples", "trust it"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in found.points:
+        figures = (f"{round(v, 3) + 0.0:.3f}" for v in (point.reference, point.optimum, point.reward, point.kl))
+        effective = f"{point.effective:.1f} ({point.least_effective:.1f} or more)"
+        own = "bold" if math.isclose(point.beta, found.beta) else ""
+        table.add_row(f"{point.beta:g}", *figures, effective, "no" if point.reason else "yes", style=own)
+    console.print(table)
+    for reason in dict.fromkeys(point.reason for point in found.points if point.reason):
+        betas = ", ".join(f"{point.beta:g}" for point in found.points if point.reason == reason)
+        console.print(f"beta {betas}: {reason}", markup=False)
+    console.print("\nReward against KL to the reference", style="bold")
+    curves = {
+        "·": joined([(point.kl, point.reward) for point in found.curve]),
+        "*": joined([(point.kl, point.reward) for point in found.curve if point.covered]),
+        "o": [(one.kl, one.reward) for one in found.best_of],
+    }
+    console.print(plot(curves, "KL, nats", "reward"), markup=False, soft_wrap=True)
+    legend = "* the optimum   · the optimum, from too few samples   o best of n"
+    console.print(legend, markup=False, soft_wrap=True)
+    console.print(_best_of(found))
+
+
+def _best_of(found: Oracle) -> RenderableType:
+    table = Table(title="\nBest of n", title_justify="left")
+    for name in ("n", "reward", "KL, nats", f"reward - {found.beta:g}·KL"):
+        table.add_column(name, justify="right")
+    for one in found.best_of:
+        values = (one.reward, one.kl, one.reward - found.beta * one.kl)
+        table.add_row(str(one.n), *(f"{round(value, 3) + 0.0:.3f}" for value in values))
+    return table
+
+
+def towards(found: Optimum) -> str:
+    """How much of what the optimum gains over the reference a policy has, or why nobody knows."""
+    parts = []
+    if found.percent is not None:
+        shown = (f"{round(value) + 0.0:.0f}" for value in (found.percent, found.low, found.high) if value is not None)
+        parts = ["{} % [{}, {}] (estimate, biased upward)".format(*shown)]
+    if found.bound is not None and found.bound > 0:
+        parts.append(f"at least {found.bound:.0f} %")
+    if found.reason:
+        parts.append(f"no estimate: {found.reason}")
+    return f"optimum: {'; '.join(parts)}"
 
 
 def _with_error(value: Estimate, digits: int, sign: str) -> str:

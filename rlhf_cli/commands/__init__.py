@@ -1,5 +1,6 @@
 """One verb, one file: parse, assemble, call, print. `main(argv)` returns the exit code.
 
 train     one run, a multirun, or a run continued
+oracle    the optimum and the frontier of reward against KL, before any training
 generate  what a trained policy (and its reference) answers
 """

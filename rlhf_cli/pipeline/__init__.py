@@ -8,7 +8,9 @@ scoring     rollout -> scores, reference KL, rewards
 update      advantages -> gradient -> new weights
 measures    the metrics of a step
 held_out    evaluation on held-out prompts, fixed decoding
-evaluation  what an evaluation found, and how two compare
+evaluation  what an evaluation found, how far that is towards the optimum, and how two compare
+reference   the reference's completions at the held-out prompts, scored
+oracle      the optimum and the frontier, from these
 conclude    the end of a run
 result      how a run ended, as plain data
 state       what a checkpoint saves, and what an interrupted step goes back to

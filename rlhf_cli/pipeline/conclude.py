@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.pipeline.evaluation import Evaluation, compare
+from rlhf_cli.functional.optimum import Optimum, at_least, unknown
+from rlhf_cli.pipeline.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.pipeline.result import Result, SideBySide
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.types import PromptBatch
@@ -19,16 +20,26 @@ def conclude(run: Run) -> Result:
     run.export_adapter()
     first, last = _ends(run.folder)
     config = run.config
+    comparison = compare(first, last) if first and last else None
     result = Result(
         step=run.state.step,
-        beta=run.beta(config.steps - 1),
+        beta=last.beta if last else run.beta(config.steps - 1),
         prompts=len(run.held_out),
         samples=config.evaluate.samples,
-        comparison=compare(first, last) if first and last else None,
+        comparison=comparison,
+        optimum=_optimum(last.optimum, comparison, config.reward.highest) if last and comparison else None,
         texts=_side_by_side(run),
     )
     result.write(run.folder)
     return result
+
+
+def _optimum(found: Optimum, comparison: Comparison, highest: float) -> Optimum:
+    """What the last evaluation found; where it did not sample the reference, the first one is the reference."""
+    if found.gain is not None:
+        return found
+    gain = comparison.change["objective"].mean
+    return unknown(found.reason, gain, at_least(gain, comparison.before["reward"].mean, highest))
 
 
 def _side_by_side(run: Run) -> tuple[SideBySide, ...]:

@@ -1,4 +1,4 @@
-"""What a held-out evaluation found, and how two of them compare; plain data, no torch."""
+"""What a held-out evaluation found, how far that is towards the optimum, and how two of them compare; plain data."""
 
 from __future__ import annotations
 
@@ -9,11 +9,27 @@ from statistics import fmean
 from typing import Any, Self
 
 from rlhf_cli.functional.intervals import Estimate, estimate, standard_error
+from rlhf_cli.functional.optimum import Draws, Optimum, PromptDraws, optimum
+
+
+@dataclass(frozen=True, slots=True)
+class Completions:
+    """What the optimum is estimated from: one list a prompt, with one value a completion."""
+
+    reward: list[list[float]]
+    logprob: list[list[float]]
+    """Log-probability of the whole completion under the policy, nats."""
+    ref_logprob: list[list[float]]
+    """And under the reference."""
+
+    def draws(self) -> list[Draws]:
+        """Prompt by prompt."""
+        return [Draws(*columns) for columns in zip(self.reward, self.logprob, self.ref_logprob, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One evaluation; every field but `step` and `beta` holds one list a prompt, with one value a completion."""
+    """One evaluation; the fields from `reward` to `ref_logprob` hold one list a prompt, with one value a completion."""
 
     step: int
     beta: float
@@ -25,24 +41,36 @@ class Evaluation:
     """Tokens."""
     truncated: list[list[bool]]
     texts: list[list[str]]
+    logprob: list[list[float]]
+    """Log-probability of the whole completion under the policy, nats."""
+    ref_logprob: list[list[float]]
+    """And under the reference."""
+    reference: Completions | None
+    """The reference's own completions, at the same prompts and from the same streams; None where they would say nothing
+    about the optimum."""
+    optimum: Optimum
 
     @classmethod
     def read(cls, row: dict[str, Any]) -> Self:
         """An evaluation as `row()` wrote it."""
-        return cls(**row)
+        nested = {
+            "reference": Completions(**row["reference"]) if row["reference"] else None,
+            "optimum": Optimum(**row["optimum"]),
+        }
+        return cls(**row | nested)
 
     def row(self) -> dict[str, Any]:
         """Plain data for evaluations.jsonl."""
         return asdict(self)
 
-    def objective(self) -> list[float]:
+    def objective(self, beta: float) -> list[float]:
         """Mean of reward - beta KL over each prompt's completions."""
-        return [fmean(r) - self.beta * fmean(k) for r, k in zip(self.reward, self.kl, strict=True)]
+        return [fmean(r) - beta * fmean(k) for r, k in zip(self.reward, self.kl, strict=True)]
 
     def metrics(self) -> dict[str, float]:
         """What metrics.jsonl shows; standard errors take a prompt as the independent unit."""
-        reward, kl, objective = _means(self.reward), _means(self.kl), self.objective()
-        return {
+        reward, kl, objective = _means(self.reward), _means(self.kl), self.objective(self.beta)
+        measured = {
             "eval/objective": fmean(objective),
             "eval/objective_se": standard_error(objective),
             "eval/reward/mean": fmean(reward),
@@ -53,6 +81,7 @@ class Evaluation:
             "eval/completion/truncated": fmean(_means(self.truncated)),
             "eval/completion/distinct_2": distinct_2([text for group in self.texts for text in group]),
         }
+        return measured if self.optimum.percent is None else measured | {"eval/optimum": self.optimum.percent}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +95,13 @@ class Comparison:
 
 
 def compare(before: Evaluation, after: Evaluation) -> Comparison:
-    """The change from `before` to `after`, paired by prompt."""
+    """The change from `before` to `after`, paired by prompt; the objective of both has the beta of `after`."""
 
     def values(evaluation: Evaluation) -> dict[str, list[float]]:
         return {
             "reward": _means(evaluation.reward),
             "kl": _means(evaluation.kl),
-            "objective": evaluation.objective(),
+            "objective": evaluation.objective(after.beta),
             "length": _means(evaluation.length),
         }
 
@@ -85,6 +114,14 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
         change={name: estimate(v) for name, v in changes.items()},
         distinct_2=(diversity[0], diversity[1]),
     )
+
+
+def towards_optimum(
+    policy: Completions, reference: Completions, kl: Sequence[Sequence[float]], beta: float, highest: float
+) -> Optimum:
+    """How much of the optimum's gain the policy has, from completions of both; `kl` of the policy's, nats."""
+    drawn = zip(reference.draws(), policy.draws(), _means(kl), strict=True)
+    return optimum([PromptDraws(*prompt) for prompt in drawn], beta, highest)
 
 
 def distinct_2(texts: Sequence[str]) -> float:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+from torch import Tensor
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.pipeline.evaluation import Evaluation
-from rlhf_cli.pipeline.scoring import against, judge
+from rlhf_cli.functional.optimum import LEAST, unknown
+from rlhf_cli.pipeline.evaluation import Completions, Evaluation, towards_optimum
+from rlhf_cli.pipeline.scoring import against, judge, reread
 from rlhf_cli.rewards import Reward
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Prompt, PromptBatch
+
+TEMPERATURE: Final = 1.0
 
 
 def evaluate(
@@ -18,8 +24,11 @@ def evaluate(
     engine: Engine,
     reward: Reward,
     *,
+    reference: Callable[[], AbstractContextManager[None]],
     step: int,
     beta: float,
+    trained_at: float,
+    trained_truncated: bool,
     seed: int,
     samples: int,
     max_new_tokens: int,
@@ -30,25 +39,56 @@ def evaluate(
     """Sample every prompt at temperature 1 and score it; `tick` is called after every token.
 
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
-    their difference.
+    their difference. Inside `reference()` the engine is the reference. It writes completions too, from the same
+    streams, where they can tell how far the optimum is: not for a run that was `trained_at` another temperature, or on
+    a truncated policy. At step 0 it is the policy.
     """
-    columns: tuple[list[Any], ...] = ([], [], [], [], [])
+    undefined = _undefined(beta, trained_at, trained_truncated, samples)
+    columns: list[list[Any]] = [[] for _ in range(7)]
+    of_reference: list[list[Any]] = [[] for _ in range(3)]
     for start in range(0, len(prompts), prompts_at_once):
         chosen = tuple(prompts[start : start + prompts_at_once])
         seeds = tuple(seed_for(seed, "eval", start + p, s) for p in range(len(chosen)) for s in range(samples))
-        rollout = engine.sample(PromptBatch(chosen, samples, seeds), max_new_tokens, 1.0, tick)
+        batch = PromptBatch(chosen, samples, seeds)
+        rollout = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
         scored = against(rollout, judge(rollout, reward), engine, beta, microbatch_size, tick)
         values = (
-            scored.scores.tolist(),
-            scored.sequence_kl.tolist(),
-            rollout.lengths.tolist(),
-            rollout.truncated.tolist(),
+            scored.scores,
+            scored.sequence_kl,
+            rollout.lengths,
+            rollout.truncated,
             rollout.texts,
+            rollout.logprobs.sum(1),
+            scored.ref_logprobs.sum(1),
         )
-        for column, flat in zip(columns, values, strict=True):
-            column.extend(_grouped(flat, samples))
-    return Evaluation(step, beta, *columns)
+        _extend(columns, values, samples)
+        if step and not undefined:
+            with reference():
+                written = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
+            read = reread(written, engine, microbatch_size, tick)
+            _extend(of_reference, (judge(written, reward), read.logprobs.sum(1), written.logprobs.sum(1)), samples)
+    scores, kl, lengths, truncated, texts, logprob, ref_logprob = columns
+    policy = Completions(scores, logprob, ref_logprob)
+    other = None if undefined else Completions(*of_reference) if step else policy
+    found = towards_optimum(policy, other, kl, beta, reward.highest) if other else unknown(undefined)
+    return Evaluation(step, beta, scores, kl, lengths, truncated, texts, logprob, ref_logprob, other, found)
 
 
-def _grouped(flat: Sequence[Any], size: int) -> list[list[Any]]:
-    return [list(flat[start : start + size]) for start in range(0, len(flat), size)]
+def _undefined(beta: float, trained_at: float, trained_truncated: bool, samples: int) -> str:
+    """Why no sample of the reference can tell how far the optimum is; empty where some may."""
+    if not beta:
+        return "beta is 0"
+    if trained_at != TEMPERATURE:
+        return f"trained at T = {trained_at:g}, evaluated at {TEMPERATURE:g}"
+    if trained_truncated:
+        return "trained on a truncated policy, evaluated on the whole"
+    if samples < LEAST:
+        return f"needs at least {LEAST} samples a prompt (evaluate.samples={samples})"
+    return ""
+
+
+def _extend(columns: Sequence[list[Any]], values: Sequence[Tensor | Sequence[Any]], size: int) -> None:
+    """Add one value a completion to each column, as lists of `size`: one a prompt."""
+    for column, given in zip(columns, values, strict=True):
+        flat = given.tolist() if isinstance(given, Tensor) else list(given)
+        column.extend(flat[start : start + size] for start in range(0, len(flat), size))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from rlhf_cli.functional.optimum import Optimum
+
 
 class Reporter(Protocol):
     """The watcher's side of a run."""
@@ -20,6 +22,10 @@ class Reporter(Protocol):
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         """The policy was evaluated before its first step."""
+        ...
+
+    def optimum(self, step: int, found: Optimum) -> None:
+        """How far the evaluation that was just shown is towards the optimum."""
         ...
 
     def step(

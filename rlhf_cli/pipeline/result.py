@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 from rlhf_cli.checkpoint import replace_file
 from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.pipeline.evaluation import Comparison
 
 RESULT: Final = "result.json"
@@ -33,6 +34,8 @@ class Result:
     samples: int
     comparison: Comparison | None
     """None where the run was never evaluated."""
+    optimum: Optimum | None
+    """As above."""
     texts: tuple[SideBySide, ...]
 
     def write(self, folder: Path) -> None:
@@ -44,6 +47,7 @@ class Result:
         """The result of a finished run."""
         data = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         data["comparison"] = data["comparison"] and _comparison(data["comparison"])
+        data["optimum"] = data["optimum"] and Optimum(**data["optimum"])
         data["texts"] = tuple(SideBySide(**row) for row in data["texts"])
         return cls(**data)
 

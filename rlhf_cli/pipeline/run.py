@@ -18,6 +18,7 @@ from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine import Engine
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, Stopped, UserError
 from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, mismatch
+from rlhf_cli.functional.optimum import LEAST
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
@@ -57,6 +58,11 @@ class Run:
     _clock: dict[str, float] = field(default_factory=dict)
     _undo: Tensors | None = None
 
+    @property
+    def truncation(self) -> Truncation:
+        """What rollouts are sampled from."""
+        return Truncation(self.config.top_k, self.config.top_p, self.config.min_p)
+
     # The stages of a step, in order.
 
     def next_prompts(self) -> PromptBatch:
@@ -72,10 +78,9 @@ class Run:
 
     def sample(self, batch: PromptBatch, temperature: float) -> Rollout:
         """The policy writes a completion for every sample of the batch."""
-        config = self.config
-        truncation = Truncation(config.top_k, config.top_p, config.min_p)
-        with self.phase("rollout", config.max_new_tokens) as tick:
-            return self.engine.sample(batch, config.max_new_tokens, temperature, tick, truncation)
+        limit = self.config.max_new_tokens
+        with self.phase("rollout", limit) as tick:
+            return self.engine.sample(batch, limit, temperature, tick, self.truncation)
 
     def beta(self, step: int) -> float:
         """The weight of the KL at `step`: of its schedule, or of the controller that follows the KL."""
@@ -133,13 +138,17 @@ class Run:
         config, per_batch = self.config, self.config.prompts_per_step
         batches = -(-len(self.held_out) // per_batch)
         reference = -(-per_batch * config.evaluate.samples // self.microbatch_size)
-        with self.phase("evaluation", batches * (config.max_new_tokens + reference)) as tick:
+        writers = 2 if step and config.evaluate.samples >= LEAST else 1
+        with self.phase("evaluation", writers * batches * (config.max_new_tokens + reference)) as tick:
             return held_out.evaluate(
                 self.held_out,
                 self.engine,
                 config.reward,
+                reference=self.policy.reference,
                 step=step,
                 beta=self.beta(config.steps - 1),
+                trained_at=config.temperature.at(config.steps - 1, config.steps),
+                trained_truncated=self.truncation.active,
                 seed=config.seed,
                 samples=config.evaluate.samples,
                 max_new_tokens=config.max_new_tokens,
@@ -158,6 +167,7 @@ class Run:
             self._log_evaluation(evaluated, {})
             self._log_timings(0, 0)
             self.reporter.evaluated(0, evaluated.metrics())
+            self.reporter.optimum(0, evaluated.optimum)
 
     def complete(self, advantages: Advantages, learned: dict[str, float], evaluated: Evaluation | None) -> None:
         """Log the step, make it the state to go back to, and save it when a checkpoint is due."""
@@ -178,6 +188,8 @@ class Run:
         self.state = TrainState(step, baseline, control, metrics["sampler/gap"], self._marks())
         self._undo = None
         self.reporter.step(step, metrics, timings, (rollout.batch.prompt_of(0).row.shown, rollout.texts[0]))
+        if evaluated is not None:
+            self.reporter.optimum(step, evaluated.optimum)
         share, limit = metrics["completion/truncated"], self.config.max_new_tokens
         if step == 1 and share > TRUNCATED_ALARM:
             self.reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={limit}, and judged as cut")

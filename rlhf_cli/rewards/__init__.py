@@ -3,8 +3,8 @@
 sentiment   how positive a completion reads (VADER compound, -1 .. 1)
 characters  the share of a completion's characters that belong to a given set (0 .. 1); cheap, for first looks and tests
 
-A reward is a frozen model: `kind` names it, its fields are its knobs, and `score(prompts, completions)` returns one
-float a completion.
+A reward is a frozen model: `kind` names it, its fields are its knobs, `score(prompts, completions)` returns one float a
+completion, and `highest` is the highest score there is, `math.inf` where nobody knows.
 """
 
 from typing import Annotated

@@ -18,6 +18,11 @@ class Characters(Settings):
     characters: str = Field(min_length=1)
     """The characters that count."""
 
+    @property
+    def highest(self) -> float:
+        """Every character counts."""
+        return 1.0
+
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
         """One share in [0, 1] a completion; 0 for an empty one."""
         wanted = frozenset(self.characters)

@@ -18,6 +18,11 @@ class Sentiment(Settings):
 
     kind: Literal["sentiment"]
 
+    @property
+    def highest(self) -> float:
+        """What VADER's compound score can reach."""
+        return 1.0
+
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
         """One compound score in [-1, 1] a completion; 0 for an empty one."""
         from vader import polarity_scores

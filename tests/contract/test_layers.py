@@ -20,7 +20,7 @@ LAYERS = (
     {"engine", "rewards"},
     {"schema", "checkpoint", "metrics"},
     {"pipeline"},
-    {"config"},
+    {"config", "plot"},
     {"display", "report"},
     {"demo"},
     {"commands"},

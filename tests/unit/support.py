@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rlhf_cli.functional.kl import k1
 from rlhf_cli.functional.losses import Aggregation, token_weights
+from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.models.policy import Policy, build_policy
 from rlhf_cli.models.settings import Lora, Model, Tiny
@@ -201,6 +202,9 @@ class Recorder:
         self.notes.append(text)
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Nothing to remember."""
+
+    def optimum(self, step: int, found: Optimum) -> None:
         """Nothing to remember."""
 
     @contextmanager

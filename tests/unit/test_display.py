@@ -12,9 +12,24 @@ import pytest
 from rich.console import Console
 
 from rlhf_cli import display
-from rlhf_cli.display import Dashboard, JsonLines, Plain, Quiet, Watcher, show_result, sparkline, watcher
+from rlhf_cli.display import (
+    Bars,
+    Dashboard,
+    JsonLines,
+    Plain,
+    Quiet,
+    Watcher,
+    progress,
+    show_oracle,
+    show_result,
+    sparkline,
+    towards,
+    watcher,
+)
 from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.functional.optimum import FrontierPoint, Optimum, unknown
 from rlhf_cli.pipeline.evaluation import Comparison
+from rlhf_cli.pipeline.oracle import BestOf, CurvePoint, Oracle
 from rlhf_cli.pipeline.result import Result, SideBySide
 
 METRICS = {
@@ -26,6 +41,7 @@ METRICS = {
     "sampler/gap": 1e-6,
 }
 HELD_OUT = {"eval/objective": -0.25, "eval/reward/mean": -0.125, "eval/kl/seq": 2.5, "eval/completion/length": 12.0}
+KNOWN = Optimum(62.6, 54.9, 71.2, "", 0.3, 27.8)
 TIMINGS = {"time/step_s": 1.26, "tokens_per_s": 345.6}
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 line one\nline two\r\x00\x9b31m \u202ereversed [red]not markup[/red] [/x]"
 DANGEROUS = "\x1b\x07\r\x00\x9b\u202e"
@@ -56,6 +72,8 @@ def report(watch: Watcher, *, sample: tuple[str, str] = ("a prompt", "a completi
             with watch.phase("evaluation", 3) as tick:
                 tick()
         watch.step(step, METRICS | (HELD_OUT if step == 2 else {}), TIMINGS, sample)
+        if step == 2:
+            watch.optimum(step, KNOWN)
     watch.note("3 of 9 prompts [dropped]")
 
 
@@ -100,6 +118,7 @@ def test_plain_lines_are_exactly_these() -> None:
         "evaluation ...\n"
         "step 2/40  J +0.432  reward +0.500  KL 1.36  length 11.8  1.3 s\n"
         "step 2/40  held-out: J -0.250  reward -0.125  KL 2.50  length 12.0\n"
+        "step 2/40  held-out, optimum: 63 % [55, 71] (estimate, biased upward); at least 28 %\n"
         "note: 3 of 9 prompts [dropped]\n"
     )
 
@@ -152,6 +171,7 @@ class TestDashboard:
             "a prompt",
             "a completion",
             "held-out after step 2: J -0.250  reward -0.125  KL 2.50  length 12.0",
+            "optimum: 63 % [55, 71] (estimate, biased upward); at least 28 %",
         ):
             assert part in text
 
@@ -221,7 +241,7 @@ class TestHostileTexts:
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("COLUMNS", "300")
-        show_result(Result(4, 0.05, 2, 2, None, (SideBySide(HOSTILE, HOSTILE, HOSTILE),)), tmp_path)
+        show_result(Result(4, 0.05, 2, 2, None, None, (SideBySide(HOSTILE, HOSTILE, HOSTILE),)), tmp_path)
         out = capsys.readouterr().out
         assert not set(out) & set(DANGEROUS)
         assert out.count("line one line two") == 3
@@ -258,7 +278,9 @@ class TestShowResult:
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("COLUMNS", "120")
-        show_result(Result(40, 0.05, 8, 4, COMPARISON, (SideBySide("Say something.", "before", "after"),)), tmp_path)
+        show_result(
+            Result(40, 0.05, 8, 4, COMPARISON, KNOWN, (SideBySide("Say something.", "before", "after"),)), tmp_path
+        )
         out, err = capsys.readouterr()
         assert err == ""
         rows = [" ".join(line.replace("│", " ").split()) for line in out.splitlines()]
@@ -267,13 +289,14 @@ class TestShowResult:
             "KL, nats 0.000 ± 0.000 1.000 ± 0.250 +1.000 ± 0.250",
             "length, tokens 11.0 ± 1.0 12.3 ± 0.5 -1.3 ± 0.6",
             "distinct word pairs 0.900 0.750 -0.150",
+            "optimum: 63 % [55, 71] (estimate, biased upward); at least 28 %",
             "Say something. before after",
             f"rlhf train resume={tmp_path} steps=80",
         ):
             assert any(wanted in row for row in rows), wanted
 
     def test_a_run_that_was_never_evaluated(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-        show_result(Result(4, 0.05, 0, 2, None, (SideBySide("p", "r", "q"),)), tmp_path)
+        show_result(Result(4, 0.05, 0, 2, None, None, (SideBySide("p", "r", "q"),)), tmp_path)
         out = capsys.readouterr().out
         assert "Held-out" not in out
         assert "Greedy completions" in out
@@ -282,10 +305,77 @@ class TestShowResult:
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        show_result(Result(4, 0.05, 0, 2, None, ()), tmp_path / "outputs" / "run")
+        show_result(Result(4, 0.05, 0, 2, None, None, ()), tmp_path / "outputs" / "run")
         out = capsys.readouterr().out
         assert "Written to outputs/run\n" in out
         assert str(tmp_path) not in out
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (KNOWN, "optimum: 63 % [55, 71] (estimate, biased upward); at least 28 %"),
+        (Optimum(-0.3, -12.0, -0.4, "", -0.1, -5.0), "optimum: 0 % [-12, 0] (estimate, biased upward)"),
+        (Optimum(40.0, 30.0, 50.0, "", 0.1, None), "optimum: 40 % [30, 50] (estimate, biased upward)"),
+        (unknown("beta is 0", 0.3, 27.8), "optimum: at least 28 %; no estimate: beta is 0"),
+        (unknown("beta is 0", -0.3, -27.8), "optimum: no estimate: beta is 0"),
+        (unknown("beta is 0"), "optimum: no estimate: beta is 0"),
+    ],
+)
+def test_what_is_said_of_the_optimum(found: Optimum, said: str) -> None:
+    assert towards(found) == said
+
+
+class TestProgress:
+    """The reporter of a command without steps."""
+
+    @pytest.mark.parametrize(("name", "kind"), [("auto", Bars), ("plain", Bars), ("json", Bars), ("quiet", Quiet)])
+    def test_the_kind(self, name: str, kind: type) -> None:
+        assert type(progress(name)) is kind
+
+    def test_elsewhere_a_phase_is_its_name(self) -> None:
+        to = console()
+        with Bars(to, "", 0).phase("the reference writes", 9) as tick:
+            tick()
+        assert written(to) == "the reference writes ...\n"
+
+    def test_on_a_terminal_it_is_a_bar_that_leaves_nothing(self) -> None:
+        to = console(terminal=True)
+        watch = Bars(to, "", 0)
+        with watch.phase("loading the model", 0) as tick:
+            tick()
+        with watch.phase("the reference writes", 4) as tick:
+            for _ in range(4):
+                tick()
+        assert "loading the model ..." in written(to)
+        assert "100%" in written(to)
+        assert written(to).count("\x1b[?25l") == written(to).count("\x1b[?25h") == 1
+
+
+def test_the_oracle_is_shown_with_its_doubts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    reason = "too few samples: doubling them moved J* by 7.5 % of the gap, more than 2 %"
+    points = tuple(
+        FrontierPoint(beta, 0.1, 0.31, 0.4, -1e-17, 12.34, 1.26, reason if beta < 0.1 else "")
+        for beta in (0.02, 0.05, 0.1)
+    )
+    curve = (CurvePoint(-1e-18, 0.1, True), CurvePoint(1.0, 0.3, True), CurvePoint(2.0, 0.4, False))
+    best_of = (BestOf(1, 0.1, 0.0), BestOf(8, 0.3, 1.2))
+    show_oracle(Oracle(8, 64, 1.3, 0.05, points, best_of, curve))
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 80
+    rows = [" ".join(line.replace("│", " ").split()) for line in out.splitlines()]
+    assert rows[0] == "The optimum, from 8 prompts x 64 completions of the reference at T = 1.3"
+    assert "0.05 0.100 0.310 0.400 0.000 12.3 (1.3 or more) no" in rows
+    assert "0.1 0.100 0.310 0.400 0.000 12.3 (1.3 or more) yes" in rows
+    assert f"beta 0.02, 0.05: {reason}" in " ".join(rows)
+    assert "8 0.300 1.200 0.240" in rows
+    drawn = out[out.index("Reward against") : out.index("* the optimum")]
+    canvas = "".join(line.partition("│")[2] for line in drawn.splitlines())
+    assert set(canvas) == {"*", "o", "·", " "}
 
 
 class TestSparkline:
@@ -320,7 +410,7 @@ def test_a_folder_with_brackets_and_spaces_is_shown_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    show_result(Result(2, 0.1, 1, 1, None, ()), tmp_path / "a [bold]run[/x]")
+    show_result(Result(2, 0.1, 1, 1, None, None, ()), tmp_path / "a [bold]run[/x]")
     printed = capsys.readouterr().out
     assert "Written to a [bold]run[/x]" in printed
     assert "rlhf train resume='a [bold]run[/x]' steps=4" in printed

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
 import pytest
 
-from rlhf_cli.pipeline.evaluation import Evaluation, compare, distinct_2
+from rlhf_cli.functional.optimum import Draws, Optimum, PromptDraws, optimum, unknown
+from rlhf_cli.pipeline.evaluation import Completions, Evaluation, compare, distinct_2, towards_optimum
+
+NOBODY_KNOWS = unknown("needs at least 21 samples a prompt (evaluate.samples=2)")
+LOGPROB = [[-1.0, -2.0], [-3.0, -4.0]]
+
+
+def evaluation(reward: list[list[float]], step: int = 0, beta: float = 0.5) -> Evaluation:
+    """One completion a prompt, with nothing but a reward."""
+    ones = [[1.0]] * len(reward)
+    kl, length, truncated, texts = [[0.0]] * len(reward), [[1]] * len(reward), [[False]] * len(reward), [["x"]]
+    return Evaluation(
+        step, beta, reward, kl, length, truncated, texts * len(reward), ones, ones, reference=None, optimum=NOBODY_KNOWS
+    )
+
 
 BEFORE = Evaluation(
     step=0,
@@ -17,6 +32,10 @@ BEFORE = Evaluation(
     length=[[4, 6], [2, 8]],
     truncated=[[True, False], [False, False]],
     texts=[["a b a b", "x"], ["a b", "c d"]],
+    logprob=LOGPROB,
+    ref_logprob=LOGPROB,
+    reference=None,
+    optimum=NOBODY_KNOWS,
 )
 AFTER = Evaluation(
     step=4,
@@ -26,6 +45,10 @@ AFTER = Evaluation(
     length=[[10, 10], [9, 11]],
     truncated=[[True, True], [True, False]],
     texts=[["a a a", ""], ["A a", "a"]],
+    logprob=[[-1.5, -2.5], [-3.5, -4.5]],
+    ref_logprob=LOGPROB,
+    reference=Completions([[1.0, 3.0], [0.0, 0.0]], [[-1.25, -2.0], [-3.0, -4.0]], LOGPROB),
+    optimum=unknown("too few samples", 1.5, 30.0),
 )
 
 
@@ -45,8 +68,9 @@ def test_the_metrics() -> None:
 
 
 def test_the_objective_of_each_prompt() -> None:
-    assert BEFORE.objective() == [2.0, 0.0]
-    assert AFTER.objective() == [4.0, 1.25]
+    assert BEFORE.objective(0.5) == [2.0, 0.0]
+    assert AFTER.objective(0.5) == [4.0, 1.25]
+    assert AFTER.objective(0.0) == [5.0, 1.5]
 
 
 def test_the_comparison_pairs_the_prompts() -> None:
@@ -64,21 +88,49 @@ def test_the_comparison_pairs_the_prompts() -> None:
 
 
 def test_noise_that_both_share_cancels() -> None:
-    noisy = Evaluation(0, 0.5, [[0.0], [10.0], [-20.0]], [[0.0]] * 3, [[1]] * 3, [[False]] * 3, [["x"]] * 3)
-    better = Evaluation(1, 0.5, [[1.0], [11.0], [-19.0]], [[0.0]] * 3, [[1]] * 3, [[False]] * 3, [["x"]] * 3)
+    noisy = evaluation([[0.0], [10.0], [-20.0]])
+    better = evaluation([[1.0], [11.0], [-19.0]], step=1)
     found = compare(noisy, better)
     assert (found.change["reward"].low, found.change["reward"].high) == (1.0, 1.0)
     assert found.before["reward"].half_width > 30
 
 
 def test_evaluations_of_other_prompts_cannot_be_paired() -> None:
-    fewer = Evaluation(0, 0.5, [[1.0]], [[0.0]], [[1]], [[False]], [["x"]])
     with pytest.raises(ValueError, match=r"shorter|longer"):
-        compare(fewer, AFTER)
+        compare(evaluation([[1.0]]), AFTER)
 
 
-def test_a_row_of_the_log_is_read_back_as_it_was() -> None:
-    assert Evaluation.read(json.loads(json.dumps(AFTER.row()))) == AFTER
+def test_the_objectives_of_a_comparison_have_the_later_beta() -> None:
+    # before: reward 1, 0 and KL 2, 4; at beta .25 J is .5 and -1, whatever beta was then
+    before = dataclasses.replace(evaluation([[1.0], [0.0]], beta=10.0), kl=[[2.0], [4.0]])
+    found = compare(before, evaluation([[1.0], [2.0]], step=1, beta=0.25))
+    assert found.before["objective"].mean == pytest.approx(-0.25)
+    assert found.change["objective"].mean == pytest.approx(1.75)
+
+
+@pytest.mark.parametrize("found", [BEFORE, AFTER], ids=["without reference", "with it"])
+def test_a_row_of_the_log_is_read_back_as_it_was(found: Evaluation) -> None:
+    assert Evaluation.read(json.loads(json.dumps(found.row()))) == found
+
+
+def test_a_percentage_of_the_optimum_is_a_metric_where_there_is_one() -> None:
+    assert "eval/optimum" not in AFTER.metrics()
+    known = dataclasses.replace(AFTER, optimum=Optimum(62.5, 55.0, 71.0, "", 1.5, 30.0))
+    assert known.metrics() == AFTER.metrics() | {"eval/optimum": 62.5}
+
+
+def test_the_optimum_is_estimated_prompt_by_prompt_from_both_samplers() -> None:
+    reference, policy = AFTER.reference, Completions(AFTER.reward, AFTER.logprob, AFTER.ref_logprob)
+    assert reference is not None
+    prompts = [
+        PromptDraws(Draws([1.0, 3.0], [-1.25, -2.0], [-1.0, -2.0]), Draws([4.0, 6.0], [-1.5, -2.5], [-1.0, -2.0]), 2.0),
+        PromptDraws(Draws([0.0, 0.0], [-3.0, -4.0], [-3.0, -4.0]), Draws([1.0, 2.0], [-3.5, -4.5], [-3.0, -4.0]), 0.5),
+    ]
+    found = towards_optimum(policy, reference, AFTER.kl, 0.5, 10.0)
+    assert found == optimum(prompts, 0.5, 10.0)
+    # rewards 5, 1.5, KL 2, .5, of the reference 2, 0: gains 2 and 1.25; the bound is 1.625 of 10 - 1
+    assert found.gain == pytest.approx(1.625)
+    assert found.bound == pytest.approx(100 * 1.625 / 9)
 
 
 @pytest.mark.parametrize(
@@ -98,5 +150,4 @@ def test_distinct_2(texts: list[str], expected: float) -> None:
 
 
 def test_a_single_prompt_has_no_standard_error() -> None:
-    alone = Evaluation(0, 0.0, [[1.0]], [[0.0]], [[1]], [[False]], [["x"]])
-    assert alone.metrics()["eval/reward/se"] == math.inf
+    assert evaluation([[1.0]]).metrics()["eval/reward/se"] == math.inf

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.functional.optimum import LEAST
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.evaluation import Evaluation
+from rlhf_cli.pipeline.evaluation import Completions, Evaluation, towards_optimum
 from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.rewards.characters import Characters
-from tests.unit.support import batch_of
+from rlhf_cli.types import PromptBatch, Rollout
+from tests.unit.support import batch_of, logits_of
 
 TEXTS = ("Hello there", "a", "What is rain?", "xyz", "Name a colour.")
 REWARD = Characters(kind="characters", characters="abcdefghijklmnopqrstuvwxyz")
 
 
-def evaluated(policy: Policy, *, step: int = 0, seed: int = 0, at_once: int = 2, microbatch: int = 3) -> Evaluation:
+def evaluated(
+    policy: Policy,
+    *,
+    step: int = 0,
+    seed: int = 0,
+    at_once: int = 2,
+    microbatch: int = 3,
+    beta: float = 0.2,
+    trained_at: float = 1.0,
+    trained_truncated: bool = False,
+    samples: int = 2,
+) -> Evaluation:
     return evaluate(
         batch_of(policy, TEXTS).prompts,
         TransformersEngine(policy),
         REWARD,
+        reference=policy.reference,
         step=step,
-        beta=0.2,
+        beta=beta,
+        trained_at=trained_at,
+        trained_truncated=trained_truncated,
         seed=seed,
-        samples=2,
+        samples=samples,
         max_new_tokens=6,
         prompts_at_once=at_once,
         microbatch_size=microbatch,
@@ -60,3 +78,92 @@ def test_the_reference_has_no_kl(moved: Policy) -> None:
     with moved.reference():
         found = evaluated(moved)
     assert max(kl for group in found.kl for kl in group) < 1e-4
+
+
+def log_probability(policy: Policy, prompt: str, text: str, length: int) -> float:
+    """Of `text` after `prompt`, by a plain pass of the library; the tiny model's tokens are bytes."""
+    before, written = (list(policy.tokenizer(one)["input_ids"]) for one in (prompt, text))
+    if len(written) < length:
+        written.append(policy.end_tokens[0])
+    chosen = torch.log_softmax(logits_of(policy, before + written)[len(before) - 1 : -1], -1)
+    return float(chosen[range(len(written)), written].sum())
+
+
+def test_log_probabilities_are_of_whole_completions_under_both(moved: Policy) -> None:
+    found = evaluated(moved, step=3, samples=LEAST)
+    assert found.reference is not None
+    checked = 0
+    for number, prompt in enumerate(TEXTS):
+        for i, text in enumerate(found.texts[number]):
+            # A text whose bytes were no UTF-8 does not tell its tokens.
+            if not text.isascii() or len(text) + (not found.truncated[number][i]) != found.length[number][i]:
+                continue
+            expected = log_probability(moved, prompt, text, found.length[number][i])
+            assert found.logprob[number][i] == pytest.approx(expected, abs=1e-3)
+            with moved.reference():
+                expected = log_probability(moved, prompt, text, found.length[number][i])
+            assert found.ref_logprob[number][i] == pytest.approx(expected, abs=1e-3)
+            checked += 1
+    assert checked > 3
+
+
+def test_the_reference_writes_from_the_same_streams(moved: Policy) -> None:
+    found = evaluated(moved, step=3, samples=LEAST)
+    with moved.reference():
+        untouched = evaluated(moved, samples=LEAST)
+    assert found.reference is not None
+    assert found.reference.reward == untouched.reward
+    assert_close(torch.tensor(found.reference.ref_logprob), torch.tensor(untouched.logprob), rtol=0, atol=1e-4)
+    # What the policy makes of the reference's completions is less than what the reference does, in the mean: a KL.
+    gap = torch.tensor(found.reference.ref_logprob) - torch.tensor(found.reference.logprob)
+    assert gap.mean() > 0.01
+
+
+@pytest.mark.parametrize(("step", "written"), [(0, 3), (1, 6)])
+def test_the_reference_writes_nothing_twice(
+    moved: Policy, step: int, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, batches = TransformersEngine.sample, []
+
+    def noted(engine: TransformersEngine, batch: PromptBatch, *arguments: Any) -> Rollout:
+        batches.append(batch)
+        return sample(engine, batch, *arguments)
+
+    monkeypatch.setattr(TransformersEngine, "sample", noted)
+    evaluated(moved, step=step, samples=LEAST)  # five prompts, two at once
+    assert len(batches) == written
+
+
+def test_before_the_first_step_the_policy_is_the_reference(moved: Policy) -> None:
+    with moved.reference():
+        found = evaluated(moved, samples=LEAST, beta=2.0)
+    assert found.reference == Completions(found.reward, found.logprob, found.ref_logprob)
+    assert found.optimum.gain == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"samples": LEAST - 1}, "needs at least 21 samples a prompt (evaluate.samples=20)"),
+        ({"samples": LEAST, "beta": 0.0}, "beta is 0"),
+        ({"samples": LEAST, "trained_at": 1.3}, "trained at T = 1.3, evaluated at 1"),
+        ({"samples": LEAST, "trained_truncated": True}, "trained on a truncated policy, evaluated on the whole"),
+    ],
+)
+@pytest.mark.parametrize("step", [0, 3])
+def test_the_reference_writes_nothing_where_that_would_say_nothing(
+    moved: Policy, step: int, change: dict[str, float], reason: str
+) -> None:
+    found = evaluated(moved, step=step, **change)  # type: ignore[arg-type]
+    assert found.reference is None
+    assert (found.optimum.reason, found.optimum.percent, found.optimum.gain) == (reason, None, None)
+
+
+def test_the_percentage_is_of_the_completions_that_were_kept(moved: Policy) -> None:
+    found = evaluated(moved, step=3, samples=64, beta=1.0)
+    assert found.reference is not None
+    policy = Completions(found.reward, found.logprob, found.ref_logprob)
+    expected = towards_optimum(policy, found.reference, found.kl, 1.0, REWARD.highest)
+    assert found.optimum == expected
+    assert found.optimum.gain is not None
+    assert found.optimum.bound is not None

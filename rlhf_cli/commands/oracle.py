@@ -1,0 +1,93 @@
+"""`rlhf oracle config=...`: what training could reach, before any training."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import asdict
+from typing import Final, NoReturn
+
+from rlhf_cli.config.compose import compose_config
+from rlhf_cli.display import progress, show_oracle
+from rlhf_cli.errors import EXIT_DONE, EXIT_USAGE, UserError
+from rlhf_cli.models.source import find as find_model
+from rlhf_cli.pipeline.oracle import oracle
+from rlhf_cli.pipeline.rows import read_rows
+from rlhf_cli.schedules import Controlled
+
+FACTORS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the run's own beta
+ABOUT: Final = """\
+The optimum of E[r] - beta KL(policy || reference) in closed form, estimated
+from completions of the reference: what training could reach at each beta, how
+far from the reference that is, and what the best of n completions would give
+instead. Nothing is trained and nothing is written."""
+
+EXAMPLES: Final = """\
+To see an optimum at a KL of k nats takes about e^(k + 3) samples a prompt: 64
+show one at 1.2 nats, 1000 one at 3.9. What cannot be seen is marked.
+
+  rlhf oracle config=tiny
+  rlhf oracle config=./my-run.yaml --betas 0.05,0.1,0.2 --samples 256
+  rlhf oracle evaluate.prompts=16 temperature=1.3 --json > oracle.json"""
+
+
+def main(argv: list[str]) -> int:
+    """Sample the reference and print; results on stdout, progress on stderr."""
+    options = _parser().parse_intermixed_args(argv)
+    config = compose_config(options.overrides)
+    # Held-out prompts are set aside even for a run that is never evaluated.
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 1})})
+    end = config.steps - 1, config.steps
+    temperature = config.temperature.at(*end)
+    beta = config.beta.begin().beta if isinstance(config.beta, Controlled) else config.beta.at(*end)
+    betas = options.betas or [factor * beta for factor in FACTORS]
+    if not all(betas):
+        raise UserError("beta is 0, which has no optimum", where="beta", fix="name some: --betas 0.02,0.05,0.1")
+    if config.model.kind == "pretrained":
+        find_model(config.model)
+    rows = read_rows(config).held_out
+
+    watch = progress(config.display)
+    with watch.phase("loading torch and transformers", 0):
+        from rlhf_cli.pipeline.reference import reference_rewards
+    rewards = reference_rewards(config, rows, options.samples, temperature, watch)
+    found = oracle(rewards, sorted(betas), beta, temperature)
+    if options.json:
+        print(json.dumps(asdict(found), indent=2))
+    else:
+        show_oracle(found)
+    return EXIT_DONE
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with this tool's one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message, where=self.prog, fix=f"{self.prog} --help", exit_code=EXIT_USAGE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="rlhf oracle", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
+    parser.add_argument("--betas", type=_betas, metavar="B,B,...", help="default: the run's own, and 1/4 to 4 times it")
+    parser.add_argument("--samples", type=_samples, default=64, metavar="N", help="completions a prompt (default 64)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables and a plot")
+    return parser
+
+
+def _betas(text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not all(0 < value < math.inf for value in values):
+        raise argparse.ArgumentTypeError(f"numbers above 0, with commas between them (got {text})")
+    return values
+
+
+def _samples(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"must be at least 2 (got {text})")
+    return int(text)

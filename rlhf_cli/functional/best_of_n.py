@@ -1,0 +1,41 @@
+"""Best of n: draw n completions of the reference, keep the one with the highest reward; plain Python floats."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+
+
+def expected_best(rewards: Sequence[float], n: int) -> float:
+    """Mean of the best reward over every choice of `n` of the samples: unbiased for the best of n fresh ones.
+
+    The i-th smallest of N is the best of n in C(i-1, n-1) of C(N, n) choices (Chen et al. 2021, arXiv:2107.03374, for
+    two-valued rewards). Raises ValueError where there are fewer than `n` samples.
+    """
+    size = len(rewards)
+    if not 1 <= n <= size:
+        raise ValueError(f"the best of {n}, out of {size} samples")
+    chance, mean = n / size, 0.0  # of the largest one
+    for place, reward in zip(range(size, n - 1, -1), sorted(rewards, reverse=True), strict=False):
+        mean += chance * reward
+        chance *= (place - n) / (place - 1) if place > 1 else 0.0
+    return mean
+
+
+def best_of_n_kl(rewards: Sequence[float], n: int) -> float:
+    """KL(best of n || reference) in nats, with the samples' rewards as the reference's distribution.
+
+    sum_k D_k log(D_k / p_k), D_k = F_k^n - F_{k-1}^n, over the distinct rewards in order: p_k is the share of the k-th,
+    F the cumulative share. Never above log n - (n-1)/n, near it where many rewards are all different, and below it
+    where some tie: which of equal completions is kept is the reference's choice.
+    """
+    counts = [count for _, count in sorted(Counter(rewards).items())]
+    total, ends = len(rewards), list(accumulate(counts))
+    kl = 0.0
+    for count, end in zip(counts, ends, strict=True):
+        share = (end / total) ** n - ((end - count) / total) ** n
+        if share > 0:
+            kl += share * math.log(share * total / count)
+    return kl
