@@ -69,6 +69,12 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
     return found[:: math.ceil(len(found) / count)]
 
 
+def decades(low: float, high: float) -> list[float]:
+    """The powers of ten that hold two positive ends between them, at least two."""
+    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    return [10.0**e for e in range(first, max(last, first + 1) + 1)]
+
+
 def labels(values: Sequence[float], log: bool = False) -> list[str]:
     """The ticks as text: with as many digits as tell neighbours apart, or, with `log`, each as short as it can be."""
     if log:
