@@ -26,11 +26,14 @@ WIDEST: Final = 100
 def main(argv: list[str]) -> int:
     """Show the scenes, or write them as a page; progress goes to stderr."""
     options = _parser().parse_args(argv)
+    file = Path(options.html).expanduser() if options.html else None
+    if file is not None and not file.parent.is_dir():
+        raise UserError("no such folder", where=str(file.parent), exit_code=EXIT_DISK)
     chosen = sorted(set(options.scenes)) or list(MODULES)
     whole = chosen == list(MODULES)
     scenes = _scenes(chosen, whole, options.fast)
-    if options.html:
-        _write(Path(options.html).expanduser(), html(list(scenes)))
+    if file is not None:
+        _write(file, html(list(scenes)))
         return EXIT_DONE
     console = Console(highlight=False)
     console.width = min(console.width, WIDEST)
@@ -40,7 +43,10 @@ def main(argv: list[str]) -> int:
         console.print(Text(TITLE, style="bold"), "")
     for i, scene in enumerate(scenes):
         if scene.pictures and i and waits:
-            console.input(Text("Enter goes on, Ctrl-C ends: ", style="dim"))
+            try:
+                console.input(Text("Enter goes on, Ctrl-C ends: ", style="dim"))
+            except EOFError:
+                return EXIT_DONE
         show(scene, console, moving)
     return EXIT_DONE
 

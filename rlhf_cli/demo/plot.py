@@ -14,7 +14,7 @@ from typing import Final
 from rlhf_cli.demo.scene import Picture
 from rlhf_cli.report.bars import Bars
 from rlhf_cli.report.chart import Chart, Series
-from rlhf_cli.report.scale import Scale, decades, extent, labels, ticks
+from rlhf_cli.report.scale import Scale, decades, extent, known, labels, ticks
 
 Span = tuple[str, str]
 """A text and its style, as rich names it."""
@@ -55,10 +55,12 @@ def _bars(bars: Bars, width: int, colours: bool) -> list[Row]:
 
 def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
     """The curves between two axes, the names of the marks above and a legend below."""
-    xs = [x for one in chart.series for x in one.xs] + [mark.x for mark in chart.marks]
-    ys = [y for one in chart.series for y in one.ys if math.isfinite(y)]
+    marks = [mark for mark in chart.marks if known(mark.x, chart.x_log)]
+    points = [(x, y) for one in chart.series for x, y in zip(one.xs, one.ys, strict=True)]
+    points = [(x, y) for x, y in points if known(x, chart.x_log) and known(y, chart.y_log)]
+    xs, ys = [x for x, _ in points] + [mark.x for mark in marks], [y for _, y in points]
     low, high = extent(ys, chart.y_log)
-    y = decades(low, high) if chart.y_log else ticks(low, high, 4, outside=True)
+    y = decades(low, high, 4) if chart.y_log else ticks(low, high, 4, outside=True)
     names = labels(y, chart.y_log)
     left = max(map(len, names))
     columns = width - left - 2
@@ -66,19 +68,19 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
     across = Scale(*extent(xs, chart.x_log), 0, columns * fine[0] - 1, chart.x_log)
     down = Scale(y[0], y[-1], height * fine[1] - 1, 0, chart.y_log)
     cells: list[list[Span]] = [[(" ", "")] * columns for _ in range(height)]
-    for mark in chart.marks:
+    for mark in marks:
         for line in cells:
             line[round(across.at(mark.x)) // fine[0]] = ("┊", "dim")
     for i, one in enumerate(chart.series):
         _draw(cells, one, _dots(one, across, down), i, fine)
     ticked = {round(down.at(value)) // fine[1]: name for value, name in zip(y, names, strict=True)}
     found: list[Row] = [((" " * left + " " + chart.y_label, "dim"),)]
-    if chart.marks:
-        flags = _over([(mark.label, round(across.at(mark.x)) // fine[0]) for mark in chart.marks])
+    if marks:
+        flags = _over([(mark.label, round(across.at(mark.x)) // fine[0]) for mark in marks], columns)
         found.append(((" " * (left + 2) + flags, "dim"),))
     for n, line in enumerate(cells):
         found.append(((f"{ticked.get(n, ''):>{left}} {'┤' if n in ticked else '│'}", "dim"), *line))
-    ends = labels([across.low, across.high], chart.x_log)
+    ends = f"{across.low:.4g}", f"{across.high:.4g}"
     gap = columns - len(ends[0]) - len(ends[1])
     found.append(((f"{'':>{left}} └{'─' * columns}", "dim"),))
     found.append(((f"{'':>{left}}  {ends[0]}{chart.x_label[: gap - 2]:^{gap}}{ends[1]}", "dim"),))
@@ -89,7 +91,8 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
 def _dots(series: Series, across: Scale, down: Scale) -> list[tuple[int, int]]:
     """The places a series covers on the grid: its points, and what lies between neighbours."""
     places = [
-        (across.at(x), down.at(y)) if math.isfinite(y) else None for x, y in zip(series.xs, series.ys, strict=True)
+        (across.at(x), down.at(y)) if known(x, across.log) and known(y, down.log) else None
+        for x, y in zip(series.xs, series.ys, strict=True)
     ]
     found = [(round(place[0]), round(place[1])) for place in places if place]
     if series.style != "points":
@@ -114,12 +117,12 @@ def _draw(cells: list[list[Span]], one: Series, dots: Sequence[tuple[int, int]],
             line[column] = (chr(BLANK + (kept | BRAILLE[x % 2][y % 4])), STYLES[i])
 
 
-def _over(names: Sequence[tuple[str, int]]) -> str:
-    """Each name from its place on, or as soon after it as there is room."""
+def _over(names: Sequence[tuple[str, int]], room: int) -> str:
+    """Each name from its place on, or as near to it as there is room."""
     line = ""
     for name, place in sorted(names, key=lambda each: each[1]):
-        line = f"{line:<{place}}{name} "
-    return line
+        line = f"{line:<{max(min(place, room - len(name)), 0)}}{name} "
+    return line[:room]
 
 
 def _sample(one: Series, i: int, colours: bool) -> str:

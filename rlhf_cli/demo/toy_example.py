@@ -10,7 +10,7 @@ from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
 from rlhf_cli.demo.ascent import SAMPLES, Ascent, ascend, curve
 from rlhf_cli.demo.scene import Picture, Scene, percent
-from rlhf_cli.demo.soup import BETA, NAMES, QUERY, toy
+from rlhf_cli.demo.soup import BETA, NAMES, QUERY, RESPONSES, toy
 from rlhf_cli.report.bars import Bars, BarSeries
 from rlhf_cli.report.chart import Chart, Series
 
@@ -39,6 +39,7 @@ def scene(fast: bool) -> Scene:
         (
             f"One query, “{QUERY}”, and six responses with a score each: maximise the objective by gradient ascent, "
             f"{SAMPLES} samples a step, with the very functions that train a language model.",
+            "The scores: " + ", ".join(f"“{response.text}” {response.score:g}" for response in RESPONSES) + ".",
             f"Without the reference the policy runs after the highest score, “{NAMES[-1]}” With β = {BETA:g} it is "
             "pulled back, and the best policy there is can be written down: π*.",
         ),

@@ -25,9 +25,10 @@ TEMPERATURES: Final = (0.5, 1.0, 2.0)
 def scene(fast: bool) -> Scene:
     """Reward against KL for many betas, the policies of three, and three temperatures."""
     steps = 100 if fast else 150
-    frontier = [optimum_at(0.01 * 1.2**i) for i in range(31)]
-    trained = [ascend(Rloo(kind="rloo"), beta, steps, 0) for beta in TRAINED]
     reference = toy(BETA).engine()
+    frontier = [optimum_at(0.01 * 1.2**i) for i in range(31)]
+    kls, rewards = [kl for _, kl, _ in frontier], [reward for reward, _, _ in frontier]
+    trained = [ascend(Rloo(kind="rloo"), beta, steps, 0) for beta in TRAINED]
     optima = {beta: optimum_at(beta) for beta in BETAS}
     tempered = {t: log_softmax(reference.logits.detach().flatten(), t).exp().tolist() for t in TEMPERATURES}
     return Scene(
@@ -47,7 +48,7 @@ def scene(fast: bool) -> Scene:
                 "KL( policy ‖ reference ), nats",
                 "expected reward",
                 [
-                    Series("π* for every β", [kl for _, kl, _ in frontier], [reward for reward, _, _ in frontier]),
+                    Series("π* for every β", [*kls, 0.0], [*rewards, expected_reward(reference)]),
                     Series(
                         "trained by RLOO, β = " + ", ".join(f"{beta:g}" for beta in TRAINED),
                         [run.kl for run in trained],
