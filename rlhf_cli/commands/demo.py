@@ -56,6 +56,9 @@ def _scenes(chosen: Sequence[str], whole: bool, fast: bool) -> Iterator[Scene]:
     if whole:
         yield from OPENING
     print("loading torch ...", file=sys.stderr, flush=True)
+    import torch
+
+    torch.set_num_threads(1)  # tensors of six numbers: a second thread only waits, and makes it ten times as long
     for key in chosen:
         module = importlib.import_module(f"rlhf_cli.demo.{MODULES[key]}")
         print(f"computing scene {key} ...", file=sys.stderr, flush=True)

@@ -53,7 +53,7 @@ def _drawn(pictures: Sequence[Picture], console: Console, height: int) -> Group:
 
 def _lines(pictures: Sequence[Picture], console: Console, height: int) -> list[Text]:
     """Every picture and an empty line behind it."""
-    colours = console.is_terminal and not console.no_color
+    colours = console.color_system is not None and not console.no_color
     return [
         Text.assemble(*row) for picture in pictures for row in (*rows(picture, console.width - 1, colours, height), ())
     ]

@@ -38,7 +38,7 @@ OPENING: Final = (
             "It enters as a regulariser, so that the policy does not stray too far from the original; β controls how "
             "strongly.",
         ),
-        "J(θ) = E_x E_{y ~ π_θ(·|x)} [ r(x, y) ]  -  β KL( π_θ ‖ π_ref )",
+        "J(θ) = E_x E_{y ~ π_θ(·|x)} [ r(x, y) ]\n       - β KL( π_θ ‖ π_ref )",
     ),
     Scene(
         "5. The difficulty",

@@ -43,7 +43,7 @@ def scene(fast: bool) -> Scene:
             f"Without the reference the policy runs after the highest score, “{NAMES[-1]}” With β = {BETA:g} it is "
             "pulled back, and the best policy there is can be written down: π*.",
         ),
-        "θ ← θ + α ∇J(θ),   J(θ) = E[r] - β KL( π_θ ‖ π_ref )\nπ*(y) = π_ref(y) exp( r(y) / β ) / Z,   J* = β log Z",
+        "θ ← θ + α ∇J(θ)\nJ(θ) = E[r] - β KL( π_θ ‖ π_ref )\nπ*(y) = π_ref(y) exp( r(y) / β ) / Z,   J* = β log Z",
         "rlhf_cli/demo/climb.py, through rlhf_cli/algorithms/rloo.py",
         (
             _without_reference(free, steps),

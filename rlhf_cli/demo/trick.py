@@ -66,8 +66,10 @@ def scene(fast: bool) -> Scene:
             "into it; the gradient is again an expectation, and samples estimate it.",
             "Subtracting a baseline b, what was to be expected, leaves the expectation as it is and removes noise.",
         ),
-        "∇ E[r] = Σ_y r(y) ∇π(y) = Σ_y π(y) r(y) ∇log π(y)\n"
-        "       = E[ r(x, y) ∇log π(y|x) ] = E[ (r(x, y) - b) ∇log π(y|x) ]",
+        "∇ E[r] = Σ_y r(x, y) ∇π(y|x)\n"
+        "       = Σ_y π(y|x) r(x, y) ∇log π(y|x)\n"
+        "       = E[ r(x, y) ∇log π(y|x) ]\n"
+        "       = E[ (r(x, y) - b) ∇log π(y|x) ]",
         "rlhf_cli/algorithms/reinforce.py",
         (picture,),
         (

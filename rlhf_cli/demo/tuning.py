@@ -40,8 +40,8 @@ def scene(fast: bool) -> Scene:
             "The temperature divides the logits before sampling. Raised, it spreads the samples over more options: "
             "what is never sampled is never learned.",
         ),
-        "π*(y) = π_ref(y) exp( r(y) / β ) / Z\nπ_T = softmax( z / T ),   entropy H = - Σ_y π_T(y) log π_T(y)",
-        "rlhf_cli/demo/problem.py, rlhf_cli/functional/sampling.py",
+        "π*(y) = π_ref(y) exp( r(y) / β ) / Z\nπ_T = softmax( z / T )\nH = - Σ_y π_T(y) log π_T(y)",
+        "rlhf_cli/demo/problem.py, rlhf_cli/functional/logprobs.py",
         (
             Chart(
                 "Reward against distance from the reference",

@@ -19,7 +19,9 @@ h1 { font-size: 1.7rem; line-height: 1.25 }
 h2 { font-size: 1.25rem; line-height: 1.3; margin-top: 3rem }
 section svg { display: block; width: 100%; height: auto; margin: 1rem 0 }
 code { font: 0.95rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere }
-.formula { padding: 0.6rem 0.8rem; border-radius: 6px; background: var(--code); white-space: pre-wrap }
+.formula { padding: 0.6rem 0.8rem; border-radius: 6px; background: var(--code); white-space: pre;
+  overflow-x: auto }
+@media (max-width: 32rem) { .formula code { font-size: 0.75rem } }
 .finding { margin: 0.6rem 0; padding-left: 0.8rem; border-left: 3px solid var(--soft) }
 .source, .source code { color: var(--soft); font-size: 0.85rem }
 """
