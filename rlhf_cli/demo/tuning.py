@@ -37,8 +37,8 @@ def scene(fast: bool) -> Scene:
             "β buys reward with distance from the reference. On the curve lie the best policies for every β: no policy "
             "earns more at the same KL. A strong β leaves the policy where it was; a weak one lets it do whatever "
             "the score pays for.",
-            "The temperature divides the logits before sampling. Raised, it spreads the samples over more options: "
-            "what is never sampled is never learned.",
+            "The temperature divides the logits before sampling. Raised, it spreads the samples over more options, "
+            "and their entropy H grows; what is never sampled is never learned.",
         ),
         "π*(y) = π_ref(y) exp( r(y) / β ) / Z\nπ_T = softmax( z / T )\nH = - Σ_y π_T(y) log π_T(y)",
         "rlhf_cli/demo/problem.py, rlhf_cli/functional/logprobs.py",
