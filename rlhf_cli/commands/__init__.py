@@ -3,4 +3,8 @@
 train     one run, a multirun, or a run continued
 oracle    the optimum and the frontier of reward against KL, before any training
 generate  what a trained policy (and its reference) answers
+demo      the ideas, with pictures that the tool's own functions compute
+
+parser    what verbs with plain options share
+stage     how demo looks on a terminal
 """

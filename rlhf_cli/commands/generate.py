@@ -7,12 +7,12 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rlhf_cli.checkpoint import newest_valid, step_of
+from rlhf_cli.commands.parser import Parser
 from rlhf_cli.config.compose import amend
 from rlhf_cli.display import flat
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, EXIT_USAGE, UserError
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.pipeline.result import Result
 from rlhf_cli.pipeline.resume import find, holds_run, saved_config
 from rlhf_cli.seeding import seed_for
@@ -90,15 +90,8 @@ def _prompts(given: Sequence[str]) -> list[str]:
     return prompts
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with this tool's one-line errors."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message, where=self.prog, fix=f"{self.prog} --help", exit_code=EXIT_USAGE)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="rlhf generate", description="Let a trained policy answer prompts.")
+    parser = Parser(prog="rlhf generate", description="Let a trained policy answer prompts.")
     parser.add_argument("run", metavar="RUN", help="a run's folder, or one of its checkpoints")
     parser.add_argument("prompts", metavar="PROMPT", nargs="*", help="prompts; without any, one a line from stdin")
     parser.add_argument("--reference", action="store_true", help="show the reference's answer beside the policy's")

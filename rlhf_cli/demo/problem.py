@@ -28,44 +28,41 @@ class Problem:
 
     def scores_of(self, engine: TabularEngine) -> Tensor:
         """The score of every completion, [P, C], in the order of `engine.every`."""
-        rollout = engine.every(self.temperature)
-        prompts = len(self.reference)
-        states = engine.ends(rollout).view(prompts, -1)
-        return self.scores.gather(1, states)
+        return self._listed(engine)[2]
 
     def objective(self, engine: TabularEngine) -> Tensor:
         """J of the policy, exactly, by summing over every completion; differentiable."""
-        policy, reference = self._logprobs(engine)
-        penalised = self.scores_of(engine) - self.beta * (policy - reference)
+        policy, reference, scores = self._listed(engine)
+        penalised = scores - self.beta * (policy - reference)
         return (policy.exp() * penalised).sum(1).mean()
 
     def kl(self, engine: TabularEngine) -> float:
         """KL(policy || reference), nats a completion, averaged over prompts."""
-        policy, reference = self._logprobs(engine)
+        policy, reference, _ = self._listed(engine)
         return float((policy.exp() * (policy - reference)).sum(1).mean().detach())
 
     def optimum(self) -> Tensor:
         """log pi* of every completion, [P, C]: pi*(y) = pi_ref(y) exp(r / beta) / Z."""
-        engine = self.engine()
-        _, reference = self._logprobs(engine)
-        return torch.log_softmax(reference + self.scores_of(engine) / self.beta, 1)
+        _, reference, scores = self._listed(self.engine())
+        return torch.log_softmax(reference + scores / self.beta, 1)
 
     def best(self) -> float:
         """J*, the largest J there is: beta E_x log Z(x)."""
-        engine = self.engine()
-        _, reference = self._logprobs(engine)
-        return float(self.beta * torch.logsumexp(reference + self.scores_of(engine) / self.beta, 1).mean())
+        _, reference, scores = self._listed(self.engine())
+        return float(self.beta * torch.logsumexp(reference + scores / self.beta, 1).mean())
 
     def percent(self, engine: TabularEngine) -> float:
         """Percent of the gap between the reference's J and J* that the policy has closed; at most 100."""
         start = float(self.objective(self.engine()).detach())
         return 100 * (float(self.objective(engine).detach()) - start) / (self.best() - start)
 
-    def _logprobs(self, engine: TabularEngine) -> tuple[Tensor, Tensor]:
+    def _listed(self, engine: TabularEngine) -> tuple[Tensor, Tensor, Tensor]:
+        """Of every completion, [P, C]: log pi, which is differentiable, log pi_ref, and the score."""
         rollout, prompts = engine.every(self.temperature), len(self.reference)
         return (
             engine.sequence_logprobs(rollout).view(prompts, -1),
             engine.sequence_logprobs(rollout, reference=True).view(prompts, -1).detach(),
+            self.scores.gather(1, engine.ends(rollout).view(prompts, -1)),
         )
 
 

@@ -6,7 +6,6 @@ of the place it is put in.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,7 +26,7 @@ from rlhf_cli.report.frame import (
     text,
     y_axis,
 )
-from rlhf_cli.report.scale import Scale, extent, labels, log_ticks, ticks
+from rlhf_cli.report.scale import Scale, decades, extent, known, labels, log_ticks, ticks
 from rlhf_cli.report.words import FONT, shorten, width
 
 RADIUS: Final = 5
@@ -59,7 +58,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Series over a common x. With `x_log`, an x from zero down is a gap. Colours repeat after seven series.
+    """Series over a common x. On a logarithmic axis, what is zero or less is a gap. Colours repeat after seven series.
 
     `height` is that of the plot; title, axes and legend add to it.
     """
@@ -71,6 +70,7 @@ class Chart:
     width: int = 640
     height: int = 300
     x_log: bool = False
+    y_log: bool = False
     marks: Sequence[Mark] = ()
 
 
@@ -93,11 +93,12 @@ class _Point:
 
 
 def _draw(chart: Chart) -> str:
-    series = [_runs(one, chart.x_log) for one in chart.series]
-    marks = sorted((mark for mark in chart.marks if _known(mark.x, chart.x_log)), key=lambda mark: mark.x)
+    series = [_runs(one, chart.x_log, chart.y_log) for one in chart.series]
+    marks = sorted((mark for mark in chart.marks if known(mark.x, chart.x_log)), key=lambda mark: mark.x)
     points = [point for runs in series for run in runs for point in run]
-    y = ticks(*extent([end for p in points for end in (p.low, p.y, p.high)]), Y_TICKS, outside=True)
-    left = left_of(y)
+    ends = extent([end for p in points for end in (p.low, p.y, p.high)], chart.y_log)
+    y = decades(*ends, Y_TICKS) if chart.y_log else ticks(*ends, Y_TICKS, outside=True)
+    left = left_of(y, chart.y_log)
     low, high = extent([p.x for p in points] + [mark.x for mark in marks], chart.x_log)
     if not chart.x_log and 0 < low < (high - low) / 4:
         low = 0.0
@@ -107,7 +108,7 @@ def _draw(chart: Chart) -> str:
 
     parts, top = head(chart.title, chart.y_label, chart.width)
     flags, top = _flags(marks, across, chart.width, top, chart.height)
-    down = Scale(y[0], y[-1], top + chart.height, top)
+    down = Scale(y[0], y[-1], top + chart.height, top, chart.y_log)
     parts += y_axis(y, down, left, right)
     parts += _x_axis(chart, across, down.start)
     parts += flags
@@ -119,17 +120,13 @@ def _draw(chart: Chart) -> str:
     return document(chart.title, chart.width, bottom + EDGE, [*parts, *key])
 
 
-def _known(x: float, log: bool) -> bool:
-    return math.isfinite(x) and not (log and x <= 0)
-
-
-def _runs(series: Series, log: bool) -> list[list[_Point]]:
+def _runs(series: Series, x_log: bool, y_log: bool) -> list[list[_Point]]:
     """The points between the gaps."""
     lows, highs = (series.ys if column is None else column for column in (series.low, series.high))
     runs: list[list[_Point]] = [[]]
     for x, y, low, high in zip(series.xs, series.ys, lows, highs, strict=True):
-        if _known(x, log) and math.isfinite(y):
-            low, high = (end if math.isfinite(end) else y for end in (low, high))
+        if known(x, x_log) and known(y, y_log):
+            low, high = (end if known(end, y_log) else y for end in (low, high))
             runs[-1].append(_Point(x, y, low, high))
         else:
             runs.append([])

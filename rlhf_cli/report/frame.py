@@ -87,15 +87,15 @@ def head(title: str, y_label: str, across: float) -> tuple[list[str], float]:
     return parts, EDGE + LINE * len(rows) + FONT
 
 
-def left_of(ticks: Sequence[float]) -> float:
+def left_of(ticks: Sequence[float], log: bool = False) -> float:
     """Where the plot begins: right of the names of its y ticks."""
-    return EDGE + max(map(width, labels(ticks))) + 8
+    return EDGE + max(map(width, labels(ticks, log))) + 8
 
 
 def y_axis(ticks: Sequence[float], down: Scale, left: float, right: float) -> list[str]:
     """A line across the plot and a name for every tick; zero stands out."""
     parts = []
-    for value, name in zip(ticks, labels(ticks), strict=True):
+    for value, name in zip(ticks, labels(ticks, down.log), strict=True):
         place = down.at(value)
         parts.append(line("axis" if value == 0 else "grid", left, place, right, place))
         parts.append(text("end", left - 8, place + FONT / 3, name))

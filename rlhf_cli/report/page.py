@@ -19,7 +19,10 @@ h1 { font-size: 1.7rem; line-height: 1.25 }
 h2 { font-size: 1.25rem; line-height: 1.3; margin-top: 3rem }
 section svg { display: block; width: 100%; height: auto; margin: 1rem 0 }
 code { font: 0.95rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere }
-.formula { padding: 0.6rem 0.8rem; border-radius: 6px; background: var(--code); white-space: pre-wrap }
+.formula { padding: 0.6rem 0.8rem; border-radius: 6px; background: var(--code); white-space: pre;
+  overflow-x: auto }
+@media (max-width: 32rem) { .formula code { font-size: 0.75rem } }
+.finding { margin: 0.6rem 0; padding-left: 0.8rem; border-left: 3px solid var(--soft) }
 .source, .source code { color: var(--soft); font-size: 0.85rem }
 """
 
@@ -36,7 +39,9 @@ class Section:
     source: str = ""
     """The file in which it is written down."""
     svg: str = ""
-    """As `chart.svg` made it: goes into the page as it is."""
+    """As `chart.svg` made it, one or several: goes into the page as it is."""
+    findings: Sequence[str] = ()
+    """Plain text, below the picture: what it shows."""
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
@@ -68,6 +73,7 @@ def _section(section: Section) -> str:
         parts.append(f'<p class="formula"><code>{safe(section.formula)}</code></p>')
     if section.svg:
         parts.append(section.svg)
+    parts += [f'<p class="finding">{safe(finding)}</p>' for finding in section.findings]
     if section.source:
         parts.append(f'<p class="source">Source: <code>{safe(section.source)}</code></p>')
     return "\n".join(["<section>", *parts, "</section>"])

@@ -26,6 +26,11 @@ class Scale:
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
 
+def known(value: float, log: bool) -> bool:
+    """Whether a value has a place on an axis."""
+    return math.isfinite(value) and not (log and value <= 0)
+
+
 def extent(values: Sequence[float], log: bool = False) -> tuple[float, float]:
     """The smallest and the largest value, apart enough to divide by their distance; 0 .. 1 (1 .. 10) for no value."""
     if not values:
@@ -67,6 +72,13 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
     if len(found) < 2:
         return ticks(low, high, count)
     return found[:: math.ceil(len(found) / count)]
+
+
+def decades(low: float, high: float, count: int) -> list[float]:
+    """Powers of ten that hold two positive ends between them, two or more, about `count` steps apart at most."""
+    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    step = max(math.ceil((last - first) / count), 1)
+    return [10.0 ** (step * e) for e in range(first // step, max(-(-last // step), first // step + 1) + 1)]
 
 
 def labels(values: Sequence[float], log: bool = False) -> list[str]:

@@ -32,6 +32,16 @@ def test_a_line_runs_from_corner_to_corner() -> None:
     assert {"0", "10", "0.0", "1.0"} <= set(texts(picture))
 
 
+def test_on_two_logarithmic_axes_a_power_law_is_straight() -> None:
+    # y = 1 / x: 10, 100, 1000 lie evenly, and 0 is a gap
+    picture = chart(Series("a", [10.0, 100.0, 1000.0, 2000.0], [0.1, 0.01, 0.001, 0.0]), x_log=True, y_log=True)
+    (line,) = of_class(picture, "c0")[:1]
+    (left, top), (middle, centre), (right, bottom) = corners(line)
+    assert centre == pytest.approx((top + bottom) / 2, abs=0.1)
+    assert middle == pytest.approx((left + right) / 2, abs=0.1)
+    assert {"0.1", "0.01", "0.001"} <= set(texts(picture))
+
+
 VALUES = st.floats(-1e30, 1e30) | st.sampled_from([NAN, math.inf, -math.inf, 0.0])
 
 
@@ -39,21 +49,23 @@ VALUES = st.floats(-1e30, 1e30) | st.sampled_from([NAN, math.inf, -math.inf, 0.0
     st.lists(st.tuples(VALUES, VALUES, VALUES, VALUES), max_size=8),
     st.sampled_from(["line", "dashed", "points"]),
     st.booleans(),
+    st.booleans(),
     st.lists(VALUES, max_size=3),
 )
 def test_every_finite_point_is_inside_and_every_other_is_a_gap(
-    rows: list[tuple[float, float, float, float]], style: str, x_log: bool, marks: list[float]
+    rows: list[tuple[float, float, float, float]], style: str, x_log: bool, y_log: bool, marks: list[float]
 ) -> None:
     columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
     series = Series("a", *columns, style=style)  # type: ignore[arg-type]
-    picture = chart(series, x_log=x_log, marks=[Mark(x, "a mark") for x in marks])
+    picture = chart(series, x_log=x_log, y_log=y_log, marks=[Mark(x, "a mark") for x in marks])
     assert "nan" not in picture
     assert "inf" not in picture.replace("infinite", "")
     assert_inside(picture)
     drawn = [one for kind in ("points", "line", "dashed") for one in of_class(picture, kind)]
     count = sum(len(corners(one)) for one in drawn if one.tag.endswith(("circle", "path")))
     in_legend = style == "points"
-    known = [(x, y) for x, y, *_ in rows if math.isfinite(x) and math.isfinite(y) and (x > 0 or not x_log)]
+    finite = [(x, y) for x, y, *_ in rows if math.isfinite(x) and math.isfinite(y)]
+    known = [(x, y) for x, y in finite if (x > 0 or not x_log) and (y > 0 or not y_log)]
     assert count == len(known) + in_legend
     assert len(of_class(picture, "mark")) == sum(math.isfinite(x) and (x > 0 or not x_log) for x in marks)
 

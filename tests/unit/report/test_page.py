@@ -19,11 +19,13 @@ def body(*sections: Section) -> ElementTree.Element:
 
 
 def test_a_section_has_what_it_was_given_in_order() -> None:
-    (section,) = body(Section("<h>", ["one & two", "<b>three</b>"], "∇J = E[…]", "rloo.py", PICTURE)).iter("section")
-    assert [element.tag.rpartition("}")[2] for element in section] == ["h2", "p", "p", "p", "svg", "p"]
+    given = Section("<h>", ["one & two", "<b>three</b>"], "∇J = E[…]", "rloo.py", PICTURE, ["four < five"])
+    (section,) = body(given).iter("section")
+    assert [element.tag.rpartition("}")[2] for element in section] == ["h2", "p", "p", "p", "svg", "p", "p"]
     assert [section[i].text for i in (0, 1, 2)] == ["<h>", "one & two", "<b>three</b>"]
     assert section[3].findtext("code") == "∇J = E[…]"
-    assert section[5].findtext("code") == "rloo.py"
+    assert section[5].text == "four < five"
+    assert section[6].findtext("code") == "rloo.py"
 
 
 def test_what_is_empty_is_left_out() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rlhf_cli.report.scale import Scale, extent, labels, log_ticks, ticks
+from rlhf_cli.report.scale import Scale, decades, extent, known, labels, log_ticks, ticks
 
 SIZES = st.floats(-1e30, 1e30).filter(lambda value: value == 0 or abs(value) > 1e-30)
 
@@ -94,3 +94,33 @@ def test_a_scale_maps_ends_to_ends() -> None:
     down = Scale(0.0, 4.0, 300.0, 100.0)
     assert [down.at(v) for v in (0.0, 1.0, 4.0)] == [300.0, 250.0, 100.0]
     assert Scale(1.0, 100.0, 0.0, 10.0, log=True).at(10.0) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "found"),
+    [
+        (0.04, 8.0, [0.01, 0.1, 1.0, 10.0]),
+        (0.1, 100.0, [0.1, 1.0, 10.0, 100.0]),  # on the ends already
+        (2.0, 3.0, [1.0, 10.0]),
+        (1.0, 1.0 + 1e-12, [1.0, 10.0]),  # never one alone
+        (1e-3, 1e9, [1e-3, 1.0, 1e3, 1e6, 1e9]),  # 12 decades in 5 steps: every third
+        (1e-2, 1e9, [1e-3, 1.0, 1e3, 1e6, 1e9]),
+    ],
+)
+def test_decades_hold_the_range(low: float, high: float, found: list[float]) -> None:
+    assert decades(low, high, 5) == pytest.approx(found, rel=1e-12)
+
+
+@given(st.floats(1e-100, 1e100), st.floats(1, 1e60), st.integers(2, 8))
+def test_any_positive_range_has_decades(low: float, ratio: float, count: int) -> None:
+    found = decades(low, low * ratio, count)
+    assert found[0] <= low * (1 + 1e-8)
+    assert found[-1] >= low * ratio * (1 - 1e-8)
+    assert 2 <= len(found) <= count + 3
+
+
+def test_what_has_a_place_on_an_axis() -> None:
+    assert known(-1.0, False)
+    assert known(1e-9, True)
+    assert not known(0.0, True)
+    assert not known(float("nan"), False)

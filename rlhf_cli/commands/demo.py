@@ -1,0 +1,95 @@
+"""`rlhf demo`: the lecture, with pictures that the tool's own functions compute, on the terminal or as a page."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.stage import show
+from rlhf_cli.demo.lecture import OPENING, TIPS, TITLE
+from rlhf_cli.demo.page import html
+from rlhf_cli.demo.scene import Scene
+from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError
+
+MODULES: Final = {"a": "trick", "b": "toy_example", "c": "clipping", "d": "tuning"}
+WIDEST: Final = 100
+
+
+def main(argv: list[str]) -> int:
+    """Show the scenes, or write them as a page; progress goes to stderr."""
+    options = _parser().parse_args(argv)
+    file = Path(options.html).expanduser() if options.html else None
+    if file is not None and not file.parent.is_dir():
+        raise UserError("no such folder", where=str(file.parent), exit_code=EXIT_DISK)
+    chosen = sorted(set(options.scenes)) or list(MODULES)
+    whole = chosen == list(MODULES)
+    scenes = _scenes(chosen, whole, options.fast)
+    if file is not None:
+        _write(file, html(list(scenes)))
+        return EXIT_DONE
+    console = Console(highlight=False)
+    console.width = min(console.width, WIDEST)
+    moving = console.is_terminal and not console.is_dumb_terminal and not options.fast
+    waits = console.is_terminal and sys.stdin.isatty()
+    if whole:
+        console.print(Text(TITLE, style="bold"), "")
+    for i, scene in enumerate(scenes):
+        if scene.pictures and i and waits:
+            try:
+                console.input(Text("Enter goes on, Ctrl-C ends: ", style="dim"))
+            except EOFError:
+                return EXIT_DONE
+        show(scene, console, moving)
+    return EXIT_DONE
+
+
+def _scenes(chosen: Sequence[str], whole: bool, fast: bool) -> Iterator[Scene]:
+    """One after the other, each computed when it is asked for."""
+    if whole:
+        yield from OPENING
+    print("loading torch ...", file=sys.stderr, flush=True)
+    import torch
+
+    torch.set_num_threads(1)  # tensors of six numbers: a second thread only waits, and makes it ten times as long
+    for key in chosen:
+        module = importlib.import_module(f"rlhf_cli.demo.{MODULES[key]}")
+        print(f"computing scene {key} ...", file=sys.stderr, flush=True)
+        scene: Scene = module.scene(fast)
+        yield scene
+    if "d" in chosen:
+        yield TIPS
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as e:
+        raise UserError(f"cannot write the page: {e.strerror}", where=str(file), exit_code=EXIT_DISK) from e
+    print(f"written to {file}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="rlhf demo",
+        description="The ideas behind the tool, with pictures that its own functions compute: a, the log-derivative "
+        "trick; b, gradient ascent with and without a baseline and the reference; c, clipping; d, beta and the "
+        "temperature.",
+    )
+    parser.add_argument("scenes", metavar="SCENE", nargs="*", type=_scene, help="a, b, c, d (default: all)")
+    parser.add_argument("--html", metavar="FILE", help="write one self-contained page instead")
+    parser.add_argument("--fast", action="store_true", help="shorter runs, and nothing moves")
+    return parser
+
+
+def _scene(text: str) -> str:
+    if text not in MODULES:
+        raise argparse.ArgumentTypeError(f"no scene {text}; have {', '.join(MODULES)}")
+    return text

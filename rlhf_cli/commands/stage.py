@@ -1,0 +1,59 @@
+"""A scene on a terminal: a panel of words, the pictures, what they show; on a live one the pictures move first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from rlhf_cli.demo.plot import HEIGHT, rows
+from rlhf_cli.demo.scene import Picture, Scene
+
+FRAME_S: Final = 0.06
+LEAST: Final = 5
+"""Rows of a plot in a low terminal."""
+
+
+def show(scene: Scene, console: Console, moving: bool) -> None:
+    """Print the scene; with `moving`, how its pictures came about is played before."""
+    console.print(_panel(scene))
+    if moving and scene.frames:
+        spare = console.height - len(_lines(scene.frames[0], console, LEAST))
+        with Live(console=console, transient=True, auto_refresh=False) as live:
+            for frame in scene.frames:
+                live.update(_drawn(frame, console, max(LEAST, min(HEIGHT, LEAST + spare))), refresh=True)
+                time.sleep(FRAME_S)
+    if scene.pictures:
+        console.print(_drawn(scene.pictures, console, HEIGHT))
+    for finding in scene.findings:
+        row = Table.grid(padding=(0, 1))
+        row.add_row("→", Text(finding))
+        console.print(row)
+    console.print()
+
+
+def _panel(scene: Scene) -> Panel:
+    words: list[RenderableType] = [Text(paragraph) for paragraph in scene.paragraphs]
+    if scene.formula:
+        words += ["", Text(scene.formula, style="cyan")]
+    if scene.source:
+        words += ["", Text(scene.source, style="dim")]
+    return Panel(Group(*words), title=Text(scene.heading, style="bold"), title_align="left", padding=(0, 1))
+
+
+def _drawn(pictures: Sequence[Picture], console: Console, height: int) -> Group:
+    return Group(*_lines(pictures, console, height))
+
+
+def _lines(pictures: Sequence[Picture], console: Console, height: int) -> list[Text]:
+    """Every picture and an empty line behind it."""
+    colours = console.color_system is not None and not console.no_color
+    return [
+        Text.assemble(*row) for picture in pictures for row in (*rows(picture, console.width - 1, colours, height), ())
+    ]

@@ -1,0 +1,156 @@
+"""Scene a: the gradient of an expectation, estimated from samples, against the exact one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from rlhf_cli.algorithms import Algorithm
+from rlhf_cli.algorithms.baseline import RunningMean
+from rlhf_cli.algorithms.reinforce import Reinforce
+from rlhf_cli.algorithms.rloo import Rloo
+from rlhf_cli.demo.climb import roll_out
+from rlhf_cli.demo.problem import Problem
+from rlhf_cli.demo.scene import Scene
+from rlhf_cli.demo.soup import toy
+from rlhf_cli.pipeline.update import accumulate
+from rlhf_cli.report.chart import Chart, Series
+from rlhf_cli.types import Scored
+
+SIZES: Final = tuple(2**k for k in range(13))
+"""Samples in an estimate: 1 .. 4096."""
+PLAIN: Final = Reinforce(kind="reinforce", baseline="none")
+WITH_BASELINE: Final = Rloo(kind="rloo")
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """|estimate - exact| / |exact| for several sizes: root mean square, and the middle 80 % of the repetitions."""
+
+    sizes: Sequence[int]
+    rms: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def scene(fast: bool) -> Scene:
+    """The trick, and its error falling like 1/√n."""
+    problem = toy(0.0)
+    repetitions = 8 if fast else 24
+    rollouts = [roll_out(problem, problem.engine(), 1, SIZES[-1], "reward", False, i, 0) for i in range(repetitions)]
+    without, baselined = (errors(problem, rollouts, algorithm) for algorithm in (PLAIN, WITH_BASELINE))
+    one, expected = one_sample_error(problem, 0.0), float(problem.objective(problem.engine()).detach())
+    law = [one / math.sqrt(n) for n in SIZES]
+    picture = Chart(
+        "How far the sampled gradient is from the exact one",
+        "samples n",
+        "error / length of the exact gradient",
+        [
+            Series("no baseline", without.sizes, without.rms, without.low, without.high),
+            Series("mean of the others (RLOO)", baselined.sizes, baselined.rms, baselined.low, baselined.high),
+            Series("the law σ/√n", SIZES, law, style="dashed"),
+        ],
+        x_log=True,
+        y_log=True,
+    )
+    worth = (one / one_sample_error(problem, expected)) ** 2
+    return Scene(
+        "6. The log-derivative trick",
+        (
+            "First without the regulariser. Write the expectation as a sum over the distribution; put ∇π = π ∇log π "
+            "into it; the gradient is again an expectation, and samples estimate it.",
+            "Subtracting a baseline b, what was to be expected, leaves the expectation as it is and removes noise.",
+        ),
+        "∇ E[r] = Σ_y r(x, y) ∇π(y|x)\n"
+        "       = Σ_y π(y|x) r(x, y) ∇log π(y|x)\n"
+        "       = E[ r(x, y) ∇log π(y|x) ]\n"
+        "       = E[ (r(x, y) - b) ∇log π(y|x) ]",
+        "rlhf_cli/algorithms/reinforce.py",
+        (picture,),
+        (
+            f"Error at n = {SIZES[-1]}: {without.rms[-1]:.3f} without a baseline, where the law says {law[-1]:.3f}; "
+            f"{baselined.rms[-1]:.3f} with one. A baseline of E[r] is worth {worth:.1f} times the samples.",
+            f"Root mean square of {repetitions} repetitions, band: the middle 80 % of them. σ and the exact gradient "
+            "come from a sum over all responses.",
+        ),
+    )
+
+
+def errors(problem: Problem, rollouts: Sequence[Scored], algorithm: Algorithm) -> Errors:
+    """The error of the estimate from the first n completions of each rollout, for every n the algorithm can do."""
+    sizes = [n for n in SIZES if n >= algorithm.min_group]
+    truth = exact_gradient(problem)
+    found = torch.tensor(
+        [
+            [float((estimate(problem, first(scored, n), algorithm) - truth).norm() / truth.norm()) for n in sizes]
+            for scored in rollouts
+        ]
+    )
+    low, high = found.quantile(torch.tensor([0.1, 0.9]), 0)
+    return Errors(sizes, found.square().mean(0).sqrt().tolist(), low.tolist(), high.tolist())
+
+
+def exact_gradient(problem: Problem) -> Tensor:
+    """The gradient of J at the reference, by autograd through the sum over all responses."""
+    engine = problem.engine()
+    (gradient,) = torch.autograd.grad(problem.objective(engine), engine.logits)
+    return gradient
+
+
+def estimate(problem: Problem, scored: Scored, algorithm: Algorithm) -> Tensor:
+    """The gradient of J at the reference as a training step would take it from these completions."""
+    engine = problem.engine()
+    accumulate(
+        algorithm.advantages(scored, RunningMean()),
+        torch.arange(len(scored.scores)),
+        algorithm,
+        engine,
+        kl="reward",
+        max_new_tokens=1,
+        microbatch_size=len(scored.scores),
+        tick=lambda: None,
+    )
+    assert engine.logits.grad is not None
+    return -engine.logits.grad
+
+
+def one_sample_error(problem: Problem, baseline: float) -> float:
+    """σ: root mean square error of (r - b) ∇log π from one sample, over the exact gradient's length; by summing."""
+    engine = problem.engine()
+    logprobs = engine.sequence_logprobs(engine.every())
+    truth = exact_gradient(problem)
+    square = 0.0
+    for logprob, score in zip(logprobs, problem.scores_of(engine).flatten(), strict=True):
+        (direction,) = torch.autograd.grad(logprob, engine.logits, retain_graph=True)
+        square += float(logprob.detach().exp() * ((score - baseline) * direction - truth).square().sum())
+    return math.sqrt(square) / float(truth.norm())
+
+
+def first(scored: Scored, n: int) -> Scored:
+    """The first n completions of a rollout of one prompt, without a value head or exact KL."""
+    whole = scored.rollout
+    rollout = replace(
+        whole,
+        batch=replace(whole.batch, samples_per_prompt=n, seeds=whole.batch.seeds[:n]),
+        tokens=whole.tokens[:n],
+        completion_mask=whole.completion_mask[:n],
+        logprobs=whole.logprobs[:n],
+        hidden=whole.hidden[:n],
+        log_weights=whole.log_weights[:n],
+        truncated=whole.truncated[:n],
+        texts=whole.texts[:n],
+    )
+    return replace(
+        scored,
+        rollout=rollout,
+        scores=scored.scores[:n],
+        ref_logprobs=scored.ref_logprobs[:n],
+        kl=scored.kl[:n],
+        exact=None,
+        rewards=scored.rewards[:n],
+    )
