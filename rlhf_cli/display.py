@@ -10,11 +10,11 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -29,10 +29,11 @@ from rlhf_cli.errors import visible
 from rlhf_cli.functional.intervals import Estimate
 from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.metrics import finite
-from rlhf_cli.pipeline.oracle import Oracle
+from rlhf_cli.pipeline.oracle import BestOf, CurvePoint, Oracle
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.result import Result
-from rlhf_cli.plot import joined, plot
+from rlhf_cli.report.chart import Chart, Series
+from rlhf_cli.report.text import rows
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 CURVES: Final = (  # metric, name, format; the objective leads
@@ -347,16 +348,27 @@ def show_oracle(found: Oracle) -> None:
     for reason in dict.fromkeys(point.reason for point in found.points if point.reason):
         betas = ", ".join(f"{point.beta:g}" for point in found.points if point.reason == reason)
         console.print(f"beta {betas}: {reason}", markup=False)
-    console.print("\nReward against KL to the reference", style="bold")
-    curves = {
-        "·": joined([(point.kl, point.reward) for point in found.curve]),
-        "*": joined([(point.kl, point.reward) for point in found.curve if point.covered]),
-        "o": [(one.kl, one.reward) for one in found.best_of],
-    }
-    console.print(plot(curves, "KL, nats", "reward"), markup=False, soft_wrap=True)
-    legend = "* the optimum   · the optimum, from too few samples   o best of n"
-    console.print(legend, markup=False, soft_wrap=True)
+    console.print()
+    colours = console.color_system is not None and not console.no_color
+    for row in rows(_frontier(found), min(console.width, 80) - 1, colours, height=14):
+        console.print(Text.assemble(*row), soft_wrap=True)
     console.print(_best_of(found))
+
+
+def _frontier(found: Oracle) -> Chart:
+    """The most reward there is at each KL, beside what the best of n completions gives."""
+    seen = [point for point in found.curve if point.covered]
+    unseen = seen[-1:] + [point for point in found.curve if not point.covered]
+
+    def series(label: str, points: Sequence[BestOf | CurvePoint], style: Literal["line", "dashed", "points"]) -> Series:
+        return Series(label, [point.kl for point in points], [point.reward for point in points], style=style)
+
+    shown = (
+        series("the optimum", seen, "line"),
+        series("best of n", found.best_of, "points"),
+        series("the optimum, from too few samples", unseen, "dashed"),
+    )
+    return Chart("Reward against KL to the reference", "KL, nats", "reward", tuple(s for s in shown if s.xs))
 
 
 def _best_of(found: Oracle) -> RenderableType:

@@ -11,6 +11,5 @@ toy_example  scene b: gradient ascent
 clipping     scene c: the clipped surrogate, and PPO
 tuning       scene d: beta and the temperature
 scene        what a scene is made of
-plot         its pictures in characters
 page         all of it as one HTML page
 """

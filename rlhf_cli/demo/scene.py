@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlhf_cli.report.bars import Bars
-from rlhf_cli.report.chart import Chart
-
-Picture = Chart | Bars
+from rlhf_cli.report.chart import Picture
 
 
 @dataclass(frozen=True, slots=True)

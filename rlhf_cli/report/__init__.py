@@ -1,7 +1,10 @@
 """Pictures and pages that explain a run: pure functions from numbers to text; no library, no network, no files.
 
 chart   lines, points and bars as an SVG
+bars    grouped bars
+frame   what every picture shares: its style, axes and legend
 scale   from values to places on a picture; round ticks
 words   the width of a text, and texts that are safe inside a picture or a page
+text    the same pictures in the characters of a terminal
 page    one self-contained HTML page of sections with pictures
 """

@@ -74,7 +74,10 @@ class Chart:
     marks: Sequence[Mark] = ()
 
 
-def svg(picture: Chart | bars.Bars) -> str:
+Picture = Chart | bars.Bars
+
+
+def svg(picture: Picture) -> str:
     """The picture as one <svg> element, for a page or a file of its own.
 
     Raises ValueError where the columns of a series differ in length.

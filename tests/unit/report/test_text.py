@@ -1,4 +1,4 @@
-"""demo.plot: pictures in characters, read back."""
+"""report.text: pictures in characters, read back."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.demo.plot import Row, rows
 from rlhf_cli.report.bars import Bars, BarSeries
 from rlhf_cli.report.chart import Chart, Mark, Series
+from rlhf_cli.report.text import Row, rows
 
 
 def text(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""The pictures of `report` in the characters of a terminal: rows of spans, each a text and the colour of its series.
+"""Charts and bars in the characters of a terminal: rows of spans, each a text and the colour of its series.
 
 With colours a curve is drawn in dots of braille, two by four a character. Without, every series has a character of
 its own.
@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from rlhf_cli.demo.scene import Picture
 from rlhf_cli.report.bars import Bars
-from rlhf_cli.report.chart import Chart, Series
+from rlhf_cli.report.chart import Chart, Picture, Series
 from rlhf_cli.report.scale import Scale, decades, extent, known, labels, ticks
 
 Span = tuple[str, str]
