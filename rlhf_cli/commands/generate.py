@@ -11,7 +11,7 @@ from pathlib import Path
 from rlhf_cli.checkpoint import newest_valid, step_of
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.config.compose import amend
-from rlhf_cli.display import flat
+from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.pipeline.result import Result
 from rlhf_cli.pipeline.resume import find, holds_run, saved_config

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import Final, NoReturn
 
 from rlhf_cli.config.compose import compose_config
-from rlhf_cli.display import progress, show_oracle
+from rlhf_cli.display.oracle import show_oracle
+from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_USAGE, UserError
 from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.oracle import oracle

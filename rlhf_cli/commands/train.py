@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rlhf_cli.checkpoint import locked
 from rlhf_cli.config.compose import Launch, amend, launch
-from rlhf_cli.display import show_result, watcher
+from rlhf_cli.display.tables import show_result
+from rlhf_cli.display.watchers import watcher
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError
 from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.result import RESULT, Result

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rlhf_cli import display
-from rlhf_cli.display import (
+from rlhf_cli.display import watchers
+from rlhf_cli.display.oracle import show_oracle
+from rlhf_cli.display.tables import show_result
+from rlhf_cli.display.watchers import (
     Bars,
     Dashboard,
     JsonLines,
@@ -20,12 +22,10 @@ from rlhf_cli.display import (
     Quiet,
     Watcher,
     progress,
-    show_oracle,
-    show_result,
     sparkline,
-    towards,
     watcher,
 )
+from rlhf_cli.display.words import towards
 from rlhf_cli.functional.intervals import Estimate
 from rlhf_cli.functional.optimum import FrontierPoint, Optimum, unknown
 from rlhf_cli.pipeline.evaluation import Comparison
@@ -92,11 +92,11 @@ class TestWatcher:
     )
     def test_the_kind(self, monkeypatch: pytest.MonkeyPatch, name: str, on_terminal: type, elsewhere: type) -> None:
         for terminal, expected in ((True, on_terminal), (False, elsewhere)):
-            monkeypatch.setattr(display, "Console", lambda terminal=terminal, **_: console(terminal=terminal))
+            monkeypatch.setattr(watchers, "Console", lambda terminal=terminal, **_: console(terminal=terminal))
             assert type(watcher(name, title="t", total=3)) is expected
 
     def test_a_dumb_terminal_gets_plain_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(display, "Console", lambda **_: console(terminal=True, kind="dumb"))
+        monkeypatch.setattr(watchers, "Console", lambda **_: console(terminal=True, kind="dumb"))
         assert type(watcher("auto", title="t", total=3)) is Plain
 
     @pytest.mark.parametrize("name", ["plain", "quiet", "auto"])
@@ -197,7 +197,7 @@ class TestDashboard:
 
     def test_the_time_left_is_that_of_the_steps_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = iter([0.0, 0.0, 100.0])
-        monkeypatch.setattr(display.time, "monotonic", lambda: next(clock))
+        monkeypatch.setattr(watchers.time, "monotonic", lambda: next(clock))
         watch = Dashboard(console(80, terminal=True), "title", 40)
         watch.step(10, METRICS, TIMINGS, ("p", "c"))
         assert watch._remaining() == ""  # nothing to judge by yet
@@ -373,9 +373,9 @@ def test_the_oracle_is_shown_with_its_doubts(
     assert "0.1 0.100 0.310 0.400 0.000 12.3 (1.3 or more) yes" in rows
     assert f"beta 0.02, 0.05: {reason}" in " ".join(rows)
     assert "8 0.300 1.200 0.240" in rows
-    drawn = out[out.index("Reward against") : out.index("* the optimum")]
-    canvas = "".join(line.partition("│")[2] for line in drawn.splitlines())
-    assert set(canvas) == {"*", "o", "·", " "}
+    drawn = out[out.index("Reward against") : out.index("** the optimum")]
+    canvas = "".join(line.partition("│")[2] + line.partition("┤")[2] for line in drawn.splitlines())
+    assert set(canvas) == {"*", "o", "+", " "}
 
 
 class TestSparkline:

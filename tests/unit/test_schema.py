@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from rlhf_cli.algorithms.placement import REFUSED
 from rlhf_cli.schema import RunConfig
 from tests.unit.support import config_fields, config_of
 
@@ -165,3 +166,38 @@ def test_the_mean_of_one_completion_is_refused() -> None:
     alone = {"prompts_per_step": 1, "samples_per_prompt": 1, "algorithm": {"kind": "reinforce", "baseline": "mean"}}
     with pytest.raises(ValidationError, match="would cancel its score"):
         config_of(**alone)
+
+
+@pytest.mark.parametrize(("kl", "source"), [(kl, reason) for kl, reason in REFUSED.items()])
+def test_an_unsound_place_for_the_kl_is_refused_with_the_reason(kl: str, source: str) -> None:
+    assert problem(kl=kl) == f"Value error, {source}; use reward, exact or loss_k2"
+
+
+def test_an_unknown_place_for_the_kl_is_a_plain_mistake() -> None:
+    assert problem(kl="loss") == "Input should be 'reward', 'exact' or 'loss_k2'"
+
+
+def test_what_an_algorithm_refuses_is_said_in_its_own_words() -> None:
+    ppo = {"kind": "ppo", "clip_range": 0.2, "vf_coef": 0.1, "value_clip_range": None, "gamma": 1.0}
+    ppo |= {"gae_lambda": 0.95, "whiten": False, "aggregation": "token_mean", "epochs": 4, "minibatch_size": None}
+    assert config_of(algorithm=ppo).algorithm.kind == "ppo"
+    assert problem(algorithm=ppo, kl="exact") == (
+        "Value error, kl: algorithm=ppo refuses kl=exact: its KL loss is exact only for the policy that wrote the "
+        "completions: algorithm.epochs=1 algorithm.minibatch_size=null, or kl=reward"
+    )
+    assert config_of(algorithm=ppo | {"epochs": 1}, kl="exact").kl == "exact"
+
+
+def test_the_exact_kl_as_a_loss_needs_it_at_every_step() -> None:
+    assert problem(kl="exact", exact_kl_every=2) == (
+        "Value error, exact_kl_every: kl=exact needs the exact KL at every step: exact_kl_every=1"
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}, {"min_p": 1.1}, {"exact_kl_every": 0}],
+    ids=str,
+)
+def test_sampling_out_of_range_is_refused(change: dict[str, Any]) -> None:
+    problem(**change)

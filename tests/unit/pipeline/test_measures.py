@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -53,6 +54,31 @@ def test_by_hand() -> None:
         "beta": 0.1,
         "temperature": 1.3,
     }
+
+
+def test_where_the_kl_was_not_measured_it_is_k1_and_not_called_exact() -> None:
+    found = measure(Rloo(kind="rloo").advantages(replace(scored([2.0, 1.0]), exact=None), RunningMean()))
+    assert found["objective"] == pytest.approx(1.5 - 0.1 * 0.1)
+    assert not {"kl/seq", "kl/seq_se", "kl/tok", "policy/entropy"} & found.keys()
+    assert found["kl/seq_k1"] == pytest.approx(0.1)
+
+
+def test_what_the_values_explain() -> None:
+    # tokens of row one and two: returns 1, 2, 3, values 1, 2, 0: unexplained 0, 0, 3 of variance 2, of a variance 2/3
+    returns, values = torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+    plain = Rloo(kind="rloo").advantages(replace(scored([2.0, 1.0]), values=values), RunningMean())
+    found = measure(replace(plain, returns=returns))
+    assert found["value/explained_variance"] == pytest.approx(1 - 2 / (2 / 3))
+    assert found["value/mean"] == pytest.approx(1.0)
+
+
+def test_sampler_and_trainer() -> None:
+    compared = scored([2.0, 1.0])
+    compared = replace(compared, rollout=replace(compared.rollout, log_weights=torch.tensor([0.0, math.log(3)])))
+    found = measure(Rloo(kind="rloo").advantages(compared, RunningMean()))
+    assert found["sampler/effective_share"] == pytest.approx((1 + 3) ** 2 / (2 * (1 + 9)))
+    assert found["sampler/log_weight_mean"] == pytest.approx(math.log(3) / 2)
+    assert found["sampler/log_weight_sd"] == pytest.approx(math.log(3) / 2)
 
 
 def test_groups_without_a_difference_are_counted() -> None:

@@ -13,7 +13,7 @@ from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.metrics import Mark
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.state import OPTIMIZER, STATE, TrainState, copy_tensors, load, put_back, save
+from rlhf_cli.pipeline.state import OPTIMIZER, STATE, VALUE_HEAD, TrainState, copy_tensors, load, put_back, save
 from rlhf_cli.schedules.control import Control
 from tests.unit.support import build, tiny
 
@@ -67,6 +67,30 @@ def test_saved_and_loaded_everything_is_as_it_was(architecture: str, steps: int,
     for resumed in (before, after):
         take(*resumed, step=99)
     assert_same(after, before)
+
+
+def test_a_value_head_is_part_of_a_checkpoint(tmp_path: Path) -> None:
+    def with_head(seed: int) -> tuple[Policy, torch.optim.AdamW]:
+        policy = build(tiny(), seed, value_head=True)
+        return policy, torch.optim.AdamW(policy.parameters().values(), lr=0.01)
+
+    before, after = with_head(1), with_head(9)
+    for step in range(3):
+        take(*before, step)
+    assert "value_head.linear.weight" in before[0].parameters()
+    save(tmp_path, replace(FULL, step=3), *before)
+    load(tmp_path, *after)
+    assert_same(after, before)
+    (tmp_path / VALUE_HEAD).unlink()
+    with pytest.raises(UserError, match=r"^the checkpoint has no value head") as caught:
+        load(tmp_path, *after)
+    assert caught.value.exit_code == EXIT_RESUME
+
+
+def test_before_the_first_step_there_is_neither_a_control_nor_a_gap(tmp_path: Path) -> None:
+    run = trained("llama", 0)
+    save(tmp_path, TrainState(), *run)
+    assert load(tmp_path, *run) == TrainState()
 
 
 def test_the_bytes_depend_on_nothing_but_the_content(tmp_path: Path) -> None:

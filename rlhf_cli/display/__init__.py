@@ -1,0 +1,7 @@
+"""What a person sees; messages and progress go to stderr, results to stdout.
+
+watchers  a live dashboard on a terminal, one plain line a step elsewhere
+tables    the last table of a run, and its texts
+oracle    the optimum before any training: table and frontier
+words     texts made harmless, figures in a line
+"""

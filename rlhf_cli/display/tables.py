@@ -1,0 +1,86 @@
+"""The end of a run: the last table, the texts side by side, where everything is, and what to type next; on stdout."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rlhf_cli.display.words import flat, towards
+from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.pipeline.result import Result
+
+
+def show_result(result: Result, folder: Path) -> None:
+    """The last table, the texts, where everything is, and what to type next; on stdout."""
+    console = Console(highlight=False)
+    console.print()
+    if result.comparison is not None:
+        console.print(_comparison(result))
+    console.print(_texts(result))
+    place = shlex.quote(str(_short(folder)))
+    console.print(Text.assemble(("Written to ", "bold"), str(_short(folder))), soft_wrap=True)
+    rows = Table.grid(padding=(0, 2))
+    for name, what in (
+        ("adapter/", "the adapter, a plain PEFT folder"),
+        ("metrics.jsonl", "a line a step; curves in tb/, completions in samples.jsonl"),
+        ("checkpoints/", "to continue from"),
+    ):
+        rows.add_row("", name, what)
+    console.print(rows, soft_wrap=True)
+    console.print("Next", style="bold")
+    for command in (
+        f'rlhf generate {place} --reference "Describe a long queue in one sentence."',
+        f"rlhf train resume={place} steps={2 * result.step}",
+        "rlhf train -m beta=0.02,0.1 temperature=0.8,1.2",
+    ):
+        console.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+def _comparison(result: Result) -> RenderableType:
+    assert result.comparison is not None
+    assert result.optimum is not None
+    comparison = result.comparison
+    table = Table(
+        title=f"Held-out, after {result.step} steps: {result.prompts} prompts x {result.samples} samples at T = 1",
+        title_justify="left",
+        caption=Text(f"±: 95 % interval over prompts; the change is paired by prompt\n{towards(result.optimum)}"),
+        caption_justify="left",
+    )
+    for name in ("", "reference", "policy", "change"):
+        table.add_column(name, justify="left" if not name else "right")
+    names = {
+        "objective": f"J = reward - {result.beta:g}·KL",
+        "reward": "reward",
+        "kl": "KL, nats",
+        "length": "length, tokens",
+    }
+    for key, label in names.items():
+        before, after, change = comparison.before[key], comparison.after[key], comparison.change[key]
+        digits = 1 if key == "length" else 3
+        levels = (_with_error(before, digits, ""), _with_error(after, digits, ""), _with_error(change, digits, "+"))
+        table.add_row(label, *levels, style="bold" if key == "objective" else "")
+    old, new = comparison.distinct_2
+    table.add_row("distinct word pairs", f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}")
+    return table
+
+
+def _with_error(value: Estimate, digits: int, sign: str) -> str:
+    mean = round(value.mean, digits) + 0.0  # never -0.000
+    return f"{mean:{sign}.{digits}f} ± {value.half_width:.{digits}f}"
+
+
+def _texts(result: Result) -> RenderableType:
+    table = Table(title="Greedy completions", title_justify="left", show_lines=True, expand=True)
+    for name in ("prompt", "reference", "policy"):
+        table.add_column(name, ratio=1, style="dim" if name == "prompt" else "")
+    for row in result.texts:
+        table.add_row(*(Text(flat(text)) for text in (row.prompt, row.reference, row.policy)))
+    return table
+
+
+def _short(folder: Path) -> Path:
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
