@@ -16,7 +16,7 @@ from rlhf_cli.data.settings import Jsonl
 from rlhf_cli.models.settings import Model
 from rlhf_cli.optimizer import AdamW
 from rlhf_cli.rewards import Reward
-from rlhf_cli.schedules import Beta, Schedule
+from rlhf_cli.schedules import Beta, Controlled, Schedule
 from rlhf_cli.settings import FilePath, Names, Settings
 
 
@@ -41,7 +41,7 @@ class Checkpoint(Settings):
 
 
 def _sound(value: Any) -> Any:
-    if value in REFUSED:
+    if isinstance(value, str) and value in REFUSED:
         raise ValueError(f"{REFUSED[value]}; use reward, exact or loss_k2")
     return value
 
@@ -62,7 +62,7 @@ class RunConfig(Settings):
     optimizer: AdamW
 
     steps: int = Field(ge=1)
-    """Rollouts, each followed by one update."""
+    """Rollouts, each followed by the algorithm's updates."""
     prompts_per_step: int = Field(ge=1)
     """Prompts of one rollout."""
     samples_per_prompt: int = Field(ge=1)
@@ -123,6 +123,8 @@ class RunConfig(Settings):
             raise ValueError(f"kl: algorithm={self.algorithm.kind} refuses kl={self.kl}: {reason}")
         if self.kl == "exact" and self.exact_kl_every > 1:
             raise ValueError("exact_kl_every: kl=exact needs the exact KL at every step: exact_kl_every=1")
+        if isinstance(self.beta, Controlled) and self.exact_kl_every > 1:
+            raise ValueError(f"exact_kl_every: beta={self.beta.kind} follows every step's exact KL: exact_kl_every=1")
         if self.temperature.lowest <= 0:
             raise ValueError("temperature: must stay above 0: greedy decoding cannot explore, so it cannot train")
         return self

@@ -22,7 +22,7 @@ from typing import ClassVar, Final, Literal
 from pydantic import Field
 
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.algorithms.placement import NOT_EXACT_OFF_POLICY, Placement
+from rlhf_cli.algorithms.placement import SHRINKS, Placement
 from rlhf_cli.functional.losses import Aggregation, clipped_surrogate
 from rlhf_cli.settings import Settings
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, Scored
@@ -51,12 +51,8 @@ class Grpo(Settings):
     needs_value: ClassVar[bool] = False
 
     def refuses(self, kl: Placement) -> str | None:
-        """Exact is not exact off-policy, nor where the spread rescales the reward and not the KL loss beside it."""
-        if kl == "exact" and (self.epochs > 1 or self.minibatch_size is not None):
-            return NOT_EXACT_OFF_POLICY
-        if kl == "exact" and self.scale_by_std:
-            return "the group's spread would rescale the reward but not the KL loss: algorithm.scale_by_std=false"
-        return None
+        """Exact is never exact here: the group's mean holds the completion itself."""
+        return SHRINKS if kl == "exact" else None
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """The completion's return minus its group's mean, over its group's spread, at every token."""

@@ -4,7 +4,9 @@
     exact    the exact KL of each position in the reward, and as a loss at the states that were visited: exactly the
              gradient of J too, without a sampled estimator
     loss_k2  k1^2 / 2 as a loss: the KL of each position, but not what a token does to the positions after it. Its fixed
-             point is not the optimum of J (exact for completions of one token)
+             point is not the optimum of J (exact for completions of one token). That much holds for one update a
+             rollout by REINFORCE or RLOO; GRPO's mean and spread and PPO's whitening rescale the reward beside it,
+             which multiplies beta, and later updates of a rollout take the KL at tokens of an older policy
 
 The gradient of KL(policy || reference) over whole texts has two parts: how each position's own KL changes, and how the
 earlier tokens change which positions are reached. `reward` and `exact` hold both.
@@ -28,6 +30,10 @@ REFUSED: Final[Mapping[str, str]] = {
 }
 """What other tools offer, and why it is refused here."""
 
+SHRINKS: Final = (
+    "a mean that holds the completion itself shrinks the reward's part of the gradient but not the KL loss beside it: "
+    "algorithm=rloo, or kl=reward"
+)
 NOT_EXACT_OFF_POLICY: Final = (
     "its KL loss is exact only for the policy that wrote the completions: algorithm.epochs=1 "
     "algorithm.minibatch_size=null, or kl=reward"

@@ -53,11 +53,11 @@ class Ppo(Settings):
     needs_value: ClassVar[bool] = True
 
     def refuses(self, kl: Placement) -> str | None:
-        """Exact is not exact off-policy, nor where whitening rescales the reward and not the KL loss beside it."""
+        """Exact is not exact off-policy, nor where the reward is rescaled or discounted and the KL loss is not."""
         if kl == "exact" and (self.epochs > 1 or self.minibatch_size is not None):
             return NOT_EXACT_OFF_POLICY
-        if kl == "exact" and self.whiten:
-            return "whitening would rescale the reward but not the KL loss: algorithm.whiten=false"
+        if kl == "exact" and (self.whiten or self.gamma < 1):
+            return "it would rescale the reward but not the KL loss beside it: algorithm.whiten=false algorithm.gamma=1"
         return None
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
@@ -85,6 +85,6 @@ class Ppo(Settings):
             {
                 "policy/clip_fraction": float(clipped.sum()),
                 "value/clip_fraction": float(value_clipped.sum()),
-                "value/error": float(((forward.values - m.returns).square() * (m.weights != 0)).detach().sum()),
+                "value/error": float((forward.values - m.returns).detach().square().sum()),
             },
         )

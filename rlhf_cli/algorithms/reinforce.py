@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.algorithms.placement import Placement
+from rlhf_cli.algorithms.placement import SHRINKS, Placement
 from rlhf_cli.functional.losses import Aggregation, policy_gradient
 from rlhf_cli.functional.returns import returns_to_go
 from rlhf_cli.settings import Settings
@@ -38,8 +38,8 @@ class Reinforce(Settings):
     aggregation: ClassVar[Aggregation] = "sum"
 
     def refuses(self, kl: Placement) -> str | None:
-        """Every placement is sound here."""
-        return None
+        """Exact is not exact where the batch mean shrinks the reward's part of the gradient and not the KL loss."""
+        return SHRINKS if kl == "exact" and self.baseline == "mean" else None
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """Return-to-go minus the baseline, at every token."""

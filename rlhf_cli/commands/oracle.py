@@ -6,12 +6,13 @@ import argparse
 import json
 import math
 from dataclasses import asdict
-from typing import Final, NoReturn
+from typing import Final
 
+from rlhf_cli.commands.parser import Parser
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.display.oracle import show_oracle
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, EXIT_USAGE, UserError
+from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.oracle import oracle
 from rlhf_cli.pipeline.rows import read_rows
@@ -50,6 +51,10 @@ def main(argv: list[str]) -> int:
     rows = read_rows(config).held_out
 
     watch = progress(config.display)
+    if isinstance(config.beta, Controlled):
+        watch.note(f"beta={config.beta.kind} changes during the run; {beta:g} is its first value")
+    if (config.top_k, config.top_p, config.min_p) != (None, 1.0, 0.0):
+        watch.note("the run would sample a truncated policy; this is the optimum of the whole one")
     with watch.phase("loading torch and transformers", 0):
         from rlhf_cli.pipeline.reference import reference_rewards
     rewards = reference_rewards(config, rows, options.samples, temperature, watch)
@@ -61,16 +66,9 @@ def main(argv: list[str]) -> int:
     return EXIT_DONE
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with this tool's one-line errors."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message, where=self.prog, fix=f"{self.prog} --help", exit_code=EXIT_USAGE)
-
-
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="rlhf oracle", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+    parser = Parser(prog="rlhf oracle", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
     parser.add_argument("--betas", type=_betas, metavar="B,B,...", help="default: the run's own, and 1/4 to 4 times it")
     parser.add_argument("--samples", type=_samples, default=64, metavar="N", help="completions a prompt (default 64)")

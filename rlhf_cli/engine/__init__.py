@@ -1,6 +1,7 @@
 """One engine for rollout, reference pass and update: it samples completions and turns tokens into hidden states.
 
 transformers  any causal language model of the transformers library
+tabular       tables small enough to list everything they can write
 memory        how many completions fit through the model at once
 """
 

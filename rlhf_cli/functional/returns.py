@@ -52,6 +52,9 @@ def generalised_advantages(
 
 
 def whitened(values: Tensor, mask: Tensor) -> Tensor:
-    """Shifted and scaled to mean 0 and variance 1 over every position where `mask`: [B, T], zero elsewhere."""
+    """Shifted and scaled to mean 0 and variance 1 over every position where `mask`: [B, T], zero elsewhere.
+
+    1e-4 is added to the standard deviation: values that differ by rounding alone stay near zero.
+    """
     centred = values - masked_mean(values, mask)
-    return (centred / (masked_mean(centred.square(), mask).sqrt() + 1e-8)).masked_fill(~mask, 0.0)
+    return (centred / (masked_mean(centred.square(), mask).sqrt() + 1e-4)).masked_fill(~mask, 0.0)

@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -76,8 +77,10 @@ def assemble(config: RunConfig, rows: Rows, folder: Path, reporter: Reporter, or
         state = TrainState()
         replace_file(folder / RUN, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     else:
-        _same_ground(folder, record, reporter)
+        same = _same_ground(folder, record, reporter)
         state = load(origin.checkpoint, policy, optimizer)
+        if not same:
+            state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
         abandon(folder / "checkpoints", state.step)
         for name in LOGS:
             orphan = cut_back(folder / f"{name}.jsonl", state.logs.get(name, Mark()))
@@ -173,8 +176,11 @@ def _record(config: RunConfig, policy: Policy, rows: Rows) -> dict[str, Any]:
     }
 
 
-def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter) -> None:
-    """Refuse another model or other data than the run began with; say what else keeps it from repeating bit for bit."""
+def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter) -> bool:
+    """Refuse another model or other data than the run began with; say what else keeps it from repeating bit for bit.
+
+    Returns whether nothing does.
+    """
     before = json.loads((folder / RUN).read_text(encoding="utf-8"))
     for name, key in (("data", "sha256"), ("model", "sha256_sampled")):
         if before[name][key] != now[name][key]:
@@ -184,9 +190,10 @@ def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter) -> None:
                 fix=f"bring the {name} back, or start a new run",
                 exit_code=EXIT_RESUME,
             )
-    for key in ("device", "dtype", "threads", "packages"):
-        if before[key] != now[key]:
-            reporter.note(f"{key} changed ({before[key]} -> {now[key]}): the run continues, but not bit for bit")
+    changed = [key for key in ("device", "dtype", "threads", "packages") if before[key] != now[key]]
+    for key in changed:
+        reporter.note(f"{key} changed ({before[key]} -> {now[key]}): the run continues, but not bit for bit")
+    return not changed
 
 
 def _weights_fingerprint(policy: Policy) -> str:

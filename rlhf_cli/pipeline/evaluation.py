@@ -33,7 +33,7 @@ class Evaluation:
 
     step: int
     beta: float
-    """The beta of the objective: the run's final one."""
+    """The beta of the objective: the run's final one; of a controller, whose final one nobody knows, the present."""
     reward: list[list[float]]
     kl: list[list[float]]
     """Exact KL(policy || reference) of each completion's positions, nats."""

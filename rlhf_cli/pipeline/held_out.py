@@ -9,6 +9,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from rlhf_cli.engine import Engine
+from rlhf_cli.functional.mismatch import TOLERANCE, mismatch
 from rlhf_cli.functional.optimum import LEAST, unknown
 from rlhf_cli.pipeline.evaluation import Completions, Evaluation, towards_optimum
 from rlhf_cli.pipeline.scoring import against, judge, reread
@@ -27,8 +28,7 @@ def evaluate(
     reference: Callable[[], AbstractContextManager[None]],
     step: int,
     beta: float,
-    trained_at: float,
-    trained_truncated: bool,
+    undefined: str,
     seed: int,
     samples: int,
     max_new_tokens: int,
@@ -36,21 +36,24 @@ def evaluate(
     microbatch_size: int,
     tick: Callable[[], None],
 ) -> Evaluation:
-    """Sample every prompt at temperature 1 and score it; `tick` is called after every token.
+    """Sample every prompt at temperature 1 and score it; `tick` is called after every token and microbatch.
 
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
     their difference. Inside `reference()` the engine is the reference. It writes completions too, from the same
-    streams, where they can tell how far the optimum is: not for a run that was `trained_at` another temperature, or on
-    a truncated policy. At step 0 it is the policy.
+    streams, unless it is known why they could not tell how far the optimum is (`undefined`). At step 0 it is the
+    policy.
     """
-    undefined = _undefined(beta, trained_at, trained_truncated, samples)
     columns: list[list[Any]] = [[] for _ in range(7)]
     of_reference: list[list[Any]] = [[] for _ in range(3)]
+    rounds = True  # the sampler, differently from the trainer: until the first batch shows otherwise
     for start in range(0, len(prompts), prompts_at_once):
         chosen = tuple(prompts[start : start + prompts_at_once])
         seeds = tuple(seed_for(seed, "eval", start + p, s) for p in range(len(chosen)) for s in range(samples))
         batch = PromptBatch(chosen, samples, seeds)
         rollout = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
+        if rounds:
+            rollout = reread(rollout, engine, microbatch_size, tick)
+            rounds = mismatch(rollout.log_weights).gap > TOLERANCE
         scored = against(rollout, judge(rollout, reward), engine, beta, microbatch_size, tick)
         values = (
             scored.scores,
@@ -65,6 +68,7 @@ def evaluate(
         if step and not undefined:
             with reference():
                 written = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
+                written = reread(written, engine, microbatch_size, tick) if rounds else written
             read = reread(written, engine, microbatch_size, tick)
             _extend(of_reference, (judge(written, reward), read.logprobs.sum(1), written.logprobs.sum(1)), samples)
     scores, kl, lengths, truncated, texts, logprob, ref_logprob = columns
@@ -74,8 +78,11 @@ def evaluate(
     return Evaluation(step, beta, scores, kl, lengths, truncated, texts, logprob, ref_logprob, other, found)
 
 
-def _undefined(beta: float, trained_at: float, trained_truncated: bool, samples: int) -> str:
-    """Why no sample of the reference can tell how far the optimum is; empty where some may."""
+def undefined(beta: float, trained_at: float, trained_truncated: bool, samples: int) -> str:
+    """Why no sample of the reference can tell how far the optimum is; empty where some may.
+
+    `trained_at` and `trained_truncated`: what the run's last step samples from.
+    """
     if not beta:
         return "beta is 0"
     if trained_at != TEMPERATURE:

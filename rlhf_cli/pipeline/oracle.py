@@ -44,7 +44,7 @@ class Oracle:
     """Of each prompt."""
     temperature: float
     beta: float
-    """The run's own, at its end."""
+    """The run's own: at its end, or of a controller the first."""
     points: tuple[FrontierPoint, ...]
     """One a beta that was asked for."""
     best_of: tuple[BestOf, ...]

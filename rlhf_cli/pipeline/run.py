@@ -18,7 +18,6 @@ from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine import Engine
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, Stopped, UserError
 from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, mismatch
-from rlhf_cli.functional.optimum import LEAST
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
@@ -83,7 +82,7 @@ class Run:
             return self.engine.sample(batch, limit, temperature, tick, self.truncation)
 
     def beta(self, step: int) -> float:
-        """The weight of the KL at `step`: of its schedule, or of the controller that follows the KL."""
+        """The weight of the KL at `step`: of its schedule, or the present one of the controller that follows the KL."""
         schedule = self.config.beta
         if isinstance(schedule, Controlled):
             return (self.state.control or schedule.begin()).beta
@@ -136,19 +135,20 @@ class Run:
     def evaluate(self, step: int) -> Evaluation:
         """Held-out prompts, fixed decoding, the run's final beta."""
         config, per_batch = self.config, self.config.prompts_per_step
+        beta, temperature = self.beta(config.steps - 1), config.temperature.at(config.steps - 1, config.steps)
+        undefined = held_out.undefined(beta, temperature, self.truncation.active, config.evaluate.samples)
         batches = -(-len(self.held_out) // per_batch)
-        reference = -(-per_batch * config.evaluate.samples // self.microbatch_size)
-        writers = 2 if step and config.evaluate.samples >= LEAST else 1
-        with self.phase("evaluation", writers * batches * (config.max_new_tokens + reference)) as tick:
+        passes = -(-per_batch * config.evaluate.samples // self.microbatch_size)
+        writers = 2 if step and not undefined else 1  # the reference writes and is read as well
+        with self.phase("evaluation", writers * batches * (config.max_new_tokens + passes)) as tick:
             return held_out.evaluate(
                 self.held_out,
                 self.engine,
                 config.reward,
                 reference=self.policy.reference,
                 step=step,
-                beta=self.beta(config.steps - 1),
-                trained_at=config.temperature.at(config.steps - 1, config.steps),
-                trained_truncated=self.truncation.active,
+                beta=beta,
+                undefined=undefined,
                 seed=config.seed,
                 samples=config.evaluate.samples,
                 max_new_tokens=config.max_new_tokens,

@@ -24,7 +24,7 @@ from rlhf_cli.schedules.control import Control
 OPTIMIZER: Final = "optimizer.safetensors"
 VALUE_HEAD: Final = "value_head.safetensors"
 STATE: Final = "state.json"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class TrainState:
     sampler_gap: float | None = None
     """Largest difference, over completions, between the sampler's and the trainer's log-probability, at the last step.
 
-    None before the first comparison.
+    Where a rollout is divided, over the completions of its first update. None before the first comparison.
     """
     logs: Mapping[str, Mark] = field(default_factory=dict)
     """Where each jsonl file ended."""
@@ -100,9 +100,14 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
     if saved.pop("schema") != SCHEMA:
         raise UserError("written by another version of rlhf-cli", where=str(folder), exit_code=EXIT_RESUME)
     policy.load_adapter(folder)
+    if (policy.value_head is not None) != (folder / VALUE_HEAD).is_file():
+        raise UserError(
+            f"the checkpoint has {'no' if policy.value_head else 'a'} value head",
+            where=str(folder),
+            fix="resume with the algorithm it was written by",
+            exit_code=EXIT_RESUME,
+        )
     if policy.value_head is not None:
-        if not (folder / VALUE_HEAD).is_file():
-            raise UserError("the checkpoint has no value head", where=str(folder), exit_code=EXIT_RESUME)
         policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
     flat = load_file(folder / OPTIMIZER)
     expected = {name for name in policy.parameters() if saved["step"]}

@@ -26,15 +26,16 @@ from rlhf_cli.types import Advantages, Forward, Minibatch
 def minibatches(completions: int, algorithm: Algorithm, seed: int, step: int) -> Iterator[Tensor]:
     """The rows of each update, int64 [b], epoch after epoch.
 
-    The whole rollout in its own order; or where it is divided, a new permutation each epoch, a pure function of
-    seed, step and epoch.
+    The whole rollout in its own order; or where it is divided, a new permutation each epoch, a pure function of seed,
+    step and epoch, in as few parts as fit into `minibatch_size` and as even as they come: a small remainder would
+    weigh as much as a whole minibatch.
     """
-    size = algorithm.minibatch_size or completions
+    parts = -(-completions // (algorithm.minibatch_size or completions))
     for epoch in range(algorithm.epochs):
         rows = torch.arange(completions)
-        if size < completions:
+        if parts > 1:
             rows = torch.tensor(permutation(completions, seed_for(seed, "minibatches", step, epoch)))
-        yield from rows.split(size)
+        yield from rows.tensor_split(parts)
 
 
 def accumulate(
@@ -57,7 +58,7 @@ def accumulate(
     weights = torch.zeros_like(rollout.logprobs)
     weights[rows] = token_weights(rollout.completion_mask[rows], algorithm.aggregation, max_new_tokens).to(weights)
     weights = weights * sequence_weights(rollout.log_weights).unsqueeze(1)
-    totals, gap = Counter[str](), 0.0
+    totals, gaps = Counter[str](), []
     for part in microbatches(rows, microbatch_size):
         keep = rollout.completion_mask[part]
         hidden, kept = engine.hidden(rollout, part), of_rows(rollout.kept, rollout.completion_mask, part)
@@ -83,10 +84,11 @@ def accumulate(
             loss = loss + scored.beta * (minibatch.weights[keep] * exact).sum()
         loss.backward()
         totals.update({"loss": float(loss.detach()), **result.metrics})
-        gap = max(gap, float((forward.logprobs.detach() - minibatch.logprobs).sum(1).abs().max()))
+        gaps.append((forward.logprobs.detach() - minibatch.logprobs).sum(1).abs().max())
         tick()
     tokens = int(rollout.completion_mask[rows].sum())
-    return {name: value if name == "loss" else value / tokens for name, value in totals.items()} | {"sampler/gap": gap}
+    means = {name: value if name == "loss" else value / tokens for name, value in totals.items()}
+    return means | {"sampler/gap": float(torch.stack(gaps).max())}
 
 
 def apply(
@@ -94,7 +96,8 @@ def apply(
 ) -> dict[str, float]:
     """Clip the gradient to `max_grad_norm`, take one step at `lr`, clear it; returns the norm before clipping.
 
-    Raises UserError (exit 7) for a gradient that is not finite; the weights are untouched then.
+    Raises UserError (exit 7) for a gradient that is not finite; the weights are then as they were before this update,
+    and undoing the earlier ones of the same rollout is the caller's.
     """
     norm = float(nn.utils.clip_grad_norm_(parameters.values(), max_grad_norm))
     if not math.isfinite(norm):

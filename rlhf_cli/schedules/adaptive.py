@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from rlhf_cli.schedules.control import Control, relative_error
+from rlhf_cli.schedules.control import Control, held, relative_error
 from rlhf_cli.settings import Settings
 
 LARGEST_ERROR: Final = 0.2
@@ -30,12 +30,16 @@ class Adaptive(Settings):
     """The KL to hold, nats a completion."""
     horizon_steps: float = Field(ge=1, allow_inf_nan=False)
     """A step changes beta by 20 % of 1 / horizon_steps at most."""
+    lowest: float = Field(gt=0, allow_inf_nan=False)
+    """Beta never falls below it."""
+    highest: float = Field(gt=0, allow_inf_nan=False)
+    """Beta never rises above it."""
 
     def begin(self) -> Control:
         """Before the first step."""
-        return Control(self.start)
+        return Control(self.start, 0.0)
 
     def observe(self, control: Control, kl: float) -> Control:
         """After a step whose completions had a mean KL of `kl` nats."""
         error = relative_error(kl, self.target, LARGEST_ERROR)
-        return Control(control.beta * (1 + error / self.horizon_steps), error)
+        return Control(held(control.beta * (1 + error / self.horizon_steps), self.lowest, self.highest), error)

@@ -1,4 +1,4 @@
-"""value(step) = end + (start - end) * (1 + cos(pi * step / (total - 1))) / 2: from `start` to `end`."""
+"""value(step) = (1 - s) start + s end with s = (1 - cos(pi * step / (total - 1))) / 2: from `start` to `end`."""
 
 from __future__ import annotations
 
@@ -26,4 +26,5 @@ class Cosine(Settings):
 
     def at(self, step: int, total: int) -> float:
         """The value for `step` of 0 .. total - 1."""
-        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * step / max(total - 1, 1))) / 2
+        share = (1 - math.cos(math.pi * step / max(total - 1, 1))) / 2
+        return (1 - share) * self.start + share * self.end  # exact at both ends

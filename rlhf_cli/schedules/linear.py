@@ -1,4 +1,4 @@
-"""value(step) = start + (end - start) * step / (total - 1): the first step has `start`, the last one `end`."""
+"""value(step) = (1 - s) start + s end with s = step / (total - 1): the first step has `start`, the last one `end`."""
 
 from __future__ import annotations
 
@@ -25,4 +25,5 @@ class Linear(Settings):
 
     def at(self, step: int, total: int) -> float:
         """The value for `step` of 0 .. total - 1."""
-        return self.start + (self.end - self.start) * step / max(total - 1, 1)
+        share = step / max(total - 1, 1)
+        return (1 - share) * self.start + share * self.end  # exact at both ends

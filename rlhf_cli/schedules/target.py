@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from rlhf_cli.schedules.control import Control, relative_error
+from rlhf_cli.schedules.control import Control, held, relative_error
 from rlhf_cli.settings import Settings
 
 LARGEST_ERROR: Final = 1.0
@@ -28,10 +28,14 @@ class Target(Settings):
     """Beta of the first step."""
     target: float = Field(gt=0, allow_inf_nan=False)
     """The KL to hold, nats a completion."""
-    proportional: float = Field(ge=0, allow_inf_nan=False)
+    proportional: float = Field(ge=0, le=10)
     """How much log beta rises with the relative error's change."""
-    integral: float = Field(gt=0, allow_inf_nan=False)
+    integral: float = Field(gt=0, le=1)
     """How much log beta rises a step for each unit of relative error."""
+    lowest: float = Field(gt=0, allow_inf_nan=False)
+    """Beta never falls below it."""
+    highest: float = Field(gt=0, allow_inf_nan=False)
+    """Beta never rises above it."""
 
     def begin(self) -> Control:
         """Before the first step; a policy that is still the reference has a KL of zero."""
@@ -41,4 +45,4 @@ class Target(Settings):
         """After a step whose completions had a mean KL of `kl` nats."""
         error = relative_error(kl, self.target, LARGEST_ERROR)
         change = self.proportional * (error - control.error) + self.integral * error
-        return Control(control.beta * math.exp(change), error)
+        return Control(held(control.beta * math.exp(change), self.lowest, self.highest), error)

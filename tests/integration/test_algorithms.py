@@ -26,7 +26,7 @@ PPO = ("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=10")
     [
         (*PPO, "beta=target"),
         ("algorithm=dapo", "beta=adaptive", "microbatch_size=3"),
-        ("algorithm=dr_grpo", "kl=exact", "top_p=0.9"),
+        ("algorithm=rloo", "kl=exact", "top_p=0.9"),
         ("algorithm=reinforce", "algorithm.baseline=running", "kl=loss_k2", "exact_kl_every=4"),
     ],
     ids=lambda choice: choice[0],

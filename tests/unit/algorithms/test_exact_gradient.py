@@ -161,3 +161,10 @@ def test_another_sampler_is_corrected_for(algorithm: Algorithm, placement: Place
 
 def test_without_a_baseline_a_past_mean_is_ignored() -> None:
     assert torch.equal(expected_gradient(NONE, 1, past=RunningMean(10, 5.0)), expected_gradient(NONE, 1))
+
+
+@pytest.mark.parametrize("algorithm", [Reinforce(kind="reinforce", baseline="mean"), grpo()], ids=["mean", "grpo"])
+def test_a_mean_that_holds_the_completion_makes_the_exact_kl_weigh_too_much(algorithm: Algorithm) -> None:
+    """What `refuses` is for: the reward's part shrinks by (B - 1) / B, the KL's loss does not."""
+    assert algorithm.refuses("exact") is not None
+    assert off_direction(expected_gradient(algorithm, 2, placement="exact")) > 0.01

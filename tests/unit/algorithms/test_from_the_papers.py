@@ -170,7 +170,7 @@ def test_ppo(seed: int, whiten: bool, gamma: float, gae_lambda: float) -> None:
     if whiten:
         mean = sum(advantages.values()) / len(advantages)
         spread = math.sqrt(sum((a - mean) ** 2 for a in advantages.values()) / len(advantages))
-        advantages = {place: (a - mean) / (spread + 1e-8) for place, a in advantages.items()}
+        advantages = {place: (a - mean) / (spread + 1e-4) for place, a in advantages.items()}
     policy: Any = 0.0
     value: Any = 0.0
     for (i, t), a in advantages.items():

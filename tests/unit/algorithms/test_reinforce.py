@@ -56,3 +56,11 @@ def test_the_loss_pushes_up_what_has_a_positive_advantage() -> None:
     minibatch = minibatch_of(torch.tensor([[2.0, -4.0]]), [[1, 1]])
     Reinforce(kind="reinforce", baseline="none").loss(minibatch, Forward(logprobs, None)).loss.backward()
     assert logprobs.grad.tolist() == [[-2.0, 4.0]]  # -A / B
+
+
+@pytest.mark.parametrize(("baseline", "refused"), [("none", False), ("mean", True), ("running", False)])
+def test_the_exact_kl_as_a_loss_does_not_go_with_a_mean_that_holds_the_completion(baseline: str, refused: bool) -> None:
+    algorithm = Reinforce.model_validate({"kind": "reinforce", "baseline": baseline})
+    assert (algorithm.refuses("exact") is not None) == refused
+    assert algorithm.refuses("reward") is None
+    assert algorithm.refuses("loss_k2") is None

@@ -12,7 +12,7 @@ from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.optimum import LEAST
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.evaluation import Completions, Evaluation, towards_optimum
-from rlhf_cli.pipeline.held_out import evaluate
+from rlhf_cli.pipeline.held_out import evaluate, undefined
 from rlhf_cli.rewards.characters import Characters
 from rlhf_cli.types import PromptBatch, Rollout
 from tests.unit.support import batch_of, logits_of
@@ -30,7 +30,7 @@ def evaluated(
     microbatch: int = 3,
     beta: float = 0.2,
     trained_at: float = 1.0,
-    trained_truncated: bool = False,
+    truncated: bool = False,
     samples: int = 2,
 ) -> Evaluation:
     return evaluate(
@@ -40,8 +40,7 @@ def evaluated(
         reference=policy.reference,
         step=step,
         beta=beta,
-        trained_at=trained_at,
-        trained_truncated=trained_truncated,
+        undefined=undefined(beta, trained_at, truncated, samples),
         seed=seed,
         samples=samples,
         max_new_tokens=6,
@@ -147,7 +146,7 @@ def test_before_the_first_step_the_policy_is_the_reference(moved: Policy) -> Non
         ({"samples": LEAST - 1}, "needs at least 21 samples a prompt (evaluate.samples=20)"),
         ({"samples": LEAST, "beta": 0.0}, "beta is 0"),
         ({"samples": LEAST, "trained_at": 1.3}, "trained at T = 1.3, evaluated at 1"),
-        ({"samples": LEAST, "trained_truncated": True}, "trained on a truncated policy, evaluated on the whole"),
+        ({"samples": LEAST, "truncated": True}, "trained on a truncated policy, evaluated on the whole"),
     ],
 )
 @pytest.mark.parametrize("step", [0, 3])

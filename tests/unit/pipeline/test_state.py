@@ -125,7 +125,7 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
     policy, optimizer = trained("llama", 1)
     save(tmp_path, FULL, policy, optimizer)
     state = json.loads((tmp_path / STATE).read_text())
-    (tmp_path / STATE).write_text(json.dumps(state | {"schema": 2}))
+    (tmp_path / STATE).write_text(json.dumps(state | {"schema": 1}))
     with pytest.raises(UserError, match=r"^written by another version of rlhf-cli") as caught:
         load(tmp_path, policy, optimizer)
     assert caught.value.exit_code == EXIT_RESUME

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from rlhf_cli.schedules import Adaptive, Beta, Controlled, Schedule, Target
 from rlhf_cli.schedules.control import Control
 
-ADAPTIVE = Adaptive(kind="adaptive", start=0.1, target=4.0, horizon_steps=10)
-TARGET = Target(kind="target", start=0.1, target=4.0, proportional=0.5, integral=0.1)
+ADAPTIVE = Adaptive(kind="adaptive", start=0.1, target=4.0, horizon_steps=10, lowest=1e-4, highest=10.0)
+TARGET = Target(kind="target", start=0.1, target=4.0, proportional=0.5, integral=0.1, lowest=1e-4, highest=10.0)
 
 
 @pytest.mark.parametrize(
@@ -67,24 +67,48 @@ def test_it_settles_wherever_it_starts(controller: Controlled, optimal: float, s
     assert max(abs(b - a) for a, b in pairwise(kls[-50:])) < 0.4
 
 
-def test_beta_never_becomes_negative() -> None:
-    control = TARGET.begin()
+@pytest.mark.parametrize("controller", [ADAPTIVE, TARGET], ids=["adaptive", "target"])
+@pytest.mark.parametrize(("kl", "bound"), [(0.0, 1e-4), (1e9, 10.0)])
+def test_a_target_out_of_reach_does_not_let_beta_run_away(controller: Controlled, kl: float, bound: float) -> None:
+    control = controller.begin()
     for _ in range(1000):
-        control = TARGET.observe(control, 0.0)
-    assert 0 < control.beta < 1e-3
+        control = controller.observe(control, kl)
+    assert control.beta == bound
+
+
+@pytest.mark.parametrize("controller", [ADAPTIVE, TARGET], ids=["adaptive", "target"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target": 0.0},
+        {"start": 0.0},
+        {"lowest": 0.0},
+        {"highest": 0.0},
+        {"target": math.inf},
+        {"start": math.inf},
+        {"lowest": math.inf},
+        {"highest": math.inf},
+    ],
+    ids=str,
+)
+def test_values_that_make_no_sense_are_refused(controller: Controlled, wrong: dict[str, Any]) -> None:
+    TypeAdapter(Beta).validate_python(controller.model_dump())
+    with pytest.raises(ValidationError):
+        TypeAdapter(Beta).validate_python(controller.model_dump() | wrong)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"kind": "adaptive", "start": 0.1, "target": 0.0, "horizon_steps": 10},
-        {"kind": "adaptive", "start": 0.0, "target": 1.0, "horizon_steps": 10},
-        {"kind": "adaptive", "start": 0.1, "target": 1.0, "horizon_steps": 0.5},
-        {"kind": "target", "start": 0.1, "target": 1.0, "proportional": -1.0, "integral": 0.1},
-        {"kind": "target", "start": 0.1, "target": 1.0, "proportional": 1.0, "integral": 0.0},
+        ADAPTIVE.model_dump() | {"horizon_steps": 0.5},
+        ADAPTIVE.model_dump() | {"horizon_steps": math.inf},
+        TARGET.model_dump() | {"proportional": -0.1},
+        TARGET.model_dump() | {"proportional": 10.1},
+        TARGET.model_dump() | {"integral": 0.0},
+        TARGET.model_dump() | {"integral": 1.1},
     ],
 )
-def test_values_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+def test_gains_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Beta).validate_python(wrong)
 
