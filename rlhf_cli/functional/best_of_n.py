@@ -18,9 +18,9 @@ def expected_best(rewards: Sequence[float], n: int) -> float:
     if not 1 <= n <= size:
         raise ValueError(f"the best of {n}, out of {size} samples")
     chance, mean = n / size, 0.0  # of the largest one
-    for place, reward in zip(range(size, n - 1, -1), sorted(rewards, reverse=True), strict=False):
+    for place, reward in zip(range(size, 0, -1), sorted(rewards, reverse=True), strict=True):
         mean += chance * reward
-        chance *= (place - n) / (place - 1) if place > 1 else 0.0
+        chance *= (place - n) / max(place - 1, 1)
     return mean
 
 
