@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,14 @@ def test_every_setting_is_read_by_a_run(tmp_path: Path, monkeypatch: pytest.Monk
             "data.too_long=drop",
             "optimizer.warmup_steps=0",
         ],
+        ["algorithm=ppo", "beta=target"],
+        ["algorithm=grpo", "beta=adaptive", "temperature=cosine"],
     ):
         assert run(["train", "config=tiny", *ONE_STEP, *extra, f"run_dir=out{len(extra)}"]) == 0
-    for setting in _settings(
-        compose_config(["config=tiny", "temperature=linear", "beta=cosine", "algorithm=reinforce"])
+    for setting in chain(
+        _settings(compose_config(["config=tiny", "temperature=linear", "beta=cosine", "algorithm=reinforce"])),
+        _settings(compose_config(["config=tiny", "algorithm=ppo", "beta=target"])),
+        _settings(compose_config(["config=tiny", "algorithm=grpo", "beta=adaptive"])),
     ):
         kind, name = setting
         if name not in ("kind", "resume_allow", "sweep_dir"):  # read by the union, by resume, by multirun
