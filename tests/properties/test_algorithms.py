@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import fmean
+from typing import Any
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from torch.nn.functional import pad
 from torch.testing import assert_close
 
+from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
+from rlhf_cli.algorithms.grpo import Grpo
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
-from rlhf_cli.types import Scored
+from rlhf_cli.functional.losses import token_weights
+from rlhf_cli.types import Forward, Minibatch, Scored
 from tests.unit.support import rollout_of, scored_of
 
 scores = st.floats(-10, 10)
+CLIPPED = {"clip_range": 0.2, "aggregation": "token_mean", "epochs": 1, "minibatch_size": None}
+REINFORCE = {"kind": "reinforce", "baseline": "mean"}
+GRPO = CLIPPED | {"kind": "grpo", "scale_by_std": True, "clip_range_high": 0.3, "aggregation": "sequence_mean"}
+PPO = CLIPPED | {
+    "kind": "ppo",
+    "vf_coef": 0.5,
+    "value_clip_range": 0.2,
+    "gamma": 0.9,
+    "gae_lambda": 0.8,
+    "whiten": True,
+}
 
 
 @st.composite
@@ -50,6 +68,55 @@ def test_rloo_does_not_see_what_all_completions_of_a_prompt_share(scored: Scored
     other = scored_of(scored.rollout, moved, ref_logprobs=scored.ref_logprobs, beta=scored.beta)
     found, expected = (Rloo(kind="rloo").advantages(s, RunningMean()).advantages for s in (other, scored))
     assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+@given(rollouts(), st.floats(0.5, 50), st.floats(-100, 100))
+def test_grpo_in_units_of_the_spread_sees_neither_scale_nor_shift(scored: Scored, scale: float, shift: float) -> None:
+    spread = Grpo.model_validate(GRPO | {"scale_by_std": True})
+    wide = scored.scores + torch.arange(len(scored.scores)) * 3.0  # far beyond the 1e-4 that is added to the spread
+    plain, moved = (scored_of(scored.rollout, values) for values in (wide, wide * scale + shift))
+    found, expected = (spread.advantages(s, RunningMean()).advantages for s in (moved, plain))
+    assert_close(found, expected, rtol=0, atol=2e-3)
+    assert float(expected.abs().max()) > 0.5
+
+
+@given(rollouts())
+def test_grpo_without_the_spread_is_a_fixed_share_of_rloo(scored: Scored) -> None:
+    samples = scored.rollout.batch.samples_per_prompt
+    found = Grpo.model_validate(GRPO | {"scale_by_std": False}).advantages(scored, RunningMean()).advantages
+    rloo = Rloo(kind="rloo").advantages(scored, RunningMean()).advantages
+    assert_close(found, rloo * (samples - 1) / samples, rtol=0, atol=1e-9)
+
+
+@given(rollouts(), st.integers(1, 4), st.sampled_from([REINFORCE, {"kind": "rloo"}, GRPO, PPO]))
+def test_padding_changes_neither_the_advantages_nor_the_loss(
+    scored: Scored, columns: int, fields: dict[str, Any]
+) -> None:
+    algorithm: Algorithm = TypeAdapter(Algorithm).validate_python(fields)
+    values = scored.rollout.logprobs.cos() * scored.rollout.completion_mask
+    scored = replace(scored, values=values)
+    padded = replace(
+        scored_of(
+            rollout_of(
+                pad(scored.rollout.completion_mask, (0, columns)),
+                samples=scored.rollout.batch.samples_per_prompt,
+                logprobs=pad(scored.rollout.logprobs, (0, columns)),
+            ),
+            scored.scores,
+            ref_logprobs=pad(scored.ref_logprobs, (0, columns)),
+            beta=scored.beta,
+        ),
+        values=pad(values, (0, columns)),
+    )
+    short, long = (algorithm.advantages(s, RunningMean()) for s in (scored, padded))
+    assert_close(long.advantages, pad(short.advantages, (0, columns)), rtol=0, atol=1e-9)
+    losses = []
+    for one in (short, long):
+        s = one.scored
+        weights = token_weights(s.rollout.completion_mask, algorithm.aggregation, 9)
+        minibatch = Minibatch(s.rollout.logprobs, one.advantages, weights, s.values, one.returns)
+        losses.append(algorithm.loss(minibatch, Forward(s.rollout.logprobs * 1.1, s.values)).loss)
+    assert_close(losses[1], losses[0], rtol=0, atol=1e-9)
 
 
 @given(rollouts(), st.sampled_from(["none", "mean", "running"]), scores)
