@@ -81,7 +81,8 @@ class TabularEngine:
             going = going & (tokens != self.end) if self.end is not None else going
             tick()
         tokens, mask, logprobs, hidden = (torch.stack(column, 1) for column in columns)
-        return self._rollout(batch, tokens, mask, logprobs, hidden, truncated=going, temperature=temperature)
+        truncated = going & (states < self.reference.shape[1])
+        return self._rollout(batch, tokens, mask, logprobs, hidden, truncated=truncated, temperature=temperature)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         """The hidden states [N, V + 1] that predict the N completion tokens of `rows`, row after row."""
