@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from rlhf_cli.functional.losses import clipped_surrogate, k2_loss, policy_gradient, token_weights
+from rlhf_cli.functional.losses import clipped_surrogate, clipped_value_loss, k2_loss, policy_gradient, token_weights
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
 
@@ -62,3 +62,12 @@ def test_two_ranges() -> None:
     down, clipped = clipped_surrogate(ratios.log(), torch.zeros(1, 4), -torch.ones(1, 4), weights, 0.2, 0.3)
     assert float(down) == pytest.approx(1.25 + 1.35 + 0.85 + 0.8)
     assert clipped.tolist() == [[False, False, False, True]]
+
+
+def test_where_a_value_is_held_back() -> None:
+    # old values 0, returns 1, range .2: .5 is held to .2; 3 is not, its own error is the larger; .1 is within the range
+    values, returns = torch.tensor([[0.5, 3.0, 0.1, 0.5]]), torch.ones(1, 4)
+    weights = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    loss, clipped = clipped_value_loss(values, torch.zeros(1, 4), returns, weights, 0.2)
+    assert clipped.tolist() == [[True, False, False, False]]
+    assert float(loss) == pytest.approx((0.64 + 4.0 + 0.81) / 2)

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from rlhf_cli.functional.mismatch import mismatch, sequence_weights
+from rlhf_cli.functional.mismatch import (
+    LARGEST_WEIGHT,
+    STOP_BELOW,
+    TOLERANCE,
+    WARN_BELOW,
+    mismatch,
+    sequence_weights,
+)
 
 
 def test_by_hand() -> None:
@@ -36,3 +43,11 @@ def test_what_all_completions_share_costs_nothing_and_overflows_nothing() -> Non
 def test_weights_are_ratios_up_to_two() -> None:
     found = sequence_weights(torch.tensor([-0.5, 0.0, 0.005, math.log(1.5), 3.0]))
     assert_close(found, torch.tensor([math.exp(-0.5), 1.0, math.exp(0.005), 1.5, 2.0]))
+
+
+def test_a_weight_that_would_overflow_leaves_one_sample_of_two() -> None:
+    assert mismatch(torch.tensor([0.0, 2000.0])).effective_share == pytest.approx(0.5)
+
+
+def test_the_limits_are_those_of_the_documents() -> None:
+    assert (TOLERANCE, LARGEST_WEIGHT, WARN_BELOW, STOP_BELOW) == (0.01, 2.0, 0.8, 0.5)

@@ -178,7 +178,7 @@ def test_a_problem_within_reach_of_its_samples_has_its_percentage_inside_the_int
     assert found.low is not None
     assert found.high is not None
     assert found.low < truth_percent < found.high
-    assert found.low < found.percent < found.high
+    assert found.low < found.percent < found.high < 99  # an interval of its own, not what any percentage has
     assert found.high - found.low < 40
     assert found.gain == pytest.approx(truth, abs=0.02)
     base = fmean(fmean(d.reference.reward) for d in drawn)
@@ -308,6 +308,15 @@ class TestFrontier:
         assert found.effective == pytest.approx((144 / 84 + 4) / 2)
         assert found.least_effective == pytest.approx(144 / 84)
         assert found.reason == "needs at least 21 samples a prompt (got 4)"
+
+    def test_what_doubling_the_samples_moved(self) -> None:
+        # One completion of 64 scores 1, the others 0, at four prompts; beta .3
+        top = math.exp(1 / 0.3)
+        whole, half = 0.3 * math.log((top + 63) / 64), 0.3 * math.log((top + 31) / 32) / 2  # the other half has J* = 0
+        found = frontier([[1.0] + [0.0] * 63] * 4, 0.3)
+        assert found.optimum == pytest.approx(whole)
+        moved = 100 * (whole - half) / (whole - 1 / 64)
+        assert found.reason == (f"too few samples: doubling them moved J* by {moved:.1f} % of the gap, more than 2 %")
 
     def test_a_large_beta_can_be_trusted_and_a_small_one_cannot(self) -> None:
         source, problems = Random(0), counted(12)
