@@ -249,4 +249,4 @@ def _ends(ordered: Sequence[float]) -> tuple[float, float]:
 
 def _log_sum_exp(values: Sequence[float]) -> float:
     top = max(values)
-    return top + math.log(math.fsum(math.exp(value - top) for value in values)) if top > -math.inf else top
+    return top + math.log(math.fsum(math.exp(value - top) for value in values))

@@ -42,5 +42,5 @@ def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _below(point: Tensor, end: Tensor) -> Tensor:
-    """Keep `point` inside [0, end): rounding may put it on the end, where no token is left."""
-    return point.clamp(min=0.0).minimum(torch.nextafter(end, torch.zeros_like(end)))
+    """Keep `point` below `end`: rounding may put it there, where no token is left."""
+    return point.minimum(torch.nextafter(end, torch.zeros_like(end)))

@@ -257,6 +257,23 @@ def test_a_resample_without_a_gap_is_beyond_every_bound() -> None:
     assert module._share(0.1, 0.4) == 0.25
 
 
+def test_the_ends_of_an_interval() -> None:
+    # 2.5 and 97.5 % of the way from place 0 to place 1999: 49.975 and 1949.025
+    assert module._ends([float(i) for i in range(2000)]) == (50.0, 1949.0)
+
+
+def test_a_gap_of_rounding_is_shown_as_zero() -> None:
+    """beta log Z less the reward is a rounding error here, of either sign."""
+    for reward in (0.1, 0.2, 0.3, 0.6, 0.7, 1.1):
+        for beta in (0.05, 0.07, 0.3):
+            found = frontier([[reward] * 32] * 3, beta)
+            assert found.reason == "the gap J* - J_ref is not clear of 0 (interval from 0)"
+
+
+def test_the_prompt_with_the_fewest_samples_counts() -> None:
+    assert frontier([[0.0, 1.0] * 16, [0.0, 1.0] * 10], 1.0).reason == "needs at least 21 samples a prompt (got 20)"
+
+
 def test_what_resampling_gives_is_the_spread_of_a_mean() -> None:
     values = [float(i) for i in range(30)]
     means = [mean for (mean,) in module._resampled(values)]
