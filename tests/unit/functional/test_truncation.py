@@ -386,3 +386,14 @@ def test_the_gradient_of_the_exact_kl_is_a_number() -> None:
     assert bool(logits.grad.isfinite().all())
     assert not logits.grad[~keep].any()
     assert float(logits.grad.abs().max()) > 0.05
+
+
+def test_exactly_the_mass_is_enough_for_top_p() -> None:
+    logprobs = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64).log()
+    assert kept(logprobs, None, 0.5, 0.0).tolist() == [True, False, False]
+    assert kept(logprobs, None, 0.75, 0.0).tolist() == [True, True, False]
+
+
+def test_a_single_part_is_joined_as_it_is() -> None:
+    one = packed(KEEP)
+    assert torch.equal(whole(joined([one])), KEEP)

@@ -32,6 +32,10 @@ def test_adaptive_by_hand(kl: float, factor: float) -> None:
     assert ADAPTIVE.observe(Control(0.3, 0.2), kl).beta == pytest.approx(0.3 * factor)
 
 
+def test_adaptive_begins_at_its_start_without_an_error() -> None:
+    assert ADAPTIVE.begin() == Control(0.1, 0.0)
+
+
 def test_target_by_hand() -> None:
     begun = TARGET.begin()
     assert begun == Control(0.1, -1.0)
@@ -111,6 +115,27 @@ def test_values_that_make_no_sense_are_refused(controller: Controlled, wrong: di
 def test_gains_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Beta).validate_python(wrong)
+
+
+@pytest.mark.parametrize("controller", [ADAPTIVE, TARGET], ids=["adaptive", "target"])
+@pytest.mark.parametrize("name", ["target", "start", "lowest", "highest"])
+def test_small_values_are_as_good_as_large_ones(controller: Controlled, name: str) -> None:
+    found = TypeAdapter(Beta).validate_python(controller.model_dump() | {name: 1e-3})
+    assert getattr(found, name) == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("controller", "name", "value"),
+    [
+        (ADAPTIVE, "horizon_steps", 1.0),
+        (TARGET, "proportional", 0.0),
+        (TARGET, "proportional", 10.0),
+        (TARGET, "integral", 1e-3),
+        (TARGET, "integral", 1.0),
+    ],
+)
+def test_the_ends_of_the_ranges_are_inside(controller: Controlled, name: str, value: float) -> None:
+    assert getattr(TypeAdapter(Beta).validate_python(controller.model_dump() | {name: value}), name) == value
 
 
 def test_a_temperature_cannot_follow_the_kl() -> None:

@@ -73,3 +73,19 @@ def test_nonsense_is_refused(fields: dict[str, Any]) -> None:
 def test_kind_chooses_the_schedule() -> None:
     found = TypeAdapter(Schedule).validate_python({"kind": "cosine", "start": 1, "end": 0})
     assert isinstance(found, Cosine)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+@pytest.mark.parametrize("name", ["start", "end"])
+@pytest.mark.parametrize("value", [math.inf, math.nan, -0.1])
+def test_ends_that_make_no_sense_are_refused(kind: str, name: str, value: float) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Schedule).validate_python({"kind": kind, "start": 1.0, "end": 0.5} | {name: value})
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+@pytest.mark.parametrize("total", [2, 3, 7, 50])
+def test_both_ends_are_exact(kind: str, total: int) -> None:
+    for start, end in ((1.3, 1.0), (0.1, 0.0), (0.3, 0.7), (1.1, 0.1)):
+        schedule = TypeAdapter(Schedule).validate_python({"kind": kind, "start": start, "end": end})
+        assert (schedule.at(0, total), schedule.at(total - 1, total)) == (start, end)
