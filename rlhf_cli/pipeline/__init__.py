@@ -4,8 +4,8 @@ loop        THE loop
 run         Run: everything a run holds, its state, its files; stepping, logging, saving
 rows        the prompts, read and divided
 assemble    RunConfig and prompts -> Run, fresh or from a checkpoint
-scoring     rollout -> scores, reference KL, rewards
-update      advantages -> gradient -> new weights
+scoring     rollout -> scores, trainer and reference, KL, rewards
+update      advantages -> gradient -> new weights, once or several times a rollout
 measures    the metrics of a step
 held_out    evaluation on held-out prompts, fixed decoding
 evaluation  what an evaluation found, how far that is towards the optimum, and how two compare
