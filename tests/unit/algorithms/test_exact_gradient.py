@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.algorithms.ppo import Ppo
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
+from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, Scored
 from tests.unit.algorithms.enumerated import (
     BETA,
     COMPLETIONS,
@@ -115,29 +117,34 @@ def off_direction(found: Tensor) -> float:
     return float((found - along).norm() / along.norm())
 
 
+class WithValues(Ppo):
+    """PPO whose value head says something arbitrary about every state, and is not trained."""
+
+    def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
+        mask, tokens = scored.rollout.completion_mask, scored.rollout.tokens
+        states = torch.stack([torch.zeros_like(tokens[:, 0]), 1 + tokens[:, 0]], 1)
+        return super().advantages(replace(scored, values=random(4, seed=9)[states] * mask), past)
+
+    def loss(self, minibatch: Minibatch, forward: Forward) -> LossResult:
+        blank = torch.zeros_like(minibatch.advantages)
+        return super().loss(replace(minibatch, values=blank), replace(forward, values=blank))
+
+
+def with_values(**changes: Any) -> WithValues:
+    return WithValues.model_validate(ppo(**changes).model_dump())
+
+
 @pytest.mark.parametrize("placement", ["reward", "exact"])
 def test_ppo_on_the_first_pass_with_the_whole_return(placement: Placement) -> None:
     """Its value head is a baseline that knows only the state, so any values leave the gradient where it is."""
-
-    class WithValues(Ppo):
-        """PPO whose value head says something arbitrary about every state."""
-
-        def advantages(self, scored, past):  # type: ignore[no-untyped-def]
-            from dataclasses import replace
-
-            mask, tokens = scored.rollout.completion_mask, scored.rollout.tokens
-            states = torch.stack([torch.zeros_like(tokens[:, 0]), 1 + tokens[:, 0]], 1)
-            return super().advantages(replace(scored, values=random(4, seed=9)[states] * mask), past)
-
-        def loss(self, minibatch, forward):  # type: ignore[no-untyped-def]
-            from dataclasses import replace
-
-            blank = torch.zeros_like(minibatch.advantages)
-            return super().loss(replace(minibatch, values=blank), replace(forward, values=blank))
-
-    algorithm = WithValues.model_validate(ppo().model_dump())
-    found = expected_gradient(algorithm, 1, placement=placement)
+    found = expected_gradient(with_values(), 1, placement=placement)
     assert_close(found, gradient_of(objective), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{"whiten": True}, {"gamma": 0.5}], ids=str)
+def test_ppo_refuses_the_exact_kl_where_the_reward_beside_it_is_rescaled(changes: dict[str, Any]) -> None:
+    assert ppo(**changes).refuses("exact") is not None
+    assert off_direction(expected_gradient(with_values(**changes), 2, placement="exact")) > 0.01
 
 
 def test_the_groups_spread_changes_the_gradient() -> None:
