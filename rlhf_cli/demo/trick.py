@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -42,7 +42,11 @@ def scene(fast: bool) -> Scene:
     """The trick, and its error falling like 1/√n."""
     problem = toy(0.0)
     repetitions = 8 if fast else 24
-    rollouts = [roll_out(problem, problem.engine(), 1, SIZES[-1], "reward", False, i, 0) for i in range(repetitions)]
+    # The streams of a completion depend on its place alone: a larger rollout begins with the smaller one.
+    rollouts = {
+        n: [roll_out(problem, problem.engine(), 1, n, "reward", False, seed, 0) for seed in range(repetitions)]
+        for n in SIZES
+    }
     without, baselined = (errors(problem, rollouts, algorithm) for algorithm in (PLAIN, WITH_BASELINE))
     one, expected = one_sample_error(problem, 0.0), float(problem.objective(problem.engine()).detach())
     law = [one / math.sqrt(n) for n in SIZES]
@@ -81,18 +85,18 @@ def scene(fast: bool) -> Scene:
     )
 
 
-def errors(problem: Problem, rollouts: Sequence[Scored], algorithm: Algorithm) -> Errors:
-    """The error of the estimate from the first n completions of each rollout, for every n the algorithm can do."""
+def errors(problem: Problem, rollouts: Mapping[int, Sequence[Scored]], algorithm: Algorithm) -> Errors:
+    """The error of the estimates from n completions, several of each n, for every n the algorithm can do."""
     sizes = [n for n in SIZES if n >= algorithm.min_group]
     truth = exact_gradient(problem)
     found = torch.tensor(
         [
-            [float((estimate(problem, first(scored, n), algorithm) - truth).norm() / truth.norm()) for n in sizes]
-            for scored in rollouts
+            [float((estimate(problem, scored, algorithm) - truth).norm() / truth.norm()) for scored in rollouts[n]]
+            for n in sizes
         ]
     )
-    low, high = found.quantile(torch.tensor([0.1, 0.9]), 0)
-    return Errors(sizes, found.square().mean(0).sqrt().tolist(), low.tolist(), high.tolist())
+    low, high = found.quantile(torch.tensor([0.1, 0.9]), 1)
+    return Errors(sizes, found.square().mean(1).sqrt().tolist(), low.tolist(), high.tolist())
 
 
 def exact_gradient(problem: Problem) -> Tensor:
@@ -129,28 +133,3 @@ def one_sample_error(problem: Problem, baseline: float) -> float:
         (direction,) = torch.autograd.grad(logprob, engine.logits, retain_graph=True)
         square += float(logprob.detach().exp() * ((score - baseline) * direction - truth).square().sum())
     return math.sqrt(square) / float(truth.norm())
-
-
-def first(scored: Scored, n: int) -> Scored:
-    """The first n completions of a rollout of one prompt, without a value head or exact KL."""
-    whole = scored.rollout
-    rollout = replace(
-        whole,
-        batch=replace(whole.batch, samples_per_prompt=n, seeds=whole.batch.seeds[:n]),
-        tokens=whole.tokens[:n],
-        completion_mask=whole.completion_mask[:n],
-        logprobs=whole.logprobs[:n],
-        hidden=whole.hidden[:n],
-        log_weights=whole.log_weights[:n],
-        truncated=whole.truncated[:n],
-        texts=whole.texts[:n],
-    )
-    return replace(
-        scored,
-        rollout=rollout,
-        scores=scored.scores[:n],
-        ref_logprobs=scored.ref_logprobs[:n],
-        kl=scored.kl[:n],
-        exact=None,
-        rewards=scored.rewards[:n],
-    )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.pipeline.oracle import BestOf, CurvePoint, Oracle
-from rlhf_cli.report.chart import Chart, Series
+from rlhf_cli.report.chart import Chart, Series, Style
 from rlhf_cli.report.text import rows
 
 
@@ -51,7 +50,7 @@ def _frontier(found: Oracle) -> Chart:
     seen = [point for point in found.curve if point.covered]
     unseen = seen[-1:] + [point for point in found.curve if not point.covered]
 
-    def series(label: str, points: Sequence[BestOf | CurvePoint], style: Literal["line", "dashed", "points"]) -> Series:
+    def series(label: str, points: Sequence[BestOf | CurvePoint], style: Style) -> Series:
         return Series(label, [point.kl for point in points], [point.reward for point in points], style=style)
 
     shown = (

@@ -33,6 +33,9 @@ RADIUS: Final = 5
 """Of a point."""
 
 
+Style = Literal["line", "dashed", "points"]
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """Some y for some x, in the order in which they are joined; what is not finite is a gap.
@@ -45,7 +48,7 @@ class Series:
     ys: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
-    style: Literal["line", "dashed", "points"] = "line"
+    style: Style = "line"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -142,3 +143,16 @@ def test_a_controller_settles_on_its_target(beta: tuple[str, ...], rlhf: Rlhf, t
     steps = lines(tmp_path / "out" / "metrics.jsonl")
     assert fmean(row["kl/seq"] for row in steps[-30:]) == pytest.approx(4, rel=0.1)
     assert steps[0]["beta"] == float(beta[1].partition("=")[2])
+
+
+def test_on_other_ground_sampler_and_trainer_are_compared_again(rlhf: Rlhf, tmp_path: Path) -> None:
+    assert rlhf("train", *QUICK, "run_dir=out").code == 0
+    record = tmp_path / "out" / "run.json"
+    was = json.loads(record.read_text())
+    record.write_text(json.dumps(was | {"packages": was["packages"] | {"torch": "2.10.0"}}))
+    outcome = rlhf("train", "resume=out/checkpoints/step-00000004", "steps=6")
+    assert outcome.code == 0, outcome.err
+    assert "note: packages changed" in outcome.err
+    assert "but not bit for bit" in outcome.err
+    steps = [row for row in lines(tmp_path / "out" / "metrics.jsonl") if row["step"]]
+    assert [row["step"] for row in steps if "sampler/effective_share" in row] == [1, 5]

@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,8 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
     """Lets `rlhf train` be any function."""
 
     def stand_in(main: Answer) -> None:
-        module = types.ModuleType("rlhf_cli.commands.train")
-        module.main = main  # type: ignore[attr-defined]
+        module: Any = types.ModuleType("rlhf_cli.commands.train")
+        module.main = main
         monkeypatch.setitem(sys.modules, "rlhf_cli.commands.train", module)
 
     return stand_in

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.grpo import Grpo
+from rlhf_cli.functional.losses import Aggregation
 from rlhf_cli.types import Forward
 from tests.unit.support import minibatch_of, rollout_of, scored_of
 
@@ -77,9 +78,9 @@ def test_what_is_clipped_has_no_gradient() -> None:
         ("sequence_mean", -(1 + 3) / 2),
     ],
 )
-def test_how_tokens_add_up(aggregation: str, by_hand: float) -> None:
+def test_how_tokens_add_up(aggregation: Aggregation, by_hand: float) -> None:
     advantages = torch.tensor([[1.0, 1.0], [3.0, 0.0]])
-    minibatch = minibatch_of(advantages, [[1, 1], [1, 0]], aggregation=aggregation, max_new_tokens=10)  # type: ignore[arg-type]
+    minibatch = minibatch_of(advantages, [[1, 1], [1, 0]], aggregation=aggregation, max_new_tokens=10)
     found = grpo(aggregation=aggregation).loss(minibatch, Forward(torch.zeros(2, 2), None))
     assert float(found.loss) == pytest.approx(by_hand)
 

@@ -22,7 +22,10 @@ REFERENCE = torch.tensor([response.probability for response in RESPONSES], dtype
 @pytest.fixture(scope="module")
 def errors() -> dict[str, trick.Errors]:
     problem = toy(0.0)
-    rollouts = [roll_out(problem, problem.engine(), 1, 4096, "reward", False, i, 0) for i in range(6)]
+    rollouts = {
+        n: [roll_out(problem, problem.engine(), 1, n, "reward", False, seed, 0) for seed in range(6)]
+        for n in trick.SIZES
+    }
     return {
         name: trick.errors(problem, rollouts, a)
         for name, a in (("without", trick.PLAIN), ("with", trick.WITH_BASELINE))
@@ -47,7 +50,8 @@ def test_sigma_is_the_one_on_paper() -> None:
 
 def test_the_estimate_is_the_mean_over_its_own_samples() -> None:
     problem = toy(0.0)
-    scored = trick.first(roll_out(problem, problem.engine(), 1, 8, "reward", False, 0, 0), 5)
+    scored, longer = (roll_out(problem, problem.engine(), 1, n, "reward", False, 0, 0) for n in (5, 8))
+    assert torch.equal(scored.rollout.tokens, longer.rollout.tokens[:5])  # a larger rollout begins with the smaller
     tokens = scored.rollout.tokens.flatten()
     assert len(tokens) == len(scored.scores) == len(scored.rollout.texts) == 5
     directions = torch.eye(6, dtype=torch.float64)[tokens] - REFERENCE

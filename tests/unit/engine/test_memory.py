@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -19,10 +20,10 @@ def test_the_bytes_of_a_row_by_hand(moved: Policy) -> None:
 
 def test_bfloat16_takes_half() -> None:
     config = SimpleNamespace(hidden_size=16, num_attention_heads=4, num_hidden_layers=2)
-    policy = SimpleNamespace(
+    policy: Any = SimpleNamespace(
         causal=SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: config), dtype=torch.bfloat16)
     )
-    assert activation_bytes(policy, 10) == 14_880  # type: ignore[arg-type]
+    assert activation_bytes(policy, 10) == 14_880
 
 
 def rows(policy: Policy, monkeypatch: pytest.MonkeyPatch, *, length: int, completions: int, bytes_there: int) -> int:

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from rlhf_cli.functional.losses import clipped_surrogate, clipped_value_loss, k2_loss, policy_gradient, token_weights
+from rlhf_cli.functional.losses import (
+    Aggregation,
+    clipped_surrogate,
+    clipped_value_loss,
+    k2_loss,
+    policy_gradient,
+    token_weights,
+)
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
 
@@ -22,8 +29,8 @@ MASK = torch.tensor([[True, True, True], [True, False, False]])
         ("sequence_mean", [[1 / 6] * 3, [1 / 2, 0, 0]]),
     ],
 )
-def test_token_weights(aggregation: str, by_hand: list[list[float]]) -> None:
-    found = token_weights(MASK, aggregation, 10)  # type: ignore[arg-type]
+def test_token_weights(aggregation: Aggregation, by_hand: list[list[float]]) -> None:
+    found = token_weights(MASK, aggregation, 10)
     assert_close(found, torch.tensor(by_hand, dtype=torch.float64))
 
 

@@ -232,7 +232,7 @@ def test_the_tiny_policy_knows_its_end_token_and_its_context(moved: Policy) -> N
 
 def test_a_policy_is_frozen(moved: Policy) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        moved.context = 3  # type: ignore[misc]
+        moved.context = 3  # type: ignore[misc]  # the very mistake the test is about
 
 
 def test_one_unknown_layer_among_known_ones_is_refused() -> None:

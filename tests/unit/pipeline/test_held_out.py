@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,6 +107,27 @@ def test_log_probabilities_are_of_whole_completions_under_both(moved: Policy) ->
     assert checked > 3
 
 
+@pytest.mark.parametrize("samples", [2, LEAST])
+def test_a_sampler_that_rounds_is_read_again_by_the_trainer(
+    moved: Policy, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = evaluated(moved, step=3, samples=samples)
+    sample = TransformersEngine.sample
+
+    def rounding(engine: TransformersEngine, *arguments: Any) -> Rollout:
+        rollout = sample(engine, *arguments)
+        return replace(rollout, logprobs=rollout.logprobs - 0.1, hidden=rollout.hidden * 1.05)
+
+    monkeypatch.setattr(TransformersEngine, "sample", rounding)
+    found = evaluated(moved, step=3, samples=samples)
+    for name in ("kl", "logprob", "ref_logprob"):
+        assert_close(torch.tensor(getattr(found, name)), torch.tensor(getattr(honest, name)), rtol=0, atol=1e-4)
+    if honest.reference is not None and found.reference is not None:
+        for name in ("logprob", "ref_logprob"):
+            one, other = (torch.tensor(getattr(e.reference, name)) for e in (found, honest))
+            assert_close(one, other, rtol=0, atol=1e-4)
+
+
 def test_the_reference_writes_from_the_same_streams(moved: Policy) -> None:
     found = evaluated(moved, step=3, samples=LEAST)
     with moved.reference():
@@ -151,9 +173,9 @@ def test_before_the_first_step_the_policy_is_the_reference(moved: Policy) -> Non
 )
 @pytest.mark.parametrize("step", [0, 3])
 def test_the_reference_writes_nothing_where_that_would_say_nothing(
-    moved: Policy, step: int, change: dict[str, float], reason: str
+    moved: Policy, step: int, change: dict[str, Any], reason: str
 ) -> None:
-    found = evaluated(moved, step=step, **change)  # type: ignore[arg-type]
+    found = evaluated(moved, step=step, **change)
     assert found.reference is None
     assert (found.optimum.reason, found.optimum.percent, found.optimum.gain) == (reason, None, None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -30,8 +32,8 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[Rollout]:
     written: list[Rollout] = []
     sample = TransformersEngine.sample
 
-    def noted(engine: TransformersEngine, batch: PromptBatch, *arguments: object) -> Rollout:
-        written.append(sample(engine, batch, *arguments))  # type: ignore[arg-type]
+    def noted(engine: TransformersEngine, batch: PromptBatch, *arguments: Any) -> Rollout:
+        written.append(sample(engine, batch, *arguments))
         return written[-1]
 
     monkeypatch.setattr(TransformersEngine, "sample", noted)

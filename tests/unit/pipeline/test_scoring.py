@@ -34,6 +34,11 @@ class Fixed:
         return self.scores
 
 
+def fixed(scores: Sequence[Any]) -> Any:
+    """A stand-in for a reward: Any, since the union of rewards is closed."""
+    return Fixed(scores)
+
+
 ROLLOUT = rollout_of([[1, 1], [1, 0], [1, 1], [1, 1]], samples=2, texts=["a", "b", "", "d\n\x1b"])
 
 
@@ -41,22 +46,22 @@ class TestJudge:
     """The reward's answer is checked before anything is learned from it."""
 
     def test_every_completion_is_judged_with_its_own_prompt(self) -> None:
-        reward = Fixed([1, -2.5, 0.0, 3])
-        scores = judge(ROLLOUT, reward)  # type: ignore[arg-type]
+        reward = fixed([1, -2.5, 0.0, 3])
+        scores = judge(ROLLOUT, reward)
         assert reward.asked == [("prompt 0", "a"), ("prompt 0", "b"), ("prompt 1", ""), ("prompt 1", "d\n\x1b")]
         assert (scores.tolist(), scores.dtype) == ([1.0, -2.5, 0.0, 3.0], torch.float32)
 
     @pytest.mark.parametrize("count", [0, 1, 3, 5])
     def test_the_wrong_number_of_scores_is_refused(self, count: int) -> None:
         with pytest.raises(UserError) as caught:
-            judge(ROLLOUT, Fixed([0.0] * count))  # type: ignore[arg-type]
+            judge(ROLLOUT, fixed([0.0] * count))
         assert caught.value.line() == f"{count} scores for 4 completions (reward=fixed)"
         assert caught.value.exit_code == EXIT_REWARD == 4
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     def test_a_score_that_is_not_finite_is_refused_with_its_completion_made_harmless(self, value: float) -> None:
         with pytest.raises(UserError) as caught:
-            judge(ROLLOUT, Fixed([0.0, 0.0, 0.0, value]))  # type: ignore[arg-type]
+            judge(ROLLOUT, fixed([0.0, 0.0, 0.0, value]))
         assert caught.value.line() == f"scored {value} for the completion 'd\\n\\x1b' (reward=fixed)"
         assert caught.value.exit_code == EXIT_REWARD
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.report.chart import Chart, Mark, Series, svg
+from rlhf_cli.report.chart import Chart, Mark, Series, Style, svg
 from rlhf_cli.report.words import width
 from tests.unit.report.drawn import assert_inside, corners, of_class, parse, size, texts
 
 NAN = math.nan
 
 
-def chart(*series: Series, **more: object) -> str:
-    return svg(Chart("title", "x", "y", series, **more))  # type: ignore[arg-type]
+def chart(*series: Series, **more: Any) -> str:
+    return svg(Chart("title", "x", "y", series, **more))
 
 
 def test_a_line_runs_from_corner_to_corner() -> None:
@@ -53,10 +54,10 @@ VALUES = st.floats(-1e30, 1e30) | st.sampled_from([NAN, math.inf, -math.inf, 0.0
     st.lists(VALUES, max_size=3),
 )
 def test_every_finite_point_is_inside_and_every_other_is_a_gap(
-    rows: list[tuple[float, float, float, float]], style: str, x_log: bool, y_log: bool, marks: list[float]
+    rows: list[tuple[float, float, float, float]], style: Style, x_log: bool, y_log: bool, marks: list[float]
 ) -> None:
     columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
-    series = Series("a", *columns, style=style)  # type: ignore[arg-type]
+    series = Series("a", *columns, style=style)
     picture = chart(series, x_log=x_log, y_log=y_log, marks=[Mark(x, "a mark") for x in marks])
     assert "nan" not in picture
     assert "inf" not in picture.replace("infinite", "")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.report.bars import Bars, BarSeries
-from rlhf_cli.report.chart import Chart, Mark, Series
+from rlhf_cli.report.chart import Chart, Mark, Series, Style
 from rlhf_cli.report.text import Row, rows
 
 
@@ -68,9 +68,9 @@ VALUES = st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf, 0.0])
     st.integers(40, 140),
 )
 def test_no_row_is_wider_than_it_may_be(
-    points: list[tuple[float, float]], style: str, x_log: bool, y_log: bool, colours: bool, width: int
+    points: list[tuple[float, float]], style: Style, x_log: bool, y_log: bool, colours: bool, width: int
 ) -> None:
-    series = Series("a", [x for x, _ in points], [y for _, y in points], style=style)  # type: ignore[arg-type]
+    series = Series("a", [x for x, _ in points], [y for _, y in points], style=style)
     chart = Chart("t", "x", "y", [series], x_log=x_log, y_log=y_log, marks=[Mark(x, "m") for x, _ in points[:1]])
     drawn = rows(chart, width, colours)
     assert max(len(text(row)) for row in drawn) <= width
