@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support import Outcome
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tiny tensors gain nothing by threads, and two processes on two cores starve each other at their barriers.
@@ -61,3 +64,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def rlhf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run `rlhf ...` in this process, in an empty working directory: importing torch once is most of a run's cost."""
+    from rlhf_cli.cli import run
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv: str) -> Outcome:
+        capfd.readouterr()
+        code = run(list(argv))
+        captured = capfd.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
