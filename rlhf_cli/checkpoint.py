@@ -9,18 +9,18 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from rlhf_cli.disk import DISK, Disk
 from rlhf_cli.errors import EXIT_USAGE, UserError
 
+CHECKPOINTS: Final = "checkpoints"
+"""The folder in a run's that holds them."""
 MANIFEST: Final = "MANIFEST.json"
 NAME: Final = re.compile(r"step-(\d{8})")
 
@@ -33,34 +33,36 @@ class Found:
     skipped: tuple[tuple[Path, str], ...]
 
 
-def publish(root: Path, step: int, write: Callable[[Path], None]) -> Path:
-    """Make `root/step-NNNNNNNN` out of the files that `write` puts into the folder it is given; returns the folder.
+def publish(root: Path, step: int, files: Mapping[str, bytes], disk: Disk = DISK) -> Path:
+    """Make the checkpoint `root/step-NNNNNNNN` of `files`, name -> content; returns the folder.
 
     A valid checkpoint of that step is left as it is; an invalid one is moved aside, never overwritten. Raises OSError
     when the disk refuses; what was there before is still there then, and a new checkpoint is whole or absent.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    if not root.is_dir():
+        disk.mkdir(root)
+        disk.sync(root.parent)
     final = root / f"step-{step:08d}"
     if final.exists():
         if verify(final) is None:
             return final
-        final.rename(_unused(root / f".bad-{final.name}"))
-    scratch = Path(tempfile.mkdtemp(dir=root, prefix=f".tmp-{final.name}-"))
+        disk.rename(final, _unused(root / f".bad-{final.name}"))
+    manifest = {"schema": 1, "step": step, "files": {name: _entry(files[name]) for name in sorted(files)}}
+    scratch = _unused(root / f".tmp-{final.name}")
     try:
-        write(scratch)
-        files = {file.name: _entry(file) for file in sorted(scratch.iterdir())}
-        manifest = {"schema": 1, "step": step, "files": files}
-        (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-        for file in scratch.iterdir():
-            sync(file)
-        sync(scratch)
-        scratch.chmod(0o755)
-        scratch.rename(final)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
+        disk.mkdir(scratch)
+        for name, content in files.items():
+            disk.write(scratch / name, content)
+            disk.sync(scratch / name)
+        disk.write(scratch / MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
+        disk.sync(scratch / MANIFEST)
+        disk.sync(scratch)
+        disk.rename(scratch, final)
+    except OSError:
+        with suppress(OSError):
+            disk.remove(scratch)
         raise
-    sync(root)
-    replace_file(root / "latest", f"{final.name}\n")  # a hint for people; resuming never trusts it
+    disk.sync(root)
     return final
 
 
@@ -80,7 +82,9 @@ def verify(folder: Path) -> str | None:
                 return f"{name}: missing"
             if file.stat().st_size != entry["size"]:
                 return f"{name}: {file.stat().st_size} bytes, should be {entry['size']}"
-            if _entry(file) != entry:
+            with file.open("rb") as handle:
+                digest = hashlib.file_digest(handle, "sha256").hexdigest()
+            if digest != entry["sha256"]:
                 return f"{name}: sha256 mismatch"
     except FileNotFoundError:
         return f"{MANIFEST}: missing"
@@ -108,22 +112,28 @@ def newest_valid(root: Path) -> Found:
     return Found(None, tuple(skipped))
 
 
-def prune(root: Path, keep: int) -> None:
-    """Remove all but the newest `keep` valid checkpoints, and what killed runs left behind; nothing newer."""
+def prune(root: Path, keep: int, pinned: Collection[int] = (), disk: Disk = DISK) -> None:
+    """Remove all but the newest `keep` valid checkpoints and those of the steps `pinned`; nothing newer than they are.
+
+    And what killed runs left behind. Raises OSError when the disk refuses.
+    """
     valid = [folder for folder in checkpoints(root) if verify(folder) is None]
     for folder in valid[keep:]:
-        gone = _unused(root / f".old-{folder.name}")
-        folder.rename(gone)  # vanishes at once; deleting may take longer
-        shutil.rmtree(gone)
+        if step_of(folder) not in pinned:
+            gone = _unused(root / f".old-{folder.name}")
+            disk.rename(folder, gone)  # vanishes at once; deleting may take longer
+            disk.remove(gone)
     for leftover in [*root.glob(".tmp-*"), *root.glob(".old-*")]:
-        shutil.rmtree(leftover)
+        disk.remove(leftover)
 
 
-def abandon(root: Path, after: int) -> None:
+def abandon(root: Path, after: int, disk: Disk = DISK) -> None:
     """Move checkpoints newer than step `after` aside: a run that goes on from there must not take them for its own."""
-    for folder in checkpoints(root):
-        if step_of(folder) > after:
-            folder.rename(_unused(root / f".abandoned-{folder.name}"))
+    newer = [folder for folder in checkpoints(root) if step_of(folder) > after]
+    for folder in newer:
+        disk.rename(folder, _unused(root / f".abandoned-{folder.name}"))
+    if newer:
+        disk.sync(root)  # before the logs are cut back to `after`
 
 
 def step_of(folder: Path) -> int:
@@ -132,24 +142,6 @@ def step_of(folder: Path) -> int:
     if match is None:
         raise ValueError(f"{folder} is no checkpoint")
     return int(match[1])
-
-
-def replace_file(file: Path, text: str) -> None:
-    """Write a small file so that readers see the old text or the new one, never half of it."""
-    scratch = file.with_name(f".{file.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    sync(scratch)
-    scratch.replace(file)
-    sync(file.parent)
-
-
-def sync(path: Path) -> None:
-    """Make sure that a file's content, or a folder's names, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -168,10 +160,8 @@ def locked(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def _entry(file: Path) -> dict[str, int | str]:
-    with file.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return {"size": file.stat().st_size, "sha256": digest}
+def _entry(content: bytes) -> dict[str, int | str]:
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _unused(path: Path) -> Path:

@@ -19,18 +19,24 @@ EXIT_STOPPED: Final = 75  # EX_TEMPFAIL: stopped, and resumable
 class UserError(Exception):
     """Raised for anything the user can mend; the command line shows it as one line, without a traceback.
 
-    `what` is the mistake, `where` the key or file:line it stands at, `fix` the thing to do about it.
+    `what` is the mistake, `where` the key or file:line it stands at, `fix` the thing to do about it; `saved`, where a
+    run had begun, what is left of it.
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", exit_code: int = EXIT_USAGE) -> None:
         self.what, self.where, self.fix, self.exit_code = what, where, fix, exit_code
-        super().__init__(self.line())
+        self.saved = ""
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        return self.line()
 
     def line(self) -> str:
-        """The error as the user sees it: `what (where); fix: ...`."""
+        """The error as the user sees it: `what (where); fix: ...; newest valid checkpoint: ...`."""
         where = f" ({self.where})" if self.where else ""
         fix = f"; fix: {self.fix}" if self.fix else ""
-        return visible(f"{self.what}{where}{fix}")
+        saved = f"; newest valid checkpoint: {self.saved}" if self.saved else ""
+        return visible(f"{self.what}{where}{fix}{saved}")
 
 
 def visible(text: str) -> str:

@@ -22,22 +22,23 @@ class Mark:
 
 
 class JsonlLog:
-    """One jsonl file. Every line is flushed as it is written; numbers that are not finite become null.
+    """One jsonl file. Every line is handed to the system as it is written; numbers that are not finite become null.
 
     Lines end at "\\n" alone: a completion may hold other line separators.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._handle = file.open("ab")
+        self._handle = file.open("ab", buffering=0)  # what a full disk refused is not tried again at the end
         self._digest = hashlib.sha256(file.read_bytes())
         self._size = file.stat().st_size
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one line."""
         line = json.dumps(finite(row), ensure_ascii=False, separators=(", ", ": ")).encode() + b"\n"
-        self._handle.write(line)
-        self._handle.flush()
+        written = 0
+        while written < len(line):
+            written += self._handle.write(line[written:])
         self._digest.update(line)
         self._size += len(line)
 

@@ -6,7 +6,8 @@ value has one home.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -38,6 +39,22 @@ class Checkpoint(Settings):
     """Steps between checkpoints; the last step always has one."""
     keep: int = Field(ge=1)
     """How many of the newest are kept."""
+    keep_best: bool
+    """Whether the one with the best held-out objective is kept as well; such a step always has one."""
+    max_failures: int = Field(ge=1)
+    """A checkpoint that the disk refuses is noted, and the next one tries again; so many in a row end the run."""
+
+
+_UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+def _seconds(value: Any) -> Any:
+    """1h30m, or 1:30:00 and 1-12:00:00 as schedulers write it, in seconds."""
+    if isinstance(value, str) and re.fullmatch(r"(\d+[dhms])+", value):
+        return float(sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(.)", value)))
+    if isinstance(value, str) and (clock := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", value)):
+        return float(sum(int(n or 0) * unit for n, unit in zip(clock.groups(), _UNITS.values(), strict=True)))
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _sound(value: Any) -> Any:
@@ -85,6 +102,11 @@ class RunConfig(Settings):
     checkpoint: Checkpoint
     log_samples: int = Field(ge=0)
     """Completions of each step that are written to samples.jsonl."""
+    max_skipped_steps: int = Field(ge=0)
+    """Steps in a row that may change nothing, because their gradient is not finite or nothing could be judged; one more
+    ends the run."""
+    time_limit: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)] | None
+    """Stop after this time, resumable (exit 75): seconds, 1h30m or 1:30:00; null: never."""
 
     seed: int = Field(ge=0)
     """Everything random follows from it."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_cli.checkpoint import newest_valid, step_of
+from rlhf_cli.checkpoint import CHECKPOINTS, newest_valid, step_of
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.config.compose import amend
 from rlhf_cli.display.words import flat
@@ -73,7 +73,7 @@ def _adapter(path: Path) -> tuple[Path, Path]:
     if not (holds_run(run) and final.is_dir()):
         origin = find(str(path))
         return origin.checkpoint, origin.folder
-    newest = newest_valid(run / "checkpoints").folder
+    newest = newest_valid(run / CHECKPOINTS).folder
     if path == final or newest is None or step_of(newest) <= Result.read(run).step:
         return final, run
     return newest, run  # it went on since the adapter was exported

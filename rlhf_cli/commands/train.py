@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlhf_cli.checkpoint import locked
+from rlhf_cli.checkpoint import CHECKPOINTS, locked, newest_valid, step_of
 from rlhf_cli.config.compose import Launch, amend, launch
 from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher
@@ -16,6 +16,7 @@ from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.result import RESULT, Result
 from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, refuse_changes, saved_config
 from rlhf_cli.pipeline.rows import read_rows
+from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.schema import RunConfig
 
 
@@ -94,19 +95,20 @@ def _resume(target: str, overrides: Sequence[str]) -> None:
 def _run(config: RunConfig, folder: Path, origin: Origin | None, source: Path | None) -> None:
     """Train, or finish what was begun, in a folder that no other process uses meanwhile."""
     loud = config.display not in ("json", "quiet")
-    with _disk_errors(), locked(folder):
+    signals = StopSignals(config.time_limit)
+    with signals.installed(), _what_is_left(folder), _disk_errors(), locked(folder):
         if origin is not None and is_finished(origin, config) and (result := _concluded(folder, config.steps)):
             if loud:
                 print(f"{folder} is finished: all {config.steps} steps are done, nothing was changed")
         else:
             if source is not None and source.parent != folder:
                 shutil.copyfile(source, folder / source.name)
-            result = _train(config, folder, origin)
+            result = _train(config, folder, origin, signals)
     if loud:
         show_result(result, folder)
 
 
-def _train(config: RunConfig, folder: Path, origin: Origin | None) -> Result:
+def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: StopSignals) -> Result:
     rows = read_rows(config)
     watch = watcher(config.display, title=_title(config, folder), total=config.steps)
     try:
@@ -120,7 +122,7 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None) -> Result:
             from rlhf_cli.pipeline.assemble import assemble
             from rlhf_cli.pipeline.conclude import conclude
             from rlhf_cli.pipeline.loop import train
-        run = assemble(config, rows, folder, watch, origin)
+        run = assemble(config, rows, folder, watch, origin, signals)
         train(run)
         return conclude(run)
     finally:
@@ -129,6 +131,17 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None) -> Result:
 
 def _depends_on_steps(config: RunConfig) -> bool:
     return {config.beta.kind, config.temperature.kind, config.optimizer.schedule} != {"constant"}
+
+
+@contextmanager
+def _what_is_left(folder: Path) -> Iterator[None]:
+    """A mistake that ends a run says which checkpoint it can be continued from."""
+    try:
+        yield
+    except UserError as error:
+        newest = newest_valid(folder / CHECKPOINTS).folder
+        error.saved = f"step {step_of(newest)}" if newest else ""
+        raise
 
 
 @contextmanager

@@ -51,3 +51,10 @@ def total_memory(device: torch.device) -> int:
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else "max"
     return machine if text == "max" else min(machine, int(text))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that an allocation failed: CUDA has a type for it, the CPU's allocator only a message."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -20,18 +20,19 @@ def inverse_cdf(
 
     `uniform` [B] is in [0, 1). With `keep`, bool [B, V], the distribution is renormalised over the tokens it holds.
     Token v is chosen when the uniform falls into the interval of length pi(v) that ends at the cumulative mass of
-    0..v. Masses are summed in float64. A token of mass zero is never chosen.
+    0..v. Masses are summed in float64. A token of mass zero is never chosen. Where logits are NaN so is the
+    log-probability, of some token: what to make of it is the caller's.
     """
     logprobs = log_softmax(logits, temperature, keep)
     rows, vocabulary = logprobs.shape
     mass = torch.nn.functional.pad(logprobs.exp(), (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
     block_ends = mass.sum(-1, dtype=torch.float64).cumsum(-1)
     point = _below(uniform.unsqueeze(1) * block_ends[:, -1:], block_ends[:, -1:])
-    block = torch.searchsorted(block_ends, point, right=True)
+    block = torch.searchsorted(block_ends, point, right=True).clamp(max=mass.shape[1] - 1)  # NaN is above all
     before = torch.nn.functional.pad(block_ends, (1, 0)).gather(1, block)
     token_ends = mass[torch.arange(rows, device=mass.device), block.squeeze(1)].double().cumsum(-1)
     within = torch.searchsorted(token_ends, _below(point - before, token_ends[:, -1:]), right=True)
-    tokens = block * BLOCK + within
+    tokens = (block * BLOCK + within).clamp(max=vocabulary - 1)
     return tokens.squeeze(1), logprobs.gather(1, tokens).squeeze(1)
 
 

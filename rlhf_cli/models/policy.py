@@ -60,6 +60,23 @@ class Policy:
         with self.peft.disable_adapter():
             yield
 
+    @contextmanager
+    def dropout(self, seed: int) -> Iterator[None]:
+        """Inside, the adapter's dropout is on, from a stream that begins at `seed`; the base model's own stays off."""
+        layers = [m for name, m in self.peft.named_modules() if isinstance(m, nn.Dropout) and "lora_dropout" in name]
+        if not layers:
+            yield
+            return
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            try:
+                for layer in layers:
+                    layer.train()
+                yield
+            finally:
+                for layer in layers:
+                    layer.eval()
+
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by name, sorted: the adapter's weights and the value head's."""
         adapter = {name: p for name, p in self.peft.named_parameters() if p.requires_grad}
@@ -92,18 +109,20 @@ class Policy:
         text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return text
 
-    def save_adapter(self, folder: Path) -> None:
-        """Write a plain PEFT folder: float32 safetensors and a config whose bytes depend on nothing but its content."""
-        from safetensors.torch import save_file
+    def adapter_files(self) -> dict[str, bytes]:
+        """A plain PEFT folder, name -> content: float32 safetensors, and a config that depends on nothing else."""
+        from safetensors.torch import save
 
         weights = {k: v.detach().cpu().contiguous() for k, v in self._adapter_weights().items()}
-        save_file(dict(sorted(weights.items())), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         # PEFT keeps target_modules in a set, whose order changes from process to process.
         config = {
             k: sorted(v) if isinstance(v, set) else v for k, v in self.peft.peft_config["default"].to_dict().items()
         }
         config["inference_mode"] = True
-        (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n")
+        return {
+            ADAPTER_WEIGHTS: save(dict(sorted(weights.items())), metadata={"format": "pt"}),
+            ADAPTER_CONFIG: (json.dumps(config, indent=2, sort_keys=True, default=str) + "\n").encode(),
+        }
 
     def load_adapter(self, folder: Path) -> None:
         """Take the adapter's weights from a PEFT folder; raises UserError (exit 5) where names or shapes differ."""
@@ -179,7 +198,7 @@ def _with_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
         target_modules=targets,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
-        lora_dropout=0.0,
+        lora_dropout=lora.dropout,
         task_type="CAUSAL_LM",
         fan_in_fan_out=model.config.model_type == "gpt2",  # GPT-2 keeps its linear layers transposed
     )

@@ -18,6 +18,9 @@ class Lora(Settings):
     """The update is scaled by alpha / rank (rslora: by alpha / sqrt(rank))."""
     target_modules: Literal["all-linear"] | Annotated[Names, Field(min_length=1)]
     """Names of the linear layers that are adapted, or all-linear: every one but the output layer."""
+    dropout: float = Field(ge=0, lt=1)
+    """Share of the adapter's inputs that an update leaves out. Rollouts leave out none, so above 0 the update's policy
+    is not quite the one that wrote them."""
     rslora: bool
     """Rank-stabilised scaling (arXiv:2312.03732)."""
     dora: bool

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import torch
 
-from rlhf_cli.checkpoint import abandon, replace_file
+from rlhf_cli.checkpoint import CHECKPOINTS, abandon
 from rlhf_cli.data.jsonl import fingerprint
+from rlhf_cli.disk import replace_file
 from rlhf_cli.engine.memory import microbatch_size
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
@@ -25,6 +26,8 @@ from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.resume import CONFIG, Origin
 from rlhf_cli.pipeline.rows import Rows
 from rlhf_cli.pipeline.run import LOGS, Run
+from rlhf_cli.pipeline.saving import Saver
+from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import TrainState, load
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
@@ -35,7 +38,9 @@ THREADS: Final = torch.get_num_threads()
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
 
 
-def assemble(config: RunConfig, rows: Rows, folder: Path, reporter: Reporter, origin: Origin | None) -> Run:
+def assemble(
+    config: RunConfig, rows: Rows, folder: Path, reporter: Reporter, origin: Origin | None, signals: StopSignals
+) -> Run:
     """Everything a run needs, in `folder`, at step 0 or at the origin's checkpoint.
 
     Raises UserError for prompts, models and settings that do not fit together.
@@ -63,7 +68,8 @@ def assemble(config: RunConfig, rows: Rows, folder: Path, reporter: Reporter, or
         longest = max(len(prompt.tokens) for prompt in (*prompts, *held_out)) + config.max_new_tokens
         completions = config.prompts_per_step * max(config.samples_per_prompt, config.evaluate.samples)
         config = config.model_copy(update={"microbatch_size": microbatch_size(policy, longest, completions)})
-    assert isinstance(config.microbatch_size, int)
+    saver = Saver(folder, config.checkpoint, reporter.note)
+    saver.check_room(policy)
 
     optimizer = torch.optim.AdamW(
         policy.parameters().values(),
@@ -81,7 +87,7 @@ def assemble(config: RunConfig, rows: Rows, folder: Path, reporter: Reporter, or
         state = load(origin.checkpoint, policy, optimizer)
         if not same:
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
-        abandon(folder / "checkpoints", state.step)
+        abandon(folder / CHECKPOINTS, state.step)
         for name in LOGS:
             orphan = cut_back(folder / f"{name}.jsonl", state.logs.get(name, Mark()))
             if orphan is not None:
@@ -95,10 +101,11 @@ def assemble(config: RunConfig, rows: Rows, folder: Path, reporter: Reporter, or
         optimizer=optimizer,
         prompts=prompts,
         held_out=held_out,
-        microbatch_size=config.microbatch_size,
+        saver=saver,
         reporter=reporter,
         logs={name: JsonlLog(folder / f"{name}.jsonl") for name in LOGS},
         tensorboard=TensorBoard(folder / "tb", state.step),
+        signals=signals,
         state=state,
     )
 

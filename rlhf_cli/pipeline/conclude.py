@@ -17,7 +17,7 @@ SHOWN: Final = 5
 
 def conclude(run: Run) -> Result:
     """Export the adapter, compare the last evaluation with the first, answer a few prompts twice, and write it down."""
-    run.export_adapter()
+    run.saver.export_adapter(run.state.step)
     first, last = _ends(run.folder)
     config = run.config
     comparison = compare(first, last) if first and last else None

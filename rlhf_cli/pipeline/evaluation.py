@@ -67,6 +67,10 @@ class Evaluation:
         """Mean of reward - beta KL over each prompt's completions."""
         return [fmean(r) - beta * fmean(k) for r, k in zip(self.reward, self.kl, strict=True)]
 
+    def means(self) -> tuple[float, float]:
+        """Reward and KL (nats), the mean over prompts."""
+        return fmean(_means(self.reward)), fmean(_means(self.kl))
+
     def metrics(self) -> dict[str, float]:
         """What metrics.jsonl shows; standard errors take a prompt as the independent unit."""
         reward, kl, objective = _means(self.reward), _means(self.kl), self.objective(self.beta)

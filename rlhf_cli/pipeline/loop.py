@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from rlhf_cli.pipeline.run import Run, due
+from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.types import Advantages
 
 
 def train(run: Run) -> None:
@@ -12,15 +14,19 @@ def train(run: Run) -> None:
     and UserError with the last complete step saved.
     """
     config, total = run.config, run.config.steps
+    advantages: Advantages | None  # None: the step was skipped before there were any
     with run.stoppable():
         if run.state.step == 0:
             run.begin()
         for step in range(run.state.step, total):
             temperature = config.temperature.at(step, total)
             beta = run.beta(step)
-            rollout = run.sample(run.next_prompts(), temperature)
-            scored = run.score(rollout, beta)
-            advantages = config.algorithm.advantages(scored, run.state.baseline)
-            learned = run.update(advantages)
+            try:
+                rollout = run.sample(run.next_prompts(), temperature)
+                scored = run.score(rollout, beta)
+                advantages = config.algorithm.advantages(scored, run.state.baseline)
+                learned = run.update(advantages)
+            except Skip as reason:
+                advantages, learned = run.skip(reason)
             evaluated = run.evaluate(step + 1) if due(step + 1, config.evaluate.every, total) else None
             run.complete(advantages, learned, evaluated)

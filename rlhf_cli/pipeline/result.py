@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from rlhf_cli.checkpoint import replace_file
+from rlhf_cli.disk import replace_file
 from rlhf_cli.functional.intervals import Estimate
 from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.pipeline.evaluation import Comparison

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.checkpoint import NAME, Found, checkpoints, newest_valid, step_of, verify
+from rlhf_cli.checkpoint import CHECKPOINTS, NAME, Found, checkpoints, newest_valid, step_of, verify
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.schema import RunConfig
 
 CONFIG: Final = "config.json"
 FREE: Final = (
-    "steps", "checkpoint", "evaluate.every", "log_samples", "display", "run_dir", "sweep_dir", "resume", "resume_allow",
+    "steps", "checkpoint", "evaluate.every", "log_samples", "time_limit", "display", "run_dir", "sweep_dir", "resume",
+    "resume_allow",
 )  # fmt: skip
 """Keys (with everything below them) that a resumed run may change without being asked.
 
@@ -57,7 +58,7 @@ def find(target: str) -> Origin:
 def holds_run(folder: Path) -> bool:
     """Whether there is anything of a run here that a new one would spoil: its checkpoints, or what it wrote down."""
     written = folder / "metrics.jsonl"
-    begun = bool(checkpoints(folder / "checkpoints")) or (written.is_file() and written.stat().st_size > 0)
+    begun = bool(checkpoints(folder / CHECKPOINTS)) or (written.is_file() and written.stat().st_size > 0)
     return (folder / CONFIG).is_file() and begun
 
 
@@ -94,7 +95,7 @@ def is_finished(origin: Origin, config: RunConfig) -> bool:
 
 
 def _origin(folder: Path) -> Origin:
-    found: Found = newest_valid(folder / "checkpoints")
+    found: Found = newest_valid(folder / CHECKPOINTS)
     if found.folder is None:
         reasons = "; ".join(f"{path.name}: {reason}" for path, reason in found.skipped)
         raise _error(f"no usable checkpoint{': ' + reasons if reasons else ''}", folder, "start a new run")
@@ -112,7 +113,7 @@ def _latest(outputs: Path) -> Path:
         sorted(outputs.rglob(CONFIG), key=lambda file: file.stat().st_mtime, reverse=True) if outputs.is_dir() else []
     )
     for run in (file.parent.absolute() for file in runs):
-        newest = newest_valid(run / "checkpoints").folder
+        newest = newest_valid(run / CHECKPOINTS).folder
         if newest is not None and step_of(newest) < saved_config(run)["steps"]:
             return run
     raise _error("no unfinished run", outputs.absolute(), "name the run's folder: resume=RUN")

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 
-from rlhf_cli import checkpoint
 from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine import Engine
+from rlhf_cli.engine.memory import out_of_memory
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, Stopped, UserError
 from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, mismatch
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard
-from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
+from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import held_out, scoring, update
 from rlhf_cli.pipeline.evaluation import Evaluation
 from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.reporter import Reporter
+from rlhf_cli.pipeline.saving import SaveFailed, Saver
 from rlhf_cli.pipeline.signals import StopSignals
-from rlhf_cli.pipeline.state import Tensors, TrainState, copy_tensors, put_back, save
+from rlhf_cli.pipeline.skipping import Skip, dump
+from rlhf_cli.pipeline.state import Best, Tensors, TrainState, copy_tensors, put_back
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schedules.control import Control
 from rlhf_cli.schema import RunConfig
@@ -35,6 +36,8 @@ from rlhf_cli.types import Advantages, Prompt, PromptBatch, Rollout, Scored
 
 LOGS: Final = ("metrics", "timings", "samples", "evaluations")
 TRUNCATED_ALARM: Final = 0.3
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -48,12 +51,12 @@ class Run:
     optimizer: torch.optim.Optimizer
     prompts: tuple[Prompt, ...]
     held_out: tuple[Prompt, ...]
-    microbatch_size: int
+    saver: Saver
     reporter: Reporter
     logs: dict[str, JsonlLog]
     tensorboard: TensorBoard
+    signals: StopSignals
     state: TrainState = field(default_factory=TrainState)
-    signals: StopSignals = field(default_factory=StopSignals)
     _clock: dict[str, float] = field(default_factory=dict)
     _undo: Tensors | None = None
 
@@ -61,6 +64,13 @@ class Run:
     def truncation(self) -> Truncation:
         """What rollouts are sampled from."""
         return Truncation(self.config.top_k, self.config.top_p, self.config.min_p)
+
+    @property
+    def microbatch_size(self) -> int:
+        """Completions that go through the model at once: as configured, or fewer once the memory has run out."""
+        configured = self.config.microbatch_size
+        assert isinstance(configured, int)
+        return min(configured, self.state.microbatch_size or configured)
 
     # The stages of a step, in order.
 
@@ -79,7 +89,16 @@ class Run:
         """The policy writes a completion for every sample of the batch."""
         limit = self.config.max_new_tokens
         with self.phase("rollout", limit) as tick:
-            return self.engine.sample(batch, limit, temperature, tick, self.truncation)
+            try:
+                return self.engine.sample(batch, limit, temperature, tick, self.truncation)
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                raise UserError(
+                    f"out of memory while {len(batch)} completions were written at once",
+                    where="prompts_per_step",
+                    fix="lower it, samples_per_prompt or max_new_tokens",
+                ) from error
 
     def beta(self, step: int) -> float:
         """The weight of the KL at `step`: of its schedule, or the present one of the controller that follows the KL."""
@@ -90,155 +109,191 @@ class Run:
 
     def score(self, rollout: Rollout, beta: float) -> Scored:
         """The reward judges the completions, the trainer and the reference read them."""
-        config, ticks = self.config, -(-len(rollout.batch) // self.microbatch_size)
+        config = self.config
         with self.phase("reward", 0):
             scores = scoring.judge(rollout, config.reward)
         if self.state.sampler_gap is None or self.state.sampler_gap > TOLERANCE:
-            with self.phase("trainer", ticks) as tick:
-                rollout = scoring.reread(rollout, self.engine, self.microbatch_size, tick)
+            with self.phase("trainer", self._parts(len(rollout.batch))) as tick:
+                rollout = self._fitting(lambda size: scoring.reread(rollout, self.engine, size, tick))
             self._trust(rollout)
-        with self.phase("reference", ticks) as tick:
-            return scoring.against(
-                rollout,
-                scores,
-                self.engine,
-                beta,
-                self.microbatch_size,
-                tick,
-                kl=config.kl,
-                measure_exact=due(self.state.step + 1, config.exact_kl_every, config.steps),
-                needs_value=config.algorithm.needs_value,
+        with self.phase("reference", self._parts(len(rollout.batch))) as tick:
+            return self._fitting(
+                lambda size: scoring.against(
+                    rollout,
+                    scores,
+                    self.engine,
+                    beta,
+                    size,
+                    tick,
+                    kl=config.kl,
+                    measure_exact=due(self.state.step + 1, config.exact_kl_every, config.steps),
+                    needs_value=config.algorithm.needs_value,
+                )
             )
 
     def update(self, advantages: Advantages) -> dict[str, float]:
-        """The gradient steps that this rollout is good for: one, or several for the clipped algorithms."""
+        """The gradient steps that this rollout is good for: one, or several for the clipped algorithms.
+
+        Raises Skip where they lead to numbers that are not finite.
+        """
         config, step = self.config, self.state.step
         plan = list(update.minibatches(len(advantages.advantages), config.algorithm, config.seed, step))
         lr, updates = config.optimizer.lr_at(step, config.steps), []
-        with self.phase("update", sum(-(-len(rows) // self.microbatch_size) for rows in plan)) as tick:
+        with self.phase("update", sum(self._parts(len(rows)) for rows in plan)) as tick:
             self._undo = copy_tensors(self.policy, self.optimizer)
-            for rows in plan:
-                learned = update.accumulate(
+            try:
+                for number, rows in enumerate(plan):
+                    learned = self._gradient(advantages, rows, seed_for(config.seed, "update", step, number), tick)
+                    taken = update.apply(self.policy.parameters(), self.optimizer, lr, config.optimizer.max_grad_norm)
+                    updates.append(learned | taken)
+                update.check(advantages.scored.rollout, self.engine, self.policy.parameters())
+            except update.NotFinite as error:
+                fix = "resume with a lower learning rate: optimizer.lr=... resume_allow=[optimizer.lr]"
+                raise Skip(str(error), fix, EXIT_NONFINITE, advantages) from error
+        learned = update.summary(updates)
+        if config.model.lora.dropout:  # the update reads another policy than the rollout: nothing about the sampler
+            del learned["sampler/gap"]
+        return learned
+
+    def _gradient(
+        self, advantages: Advantages, rows: torch.Tensor, seed: int, tick: Callable[[], None]
+    ) -> dict[str, float]:
+        """Leave the gradient of one update in the weights; returns the loss's metrics."""
+
+        def accumulated(size: int) -> dict[str, float]:
+            self.optimizer.zero_grad()
+            with self.policy.dropout(seed):
+                return update.accumulate(
                     advantages,
                     rows,
-                    config.algorithm,
+                    self.config.algorithm,
                     self.engine,
-                    kl=config.kl,
-                    max_new_tokens=config.max_new_tokens,
-                    microbatch_size=self.microbatch_size,
+                    kl=self.config.kl,
+                    max_new_tokens=self.config.max_new_tokens,
+                    microbatch_size=size,
                     tick=tick,
                 )
-                taken = update.apply(self.policy.parameters(), self.optimizer, lr, config.optimizer.max_grad_norm)
-                updates.append(learned | taken)
-        return update.summary(updates)
+
+        return self._fitting(accumulated)
 
     def evaluate(self, step: int) -> Evaluation:
         """Held-out prompts, fixed decoding, the run's final beta."""
         config, per_batch = self.config, self.config.prompts_per_step
         beta, temperature = self.beta(config.steps - 1), config.temperature.at(config.steps - 1, config.steps)
         undefined = held_out.undefined(beta, temperature, self.truncation.active, config.evaluate.samples)
-        batches = -(-len(self.held_out) // per_batch)
-        passes = -(-per_batch * config.evaluate.samples // self.microbatch_size)
+        batches, passes = -(-len(self.held_out) // per_batch), self._parts(per_batch * config.evaluate.samples)
         writers = 2 if step and not undefined else 1  # the reference writes and is read as well
         with self.phase("evaluation", writers * batches * (config.max_new_tokens + passes)) as tick:
-            return held_out.evaluate(
-                self.held_out,
-                self.engine,
-                config.reward,
-                reference=self.policy.reference,
-                step=step,
-                beta=beta,
-                undefined=undefined,
-                seed=config.seed,
-                samples=config.evaluate.samples,
-                max_new_tokens=config.max_new_tokens,
-                prompts_at_once=per_batch,
-                microbatch_size=self.microbatch_size,
-                tick=tick,
+            return self._fitting(
+                lambda size: held_out.evaluate(
+                    self.held_out,
+                    self.engine,
+                    config.reward,
+                    reference=self.policy.reference,
+                    step=step,
+                    beta=beta,
+                    undefined=undefined,
+                    seed=config.seed,
+                    samples=config.evaluate.samples,
+                    max_new_tokens=config.max_new_tokens,
+                    prompts_at_once=per_batch,
+                    microbatch_size=size,
+                    tick=tick,
+                )
             )
 
     # What becomes of a step.
 
     def begin(self) -> None:
         """Step 0: prove now, not after an hour, that a checkpoint can be written, and evaluate the untouched policy."""
-        self.save()
+        self.save(needed=True)
         if self.config.evaluate.every:
             evaluated = self.evaluate(0)
+            self.state = replace(self.state, best=Best(0, *evaluated.means()))
             self._log_evaluation(evaluated, {})
             self._log_timings(0, 0)
             self.reporter.evaluated(0, evaluated.metrics())
             self.reporter.optimum(0, evaluated.optimum)
 
-    def complete(self, advantages: Advantages, learned: dict[str, float], evaluated: Evaluation | None) -> None:
-        """Log the step, make it the state to go back to, and save it when a checkpoint is due."""
-        scored, rollout = advantages.scored, advantages.scored.rollout
-        step, tokens = self.state.step + 1, int(rollout.lengths.sum())
-        baseline = self.state.baseline.observe(scored.rewards.sum(1))
-        metrics = measure(advantages) | learned
-        if rollout.log_weights.any():
-            metrics["sampler/gap"] = mismatch(rollout.log_weights).gap
-        control = self._control(float(scored.sequence_kl.double().mean()))
+    def skip(self, reason: Skip) -> tuple[Advantages | None, dict[str, float]]:
+        """The step changes nothing: undo it and keep its batch; what `complete` needs of such a step.
+
+        Raises UserError where that has happened to too many steps in a row.
+        """
+        step, skipped = self.state.step + 1, self.state.skipped + 1
+        self._put_back()
+        kept = f": see {dump(self.folder, step, reason.reason, reason.batch)}" if reason.batch else ""
+        if skipped > self.config.max_skipped_steps:
+            raise UserError(
+                f"{reason.reason} in step {step}, and {skipped} steps in a row changed nothing{kept}",
+                where="max_skipped_steps",
+                fix=reason.fix,
+                exit_code=reason.exit_code,
+            )
+        self.reporter.note(f"step {step} changes nothing: {reason.reason}{kept}")
+        return reason.batch, {"skipped": 1.0}
+
+    def complete(self, advantages: Advantages | None, learned: dict[str, float], evaluated: Evaluation | None) -> None:
+        """Log the step, make it the state to go back to, and save it when a checkpoint is due.
+
+        `advantages` is None where the step was skipped before there were any.
+        """
+        state, step, sample, tokens = self.state, self.state.step + 1, ("", ""), 0
+        metrics = {"skipped": 0.0} | learned
+        if advantages is not None:
+            scored, rollout = advantages.scored, advantages.scored.rollout
+            metrics = measure(advantages) | metrics
+            if rollout.log_weights.any():
+                metrics["sampler/gap"] = mismatch(rollout.log_weights).gap
+            if not metrics["skipped"]:
+                state = replace(
+                    state,
+                    baseline=state.baseline.observe(scored.rewards.sum(1)),
+                    control=self._control(float(scored.sequence_kl.double().mean())),
+                    sampler_gap=metrics.get("sampler/gap", state.sampler_gap),
+                )
+            self._log_samples(step, scored)
+            sample, tokens = (rollout.batch.prompt_of(0).row.shown, rollout.texts[0]), int(rollout.lengths.sum())
+        is_best = False
         if evaluated is not None:
+            found = Best(step, *evaluated.means())
+            is_best = state.best is None or found.objective(evaluated.beta) > state.best.objective(evaluated.beta)
+            state = replace(state, best=found if is_best else state.best)
             self._log_evaluation(evaluated, metrics)
             metrics |= evaluated.metrics()
         else:
             self._log_metrics(step, metrics)
-        self._log_samples(step, scored)
         timings = self._log_timings(step, tokens)
-        self.state = TrainState(step, baseline, control, metrics["sampler/gap"], self._marks())
-        self._undo = None
-        self.reporter.step(step, metrics, timings, (rollout.batch.prompt_of(0).row.shown, rollout.texts[0]))
+        skipped = state.skipped + 1 if metrics["skipped"] else 0
+        self.state, self._undo = replace(state, step=step, skipped=skipped, logs=self._marks()), None
+        self.reporter.step(step, metrics, timings, sample)
         if evaluated is not None:
             self.reporter.optimum(step, evaluated.optimum)
-        share, limit = metrics["completion/truncated"], self.config.max_new_tokens
+        share, limit = metrics.get("completion/truncated", 0.0), self.config.max_new_tokens
         if step == 1 and share > TRUNCATED_ALARM:
             self.reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={limit}, and judged as cut")
-        if due(step, self.config.checkpoint.every, self.config.steps):
-            self.save()
+        last, keep = step == self.config.steps, self.config.checkpoint
+        wanted = due(step, keep.every, self.config.steps) or (is_best and keep.keep_best)
+        if last or (wanted and not skipped):  # the newest checkpoint stays one from before the trouble
+            self.save(needed=last)
 
-    def save(self) -> None:
-        """Publish a checkpoint of the last complete step; raises UserError (exit 6) when the disk refuses."""
-        root = self.folder / "checkpoints"
+    def save(self, *, needed: bool) -> None:
+        """Publish a checkpoint of the last complete step; raises SaveFailed as `Saver.save` does."""
         with self.phase("checkpoint", 0):
-            try:
-                for log in self.logs.values():
-                    log.sync()
-                checkpoint.publish(root, self.state.step, lambda f: save(f, self.state, self.policy, self.optimizer))
-                checkpoint.prune(root, self.config.checkpoint.keep)
-            except OSError as error:
-                raise UserError(
-                    f"the checkpoint of step {self.state.step} cannot be written: {error.strerror or error}",
-                    where=str(root),
-                    fix="free some space, then continue by resume=",
-                    exit_code=EXIT_DISK,
-                ) from error
-
-    def export_adapter(self) -> Path:
-        """Copy the adapter of the last checkpoint to `adapter/`: a plain PEFT folder, replaced whole."""
-        final, source = self.folder / "adapter", self.folder / "checkpoints" / f"step-{self.state.step:08d}"
-        scratch = self.folder / ".adapter.new"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-        for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
-            shutil.copyfile(source / name, scratch / name)
-            checkpoint.sync(scratch / name)
-        checkpoint.sync(scratch)
-        shutil.rmtree(final, ignore_errors=True)
-        scratch.rename(final)
-        checkpoint.sync(self.folder)
-        return final
+            self.saver.save(self.state, self.policy, self.optimizer, self.logs.values(), needed=needed)
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
         """A stop, or a mistake that shows itself in mid-run, saves the last complete step before it goes on its way."""
-        with self.signals.installed():
+        with self.signals.polled():
             try:
                 yield
+            except SaveFailed:
+                raise
             except (Stopped, UserError) as reason:
-                if not (isinstance(reason, UserError) and reason.exit_code == EXIT_DISK):
-                    if self._undo is not None:
-                        put_back(self._undo, self.policy, self.optimizer)
-                    self.save()
+                if isinstance(reason, Stopped) or reason.exit_code not in (EXIT_DISK, EXIT_NONFINITE):
+                    self._put_back()
+                    self.save(needed=True)
                     place = shlex.quote(str(self.folder))
                     self.reporter.note(f"step {self.state.step} is saved; continue it by: rlhf train resume={place}")
                 raise
@@ -264,6 +319,38 @@ class Run:
         for log in self.logs.values():
             log.close()
         self.tensorboard.close()
+
+    def _parts(self, completions: int) -> int:
+        return -(-completions // self.microbatch_size)
+
+    def _fitting(self, work: Callable[[int], Result]) -> Result:
+        """What `work` makes of microbatches of the size it is given: halved, for good, while they do not fit in memory.
+
+        Raises UserError where not even one completion fits.
+        """
+        while True:
+            size = self.microbatch_size
+            try:
+                return work(size)
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise UserError(
+                        "out of memory with one completion at a time",
+                        where="microbatch_size",
+                        fix="lower max_new_tokens or data.max_prompt_tokens, or take a smaller model",
+                    ) from error
+            # outside of the except block: the traceback holds the tensors that did not fit
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.state = replace(self.state, microbatch_size=size // 2)
+            self.reporter.note(f"out of memory: microbatches of {size // 2} completions from here on, not of {size}")
+
+    def _put_back(self) -> None:
+        if self._undo is not None:
+            put_back(self._undo, self.policy, self.optimizer)
+            self._undo = None
 
     def _control(self, kl: float) -> Control | None:
         schedule = self.config.beta

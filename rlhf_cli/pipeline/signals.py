@@ -1,39 +1,67 @@
-"""Ctrl-C and SIGTERM: the handler only takes note; the run stops where it asks, between two tokens or microbatches."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and the time limit: a run stops where it asks, between two tokens or microbatches.
+
+SIGUSR1 is what Slurm sends ahead of its limit where one asks for it (`--signal=B:USR1@120`).
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 from rlhf_cli.errors import EXIT_STOPPED, Stopped
 
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 class StopSignals:
-    """The first signal makes the next `check` raise Stopped; the second one exits at once."""
+    """The first signal raises Stopped: at once, or where the work is polled, at its next `check`.
 
-    def __init__(self) -> None:
+    The second one exits at once, with nothing more saved. `time_limit`, in seconds from now, is a signal as well.
+    """
+
+    def __init__(self, time_limit: float | None = None) -> None:
+        self._limit = time_limit
+        self._deadline = None if time_limit is None else time.monotonic() + time_limit
         self._received: str | None = None
         self._pending = False
+        self._polled = False
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Listen inside the block; the former handlers come back afterwards."""
-        former = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        former = {number: signal.signal(number, self._receive) for number in SIGNALS}
         try:
             yield
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def polled(self) -> Iterator[None]:
+        """Inside, a signal waits for `check`: there is work that must not be left half done."""
+        self._polled = True
+        try:
+            yield
+        finally:
+            self._polled = False
+
     def check(self) -> None:
-        """Raise Stopped, once, if a signal came. Called only where nothing is half done that could not be undone."""
+        """Raise Stopped, once, if a signal came or the time is up.
+
+        Called only where nothing is half done that could not be undone.
+        """
         if self._pending:
             self._pending = False
             raise Stopped(self._received or "")
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self._deadline = None
+            raise Stopped(f"time limit of {self._limit:g} s")
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:
@@ -41,4 +69,6 @@ class StopSignals:
                 os.write(2, b"\x1b[?25h\n")  # a live display hides the cursor
             os._exit(EXIT_STOPPED)
         self._received = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        if not self._polled:
+            raise Stopped(self._received)
         self._pending = True

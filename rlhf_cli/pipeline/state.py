@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from rlhf_cli.algorithms.baseline import RunningMean
@@ -24,7 +25,21 @@ from rlhf_cli.schedules.control import Control
 OPTIMIZER: Final = "optimizer.safetensors"
 VALUE_HEAD: Final = "value_head.safetensors"
 STATE: Final = "state.json"
-SCHEMA: Final = 2
+SCHEMA: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best held-out evaluation so far; its checkpoint is kept."""
+
+    step: int
+    reward: float
+    kl: float
+    """Exact KL(policy || reference), nats."""
+
+    def objective(self, beta: float) -> float:
+        """E[r] - beta KL; at one beta for all that are compared, since a controller's changes."""
+        return self.reward - beta * self.kl
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +56,12 @@ class TrainState:
 
     Where a rollout is divided, over the completions of its first update. None before the first comparison.
     """
+    best: Best | None = None
+    """None before the first evaluation."""
+    skipped: int = 0
+    """Steps in a row, up to this one, that changed nothing because their numbers could not be used."""
+    microbatch_size: int | None = None
+    """What fitted when the memory ran out; None while the configured one does."""
     logs: Mapping[str, Mark] = field(default_factory=dict)
     """Where each jsonl file ended."""
 
@@ -77,21 +98,28 @@ def put_back(tensors: Tensors, policy: Policy, optimizer: torch.optim.Optimizer)
             optimizer.state[parameter] = {k: v.clone() for k, v in tensors.moments[name].items()}
 
 
-def save(folder: Path, state: TrainState, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
-    """Write a checkpoint's files, none of them a pickle.
+def is_finite(policy: Policy, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether every trained weight and every moment is a finite number."""
+    tensors = [*policy.parameters().values(), *(t for moments in optimizer.state.values() for t in moments.values())]
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def files(state: TrainState, policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, bytes]:
+    """A checkpoint's files, name -> content, none of them a pickle.
 
     The PEFT folder, the value head, the optimizer's moments by parameter name, the state.
     """
-    policy.save_adapter(folder)
+    content = policy.adapter_files()
     if policy.value_head is not None:
-        save_file({name: p.contiguous() for name, p in policy.value_head.state_dict().items()}, folder / VALUE_HEAD)
+        content[VALUE_HEAD] = serialised({n: p.contiguous() for n, p in policy.value_head.state_dict().items()})
     moments = {
         f"{name}|{key}": value.contiguous()
         for name, values in copy_tensors(policy, optimizer).moments.items()
         for key, value in values.items()
     }
-    save_file(moments, folder / OPTIMIZER)
-    (folder / STATE).write_text(json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2, sort_keys=True) + "\n")
+    content[OPTIMIZER] = serialised(moments)
+    content[STATE] = (json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2, sort_keys=True) + "\n").encode()
+    return content
 
 
 def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> TrainState:
@@ -110,8 +138,8 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
     if policy.value_head is not None:
         policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
     flat = load_file(folder / OPTIMIZER)
-    expected = {name for name in policy.parameters() if saved["step"]}
-    if {key.rpartition("|")[0] for key in flat} != expected:
+    found = {key.rpartition("|")[0] for key in flat}
+    if found not in (set(), policy.parameters().keys()):  # none: no step has changed anything yet
         raise UserError("the optimizer's state does not fit the adapter", where=str(folder), exit_code=EXIT_RESUME)
     optimizer.state.clear()
     for name, parameter in policy.parameters().items():
@@ -124,5 +152,8 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
         baseline=RunningMean(**saved["baseline"]),
         control=None if saved["control"] is None else Control(**saved["control"]),
         sampler_gap=saved["sampler_gap"],
+        best=None if saved["best"] is None else Best(**saved["best"]),
+        skipped=saved["skipped"],
+        microbatch_size=saved["microbatch_size"],
         logs={name: Mark(**mark) for name, mark in saved["logs"].items()},
     )

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
-from rlhf_cli.errors import EXIT_NONFINITE, UserError
 from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.losses import k2_loss, token_weights
@@ -20,7 +19,7 @@ from rlhf_cli.functional.mismatch import sequence_weights
 from rlhf_cli.functional.truncation import of_rows
 from rlhf_cli.pipeline.scoring import microbatches, unpacked
 from rlhf_cli.seeding import permutation, seed_for
-from rlhf_cli.types import Advantages, Forward, Minibatch
+from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout
 
 
 def minibatches(completions: int, algorithm: Algorithm, seed: int, step: int) -> Iterator[Tensor]:
@@ -91,28 +90,37 @@ def accumulate(
     return means | {"sampler/gap": float(torch.stack(gaps).max())}
 
 
+class NotFinite(ArithmeticError):
+    """An update led, or would lead, to numbers that are not finite."""
+
+
 def apply(
     parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, lr: float, max_grad_norm: float
 ) -> dict[str, float]:
     """Clip the gradient to `max_grad_norm`, take one step at `lr`, clear it; returns the norm before clipping.
 
-    Raises UserError (exit 7) for a gradient that is not finite; the weights are then as they were before this update,
-    and undoing the earlier ones of the same rollout is the caller's.
+    Raises NotFinite for a gradient that is not finite; the weights are then as they were before this update, and
+    undoing the earlier ones of the same rollout is the caller's.
     """
     norm = float(nn.utils.clip_grad_norm_(parameters.values(), max_grad_norm))
     if not math.isfinite(norm):
         optimizer.zero_grad()
-        raise UserError(
-            "the gradient is not finite, so the step was not taken",
-            where="optimizer",
-            fix="resume with a lower one: optimizer.lr=... resume_allow=[optimizer.lr]",
-            exit_code=EXIT_NONFINITE,
-        )
+        raise NotFinite("the gradient is not finite")
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
     optimizer.zero_grad()
     return {"grad_norm": norm, "lr": lr}
+
+
+@torch.no_grad()
+def check(rollout: Rollout, engine: Engine, parameters: dict[str, nn.Parameter]) -> None:
+    """Raise NotFinite where the new weights are not finite, or make nothing finite of the first completion."""
+    if not all(bool(parameter.isfinite().all()) for parameter in parameters.values()):
+        raise NotFinite("the weights would not be finite")
+    hidden = engine.hidden(rollout, torch.tensor([0]))
+    if not bool(engine.head(hidden[-1:]).isfinite().all()):
+        raise NotFinite("the policy's probabilities would not be finite")
 
 
 def summary(updates: list[dict[str, float]]) -> dict[str, float]:

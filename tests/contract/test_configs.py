@@ -38,7 +38,7 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What the options that leave something open are completed with."""
     folder = tmp_path_factory.mktemp("given")
     (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(9)))
-    lora = Lora(rank=2, alpha=2.0, target_modules="all-linear", rslora=False, dora=False)
+    lora = Lora(rank=2, alpha=2.0, target_modules="all-linear", dropout=0.0, rslora=False, dora=False)
     model, tokenizer = build(Tiny(kind="tiny", architecture="llama", layers=1, width=16, context=64, seed=0, lora=lora))
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")

@@ -23,10 +23,6 @@ rows = st.dictionaries(
 )
 
 
-def write(file: Path, content: bytes) -> None:
-    file.write_bytes(content)
-
-
 def as_json_holds_it(value: Any) -> Any:
     """The value with null for what is not finite, worked out another way."""
     return json.loads(json.dumps(value), parse_constant=lambda name: None)
@@ -76,7 +72,7 @@ def test_cutting_back_brings_back_the_bytes_of_the_mark(
 def test_any_flipped_bit_is_noticed(tmp_path: Path, content: bytes, data: st.DataObject) -> None:
     root = tmp_path / "checkpoints"
     shutil.rmtree(root, ignore_errors=True)
-    folder = publish(root, 3, lambda scratch: write(scratch / "weights", content))
+    folder = publish(root, 3, {"weights": content})
     assert verify(folder) is None
     broken = bytearray(content)
     broken[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
@@ -92,12 +88,13 @@ def test_pruning_keeps_the_newest_valid_ones_and_every_invalid_one(
     shutil.rmtree(root, ignore_errors=True)
     bad = data.draw(st.sets(st.sampled_from(sorted(steps))))
     for step in steps:
-        folder = publish(root, step, lambda scratch: write(scratch / "x", b"x"))
+        folder = publish(root, step, {"x": b"x"})
         if step in bad:
             (folder / "x").write_text("y")
     newest = newest_valid(root).folder
-    prune(root, keep)
-    expected = set(sorted(steps - bad, reverse=True)[:keep]) | bad
+    pinned = data.draw(st.sets(st.sampled_from(sorted(steps)), max_size=1))
+    prune(root, keep, pinned)
+    expected = set(sorted(steps - bad, reverse=True)[:keep]) | bad | pinned
     assert {step_of(folder) for folder in checkpoints(root)} == expected
     assert newest_valid(root).folder == newest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from rlhf_cli.types import Exact, Minibatch, Prompt, PromptBatch, PromptRow, Rol
 
 def lora(**changes: Any) -> Lora:
     """A small adapter on every linear layer."""
-    fields = {"rank": 2, "alpha": 4.0, "target_modules": "all-linear", "rslora": False, "dora": False}
+    fields = {"rank": 2, "alpha": 4.0, "target_modules": "all-linear", "dropout": 0.0, "rslora": False, "dora": False}
     return Lora(**(fields | changes))
 
 
@@ -44,6 +45,12 @@ def move_adapter(policy: Policy, scale: float = 0.3, seed: int = 5) -> None:
     generator = torch.Generator().manual_seed(seed)
     for parameter in policy.parameters().values():
         parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+
+
+def save_adapter(policy: Policy, folder: Path) -> None:
+    """Write the adapter as the plain PEFT folder it is in a checkpoint."""
+    for name, content in policy.adapter_files().items():
+        (folder / name).write_bytes(content)
 
 
 def logits_of(policy: Policy, tokens: Sequence[int]) -> Tensor:
@@ -169,8 +176,10 @@ def config_fields(**changes: Any) -> dict[str, Any]:
         "exact_kl_every": 1,
         "microbatch_size": "auto",
         "evaluate": {"every": 2, "prompts": 2, "samples": 1},
-        "checkpoint": {"every": 2, "keep": 2},
+        "checkpoint": {"every": 2, "keep": 2, "keep_best": True, "max_failures": 3},
         "log_samples": 1,
+        "max_skipped_steps": 3,
+        "time_limit": None,
         "seed": 0,
         "device": "cpu",
         "dtype": "auto",

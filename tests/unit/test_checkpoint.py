@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli import checkpoint
 from rlhf_cli.checkpoint import (
     MANIFEST,
     abandon,
@@ -21,17 +20,14 @@ from rlhf_cli.checkpoint import (
     newest_valid,
     prune,
     publish,
-    replace_file,
     step_of,
     verify,
 )
+from rlhf_cli.disk import Disk, replace_file
 from rlhf_cli.errors import UserError
 
-
-def files(folder: Path) -> None:
-    """What these tests put into a checkpoint."""
-    (folder / "adapter.bin").write_bytes(bytes(range(256)))
-    (folder / "state.json").write_text("{}\n")
+files = {"adapter.bin": bytes(range(256)), "state.json": b"{}\n"}
+"""What these tests put into a checkpoint."""
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -48,13 +44,12 @@ class TestPublish:
     """Write aside, then rename."""
 
     def test_a_checkpoint_holds_the_files_and_their_manifest(self, tmp_path: Path) -> None:
-        root = tmp_path / "run" / "checkpoints"
+        root = tmp_path / "checkpoints"
         folder = publish(root, 7, files)
         assert folder == root / "step-00000007"
         assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, "adapter.bin", "state.json"]
         assert verify(folder) is None
-        assert sorted(path.name for path in root.iterdir()) == ["latest", "step-00000007"]
-        assert (root / "latest").read_text() == "step-00000007\n"
+        assert sorted(path.name for path in root.iterdir()) == ["step-00000007"]
 
     def test_the_manifest_lists_size_and_sha256(self, tmp_path: Path) -> None:
         manifest = json.loads((publish(tmp_path, 7, files) / MANIFEST).read_text())
@@ -70,19 +65,20 @@ class TestPublish:
             },
         }
 
-    @pytest.mark.parametrize(
-        "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError("x")]
-    )
-    def test_a_write_that_fails_leaves_nothing(self, tmp_path: Path, error: BaseException) -> None:
+    @pytest.mark.parametrize("operation", ["mkdir", "write", "sync", "rename"])
+    def test_a_disk_that_refuses_leaves_nothing(
+        self, operation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         publish(tmp_path, 1, files)
         before = contents(tmp_path)
 
-        def fails(folder: Path) -> None:
-            files(folder)
-            raise error
+        def full(*given: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-        with pytest.raises(type(error)):
-            publish(tmp_path, 2, fails)
+        disk = Disk()
+        monkeypatch.setattr(disk, operation, full)
+        with pytest.raises(OSError, match="No space left"):
+            publish(tmp_path, 2, files, disk)
         assert contents(tmp_path) == before
         assert [path.name for path in checkpoints(tmp_path)] == ["step-00000001"]
         assert not list(tmp_path.glob(".tmp-*"))
@@ -90,11 +86,7 @@ class TestPublish:
     def test_a_valid_checkpoint_is_not_written_again(self, tmp_path: Path) -> None:
         folder = publish(tmp_path, 3, files)
         before = contents(tmp_path)
-
-        def never(folder: Path) -> None:
-            raise AssertionError("written again")
-
-        assert publish(tmp_path, 3, never) == folder
+        assert publish(tmp_path, 3, {"other": b""}) == folder
         assert contents(tmp_path) == before
 
     def test_an_invalid_one_is_moved_aside_not_overwritten(self, tmp_path: Path) -> None:
@@ -108,21 +100,30 @@ class TestPublish:
         assert [(path / "state.json").read_text() for path in aside] == ["broken 0", "broken 1", "broken 2"]
         assert [path.name for path in checkpoints(tmp_path)] == ["step-00000003"]
 
-    def test_everything_is_synced_before_it_gets_its_name(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        synced: list[str] = []
-        plain = checkpoint.sync
+    def test_everything_is_synced_before_it_gets_its_name(self, tmp_path: Path) -> None:
+        done: list[tuple[str, str]] = []
 
-        def recording(path: Path) -> None:
-            assert not (tmp_path / "step-00000005").exists() or path in (tmp_path, tmp_path / ".latest.tmp")
-            synced.append(path.name if path.parent.parent == tmp_path else path.parent.name and "folder")
-            plain(path)
+        class Recording(Disk):
+            def write(self, file: Path, content: bytes) -> None:
+                done.append(("write", file.name))
+                super().write(file, content)
 
-        monkeypatch.setattr(checkpoint, "sync", recording)
-        publish(tmp_path, 5, files)
-        assert {MANIFEST, "adapter.bin", "state.json"} <= set(synced)
-        assert synced.index("folder") > max(synced.index(name) for name in (MANIFEST, "adapter.bin", "state.json"))
+            def sync(self, path: Path) -> None:
+                done.append(("sync", path.name))
+                super().sync(path)
+
+            def rename(self, old: Path, new: Path) -> None:
+                done.append(("rename", new.name))
+                super().rename(old, new)
+
+        publish(tmp_path, 5, files, Recording())
+        written = ["adapter.bin", "state.json", MANIFEST]
+        assert done == [
+            *((operation, name) for name in written for operation in ("write", "sync")),
+            ("sync", ".tmp-step-00000005"),
+            ("rename", "step-00000005"),
+            ("sync", tmp_path.name),
+        ]
 
 
 class TestVerify:
@@ -269,7 +270,13 @@ class TestPrune:
             (tmp_path / name / "half").write_text("x")
         (tmp_path / ".bad-step-00000002").mkdir()
         prune(tmp_path, 1)
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".bad-step-00000002", "latest", "step-00000001"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".bad-step-00000002", "step-00000001"]
+
+    def test_a_pinned_one_stays_beside_them(self, tmp_path: Path) -> None:
+        for step in range(1, 6):
+            publish(tmp_path, step, files)
+        prune(tmp_path, 2, pinned=(2,))
+        assert [step_of(folder) for folder in checkpoints(tmp_path)] == [5, 4, 2]
 
 
 class TestLocked:
@@ -312,7 +319,7 @@ def test_what_only_looks_like_a_checkpoint_is_passed_over(tmp_path: Path) -> Non
     good = publish(tmp_path, 1, files)
     (tmp_path / "step-00000002").write_text("a file")
     (tmp_path / "step-00000003" / MANIFEST).mkdir(parents=True)
-    empty = publish(tmp_path, 4, lambda folder: None)
+    empty = publish(tmp_path, 4, {})
     found = newest_valid(tmp_path)
     assert found.folder == good
     assert [folder.name for folder, _ in found.skipped] == [empty.name, "step-00000003", "step-00000002"]

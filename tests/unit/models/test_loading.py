@@ -17,7 +17,7 @@ from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Pretrained
 from rlhf_cli.types import Message, PromptRow
-from tests.unit.support import build, logits_of, lora, move_adapter, tiny
+from tests.unit.support import build, logits_of, lora, move_adapter, save_adapter, tiny
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
@@ -144,7 +144,7 @@ class TestAdapter:
     def test_it_is_merged_so_that_it_is_the_reference(self, raw_model: Path, tmp_path: Path) -> None:
         trained = build(tiny())
         move_adapter(trained)
-        trained.save_adapter(tmp_path)
+        save_adapter(trained, tmp_path)
         policy = build(pretrained(raw_model, adapter=str(tmp_path)))
         with policy.reference():
             reference = logits_of(policy, TOKENS)

@@ -18,7 +18,7 @@ from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, EXIT_USAGE, UserError
 from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
 from rlhf_cli.types import Message, PromptRow
-from tests.unit.support import build, logits_of, lora, move_adapter, tiny
+from tests.unit.support import build, logits_of, lora, move_adapter, save_adapter, tiny
 
 TOKENS = (72, 101, 108, 108, 111)
 KINDS = [
@@ -71,7 +71,7 @@ def test_an_adapter_comes_back_from_its_folder_bit_for_bit(
 ) -> None:
     one, other = build(tiny(architecture, **adapter)), build(tiny(architecture, **adapter), adapter_seed=9)
     move_adapter(one)
-    one.save_adapter(tmp_path)
+    save_adapter(one, tmp_path)
     other.load_adapter(tmp_path)
     theirs = other.parameters()
     assert all(torch.equal(parameter, theirs[name]) for name, parameter in one.parameters().items())
@@ -86,7 +86,7 @@ def test_the_folder_is_plain_peft(architecture: str, adapter: dict[str, bool], t
 
     policy = build(tiny(architecture, **adapter))
     move_adapter(policy)
-    policy.save_adapter(tmp_path)
+    save_adapter(policy, tmp_path)
     model, _ = tiny_models.build(tiny(architecture))
     loaded = PeftModel.from_pretrained(model, tmp_path).eval()
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_the_weights_are_saved_in_float32_whatever_the_model_is_in(tmp_path: Pat
     from rlhf_cli.models.policy import build_policy
 
     policy = build_policy(tiny(), torch.device("cpu"), torch.bfloat16, 1)
-    policy.save_adapter(tmp_path)
+    save_adapter(policy, tmp_path)
     assert policy.causal.dtype == torch.bfloat16
     assert {weight.dtype for weight in load_file(tmp_path / ADAPTER_WEIGHTS).values()} == {torch.float32}
 
@@ -109,7 +109,7 @@ def test_the_bytes_of_the_folder_depend_on_nothing_but_the_adapter(tmp_path: Pat
     code = (
         "import sys; from pathlib import Path; from tests.unit.support import *\n"
         "policy = build(tiny(target_modules=['q_proj', 'k_proj', 'v_proj', 'o_proj', 'up_proj', 'down_proj']))\n"
-        "policy.save_adapter(Path(sys.argv[1]))"
+        "save_adapter(policy, Path(sys.argv[1]))"
     )
     written = []
     for seed in ("1", "2"):
@@ -134,7 +134,7 @@ def test_the_bytes_of_the_folder_depend_on_nothing_but_the_adapter(tmp_path: Pat
     "change", [{"rank": 3}, {"target_modules": ["q_proj"]}, {"layers": 1}, {"architecture": "gpt2"}], ids=str
 )
 def test_an_adapter_of_another_shape_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
-    build(tiny()).save_adapter(tmp_path)
+    save_adapter(build(tiny()), tmp_path)
     other = build(tiny(**change))
     before = {name: parameter.clone() for name, parameter in other.parameters().items()}
     with pytest.raises(UserError, match=r"^the adapter does not fit the model: .*lora_.*\.weight") as caught:

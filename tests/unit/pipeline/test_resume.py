@@ -14,9 +14,7 @@ from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, refuse_changes, saved_config
 from tests.unit.support import config_fields, config_of, tiny
 
-
-def files(folder: Path) -> None:
-    (folder / "state.json").write_text("{}")
+files = {"state.json": b"{}"}
 
 
 def make_run(folder: Path, *steps: int, total: int = 10) -> Path:
@@ -167,7 +165,8 @@ class TestChanges:
         [
             {},
             {"steps": 99},
-            {"checkpoint": {"every": 7, "keep": 9}},
+            {"checkpoint": {"every": 7, "keep": 9, "keep_best": False, "max_failures": 1}},
+            {"time_limit": 60.0},
             {"evaluate": {"every": 1, "prompts": 2, "samples": 1}},
             {"log_samples": 5},
             {"display": "json"},

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and the time limit."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import pytest
 from rlhf_cli.errors import EXIT_STOPPED, Stopped
 from rlhf_cli.pipeline.signals import StopSignals
 
-BOTH = pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+EACH = pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGUSR1, "SIGUSR1")]
+)
 
 
-@BOTH
+@EACH
 def test_a_signal_stops_the_run_where_it_asks(number: signal.Signals, name: str) -> None:
     signals, reached = StopSignals(), []
 
     def work() -> None:
-        with signals.installed():
+        with signals.installed(), signals.polled():
             signals.check()
             signal.raise_signal(number)
             reached.append("what was under way is finished")
@@ -34,7 +36,7 @@ def test_a_signal_stops_the_run_where_it_asks(number: signal.Signals, name: str)
 
 def test_it_is_raised_once_so_that_the_last_step_can_be_saved() -> None:
     signals = StopSignals()
-    with signals.installed():
+    with signals.installed(), signals.polled():
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Stopped):
             signals.check()
@@ -43,12 +45,12 @@ def test_it_is_raised_once_so_that_the_last_step_can_be_saved() -> None:
 
 @pytest.mark.parametrize("stopped", [True, False])
 def test_the_former_handlers_come_back(stopped: bool) -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = [signal.getsignal(number) for number in numbers]
     signals = StopSignals()
     try:
         with signals.installed():
-            assert [signal.getsignal(number) for number in numbers] == [signals._receive] * 2
+            assert [signal.getsignal(number) for number in numbers] == [signals._receive] * 3
             if stopped:
                 signal.raise_signal(signal.SIGTERM)
     except Stopped:
@@ -61,7 +63,7 @@ def test_the_second_signal_leaves_at_once(stopping: bool) -> None:
     code = (
         "import signal\nfrom rlhf_cli.pipeline.signals import StopSignals\nfrom rlhf_cli.errors import Stopped\n"
         "signals = StopSignals()\n"
-        "with signals.installed():\n"
+        "with signals.installed(), signals.polled():\n"
         "    signal.raise_signal(signal.SIGTERM)\n"
         f"    try:\n        {stopping} and signals.check()\n"
         "    except Stopped:\n        print('saving', flush=True)\n"
@@ -70,3 +72,25 @@ def test_the_second_signal_leaves_at_once(stopping: bool) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (EXIT_STOPPED, "saving\n" * stopping, "")
+
+
+@EACH
+def test_where_nothing_is_polled_it_is_raised_at_once(number: signal.Signals, name: str) -> None:
+    signals = StopSignals()
+    with signals.installed():
+        with signals.polled():
+            pass
+        with pytest.raises(Stopped, match=name):
+            signal.raise_signal(number)
+
+
+def test_a_time_limit_stops_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("rlhf_cli.pipeline.signals.time.monotonic", lambda: clock[0])
+    signals = StopSignals(time_limit=60.0)
+    clock[0] = 159.9
+    signals.check()
+    clock[0] = 160.0
+    with pytest.raises(Stopped, match=r"^time limit of 60 s$"):
+        signals.check()
+    signals.check()  # the last step can be saved now

@@ -13,13 +13,37 @@ from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.metrics import Mark
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.state import OPTIMIZER, STATE, VALUE_HEAD, TrainState, copy_tensors, load, put_back, save
+from rlhf_cli.pipeline.state import (
+    OPTIMIZER,
+    STATE,
+    VALUE_HEAD,
+    Best,
+    TrainState,
+    copy_tensors,
+    files,
+    is_finite,
+    load,
+    put_back,
+)
 from rlhf_cli.schedules.control import Control
 from tests.unit.support import build, tiny
 
 FULL = TrainState(
-    7, RunningMean(56, 0.1 + 0.2), Control(0.1, -0.3), 1e-5, {"metrics": Mark(10, "ab"), "samples": Mark(0, "cd")}
+    step=7,
+    baseline=RunningMean(56, 0.1 + 0.2),
+    control=Control(0.1, -0.3),
+    sampler_gap=1e-5,
+    best=Best(4, 0.25, 1.5),
+    skipped=2,
+    microbatch_size=3,
+    logs={"metrics": Mark(10, "ab"), "samples": Mark(0, "cd")},
 )
+
+
+def save(folder: Path, state: TrainState, policy: Policy, optimizer: torch.optim.AdamW) -> None:
+    """Write the files of a checkpoint as they are."""
+    for name, content in files(state, policy, optimizer).items():
+        (folder / name).write_bytes(content)
 
 
 def trained(architecture: str, steps: int, adapter_seed: int = 1) -> tuple[Policy, torch.optim.AdamW]:
@@ -172,3 +196,29 @@ def test_moments_that_are_missing_are_refused(tmp_path: Path) -> None:
     save_file({k: v for k, v in moments.items() if not k.startswith(f"{lost}|")}, tmp_path / OPTIMIZER)
     with pytest.raises(UserError, match=r"^the optimizer's state does not fit the adapter"):
         load(tmp_path, policy, optimizer)
+
+
+def test_what_is_not_finite_is_noticed_in_weights_and_moments() -> None:
+    policy, optimizer = trained("llama", 1)
+    assert is_finite(policy, optimizer)
+    name, parameter = next(iter(policy.parameters().items()))
+    with torch.no_grad():
+        parameter.view(-1)[-1] = torch.inf
+    assert not is_finite(policy, optimizer), name
+    policy, optimizer = trained("llama", 1)
+    optimizer.state[next(iter(policy.parameters().values()))]["exp_avg_sq"].view(-1)[0] = torch.nan
+    assert not is_finite(policy, optimizer)
+
+
+def test_the_best_is_told_at_the_beta_it_is_asked_for() -> None:
+    # 0.5 - 0.1 x 3 = 0.2 and 0.4 - 0.1 x 1 = 0.3; at beta 0.01: 0.47 and 0.39
+    greedy, careful = Best(4, 0.5, 3.0), Best(8, 0.4, 1.0)
+    assert greedy.objective(0.1) == pytest.approx(0.2)
+    assert careful.objective(0.1) == pytest.approx(0.3)
+    assert greedy.objective(0.01) > careful.objective(0.01)
+
+
+def test_a_run_whose_first_steps_all_changed_nothing_has_no_moments_yet(tmp_path: Path) -> None:
+    policy, optimizer = trained("llama", 0)
+    save(tmp_path, FULL, policy, optimizer)
+    assert load(tmp_path, policy, optimizer) == FULL

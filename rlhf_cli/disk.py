@@ -1,0 +1,48 @@
+"""Every change that a save makes on disk, one method an operation: a test can fail, tear or kill any one of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+
+class Disk:
+    """The file system. Nothing here is durable before `sync`, and a power cut may undo what was not synced."""
+
+    def mkdir(self, folder: Path) -> None:
+        """Make a folder; its parent has to be there."""
+        folder.mkdir()
+
+    def write(self, file: Path, content: bytes) -> None:
+        """Make or replace a file's content."""
+        file.write_bytes(content)
+
+    def sync(self, path: Path) -> None:
+        """Make sure that a file's content, or a folder's names, survive a power cut."""
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file or folder another name at once; a file of that name is replaced."""
+        old.replace(new)
+
+    def remove(self, folder: Path) -> None:
+        """Delete a folder and what is in it."""
+        shutil.rmtree(folder)
+
+
+DISK: Final = Disk()
+
+
+def replace_file(file: Path, text: str, disk: Disk = DISK) -> None:
+    """Write a small file so that readers see the old text or the new one, never half of it."""
+    scratch = file.with_name(f".{file.name}.tmp")
+    disk.write(scratch, text.encode())
+    disk.sync(scratch)
+    disk.rename(scratch, file)
+    disk.sync(file.parent)

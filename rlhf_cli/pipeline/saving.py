@@ -1,0 +1,135 @@
+"""Saving a run: room asked for at the start, checkpoints published, failures borne, the best one kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rlhf_cli.checkpoint import CHECKPOINTS, newest_valid, prune, publish, step_of
+from rlhf_cli.disk import DISK, Disk, replace_file
+from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, UserError
+from rlhf_cli.metrics import JsonlLog
+from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
+from rlhf_cli.pipeline.state import TrainState, files, is_finite
+from rlhf_cli.schema import Checkpoint
+
+
+class SaveFailed(UserError):
+    """The last complete step could not be saved; trying it once more would not help."""
+
+
+@dataclass(slots=True)
+class Saver:
+    """Publishes checkpoints in `folder`/checkpoints."""
+
+    folder: Path
+    settings: Checkpoint
+    note: Callable[[str], None]
+    disk: Disk = DISK
+    failures: int = 0
+    """In a row."""
+
+    def save(
+        self,
+        state: TrainState,
+        policy: Policy,
+        optimizer: torch.optim.Optimizer,
+        logs: Iterable[JsonlLog],
+        *,
+        needed: bool,
+    ) -> None:
+        """Publish a checkpoint of `state`, what the logs hold synced before; then remove what is not kept.
+
+        A disk that refuses is noted, and the next save tries again. Raises SaveFailed where that has happened
+        `max_failures` times in a row or the checkpoint is `needed` (exit 6), and for numbers that are not finite
+        (exit 7), which are never published.
+        """
+        if not is_finite(policy, optimizer):
+            raise SaveFailed(
+                f"the weights after step {state.step} are not finite, so they were not saved",
+                where="optimizer",
+                fix="resume with a lower one: optimizer.lr=... resume_allow=[optimizer.lr]",
+                exit_code=EXIT_NONFINITE,
+            )
+        root = self.folder / CHECKPOINTS
+        try:
+            for log in logs:
+                log.sync()
+            self.disk.sync(self.folder)
+            publish(root, state.step, files(state, policy, optimizer), self.disk)
+        except OSError as error:
+            self._bear(state.step, error, needed)
+            return
+        self.failures = 0
+        try:
+            prune(root, self.settings.keep, self._pinned(state), self.disk)
+            self._hint("latest", state.step)
+            if state.best is not None and self.settings.keep_best:
+                self._hint("best", state.best.step)
+        except OSError as error:
+            self.note(f"step {state.step} is saved, but the checkpoints cannot be tidied up: {_reason(error)}")
+
+    def check_room(self, policy: Policy) -> None:
+        """Raise UserError (exit 6) unless there is room for the checkpoints that will be kept, and one more.
+
+        The size is that of the weights that are trained and of their two moments.
+        """
+        size = 3 * sum(p.numel() * p.element_size() for p in policy.parameters().values())
+        needed = (self.settings.keep + 1 + self.settings.keep_best) * size
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise UserError(
+                f"the checkpoints need {_megabytes(needed)}, and {_megabytes(free)} are free",
+                where=str(self.folder),
+                fix="free some space, give another run_dir, or lower checkpoint.keep",
+                exit_code=EXIT_DISK,
+            )
+
+    def export_adapter(self, step: int) -> Path:
+        """Copy the adapter of that step's checkpoint to `adapter/`: a plain PEFT folder, replaced whole."""
+        final, source = self.folder / "adapter", self.folder / CHECKPOINTS / f"step-{step:08d}"
+        scratch = self.folder / ".adapter.new"
+        shutil.rmtree(scratch, ignore_errors=True)
+        self.disk.mkdir(scratch)
+        for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
+            self.disk.write(scratch / name, (source / name).read_bytes())
+            self.disk.sync(scratch / name)
+        self.disk.sync(scratch)
+        shutil.rmtree(final, ignore_errors=True)
+        self.disk.rename(scratch, final)
+        self.disk.sync(self.folder)
+        return final
+
+    def _pinned(self, state: TrainState) -> tuple[int, ...]:
+        return (state.best.step,) if state.best is not None and self.settings.keep_best else ()
+
+    def _hint(self, name: str, step: int) -> None:
+        """A small file that tells people where to look; resuming never trusts it."""
+        replace_file(self.folder / CHECKPOINTS / name, f"step-{step:08d}\n", self.disk)
+
+    def _bear(self, step: int, error: OSError, needed: bool) -> None:
+        self.failures += 1
+        what = f"the checkpoint of step {step} cannot be written: {_reason(error)}"
+        if needed or self.failures >= self.settings.max_failures:
+            tries = "" if self.failures == 1 else f", as {self.failures} times in a row"
+            raise SaveFailed(
+                what + tries,
+                where=str(self.folder / CHECKPOINTS),
+                fix="free some space, then continue by resume=",
+                exit_code=EXIT_DISK,
+            ) from error
+        newest = newest_valid(self.folder / CHECKPOINTS).folder
+        there = f"newest valid checkpoint: step {step_of(newest)}" if newest else "there is no valid checkpoint"
+        self.note(f"{what}; the run goes on and tries again at the next one; {there}")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,58 @@
+"""Steps that change nothing: their numbers could not be used. What led to them is kept, to be looked at."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Final
+
+from safetensors.torch import save_file
+
+from rlhf_cli.metrics import finite
+from rlhf_cli.types import Advantages
+
+FOLDER: Final = "skipped"
+KEPT: Final = 4
+"""Batches; older ones make room."""
+
+
+class Skip(Exception):
+    """Nothing can be learned from this step; `exit_code` is the run's, should it happen too often in a row."""
+
+    def __init__(self, reason: str, fix: str, exit_code: int, batch: Advantages | None = None) -> None:
+        self.reason, self.fix, self.exit_code, self.batch = reason, fix, exit_code, batch
+        super().__init__(reason)
+
+
+def dump(run_dir: Path, step: int, reason: str, batch: Advantages) -> Path:
+    """Write what the step would have learned from into RUN/skipped/step-NNNNNNNN; returns that folder.
+
+    batch.json has prompts, completions and scores, batch.safetensors the tensors of the stages, in nats.
+    """
+    folder = run_dir / FOLDER / f"step-{step:08d}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    scored, rollout = batch.scored, batch.scored.rollout
+    tensors = {
+        "tokens": rollout.tokens,
+        "completion_mask": rollout.completion_mask,
+        "logprobs": rollout.logprobs,
+        "ref_logprobs": scored.ref_logprobs,
+        "scores": scored.scores,
+        "rewards": scored.rewards,
+        "advantages": batch.advantages,
+    }
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "batch.safetensors")
+    completions = [
+        {"where": prompt.row.where, "prompt": prompt.text, "completion": text, "score": score}
+        for prompt, text, score in zip(
+            map(rollout.batch.prompt_of, range(len(rollout.batch))), rollout.texts, scored.scores.tolist(), strict=True
+        )
+    ]
+    said = {"step": step, "reason": reason, "beta": scored.beta, "temperature": rollout.temperature}
+    text = json.dumps(finite(said | {"completions": completions}), indent=2, ensure_ascii=False)
+    (folder / "batch.json").write_text(text + "\n", encoding="utf-8")
+    for old in sorted(folder.parent.iterdir())[:-KEPT]:
+        shutil.rmtree(old)
+    return folder

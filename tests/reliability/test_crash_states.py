@@ -1,0 +1,190 @@
+"""A save cut short at every one of its operations, in every way: a valid checkpoint is there, and none was lost."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlhf_cli.checkpoint import checkpoints, newest_valid, step_of, verify
+from rlhf_cli.disk import Disk
+from rlhf_cli.errors import EXIT_DISK
+from rlhf_cli.metrics import JsonlLog, Mark
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.pipeline.saving import SaveFailed, Saver
+from rlhf_cli.pipeline.state import Best, TrainState
+from rlhf_cli.schema import Checkpoint
+from tests.reliability.crashing import CrashingDisk, Fault, Killed
+from tests.unit.support import build, tiny
+
+CUTS = [{"empty": empty, "undo": undo} for empty, undo in product([True, False], repeat=2)]
+POWER: tuple[dict[str, bool] | None, ...] = (None, *CUTS)
+"""What happens after the kill: nothing more, or a power cut that loses what was not synced."""
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Policy, torch.optim.AdamW]:
+    """Something small to save, moments included."""
+    policy = build(tiny(layers=1, target_modules=["q_proj"]))
+    optimizer = torch.optim.AdamW(policy.parameters().values(), lr=0.01)
+    for parameter in policy.parameters().values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return policy, optimizer
+
+
+class Run:
+    """A run's folder with checkpoints of the steps 2 (the best) and 4, two being kept, and how it goes on."""
+
+    def __init__(self, folder: Path, trained: tuple[Policy, torch.optim.AdamW]) -> None:
+        folder.mkdir()
+        self.folder, self.trained, self.notes = folder, trained, list[str]()
+        self.log = JsonlLog(folder / "metrics.jsonl")
+        for step in (0, 2, 4):
+            self.save(step, Disk())
+
+    def save(self, step: int, disk: Disk, *, needed: bool = True, keep: int = 2, failures: int = 0) -> Saver:
+        self.log.write({"step": step})
+        settings = Checkpoint(every=2, keep=keep, keep_best=True, max_failures=3)
+        saver = Saver(self.folder, settings, self.notes.append, disk, failures)
+        logs: dict[str, Mark] = {"metrics": self.log.mark()}
+        saver.save(TrainState(step, best=Best(2, 1.0, 0.0), logs=logs), *self.trained, [self.log], needed=needed)
+        return saver
+
+    @property
+    def steps(self) -> list[int]:
+        return [step_of(folder) for folder in checkpoints(self.folder / "checkpoints") if verify(folder) is None]
+
+
+def operations(run: Run, step: int) -> int:
+    """How many a save has."""
+    disk = CrashingDisk(at=10**9, fault="fails")
+    run.save(step, disk)
+    return disk.done
+
+
+@pytest.mark.case(15)
+@pytest.mark.parametrize("keep", [1, 2])
+@pytest.mark.parametrize("fault", ["fails", "fails for good", "killed", "torn"])
+def test_cut_short_anywhere(fault: Fault, keep: int, trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path) -> None:
+    whole = Run(tmp_path / "whole", trained)
+    count = operations(whole, 6)
+    assert whole.steps == [6, 4, 2]
+    assert count > 15
+    states = 0
+    for at, power in product(range(count), (None,) if fault.startswith("fails") else POWER):
+        run = Run(tmp_path / f"{at}-{states}", trained)
+        disk, acknowledged = CrashingDisk(at, fault), False
+        try:
+            run.save(6, disk, keep=keep)
+            acknowledged = True
+        except (Killed, SaveFailed):
+            pass
+        if power is not None:
+            disk.cut_power(**power)
+        states += 1
+        newest = newest_valid(run.folder / "checkpoints").folder
+        assert newest is not None, (at, power)
+        assert step_of(newest) in ((6,) if acknowledged else (4, 6)), (at, power)
+        assert 2 in run.steps, (at, power)  # the best
+        for step in (6, 8):  # and whatever was left behind is in nobody's way
+            run.save(step, Disk(), keep=keep)
+            assert run.steps[0] == step, (at, power)
+        assert run.steps == [*[8, 6][:keep], 2], (at, power)
+        assert not [path for path in (run.folder / "checkpoints").glob(".*") if not path.name.startswith(".bad-")]
+        run.log.close()
+    whole.log.close()
+    assert states == count * (1 if fault.startswith("fails") else len(POWER))
+
+
+@pytest.mark.case(17)
+@pytest.mark.parametrize("fault", ["killed", "torn"])
+def test_with_one_kept_the_older_one_stays_until_the_new_one_is_whole(
+    fault: Fault, trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path
+) -> None:
+    seen = set()
+    for at in range(40):
+        run = Run(tmp_path / str(at), trained)
+        try:
+            run.save(6, CrashingDisk(at, fault), keep=1)
+        except Killed:
+            seen.add(tuple(step for step in run.steps if step > 2))
+        run.log.close()
+    assert seen == {(4,), (6, 4), (6,)}  # never none
+
+
+@pytest.mark.case(32)
+def test_a_full_disk_is_borne_named_and_forgotten_once_there_is_room(
+    trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run", trained)
+    full = CrashingDisk(0, "fails for good")
+    assert run.save(6, full, needed=False).failures == 1
+    assert run.notes == [
+        "the checkpoint of step 6 cannot be written: No space left on device; the run goes on and tries again at the "
+        "next one; newest valid checkpoint: step 4"
+    ]
+    with pytest.raises(SaveFailed) as caught:
+        run.save(8, full, needed=False, failures=2)
+    assert caught.value.exit_code == EXIT_DISK
+    assert caught.value.what == (
+        "the checkpoint of step 8 cannot be written: No space left on device, as 3 times in a row"
+    )
+    with pytest.raises(SaveFailed, match="the checkpoint of step 8 cannot be written"):
+        run.save(8, full, needed=True)
+    assert run.save(10, Disk(), needed=False, failures=2).failures == 0
+    assert run.steps == [10, 4, 2]
+    run.log.close()
+
+
+@pytest.mark.case(32)
+def test_what_cannot_be_tidied_up_does_not_stop_a_run(
+    trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run", trained)
+
+    class Sticky(Disk):
+        def remove(self, folder: Path) -> None:
+            raise PermissionError(13, "Permission denied")
+
+    assert run.save(6, Sticky(), keep=1).failures == 0
+    assert run.notes == ["step 6 is saved, but the checkpoints cannot be tidied up: Permission denied"]
+    assert run.steps == [6, 2]
+    run.log.close()
+
+
+@pytest.mark.case(43)
+@pytest.mark.parametrize("moments", [False, True])
+def test_what_is_not_finite_is_never_published(
+    moments: bool, trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run", trained)
+    policy, optimizer = trained
+    parameter = next(iter(policy.parameters().values()))
+    tensor = optimizer.state[parameter]["exp_avg"] if moments else parameter.data
+    before = tensor.clone()
+    tensor.view(-1)[3] = torch.nan
+    try:
+        with pytest.raises(SaveFailed, match=r"^the weights after step 6 are not finite") as caught:
+            run.save(6, Disk(), needed=False)
+    finally:
+        tensor.copy_(before)
+    assert caught.value.exit_code == 7
+    assert run.steps == [4, 2]
+    run.log.close()
+
+
+def test_the_crashing_disk_crashes(trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path) -> None:
+    """The enumeration means something: without fsync, a power cut would have lost an acknowledged checkpoint."""
+
+    class Careless(CrashingDisk):
+        def sync(self, path: Path) -> None:
+            """Nothing."""
+
+    run, disk = Run(tmp_path / "run", trained), Careless(10**9, "killed")
+    run.save(6, disk)
+    disk.cut_power(empty=True, undo=False)
+    assert 6 not in run.steps
+    run.log.close()
