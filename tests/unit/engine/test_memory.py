@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlhf_cli.engine import memory
-from rlhf_cli.engine.memory import activation_bytes, microbatch_size, total_memory
+from rlhf_cli.engine.memory import activation_bytes, microbatch_size, out_of_memory, total_memory
 from rlhf_cli.models.policy import Policy
 
 
@@ -62,3 +62,24 @@ def test_the_memory_of_this_machine_is_asked_for_once_and_for_all() -> None:
     found = total_memory(torch.device("cpu"))
     assert found > 2**28
     assert total_memory(torch.device("cpu")) == found
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: ..."), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (KeyboardInterrupt(), False),
+    ],
+    ids=str,
+)
+def test_what_counts_as_out_of_memory(error: BaseException, expected: bool) -> None:
+    assert out_of_memory(error) is expected
+
+
+def test_the_cpus_allocator_says_it_in_the_words_that_are_looked_for() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert out_of_memory(caught.value)

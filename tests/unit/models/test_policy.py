@@ -240,3 +240,47 @@ def test_one_unknown_layer_among_known_ones_is_refused() -> None:
         build(tiny("llama", lora=lora(target_modules=("q_proj", "nose"))))
     assert caught.value.line().startswith("the model has no layer nose (model.lora.target_modules)")
     assert "lm_head" not in caught.value.fix
+
+
+class TestDropout:
+    """On inside the block alone, from its own stream, in the adapter alone."""
+
+    def moved(self, share: float, architecture: str = "llama") -> Policy:
+        policy = build(tiny(architecture, dropout=share))
+        move_adapter(policy)
+        return policy
+
+    @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+    def test_it_is_off_outside_and_repeats_by_its_seed_inside(self, architecture: str) -> None:
+        policy = self.moved(0.5, architecture)
+        plain = logits_of(policy, TOKENS)
+        state = torch.get_rng_state()
+        drawn = []
+        for seed in (1, 1, 2):
+            with policy.dropout(seed):
+                drawn.append(logits_of(policy, TOKENS))
+        assert torch.equal(drawn[0], drawn[1])
+        assert not torch.allclose(drawn[0], drawn[2], atol=1e-3)
+        assert not torch.allclose(drawn[0], plain, atol=1e-3)
+        assert torch.equal(logits_of(policy, TOKENS), plain)
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_the_reference_has_none(self) -> None:
+        policy = self.moved(0.5)
+        with policy.reference():
+            plain = logits_of(policy, TOKENS)
+            with policy.dropout(1):
+                assert torch.equal(logits_of(policy, TOKENS), plain)
+
+    def test_without_a_share_nothing_is_drawn(self) -> None:
+        policy = self.moved(0.0)
+        plain = logits_of(policy, TOKENS)
+        with policy.dropout(1):
+            assert torch.equal(logits_of(policy, TOKENS), plain)
+
+    def test_it_is_off_again_after_an_error(self) -> None:
+        policy = self.moved(0.5)
+        plain = logits_of(policy, TOKENS)
+        with pytest.raises(ZeroDivisionError), policy.dropout(1):
+            raise ZeroDivisionError
+        assert torch.equal(logits_of(policy, TOKENS), plain)

@@ -23,7 +23,7 @@ from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.scoring import against
-from rlhf_cli.pipeline.update import NotFinite, accumulate, apply, minibatches, summary
+from rlhf_cli.pipeline.update import NotFinite, accumulate, apply, check, minibatches, summary
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, PromptBatch, Rollout, Scored
 from tests.unit.support import batch_of, build, move_adapter, tiny
 
@@ -241,6 +241,26 @@ class TestApply:
             apply(parameters, optimizer, 0.1, limit)
         assert parameters["w0"].tolist() == [1.0, 1.0]
         assert all(parameter.grad is None for parameter in parameters.values())
+
+
+class TestCheck:
+    """After the updates of a rollout."""
+
+    @pytest.mark.parametrize(("value", "said"), [
+        (math.nan, "the weights would not be finite"),
+        (math.inf, "the weights would not be finite"),
+        (1e38, "the policy's probabilities would not be finite"),
+    ])  # fmt: skip
+    def test_what_cannot_be_sampled_from_is_noticed(self, value: float, said: str) -> None:
+        policy = build(tiny())
+        engine = TransformersEngine(policy)
+        rollout = engine.sample(batch_of(policy, ["abc"], samples=2), 4, 1.0, nothing)
+        check(rollout, engine, policy.parameters())
+        with torch.no_grad():
+            for parameter in policy.parameters().values():
+                parameter.fill_(value)
+        with pytest.raises(NotFinite, match=f"^{said}$"):
+            check(rollout, engine, policy.parameters())
 
 
 class TestMinibatches:

@@ -1,0 +1,132 @@
+"""A disk that is full, or that may not be written."""
+
+from __future__ import annotations
+
+import errno
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_cli.disk import DISK
+from tests.support import QUICK, Outcome, contents, lines
+
+Rlhf = Callable[..., Outcome]
+Usage = namedtuple("Usage", "total used free")
+
+
+class Full:
+    """Refuses to write checkpoints of the steps it is given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+        self._write = DISK.write
+        self._names = tuple(f".tmp-step-{step:08d}" for step in steps)
+        monkeypatch.setattr(DISK, "write", self.write, raising=False)
+
+    def write(self, file: Path, content: bytes) -> None:
+        if file.parent.name in self._names:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._write(file, content)
+
+
+@pytest.mark.case(32)
+def test_a_checkpoint_that_fails_is_named_and_the_run_goes_on(
+    finished: Path, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Full(monkeypatch, 2, 4)
+    outcome = rlhf("train", *QUICK, "run_dir=out")
+    assert outcome.code == 0, outcome.err
+    assert "the checkpoint of step 2 cannot be written: No space left on device" in outcome.err
+    assert "tries again at the next one; newest valid checkpoint: step 3" in outcome.err  # the best was saved at 3
+    assert contents(tmp_path / "out") == contents(finished)
+
+
+@pytest.mark.case(32)
+def test_if_it_stays_full_the_run_ends_and_goes_on_once_there_is_room(
+    finished: Path, rlhf: Rlhf, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as full:
+        Full(full, 2, 3, 4, 6)
+        outcome = rlhf("train", *QUICK, "checkpoint.max_failures=2", "run_dir=out")
+    assert outcome.code == 6
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("error: the checkpoint of step 3 cannot be written: No space left on device, as 2 times in")
+    assert last.endswith("; newest valid checkpoint: step 0")
+    assert rlhf("train", "resume=out").code == 0
+    assert contents(tmp_path / "out") == contents(finished)
+
+
+@pytest.mark.case(32)
+def test_a_log_that_cannot_be_written_ends_the_run(
+    finished: Path, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rlhf_cli.metrics as metrics
+
+    class Full(metrics.JsonlLog):
+        def write(self, row: object) -> None:
+            if self.file.name == "metrics.jsonl" and self._size > 3000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().write(row)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as full:
+        full.setattr("rlhf_cli.pipeline.assemble.JsonlLog", Full)
+        outcome = rlhf("train", *QUICK, "run_dir=out")
+    assert outcome.code == 6
+    assert outcome.err.splitlines()[-1].startswith("error: the disk refuses: No space left on device")
+    assert outcome.err.splitlines()[-1].endswith("newest valid checkpoint: step 4")
+    assert rlhf("train", "resume=out").code == 0
+    assert contents(tmp_path / "out") == contents(finished)
+
+
+@pytest.mark.case(32)
+def test_too_little_room_is_said_before_the_first_step(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlhf_cli.pipeline.saving.shutil.disk_usage", lambda path: Usage(10**12, 10**12, 1000))
+    outcome = rlhf("train", *QUICK, "run_dir=out")
+    assert outcome.code == 6
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("error: the checkpoints need ")
+    assert "and 0.0 MB are free" in last
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.case(33)
+@pytest.mark.parametrize("given", ["run_dir=file/run", "run_dir=/proc/run", "run_dir=/dev/null"])
+def test_a_folder_that_cannot_be_made_is_named_before_a_model_is_loaded(
+    given: str, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("rlhf_cli.pipeline.assemble.load_policy", lambda config: pytest.fail("the model was loaded"))
+    outcome = rlhf("train", *QUICK, given)
+    assert outcome.code == 6, outcome.err
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.case(33)
+def test_a_folder_that_may_not_be_written_is_named_before_a_model_is_loaded(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Path.open  # root may write everywhere, so the rights are taken away here
+
+    def read_only(self: Path, mode: str = "r", *given: Any, **more: Any) -> Any:
+        if mode != "r":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return plain(self, mode, *given, **more)
+
+    monkeypatch.setattr("rlhf_cli.pipeline.assemble.load_policy", lambda config: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(Path, "open", read_only)
+    outcome = rlhf("train", *QUICK, "run_dir=out")
+    assert outcome.code == 6, outcome.err
+    assert "Permission denied" in outcome.err
+
+
+def test_every_step_is_logged_though_a_checkpoint_failed(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Full(monkeypatch, 2)
+    assert rlhf("train", *QUICK, "run_dir=out").code == 0
+    assert [row["step"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == list(range(7))

@@ -1,0 +1,118 @@
+"""Asked to stop, a run saves its last complete step, says how to go on, and goes on exactly."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import Outcome, contents, lines, start
+
+Rlhf = Callable[..., Outcome]
+
+RUN = ("config=tiny", "steps=24", "checkpoint.every=10", "evaluate.every=12", "evaluate.prompts=4", "display=quiet",
+       "run_dir=out")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of the whole run."""
+    folder = tmp_path_factory.mktemp("whole")
+    process = start("train", *RUN, cwd=folder)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return contents(folder / "out")
+
+
+def after_steps(process: subprocess.Popen[str], folder: Path, steps: int) -> None:
+    """Wait until the run has logged that many steps."""
+    metrics, deadline = folder / "out" / "metrics.jsonl", time.monotonic() + 60
+    while not (metrics.is_file() and len(metrics.read_bytes().splitlines()) > steps):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def newest(folder: Path) -> str:
+    return max(path.name for path in (folder / "out" / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.case(34)),
+        pytest.param(signal.SIGUSR1, "SIGUSR1", marks=pytest.mark.case(35)),
+        pytest.param(signal.SIGINT, "Ctrl-C", marks=pytest.mark.case(36)),
+    ],
+)
+def test_the_last_complete_step_is_saved_and_the_run_goes_on_exactly(
+    number: signal.Signals, name: str, uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
+) -> None:
+    process = start("train", *RUN, cwd=tmp_path)
+    after_steps(process, tmp_path, 4)
+    sent = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75, err
+    assert time.monotonic() - sent < 10
+    assert err.splitlines()[-1] == f"stopped: {name}"
+    assert "rlhf train resume=" in err
+    logged = lines(tmp_path / "out" / "metrics.jsonl")[-1]["step"]
+    assert newest(tmp_path) == f"step-{logged:08d}"  # nothing that was complete is lost
+    assert rlhf("train", "resume=out").code == 0
+    assert contents(tmp_path / "out") == uninterrupted
+
+
+@pytest.mark.case(35)
+def test_the_time_limit_is_a_stop_as_well(
+    uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rlhf_cli.pipeline.signals as module
+
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now.__setitem__(0, now[0] + 0.1) or now[0])
+    outcome = rlhf("train", *RUN, "time_limit=0:00:20")  # every look at the clock takes a tenth of a second
+    assert outcome.code == 75, outcome.err
+    assert outcome.err.splitlines()[-1] == "stopped: time limit of 20 s"
+    step = lines(tmp_path / "out" / "metrics.jsonl")[-1]["step"]
+    assert 1 <= step < 24
+    assert newest(tmp_path) == f"step-{step:08d}"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert rlhf("train", "resume=out", "time_limit=null").code == 0
+    assert contents(tmp_path / "out") == uninterrupted
+
+
+@pytest.mark.case(36)
+def test_a_second_ctrl_c_leaves_at_once_and_the_run_goes_on_exactly(
+    uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
+) -> None:
+    process = start("train", *RUN, cwd=tmp_path)
+    after_steps(process, tmp_path, 4)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75, err
+    assert "Traceback" not in err
+    assert rlhf("train", "resume=out").code == 0
+    assert contents(tmp_path / "out") == uninterrupted
+
+
+@pytest.mark.case(34)
+def test_while_the_model_loads_it_stops_at_once(tmp_path: Path) -> None:
+    process = start("train", *RUN, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out" / ".lock").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75, err
+    assert err.splitlines()[-1] == "stopped: SIGTERM"
+    assert "Traceback" not in err
