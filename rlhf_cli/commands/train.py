@@ -94,7 +94,7 @@ def _resume(target: str, overrides: Sequence[str]) -> None:
 def _run(config: RunConfig, folder: Path, origin: Origin | None, source: Path | None) -> None:
     """Train, or finish what was begun, in a folder that no other process uses meanwhile."""
     loud = config.display not in ("json", "quiet")
-    with _disk_errors(), locked(folder):
+    with disk_errors(), locked(folder):
         if origin is not None and is_finished(origin, config) and (result := _concluded(folder, config.steps)):
             if loud:
                 print(f"{folder} is finished: all {config.steps} steps are done, nothing was changed")
@@ -132,7 +132,7 @@ def _depends_on_steps(config: RunConfig) -> bool:
 
 
 @contextmanager
-def _disk_errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
     """A disk that refuses is the user's to mend, wherever it shows."""
     try:
         yield
