@@ -20,11 +20,14 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+IMPORTED: Final = (
+    *(f"rlhf_cli.pipeline.{name}" for name in ("assemble", "loop", "conclude")),
+    "rlhf_cli.commands.train", "peft", "torch.utils.tensorboard", "transformers.models.llama.modeling_llama",
+)  # fmt: skip
 COMPARED: Final = ("metrics.jsonl", "samples.jsonl", "evaluations.jsonl", "result.json", "adapter/adapter_config.json",
                    "adapter/adapter_model.safetensors")  # fmt: skip
 PRESETS: Final = {
@@ -60,12 +63,12 @@ class Undisturbed:
 class Child:
     """`rlhf train` in a fork of this process; what it says goes to a file beside its run's folder."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, imported: Path | None = None) -> None:
+    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
         self.said, self.began = folder.with_suffix(".log"), time.time()
         sys.stdout.flush()
         self.pid = os.fork()
         if not self.pid:
-            _work(["train", *arguments, f"run_dir={folder}", "resume=auto"], self.said, imported)
+            _work(["train", *arguments, f"run_dir={folder}", "resume=auto"], self.said)
 
     def wait(self) -> int:
         """Its exit code, or minus the signal that ended it."""
@@ -81,8 +84,8 @@ class Child:
         return f"exit code {code}: {said[-500:]}" if code else ""
 
 
-def _work(argv: list[str], said: Path, imported: Path | None) -> None:
-    """Be `rlhf` to the end, in a fork; names of the modules that it took: `imported`."""
+def _work(argv: list[str], said: Path) -> None:
+    """Be `rlhf` to the end, in a fork."""
     status = 1
     try:
         output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -91,22 +94,16 @@ def _work(argv: list[str], said: Path, imported: Path | None) -> None:
         from rlhf_cli.cli import run
 
         status = run(argv)
-        if imported:
-            imported.write_text("\n".join(sys.modules), encoding="utf-8")
     except BaseException:  # the fork must not go on as if it were its parent
         traceback.print_exc()
     sys.stdout.flush()
     os._exit(status)
 
 
-def prepare(arguments: Sequence[str], root: Path) -> None:
-    """Import every module that a run imports, and run nothing here."""
-    imported = root / "imported"
-    if failure := Child([*arguments, "steps=1"], root / "first", imported).failure():
-        sys.exit(f"error: {failure}")
-    for name in imported.read_text(encoding="utf-8").split("\n"):
-        with suppress(ImportError):
-            importlib.import_module(name)
+def prepare() -> None:
+    """Import what takes long, and run nothing."""
+    for name in IMPORTED:
+        importlib.import_module(name)
     gc.freeze()
 
 
@@ -234,7 +231,7 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="rlhf-kills-"))
     os.chdir(root)
     setups = [(*PRESETS[options.preset], *algorithm, *options.overrides) for algorithm in ALGORITHMS]
-    prepare(setups[0], root)
+    prepare()
     wholes = [undisturbed(setup, root / f"whole-{i}") for i, setup in enumerate(setups)]
     print(f"undisturbed: {', '.join(f'{whole.seconds:.1f} s' for whole in wholes)}", flush=True)
 

@@ -47,7 +47,8 @@ compares each.
 {rows}
 
 Shown by {tests} tests in {seconds:.0f} s on {date}, by `scripts/reliability` (which writes this page):
-{machine}. The tests are in [tests/reliability](../tests/reliability/scorecard.py).
+{machine}.
+The tests are in [tests/reliability](../tests/reliability/scorecard.py).
 """
 
 
