@@ -147,7 +147,7 @@ def step_of(folder: Path) -> int:
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
     """Hold the run folder for the life of the block; raises UserError (exit 2) while another process holds it."""
-    with (run_dir / ".lock").open("w") as handle:
+    with (run_dir / ".lock").open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -28,6 +28,7 @@ VERBS: Final = (
     Verb("train", "fine-tune a language model from a reward", "rlhf_cli.commands.train"),
     Verb("oracle", "the optimum and the frontier, before any training", "rlhf_cli.commands.oracle"),
     Verb("generate", "what a trained model answers, beside its reference", "rlhf_cli.commands.generate"),
+    Verb("verify-resume", "repeat a run's last steps and compare them, bit for bit", "rlhf_cli.commands.verify_resume"),
     Verb("demo", "the ideas behind it, with pictures, in half a minute", "rlhf_cli.commands.demo"),
 )
 
@@ -83,7 +84,7 @@ def run(argv: list[str]) -> int:
 def _dispatch(argv: list[str]) -> int:
     first, *rest = argv or [""]
     if first in ("", "-h", "--help"):
-        print(_HELP.format(verbs="\n".join(f"  {verb.name:<10}{verb.help}" for verb in VERBS)), end="")
+        print(_HELP.format(verbs="\n".join(f"  {verb.name:<15}{verb.help}" for verb in VERBS)), end="")
         return EXIT_DONE if first else EXIT_USAGE
     if first == "--version":
         from rlhf_cli import __version__

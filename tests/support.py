@@ -26,9 +26,9 @@ class Outcome:
     err: str
 
 
-def start(*argv: str, cwd: Path) -> subprocess.Popen[str]:
-    """Run `rlhf ...` in a process of its own."""
-    command = [sys.executable, "-c", "from rlhf_cli.cli import main; main()", *argv]
+def start(*argv: str, cwd: Path, before: str = "") -> subprocess.Popen[str]:
+    """Run `rlhf ...` in a process of its own, after the code `before`."""
+    command = [sys.executable, "-c", f"{before}\nfrom rlhf_cli.cli import main; main()", *argv]
     environment = os.environ | {"PYTHONWARNINGS": "error"}
     return subprocess.Popen(
         command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -96,7 +96,7 @@ def _run(config: RunConfig, folder: Path, origin: Origin | None, source: Path | 
     """Train, or finish what was begun, in a folder that no other process uses meanwhile."""
     loud = config.display not in ("json", "quiet")
     signals = StopSignals(config.time_limit)
-    with signals.installed(), _what_is_left(folder), _disk_errors(), locked(folder):
+    with signals.installed(), _what_is_left(folder), disk_errors(), locked(folder):
         if origin is not None and is_finished(origin, config) and (result := _concluded(folder, config.steps)):
             if loud:
                 print(f"{folder} is finished: all {config.steps} steps are done, nothing was changed")
@@ -145,7 +145,7 @@ def _what_is_left(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _disk_errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
     """A disk that refuses is the user's to mend, wherever it shows."""
     try:
         yield

@@ -83,7 +83,7 @@ def assemble(
         state = TrainState()
         replace_file(folder / RUN, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     else:
-        same = _same_ground(folder, record, reporter)
+        same = _same_ground(origin.folder, record, reporter)
         state = load(origin.checkpoint, policy, optimizer)
         if not same:
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again

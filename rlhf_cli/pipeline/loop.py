@@ -7,8 +7,8 @@ from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.types import Advantages
 
 
-def train(run: Run) -> None:
-    """Train from the run's last complete step to its last one.
+def train(run: Run, until: int | None = None) -> None:
+    """Train from the run's last complete step to its last one, or to step `until` of it, which is saved then.
 
     Maximises E[r(x, y)] - beta KL(policy || reference), on prompts x and completions y of the policy. Raises Stopped
     and UserError with the last complete step saved.
@@ -18,7 +18,7 @@ def train(run: Run) -> None:
     with run.stoppable():
         if run.state.step == 0:
             run.begin()
-        for step in range(run.state.step, total):
+        for step in range(run.state.step, total if until is None else until):
             temperature = config.temperature.at(step, total)
             beta = run.beta(step)
             try:
@@ -30,3 +30,5 @@ def train(run: Run) -> None:
                 advantages, learned = run.skip(reason)
             evaluated = run.evaluate(step + 1) if due(step + 1, config.evaluate.every, total) else None
             run.complete(advantages, learned, evaluated)
+        if until is not None:
+            run.save(needed=True)

@@ -55,6 +55,22 @@ def find(target: str) -> Origin:
     return _origin(_run(folder))
 
 
+def last_two(run: Path) -> tuple[Origin, Path]:
+    """Where the last stretch of a run began, and the checkpoint it ended with: the two newest that verify.
+
+    Raises UserError (exit 5) where there is no run, or fewer than two.
+    """
+    folder = _run(run.expanduser().absolute())
+    found = [(path, verify(path)) for path in checkpoints(folder / CHECKPOINTS)]
+    valid = [path for path, reason in found if reason is None]
+    if len(valid) < 2:
+        said = "; ".join([f"{len(valid)} usable", *(f"{path.name}: {reason}" for path, reason in found if reason)])
+        raise _error(f"two checkpoints are needed: {said}", folder, "go on with it: rlhf train resume=RUN")
+    newer, older, *_ = valid
+    skipped = tuple((path, reason) for path, reason in found if reason and step_of(path) > step_of(older))
+    return Origin(folder, older, skipped), newer
+
+
 def holds_run(folder: Path) -> bool:
     """Whether there is anything of a run here that a new one would spoil: its checkpoints, or what it wrote down."""
     written = folder / "metrics.jsonl"

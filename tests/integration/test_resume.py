@@ -1,4 +1,4 @@
-"""Killed, stopped, continued: the same bytes as the run that was never interrupted."""
+"""Stopped and continued; what may change then, and what is refused. Exactness is shown in tests/reliability."""
 
 from __future__ import annotations
 
@@ -39,21 +39,6 @@ def after_steps(process: subprocess.Popen[str], folder: Path, steps: int) -> Non
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("steps", [2, 9, 21])
-def test_killed_and_resumed_is_the_same_run(
-    steps: int, uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
-) -> None:
-    process = start("train", *LONG, "run_dir=out", cwd=tmp_path)
-    after_steps(process, tmp_path / "out", steps)
-    process.kill()
-    process.communicate()
-    assert not (tmp_path / "out" / "adapter").exists()
-    outcome = rlhf("train", "resume=out")
-    assert outcome.code == 0, outcome.err
-    assert "resumed from step" in outcome.err
-    assert contents(tmp_path / "out") == uninterrupted
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_and_resumed_is_the_same_run(
     number: signal.Signals, uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
@@ -79,24 +64,6 @@ def test_resume_passes_over_a_broken_checkpoint_and_names_it(rlhf: Rlhf, tmp_pat
     assert outcome.code == 0, outcome.err
     assert "resumed from step 4 (skipped step-00000006: adapter_model.safetensors: sha256 mismatch)" in outcome.err
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-
-
-def test_resume_from_one_checkpoint(rlhf: Rlhf, tmp_path: Path) -> None:
-    assert rlhf("train", *QUICK, "run_dir=out").code == 0
-    whole = contents(tmp_path / "out")
-    shutil.rmtree(tmp_path / "out" / "adapter")
-    (tmp_path / "out" / "result.json").unlink()
-    assert rlhf("train", "resume=out/checkpoints/step-00000002").code == 0
-    assert contents(tmp_path / "out") == whole
-
-
-def test_a_finished_run_is_left_as_it_is(rlhf: Rlhf, tmp_path: Path) -> None:
-    assert rlhf("train", *QUICK, "run_dir=out").code == 0
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.name != ".lock"}
-    outcome = rlhf("train", "resume=out", "display=plain")
-    assert outcome.code == 0
-    assert "finished" in outcome.out
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.name != ".lock"} == before
 
 
 def test_a_finished_run_goes_on_with_more_steps(rlhf: Rlhf, tmp_path: Path) -> None:
@@ -125,15 +92,11 @@ def test_auto_starts_then_continues(rlhf: Rlhf, tmp_path: Path) -> None:
         (("resume=out", "beta=0.5"), 5, "beta.value: 0.01 -> 0.5"),
         (("resume=out", "seed=1", "optimizer.lr=0.1"), 5, "optimizer.lr: 0.01 -> 0.1; seed: 0 -> 1"),
         (("resume=out", "stpes=9"), 2, "did you mean steps?"),
-        (("resume=nowhere",), 5, "no run here"),
         (("resume=out/checkpoints/step-00000005",), 5, "MANIFEST.json: missing"),
-        (("resume=latest",), 5, "no unfinished run"),
         (("resume=out", "-m", "beta=0.1,0.2"), 2, "resume= continues one run"),
-        (("config=tiny", "run_dir=out"), 2, "holds a run already"),
         (("config=tiny", "resume=auto"), 2, "resume=auto needs a folder"),
         (("config=tiny", "++resume=out"), 2, "a run is continued from the command line alone"),
         (("resume=out", "run_dir=elsewhere"), 2, "a run goes on in its own folder"),
-        (("config=tiny", "resume=auto", "run_dir=out", "seed=7"), 5, "seed: 0 -> 7"),
     ],
 )
 def test_what_cannot_be_resumed_is_refused_and_nothing_changes(
@@ -163,18 +126,6 @@ def test_other_data_under_the_same_name_is_refused(rlhf: Rlhf, tmp_path: Path) -
     outcome = rlhf("train", "resume=out", "steps=4")
     assert outcome.code == 5
     assert "the data changed since the run began" in outcome.err
-
-
-def test_two_processes_cannot_share_a_run(rlhf: Rlhf, tmp_path: Path) -> None:
-    process = start("train", *LONG, "run_dir=out", "steps=100000", cwd=tmp_path)
-    try:
-        after_steps(process, tmp_path / "out", 4)
-        outcome = rlhf("train", "resume=out", "steps=100000")
-        assert outcome.code == 2
-        assert "another process" in outcome.err
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_going_back_to_an_older_checkpoint_leaves_the_newer_ones_behind(rlhf: Rlhf, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import QUICK, Outcome, contents, lines
+from tests.support import QUICK, Outcome, lines
 
 Rlhf = Callable[..., Outcome]
 
@@ -69,24 +69,6 @@ def test_the_tiny_preset_learns(rlhf: Rlhf, tmp_path: Path) -> None:
     first, *_, last = (row for row in lines(tmp_path / "out" / "metrics.jsonl") if "eval/objective" in row)
     spread = math.hypot(first["eval/objective_se"], last["eval/objective_se"])
     assert last["eval/objective"] - first["eval/objective"] > 3 * spread
-
-
-def test_the_same_config_gives_the_same_bytes(rlhf: Rlhf, tmp_path: Path) -> None:
-    assert rlhf("train", *QUICK, "run_dir=one").code == 0
-    assert rlhf("train", *QUICK, "run_dir=two").code == 0
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    assert rlhf("train", *QUICK, "run_dir=three", "seed=1").code == 0
-    assert contents(tmp_path / "one") != contents(tmp_path / "three")
-
-
-def test_evaluating_and_logging_do_not_shift_the_training(rlhf: Rlhf, tmp_path: Path) -> None:
-    data = tmp_path / "prompts.jsonl"
-    data.write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(30)))
-    same = (*QUICK, "data=jsonl", f"data.path={data}", f"data.eval_path={data}")
-    assert rlhf("train", *same, "run_dir=one").code == 0
-    assert rlhf("train", *same, "run_dir=two", "evaluate.every=1", "log_samples=0", "checkpoint.every=5").code == 0
-    adapter = "adapter/adapter_model.safetensors"
-    assert (tmp_path / "one" / adapter).read_bytes() == (tmp_path / "two" / adapter).read_bytes()
 
 
 def test_the_plain_display_says_one_line_a_step(rlhf: Rlhf) -> None:

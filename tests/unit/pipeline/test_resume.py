@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_cli.checkpoint import publish
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, refuse_changes, saved_config
+from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, last_two, refuse_changes, saved_config
 from tests.unit.support import config_fields, config_of, tiny
 
 files = {"state.json": b"{}"}
@@ -98,6 +98,35 @@ class TestFind:
         run = make_run(tmp_path / "run", 2)
         monkeypatch.chdir(tmp_path)
         assert find("run/") == Origin(run, run / "checkpoints/step-00000002", ())
+
+
+class TestLastTwo:
+    """Where the last stretch of a run began and ended."""
+
+    def test_the_two_newest(self, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "run", 2, 4, 10)
+        root = run / "checkpoints"
+        assert last_two(run) == (Origin(run, root / "step-00000004", ()), root / "step-00000010")
+
+    def test_what_cannot_be_used_is_passed_over_and_named_if_it_is_newer(self, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "run", 1, 2, 4, 6, 10)
+        root = run / "checkpoints"
+        for step in (10, 4, 1):
+            spoil(run, step)
+        reason = "state.json: sha256 mismatch"
+        skipped = ((root / "step-00000010", reason), (root / "step-00000004", reason))
+        assert last_two(run) == (Origin(run, root / "step-00000002", skipped), root / "step-00000006")
+
+    def test_one_is_not_enough(self, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "run", 2, 4)
+        spoil(run, 4)
+        with pytest.raises(UserError) as caught:
+            last_two(run)
+        assert caught.value.exit_code == EXIT_RESUME
+        assert caught.value.line() == (
+            "two checkpoints are needed: 1 usable; step-00000004: state.json: sha256 mismatch "
+            f"({run}); fix: go on with it: rlhf train resume=RUN"
+        )
 
 
 class TestLatest:

@@ -1,0 +1,67 @@
+"""`rlhf verify-resume RUN`: the last steps of a run once more, compared with what they left, bit for bit."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from rlhf_cli.checkpoint import locked, step_of
+from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.train import disk_errors
+from rlhf_cli.config.compose import amend
+from rlhf_cli.display.watchers import progress
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.pipeline.resume import last_two, saved_config
+from rlhf_cli.pipeline.rows import read_rows
+from rlhf_cli.pipeline.signals import StopSignals
+
+ABOUT: Final = """\
+Resumes a run from its last checkpoint but one, in a temporary folder, trains up
+to the last one, and compares what both have: every line of metrics.jsonl,
+samples.jsonl and evaluations.jsonl, the adapter, the value head, the
+optimizer's moments and the state. The run itself is only read."""
+
+EXAMPLES: Final = """\
+Exit code 0: identical. 5: not, and the first quantity that differs is named, in
+the order completions, scores, metrics, evaluation, weights, optimizer, state.
+It takes as long as these steps did. It holds on a machine of the same type with
+the same library versions, for a reward that gives the same text the same score,
+and not across a change of steps or evaluate.every between the two checkpoints.
+
+  rlhf verify-resume outputs/2026-11-22/13-37-05"""
+
+FIXES: Final = {"scores": "the reward has to give the same completion the same score"}
+"""What to do about a quantity that differs first; of the others it is the machine."""
+
+
+def main(argv: list[str]) -> int:
+    """Repeat and compare; the verdict on stdout, progress on stderr."""
+    options = _parser().parse_args(argv)
+    origin, newer = last_two(Path(options.run))
+    signals = StopSignals()
+    with signals.installed(), disk_errors(), locked(origin.folder):
+        config = amend(saved_config(origin.folder), [])
+        rows = read_rows(config)
+        watch = progress(config.display)
+        for folder, reason in origin.skipped:
+            watch.note(f"skipped {folder.name}: {reason}")
+        with watch.phase("loading torch and transformers", 0):
+            from rlhf_cli.pipeline.verify import repeat
+        verdict = repeat(config, rows, origin, newer, watch, signals)
+    if (found := verdict.divergence) is not None:
+        raise UserError(
+            f"not identical from step {found.step} on: {found.quantity}: {found.what}",
+            where=f"resumed from step {step_of(origin.checkpoint)}",
+            fix=FIXES.get(found.quantity, "repeat it on the machine, libraries and threads that run.json names"),
+            exit_code=EXIT_RESUME,
+        )
+    print(f"identical: {verdict.said()}")
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="rlhf verify-resume", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+    parser.add_argument("run", metavar="RUN", help="a run's folder, with two checkpoints at least")
+    return parser

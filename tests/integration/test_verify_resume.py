@@ -1,0 +1,243 @@
+"""`rlhf verify-resume`: the last stretch of a run once more, and what it says where that comes out otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from rlhf_cli.checkpoint import locked, publish
+from rlhf_cli.pipeline import update
+from rlhf_cli.pipeline.run import Run
+from rlhf_cli.rewards.characters import Characters
+from tests.support import Outcome, start
+
+Rlhf = Callable[..., Outcome]
+
+SHORT = ("config=tiny", "steps=6", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=4", "display=plain",
+         "checkpoint.every=3", "evaluate.every=2", "evaluate.prompts=2")  # fmt: skip
+
+WAITING = """
+import sys, time
+from rlhf_cli.pipeline.run import Run
+def wait(self):
+    print("waiting", file=sys.stderr, flush=True)
+    while True:
+        time.sleep(0.01)
+        self.signals.check()
+Run.next_prompts = wait
+"""
+"""A run whose first step never ends."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """However a verification ends, its temporary folder is gone then."""
+    folder = tmp_path_factory.mktemp("system")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    assert list(folder.glob("rlhf-verify-*")) == []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PPO run with checkpoints of steps 3 and 6; shared, so leave it as it is."""
+    from rlhf_cli.cli import run
+
+    folder = tmp_path_factory.mktemp("finished") / "out"
+    assert run(["train", *SHORT, "algorithm=ppo", "algorithm.minibatch_size=2", f"run_dir={folder}"]) == 0
+    return folder
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+def everything(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def rewritten(checkpoint: Path, change: Callable[[Path], None]) -> None:
+    """The checkpoint with other content, and a manifest that says so."""
+    step, files = int(checkpoint.name[-8:]), {f.name: f.read_bytes() for f in checkpoint.iterdir()}
+    shutil.rmtree(checkpoint)
+
+    def write(folder: Path) -> None:
+        for name, content in files.items():
+            if name != "MANIFEST.json":
+                (folder / name).write_bytes(content)
+        change(folder)
+
+    publish(checkpoint.parent, step, write)
+
+
+def test_a_run_is_verified_and_only_read(rlhf: Rlhf, out: Path) -> None:
+    before = everything(out)
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.code == 0, outcome.err
+    # Steps 4, 5, 6 with 4 completions each, evaluations after 4 and 6; 7 layers' worth of tensors below.
+    metrics = "steps 4-6, 3 metrics lines, 12 completions, 2 evaluations, "
+    newest = out / "checkpoints" / "step-00000006"
+    count = sum(len(load_file(file)) for file in newest.glob("*.safetensors"))
+    assert outcome.out == f"identical: {metrics}{count} tensors\n"
+    assert outcome.err.splitlines()[-1] == "steps 4 to 6 ..."
+    assert everything(out) == before
+
+
+def test_a_run_that_was_stopped_in_between_is_verified_from_step_0(rlhf: Rlhf, tmp_path: Path) -> None:
+    many = ("steps=20", "checkpoint.every=20", "optimizer.schedule=linear", "beta=target")
+    complete, steps = Run.complete, []
+
+    def stopping(self: Run, *arguments: Any) -> None:
+        complete(self, *arguments)
+        steps.append(self.state.step)
+        if self.state.step == 3 and len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "complete", stopping)
+        assert rlhf("train", *SHORT, *many, "run_dir=out").code == 75
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.code == 0, outcome.err
+    assert "steps 1-3, 4 metrics lines, 12 completions, 2 evaluations" in outcome.out  # of step 0 as well
+
+
+@pytest.mark.parametrize("quantity", ["completions", "scores", "metrics"])
+def test_the_first_thing_that_differs_is_named(
+    quantity: str, rlhf: Rlhf, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if quantity == "completions":
+        sample = Run.sample
+        monkeypatch.setattr(Run, "sample", lambda self, batch, temperature: sample(self, batch, temperature * 3))
+        said = "completion 1: completion was"
+    elif quantity == "scores":
+        score = Characters.score
+        monkeypatch.setattr(Characters, "score", lambda self, *given: [s + 1 for s in score(self, *given)])
+        said = "completion 1: score was"
+    else:
+        apply = update.apply
+        monkeypatch.setattr(update, "apply", lambda p, o, lr, norm: apply(p, o, lr * 1.01, norm))
+        said = "lr was"
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.code == 5
+    error = outcome.err.splitlines()[-1]
+    assert error.startswith(f"error: not identical from step 4 on: {quantity}: {said} ")
+    assert ("the reward has to" in error) == (quantity == "scores")
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "quantity"), [("adapter_model", "weights"), ("value_head", "weights"), ("optimizer", "optimizer")]
+)
+def test_tensors_are_compared(file: str, quantity: str, rlhf: Rlhf, out: Path) -> None:
+    def change(folder: Path) -> None:
+        tensors = load_file(folder / f"{file}.safetensors")
+        name = sorted(tensors)[0]
+        tensors[name].view(-1)[0] += 1
+        save_file(tensors, folder / f"{file}.safetensors")
+
+    rewritten(out / "checkpoints" / "step-00000006", change)
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.code == 5
+    assert f"error: not identical from step 6 on: {quantity}: " in outcome.err
+    assert " differs in 1 of " in outcome.err
+
+
+def test_the_state_is_compared(rlhf: Rlhf, out: Path) -> None:
+    def change(folder: Path) -> None:
+        state = json.loads((folder / "state.json").read_text())
+        (folder / "state.json").write_text(json.dumps(state | {"sampler_gap": 0.5}))
+
+    rewritten(out / "checkpoints" / "step-00000006", change)
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.code == 5
+    assert "step 6 on: state: sampler_gap was 0.5, is " in outcome.err
+
+
+def test_a_broken_checkpoint_is_passed_over(rlhf: Rlhf, out: Path) -> None:
+    newest = out / "checkpoints" / "step-00000006"
+    (newest / "state.json").unlink()
+    outcome = rlhf("verify-resume", "out")  # of 0 and 3: keep=2 has removed 0
+    assert outcome.code == 5
+    assert "two checkpoints are needed: 1 usable; step-00000006: state.json: missing (" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_passed_over_checkpoint_is_named(rlhf: Rlhf, tmp_path: Path) -> None:
+    assert rlhf("train", *SHORT, "checkpoint.keep=3", "run_dir=out").code == 0
+    (tmp_path / "out" / "checkpoints" / "step-00000006" / "state.json").unlink()
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.code == 0, outcome.err
+    assert "note: skipped step-00000006: state.json: missing" in outcome.err
+    assert "identical: steps 1-3, 4 metrics lines" in outcome.out
+
+
+def test_a_run_that_another_process_works_in(rlhf: Rlhf, out: Path) -> None:
+    with locked(out):
+        outcome = rlhf("verify-resume", "out")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "another process is working in this run folder" in outcome.err
+
+
+def test_a_log_that_was_changed_is_named(rlhf: Rlhf, out: Path) -> None:
+    log = out / "samples.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"step": 5', b'"step": 4', 1))
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.code == 5
+    assert "error: samples.jsonl is not what step-00000006 saw" in outcome.err
+
+
+def test_data_that_changed_or_is_gone_is_refused_as_a_resume_does(rlhf: Rlhf, tmp_path: Path) -> None:
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(9)))
+    assert rlhf("train", *SHORT, "data=jsonl", f"data.path={data}", "run_dir=out").code == 0
+    before, text = everything(tmp_path / "out"), data.read_text()
+    for content in (text.replace("Say 7.", "Say seven."), None):
+        if content is None:
+            data.unlink()
+        else:
+            data.write_text(content)
+        verified, resumed = rlhf("verify-resume", "out"), rlhf("train", "resume=out", "steps=8")
+        assert verified.code == resumed.code != 0
+        assert verified.err.splitlines()[-1] == resumed.err.splitlines()[-1]
+    assert everything(tmp_path / "out") == before
+
+
+def test_nowhere(rlhf: Rlhf) -> None:
+    outcome = rlhf("verify-resume", "nowhere")
+    assert (outcome.code, outcome.err.count("\n")) == (5, 1)
+    assert "no run here" in outcome.err
+
+
+def test_ctrl_c_ends_it_without_a_trace(out: Path, tmp_path: Path) -> None:
+    system = tmp_path / "system"
+    system.mkdir()
+    before = everything(out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(system))
+        process = start("verify-resume", "out", cwd=tmp_path, before=WAITING)
+    try:
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line == "waiting\n":
+                break
+        else:
+            raise AssertionError(said)
+        process.send_signal(signal.SIGINT)
+        out_text, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out_text, err) == (75, "", "stopped: Ctrl-C\n")
+    assert list(system.iterdir()) == []
+    assert everything(out) == before

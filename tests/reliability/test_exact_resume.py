@@ -1,0 +1,331 @@
+"""Stopped anywhere and resumed: the same bytes as the run that was never interrupted.
+
+Twelve prompts, two a step: an epoch is six steps, and a run of fourteen ends in its third.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_cli.checkpoint import checkpoints, step_of
+from rlhf_cli.cli import run
+from rlhf_cli.pipeline import update
+from rlhf_cli.pipeline.run import Run
+from tests.support import Outcome, contents, lines, start
+
+Rlhf = Callable[..., Outcome]
+Whole = Callable[..., Path]
+
+STEPS, EPOCH = 14, 6
+SMALL = (
+    "config=tiny", f"steps={STEPS}", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=4", "data=jsonl",
+    "evaluate.every=4", "evaluate.prompts=2", "evaluate.samples=2", "checkpoint.every=1", "checkpoint.keep=99",
+    "display=quiet",
+)  # fmt: skip
+
+
+def given(folder: Path) -> tuple[str, ...]:
+    """The config, with twelve prompts to train on and two held-out ones, written into the folder."""
+    for name, count in (("train", 2 * EPOCH), ("held-out", 2)):
+        file = folder / f"{name}.jsonl"
+        file.write_text("".join(json.dumps({"prompt": f"Say {name} {n}."}) + "\n" for n in range(count)))
+    return (*SMALL, f"data.path={folder / 'train.jsonl'}", f"data.eval_path={folder / 'held-out.jsonl'}")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    return given(tmp_path_factory.mktemp("given"))
+
+
+@pytest.fixture(scope="module")
+def whole(config: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The run that was never interrupted, by its overrides: each is made once; leave them as they are."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def of(*overrides: str) -> Path:
+        if overrides not in made:
+            made[overrides] = tmp_path_factory.mktemp("whole") / "out"
+            assert run(["train", *config, *overrides, f"run_dir={made[overrides]}"]) == 0
+        return made[overrides]
+
+    return of
+
+
+@contextmanager
+def stopping_after(step: int) -> Iterator[None]:
+    """SIGTERM reaches this process as soon as the run has completed the step."""
+    complete = Run.complete
+
+    def stopping(self: Run, *arguments: Any) -> None:
+        complete(self, *arguments)
+        if self.state.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "complete", stopping)
+        yield
+
+
+def stopped_at(stops: Sequence[int], rlhf: Rlhf, config: Sequence[str], overrides: Sequence[str]) -> dict[str, bytes]:
+    """What a run leaves behind that is stopped after each of these steps, saves only then, and is resumed each time."""
+    command = [*config, *overrides, "checkpoint.every=99", "run_dir=out", "resume=auto"]
+    for step in stops:
+        with stopping_after(step):
+            assert rlhf("train", *command).code == 75
+        assert step_of(checkpoints(Path("out") / "checkpoints")[0]) == step
+    outcome = rlhf("train", *command)
+    assert outcome.code == 0, outcome.err
+    return contents(Path("out"))
+
+
+def resumed_from(step: int, rlhf: Rlhf, finished: Path) -> dict[str, bytes]:
+    """What a copy of a finished run is after it has gone back to a checkpoint and on from there."""
+    shutil.copytree(finished, "out")
+    shutil.rmtree("out/adapter")
+    Path("out/result.json").unlink()
+    outcome = rlhf("train", f"resume=out/checkpoints/step-{step:08d}")
+    assert outcome.code == 0, outcome.err
+    return contents(Path("out"))
+
+
+def row(name: str, cases: Sequence[int], step: int, *overrides: str) -> Any:
+    """One line of the matrix: the step it is resumed from, the overrides, and the cases that it shows."""
+    return pytest.param(step, overrides, id=name, marks=[pytest.mark.case(number) for number in cases])
+
+
+PPO = ("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=3")
+RUNNING = ("algorithm=reinforce", "algorithm.baseline=running")
+
+MATRIX = (
+    row("step 0", [], 0),
+    row("inside epoch 1, into the next", [3], 4),
+    row("the last step but one", [], 13),
+    row("inside epoch 2", [4], 9, "algorithm=reinforce", "algorithm.baseline=none"),
+    row("inside epoch 2, PPO", [4, 8], 9, *PPO),
+    row("an odd step, PPO", [8], 5, *PPO),
+    row("at the boundary", [5], EPOCH),
+    row("at the boundary, GRPO", [5], EPOCH, "algorithm=grpo"),
+    row("at the second boundary, DAPO", [5], 2 * EPOCH, "algorithm=dapo", "algorithm.minibatch_size=2"),
+    row("a step reaches across the boundary next", [3], 2, "prompts_per_step=5", "steps=6"),
+    row("a step has reached across the boundary", [4], 3, "prompts_per_step=5", "steps=6"),
+    row("microbatches", [10], 7, "microbatch_size=3", "algorithm=reinforce", "algorithm.baseline=mean"),
+    row("microbatches, PPO", [10, 8], 7, "microbatch_size=2", *PPO),
+    row("between two measurements of the exact KL", [11], 7, "exact_kl_every=3", "kl=loss_k2"),
+    row("between two evaluations", [11], 6),
+    row("right after an evaluation", [], 8),
+    row("never evaluated", [], 9, "evaluate.every=0", "log_samples=0"),
+    row("the exact KL in the loss", [], 9, "kl=exact", "temperature=linear"),
+    row("running baseline", [13], 5, *RUNNING),
+    row("running baseline, adaptive beta", [13], 9, *RUNNING, "beta=adaptive", "beta.target=0.05"),
+    row("beta with an integral", [13], 9, "beta=target", "beta.target=0.05"),
+    row("beta with an integral, PPO", [13], 4, *PPO, "beta=target", "beta.target=0.05"),
+)
+
+
+@pytest.mark.parametrize(("step", "overrides"), MATRIX)
+def test_resumed_is_the_same_run(step: int, overrides: tuple[str, ...], rlhf: Rlhf, whole: Whole) -> None:
+    finished = whole(*overrides)
+    assert resumed_from(step, rlhf, finished) == contents(finished)
+
+
+@pytest.mark.parametrize(
+    ("stops", "overrides"),
+    [
+        pytest.param((4, 9), (), id="twice", marks=[pytest.mark.case(3), pytest.mark.case(4)]),
+        pytest.param((5, 7), (*PPO, "beta=target", "beta.target=0.05"), id="twice, PPO", marks=pytest.mark.case(8)),
+        pytest.param((1, 2, 3), RUNNING, id="after every step", marks=pytest.mark.case(13)),
+        pytest.param((EPOCH, 2 * EPOCH), (), id="at every epoch's end", marks=pytest.mark.case(6)),
+    ],
+)
+def test_stopped_again_and_again_is_the_same_run(
+    stops: tuple[int, ...], overrides: tuple[str, ...], rlhf: Rlhf, whole: Whole, config: tuple[str, ...]
+) -> None:
+    assert stopped_at(stops, rlhf, config, overrides) == contents(whole(*overrides))
+
+
+@pytest.mark.case(6)
+def test_each_epoch_has_an_order_of_its_own_however_often_it_was_preempted(rlhf: Rlhf, config: tuple[str, ...]) -> None:
+    stopped_at((EPOCH, 2 * EPOCH), rlhf, config, ("steps=18", "evaluate.every=0"))
+    samples = lines(Path("out/samples.jsonl"))
+    orders = [
+        [sample["prompt"] for sample in samples if (sample["step"] - 1) // EPOCH == epoch][::2] for epoch in range(3)
+    ]
+    assert [len(set(order)) for order in orders] == [12, 12, 12]
+    assert len({tuple(order) for order in orders}) == 3
+
+
+@pytest.mark.case(1)
+@pytest.mark.parametrize("overrides", [(), (*PPO, "beta=target", "beta.target=0.05")], ids=["RLOO", "PPO"])
+def test_the_same_config_twice_is_the_same_run(
+    overrides: tuple[str, ...], rlhf: Rlhf, whole: Whole, config: tuple[str, ...]
+) -> None:
+    assert rlhf("train", *config, *overrides, "run_dir=out").code == 0
+    assert contents(Path("out")) == contents(whole(*overrides))
+    other = contents(whole(*overrides, "seed=1"))
+    assert all(other[name] != content for name, content in contents(Path("out")).items())
+
+
+@pytest.mark.case(7)
+@pytest.mark.case(8)
+@pytest.mark.parametrize("updates", [1, 3])
+def test_stopped_between_two_updates_of_a_rollout(
+    updates: int, rlhf: Rlhf, whole: Whole, config: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Four updates a rollout; the signal comes after some of those of step 8, and is heard at the next microbatch."""
+    finished, apply, done = whole(*PPO), update.apply, []
+
+    def stopping(*arguments: Any) -> dict[str, float]:
+        done.append(apply(*arguments))
+        if len(done) == 4 * 7 + updates:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(update, "apply", stopping)
+        assert rlhf("train", *config, *PPO, "checkpoint.every=99", "run_dir=out").code == 75
+    assert len(done) == 4 * 7 + updates
+    saved = checkpoints(tmp_path / "out" / "checkpoints")[0]
+    assert step_of(saved) == 7
+    for file in saved.glob("*.safetensors"):
+        assert file.read_bytes() == (finished / "checkpoints" / saved.name / file.name).read_bytes()
+    assert rlhf("train", "resume=out").code == 0
+    assert contents(tmp_path / "out") == contents(finished)
+
+
+@pytest.mark.case(12)
+@pytest.mark.parametrize("overrides", [(), PPO], ids=["RLOO", "PPO"])
+def test_training_does_not_notice_what_is_evaluated_logged_or_saved(overrides: tuple[str, ...], whole: Whole) -> None:
+    never = whole(*overrides, "evaluate.every=0", "checkpoint.every=5", "log_samples=1")
+    often = whole(*overrides, "evaluate.every=1")
+    name = "adapter/adapter_model.safetensors"
+    assert (never / name).read_bytes() == (often / name).read_bytes()
+    trained = [
+        {key: value for key, value in metrics.items() if not key.startswith("eval/")}
+        for metrics in lines(often / "metrics.jsonl")
+    ]
+    assert trained == [{"step": 0}, *lines(never / "metrics.jsonl")]
+    assert len(lines(often / "evaluations.jsonl")) == STEPS + 1
+
+
+@pytest.mark.case(14)
+@pytest.mark.case(11)
+def test_what_was_logged_after_the_checkpoint_is_cut_back(rlhf: Rlhf, whole: Whole, tmp_path: Path) -> None:
+    """As a kill leaves it: the newest checkpoint is of step 7, the logs go on, and the last line is half written."""
+    finished, folder = whole(), tmp_path / "out"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "adapter")
+    (folder / "result.json").unlink()
+    for checkpoint in checkpoints(folder / "checkpoints"):
+        if step_of(checkpoint) > 7:
+            shutil.rmtree(checkpoint)
+    for name in ("metrics", "samples", "evaluations", "timings"):
+        with (folder / f"{name}.jsonl").open("ab") as log:
+            log.write(b'{"step": 15, "objec')
+    outcome = rlhf("train", "resume=out")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == "note: resumed from step 7\n"
+    assert contents(folder) == contents(finished)
+    for name in ("metrics", "timings"):
+        assert [line["step"] for line in lines(folder / f"{name}.jsonl")] == list(range(STEPS + 1))
+
+
+def everything(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """Every file of a run, but for the lock, with its time."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+@pytest.mark.case(28)
+@pytest.mark.parametrize("form", ["run", "checkpoint", "auto"])
+def test_a_finished_run_is_left_as_it_is(form: str, rlhf: Rlhf, whole: Whole, config: tuple[str, ...]) -> None:
+    finished = whole()
+    before = everything(finished)
+    last = finished / "checkpoints" / f"step-{STEPS:08d}"
+    argv = {"run": [f"resume={finished}"], "checkpoint": [f"resume={last}"],
+            "auto": [*config, "resume=auto", f"run_dir={finished}"]}[form]  # fmt: skip
+    outcome = rlhf("train", *argv, "display=plain")
+    assert outcome.code == 0, outcome.err
+    assert "finished: all 14 steps are done, nothing was changed" in outcome.out
+    changed = {path for path, what in everything(finished).items() if before.get(path) != what}
+    assert changed <= {path for path in before if path.parent.name == ".hydra"}  # hydra's own record of the command
+
+
+@pytest.mark.case(29)
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("nowhere", "no run here ({cwd}/nowhere)"),
+        ("empty", "no run here ({cwd}/empty)"),
+        ("nowhere/checkpoints/step-00000004", "the checkpoint cannot be used: MANIFEST.json: missing ({cwd}/nowhere/"),
+        ("latest", "no unfinished run ({cwd}/outputs)"),
+    ],
+)
+def test_a_resume_that_names_nothing_says_what_it_looked_for(
+    target: str, said: str, rlhf: Rlhf, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = rlhf("train", f"resume={target}")
+    assert outcome.code == 5
+    assert outcome.err.startswith(f"error: {said.format(cwd=tmp_path)}")
+    assert "; fix: name " in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert list(tmp_path.rglob("*")) == [tmp_path / "empty"]
+
+
+@pytest.mark.case(30)
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        ((), 2, "holds a run already (run_dir); fix: continue it by resume="),
+        (("seed=1",), 2, "holds a run already"),
+        (("resume=auto", "seed=1"), 5, "seed: 0 -> 1"),
+    ],
+)
+def test_another_run_in_the_folder_is_refused(
+    argv: tuple[str, ...], code: int, said: str, rlhf: Rlhf, whole: Whole, config: tuple[str, ...]
+) -> None:
+    finished = whole()
+    before = everything(finished)
+    outcome = rlhf("train", *config, *argv, f"run_dir={finished}")
+    assert outcome.code == code
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert everything(finished) == before
+
+
+@pytest.mark.case(31)
+@pytest.mark.case(2)
+def test_a_process_holds_its_run_until_it_is_killed_inside_the_first_epoch(
+    rlhf: Rlhf, whole: Whole, config: tuple[str, ...], tmp_path: Path
+) -> None:
+    process = start("train", *config, "checkpoint.every=2", "run_dir=out", cwd=tmp_path)
+    metrics, deadline = tmp_path / "out" / "metrics.jsonl", time.monotonic() + 60
+    while not (metrics.is_file() and metrics.read_bytes().count(b"\n") > 3):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGSTOP)  # so that it is inside the epoch still when it is killed
+    try:
+        for argv in (("resume=out",), (*config, "resume=auto", "run_dir=out")):
+            outcome = rlhf("train", *argv)
+            assert outcome.code == 2
+            assert "another process is working in this run folder" in outcome.err
+            assert outcome.err.count("\n") == 1
+    finally:
+        process.kill()
+        process.communicate()
+    assert len(lines(metrics)) - 1 < EPOCH
+    outcome = rlhf("train", "resume=out")
+    assert outcome.code == 0, outcome.err
+    assert any(f"note: resumed from step {step}\n" in outcome.err for step in (2, 4))
+    assert contents(tmp_path / "out") == contents(whole())

@@ -1,0 +1,74 @@
+"""kill -9 at any instant, and just as a checkpoint appears: a short scripts/kills."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "kills.py"
+
+
+@pytest.mark.case(16)
+def test_killed_anywhere_and_resumed_is_the_same_run(tmp_path: Path) -> None:
+    short = ("steps=8", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=4", "evaluate.every=4")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--kills", "6", "--seed", "1", *short],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, *tries, last = done.stdout.splitlines()
+    assert last.startswith("6 of 6 identical in ")
+    assert [line.split()[-1] for line in tries] == ["identical"] * 6
+    assert sum(" ms after a checkpoint" in line for line in tries) == 2
+    assert list(tmp_path.glob("rlhf-kills-*")) == []
+
+
+@pytest.fixture(scope="module")
+def kills() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("kills", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["kills"] = module  # where its dataclass looks for its own annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_difference_is_named(kills: ModuleType) -> None:
+    was = {"metrics.jsonl": b"1\n2\n", "result.json": b"{}\n"}
+    assert kills.different(was, dict(was)) == ""
+    assert kills.different(was, was | {"metrics.jsonl": b"1\n3\n"}) == "metrics.jsonl, line 2"
+    assert kills.different(was, was | {"metrics.jsonl": b"1\n2\n3\n"}) == "metrics.jsonl, line 3"
+    assert kills.different(was, was | {"result.json": b"[]\n"}) == "result.json, line 1"
+
+
+def test_what_a_killed_run_was_doing(kills: ModuleType, tmp_path: Path) -> None:
+    def phase() -> str:
+        found: str = kills.phase(tmp_path, 0.0)
+        return found
+
+    assert phase() == "loading"
+    (tmp_path / "config.json").write_text('{"steps": 2, "evaluate": {"every": 1}}')
+    (tmp_path / "metrics.jsonl").touch()
+    assert kills.phase(tmp_path, (tmp_path / "config.json").stat().st_mtime + 1) == "loading"  # of a resume
+    assert phase() == "before its first step"
+    scratch = tmp_path / "checkpoints" / ".tmp-step-00000000-abc"
+    scratch.mkdir(parents=True)
+    assert phase() == "in the save of step 0"
+    scratch.rename(tmp_path / "checkpoints" / "step-00000000")
+    told = []
+    for step in range(3):
+        told.append(phase())
+        with (tmp_path / "metrics.jsonl").open("a") as log:
+            log.write(f'{{"step": {step}}}\n')
+    assert told == ["before its first step", "in step 1", "in step 2"]
+    assert phase() == "after its last step"
