@@ -23,7 +23,7 @@ from tests.support import Outcome, start
 Rlhf = Callable[..., Outcome]
 
 SHORT = ("config=tiny", "steps=6", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=4", "display=plain",
-         "checkpoint.every=3", "evaluate.every=2", "evaluate.prompts=2")  # fmt: skip
+         "checkpoint.every=3", "checkpoint.keep_best=false", "evaluate.every=2", "evaluate.prompts=2")  # fmt: skip
 
 WAITING = """
 import sys, time
@@ -68,16 +68,10 @@ def everything(folder: Path) -> dict[Path, tuple[int, bytes]]:
 
 def rewritten(checkpoint: Path, change: Callable[[Path], None]) -> None:
     """The checkpoint with other content, and a manifest that says so."""
-    step, files = int(checkpoint.name[-8:]), {f.name: f.read_bytes() for f in checkpoint.iterdir()}
+    change(checkpoint)
+    files = {file.name: file.read_bytes() for file in checkpoint.iterdir() if file.name != "MANIFEST.json"}
     shutil.rmtree(checkpoint)
-
-    def write(folder: Path) -> None:
-        for name, content in files.items():
-            if name != "MANIFEST.json":
-                (folder / name).write_bytes(content)
-        change(folder)
-
-    publish(checkpoint.parent, step, write)
+    publish(checkpoint.parent, int(checkpoint.name[-8:]), files)
 
 
 def test_a_run_is_verified_and_only_read(rlhf: Rlhf, out: Path) -> None:
@@ -208,7 +202,8 @@ def test_data_that_changed_or_is_gone_is_refused_as_a_resume_does(rlhf: Rlhf, tm
             data.write_text(content)
         verified, resumed = rlhf("verify-resume", "out"), rlhf("train", "resume=out", "steps=8")
         assert verified.code == resumed.code != 0
-        assert verified.err.splitlines()[-1] == resumed.err.splitlines()[-1]
+        last = verified.err.splitlines()[-1]
+    assert resumed.err.splitlines()[-1] in (last, f"{last}; newest valid checkpoint: step 6")
     assert everything(tmp_path / "out") == before
 
 
