@@ -43,8 +43,9 @@ class Verdict:
 
     def said(self) -> str:
         """What was found the same."""
+        steps = f"steps {self.first}-{self.last}" if self.first < self.last else f"step {self.last}"
         return (
-            f"steps {self.first}-{self.last}, {self.metrics} metrics lines, {self.completions} completions, "
+            f"{steps}, {self.metrics} metrics lines, {self.completions} completions, "
             f"{self.evaluations} evaluations, {self.tensors} tensors"
         )
 

@@ -78,7 +78,7 @@ def test_a_run_is_verified_and_only_read(rlhf: Rlhf, out: Path) -> None:
     before = everything(out)
     outcome = rlhf("verify-resume", "out")
     assert outcome.code == 0, outcome.err
-    # Steps 4, 5, 6 with 4 completions each, evaluations after 4 and 6; 7 layers' worth of tensors below.
+    # Steps 4, 5, 6 with 4 completions each, evaluations after 4 and 6.
     metrics = "steps 4-6, 3 metrics lines, 12 completions, 2 evaluations, "
     newest = out / "checkpoints" / "step-00000006"
     count = sum(len(load_file(file)) for file in newest.glob("*.safetensors"))
@@ -173,6 +173,12 @@ def test_a_passed_over_checkpoint_is_named(rlhf: Rlhf, tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert "note: skipped step-00000006: state.json: missing" in outcome.err
     assert "identical: steps 1-3, 4 metrics lines" in outcome.out
+
+
+def test_one_step_is_enough(rlhf: Rlhf) -> None:
+    assert rlhf("train", *SHORT, "steps=2", "checkpoint.every=1", "evaluate.every=0", "run_dir=out").code == 0
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.out.startswith("identical: step 2, 1 metrics lines, 4 completions, 0 evaluations, "), outcome.err
 
 
 def test_a_run_that_another_process_works_in(rlhf: Rlhf, out: Path) -> None:

@@ -93,7 +93,7 @@ def resumed_from(step: int, rlhf: Rlhf, finished: Path) -> dict[str, bytes]:
     shutil.copytree(finished, "out")
     shutil.rmtree("out/adapter")
     Path("out/result.json").unlink()
-    outcome = rlhf("train", f"resume=out/checkpoints/step-{step:08d}")
+    outcome = rlhf("train", f"resume=out/checkpoints/step-{step:08d}", "checkpoint.every=99")
     assert outcome.code == 0, outcome.err
     return contents(Path("out"))
 
@@ -206,7 +206,7 @@ def test_stopped_between_two_updates_of_a_rollout(
 @pytest.mark.parametrize("overrides", [(), PPO], ids=["RLOO", "PPO"])
 def test_training_does_not_notice_what_is_evaluated_logged_or_saved(overrides: tuple[str, ...], whole: Whole) -> None:
     never = whole(*overrides, "evaluate.every=0", "checkpoint.every=5", "log_samples=1")
-    often = whole(*overrides, "evaluate.every=1")
+    often = whole(*overrides, "evaluate.every=1", "checkpoint.every=99")
     name = "adapter/adapter_model.safetensors"
     assert (never / name).read_bytes() == (often / name).read_bytes()
     trained = [
