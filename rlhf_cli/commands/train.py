@@ -9,9 +9,11 @@ from pathlib import Path
 
 from rlhf_cli.checkpoint import locked
 from rlhf_cli.config.compose import Launch, amend, launch
+from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher
-from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError
+from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.models.source import code_notice
 from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.result import RESULT, Result
 from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, refuse_changes, saved_config
@@ -87,6 +89,7 @@ def _resume(target: str, overrides: Sequence[str]) -> None:
     origin = find(target)
     saved = amend(saved_config(origin.folder), ())
     config = amend(saved_config(origin.folder), overrides)
+    refuse_unsaid_trust(config, overrides, EXIT_RESUME)
     refuse_changes(saved, config)
     _run(config, origin.folder, origin, None)
 
@@ -116,6 +119,8 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None) -> Result:
                 watch.note(
                     "the schedules depend on steps, which changed: they go on as if it had been so from the start"
                 )
+        if notice := code_notice(config.model):
+            watch.note(notice)
         with watch.phase("loading torch and transformers", 0):
             from rlhf_cli.pipeline.assemble import assemble
             from rlhf_cli.pipeline.conclude import conclude
