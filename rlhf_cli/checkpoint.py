@@ -67,6 +67,10 @@ def publish(root: Path, step: int, write: Callable[[Path], None]) -> Path:
 def verify(folder: Path) -> str | None:
     """Why the checkpoint cannot be used, or None when every file is there with the size and SHA-256 of its manifest."""
     try:
+        if folder.is_symlink():
+            return "a link, not a folder"
+        if (folder / MANIFEST).is_symlink() or not (folder / MANIFEST).is_file():  # reading a pipe would never end
+            return f"{MANIFEST}: missing"
         manifest = json.loads((folder / MANIFEST).read_text())
         if f"step-{manifest['step']:08d}" != folder.name:
             return f"{MANIFEST} is of step {manifest['step']}"
@@ -82,11 +86,9 @@ def verify(folder: Path) -> str | None:
                 return f"{name}: {file.stat().st_size} bytes, should be {entry['size']}"
             if _entry(file) != entry:
                 return f"{name}: sha256 mismatch"
-    except FileNotFoundError:
-        return f"{MANIFEST}: missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST}: not readable"
     return None
 

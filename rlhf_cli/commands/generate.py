@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     overrides = [f"device={options.device}"] if options.device else []
     overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []
     config = amend(saved_config(run), overrides)
-    refuse_unsaid_trust(config, overrides, EXIT_RESUME)
+    refuse_unsaid_trust(config, overrides, EXIT_RESUME, how="--trust-remote-code")
     if notice := code_notice(config.model):
         print(f"note: {notice}", file=sys.stderr)
 

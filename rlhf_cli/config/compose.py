@@ -18,7 +18,7 @@ from rlhf_cli.config.jobs import composed, job_name, planned, source_of, validat
 from rlhf_cli.config.keys import did_you_mean, fields
 from rlhf_cli.config.options import PRESET, groups
 from rlhf_cli.config.problems import checked
-from rlhf_cli.config.security import refuse_secrets
+from rlhf_cli.config.security import refuse_code, refuse_secrets
 from rlhf_cli.errors import EXIT_SWEEP, UserError
 from rlhf_cli.schema import RunConfig
 
@@ -64,6 +64,7 @@ def launch(
         session.run(shows)
         return
     overrides = [rewritten(override, Path.cwd()) for override in line.overrides]
+    refuse_code(overrides)
     if info := line.options.get("--info"):
         session.run([f"--info={info}", *overrides])
         return

@@ -81,19 +81,30 @@ def _of_hydra(hydra: Any) -> Iterator[str]:
         yield "hydra.sweeper.params"
 
 
-def refuse_unsaid_trust(config: RunConfig, typed: Iterable[str], exit_code: int = EXIT_USAGE) -> None:
+def refuse_unsaid_trust(
+    config: RunConfig, typed: Iterable[str], exit_code: int = EXIT_USAGE, how: str = f"model.{TRUST}=true"
+) -> None:
     """Raise UserError where a model's code would run and the command line's overrides `typed` do not say so.
 
-    However a file or a saved run came to say it: this looks at what would happen.
+    `how` is what to type. However a file or a saved run came to say it: this looks at what would happen.
     """
     said = any(o.key_or_group in ("model", f"model.{TRUST}") and TRUST in str(o.input_line) for o in map(parsed, typed))
     if config.model.kind == "pretrained" and config.model.trust_remote_code and not said:
         raise UserError(
             f"code that came with {config.model.path} would run, and only the command line may allow that",
             where=f"model.{TRUST}",
-            fix=f"if you trust it, add model.{TRUST}=true",
+            fix=f"if you trust it, add {how}",
             exit_code=exit_code,
         )
+
+
+def refuse_code(typed: Iterable[str]) -> None:
+    """Raise UserError for an override that would have hydra import and call something: a command may be pasted too."""
+    for override in map(parsed, typed):
+        key = override.key_or_group
+        names = {*key.split("."), *(name.rpartition(".")[2] for name in _anywhere({key: override.value()}, ""))}
+        if names & (_RUNS_CODE - {TRUST}) or _MAKES_MAPPINGS.search(str(override.input_line)):
+            raise UserError(f"{key}: not allowed, since it could run code")
 
 
 def secret_in(text: str) -> str:

@@ -38,7 +38,7 @@ class Pretrained(Settings):
     prompt_format: Literal["auto", "chat", "raw"]
     """auto: the model's chat template when it has one, else raw text; chat demands a template; raw never uses it."""
     trust_remote_code: bool
-    """Run the Python that comes with a model: it can do all that you can. For the command line alone, never in a file."""
+    """Run the Python that comes with a model: it can do all that you can. Only on the command line, never in a file."""
     lora: Lora
 
 
