@@ -17,7 +17,7 @@ from rlhf_cli.models.source import code_notice
 from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.result import RESULT, Result
 from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, refuse_changes, saved_config
-from rlhf_cli.pipeline.rows import read_rows
+from rlhf_cli.pipeline.rows import check_enough, read_rows
 from rlhf_cli.schema import RunConfig
 
 
@@ -41,7 +41,7 @@ def _check(config: RunConfig) -> None:
         _origin(config, Path(config.run_dir))
     if config.model.kind == "pretrained":
         find_model(config.model)
-    read_rows(config)
+    check_enough(len(read_rows(config).train), config)
 
 
 def _origin(config: RunConfig, folder: Path) -> Origin | None:
