@@ -179,3 +179,18 @@ def _entry(file: Path) -> dict[str, int | str]:
 def _unused(path: Path) -> Path:
     candidates = (path, *(path.with_name(f"{path.name}-{n}") for n in range(1, 1000)))
     return next(candidate for candidate in candidates if not candidate.exists())
+
+
+def is_locked(run_dir: Path) -> bool:
+    """Whether a process works in the run folder now. Nothing is written; the lock is shared for an instant to see."""
+    lock = run_dir / ".lock"
+    try:
+        if lock.is_symlink() or not lock.is_file():
+            return False
+        with lock.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -15,6 +15,7 @@ conclude    the end of a run
 result      how a run ended, as plain data
 state       what a checkpoint saves, and what an interrupted step goes back to
 resume      which run and checkpoint to continue, and what may differ
+runs        what runs there are, and how each stands
 reporter    what the pipeline tells whoever is watching
 signals     Ctrl-C and SIGTERM, held back where they would tear something
 """
