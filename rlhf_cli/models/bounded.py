@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -68,11 +67,12 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _memory(size: int) -> Iterator[None]:
-    if sys.platform != "linux":
+    statm = Path("/proc/self/statm")
+    if not statm.is_file():  # no Linux
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + size
+    limit = int(statm.read_text().split()[0]) * resource.getpagesize() + size
     if soft != resource.RLIM_INFINITY:
         limit = min(limit, soft)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

@@ -121,6 +121,7 @@ def test_mistakes_are_one_line(argv: list[str], code: int, said: str, rlhf: Rlhf
 
 def test_it_loads_nothing_heavy(here: Path) -> None:
     """torch and hydra take seconds; a table of what is on disk needs neither."""
-    ask = "import sys; from rlhf_cli.cli import run; run(['runs']); print({'torch', 'hydra', 'transformers'} & {*sys.modules})"
+    loaded = "{'torch', 'hydra', 'transformers'} & {*sys.modules}"
+    ask = f"import sys; from rlhf_cli.cli import run; run(['runs']); print({loaded})"
     done = subprocess.run([sys.executable, "-c", ask], cwd=here, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"

@@ -474,3 +474,22 @@ def test_a_tokenizers_stale_paths_do_no_harm(rlhf: Rlhf, attacked: Path, chat_mo
     stale = {"special_tokens_map_file": "/home/nobody/.cache/special_tokens_map.json"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config | stale))
     assert rlhf(*chat("run_dir=out")).code == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"peft_type": "XLORA", "adapters": {"0": "nobody/bad"}}, "is not of a LoRA adapter"),
+        ({"megatron_config": {"x": 1}, "megatron_core": "trap"}, "wants megatron_core, a module of its own choice"),
+    ],
+)
+def test_an_adapter_imports_nothing(
+    change: dict[str, object], said: str, rlhf: Rlhf, run_here: Path, chat_model: Path
+) -> None:
+    """A module that adapter_config.json names, or other adapters."""
+    shutil.copytree(chat_model, run_here.parent / "model")
+    file = run_here / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    outcome = rlhf(*chat("run_dir=new", "model.adapter=out/adapter"))
+    refused(outcome, 2)
+    assert f"the adapter does not fit the model: adapter_config.json {said} (model.adapter)" in outcome.err
