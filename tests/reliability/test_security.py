@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import pickle
 import resource
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rlhf_cli.checkpoint import MANIFEST
+from rlhf_cli.errors import UserError
 from rlhf_cli.models import policy as policies
 from rlhf_cli.models import tiny as tiny_models
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.types import PromptRow
 from tests.support import QUICK, Outcome
-from tests.unit.support import tiny
+from tests.unit.support import build, tiny
 
 Rlhf = Callable[..., Outcome]
 TINY = "model: tiny\ndata: tiny\nreward: characters\nsteps: 1\ndisplay: quiet\n"
@@ -382,23 +387,51 @@ TEMPLATES = {
 }
 
 
-@pytest.mark.case(50)
-@pytest.mark.parametrize(("template", "said"), TEMPLATES.values(), ids=TEMPLATES.keys())
-def test_a_hostile_template_is_one_line(
-    template: str, said: str, rlhf: Rlhf, attacked: Path, chat_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    """A policy that wants a template; each test gives its tokenizer one."""
+    return replace(build(tiny()), use_chat_template=True)
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Half a second for a template; afterwards alarm and limit are as they were, and there is memory again."""
     monkeypatch.setattr(policies, "TEMPLATE_SECONDS", 0.5)
+    before = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    yield
+    assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == before
+    assert resource.getrlimit(resource.RLIMIT_AS) == limit
+    mmap.mmap(-1, 2**30).close()
+
+
+@pytest.mark.case(50)
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(("template", "said"), TEMPLATES.values(), ids=TEMPLATES.keys())
+def test_a_hostile_template_is_one_line(template: str, said: str, policy: Policy) -> None:
+    policy.tokenizer.chat_template = template
+    with pytest.raises(UserError) as caught:
+        policy.encode(PromptRow("x", {}, "p.jsonl:3"))
+    line = caught.value.line()
+    assert caught.value.exit_code == 3
+    assert line.startswith(f"the model's chat template {said}"), line
+    assert line.endswith("(p.jsonl:3); fix: change the prompt, or use raw text: model.prompt_format=raw")
+    assert "\n" not in line
+    policy.tokenizer.chat_template = "[{{ messages[0].content }}]"
+    assert policy.encode(PromptRow("x", {}, "p.jsonl:4")).text == "[x]"
+
+
+@pytest.mark.case(50)
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("name", ["hours of loops", "10 GB, folded", "100 MB", "an exception"])
+def test_a_hostile_template_stops_a_run(name: str, rlhf: Rlhf, attacked: Path, chat_model: Path) -> None:
+    template, said = TEMPLATES[name]
     shutil.copytree(chat_model, attacked / "model")
     (attacked / "model" / "chat_template.jinja").write_text(template)
-    bounds = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
-    limit = resource.getrlimit(resource.RLIMIT_AS)
     outcome = rlhf(*chat("run_dir=out"))
     refused(outcome, 3)
     assert outcome.err.startswith(f"error: the model's chat template {said}"), outcome.err
     assert "(tiny.jsonl:" in outcome.err
-    assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == bounds
-    assert resource.getrlimit(resource.RLIMIT_AS) == limit
-    assert len(bytearray(2**30)) == 2**30  # there is memory again
 
 
 @pytest.mark.case(50)
