@@ -152,17 +152,15 @@ def _last_metrics(file: Path) -> tuple[int | None, Mapping[str, Any]]:
 
 
 def _last_lines(file: Path) -> list[bytes]:
-    """The lines at a file's end, the last one first."""
+    """The lines at a file's end, the last one first; the first of the file among them may be cut."""
     try:
         if not file.is_file():
             return []
         with file.open("rb") as handle:
-            start = max(0, file.stat().st_size - _TAIL)
-            handle.seek(start)
-            lines = handle.read(_TAIL).split(b"\n")
+            handle.seek(max(0, file.stat().st_size - _TAIL))
+            return handle.read(_TAIL).split(b"\n")[::-1]
     except OSError:
         return []
-    return lines[: 0 if start else None : -1]  # the first one may be cut
 
 
 def _whole(value: Any) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -102,6 +103,15 @@ def test_a_file_runs_nothing(attack: str, rlhf: Rlhf, attacked: Path) -> None:
     (attacked / "link.yaml").symlink_to("r.yaml")
     (attacked / "on.yaml").write_text("defaults: [link.yaml]\n")
     refused(rlhf("train", "config=on.yaml"), 2, 3)
+
+
+@pytest.mark.parametrize("attack", [name for name in FILES if name.startswith("a model's code")])
+def test_a_file_that_trusts_a_models_code_is_told_where(attack: str, rlhf: Rlhf, attacked: Path) -> None:
+    (attacked / "r.yaml").write_text(FILES[attack] + "\n")
+    outcome = rlhf("train", "config=r.yaml")
+    refused(outcome, 2)
+    assert outcome.err.startswith("error: r.yaml:1: "), outcome.err
+    assert "not allowed in a file, since it could run code" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -249,7 +259,7 @@ def test_a_manifest_leads_nowhere_else(name: str, rlhf: Rlhf, run_here: Path) ->
         (folder / "link").symlink_to(run_here.parent / "secret")
         (folder.parent / "secret").write_text(HUSH)
         manifest = json.loads((folder / MANIFEST).read_text())
-        manifest["files"][name] = {"size": len(HUSH), "sha256": "0" * 64}
+        manifest["files"][name] = {"size": len(HUSH), "sha256": hashlib.sha256(HUSH.encode()).hexdigest()}
         (folder / MANIFEST).write_text(json.dumps(manifest))
     refused(rlhf("train", "resume=out", "steps=3"), 5)
 
