@@ -69,6 +69,10 @@ def publish(root: Path, step: int, files: Mapping[str, bytes], disk: Disk = DISK
 def verify(folder: Path) -> str | None:
     """Why the checkpoint cannot be used, or None when every file is there with the size and SHA-256 of its manifest."""
     try:
+        if folder.is_symlink():
+            return "a link, not a folder"
+        if (folder / MANIFEST).is_symlink() or not (folder / MANIFEST).is_file():  # reading a pipe would never end
+            return f"{MANIFEST}: missing"
         manifest = json.loads((folder / MANIFEST).read_text())
         if f"step-{manifest['step']:08d}" != folder.name:
             return f"{MANIFEST} is of step {manifest['step']}"
@@ -86,11 +90,9 @@ def verify(folder: Path) -> str | None:
                 digest = hashlib.file_digest(handle, "sha256").hexdigest()
             if digest != entry["sha256"]:
                 return f"{name}: sha256 mismatch"
-    except FileNotFoundError:
-        return f"{MANIFEST}: missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST}: not readable"
     return None
 
@@ -167,3 +169,18 @@ def _entry(content: bytes) -> dict[str, int | str]:
 def _unused(path: Path) -> Path:
     candidates = (path, *(path.with_name(f"{path.name}-{n}") for n in range(1, 1000)))
     return next(candidate for candidate in candidates if not candidate.exists())
+
+
+def is_locked(run_dir: Path) -> bool:
+    """Whether a process works in the run folder now. Nothing is written; the lock is shared for an instant to see."""
+    lock = run_dir / ".lock"
+    try:
+        if lock.is_symlink() or not lock.is_file():
+            return False
+        with lock.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

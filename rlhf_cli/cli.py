@@ -28,6 +28,7 @@ VERBS: Final = (
     Verb("train", "fine-tune a language model from a reward", "rlhf_cli.commands.train"),
     Verb("oracle", "the optimum and the frontier, before any training", "rlhf_cli.commands.oracle"),
     Verb("generate", "what a trained model answers, beside its reference", "rlhf_cli.commands.generate"),
+    Verb("runs", "what runs there are, and how to continue them", "rlhf_cli.commands.runs"),
     Verb("verify-resume", "repeat a run's last steps and compare them, bit for bit", "rlhf_cli.commands.verify_resume"),
     Verb("demo", "the ideas behind it, with pictures, in half a minute", "rlhf_cli.commands.demo"),
 )

@@ -3,6 +3,7 @@
 train     one run, a multirun, or a run continued
 oracle    the optimum and the frontier of reward against KL, before any training
 generate  what a trained policy (and its reference) answers
+runs      a table of runs: state, step, reward, KL, how to continue
 demo      the ideas, with pictures that the tool's own functions compute
 
 parser    what verbs with plain options share

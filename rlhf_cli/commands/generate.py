@@ -11,8 +11,10 @@ from pathlib import Path
 from rlhf_cli.checkpoint import CHECKPOINTS, newest_valid, step_of
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.config.compose import amend
+from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.result import Result
 from rlhf_cli.pipeline.resume import find, holds_run, saved_config
 from rlhf_cli.seeding import seed_for
@@ -26,7 +28,12 @@ def main(argv: list[str]) -> int:
         raise UserError("greedy answers are all the same", where="--samples", fix="add --temperature 1")
     rows = [PromptRow(text, {}, f"prompt {i}") for i, text in enumerate(_prompts(options.prompts), start=1)]
     adapter, run = _adapter(Path(options.run).expanduser().absolute())
-    config = amend(saved_config(run), [f"device={options.device}"] if options.device else [])
+    overrides = [f"device={options.device}"] if options.device else []
+    overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []
+    config = amend(saved_config(run), overrides)
+    refuse_unsaid_trust(config, overrides, EXIT_RESUME, how="--trust-remote-code")
+    if notice := code_notice(config.model):
+        print(f"note: {notice}", file=sys.stderr)
 
     print(f"loading the model, with {adapter.relative_to(run)} ...", file=sys.stderr)
     from rlhf_cli.engine.transformers import TransformersEngine
@@ -104,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples (default 0)")
     parser.add_argument("--max-new-tokens", type=_positive, metavar="N", help="longest answer (default: the run's)")
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, ... (default: the run's)")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
     return parser
 
 

@@ -13,6 +13,7 @@ from rlhf_cli.config.compose import compose_config
 from rlhf_cli.display.oracle import show_oracle
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, UserError
+from rlhf_cli.models.source import code_notice
 from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.oracle import oracle
 from rlhf_cli.pipeline.rows import read_rows
@@ -55,6 +56,8 @@ def main(argv: list[str]) -> int:
         watch.note(f"beta={config.beta.kind} changes during the run; {beta:g} is its first value")
     if (config.top_k, config.top_p, config.min_p) != (None, 1.0, 0.0):
         watch.note("the run would sample a truncated policy; this is the optimum of the whole one")
+    if notice := code_notice(config.model):
+        watch.note(notice)
     with watch.phase("loading torch and transformers", 0):
         from rlhf_cli.pipeline.reference import reference_rewards
     rewards = reference_rewards(config, rows, options.samples, temperature, watch)

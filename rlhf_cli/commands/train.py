@@ -9,13 +9,15 @@ from pathlib import Path
 
 from rlhf_cli.checkpoint import CHECKPOINTS, locked, newest_valid, step_of
 from rlhf_cli.config.compose import Launch, amend, launch
+from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher
-from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError
+from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.models.source import code_notice
 from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.result import RESULT, Result
 from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, refuse_changes, saved_config
-from rlhf_cli.pipeline.rows import read_rows
+from rlhf_cli.pipeline.rows import check_enough, read_rows
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.schema import RunConfig
 
@@ -40,7 +42,7 @@ def _check(config: RunConfig) -> None:
         _origin(config, Path(config.run_dir))
     if config.model.kind == "pretrained":
         find_model(config.model)
-    read_rows(config)
+    check_enough(len(read_rows(config).train), config)
 
 
 def _origin(config: RunConfig, folder: Path) -> Origin | None:
@@ -88,6 +90,7 @@ def _resume(target: str, overrides: Sequence[str]) -> None:
     origin = find(target)
     saved = amend(saved_config(origin.folder), ())
     config = amend(saved_config(origin.folder), overrides)
+    refuse_unsaid_trust(config, overrides, EXIT_RESUME)
     refuse_changes(saved, config)
     _run(config, origin.folder, origin, None)
 
@@ -118,6 +121,8 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: Stop
                 watch.note(
                     "the schedules depend on steps, which changed: they go on as if it had been so from the start"
                 )
+        if notice := code_notice(config.model):
+            watch.note(notice)
         with watch.phase("loading torch and transformers", 0):
             from rlhf_cli.pipeline.assemble import assemble
             from rlhf_cli.pipeline.conclude import conclude

@@ -18,6 +18,7 @@ from rlhf_cli.config.jobs import composed, job_name, planned, source_of, validat
 from rlhf_cli.config.keys import did_you_mean, fields
 from rlhf_cli.config.options import PRESET, groups
 from rlhf_cli.config.problems import checked
+from rlhf_cli.config.security import refuse_code, refuse_secrets
 from rlhf_cli.errors import EXIT_SWEEP, UserError
 from rlhf_cli.schema import RunConfig
 
@@ -57,11 +58,13 @@ def launch(
     Raises UserError, with nothing made and nothing run, if the command line or the config of any job is wrong or
     `check` says so; later on what `task` raises, and at the end of a sweep with failed trials one with EXIT_SWEEP.
     """
+    refuse_secrets(argv)
     line = parse(argv)
     if shows := [option for option in ("--help", "--hydra-help") if option in line.options]:
         session.run(shows)
         return
     overrides = [rewritten(override, Path.cwd()) for override in line.overrides]
+    refuse_code(overrides)
     if info := line.options.get("--info"):
         session.run([f"--info={info}", *overrides])
         return
@@ -104,6 +107,7 @@ def compose_config(overrides: Sequence[str]) -> RunConfig:
 
     Raises UserError if it is wrong.
     """
+    refuse_secrets(overrides)
     ready = [rewritten(override, Path.cwd()) for override in overrides]
     with session.loader() as loader:
         return planned(loader, ready, sweep=False, check=_accept).configs[0]
@@ -115,6 +119,7 @@ def amend(saved: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
     `saved` is plain data (`RunConfig.model_dump(mode="json")`) and stays so: nothing in it is interpolated.
     Raises UserError if an override cannot apply to a run that exists, or if the outcome is wrong.
     """
+    refuse_secrets(overrides)
     data = copy.deepcopy(dict(saved))
     read = [parsed(rewritten(override, Path.cwd())) for override in overrides]
     for override in read:

@@ -25,8 +25,11 @@ from omegaconf.errors import OmegaConfBaseException
 from rlhf_cli.config.arguments import rewritten
 from rlhf_cli.config.keys import did_you_mean, with_absolute_paths
 from rlhf_cli.config.options import PRESET, chosen, default_option, groups, preset_path
-from rlhf_cli.config.security import forbidden
+from rlhf_cli.config.security import TRUST, forbidden, secret_error, secret_in
 from rlhf_cli.errors import UserError
+
+_LARGEST = 1_000_000  # bytes
+_MOST_NODES = 100_000  # keys and values, each alias written out
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ def read(path: Path, above: Sequence[Path] = ()) -> UserFile:
 
     if key := forbidden(body):
         with stands_at(key):
-            raise UserError(f"{key}: not allowed in a file, since it could run code")
+            only = ": only the command line may say it" if key.endswith(TRUST) else ""
+            raise UserError(f"{key}: not allowed in a file, since it could run code{only}")
     values = with_absolute_paths(body, path.parent)
     with stands_at("hydra.sweeper.params"):
         _make_digestible(values.get("hydra", {}).get("sweeper", {}), path.parent)
@@ -154,10 +158,18 @@ def _make_digestible(sweeper: dict[str, Any], base: Path) -> None:
 def _parsed(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """The file's mapping as plain data, interpolations untouched, and the line of each key."""
     try:
+        if path.stat().st_size > _LARGEST:
+            raise UserError(f"{shown(path)}: {path.stat().st_size:,} bytes are no config")
         text = path.read_text(encoding="utf-8")
+        # comments too: the file is copied into the run's folder
+        for number, line in enumerate(text.split("\n"), start=1):
+            if kind := secret_in(line):
+                raise secret_error(kind, f"{shown(path)}:{number}")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(root, yaml.MappingNode | None):
             raise UserError(f"{shown(path)}: must be a mapping of settings, like `steps: 100`")
+        if root and _nodes(root, {}) > _MOST_NODES:
+            raise UserError(f"{shown(path)}: its aliases (*name) stand for more than {_MOST_NODES:,} values")
         body: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
         lines = dict(_lines(root, "")) if root else {}
     except (OSError, UnicodeDecodeError) as e:
@@ -165,9 +177,19 @@ def _parsed(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except yaml.MarkedYAMLError as e:
         line = f":{e.problem_mark.line + 1}" if e.problem_mark else ""
         raise UserError(f"{shown(path)}{line}: not valid YAML: {e.problem}") from e
-    except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as e:
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as e:
         raise UserError(f"{shown(path)}: not valid YAML: {str(e).splitlines()[0]}") from e
     return body, lines
+
+
+def _nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes there are with every alias written out, counted without doing so (aliases of aliases explode)."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_NODES  # until it is known: a node inside itself has no end
+        inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        parts = inner if isinstance(node, yaml.CollectionNode) else ()
+        known[id(node)] = 1 + sum(_nodes(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _lines(node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, int]]:

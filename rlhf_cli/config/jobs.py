@@ -20,6 +20,7 @@ from rlhf_cli.config.files import UserFile, family, place
 from rlhf_cli.config.keys import with_absolute_paths
 from rlhf_cli.config.options import PRESET, groups, is_file
 from rlhf_cli.config.problems import checked
+from rlhf_cli.config.security import key_of_secret, refuse_unsaid_trust, secret_error
 from rlhf_cli.config.session import PRIMARY, one_line_errors
 from rlhf_cli.errors import EXIT_DISK, UserError
 from rlhf_cli.schema import RunConfig
@@ -70,6 +71,9 @@ def validated(cfg: DictConfig, overrides: Sequence[str], run_dir: str | None = N
         names: list[Any] = [name for name in cfg if name != "hydra"]
         settings = OmegaConf.masked_copy(cfg, names)
         data: Any = OmegaConf.to_container(settings, resolve=True)
+    key, kind = key_of_secret(data)  # an environment variable of a harmless name may hold one
+    if kind:
+        raise secret_error(kind, f"{where(key)}{key}")
     # files and the command line have made their paths absolute; those an interpolation made are left
     data = with_absolute_paths(data, Path.cwd())
     return checked(data | ({"run_dir": run_dir} if run_dir else {}), where)
@@ -125,6 +129,7 @@ def planned(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, chec
         try:
             cfg = composed(loader, [*of_hydra, *job]) if sweep else whole
             configs.append(validated(cfg, job))
+            refuse_unsaid_trust(configs[-1], overrides)
             check(configs[-1])
             with one_line_errors():
                 cfg.hydra.job.num = number - 1

@@ -1,4 +1,4 @@
-"""What a config file may not say: it is data, perhaps a stranger's, and must run no code and copy no secret.
+"""What a config may not say: a file is data, perhaps a stranger's, and must run no code; none may hold a secret.
 
 We never call hydra's `instantiate` on a setting, but hydra itself instantiates launchers, sweepers, callbacks and log
 handlers. What a file says of those is refused before hydra sees it, interpolations that could make it up included.
@@ -7,15 +7,18 @@ handlers. What a file says of those is refused before hydra sees it, interpolati
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
-from rlhf_cli.errors import UserError
+from rlhf_cli.config.arguments import parsed
+from rlhf_cli.errors import EXIT_USAGE, UserError
+from rlhf_cli.schema import RunConfig
 
-_RUNS_CODE = {"_target_", "()", "class"}
+TRUST = "trust_remote_code"
+_RUNS_CODE = {"_target_", "()", "class", TRUST}
 _MAKES_MAPPINGS = re.compile(r"_target_|\$\{\s*oc\.(create|decode)")
 _HYDRA = {  # the parts of `hydra` a file may speak of, and the keys in them where not all may be set
     "run": {"dir"},
@@ -28,10 +31,23 @@ _HYDRA = {  # the parts of `hydra` a file may speak of, and the keys in them whe
 }
 _INSTANTIATED = ("launcher", "sweeper")
 _SECRET = re.compile("TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
+# Prefixes as their issuers document them; see docs.github.com, "GitHub's token formats", and the rules of gitleaks.
+# A W&B key is 40 hexadecimal digits, as the commit in model.revision is: nothing tells them apart.
+_LOOKS_LIKE = {
+    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{20,}",
+    "an API key": r"\bsk-[\w-]*?[A-Za-z0-9]{20,}",  # OpenAI sk-, sk-proj-; Anthropic sk-ant-
+    "a GitHub token": r"\b(gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{22,})",
+    "a GitLab token": r"\bglpat-[\w-]{20,}",
+    "an AWS access key": r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
+    "a Google API key": r"\bAIza[\w-]{35}",
+    "a Slack token": r"\bxox[abeoprs]-[\w-]{10,}",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",
+    "a URL with a password": r"://[^/\s:@]*:[^/\s@]+@",
+}
 
 
 def forbidden(body: Mapping[str, Any]) -> str | None:
-    """The dotted name of the first thing in a file's body that could run code; None if there is none."""
+    """The dotted name of the first thing in a file's body that could run code, or let a model run its own; or None."""
     return next((key for found in (_anywhere(body, ""), _of_hydra(body.get("hydra", {}))) for key in found), None)
 
 
@@ -61,8 +77,67 @@ def _of_hydra(hydra: Any) -> Iterator[str]:
             yield f"hydra.{name}"
     # a parameter of the sweeper becomes an override of every job: `hydra.callbacks...: value` would be one as well
     params = (hydra.get("sweeper") or {}).get("params") or {}
-    if not isinstance(params, Mapping) or any("hydra" in str(name) for name in params):
+    if not isinstance(params, Mapping) or any("hydra" in str(name) for name in params) or TRUST in str(params):
         yield "hydra.sweeper.params"
+
+
+def refuse_unsaid_trust(
+    config: RunConfig, typed: Iterable[str], exit_code: int = EXIT_USAGE, how: str = f"model.{TRUST}=true"
+) -> None:
+    """Raise UserError where a model's code would run and the command line's overrides `typed` do not say so.
+
+    `how` is what to type. However a file or a saved run came to say it: this looks at what would happen.
+    """
+    said = any(o.key_or_group in ("model", f"model.{TRUST}") and TRUST in str(o.input_line) for o in map(parsed, typed))
+    if config.model.kind == "pretrained" and config.model.trust_remote_code and not said:
+        raise UserError(
+            f"code that came with {config.model.path} would run, and only the command line may allow that",
+            where=f"model.{TRUST}",
+            fix=f"if you trust it, add {how}",
+            exit_code=exit_code,
+        )
+
+
+def refuse_code(typed: Iterable[str]) -> None:
+    """Raise UserError for an override that would have hydra import and call something: a command may be pasted too."""
+    for override in map(parsed, typed):
+        key = override.key_or_group
+        names = {*key.split("."), *(name.rpartition(".")[2] for name in _anywhere({key: override.value()}, ""))}
+        if names & (_RUNS_CODE - {TRUST}) or _MAKES_MAPPINGS.search(str(override.input_line)):
+            raise UserError(f"{key}: not allowed, since it could run code")
+
+
+def secret_in(text: str) -> str:
+    """What in the text looks like a secret (`a GitHub token`); '' if nothing does."""
+    return next((kind for kind, pattern in _LOOKS_LIKE.items() if re.search(pattern, text)), "")
+
+
+def refuse_secrets(arguments: Iterable[str]) -> None:
+    """Raise UserError where an argument holds what looks like a secret; the message does not repeat it."""
+    for argument in arguments:
+        if kind := secret_in(argument):
+            key = argument.partition("=")[0]
+            raise secret_error(kind, "an argument" if secret_in(key) or key == argument else key)
+
+
+def secret_error(kind: str, where: str) -> UserError:
+    """The refusal; `where` says which key or which line."""
+    return UserError(
+        f"{where}: this looks like {kind}, and a run writes its config to disk",
+        fix="leave it in an environment variable: no setting holds a secret",
+    )
+
+
+def key_of_secret(settings: Mapping[str, Any], prefix: str = "") -> tuple[str, str]:
+    """The dotted key of the first text in nested settings that looks like a secret, and of what; ('', '') if none."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            key, kind = key_of_secret(value, f"{prefix}{name}.")
+        else:
+            key, kind = f"{prefix}{name}", secret_in(str(value))
+        if kind:
+            return key, kind
+    return "", ""
 
 
 def guard_environment() -> None:

@@ -2,6 +2,7 @@
 
 watchers  a live dashboard on a terminal, one plain line a step elsewhere
 tables    the last table of a run, and its texts
+runs      the runs there are
 oracle    the optimum before any training: table and frontier
 words     texts made harmless, figures in a line
 """

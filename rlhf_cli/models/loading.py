@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
+import json
 import os
 import shutil
 import sys
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def load(settings: Pretrained, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model in `dtype` and its tokenizer, from safetensors only and never running code that came with it.
+    """The model in `dtype` and its tokenizer, from safetensors only; code that came with it runs only where trusted.
 
     Raises UserError where the model or its adapter cannot be found or read.
     """
@@ -37,21 +38,52 @@ def load(settings: Pretrained, dtype: torch.dtype) -> tuple[PreTrainedModel, Pre
     logging.set_verbosity_error()
     source = resolve(settings)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=settings.revision, trust_remote_code=False)
+        _check_tokenizer(source, settings.revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        )
         model = AutoModelForCausalLM.from_pretrained(
             source,
             revision=settings.revision,
             dtype=torch.float32 if settings.adapter else dtype,  # merged in float32: bfloat16 would lose most of it
             use_safetensors=True,
-            trust_remote_code=False,
+            trust_remote_code=settings.trust_remote_code,
         )
-    except (OSError, ValueError) as error:  # what transformers raises for anything missing, unreachable or unknown
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # what transformers raises for anything missing, unreachable or unknown
         raise UserError(
             f"cannot load the model {settings.path}: {_first_line(error)}",
             where="model.path",
             fix=f"check the name and the network, give a folder, or use the embedded model: {EMBEDDED}",
         ) from error
     return (_merged(model, settings.adapter) if settings.adapter else model), tokenizer
+
+
+def _check_tokenizer(source: str, revision: str | None) -> None:
+    """Raise UserError where tokenizer_config.json names files elsewhere, which would be read as its vocabulary.
+
+    A name is looked up in the working directory: `vocab_file: .env` would read a secret (transformers#46279). Names of
+    what is not there, left over on the machine of whoever saved it, do no harm.
+    """
+    from transformers.utils import cached_file
+
+    try:
+        file = cached_file(source, "tokenizer_config.json", revision=revision)
+        config = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
+    except OSError:  # there is none, or nothing at all: what loads the tokenizer says so better
+        return
+    for key, value in config.items() if isinstance(config, dict) else ():
+        if not (key.endswith("_file") and isinstance(value, str)):
+            continue
+        if os.path.lexists(value) and not Path(value).resolve().is_relative_to(Path(source).resolve()):
+            raise UserError(
+                f"its tokenizer_config.json would have {key} read from {value}, outside of the model",
+                where="model.path",
+                fix="take a model from a source you trust, or remove the key",
+            )
 
 
 def resolve(settings: Pretrained) -> str:
@@ -114,13 +146,15 @@ def _merged(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     """The model with an adapter folded into its weights."""
     from peft import PeftModel
 
-    if not (Path(adapter) / "adapter_model.safetensors").is_file():
+    folder = Path(adapter)
+    if not (folder / "adapter_model.safetensors").is_file():
         raise UserError(
             f"{adapter} holds no adapter_model.safetensors",
             where="model.adapter",
             fix="give a PEFT folder saved as safetensors; pickled weights are not read",
         )
     try:
+        _check_adapter(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")))
         with quiet_peft():
             merged: PreTrainedModel = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # no config, other names, other shapes
@@ -128,6 +162,14 @@ def _merged(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
             f"the adapter does not fit the model: {_first_line(error)}", where="model.adapter", fix="check both"
         ) from error
     return merged
+
+
+def _check_adapter(config: Any) -> None:
+    """Raise ValueError for a kind of adapter that would have PEFT import modules or fetch models by names in a file."""
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise ValueError("adapter_config.json is not of a LoRA adapter")
+    if config.get("megatron_config"):  # PEFT would import the module that megatron_core names
+        raise ValueError("adapter_config.json wants megatron_core, a module of its own choice")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
+from rlhf_cli.models.bounded import TooMuch, bounded
 from rlhf_cli.models.loading import quiet_peft
 from rlhf_cli.models.settings import Lora, Model
 from rlhf_cli.models.value_head import ValueHead
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 ADAPTER_CONFIG: Final = "adapter_config.json"
+TEMPLATE_SECONDS: Final = 5.0
+"""A template may take for one prompt; the first one includes compiling it."""
+TEMPLATE_MIB: Final = 512
+TEMPLATE_CHARACTERS: Final = 1_000_000
+_OTHER_TEMPLATE: Final = "change the prompt, or use raw text: model.prompt_format=raw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +90,13 @@ class Policy:
         return dict(sorted((adapter | head).items()))
 
     def encode(self, row: PromptRow) -> Prompt:
-        """The prompt as the policy reads it; raises UserError (exit 3) for a chat that has no template to render it."""
+        """The prompt as the policy reads it.
+
+        Raises UserError (exit 3) for a chat that has no template to render it, and for what the template makes of it.
+        """
         if self.use_chat_template:
             turns = (Message("user", row.prompt),) if isinstance(row.prompt, str) else row.prompt
-            chat = [{"role": turn.role, "content": turn.content} for turn in turns]
-            try:
-                text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-            except Exception as error:  # jinja's own errors, raised by the model's template
-                raise UserError(
-                    f"the model's chat template refuses it: {error}", where=row.where, exit_code=EXIT_DATA
-                ) from error
+            text = self._rendered([{"role": turn.role, "content": turn.content} for turn in turns], row.where)
             return Prompt(row, text, tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]))
         if not isinstance(row.prompt, str):
             raise UserError(
@@ -103,6 +106,27 @@ class Policy:
                 exit_code=EXIT_DATA,
             )
         return Prompt(row, row.prompt, tuple(self.tokenizer(row.prompt)["input_ids"]))
+
+    def _rendered(self, chat: list[dict[str, str]], where: str) -> str:
+        """The chat through the model's template: a program of whoever made the model, so it runs in bounds."""
+
+        def refused(what: str) -> UserError:
+            return UserError(f"the model's chat template {what}", where=where, fix=_OTHER_TEMPLATE, exit_code=EXIT_DATA)
+
+        try:
+            with bounded(TEMPLATE_SECONDS, TEMPLATE_MIB):  # transformers renders in jinja's sandbox
+                text: str = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            text.encode()
+        except TooMuch as error:
+            raise refused(str(error)) from None  # the chain would keep what it had made alive
+        except UnicodeEncodeError:
+            raise refused("writes half of a surrogate pair, which is no text") from None
+        except Exception as error:  # jinja's own errors, raised by the model's template
+            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise refused(f"refuses it: {said}") from error
+        if len(text) > TEMPLATE_CHARACTERS:
+            raise refused(f"makes {len(text):,} characters of it, more than {TEMPLATE_CHARACTERS:,}")
+        return text
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of a completion, end tokens left out."""

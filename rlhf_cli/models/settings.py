@@ -40,6 +40,8 @@ class Pretrained(Settings):
     The adapter that is trained then fits the merged weights, not the model it was merged into."""
     prompt_format: Literal["auto", "chat", "raw"]
     """auto: the model's chat template when it has one, else raw text; chat demands a template; raw never uses it."""
+    trust_remote_code: bool
+    """Run the Python that comes with a model: it can do all that you can. Only on the command line, never in a file."""
     lora: Lora
 
 

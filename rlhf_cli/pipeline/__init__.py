@@ -14,8 +14,12 @@ oracle      the optimum and the frontier, from these
 conclude    the end of a run
 result      how a run ended, as plain data
 state       what a checkpoint saves, and what an interrupted step goes back to
+saving      checkpoints published, failures borne, the best one kept
+skipping    steps that change nothing, and what is kept of them
 resume      which run and checkpoint to continue, and what may differ
-verify      whether steps that are repeated come out the same
+runs        what runs there are, and how each stands
+verify      a run's last stretch repeated
+divergence  the first thing that came out otherwise
 reporter    what the pipeline tells whoever is watching
-signals     Ctrl-C and SIGTERM, held back where they would tear something
+signals     Ctrl-C, SIGTERM, SIGUSR1 and the time limit, held back where they would tear something
 """

@@ -24,7 +24,7 @@ from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard, cut_back
 from rlhf_cli.models.policy import Policy, build_policy
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.resume import CONFIG, Origin
-from rlhf_cli.pipeline.rows import Rows
+from rlhf_cli.pipeline.rows import Rows, check_enough
 from rlhf_cli.pipeline.run import LOGS, Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
@@ -57,13 +57,7 @@ def assemble(
             fix="raise data.max_prompt_tokens, or switch evaluation off (evaluate.every=0)",
             exit_code=EXIT_DATA,
         )
-    if len(prompts) < config.prompts_per_step:
-        raise UserError(
-            f"{len(prompts)} training prompts, fewer than prompts_per_step={config.prompts_per_step}",
-            where=config.data.path,
-            fix="give more prompts, or lower prompts_per_step (or evaluate.prompts, which sets some aside)",
-            exit_code=EXIT_DATA,
-        )
+    check_enough(len(prompts), config)
     if config.microbatch_size == "auto":
         longest = max(len(prompt.tokens) for prompt in (*prompts, *held_out)) + config.max_new_tokens
         completions = config.prompts_per_step * max(config.samples_per_prompt, config.evaluate.samples)

@@ -82,7 +82,9 @@ def saved_config(folder: Path) -> dict[str, Any]:
     """The run's config as plain data; raises UserError (exit 5) where it is not readable."""
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(config, dict):
+            raise ValueError("not a mapping of settings")
+    except (OSError, ValueError, RecursionError) as error:
         raise _error(f"{CONFIG} cannot be read: {error}", folder, "name another run") from error
     return config
 

@@ -37,3 +37,14 @@ def read_rows(config: RunConfig) -> Rows:
             exit_code=EXIT_DATA,
         )
     return Rows(train, held_out)
+
+
+def check_enough(count: int, config: RunConfig) -> None:
+    """Raise UserError (exit 3) where `count` training prompts do not make one step."""
+    if count < config.prompts_per_step:
+        raise UserError(
+            f"{count} training prompts, fewer than prompts_per_step={config.prompts_per_step}",
+            where=config.data.path,
+            fix="give more prompts, or lower prompts_per_step (or evaluate.prompts, which sets some aside)",
+            exit_code=EXIT_DATA,
+        )

@@ -77,7 +77,7 @@ def test_attacks_are_refused_and_run_nothing(cwd: Path, refused: Refused, attack
         + attack.replace("MARKER", str(marker)),
     )
     line = refused("config=r.yaml")
-    assert re.search(r"not allowed|defaults: no group|not valid YAML: (could not determine a constr|maximum rec)", line)
+    assert re.search(r"not allowed|defaults: no group|not valid YAML: could not determine a constr|its aliases", line)
     assert "hush" not in line
     assert "\n" not in line
     assert not marker.exists()

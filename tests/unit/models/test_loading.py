@@ -47,6 +47,7 @@ def raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pretrained(path: Path | str, **changes: Any) -> Pretrained:
     fields = {"kind": "pretrained", "revision": None, "adapter": None, "prompt_format": "auto", "lora": lora()}
+    fields["trust_remote_code"] = False
     return Pretrained.model_validate({"path": str(path)} | fields | changes)
 
 
@@ -101,7 +102,10 @@ class TestChat:
     def test_what_the_template_refuses_is_the_datas_fault(self, policy: Policy) -> None:
         with pytest.raises(UserError) as caught:
             policy.encode(PromptRow((Message("tool", "x"),), {}, "f:3"))
-        assert caught.value.line() == "the model's chat template refuses it: no tools here (f:3)"
+        assert caught.value.line() == (
+            "the model's chat template refuses it: no tools here (f:3); "
+            "fix: change the prompt, or use raw text: model.prompt_format=raw"
+        )
         assert caught.value.exit_code == EXIT_DATA
 
     def test_a_template_cannot_reach_out_of_its_sandbox(self, policy: Policy) -> None:
