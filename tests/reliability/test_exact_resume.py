@@ -118,6 +118,8 @@ MATRIX = (
     row("at the second boundary, DAPO", [5], 2 * EPOCH, "algorithm=dapo", "algorithm.minibatch_size=2"),
     row("a step reaches across the boundary next", [3], 2, "prompts_per_step=5", "steps=6"),
     row("a step has reached across the boundary", [4], 3, "prompts_per_step=5", "steps=6"),
+    row("dropout", [9], 9, "model.lora.dropout=0.1"),
+    row("dropout, PPO in microbatches", [9, 8, 10], 5, *PPO, "model.lora.dropout=0.1", "microbatch_size=2"),
     row("microbatches", [10], 7, "microbatch_size=3", "algorithm=reinforce", "algorithm.baseline=mean"),
     row("microbatches, PPO", [10, 8], 7, "microbatch_size=2", *PPO),
     row("between two measurements of the exact KL", [11], 7, "exact_kl_every=3", "kl=loss_k2"),
