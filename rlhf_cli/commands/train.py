@@ -16,6 +16,7 @@ from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.result import RESULT, Result
 from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, refuse_changes, saved_config
 from rlhf_cli.pipeline.rows import read_rows
+from rlhf_cli.rewards.judge import Judge
 from rlhf_cli.schema import RunConfig
 
 
@@ -39,6 +40,8 @@ def _check(config: RunConfig) -> None:
         _origin(config, Path(config.run_dir))
     if config.model.kind == "pretrained":
         find_model(config.model)
+    if config.reward.kind == "python":
+        config.reward.find()
     read_rows(config)
 
 
@@ -120,9 +123,12 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None) -> Result:
             from rlhf_cli.pipeline.assemble import assemble
             from rlhf_cli.pipeline.conclude import conclude
             from rlhf_cli.pipeline.loop import train
-        run = assemble(config, rows, folder, watch, origin)
-        train(run)
-        return conclude(run)
+        with Judge(config.reward, rows.columns, folder / "reward.log") as judge:
+            if config.reward.kind == "python":
+                watch.note(f"reward: {judge.name} runs in a process of its own; what it prints is in reward.log")
+            run = assemble(config, rows, folder, judge, watch, origin)
+            train(run)
+            return conclude(run)
     finally:
         watch.close()
 

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import Tensors, TrainState, copy_tensors, put_back, save
+from rlhf_cli.rewards.judge import Judge, Judged
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schedules.control import Control
 from rlhf_cli.schema import RunConfig
@@ -49,6 +50,7 @@ class Run:
     prompts: tuple[Prompt, ...]
     held_out: tuple[Prompt, ...]
     microbatch_size: int
+    judge: Judge
     reporter: Reporter
     logs: dict[str, JsonlLog]
     tensorboard: TensorBoard
@@ -56,6 +58,7 @@ class Run:
     signals: StopSignals = field(default_factory=StopSignals)
     _clock: dict[str, float] = field(default_factory=dict)
     _undo: Tensors | None = None
+    _failed_at: int | None = None
 
     @property
     def truncation(self) -> Truncation:
@@ -92,13 +95,14 @@ class Run:
         """The reward judges the completions, the trainer and the reference read them."""
         config, ticks = self.config, -(-len(rollout.batch) // self.microbatch_size)
         with self.phase("reward", 0):
-            scores = scoring.judge(rollout, config.reward)
+            judged = self._judged(rollout, seed_for(config.seed, "reward", self.state.step), self.state.step + 1)
+            rollout, scores = scoring.with_scores(rollout, judged)
         if self.state.sampler_gap is None or self.state.sampler_gap > TOLERANCE:
             with self.phase("trainer", ticks) as tick:
                 rollout = scoring.reread(rollout, self.engine, self.microbatch_size, tick)
             self._trust(rollout)
         with self.phase("reference", ticks) as tick:
-            return scoring.against(
+            scored = scoring.against(
                 rollout,
                 scores,
                 self.engine,
@@ -109,6 +113,7 @@ class Run:
                 measure_exact=due(self.state.step + 1, config.exact_kl_every, config.steps),
                 needs_value=config.algorithm.needs_value,
             )
+        return replace(scored, failures=judged.failures, retries=judged.retries)
 
     def update(self, advantages: Advantages) -> dict[str, float]:
         """The gradient steps that this rollout is good for: one, or several for the clipped algorithms."""
@@ -144,7 +149,10 @@ class Run:
             return held_out.evaluate(
                 self.held_out,
                 self.engine,
-                config.reward,
+                judge=lambda rollout, start: self._judged(
+                    rollout, seed_for(config.seed, "reward/held_out", start), step, ", held-out"
+                ),
+                highest=self.judge.highest,
                 reference=self.policy.reference,
                 step=step,
                 beta=beta,
@@ -264,6 +272,15 @@ class Run:
         for log in self.logs.values():
             log.close()
         self.tensorboard.close()
+
+    def _judged(self, rollout: Rollout, seed: int, step: int, of: str = "") -> Judged:
+        """What the reward makes of completions; the first failure of a step is worth a note."""
+        judged = scoring.judge(rollout, self.judge, seed=seed, tick=self.signals.check, where=f"step {step}{of}")
+        if judged.failures and self._failed_at != step:
+            self._failed_at = step
+            failed = f"{judged.failures} of {len(rollout.batch)} completions have no usable score"
+            self.reporter.note(f"step {step}: {failed}; the first: {judged.first}")
+        return judged
 
     def _control(self, kl: float) -> Control | None:
         schedule = self.config.beta
