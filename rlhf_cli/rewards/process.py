@@ -99,22 +99,20 @@ class RewardProcess:
         self._requests = self._answers = -1
 
     def _spawn(self) -> None:
-        requests, self._requests = os.pipe()
-        self._answers, answers = os.pipe()
-        numbers = (requests, answers, os.getpid(), self._timeout_s)
-        # -P: nothing of ours on its path; -u: what it printed is in the log, however it ends
-        command = [sys.executable, "-P", "-u", str(_WORKER), self._function, *map(str, numbers)]
-        environment = {"PYTHONHASHSEED": "0"} | os.environ  # sets come in the same order every time
         with open(self._log or os.devnull, "ab") as log:
+            requests, self._requests = os.pipe()
+            self._answers, answers = os.pipe()
+            numbers = (requests, answers, os.getpid(), self._timeout_s)
             try:
                 self._process = subprocess.Popen(
-                    command,
+                    # -P: nothing of ours on its path; -u: what it printed is in the log, however it ends
+                    [sys.executable, "-P", "-u", str(_WORKER), self._function, *map(str, numbers)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     pass_fds=(requests, answers),
                     start_new_session=True,  # Ctrl-C is for us; and all it starts can be killed together
-                    env=environment,
+                    env={"PYTHONHASHSEED": "0"} | os.environ,  # sets come in the same order every time
                 )
             finally:
                 os.close(requests)

@@ -6,10 +6,12 @@ import hashlib
 import json
 import math
 import os
+import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from rlhf_cli.rewards.characters import Characters
 from rlhf_cli.rewards.judge import Judge, Judged
 from rlhf_cli.rewards.python import Python
 from rlhf_cli.types import Message, PromptRow
+from tests.support import gone
 
 ROWS = [PromptRow(f"prompt {i}", {"answer": i, "topic": None}, f"p.jsonl:{i}") for i in range(1, 4)]
 TEXTS = ["a", "bb", "ccc", "dddd"]
@@ -79,22 +82,6 @@ def refused(judge: Callable[[], Any]) -> str:
     assert caught.value.exit_code == EXIT_REWARD == 4
     assert "\n" not in caught.value.line()
     return caught.value.line()
-
-
-def gone(pid: int, within_s: float = 3.0) -> bool:
-    """Whether the process ends within some time."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        with suppress(OSError):
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-            if state == "Z":  # dead, and nobody here is its parent
-                return True
-        time.sleep(0.01)
-    return False
 
 
 class TestGiven:
@@ -523,6 +510,32 @@ class TestProcess:
         start = time.monotonic()
         judge.__exit__(None, None, None)
         assert time.monotonic() - start < 1
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "time.sleep(999)",
+            "import re; re.match(r'(a|a)+$', 'a' * 60 + 'b')",  # no other thread can run meanwhile
+            "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(999)",
+            "return [0]",
+        ],
+    )
+    def test_it_ends_with_its_parent_however_that_ends(self, line: str, tmp_path: Path) -> None:
+        (tmp_path / "r.py").write_text(f"import os, time\ndef f(completions):\n    print(os.getpid())\n    {line}")
+        log = tmp_path / "log"
+        code = (
+            "import sys, time; from pathlib import Path; from rlhf_cli.rewards.process import RewardProcess\n"
+            "worker = RewardProcess(sys.argv[1], 60.0, Path(sys.argv[2]))\n"
+            "worker.start(lambda: None)\n"
+            "worker.call({'completions': ['a']}, 1, 0, lambda: None)\n"
+            "time.sleep(999)"
+        )
+        with subprocess.Popen([sys.executable, "-c", code, f"{tmp_path}/r.py:f", str(log)]) as parent:
+            while not (log.is_file() and log.read_text()):
+                assert parent.poll() is None
+                time.sleep(0.01)
+            parent.kill()
+        assert gone(int(log.read_text()))
 
     def test_the_highest_score_is_what_the_user_says(self, opened: Opened) -> None:
         assert opened("def f(completions): pass", best=2.5).highest == 2.5
