@@ -102,7 +102,7 @@ class RewardProcess:
         with open(self._log or os.devnull, "ab") as log:
             requests, self._requests = os.pipe()
             self._answers, answers = os.pipe()
-            numbers = (requests, answers, os.getpid(), self._timeout_s)
+            numbers = (requests, answers, self._timeout_s)
             try:
                 self._process = subprocess.Popen(
                     # -P: nothing of ours on its path; -u: what it printed is in the log, however it ends

@@ -8,7 +8,6 @@ what the function prints cannot get between them.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import faulthandler
 import hashlib
 import importlib
@@ -16,11 +15,10 @@ import importlib.util
 import inspect
 import json
 import os
-import queue
 import random
+import select
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -30,18 +28,17 @@ from typing import Any, Final
 GRACE_S: Final = 1.0
 LONGEST: Final = 300
 """Characters of an exception's message that are passed on."""
-_DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
-def main(function: str, requests: int, answers: int, parent: int, timeout_s: float) -> None:
+def main(function: str, requests: int, answers: int, timeout_s: float) -> None:
     """Serve `function` until the pipe of requests ends: with the parent, whichever way it goes."""
-    lines = _follow(requests, parent)
+    _guard(requests, answers)
     module, _, name = function.rpartition(":")
     file = module if module.endswith(".py") else ""
-    with open(answers, "w", encoding="ascii") as pipe:
+    with open(requests, encoding="ascii") as incoming, open(answers, "w", encoding="ascii") as outgoing:
 
         def answer(**told: Any) -> None:
-            print(json.dumps(told), file=pipe, flush=True)
+            print(json.dumps(told), file=outgoing, flush=True)
 
         try:
             _watched(timeout_s)
@@ -59,31 +56,29 @@ def main(function: str, requests: int, answers: int, parent: int, timeout_s: flo
         finally:
             faulthandler.cancel_dump_traceback_later()
         runner = asyncio.Runner()
-        while (line := lines.get()) is not None:
+        for line in incoming:
             answer(**_judged(asked, json.loads(line), file, runner, timeout_s))
         runner.close()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.killpg(0, signal.SIGTERM)  # what the function has started, and nobody waits for any more
 
 
-def _follow(requests: int, parent: int) -> queue.Queue[str | None]:
-    """The lines of the pipe, None after the last; once it ends, everything that was started here ends as well."""
-    lines: queue.Queue[str | None] = queue.Queue()
+def _guard(requests: int, answers: int) -> None:
+    """Leave a process behind that ends all of this, and what the function starts, soon after the pipe of requests ends.
 
-    def listen() -> None:
-        with open(requests, encoding="ascii") as pipe:
-            for line in pipe:
-                lines.put(line)
-        lines.put(None)
-        time.sleep(GRACE_S)  # for the main thread to leave in order, if it can
-        os.killpg(0, signal.SIGKILL)
-
-    if sys.platform == "linux":  # a function may hang without letting any thread run: a regular expression does
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:
+    A thread would not do: a function may hang without letting any other run, as a regular expression does. It is no
+    child, so that a function that waits for its children does not wait for it.
+    """
+    if middle := os.fork():
+        os.waitpid(middle, 0)
+        return
+    if os.fork():
         os._exit(0)
-    threading.Thread(target=listen, daemon=True).start()
-    return lines
+    os.close(answers)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    poll = select.poll()
+    poll.register(requests, 0)  # nothing to read: that its other end is closed is always told
+    poll.poll()
+    time.sleep(GRACE_S)  # for the function to leave in order, if it can
+    os.killpg(0, signal.SIGKILL)
 
 
 def _imported(module: str) -> Any:
@@ -200,7 +195,6 @@ def _place(error: BaseException, file: str) -> str:
 
 
 if __name__ == "__main__":
-    _, which, *pipes_and_parent, seconds = sys.argv
+    _, asked_for, asked_by, answered_to, seconds = sys.argv
     del sys.argv[1:]  # the function has no command line
-    asked_of, answered_to, started_by = map(int, pipes_and_parent)
-    main(which, asked_of, answered_to, started_by, float(seconds))
+    main(asked_for, int(asked_by), int(answered_to), float(seconds))

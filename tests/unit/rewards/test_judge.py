@@ -521,7 +521,12 @@ class TestProcess:
         ],
     )
     def test_it_ends_with_its_parent_however_that_ends(self, line: str, tmp_path: Path) -> None:
-        (tmp_path / "r.py").write_text(f"import os, time\ndef f(completions):\n    print(os.getpid())\n    {line}")
+        (tmp_path / "r.py").write_text(
+            "import os, subprocess, time\n"
+            "def f(completions):\n"
+            "    print(os.getpid(), subprocess.Popen(['sleep', '999']).pid)\n"
+            f"    {line}"
+        )
         log = tmp_path / "log"
         code = (
             "import sys, time; from pathlib import Path; from rlhf_cli.rewards.process import RewardProcess\n"
@@ -535,7 +540,7 @@ class TestProcess:
                 assert parent.poll() is None
                 time.sleep(0.01)
             parent.kill()
-        assert gone(int(log.read_text()))
+        assert all(gone(int(pid)) for pid in log.read_text().split())
 
     def test_the_highest_score_is_what_the_user_says(self, opened: Opened) -> None:
         assert opened("def f(completions): pass", best=2.5).highest == 2.5
