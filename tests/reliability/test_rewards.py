@@ -222,6 +222,8 @@ def test_held_out_prompts_without_a_score_are_left_out_of_both_evaluations(
     assert outcome.code == 0, outcome.err
     first, second = (set(row["prompts"]) for row in lines(tmp_path / "out" / "evaluations.jsonl"))
     assert first != second
+    notes = [line.partition(":")[2].partition(":")[0] for line in outcome.err.splitlines() if "no usable score" in line]
+    assert notes == [" step 0", " step 1", " step 2", " step 3", " step 4"]  # one each, that with an evaluation too
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["comparison"]["change"]["reward"]["count"] == result["prompts"] == len(first & second) > 1
 

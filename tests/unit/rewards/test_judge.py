@@ -353,7 +353,10 @@ class TestTrouble:
         with pytest.raises(UserError, match=r"for the completion 'a' \(step 3, p\.jsonl:1\)"):
             judge.score(ROWS[:1], ["a"], seed=0, group=1, tick=lambda: None, where="step 3")
 
-    def test_a_stop_is_heard_while_it_hangs_and_takes_its_children_along(self, opened: Opened, tmp_path: Path) -> None:
+    def test_a_stop_is_heard_while_it_hangs_and_takes_its_children_along(
+        self, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what it prints is in the log all the same
         judge = opened(
             """
             import os, subprocess
