@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Settings(BaseModel):
@@ -23,9 +23,21 @@ Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 
 IS_PATH: Final = "a path of the user's: relative to the file it stands in, or to the working directory"
 IS_MODEL: Final = "a hub id, or a path as above"
+IS_FUNCTION: Final = "module:function, or a path as above, a colon and a function's name"
 
 FilePath = Annotated[str, Field(min_length=1), IS_PATH]
 """A file or folder; `package:NAME/FILE` names a file inside an installed Python package."""
 
 ModelPath = Annotated[str, Field(min_length=1), IS_MODEL]
 """A model: hub id, folder, or `package:NAME/FILE.gguf`."""
+
+
+def _function(value: str) -> str:
+    module, _, name = value.rpartition(":")
+    if not module or not name.isidentifier():
+        raise ValueError("must be file.py:function or module:function")
+    return value
+
+
+FunctionPath = Annotated[str, AfterValidator(_function), IS_FUNCTION]
+"""A Python function: `file.py:function`, or `module:function` of an importable module."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,17 @@ def start(*argv: str, cwd: Path, before: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+
+
+def gone(pid: int, within_s: float = 3.0) -> bool:
+    """Whether the process ends in time; a dead one may wait for whoever reaps it."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        if not shown.stdout or shown.stdout.startswith("Z"):
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

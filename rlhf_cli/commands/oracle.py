@@ -49,6 +49,8 @@ def main(argv: list[str]) -> int:
         raise UserError("beta is 0, which has no optimum", where="beta", fix="name some: --betas 0.02,0.05,0.1")
     if config.model.kind == "pretrained":
         find_model(config.model)
+    if config.reward.kind == "python":
+        config.reward.find()
     rows = read_rows(config).held_out
 
     watch = progress(config.display)

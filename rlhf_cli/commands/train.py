@@ -19,6 +19,7 @@ from rlhf_cli.pipeline.result import RESULT, Result
 from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, refuse_changes, saved_config
 from rlhf_cli.pipeline.rows import check_enough, read_rows
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.rewards.judge import REWARD_LOG, Judge
 from rlhf_cli.schema import RunConfig
 
 
@@ -42,6 +43,8 @@ def _check(config: RunConfig) -> None:
         _origin(config, Path(config.run_dir))
     if config.model.kind == "pretrained":
         find_model(config.model)
+    if config.reward.kind == "python":
+        config.reward.find()
     check_enough(len(read_rows(config).train), config)
 
 
@@ -127,9 +130,12 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: Stop
             from rlhf_cli.pipeline.assemble import assemble
             from rlhf_cli.pipeline.conclude import conclude
             from rlhf_cli.pipeline.loop import train
-        run = assemble(config, rows, folder, watch, origin, signals)
-        train(run)
-        return conclude(run)
+        with Judge(config.reward, rows.columns, folder / REWARD_LOG) as judge:
+            if config.reward.kind == "python":
+                watch.note(f"reward: {judge.name} runs in a process of its own; what it prints is in {REWARD_LOG}")
+            run = assemble(config, rows, folder, judge, watch, signals, origin)
+            train(run)
+            return conclude(run)
     finally:
         watch.close()
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.settings import IS_MODEL, IS_PATH, Settings
+from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, Settings
 
 
 @cache
@@ -42,22 +42,27 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 
 @cache
 def _marks() -> Mapping[str, str]:
-    """The keys that hold a path, each with its mark: IS_PATH or IS_MODEL."""
-    marks = (IS_PATH, IS_MODEL)
+    """The keys that hold a path, each with its mark: IS_PATH, IS_MODEL or IS_FUNCTION."""
+    marks = (IS_PATH, IS_MODEL, IS_FUNCTION)
     found = {key: [m for m in (*f.metadata, *_leaves(f.annotation)) if m in marks] for key, f in fields().items()}
     return {key: mark[0] for key, mark in found.items() if mark}
 
 
 def holds_path(key: str) -> bool:
-    """Whether the setting `key` is a file, a folder or a model."""
+    """Whether the setting `key` is a file, a folder, a model or a function."""
     return key in _marks()
 
 
 def absolute(key: str, value: str, base: Path) -> str:
-    """The path `value` of setting `key`, absolute from `base`; a hub id and `package:...` stay what they are."""
+    """The path `value` of setting `key`, absolute from `base`.
+
+    A hub id, `module:function` and `package:...` stay what they are.
+    """
     path = os.path.abspath(base / os.path.expanduser(value))
     if value in ("", "???") or value.startswith("package:") or "${" in value:
         return value
+    if _marks()[key] == IS_FUNCTION:
+        return path if value.rpartition(":")[0].endswith(".py") else value
     is_path = _marks()[key] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
     return path if is_path else value
 

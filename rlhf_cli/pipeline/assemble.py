@@ -29,6 +29,7 @@ from rlhf_cli.pipeline.run import LOGS, Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import TrainState, load
+from rlhf_cli.rewards.judge import Judge
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Prompt, PromptRow
@@ -39,7 +40,13 @@ PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "
 
 
 def assemble(
-    config: RunConfig, rows: Rows, folder: Path, reporter: Reporter, origin: Origin | None, signals: StopSignals
+    config: RunConfig,
+    rows: Rows,
+    folder: Path,
+    judge: Judge,
+    reporter: Reporter,
+    signals: StopSignals,
+    origin: Origin | None,
 ) -> Run:
     """Everything a run needs, in `folder`, at step 0 or at the origin's checkpoint.
 
@@ -72,12 +79,12 @@ def assemble(
         eps=config.optimizer.eps,
         weight_decay=config.optimizer.weight_decay,
     )
-    record = _record(config, policy, rows)
+    record = _record(config, policy, rows, judge)
     if origin is None:
         state = TrainState()
         replace_file(folder / RUN, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     else:
-        same = _same_ground(origin.folder, record, reporter)
+        same = _same_ground(origin.folder, record, reporter, config.resume_allow)
         state = load(origin.checkpoint, policy, optimizer)
         if not same:
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
@@ -96,6 +103,7 @@ def assemble(
         prompts=prompts,
         held_out=held_out,
         saver=saver,
+        judge=judge,
         reporter=reporter,
         logs={name: JsonlLog(folder / f"{name}.jsonl") for name in LOGS},
         tensorboard=TensorBoard(folder / "tb", state.step),
@@ -152,7 +160,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _record(config: RunConfig, policy: Policy, rows: Rows) -> dict[str, Any]:
+def _record(config: RunConfig, policy: Policy, rows: Rows, judge: Judge) -> dict[str, Any]:
     """What run.json says: enough to know, years later, what ran where on what."""
     return {
         "command": sys.argv,
@@ -174,21 +182,25 @@ def _record(config: RunConfig, policy: Policy, rows: Rows) -> dict[str, Any]:
             "train": len(rows.train),
             "held_out": len(rows.held_out),
         },
+        "reward": {"sha256": judge.sha256},
     }
 
 
-def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter) -> bool:
-    """Refuse another model or other data than the run began with; say what else keeps it from repeating bit for bit.
+def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter, allowed: Sequence[str]) -> bool:
+    """Refuse another model, other data or another reward's source than the run began with, unless it is allowed.
+
+    Says what else keeps it from repeating bit for bit.
 
     Returns whether nothing does.
     """
     before = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    for name, key in (("data", "sha256"), ("model", "sha256_sampled")):
-        if before[name][key] != now[name][key]:
+    for name, key in (("data", "sha256"), ("model", "sha256_sampled"), ("reward", "sha256")):
+        if before[name][key] != now[name][key] and not (name == "reward" and name in allowed):
             raise UserError(
                 f"the {name} changed since the run began",
                 where=str(folder),
-                fix=f"bring the {name} back, or start a new run",
+                fix=f"bring the {name} back, or start a new run"
+                + (" (or allow it: resume_allow=[reward])" if name == "reward" else ""),
                 exit_code=EXIT_RESUME,
             )
     changed = [key for key in ("device", "dtype", "threads", "packages") if before[key] != now[key]]

@@ -24,7 +24,7 @@ def conclude(run: Run) -> Result:
     result = Result(
         step=run.state.step,
         beta=last.beta if last else run.beta(config.steps - 1),
-        prompts=len(run.held_out),
+        prompts=comparison.change["reward"].count if comparison else len(run.held_out),
         samples=config.evaluate.samples,
         comparison=comparison,
         optimum=_optimum(last.optimum, comparison, config.reward.highest) if last and comparison else None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 from typing import Any, Self
 
+from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.functional.intervals import Estimate, estimate, standard_error
 from rlhf_cli.functional.optimum import Draws, Optimum, PromptDraws, optimum
 
@@ -34,6 +35,10 @@ class Evaluation:
     step: int
     beta: float
     """The beta of the objective: the run's final one; of a controller, whose final one nobody knows, the present."""
+    prompts: list[int]
+    """The numbers of the held-out prompts all of whose completions have a score."""
+    failures: int
+    """Completions without a usable score."""
     reward: list[list[float]]
     kl: list[list[float]]
     """Exact KL(policy || reference) of each completion's positions, nats."""
@@ -71,6 +76,13 @@ class Evaluation:
         """Reward and KL (nats), the mean over prompts."""
         return fmean(_means(self.reward)), fmean(_means(self.kl))
 
+    def of(self, prompts: Collection[int]) -> Self:
+        """The evaluation of some of its prompts alone, as far as it goes by prompt: all but `reference`, `optimum`."""
+        places = [place for place, prompt in enumerate(self.prompts) if prompt in prompts]
+        names = ("prompts", "reward", "kl", "length", "truncated", "texts", "logprob", "ref_logprob")
+        kept: dict[str, Any] = {name: [getattr(self, name)[place] for place in places] for name in names}
+        return replace(self, **kept)
+
     def metrics(self) -> dict[str, float]:
         """What metrics.jsonl shows; standard errors take a prompt as the independent unit."""
         reward, kl, objective = _means(self.reward), _means(self.kl), self.objective(self.beta)
@@ -79,6 +91,7 @@ class Evaluation:
             "eval/objective_se": standard_error(objective),
             "eval/reward/mean": fmean(reward),
             "eval/reward/se": standard_error(reward),
+            "eval/reward/failures": self.failures,
             "eval/kl/seq": fmean(kl),
             "eval/kl/seq_se": standard_error(kl),
             "eval/completion/length": fmean(_means(self.length)),
@@ -99,7 +112,18 @@ class Comparison:
 
 
 def compare(before: Evaluation, after: Evaluation) -> Comparison:
-    """The change from `before` to `after`, paired by prompt; the objective of both has the beta of `after`."""
+    """The change from `before` to `after`, paired by prompt; the objective of both has the beta of `after`.
+
+    Raises UserError (exit 4) where fewer than two prompts are in both.
+    """
+    both = {*before.prompts} & {*after.prompts}
+    if len(both) < 2:
+        raise UserError(
+            f"the first and the last evaluation have {len(both)} prompts in common whose completions were all scored",
+            where="reward",
+            exit_code=EXIT_REWARD,
+        )
+    before, after = before.of(both), after.of(both)
 
     def values(evaluation: Evaluation) -> dict[str, list[float]]:
         return {

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from torch import Tensor
 
 from rlhf_cli.engine import Engine
+from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.functional.mismatch import TOLERANCE, mismatch
 from rlhf_cli.functional.optimum import LEAST, unknown
 from rlhf_cli.pipeline.evaluation import Completions, Evaluation, towards_optimum
-from rlhf_cli.pipeline.scoring import against, judge, reread
-from rlhf_cli.rewards import Reward
+from rlhf_cli.pipeline.scoring import against, left_out, reread, scores_of
+from rlhf_cli.rewards.judge import Judged
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import Prompt, PromptBatch
+from rlhf_cli.types import Prompt, PromptBatch, Rollout
 
 TEMPERATURE: Final = 1.0
 
@@ -23,8 +24,9 @@ TEMPERATURE: Final = 1.0
 def evaluate(
     prompts: Sequence[Prompt],
     engine: Engine,
-    reward: Reward,
     *,
+    judge: Callable[[Rollout, int], Judged],
+    highest: float,
     reference: Callable[[], AbstractContextManager[None]],
     step: int,
     beta: float,
@@ -38,6 +40,9 @@ def evaluate(
 ) -> Evaluation:
     """Sample every prompt at temperature 1 and score it; `tick` is called after every token and microbatch.
 
+    `judge` scores the completions of some prompts, the number of the first given; a prompt that it leaves out is left
+    out here. `highest` is the highest score there is. Raises UserError (exit 4) where fewer than two prompts are left.
+
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
     their difference. Inside `reference()` the engine is the reference. It writes completions too, from the same
     streams, unless it is known why they could not tell how far the optimum is (`undefined`). At step 0 it is the
@@ -45,6 +50,8 @@ def evaluate(
     """
     columns: list[list[Any]] = [[] for _ in range(7)]
     of_reference: list[list[Any]] = [[] for _ in range(3)]
+    numbers: list[int] = []
+    failures = 0
     rounds = True  # the sampler, differently from the trainer: until the first batch shows otherwise
     for start in range(0, len(prompts), prompts_at_once):
         chosen = tuple(prompts[start : start + prompts_at_once])
@@ -54,7 +61,9 @@ def evaluate(
         if rounds:
             rollout = reread(rollout, engine, microbatch_size, tick)
             rounds = mismatch(rollout.log_weights).gap > TOLERANCE
-        scored = against(rollout, judge(rollout, reward), engine, beta, microbatch_size, tick)
+        judged = judge(rollout, start)
+        scored = against(rollout, scores_of(judged, rollout), engine, beta, microbatch_size, tick)
+        dropped, failures = left_out(rollout, judged), failures + judged.failures
         values = (
             scored.scores,
             scored.sequence_kl,
@@ -64,18 +73,31 @@ def evaluate(
             rollout.logprobs.sum(1),
             scored.ref_logprobs.sum(1),
         )
-        _extend(columns, values, samples)
         if step and not undefined:
             with reference():
                 written = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
                 written = reread(written, engine, microbatch_size, tick) if rounds else written
             read = reread(written, engine, microbatch_size, tick)
-            _extend(of_reference, (judge(written, reward), read.logprobs.sum(1), written.logprobs.sum(1)), samples)
-    scores, kl, lengths, truncated, texts, logprob, ref_logprob = columns
-    policy = Completions(scores, logprob, ref_logprob)
+            judged = judge(written, start)
+            dropped, failures = dropped | left_out(written, judged), failures + judged.failures
+            compared = (scores_of(judged, written), read.logprobs.sum(1), written.logprobs.sum(1))
+            _extend(of_reference, compared, samples, dropped)
+        _extend(columns, values, samples, dropped)
+        numbers += [start + number for number in range(len(chosen)) if number not in dropped]
+    if len(numbers) < 2:
+        raise UserError(
+            f"{len(numbers)} of {len(prompts)} held-out prompts are left: {failures} completions have no score",
+            where="reward",
+            fix="mend the reward, or choose reward.on_error=value",
+            exit_code=EXIT_REWARD,
+        )
+    reward, kl, lengths, truncated, texts, logprob, ref_logprob = columns
+    policy = Completions(reward, logprob, ref_logprob)
     other = None if undefined else Completions(*of_reference) if step else policy
-    found = towards_optimum(policy, other, kl, beta, reward.highest) if other else unknown(undefined)
-    return Evaluation(step, beta, scores, kl, lengths, truncated, texts, logprob, ref_logprob, other, found)
+    found = towards_optimum(policy, other, kl, beta, highest) if other else unknown(undefined)
+    return Evaluation(
+        step, beta, numbers, failures, reward, kl, lengths, truncated, texts, logprob, ref_logprob, other, found
+    )
 
 
 def undefined(beta: float, trained_at: float, trained_truncated: bool, samples: int) -> str:
@@ -94,8 +116,10 @@ def undefined(beta: float, trained_at: float, trained_truncated: bool, samples: 
     return ""
 
 
-def _extend(columns: Sequence[list[Any]], values: Sequence[Tensor | Sequence[Any]], size: int) -> None:
-    """Add one value a completion to each column, as lists of `size`: one a prompt."""
+def _extend(
+    columns: Sequence[list[Any]], values: Sequence[Tensor | Sequence[Any]], size: int, dropped: Collection[int]
+) -> None:
+    """Add one value a completion to each column, as lists of `size`: one a prompt that was not dropped."""
     for column, given in zip(columns, values, strict=True):
         flat = given.tolist() if isinstance(given, Tensor) else list(given)
-        column.extend(flat[start : start + size] for start in range(0, len(flat), size))
+        column.extend(flat[start : start + size] for start in range(0, len(flat), size) if start // size not in dropped)

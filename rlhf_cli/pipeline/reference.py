@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rlhf_cli.engine.transformers import TransformersEngine
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
 from rlhf_cli.pipeline.assemble import encode, load_policy
 from rlhf_cli.pipeline.reporter import Reporter
-from rlhf_cli.pipeline.scoring import judge
+from rlhf_cli.pipeline.scoring import judge, scores_of
+from rlhf_cli.rewards.judge import Judge
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
@@ -20,8 +22,16 @@ def reference_rewards(
     """The rewards of `samples` completions of the reference for each of `rows`; a list a prompt.
 
     No more completions are written at once than by an evaluation of the run. The streams depend on the seed, the prompt
-    and the sample alone. Raises UserError for prompts, models and settings that do not fit together.
+    and the sample alone. A prompt with a completion that the reward has no score for is left out. Raises UserError for
+    prompts, models and settings that do not fit together, and for a reward that fails.
     """
+    with Judge(config.reward, (name for row in rows for name in row.columns), log=None) as by:
+        return _rewards(config, rows, samples, temperature, reporter, by)
+
+
+def _rewards(
+    config: RunConfig, rows: Sequence[PromptRow], samples: int, temperature: float, reporter: Reporter, by: Judge
+) -> list[list[float]]:
     with reporter.phase("loading the model", 0):
         policy = load_policy(config)
         engine = TransformersEngine(policy)
@@ -46,6 +56,15 @@ def reference_rewards(
                 seeds = tuple(seed_for(config.seed, "oracle", prompt, sample) for prompt in numbers for sample in part)
                 batch = PromptBatch(tuple(prompts[prompt] for prompt in numbers), len(part), seeds)
                 rollout = engine.sample(batch, config.max_new_tokens, temperature, tick)
-                for prompt, scores in zip(numbers, judge(rollout, config.reward).split(len(part)), strict=True):
+                seed = seed_for(config.seed, "reward/oracle", start, first)
+                judged = judge(rollout, by, seed=seed, tick=lambda: None, where="oracle")
+                for prompt, scores in zip(numbers, scores_of(judged, rollout).split(len(part)), strict=True):
                     rewards[prompt].extend(scores.tolist())
-    return rewards
+    left = [scores for scores in rewards if not any(map(math.isnan, scores))]
+    if not left:
+        raise UserError("every prompt has a completion that the reward has no score for", exit_code=EXIT_REWARD)
+    if len(left) < len(rewards):
+        reporter.note(
+            f"{len(rewards) - len(left)} of {len(rewards)} prompts are left out, which the reward has no score for"
+        )
+    return left

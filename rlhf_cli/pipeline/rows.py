@@ -18,6 +18,11 @@ class Rows:
     train: list[PromptRow]
     held_out: list[PromptRow]
 
+    @property
+    def columns(self) -> set[str]:
+        """The names of all columns but the prompt."""
+        return {name for row in (*self.train, *self.held_out) for name in row.columns}
+
 
 def read_rows(config: RunConfig) -> Rows:
     """The prompt files, the held-out rows set aside; raises UserError (exit 3) for anything wrong in them."""

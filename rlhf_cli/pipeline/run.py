@@ -28,6 +28,7 @@ from rlhf_cli.pipeline.saving import SaveFailed, Saver
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.skipping import Skip, dump
 from rlhf_cli.pipeline.state import Best, Tensors, TrainState, copy_tensors, put_back
+from rlhf_cli.rewards.judge import Judge, Judged
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schedules.control import Control
 from rlhf_cli.schema import RunConfig
@@ -52,6 +53,7 @@ class Run:
     prompts: tuple[Prompt, ...]
     held_out: tuple[Prompt, ...]
     saver: Saver
+    judge: Judge
     reporter: Reporter
     logs: dict[str, JsonlLog]
     tensorboard: TensorBoard
@@ -59,6 +61,7 @@ class Run:
     state: TrainState = field(default_factory=TrainState)
     _clock: dict[str, float] = field(default_factory=dict)
     _undo: Tensors | None = None
+    _failed_at: int | None = None
 
     @property
     def truncation(self) -> Truncation:
@@ -111,13 +114,14 @@ class Run:
         """The reward judges the completions, the trainer and the reference read them."""
         config = self.config
         with self.phase("reward", 0):
-            scores = scoring.judge(rollout, config.reward)
+            judged = self._judged(rollout, seed_for(config.seed, "reward", self.state.step), self.state.step + 1)
+            rollout, scores = scoring.with_scores(rollout, judged)
         if self.state.sampler_gap is None or self.state.sampler_gap > TOLERANCE:
             with self.phase("trainer", self._parts(len(rollout.batch))) as tick:
                 rollout = self._fitting(lambda size: scoring.reread(rollout, self.engine, size, tick))
             self._trust(rollout)
         with self.phase("reference", self._parts(len(rollout.batch))) as tick:
-            return self._fitting(
+            scored = self._fitting(
                 lambda size: scoring.against(
                     rollout,
                     scores,
@@ -130,6 +134,7 @@ class Run:
                     needs_value=config.algorithm.needs_value,
                 )
             )
+        return replace(scored, failures=judged.failures, retries=judged.retries)
 
     def update(self, advantages: Advantages) -> dict[str, float]:
         """The gradient steps that this rollout is good for: one, or several for the clipped algorithms.
@@ -188,7 +193,10 @@ class Run:
                 lambda size: held_out.evaluate(
                     self.held_out,
                     self.engine,
-                    config.reward,
+                    judge=lambda rollout, start: self._judged(
+                        rollout, seed_for(config.seed, "reward/held_out", start), step, ", held-out"
+                    ),
+                    highest=self.judge.highest,
                     reference=self.policy.reference,
                     step=step,
                     beta=beta,
@@ -216,12 +224,14 @@ class Run:
             self.reporter.optimum(0, evaluated.optimum)
 
     def skip(self, reason: Skip) -> tuple[Advantages | None, dict[str, float]]:
-        """The step changes nothing: undo it and keep its batch; what `complete` needs of such a step.
+        """The step changes nothing: undo it and keep its batch; returns what `complete` needs of such a step.
 
-        Raises UserError where that has happened to too many steps in a row.
+        The step before the trouble is saved. Raises UserError where it has befallen too many steps in a row.
         """
         step, skipped = self.state.step + 1, self.state.skipped + 1
         self._put_back()
+        if skipped == 1:
+            self.save(needed=False)
         kept = f": see {dump(self.folder, step, reason.reason, reason.batch)}" if reason.batch else ""
         if skipped > self.config.max_skipped_steps:
             raise UserError(
@@ -291,7 +301,7 @@ class Run:
             except SaveFailed:
                 raise
             except (Stopped, UserError) as reason:
-                if isinstance(reason, Stopped) or reason.exit_code not in (EXIT_DISK, EXIT_NONFINITE):
+                if isinstance(reason, Stopped) or (reason.exit_code != EXIT_DISK and not self.state.skipped):
                     self._put_back()
                     self.save(needed=True)
                     place = shlex.quote(str(self.folder))
@@ -351,6 +361,15 @@ class Run:
         if self._undo is not None:
             put_back(self._undo, self.policy, self.optimizer)
             self._undo = None
+
+    def _judged(self, rollout: Rollout, seed: int, step: int, of: str = "") -> Judged:
+        """What the reward makes of completions; the first failure of a step is worth a note."""
+        judged = scoring.judge(rollout, self.judge, seed=seed, tick=self.signals.check, where=f"step {step}{of}")
+        if judged.failures and self._failed_at != step:
+            self._failed_at = step
+            failed = f"{judged.failures} of {len(rollout.batch)} completions have no usable score"
+            self.reporter.note(f"step {step}: {failed}; the first: {judged.first}")
+        return judged
 
     def _control(self, kl: float) -> Control | None:
         schedule = self.config.beta

@@ -2,32 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from typing import Final
 
 import torch
 from torch import Tensor
 
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
-from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.errors import EXIT_REWARD
 from rlhf_cli.functional.kl import against_reference, k1
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.functional.truncation import of_rows
-from rlhf_cli.rewards import Reward
-from rlhf_cli.types import Exact, Rollout, Scored
+from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.rewards.judge import Judge, Judged
+from rlhf_cli.types import Exact, PromptBatch, Rollout, Scored
 
-LARGEST: Final = float(torch.finfo(torch.float32).max)
+
+def judge(rollout: Rollout, by: Judge, *, seed: int, tick: Callable[[], None], where: str) -> Judged:
+    """What the reward makes of the completions; see `Judge.score`."""
+    batch = rollout.batch
+    prompts = [batch.prompt_of(row).row for row in range(len(batch))]
+    return by.score(prompts, rollout.texts, seed=seed, group=batch.samples_per_prompt, tick=tick, where=where)
 
 
-def judge(rollout: Rollout, reward: Reward) -> Tensor:
-    """The reward's scores, float32 [B]; raises UserError (exit 4) unless it gives one finite number a completion."""
-    prompts = [rollout.batch.prompt_of(row).row for row in range(len(rollout.batch))]
-    scores = reward.score(prompts, rollout.texts)
-    _check(scores, rollout.texts, reward.kind)
-    return torch.tensor(scores, dtype=torch.float32, device=rollout.tokens.device)
+def left_out(rollout: Rollout, judged: Judged) -> set[int]:
+    """The prompts of the batch that have a completion without a score."""
+    size = rollout.batch.samples_per_prompt
+    return {row // size for row, score in enumerate(judged.scores) if math.isnan(score)}
+
+
+def scores_of(judged: Judged, rollout: Rollout) -> Tensor:
+    """The scores of the rollout, float32 [B]."""
+    return torch.tensor(judged.scores, dtype=torch.float32, device=rollout.tokens.device)
+
+
+def with_scores(rollout: Rollout, judged: Judged) -> tuple[Rollout, Tensor]:
+    """The rollout of the prompts whose completions were all scored, and the scores, float32 [B].
+
+    Raises Skip where there are none.
+    """
+    dropped = left_out(rollout, judged)
+    if len(dropped) == len(rollout.batch.prompts):
+        raise Skip(
+            f"no prompt has a score for each of its completions; the first failure: {judged.first}",
+            "mend the reward, then continue by resume=",
+            EXIT_REWARD,
+        )
+    scores = scores_of(judged, rollout)
+    return without(rollout, dropped), scores[~scores.isnan()]
+
+
+def without(rollout: Rollout, prompts: Collection[int]) -> Rollout:
+    """The rollout as if the prompts of these numbers had not been in its batch, nor their completions been sampled."""
+    if not prompts:
+        return rollout
+    batch, mask = rollout.batch, rollout.completion_mask
+    rows = [row for row in range(len(batch)) if row // batch.samples_per_prompt not in prompts]
+    kept = torch.tensor(rows, device=mask.device)
+    width = int(rollout.lengths[kept].max())
+    return replace(
+        rollout,
+        batch=PromptBatch(
+            prompts=tuple(prompt for number, prompt in enumerate(batch.prompts) if number not in prompts),
+            samples_per_prompt=batch.samples_per_prompt,
+            seeds=tuple(batch.seeds[row] for row in rows),
+        ),
+        tokens=rollout.tokens[kept, :width],
+        completion_mask=mask[kept, :width],
+        logprobs=rollout.logprobs[kept, :width],
+        hidden=rollout.hidden[kept, :width],
+        log_weights=rollout.log_weights[kept],
+        truncated=rollout.truncated[kept],
+        texts=tuple(rollout.texts[row] for row in rows),
+        kept=of_rows(rollout.kept, mask, kept),
+    )
 
 
 def reread(rollout: Rollout, engine: Engine, microbatch_size: int, tick: Callable[[], None]) -> Rollout:
@@ -114,15 +165,3 @@ def unpacked(values: Tensor, mask: Tensor) -> Tensor:
     """
     places = mask.view(*mask.shape, *[1] * (values.dim() - 1))
     return values.new_zeros(mask.shape + values.shape[1:]).masked_scatter(places, values)
-
-
-def _check(scores: Sequence[float], texts: Sequence[str], kind: str) -> None:
-    if len(scores) != len(texts):
-        raise UserError(
-            f"{len(scores)} scores for {len(texts)} completions", where=f"reward={kind}", exit_code=EXIT_REWARD
-        )
-    for score, text in zip(scores, texts, strict=True):
-        if not isinstance(score, int | float) or not abs(score) <= LARGEST:
-            raise UserError(
-                f"scored {score} for the completion {text!r}", where=f"reward={kind}", exit_code=EXIT_REWARD
-            )

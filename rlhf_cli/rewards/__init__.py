@@ -2,9 +2,15 @@
 
 sentiment   how positive a completion reads (VADER compound, -1 .. 1)
 characters  the share of a completion's characters that belong to a given set (0 .. 1); cheap, for first looks and tests
+python      the user's own function, in a process of its own
 
-A reward is a frozen model: `kind` names it, its fields are its knobs, `score(prompts, completions)` returns one float a
-completion, and `highest` is the highest score there is, `math.inf` where nobody knows.
+A reward of ours is a frozen model: `kind` names it, its fields are its knobs, `score(prompts, completions)` returns one
+float a completion, and `highest` is the highest score there is, `math.inf` where nobody knows.
+
+judge       asks any of them, and knows what to do where one fails
+failure     the settings of those that can
+process     the function's process: started, asked with a deadline, killed
+worker      what runs in there
 """
 
 from typing import Annotated
@@ -12,6 +18,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rlhf_cli.rewards.characters import Characters
+from rlhf_cli.rewards.python import Python
 from rlhf_cli.rewards.sentiment import Sentiment
 
-Reward = Annotated[Sentiment | Characters, Field(discriminator="kind")]
+Reward = Annotated[Sentiment | Characters | Python, Field(discriminator="kind")]

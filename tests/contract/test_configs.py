@@ -42,7 +42,9 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     model, tokenizer = build(Tiny(kind="tiny", architecture="llama", layers=1, width=16, context=64, seed=0, lora=lora))
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
+    (folder / "rewards.py").write_text("def longest(completions):\n    return [len(text) for text in completions]\n")
     return {
+        "reward=python": [f"reward.function={folder / 'rewards.py'}:longest"],
         "data=jsonl": [f"data.path={folder / 'prompts.jsonl'}"],
         "model=pretrained": [f"model.path={folder / 'model'}"],
     }
@@ -76,6 +78,7 @@ def test_every_setting_is_read_by_a_run(tmp_path: Path, monkeypatch: pytest.Monk
         read.add((type(self).__name__, name))
         return plain(self, name)
 
+    (tmp_path / "rewards.py").write_text("def none(completions):\n    return [None for _ in completions]\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Settings, "__getattribute__", recording, raising=False)
     for extra in (
@@ -92,12 +95,21 @@ def test_every_setting_is_read_by_a_run(tmp_path: Path, monkeypatch: pytest.Monk
         ],
         ["algorithm=ppo", "beta=target"],
         ["algorithm=grpo", "beta=adaptive", "temperature=cosine"],
+        [
+            "reward=python",
+            "reward.function=rewards.py:none",
+            "reward.on_error=value",
+            "reward.retries=0",
+            "evaluate.every=1",
+            "evaluate.prompts=6",
+        ],
     ):
         assert run(["train", "config=tiny", *ONE_STEP, *extra, f"run_dir=out{len(extra)}"]) == 0
     for setting in chain(
         _settings(compose_config(["config=tiny", "temperature=linear", "beta=cosine", "algorithm=reinforce"])),
         _settings(compose_config(["config=tiny", "algorithm=ppo", "beta=target"])),
         _settings(compose_config(["config=tiny", "algorithm=grpo", "beta=adaptive"])),
+        _settings(compose_config(["config=tiny", "reward=python", "reward.function=rewards.py:none"])),
     ):
         kind, name = setting
         # read by the union, by resume, by multirun; and where the disk refuses, or a gradient is not finite

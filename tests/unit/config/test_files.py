@@ -11,6 +11,7 @@ import pytest
 from rlhf_cli.config.compose import Launch, compose_config
 from rlhf_cli.config.keys import fields
 from rlhf_cli.config.options import config_dir, groups, options
+from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import Settings
 
@@ -18,7 +19,8 @@ from .conftest import write
 
 Started = Callable[..., list[Launch]]
 TINY = "model: tiny\ndata: tiny\nreward: characters\n"
-GIVEN = {"model=pretrained": ["model.path=some/model"], "data=jsonl": ["data.path=prompts.jsonl"]}
+GIVEN = {"model=pretrained": ["model.path=some/model"], "data=jsonl": ["data.path=prompts.jsonl"],
+         "reward=python": ["reward.function=rewards.py:f"]}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -89,6 +91,29 @@ def test_any_path_works(cwd: Path, started: Started, name: str, monkeypatch: pyt
         (job,) = started(f"config={path}", "steps=1")
         assert job.source == file
         assert job.config.beta.at(1, 2) == 0.3
+
+
+def test_the_file_of_a_function_is_found_from_where_it_is_named(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(cwd / "home"))
+    body = "model: tiny\ndata: tiny\nreward: {kind: python, function: my rewards.py:good}\n"
+    write(cwd / "some where/r.yaml", body)
+    assert compose_config(["config=some where/r.yaml"]).reward.function == f"{cwd}/some where/my rewards.py:good"
+    for given, expected in (
+        ("rewards.py:good", f"{cwd}/rewards.py:good"),
+        ("../a:b.py:good", f"{cwd.parent}/a:b.py:good"),
+        ("~/rewards.py:good", f"{cwd}/home/rewards.py:good"),
+        ("/rewards.py:good", "/rewards.py:good"),
+        ("rewards:good", "rewards:good"),
+        ("my.rewards:good", "my.rewards:good"),
+    ):
+        assert compose_config(["config=some where/r.yaml", f"reward.function={given}"]).reward.function == expected
+
+
+@pytest.mark.parametrize("given", ["good", "rewards.py", ":good", "rewards.py:", "rewards.py:not a name", "''"])
+def test_a_function_without_a_module_or_a_name_is_refused(given: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose_config(["config=tiny", "reward=python", f"reward.function={given}"])
+    assert caught.value.line().startswith("reward.function: must be file.py:function or module:function (got ")
 
 
 def test_a_kind_may_be_any_option_and_keeps_its_other_values() -> None:

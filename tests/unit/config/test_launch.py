@@ -214,7 +214,7 @@ def test_help_is_a_page_of_80_columns_whatever_else_is_typed(
     assert started("--help", "algorithm=ppoo", "-m") == []
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    for line in ("algorithm: dapo, dr_grpo, grpo, ppo, reinforce, rloo", "reward: characters, sentiment"):
+    for line in ("algorithm: dapo, dr_grpo, grpo, ppo, reinforce, rloo", "reward: characters, python, sentiment"):
         assert line in lines
     assert list(cwd.iterdir()) == []
 

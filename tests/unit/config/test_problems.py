@@ -19,7 +19,7 @@ TINY = "model: tiny\ndata: tiny\nreward: characters\n"
 DATA, MODEL, REWARD = (
     "data (jsonl, tiny, writing)",
     "model (pretrained, smollm2, tiny)",
-    "reward (characters, sentiment)",
+    "reward (characters, python, sentiment)",
 )
 
 ALGORITHMS = "dapo, dr_grpo, grpo, ppo, reinforce, rloo"
@@ -69,7 +69,7 @@ ADD = "add for example `reward: sentiment`"
         ("config=tinny", "config=tinny: no such preset; have sentiment, tiny; did you mean tiny?"),
         ("config=near.yml", "config=near.yml: no such file; did you mean near.yaml?"),
         ("config=near", "config=near: no such preset; have sentiment, tiny; did you mean near.yaml?"),
-        ("reward.kind=nice", "reward: has no kind nice; have sentiment, characters"),
+        ("reward.kind=nice", "reward: has no kind nice; have sentiment, characters, python"),
         ("display=lively", "display: must be one of auto, live, plain, json or quiet (got 'lively')"),
         ("reward=characters reward.characters=5", "reward.characters: must be text (got 5)"),
         ("device=gpu", r"device: must match ^(auto|cpu|cuda(:\d+)?)$ (got 'gpu')"),
@@ -144,7 +144,7 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
         ),
         (
             "model: tiny\ndata: tiny\nreward: {kind: characterz}\n",
-            "r.yaml:3: reward=characterz: no such option; have characters, sentiment; did you mean characters?",
+            "r.yaml:3: reward=characterz: no such option; have characters, python, sentiment; did you mean characters?",
         ),
         (TINY + "device: true\n", "r.yaml:4: device: must be text (got True)"),
         (

@@ -8,6 +8,7 @@ import math
 
 import pytest
 
+from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.functional.optimum import Draws, Optimum, PromptDraws, optimum, unknown
 from rlhf_cli.pipeline.evaluation import Completions, Evaluation, compare, distinct_2, towards_optimum
 
@@ -20,13 +21,27 @@ def evaluation(reward: list[list[float]], step: int = 0, beta: float = 0.5) -> E
     ones = [[1.0]] * len(reward)
     kl, length, truncated, texts = [[0.0]] * len(reward), [[1]] * len(reward), [[False]] * len(reward), [["x"]]
     return Evaluation(
-        step, beta, reward, kl, length, truncated, texts * len(reward), ones, ones, reference=None, optimum=NOBODY_KNOWS
+        step=step,
+        beta=beta,
+        prompts=list(range(len(reward))),
+        failures=0,
+        reward=reward,
+        kl=kl,
+        length=length,
+        truncated=truncated,
+        texts=texts * len(reward),
+        logprob=ones,
+        ref_logprob=ones,
+        reference=None,
+        optimum=NOBODY_KNOWS,
     )
 
 
 BEFORE = Evaluation(
     step=0,
     beta=0.5,
+    prompts=[0, 1],
+    failures=0,
     reward=[[1.0, 3.0], [0.0, 0.0]],
     kl=[[0.0, 0.0], [0.0, 0.0]],
     length=[[4, 6], [2, 8]],
@@ -40,6 +55,8 @@ BEFORE = Evaluation(
 AFTER = Evaluation(
     step=4,
     beta=0.5,
+    prompts=[0, 1],
+    failures=3,
     reward=[[4.0, 6.0], [1.0, 2.0]],
     kl=[[1.0, 3.0], [0.5, 0.5]],
     length=[[10, 10], [9, 11]],
@@ -59,6 +76,7 @@ def test_the_metrics() -> None:
         "eval/objective_se": pytest.approx(2.75 / 2),  # of two values half their difference
         "eval/reward/mean": pytest.approx(3.25),
         "eval/reward/se": pytest.approx(3.5 / 2),
+        "eval/reward/failures": 3,
         "eval/kl/seq": pytest.approx(1.25),
         "eval/kl/seq_se": pytest.approx(1.5 / 2),
         "eval/completion/length": pytest.approx(10.0),
@@ -95,9 +113,23 @@ def test_noise_that_both_share_cancels() -> None:
     assert found.before["reward"].half_width > 30
 
 
-def test_evaluations_of_other_prompts_cannot_be_paired() -> None:
-    with pytest.raises(ValueError, match=r"shorter|longer"):
-        compare(evaluation([[1.0]]), AFTER)
+def test_the_comparison_is_of_the_prompts_that_both_have() -> None:
+    before = dataclasses.replace(evaluation([[1.0], [2.0], [4.0], [50.0]]), prompts=[0, 2, 3, 7])
+    after = dataclasses.replace(evaluation([[30.0], [3.0], [9.0]], step=1), prompts=[1, 2, 3])
+    found = compare(before, after)
+    # prompt 2: 2 -> 3, prompt 3: 4 -> 9
+    assert (found.before["reward"].mean, found.after["reward"].mean) == (3.0, 6.0)
+    assert (found.change["reward"].mean, found.change["reward"].count) == (3.0, 2)
+    assert after.of({2, 3}).reward == [[3.0], [9.0]]
+    assert after.of({2, 3}).prompts == [2, 3]
+
+
+@pytest.mark.parametrize("numbers", [[5, 6], [1, 6]])
+def test_a_comparison_needs_two_prompts(numbers: list[int]) -> None:
+    with pytest.raises(UserError) as caught:
+        compare(dataclasses.replace(BEFORE, prompts=numbers), AFTER)
+    assert caught.value.what.startswith(f"the first and the last evaluation have {len({*numbers} & {0, 1})} prompts")
+    assert caught.value.exit_code == EXIT_REWARD
 
 
 def test_the_objectives_of_a_comparison_have_the_later_beta() -> None:

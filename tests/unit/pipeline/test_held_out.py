@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +12,23 @@ import torch
 from torch.testing import assert_close
 
 from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.functional.optimum import LEAST
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.evaluation import Completions, Evaluation, towards_optimum
 from rlhf_cli.pipeline.held_out import evaluate, undefined
 from rlhf_cli.rewards.characters import Characters
+from rlhf_cli.rewards.judge import Judged
 from rlhf_cli.types import PromptBatch, Rollout
 from tests.unit.support import batch_of, logits_of
 
 TEXTS = ("Hello there", "a", "What is rain?", "xyz", "Name a colour.")
 REWARD = Characters(kind="characters", characters="abcdefghijklmnopqrstuvwxyz")
+
+
+def by_letters(rollout: Rollout, start: int) -> Judged:
+    prompts = [rollout.batch.prompt_of(row).row for row in range(len(rollout.batch))]
+    return Judged(tuple(REWARD.score(prompts, rollout.texts)), failures=0, retries=0, first="")
 
 
 def evaluated(
@@ -33,11 +42,13 @@ def evaluated(
     trained_at: float = 1.0,
     truncated: bool = False,
     samples: int = 2,
+    judge: Callable[[Rollout, int], Judged] = by_letters,
 ) -> Evaluation:
     return evaluate(
         batch_of(policy, TEXTS).prompts,
         TransformersEngine(policy),
-        REWARD,
+        judge=judge,
+        highest=REWARD.highest,
         reference=policy.reference,
         step=step,
         beta=beta,
@@ -188,3 +199,54 @@ def test_the_percentage_is_of_the_completions_that_were_kept(moved: Policy) -> N
     assert found.optimum == expected
     assert found.optimum.gain is not None
     assert found.optimum.bound is not None
+
+
+def without_scores(*prompts: str) -> Callable[[Rollout, int], Judged]:
+    """Judges by letters, but has no score for the completions of these prompts."""
+
+    def judge(rollout: Rollout, start: int) -> Judged:
+        whole = by_letters(rollout, start)
+        asked = [rollout.batch.prompt_of(row).text for row in range(len(rollout.batch))]
+        scores = [math.nan if text in prompts else score for text, score in zip(asked, whole.scores, strict=True)]
+        return replace(whole, scores=tuple(scores), failures=sum(map(math.isnan, scores)))
+
+    return judge
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+@pytest.mark.parametrize("samples", [2, LEAST])
+def test_prompts_without_scores_are_left_out(moved: Policy, at_once: int, samples: int) -> None:
+    whole = evaluated(moved, step=3, samples=samples, at_once=at_once)
+    found = evaluated(moved, step=3, samples=samples, at_once=at_once, judge=without_scores("a", "xyz"))
+    kept = [0, 2, 4]
+    assert (found.prompts, whole.prompts) == (kept, [0, 1, 2, 3, 4])
+    assert found.failures == 2 * samples * (1 if found.reference is None else 2)
+    expected = whole.of(kept)
+    for name in ("reward", "kl", "length", "truncated", "texts", "logprob", "ref_logprob"):
+        assert getattr(found, name) == getattr(expected, name), name
+    if found.reference is not None and whole.reference is not None:
+        assert found.reference.reward == [whole.reference.reward[place] for place in kept]
+        assert len(found.reference.logprob) == len(found.reference.ref_logprob) == 3
+
+
+def test_a_prompt_that_only_the_references_completions_fail_at_is_left_out_too(moved: Policy) -> None:
+    calls: list[int] = []
+
+    def judge(rollout: Rollout, start: int) -> Judged:
+        calls.append(start)
+        # the policy's completions of a batch are judged first, the reference's second
+        return (by_letters if calls.count(start) == 1 else without_scores("a"))(rollout, start)
+
+    found = evaluated(moved, step=3, samples=LEAST, judge=judge)
+    assert calls == [0, 0, 2, 2, 4, 4]
+    assert found.prompts == [0, 2, 3, 4]
+    assert found.reference is not None
+    assert len(found.reward) == len(found.reference.reward) == 4
+
+
+def test_an_evaluation_needs_two_prompts(moved: Policy) -> None:
+    assert evaluated(moved, judge=without_scores(*TEXTS[:3])).prompts == [3, 4]
+    with pytest.raises(UserError) as caught:
+        evaluated(moved, judge=without_scores(*TEXTS[:4]))
+    assert caught.value.what == "1 of 5 held-out prompts are left: 8 completions have no score"
+    assert caught.value.exit_code == EXIT_REWARD

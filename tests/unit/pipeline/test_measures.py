@@ -42,6 +42,8 @@ def test_by_hand() -> None:
         "reward/mean": pytest.approx(1.5),
         "reward/mean_se": pytest.approx(0.5),  # of two values half their difference
         "reward/same_in_group": 0.0,
+        "reward/failures": 0,
+        "reward/retries": 0,
         "kl/seq": pytest.approx(0.4),
         "kl/seq_se": pytest.approx(0.3),
         "kl/seq_k1": pytest.approx(0.1),
@@ -54,6 +56,11 @@ def test_by_hand() -> None:
         "beta": 0.1,
         "temperature": 1.3,
     }
+
+
+def test_what_the_reward_failed_at_is_counted() -> None:
+    found = measure(Rloo(kind="rloo").advantages(replace(scored([2.0, 1.0]), failures=3, retries=5), RunningMean()))
+    assert (found["reward/failures"], found["reward/retries"]) == (3, 5)
 
 
 def test_where_the_kl_was_not_measured_it_is_k1_and_not_called_exact() -> None:

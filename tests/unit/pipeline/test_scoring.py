@@ -13,57 +13,101 @@ from torch.distributions import Categorical, kl_divergence
 from torch.testing import assert_close
 
 from rlhf_cli.engine.transformers import TransformersEngine
-from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.errors import EXIT_REWARD
+from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.scoring import against, judge, microbatches, reread, unpacked
-from rlhf_cli.types import PromptRow, Rollout, Scored
+from rlhf_cli.pipeline.scoring import (
+    against,
+    judge,
+    left_out,
+    microbatches,
+    reread,
+    unpacked,
+    with_scores,
+    without,
+)
+from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.rewards.judge import Judged
+from rlhf_cli.types import PromptBatch, PromptRow, Rollout, Scored
 from tests.unit.support import batch_of, rollout_of
-
-
-class Fixed:
-    """A reward that says what it is told to, and remembers what it was asked."""
-
-    kind = "fixed"
-
-    def __init__(self, scores: Sequence[Any]) -> None:
-        self.scores = scores
-        self.asked: list[tuple[str, str]] = []
-
-    def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> Any:
-        self.asked = [(row.shown, text) for row, text in zip(prompts, completions, strict=True)]
-        return self.scores
-
-
-def fixed(scores: Sequence[Any]) -> Any:
-    """A stand-in for a reward: Any, since the union of rewards is closed."""
-    return Fixed(scores)
-
 
 ROLLOUT = rollout_of([[1, 1], [1, 0], [1, 1], [1, 1]], samples=2, texts=["a", "b", "", "d\n\x1b"])
 
 
 class TestJudge:
-    """The reward's answer is checked before anything is learned from it."""
+    """The reward's answers, and the prompts that it has none for."""
 
     def test_every_completion_is_judged_with_its_own_prompt(self) -> None:
-        reward = fixed([1, -2.5, 0.0, 3])
-        scores = judge(ROLLOUT, reward)
-        assert reward.asked == [("prompt 0", "a"), ("prompt 0", "b"), ("prompt 1", ""), ("prompt 1", "d\n\x1b")]
+        asked: list[Any] = []
+
+        class Asked:
+            """Remembers what it was asked."""
+
+            def score(self, prompts: Sequence[PromptRow], completions: Sequence[str], **rest: Any) -> Judged:
+                asked.append(([row.shown for row in prompts], list(completions), rest))
+                return Judged((1.0,) * 4, 0, 0, "")
+
+        by: Any = Asked()
+        tick = list[None]().clear
+        assert judge(ROLLOUT, by, seed=3, tick=tick, where="step 7").scores == (1.0,) * 4
+        prompts = ["prompt 0", "prompt 0", "prompt 1", "prompt 1"]
+        rest = {"seed": 3, "group": 2, "tick": tick, "where": "step 7"}
+        assert asked == [(prompts, ["a", "b", "", "d\n\x1b"], rest)]
+
+    def test_where_all_have_scores_nothing_is_left_out(self) -> None:
+        rollout, scores = with_scores(ROLLOUT, Judged((1.0, -2.5, 0.0, 3.0), 0, 0, ""))
+        assert rollout is ROLLOUT
         assert (scores.tolist(), scores.dtype) == ([1.0, -2.5, 0.0, 3.0], torch.float32)
 
-    @pytest.mark.parametrize("count", [0, 1, 3, 5])
-    def test_the_wrong_number_of_scores_is_refused(self, count: int) -> None:
-        with pytest.raises(UserError) as caught:
-            judge(ROLLOUT, fixed([0.0] * count))
-        assert caught.value.line() == f"{count} scores for 4 completions (reward=fixed)"
+    def test_a_prompt_without_scores_is_left_out_with_its_completions(self) -> None:
+        judged = Judged((math.nan, math.nan, 0.5, 3.0), 1, 0, "the first")
+        assert left_out(ROLLOUT, judged) == {0}
+        rollout, scores = with_scores(ROLLOUT, judged)
+        assert rollout.texts == ("", "d\n\x1b")
+        assert scores.tolist() == [0.5, 3.0]
+
+    def test_where_no_prompt_is_left_there_is_nothing_to_learn_from(self) -> None:
+        with pytest.raises(Skip) as caught:
+            with_scores(ROLLOUT, Judged((math.nan,) * 4, 3, 0, "rewards.py:f gave None"))
+        assert caught.value.reason == (
+            "no prompt has a score for each of its completions; the first failure: rewards.py:f gave None"
+        )
         assert caught.value.exit_code == EXIT_REWARD == 4
 
-    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    def test_a_score_that_is_not_finite_is_refused_with_its_completion_made_harmless(self, value: float) -> None:
-        with pytest.raises(UserError) as caught:
-            judge(ROLLOUT, fixed([0.0, 0.0, 0.0, value]))
-        assert caught.value.line() == f"scored {value} for the completion 'd\\n\\x1b' (reward=fixed)"
-        assert caught.value.exit_code == EXIT_REWARD
+
+class TestWithout:
+    """Prompts that are taken out of a rollout leave no trace."""
+
+    @pytest.mark.parametrize("truncation", [NO_TRUNCATION, Truncation(top_k=9, top_p=0.9, min_p=0.0)])
+    @pytest.mark.parametrize("dropped", [{0}, {1}, {2}, {0, 2}, set()])
+    def test_it_is_the_rollout_of_the_others_alone(
+        self, moved: Policy, dropped: set[int], truncation: Truncation
+    ) -> None:
+        engine = TransformersEngine(moved)
+        batch = batch_of(moved, ["Hello there", "a", "What is rain?"], samples=2)
+        kept = [number for number in range(3) if number not in dropped]
+        seeds = tuple(batch.seeds[2 * number + sample] for number in kept for sample in range(2))
+        alone = PromptBatch(tuple(batch.prompts[number] for number in kept), 2, seeds)
+        one, other = (engine.sample(b, 12, 1.3, lambda: None, truncation) for b in (batch, alone))
+        found = without(replace(one, log_weights=torch.arange(6.0)), dropped)
+        assert found.log_weights.tolist() == [2.0 * number + sample for number in kept for sample in range(2)]
+        assert found.batch == other.batch
+        assert (found.texts, found.temperature) == (other.texts, other.temperature)
+        for name in ("tokens", "completion_mask", "truncated"):
+            assert torch.equal(getattr(found, name), getattr(other, name)), name
+        for name in ("logprobs", "hidden"):  # another width of the batch may round otherwise
+            assert_close(getattr(found, name), getattr(other, name), rtol=0, atol=1e-4)
+        if one.kept is None or other.kept is None or found.kept is None:
+            assert one.kept is other.kept is found.kept is None
+        else:
+            assert torch.equal(found.kept.ids, other.kept.ids)
+            assert torch.equal(found.kept.offsets, other.kept.offsets)
+
+    def test_what_is_left_is_no_wider_than_its_longest_completion(self) -> None:
+        rollout = rollout_of([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]])
+        found = without(rollout, {0})
+        assert found.completion_mask.int().tolist() == [[1, 0], [1, 1]]
+        assert (found.logprobs.shape, found.hidden.shape) == ((2, 2), (2, 2, 1))
 
 
 class TestAgainst:
