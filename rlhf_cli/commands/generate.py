@@ -88,7 +88,11 @@ def _adapter(path: Path) -> tuple[Path, Path]:
 
 def _prompts(given: Sequence[str]) -> list[str]:
     """The prompts of the command line, else the lines of stdin."""
-    prompts = list(given) if given or sys.stdin.isatty() else [line.rstrip("\n") for line in sys.stdin]
+    try:
+        prompts = list(given) if given or sys.stdin.isatty() else [line.rstrip("\n") for line in sys.stdin]
+        "".join(prompts).encode()  # bytes of the command line that are no text come as halves of surrogate pairs
+    except UnicodeError as error:
+        raise UserError("a prompt is not UTF-8 text", where="rlhf generate", fix="give it as UTF-8") from error
     prompts = [prompt for prompt in prompts if prompt.strip()]
     if not prompts:
         raise UserError(

@@ -4,5 +4,6 @@ settings  the `model` group; light, so that a config is validated without loadin
 source    where a model comes from; light as well
 policy    Policy: model, tokenizer, prompts in, texts out, the adapter as files
 loading   from a hub, a folder or a packaged GGUF file (converted once, into the cache)
+bounded   a template, held to a time and a memory
 tiny      a random two-layer model with a byte tokenizer
 """

@@ -56,6 +56,7 @@ def test_a_checkpoint_answers_for_itself(finished: Path, rlhf: Rlhf) -> None:
     [
         (["nowhere", "x"], 5, "no such folder"),
         ([".", "x"], 5, "no run here"),
+        (["out", "\udcff"], 2, "a prompt is not UTF-8 text"),
         (["out", "x", "--temperature", "-1"], 2, "must be 0 or more"),
         (["out", "x", "--samples", "0"], 2, "must be at least 1"),
         (["out", "x", "--samples", "two"], 2, "must be at least 1"),

@@ -124,4 +124,5 @@ def test_it_loads_nothing_heavy(here: Path) -> None:
     loaded = "{'torch', 'hydra', 'transformers'} & {*sys.modules}"
     ask = f"import sys; from rlhf_cli.cli import run; run(['runs']); print({loaded})"
     done = subprocess.run([sys.executable, "-c", ask], cwd=here, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("  state "), done.stderr
     assert done.stdout.splitlines()[-1] == "set()"
