@@ -258,7 +258,7 @@ def test_what_is_no_list_of_scores(line: str, said: str, train: Callable[..., Ou
     outcome = train(line, "reward.on_error=mask")  # which is for completions, not for functions
     assert outcome.code == 4
     fix = "return a list with one number (or None) for each completion"
-    assert last(outcome) == f"error: rewards.py:f {said} (step 1); fix: {fix}"
+    assert last(outcome) == f"error: rewards.py:f {said} (step 1); fix: {fix}; newest valid checkpoint: step 0"
     assert saved(tmp_path) == "step-00000000"
 
 
@@ -277,7 +277,8 @@ def test_another_source_is_another_run(train: Callable[..., Outcome], rlhf: Rlhf
     assert outcome.code == 5
     assert last(outcome) == (
         f"error: the reward changed since the run began ({tmp_path}/out); "
-        "fix: bring the reward back, or start a new run (or allow it: resume_allow=[reward])"
+        "fix: bring the reward back, or start a new run (or allow it: resume_allow=[reward]); "
+        "newest valid checkpoint: step 2"
     )
     assert rlhf("train", "resume=out", "steps=4", "resume_allow=[reward]").code == 0
 
