@@ -10,11 +10,12 @@ import fcntl
 import hashlib
 import json
 import re
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from rlhf_cli.disk import DISK, Disk
 from rlhf_cli.errors import EXIT_USAGE, UserError
@@ -151,7 +152,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     """Hold the run folder for the life of the block; raises UserError (exit 2) while another process holds it."""
     with (run_dir / ".lock").open("a") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(handle)
         except BlockingIOError as error:
             raise UserError(
                 "another process is working in this run folder",
@@ -169,6 +170,15 @@ def _entry(content: bytes) -> dict[str, int | str]:
 def _unused(path: Path) -> Path:
     candidates = (path, *(path.with_name(f"{path.name}-{n}") for n in range(1, 1000)))
     return next(candidate for candidate in candidates if not candidate.exists())
+
+
+def _flock(handle: IO[str]) -> None:
+    """Take the lock; whoever only looks whether it is held (`is_locked`) has it for less than the time waited here."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.1)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_locked(run_dir: Path) -> bool:

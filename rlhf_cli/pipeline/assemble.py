@@ -189,11 +189,18 @@ def _record(config: RunConfig, policy: Policy, rows: Rows, judge: Judge) -> dict
 def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter, allowed: Sequence[str]) -> bool:
     """Refuse another model, other data or another reward's source than the run began with, unless it is allowed.
 
-    Says what else keeps it from repeating bit for bit.
-
-    Returns whether nothing does.
+    Says what else keeps it from repeating bit for bit, and returns whether nothing does.
     """
-    before = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    try:
+        before = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        before["data"]["sha256"], before["model"]["sha256_sampled"], before["reward"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{RUN}, which says what the run began with, cannot be read",
+            where=str(folder),
+            fix="bring it back, or start a new run",
+            exit_code=EXIT_RESUME,
+        ) from error
     for name, key in (("data", "sha256"), ("model", "sha256_sampled"), ("reward", "sha256")):
         if before[name][key] != now[name][key] and not (name == "reward" and name in allowed):
             raise UserError(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from rlhf_cli.checkpoint import CHECKPOINTS, NAME, Found, checkpoints, newest_valid, step_of, verify
 from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.pipeline.result import RESULT
 from rlhf_cli.schema import RunConfig
 
 CONFIG: Final = "config.json"
@@ -131,8 +132,8 @@ def _latest(outputs: Path) -> Path:
         sorted(outputs.rglob(CONFIG), key=lambda file: file.stat().st_mtime, reverse=True) if outputs.is_dir() else []
     )
     for run in (file.parent.absolute() for file in runs):
-        newest = newest_valid(run / CHECKPOINTS).folder
-        if newest is not None and step_of(newest) < saved_config(run)["steps"]:
+        newest, steps = newest_valid(run / CHECKPOINTS).folder, saved_config(run).get("steps")
+        if newest is not None and isinstance(steps, int) and (step_of(newest) < steps or not (run / RESULT).is_file()):
             return run
     raise _error("no unfinished run", outputs.absolute(), "name the run's folder: resume=RUN")
 

@@ -124,9 +124,7 @@ def files(state: TrainState, policy: Policy, optimizer: torch.optim.Optimizer) -
 
 def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> TrainState:
     """Take adapter, moments and state from a checkpoint; raises UserError (exit 5) where they are not this run's."""
-    saved = json.loads((folder / STATE).read_text())
-    if saved.pop("schema") != SCHEMA:
-        raise UserError("written by another version of rlhf-cli", where=str(folder), exit_code=EXIT_RESUME)
+    state = _read(folder / STATE)
     policy.load_adapter(folder)
     if (policy.value_head is not None) != (folder / VALUE_HEAD).is_file():
         raise UserError(
@@ -147,6 +145,13 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
         if moments:
             # AdamW keeps its step counter on the CPU and its moments beside the weights.
             optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()}
+    return state
+
+
+def _read(file: Path) -> TrainState:
+    saved = json.loads(file.read_text())
+    if saved.pop("schema", None) != SCHEMA:
+        raise UserError("written by another version of rlhf-cli", where=str(file.parent), exit_code=EXIT_RESUME)
     return TrainState(
         step=saved["step"],
         baseline=RunningMean(**saved["baseline"]),

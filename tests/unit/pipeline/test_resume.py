@@ -142,16 +142,27 @@ class TestLatest:
         os.utime(run / "config.json", (time, time))
         return run
 
+    @staticmethod
+    def finished(run: Path) -> Path:
+        (run / "result.json").write_text("{}")
+        return run
+
+    def test_a_run_that_was_killed_while_it_was_concluded_is_unfinished(self, outputs: Path) -> None:
+        run = make_run(outputs / "a", 10)
+        assert find("latest").folder == run
+
     def test_the_newest_unfinished_one(self, outputs: Path) -> None:
         self.at(make_run(outputs / "a" / "1", 2), 100)
         wanted = self.at(make_run(outputs / "b" / "2", 4), 300)
-        self.at(make_run(outputs / "b" / "3", 10), 400)  # finished
+        self.finished(self.at(make_run(outputs / "b" / "3", 10), 400))
         self.at(make_run(outputs / "c"), 500)  # without a checkpoint
         self.at(make_run(outputs / "sweeps" / "x" / "y", 2), 200)
+        foreign = make_run(outputs / "foreign", 2)
+        (foreign / "config.json").write_text('{"model_type": "llama"}')
         assert find("latest") == Origin(wanted, wanted / "checkpoints/step-00000004", ())
 
     def test_with_all_runs_finished_there_is_none(self, outputs: Path) -> None:
-        make_run(outputs / "a", 10)
+        self.finished(make_run(outputs / "a", 10))
         assert problem("latest") == f"no unfinished run ({outputs}); fix: name the run's folder: resume=RUN"
 
     def test_without_outputs_there_is_none(self, outputs: Path) -> None:
