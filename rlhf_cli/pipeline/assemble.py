@@ -196,7 +196,7 @@ def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter, allowed:
         before["data"]["sha256"], before["model"]["sha256_sampled"], before["reward"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{RUN}, which says what the run began with, cannot be read",
+            f"{RUN} does not say what the run began with",
             where=str(folder),
             fix="bring it back, or start a new run",
             exit_code=EXIT_RESUME,

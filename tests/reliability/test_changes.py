@@ -86,4 +86,4 @@ def test_a_run_that_does_not_say_what_it_began_with_is_not_continued(
     record.unlink() if content is None else record.write_text(content)
     outcome = rlhf("train", "resume=out", "steps=8")
     assert outcome.code == 5
-    assert outcome.err.splitlines()[-1].startswith("error: run.json, which says what the run began with, cannot be")
+    assert outcome.err.splitlines()[-1].startswith("error: run.json does not say what the run began with")
