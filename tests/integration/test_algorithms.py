@@ -123,7 +123,7 @@ def test_a_sampler_that_drifts_too_far_stops_the_run(
     outcome = rlhf("train", *QUICK, "run_dir=out")
     assert outcome.code == 7
     assert "sampler and trainer disagree by up to 3 nats" in outcome.err
-    assert outcome.err.rstrip().endswith("fix: dtype=float32")
+    assert outcome.err.rstrip().endswith("fix: dtype=float32; newest valid checkpoint: step 0")
 
 
 @pytest.mark.parametrize(

@@ -3,67 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import QUICK, Outcome, contents, lines, start
+from tests.support import QUICK, Outcome, contents, lines
 
 Rlhf = Callable[..., Outcome]
-
-LONG = ("config=tiny", "steps=40", "checkpoint.every=4", "evaluate.every=10", "display=quiet", "algorithm=reinforce",
-        "algorithm.baseline=running")  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of the whole run."""
-    folder = tmp_path_factory.mktemp("whole")
-    process = start("train", *LONG, "run_dir=out", cwd=folder)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return contents(folder / "out")
-
-
-def after_steps(process: subprocess.Popen[str], folder: Path, steps: int) -> None:
-    """Wait until the run has logged that many steps."""
-    metrics, deadline = folder / "metrics.jsonl", time.monotonic() + 60
-    while not (metrics.is_file() and len(metrics.read_bytes().splitlines()) > steps):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_and_resumed_is_the_same_run(
-    number: signal.Signals, uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
-) -> None:
-    process = start("train", *LONG, "run_dir=out", cwd=tmp_path)
-    after_steps(process, tmp_path / "out", 6)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 75, err
-    assert "rlhf train resume=" in err
-    logged = lines(tmp_path / "out" / "metrics.jsonl")[-1]["step"]
-    assert (tmp_path / "out" / "checkpoints" / f"step-{logged:08d}").is_dir()  # nothing that was complete is lost
-    assert rlhf("train", "resume=latest" if (tmp_path / "outputs").exists() else "resume=out").code == 0
-    assert contents(tmp_path / "out") == uninterrupted
-
-
-def test_resume_passes_over_a_broken_checkpoint_and_names_it(rlhf: Rlhf, tmp_path: Path) -> None:
-    assert rlhf("train", *QUICK, "run_dir=whole").code == 0
-    shutil.copytree(tmp_path / "whole", tmp_path / "out")
-    weights = tmp_path / "out" / "checkpoints" / "step-00000006" / "adapter_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
-    outcome = rlhf("train", "resume=out")
-    assert outcome.code == 0, outcome.err
-    assert "resumed from step 4 (skipped step-00000006: adapter_model.safetensors: sha256 mismatch)" in outcome.err
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_a_finished_run_goes_on_with_more_steps(rlhf: Rlhf, tmp_path: Path) -> None:
@@ -109,23 +56,6 @@ def test_what_cannot_be_resumed_is_refused_and_nothing_changes(
     assert said in outcome.err
     assert outcome.err.count("\n") == 1
     assert sorted(path for path in tmp_path.rglob("*")) == before
-
-
-def test_an_allowed_change_is_made(rlhf: Rlhf, tmp_path: Path) -> None:
-    assert rlhf("train", *QUICK, "run_dir=out", "steps=1", "evaluate.every=0").code == 0
-    outcome = rlhf("train", "resume=out", "steps=2", "beta=0.5", "resume_allow=[beta]")
-    assert outcome.code == 0, outcome.err
-    assert lines(tmp_path / "out" / "metrics.jsonl")[-1]["beta"] == 0.5
-
-
-def test_other_data_under_the_same_name_is_refused(rlhf: Rlhf, tmp_path: Path) -> None:
-    data = tmp_path / "prompts.jsonl"
-    data.write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(30)))
-    assert rlhf("train", *QUICK, "data=jsonl", f"data.path={data}", "run_dir=out", "steps=2").code == 0
-    data.write_text(data.read_text().replace("Say 7.", "Say seven."))
-    outcome = rlhf("train", "resume=out", "steps=4")
-    assert outcome.code == 5
-    assert "the data changed since the run began" in outcome.err
 
 
 def test_going_back_to_an_older_checkpoint_leaves_the_newer_ones_behind(rlhf: Rlhf, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.pipeline.evaluation import Evaluation
 from tests.support import QUICK, Outcome, lines
 
 Rlhf = Callable[..., Outcome]
@@ -32,8 +33,13 @@ def test_a_run_writes_what_it_promises(rlhf: Rlhf, tmp_path: Path) -> None:
     assert [row["step"] for row in lines(folder / "metrics.jsonl")] == [0, 1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in lines(folder / "evaluations.jsonl")] == [0, 3, 6]
     assert [path.name for path in sorted((folder / "checkpoints").glob("step-*"))] == [
-        f"step-{n:08d}" for n in (0, 2, 4, 6)
+        f"step-{n:08d}"
+        for n in (0, 2, 3, 4, 6)  # after step 3 it was the best so far
     ]
+    assert (folder / "checkpoints" / "latest").read_text() == "step-00000006\n"
+    evaluations = [Evaluation.read(row) for row in lines(folder / "evaluations.jsonl")]
+    best = max(evaluations, key=lambda found: found.metrics()["eval/objective"])
+    assert (folder / "checkpoints" / "best").read_text() == f"step-{best.step:08d}\n"
     assert {path.name for path in (folder / "adapter").iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
