@@ -11,6 +11,7 @@ held_out    evaluation on held-out prompts, fixed decoding
 evaluation  what an evaluation found, how far that is towards the optimum, and how two compare
 reference   the reference's completions at the held-out prompts, scored
 oracle      the optimum and the frontier, from these
+logbook     what it writes down as it goes
 conclude    the end of a run
 result      how a run ended, as plain data
 state       what a checkpoint saves, and what an interrupted step goes back to

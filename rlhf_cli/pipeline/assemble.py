@@ -20,12 +20,13 @@ from rlhf_cli.disk import replace_file
 from rlhf_cli.engine.memory import microbatch_size
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
-from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard, cut_back
+from rlhf_cli.metrics import Mark, cut_back
 from rlhf_cli.models.policy import Policy, build_policy
+from rlhf_cli.pipeline.logbook import LOGS, Logbook
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.resume import CONFIG, Origin
 from rlhf_cli.pipeline.rows import Rows, check_enough
-from rlhf_cli.pipeline.run import LOGS, Run
+from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import TrainState, load
@@ -105,8 +106,7 @@ def assemble(
         saver=saver,
         judge=judge,
         reporter=reporter,
-        logs={name: JsonlLog(folder / f"{name}.jsonl") for name in LOGS},
-        tensorboard=TensorBoard(folder / "tb", state.step),
+        logbook=Logbook(folder, state.step),
         signals=signals,
         state=state,
     )

@@ -18,10 +18,10 @@ from rlhf_cli.engine.memory import out_of_memory
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, Stopped, UserError
 from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, mismatch
 from rlhf_cli.functional.truncation import Truncation
-from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import held_out, scoring, update
 from rlhf_cli.pipeline.evaluation import Evaluation
+from rlhf_cli.pipeline.logbook import Logbook
 from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.saving import SaveFailed, Saver
@@ -35,7 +35,6 @@ from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Advantages, Prompt, PromptBatch, Rollout, Scored
 
-LOGS: Final = ("metrics", "timings", "samples", "evaluations")
 TRUNCATED_ALARM: Final = 0.3
 
 Result = TypeVar("Result")
@@ -55,8 +54,7 @@ class Run:
     saver: Saver
     judge: Judge
     reporter: Reporter
-    logs: dict[str, JsonlLog]
-    tensorboard: TensorBoard
+    logbook: Logbook
     signals: StopSignals
     state: TrainState = field(default_factory=TrainState)
     _clock: dict[str, float] = field(default_factory=dict)
@@ -218,8 +216,9 @@ class Run:
         if self.config.evaluate.every:
             evaluated = self.evaluate(0)
             self.state = replace(self.state, best=Best(0, *evaluated.means()))
-            self._log_evaluation(evaluated, {})
-            self._log_timings(0, 0)
+            self.logbook.evaluation(evaluated)
+            self.logbook.metrics(0, evaluated.metrics())
+            self._timings(0, 0)
             self.reporter.evaluated(0, evaluated.metrics())
             self.reporter.optimum(0, evaluated.optimum)
 
@@ -262,20 +261,19 @@ class Run:
                     control=self._control(float(scored.sequence_kl.double().mean())),
                     sampler_gap=metrics.get("sampler/gap", state.sampler_gap),
                 )
-            self._log_samples(step, scored)
+            self.logbook.samples(step, scored, self.config.log_samples)
             sample, tokens = (rollout.batch.prompt_of(0).row.shown, rollout.texts[0]), int(rollout.lengths.sum())
         is_best = False
         if evaluated is not None:
             found = Best(step, *evaluated.means())
             is_best = state.best is None or found.objective(evaluated.beta) > state.best.objective(evaluated.beta)
             state = replace(state, best=found if is_best else state.best)
-            self._log_evaluation(evaluated, metrics)
+            self.logbook.evaluation(evaluated)
             metrics |= evaluated.metrics()
-        else:
-            self._log_metrics(step, metrics)
-        timings = self._log_timings(step, tokens)
+        self.logbook.metrics(step, metrics)
+        timings = self._timings(step, tokens)
         skipped = state.skipped + 1 if metrics["skipped"] else 0
-        self.state, self._undo = replace(state, step=step, skipped=skipped, logs=self._marks()), None
+        self.state, self._undo = replace(state, step=step, skipped=skipped, logs=self.logbook.marks()), None
         self.reporter.step(step, metrics, timings, sample)
         if evaluated is not None:
             self.reporter.optimum(step, evaluated.optimum)
@@ -290,7 +288,7 @@ class Run:
     def save(self, *, needed: bool) -> None:
         """Publish a checkpoint of the last complete step; raises SaveFailed as `Saver.save` does."""
         with self.phase("checkpoint", 0):
-            self.saver.save(self.state, self.policy, self.optimizer, self.logs.values(), needed=needed)
+            self.saver.save(self.state, self.policy, self.optimizer, self.logbook.sync, needed=needed)
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -308,7 +306,7 @@ class Run:
                     self.reporter.note(f"step {self.state.step} is saved; continue it by: rlhf train resume={place}")
                 raise
             finally:
-                self.close()
+                self.logbook.close()
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
@@ -324,11 +322,9 @@ class Run:
         self._clock[name] = self._clock.get(name, 0.0) + time.perf_counter() - start
         self.signals.check()
 
-    def close(self) -> None:
-        """Close the files."""
-        for log in self.logs.values():
-            log.close()
-        self.tensorboard.close()
+    def _timings(self, step: int, tokens: int) -> dict[str, float]:
+        seconds, self._clock = self._clock, {}
+        return self.logbook.timings(step, seconds, tokens)
 
     def _parts(self, completions: int) -> int:
         return -(-completions // self.microbatch_size)
@@ -388,42 +384,6 @@ class Run:
             raise UserError(said, where="sampler", fix="dtype=float32", exit_code=EXIT_NONFINITE)
         if found.effective_share < WARN_BELOW:
             self.reporter.note(f"step {self.state.step + 1}: {said}")
-
-    # Writing things down.
-
-    def _marks(self) -> dict[str, Mark]:
-        return {name: log.mark() for name, log in self.logs.items()}
-
-    def _log_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        self.logs["metrics"].write({"step": step, **metrics})
-        self.tensorboard.write(step, metrics)
-
-    def _log_evaluation(self, evaluated: Evaluation, metrics: dict[str, float]) -> None:
-        self.logs["evaluations"].write(evaluated.row())
-        self._log_metrics(evaluated.step, metrics | evaluated.metrics())
-
-    def _log_samples(self, step: int, scored: Scored) -> None:
-        rollout, kl = scored.rollout, scored.sequence_kl.tolist()
-        for row in range(min(self.config.log_samples, len(rollout.batch))):
-            self.logs["samples"].write(
-                {
-                    "step": step,
-                    "prompt": rollout.batch.prompt_of(row).row.shown,
-                    "completion": rollout.texts[row],
-                    "score": float(scored.scores[row]),
-                    "kl": kl[row],
-                    "truncated": bool(rollout.truncated[row]),
-                }
-            )
-
-    def _log_timings(self, step: int, tokens: int) -> dict[str, float]:
-        seconds, self._clock = self._clock, {}
-        total = sum(seconds.values())
-        training = total - seconds.get("evaluation", 0.0) - seconds.get("checkpoint", 0.0)
-        timings = {f"time/{name}_s": round(value, 4) for name, value in seconds.items()}
-        timings |= {"time/step_s": round(total, 4), "tokens_per_s": round(tokens / max(training, 1e-9), 1)}
-        self.logs["timings"].write({"step": step, **timings})
-        return timings
 
 
 def due(step: int, every: int, total: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import torch
 from rlhf_cli.checkpoint import CHECKPOINTS, newest_valid, prune, publish, step_of
 from rlhf_cli.disk import DISK, Disk, replace_file
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, UserError
-from rlhf_cli.metrics import JsonlLog
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
 from rlhf_cli.pipeline.state import TrainState, files, is_finite
 from rlhf_cli.schema import Checkpoint
@@ -38,11 +37,11 @@ class Saver:
         state: TrainState,
         policy: Policy,
         optimizer: torch.optim.Optimizer,
-        logs: Iterable[JsonlLog],
+        sync_logs: Callable[[], None],
         *,
         needed: bool,
     ) -> None:
-        """Publish a checkpoint of `state`, what the logs hold synced before; then remove what is not kept.
+        """Publish a checkpoint of `state`, what it remembers of the logs synced before; then remove what is not kept.
 
         A disk that refuses is noted, and the next save tries again. Raises SaveFailed where that has happened
         `max_failures` times in a row or the checkpoint is `needed` (exit 6), and for numbers that are not finite
@@ -57,8 +56,7 @@ class Saver:
             )
         root = self.folder / CHECKPOINTS
         try:
-            for log in logs:
-                log.sync()
+            sync_logs()
             self.disk.sync(self.folder)
             publish(root, state.step, files(state, policy, optimizer), self.disk)
         except OSError as error:

@@ -17,11 +17,11 @@ from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.metrics import Mark
 from rlhf_cli.pipeline.assemble import assemble
 from rlhf_cli.pipeline.divergence import TENSORS, Divergence, Stretch, first_divergence, rows_of, tensors
+from rlhf_cli.pipeline.logbook import LOGS
 from rlhf_cli.pipeline.loop import train
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.resume import Origin
 from rlhf_cli.pipeline.rows import Rows
-from rlhf_cli.pipeline.run import LOGS
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import STATE
 from rlhf_cli.rewards.judge import REWARD_LOG, Judge

@@ -50,7 +50,7 @@ class Run:
         settings = Checkpoint(every=2, keep=keep, keep_best=True, max_failures=3)
         saver = Saver(self.folder, settings, self.notes.append, disk, failures)
         logs: dict[str, Mark] = {"metrics": self.log.mark()}
-        saver.save(TrainState(step, best=Best(2, 1.0, 0.0), logs=logs), *self.trained, [self.log], needed=needed)
+        saver.save(TrainState(step, best=Best(2, 1.0, 0.0), logs=logs), *self.trained, self.log.sync, needed=needed)
         return saver
 
     @property

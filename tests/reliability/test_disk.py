@@ -71,7 +71,7 @@ def test_a_log_that_cannot_be_written_ends_the_run(
             super().write(row)  # type: ignore[arg-type]
 
     with monkeypatch.context() as full:
-        full.setattr("rlhf_cli.pipeline.assemble.JsonlLog", Full)
+        full.setattr("rlhf_cli.pipeline.logbook.JsonlLog", Full)
         outcome = rlhf("train", *QUICK, "run_dir=out")
     assert outcome.code == 6
     assert outcome.err.splitlines()[-1].startswith("error: the disk refuses: No space left on device")

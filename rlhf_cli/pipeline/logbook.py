@@ -1,0 +1,70 @@
+"""What a run writes down as it goes: metrics, timings, samples and evaluations line by line, curves for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard
+from rlhf_cli.pipeline.evaluation import Evaluation
+from rlhf_cli.types import Scored
+
+LOGS: Final = ("metrics", "timings", "samples", "evaluations")
+"""The jsonl files; all but the timings come out the same, byte for byte, every time."""
+
+
+class Logbook:
+    """The open files of the run in `folder`, which goes on after step `step`."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._logs = {name: JsonlLog(folder / f"{name}.jsonl") for name in LOGS}
+        self._tensorboard = TensorBoard(folder / "tb", step)
+
+    def marks(self) -> dict[str, Mark]:
+        """Where each file ends now."""
+        return {name: log.mark() for name, log in self._logs.items()}
+
+    def sync(self) -> None:
+        """Make sure that the files are on disk as far as they go; raises OSError where it refuses."""
+        for log in self._logs.values():
+            log.sync()
+
+    def close(self) -> None:
+        """Close the files."""
+        for log in self._logs.values():
+            log.close()
+        self._tensorboard.close()
+
+    def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A line of metrics.jsonl, and a point on every curve."""
+        self._logs["metrics"].write({"step": step, **metrics})
+        self._tensorboard.write(step, metrics)
+
+    def evaluation(self, evaluated: Evaluation) -> None:
+        """An evaluation with all its completions."""
+        self._logs["evaluations"].write(evaluated.row())
+
+    def samples(self, step: int, scored: Scored, count: int) -> None:
+        """The first `count` completions of a step."""
+        rollout, kl = scored.rollout, scored.sequence_kl.tolist()
+        for row in range(min(count, len(rollout.batch))):
+            self._logs["samples"].write(
+                {
+                    "step": step,
+                    "prompt": rollout.batch.prompt_of(row).row.shown,
+                    "completion": rollout.texts[row],
+                    "score": float(scored.scores[row]),
+                    "kl": kl[row],
+                    "truncated": bool(rollout.truncated[row]),
+                }
+            )
+
+    def timings(self, step: int, seconds: Mapping[str, float], tokens: int) -> dict[str, float]:
+        """The seconds of each phase, and the tokens a second of those that train; returns what it wrote."""
+        total = sum(seconds.values())
+        training = total - seconds.get("evaluation", 0.0) - seconds.get("checkpoint", 0.0)
+        timings = {f"time/{name}_s": round(value, 4) for name, value in seconds.items()}
+        timings |= {"time/step_s": round(total, 4), "tokens_per_s": round(tokens / max(training, 1e-9), 1)}
+        self._logs["timings"].write({"step": step, **timings})
+        return timings
