@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 EXIT_DONE: Final = 0
@@ -53,3 +55,17 @@ class Stopped(BaseException):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """A disk that refuses is the user's to mend, wherever it shows."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = str(error.filename or "")
+        raise UserError(
+            f"the disk refuses: {error.strerror or error}", where=where, fix="free space or rights", exit_code=EXIT_DISK
+        ) from error

@@ -26,7 +26,8 @@ from typing import Any, Final
 
 IMPORTED: Final = (
     *(f"rlhf_cli.pipeline.{name}" for name in ("assemble", "loop", "conclude")),
-    "rlhf_cli.commands.train", "peft", "torch.utils.tensorboard", "transformers.models.llama.modeling_llama",
+    "rlhf_cli.commands.train", "peft", "tensorboard.summary.writer.record_writer",
+    "transformers.models.llama.modeling_llama",
 )  # fmt: skip
 COMPARED: Final = ("metrics.jsonl", "samples.jsonl", "evaluations.jsonl", "result.json", "adapter/adapter_config.json",
                    "adapter/adapter_model.safetensors")  # fmt: skip

@@ -12,7 +12,7 @@ from rlhf_cli.config.compose import Launch, amend, launch
 from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher
-from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, disk_errors
 from rlhf_cli.models.source import code_notice
 from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.result import RESULT, Result
@@ -153,17 +153,3 @@ def _what_is_left(folder: Path) -> Iterator[None]:
         newest = newest_valid(folder / CHECKPOINTS).folder
         error.saved = f"step {step_of(newest)}" if newest else ""
         raise
-
-
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """A disk that refuses is the user's to mend, wherever it shows."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        where = str(error.filename or "")
-        raise UserError(
-            f"the disk refuses: {error.strerror or error}", where=where, fix="free space or rights", exit_code=EXIT_DISK
-        ) from error

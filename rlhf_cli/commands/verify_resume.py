@@ -8,10 +8,9 @@ from typing import Final
 
 from rlhf_cli.checkpoint import locked, step_of
 from rlhf_cli.commands.parser import Parser
-from rlhf_cli.commands.train import disk_errors
 from rlhf_cli.config.compose import amend
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, disk_errors
 from rlhf_cli.pipeline.resume import last_two, saved_config
 from rlhf_cli.pipeline.rows import read_rows
 from rlhf_cli.pipeline.signals import StopSignals

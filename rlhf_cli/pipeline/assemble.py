@@ -106,7 +106,7 @@ def assemble(
         saver=saver,
         judge=judge,
         reporter=reporter,
-        logbook=Logbook(folder, state.step),
+        logbook=Logbook(folder, state.step, reporter.note),
         signals=signals,
         state=state,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +15,12 @@ LOGS: Final = ("metrics", "timings", "samples", "evaluations")
 
 
 class Logbook:
-    """The open files of the run in `folder`, which goes on after step `step`."""
+    """The open files of the run in `folder`, which goes on after step `step`; `note` takes what is worth a line."""
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, note: Callable[[str], None]) -> None:
         self._logs = {name: JsonlLog(folder / f"{name}.jsonl") for name in LOGS}
-        self._tensorboard = TensorBoard(folder / "tb", step)
+        self._tensorboard: TensorBoard | None = TensorBoard(folder / "tb", step)
+        self._note = note
 
     def marks(self) -> dict[str, Mark]:
         """Where each file ends now."""
@@ -34,12 +35,19 @@ class Logbook:
         """Close the files."""
         for log in self._logs.values():
             log.close()
-        self._tensorboard.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A line of metrics.jsonl, and a point on every curve."""
+        """A line of metrics.jsonl, and a point on every curve: only a picture of the same, which stops no run."""
         self._logs["metrics"].write({"step": step, **metrics})
-        self._tensorboard.write(step, metrics)
+        if self._tensorboard is not None:
+            try:
+                self._tensorboard.write(step, metrics)
+            except OSError as error:
+                self._note(f"the curves in tb/ end before step {step}: {error.strerror or error}")
+                self._tensorboard.close()
+                self._tensorboard = None
 
     def evaluation(self, evaluated: Evaluation) -> None:
         """An evaluation with all its completions."""

@@ -74,11 +74,12 @@ class Saver:
     def check_room(self, policy: Policy) -> None:
         """Raise UserError (exit 6) unless there is room for the checkpoints that will be kept, and one more.
 
-        The size is that of the weights that are trained and of their two moments.
+        The size is that of the weights that are trained and of their two moments; what is there already counts.
         """
         size = 3 * sum(p.numel() * p.element_size() for p in policy.parameters().values())
         needed = (self.settings.keep + 1 + self.settings.keep_best) * size
-        free = shutil.disk_usage(self.folder).free
+        there = sum(file.stat().st_size for file in (self.folder / CHECKPOINTS).glob("step-*/*"))
+        free = shutil.disk_usage(self.folder).free + there
         if free < needed:
             raise UserError(
                 f"the checkpoints need {_megabytes(needed)}, and {_megabytes(free)} are free",

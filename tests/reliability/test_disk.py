@@ -81,6 +81,26 @@ def test_a_log_that_cannot_be_written_ends_the_run(
 
 
 @pytest.mark.case(32)
+def test_curves_that_cannot_be_written_stop_nothing(
+    finished: Path, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_cli.metrics import TensorBoard
+
+    plain = TensorBoard.write
+
+    def write(self: TensorBoard, step: int, metrics: dict[str, float]) -> None:
+        if step > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(self, step, metrics)
+
+    monkeypatch.setattr(TensorBoard, "write", write)
+    outcome = rlhf("train", *QUICK, "run_dir=out")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("the curves in tb/ end before step 3: No space left on device") == 1
+    assert contents(tmp_path / "out") == contents(finished)
+
+
+@pytest.mark.case(32)
 def test_too_little_room_is_said_before_the_first_step(
     rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +111,18 @@ def test_too_little_room_is_said_before_the_first_step(
     assert last.startswith("error: the checkpoints need ")
     assert "and 0.0 MB are free" in last
     assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.case(32)
+def test_what_is_there_already_counts_as_room(
+    rlhf: Rlhf, copied: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied()
+    there = sum(file.stat().st_size for file in (run / "checkpoints").rglob("*.safetensors"))
+    monkeypatch.setattr("rlhf_cli.pipeline.saving.shutil.disk_usage", lambda path: Usage(10**12, 10**12, 1000))
+    outcome = rlhf("train", "resume=out", "checkpoint.keep=2")
+    assert there > 5e5  # five checkpoints, of which two, the best and one more are asked for
+    assert outcome.code == 0, outcome.err
 
 
 @pytest.mark.case(33)

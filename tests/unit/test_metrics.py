@@ -146,12 +146,18 @@ class TestCutBack:
         assert (file.parent / "metrics.orphan-1.jsonl").read_bytes() == b"changed 1"
 
 
-def test_tensorboard_gets_a_file_of_its_own(tmp_path: Path) -> None:
-    board = TensorBoard(tmp_path / "tb", first_step=0)
-    board.write(1, {"reward/mean": 0.5})
-    board.close()
-    (events,) = (tmp_path / "tb").iterdir()
-    assert b"reward/mean" in events.read_bytes()
+def test_tensorboard_reads_what_was_written_and_hides_what_a_resume_went_back_behind(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for first, steps in ((0, (1, 2, 3)), (1, (2,))):
+        board = TensorBoard(tmp_path / "tb", first)
+        for step in steps:
+            board.write(step, {"reward/mean": 10.0 * first + step, "kl/seq": 0.5})
+        board.close()
+    events = EventAccumulator(str(tmp_path / "tb"))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["reward/mean", "kl/seq"]
+    assert [(point.step, point.value) for point in events.Scalars("reward/mean")] == [(1, 1.0), (2, 12.0)]
 
 
 def test_half_a_line_that_a_power_cut_left_is_dropped(file: Path) -> None:
