@@ -39,8 +39,33 @@ synced and published by one rename ([`checkpoint.py`](../rlhf_cli/checkpoint.py)
 is exactly what a checkpoint holds ([`state.py`](../rlhf_cli/pipeline/state.py)).
 
 To see it on a run of your own: `rlhf verify-resume RUN` resumes it from its last checkpoint but one in a temporary
-folder, and compares what comes out, bit for bit. `scripts/kills` kills two hundred small runs at random instants and
-compares each.
+folder, and compares what comes out, bit for bit.
+
+## On a cluster
+
+    #SBATCH --signal=B:USR1@120 --requeue
+    exec rlhf train config=./my-run.yaml run_dir=runs/one resume=auto time_limit=11h50m
+
+SIGUSR1, SIGTERM and the time limit save the last complete step and exit with 75; `resume=auto` starts the run or goes on
+with it; with nothing left to do it exits with 0.
+
+## Two hundred kills
+
+`scripts/kills --kills 200 --seed 1`, 2026-11-22, 2 CPU cores: two hundred runs of 24 steps (PPO, and REINFORCE with a
+running baseline and a beta that follows the KL) killed by `kill -9`: at an instant drawn uniformly over the run, within
+30 ms after a checkpoint appeared, or while one was being written; every third killed once more while it was resumed.
+200 of 200 came out byte for byte as the undisturbed run: metrics, completions, evaluations, result, adapter. Likewise
+10 of 10 with SmolLM2-135M-Instruct (`scripts/kills --preset sentiment --kills 10 --seed 1`).
+
+## What is not promised
+
+- On a GPU, and in bfloat16, nothing has been measured yet.
+- A reward has to be a function of what it is given (the generators of `random`, numpy and torch are seeded before every
+  call): what it keeps in variables of its own is not saved.
+- Where memory runs out, the smaller microbatches round differently; a run resumed from before that instant repeats it
+  only if the memory runs out again. The gradient is the same up to rounding.
+- Bytes are compared on one machine with one set of libraries. What differs is said on resume, and the run continues.
+- Texts are written to files as they came; on a terminal control characters are shown as `·`.
 
 ## The fifty cases
 
