@@ -35,11 +35,14 @@ class JsonlLog:
         self._size = file.stat().st_size
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one line."""
+        """Append one line; raises OSError where the disk refuses."""
         line = json.dumps(finite(row), ensure_ascii=False, separators=(", ", ": ")).encode() + b"\n"
         written = 0
-        while written < len(line):
-            written += self._handle.write(line[written:])
+        try:
+            while written < len(line):
+                written += self._handle.write(line[written:])
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.file)) from error
         self._digest.update(line)
         self._size += len(line)
 

@@ -42,7 +42,8 @@ class Checkpoint(Settings):
     keep_best: bool
     """Whether the one with the best held-out objective is kept as well; such a step always has one."""
     max_failures: int = Field(ge=1)
-    """A checkpoint that the disk refuses is noted, and the next one tries again; so many in a row end the run."""
+    """A checkpoint that the disk refuses is noted, and the next one tries again; so many in a row end the run. A line
+    of metrics.jsonl that it refuses ends it at once."""
 
 
 _UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}

@@ -144,8 +144,6 @@ class Scored:
     """float32 [B, T]: the KL penalty at every token, where `kl` puts it into the reward, plus the score at the last."""
     failures: int = 0
     """Completions that the reward had no usable score for, those of prompts that were left out included."""
-    retries: int = 0
-    """Calls of the reward that were made again."""
 
     @property
     def sequence_kl(self) -> Tensor:

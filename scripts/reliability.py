@@ -46,8 +46,8 @@ folder, and compares what comes out, bit for bit.
     #SBATCH --signal=B:USR1@120 --requeue
     exec rlhf train config=./my-run.yaml run_dir=runs/one resume=auto time_limit=11h50m
 
-SIGUSR1, SIGTERM and the time limit save the last complete step and exit with 75; `resume=auto` starts the run or goes on
-with it; with nothing left to do it exits with 0.
+SIGUSR1, SIGTERM and the time limit save the last complete step and exit with 75; `resume=auto` starts the run or goes
+on with it; with nothing left to do it exits with 0.
 
 ## Two hundred kills
 

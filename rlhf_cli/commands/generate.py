@@ -80,8 +80,8 @@ def _adapter(path: Path) -> tuple[Path, Path]:
     if not (holds_run(run) and final.is_dir()):
         origin = find(str(path))
         return origin.checkpoint, origin.folder
-    newest = newest_valid(run / CHECKPOINTS).folder
-    if path == final or newest is None or step_of(newest) <= Result.read(run).step:
+    newest, result = newest_valid(run / CHECKPOINTS).folder, Result.read(run)
+    if path == final or newest is None or (result is not None and step_of(newest) <= result.step):
         return final, run
     return newest, run  # it went on since the adapter was exported
 

@@ -14,9 +14,8 @@ from rlhf_cli.display.oracle import show_oracle
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.models.source import code_notice
-from rlhf_cli.models.source import find as find_model
 from rlhf_cli.pipeline.oracle import oracle
-from rlhf_cli.pipeline.rows import read_rows
+from rlhf_cli.pipeline.rows import check_sources, read_rows
 from rlhf_cli.schedules import Controlled
 
 FACTORS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the run's own beta
@@ -47,10 +46,7 @@ def main(argv: list[str]) -> int:
     betas = options.betas or [factor * beta for factor in FACTORS]
     if not all(betas):
         raise UserError("beta is 0, which has no optimum", where="beta", fix="name some: --betas 0.02,0.05,0.1")
-    if config.model.kind == "pretrained":
-        find_model(config.model)
-    if config.reward.kind == "python":
-        config.reward.find()
+    check_sources(config)
     rows = read_rows(config).held_out
 
     watch = progress(config.display)

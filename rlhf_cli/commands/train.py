@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,10 +15,9 @@ from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, disk_errors
 from rlhf_cli.models.source import code_notice
-from rlhf_cli.models.source import find as find_model
-from rlhf_cli.pipeline.result import RESULT, Result
-from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, refuse_changes, saved_config
-from rlhf_cli.pipeline.rows import check_enough, read_rows
+from rlhf_cli.pipeline.result import Result
+from rlhf_cli.pipeline.resume import Origin, continued, find, holds_run, is_finished, names_checkpoint, saved_config
+from rlhf_cli.pipeline.rows import check_enough, check_sources, read_rows
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.rewards.judge import REWARD_LOG, Judge
 from rlhf_cli.schema import RunConfig
@@ -25,11 +25,12 @@ from rlhf_cli.schema import RunConfig
 
 def main(argv: list[str]) -> int:
     """Run it; what can be refused is refused before any folder is made."""
+    begun = time.monotonic()
     targets = [argument.removeprefix("resume=").strip("'\"") for argument in argv if argument.startswith("resume=")]
     if targets and targets[-1] not in ("auto", "null"):
-        _resume(targets[-1], [argument for argument in argv if not argument.startswith("resume=")])
+        _resume(targets[-1], [argument for argument in argv if not argument.startswith("resume=")], begun)
     else:
-        launch(argv, _launched, check=_check)
+        launch(argv, lambda job: _launched(job, begun), check=_check)
     return EXIT_DONE
 
 
@@ -41,26 +42,21 @@ def _check(config: RunConfig) -> None:
         raise UserError("resume=auto needs a folder to find its run in", where="resume", fix="add run_dir=FOLDER")
     if config.run_dir is not None:
         _origin(config, Path(config.run_dir))
-    if config.model.kind == "pretrained":
-        find_model(config.model)
-    if config.reward.kind == "python":
-        config.reward.find()
+    check_sources(config)
     check_enough(len(read_rows(config).train), config)
 
 
-def _origin(config: RunConfig, folder: Path) -> Origin | None:
-    """Where to go on in `folder`, or None; raises UserError for a run there that may not be touched."""
+def _origin(config: RunConfig, folder: Path) -> tuple[RunConfig, Origin | None]:
+    """The config to work with in `folder`, and where to go on or None; raises UserError for a run to be left alone."""
     if not holds_run(folder):
-        return None
+        return config, None
     if config.resume != "auto":
         raise UserError(
             f"{folder} holds a run already",
             where="run_dir",
             fix=f"continue it by resume={folder}, or give another folder",
         )
-    origin = find(str(folder))
-    refuse_changes(amend(saved_config(folder), ()), config)
-    return origin
+    return continued(amend(saved_config(folder), ()), config), find(str(folder))
 
 
 def _title(config: RunConfig, folder: Path) -> str:
@@ -70,39 +66,50 @@ def _title(config: RunConfig, folder: Path) -> str:
 
 def _concluded(folder: Path, steps: int) -> Result | None:
     """The result of a finished run; None where the run was stopped before it, or went on since."""
-    result = Result.read(folder) if (folder / RESULT).is_file() else None
+    result = Result.read(folder)
     return result if result is not None and result.step >= steps else None
 
 
-def _launched(job: Launch) -> None:
+def _launched(job: Launch, begun: float) -> None:
     assert job.config.run_dir is not None
-    config, folder = job.config, Path(job.config.run_dir)
-    origin = _origin(config, folder)
-    if origin is not None and config.microbatch_size == "auto":
-        # Resolved when the run began, and part of what makes it repeatable.
-        saved = amend(saved_config(folder), ())
-        config = config.model_copy(update={"microbatch_size": saved.microbatch_size})
-    _run(config, folder, origin, job.source)
+    folder = Path(job.config.run_dir)
+    _run(job.config, folder, lambda: _origin(job.config, folder), job.source, begun)
 
 
-def _resume(target: str, overrides: Sequence[str]) -> None:
+def _resume(target: str, overrides: Sequence[str], begun: float) -> None:
     if {"-m", "--multirun"} & set(overrides):
         raise UserError("resume= continues one run, -m starts many", where="resume", fix="leave one of them out")
     if any(override.startswith(("run_dir=", "sweep_dir=")) for override in overrides):
         raise UserError("a run goes on in its own folder", where="resume", fix="leave run_dir and sweep_dir out")
-    origin = find(target)
-    saved = amend(saved_config(origin.folder), ())
-    config = amend(saved_config(origin.folder), overrides)
-    refuse_unsaid_trust(config, overrides, EXIT_RESUME)
-    refuse_changes(saved, config)
-    _run(config, origin.folder, origin, None)
+    first = find(target)
+
+    def origin() -> tuple[RunConfig, Origin]:
+        saved = saved_config(first.folder)
+        config = amend(saved, overrides)
+        refuse_unsaid_trust(config, overrides, EXIT_RESUME)
+        again = find(str(first.checkpoint if names_checkpoint(target) else first.folder))
+        return continued(amend(saved, ()), config), again
+
+    config, _ = origin()
+    check_sources(config)
+    _run(config, first.folder, origin, None, begun)
 
 
-def _run(config: RunConfig, folder: Path, origin: Origin | None, source: Path | None) -> None:
-    """Train, or finish what was begun, in a folder that no other process uses meanwhile."""
+def _run(
+    config: RunConfig,
+    folder: Path,
+    origin_of: Callable[[], tuple[RunConfig, Origin | None]],
+    source: Path | None,
+    begun: float,
+) -> None:
+    """Train, or finish what was begun, in a folder that no other process uses meanwhile.
+
+    Where to go on is only found out there: until then another process may have been at work.
+    """
     loud = config.display not in ("json", "quiet")
-    signals = StopSignals(config.time_limit)
+    signals = StopSignals(config.time_limit, begun)
     with signals.installed(), _what_is_left(folder), disk_errors(), locked(folder):
+        config, origin = origin_of()
         if origin is not None and is_finished(origin, config) and (result := _concluded(folder, config.steps)):
             if loud:
                 print(f"{folder} is finished: all {config.steps} steps are done, nothing was changed")

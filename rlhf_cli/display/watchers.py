@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.words import figures, flat, metric, towards
-from rlhf_cli.errors import visible
+from rlhf_cli.errors import Stopped, visible
 from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.metrics import finite
 from rlhf_cli.pipeline.reporter import Reporter
@@ -36,6 +37,16 @@ CURVES: Final = (  # metric, name, format; the objective leads
 )
 
 
+class StoppingConsole(Console):
+    """One whose reader may leave (`| head`, a tee that Ctrl-C ends first): the run stops and is saved, not cut off."""
+
+    def on_broken_pipe(self) -> None:
+        """Say no more, and stop."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        raise Stopped("nobody reads what it says")
+
+
 class Watcher(Reporter, Protocol):
     """A reporter with an end."""
 
@@ -46,7 +57,7 @@ class Watcher(Reporter, Protocol):
 
 def watcher(display: str, *, title: str, total: int) -> Watcher:
     """The reporter for `display`; `auto` is live on a terminal and plain otherwise."""
-    console = Console(stderr=True, highlight=False)
+    console = StoppingConsole(stderr=True, highlight=False)
     if display == "live" or (display == "auto" and console.is_terminal and not console.is_dumb_terminal):
         return Dashboard(console, title, total)
     return {"json": JsonLines, "quiet": Quiet}.get(display, Plain)(console, title, total)
@@ -101,7 +112,8 @@ class Plain(Quiet):
         self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
     ) -> None:
         """Print the step, and the evaluation that came with it."""
-        self._line(f"step {step}/{self.total}  {figures(metrics, '')}  {timings['time/step_s']:.1f} s")
+        shown = figures(metrics, "") if "objective" in metrics else "nothing learned"
+        self._line(f"step {step}/{self.total}  {shown}  {timings['time/step_s']:.1f} s")
         if "eval/objective" in metrics:
             self.evaluated(step, metrics)
 

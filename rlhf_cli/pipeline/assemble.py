@@ -24,6 +24,7 @@ from rlhf_cli.metrics import Mark, cut_back
 from rlhf_cli.models.policy import Policy, build_policy
 from rlhf_cli.pipeline.logbook import LOGS, Logbook
 from rlhf_cli.pipeline.reporter import Reporter
+from rlhf_cli.pipeline.result import RESULT
 from rlhf_cli.pipeline.resume import CONFIG, Origin
 from rlhf_cli.pipeline.rows import Rows, check_enough
 from rlhf_cli.pipeline.run import Run
@@ -83,7 +84,7 @@ def assemble(
     record = _record(config, policy, rows, judge)
     if origin is None:
         state = TrainState()
-        replace_file(folder / RUN, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        replace_file(folder / RUN, _as_text(record))
     else:
         same = _same_ground(origin.folder, record, reporter, config.resume_allow)
         state = load(origin.checkpoint, policy, optimizer)
@@ -94,7 +95,10 @@ def assemble(
             orphan = cut_back(folder / f"{name}.jsonl", state.logs.get(name, Mark()))
             if orphan is not None:
                 reporter.note(f"{name}.jsonl is not what the checkpoint saw; kept as {orphan.name}")
-    replace_file(folder / CONFIG, json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+        (folder / RESULT).unlink(missing_ok=True)  # of another end than the one this run will come to
+    # what was allowed to change was allowed once
+    saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")
+    replace_file(folder / CONFIG, json.dumps(saved, indent=2) + "\n")
     return Run(
         config=config,
         folder=folder,
@@ -186,6 +190,10 @@ def _record(config: RunConfig, policy: Policy, rows: Rows, judge: Judge) -> dict
     }
 
 
+def _as_text(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+
+
 def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter, allowed: Sequence[str]) -> bool:
     """Refuse another model, other data or another reward's source than the run began with, unless it is allowed.
 
@@ -202,14 +210,17 @@ def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter, allowed:
             exit_code=EXIT_RESUME,
         ) from error
     for name, key in (("data", "sha256"), ("model", "sha256_sampled"), ("reward", "sha256")):
-        if before[name][key] != now[name][key] and not (name == "reward" and name in allowed):
+        if before[name][key] == now[name][key]:
+            continue
+        if not any(one == name or one.startswith(f"{name}.") for one in allowed):
             raise UserError(
                 f"the {name} changed since the run began",
                 where=str(folder),
-                fix=f"bring the {name} back, or start a new run"
-                + (" (or allow it: resume_allow=[reward])" if name == "reward" else ""),
+                fix=f"bring the {name} back, start a new run, or allow it: resume_allow=[{name}]",
                 exit_code=EXIT_RESUME,
             )
+        reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
+        replace_file(folder / RUN, _as_text(before := before | {name: now[name]}))
     changed = [key for key in ("device", "dtype", "threads", "packages") if before[key] != now[key]]
     for key in changed:
         reporter.note(f"{key} changed ({before[key]} -> {now[key]}): the run continues, but not bit for bit")

@@ -16,7 +16,7 @@ from rlhf_cli.pipeline.evaluation import Completions, Evaluation, towards_optimu
 from rlhf_cli.pipeline.scoring import against, left_out, reread, scores_of
 from rlhf_cli.rewards.judge import Judged
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import Prompt, PromptBatch, Rollout
+from rlhf_cli.types import Prompt, PromptBatch, Rollout, Scored
 
 TEMPERATURE: Final = 1.0
 
@@ -35,19 +35,29 @@ def evaluate(
     samples: int,
     max_new_tokens: int,
     prompts_at_once: int,
-    microbatch_size: int,
+    fitting: Callable[[Callable[[int], Any]], Any],
     tick: Callable[[], None],
 ) -> Evaluation:
     """Sample every prompt at temperature 1 and score it; `tick` is called after every token and microbatch.
 
     `judge` scores the completions of some prompts, the number of the first given; a prompt that it leaves out is left
-    out here. `highest` is the highest score there is. Raises UserError (exit 4) where fewer than two prompts are left.
+    out here. `highest` is the highest score there is. `fitting` is given what is to be done in microbatches of a size,
+    and returns what that returns. Raises UserError (exit 4) where fewer than two prompts are left.
 
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
     their difference. Inside `reference()` the engine is the reference. It writes completions too, from the same
     streams, unless it is known why they could not tell how far the optimum is (`undefined`). At step 0 it is the
     policy.
     """
+
+    def read(rollout: Rollout) -> Rollout:
+        again: Rollout = fitting(lambda size: reread(rollout, engine, size, tick))
+        return again
+
+    def compared(rollout: Rollout, scores: Tensor) -> Scored:
+        scored: Scored = fitting(lambda size: against(rollout, scores, engine, beta, size, tick))
+        return scored
+
     columns: list[list[Any]] = [[] for _ in range(7)]
     of_reference: list[list[Any]] = [[] for _ in range(3)]
     numbers: list[int] = []
@@ -59,10 +69,10 @@ def evaluate(
         batch = PromptBatch(chosen, samples, seeds)
         rollout = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
         if rounds:
-            rollout = reread(rollout, engine, microbatch_size, tick)
+            rollout = read(rollout)
             rounds = mismatch(rollout.log_weights).gap > TOLERANCE
         judged = judge(rollout, start)
-        scored = against(rollout, scores_of(judged, rollout), engine, beta, microbatch_size, tick)
+        scored = compared(rollout, scores_of(judged, rollout))
         dropped, failures = left_out(rollout, judged), failures + judged.failures
         values = (
             scored.scores,
@@ -76,12 +86,12 @@ def evaluate(
         if step and not undefined:
             with reference():
                 written = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
-                written = reread(written, engine, microbatch_size, tick) if rounds else written
-            read = reread(written, engine, microbatch_size, tick)
+                written = read(written) if rounds else written
+            policys = read(written)
             judged = judge(written, start)
             dropped, failures = dropped | left_out(written, judged), failures + judged.failures
-            compared = (scores_of(judged, written), read.logprobs.sum(1), written.logprobs.sum(1))
-            _extend(of_reference, compared, samples, dropped)
+            drawn = (scores_of(judged, written), policys.logprobs.sum(1), written.logprobs.sum(1))
+            _extend(of_reference, drawn, samples, dropped)
         _extend(columns, values, samples, dropped)
         numbers += [start + number for number in range(len(chosen)) if number not in dropped]
     if len(numbers) < 2:

@@ -68,11 +68,14 @@ class Logbook:
                 }
             )
 
-    def timings(self, step: int, seconds: Mapping[str, float], tokens: int) -> dict[str, float]:
-        """The seconds of each phase, and the tokens a second of those that train; returns what it wrote."""
+    def timings(self, step: int, seconds: Mapping[str, float], tokens: int, retries: int) -> dict[str, float]:
+        """The seconds of each phase, the tokens a second of those that train, and how often the reward was asked again.
+
+        Returns what it wrote.
+        """
         total = sum(seconds.values())
         training = total - seconds.get("evaluation", 0.0) - seconds.get("checkpoint", 0.0)
         timings = {f"time/{name}_s": round(value, 4) for name, value in seconds.items()}
         timings |= {"time/step_s": round(total, 4), "tokens_per_s": round(tokens / max(training, 1e-9), 1)}
-        self._logs["timings"].write({"step": step, **timings})
+        self._logs["timings"].write({"step": step, **timings, "reward/retries": retries})
         return timings

@@ -43,13 +43,16 @@ class Result:
         replace_file(folder / RESULT, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """The result of a finished run."""
-        data = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        data["comparison"] = data["comparison"] and _comparison(data["comparison"])
-        data["optimum"] = data["optimum"] and Optimum(**data["optimum"])
-        data["texts"] = tuple(SideBySide(**row) for row in data["texts"])
-        return cls(**data)
+    def read(cls, folder: Path) -> Self | None:
+        """The result of a finished run; None where there is none that could be read."""
+        try:
+            data = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+            data["comparison"] = data["comparison"] and _comparison(data["comparison"])
+            data["optimum"] = data["optimum"] and Optimum(**data["optimum"])
+            data["texts"] = tuple(SideBySide(**row) for row in data["texts"])
+            return cls(**data)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
 
 def _comparison(data: dict[str, Any]) -> Comparison:

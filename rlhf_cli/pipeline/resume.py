@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def find(target: str) -> Origin:
     if target == "latest":
         return _origin(_latest(Path("outputs")))
     folder = Path(target).expanduser().absolute()
-    if NAME.fullmatch(folder.name):
+    if names_checkpoint(target):
         reason = verify(folder)
         if reason is not None:
             raise _error(
@@ -54,6 +55,11 @@ def find(target: str) -> Origin:
             )
         return Origin(_run(folder.parent.parent), folder, ())
     return _origin(_run(folder))
+
+
+def names_checkpoint(target: str) -> bool:
+    """Whether `resume=target` means one checkpoint, rather than a run."""
+    return NAME.fullmatch(Path(target).expanduser().absolute().name) is not None
 
 
 def last_two(run: Path) -> tuple[Origin, Path]:
@@ -90,14 +96,32 @@ def saved_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def refuse_changes(saved: RunConfig, wanted: RunConfig) -> None:
-    """Raise UserError (exit 5) naming every key that changes the run and was not allowed to by resume_allow."""
+def continued(saved: RunConfig, wanted: RunConfig) -> RunConfig:
+    """The config to continue with: as wanted, `auto` as it was resolved when the run began.
+
+    Raises UserError (exit 5) naming every key that changes the run and was not allowed to by resume_allow.
+    """
+    if wanted.microbatch_size == "auto":
+        wanted = wanted.model_copy(update={"microbatch_size": saved.microbatch_size})
+    _refuse_changes(saved, wanted)
+    return wanted
+
+
+def _refuse_changes(saved: RunConfig, wanted: RunConfig) -> None:
+    before, after = saved.model_dump(mode="json"), wanted.model_dump(mode="json")
+    keys = {*_keys(before), *_keys(after)}
+    for name in wanted.resume_allow:
+        if not any(_under(key, (name,)) for key in keys):
+            near = difflib.get_close_matches(name, keys, n=1)
+            raise UserError(
+                f"unknown setting '{name}'" + (f"; did you mean {near[0]}?" if near else ""), where="resume_allow"
+            )
     sets_aside = {bool(config.evaluate.every) and config.data.eval_path is None for config in (saved, wanted)}
     free = FREE if len(sets_aside) == 1 else tuple(key for key in FREE if key != "evaluate.every")
     changed = [
         f"{key}: {old} -> {new}"
-        for key, old, new in _differences(saved.model_dump(mode="json"), wanted.model_dump(mode="json"))
-        if not _under(key, free) and not _under(key, wanted.resume_allow) and (key, new) != ("microbatch_size", "auto")
+        for key, old, new in _differences(before, after)
+        if not _under(key, free) and not _under(key, wanted.resume_allow)
     ]
     if changed:
         raise UserError(
@@ -145,6 +169,13 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
             yield from _differences(before, after, f"{prefix}{key}.")
         elif before != after:
             yield prefix + key, before, after
+
+
+def _keys(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in settings.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
 
 
 def _under(key: str, roots: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""The prompts of a run, read and divided before any model is loaded."""
+"""What is read or looked for before any model is loaded: the prompts, divided; the model and the reward."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rlhf_cli.data.jsonl import read_prompts
 from rlhf_cli.data.order import held_out_rows
 from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.models.source import find
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import PromptRow
 
@@ -42,6 +43,14 @@ def read_rows(config: RunConfig) -> Rows:
             exit_code=EXIT_DATA,
         )
     return Rows(train, held_out)
+
+
+def check_sources(config: RunConfig) -> None:
+    """Raise UserError where the model's folder, or the file of a reward of the user's, is not there."""
+    if config.model.kind == "pretrained":
+        find(config.model)
+    if config.reward.kind == "python":
+        config.reward.find()
 
 
 def check_enough(count: int, config: RunConfig) -> None:

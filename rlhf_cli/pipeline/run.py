@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class Run:
-    """One run in the making. `state` changes once a step, when the step is complete."""
+    """One run in the making; `state` is of its last complete step."""
 
     config: RunConfig
     folder: Path
@@ -60,6 +60,7 @@ class Run:
     _clock: dict[str, float] = field(default_factory=dict)
     _undo: Tensors | None = None
     _failed_at: int | None = None
+    _retries: int = 0
 
     @property
     def truncation(self) -> Truncation:
@@ -89,17 +90,8 @@ class Run:
     def sample(self, batch: PromptBatch, temperature: float) -> Rollout:
         """The policy writes a completion for every sample of the batch."""
         limit = self.config.max_new_tokens
-        with self.phase("rollout", limit) as tick:
-            try:
-                return self.engine.sample(batch, limit, temperature, tick, self.truncation)
-            except Exception as error:
-                if not out_of_memory(error):
-                    raise
-                raise UserError(
-                    f"out of memory while {len(batch)} completions were written at once",
-                    where="prompts_per_step",
-                    fix="lower it, samples_per_prompt or max_new_tokens",
-                ) from error
+        with self.phase("rollout", limit) as tick, _room_for(len(batch), "samples_per_prompt"):
+            return self.engine.sample(batch, limit, temperature, tick, self.truncation)
 
     def beta(self, step: int) -> float:
         """The weight of the KL at `step`: of its schedule, or the present one of the controller that follows the KL."""
@@ -114,6 +106,7 @@ class Run:
         with self.phase("reward", 0):
             judged = self._judged(rollout, seed_for(config.seed, "reward", self.state.step), self.state.step + 1)
             rollout, scores = scoring.with_scores(rollout, judged)
+            self._say(judged, self.state.step + 1)
         if self.state.sampler_gap is None or self.state.sampler_gap > TOLERANCE:
             with self.phase("trainer", self._parts(len(rollout.batch))) as tick:
                 rollout = self._fitting(lambda size: scoring.reread(rollout, self.engine, size, tick))
@@ -132,7 +125,7 @@ class Run:
                     needs_value=config.algorithm.needs_value,
                 )
             )
-        return replace(scored, failures=judged.failures, retries=judged.retries)
+        return replace(scored, failures=judged.failures)
 
     def update(self, advantages: Advantages) -> dict[str, float]:
         """The gradient steps that this rollout is good for: one, or several for the clipped algorithms.
@@ -152,7 +145,7 @@ class Run:
                 update.check(advantages.scored.rollout, self.engine, self.policy.parameters())
             except update.NotFinite as error:
                 fix = "resume with a lower learning rate: optimizer.lr=... resume_allow=[optimizer.lr]"
-                raise Skip(str(error), fix, EXIT_NONFINITE, advantages) from error
+                raise Skip(str(error), fix, EXIT_NONFINITE, batch=advantages) from error
         learned = update.summary(updates)
         if config.model.lora.dropout:  # the update reads another policy than the rollout: nothing about the sampler
             del learned["sampler/gap"]
@@ -186,26 +179,29 @@ class Run:
         undefined = held_out.undefined(beta, temperature, self.truncation.active, config.evaluate.samples)
         batches, passes = -(-len(self.held_out) // per_batch), self._parts(per_batch * config.evaluate.samples)
         writers = 2 if step and not undefined else 1  # the reference writes and is read as well
-        with self.phase("evaluation", writers * batches * (config.max_new_tokens + passes)) as tick:
-            return self._fitting(
-                lambda size: held_out.evaluate(
-                    self.held_out,
-                    self.engine,
-                    judge=lambda rollout, start: self._judged(
-                        rollout, seed_for(config.seed, "reward/held_out", start), step, ", held-out"
-                    ),
-                    highest=self.judge.highest,
-                    reference=self.policy.reference,
-                    step=step,
-                    beta=beta,
-                    undefined=undefined,
-                    seed=config.seed,
-                    samples=config.evaluate.samples,
-                    max_new_tokens=config.max_new_tokens,
-                    prompts_at_once=per_batch,
-                    microbatch_size=size,
-                    tick=tick,
-                )
+
+        def judge(rollout: Rollout, start: int) -> Judged:
+            judged = self._judged(rollout, seed_for(config.seed, "reward/held_out", start), step, ", held-out")
+            self._say(judged, step)
+            return judged
+
+        written_at_once = _room_for(per_batch * config.evaluate.samples, "evaluate.samples")
+        with self.phase("evaluation", writers * batches * (config.max_new_tokens + passes)) as tick, written_at_once:
+            return held_out.evaluate(
+                self.held_out,
+                self.engine,
+                judge=judge,
+                highest=self.judge.highest,
+                reference=self.policy.reference,
+                step=step,
+                beta=beta,
+                undefined=undefined,
+                seed=config.seed,
+                samples=config.evaluate.samples,
+                max_new_tokens=config.max_new_tokens,
+                prompts_at_once=per_batch,
+                fitting=self._fitting,
+                tick=tick,
             )
 
     # What becomes of a step.
@@ -240,7 +236,7 @@ class Run:
                 exit_code=reason.exit_code,
             )
         self.reporter.note(f"step {step} changes nothing: {reason.reason}{kept}")
-        return reason.batch, {"skipped": 1.0}
+        return reason.batch, {"skipped": 1.0} | ({} if reason.batch else {"reward/failures": float(reason.failures)})
 
     def complete(self, advantages: Advantages | None, learned: dict[str, float], evaluated: Evaluation | None) -> None:
         """Log the step, make it the state to go back to, and save it when a checkpoint is due.
@@ -263,11 +259,11 @@ class Run:
                 )
             self.logbook.samples(step, scored, self.config.log_samples)
             sample, tokens = (rollout.batch.prompt_of(0).row.shown, rollout.texts[0]), int(rollout.lengths.sum())
-        is_best = False
+        is_best, best = False, state.best
         if evaluated is not None:
             found = Best(step, *evaluated.means())
-            is_best = state.best is None or found.objective(evaluated.beta) > state.best.objective(evaluated.beta)
-            state = replace(state, best=found if is_best else state.best)
+            is_best = best is None or found.objective(evaluated.beta) > best.objective(evaluated.beta)
+            state = replace(state, best=found if is_best else best)
             self.logbook.evaluation(evaluated)
             metrics |= evaluated.metrics()
         self.logbook.metrics(step, metrics)
@@ -281,14 +277,18 @@ class Run:
         if step == 1 and share > TRUNCATED_ALARM:
             self.reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={limit}, and judged as cut")
         last, keep = step == self.config.steps, self.config.checkpoint
-        wanted = due(step, keep.every, self.config.steps) or (is_best and keep.keep_best)
-        if last or (wanted and not skipped):  # the newest checkpoint stays one from before the trouble
-            self.save(needed=last)
+        is_due = (
+            due(step, keep.every, self.config.steps) and not skipped
+        )  # the newest stays one from before the trouble
+        if last or is_due or (is_best and keep.keep_best):
+            saved = self.save(needed=last)
+            if is_best and not saved:  # what is not there cannot be kept: the one before stays the best
+                self.state = replace(self.state, best=best)
 
-    def save(self, *, needed: bool) -> None:
-        """Publish a checkpoint of the last complete step; raises SaveFailed as `Saver.save` does."""
+    def save(self, *, needed: bool) -> bool:
+        """Publish a checkpoint of the last complete step; returns and raises as `Saver.save` does."""
         with self.phase("checkpoint", 0):
-            self.saver.save(self.state, self.policy, self.optimizer, self.logbook.sync, needed=needed)
+            return self.saver.save(self.state, self.policy, self.optimizer, self.logbook.sync, needed=needed)
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -298,8 +298,9 @@ class Run:
                 yield
             except SaveFailed:
                 raise
-            except (Stopped, UserError) as reason:
-                if isinstance(reason, Stopped) or (reason.exit_code != EXIT_DISK and not self.state.skipped):
+            except (Stopped, UserError, BrokenPipeError) as reason:
+                mistake = reason if isinstance(reason, UserError) else None
+                if mistake is None or (mistake.exit_code != EXIT_DISK and not self.state.skipped):
                     self._put_back()
                     self.save(needed=True)
                     place = shlex.quote(str(self.folder))
@@ -324,7 +325,8 @@ class Run:
 
     def _timings(self, step: int, tokens: int) -> dict[str, float]:
         seconds, self._clock = self._clock, {}
-        return self.logbook.timings(step, seconds, tokens)
+        retries, self._retries = self._retries, 0
+        return self.logbook.timings(step, seconds, tokens, retries)
 
     def _parts(self, completions: int) -> int:
         return -(-completions // self.microbatch_size)
@@ -359,13 +361,16 @@ class Run:
             self._undo = None
 
     def _judged(self, rollout: Rollout, seed: int, step: int, of: str = "") -> Judged:
-        """What the reward makes of completions; the first failure of a step is worth a note."""
         judged = scoring.judge(rollout, self.judge, seed=seed, tick=self.signals.check, where=f"step {step}{of}")
+        self._retries += judged.retries
+        return judged
+
+    def _say(self, judged: Judged, step: int) -> None:
+        """The first failure of a step is worth a note."""
         if judged.failures and self._failed_at != step:
             self._failed_at = step
-            failed = f"{judged.failures} of {len(rollout.batch)} completions have no usable score"
+            failed = f"{judged.failures} of {len(judged.scores)} completions have no usable score"
             self.reporter.note(f"step {step}: {failed}; the first: {judged.first}")
-        return judged
 
     def _control(self, kl: float) -> Control | None:
         schedule = self.config.beta
@@ -384,6 +389,21 @@ class Run:
             raise UserError(said, where="sampler", fix="dtype=float32", exit_code=EXIT_NONFINITE)
         if found.effective_share < WARN_BELOW:
             self.reporter.note(f"step {self.state.step + 1}: {said}")
+
+
+@contextmanager
+def _room_for(completions: int, key: str) -> Iterator[None]:
+    """Raises UserError where the memory runs out inside, and not for the size of microbatches."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory while {completions} completions were written at once",
+            where=key,
+            fix="lower it, prompts_per_step or max_new_tokens",
+        ) from error
 
 
 def due(step: int, every: int, total: int) -> bool:

@@ -40,12 +40,12 @@ class Saver:
         sync_logs: Callable[[], None],
         *,
         needed: bool,
-    ) -> None:
+    ) -> bool:
         """Publish a checkpoint of `state`, what it remembers of the logs synced before; then remove what is not kept.
 
-        A disk that refuses is noted, and the next save tries again. Raises SaveFailed where that has happened
-        `max_failures` times in a row or the checkpoint is `needed` (exit 6), and for numbers that are not finite
-        (exit 7), which are never published.
+        Returns whether it is there: a disk that refuses is noted, and the next save tries again. Raises SaveFailed
+        where that has happened `max_failures` times in a row or the checkpoint is `needed` (exit 6), and for numbers
+        that are not finite (exit 7), which are never published.
         """
         if not is_finite(policy, optimizer):
             raise SaveFailed(
@@ -61,7 +61,7 @@ class Saver:
             publish(root, state.step, files(state, policy, optimizer), self.disk)
         except OSError as error:
             self._bear(state.step, error, needed)
-            return
+            return False
         self.failures = 0
         try:
             prune(root, self.settings.keep, self._pinned(state), self.disk)
@@ -70,6 +70,7 @@ class Saver:
                 self._hint("best", state.best.step)
         except OSError as error:
             self.note(f"step {state.step} is saved, but the checkpoints cannot be tidied up: {_reason(error)}")
+        return True
 
     def check_room(self, policy: Policy) -> None:
         """Raise UserError (exit 6) unless there is room for the checkpoints that will be kept, and one more.
@@ -92,16 +93,20 @@ class Saver:
         """Copy the adapter of that step's checkpoint to `adapter/`: a plain PEFT folder, replaced whole."""
         final, source = self.folder / "adapter", self.folder / CHECKPOINTS / f"step-{step:08d}"
         scratch = self.folder / ".adapter.new"
-        shutil.rmtree(scratch, ignore_errors=True)
+        self._clear(scratch)
         self.disk.mkdir(scratch)
         for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
             self.disk.write(scratch / name, (source / name).read_bytes())
             self.disk.sync(scratch / name)
         self.disk.sync(scratch)
-        shutil.rmtree(final, ignore_errors=True)
+        self._clear(final)
         self.disk.rename(scratch, final)
         self.disk.sync(self.folder)
         return final
+
+    def _clear(self, folder: Path) -> None:
+        if folder.exists():
+            self.disk.remove(folder)
 
     def _pinned(self, state: TrainState) -> tuple[int, ...]:
         return (state.best.step,) if state.best is not None and self.settings.keep_best else ()

@@ -50,6 +50,7 @@ def with_scores(rollout: Rollout, judged: Judged) -> tuple[Rollout, Tensor]:
             f"no prompt has a score for each of its completions; the first failure: {judged.first}",
             "mend the reward, then continue by resume=",
             EXIT_REWARD,
+            failures=judged.failures,
         )
     scores = scores_of(judged, rollout)
     return without(rollout, dropped), scores[~scores.isnan()]

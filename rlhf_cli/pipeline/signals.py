@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, SIGUSR1 and the time limit: a run stops where it asks, between two tokens or microbatches.
+"""Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and the time limit: a run stops where it asks, between two tokens or microbatches.
 
 SIGUSR1 is what Slurm sends ahead of its limit where one asks for it (`--signal=B:USR1@120`).
 """
@@ -16,26 +16,31 @@ from typing import Final
 
 from rlhf_cli.errors import EXIT_STOPPED, Stopped
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+TWICE_S: Final = 0.3
+"""Wrappers pass on what the terminal sends to all: a second signal so soon after the first is the same one."""
 
 
 class StopSignals:
     """The first signal raises Stopped: at once, or where the work is polled, at its next `check`.
 
-    The second one exits at once, with nothing more saved. `time_limit`, in seconds from now, is a signal as well.
+    The second one exits at once, with nothing more saved. `time_limit`, in seconds from `since` on, a time of
+    `time.monotonic`, is a signal as well.
     """
 
-    def __init__(self, time_limit: float | None = None) -> None:
+    def __init__(self, time_limit: float | None = None, since: float = 0.0) -> None:
         self._limit = time_limit
-        self._deadline = None if time_limit is None else time.monotonic() + time_limit
+        self._deadline = None if time_limit is None else since + time_limit
         self._received: str | None = None
+        self._when = 0.0
         self._pending = False
         self._polled = False
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Listen inside the block; the former handlers come back afterwards."""
-        former = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        ignored = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else []  # by nohup
+        former = {number: signal.signal(number, self._receive) for number in SIGNALS if number not in ignored}
         try:
             yield
         finally:
@@ -65,10 +70,12 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:
+            if time.monotonic() - self._when < TWICE_S:
+                return
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h\n")  # a live display hides the cursor
             os._exit(EXIT_STOPPED)
         self._received = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self._when, self._pending = time.monotonic(), True  # pending: what is raised now could be swallowed
         if not self._polled:
             raise Stopped(self._received)
-        self._pending = True

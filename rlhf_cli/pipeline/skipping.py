@@ -18,10 +18,15 @@ KEPT: Final = 4
 
 
 class Skip(Exception):
-    """Nothing can be learned from this step; `exit_code` is the run's, should it happen too often in a row."""
+    """Nothing can be learned from this step; `exit_code` is the run's, should it happen too often in a row.
 
-    def __init__(self, reason: str, fix: str, exit_code: int, batch: Advantages | None = None) -> None:
-        self.reason, self.fix, self.exit_code, self.batch = reason, fix, exit_code, batch
+    `batch` is what it would have learned from; without one, `failures` completions have no usable score.
+    """
+
+    def __init__(
+        self, reason: str, fix: str, exit_code: int, *, batch: Advantages | None = None, failures: int = 0
+    ) -> None:
+        self.reason, self.fix, self.exit_code, self.batch, self.failures = reason, fix, exit_code, batch, failures
         super().__init__(reason)
 
 

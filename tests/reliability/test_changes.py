@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import QUICK, Outcome, lines
+from tests.support import QUICK, Outcome, contents, lines
 
 Rlhf = Callable[..., Outcome]
 
@@ -87,3 +87,64 @@ def test_a_run_that_does_not_say_what_it_began_with_is_not_continued(
     outcome = rlhf("train", "resume=out", "steps=8")
     assert outcome.code == 5
     assert outcome.err.splitlines()[-1].startswith("error: run.json does not say what the run began with")
+
+
+@pytest.mark.case(25)
+def test_what_was_allowed_once_is_not_allowed_for_ever(rlhf: Rlhf, copied: Callable[[], Path]) -> None:
+    copied()
+    assert rlhf("train", "resume=out", "steps=8", "optimizer.lr=0.02", "resume_allow=[optimizer.lr]").code == 0
+    outcome = rlhf("train", "resume=out", "steps=9", "optimizer.lr=0.5")
+    assert outcome.code == 5
+    assert "optimizer.lr: 0.02 -> 0.5" in outcome.err
+
+
+@pytest.mark.case(26)
+def test_other_data_can_be_allowed_and_is_what_counts_from_then_on(rlhf: Rlhf, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        rows = (json.dumps({"prompt": f"Say {name} {n}."}) + "\n" for n in range(30))
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    assert rlhf("train", *QUICK, "data=jsonl", "data.path=one.jsonl", "run_dir=out", "steps=2").code == 0
+    outcome = rlhf("train", "resume=out", "steps=4", "data.path=other.jsonl", "resume_allow=[data]")
+    assert outcome.code == 0, outcome.err
+    assert "the data changed, as allowed: the run continues with the new one" in outcome.err
+    assert rlhf("train", "resume=out", "steps=6").code == 0
+
+
+@pytest.mark.case(26)
+def test_an_automatic_microbatch_stays_what_it_was(rlhf: Rlhf, tmp_path: Path) -> None:
+    assert rlhf("train", *QUICK, "run_dir=out", "steps=2", "evaluate.every=0", "microbatch_size=3").code == 0
+    assert rlhf("train", "resume=out", "steps=4", "microbatch_size=auto").code == 0
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["microbatch_size"] == 3
+
+
+@pytest.mark.case(31)
+@pytest.mark.parametrize("by", ["resume=out", "resume=auto"])
+def test_where_to_go_on_is_found_out_when_the_folder_is_ones_own(
+    by: str, rlhf: Rlhf, copied: Callable[[], Path], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A requeued job starts while the old one does its last steps."""
+    import shutil
+    from collections.abc import Iterator
+    from contextlib import contextmanager
+
+    import rlhf_cli.commands.train as module
+
+    run, plain = copied(), module.locked
+    late = run.with_name("late")
+    late.mkdir()
+    for step in (4, 6):
+        (run / "checkpoints" / f"step-{step:08d}").rename(late / f"step-{step:08d}")
+
+    @contextmanager
+    def locked(folder: Path) -> Iterator[None]:
+        for checkpoint in late.iterdir():
+            shutil.move(checkpoint, run / "checkpoints")
+        with plain(folder):
+            yield
+
+    monkeypatch.setattr(module, "locked", locked)
+    given = ("resume=out",) if by == "resume=out" else (*QUICK, "resume=auto", "run_dir=out")
+    outcome = rlhf("train", *given)
+    assert outcome.code == 0, outcome.err
+    assert "resumed from step 6" in outcome.err
+    assert contents(run) == contents(finished)

@@ -162,3 +162,37 @@ def test_every_step_is_logged_though_a_checkpoint_failed(
     Full(monkeypatch, 2)
     assert rlhf("train", *QUICK, "run_dir=out").code == 0
     assert [row["step"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == list(range(7))
+
+
+def steps_of(run: Path) -> list[int]:
+    return sorted(int(path.name[-8:]) for path in (run / "checkpoints").glob("step-*"))
+
+
+def bests(monkeypatch: pytest.MonkeyPatch, rewards: dict[int, float]) -> None:
+    """Evaluations come out with these rewards, by step."""
+    from rlhf_cli.pipeline.evaluation import Evaluation
+
+    monkeypatch.setattr(Evaluation, "means", lambda self: (rewards[self.step], 0.0))
+
+
+def test_the_best_checkpoint_is_kept_however_old_it_gets(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bests(monkeypatch, {0: 0.0, 1: 0.2, 2: 0.9, 3: 0.9, 4: 0.8, 5: 0.1, 6: 0.7})
+    every = ("evaluate.every=1", "checkpoint.every=1", "checkpoint.keep=1")
+    assert rlhf("train", *QUICK, *every, "run_dir=out").code == 0
+    assert steps_of(tmp_path / "out") == [2, 6]
+    assert (tmp_path / "out" / "checkpoints" / "best").read_text() == "step-00000002\n"
+    assert rlhf("train", *QUICK, *every, "checkpoint.keep_best=false", "run_dir=without").code == 0
+    assert steps_of(tmp_path / "without") == [6]
+    assert not (tmp_path / "without" / "checkpoints" / "best").exists()
+
+
+def test_a_best_step_that_could_not_be_saved_does_not_cost_the_best_that_was(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bests(monkeypatch, {0: 0.0, 1: 0.5, 2: 0.9, 3: 0.1, 4: 0.2, 5: 0.1, 6: 0.3})
+    Full(monkeypatch, 2)
+    assert rlhf("train", *QUICK, "evaluate.every=1", "checkpoint.every=1", "checkpoint.keep=1", "run_dir=out").code == 0
+    assert steps_of(tmp_path / "out") == [1, 6]
+    assert (tmp_path / "out" / "checkpoints" / "best").read_text() == "step-00000001\n"

@@ -184,7 +184,26 @@ def test_a_rollout_that_does_not_fit_is_one_line(rlhf: Rlhf, monkeypatch: pytest
     monkeypatch.setattr(TransformersEngine, "sample", sample)
     outcome = rlhf("train", *QUICK, "run_dir=out", "evaluate.every=0")
     assert outcome.code == 2
-    assert "error: out of memory while 64 completions were written at once (prompts_per_step)" in outcome.err
+    assert "error: out of memory while 64 completions were written at once (samples_per_prompt)" in outcome.err
+
+
+def test_an_evaluation_that_does_not_fit_says_so_and_leaves_the_microbatches_alone(
+    rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_cli.engine.transformers import TransformersEngine
+
+    plain = TransformersEngine.sample
+
+    def sample(self: TransformersEngine, batch: Any, *given: Any) -> Any:
+        if len(batch) > 64:
+            raise ERRORS[0]
+        return plain(self, batch, *given)
+
+    monkeypatch.setattr(TransformersEngine, "sample", sample)
+    outcome = rlhf("train", *QUICK, "run_dir=out", "evaluate.samples=16")
+    assert outcome.code == 2
+    assert "microbatches" not in outcome.err
+    assert "error: out of memory while 128 completions were written at once (evaluate.samples)" in outcome.err
 
 
 def test_another_error_of_the_model_is_ours(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:

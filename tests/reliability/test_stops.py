@@ -46,6 +46,7 @@ def newest(folder: Path) -> str:
     [
         pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.case(34)),
         pytest.param(signal.SIGUSR1, "SIGUSR1", marks=pytest.mark.case(35)),
+        pytest.param(signal.SIGHUP, "SIGHUP", marks=pytest.mark.case(34)),
         pytest.param(signal.SIGINT, "Ctrl-C", marks=pytest.mark.case(36)),
     ],
 )
@@ -87,17 +88,29 @@ def test_the_time_limit_is_a_stop_as_well(
     assert contents(tmp_path / "out") == uninterrupted
 
 
+SLOW_SAVES = """
+import time
+from rlhf_cli.pipeline.saving import Saver
+save = Saver.save
+Saver.save = lambda self, state, *given, **more: time.sleep(2 * bool(state.step)) or save(self, state, *given, **more)
+"""
+
+
 @pytest.mark.case(36)
 def test_a_second_ctrl_c_leaves_at_once_and_the_run_goes_on_exactly(
     uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
 ) -> None:
-    process = start("train", *RUN, cwd=tmp_path)
+    process = start("train", *RUN, cwd=tmp_path, before=SLOW_SAVES)
     after_steps(process, tmp_path, 4)
     process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 75, err
+    assert time.monotonic() - sent < 1
     assert "Traceback" not in err
+    assert newest(tmp_path) == "step-00000000"  # the save was not waited for
     assert rlhf("train", "resume=out").code == 0
     assert contents(tmp_path / "out") == uninterrupted
 
@@ -116,3 +129,26 @@ def test_while_the_model_loads_it_stops_at_once(tmp_path: Path) -> None:
     assert process.returncode == 75, err
     assert err.splitlines()[-1] == "stopped: SIGTERM"
     assert "Traceback" not in err
+
+
+@pytest.mark.case(36)
+@pytest.mark.parametrize("display", ["plain", "json"])
+def test_where_its_reader_leaves_the_last_complete_step_is_saved(
+    display: str, uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
+) -> None:
+    """`rlhf train 2>&1 | head -5`, or a tee that Ctrl-C ends first."""
+    process = start("train", *RUN, f"display={display}", cwd=tmp_path)
+    stream = process.stderr if display == "plain" else process.stdout
+    assert stream is not None
+    for _ in range(5):
+        assert stream.readline()
+    stream.close()
+    assert process.wait(timeout=60) == {"plain": 75, "json": 141}[display]
+    for other in (process.stdout, process.stderr):
+        assert other is not None
+        other.close()
+    logged = lines(tmp_path / "out" / "metrics.jsonl")[-1]["step"]
+    assert 1 <= logged < 24
+    assert newest(tmp_path) == f"step-{logged:08d}"
+    assert rlhf("train", "resume=out", "display=quiet").code == 0
+    assert contents(tmp_path / "out") == uninterrupted

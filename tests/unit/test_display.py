@@ -92,11 +92,11 @@ class TestWatcher:
     )
     def test_the_kind(self, monkeypatch: pytest.MonkeyPatch, name: str, on_terminal: type, elsewhere: type) -> None:
         for terminal, expected in ((True, on_terminal), (False, elsewhere)):
-            monkeypatch.setattr(watchers, "Console", lambda terminal=terminal, **_: console(terminal=terminal))
+            monkeypatch.setattr(watchers, "StoppingConsole", lambda terminal=terminal, **_: console(terminal=terminal))
             assert type(watcher(name, title="t", total=3)) is expected
 
     def test_a_dumb_terminal_gets_plain_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(watchers, "Console", lambda **_: console(terminal=True, kind="dumb"))
+        monkeypatch.setattr(watchers, "StoppingConsole", lambda **_: console(terminal=True, kind="dumb"))
         assert type(watcher("auto", title="t", total=3)) is Plain
 
     @pytest.mark.parametrize("name", ["plain", "quiet", "auto"])

@@ -57,7 +57,7 @@ def evaluated(
         samples=samples,
         max_new_tokens=6,
         prompts_at_once=at_once,
-        microbatch_size=microbatch,
+        fitting=lambda work: work(microbatch),
         tick=lambda: None,
     )
 

@@ -43,7 +43,6 @@ def test_by_hand() -> None:
         "reward/mean_se": pytest.approx(0.5),  # of two values half their difference
         "reward/same_in_group": 0.0,
         "reward/failures": 0,
-        "reward/retries": 0,
         "kl/seq": pytest.approx(0.4),
         "kl/seq_se": pytest.approx(0.3),
         "kl/seq_k1": pytest.approx(0.1),
@@ -59,8 +58,8 @@ def test_by_hand() -> None:
 
 
 def test_what_the_reward_failed_at_is_counted() -> None:
-    found = measure(Rloo(kind="rloo").advantages(replace(scored([2.0, 1.0]), failures=3, retries=5), RunningMean()))
-    assert (found["reward/failures"], found["reward/retries"]) == (3, 5)
+    found = measure(Rloo(kind="rloo").advantages(replace(scored([2.0, 1.0]), failures=3), RunningMean()))
+    assert found["reward/failures"] == 3
 
 
 def test_where_the_kl_was_not_measured_it_is_k1_and_not_called_exact() -> None:

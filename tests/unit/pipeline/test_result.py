@@ -25,3 +25,10 @@ def test_it_is_read_back_as_it_was_written(result: Result, tmp_path: Path) -> No
     result.write(tmp_path)
     assert Result.read(tmp_path) == result
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"comparison": 3, "optimum": 4, "texts": 5}'])
+def test_what_cannot_be_read_is_no_result(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "result.json").write_text(content)
+    assert Result.read(tmp_path) is None

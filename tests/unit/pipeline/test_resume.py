@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_cli.checkpoint import publish
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.pipeline.resume import Origin, find, holds_run, is_finished, last_two, refuse_changes, saved_config
+from rlhf_cli.pipeline.resume import Origin, continued, find, holds_run, is_finished, last_two, saved_config
 from tests.unit.support import config_fields, config_of, tiny
 
 files = {"state.json": b"{}"}
@@ -218,7 +218,7 @@ class TestChanges:
         ids=str,
     )
     def test_these_are_free(self, change: dict[str, Any]) -> None:
-        refuse_changes(config_of(), config_of(**change))
+        continued(config_of(), config_of(**change))
 
     @pytest.mark.parametrize(
         ("change", "said"),
@@ -240,7 +240,7 @@ class TestChanges:
     )
     def test_anything_else_is_refused_with_its_difference(self, change: dict[str, Any], said: str) -> None:
         with pytest.raises(UserError) as caught:
-            refuse_changes(config_of(), config_of(**change))
+            continued(config_of(), config_of(**change))
         assert caught.value.exit_code == EXIT_RESUME
         assert caught.value.line() == (
             f"the resumed run would not be the same: {said} (resume); "
@@ -249,21 +249,31 @@ class TestChanges:
 
     @pytest.mark.parametrize("allowed", [["beta"], ["beta.value"], ["beta.value", "seed"]])
     def test_what_is_allowed_by_name_is_allowed(self, allowed: list[str]) -> None:
-        refuse_changes(config_of(), config_of(beta={"kind": "constant", "value": 0.1}, resume_allow=allowed))
+        continued(config_of(), config_of(beta={"kind": "constant", "value": 0.1}, resume_allow=allowed))
 
-    @pytest.mark.parametrize("allowed", [["bet"], ["beta.val"], ["temperature"], ["value"]])
+    @pytest.mark.parametrize("allowed", [["beta.kind"], ["temperature"], ["optimizer.lr", "seed"]])
     def test_a_name_allows_itself_and_what_is_below_it_only(self, allowed: list[str]) -> None:
-        with pytest.raises(UserError, match=r"beta\.value"):
-            refuse_changes(config_of(), config_of(beta={"kind": "constant", "value": 0.1}, resume_allow=allowed))
+        with pytest.raises(UserError, match=r"beta\.value: 0\.05 -> 0\.1"):
+            continued(config_of(), config_of(beta={"kind": "constant", "value": 0.1}, resume_allow=allowed))
 
     def test_what_the_old_run_allowed_counts_for_nothing(self) -> None:
         with pytest.raises(UserError, match="seed"):
-            refuse_changes(config_of(resume_allow=["seed"]), config_of(seed=1))
+            continued(config_of(resume_allow=["seed"]), config_of(seed=1))
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [("bta", "mean beta?"), ("data.pth", "mean data.path?"), ("value", "did you mean")],
+    )
+    def test_what_there_is_not_cannot_be_allowed(self, name: str, said: str) -> None:
+        with pytest.raises(UserError, match=f"^unknown setting '{name}'; ") as caught:
+            continued(config_of(), config_of(resume_allow=[name]))
+        assert caught.value.exit_code == 2
+        assert said in caught.value.what
 
     def test_an_automatic_microbatch_keeps_the_size_it_was_given(self) -> None:
-        refuse_changes(config_of(microbatch_size=4), config_of(microbatch_size="auto"))
+        assert continued(config_of(microbatch_size=4), config_of(microbatch_size="auto")).microbatch_size == 4
         with pytest.raises(UserError, match="microbatch_size: 4 -> 8"):
-            refuse_changes(config_of(microbatch_size=4), config_of(microbatch_size=8))
+            continued(config_of(microbatch_size=4), config_of(microbatch_size=8))
 
 
 def test_evaluating_is_free_unless_it_sets_prompts_aside() -> None:
@@ -271,6 +281,6 @@ def test_evaluating_is_free_unless_it_sets_prompts_aside() -> None:
     shared = config_of().data.model_copy(update={"eval_path": None})
     saved, wanted = (config_of(evaluate=e, data=shared.model_dump()) for e in (never, sometimes))
     with pytest.raises(UserError, match=r"evaluate\.every: 0 -> 3"):
-        refuse_changes(saved, wanted)
+        continued(saved, wanted)
     apart = shared.model_copy(update={"eval_path": "/held-out.jsonl"}).model_dump()
-    refuse_changes(config_of(evaluate=never, data=apart), config_of(evaluate=sometimes, data=apart))
+    continued(config_of(evaluate=never, data=apart), config_of(evaluate=sometimes, data=apart))
