@@ -277,9 +277,8 @@ class Run:
         if step == 1 and share > TRUNCATED_ALARM:
             self.reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={limit}, and judged as cut")
         last, keep = step == self.config.steps, self.config.checkpoint
-        is_due = (
-            due(step, keep.every, self.config.steps) and not skipped
-        )  # the newest stays one from before the trouble
+        # while steps are skipped, the newest checkpoint stays one from before the trouble
+        is_due = due(step, keep.every, self.config.steps) and not skipped
         if last or is_due or (is_best and keep.keep_best):
             saved = self.save(needed=last)
             if is_best and not saved:  # what is not there cannot be kept: the one before stays the best
