@@ -11,7 +11,7 @@ from rlhf_cli.commands.parser import Parser
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, disk_errors
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.resume import last_two, saved_config
 from rlhf_cli.pipeline.rows import read_rows
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     origin, newer = last_two(Path(options.run))
     signals = StopSignals()
-    with signals.installed(), disk_errors(), locked(origin.folder):
+    with signals.installed(), locked(origin.folder):
         config = amend(saved_config(origin.folder), [])  # the run as it was: the command line only consents
         consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
         refuse_unsaid_trust(config, consent, EXIT_RESUME, how="--trust-remote-code")
