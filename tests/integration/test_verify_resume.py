@@ -196,6 +196,18 @@ def test_a_log_that_was_changed_is_named(rlhf: Rlhf, out: Path) -> None:
     assert "error: samples.jsonl is not what step-00000006 saw" in outcome.err
 
 
+def test_a_log_that_the_older_checkpoint_did_not_see_so_is_named(rlhf: Rlhf, tmp_path: Path) -> None:
+    many = (*SHORT, "checkpoint.keep=9", "run_dir=out")
+    assert rlhf("train", *many, "steps=3").code == 0
+    log = tmp_path / "out" / "metrics.jsonl"
+    log.write_bytes(log.read_bytes()[:50])  # a resume keeps that aside, and begins the file anew
+    assert rlhf("train", "resume=out", "steps=6").code == 0
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.code == 5
+    assert "error: metrics.jsonl is not what step-00000003 saw" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
 def test_data_that_changed_or_is_gone_is_refused_as_a_resume_does(rlhf: Rlhf, tmp_path: Path) -> None:
     data = tmp_path / "prompts.jsonl"
     data.write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(9)))
