@@ -21,7 +21,8 @@ ABOUT: Final = """\
 Resumes a run from its last checkpoint but one, in a temporary folder, trains up
 to the last one, and compares what both have: every line of metrics.jsonl,
 samples.jsonl and evaluations.jsonl, the adapter, the value head, the
-optimizer's moments and the state. The run itself is only read."""
+optimizer's moments and the state. The run itself is only read, but it is held
+meanwhile: it cannot be resumed before this ends."""
 
 EXAMPLES: Final = """\
 Exit code 0: identical. 5: not, and the first quantity that differs is named, in
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     origin, newer = last_two(Path(options.run))
     signals = StopSignals()
-    with signals.installed(), locked(origin.folder):
+    with signals.installed(), locked(origin.folder, only_read=True):
         config = amend(saved_config(origin.folder), [])  # the run as it was: the command line only consents
         consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
         refuse_unsaid_trust(config, consent, EXIT_RESUME, how="--trust-remote-code")

@@ -24,7 +24,7 @@ from rlhf_cli.pipeline.resume import Origin
 from rlhf_cli.pipeline.rows import Rows
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import STATE
-from rlhf_cli.rewards.judge import REWARD_LOG, Judge
+from rlhf_cli.rewards.judge import Judge
 from rlhf_cli.schema import RunConfig
 
 
@@ -65,7 +65,7 @@ def repeat(
         for name in LOGS:
             if (log := origin.folder / f"{name}.jsonl").is_file():
                 shutil.copyfile(log, folder / log.name)
-        with Judge(config.reward, rows.columns, folder / REWARD_LOG) as judge:
+        with Judge(config.reward, rows.columns, log=None) as judge:
             run = assemble(config, rows, folder, judge, watch, signals, origin)
             with watch.phase(f"steps {first} to {last}", last - first + 1) as tick:
                 run.reporter = _Steps(tick)
