@@ -52,6 +52,8 @@ def main(argv: list[str]) -> int:
             watch.note(f"skipped {folder.name}: {reason}")
         if notice := code_notice(config.model):
             watch.note(notice)
+        if config.reward.kind == "python":
+            watch.note(config.reward.notice())
         with watch.phase("loading torch and transformers", 0):
             from rlhf_cli.pipeline.verify import repeat
         verdict = repeat(config, rows, origin, newer, watch, signals)

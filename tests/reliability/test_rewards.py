@@ -323,6 +323,25 @@ def test_careless_randomness_is_repeated_even_where_the_reward_failed_and_was_me
     assert len(set(steps)) == 4
 
 
+def test_it_is_announced_before_it_runs(train: Callable[..., Outcome], rlhf: Rlhf, tmp_path: Path) -> None:
+    few = [option for option in SHORT if "run_dir" not in option]
+    assert train("").code == 0
+    file = tmp_path / "rewards.py"
+    stated = file.read_text()
+    file.write_text(f"import sys\nfrom pathlib import Path\nPath('imported').touch()\nsys.exit()\n{stated}")
+    for argv, printed in (
+        (("train", *few, "run_dir=new"), "in reward.log"),
+        (("oracle", *few), "not kept"),
+        (("verify-resume", "out"), "not kept"),
+    ):
+        outcome = rlhf(*argv)
+        assert (tmp_path / "imported").exists()
+        (tmp_path / "imported").unlink()
+        assert outcome.code == 4, outcome.err
+        notice = f"note: reward: rewards.py:f runs in a process of its own; what it prints is {printed}"
+        assert notice in outcome.err.splitlines()
+
+
 def test_the_oracle_asks_it_too(rlhf: Rlhf, tmp_path: Path) -> None:
     (tmp_path / "rewards.py").write_text(FUNCTION.format("if calls == 1: scores[0] = None"))
     options = [option for option in SHORT if "run_dir" not in option]
