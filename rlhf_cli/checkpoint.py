@@ -12,7 +12,7 @@ import json
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -148,11 +148,16 @@ def step_of(folder: Path) -> int:
 
 
 @contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Hold the run folder for the life of the block; raises UserError (exit 2) while another process holds it."""
-    with (run_dir / ".lock").open("a") as handle:
+def locked(run_dir: Path, *, only_read: bool = False) -> Iterator[None]:
+    """Hold the run folder for the life of the block; raises UserError (exit 2) while another process holds it.
+
+    Whoever will `only_read` may do so where nothing can be written: there the lock is shared, or, without its file,
+    nobody's.
+    """
+    with _lock_of(run_dir / ".lock", only_read) as handle:
         try:
-            _flock(handle)
+            if handle is not None:
+                _flock(handle)
         except BlockingIOError as error:
             raise UserError(
                 "another process is working in this run folder",
@@ -172,13 +177,23 @@ def _unused(path: Path) -> Path:
     return next(candidate for candidate in candidates if not candidate.exists())
 
 
+def _lock_of(file: Path, only_read: bool) -> AbstractContextManager[IO[str] | None]:
+    try:
+        return file.open("a")
+    except OSError:
+        if not only_read:
+            raise
+    return file.open("r") if file.is_file() else nullcontext()
+
+
 def _flock(handle: IO[str]) -> None:
     """Take the lock; whoever only looks whether it is held (`is_locked`) has it for less than the time waited here."""
+    how = fcntl.LOCK_EX if handle.writable() else fcntl.LOCK_SH  # network disks give a reader no other
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:
         time.sleep(0.1)
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
 
 
 def is_locked(run_dir: Path) -> bool:

@@ -10,7 +10,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Final
 
-from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, Stopped, UserError
+from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, Stopped, UserError, disk_errors
 
 _EXIT_PIPE: Final = 141  # what a shell reports of a command that its reader left: 128 + SIGPIPE
 
@@ -100,7 +100,8 @@ def _dispatch(argv: list[str]) -> int:
     module = {verb.name: verb.module for verb in VERBS}.get(first)
     if module is None:
         raise UserError(f"unknown verb '{first}'{_did_you_mean(first)}")
-    code: int = importlib.import_module(module).main(rest)
+    with disk_errors():
+        code: int = importlib.import_module(module).main(rest)
     return code
 
 

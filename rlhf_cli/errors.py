@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -65,7 +66,9 @@ def disk_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        where = str(error.filename or "")
         raise UserError(
-            f"the disk refuses: {error.strerror or error}", where=where, fix="free space or rights", exit_code=EXIT_DISK
+            f"the disk refuses: {error.strerror or error}",
+            where=str(error.filename or ""),
+            fix="give a shorter path" if error.errno == errno.ENAMETOOLONG else "free space or rights",
+            exit_code=EXIT_DISK,
         ) from error

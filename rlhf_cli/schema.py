@@ -50,13 +50,13 @@ _UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 def _seconds(value: Any) -> Any:
-    """1h30m, or 1:30:00 and 1-12:00:00 as schedulers write it, in seconds."""
+    """1h30m, 1.5h, or 1:30:00 and 1-12:00:00 as schedulers write it, in seconds."""
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, str):
         return value
-    if re.fullmatch(r"(\d+[dhms])+", value):
-        return float(sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(.)", value)))
+    if re.fullmatch(r"(\d+(\.\d+)?[dhms])+", value):
+        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(.)", value))
     if clock := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", value):
         return float(sum(int(n or 0) * unit for n, unit in zip(clock.groups(), _UNITS.values(), strict=True)))
     raise ValueError("write seconds, 1h30m or 1:30:00")

@@ -36,6 +36,8 @@ def _function(value: str) -> str:
     module, _, name = value.rpartition(":")
     if not module or not name.isidentifier():
         raise ValueError("must be file.py:function or module:function")
+    if "/" in module and not module.endswith(".py"):
+        raise ValueError("the file must end in .py")
     return value
 
 

@@ -133,9 +133,9 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: Stop
                 )
         if notice := code_notice(config.model):
             watch.note(notice)
+        if config.reward.kind == "python":
+            watch.note(config.reward.notice(REWARD_LOG))
         with Judge(config.reward, rows.columns, folder / REWARD_LOG) as judge:
-            if config.reward.kind == "python":
-                watch.note(f"reward: {judge.name} runs in a process of its own; what it prints is in {REWARD_LOG}")
             with watch.phase("loading torch and transformers", 0):
                 from rlhf_cli.pipeline.assemble import assemble
                 from rlhf_cli.pipeline.conclude import conclude

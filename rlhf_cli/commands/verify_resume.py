@@ -9,8 +9,10 @@ from typing import Final
 from rlhf_cli.checkpoint import locked, step_of
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.config.compose import amend
+from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, disk_errors
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.resume import last_two, saved_config
 from rlhf_cli.pipeline.rows import read_rows
 from rlhf_cli.pipeline.signals import StopSignals
@@ -19,7 +21,8 @@ ABOUT: Final = """\
 Resumes a run from its last checkpoint but one, in a temporary folder, trains up
 to the last one, and compares what both have: every line of metrics.jsonl,
 samples.jsonl and evaluations.jsonl, the adapter, the value head, the
-optimizer's moments and the state. The run itself is only read."""
+optimizer's moments and the state. The run itself is only read, but it is held
+meanwhile: it cannot be resumed before this ends."""
 
 EXAMPLES: Final = """\
 Exit code 0: identical. 5: not, and the first quantity that differs is named, in
@@ -39,12 +42,18 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     origin, newer = last_two(Path(options.run))
     signals = StopSignals()
-    with signals.installed(), disk_errors(), locked(origin.folder):
-        config = amend(saved_config(origin.folder), [])
+    with signals.installed(), locked(origin.folder, only_read=True):
+        config = amend(saved_config(origin.folder), [])  # the run as it was: the command line only consents
+        consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
+        refuse_unsaid_trust(config, consent, EXIT_RESUME, how="--trust-remote-code")
         rows = read_rows(config)
         watch = progress(config.display)
         for folder, reason in origin.skipped:
             watch.note(f"skipped {folder.name}: {reason}")
+        if notice := code_notice(config.model):
+            watch.note(notice)
+        if config.reward.kind == "python":
+            watch.note(config.reward.notice())
         with watch.phase("loading torch and transformers", 0):
             from rlhf_cli.pipeline.verify import repeat
         verdict = repeat(config, rows, origin, newer, watch, signals)
@@ -63,4 +72,5 @@ def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog="rlhf verify-resume", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
     parser.add_argument("run", metavar="RUN", help="a run's folder, with two checkpoints at least")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
     return parser

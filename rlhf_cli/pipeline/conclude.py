@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from rlhf_cli.errors import UserError
 from rlhf_cli.functional.optimum import Optimum, at_least, unknown
 from rlhf_cli.pipeline.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.pipeline.result import Result, SideBySide
@@ -20,7 +21,7 @@ def conclude(run: Run) -> Result:
     run.saver.export_adapter(run.state.step)
     first, last = _ends(run.folder)
     config = run.config
-    comparison = compare(first, last) if first and last else None
+    comparison = _comparison(first, last, run) if first and last else None
     result = Result(
         step=run.state.step,
         beta=last.beta if last else run.beta(config.steps - 1),
@@ -32,6 +33,15 @@ def conclude(run: Run) -> Result:
     )
     result.write(run.folder)
     return result
+
+
+def _comparison(first: Evaluation, last: Evaluation, run: Run) -> Comparison | None:
+    """None, with a note, where too few prompts are in both: no resume would change that, so the run ends without."""
+    try:
+        return compare(first, last)
+    except UserError as error:
+        run.reporter.note(f"nothing to compare: {error.what}")
+        return None
 
 
 def _optimum(found: Optimum, comparison: Comparison, highest: float) -> Optimum:

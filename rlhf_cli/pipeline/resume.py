@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.checkpoint import CHECKPOINTS, NAME, Found, checkpoints, newest_valid, step_of, verify
+from rlhf_cli.checkpoint import CHECKPOINTS, NAME, Found, checkpoints, is_locked, newest_valid, step_of, verify
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.pipeline.result import RESULT
 from rlhf_cli.schema import RunConfig
@@ -42,6 +42,7 @@ class Origin:
 def find(target: str) -> Origin:
     """The origin that `resume=target` means: a run's folder, a checkpoint's folder, or `latest`.
 
+    That is the newest unfinished run under outputs/ that no process works on.
     Raises UserError (exit 5) where there is no run or no checkpoint that verifies.
     """
     if target == "latest":
@@ -155,11 +156,15 @@ def _latest(outputs: Path) -> Path:
     runs = (
         sorted(outputs.rglob(CONFIG), key=lambda file: file.stat().st_mtime, reverse=True) if outputs.is_dir() else []
     )
+    at_work = False
     for run in (file.parent.absolute() for file in runs):
         newest, steps = newest_valid(run / CHECKPOINTS).folder, saved_config(run).get("steps")
         if newest is not None and isinstance(steps, int) and (step_of(newest) < steps or not (run / RESULT).is_file()):
-            return run
-    raise _error("no unfinished run", outputs.absolute(), "name the run's folder: resume=RUN")
+            if not is_locked(run):
+                return run
+            at_work = True
+    what = "no unfinished run that is not at work" if at_work else "no unfinished run"
+    raise _error(what, outputs.absolute(), "name the run's folder: resume=RUN")
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

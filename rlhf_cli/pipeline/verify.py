@@ -24,7 +24,7 @@ from rlhf_cli.pipeline.resume import Origin
 from rlhf_cli.pipeline.rows import Rows
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import STATE
-from rlhf_cli.rewards.judge import REWARD_LOG, Judge
+from rlhf_cli.rewards.judge import Judge
 from rlhf_cli.schema import RunConfig
 
 
@@ -56,7 +56,7 @@ def repeat(
 ) -> Verdict:
     """Resume from the origin in a temporary folder, go on to the step of `newer`, and compare; the run is only read.
 
-    Raises UserError as a resume does, and (exit 5) where a log is not what `newer` saw; Stopped.
+    Raises UserError as a resume does, and (exit 5) where a log is not what both checkpoints saw; Stopped.
     """
     first, last = step_of(origin.checkpoint) + 1, step_of(newer)
     was = _stretch(origin.folder, origin.checkpoint, newer)
@@ -65,7 +65,7 @@ def repeat(
         for name in LOGS:
             if (log := origin.folder / f"{name}.jsonl").is_file():
                 shutil.copyfile(log, folder / log.name)
-        with Judge(config.reward, rows.columns, folder / REWARD_LOG) as judge:
+        with Judge(config.reward, rows.columns, log=None) as judge:
             run = assemble(config, rows, folder, judge, watch, signals, origin)
             with watch.phase(f"steps {first} to {last}", last - first + 1) as tick:
                 run.reporter = _Steps(tick)
@@ -87,16 +87,18 @@ def _stretch(folder: Path, older: Path, newer: Path) -> Stretch:
     start, end = _marks(older), _marks(newer)
 
     def between(name: str) -> bytes:
-        file, stop = folder / f"{name}.jsonl", end[name].size
-        content = file.read_bytes()[:stop] if file.is_file() else b""
-        if hashlib.sha256(content).hexdigest() != end[name].sha256:
-            raise UserError(
-                f"{file.name} is not what {newer.name} saw",
-                where=str(folder),
-                fix="bring the file back as the run wrote it",
-                exit_code=EXIT_RESUME,
-            )
-        return content[start.get(name, Mark()).size :]
+        file = folder / f"{name}.jsonl"
+        content = file.read_bytes() if file.is_file() else b""
+        begin, stop = start.get(name, Mark()), end[name]
+        for mark, checkpoint in ((stop, newer), (begin, older)):  # begun anew in between, only the newer one fits
+            if hashlib.sha256(content[: mark.size]).hexdigest() != mark.sha256:
+                raise UserError(
+                    f"{file.name} is not what {checkpoint.name} saw",
+                    where=str(folder),
+                    fix="bring the file back as the run wrote it",
+                    exit_code=EXIT_RESUME,
+                )
+        return content[begin.size : stop.size]
 
     metrics, samples, evaluations = (rows_of(between(name)) for name in ("metrics", "samples", "evaluations"))
     return Stretch(metrics, samples, evaluations, newer)

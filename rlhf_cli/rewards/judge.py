@@ -148,8 +148,7 @@ class Judge:
                 scores.append(self._rules.error_value if self._rules.on_error == "value" else math.nan)
                 failures[row] = f"{what} ({place})" if answer.alone else what
         except Misuse as error:
-            fix = "return a list with one number (or None) for each completion"
-            raise UserError(f"{self.name} {error}", where=where, fix=fix, exit_code=EXIT_REWARD) from error
+            raise UserError(f"{self.name} {error}", where=where, fix=error.fix, exit_code=EXIT_REWARD) from error
         left_out = {row // group for row, score in enumerate(scores) if math.isnan(score)}
         return Judged(
             scores=tuple(math.nan if row // group in left_out else score for row, score in enumerate(scores)),

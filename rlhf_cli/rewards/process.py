@@ -35,7 +35,11 @@ class Trouble(Exception):
 
 
 class Misuse(Exception):
-    """It is no reward function: no other try and no other completion would mend that."""
+    """It is no reward function: no other try and no other completion would mend that. `fix` is what would."""
+
+    def __init__(self, what: str, fix: str = "return a list with one number (or None) for each completion") -> None:
+        self.fix = fix
+        super().__init__(what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,23 @@ class RewardProcess:
         self._about: About | None = None
 
     def start(self, tick: Callable[[], None]) -> About:
-        """Start the process, if there is none, and import the function; raises Trouble or Misuse where that fails."""
+        """Start the process, if there is none, and import the function.
+
+        Raises Trouble or Misuse where that fails, and Misuse where its file is no longer the one that was started with:
+        scores before and after would come from two functions.
+        """
         if self._process is None or self._about is None:
             self._spawn()
             try:
-                self._about = About(**self._exchange(b"", tick))
+                about = About(**self._exchange(b"", tick))
+                if self._about is not None and about.sha256 != self._about.sha256:
+                    raise Misuse(
+                        "changed while the run was going", fix="bring it back, or resume with resume_allow=[reward]"
+                    )
             except BaseException:
                 self.kill()
                 raise
+            self._about = about
         return self._about
 
     def call(self, arguments: dict[str, Any], count: int, seed: int, tick: Callable[[], None]) -> list[float | None]:

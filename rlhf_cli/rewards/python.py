@@ -36,6 +36,11 @@ class Python(MayFail):
         """What to call the function: `rewards.py:brevity`."""
         return self.function.rpartition("/")[2]
 
+    def notice(self, log: str = "") -> str:
+        """What to say before it runs; `log` is the file that has what it prints, if it is kept."""
+        printed = f"in {log}" if log else "not kept"
+        return f"reward: {self.name} runs in a process of its own; what it prints is {printed}"
+
     def find(self) -> Path | None:
         """The function's file; None for one of a module, which only importing it could find.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from rlhf_cli.checkpoint import locked, publish
+from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline import update
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.rewards.characters import Characters
@@ -188,12 +190,76 @@ def test_a_run_that_another_process_works_in(rlhf: Rlhf, out: Path) -> None:
     assert "another process is working in this run folder" in outcome.err
 
 
+@pytest.mark.parametrize("lock", [True, False])
+def test_a_run_in_a_folder_that_cannot_be_written(
+    lock: bool, rlhf: Rlhf, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Path.open  # root may write everywhere, so the rights are taken away here
+
+    def read_only(self: Path, mode: str = "r", *given: Any, **more: Any) -> Any:
+        if out in self.parents and set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, "Read-only file system", str(self))
+        return plain(self, mode, *given, **more)
+
+    if not lock:
+        (out / ".lock").unlink()
+    before = everything(out)
+    monkeypatch.setattr(Path, "open", read_only)
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.code == 0, outcome.err
+    assert everything(out) == before
+    with pytest.raises(OSError, match="Read-only"), locked(out):  # who writes is not let in
+        pass
+
+
+def test_a_run_is_held_by_who_only_reads_it(out: Path) -> None:
+    plain = Path.open
+
+    def read_only(self: Path, mode: str = "r", *given: Any, **more: Any) -> Any:
+        if mode == "a":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return plain(self, mode, *given, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", read_only)
+        reader = locked(out, only_read=True)
+        reader.__enter__()
+    with pytest.raises(UserError, match="another process"), locked(out):
+        pass
+    reader.__exit__(None, None, None)
+
+
+def test_a_reward_that_fails_names_no_log_that_will_be_gone(rlhf: Rlhf, tmp_path: Path) -> None:
+    file = tmp_path / "rewards.py"
+    file.write_text(
+        "import os\ndef f(completions):\n    return 1 / 0 if os.path.exists('broken') else [0.5] * len(completions)"
+    )
+    reward = ("reward=python", "reward.function=rewards.py:f")
+    assert rlhf("train", *SHORT, "evaluate.every=0", *reward, "run_dir=out").code == 0
+    (tmp_path / "broken").touch()
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.code == 4
+    assert "rewards.py:f raised ZeroDivisionError" in outcome.err
+    assert "reward.log" not in outcome.err
+
+
 def test_a_log_that_was_changed_is_named(rlhf: Rlhf, out: Path) -> None:
     log = out / "samples.jsonl"
     log.write_bytes(log.read_bytes().replace(b'"step": 5', b'"step": 4', 1))
     outcome = rlhf("verify-resume", "out")
     assert outcome.code == 5
     assert "error: samples.jsonl is not what step-00000006 saw" in outcome.err
+
+
+def test_a_log_that_the_older_checkpoint_did_not_see_so_is_named(rlhf: Rlhf, tmp_path: Path) -> None:
+    many = (*SHORT, "checkpoint.keep=9", "run_dir=out")
+    assert rlhf("train", *many, "steps=3").code == 0
+    log = tmp_path / "out" / "metrics.jsonl"
+    log.write_bytes(log.read_bytes()[:50])  # a resume keeps that aside, and begins the file anew
+    assert rlhf("train", "resume=out", "steps=6").code == 0
+    outcome = rlhf("verify-resume", "out")
+    assert outcome.code == 5
+    assert outcome.err.splitlines()[-1].startswith("error: metrics.jsonl is not what step-00000003 saw (")
 
 
 def test_data_that_changed_or_is_gone_is_refused_as_a_resume_does(rlhf: Rlhf, tmp_path: Path) -> None:

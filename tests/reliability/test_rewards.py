@@ -233,6 +233,24 @@ def test_held_out_prompts_without_a_score_are_left_out_of_both_evaluations(
     assert result["comparison"]["change"]["reward"]["count"] == result["prompts"] == len(first & second) > 1
 
 
+@pytest.mark.case(40)
+def test_a_run_whose_two_evaluations_share_no_prompt_is_finished_all_the_same(
+    train: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    # 8 held-out prompts, 2 completions of each: the second four prompts have scores at first, later the first four
+    line = "if len(scores) == 16: scores = [None if (i < 8) == (calls == 1) else s for i, s in enumerate(scores)]"
+    evaluation = ("evaluate.every=4", "evaluate.prompts=8", "evaluate.samples=2", "prompts_per_step=8")
+    outcome = train(line, "reward.on_error=mask", *evaluation)
+    assert outcome.code == 0, outcome.err
+    assert [row["prompts"] for row in lines(tmp_path / "out" / "evaluations.jsonl")] == [[4, 5, 6, 7], [0, 1, 2, 3]]
+    assert (
+        "note: nothing to compare: the first and the last evaluation have 0 prompts in common whose completions were "
+        "all scored"
+    ) in outcome.err
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (result["step"], result["comparison"], result["optimum"]) == (4, None, None)
+
+
 @pytest.mark.case(41)
 @pytest.mark.parametrize(("value", "said"), [("float('inf')", "inf"), ("1e38", "1e+38 (the limit is 1e+18)")])
 def test_scores_without_measure_never_reach_the_weights(
@@ -308,6 +326,25 @@ def test_careless_randomness_is_repeated_even_where_the_reward_failed_and_was_me
     assert others == [first, first]
     steps = [row["reward/mean"] for row in lines(tmp_path / "out" / "metrics.jsonl") if row["step"]]
     assert len(set(steps)) == 4
+
+
+def test_it_is_announced_before_it_runs(train: Callable[..., Outcome], rlhf: Rlhf, tmp_path: Path) -> None:
+    few = [option for option in SHORT if "run_dir" not in option]
+    assert train("").code == 0
+    file = tmp_path / "rewards.py"
+    stated = file.read_text()
+    file.write_text(f"import sys\nfrom pathlib import Path\nPath('imported').touch()\nsys.exit()\n{stated}")
+    for argv, printed in (
+        (("train", *few, "run_dir=new"), "in reward.log"),
+        (("oracle", *few), "not kept"),
+        (("verify-resume", "out"), "not kept"),
+    ):
+        outcome = rlhf(*argv)
+        assert (tmp_path / "imported").exists()
+        (tmp_path / "imported").unlink()
+        assert outcome.code == 4, outcome.err
+        notice = f"note: reward: rewards.py:f runs in a process of its own; what it prints is {printed}"
+        assert notice in outcome.err.splitlines()
 
 
 def test_the_oracle_asks_it_too(rlhf: Rlhf, tmp_path: Path) -> None:

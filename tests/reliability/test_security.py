@@ -486,15 +486,19 @@ def test_a_models_code_runs_where_the_command_line_says_so_each_time(rlhf: Rlhf,
     for argv, how in (
         (("train", "resume=out", "steps=2"), "model.trust_remote_code=true"),
         (("generate", "out", "Hello"), "--trust-remote-code"),
+        (("verify-resume", "out"), "--trust-remote-code"),
     ):
         outcome = rlhf(*argv)
         refused(outcome, 5)
         assert f"code that came with {own_code} would run" in outcome.err
         assert outcome.err.endswith(f"fix: if you trust it, add {how}\n")
     refused(rlhf(*chat("run_dir=out", "resume=auto", "steps=2")), 5)
-    assert rlhf("generate", "out", "Hello", "--trust-remote-code").code == 0
-    assert Path(CANARY).exists()
-    Path(CANARY).unlink()
+    for argv in (("generate", "out", "Hello"), ("verify-resume", "out")):
+        outcome = rlhf(*argv, "--trust-remote-code")
+        assert outcome.code == 0, outcome.err
+        assert f"note: code of {own_code} (its newest; model.revision pins one) will run" in outcome.err
+        assert Path(CANARY).exists()
+        Path(CANARY).unlink()
     assert rlhf("train", "resume=out", "steps=2", "model.trust_remote_code=true").code == 0
     assert Path(CANARY).exists()
 

@@ -13,6 +13,7 @@ import pytest
 
 from rlhf_cli import __version__, cli
 from rlhf_cli.errors import Stopped, UserError
+from tests.support import Outcome
 
 Answer = Callable[[list[str]], int]
 
@@ -95,6 +96,20 @@ def test_errors_are_one_line(
     verb(raising(error))
     assert cli.run(["train"]) == code
     assert capsys.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("train", "resume={}"), ("generate", "{}", "Hello"), ("runs", "{}"), ("verify-resume", "{}"),
+     ("oracle", "config=tiny", "data.path={}"), ("train", "config=tiny", "run_dir={}")],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_path_that_no_disk_takes_is_one_line(argv: tuple[str, ...], rlhf: Callable[..., Outcome]) -> None:
+    outcome = rlhf(*(word.format("x" * 300) for word in argv))
+    assert outcome.code == 6
+    assert outcome.err.startswith("error: the disk refuses: File name too long ("), outcome.err
+    assert outcome.err.endswith("); fix: give a shorter path\n")
+    assert outcome.err.count("\n") == 1
 
 
 def test_debug_adds_the_traceback(verb: Callable[[Answer], None], capsys: pytest.CaptureFixture[str]) -> None:

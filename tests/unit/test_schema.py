@@ -207,6 +207,7 @@ def test_sampling_out_of_range_is_refused(change: dict[str, Any]) -> None:
     ("given", "seconds"),
     [
         (90, 90.0), (1.5, 1.5), ("90s", 90.0), ("2m", 120.0), ("1h30m", 5400.0), ("1d1h1m1s", 90061.0),
+        ("0.5h", 1800.0), ("1.5h0.1s", 5400.1),
         ("1:30:00", 5400.0), ("00:00:20", 20.0), ("1-12:00:00", 129600.0), (None, None),
     ],
 )  # fmt: skip
@@ -214,7 +215,9 @@ def test_a_time_limit_is_written_as_people_and_schedulers_do(given: Any, seconds
     assert config_of(time_limit=given).time_limit == seconds
 
 
-@pytest.mark.parametrize("given", ["", "h", "1.5h", "30", "1:30", "1h 30m", 0, -5, True, "0s", float("inf")])
+@pytest.mark.parametrize(
+    "given", ["", "h", "1.h", ".5h", "1.5.5h", "0.0s", "30", "1:30", "1h 30m", 0, -5, True, "0s", float("inf")]
+)
 def test_other_time_limits_are_refused(given: Any) -> None:
     with pytest.raises(ValidationError):
         config_of(time_limit=given)

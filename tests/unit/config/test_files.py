@@ -116,6 +116,14 @@ def test_a_function_without_a_module_or_a_name_is_refused(given: str) -> None:
     assert caught.value.line().startswith("reward.function: must be file.py:function or module:function (got ")
 
 
+@pytest.mark.parametrize("given", ["/etc/passwd:f", "./rewards:f", "rewards.pyc/x:f", "package:rlhf_cli/x.txt:f"])
+def test_a_function_in_a_file_that_is_no_python_is_refused(given: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose_config(["config=tiny", "reward=python", f"reward.function={given}"])
+    assert caught.value.line().startswith("reward.function: the file must end in .py (got ")
+    assert caught.value.exit_code == 2
+
+
 def test_a_kind_may_be_any_option_and_keeps_its_other_values() -> None:
     write(Path("r.yaml"), "model: {kind: smollm2, lora: {rank: 4}}\ndata: tiny\nreward: {kind: characters}\n")
     model = compose_config(["config=r.yaml"]).model.model_dump()

@@ -15,6 +15,8 @@ import yaml
 
 from rlhf_cli.config import jobs
 from rlhf_cli.config.compose import Launch, amend, compose_config, launch
+from rlhf_cli.config.keys import fields
+from rlhf_cli.config.options import groups
 from rlhf_cli.errors import EXIT_DISK, EXIT_SWEEP, Stopped, UserError
 from rlhf_cli.schema import RunConfig
 
@@ -217,6 +219,17 @@ def test_help_is_a_page_of_80_columns_whatever_else_is_typed(
     for line in ("algorithm: dapo, dr_grpo, grpo, ppo, reinforce, rloo", "reward: characters, python, sentiment"):
         assert line in lines
     assert list(cwd.iterdir()) == []
+
+
+def test_help_names_every_key_outside_the_groups_and_none_that_is_not(
+    capsys: pytest.CaptureFixture[str], started: Started
+) -> None:
+    assert started("--help") == []
+    page = capsys.readouterr().out
+    words = set(re.findall(r"\b[a-z][a-z_.]+\b", page[page.index("Keys people type") : page.index("\nOptions")]))
+    holds_more = {key.rpartition(".")[0] for key in fields()}
+    assert words >= {key for key in fields() if key.split(".")[0] not in groups()} - holds_more
+    assert {word for word in words if "_" in word or "." in word} <= fields().keys()
 
 
 @pytest.mark.parametrize("argv", [["--info", "defaults"], ["--info"], ["--hydra-help"]])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.checkpoint import publish
+from rlhf_cli.checkpoint import locked, publish
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.pipeline.resume import Origin, continued, find, holds_run, is_finished, last_two, saved_config
 from tests.unit.support import config_fields, config_of, tiny
@@ -160,6 +160,17 @@ class TestLatest:
         foreign = make_run(outputs / "foreign", 2)
         (foreign / "config.json").write_text('{"model_type": "llama"}')
         assert find("latest") == Origin(wanted, wanted / "checkpoints/step-00000004", ())
+
+    def test_one_that_is_at_work_is_passed_over(self, outputs: Path) -> None:
+        free = self.at(make_run(outputs / "a", 2), 100)
+        busy = self.at(make_run(outputs / "b", 2), 200)
+        assert find("latest").folder == busy
+        with locked(busy):
+            assert find("latest").folder == free
+            with locked(free):
+                assert problem("latest") == (
+                    f"no unfinished run that is not at work ({outputs}); fix: name the run's folder: resume=RUN"
+                )
 
     def test_with_all_runs_finished_there_is_none(self, outputs: Path) -> None:
         self.finished(make_run(outputs / "a", 10))

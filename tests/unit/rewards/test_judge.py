@@ -466,6 +466,28 @@ class TestImport:
 class TestProcess:
     """The process itself."""
 
+    @pytest.mark.parametrize("on_error", ["stop", "mask"])
+    def test_a_file_that_changed_is_not_taken_over_when_it_starts_anew(
+        self, on_error: str, opened: Opened, tmp_path: Path
+    ) -> None:
+        code = """
+            import os
+            def f(completions):
+                "ccc" in completions and os._exit(1)
+                return [1] * len(completions)
+        """
+        judge, file = opened(code, on_error=on_error, retries=0), tmp_path / "rewards.py"
+        assert ask(judge, TEXTS[:2]).scores == (1.0, 1.0)
+        before = file.read_text()
+        file.write_text(before.replace("[1]", "[2]"))
+        assert ask(judge, TEXTS[:2]).scores == (1.0, 1.0)  # of the process that there is
+        fix = "bring it back, or resume with resume_allow=[reward]"
+        changed = f"rewards.py:f changed while the run was going (step 3); fix: {fix}"
+        assert refused(lambda: ask(judge)) == changed
+        assert refused(lambda: ask(judge, TEXTS[:2])) == changed
+        file.write_text(before)
+        assert ask(judge, TEXTS[:2]).scores == (1.0, 1.0)
+
     def test_what_it_prints_goes_to_the_log_and_it_reads_nothing(self, opened: Opened, tmp_path: Path) -> None:
         code = (
             "import sys\nprint('imported')\ndef f(completions):\n    print('called', sys.stdin.read(), sys.argv[1:])\n"
