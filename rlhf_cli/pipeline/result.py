@@ -33,7 +33,7 @@ class Result:
     prompts: int
     samples: int
     comparison: Comparison | None
-    """None where the run was never evaluated."""
+    """None where the run was never evaluated, or too few prompts have scores in both evaluations."""
     optimum: Optimum | None
     """As above."""
     texts: tuple[SideBySide, ...]
