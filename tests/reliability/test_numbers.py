@@ -163,6 +163,30 @@ def test_memory_that_runs_out_halves_the_microbatch_for_good(
         assert mine["loss"] == pytest.approx(other["loss"], rel=1e-2, abs=1e-4)
 
 
+def test_memory_that_runs_out_in_the_middle_of_a_gradient_counts_nothing_twice(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_cli.engine.transformers import TransformersEngine
+
+    short = (*QUICK, "steps=1", "evaluate.every=0", "microbatch_size=4", "prompts_per_step=2", "samples_per_prompt=8")
+    assert rlhf("train", *short, "run_dir=plenty").code == 0
+    plain, count = TransformersEngine.hidden, iter(range(10**6))
+
+    def hidden(self: TransformersEngine, rollout: Any, rows: torch.Tensor, **given: Any) -> torch.Tensor:
+        if next(count) == 10:  # trainer and reference read 4 x 4 completions each, the update is at its third 4
+            raise ERRORS[0]
+        return plain(self, rollout, rows, **given)
+
+    with monkeypatch.context() as once:
+        once.setattr(TransformersEngine, "hidden", hidden)
+        outcome = rlhf("train", *short, "run_dir=out")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("out of memory: microbatches of 2 completions") == 1
+    (mine,), (other,) = (lines(tmp_path / name / "metrics.jsonl") for name in ("out", "plenty"))
+    for name in ("grad_norm", "loss", "sampler/gap", "kl/seq"):
+        assert mine[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5)
+
+
 def test_memory_too_small_for_one_completion_ends_the_run(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
     from rlhf_cli.engine.transformers import TransformersEngine
 

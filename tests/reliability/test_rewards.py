@@ -170,7 +170,8 @@ def test_what_raises_is_named(line: str, said: str, train: Callable[..., Outcome
 @pytest.mark.case(39)
 @pytest.mark.parametrize("value", ["None", "float('nan')"])
 def test_no_score_for_any(value: str, train: Callable[..., Outcome], tmp_path: Path) -> None:
-    outcome = train(f"if calls > 2: scores = [{value}] * len(scores)", "reward.on_error=mask", "steps=9")
+    line = f"if calls > 2: scores = [{value}] * len(scores)"
+    outcome = train(line, "reward.on_error=mask", "steps=9", "checkpoint.every=9")
     assert outcome.code == 4, outcome.err
     assert outcome.err.count("changes nothing: no prompt has a score for each of its completions; the first") == 3
     assert last(outcome).startswith("error: no prompt has a score for each of its completions; the first failure: ")
