@@ -34,7 +34,9 @@ def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Standard error of the mean; infinite for a single value."""
+    """Standard error of the mean; infinite for a single value, NaN where a value is not finite."""
+    if not all(map(math.isfinite, values)):
+        return math.nan
     return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
 
 

@@ -96,6 +96,31 @@ def test_weights_that_make_no_finite_probabilities_are_undone(
 
 
 @pytest.mark.case(43)
+@pytest.mark.parametrize("evaluations", ["evaluate.every=0", "evaluate.every=1", "evaluate.samples=32"])
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo", "ppo algorithm.minibatch_size=null algorithm.epochs=1"])
+def test_a_policy_that_writes_nan_ends_in_one_line_too(
+    evaluations: str, algorithm: str, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should an overflow ever get past the probe that follows an update."""
+    plain, spoil = update.apply, iter([True])
+
+    def apply(parameters: dict[str, torch.nn.Parameter], *given: Any) -> dict[str, float]:
+        taken = plain(parameters, *given)
+        if next(spoil, False):
+            with torch.no_grad():
+                for parameter in parameters.values():
+                    parameter.fill_(1e38)
+        return taken
+
+    monkeypatch.setattr(update, "apply", apply)
+    monkeypatch.setattr(update, "check", lambda *given: None)
+    outcome = rlhf("train", *QUICK, "run_dir=out", *f"algorithm={algorithm}".split(), evaluations, "beta=target")
+    assert outcome.code == 7, outcome.err
+    assert outcome.err.splitlines()[-1].startswith("error: the gradient is not finite in step ")
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.case(43)
 def test_a_run_with_skipped_steps_resumes_exactly(rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as whole:
         spoilt(whole, 2)

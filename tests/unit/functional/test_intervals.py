@@ -77,3 +77,9 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(count: int) -> None:
     found = (estimate([source.gauss(1.0, 2.0) for _ in range(count)]) for _ in range(trials))
     covered = sum(e.low <= 1.0 <= e.high for e in found) / trials
     assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / trials)  # four standard errors: 0.014
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_of_what_is_not_finite_there_is_no_error(odd: float) -> None:
+    assert math.isnan(standard_error([1.0, odd, 2.0]))
+    assert math.isnan(estimate([1.0, odd, 2.0]).half_width)
