@@ -1,11 +1,15 @@
-"""How many completions go through the model at once. The gradient does not depend on it; memory and speed do."""
+"""How many completions go through the model at once (the gradient does not depend on it), and running out of memory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
+
+from rlhf_cli.errors import UserError
 
 if TYPE_CHECKING:
     from rlhf_cli.models.policy import Policy
@@ -58,3 +62,18 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
+
+
+@contextmanager
+def room_for(completions: int, key: str) -> Iterator[None]:
+    """Raises UserError where the memory runs out inside while so many completions are written; `key` says how many."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory while {completions} completions were written at once",
+            where=key,
+            fix="lower it, prompts_per_step or max_new_tokens",
+        ) from error

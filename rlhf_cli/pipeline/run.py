@@ -14,7 +14,7 @@ import torch
 
 from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.memory import out_of_memory
+from rlhf_cli.engine.memory import out_of_memory, room_for
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, Stopped, UserError
 from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, mismatch
 from rlhf_cli.functional.truncation import Truncation
@@ -90,7 +90,7 @@ class Run:
     def sample(self, batch: PromptBatch, temperature: float) -> Rollout:
         """The policy writes a completion for every sample of the batch."""
         limit = self.config.max_new_tokens
-        with self.phase("rollout", limit) as tick, _room_for(len(batch), "samples_per_prompt"):
+        with self.phase("rollout", limit) as tick, room_for(len(batch), "samples_per_prompt"):
             return self.engine.sample(batch, limit, temperature, tick, self.truncation)
 
     def beta(self, step: int) -> float:
@@ -185,7 +185,7 @@ class Run:
             self._say(judged, step)
             return judged
 
-        written_at_once = _room_for(per_batch * config.evaluate.samples, "evaluate.samples")
+        written_at_once = room_for(per_batch * config.evaluate.samples, "evaluate.samples")
         with self.phase("evaluation", writers * batches * (config.max_new_tokens + passes)) as tick, written_at_once:
             return held_out.evaluate(
                 self.held_out,
@@ -388,21 +388,6 @@ class Run:
             raise UserError(said, where="sampler", fix="dtype=float32", exit_code=EXIT_NONFINITE)
         if found.effective_share < WARN_BELOW:
             self.reporter.note(f"step {self.state.step + 1}: {said}")
-
-
-@contextmanager
-def _room_for(completions: int, key: str) -> Iterator[None]:
-    """Raises UserError where the memory runs out inside, and not for the size of microbatches."""
-    try:
-        yield
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        raise UserError(
-            f"out of memory while {completions} completions were written at once",
-            where=key,
-            fix="lower it, prompts_per_step or max_new_tokens",
-        ) from error
 
 
 def due(step: int, every: int, total: int) -> bool:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from rlhf_cli.checkpoint import is_locked, newest_valid, step_of
+from rlhf_cli.checkpoint import CHECKPOINTS, is_locked, newest_valid, step_of
 from rlhf_cli.pipeline.result import RESULT
 from rlhf_cli.pipeline.resume import CONFIG
 
 METRICS: Final = "metrics.jsonl"
-_PARTS: Final = ("checkpoints", "adapter", "tb", ".hydra")
+_PARTS: Final = (CHECKPOINTS, "adapter", "tb", ".hydra")
 _TAIL: Final = 2**17
 """Bytes at a file's end among which its last line stands."""
 _LARGEST: Final = 2**24
@@ -83,10 +83,10 @@ def facts(folder: Path) -> Facts:
     steps = _whole(config.get("steps"))
     last, measured = _last_metrics(folder / METRICS)
     try:
-        found = newest_valid(folder / "checkpoints")
+        found = newest_valid(folder / CHECKPOINTS)
         checkpoint, skipped = found.folder, found.skipped
     except OSError as error:  # a run that works meanwhile, or a folder that cannot be read
-        checkpoint, skipped = None, ((folder / "checkpoints", error.strerror or str(error)),)
+        checkpoint, skipped = None, ((folder / CHECKPOINTS, error.strerror or str(error)),)
     reason = "; ".join(f"{path.name}: {why}" for path, why in skipped)
     state: Literal["running", "finished", "stopped", "broken"]
     if running:
@@ -120,7 +120,7 @@ def _found(root: Path) -> Iterator[Path]:
         folders.sort()
         if CONFIG in files:
             config = _json(folder / CONFIG)
-            if {"steps", "reward", "algorithm"} <= config.keys() or (not config and "checkpoints" in folders):
+            if {"steps", "reward", "algorithm"} <= config.keys() or (not config and CHECKPOINTS in folders):
                 folders[:] = [inner for inner in folders if inner not in _PARTS]
                 yield folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,10 @@ def test_a_log_that_cannot_be_written_ends_the_run(
     import rlhf_cli.metrics as metrics
 
     class Full(metrics.JsonlLog):
-        def write(self, row: object) -> None:
+        def write(self, row: Mapping[str, Any]) -> None:
             if self.file.name == "metrics.jsonl" and self._size > 3000:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            super().write(row)  # type: ignore[arg-type]
+            super().write(row)
 
     with monkeypatch.context() as full:
         full.setattr("rlhf_cli.pipeline.logbook.JsonlLog", Full)

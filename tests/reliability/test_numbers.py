@@ -31,6 +31,21 @@ def spoilt(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
     monkeypatch.setattr(update, "apply", apply)
 
 
+def overflowing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the first update of the process leave finite weights whose products are not."""
+    plain, spoil = update.apply, iter([True])
+
+    def apply(parameters: dict[str, torch.nn.Parameter], *given: Any) -> dict[str, float]:
+        taken = plain(parameters, *given)
+        if next(spoil, False):
+            with torch.no_grad():
+                for parameter in parameters.values():
+                    parameter.fill_(1e38)
+        return taken
+
+    monkeypatch.setattr(update, "apply", apply)
+
+
 @pytest.mark.case(43)
 def test_a_step_that_is_not_finite_changes_nothing_and_is_kept_to_look_at(
     rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,17 +91,7 @@ def test_weights_that_make_no_finite_probabilities_are_undone(
     rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Finite weights of 1e38: the gradient was fine, and the next rollout would be NaN."""
-    plain, spoil = update.apply, iter([True])
-
-    def apply(parameters: dict[str, torch.nn.Parameter], *given: Any) -> dict[str, float]:
-        taken = plain(parameters, *given)
-        if next(spoil, False):
-            with torch.no_grad():
-                for parameter in parameters.values():
-                    parameter.fill_(1e38)
-        return taken
-
-    monkeypatch.setattr(update, "apply", apply)
+    overflowing(monkeypatch)
     outcome = rlhf("train", *QUICK, "run_dir=out", "steps=2", "evaluate.every=0")
     assert outcome.code == 0, outcome.err
     assert "step 1 changes nothing: the policy's probabilities would not be finite" in outcome.err
@@ -102,17 +107,7 @@ def test_a_policy_that_writes_nan_ends_in_one_line_too(
     evaluations: str, algorithm: str, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should an overflow ever get past the probe that follows an update."""
-    plain, spoil = update.apply, iter([True])
-
-    def apply(parameters: dict[str, torch.nn.Parameter], *given: Any) -> dict[str, float]:
-        taken = plain(parameters, *given)
-        if next(spoil, False):
-            with torch.no_grad():
-                for parameter in parameters.values():
-                    parameter.fill_(1e38)
-        return taken
-
-    monkeypatch.setattr(update, "apply", apply)
+    overflowing(monkeypatch)
     monkeypatch.setattr(update, "check", lambda *given: None)
     outcome = rlhf("train", *QUICK, "run_dir=out", *f"algorithm={algorithm}".split(), evaluations, "beta=target")
     assert outcome.code == 7, outcome.err
