@@ -403,10 +403,15 @@ def policy() -> Policy:
     return replace(build(tiny()), use_chat_template=True)
 
 
+def hurry(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second for what would take hours; what needs memory gets its time, however busy the machine is."""
+    if said.endswith("0.5 s"):
+        monkeypatch.setattr(policies, "TEMPLATE_SECONDS", 0.5)
+
+
 @pytest.fixture
-def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Half a second for a template; afterwards alarm and limit are as they were, and there is memory again."""
-    monkeypatch.setattr(policies, "TEMPLATE_SECONDS", 0.5)
+def untouched() -> Iterator[None]:
+    """Afterwards alarm and limit are as they were, and there is memory again."""
     before = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
     limit = resource.getrlimit(resource.RLIMIT_AS)
     yield
@@ -418,7 +423,10 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.case(50)
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(("template", "said"), TEMPLATES.values(), ids=TEMPLATES.keys())
-def test_a_hostile_template_is_one_line(template: str, said: str, policy: Policy) -> None:
+def test_a_hostile_template_is_one_line(
+    template: str, said: str, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(said, monkeypatch)
     policy.tokenizer.chat_template = template
     with pytest.raises(UserError) as caught:
         policy.encode(PromptRow("x", {}, "p.jsonl:3"))
@@ -434,8 +442,11 @@ def test_a_hostile_template_is_one_line(template: str, said: str, policy: Policy
 @pytest.mark.case(50)
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("name", ["hours of loops", "10 GB, folded", "100 MB", "an exception"])
-def test_a_hostile_template_stops_a_run(name: str, rlhf: Rlhf, attacked: Path, chat_model: Path) -> None:
+def test_a_hostile_template_stops_a_run(
+    name: str, rlhf: Rlhf, attacked: Path, chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     template, said = TEMPLATES[name]
+    hurry(said, monkeypatch)
     shutil.copytree(chat_model, attacked / "model")
     (attacked / "model" / "chat_template.jinja").write_text(template)
     outcome = rlhf(*chat("run_dir=out"))
