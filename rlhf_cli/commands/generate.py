@@ -36,12 +36,12 @@ def main(argv: list[str]) -> int:
         print(f"note: {notice}", file=sys.stderr)
 
     print(f"loading the model, with {adapter.relative_to(run)} ...", file=sys.stderr)
-    from rlhf_cli.engine.transformers import TransformersEngine
+    from rlhf_cli.engine.choice import build_engine
     from rlhf_cli.pipeline.assemble import load_policy
 
     policy = load_policy(config)
     policy.load_adapter(adapter)
-    engine = TransformersEngine(policy)
+    engine = build_engine(policy, config.model, lambda said: print(f"note: {said}", file=sys.stderr))
     limit = options.max_new_tokens or config.max_new_tokens
     for row in rows:
         prompt = policy.encode(row)
@@ -57,8 +57,7 @@ def main(argv: list[str]) -> int:
         if not options.reference:
             print(*map(_shown, texts), sep="\n")
             continue
-        with policy.reference():
-            reference = engine.sample(batch, limit, options.temperature, lambda: None).texts
+        reference = engine.sample(batch, limit, options.temperature, lambda: None, reference=True).texts
         print(f"prompt     {row.shown}")
         for before, after in zip(reference, texts, strict=True):
             print(f"reference  {_shown(before)}\npolicy     {_shown(after)}")

@@ -26,10 +26,12 @@ class Engine(Protocol):
         temperature: float,
         tick: Callable[[], None],
         truncation: Truncation = NO_TRUNCATION,
+        *,
+        reference: bool = False,
     ) -> Rollout:
         """Write a completion for every seed of the batch, calling `tick` after every token.
 
-        Temperature 0 is greedy; truncation changes nothing there.
+        By the policy or by the reference. Temperature 0 is greedy; truncation changes nothing there.
         """
         ...
 

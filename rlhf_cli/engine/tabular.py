@@ -60,6 +60,8 @@ class TabularEngine:
         temperature: float,
         tick: Callable[[], None],
         truncation: Truncation = NO_TRUNCATION,
+        *,
+        reference: bool = False,
     ) -> Rollout:
         """Write a completion for every seed of the batch; temperature 0 is greedy. Truncation is not for tables."""
         if truncation.active:
@@ -72,7 +74,7 @@ class TabularEngine:
             going = going & (states < self.reference.shape[1])
             if not going.any():
                 break
-            hidden = self._rows(prompts, states.where(going, 0))
+            hidden = self._rows(prompts, states.where(going, 0), reference=reference)
             logits = self.head(hidden)
             tokens, logprobs = inverse_cdf(logits, uniform[:, t], temperature) if temperature else greedy(logits)
             for column, value in zip(columns, (tokens * going, going, logprobs * going, hidden), strict=True):

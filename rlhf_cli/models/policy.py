@@ -89,6 +89,13 @@ class Policy:
         head = {} if self.value_head is None else dict(self.value_head.named_parameters(prefix="value_head"))
         return dict(sorted((adapter | head).items()))
 
+    def values(self, hidden: Tensor) -> Tensor:
+        """What the value head expects from the states [N, H] on: float32 [N]; raises ValueError without a head."""
+        if self.value_head is None:
+            raise ValueError("the policy has no value head")
+        values: Tensor = self.value_head(hidden)
+        return values
+
     def encode(self, row: PromptRow) -> Prompt:
         """The prompt as the policy reads it.
 

@@ -27,6 +27,11 @@ class Lora(Settings):
     """Weight-decomposed adapter (arXiv:2402.09353)."""
 
 
+Engine = Literal["auto", "native", "transformers"]
+"""What runs the model: native, our own decoder for the Llama family; transformers, any model's own forward pass,
+slower; auto: native where it can be had."""
+
+
 class Pretrained(Settings):
     """A causal language model from a hub, a folder or a Python package."""
 
@@ -42,6 +47,9 @@ class Pretrained(Settings):
     """auto: the model's chat template when it has one, else raw text; chat demands a template; raw never uses it."""
     trust_remote_code: bool
     """Run the Python that comes with a model: it can do all that you can. Only on the command line, never in a file."""
+    engine: Engine
+    gradient_checkpointing: bool
+    """Keep less of the forward pass for the backward pass, and work out the rest again: less memory, more time."""
     lora: Lora
 
 
@@ -59,6 +67,9 @@ class Tiny(Settings):
     """Longest sequence, in tokens (bytes)."""
     seed: int = Field(ge=0)
     """Seed of the random weights."""
+    engine: Engine
+    gradient_checkpointing: bool
+    """Keep less of the forward pass for the backward pass, and work out the rest again: less memory, more time."""
     lora: Lora
 
 

@@ -17,8 +17,8 @@ import torch
 from rlhf_cli.checkpoint import CHECKPOINTS, abandon
 from rlhf_cli.data.jsonl import fingerprint
 from rlhf_cli.disk import replace_file
+from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import microbatch_size
-from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
 from rlhf_cli.metrics import Mark, cut_back
 from rlhf_cli.models.policy import Policy, build_policy
@@ -56,7 +56,7 @@ def assemble(
     """
     with reporter.phase("loading the model", 0):
         policy = load_policy(config)
-        engine = TransformersEngine(policy)
+        engine = build_engine(policy, config.model, reporter.note)
     prompts = encode(rows.train, policy, config, reporter)
     held_out = encode(rows.held_out, policy, config, reporter)
     if config.evaluate.every and len(held_out) < 2:
@@ -81,7 +81,7 @@ def assemble(
         eps=config.optimizer.eps,
         weight_decay=config.optimizer.weight_decay,
     )
-    record = _record(config, policy, rows, judge)
+    record = _record(config, policy, engine.name, rows, judge)
     if origin is None:
         state = TrainState()
         replace_file(folder / RUN, _as_text(record))
@@ -164,7 +164,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _record(config: RunConfig, policy: Policy, rows: Rows, judge: Judge) -> dict[str, Any]:
+def _record(config: RunConfig, policy: Policy, engine: str, rows: Rows, judge: Judge) -> dict[str, Any]:
     """What run.json says: enough to know, years later, what ran where on what."""
     return {
         "command": sys.argv,
@@ -172,6 +172,7 @@ def _record(config: RunConfig, policy: Policy, rows: Rows, judge: Judge) -> dict
         "device": str(policy.device),
         "dtype": str(policy.causal.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
+        "engine": engine,
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
@@ -221,7 +222,7 @@ def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter, allowed:
             )
         reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
         replace_file(folder / RUN, _as_text(before := before | {name: now[name]}))
-    changed = [key for key in ("device", "dtype", "threads", "packages") if before[key] != now[key]]
+    changed = [key for key in ("device", "dtype", "threads", "engine", "packages") if before[key] != now[key]]
     for key in changed:
         reporter.note(f"{key} changed ({before[key]} -> {now[key]}): the run continues, but not bit for bit")
     return not changed

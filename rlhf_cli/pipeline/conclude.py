@@ -57,8 +57,7 @@ def _side_by_side(run: Run) -> tuple[SideBySide, ...]:
     batch = PromptBatch(prompts, 1, tuple(range(len(prompts))))
     with run.phase("side by side", 2 * run.config.max_new_tokens) as tick:
         policy = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick).texts
-        with run.policy.reference():
-            reference = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick).texts
+        reference = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick, reference=True).texts
     return tuple(SideBySide(p.row.shown, *pair) for p, *pair in zip(prompts, reference, policy, strict=True))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from torch import Tensor
@@ -27,7 +26,6 @@ def evaluate(
     *,
     judge: Callable[[Rollout, int], Judged],
     highest: float,
-    reference: Callable[[], AbstractContextManager[None]],
     step: int,
     beta: float,
     undefined: str,
@@ -45,13 +43,12 @@ def evaluate(
     and returns what that returns. Raises UserError (exit 4) where fewer than two prompts are left.
 
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
-    their difference. Inside `reference()` the engine is the reference. It writes completions too, from the same
-    streams, unless it is known why they could not tell how far the optimum is (`undefined`). At step 0 it is the
-    policy.
+    their difference. The reference writes completions too, from the same streams, unless it is known why they could not
+    tell how far the optimum is (`undefined`). At step 0 it is the policy.
     """
 
-    def read(rollout: Rollout) -> Rollout:
-        again: Rollout = fitting(lambda size: reread(rollout, engine, size, tick))
+    def read(rollout: Rollout, *, reference: bool = False) -> Rollout:
+        again: Rollout = fitting(lambda size: reread(rollout, engine, size, tick, reference=reference))
         return again
 
     def compared(rollout: Rollout, scores: Tensor) -> Scored:
@@ -84,9 +81,8 @@ def evaluate(
             scored.ref_logprobs.sum(1),
         )
         if step and not undefined:
-            with reference():
-                written = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
-                written = read(written) if rounds else written
+            written = engine.sample(batch, max_new_tokens, TEMPERATURE, tick, reference=True)
+            written = read(written, reference=True) if rounds else written
             policys = read(written)
             judged = judge(written, start)
             dropped, failures = dropped | left_out(written, judged), failures + judged.failures

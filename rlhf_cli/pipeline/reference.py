@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
 from rlhf_cli.pipeline.assemble import encode, load_policy
 from rlhf_cli.pipeline.reporter import Reporter
@@ -34,7 +34,7 @@ def _rewards(
 ) -> list[list[float]]:
     with reporter.phase("loading the model", 0):
         policy = load_policy(config)
-        engine = TransformersEngine(policy)
+        engine = build_engine(policy, config.model, reporter.note)
     prompts = encode(rows, policy, config, reporter)
     if not prompts:
         raise UserError(
@@ -48,14 +48,14 @@ def _rewards(
     height = at_once // width  # prompts at once
     batches = -(-len(prompts) // height) * -(-samples // width)
     rewards: list[list[float]] = [[] for _ in prompts]
-    with reporter.phase("the reference writes", batches * config.max_new_tokens) as tick, policy.reference():
+    with reporter.phase("the reference writes", batches * config.max_new_tokens) as tick:
         for start in range(0, len(prompts), height):
             numbers = range(start, min(start + height, len(prompts)))
             for first in range(0, samples, width):
                 part = range(first, min(first + width, samples))
                 seeds = tuple(seed_for(config.seed, "oracle", prompt, sample) for prompt in numbers for sample in part)
                 batch = PromptBatch(tuple(prompts[prompt] for prompt in numbers), len(part), seeds)
-                rollout = engine.sample(batch, config.max_new_tokens, temperature, tick)
+                rollout = engine.sample(batch, config.max_new_tokens, temperature, tick, reference=True)
                 seed = seed_for(config.seed, "reward/oracle", start, first)
                 judged = judge(rollout, by, seed=seed, tick=lambda: None, where="oracle")
                 for prompt, scores in zip(numbers, scores_of(judged, rollout).split(len(part)), strict=True):

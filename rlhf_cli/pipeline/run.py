@@ -192,7 +192,6 @@ class Run:
                 self.engine,
                 judge=judge,
                 highest=self.judge.highest,
-                reference=self.policy.reference,
                 step=step,
                 beta=beta,
                 undefined=undefined,

@@ -82,18 +82,21 @@ def without(rollout: Rollout, prompts: Collection[int]) -> Rollout:
     )
 
 
-def reread(rollout: Rollout, engine: Engine, microbatch_size: int, tick: Callable[[], None]) -> Rollout:
+def reread(
+    rollout: Rollout, engine: Engine, microbatch_size: int, tick: Callable[[], None], *, reference: bool = False
+) -> Rollout:
     """The rollout with the trainer's log-probabilities and hidden states in place of the sampler's, and the weights.
 
     Sampler and trainer are the same weights, but a cache, a batch or a number format may round differently; k1, the
-    returns and every ratio are then the trainer's.
+    returns and every ratio are then the trainer's. `reference`: of the reference, which wrote it.
     """
     mask = rollout.completion_mask
     logprobs, states = torch.zeros_like(rollout.logprobs), torch.zeros_like(rollout.hidden)
     with torch.no_grad():
         for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
             keep = mask[rows]
-            hidden, kept = engine.hidden(rollout, rows), of_rows(rollout.kept, mask, rows)
+            kept = of_rows(rollout.kept, mask, rows)
+            hidden = engine.hidden(rollout, rows, reference=reference)
             packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature, kept)
             logprobs[rows], states[rows] = unpacked(packed, keep), unpacked(hidden, keep)
             tick()

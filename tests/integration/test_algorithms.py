@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.types import Rollout
 from tests.support import QUICK, Outcome, contents, lines
 
@@ -88,14 +88,14 @@ def test_the_trainer_knows_what_a_truncated_sampler_chose_from(rlhf: Rlhf, tmp_p
 
 def distort(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
     """A sampler that reports other probabilities than the trainer would, by `scale` nats a completion."""
-    honest = TransformersEngine.sample
+    honest = NativeEngine.sample
 
-    def sample(self: TransformersEngine, *arguments: Any, **more: Any) -> Rollout:
+    def sample(self: NativeEngine, *arguments: Any, **more: Any) -> Rollout:
         rollout = honest(self, *arguments, **more)
         off = torch.linspace(-scale, scale, len(rollout.batch))[:, None] * rollout.completion_mask
         return replace(rollout, logprobs=rollout.logprobs + off / rollout.lengths[:, None])
 
-    monkeypatch.setattr(TransformersEngine, "sample", sample)
+    monkeypatch.setattr(NativeEngine, "sample", sample)
 
 
 def test_a_sampler_that_drifts_is_read_again_at_every_step(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.engine.native import NativeEngine
 from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
@@ -77,10 +77,10 @@ def test_betas_can_be_named_for_a_run_without_one(rlhf: Rlhf) -> None:
 
 
 def test_an_interruption_is_no_traceback(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: object, **named: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(TransformersEngine, "sample", interrupted)
+    monkeypatch.setattr(NativeEngine, "sample", interrupted)
     outcome = rlhf(*FAST)
     assert (outcome.code, outcome.out) == (75, "")
     assert outcome.err.splitlines()[-1] == "stopped: interrupted"

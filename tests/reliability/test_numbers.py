@@ -131,22 +131,28 @@ def test_a_run_with_skipped_steps_resumes_exactly(rlhf: Rlhf, tmp_path: Path, mo
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the comparison of the engine with the library, which reads and samples before the run begins."""
+    monkeypatch.setattr("rlhf_cli.engine.choice.deviation", lambda policy, engine: 0.0)
+
+
 class Memory:
     """Too small for more than `rows` completions at once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception) -> None:
-        from rlhf_cli.engine.transformers import TransformersEngine
+        from rlhf_cli.engine.native import NativeEngine
 
-        self.rows, self.error, self.sizes, self._plain = rows, error, list[int](), TransformersEngine.hidden
+        self.rows, self.error, self.sizes, self._plain = rows, error, list[int](), NativeEngine.hidden
         memory = self
 
-        def hidden(self: TransformersEngine, rollout: Any, rows: torch.Tensor, **given: Any) -> torch.Tensor:
+        def hidden(self: NativeEngine, rollout: Any, rows: torch.Tensor, **given: Any) -> torch.Tensor:
             memory.sizes.append(len(rows))
             if len(rows) > memory.rows:
                 raise memory.error
             return memory._plain(self, rollout, rows, **given)
 
-        monkeypatch.setattr(TransformersEngine, "hidden", hidden)
+        monkeypatch.setattr(NativeEngine, "hidden", hidden)
+        unchecked(monkeypatch)
 
 
 ERRORS = [
@@ -186,19 +192,20 @@ def test_memory_that_runs_out_halves_the_microbatch_for_good(
 def test_memory_that_runs_out_in_the_middle_of_a_gradient_counts_nothing_twice(
     rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlhf_cli.engine.transformers import TransformersEngine
+    from rlhf_cli.engine.native import NativeEngine
 
     short = (*QUICK, "steps=1", "evaluate.every=0", "microbatch_size=4", "prompts_per_step=2", "samples_per_prompt=8")
     assert rlhf("train", *short, "run_dir=plenty").code == 0
-    plain, count = TransformersEngine.hidden, iter(range(10**6))
+    plain, count = NativeEngine.hidden, iter(range(10**6))
 
-    def hidden(self: TransformersEngine, rollout: Any, rows: torch.Tensor, **given: Any) -> torch.Tensor:
+    def hidden(self: NativeEngine, rollout: Any, rows: torch.Tensor, **given: Any) -> torch.Tensor:
         if next(count) == 10:  # trainer and reference read 4 x 4 completions each, the update is at its third 4
             raise ERRORS[0]
         return plain(self, rollout, rows, **given)
 
     with monkeypatch.context() as once:
-        once.setattr(TransformersEngine, "hidden", hidden)
+        once.setattr(NativeEngine, "hidden", hidden)
+        unchecked(once)
         outcome = rlhf("train", *short, "run_dir=out")
     assert outcome.code == 0, outcome.err
     assert outcome.err.count("out of memory: microbatches of 2 completions") == 1
@@ -208,11 +215,9 @@ def test_memory_that_runs_out_in_the_middle_of_a_gradient_counts_nothing_twice(
 
 
 def test_memory_too_small_for_one_completion_ends_the_run(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlhf_cli.engine.transformers import TransformersEngine
 
     with monkeypatch.context() as none:
         Memory(none, 0, ERRORS[0])
-        none.setattr(TransformersEngine, "_check_head", lambda self: None)
         outcome = rlhf("train", *QUICK, "run_dir=out")
     assert outcome.code == 2
     assert "error: out of memory with one completion at a time (microbatch_size); fix: lower" in outcome.err
@@ -220,12 +225,13 @@ def test_memory_too_small_for_one_completion_ends_the_run(rlhf: Rlhf, monkeypatc
 
 
 def test_a_rollout_that_does_not_fit_is_one_line(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlhf_cli.engine.transformers import TransformersEngine
+    from rlhf_cli.engine.native import NativeEngine
 
-    def sample(*given: Any) -> None:
+    def sample(*given: Any, **named: Any) -> None:
         raise ERRORS[1]
 
-    monkeypatch.setattr(TransformersEngine, "sample", sample)
+    monkeypatch.setattr(NativeEngine, "sample", sample)
+    unchecked(monkeypatch)
     outcome = rlhf("train", *QUICK, "run_dir=out", "evaluate.every=0")
     assert outcome.code == 2
     assert "error: out of memory while 64 completions were written at once (samples_per_prompt)" in outcome.err
@@ -234,16 +240,16 @@ def test_a_rollout_that_does_not_fit_is_one_line(rlhf: Rlhf, monkeypatch: pytest
 def test_an_evaluation_that_does_not_fit_says_so_and_leaves_the_microbatches_alone(
     rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlhf_cli.engine.transformers import TransformersEngine
+    from rlhf_cli.engine.native import NativeEngine
 
-    plain = TransformersEngine.sample
+    plain = NativeEngine.sample
 
-    def sample(self: TransformersEngine, batch: Any, *given: Any) -> Any:
+    def sample(self: NativeEngine, batch: Any, *given: Any, **named: Any) -> Any:
         if len(batch) > 64:
             raise ERRORS[0]
-        return plain(self, batch, *given)
+        return plain(self, batch, *given, **named)
 
-    monkeypatch.setattr(TransformersEngine, "sample", sample)
+    monkeypatch.setattr(NativeEngine, "sample", sample)
     outcome = rlhf("train", *QUICK, "run_dir=out", "evaluate.samples=16")
     assert outcome.code == 2
     assert "microbatches" not in outcome.err

@@ -31,6 +31,7 @@ def tiny(architecture: str = "llama", **changes: Any) -> Tiny:
     """The settings of a random model of 16 dimensions; `changes` that name a field of Lora go to the adapter."""
     adapter = {key: changes.pop(key) for key in tuple(changes) if key in Lora.model_fields}
     fields = {"kind": "tiny", "layers": 2, "width": 16, "context": 64, "seed": 0, "lora": lora(**adapter)}
+    fields |= {"engine": "auto", "gradient_checkpointing": False}
     return Tiny(architecture=architecture, **(fields | changes))
 
 

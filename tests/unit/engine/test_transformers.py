@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from rlhf_cli.engine.transformers import TransformersEngine
-from rlhf_cli.errors import EXIT_USAGE, UserError
 from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation, kept, mask, of_rows
-from rlhf_cli.models.policy import Policy, _with_adapter
-from rlhf_cli.models.tiny import byte_tokenizer
+from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import PromptBatch, Rollout
-from tests.unit.support import batch_of, build, logits_of, lora, tiny
+from tests.unit.engine.families import family
+from tests.unit.support import batch_of, build, logits_of, tiny
 
 TEXTS = ("Hello there", "a", "What is rain? ", "xyz")
 """Four prompts of four lengths."""
@@ -326,49 +325,8 @@ class TestHidden:
         assert torch.equal(engine.hidden(rollout, torch.arange(0, 2)), before)
 
 
-def family(name: str, **fields: Any) -> Policy:
-    """A tiny random policy of another family of models."""
-    import transformers
-
-    shared = {
-        "vocab_size": 257,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-        "pad_token_id": 0,  # the embedding of a pad token is zero in a random model, which would hide a wrong head
-        "bos_token_id": 256,
-        "eos_token_id": 256,
-    }
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{name}ForCausalLM")(
-        getattr(transformers, f"{name}Config")(**(shared | fields))
-    ).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():  # so large that rescaled logits cannot be missed
-            parameter.mul_(20 if parameter.ndim > 1 else 1)
-    return Policy(_with_adapter(model, lora(), 1), byte_tokenizer(), False, (256,), 256, 64)
-
-
 class TestHead:
     """The head must make the model's own logits."""
-
-    @pytest.mark.parametrize(
-        ("name", "fields"),
-        [("Cohere", {"logit_scale": 0.0625}), ("Granite", {"logits_scaling": 8.0})],
-    )
-    def test_a_family_that_rescales_its_logits_is_refused(self, name: str, fields: dict[str, float]) -> None:
-        with pytest.raises(UserError) as caught:
-            TransformersEngine(family(name, **fields))
-        assert name.lower() in caught.value.what
-        assert "logits" in caught.value.what
-        assert (caught.value.where, caught.value.fix) == (
-            "model.path",
-            "use a model of another family, such as Llama, Qwen, Mistral or Gemma",
-        )
-        assert caught.value.exit_code == EXIT_USAGE
 
     @pytest.mark.parametrize(
         ("name", "fields"), [("Qwen2", {}), ("Mistral", {"sliding_window": 8}), ("Granite", {"logits_scaling": 1.0})]
@@ -399,14 +357,6 @@ class TestHead:
                 rtol=0,
                 atol=1e-4,
             )
-
-    def test_an_adapter_on_the_output_layer_is_refused(self) -> None:
-        with pytest.raises(UserError) as caught:
-            TransformersEngine(build(tiny(target_modules=["q_proj", "lm_head"])))
-        assert caught.value.line() == (
-            "the adapter covers the output layer, which must stay frozen (model.lora.target_modules); "
-            "fix: leave lm_head out, or use all-linear"
-        )
 
 
 @pytest.mark.parametrize("samples", [1, 3])

@@ -47,7 +47,7 @@ def raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pretrained(path: Path | str, **changes: Any) -> Pretrained:
     fields = {"kind": "pretrained", "revision": None, "adapter": None, "prompt_format": "auto", "lora": lora()}
-    fields["trust_remote_code"] = False
+    fields |= {"trust_remote_code": False, "engine": "auto", "gradient_checkpointing": False}
     return Pretrained.model_validate({"path": str(path)} | fields | changes)
 
 

@@ -49,7 +49,6 @@ def evaluated(
         TransformersEngine(policy),
         judge=judge,
         highest=REWARD.highest,
-        reference=policy.reference,
         step=step,
         beta=beta,
         undefined=undefined(beta, trained_at, truncated, samples),
@@ -125,8 +124,8 @@ def test_a_sampler_that_rounds_is_read_again_by_the_trainer(
     honest = evaluated(moved, step=3, samples=samples)
     sample = TransformersEngine.sample
 
-    def rounding(engine: TransformersEngine, *arguments: Any) -> Rollout:
-        rollout = sample(engine, *arguments)
+    def rounding(engine: TransformersEngine, *arguments: Any, **named: Any) -> Rollout:
+        rollout = sample(engine, *arguments, **named)
         return replace(rollout, logprobs=rollout.logprobs - 0.1, hidden=rollout.hidden * 1.05)
 
     monkeypatch.setattr(TransformersEngine, "sample", rounding)
@@ -157,9 +156,9 @@ def test_the_reference_writes_nothing_twice(
 ) -> None:
     sample, batches = TransformersEngine.sample, []
 
-    def noted(engine: TransformersEngine, batch: PromptBatch, *arguments: Any) -> Rollout:
+    def noted(engine: TransformersEngine, batch: PromptBatch, *arguments: Any, **named: Any) -> Rollout:
         batches.append(batch)
-        return sample(engine, batch, *arguments)
+        return sample(engine, batch, *arguments, **named)
 
     monkeypatch.setattr(TransformersEngine, "sample", noted)
     evaluated(moved, step=step, samples=LEAST)  # five prompts, two at once

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.policy import Policy
@@ -30,13 +32,14 @@ def run_of(prompts_at_once: int = 2, samples_at_once: int = 2) -> RunConfig:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[Rollout]:
     """Every rollout that is sampled in the test."""
     written: list[Rollout] = []
-    sample = TransformersEngine.sample
+    monkeypatch.setattr("rlhf_cli.engine.choice.deviation", lambda policy, engine: 0.0)
+    for kind in (NativeEngine, TransformersEngine):
 
-    def noted(engine: TransformersEngine, batch: PromptBatch, *arguments: Any) -> Rollout:
-        written.append(sample(engine, batch, *arguments))
-        return written[-1]
+        def noted(engine: Any, batch: PromptBatch, *arguments: Any, sample: Any = kind.sample, **named: Any) -> Rollout:
+            written.append(sample(engine, batch, *arguments, **named))
+            return written[-1]
 
-    monkeypatch.setattr(TransformersEngine, "sample", noted)
+        monkeypatch.setattr(kind, "sample", noted)
     return written
 
 
@@ -63,10 +66,10 @@ def test_it_is_the_reference_that_writes(
 ) -> None:
     monkeypatch.setattr(reference, "load_policy", lambda config: moved)
     reference_rewards(run_of(9, 9), ROWS, 2, 1.0, Recorder())
-    with moved.reference():
-        expected = TransformersEngine(moved).sample(batches[0].batch, 8, 1.0, lambda: None)
+    engine = build_engine(moved, run_of().model, lambda said: None)
+    expected = engine.sample(batches[0].batch, 8, 1.0, lambda: None, reference=True)
     assert torch.equal(batches[0].tokens, expected.tokens)
-    by_policy = TransformersEngine(moved).sample(batches[0].batch, 8, 1.0, lambda: None)
+    by_policy = engine.sample(batches[0].batch, 8, 1.0, lambda: None)
     assert not torch.equal(by_policy.tokens, expected.tokens)
 
 

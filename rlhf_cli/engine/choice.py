@@ -1,0 +1,70 @@
+"""Which engine a policy runs on, and whether it computes what the library does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+
+from rlhf_cli.engine import Engine
+from rlhf_cli.engine.llama import unsupported
+from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.errors import UserError
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.models.settings import Model
+from rlhf_cli.types import Prompt, PromptBatch, PromptRow
+
+TOLERANCE: Final = 1e-2
+"""Of `deviation`; bfloat16 rounds at 4e-3."""
+
+
+def build_engine(policy: Policy, settings: Model, note: Callable[[str], None]) -> NativeEngine | TransformersEngine:
+    """The engine that `settings.engine` asks for; auto takes the native one where it can, and says why where not.
+
+    Raises UserError where the native one is asked for and cannot be had, and for a model that neither can run.
+    """
+    if any(parameter.requires_grad for parameter in policy.causal.get_output_embeddings().parameters()):
+        raise UserError(
+            "the adapter covers the output layer, which must stay frozen",
+            where="model.lora.target_modules",
+            fix="leave lm_head out, or use all-linear",
+        )
+    if settings.engine != "transformers":
+        reason = unsupported(policy)
+        if not reason:
+            native = NativeEngine(policy, recompute=settings.gradient_checkpointing)
+            if deviation(policy, native) <= TOLERANCE:
+                return native
+            reason = "its logits differ from the library's"
+        if settings.engine == "native":
+            raise UserError(
+                f"the native engine cannot run this model: {reason}", where="model.engine", fix="model.engine=auto"
+            )
+        note(f"the model runs on transformers' own forward pass, which is slower: {reason}")
+    plain = TransformersEngine(policy, recompute=settings.gradient_checkpointing)
+    if not deviation(policy, plain) <= TOLERANCE:  # false for NaN too
+        raise UserError(
+            f"{policy.causal.config.model_type} models change their logits in a way that is not supported",
+            where="model.path",
+            fix="use a model of another family, such as Llama, Qwen, Mistral or Gemma",
+        )
+    return plain
+
+
+@torch.no_grad()
+def deviation(policy: Policy, engine: Engine) -> float:
+    """Largest difference of the engine's logits from the library's own, over the largest of those, on a short text.
+
+    Both as the engine samples and as it reads. Some architectures rescale their logits behind the output layer, and the
+    wrong ones would train in silence.
+    """
+    batch = PromptBatch((Prompt(PromptRow("", {}, "check"), "", (0, 1, 2)),), 1, (0,))
+    rollout = engine.sample(batch, 3, 0.0, lambda: None)
+    completion = rollout.tokens[0][rollout.completion_mask[0]]
+    ids = torch.cat([torch.tensor(batch.prompts[0].tokens, device=policy.device), completion])[None]
+    own = policy.causal(input_ids=ids, use_cache=False).logits[0, 2:-1].float()
+    ours = (rollout.hidden[0], engine.hidden(rollout, torch.tensor([0])))
+    differences = torch.stack([(engine.head(hidden).float() - own).abs().max() for hidden in ours])
+    return float(differences.max() / own.abs().max())

@@ -1,0 +1,129 @@
+"""Which engine runs a model, and models that none runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from rlhf_cli.engine import choice
+from rlhf_cli.engine.choice import TOLERANCE, build_engine, deviation
+from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.errors import EXIT_USAGE, UserError
+from rlhf_cli.models.policy import Policy
+from tests.unit.engine.families import family
+from tests.unit.support import build, lora, tiny
+
+
+def chosen(policy: Policy, engine: str = "auto") -> tuple[Any, list[str]]:
+    notes: list[str] = []
+    return build_engine(policy, tiny(engine=engine), notes.append), notes
+
+
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Qwen3"])
+def test_the_llama_family_is_native_and_nothing_is_said(name: str) -> None:
+    engine, notes = chosen(family(name, scale=3.0, **({"sliding_window": None} if name == "Mistral" else {})))
+    assert isinstance(engine, NativeEngine)
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (lambda: build(tiny("gpt2")), "gpt2 is not of the Llama family"),
+        (lambda: family("Mistral", sliding_window=8), "its attention sees a sliding window"),
+        (lambda: family("Llama", hidden_act="gelu"), "its activation is gelu"),
+        (lambda: build(tiny(dora=True)), "its adapter is a DoRA"),
+        (lambda: build(tiny(dropout=0.1)), "its adapter has dropout"),
+        (lambda: build(tiny(target_modules=["q_proj", "embed_tokens"])), "its adapter covers more than the blocks"),
+        (
+            lambda: family("Llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}),
+            "its positions are of the kind dynamic",
+        ),
+    ],
+)
+def test_everything_else_runs_on_the_library_and_that_is_said(policy: Any, reason: str) -> None:
+    engine, notes = chosen(policy())
+    assert isinstance(engine, TransformersEngine)
+    assert notes == [f"the model runs on transformers' own forward pass, which is slower: {reason}"]
+    with pytest.raises(UserError) as caught:
+        chosen(policy(), "native")
+    assert caught.value.line() == (
+        f"the native engine cannot run this model: {reason} (model.engine); fix: model.engine=auto"
+    )
+
+
+def test_the_library_on_request() -> None:
+    engine, notes = chosen(build(tiny()), "transformers")
+    assert isinstance(engine, TransformersEngine)
+    assert notes == []
+
+
+@pytest.mark.parametrize("found", [2 * TOLERANCE, float("nan")])
+def test_a_native_engine_that_computes_something_else_is_not_taken(
+    found: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = {NativeEngine: found, TransformersEngine: 0.0}
+    monkeypatch.setattr(choice, "deviation", lambda policy, engine: of[type(engine)])
+    engine, notes = chosen(build(tiny()))
+    assert isinstance(engine, TransformersEngine)
+    assert notes[0].endswith("slower: its logits differ from the library's")
+
+
+@pytest.mark.parametrize("engine", [NativeEngine, TransformersEngine])
+def test_the_deviation_sees_what_is_sampled_and_what_is_read(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = build(tiny())
+    found = engine(policy)
+    assert deviation(policy, found) < 1e-5
+    read = engine.hidden
+    with monkeypatch.context() as off:
+        off.setattr(engine, "hidden", lambda self, *given: read(self, *given) * 1.5)
+        assert deviation(policy, found) > 0.1
+    sample = engine.sample
+
+    def other(self: Any, *given: Any) -> Any:
+        rollout = sample(self, *given)
+        rollout.hidden.mul_(1.5)
+        return rollout
+
+    monkeypatch.setattr(engine, "sample", other)
+    assert deviation(policy, found) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("Cohere", {"logit_scale": 0.0625}), ("Granite", {"logits_scaling": 8.0})],
+)
+def test_a_family_that_rescales_its_logits_is_refused(name: str, fields: dict[str, float]) -> None:
+    with pytest.raises(UserError) as caught:
+        chosen(family(name, **fields))
+    assert name.lower() in caught.value.what
+    assert "logits" in caught.value.what
+    assert (caught.value.where, caught.value.fix) == (
+        "model.path",
+        "use a model of another family, such as Llama, Qwen, Mistral or Gemma",
+    )
+    assert caught.value.exit_code == EXIT_USAGE
+
+
+def test_logits_that_are_no_numbers_are_refused() -> None:
+    policy = build(tiny())
+    with torch.no_grad():
+        policy.causal.get_output_embeddings().weight[0, 0] = torch.nan
+    with pytest.raises(UserError, match="change their logits"):
+        chosen(policy)
+
+
+def test_an_adapter_on_the_output_layer_is_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        chosen(build(tiny(target_modules=["q_proj", "lm_head"])))
+    assert caught.value.line() == (
+        "the adapter covers the output layer, which must stay frozen (model.lora.target_modules); "
+        "fix: leave lm_head out, or use all-linear"
+    )
+
+
+def test_an_adapter_of_another_scale_is_native_as_well() -> None:
+    assert isinstance(chosen(family("Llama", scale=3.0, adapter=lora(rslora=True)))[0], NativeEngine)
