@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlhf_cli.functional.logprobs import CHUNK, Head, log_softmax, rowwise
+from rlhf_cli.functional.logprobs import CHUNK, Head, block_size, log_softmax, portions, rowwise
 from rlhf_cli.functional.truncation import mask
 from rlhf_cli.types import KeptSets
 
@@ -44,15 +44,18 @@ def against_reference(
     frozen head. Cost: two head products a row, and two [chunk, V] tensors of memory. Only the policy is truncated to
     the sets `kept`: the reference must be one fixed distribution.
     """
-    ref_logprobs, kl, entropy = [], [], []
-    for start in range(0, max(len(tokens), 1), chunk):
-        rows = slice(start, start + chunk)
-        policy = log_softmax(head(hidden[rows]), temperature, mask(kept, rows, len(tokens)))
-        reference = log_softmax(head(ref_hidden[rows]), temperature)
-        ref_logprobs.append(reference.gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1))
-        kl.append(exact_kl(policy, reference))
-        entropy.append(-(policy.exp() * _finite(policy)).sum(-1))
-    return torch.cat(ref_logprobs), torch.cat(kl), torch.cat(entropy)
+    columns: tuple[list[Tensor], ...] = ([], [], [])
+    for chosen in portions(len(tokens), chunk):
+        logits, ref_logits = head(hidden[chosen]), head(ref_hidden[chosen])
+        for block in portions(len(logits), block_size(logits)):
+            rows = slice(chosen.start + block.start, chosen.start + block.stop)
+            policy = log_softmax(logits[block], temperature, mask(kept, rows, len(tokens)))
+            reference = log_softmax(ref_logits[block], temperature)
+            columns[0].append(reference.gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1))
+            columns[1].append(exact_kl(policy, reference))
+            columns[2].append(-(policy.exp() * _finite(policy)).sum(-1))
+    ref_logprobs, kl, entropy = map(torch.cat, columns)
+    return ref_logprobs, kl, entropy
 
 
 def token_kl(
@@ -68,11 +71,19 @@ def token_kl(
     Only the policy is truncated to the sets `kept`.
     """
 
-    def exact(hidden: Tensor, rows: slice) -> Tensor:
-        policy = log_softmax(head(hidden), temperature, mask(kept, rows, len(ref_hidden)))
-        return exact_kl(policy, log_softmax(head(ref_hidden[rows]), temperature))
+    with_gradient = hidden.requires_grad and torch.is_grad_enabled()
 
-    return rowwise(hidden, exact, chunk)
+    def exact(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
+        policy = log_softmax(logits, temperature, mask(kept, rows, len(ref_hidden)))
+        reference = log_softmax(head(ref_hidden[rows]), temperature)
+        values = exact_kl(policy, reference)
+        if not with_gradient:
+            return values, None
+        # d KL / d z_v = pi(v) (log pi(v) - log pi_ref(v) - KL) / T
+        above = _finite(policy).sub_(reference).sub_(values.unsqueeze(-1))
+        return values, above.mul_(policy.exp()).div_(temperature)
+
+    return rowwise(hidden, head, exact, chunk)
 
 
 def _finite(logprobs: Tensor) -> Tensor:
