@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.functional.logprobs import CHUNK
 
 if TYPE_CHECKING:
     from rlhf_cli.models.policy import Policy
@@ -21,28 +24,73 @@ ACTIVATIONS_SHARE: Final = 0.4
 """Share of the machine's memory that activations may take; weights, cache and the rest of the machine need theirs."""
 
 
-def microbatch_size(policy: Policy, sequence_length: int, completions: int) -> int:
+def microbatch_size(policy: Policy, sequence_length: int, completions: int, group: int, *, recompute: bool) -> int:
     """Rows of `sequence_length` tokens whose activations fit into memory, between 1 and `completions`.
 
-    It asks for the machine's total memory, not for what happens to be free, so that the same config on the same machine
-    always gets the same answer, and a run repeats bit for bit.
+    Whole groups of completions where one fits, since a group's prompt is read once. It asks for the machine's total
+    memory, not for what happens to be free, so that the same config on the same machine always gets the same answer,
+    and a run repeats bit for bit.
     """
     budget = ACTIVATIONS_SHARE * total_memory(policy.device)
-    rows = int(budget // activation_bytes(policy, sequence_length))
+    rows = int(budget // activation_bytes(policy, sequence_length, recompute=recompute))
     if policy.device.type == "cpu":
         rows = min(rows, CPU_TOKENS // sequence_length)
-    return max(1, min(rows, completions))
+    rows = max(1, min(rows, completions))
+    return rows - rows % group if rows > group else rows
 
 
-def activation_bytes(policy: Policy, sequence_length: int) -> int:
+def activation_bytes(policy: Policy, sequence_length: int, *, recompute: bool) -> int:
     """Bytes kept for the backward pass of one row: layers * s * (34 h + 5 a s) at two bytes a value.
 
-    Korthikanti et al. 2022, arXiv:2205.05198, equation 2, with s the length, h the width, a the attention heads.
+    Korthikanti et al. 2022, arXiv:2205.05198, equation 2, with s the length, h the width, a the attention heads. An
+    upper bound: the native engine keeps about two thirds of it, and attention that is never written out no s^2. With
+    gradient checkpointing the input of every block, and one block's share of the above.
     """
     config = policy.causal.config.get_text_config()
     width, heads, layers = config.hidden_size, config.num_attention_heads, config.num_hidden_layers
-    values = layers * sequence_length * (34 * width + 5 * heads * sequence_length) // 2
+    block = sequence_length * (34 * width + 5 * heads * sequence_length) // 2
+    values = block + layers * sequence_length * width if recompute else layers * block
     return int(values * torch.finfo(policy.causal.dtype).bits // 8)
+
+
+def predicted_peak(
+    policy: Policy, sequence_length: int, max_new_tokens: int, completions: int, microbatch: int, *, recompute: bool
+) -> int:
+    """Bytes at the height of a step, at most: what is resident now, plus the larger of rollout and update.
+
+    A rollout holds keys and values of every token and, at worst, a second copy of the blocks' weights with the adapter
+    folded in; an update what its microbatch keeps for the backward pass; both some rows of logits and the hidden states
+    of all completions.
+    """
+    model = policy.causal
+    config = model.config.get_text_config()
+    size = torch.finfo(model.dtype).bits // 8
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    kept = 2 * config.num_hidden_layers * groups * head * sequence_length * completions * size
+    blocks = sum(p.numel() for p in model.base_model.parameters()) * size
+    update = microbatch * activation_bytes(policy, sequence_length, recompute=recompute)
+    logits = 4 * max(completions, CHUNK) * config.vocab_size * 4
+    states = 2 * completions * max_new_tokens * config.hidden_size * size
+    height: int = max(kept + blocks, update) + logits + states
+    return resident(policy.device) + height
+
+
+def resident(device: torch.device) -> int:
+    """Bytes of the process, or of its tensors on a GPU, now."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak(device: torch.device) -> int:
+    """The most bytes that the process, or its tensors on a GPU, ever had."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def total_memory(device: torch.device) -> int:

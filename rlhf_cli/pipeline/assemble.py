@@ -18,7 +18,7 @@ from rlhf_cli.checkpoint import CHECKPOINTS, abandon
 from rlhf_cli.data.jsonl import fingerprint
 from rlhf_cli.disk import replace_file
 from rlhf_cli.engine.choice import build_engine
-from rlhf_cli.engine.memory import microbatch_size
+from rlhf_cli.engine.memory import microbatch_size, predicted_peak
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
 from rlhf_cli.metrics import Mark, cut_back
 from rlhf_cli.models.policy import Policy, build_policy
@@ -67,10 +67,16 @@ def assemble(
             exit_code=EXIT_DATA,
         )
     check_enough(len(prompts), config)
+    longest = max(len(prompt.tokens) for prompt in (*prompts, *held_out)) + config.max_new_tokens
+    completions = config.prompts_per_step * max(config.samples_per_prompt, config.evaluate.samples)
+    recompute = config.model.gradient_checkpointing
     if config.microbatch_size == "auto":
-        longest = max(len(prompt.tokens) for prompt in (*prompts, *held_out)) + config.max_new_tokens
-        completions = config.prompts_per_step * max(config.samples_per_prompt, config.evaluate.samples)
-        config = config.model_copy(update={"microbatch_size": microbatch_size(policy, longest, completions)})
+        size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)
+        config = config.model_copy(update={"microbatch_size": size})
+    assert isinstance(config.microbatch_size, int)
+    predicted = predicted_peak(
+        policy, longest, config.max_new_tokens, completions, config.microbatch_size, recompute=recompute
+    )
     saver = Saver(folder, config.checkpoint, reporter.note)
     saver.check_room(policy)
 
@@ -81,7 +87,7 @@ def assemble(
         eps=config.optimizer.eps,
         weight_decay=config.optimizer.weight_decay,
     )
-    record = _record(config, policy, engine.name, rows, judge)
+    record = _record(config, policy, engine.name, rows, judge) | {"memory": {"predicted_mib": predicted >> 20}}
     if origin is None:
         state = TrainState()
         replace_file(folder / RUN, _as_text(record))

@@ -9,13 +9,24 @@ import pytest
 import torch
 
 from rlhf_cli.engine import memory
-from rlhf_cli.engine.memory import activation_bytes, microbatch_size, out_of_memory, total_memory
+from rlhf_cli.engine.memory import (
+    activation_bytes,
+    microbatch_size,
+    out_of_memory,
+    peak,
+    predicted_peak,
+    resident,
+    total_memory,
+)
 from rlhf_cli.models.policy import Policy
+from tests.unit.support import build, tiny
 
 
 def test_the_bytes_of_a_row_by_hand(moved: Policy) -> None:
     # 2 layers * 10 tokens * (34 * 16 + 5 * 4 * 10) / 2 = 7440 values, at four bytes
-    assert activation_bytes(moved, 10) == 29_760
+    assert activation_bytes(moved, 10, recompute=False) == 29_760
+    # and with the blocks' inputs alone: 10 * (34 * 16 + 5 * 4 * 10) / 2 + 2 layers * 10 * 16 = 4040 values
+    assert activation_bytes(moved, 10, recompute=True) == 16_160
 
 
 def test_bfloat16_takes_half() -> None:
@@ -23,12 +34,14 @@ def test_bfloat16_takes_half() -> None:
     policy: Any = SimpleNamespace(
         causal=SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: config), dtype=torch.bfloat16)
     )
-    assert activation_bytes(policy, 10) == 14_880
+    assert activation_bytes(policy, 10, recompute=False) == 14_880
 
 
-def rows(policy: Policy, monkeypatch: pytest.MonkeyPatch, *, length: int, completions: int, bytes_there: int) -> int:
+def rows(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch, *, length: int, completions: int, bytes_there: int, group: int = 1
+) -> int:
     monkeypatch.setattr(memory, "total_memory", lambda device: bytes_there)
-    return microbatch_size(policy, length, completions)
+    return microbatch_size(policy, length, completions, group, recompute=False)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +58,33 @@ def test_by_hand(
     moved: Policy, monkeypatch: pytest.MonkeyPatch, length: int, completions: int, bytes_there: int, expected: int
 ) -> None:
     assert rows(moved, monkeypatch, length=length, completions=completions, bytes_there=bytes_there) == expected
+
+
+@pytest.mark.parametrize(("group", "expected"), [(1, 13), (4, 12), (6, 12), (13, 13), (16, 13)])
+def test_groups_are_kept_whole_where_one_fits(
+    moved: Policy, monkeypatch: pytest.MonkeyPatch, group: int, expected: int
+) -> None:
+    assert rows(moved, monkeypatch, length=10, completions=64, bytes_there=1_000_000, group=group) == expected
+
+
+def test_the_predicted_peak_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "resident", lambda device: 1_000_000)
+    policy = build(tiny())
+    blocks = 4 * sum(parameter.numel() for parameter in policy.causal.base_model.parameters())
+    # rollout: 2 tensors * 2 layers * 2 key heads of 4 * 10 tokens * 6 completions * 4 bytes = 7,680, and the blocks;
+    # both: 4 * 256 rows * 257 logits * 4 bytes, and 2 * 6 * 8 states of 16 * 4 bytes = 6,144
+    both = 4 * 256 * 257 * 4 + 6_144
+    assert predicted_peak(policy, 10, 8, 6, 1, recompute=False) == 1_000_000 + 7_680 + blocks + both
+    # update: four rows of 29,760 bytes, more than the rollout's; with recomputation 16,160
+    assert predicted_peak(policy, 10, 8, 6, 4, recompute=False) == 1_000_000 + max(4 * 29_760, 7_680 + blocks) + both
+    assert predicted_peak(policy, 10, 8, 6, 9, recompute=True) == 1_000_000 + max(9 * 16_160, 7_680 + blocks) + both
+
+
+def test_the_peak_is_at_least_what_is_resident() -> None:
+    device = torch.device("cpu")
+    ballast = torch.ones(2**24)  # 64 MiB
+    assert resident(device) > 2**26
+    assert peak(device) > 0.9 * resident(device) > 0.9 * ballast.nbytes  # the kernel counts a few pages late
 
 
 def test_more_memory_never_gives_fewer_rows_and_longer_texts_never_more(
