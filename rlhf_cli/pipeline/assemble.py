@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import torch
 
+from rlhf_cli.allocator import keep_freed_memory
 from rlhf_cli.checkpoint import CHECKPOINTS, abandon
 from rlhf_cli.data.jsonl import fingerprint
 from rlhf_cli.disk import replace_file
@@ -119,6 +120,7 @@ def assemble(
 def load_policy(config: RunConfig) -> Policy:
     """The policy on its device, in its dtype, with a fresh adapter that depends on the run's seed."""
     torch.set_num_threads(config.threads or THREADS)  # always: the trial before this one may have set another number
+    keep_freed_memory()
     device = _device(config.device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
@@ -172,6 +174,7 @@ def _record(config: RunConfig, policy: Policy, rows: Rows, judge: Judge) -> dict
         "device": str(policy.device),
         "dtype": str(policy.causal.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
+        "allocator": keep_freed_memory(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
