@@ -24,6 +24,7 @@ from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
 from rlhf_cli.metrics import Mark, cut_back
 from rlhf_cli.models.policy import Policy, build_policy
 from rlhf_cli.pipeline.logbook import LOGS, Logbook
+from rlhf_cli.pipeline.profiling import Profiler
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.result import RESULT
 from rlhf_cli.pipeline.resume import CONFIG, Origin
@@ -38,6 +39,7 @@ from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Prompt, PromptRow
 
 RUN: Final = "run.json"
+PROFILE: Final = "profile"
 THREADS: Final = torch.get_num_threads()
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
 
@@ -114,6 +116,7 @@ def assemble(
         logbook=Logbook(folder, state.step, reporter.note),
         signals=signals,
         state=state,
+        profiler=Profiler(folder / PROFILE, policy.device, reporter.note) if config.profile else None,
     )
 
 
