@@ -116,7 +116,7 @@ def assemble(
         logbook=Logbook(folder, state.step, reporter.note),
         signals=signals,
         state=state,
-        profiler=Profiler(folder / PROFILE, policy.device, reporter.note) if config.profile else None,
+        profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import torch
 from torch.profiler import profile
+
+from rlhf_cli.pipeline.reporter import Reporter
 
 STEPS: Final = 2
 """That are traced, after one that is not: the first step of a process lays out memory and chooses kernels."""
@@ -17,13 +18,13 @@ OPERATIONS: Final = 10
 
 
 class Profiler:
-    """Traces the second and third step of this process into `folder`; `note` takes the line that says so.
+    """Traces the second and third step of this process into `folder`, and says so.
 
     It looks at the clock and at nothing that the operations compute: the run comes out the same, only later.
     """
 
-    def __init__(self, folder: Path, device: torch.device, note: Callable[[str], None]) -> None:
-        self._folder, self._note = folder, note
+    def __init__(self, folder: Path, device: torch.device, reporter: Reporter) -> None:
+        self._folder, self._reporter = folder, reporter
         self._cost = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
         self._steps = 0
         self._trace: profile | None = None
@@ -46,15 +47,16 @@ class Profiler:
             return
         trace.stop()
         if self._steps == 1:
-            self._note("nothing was profiled: the first step only warms up, and there was no second one")
+            self._reporter.note("nothing was profiled: the first step only warms up, and there was no second one")
             return
+        file = self._folder / "trace.json.gz"
         try:
-            self._folder.mkdir(exist_ok=True)
-            file = self._folder / "trace.json.gz"
-            trace.export_chrome_trace(str(file))
-            table = trace.key_averages().table(sort_by=self._cost, row_limit=OPERATIONS)
-            (self._folder / "operations.txt").write_text(table + "\n", encoding="utf-8")
+            with self._reporter.phase("writing the profile", 0):
+                self._folder.mkdir(exist_ok=True)
+                trace.export_chrome_trace(str(file))
+                table = trace.key_averages().table(sort_by=self._cost, row_limit=OPERATIONS)
+                (self._folder / "operations.txt").write_text(table + "\n", encoding="utf-8")
         except OSError as error:  # a picture of the run, which stops no run
-            self._note(f"the profile could not be written: {error.strerror or error}")
-        else:
-            self._note(f"profiled: open {file} in https://ui.perfetto.dev; {OPERATIONS} operations in operations.txt")
+            self._reporter.note(f"the profile could not be written: {error.strerror or error}")
+            return
+        self._reporter.note(f"profiled: open {file} in https://ui.perfetto.dev; in short: operations.txt beside it")

@@ -42,7 +42,7 @@ def test_two_steps_are_traced_and_nothing_changes(rlhf: Rlhf, tmp_path: Path) ->
     assert len(rows) == 10
     file = tmp_path / "traced" / "profile" / "trace.json.gz"
     assert [line for line in outcome.err.splitlines() if "cut at" not in line] == [
-        f"note: profiled: open {file} in https://ui.perfetto.dev; 10 operations in operations.txt"
+        f"note: profiled: open {file} in https://ui.perfetto.dev; in short: operations.txt beside it"
     ]
 
 
