@@ -112,6 +112,8 @@ class RunConfig(Settings):
     ends the run."""
     time_limit: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)] | None
     """Stop after this time, resumable (exit 75): seconds, 1h30m or 1:30:00; null: never."""
+    profile: bool
+    """Trace the second and the third step into RUN/profile: which operations the time goes to."""
 
     seed: int = Field(ge=0)
     """Everything random follows from it."""

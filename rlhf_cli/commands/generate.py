@@ -14,6 +14,7 @@ from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.result import Result
 from rlhf_cli.pipeline.resume import find, holds_run, saved_config
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
         print(f"note: {notice}", file=sys.stderr)
 
     print(f"loading the model, with {adapter.relative_to(run)} ...", file=sys.stderr)
+    import_libraries()
     from rlhf_cli.engine.choice import build_engine
     from rlhf_cli.pipeline.assemble import load_policy
 

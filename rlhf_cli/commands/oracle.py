@@ -13,6 +13,7 @@ from rlhf_cli.config.compose import compose_config
 from rlhf_cli.display.oracle import show_oracle
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, UserError
+from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.oracle import oracle
 from rlhf_cli.pipeline.rows import check_sources, read_rows
@@ -59,6 +60,7 @@ def main(argv: list[str]) -> int:
     if config.reward.kind == "python":
         watch.note(config.reward.notice())
     with watch.phase("loading torch and transformers", 0):
+        import_libraries()
         from rlhf_cli.pipeline.reference import reference_rewards
     rewards = reference_rewards(config, rows, options.samples, temperature, watch)
     found = oracle(rewards, sorted(betas), beta, temperature)

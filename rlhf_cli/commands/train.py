@@ -14,6 +14,7 @@ from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, disk_errors
+from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.result import Result
 from rlhf_cli.pipeline.resume import Origin, continued, find, holds_run, is_finished, names_checkpoint, saved_config
@@ -137,6 +138,7 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: Stop
             watch.note(config.reward.notice(REWARD_LOG))
         with Judge(config.reward, rows.columns, folder / REWARD_LOG) as judge:
             with watch.phase("loading torch and transformers", 0):
+                import_libraries()
                 from rlhf_cli.pipeline.assemble import assemble
                 from rlhf_cli.pipeline.conclude import conclude
                 from rlhf_cli.pipeline.loop import train

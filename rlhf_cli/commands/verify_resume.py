@@ -12,6 +12,7 @@ from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.resume import last_two, saved_config
 from rlhf_cli.pipeline.rows import read_rows
@@ -55,6 +56,7 @@ def main(argv: list[str]) -> int:
         if config.reward.kind == "python":
             watch.note(config.reward.notice())
         with watch.phase("loading torch and transformers", 0):
+            import_libraries()
             from rlhf_cli.pipeline.verify import repeat
         verdict = repeat(config, rows, origin, newer, watch, signals)
     if (found := verdict.divergence) is not None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import torch
 
+from rlhf_cli.allocator import keep_freed_memory
 from rlhf_cli.checkpoint import CHECKPOINTS, abandon
 from rlhf_cli.data.jsonl import fingerprint
 from rlhf_cli.disk import replace_file
@@ -23,6 +24,7 @@ from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
 from rlhf_cli.metrics import Mark, cut_back
 from rlhf_cli.models.policy import Policy, build_policy
 from rlhf_cli.pipeline.logbook import LOGS, Logbook
+from rlhf_cli.pipeline.profiling import Profiler
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.result import RESULT
 from rlhf_cli.pipeline.resume import CONFIG, Origin
@@ -37,6 +39,7 @@ from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Prompt, PromptRow
 
 RUN: Final = "run.json"
+PROFILE: Final = "profile"
 THREADS: Final = torch.get_num_threads()
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
 
@@ -119,12 +122,14 @@ def assemble(
         logbook=Logbook(folder, state.step, reporter.note),
         signals=signals,
         state=state,
+        profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
     )
 
 
 def load_policy(config: RunConfig) -> Policy:
     """The policy on its device, in its dtype, with a fresh adapter that depends on the run's seed."""
     torch.set_num_threads(config.threads or THREADS)  # always: the trial before this one may have set another number
+    keep_freed_memory()
     device = _device(config.device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
@@ -179,6 +184,7 @@ def _record(config: RunConfig, policy: Policy, engine: str, rows: Rows, judge: J
         "dtype": str(policy.causal.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "engine": engine,
+        "allocator": keep_freed_memory(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},

@@ -69,13 +69,12 @@ class Logbook:
             )
 
     def timings(self, step: int, seconds: Mapping[str, float], tokens: int, retries: int) -> dict[str, float]:
-        """The seconds of each phase, the tokens a second of those that train, and how often the reward was asked again.
+        """A lap of the clock, the tokens a second of those that train, and how often the reward was asked again.
 
-        Returns what it wrote.
+        Returns what it wrote. A checkpoint is written after its step's line: its seconds are in the next one.
         """
-        total = sum(seconds.values())
-        training = total - seconds.get("evaluation", 0.0) - seconds.get("checkpoint", 0.0)
+        training = seconds["step"] - seconds.get("evaluation", 0.0) - seconds["checkpoint"]
         timings = {f"time/{name}_s": round(value, 4) for name, value in seconds.items()}
-        timings |= {"time/step_s": round(total, 4), "tokens_per_s": round(tokens / max(training, 1e-9), 1)}
+        timings |= {"tokens_per_s": round(tokens / max(training, 1e-9), 1)}
         self._logs["timings"].write({"step": step, **timings, "reward/retries": retries})
         return timings

@@ -16,8 +16,8 @@ from rlhf_cli.schema import RunConfig
 
 CONFIG: Final = "config.json"
 FREE: Final = (
-    "steps", "checkpoint", "evaluate.every", "log_samples", "time_limit", "display", "run_dir", "sweep_dir", "resume",
-    "resume_allow",
+    "steps", "checkpoint", "evaluate.every", "log_samples", "time_limit", "profile", "display", "run_dir", "sweep_dir",
+    "resume", "resume_allow",
 )  # fmt: skip
 """Keys (with everything below them) that a resumed run may change without being asked.
 

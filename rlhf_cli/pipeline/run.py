@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import torch
+from torch.profiler import record_function
 
 from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine import Engine
@@ -20,9 +20,11 @@ from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, mism
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import held_out, scoring, update
+from rlhf_cli.pipeline.clock import Clock
 from rlhf_cli.pipeline.evaluation import Evaluation
 from rlhf_cli.pipeline.logbook import Logbook
 from rlhf_cli.pipeline.measures import measure
+from rlhf_cli.pipeline.profiling import Profiler
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.saving import SaveFailed, Saver
 from rlhf_cli.pipeline.signals import StopSignals
@@ -57,7 +59,8 @@ class Run:
     logbook: Logbook
     signals: StopSignals
     state: TrainState = field(default_factory=TrainState)
-    _clock: dict[str, float] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
+    profiler: Profiler | None = None
     _undo: Tensors | None = None
     _failed_at: int | None = None
     _retries: int = 0
@@ -282,6 +285,8 @@ class Run:
             saved = self.save(needed=last)
             if is_best and not saved:  # what is not there cannot be kept: the one before stays the best
                 self.state = replace(self.state, best=best)
+        if self.profiler is not None:
+            self.profiler.step()
 
     def save(self, *, needed: bool) -> bool:
         """Publish a checkpoint of the last complete step; returns and raises as `Saver.save` does."""
@@ -305,26 +310,25 @@ class Run:
                     self.reporter.note(f"step {self.state.step} is saved; continue it by: rlhf train resume={place}")
                 raise
             finally:
+                if self.profiler is not None:
+                    self.profiler.close()
                 self.logbook.close()
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
         """Time a stretch of work and show it; with every tick, and at its end, it may be stopped."""
-        start = time.perf_counter()
-        with self.reporter.phase(name, ticks) as shown:
+        with self.clock.phase(name), record_function(name), self.reporter.phase(name, ticks) as shown:
 
             def tick() -> None:
                 shown()
                 self.signals.check()
 
             yield tick
-        self._clock[name] = self._clock.get(name, 0.0) + time.perf_counter() - start
         self.signals.check()
 
     def _timings(self, step: int, tokens: int) -> dict[str, float]:
-        seconds, self._clock = self._clock, {}
         retries, self._retries = self._retries, 0
-        return self.logbook.timings(step, seconds, tokens, retries)
+        return self.logbook.timings(step, self.clock.lap(), tokens, retries)
 
     def _parts(self, completions: int) -> int:
         return -(-completions // self.microbatch_size)

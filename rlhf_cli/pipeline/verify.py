@@ -60,6 +60,7 @@ def repeat(
     """
     first, last = step_of(origin.checkpoint) + 1, step_of(newer)
     was = _stretch(origin.folder, origin.checkpoint, newer)
+    config = config.model_copy(update={"profile": False})
     with tempfile.TemporaryDirectory(prefix="rlhf-verify-") as scratch:
         folder = Path(scratch)
         for name in LOGS:

@@ -39,7 +39,8 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     folder = tmp_path_factory.mktemp("given")
     (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(9)))
     lora = Lora(rank=2, alpha=2.0, target_modules="all-linear", dropout=0.0, rslora=False, dora=False)
-    model, tokenizer = build(Tiny(kind="tiny", architecture="llama", layers=1, width=16, context=64, seed=0, lora=lora))
+    shape = {"kind": "tiny", "architecture": "llama", "layers": 1, "width": 16, "context": 64, "seed": 0}
+    model, tokenizer = build(Tiny(**shape, engine="auto", gradient_checkpointing=False, lora=lora))
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     (folder / "rewards.py").write_text("def longest(completions):\n    return [len(text) for text in completions]\n")

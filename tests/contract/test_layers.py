@@ -14,7 +14,7 @@ PACKAGE = Path(rlhf_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    {"__init__", "errors", "types", "seeding", "settings", "paths", "disk"},
+    {"__init__", "errors", "types", "seeding", "settings", "paths", "disk", "allocator"},
     {"functional"},
     {"schedules", "algorithms", "models", "data", "optimizer"},
     {"engine", "rewards"},

@@ -181,6 +181,7 @@ def config_fields(**changes: Any) -> dict[str, Any]:
         "log_samples": 1,
         "max_skipped_steps": 3,
         "time_limit": None,
+        "profile": False,
         "seed": 0,
         "device": "cpu",
         "dtype": "auto",

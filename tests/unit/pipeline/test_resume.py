@@ -218,6 +218,7 @@ class TestChanges:
             {"steps": 99},
             {"checkpoint": {"every": 7, "keep": 9, "keep_best": False, "max_failures": 1}},
             {"time_limit": 60.0},
+            {"profile": True},
             {"evaluate": {"every": 1, "prompts": 2, "samples": 1}},
             {"log_samples": 5},
             {"display": "json"},

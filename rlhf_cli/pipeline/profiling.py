@@ -1,0 +1,62 @@
+"""Two steps under torch's profiler, for whoever asks which operations the time goes to: RUN/profile/."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch.profiler import profile
+
+from rlhf_cli.pipeline.reporter import Reporter
+
+STEPS: Final = 2
+"""That are traced, after one that is not: the first step of a process lays out memory and chooses kernels."""
+OPERATIONS: Final = 10
+"""In the table, the most costly first."""
+
+
+class Profiler:
+    """Traces the second and third step of this process into `folder`, and says so.
+
+    It looks at the clock and at nothing that the operations compute: the run comes out the same, only later.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, reporter: Reporter) -> None:
+        self._folder, self._reporter = folder, reporter
+        self._cost = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+        self._steps = 0
+        self._trace: profile | None = None
+        # above all its levels: it would write into the dashboard that it starts and stops
+        os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+
+    def step(self) -> None:
+        """A step is complete."""
+        self._steps += 1
+        if self._steps == 1:
+            self._trace = profile()  # of whatever computes: CPU and GPU
+            self._trace.start()
+        elif self._steps == 1 + STEPS:
+            self.close()
+
+    def close(self) -> None:
+        """Write what was traced: one step or none, where the run ends before the third."""
+        trace, self._trace = self._trace, None
+        if trace is None:
+            return
+        trace.stop()
+        if self._steps == 1:
+            self._reporter.note("nothing was profiled: the first step only warms up, and there was no second one")
+            return
+        file = self._folder / "trace.json.gz"
+        try:
+            with self._reporter.phase("writing the profile", 0):
+                self._folder.mkdir(exist_ok=True)
+                trace.export_chrome_trace(str(file))
+                table = trace.key_averages().table(sort_by=self._cost, row_limit=OPERATIONS)
+                (self._folder / "operations.txt").write_text(table + "\n", encoding="utf-8")
+        except OSError as error:  # a picture of the run, which stops no run
+            self._reporter.note(f"the profile could not be written: {error.strerror or error}")
+            return
+        self._reporter.note(f"profiled: open {file} in https://ui.perfetto.dev; in short: operations.txt beside it")
