@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from rlhf_cli.allocator import keep_freed_memory
 from rlhf_cli.checkpoint import CHECKPOINTS, abandon
-from rlhf_cli.data.jsonl import fingerprint
 from rlhf_cli.disk import replace_file
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import microbatch_size, predicted_peak
-from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.metrics import Mark, cut_back
 from rlhf_cli.models.policy import Policy, build_policy
 from rlhf_cli.pipeline.logbook import LOGS, Logbook
 from rlhf_cli.pipeline.profiling import Profiler
+from rlhf_cli.pipeline.record import record_of, same_ground, write
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.result import RESULT
 from rlhf_cli.pipeline.resume import CONFIG, Origin
@@ -38,10 +34,8 @@ from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Prompt, PromptRow
 
-RUN: Final = "run.json"
 PROFILE: Final = "profile"
 THREADS: Final = torch.get_num_threads()
-PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
 
 
 def assemble(
@@ -77,7 +71,7 @@ def assemble(
         size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)
         config = config.model_copy(update={"microbatch_size": size})
     assert isinstance(config.microbatch_size, int)
-    predicted = predicted_peak(
+    height = predicted_peak(
         policy, longest, config.max_new_tokens, completions, config.microbatch_size, recompute=recompute
     )
     saver = Saver(folder, config.checkpoint, reporter.note)
@@ -90,12 +84,12 @@ def assemble(
         eps=config.optimizer.eps,
         weight_decay=config.optimizer.weight_decay,
     )
-    record = _record(config, policy, engine.name, rows, judge) | {"memory": {"predicted_mib": predicted >> 20}}
+    record = record_of(config, policy, engine.name, rows, judge, predicted_peak=height)
     if origin is None:
         state = TrainState()
-        replace_file(folder / RUN, _as_text(record))
+        write(folder, record)
     else:
-        same = _same_ground(origin.folder, record, reporter, config.resume_allow)
+        same = same_ground(origin.folder, record, reporter, config.resume_allow)
         state = load(origin.checkpoint, policy, optimizer)
         if not same:
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
@@ -173,84 +167,3 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"no {name} on this machine", where="device", fix="use device=auto or device=cpu")
     return device
-
-
-def _record(config: RunConfig, policy: Policy, engine: str, rows: Rows, judge: Judge) -> dict[str, Any]:
-    """What run.json says: enough to know, years later, what ran where on what."""
-    return {
-        "command": sys.argv,
-        "seed": config.seed,
-        "device": str(policy.device),
-        "dtype": str(policy.causal.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "engine": engine,
-        "allocator": keep_freed_memory(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "model": {
-            "loaded_from": policy.causal.config.name_or_path or config.model.kind,
-            "sha256_sampled": _weights_fingerprint(policy),
-            "parameters": sum(p.numel() for p in policy.causal.parameters()),
-            "trained": sum(p.numel() for p in policy.parameters().values()),
-        },
-        "data": {
-            "sha256": fingerprint([*rows.train, *rows.held_out]),
-            "train": len(rows.train),
-            "held_out": len(rows.held_out),
-        },
-        "reward": {"sha256": judge.sha256},
-    }
-
-
-def _as_text(record: dict[str, Any]) -> str:
-    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-
-
-def _same_ground(folder: Path, now: dict[str, Any], reporter: Reporter, allowed: Sequence[str]) -> bool:
-    """Refuse another model, other data or another reward's source than the run began with, unless it is allowed.
-
-    Says what else keeps it from repeating bit for bit, and returns whether nothing does.
-    """
-    try:
-        before = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        before["data"]["sha256"], before["model"]["sha256_sampled"], before["reward"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{RUN} does not say what the run began with",
-            where=str(folder),
-            fix="bring it back, or start a new run",
-            exit_code=EXIT_RESUME,
-        ) from error
-    for name, key in (("data", "sha256"), ("model", "sha256_sampled"), ("reward", "sha256")):
-        if before[name][key] == now[name][key]:
-            continue
-        if not any(one == name or one.startswith(f"{name}.") for one in allowed):
-            raise UserError(
-                f"the {name} changed since the run began",
-                where=str(folder),
-                fix=f"bring the {name} back, start a new run, or allow it: resume_allow=[{name}]",
-                exit_code=EXIT_RESUME,
-            )
-        reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
-        replace_file(folder / RUN, _as_text(before := before | {name: now[name]}))
-    changed = [key for key in ("device", "dtype", "threads", "engine", "packages") if before[key] != now[key]]
-    for key in changed:
-        reporter.note(f"{key} changed ({before[key]} -> {now[key]}): the run continues, but not bit for bit")
-    return not changed
-
-
-def _weights_fingerprint(policy: Policy) -> str:
-    """SHA-256 over names, shapes and up to 1024 evenly spaced values of every frozen weight: quick on any size."""
-    digest = hashlib.sha256()
-    trained = policy.parameters().keys()
-    for name, weight in _sorted(policy.peft.named_parameters()):
-        if name not in trained:
-            flat = weight.detach().flatten()
-            values = flat[:: max(1, len(flat) // 1024)].float().cpu().contiguous()
-            digest.update(f"{name} {tuple(weight.shape)}".encode() + values.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _sorted(named: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
-    return sorted(named, key=lambda pair: pair[0])

@@ -9,6 +9,7 @@ from typing import Final
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.optimum import Optimum, at_least, unknown
 from rlhf_cli.pipeline.evaluation import Comparison, Evaluation, compare
+from rlhf_cli.pipeline.record import write_peak
 from rlhf_cli.pipeline.result import Result, SideBySide
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.types import PromptBatch
@@ -32,6 +33,7 @@ def conclude(run: Run) -> Result:
         texts=_side_by_side(run),
     )
     result.write(run.folder)
+    write_peak(run.folder, run.policy.device)
     return result
 
 

@@ -8,7 +8,8 @@ import torch
 from rlhf_cli.errors import EXIT_DATA, EXIT_USAGE, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import assemble
-from rlhf_cli.pipeline.assemble import _device, _weights_fingerprint, encode, load_policy
+from rlhf_cli.pipeline.assemble import _device, encode, load_policy
+from rlhf_cli.pipeline.record import _weights_fingerprint
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import PromptRow
 from tests.unit.support import Recorder, build, config_of, move_adapter, tiny

@@ -1,0 +1,118 @@
+"""run.json: what ran where and on what, for whoever asks years later, and for a run that is to be continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from rlhf_cli.allocator import keep_freed_memory
+from rlhf_cli.data.jsonl import fingerprint
+from rlhf_cli.disk import replace_file
+from rlhf_cli.engine.memory import peak
+from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.pipeline.reporter import Reporter
+from rlhf_cli.pipeline.rows import Rows
+from rlhf_cli.rewards.judge import Judge
+from rlhf_cli.schema import RunConfig
+
+RUN: Final = "run.json"
+PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
+MIB: Final = 2**20
+
+Record = dict[str, Any]
+
+
+def record_of(
+    config: RunConfig, policy: Policy, engine: str, rows: Rows, judge: Judge, *, predicted_peak: int
+) -> Record:
+    """What there is to say at the start; `predicted_peak` in bytes."""
+    return {
+        "command": sys.argv,
+        "seed": config.seed,
+        "device": str(policy.device),
+        "dtype": str(policy.causal.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "engine": engine,
+        "allocator": keep_freed_memory(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "model": {
+            "loaded_from": policy.causal.config.name_or_path or config.model.kind,
+            "sha256_sampled": _weights_fingerprint(policy),
+            "parameters": sum(p.numel() for p in policy.causal.parameters()),
+            "trained": sum(p.numel() for p in policy.parameters().values()),
+        },
+        "data": {
+            "sha256": fingerprint([*rows.train, *rows.held_out]),
+            "train": len(rows.train),
+            "held_out": len(rows.held_out),
+        },
+        "reward": {"sha256": judge.sha256},
+        "memory": {"predicted_mib": predicted_peak // MIB, "measured_mib": None},
+    }
+
+
+def write(folder: Path, record: Record) -> None:
+    """Write run.json."""
+    replace_file(folder / RUN, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_peak(folder: Path, device: torch.device) -> None:
+    """Add the most memory that this process has needed up to now."""
+    record = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    write(folder, record | {"memory": record["memory"] | {"measured_mib": peak(device) // MIB}})
+
+
+def same_ground(folder: Path, now: Record, reporter: Reporter, allowed: Sequence[str]) -> bool:
+    """Refuse another model, other data or another reward's source than the run began with, unless it is allowed.
+
+    Says what else keeps it from repeating bit for bit, and returns whether nothing does.
+    """
+    try:
+        before = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        before["data"]["sha256"], before["model"]["sha256_sampled"], before["reward"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{RUN} does not say what the run began with",
+            where=str(folder),
+            fix="bring it back, or start a new run",
+            exit_code=EXIT_RESUME,
+        ) from error
+    for name, key in (("data", "sha256"), ("model", "sha256_sampled"), ("reward", "sha256")):
+        if before[name][key] == now[name][key]:
+            continue
+        if not any(one == name or one.startswith(f"{name}.") for one in allowed):
+            raise UserError(
+                f"the {name} changed since the run began",
+                where=str(folder),
+                fix=f"bring the {name} back, start a new run, or allow it: resume_allow=[{name}]",
+                exit_code=EXIT_RESUME,
+            )
+        reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
+        write(folder, before := before | {name: now[name]})
+    changed = [key for key in ("device", "dtype", "threads", "engine", "packages") if before[key] != now[key]]
+    for key in changed:
+        reporter.note(f"{key} changed ({before[key]} -> {now[key]}): the run continues, but not bit for bit")
+    return not changed
+
+
+def _weights_fingerprint(policy: Policy) -> str:
+    """SHA-256 over names, shapes and up to 1024 evenly spaced values of every frozen weight: quick on any size."""
+    digest = hashlib.sha256()
+    trained = policy.parameters().keys()
+    for name, weight in sorted(policy.peft.named_parameters(), key=lambda pair: pair[0]):
+        if name not in trained:
+            flat = weight.detach().flatten()
+            values = flat[:: max(1, len(flat) // 1024)].float().cpu().contiguous()
+            digest.update(f"{name} {tuple(weight.shape)}".encode() + values.numpy().tobytes())
+    return digest.hexdigest()
