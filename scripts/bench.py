@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench_lines import Failed, Worker
-from bench_tables import report, seconds
+from bench_tables import report
 
 SCRIPTS: Final = Path(__file__).resolve().parent
 PEER_PYTHON: Final = SCRIPTS.parent / ".venv-peer" / "bin" / "python"
@@ -31,6 +31,8 @@ LONE: Final = "algorithm=reinforce"
 """RLOO compares the completions of a prompt; with one of each, the mean of the batch is the baseline."""
 TUNED: Final = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=17179869184"}
 """Freed memory is kept, not given back to the system after every large tensor."""
+BUSY: Final = 0.5
+"""A load from which on other work disturbs: threads that wait for each other lose far more than their share."""
 SAME: Final = ("model", "prompts", "device", "dtype", "beta", "temperature", "lr", "lora")
 """What the peer takes over from our run, beside the shape."""
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft")
@@ -88,6 +90,12 @@ def begin(worker: Worker, point: Point, options: argparse.Namespace) -> dict[str
     return worker.ask(overrides=point.overrides(options.overrides), steps=options.steps + 1)
 
 
+def said(who: str, step: dict[str, Any]) -> dict[str, Any]:
+    """The step, and a line about it for whoever waits."""
+    print(f"  {who} {step['seconds']['step']:.2f} s", file=sys.stderr)
+    return step
+
+
 def measured(point: Point, about: dict[str, Any], steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What is kept of a run. Raises Failed where the completions are not as long as they should be."""
     if any(step["tokens"] != point.prompts * point.group * point.new_tokens for step in steps):
@@ -101,7 +109,7 @@ def alone(point: Point, options: argparse.Namespace) -> dict[str, Any]:
     """Our steps, one after the other."""
     with ours(point) as worker:
         about = begin(worker, point, options)
-        steps = [worker.ask(do="step") for _ in range(options.steps + 1)]
+        steps = [said("rlhf-cli", worker.ask(do="step")) for _ in range(options.steps + 1)]
         return measured(point, about, steps) | {"save_s": worker.ask(do="save")["seconds"]}
 
 
@@ -120,7 +128,10 @@ def paired(point: Point, options: argparse.Namespace) -> dict[str, Any]:
             same = {key: about[key] for key in SAME}
             shape = {"prompts_per_step": point.prompts, "group": point.group, "new_tokens": point.new_tokens}
             of_peer = theirs.ask(**same, **shape, batch=batch, steps=options.steps + 1)
-            steps = [(mine.ask(do="step"), theirs.ask()) for _ in range(options.steps + 1)]
+            steps = [
+                (said("rlhf-cli", mine.ask(do="step")), said("the peer", theirs.ask()))
+                for _ in range(options.steps + 1)
+            ]
     if any(one["prompts"] != other["prompts"] for one, other in steps):
         raise Failed(f"{point}: the two did not read the same prompts")
     peer = measured(point, about, [other for _, other in steps])
@@ -186,17 +197,18 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What has been found so far, after every point."""
     found: dict[str, Any] = {"machine": machine(), "command": sys.argv[1:], "roofline": {}, "points": [], "pairs": []}
     points = grid(options)
+    if (load := os.getloadavg()[0]) > BUSY:
+        print(f"warning: the machine has other work (load {load:.1f}): times will be too long", file=sys.stderr)
     with ours(points[0]) as worker:
         about = begin(worker, points[0], options)
         found["machine"] |= {"threads": f"{about['threads']} threads", "gpu": about["gpu"]}
         found["roofline"] = worker.ask(do="roofline")
     for point in points:
+        print(point, file=sys.stderr)
         if options.peer:
             found["pairs"].append(paired(point, options))
-            last = found["pairs"][-1]["ours"]
         else:
-            found["points"].append(last := alone(point, options))
-        print(f"{point}: {seconds(last, 'step'):.2f} s a step", file=sys.stderr)
+            found["points"].append(alone(point, options))
         yield found
 
 
