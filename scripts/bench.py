@@ -158,12 +158,16 @@ def machine() -> dict[str, Any]:
     }
 
 
+def whole_number(text: str) -> int:
+    """A number above 0; raises ArgumentTypeError for anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
+    return int(text)
+
+
 def whole_numbers(text: str) -> list[int]:
-    """32,64,128; raises ValueError for anything else than numbers above 0."""
-    numbers = [int(part) for part in text.split(",")]
-    if min(numbers) < 1:
-        raise ValueError
-    return numbers
+    """32,64,128; raises ArgumentTypeError as well."""
+    return [whole_number(part) for part in text.split(",")]
 
 
 def words(text: str) -> list[str]:
@@ -179,13 +183,13 @@ def parser() -> argparse.ArgumentParser:
     add, several = made.add_argument, {"type": whole_numbers, "default": [], "metavar": "N,..."}
     add("--lengths", "--new-tokens", **several, help=f"new tokens of each completion (default {NEW_TOKENS})")
     add("--groups", **several, help=f"completions of each prompt (default {GROUP})")
-    add("--prompts", type=int, default=8, metavar="N", help="prompts of a step (default 8)")
+    add("--prompts", type=whole_number, default=8, metavar="N", help="prompts of a step (default 8)")
     add("--dtypes", type=words, default=["float32"], metavar="NAME,...", help="float32 (default), bfloat16")
     add("--engines", type=words, default=[None], metavar="NAME,...", help="of model.engine (default: the config's)")
-    add("--steps", type=int, default=3, metavar="N", help="measured after one that warms up (default 3)")
+    add("--steps", type=whole_number, default=3, metavar="N", help="measured after one that warms up (default 3)")
     add("--peer", choices=["trl"], help="take steps in turn with it (scripts/peer.txt, installed in .venv-peer)")
     add("--peer-python", default=str(PEER_PYTHON), metavar="PATH", help="of an environment that is there already")
-    add("--peer-batch", type=int, metavar="N", help="the peer's completions at once (default: the whole step)")
+    add("--peer-batch", type=whole_number, metavar="N", help="the peer's completions at once (default: the whole step)")
     add("--tuned", action="store_true", help="the peer with a tuned allocator (GLIBC_TUNABLES)")
     add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     add("--markdown", type=Path, metavar="FILE", help="measure nothing: print the tables of such a file")
@@ -215,14 +219,14 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def main() -> int:
     """Measure and print the tables, or print those of a file."""
     options = parser().parse_intermixed_args()
-    if options.markdown:
-        print(report(json.loads(options.markdown.read_text(encoding="utf-8"))))
-        return 0
     try:
+        if options.markdown:
+            print(report(json.loads(options.markdown.read_text(encoding="utf-8"))))
+            return 0
         for found in measure(options):
             if options.json:  # as it goes: a grid takes long
                 options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    except Failed as error:
+    except (Failed, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(report(found))

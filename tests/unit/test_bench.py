@@ -124,7 +124,7 @@ def test_the_grid_varies_one_number_at_a_time() -> None:
 def test_lengths_are_numbers_above_0(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         options(f"--lengths={wrong}")
-    assert "--lengths" in capsys.readouterr().err
+    assert "is no whole number above 0" in capsys.readouterr().err
 
 
 def test_overrides_of_a_point() -> None:
@@ -213,6 +213,9 @@ def test_the_report_of_a_file(
     assert "| TRL 1.2, tuned allocator | 6.00 | 6.00 – 6.00 | 1.00 | 2.00 |" in out
     assert "takes 2.00 times as long (1.50 to 3.00; pairs of steps: 3); our peak is 0.50 of its." in out
     assert "Cost against size" not in out
+    (tmp_path / "found.json").unlink()
+    assert bench.main() == 1
+    assert capsys.readouterr().err.startswith("error: [Errno 2] No such file")
 
 
 WORKER = """
