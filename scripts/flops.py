@@ -1,0 +1,71 @@
+"""What a step has to multiply at the very least, from the model's shape and the lengths of its texts: no measurement.
+
+A product of a [m, k] by a [k, n] matrix counts as 2 m k n floating point operations. Everything else (normalisation,
+softmax, sampling, the optimizer) is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the work of a token depends on."""
+
+    blocks: int
+    """N_block: weights of the linear layers of all blocks."""
+    head: int
+    """N_head = V H: weights of the output layer."""
+    lora: int
+    """N_lora: weights of the adapter."""
+    layers: int
+    width: int
+    """h: of all attention heads together."""
+
+
+def read_tokens(prompts: Sequence[int], group: int, new: int) -> int:
+    """Tokens that the blocks have to read: each prompt once for its group, and all of a completion but its last token,
+    which predicts nothing.
+
+    `prompts`: the prompts' lengths; each has `group` completions of `new` tokens.
+    """
+    return sum(prompts) + len(prompts) * group * (new - 1)
+
+
+def causal_pairs(prompts: Sequence[int], group: int, new: int) -> int:
+    """Pairs (a token that is read, a token it attends to): itself, and those before it.
+
+    In a prompt of p tokens p (p + 1) / 2; token t = 1 .. new - 1 of a completion has p + t.
+    """
+    return sum(p * (p + 1) // 2 + group * ((new - 1) * p + new * (new - 1) // 2) for p in prompts)
+
+
+def needed(shape: Shape, prompts: Sequence[int], group: int, new: int) -> dict[str, int]:
+    """FLOPs of each phase of a step, R = read_tokens and C = completion tokens.
+
+    forward    2 N_block R + 4 h layers pairs       q k' and p v are 2 h a pair each
+    head       2 N_head C                           one product with the output layer
+    rollout    forward + head
+    reference  forward + 2 heads                    its own, and the policy's again for the exact KL
+    update     2 forwards + 4 h layers pairs + 2 heads + 6 N_lora R
+
+    The update's second forward stands for the gradient with respect to activations: the base is frozen, so its weights
+    need none; of attention it is twice the forward, with respect to q, k, v and the probabilities. The adapter is read,
+    passed through, and has a gradient of its own.
+    """
+    read, written = read_tokens(prompts, group, new), len(prompts) * group * new
+    attention = 4 * shape.width * shape.layers * causal_pairs(prompts, group, new)
+    forward, head = 2 * shape.blocks * read + attention, 2 * shape.head * written
+    phases = {
+        "rollout": forward + head,
+        "reference": forward + 2 * head,
+        "update": 2 * forward + attention + 2 * head + 6 * shape.lora * read,
+    }
+    return phases | {"step": sum(phases.values())}
+
+
+def weight_bytes(shape: Shape, new: int, bytes_a_weight: int) -> int:
+    """Bytes that a rollout has to read at the least: every weight once for each token of the longest completion."""
+    return new * (shape.blocks + shape.head) * bytes_a_weight
