@@ -71,6 +71,11 @@ def _packing_works(dtype: torch.dtype) -> bool:
     return _works[dtype]
 
 
+def _wants_gradient(x: Tensor) -> bool:
+    """In a decoding step, what autograd notes beside an operation takes longer than a small operation."""
+    return x.requires_grad and torch.is_grad_enabled()
+
+
 class _Packed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, packed: Tensor, transposed: Tensor | None) -> Tensor:
@@ -87,6 +92,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
     Zhang and Sennrich 2019, arXiv:1910.07467, equation 4.
     """
+    if not _wants_gradient(x):
+        return torch.nn.functional.rms_norm(x.float(), x.shape[-1:], eps=eps).to(weight.dtype).mul_(weight)
     y: Tensor = _RmsNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
     return y
 
@@ -109,16 +116,20 @@ class _RmsNorm(torch.autograd.Function):
 
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) * up, of [n, 2 m] with the gate first: [n, m] (Shazeer 2020, arXiv:2002.05202, equation 6)."""
-    y: Tensor = _SwiGlu.apply(gate_up)  # type: ignore[no-untyped-call]
+    y: Tensor = _SwiGlu.apply(gate_up) if _wants_gradient(gate_up) else _gated(gate_up)  # type: ignore[no-untyped-call]
     return y
+
+
+def _gated(gate_up: Tensor) -> Tensor:
+    gate, up = gate_up.chunk(2, -1)
+    return torch.nn.functional.silu(gate).mul_(up)
 
 
 class _SwiGlu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up)
-        gate, up = gate_up.chunk(2, -1)
-        return torch.nn.functional.silu(gate).mul_(up)
+        return _gated(gate_up)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -137,6 +148,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Su et al. 2021, arXiv:2104.09864, in the layout of Llama's weights.
     """
+    if not _wants_gradient(x):
+        return _rotated(x, cos, sin)
     y: Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
     return y
 

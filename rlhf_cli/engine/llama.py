@@ -185,10 +185,13 @@ class Llama:
         x: Tensor,
     ) -> Tensor:
         qkv = four.qkv(rms_norm(x, block.before_attention, self._eps)).unflatten(-1, (-1, self.head_size))
-        query, key, value = qkv.split([self.heads, self.groups, self.groups], 1)
+        query_key, value = qkv.split([self.heads + self.groups, self.groups], 1)
         if block.query_norm is not None and block.key_norm is not None:
-            query, key = rms_norm(query, block.query_norm, self._eps), rms_norm(key, block.key_norm, self._eps)
-        x = x + four.o(attend(rotate(query, cos, sin), rotate(key, cos, sin), value))
+            query, key = query_key.split([self.heads, self.groups], 1)
+            normed = rms_norm(query, block.query_norm, self._eps), rms_norm(key, block.key_norm, self._eps)
+            query_key = torch.cat(normed, 1)
+        query, key = rotate(query_key, cos, sin).split([self.heads, self.groups], 1)
+        x = x + four.o(attend(query, key, value))
         return x + four.down(swiglu(four.gate_up(rms_norm(x, block.before_mlp, self._eps))))
 
 
