@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from rlhf_cli.functional.sampling import greedy, inverse_cdf
 from rlhf_cli.functional.truncation import Truncation, joined, kept, packed, selected
 from rlhf_cli.seeding import uniforms
 from rlhf_cli.types import KeptSets, PromptBatch, Rollout
+
+FULL: Final = 0.875
+"""Share of a reader's texts that must still be written: moving the others together costs as much as reading on."""
 
 
 class Reader(Protocol):
@@ -53,8 +56,8 @@ def decode(
 ) -> Rollout:
     """Write a completion for every seed of the batch, calling `tick` after every token.
 
-    `hidden` [B, H] predicts the first tokens; the reader has read the prompts. A completion that has ended leaves the
-    batch. Temperature 0 is greedy; truncation changes nothing there.
+    `hidden` [B, H] predicts the first tokens; the reader has read the prompts. Completions that have ended leave it
+    some at a time. Temperature 0 is greedy; truncation changes nothing there.
     """
     device = hidden.device
     ends, uniform = torch.tensor(texts.ends, device=device), uniforms(batch.seeds, max_new_tokens).to(device)
@@ -63,6 +66,7 @@ def decode(
     states = torch.zeros(len(batch), max_new_tokens, hidden.shape[-1], dtype=hidden.dtype, device=device)
     lengths = torch.zeros(len(batch), dtype=torch.long, device=device)
     writing = torch.arange(len(batch), device=device)  # the rows that have not ended, in order
+    seats, seated = writing, len(batch)  # where those are among the texts of the reader, and how many it has
     sets: list[tuple[Tensor, KeptSets]] = []  # a token at a time: rows, and what each could be sampled from
     for t in range(max_new_tokens):
         logits, keep = head(hidden), None
@@ -74,12 +78,15 @@ def decode(
         lengths[writing] = t + 1
         tick()
         going = (~torch.isin(chosen, ends)).nonzero().squeeze(1)
-        writing, chosen = writing[going], chosen[going]
+        writing, seats = writing[going], seats[going]
         if len(writing) == 0 or t + 1 == max_new_tokens:
             break
-        if len(going) < len(hidden):
-            reader.keep(going)
-        hidden = reader.read(chosen)
+        if len(writing) <= FULL * seated:
+            reader.keep(seats)
+            seats, seated = torch.arange(len(writing), device=device), len(writing)
+        fed = torch.full((seated,), texts.pad, device=device)
+        fed[seats] = chosen[going]
+        hidden = reader.read(fed)[seats]
 
     longest = int(lengths.max())
     mask = torch.arange(longest, device=device) < lengths[:, None]

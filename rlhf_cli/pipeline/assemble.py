@@ -18,6 +18,7 @@ from rlhf_cli.engine.memory import microbatch_size, predicted_peak
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.metrics import Mark, cut_back
 from rlhf_cli.models.policy import Policy, build_policy
+from rlhf_cli.pipeline.held_out import batch_size
 from rlhf_cli.pipeline.logbook import LOGS, Logbook
 from rlhf_cli.pipeline.profiling import Profiler
 from rlhf_cli.pipeline.record import record_of, same_ground, write
@@ -65,7 +66,8 @@ def assemble(
         )
     check_enough(len(prompts), config)
     longest = max(len(prompt.tokens) for prompt in (*prompts, *held_out)) + config.max_new_tokens
-    completions = config.prompts_per_step * max(config.samples_per_prompt, config.evaluate.samples)
+    evaluated = min(batch_size(config.prompts_per_step, config.evaluate.samples), len(held_out))
+    completions = max(config.prompts_per_step * config.samples_per_prompt, evaluated * config.evaluate.samples)
     recompute = config.model.gradient_checkpointing
     if config.microbatch_size == "auto":
         size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)

@@ -177,7 +177,8 @@ class Run:
 
     def evaluate(self, step: int) -> Evaluation:
         """Held-out prompts, fixed decoding, the run's final beta."""
-        config, per_batch = self.config, self.config.prompts_per_step
+        config = self.config
+        per_batch = min(held_out.batch_size(config.prompts_per_step, config.evaluate.samples), len(self.held_out))
         beta, temperature = self.beta(config.steps - 1), config.temperature.at(config.steps - 1, config.steps)
         undefined = held_out.undefined(beta, temperature, self.truncation.active, config.evaluate.samples)
         batches, passes = -(-len(self.held_out) // per_batch), self._parts(per_batch * config.evaluate.samples)
