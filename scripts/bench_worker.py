@@ -39,6 +39,9 @@ NEVER: Final = -1
 work."""
 
 
+NOT_OF_A_STEP: Final = ("time/checkpoint_s", "time/other_s", "time/step_s")
+
+
 class Timings:
     """The run's reporter: keeps the seconds of the last step's phases and what was said, and shows nothing."""
 
@@ -55,8 +58,10 @@ class Timings:
     def step(
         self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
     ) -> None:
-        """Keep the seconds by phase."""
-        of_phases = {key: value for key, value in timings.items() if key.startswith("time/") and key != "time/step_s"}
+        """Keep the seconds by phase; a lap of the run's clock also holds what the peer took in between."""
+        of_phases = {
+            key: value for key, value in timings.items() if key.startswith("time/") and key not in NOT_OF_A_STEP
+        }
         self.seconds = {key.removeprefix("time/").removesuffix("_s"): value for key, value in of_phases.items()}
 
     def note(self, text: str) -> None:
