@@ -59,10 +59,11 @@ class Timings:
         self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
     ) -> None:
         """Keep the seconds by phase; a lap of the run's clock also holds what the peer took in between."""
-        of_phases = {
-            key: value for key, value in timings.items() if key.startswith("time/") and key not in NOT_OF_A_STEP
+        self.seconds = {
+            key.removeprefix("time/").removesuffix("_s"): value
+            for key, value in timings.items()
+            if key.startswith("time/") and key not in NOT_OF_A_STEP
         }
-        self.seconds = {key.removeprefix("time/").removesuffix("_s"): value for key, value in of_phases.items()}
 
     def note(self, text: str) -> None:
         """What the run has to say, such as that memory ran out, may explain what was measured."""

@@ -1,8 +1,11 @@
 """One engine for rollout, reference pass and update: it samples completions and turns tokens into hidden states.
 
-transformers  any causal language model of the transformers library
+decoding      THE decode loop: one token after the other, for all completions at once
+native        the Llama family, of llama (one block for all uses), ragged (no padding), kernels (gradients by hand)
+transformers  any causal language model of the transformers library, by its own forward pass
+choice        which of the two runs a model, and whether it computes what the library does
 tabular       tables small enough to list everything they can write
-memory        how many completions fit through the model at once
+memory        how many completions fit through the model at once, and what a step will need
 """
 
 from __future__ import annotations

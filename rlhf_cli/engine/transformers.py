@@ -101,8 +101,11 @@ class TransformersEngine:
 
 def _blocks(policy: Policy) -> tuple[GradientCheckpointingLayer, ...]:
     """The model's blocks, ready to recompute."""
-    policy.causal.gradient_checkpointing_enable({"use_reentrant": False})
-    return tuple(module for module in policy.causal.modules() if isinstance(module, GradientCheckpointingLayer))
+    model = policy.causal
+    # its present name, and the one before
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    return tuple(module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
 
 
 class _Reader:

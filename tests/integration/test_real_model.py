@@ -10,7 +10,8 @@ import torch
 
 from rlhf_cli.cli import run
 from rlhf_cli.config.compose import compose_config
-from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.engine import Engine
+from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.models.loading import quiet_peft, resolve
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Pretrained
@@ -90,16 +91,18 @@ def test_adapter_off_is_the_untouched_base_model(policy: Policy, base_folder: st
     assert not torch.equal(policy.causal(input_ids=ids).logits, off)
 
 
-@pytest.fixture(scope="module")
-def sampled(policy: Policy) -> tuple[Policy, PromptBatch, TransformersEngine]:
-    engine = TransformersEngine(policy)
+@pytest.fixture(scope="module", params=["native", "transformers"])
+def sampled(policy: Policy, request: pytest.FixtureRequest) -> tuple[Policy, PromptBatch, Engine]:
+    settings = compose_config([f"model.engine={request.param}"]).model
+    engine = build_engine(policy, settings, lambda said: None)
+    assert engine.name == request.param
     prompts = tuple(policy.encode(PromptRow(text, {}, "")) for text in PROMPTS)
     return policy, PromptBatch(prompts, 2, tuple(seed_for(0, "test", i) for i in range(4))), engine
 
 
 @torch.no_grad()
 def test_sampling_logprobs_are_those_of_a_plain_forward(
-    sampled: tuple[Policy, PromptBatch, TransformersEngine],
+    sampled: tuple[Policy, PromptBatch, Engine],
 ) -> None:
     policy, batch, engine = sampled
     rollout = engine.sample(batch, 16, 0.8, lambda: None)

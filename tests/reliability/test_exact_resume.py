@@ -104,6 +104,7 @@ def row(name: str, cases: Sequence[int], step: int, *overrides: str) -> Any:
 
 
 PPO = ("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=3")
+LIBRARY, RECOMPUTE = "model.engine=transformers", "model.gradient_checkpointing=true"
 RUNNING = ("algorithm=reinforce", "algorithm.baseline=running")
 
 MATRIX = (
@@ -120,6 +121,16 @@ MATRIX = (
     row("a step has reached across the boundary", [4], 3, "prompts_per_step=5", "steps=6"),
     row("dropout", [9], 9, "model.lora.dropout=0.1"),
     row("dropout, PPO in microbatches", [9, 8, 10], 5, *PPO, "model.lora.dropout=0.1", "microbatch_size=2"),
+    row("the library's engine", [], 9, "model.engine=transformers"),
+    row("the library's engine, PPO", [], 5, *PPO, "model.engine=transformers"),
+    row("gradient checkpointing", [], 4, "model.gradient_checkpointing=true"),
+    row(
+        "gradient checkpointing, the library's engine",
+        [],
+        4,
+        "model.gradient_checkpointing=true",
+        "model.engine=transformers",
+    ),
     row("microbatches", [10], 7, "microbatch_size=3", "algorithm=reinforce", "algorithm.baseline=mean"),
     row("microbatches, PPO", [10, 8], 7, "microbatch_size=2", *PPO),
     row("between two measurements of the exact KL", [11], 7, "exact_kl_every=3", "kl=loss_k2"),

@@ -12,7 +12,7 @@ from rlhf_cli.engine.choice import TOLERANCE, build_engine, deviation
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_USAGE, UserError
-from rlhf_cli.models.policy import Policy
+from rlhf_cli.models.policy import Policy, build_policy
 from tests.unit.engine.families import family
 from tests.unit.support import build, lora, tiny
 
@@ -55,13 +55,20 @@ def test_everything_else_runs_on_the_library_and_that_is_said(policy: Any, reaso
     )
 
 
+def test_bfloat16_is_native_too() -> None:
+    policy = build_policy(tiny(layers=8), torch.device("cpu"), torch.bfloat16, 1)
+    engine, _ = chosen(policy)
+    assert isinstance(engine, NativeEngine)
+    assert 1e-3 < deviation(policy, engine) < TOLERANCE[torch.bfloat16]
+
+
 def test_the_library_on_request() -> None:
     engine, notes = chosen(build(tiny()), "transformers")
     assert isinstance(engine, TransformersEngine)
     assert notes == []
 
 
-@pytest.mark.parametrize("found", [2 * TOLERANCE, float("nan")])
+@pytest.mark.parametrize("found", [2 * TOLERANCE[torch.float32], float("nan")])
 def test_a_native_engine_that_computes_something_else_is_not_taken(
     found: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,46 @@
+"""gradient_checkpointing: the same gradients, and much less kept for them, on both engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.models.policy import Policy
+from tests.unit.support import batch_of, build, move_adapter, tiny
+
+
+def gradients(policy: Policy, engine: Any) -> tuple[list[Tensor], int]:
+    """Of a sum over the hidden states of four completions, and how many values were kept for them."""
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    rollout = engine.sample(batch_of(policy, ("Hello there", "a"), 2), 9, 1.0, lambda: None)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        hidden = engine.hidden(rollout, torch.arange(4))
+    loss = (hidden * torch.linspace(-1, 2, hidden.shape[1])).sum()
+    return list(torch.autograd.grad(loss, list(policy.parameters().values()))), sum(kept)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "engine"), [("llama", "native"), ("llama", "transformers"), ("gpt2", "transformers")]
+)
+def test_less_is_kept_and_the_gradients_are_the_same(architecture: str, engine: str) -> None:
+    found = []
+    for recompute in (False, True):
+        settings = tiny(architecture, layers=4, engine=engine, gradient_checkpointing=recompute)
+        policy = build(settings)
+        move_adapter(policy)
+        found.append(gradients(policy, build_engine(policy, settings, lambda said: None)))
+    (plain, much), (recomputed, little) = found
+    assert little < 0.3 * much
+    for one, other in zip(plain, recomputed, strict=True):
+        assert one.abs().max() > 0
+        assert_close(one, other, rtol=1e-4, atol=1e-6)
