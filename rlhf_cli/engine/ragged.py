@@ -115,13 +115,17 @@ class Scene:
         )
 
     def attend(self, _layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """What every token sees of those before it: query [n, h, d], key and value [n, g, d] -> [n, h d]."""
-        count = self.read_once
+        """What every token sees of those before it: query [n, h, d], key and value [n, g, d] -> [n, h d].
+
+        In the masks' dtype, whatever the states' is.
+        """
+        count, dtype = self.read_once, query.dtype
+        query, key, value = (x.to(self.among_prompts.dtype) for x in (query, key, value))
         q, k, v = (self.prompts.padded(x[:count]) for x in (query, key, value))
         of_prompts = attention(q, k.transpose(1, 2), v.transpose(1, 2), self.among_prompts)
         if count == len(query):
-            return self.prompts.packed(of_prompts)
+            return self.prompts.packed(of_prompts).to(dtype)
         own_q, own_k, own_v = (self.completions.padded(x[count:]) for x in (query, key, value))
         keys, values = (torch.cat([a[self.owner], b], 1).transpose(1, 2) for a, b in ((k, own_k), (v, own_v)))
         of_completions = attention(own_q, keys, values, self.among_completions)
-        return torch.cat([self.prompts.packed(of_prompts), self.completions.packed(of_completions)])
+        return torch.cat([self.prompts.packed(of_prompts), self.completions.packed(of_completions)]).to(dtype)
