@@ -12,6 +12,9 @@ from rlhf_cli.cli import run
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.models.loading import quiet_peft, resolve
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Pretrained
@@ -112,3 +115,17 @@ def test_sampling_logprobs_are_those_of_a_plain_forward(
         logits = policy.causal(input_ids=torch.cat([prompt, tokens])[None]).logits[0, len(prompt) - 1 : -1]
         plain = torch.log_softmax(logits / 0.8, -1).gather(1, tokens[:, None])[:, 0]
         torch.testing.assert_close(rollout.logprobs[row, : len(tokens)], plain, atol=1e-4, rtol=0)
+
+
+def test_both_engines_have_the_same_gradient(policy: Policy) -> None:
+    prompts = tuple(policy.encode(PromptRow(text, {}, "")) for text in PROMPTS)
+    native, library = NativeEngine(policy), TransformersEngine(policy)
+    rollout = native.sample(PromptBatch(prompts, 2, (1, 2, 3, 4)), 12, 1.0, lambda: None)
+    tokens, found = rollout.tokens[rollout.completion_mask], []
+    for engine in (native, library):
+        logprobs = token_logprobs(engine.hidden(rollout, torch.arange(4)), tokens, engine.head, 1.0)
+        loss = (logprobs * torch.linspace(-1, 2, len(logprobs))).sum()
+        found.append(torch.autograd.grad(loss, list(policy.parameters().values())))
+    for ours, theirs in zip(*found, strict=True):
+        assert theirs.abs().max() > 0
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3 * float(theirs.abs().max()))
