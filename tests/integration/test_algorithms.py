@@ -74,8 +74,12 @@ def test_measuring_the_kl_less_often_changes_nothing_else(rlhf: Rlhf, tmp_path: 
     assert contents(tmp_path / "often")[name] == contents(tmp_path / "seldom")[name]
 
 
+ROUNDS = "model.engine=transformers"
+"""Its sampler and its trainer add up in different orders; the native ones may agree in every bit, as if not compared."""
+
+
 def test_the_first_step_compares_sampler_and_trainer_and_the_others_need_not(rlhf: Rlhf, tmp_path: Path) -> None:
-    steps = metrics_of(rlhf, tmp_path)
+    steps = metrics_of(rlhf, tmp_path, ROUNDS)
     assert all(row["sampler/gap"] < 1e-3 for row in steps)
     assert [row["step"] for row in steps if "sampler/effective_share" in row] == [1]
 
@@ -146,7 +150,7 @@ def test_a_controller_settles_on_its_target(beta: tuple[str, ...], rlhf: Rlhf, t
 
 
 def test_on_other_ground_sampler_and_trainer_are_compared_again(rlhf: Rlhf, tmp_path: Path) -> None:
-    assert rlhf("train", *QUICK, "run_dir=out").code == 0
+    assert rlhf("train", *QUICK, ROUNDS, "run_dir=out").code == 0
     record = tmp_path / "out" / "run.json"
     was = json.loads(record.read_text())
     record.write_text(json.dumps(was | {"packages": was["packages"] | {"torch": "2.10.0"}}))
