@@ -9,6 +9,7 @@ import torch
 
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.llama import unsupported
+from rlhf_cli.engine.memory import out_of_memory
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import UserError
@@ -35,10 +36,15 @@ def build_engine(policy: Policy, settings: Model, note: Callable[[str], None]) -
     if settings.engine != "transformers":
         reason = unsupported(policy)
         if not reason:
-            native = NativeEngine(policy, recompute=settings.gradient_checkpointing)
-            if deviation(policy, native) <= tolerance:
-                return native
-            reason = "its logits differ from the library's"
+            try:
+                native = NativeEngine(policy, recompute=settings.gradient_checkpointing)
+                if deviation(policy, native) <= tolerance:
+                    return native
+                reason = "its logits differ from the library's"
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                reason = "a packed copy of its weights does not fit into memory"
         if settings.engine == "native":
             raise UserError(
                 f"the native engine cannot run this model: {reason}", where="model.engine", fix="model.engine=auto"

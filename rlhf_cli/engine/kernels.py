@@ -187,6 +187,14 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) ->
     return out.view(b, groups, t, heads // groups, size).transpose(1, 2).reshape(b, t, heads * size)
 
 
+def rows_of(x: Tensor, rows: Tensor) -> Tensor:
+    """x[rows], the same row several times if asked for, with a backward pass that always adds up in the same order.
+
+    Which of torch's two ways does that depends on the device: see `torch.use_deterministic_algorithms`.
+    """
+    return x.index_select(0, rows) if x.device.type == "cpu" else x[rows]
+
+
 def folded(seen: Tensor, shared_by: int, dtype: torch.dtype) -> Tensor:
     """The mask of `attention` from what each query sees: bool [b, T, S] -> [b, 1, T shared_by, S], 0 or -inf."""
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.engine.decoding import Texts, decode
-from rlhf_cli.engine.kernels import attention, folded
+from rlhf_cli.engine.kernels import attention, folded, rows_of
 from rlhf_cli.engine.llama import Llama, Products
 from rlhf_cli.engine.ragged import Scene, joined
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
@@ -57,7 +57,8 @@ class NativeEngine:
         dtype = torch.float32 if rollout.tokens.device.type == "cpu" else llama.dtype
         scene = Scene.of(rollout, rows, llama.shared_by, dtype)
         products = llama.products("reference" if reference else "policy")
-        return llama.norm(llama.read(scene.tokens, scene.positions, products, scene.attend)[scene.predicting])
+        states = llama.read(scene.tokens, scene.positions, products, scene.attend)
+        return llama.norm(rows_of(states, scene.predicting))
 
 
 class _Cache:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlhf_cli.engine.kernels import attention, folded
+from rlhf_cli.engine.kernels import attention, folded, rows_of
 from rlhf_cli.types import Prompt, Rollout
 
 
@@ -126,6 +126,6 @@ class Scene:
         if count == len(query):
             return self.prompts.packed(of_prompts).to(dtype)
         own_q, own_k, own_v = (self.completions.padded(x[count:]) for x in (query, key, value))
-        keys, values = (torch.cat([a[self.owner], b], 1).transpose(1, 2) for a, b in ((k, own_k), (v, own_v)))
+        keys, values = (torch.cat([rows_of(a, self.owner), b], 1).transpose(1, 2) for a, b in ((k, own_k), (v, own_v)))
         of_completions = attention(own_q, keys, values, self.among_completions)
         return torch.cat([self.prompts.packed(of_prompts), self.completions.packed(of_completions)]).to(dtype)

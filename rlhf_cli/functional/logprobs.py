@@ -105,11 +105,13 @@ class _Rowwise(torch.autograd.Function):
         return jacobian * grads[0].unsqueeze(-1).to(jacobian.dtype), None, None, None
 
 
-def _in_blocks(logits: Tensor, of_logits: OfLogits, start: int) -> tuple[Tensor, Tensor]:
-    values, all_slopes = [], torch.empty_like(logits)
+def _in_blocks(logits: Tensor, of_logits: OfLogits, start: int) -> tuple[Tensor, Tensor | None]:
+    values: list[Tensor] = []
+    all_slopes: Tensor | None = None
     for block in portions(len(logits), block_size(logits)):
         found, slopes = of_logits(logits[block], slice(start + block.start, start + block.stop))
         values.append(found)
         if slopes is not None:
+            all_slopes = torch.empty_like(logits) if all_slopes is None else all_slopes
             all_slopes[block] = slopes
     return torch.cat(values), all_slopes

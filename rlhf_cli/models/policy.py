@@ -198,7 +198,9 @@ def build_policy(
 
         model, tokenizer = load(settings, dtype)
         use_chat_template = _wants_template(settings.prompt_format, tokenizer, settings.path)
-    model.to(device=device, dtype=dtype).eval()
+    model.to(device=device).eval()
+    for parameter in model.parameters():  # not the buffers: the angles of rotary positions stay float32
+        parameter.data = parameter.data.to(dtype)
     ends = _end_tokens(model, tokenizer)
     text = model.config.get_text_config()
     return Policy(

@@ -66,7 +66,9 @@ def assemble(
         )
     check_enough(len(prompts), config)
     longest = max(len(prompt.tokens) for prompt in (*prompts, *held_out)) + config.max_new_tokens
-    evaluated = min(batch_size(config.prompts_per_step, config.evaluate.samples), len(held_out))
+    evaluated = min(
+        batch_size(config.prompts_per_step, config.samples_per_prompt, config.evaluate.samples), len(held_out)
+    )
     completions = max(config.prompts_per_step * config.samples_per_prompt, evaluated * config.evaluate.samples)
     recompute = config.model.gradient_checkpointing
     if config.microbatch_size == "auto":

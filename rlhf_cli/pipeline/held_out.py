@@ -19,12 +19,12 @@ from rlhf_cli.types import Prompt, PromptBatch, Rollout, Scored
 
 TEMPERATURE: Final = 1.0
 AT_ONCE: Final = 64
-"""Completions that are written at once at least: twice as many take hardly longer, up to about here."""
+"""Completions that are worth writing at once: twice as many take hardly longer, up to about here."""
 
 
-def batch_size(prompts_per_step: int, samples: int) -> int:
-    """Prompts of one batch of an evaluation: those of a step, or more where that makes for too few completions."""
-    return max(prompts_per_step, AT_ONCE // samples)
+def batch_size(prompts_per_step: int, samples_per_prompt: int, samples: int) -> int:
+    """Prompts of one batch of an evaluation: those of a step, or more for up to twice a step's completions."""
+    return max(prompts_per_step, min(AT_ONCE, 2 * prompts_per_step * samples_per_prompt) // samples)
 
 
 def evaluate(

@@ -17,6 +17,7 @@ from rlhf_cli.allocator import keep_freed_memory
 from rlhf_cli.data.jsonl import fingerprint
 from rlhf_cli.disk import replace_file
 from rlhf_cli.engine.memory import peak
+from rlhf_cli.engine.processor import vendor
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.reporter import Reporter
@@ -27,6 +28,8 @@ from rlhf_cli.schema import RunConfig
 RUN: Final = "run.json"
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
 MIB: Final = 2**20
+GROUND: Final = ("device", "processor", "dtype", "threads", "engine", "packages")
+"""What a run repeats bit for bit on."""
 
 Record = dict[str, Any]
 
@@ -39,6 +42,7 @@ def record_of(
         "command": sys.argv,
         "seed": config.seed,
         "device": str(policy.device),
+        "processor": _processor(policy.device),
         "dtype": str(policy.causal.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "engine": engine,
@@ -70,7 +74,7 @@ def write(folder: Path, record: Record) -> None:
 def write_peak(folder: Path, device: torch.device) -> None:
     """Add the most memory that this process has needed up to now."""
     record = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    write(folder, record | {"memory": record["memory"] | {"measured_mib": peak(device) // MIB}})
+    write(folder, record | {"memory": record.get("memory", {}) | {"measured_mib": peak(device) // MIB}})
 
 
 def same_ground(folder: Path, now: Record, reporter: Reporter, allowed: Sequence[str]) -> bool:
@@ -100,10 +104,16 @@ def same_ground(folder: Path, now: Record, reporter: Reporter, allowed: Sequence
             )
         reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
         write(folder, before := before | {name: now[name]})
-    changed = [key for key in ("device", "dtype", "threads", "engine", "packages") if before[key] != now[key]]
+    changed = [key for key in GROUND if before.get(key) != now[key]]
     for key in changed:
-        reporter.note(f"{key} changed ({before[key]} -> {now[key]}): the run continues, but not bit for bit")
+        reporter.note(f"{key} changed ({before.get(key)} -> {now[key]}): the run continues, but not bit for bit")
     return not changed
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{vendor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _weights_fingerprint(policy: Policy) -> str:

@@ -21,7 +21,7 @@ def reference_rewards(
 ) -> list[list[float]]:
     """The rewards of `samples` completions of the reference for each of `rows`; a list a prompt.
 
-    No more completions are written at once than by an evaluation of the run. The streams depend on the seed, the prompt
+    The streams depend on the seed, the prompt
     and the sample alone. A prompt with a completion that the reward has no score for is left out. Raises UserError for
     prompts, models and settings that do not fit together, and for a reward that fails.
     """

@@ -178,7 +178,8 @@ class Run:
     def evaluate(self, step: int) -> Evaluation:
         """Held-out prompts, fixed decoding, the run's final beta."""
         config = self.config
-        per_batch = min(held_out.batch_size(config.prompts_per_step, config.evaluate.samples), len(self.held_out))
+        at_once = held_out.batch_size(config.prompts_per_step, config.samples_per_prompt, config.evaluate.samples)
+        per_batch = min(at_once, len(self.held_out))
         beta, temperature = self.beta(config.steps - 1), config.temperature.at(config.steps - 1, config.steps)
         undefined = held_out.undefined(beta, temperature, self.truncation.active, config.evaluate.samples)
         batches, passes = -(-len(self.held_out) // per_batch), self._parts(per_batch * config.evaluate.samples)
@@ -311,9 +312,9 @@ class Run:
                     self.reporter.note(f"step {self.state.step} is saved; continue it by: rlhf train resume={place}")
                 raise
             finally:
+                self.logbook.close()
                 if self.profiler is not None:
                     self.profiler.close()
-                self.logbook.close()
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:

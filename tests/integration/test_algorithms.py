@@ -75,7 +75,7 @@ def test_measuring_the_kl_less_often_changes_nothing_else(rlhf: Rlhf, tmp_path: 
 
 
 ROUNDS = "model.engine=transformers"
-"""Its sampler and its trainer add up in different orders; the native ones may agree in every bit, as if not compared."""
+"""Its sampler and trainer add up in different orders; the native ones may agree in every bit, as if not compared."""
 
 
 def test_the_first_step_compares_sampler_and_trainer_and_the_others_need_not(rlhf: Rlhf, tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ def test_a_native_engine_that_computes_something_else_is_not_taken(
     assert notes[0].endswith("slower: its logits differ from the library's")
 
 
+def test_a_model_that_cannot_be_packed_runs_on_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*given: Any, **named: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(choice, "NativeEngine", none)
+    engine, notes = chosen(build(tiny()))
+    assert isinstance(engine, TransformersEngine)
+    assert notes[0].endswith("slower: a packed copy of its weights does not fit into memory")
+
+
 @pytest.mark.parametrize("engine", [NativeEngine, TransformersEngine])
 def test_the_deviation_sees_what_is_sampled_and_what_is_read(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = build(tiny())

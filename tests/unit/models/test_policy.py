@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, EXIT_USAGE, UserError
 from rlhf_cli.models import tiny as tiny_models
-from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
+from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy, build_policy
 from rlhf_cli.types import Message, PromptRow
 from tests.unit.support import build, logits_of, lora, move_adapter, save_adapter, tiny
 
@@ -284,3 +284,9 @@ class TestDropout:
         with pytest.raises(ZeroDivisionError), policy.dropout(1):
             raise ZeroDivisionError
         assert torch.equal(logits_of(policy, TOKENS), plain)
+
+
+def test_in_bfloat16_the_angles_of_positions_stay_float32() -> None:
+    policy = build_policy(tiny(), torch.device("cpu"), torch.bfloat16, 1)
+    assert {p.dtype for name, p in policy.causal.named_parameters() if "lora" not in name} == {torch.bfloat16}
+    assert policy.causal.base_model.rotary_emb.inv_freq.dtype == torch.float32
