@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.engine.processor import vendor
+from rlhf_cli.functional.logprobs import differentiable
 
 Product = Callable[[Tensor], Tensor]
 """A linear layer: [n, in] -> [n, out]."""
@@ -29,7 +30,7 @@ def product(weight: Tensor, bias: Tensor | None = None, *, backward: bool = True
     transposed = _pack(weight.t().contiguous()) if backward else None
 
     def apply(x: Tensor) -> Tensor:
-        y: Tensor = _Packed.apply(x, packed, transposed)  # type: ignore[no-untyped-call]
+        y: Tensor = differentiable(_Packed, x, packed, transposed)
         return y if bias is None else y + bias
 
     return apply
@@ -94,8 +95,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """
     if not _wants_gradient(x):
         return torch.nn.functional.rms_norm(x.float(), x.shape[-1:], eps=eps).to(weight.dtype).mul_(weight)
-    y: Tensor = _RmsNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
-    return y
+    return differentiable(_RmsNorm, x, weight, eps)
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -116,8 +116,7 @@ class _RmsNorm(torch.autograd.Function):
 
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) * up, of [n, 2 m] with the gate first: [n, m] (Shazeer 2020, arXiv:2002.05202, equation 6)."""
-    y: Tensor = _SwiGlu.apply(gate_up) if _wants_gradient(gate_up) else _gated(gate_up)  # type: ignore[no-untyped-call]
-    return y
+    return differentiable(_SwiGlu, gate_up) if _wants_gradient(gate_up) else _gated(gate_up)
 
 
 def _gated(gate_up: Tensor) -> Tensor:
@@ -150,8 +149,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     if not _wants_gradient(x):
         return _rotated(x, cos, sin)
-    y: Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
-    return y
+    return differentiable(_Rotate, x, cos, sin)
 
 
 class _Rotate(torch.autograd.Function):

@@ -67,8 +67,12 @@ def rowwise(hidden: Tensor, head: Head, of_logits: OfLogits, chunk: int = CHUNK)
     `of_logits` must treat every row on its own. Where a gradient is wanted, d value / d hidden is worked out while the
     logits are there and kept instead of them: [N, H] instead of [N, V].
     """
-    # torch leaves Function.apply without annotations.
-    result: Tensor = _Rowwise.apply(hidden, head, of_logits, chunk)  # type: ignore[no-untyped-call]
+    return differentiable(_Rowwise, hidden, head, of_logits, chunk)
+
+
+def differentiable(function: type[torch.autograd.Function], *given: Any) -> Tensor:
+    """function.apply(*given), whose result torch leaves without a type."""
+    result: Tensor = function.apply(*given)
     return result
 
 
