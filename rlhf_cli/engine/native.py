@@ -10,7 +10,7 @@ from torch import Tensor
 from rlhf_cli.engine.decoding import Texts, decode
 from rlhf_cli.engine.kernels import attention, folded, rows_of
 from rlhf_cli.engine.llama import Llama, Products
-from rlhf_cli.engine.ragged import Scene, joined
+from rlhf_cli.engine.ragged import Scene
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import PromptBatch, Rollout
@@ -57,7 +57,7 @@ class NativeEngine:
         dtype = torch.float32 if rollout.tokens.device.type == "cpu" else llama.dtype
         scene = Scene.of(rollout, rows, llama.shared_by, dtype)
         products = llama.products("reference" if reference else "policy")
-        states = llama.read(scene.tokens, scene.positions, products, scene.attend)
+        states = llama.read(scene.tokens, scene.positions, products, lambda _, *states: scene.attend(*states)[0])
         return llama.norm(rows_of(states, scene.predicting))
 
 
@@ -77,27 +77,26 @@ class _Cache:
         Returns the hidden states [B, H] that predict the first tokens.
         """
         llama, copies = self._llama, batch.samples_per_prompt
-        tokens, prompts = joined([prompt.tokens for prompt in batch.prompts], device)
-        self._read = prompts.width  # columns that are filled
-        shape = (len(batch), llama.groups, prompts.width + room, llama.head_size)
+        scene = Scene.of_prompts(batch.prompts, llama.shared_by, llama.dtype, device)
+        prompts = scene.tree[-1]
+        self._read = prompts.there.shape[1]  # columns that are filled
+        shape = (len(batch), llama.groups, self._read + room, llama.head_size)
         self._keys, self._values = (
             [torch.empty(shape, dtype=llama.dtype, device=device) for _ in range(llama.layers)] for _ in range(2)
         )
-        seen = torch.ones(len(batch), 1, prompts.width + room, dtype=torch.bool, device=device)
-        seen[:, 0, : prompts.width] = prompts.mask.repeat_interleave(copies, 0)
+        seen = torch.ones(len(batch), 1, self._read + room, dtype=torch.bool, device=device)
+        seen[:, 0, : self._read] = prompts.there.repeat_interleave(copies, 0)
         self._seen = folded(seen, llama.shared_by, llama.dtype)
-        self._positions = prompts.lengths.repeat_interleave(copies)
-        causal = torch.ones(1, prompts.width, prompts.width, dtype=torch.bool, device=device).tril()
-        among_prompts = folded(causal, llama.shared_by, llama.dtype)
+        self._positions = (prompts.begin + prompts.texts.lengths).repeat_interleave(copies)
 
         def attend(layer: int, *states: Tensor) -> Tensor:
-            query, key, value = map(prompts.padded, states)
+            found, key, value = scene.attend(*states)
             for kept, new in ((self._keys[layer], key), (self._values[layer], value)):
                 kept[:, :, : self._read] = new.transpose(1, 2).repeat_interleave(copies, 0)
-            return prompts.packed(attention(query, key.transpose(1, 2), value.transpose(1, 2), among_prompts))
+            return found
 
-        states = llama.read(tokens, prompts.columns, self._products, attend)
-        return llama.norm(states[prompts.lengths.cumsum(0) - 1]).repeat_interleave(copies, 0)
+        states = llama.read(scene.tokens, scene.positions, self._products, attend)
+        return llama.norm(states[scene.ends(-1)]).repeat_interleave(copies, 0)
 
     def read(self, tokens: Tensor) -> Tensor:
         """Read one more token of every text, int64 [b]; the hidden states [b, H] that predict the next ones."""

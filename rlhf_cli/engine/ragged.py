@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ class Ragged:
 
     lengths: Tensor
     """int64 [R]."""
+    size: int
+    """n."""
     width: int
     """Of the longest text."""
     places: Tensor | None
@@ -26,9 +29,9 @@ class Ragged:
     @classmethod
     def of(cls, lengths: Tensor) -> Ragged:
         """Texts of these lengths, zero allowed."""
-        width = int(lengths.max())
+        size, width = int(lengths.sum()), int(lengths.max())
         mask = torch.arange(width, device=lengths.device) < lengths.unsqueeze(1)
-        return cls(lengths, width, None if bool(mask.all()) else mask.flatten().nonzero().squeeze(1))
+        return cls(lengths, size, width, None if bool(mask.all()) else mask.flatten().nonzero().squeeze(1))
 
     @property
     def mask(self) -> Tensor:
@@ -53,79 +56,129 @@ class Ragged:
         return flat if self.places is None else flat.index_select(0, self.places)
 
 
-def joined(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Ragged]:
-    """The tokens of some texts, int64 [n], and where they are."""
-    tokens = torch.tensor([token for text in texts for token in text], dtype=torch.long, device=device)
-    return tokens, Ragged.of(torch.tensor([len(text) for text in texts], device=device))
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """R texts that go on where others, the branches before them, ended."""
+
+    texts: Ragged
+    grown_from: Tensor | None
+    """int64 [R]: the branch before that each goes on from; None where there are none."""
+    begin: Tensor
+    """int64 [R]: the position of each one's first token."""
+    there: Tensor
+    """bool [R, S]: which of the S keys that its tokens may see, those before it and its own, are of a token."""
+    mask: Tensor
+    """Of attention: the keys before, and of its own those up to the token itself."""
+
+    @classmethod
+    def of(
+        cls,
+        lengths: Tensor,
+        before: Branches | None,
+        grown_from: Tensor | None,
+        shared_by: int,
+        dtype: torch.dtype,
+    ) -> Branches:
+        """Branches of these lengths; `shared_by` query heads to a key head."""
+        texts, device = Ragged.of(lengths), lengths.device
+        causal = torch.ones(texts.width, texts.width, dtype=torch.bool, device=device).tril()
+        there, seen, begin = texts.mask, causal.expand(len(lengths), -1, -1), torch.zeros_like(lengths)
+        if before is not None and grown_from is not None:
+            of_others = before.there[grown_from]
+            there = torch.cat([of_others, there], 1)
+            seen = torch.cat([of_others.unsqueeze(1).expand(-1, texts.width, -1), seen], 2)
+            begin = (before.begin + before.texts.lengths)[grown_from]
+        return cls(texts, grown_from, begin, there, folded(seen, shared_by, dtype))
+
+    @property
+    def positions(self) -> Tensor:
+        """Of each token in the whole text that its branch is the end of, int64 [n]."""
+        return self.begin.repeat_interleave(self.texts.lengths) + self.texts.columns
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Some completions behind their prompts: each prompt stands there once, however many completions follow it.
+    """Texts of which nothing is read twice, as a tree: what all prompts begin with, the prompts, the completions.
 
-    First come the tokens of the P prompts, then those of the completions, which see their own prompt and themselves.
-    The last token of a completion is left out: nothing is predicted from it.
+    Of every completion the last token is left out: nothing is predicted from it.
     """
 
     tokens: Tensor
-    """int64 [n]."""
-    positions: Tensor
-    """int64 [n], from 0 at the beginning of each prompt."""
-    prompts: Ragged
-    completions: Ragged
-    owner: Tensor
-    """int64 [R]: the number of each completion's prompt."""
-    read_once: int
-    """Tokens of the prompts."""
-    predicting: Tensor
-    """int64 [N]: where in `tokens` each token of the completions, the last ones too, is predicted from; row by row."""
-    among_prompts: Tensor
-    among_completions: Tensor
-    """The masks of attention."""
+    """int64 [n]: those of all branches, from the root on."""
+    tree: tuple[Branches, ...]
+
+    @classmethod
+    def of_prompts(cls, prompts: Sequence[Prompt], shared_by: int, dtype: torch.dtype, device: torch.device) -> Scene:
+        """The prompts alone, the last branches of their tree; `shared_by` query heads to a key head."""
+        texts = [prompt.tokens for prompt in prompts]
+        alike = _alike(texts)
+        tokens = [token for text in (texts[0][:alike], *(text[alike:] for text in texts)) for token in text]
+        lengths = torch.tensor([len(text) - alike for text in texts], device=device)
+        tree: tuple[Branches, ...]
+        if alike:
+            root = Branches.of(torch.tensor([alike], device=device), None, None, shared_by, dtype)
+            tree = root, Branches.of(lengths, root, torch.zeros_like(lengths), shared_by, dtype)
+        else:
+            tree = (Branches.of(lengths, None, None, shared_by, dtype),)
+        return cls(torch.tensor(tokens, dtype=torch.long, device=device), tree)
 
     @classmethod
     def of(cls, rollout: Rollout, rows: Tensor, shared_by: int, dtype: torch.dtype) -> Scene:
-        """The completions `rows`, int64 [R], of a rollout; `shared_by` query heads to a key head."""
+        """The completions `rows`, int64 [R], of a rollout, behind their prompts."""
         device, batch = rollout.tokens.device, rollout.batch
         numbers = [row // batch.samples_per_prompt for row in rows.tolist()]
-        there: dict[int, Prompt] = {number: batch.prompts[number] for number in numbers}
-        owner = torch.tensor([list(there).index(number) for number in numbers], device=device)
-        prompt_tokens, prompts = joined([prompt.tokens for prompt in there.values()], device)
-        lengths = rollout.lengths[rows]
-        completions = Ragged.of(lengths - 1)
-        tokens = torch.cat([prompt_tokens, rollout.tokens[rows][:, : completions.width][completions.mask]])
-        starts = prompts.lengths[owner].unsqueeze(1)
-        positions = (starts + torch.arange(completions.width, device=device))[completions.mask]
-        last_of_prompt = (prompts.lengths.cumsum(0) - 1)[owner].unsqueeze(1)
-        numbered = torch.arange(len(prompt_tokens), len(tokens), device=device)
-        before = torch.cat([last_of_prompt, completions.padded(numbered)], 1)
-        causal = torch.ones(2 * [max(prompts.width, completions.width)], dtype=torch.bool, device=device).tril()
-        to_prompt = prompts.mask[owner].unsqueeze(1).expand(-1, completions.width, -1)
-        to_itself = causal[: completions.width, : completions.width].expand(len(rows), -1, -1)
-        return cls(
-            tokens=tokens,
-            positions=torch.cat([prompts.columns, positions]),
-            prompts=prompts,
-            completions=completions,
-            owner=owner,
-            read_once=len(prompt_tokens),
-            predicting=before[torch.arange(before.shape[1], device=device) < lengths.unsqueeze(1)],
-            among_prompts=folded(causal[None, : prompts.width, : prompts.width], shared_by, dtype),
-            among_completions=folded(torch.cat([to_prompt, to_itself], 2), shared_by, dtype),
-        )
+        there = list(dict.fromkeys(numbers))
+        scene = cls.of_prompts([batch.prompts[number] for number in there], shared_by, dtype, device)
+        owner = torch.tensor([there.index(number) for number in numbers], device=device)
+        completions = Branches.of(rollout.lengths[rows] - 1, scene.tree[-1], owner, shared_by, dtype)
+        tokens = rollout.tokens[rows][:, : completions.texts.width][completions.texts.mask]
+        return cls(torch.cat([scene.tokens, tokens]), (*scene.tree, completions))
 
-    def attend(self, _layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    @property
+    def positions(self) -> Tensor:
+        """int64 [n], from 0 at the beginning of each prompt."""
+        return torch.cat([branches.positions for branches in self.tree])
+
+    def ends(self, level: int) -> Tensor:
+        """int64 [R]: where in `tokens` each branch of a level of the tree ends."""
+        read = sum(branches.texts.size for branches in self.tree[:level])
+        return read + self.tree[level].texts.lengths.cumsum(0) - 1
+
+    @property
+    def predicting(self) -> Tensor:
+        """int64 [N]: where in `tokens` each token of the completions, the last too, is predicted from; row by row."""
+        completions, device = self.tree[-1], self.tokens.device
+        texts, count = completions.texts, len(self.tokens)
+        numbered = texts.padded(torch.arange(count - texts.size, count, device=device))
+        before = torch.cat([self.ends(-2)[completions.grown_from].unsqueeze(1), numbered], 1)
+        return before[torch.arange(texts.width + 1, device=device) <= texts.lengths.unsqueeze(1)]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What every token sees of those before it: query [n, h, d], key and value [n, g, d] -> [n, h d].
 
-        In the masks' dtype, whatever the states' is.
+        In the masks' dtype, whatever the states' is. The second and third are the keys and values that the last
+        branches see, [R, S, g, d].
         """
-        count, dtype = self.read_once, query.dtype
-        query, key, value = (x.to(self.among_prompts.dtype) for x in (query, key, value))
-        q, k, v = (self.prompts.padded(x[:count]) for x in (query, key, value))
-        of_prompts = attention(q, k.transpose(1, 2), v.transpose(1, 2), self.among_prompts)
-        if count == len(query):
-            return self.prompts.packed(of_prompts).to(dtype)
-        own_q, own_k, own_v = (self.completions.padded(x[count:]) for x in (query, key, value))
-        keys, values = (torch.cat([rows_of(a, self.owner), b], 1).transpose(1, 2) for a, b in ((k, own_k), (v, own_v)))
-        of_completions = attention(own_q, keys, values, self.among_completions)
-        return torch.cat([self.prompts.packed(of_prompts), self.completions.packed(of_completions)]).to(dtype)
+        sizes = [branches.texts.size for branches in self.tree]
+        dtype, seen = query.dtype, []
+        states = (x.to(self.tree[0].mask.dtype).split(sizes) for x in (query, key, value))
+        for branches, *parts in zip(self.tree, *states, strict=True):
+            q, *own = map(branches.texts.padded, parts)
+            if branches.grown_from is None:
+                keys, values = own
+            else:
+                keys, values = (
+                    torch.cat([rows_of(x, branches.grown_from), y], 1) for x, y in zip((keys, values), own, strict=True)
+                )
+            of_branches = attention(q, keys.transpose(1, 2), values.transpose(1, 2), branches.mask)
+            seen.append(branches.texts.packed(of_branches))
+        return torch.cat(seen).to(dtype), keys, values
+
+
+def _alike(texts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with; none of a single one.
+
+    Every prompt keeps at least its last token for itself: its completions are predicted from it.
+    """
+    columns = zip(*(text[:-1] for text in texts), strict=False)
+    return len(list(takewhile(lambda column: len(set(column)) == 1, columns))) if len(texts) > 1 else 0

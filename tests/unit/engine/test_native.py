@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,8 @@ from tests.unit.support import batch_of, logits_of, lora, move_adapter
 
 TEXTS = ("Hello there", "a", "What is rain? ", "xyz")
 """Four prompts of four lengths."""
+ALIKE = ("Say this", "Say", "Say what is", "Say this")
+"""Prompts that begin alike, one of them the beginning of the others."""
 OFTEN = (*range(0, 257, 5),)
 """A fifth of the vocabulary ends a completion."""
 ATTENTION = lora(target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
@@ -58,8 +60,15 @@ def engine(policy: Policy) -> NativeEngine:
     return NativeEngine(policy)
 
 
-def sampled(engine: NativeEngine, temperature: float = 1.3, samples: int = 3, **more: Any) -> Rollout:
-    return engine.sample(batch_of(engine.policy, TEXTS, samples), 9, temperature, lambda: None, **more)
+@pytest.fixture(params=[TEXTS, ALIKE], ids=["apart", "alike"])
+def texts(request: pytest.FixtureRequest) -> Sequence[str]:
+    return tuple(request.param)
+
+
+def sampled(
+    engine: NativeEngine, temperature: float = 1.3, samples: int = 3, texts: Sequence[str] = TEXTS, **more: Any
+) -> Rollout:
+    return engine.sample(batch_of(engine.policy, texts, samples), 9, temperature, lambda: None, **more)
 
 
 def texts_of(rollout: Rollout, row: int) -> tuple[list[int], list[int]]:
@@ -78,8 +87,10 @@ def of_rows(rollout: Rollout, rows: list[int]) -> Tensor:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_what_is_sampled_has_the_librarys_logprobs(policy: Policy, engine: NativeEngine, temperature: float) -> None:
-    rollout = sampled(engine, temperature)
+def test_what_is_sampled_has_the_librarys_logprobs(
+    policy: Policy, engine: NativeEngine, temperature: float, texts: Sequence[str]
+) -> None:
+    rollout = sampled(engine, temperature, texts=texts)
     assert temperature == 0 or len(set(rollout.lengths.tolist())) > 1
     for row in range(len(rollout.batch)):
         with torch.no_grad():
@@ -89,8 +100,10 @@ def test_what_is_sampled_has_the_librarys_logprobs(policy: Policy, engine: Nativ
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4, 5], [7, 2, 11, 3], [4]])
-def test_what_is_read_has_the_librarys_logits(policy: Policy, engine: NativeEngine, rows: list[int]) -> None:
-    rollout = sampled(engine)
+def test_what_is_read_has_the_librarys_logits(
+    policy: Policy, engine: NativeEngine, rows: list[int], texts: Sequence[str]
+) -> None:
+    rollout = sampled(engine, texts=texts)
     with torch.no_grad():
         found = engine.head(engine.hidden(rollout, torch.tensor(rows)))
         expected = torch.cat([library(policy, rollout, row) for row in rows])
@@ -123,9 +136,9 @@ def gradients(policy: Policy, logprobs: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_the_adapters_gradients_are_the_librarys(policy: Policy, recompute: bool) -> None:
+def test_the_adapters_gradients_are_the_librarys(policy: Policy, recompute: bool, texts: Sequence[str]) -> None:
     engine, rows = NativeEngine(policy, recompute=recompute), [0, 1, 2, 8, 4]
-    rollout = sampled(engine)
+    rollout = sampled(engine, texts=texts)
     tokens = of_rows(rollout, rows)
     read = engine.hidden(rollout, torch.tensor(rows))
     found = gradients(policy, token_logprobs(read, tokens, engine.head, 0.8))
@@ -136,9 +149,9 @@ def test_the_adapters_gradients_are_the_librarys(policy: Policy, recompute: bool
         assert_close(found[name], gradient, rtol=0, atol=1e-3 * float(gradient.abs().max()), msg=name)
 
 
-def test_greedy_text_is_the_librarys(policy: Policy) -> None:
+def test_greedy_text_is_the_librarys(policy: Policy, texts: Sequence[str]) -> None:
     never = replace(policy, end_tokens=(999,))
-    batch = batch_of(never, TEXTS)
+    batch = batch_of(never, texts)
     rollout = NativeEngine(never).sample(batch, 12, 0.0, lambda: None)
     longest = max(len(prompt.tokens) for prompt in batch.prompts)
     ids, mask = torch.zeros(4, longest, dtype=torch.long), torch.zeros(4, longest, dtype=torch.long)
