@@ -69,7 +69,10 @@ def least(point: Found, rates: Found) -> dict[str, tuple[float, float, float | N
     """By phase: GFLOP, the share of the measured peak that was reached, and for the rollout the seconds it takes to
     read the weights once a token. Medians over steps, whose prompts differ in length."""
     shape, peak = Shape(**point["about"]["shape"]), best(rates, point["dtype"])["gflop_s"]
-    work = [needed(shape, sample["prompts"], point["group"], point["new_tokens"]) for sample in point["samples"]]
+    work = [
+        needed(shape, sample["prompts"], sample["alike"], point["group"], point["new_tokens"])
+        for sample in point["samples"]
+    ]
     read = weight_bytes(shape, point["new_tokens"], BYTES[point["dtype"]]) / rates["read_gb_s"] / 1e9
     return {
         phase: (

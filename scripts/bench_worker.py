@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.data.order import rows_of_step
+from rlhf_cli.engine.ragged import begin_alike
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.models.loading import resolve
@@ -94,7 +95,8 @@ def running(overrides: Sequence[str], watch: Timings) -> Iterator[Run]:
 
 
 def take_step(run: Run, watch: Timings) -> dict[str, Any]:
-    """One step as in pipeline/loop.py: seconds by phase and in all, the prompts' lengths, the completions' tokens."""
+    """One step as in pipeline/loop.py: seconds by phase and in all, the prompts' lengths and how many tokens they begin
+    with alike, the completions' tokens."""
     config, step = run.config, run.state.step
     start = time.perf_counter()
     rollout = run.sample(run.next_prompts(), config.temperature.at(step, config.steps))
@@ -107,6 +109,7 @@ def take_step(run: Run, watch: Timings) -> dict[str, Any]:
     return {
         "seconds": watch.seconds | {"other": seconds - sum(watch.seconds.values()), "step": seconds},
         "prompts": [len(prompt.tokens) for prompt in rollout.batch.prompts],
+        "alike": begin_alike([prompt.tokens for prompt in rollout.batch.prompts]),
         "tokens": int(rollout.lengths.sum()),
         "memory": peak_memory(),
         "notes": notes,

@@ -25,24 +25,30 @@ class Shape:
     """h: of all attention heads together."""
 
 
-def read_tokens(prompts: Sequence[int], group: int, new: int) -> int:
-    """Tokens that the blocks have to read: each prompt once for its group, and all of a completion but its last token,
-    which predicts nothing.
+def read_tokens(prompts: Sequence[int], alike: int, group: int, new: int) -> int:
+    """Tokens that the blocks have to read: what all prompts begin with once, each prompt once for its group, and all of
+    a completion but its last token, which predicts nothing.
 
-    `prompts`: the prompts' lengths; each has `group` completions of `new` tokens.
+    `prompts`: the prompts' lengths; the first `alike` tokens are the same in all of them. Each has `group` completions
+    of `new` tokens.
     """
-    return sum(prompts) + len(prompts) * group * (new - 1)
+    return sum(prompts) - alike * (len(prompts) - 1) + len(prompts) * group * (new - 1)
 
 
-def causal_pairs(prompts: Sequence[int], group: int, new: int) -> int:
+def causal_pairs(prompts: Sequence[int], alike: int, group: int, new: int) -> int:
     """Pairs (a token that is read, a token it attends to): itself, and those before it.
 
-    In a prompt of p tokens p (p + 1) / 2; token t = 1 .. new - 1 of a completion has p + t.
+    In a text of p tokens p (p + 1) / 2; token t = 1 .. new - 1 of a completion has p + t.
     """
-    return sum(p * (p + 1) // 2 + group * ((new - 1) * p + new * (new - 1) // 2) for p in prompts)
+    in_prompts = sum(map(_triangle, prompts)) - _triangle(alike) * (len(prompts) - 1)
+    return in_prompts + sum(group * ((new - 1) * p + _triangle(new - 1)) for p in prompts)
 
 
-def needed(shape: Shape, prompts: Sequence[int], group: int, new: int) -> dict[str, int]:
+def _triangle(n: int) -> int:
+    return n * (n + 1) // 2
+
+
+def needed(shape: Shape, prompts: Sequence[int], alike: int, group: int, new: int) -> dict[str, int]:
     """FLOPs of each phase of a step, R = read_tokens and C = completion tokens.
 
     forward    2 N_block R + 4 h layers pairs       q k' and p v are 2 h a pair each
@@ -55,8 +61,8 @@ def needed(shape: Shape, prompts: Sequence[int], group: int, new: int) -> dict[s
     need none; of attention it is twice the forward, with respect to q, k, v and the probabilities. The adapter is read,
     passed through, and has a gradient of its own.
     """
-    read, written = read_tokens(prompts, group, new), len(prompts) * group * new
-    attention = 4 * shape.width * shape.layers * causal_pairs(prompts, group, new)
+    read, written = read_tokens(prompts, alike, group, new), len(prompts) * group * new
+    attention = 4 * shape.width * shape.layers * causal_pairs(prompts, alike, group, new)
     forward, head = 2 * shape.blocks * read + attention, 2 * shape.head * written
     phases = {
         "rollout": forward + head,

@@ -111,7 +111,7 @@ class Scene:
     def of_prompts(cls, prompts: Sequence[Prompt], shared_by: int, dtype: torch.dtype, device: torch.device) -> Scene:
         """The prompts alone, the last branches of their tree; `shared_by` query heads to a key head."""
         texts = [prompt.tokens for prompt in prompts]
-        alike = _alike(texts)
+        alike = begin_alike(texts)
         tokens = [token for text in (texts[0][:alike], *(text[alike:] for text in texts)) for token in text]
         lengths = torch.tensor([len(text) - alike for text in texts], device=device)
         tree: tuple[Branches, ...]
@@ -175,7 +175,7 @@ class Scene:
         return torch.cat(seen).to(dtype), keys, values
 
 
-def _alike(texts: Sequence[Sequence[int]]) -> int:
+def begin_alike(texts: Sequence[Sequence[int]]) -> int:
     """How many tokens all prompts begin with; none of a single one.
 
     Every prompt keeps at least its last token for itself: its completions are predicted from it.

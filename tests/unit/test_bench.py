@@ -34,34 +34,34 @@ SHAPE = {"blocks": 100, "head": 30, "lora": 10, "layers": 2, "width": 4}
 
 
 def test_the_least_work_by_hand() -> None:
-    """Prompts of 3 and 5 tokens, two completions of 4 tokens each.
+    """Prompts of 4 and 6 tokens that begin with the same one, and two completions of 4 tokens each.
 
-    Read: 3 + 5 + 2 * 2 * 3 = 20; written: 16. Pairs: 6 + 2 (4 + 5 + 6) = 36 and 15 + 2 (6 + 7 + 8) = 57, so 93.
-    Attention 4 * 4 * 2 * 93 = 2976, forward 2 * 100 * 20 + 2976 = 6976, head 2 * 30 * 16 = 960.
-    Rollout 7936, reference 6976 + 2 * 960 = 8896, update 2 * 6976 + 2976 + 2 * 960 + 6 * 10 * 20 = 20048.
+    Read: 4 + 6 - 1 + 2 * 2 * 3 = 21; written: 16. Pairs: 10 + 2 (5 + 6 + 7), 21 + 2 (7 + 8 + 9), less 1, so 114.
+    Attention 4 * 4 * 2 * 114 = 3648, forward 2 * 100 * 21 + 3648 = 7848, head 2 * 30 * 16 = 960.
+    Rollout 8808, reference 7848 + 2 * 960 = 9768, update 2 * 7848 + 3648 + 2 * 960 + 6 * 10 * 21 = 22524.
     """
-    assert flops.needed(flops.Shape(**SHAPE), (3, 5), 2, 4) == {
-        "rollout": 7936,
-        "reference": 8896,
-        "update": 20048,
-        "step": 36880,
+    assert flops.needed(flops.Shape(**SHAPE), (4, 6), 1, 2, 4) == {
+        "rollout": 8808,
+        "reference": 9768,
+        "update": 22524,
+        "step": 41100,
     }
     assert flops.weight_bytes(flops.Shape(**SHAPE), new=4, bytes_a_weight=2) == 4 * 130 * 2
 
 
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(1, 3), st.integers(1, 5))
-def test_tokens_and_pairs_by_enumeration(prompts: list[int], group: int, new: int) -> None:
-    """A token that is read is (its prompt, its completion or none, its place)."""
+@given(st.lists(st.integers(3, 7), min_size=1, max_size=3), st.integers(0, 2), st.integers(1, 3), st.integers(1, 5))
+def test_tokens_and_pairs_by_enumeration(prompts: list[int], alike: int, group: int, new: int) -> None:
+    """A token that is read is (its prompt, its completion or none, its place); those that begin all prompts are 0's."""
     read: list[tuple[int, int | None, int]] = []
     for p, length in enumerate(prompts):
-        read += [(p, None, place) for place in range(length)]
+        read += [(p, None, place) for place in range(alike if p else 0, length)]
         read += [(p, completion, length + t) for completion in range(group) for t in range(new - 1)]
     pairs = 0
     for prompt, completion, place in read:
-        before = [(p, c) for p, c, there in read if there <= place]
+        before = [(p if there >= alike else prompt, c) for p, c, there in read if there <= place]
         pairs += sum(p == prompt and c in (None, completion) for p, c in before)
-    assert flops.read_tokens(prompts, group, new) == len(read)
-    assert flops.causal_pairs(prompts, group, new) == pairs
+    assert flops.read_tokens(prompts, alike, group, new) == len(read)
+    assert flops.causal_pairs(prompts, alike, group, new) == pairs
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,13 @@ def test_completions_of_another_length_are_refused() -> None:
 
 def sample(step: float, **phases: float) -> dict[str, Any]:
     """A measured step of 2 prompts x 2 completions x 4 tokens."""
-    return {"seconds": phases | {"step": step}, "prompts": [3, 5], "tokens": 16, "memory": {"rss": 3 * 10**9}}
+    return {
+        "seconds": phases | {"step": step},
+        "prompts": [3, 5],
+        "alike": 0,
+        "tokens": 16,
+        "memory": {"rss": 3 * 10**9},
+    }
 
 
 def point(group: int = 2, *samples: dict[str, Any], **changes: Any) -> dict[str, Any]:
