@@ -127,7 +127,12 @@ class RunConfig(Settings):
     run_dir: FilePath | None
     """Where the run writes; null: outputs/DATE/TIME."""
     sweep_dir: FilePath | None
-    """Where a multirun writes, one folder a trial; null: outputs/sweeps/DATE/TIME."""
+    """Where a multirun writes, one folder a trial; null: outputs/sweeps/NAME-HASH, of what is to be run: the same sweep
+    finds its own folder again."""
+    seeds: int = Field(ge=1)
+    """Runs of every point of a multirun, which differ in their seeds: `seed`, `seed + 1`, ..."""
+    jobs: Annotated[int, Field(ge=1)] | None
+    """Trials of a multirun at a time; null: one on each GPU, without one one after the other."""
     resume: str | None
     """A run's or a checkpoint's folder, `latest`, or `auto` (continue run_dir, or start it)."""
     resume_allow: Names

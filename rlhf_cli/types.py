@@ -108,6 +108,8 @@ class Rollout:
     """[B, T, H]: the hidden state that predicted each token; with it, the exact KL costs no second policy pass."""
     log_weights: Tensor
     """float32 [B]: log of trainer's over sampler's probability of each completion; zero before they are compared."""
+    compared: bool
+    """Whether the trainer has read what the sampler wrote."""
     truncated: Tensor
     """bool [B]: cut at max_new_tokens."""
     texts: tuple[str, ...]

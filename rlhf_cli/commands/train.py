@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_cli.checkpoint import CHECKPOINTS, locked, newest_valid, step_of
+from rlhf_cli.commands.sweeping import open_sweep
 from rlhf_cli.config.compose import Launch, amend, launch
 from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.display.tables import show_result
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
     if targets and targets[-1] not in ("auto", "null"):
         _resume(targets[-1], [argument for argument in argv if not argument.startswith("resume=")], begun)
     else:
-        launch(argv, lambda job: _launched(job, begun), check=_check)
+        launch(argv, lambda job: _launched(job, begun), check=_check, sweep=open_sweep)
     return EXIT_DONE
 
 

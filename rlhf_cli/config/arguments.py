@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from rlhf_cli.config.keys import absolute, did_you_mean, fields, holds_path, nearest
 from rlhf_cli.config.options import PRESET, chosen, groups, is_file, options
 from rlhf_cli.errors import UserError
+from rlhf_cli.pipeline.resume import is_free
 
 _SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-h": "--help"}
 _VALUES: dict[str, tuple[str, ...]] = {
@@ -143,10 +144,14 @@ def as_typed(override: str) -> str:
 
 
 def trial_name(overrides: Sequence[str], constant: Sequence[str]) -> str:
-    """The folder of one job of a sweep: what tells it from the other jobs, and a hash of all its overrides."""
-    typed = [as_typed(override) for override in overrides]
+    """The folder of one job of a sweep: what tells it from the other jobs, and a hash of all its overrides.
+
+    But for those that a resumed run may change: with more steps the same command finds its trials again.
+    """
+    typed = [as_typed(override.lstrip("+")) for override in overrides]
     parts = [_told(one) for one in typed if parsed(one).key_or_group not in constant]
-    digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
+    bound = [one for one in typed if not is_free(parsed(one).key_or_group)]
+    digest = hashlib.sha256("\n".join(bound).encode()).hexdigest()[:6]
     return f"{','.join(parts)[:80]}-{digest}"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_cli.config import session
-from rlhf_cli.config.arguments import as_typed, parse, parsed, rewritten
-from rlhf_cli.config.jobs import composed, job_name, planned, source_of, validated
+from rlhf_cli.config.arguments import as_typed, parse, parsed, quoted, rewritten
+from rlhf_cli.config.jobs import Plan, composed, job_name, planned, source_of, validated
 from rlhf_cli.config.keys import did_you_mean, fields
 from rlhf_cli.config.options import PRESET, groups
 from rlhf_cli.config.problems import checked
 from rlhf_cli.config.security import refuse_code, refuse_secrets
 from rlhf_cli.errors import EXIT_SWEEP, UserError
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.sweep.record import Sweep, Trial
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,17 @@ class Launch:
     """The user's YAML file that `config=` named."""
     overrides: tuple[str, ...]
     """The overrides of this job, as typed but for paths, which are absolute."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Of `rlhf`, to run it in a process of its own: begun, or continued where it stands."""
+        own = f"run_dir={quoted(str(self.config.run_dir))}", "resume=auto", "display=plain"
+        return ("train", *self.overrides, "hydra.mode=RUN", "seeds=1", *own)
+
+
+RunTrials = Callable[[Sequence[Launch]], None]
+OpenSweep = Callable[[Sweep], AbstractContextManager[RunTrials]]
+"""Given what is to be run, a context in which trials are run together; it raises at its end where some failed."""
 
 
 class _Escape(BaseException):
@@ -48,15 +62,22 @@ def _accept(config: RunConfig) -> None:
 
 
 def launch(
-    argv: Sequence[str], task: Callable[[Launch], None], *, check: Callable[[RunConfig], None] = _accept
+    argv: Sequence[str],
+    task: Callable[[Launch], None],
+    *,
+    check: Callable[[RunConfig], None] = _accept,
+    sweep: OpenSweep | None = None,
 ) -> None:
     """Runs `task` for the one job of the command line, or for each job of its sweep (`-m`), by hydra's own main.
 
     `--help`, `--hydra-help`, `--info` and `--cfg` print and run nothing. `check` sees the config of every job before
-    anything is made. A trial that ends in a UserError is named on stderr and does not stop the others.
+    anything is made. The trials of a sweep are run inside of what `sweep` opens: all of them by what that gives, or by
+    `task` where it is None or another of hydra's launchers is chosen. A trial that ends there in a UserError is named
+    on stderr and does not stop the others.
 
     Raises UserError, with nothing made and nothing run, if the command line or the config of any job is wrong or
-    `check` says so; later on what `task` raises, and at the end of a sweep with failed trials one with EXIT_SWEEP.
+    `check` says so; later on what `task` and `sweep` raise, and at the end of a sweep with failed trials one with
+    EXIT_SWEEP.
     """
     refuse_secrets(argv)
     line = parse(argv)
@@ -78,28 +99,62 @@ def launch(
         session.run([f"--cfg={show}", *flags, *overrides])
         return
 
-    failed: list[str] = []
-
-    def start(cfg: DictConfig) -> None:
-        now = HydraConfig.get()
-        job = tuple(now.overrides.task)
+    folder, of_folder = plan.in_folder()
+    trials = tuple(Trial(name, plan.told(number)) for number, name in enumerate(plan.folders))
+    record = Sweep(folder, f"rlhf train {shlex.join(argv)}", trials)
+    with sweep(record) if sweep and plan.is_sweep else nullcontext() as run_trials:
+        work = _Work(plan, task, run_trials)
         try:
-            config = validated(cfg, job, run_dir=now.runtime.output_dir)
-            task(Launch(config, source_of(job), tuple(map(as_typed, job))))
+            session.run([*overrides, *of_folder], work)
+        except _Escape as e:
+            raise e.error from e.error.__cause__
+    if work.failed:
+        count = f"{len(work.failed)} of {len(plan.jobs)}"
+        raise UserError(f"{count} jobs failed: {'; '.join(work.failed)}", exit_code=EXIT_SWEEP)
+
+
+class _Work:
+    """What hydra is given to run: called with one job after the other, or by our launcher with all of them."""
+
+    def __init__(self, plan: Plan, task: Callable[[Launch], None], run_trials: RunTrials | None) -> None:
+        self._plan, self._task, self._run_trials = plan, task, run_trials
+        self.failed: list[str] = []
+        """The names of the jobs of a sweep that ended in a UserError here."""
+
+    def __call__(self, cfg: DictConfig) -> None:
+        """Run one job in this process."""
+        now = HydraConfig.get()
+        try:
+            self._task(self._launch(cfg, now))
         except UserError as e:
-            if not plan.is_sweep:
+            if not self._plan.is_sweep:
                 raise _Escape(e) from e
-            failed.append(job_name(now.job.num + 1, plan.jobs))
-            sys.stderr.write(f"error: {failed[-1]}: {e.line()}\n")
+            self.failed.append(job_name(now.job.num + 1, self._plan.jobs))
+            sys.stderr.write(f"error: {self.failed[-1]}: {e.line()}\n")
         except Exception as e:
             raise _Escape(e) from e
 
-    try:
-        session.run([*overrides, *plan.in_folder()], start)
-    except _Escape as e:
-        raise e.error from e.error.__cause__
-    if failed:
-        raise UserError(f"{len(failed)} of {len(plan.jobs)} jobs failed: {'; '.join(failed)}", exit_code=EXIT_SWEEP)
+    def together(self, jobs: Sequence[DictConfig]) -> None:
+        """Run all jobs, hydra's own node still in each."""
+        launches = []
+        for job in jobs:
+            HydraConfig.instance().set_config(job)
+            if self._run_trials is None:
+                self(job)
+            else:
+                launches.append(self._launch(job, HydraConfig.get()))
+        if self._run_trials is not None:
+            try:
+                self._run_trials(launches)
+            except Exception as e:
+                raise _Escape(e) from e
+
+    def _launch(self, cfg: DictConfig, now: Any) -> Launch:
+        job = tuple(now.overrides.task)
+        config = validated(cfg, job, run_dir=now.runtime.output_dir)
+        if self._plan.is_sweep:  # the same sweep again goes on with its trials, whoever launches them
+            config = config.model_copy(update={"resume": "auto"})
+        return Launch(config, source_of(job), tuple(map(as_typed, job)))
 
 
 def compose_config(overrides: Sequence[str]) -> RunConfig:

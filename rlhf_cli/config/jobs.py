@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from rlhf_cli.config.problems import checked
 from rlhf_cli.config.security import key_of_secret, refuse_unsaid_trust, secret_error
 from rlhf_cli.config.session import PRIMARY, one_line_errors
 from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.pipeline.resume import is_free
 from rlhf_cli.schema import RunConfig
 
 
@@ -86,26 +89,47 @@ class Plan:
     jobs: Sequence[Sequence[str]]
     """The overrides of each."""
     configs: Sequence[RunConfig]
+    folders: Sequence[str]
+    """Of a sweep: the names of theirs."""
     is_sweep: bool
+    added: Sequence[str]
+    """Overrides that follow from the others: of a sweep its seeds, and what its folders are not named by."""
     default_dir: str
-    """Where the run or the sweep writes if the config does not say."""
+    """Where the run writes, or sweeps do, if the config does not say."""
 
-    def in_folder(self) -> list[str]:
-        """Makes the run's or the sweep's folder and returns the overrides that send hydra there.
+    def in_folder(self) -> tuple[Path, list[str]]:
+        """Makes the run's or the sweep's folder and returns it, and the overrides that send hydra there.
 
         Raises UserError with EXIT_DISK if it cannot be made.
         """
         first = self.configs[0]
         given = first.sweep_dir if self.is_sweep else first.run_dir
+        default = Path(self.default_dir).absolute()
         try:
-            folder = quoted(str(_made(Path(given)) if given else _reserved(Path(self.default_dir).absolute())))
+            if given:
+                folder = _made(Path(given))
+            else:
+                folder = _made(default / self._own_name()) if self.is_sweep else _reserved(default)
         except OSError as e:
             raise UserError(f"{e.filename}: cannot be made: {e.strerror}", exit_code=EXIT_DISK) from e
-        if not self.is_sweep:
-            return ["hydra.mode=RUN", f"hydra.run.dir={folder}"]
-        constant = ",".join(quoted(parsed(override).key_or_group) for override in sorted(_common(self.jobs)))
-        exclude = f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"
-        return ["hydra.mode=MULTIRUN", f"hydra.sweep.dir={folder}", exclude]
+        mode, key = ("MULTIRUN", "hydra.sweep.dir") if self.is_sweep else ("RUN", "hydra.run.dir")
+        return folder, [*self.added, f"hydra.mode={mode}", f"{key}={quoted(str(folder))}"]
+
+    def told(self, number: int) -> dict[str, str]:
+        """What tells job `number`, from 0, from the others: the keys it sets, with their values."""
+        common = _common(self.jobs)
+        told = (as_typed(override).partition("=") for override in self.jobs[number] if override not in common)
+        return {key: value for key, _, value in told}
+
+    def _own_name(self) -> str:
+        """The preset's name and a hash of what is to be run, but for what a resumed run may change."""
+        bound = [
+            {key: value for key, value in config.model_dump(mode="json").items() if not is_free(key)}
+            for config in self.configs
+        ]
+        digest = hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()[:6]
+        named = [o.value() for o in map(parsed, self.jobs[0]) if o.key_or_group == PRESET]
+        return f"{Path(str(named[-1])).stem if named else 'train'}-{digest}"
 
 
 def planned(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, check: Callable[[RunConfig], None]) -> Plan:
@@ -120,11 +144,18 @@ def planned(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, chec
     for override in read:
         _check_sweep(override, sweep)
         override.config_loader = loader  # for glob()
+    added = _seeds(whole, read, sweep)
+    read += map(parsed, added)
     own = [override for override in read if not override.is_hydra_override()]
     of_hydra = [str(override.input_line) for override in read if override.is_hydra_override()]
     jobs = BasicSweeper.split_arguments(own, None)[0] if sweep else [[str(override.input_line) for override in own]]
 
-    configs, folders = [], set()
+    if sweep:
+        constant = ",".join(quoted(parsed(override).key_or_group) for override in sorted(_common(jobs)))
+        added.append(f"hydra.job.config.override_dirname.exclude_keys=[{constant}]")
+        of_hydra.append(added[-1])
+    configs: list[RunConfig] = []
+    folders: list[str] = []
     for number, job in enumerate(jobs, start=1):
         try:
             cfg = composed(loader, [*of_hydra, *job]) if sweep else whole
@@ -133,18 +164,33 @@ def planned(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, chec
             check(configs[-1])
             with one_line_errors():
                 cfg.hydra.job.num = number - 1
-                folders.add(cfg.hydra.sweep.subdir)
+                folders.append(str(cfg.hydra.sweep.subdir))
         except UserError as e:
             if sweep:
                 e = UserError(f"{job_name(number, jobs)}: {e.what}", where=e.where, fix=e.fix, exit_code=e.exit_code)
             raise e from e.__cause__
     if sweep and any(config.run_dir for config in configs):
         raise UserError("run_dir names the folder of one run; a sweep's is sweep_dir")
-    if len(folders) < len(jobs):
+    if len({*folders}) < len(jobs):
         raise UserError("two jobs of the sweep would write to one folder: is a value listed twice?")
     with one_line_errors():
         default_dir = str((whole.hydra.sweep if sweep else whole.hydra.run).dir)
-    return Plan(jobs, configs, sweep, default_dir)
+    return Plan(jobs, configs, folders, sweep, added, default_dir)
+
+
+def _seeds(whole: DictConfig, read: Sequence[Override], sweep: bool) -> list[str]:
+    """`seeds=3` as hydra takes it: `seed=0,1,2`, after what is said of the seed already; nothing for one.
+
+    What is no number yet is left to the schema.
+    """
+    count, first = whole.seeds, whole.seed
+    if not isinstance(count, int) or count < 2:
+        return []
+    if not sweep:
+        raise UserError("several runs are a sweep and need -m", where="seeds")
+    if any(override.key_or_group == "seed" and override.is_sweep_override() for override in read):
+        raise UserError("the seed is swept already", where="seeds", fix="leave seeds or the values of seed out")
+    return [f"seed={','.join(str(first + number) for number in range(count))}"] if isinstance(first, int) else []
 
 
 def job_name(number: int, jobs: Sequence[Sequence[str]]) -> str:

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rlhf_cli.config import launcher
 from rlhf_cli.config.arguments import trial_name
 from rlhf_cli.config.options import config_dir
 from rlhf_cli.config.security import guard_environment
@@ -29,7 +30,8 @@ _VERSION_BASE = "1.3"
 
 @cache
 def _prepare() -> None:
-    """Tells hydra of our source and our resolvers."""
+    """Tells hydra of our source, our launcher and our resolvers."""
+    launcher.register()
     Plugins.instance().register(RlhfSource)
     Plugins.instance().register(RlhfSearchPath)
     OmegaConf.register_new_resolver("trial_name", trial_name, replace=True)

@@ -100,6 +100,7 @@ def decode(
         logprobs=logprobs[:, :longest],
         hidden=states[:, :longest],
         log_weights=torch.zeros(len(batch), device=device),
+        compared=False,
         truncated=truncated,
         texts=tuple(texts.decode(row[keep].tolist()) for row, keep in zip(tokens, mask, strict=True)),
         temperature=temperature,

@@ -170,6 +170,7 @@ class TabularEngine:
             logprobs=logprobs,
             hidden=hidden,
             log_weights=torch.zeros(len(batch), dtype=torch.float64),
+            compared=False,
             truncated=truncated,
             texts=tuple(texts),
             temperature=temperature,

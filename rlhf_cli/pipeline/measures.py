@@ -31,7 +31,7 @@ def measure(advantages: Advantages) -> dict[str, float]:
         "kl/seq_k1_se": _error(k1, samples),
         "advantage/rms": float(masked_mean(advantages.advantages.square(), mask).sqrt()),
         **_values(advantages, mask),
-        **_sampler(rollout.log_weights),
+        **(_sampler(rollout.log_weights) if rollout.compared else {}),
         "completion/length": _mean(rollout.lengths),
         "completion/truncated": _mean(rollout.truncated),
         "beta": scored.beta,
@@ -63,8 +63,6 @@ def _values(advantages: Advantages, mask: Tensor) -> dict[str, float]:
 
 
 def _sampler(log_weights: Tensor) -> dict[str, float]:
-    if not log_weights.any():  # not compared at this step
-        return {}
     found = mismatch(log_weights)
     return {
         "sampler/log_weight_mean": found.mean,

@@ -17,7 +17,7 @@ from rlhf_cli.schema import RunConfig
 CONFIG: Final = "config.json"
 FREE: Final = (
     "steps", "checkpoint", "evaluate.every", "log_samples", "time_limit", "profile", "display", "run_dir", "sweep_dir",
-    "resume", "resume_allow",
+    "resume", "resume_allow", "seeds", "jobs",
 )  # fmt: skip
 """Keys (with everything below them) that a resumed run may change without being asked.
 
@@ -165,6 +165,11 @@ def _latest(outputs: Path) -> Path:
             at_work = True
     what = "no unfinished run that is not at work" if at_work else "no unfinished run"
     raise _error(what, outputs.absolute(), "name the run's folder: resume=RUN")
+
+
+def is_free(key: str) -> bool:
+    """Whether a resumed run may change this key without being asked."""
+    return _under(key, FREE)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

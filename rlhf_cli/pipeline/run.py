@@ -252,7 +252,7 @@ class Run:
         if advantages is not None:
             scored, rollout = advantages.scored, advantages.scored.rollout
             metrics = measure(advantages) | metrics
-            if rollout.log_weights.any():
+            if rollout.compared:
                 metrics["sampler/gap"] = mismatch(rollout.log_weights).gap
             if not metrics["skipped"]:
                 state = replace(

@@ -81,7 +81,7 @@ def facts(folder: Path) -> Facts:
     """How the run in `folder` stands."""
     running, config = is_locked(folder), _json(folder / CONFIG)
     steps = _whole(config.get("steps"))
-    last, measured = _last_metrics(folder / METRICS)
+    last, measured = last_metrics(folder)
     try:
         found = newest_valid(folder / CHECKPOINTS)
         checkpoint, skipped = found.folder, found.skipped
@@ -136,10 +136,13 @@ def _json(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _last_metrics(file: Path) -> tuple[int | None, Mapping[str, Any]]:
-    """The last step written down, and the last line with an objective: evaluating the start writes one without."""
+def last_metrics(folder: Path) -> tuple[int | None, Mapping[str, Any]]:
+    """The last step that a run wrote down, and its last line of metrics with an objective; empty where there is none.
+
+    Evaluating the start writes a line without.
+    """
     last: int | None = None
-    for line in _last_lines(file):
+    for line in _last_lines(folder / METRICS):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):  # written by half

@@ -101,7 +101,7 @@ def reread(
             logprobs[rows], states[rows] = unpacked(packed, keep), unpacked(hidden, keep)
             tick()
     log_weights = (logprobs - rollout.logprobs).sum(1)
-    return replace(rollout, logprobs=logprobs, hidden=states, log_weights=log_weights)
+    return replace(rollout, logprobs=logprobs, hidden=states, log_weights=log_weights, compared=True)
 
 
 def against(

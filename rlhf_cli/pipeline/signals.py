@@ -17,6 +17,8 @@ from typing import Final
 from rlhf_cli.errors import EXIT_STOPPED, Stopped
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+PARENT: Final = "RLHF_SWEEP"
+"""The environment variable that names the process of the sweep a run is a trial of."""
 TWICE_S: Final = 0.3
 """Wrappers pass on what the terminal sends to all: a second signal so soon after the first is the same one."""
 
@@ -25,10 +27,11 @@ class StopSignals:
     """The first signal raises Stopped: at once, or where the work is polled, at its next `check`.
 
     The second one exits at once, with nothing more saved. `time_limit`, in seconds from `since` on, a time of
-    `time.monotonic`, is a signal as well.
+    `time.monotonic`, is a signal as well; so is, for a trial, the end of the sweep that started it.
     """
 
     def __init__(self, time_limit: float | None = None, since: float = 0.0) -> None:
+        self._parent = int(os.environ.get(PARENT, 0))
         self._limit = time_limit
         self._deadline = None if time_limit is None else since + time_limit
         self._received: str | None = None
@@ -67,6 +70,9 @@ class StopSignals:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._deadline = None
             raise Stopped(f"time limit of {self._limit:g} s")
+        if self._parent and os.getppid() != self._parent:
+            self._parent = 0
+            raise Stopped("the sweep that started it is gone")
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:

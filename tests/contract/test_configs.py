@@ -114,7 +114,7 @@ def test_every_setting_is_read_by_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     ):
         kind, name = setting
         # read by the union, by resume, by multirun; and where the disk refuses, or a gradient is not finite
-        if name not in ("kind", "resume_allow", "sweep_dir", "max_failures", "max_skipped_steps"):
+        if name not in ("kind", "resume_allow", "sweep_dir", "seeds", "jobs", "max_failures", "max_skipped_steps"):
             assert setting in read, f"{kind}.{name} is read by nothing"
 
 

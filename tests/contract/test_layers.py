@@ -20,6 +20,7 @@ LAYERS = (
     {"engine", "rewards"},
     {"schema", "checkpoint", "metrics"},
     {"pipeline"},
+    {"sweep"},
     {"config", "report"},
     {"display"},
     {"demo"},

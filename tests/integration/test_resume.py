@@ -71,16 +71,6 @@ def test_going_back_to_an_older_checkpoint_leaves_the_newer_ones_behind(rlhf: Rl
     assert weights != before["adapter/adapter_model.safetensors"]
 
 
-def test_the_same_sweep_again_touches_no_finished_trial(rlhf: Rlhf, tmp_path: Path) -> None:
-    sweep = ("config=tiny", "steps=1", "evaluate.every=0", "display=quiet", "-m", "seed=0,1", "sweep_dir=sweep")
-    assert rlhf("train", *sweep).code == 0
-    before = {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*.jsonl")}
-    outcome = rlhf("train", *sweep)
-    assert outcome.code == 8
-    assert outcome.err.count("holds a run already") == 2
-    assert {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*.jsonl")} == before
-
-
 def test_new_schedules_are_announced(rlhf: Rlhf) -> None:
     assert rlhf("train", *QUICK, "run_dir=out", "steps=2", "evaluate.every=0").code == 0
     assert "the schedules depend on steps, which changed" in rlhf("train", "resume=out", "steps=3").err

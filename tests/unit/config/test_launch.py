@@ -85,7 +85,8 @@ def test_a_sweep_runs_every_combination_in_a_folder_named_by_it(cwd: Path, start
     assert [trial.config.temperature.kind for trial in trials] == ["constant", "linear"] * 2
     assert trials[2].overrides == ("config=tiny", "beta=0.2", "temperature=0.7", "steps=3")
     (sweep,) = {Path(str(trial.config.run_dir)).parent for trial in trials}
-    assert sweep.parent.parent == cwd / "outputs/sweeps"
+    assert sweep.parent == cwd / "outputs/sweeps"
+    assert re.fullmatch(r"tiny-[0-9a-f]{6}", sweep.name)
     assert sorted(path.name for path in sweep.iterdir()) == sorted([*names, "multirun.yaml"])
     assert hydra_record(trials[0].config.run_dir, "overrides.yaml") == [
         "config='tiny'",

@@ -80,11 +80,19 @@ def test_what_the_values_explain() -> None:
 
 def test_sampler_and_trainer() -> None:
     compared = scored([2.0, 1.0])
-    compared = replace(compared, rollout=replace(compared.rollout, log_weights=torch.tensor([0.0, math.log(3)])))
+    log_weights = torch.tensor([0.0, math.log(3)])
+    compared = replace(compared, rollout=replace(compared.rollout, log_weights=log_weights, compared=True))
     found = measure(Rloo(kind="rloo").advantages(compared, RunningMean()))
     assert found["sampler/effective_share"] == pytest.approx((1 + 3) ** 2 / (2 * (1 + 9)))
     assert found["sampler/log_weight_mean"] == pytest.approx(math.log(3) / 2)
     assert found["sampler/log_weight_sd"] == pytest.approx(math.log(3) / 2)
+
+
+def test_a_sampler_that_agrees_in_every_bit_is_told_from_one_that_was_not_compared() -> None:
+    plain = scored([2.0, 1.0])
+    agreed = replace(plain, rollout=replace(plain.rollout, compared=True))
+    found = [measure(Rloo(kind="rloo").advantages(one, RunningMean())) for one in (plain, agreed)]
+    assert [one.get("sampler/effective_share") for one in found] == [None, pytest.approx(1.0)]
 
 
 def test_groups_without_a_difference_are_counted() -> None:

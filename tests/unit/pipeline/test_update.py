@@ -132,6 +132,7 @@ def reordered(rollout: Rollout, groups: list[int]) -> tuple[Rollout, list[int]]:
             rollout.logprobs[rows],
             rollout.hidden[rows],
             rollout.log_weights[rows],
+            rollout.compared,
             rollout.truncated[rows],
             tuple(rollout.texts[row] for row in rows),
             rollout.temperature,

@@ -1,0 +1,64 @@
+"""What `rlhf train -m` does with its trials: runs them in processes of their own, and ends with an answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from rlhf_cli.checkpoint import locked
+from rlhf_cli.config.compose import Launch, RunTrials
+from rlhf_cli.display.sweep import trials_shown
+from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors
+from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.sweep.pool import Job, Pool, Standing
+from rlhf_cli.sweep.record import Sweep
+from rlhf_cli.sweep.slots import available_gpus, slots
+
+
+@contextmanager
+def open_sweep(sweep: Sweep) -> Iterator[RunTrials]:
+    """Its folder is this process's alone meanwhile; at the end raises UserError (exit 8) where trials failed."""
+    names = {trial.name: _name(trial.told) for trial in sweep.trials}
+    standings: list[Standing] = []
+
+    def run_trials(launches: Sequence[Launch]) -> None:
+        standings.extend(_run(launches, names))
+
+    with disk_errors(), locked(sweep.folder):
+        sweep.write()
+        try:
+            yield run_trials
+        except Stopped:
+            Console(stderr=True).print("The same command goes on with what is not done.", markup=False)
+            raise
+    failed = [standing for standing in standings if standing.state == "failed"]
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(standings)} trials failed: {'; '.join(one.job.name for one in failed)}",
+            fix="the same command tries them again, and leaves alone what is done",
+            exit_code=EXIT_SWEEP,
+        )
+    if any(standing.state == "stopped" for standing in standings):
+        raise Stopped("some trials were stopped; the same command goes on with them")
+
+
+def _name(told: dict[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in told.items()) or "the only one"
+
+
+def _run(launches: Sequence[Launch], names: dict[str, str]) -> list[Standing]:
+    first = launches[0].config
+    gpus = available_gpus() if first.device in ("auto", "cuda") else []
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    jobs = []
+    for launch in launches:
+        folder = Path(str(launch.config.run_dir))
+        jobs.append(Job(names.get(folder.name, folder.name), folder, launch.arguments, launch.config.steps))
+    signals = StopSignals()
+    with signals.installed(), signals.polled(), trials_shown(first.display) as show:
+        return Pool(jobs, slots(first.jobs, gpus, cores), show, signals.check).run()

@@ -1,0 +1,128 @@
+"""A sweep while it runs: a live table of its trials on a terminal, a line at each beginning and end elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from rlhf_cli.display.watchers import StoppingConsole
+from rlhf_cli.display.words import figures, metric
+from rlhf_cli.errors import visible
+from rlhf_cli.metrics import finite
+from rlhf_cli.pipeline.runs import shown
+from rlhf_cli.sweep.pool import Standing, State
+
+STYLES: Final[dict[State, str]] = {
+    "waiting": "dim", "running": "green", "finished": "", "failed": "bold red", "stopped": "yellow",
+}  # fmt: skip
+FIRST: Final[tuple[State, ...]] = ("running", "failed", "stopped", "finished", "waiting")
+"""Which trials are shown where not all have room."""
+
+Show = Callable[[Sequence[Standing]], None]
+
+
+@contextmanager
+def trials_shown(display: str) -> Iterator[Show]:
+    """What to call with how the trials stand, as often as one likes; `auto` is live on a terminal."""
+    console = StoppingConsole(stderr=True, highlight=False)
+    lines = {"json": _JsonLines, "quiet": _Failures}.get(display, _Lines)(console)
+    if display != "live" and (display != "auto" or not console.is_terminal or console.is_dumb_terminal):
+        yield lines.show
+        return
+    failures = _Failures(console)
+    standings: Sequence[Standing] = ()
+    with Live(console=console, get_renderable=lambda: _table(standings, console), refresh_per_second=4) as live:
+
+        def show(now: Sequence[Standing]) -> None:
+            nonlocal standings
+            standings = now
+            failures.show(now)
+
+        yield show
+        live.refresh()
+
+
+class _Failures:
+    """One line for each trial that failed or was stopped, when it is."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._seen: dict[str, State] = {}
+
+    def show(self, standings: Sequence[Standing]) -> None:
+        """Say what is new."""
+        for number, standing in enumerate(standings, start=1):
+            name = standing.job.name
+            if standing.state != self._seen.get(name, "waiting"):
+                self._seen[name] = standing.state
+                self.changed(standing, f"trial {number} of {len(standings)} ({name})")
+
+    def changed(self, standing: Standing, which: str) -> None:
+        """A trial is not what it was."""
+        if standing.state in ("failed", "stopped"):
+            said = f"{which} {standing.state}: {standing.said}; its log: {shown(standing.job.log)}"
+            self.console.print(visible(said), style=STYLES[standing.state], markup=False, soft_wrap=True)
+
+
+class _Lines(_Failures):
+    """One line for every change."""
+
+    def changed(self, standing: Standing, which: str) -> None:
+        """A trial is not what it was."""
+        super().changed(standing, which)
+        if standing.state == "running":
+            self._line(f"{which} ...")
+        if standing.state == "finished":
+            before = " before" if standing.before else ""
+            self._line(f"{which} finished{before}: {figures(standing.metrics or {}, '')}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(visible(text), markup=False, soft_wrap=True)
+
+
+class _JsonLines(_Failures):
+    """One JSON object on stdout for every trial that ended."""
+
+    def changed(self, standing: Standing, which: str) -> None:
+        """A trial is not what it was."""
+        super().changed(standing, which)
+        if standing.state not in ("waiting", "running"):
+            row = {"trial": standing.job.name, "state": standing.state, "said": standing.said, "step": standing.step}
+            sys.stdout.write(json.dumps(finite({**row, **(standing.metrics or {})})) + "\n")
+            sys.stdout.flush()
+
+
+def _table(standings: Sequence[Standing], console: Console) -> RenderableType:
+    """The trials in their order, as many as have room, and how many there are of each state."""
+    room = max(console.height - 4, 1)
+    chosen = set(sorted(range(len(standings)), key=lambda i: (FIRST.index(standings[i].state), i))[:room])
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for _ in range(5):
+        table.add_column(justify="right", no_wrap=True)
+    table.add_row("trial", "state", "step", "J", "reward", "KL", style="bold")
+    for number in sorted(chosen):
+        table.add_row(*_row(standings[number]))
+    count = Counter(standing.state for standing in standings)
+    told = ", ".join(f"{count[state]} {state}" for state in ("finished", "failed", "stopped", "running", "waiting"))
+    return Group(table, Text(f"{len(standings)} trials: {told}", style="dim"))
+
+
+def _row(standing: Standing) -> tuple[RenderableType, ...]:
+    metrics = standing.metrics or {}
+    values = (("objective", "+.3f"), ("reward/mean", "+.3f"), ("kl/seq", ".2f"))
+    return (
+        visible(standing.job.name),
+        Text(standing.state, style=STYLES[standing.state]),
+        f"{'-' if standing.step is None else standing.step}/{standing.job.steps}",
+        *(f"{metric(metrics, name):{form}}" if metrics else "-" for name, form in values),
+    )

@@ -1,0 +1,160 @@
+"""The trials of a sweep as processes: a few at a time, each with a log of its own, none disturbed by another's end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED
+from rlhf_cli.pipeline.runs import facts, last_metrics
+from rlhf_cli.pipeline.signals import PARENT
+from rlhf_cli.sweep.record import ENDING, LOG, Ending
+
+COMMAND: Final = (sys.executable, "-m", "rlhf_cli")
+INTERVAL_S: Final = 0.2
+_TAIL: Final = 2**16
+"""Bytes at a log's end among which its last word stands."""
+
+State = Literal["waiting", "running", "finished", "failed", "stopped"]
+ENDINGS: Final[dict[int, State]] = {EXIT_DONE: "finished", EXIT_STOPPED: "stopped"}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A trial that is to be run."""
+
+    name: str
+    """What tells it from the others: `beta=0.1,temperature=1`."""
+    folder: Path
+    arguments: tuple[str, ...]
+    """Of `rlhf`."""
+    steps: int
+    """How many there are to be."""
+
+    @property
+    def log(self) -> Path:
+        """All that it says."""
+        return self.folder / LOG
+
+
+@dataclass(slots=True)
+class Standing:
+    """How a trial stands."""
+
+    job: Job
+    state: State = "waiting"
+    said: str = ""
+    """Why it failed or was stopped."""
+    before: bool = False
+    """Whether it was finished before this sweep began."""
+    step: int | None = None
+    metrics: Mapping[str, float] | None = None
+    """Of the last step that has them."""
+
+    def look(self) -> None:
+        """See how far it has come."""
+        self.step, measured = last_metrics(self.job.folder)
+        self.metrics = measured or None
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    process: subprocess.Popen[bytes]
+    slot: dict[str, str]
+    begin: int
+    """Where in the log this start of it begins."""
+
+
+class Pool:
+    """Runs jobs in as many processes as there are slots."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        slots: Sequence[dict[str, str]],
+        show: Callable[[Sequence[Standing]], None],
+        check: Callable[[], None],
+    ) -> None:
+        """`show` is given how all trials stand, several times a second; `check` raises where the sweep is to stop."""
+        self._standings = [Standing(job) for job in jobs]
+        self._free, self._show, self._check = list(slots), show, check
+        self._running: dict[int, _Running] = {}
+
+    def run(self) -> list[Standing]:
+        """How every trial ended; what has been done before is left alone, what was begun goes on.
+
+        Where `check` raises, the trials save their last complete step before it goes on its way.
+        """
+        for standing in self._standings:
+            found = facts(standing.job.folder)
+            if found.state == "finished" and (found.step or 0) >= standing.job.steps:
+                standing.state, standing.before = "finished", True
+                standing.look()
+        try:
+            while any(standing.state in ("waiting", "running") for standing in self._standings):
+                self._start()
+                self._wait(self._check)
+        finally:
+            for running in self._running.values():
+                with suppress(ProcessLookupError):
+                    running.process.send_signal(signal.SIGTERM)
+            while self._running:
+                self._wait(lambda: None)
+            self._show(self._standings)
+        return self._standings
+
+    def _start(self) -> None:
+        """Fill the free slots."""
+        for number, standing in enumerate(self._standings):
+            if self._free and standing.state == "waiting":
+                slot, job = self._free.pop(0), standing.job
+                job.folder.mkdir(parents=True, exist_ok=True)
+                (job.folder / ENDING).unlink(missing_ok=True)
+                environment = os.environ | slot | {PARENT: str(os.getpid())}
+                with job.log.open("ab") as log:
+                    begin = log.tell()
+                    # a session of its own: Ctrl-C is for us, who pass it on
+                    process = subprocess.Popen(
+                        [*COMMAND, *job.arguments],
+                        stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
+                    )  # fmt: skip
+                self._running[number] = _Running(process, slot, begin)
+                standing.state = "running"
+
+    def _wait(self, check: Callable[[], None]) -> None:
+        for number, running in list(self._running.items()):
+            standing = self._standings[number]
+            standing.look()
+            code = running.process.poll()
+            if code is not None:
+                self._free.append(self._running.pop(number).slot)
+                ending = Ending(code, "" if code == EXIT_DONE else why(code, standing.job.log, running.begin))
+                ending.write(standing.job.folder)
+                standing.said = ending.said
+                standing.state = ENDINGS.get(code, "failed")
+        self._show(self._standings)
+        check()
+        if self._running:
+            time.sleep(INTERVAL_S)
+
+
+def why(code: int, log: Path, begin: int) -> str:
+    """One line about a process that ended with this code; its log begins at byte `begin`."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (", most likely for want of memory" if -code == signal.SIGKILL else "")
+    with log.open("rb") as file:
+        file.seek(max(begin, log.stat().st_size - _TAIL))
+        lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    if code == EXIT_BUG:
+        return f"crashed: {lines[-1].strip()}" if lines else "crashed"
+    own = [line for line in lines if line.startswith(("error: ", "stopped: "))]
+    return own[-1].removeprefix("error: ") if own else f"exit code {code}"

@@ -1,0 +1,133 @@
+"""Processes side by side: how many, with what, and what is said of each one's end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.errors import Stopped
+from rlhf_cli.sweep import pool
+from rlhf_cli.sweep.pool import Job, Pool, Standing, why
+from rlhf_cli.sweep.record import Ending
+
+BEHAVES = """
+import os, signal, sys, time
+print("slot", os.environ.get("SLOT"), "of", os.environ["RLHF_SWEEP"], "began", time.monotonic(), flush=True)
+kind = sys.argv[1]
+if kind == "slow":
+    time.sleep(0.5)
+if kind == "waits":
+    signal.signal(signal.SIGTERM, lambda *_: (print("stopped: SIGTERM", flush=True), os._exit(75)))
+    time.sleep(60)
+if kind == "refused":
+    print("error: no such data (data.path); fix: another", file=sys.stderr); sys.exit(3)
+if kind == "crash":
+    raise ZeroDivisionError("by nothing")
+if kind == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+print("ended", time.monotonic(), flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def behaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that does what its argument says stands in for `rlhf`."""
+    (tmp_path / "behaves.py").write_text(BEHAVES)
+    monkeypatch.setattr(pool, "COMMAND", (sys.executable, str(tmp_path / "behaves.py")))
+    monkeypatch.setattr(pool, "INTERVAL_S", 0.02)
+
+
+def ignore(standings: Sequence[Standing]) -> None:
+    """Shows nothing."""
+
+
+def run(
+    tmp_path: Path,
+    *kinds: str,
+    slots: int = 1,
+    show: Callable[[Sequence[Standing]], None] = ignore,
+    check: Callable[[], None] = lambda: None,
+) -> list[Standing]:
+    jobs = [Job(f"{number}-{kind}", tmp_path / f"{number}", (kind,), 4) for number, kind in enumerate(kinds)]
+    return Pool(jobs, [{"SLOT": str(number)} for number in range(slots)], show, check).run()
+
+
+def test_every_end_is_told_and_none_disturbs_the_others(tmp_path: Path) -> None:
+    found = run(tmp_path, "fine", "refused", "crash", "killed", "fine")
+    assert [(one.state, one.said) for one in found] == [
+        ("finished", ""),
+        ("failed", "no such data (data.path); fix: another"),
+        ("failed", "crashed: ZeroDivisionError: by nothing"),
+        ("failed", "killed by SIGKILL, most likely for want of memory"),
+        ("finished", ""),
+    ]
+    kept = [Ending.read(one.job.folder) for one in found]
+    assert [one.exit_code for one in kept if one] == [0, 3, 1, -9, 0]
+    assert "ZeroDivisionError" in found[2].job.log.read_text()
+
+
+def spans(tmp_path: Path, count: int) -> list[tuple[float, float]]:
+    words = [(tmp_path / str(number) / "log.txt").read_text().split() for number in range(count)]
+    return [(float(one[one.index("began") + 1]), float(one[-1])) for one in words]
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_as_many_at_a_time_as_there_are_slots(tmp_path: Path, slots: int) -> None:
+    run(tmp_path, "slow", "slow", "slow", slots=slots)
+    found = spans(tmp_path, 3)
+    at_once = [sum(begin <= instant < end for begin, end in found) for instant, _ in found]
+    assert max(at_once) == slots
+
+
+def test_a_slot_is_given_to_one_trial_at_a_time(tmp_path: Path) -> None:
+    run(tmp_path, "slow", "slow", "fine", slots=2)
+    words = [(tmp_path / str(number) / "log.txt").read_text().split() for number in range(3)]
+    assert [one[1] for one in words[:2]] == ["0", "1"]
+    assert {one[3] for one in words} == {str(os.getpid())}
+
+
+def test_a_stop_is_passed_on_and_waits_for_the_trials_to_save(tmp_path: Path) -> None:
+    checks = 0
+
+    def check() -> None:
+        nonlocal checks
+        checks += (tmp_path / "0" / "log.txt").stat().st_size > 0
+        if checks > 3:
+            raise Stopped("Ctrl-C")
+
+    shown: list[list[str]] = []
+    with pytest.raises(Stopped):
+        run(tmp_path, "waits", "fine", check=check, show=lambda now: shown.append([one.state for one in now]))
+    assert shown[-1] == ["stopped", "waiting"]
+    assert Ending.read(tmp_path / "0") == Ending(75, "stopped: SIGTERM")
+    assert not (tmp_path / "1").exists()
+
+
+def test_only_the_last_start_is_read_of_a_log(tmp_path: Path) -> None:
+    run(tmp_path, "refused")
+    (found,) = run(tmp_path, "crash")
+    assert found.said == "crashed: ZeroDivisionError: by nothing"
+    log = (tmp_path / "0" / "log.txt").read_text()
+    assert log.index("error: no such data") < log.index("ZeroDivisionError")
+    assert not run(tmp_path, "fine")[0].said
+    assert Ending.read(tmp_path / "0") == Ending(0, "")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        (4, "warming up\nerror: the reward raised KeyError\nstep 3 is saved\n", "the reward raised KeyError"),
+        (4, "", "exit code 4"),
+        (1, "", "crashed"),
+        (75, "stopped: time limit of 3 s\n", "stopped: time limit of 3 s"),
+        (-signal.SIGSEGV, "anything", "killed by SIGSEGV"),
+    ],
+)
+def test_why(tmp_path: Path, code: int, text: str, expected: str) -> None:
+    (tmp_path / "log.txt").write_text(text)
+    assert why(code, tmp_path / "log.txt", 0) == expected
