@@ -149,13 +149,16 @@ def trial_name(overrides: Sequence[str], constant: Sequence[str]) -> str:
     But for those that a resumed run may change: with more steps the same command finds its trials again.
     """
     typed = [as_typed(override.lstrip("+")) for override in overrides]
-    parts = [_told(one) for one in typed if parsed(one).key_or_group not in constant]
+    told = ("=".join(in_short(one)) for one in typed if parsed(one).key_or_group not in constant)
+    parts = [re.sub(r"[^\w.=+-]+", "_", one, flags=re.ASCII) for one in told]
     bound = [one for one in typed if not is_free(parsed(one).key_or_group)]
     digest = hashlib.sha256("\n".join(bound).encode()).hexdigest()[:6]
     return f"{','.join(parts)[:80]}-{digest}"
 
 
-def _told(override: str) -> str:
+def in_short(override: str) -> tuple[str, str]:
+    """Key and value of an override as typed; of a path only its last part, of a preset's file its bare name."""
     key, _, value = override.partition("=")
-    value = Path(value.strip("'")).stem if key == PRESET else value
-    return re.sub(r"[^\w.=+-]+", "_", f"{key}={value}", flags=re.ASCII)
+    if key == PRESET:
+        return key, Path(value.strip("'")).stem
+    return key, Path(value.strip("'")).name if holds_path(key) and value.strip("'") else value

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf_cli.config.arguments import as_typed, parsed, quoted
+from rlhf_cli.config.arguments import as_typed, in_short, parsed, quoted
 from rlhf_cli.config.files import UserFile, family, place
 from rlhf_cli.config.keys import with_absolute_paths
 from rlhf_cli.config.options import PRESET, groups, is_file
@@ -118,8 +118,7 @@ class Plan:
     def told(self, number: int) -> dict[str, str]:
         """What tells job `number`, from 0, from the others: the keys it sets, with their values."""
         common = _common(self.jobs)
-        told = (as_typed(override).partition("=") for override in self.jobs[number] if override not in common)
-        return {key: value for key, _, value in told}
+        return dict(in_short(as_typed(override)) for override in self.jobs[number] if override not in common)
 
     def _own_name(self) -> str:
         """The preset's name and a hash of what is to be run, but for what a resumed run may change."""

@@ -23,7 +23,7 @@ class Trial:
     name: str
     """Of its folder in the sweep's."""
     told: dict[str, str]
-    """The keys that tell it from the others, with its values; a preset's file by its path."""
+    """The keys that tell it from the others, with its values; of a path its last part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ LAYERS = (
     {"demo"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 )
 
 HOMES = {

@@ -71,7 +71,7 @@ def test_seeds_replicate_every_point(rlhf: Rlhf, tmp_path: Path) -> None:
 
 def test_a_file_may_ask_for_a_sweep_of_replicates(rlhf: Rlhf, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
-        "config: tiny\nsteps: 1\nevaluate: {every: 0}\nseeds: 2\n"
+        "defaults: tiny\nsteps: 1\nevaluate: {every: 0}\nseeds: 2\n"
         "hydra: {mode: MULTIRUN, sweeper: {params: {beta: '0.1,0.2'}}}\n"
     )
     outcome = rlhf("train", "config=./mine.yaml", "sweep_dir=s")
@@ -105,7 +105,8 @@ def test_failures_are_named_with_their_logs_and_only_they_are_tried_again(rlhf: 
     assert [line.split(" ", 4)[1] for line in found] == ["2", "3"]
     assert "KeyError" in found[0]
     assert "killed by SIGKILL, most likely for want of memory" in found[1]
-    folders = [*trials(tmp_path / "s").values()]
+    names, folders = zip(*trials(tmp_path / "s").items(), strict=True)
+    assert names == tuple(f"reward.function=r.py:{name}" for name in ("good", "raises", "killed"))
     for line, folder in zip(found, folders[1:], strict=True):
         log = tmp_path / line.split("its log: ")[1]
         assert log == folder / "log.txt"
@@ -113,7 +114,7 @@ def test_failures_are_named_with_their_logs_and_only_they_are_tried_again(rlhf: 
     assert "2 of 3 trials failed" in outcome.err.splitlines()[-1]
     before = contents_of(folders[0])
     reward.write_text(REWARD.replace('raise KeyError("gold")', "return [1.0] * len(prompts)"))
-    again = rlhf("train", *sweep, f"reward.function={functions}")
+    again = rlhf("train", *sweep, f"reward.function={functions}", "resume_allow=[reward]")
     assert again.code == 8
     assert "1 of 3 trials failed" in again.err
     assert contents_of(folders[0]) == before
@@ -127,7 +128,8 @@ def contents_of(folder: Path) -> dict[str, bytes]:
 def test_killed_with_a_trial_and_started_again_every_point_is_done_once(tmp_path: Path) -> None:
     command = ("train", *QUICK, "-m", "beta=0.02,0.2", "temperature=0.7,1.0")
     undisturbed = start(*command, "sweep_dir=whole", cwd=tmp_path)
-    assert undisturbed.wait() == 0, undisturbed.communicate()
+    _, said = undisturbed.communicate()
+    assert undisturbed.returncode == 0, said
     process = start(*command, "sweep_dir=s", cwd=tmp_path)
     wait_for(lambda: (tmp_path / "s" / "sweep.json").is_file(), process)
     second = [*trials(tmp_path / "s").values()][1]

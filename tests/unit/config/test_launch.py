@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -14,11 +15,12 @@ import pytest
 import yaml
 
 from rlhf_cli.config import jobs
-from rlhf_cli.config.compose import Launch, amend, compose_config, launch
+from rlhf_cli.config.compose import Launch, RunTrials, amend, compose_config, launch
 from rlhf_cli.config.keys import fields
 from rlhf_cli.config.options import groups
 from rlhf_cli.errors import EXIT_DISK, EXIT_SWEEP, Stopped, UserError
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.sweep.record import Sweep
 
 Started = Callable[..., list[Launch]]
 Refused = Callable[..., str]
@@ -87,13 +89,74 @@ def test_a_sweep_runs_every_combination_in_a_folder_named_by_it(cwd: Path, start
     (sweep,) = {Path(str(trial.config.run_dir)).parent for trial in trials}
     assert sweep.parent == cwd / "outputs/sweeps"
     assert re.fullmatch(r"tiny-[0-9a-f]{6}", sweep.name)
-    assert sorted(path.name for path in sweep.iterdir()) == sorted([*names, "multirun.yaml"])
-    assert hydra_record(trials[0].config.run_dir, "overrides.yaml") == [
-        "config='tiny'",
-        "beta='moderate'",
-        "temperature='0.7'",
-        "steps=3",
+    assert [path.name for path in sweep.iterdir()] == ["multirun.yaml"]  # the trials make their own
+
+
+def test_another_launcher_of_hydras_runs_the_trials_in_its_own_way(started: Started) -> None:
+    trials = started("config=tiny", "-m", "beta=moderate,0.2", "steps=3", "hydra/launcher=basic")
+    records = [hydra_record(trial.config.run_dir, "overrides.yaml") for trial in trials]
+    assert records == [["config='tiny'", f"beta='{beta}'", "steps=3"] for beta in ("moderate", "0.2")]
+    assert [trial.config.resume for trial in trials] == ["auto", "auto"]  # again, it goes on
+
+
+def test_our_launcher_hands_all_trials_over_at_once(cwd: Path) -> None:
+    given: list[Sweep | Sequence[Launch]] = []
+
+    @contextmanager
+    def opened(sweep: Sweep) -> Iterator[RunTrials]:
+        given.append(sweep)
+        yield given.append
+        given.append([])
+
+    argv = ["config=tiny", "-m", "beta=0.1,0.2", "seeds=2", "data.path='a b'", "data=jsonl"]
+    launch(argv, lambda job: pytest.fail("in this process"), sweep=opened)
+    sweep, trials, last = given
+    assert isinstance(sweep, Sweep)
+    assert last == []
+    assert sweep.command == "rlhf train config=tiny -m beta=0.1,0.2 seeds=2 'data.path='\"'\"'a b'\"'\"'' data=jsonl"
+    folders = [Path(str(trial.config.run_dir)) for trial in trials]
+    assert folders == [sweep.path(trial) for trial in sweep.trials]
+    assert [trial.told for trial in sweep.trials] == [
+        {"beta": beta, "seed": seed} for beta in ("0.1", "0.2") for seed in ("0", "1")
     ]
+    # what a trial's process is given composes the same config, and is one run
+    for trial in trials:
+        first, *rest = trial.arguments
+        assert first == "train"
+        alone = compose_config(rest)
+        assert alone.model_copy(update={"seeds": 2, "display": "auto"}) == trial.config
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ("config=tiny seeds=2", "several runs are a sweep and need -m (seeds)"),
+        (
+            "config=tiny -m seeds=2 seed=1,2",
+            "the seed is swept already (seeds); fix: leave seeds or the values of seed out",
+        ),
+        ("config=tiny -m seeds=0 beta=0.1,0.2", "job 1 of 2 (beta=0.1): seeds: must be at least 1 (got 0)"),
+        ("config=tiny jobs=0", "jobs: must be at least 1 (got 0)"),
+    ],
+)
+def test_seeds_and_jobs_that_cannot_be(refused: Refused, argv: str, line: str) -> None:
+    assert refused(*argv.split()) == line
+
+
+def test_a_sweep_has_the_folder_of_what_is_to_be_run(started: Started) -> None:
+    def folder(*argv: str) -> str:
+        return Path(str(started("config=tiny", "-m", "beta=0.1,0.2", *argv)[0].config.run_dir)).parent.name
+
+    assert folder() == folder("steps=9", "display=quiet", "jobs=2", "checkpoint.every=3")
+    assert len({folder(), folder("seeds=2"), folder("optimizer.lr=1e-5"), folder("temperature=0.5")}) == 4
+
+
+def test_more_steps_are_the_same_trial(started: Started) -> None:
+    def names(*argv: str) -> list[str]:
+        return [Path(str(one.config.run_dir)).name for one in started("config=tiny", "-m", "beta=0.1,0.2", *argv)]
+
+    assert names("steps=3") == names("steps=5", "display=quiet") == names()
+    assert names("seed=1") != names()
 
 
 def test_trial_names_are_stable_and_safe(cwd: Path, started: Started) -> None:
