@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 from rlhf_cli.commands.parser import Parser
-from rlhf_cli.display.runs import show_runs
+from rlhf_cli.display.runs import failure, show_runs
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.metrics import finite
 from rlhf_cli.pipeline.runs import runs
+from rlhf_cli.sweep.record import Sweep
 
 
 def main(argv: list[str]) -> int:
@@ -29,11 +30,15 @@ def main(argv: list[str]) -> int:
             fix="start one (rlhf train config=tiny), or name the folder your runs are in",
             exit_code=EXIT_RESUME,
         )
+    read = {folder: Sweep.read(folder) for folder in dict.fromkeys(run.folder.parent for run in found)}
+    sweeps = {folder: sweep for folder, sweep in read.items() if sweep is not None}
     if options.json:
         for run in found:
-            print(json.dumps(finite(run.row())))
+            of = sweeps.get(run.folder.parent)
+            row = {**run.row(), "sweep": str(of.folder) if of else None, "failed": failure(run) if of else ""}
+            print(json.dumps(finite(row)))
     else:
-        show_runs(found)
+        show_runs(found, sweeps)
     return EXIT_DONE
 
 

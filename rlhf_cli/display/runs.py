@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,34 +11,49 @@ from rich.console import Console
 from rich.text import Text
 
 from rlhf_cli.checkpoint import step_of
-from rlhf_cli.errors import visible
+from rlhf_cli.errors import EXIT_DONE, EXIT_STOPPED, visible
 from rlhf_cli.pipeline.runs import Facts, shown
+from rlhf_cli.sweep.record import LOG, Ending, Sweep
 
 HEADER: Final = ("state", "step", "J", "reward", "KL", "saved")
-STYLES: Final = {"running": "green", "finished": "", "stopped": "yellow", "broken": "red"}
+STYLES: Final = {"running": "green", "finished": "", "stopped": "yellow", "broken": "red", "failed": "red"}
 LISTED: Final = 10
 """Commands that are written out."""
 
 
-def show_runs(runs: Sequence[Facts]) -> None:
+def show_runs(runs: Sequence[Facts], sweeps: Mapping[Path, Sweep]) -> None:
     """The table and what to type next; on stdout. Runs of one folder stand together, where its newest one would.
 
-    Names come last: one that is too long for the terminal goes on in the next line, and disturbs no column.
+    Names come last: one that is too long for the terminal goes on in the next line, and disturbs no column. `sweeps`:
+    by their folders.
     """
     console = Console(highlight=False)
-    rows = {run.folder: _figures(run) for run in runs}
+    failed = {run.folder: said for run in runs if run.folder.parent in sweeps and (said := failure(run))}
+    rows = {run.folder: _figures(run, "failed" if run.folder in failed else run.state) for run in runs}
     widths = [max(map(len, column)) for column in zip(HEADER, *rows.values(), strict=True)]
     by_parent: dict[Path, list[Facts]] = {}
     for run in runs:
         by_parent.setdefault(run.folder.parent, []).append(run)
     console.print(_line(HEADER, widths, "run"), style="bold", soft_wrap=True)
     for parent, members in by_parent.items():
-        console.print(Text(visible(f"{shown(parent)}/"), style="dim"), soft_wrap=True)
+        title = visible(f"{shown(parent)}/")
+        if parent in sweeps:
+            finished = sum(run.state == "finished" for run in members)
+            title += f"  a sweep, {finished} of {len(sweeps[parent].trials)} trials finished"
+        console.print(Text(title, style="dim"), soft_wrap=True)
         for run in members:
             line = _line(rows[run.folder], widths, visible(run.folder.name))
-            line.stylize(STYLES[run.state], 0, widths[0] + 2)
+            line.stylize(STYLES[rows[run.folder][0]], 0, widths[0] + 2)
             console.print(line, soft_wrap=True)
-    _explain(console, runs)
+    _explain(console, runs, sweeps, failed)
+
+
+def failure(trial: Facts) -> str:
+    """Why the trial of a sweep failed when it was last tried; '' where it did not."""
+    ending = Ending.read(trial.folder)
+    if ending is None or trial.state in ("running", "finished") or ending.exit_code in (EXIT_DONE, EXIT_STOPPED):
+        return ""
+    return ending.said
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], name: str) -> Text:
@@ -45,9 +61,9 @@ def _line(cells: Sequence[str], widths: Sequence[int], name: str) -> Text:
     return Text("  " + "  ".join([first.strip().ljust(widths[0]), *others, name]))
 
 
-def _figures(run: Facts) -> tuple[str, ...]:
+def _figures(run: Facts, state: str) -> tuple[str, ...]:
     return (
-        run.state,
+        state,
         f"{_or_dash(run.step, 'd')}/{_or_dash(run.steps, 'd')}",
         _or_dash(run.objective, "+.3f"),
         _or_dash(run.reward, "+.3f"),
@@ -62,16 +78,28 @@ def _or_dash(value: float | None, form: str) -> str:
     return format(value, form) if abs(value) < 1e6 else f"{value:.1e}"
 
 
-def _explain(console: Console, runs: Sequence[Facts]) -> None:
-    """One line a command and a fault, whole however narrow the terminal, so that they can be copied."""
-    commands = [run.going_on() for run in runs if run.state == "stopped"]
+def _explain(console: Console, runs: Sequence[Facts], sweeps: Mapping[Path, Sweep], failed: Mapping[Path, str]) -> None:
+    """One line a command and a fault, whole however narrow the terminal, so that they can be copied.
+
+    A sweep goes on by one command for all of its trials.
+    """
+    finished = Counter(run.folder.parent for run in runs if run.state == "finished")
+    at_work = {run.folder.parent for run in runs if run.state == "running"}
+    commands = [
+        sweep.command
+        for folder, sweep in sweeps.items()
+        if folder not in at_work and finished[folder] < len(sweep.trials)
+    ]
+    commands += [run.going_on() for run in runs if run.state == "stopped" and run.folder.parent not in sweeps]
     if commands:
         console.print("\nContinue", style="bold")
         for command in commands[:LISTED]:
             console.print(f"  {visible(command)}", markup=False, soft_wrap=True)
         if commands[LISTED:]:
             console.print(f"  and {len(commands) - LISTED} more: rlhf runs --json names them", markup=False)
-    if faults := [run for run in runs if run.reason]:
+    faults = [f"{shown(run.folder)}: {run.reason}" for run in runs if run.reason and run.folder not in failed]
+    faults += [f"{shown(folder / LOG)}: {said}" for folder, said in failed.items()]
+    if faults:
         console.print("\nNot as it should be", style="bold")
-        for run in faults:
-            console.print(f"  {visible(f'{shown(run.folder)}: {run.reason}')}", markup=False, soft_wrap=True)
+        for fault in faults:
+            console.print(f"  {visible(fault)}", markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.sweep.record import Ending, Sweep, Trial
 from tests.support import QUICK, Outcome
 
 Rlhf = Callable[..., Outcome]
@@ -126,3 +127,29 @@ def test_it_loads_nothing_heavy(here: Path) -> None:
     done = subprocess.run([sys.executable, "-c", ask], cwd=here, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("  state "), done.stderr
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_sweep_stands_together_and_goes_on_by_one_command(here: Path, rlhf: Rlhf) -> None:
+    folder = here / "outputs" / "sweeps" / "2026-01-02" / "03-04-05"
+    (stopped,) = folder.iterdir()
+    for name in ("done", "failed"):
+        shutil.copytree(here / "outputs" / "2026-01-02" / "03-04-05", folder / name)
+    config = json.loads((stopped / "config.json").read_text())
+    (folder / "failed" / "config.json").write_text(json.dumps(config))
+    Ending(-9, "killed by SIGKILL").write(folder / "failed")
+    Ending(75, "stopped: Ctrl-C").write(stopped)
+    names = (stopped.name, "done", "failed", "not begun")
+    Sweep(folder, "rlhf train -m beta=0.02,0.1,0.2", tuple(Trial(name, {}) for name in names)).write()
+    table, commands, faults = rlhf("runs").out.split("\n\n")
+    assert "outputs/sweeps/2026-01-02/03-04-05/  a sweep, 1 of 4 trials finished" in table
+    states = {line.split()[-1]: line.split()[0] for line in table.splitlines()[1:]}
+    assert [states[name] for name in names[:3]] == ["stopped", "finished", "failed"]
+    assert commands.splitlines()[1].strip() == "rlhf train -m beta=0.02,0.1,0.2"
+    assert "resume=outputs/sweeps" not in commands
+    assert "outputs/sweeps/2026-01-02/03-04-05/failed/log.txt: killed by SIGKILL" in faults
+    rows = {Path(row["folder"]).name: row for row in map(json.loads, rlhf("runs", "--json").out.splitlines())}
+    assert [(rows[name]["sweep"], rows[name]["failed"]) for name in ("failed", "done")] == [
+        (str(folder), "killed by SIGKILL"),
+        (str(folder), ""),
+    ]
+    assert rows["broken"]["sweep"] is None
