@@ -87,6 +87,7 @@ class Pool:
         self._standings = [Standing(job) for job in jobs]
         self._free, self._show, self._check = list(slots), show, check
         self._running: dict[int, _Running] = {}
+        self._stopping = False
 
     def run(self) -> list[Standing]:
         """How every trial ended; what has been done before is left alone, what was begun goes on.
@@ -103,6 +104,7 @@ class Pool:
                 self._start()
                 self._wait(self._check)
         finally:
+            self._stopping = True
             for running in self._running.values():
                 with suppress(ProcessLookupError):
                     running.process.send_signal(signal.SIGTERM)
@@ -136,10 +138,13 @@ class Pool:
             code = running.process.poll()
             if code is not None:
                 self._free.append(self._running.pop(number).slot)
-                ending = Ending(code, "" if code == EXIT_DONE else why(code, standing.job.log, running.begin))
+                if self._stopping and code == -signal.SIGTERM:  # it was not yet listening
+                    ending = Ending(EXIT_STOPPED, "stopped before its first step")
+                else:
+                    ending = Ending(code, "" if code == EXIT_DONE else why(code, standing.job.log, running.begin))
                 ending.write(standing.job.folder)
                 standing.said = ending.said
-                standing.state = ENDINGS.get(code, "failed")
+                standing.state = ENDINGS.get(ending.exit_code, "failed")
         self._show(self._standings)
         check()
         if self._running:

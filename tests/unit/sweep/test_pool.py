@@ -21,6 +21,8 @@ print("slot", os.environ.get("SLOT"), "of", os.environ["RLHF_SWEEP"], "began", t
 kind = sys.argv[1]
 if kind == "slow":
     time.sleep(0.5)
+if kind == "deaf":
+    time.sleep(60)
 if kind == "waits":
     signal.signal(signal.SIGTERM, lambda *_: (print("stopped: SIGTERM", flush=True), os._exit(75)))
     time.sleep(60)
@@ -106,6 +108,16 @@ def test_a_stop_is_passed_on_and_waits_for_the_trials_to_save(tmp_path: Path) ->
     assert shown[-1] == ["stopped", "waiting"]
     assert Ending.read(tmp_path / "0") == Ending(75, "stopped: SIGTERM")
     assert not (tmp_path / "1").exists()
+
+
+def test_a_stop_that_comes_before_the_trial_listens_is_no_failure(tmp_path: Path) -> None:
+    def check() -> None:
+        if (tmp_path / "0" / "log.txt").stat().st_size > 0:
+            raise Stopped("Ctrl-C")
+
+    with pytest.raises(Stopped):
+        run(tmp_path, "deaf", check=check)
+    assert Ending.read(tmp_path / "0") == Ending(75, "stopped before its first step")
 
 
 def test_only_the_last_start_is_read_of_a_log(tmp_path: Path) -> None:
