@@ -1,4 +1,4 @@
-"""What a run writes down as it works: jsonl files that can be cut back to a checkpoint, and TensorBoard."""
+"""What a run writes down as it works: jsonl files that can be cut back to a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,34 +85,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: finite(inner) for key, inner in value.items()}
     return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-class TensorBoard:
-    """The metrics as TensorBoard scalars; what an interrupted try wrote after `first_step` is hidden.
-
-    Written at once and in this thread: tensorboard's own writer has a thread whose errors nobody could catch.
-    """
-
-    def __init__(self, folder: Path, first_step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        self._event, self._summary = Event, Summary
-        folder.mkdir(exist_ok=True)
-        name = f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"  # readers take them in the order of their names
-        self._records = RecordWriter((folder / name).open("xb", buffering=0))
-        self._write(file_version="brain.Event:2")
-        self._write(step=first_step + 1, session_log=SessionLog(status=SessionLog.START))
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add one point to every curve; raises OSError where the disk refuses."""
-        values = [self._summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-        self._write(step=step, summary=self._summary(value=values))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._records.close()
-
-    def _write(self, **content: Any) -> None:
-        self._records.write(self._event(wall_time=time.time(), **content).SerializeToString())

@@ -18,7 +18,7 @@ from rlhf_cli.models.settings import Model
 from rlhf_cli.optimizer import AdamW
 from rlhf_cli.rewards import Reward
 from rlhf_cli.schedules import Beta, Controlled, Schedule
-from rlhf_cli.settings import FilePath, Names, Settings
+from rlhf_cli.settings import FilePath, Names, Settings, as_tuple
 
 
 class Evaluate(Settings):
@@ -105,6 +105,9 @@ class RunConfig(Settings):
 
     evaluate: Evaluate
     checkpoint: Checkpoint
+    sinks: Annotated[tuple[Literal["tensorboard", "wandb"], ...], BeforeValidator(as_tuple)]
+    """Where the curves are shown besides metrics.jsonl; wandb is an extra, and told by its own variables where to send
+    them."""
     log_samples: int = Field(ge=0)
     """Completions of each step that are written to samples.jsonl."""
     max_skipped_steps: int = Field(ge=0)

@@ -23,6 +23,7 @@ from rlhf_cli.pipeline.rows import check_enough, check_sources, read_rows
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.rewards.judge import REWARD_LOG, Judge
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.sinks import check_sinks
 
 
 def main(argv: list[str]) -> int:
@@ -44,6 +45,7 @@ def _check(config: RunConfig) -> None:
         raise UserError("resume=auto needs a folder to find its run in", where="resume", fix="add run_dir=FOLDER")
     if config.run_dir is not None:
         _origin(config, Path(config.run_dir))
+    check_sinks(config.sinks)
     check_sources(config)
     check_enough(len(read_rows(config).train), config)
 
@@ -93,6 +95,7 @@ def _resume(target: str, overrides: Sequence[str], begun: float) -> None:
         return continued(amend(saved, ()), config), again
 
     config, _ = origin()
+    check_sinks(config.sinks)
     check_sources(config)
     _run(config, first.folder, origin, None, begun)
 

@@ -33,6 +33,7 @@ from rlhf_cli.pipeline.state import TrainState, load
 from rlhf_cli.rewards.judge import Judge
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
+from rlhf_cli.sinks import Curves
 from rlhf_cli.types import Prompt, PromptRow
 
 PROFILE: Final = "profile"
@@ -117,7 +118,7 @@ def assemble(
         saver=saver,
         judge=judge,
         reporter=reporter,
-        logbook=Logbook(folder, state.step, reporter.note),
+        logbook=Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note)),
         signals=signals,
         state=state,
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,

@@ -1,13 +1,14 @@
-"""What a run writes down as it goes: metrics, timings, samples and evaluations line by line, curves for TensorBoard."""
+"""What a run writes down as it goes: metrics, timings, samples and evaluations line by line, and its curves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard
+from rlhf_cli.metrics import JsonlLog, Mark
 from rlhf_cli.pipeline.evaluation import Evaluation
+from rlhf_cli.sinks import Curves
 from rlhf_cli.types import Scored
 
 LOGS: Final = ("metrics", "timings", "samples", "evaluations")
@@ -15,12 +16,11 @@ LOGS: Final = ("metrics", "timings", "samples", "evaluations")
 
 
 class Logbook:
-    """The open files of the run in `folder`, which goes on after step `step`; `note` takes what is worth a line."""
+    """The open files of the run in `folder`, and its curves elsewhere."""
 
-    def __init__(self, folder: Path, step: int, note: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, curves: Curves) -> None:
         self._logs = {name: JsonlLog(folder / f"{name}.jsonl") for name in LOGS}
-        self._tensorboard: TensorBoard | None = TensorBoard(folder / "tb", step)
-        self._note = note
+        self._curves = curves
 
     def marks(self) -> dict[str, Mark]:
         """Where each file ends now."""
@@ -35,19 +35,12 @@ class Logbook:
         """Close the files."""
         for log in self._logs.values():
             log.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        self._curves.close()
 
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A line of metrics.jsonl, and a point on every curve: only a picture of the same, which stops no run."""
+        """A line of metrics.jsonl, and a point on every curve."""
         self._logs["metrics"].write({"step": step, **metrics})
-        if self._tensorboard is not None:
-            try:
-                self._tensorboard.write(step, metrics)
-            except OSError as error:
-                self._note(f"the curves in tb/ end before step {step}: {error.strerror or error}")
-                self._tensorboard.close()
-                self._tensorboard = None
+        self._curves.write(step, metrics)
 
     def evaluation(self, evaluated: Evaluation) -> None:
         """An evaluation with all its completions."""

@@ -17,7 +17,7 @@ from rlhf_cli.schema import RunConfig
 CONFIG: Final = "config.json"
 FREE: Final = (
     "steps", "checkpoint", "evaluate.every", "log_samples", "time_limit", "profile", "display", "run_dir", "sweep_dir",
-    "resume", "resume_allow", "seeds", "jobs",
+    "resume", "resume_allow", "seeds", "jobs", "sinks",
 )  # fmt: skip
 """Keys (with everything below them) that a resumed run may change without being asked.
 

@@ -18,7 +18,7 @@ LAYERS = (
     {"functional"},
     {"schedules", "algorithms", "models", "data", "optimizer"},
     {"engine", "rewards"},
-    {"schema", "checkpoint", "metrics"},
+    {"schema", "checkpoint", "metrics", "sinks"},
     {"pipeline"},
     {"sweep"},
     {"config", "report"},

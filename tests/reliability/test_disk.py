@@ -84,7 +84,7 @@ def test_a_log_that_cannot_be_written_ends_the_run(
 def test_curves_that_cannot_be_written_stop_nothing(
     finished: Path, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlhf_cli.metrics import TensorBoard
+    from rlhf_cli.sinks import TensorBoard
 
     plain = TensorBoard.write
 
@@ -96,7 +96,7 @@ def test_curves_that_cannot_be_written_stop_nothing(
     monkeypatch.setattr(TensorBoard, "write", write)
     outcome = rlhf("train", *QUICK, "run_dir=out")
     assert outcome.code == 0, outcome.err
-    assert outcome.err.count("the curves in tb/ end before step 3: No space left on device") == 1
+    assert outcome.err.count("the curves in tensorboard end before step 3: No space left on device") == 1
     assert contents(tmp_path / "out") == contents(finished)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.metrics import JsonlLog, Mark, TensorBoard, cut_back, finite
+from rlhf_cli.metrics import JsonlLog, Mark, cut_back, finite
 
 
 @pytest.fixture
@@ -144,20 +144,6 @@ class TestCutBack:
             assert orphan == file.parent / f"metrics.orphan-{number}.jsonl"
             assert orphan.read_bytes() == f"changed {number}".encode()
         assert (file.parent / "metrics.orphan-1.jsonl").read_bytes() == b"changed 1"
-
-
-def test_tensorboard_reads_what_was_written_and_hides_what_a_resume_went_back_behind(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    for first, steps in ((0, (1, 2, 3)), (1, (2,))):
-        board = TensorBoard(tmp_path / "tb", first)
-        for step in steps:
-            board.write(step, {"reward/mean": 10.0 * first + step, "kl/seq": 0.5})
-        board.close()
-    events = EventAccumulator(str(tmp_path / "tb"))
-    events.Reload()
-    assert events.Tags()["scalars"] == ["reward/mean", "kl/seq"]
-    assert [(point.step, point.value) for point in events.Scalars("reward/mean")] == [(1, 1.0), (2, 12.0)]
 
 
 def test_half_a_line_that_a_power_cut_left_is_dropped(file: Path) -> None:
