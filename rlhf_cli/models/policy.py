@@ -99,12 +99,13 @@ class Policy:
     def encode(self, row: PromptRow) -> Prompt:
         """The prompt as the policy reads it.
 
-        Raises UserError (exit 3) for a chat that has no template to render it, and for what the template makes of it.
+        Raises UserError (exit 3) for a chat that has no template to render it, for what the template makes of it, and
+        for a text that the tokenizer makes nothing of.
         """
         if self.use_chat_template:
             turns = (Message("user", row.prompt),) if isinstance(row.prompt, str) else row.prompt
             text = self._rendered([{"role": turn.role, "content": turn.content} for turn in turns], row.where)
-            return Prompt(row, text, tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]))
+            return self._prompt(row, text, add_special_tokens=False)
         if not isinstance(row.prompt, str):
             raise UserError(
                 "chat messages, but the prompts are raw text for this model",
@@ -112,7 +113,18 @@ class Policy:
                 fix="give text, or a model with a chat template (model.prompt_format=chat)",
                 exit_code=EXIT_DATA,
             )
-        return Prompt(row, row.prompt, tuple(self.tokenizer(row.prompt)["input_ids"]))
+        return self._prompt(row, row.prompt, add_special_tokens=True)
+
+    def _prompt(self, row: PromptRow, text: str, *, add_special_tokens: bool) -> Prompt:
+        tokens = tuple(self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
+        if not tokens:
+            raise UserError(
+                "the tokenizer makes no token of the prompt",
+                where=row.where,
+                fix="remove it, or write what the model's tokenizer knows",
+                exit_code=EXIT_DATA,
+            )
+        return Prompt(row, text, tokens)
 
     def _rendered(self, chat: list[dict[str, str]], where: str) -> str:
         """The chat through the model's template: a program of whoever made the model, so it runs in bounds."""

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_cli.engine import choice
+from rlhf_cli.engine import choice, llama
 from rlhf_cli.engine.choice import TOLERANCE, build_engine, deviation
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_USAGE, UserError
 from rlhf_cli.models.policy import Policy, build_policy
 from tests.unit.engine.families import family
-from tests.unit.support import build, lora, tiny
+from tests.unit.support import build, lora, move_adapter, tiny
 
 
 def chosen(policy: Policy, engine: str = "auto") -> tuple[Any, list[str]]:
@@ -144,3 +144,23 @@ def test_an_adapter_on_the_output_layer_is_refused() -> None:
 
 def test_an_adapter_of_another_scale_is_native_as_well() -> None:
     assert isinstance(chosen(family("Llama", scale=3.0, adapter=lora(rslora=True)))[0], NativeEngine)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 1.5])
+def test_an_adapter_that_counts_for_more_or_less_is_noticed_before_training(
+    wrong: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first B is zero, and any scale of it would do."""
+    right = llama._scaled_b
+    monkeypatch.setattr(llama, "_scaled_b", lambda layer: wrong * right(layer))
+    engine, notes = chosen(family("Llama", scale=3.0))
+    assert isinstance(engine, TransformersEngine)
+    assert notes[0].endswith("slower: its logits differ from the library's")
+
+
+def test_the_check_leaves_the_adapter_as_it_was() -> None:
+    policy = family("Qwen2", scale=3.0)
+    move_adapter(policy, 0.1)
+    before = {name: parameter.clone() for name, parameter in policy.parameters().items()}
+    chosen(policy)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in policy.parameters().items())

@@ -221,6 +221,14 @@ class TestEncode:
         )
 
 
+def test_a_prompt_without_a_token_is_refused(moved: Policy) -> None:
+    deaf = dataclasses.replace(moved, tokenizer=lambda text, **options: {"input_ids": []})
+    with pytest.raises(UserError) as caught:
+        deaf.encode(PromptRow("☃", {}, "f:7"))
+    assert caught.value.exit_code == EXIT_DATA
+    assert caught.value.line().startswith("the tokenizer makes no token of the prompt (f:7); fix: ")
+
+
 def test_decoding_leaves_the_end_tokens_out(moved: Policy) -> None:
     tokens = moved.encode(PromptRow("Hi", {}, "f:1")).tokens
     assert moved.decode([*tokens, *moved.end_tokens]) == "Hi"
