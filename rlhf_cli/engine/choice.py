@@ -9,7 +9,7 @@ from typing import Final
 import torch
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.llama import unsupported
+from rlhf_cli.engine.llama import ADAPTER, unsupported
 from rlhf_cli.engine.memory import out_of_memory
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.transformers import TransformersEngine
@@ -23,7 +23,7 @@ TOLERANCE: Final = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 
 STIR: Final = 0.02
-"""Of B while an engine is checked: the adapter then changes the outputs by about a tenth."""
+"""Of B, for an alpha no larger than the rank, while an engine is checked: outputs then change by about a tenth."""
 
 
 def build_engine(policy: Policy, settings: Model, note: Callable[[str], None]) -> NativeEngine | TransformersEngine:
@@ -78,10 +78,11 @@ def _away_from_the_reference(policy: Policy) -> Iterator[None]:
     """
     parameters = {name: parameter for name, parameter in policy.parameters().items() if "lora_B" in name}
     kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    generator = torch.Generator().manual_seed(0)
+    lora, generator = policy.peft.peft_config[ADAPTER], torch.Generator().manual_seed(0)
+    size = STIR / max(1.0, lora.lora_alpha / lora.r)  # however large the user's alpha is, the change is not
     with torch.no_grad():
         for parameter in parameters.values():
-            parameter.copy_(STIR * torch.randn(parameter.shape, generator=generator))
+            parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
     try:
         yield
     finally:

@@ -30,6 +30,7 @@ from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import TrainState, load
+from rlhf_cli.pipeline.work import Work
 from rlhf_cli.rewards.judge import Judge
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
@@ -120,6 +121,7 @@ def assemble(
         reporter=reporter,
         logbook=Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note)),
         signals=signals,
+        work=Work(min(config.microbatch_size, state.microbatch_size or config.microbatch_size), reporter, signals),
         state=state,
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
     )

@@ -57,7 +57,7 @@ def _optimum(found: Optimum, comparison: Comparison, highest: float) -> Optimum:
 def _side_by_side(run: Run) -> tuple[SideBySide, ...]:
     prompts = (run.held_out or run.prompts)[:SHOWN]
     batch = PromptBatch(prompts, 1, tuple(range(len(prompts))))
-    with run.phase("side by side", 2 * run.config.max_new_tokens) as tick:
+    with run.work.phase("side by side", 2 * run.config.max_new_tokens) as tick:
         policy = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick).texts
         reference = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick, reference=True).texts
     return tuple(SideBySide(p.row.shown, *pair) for p, *pair in zip(prompts, reference, policy, strict=True))

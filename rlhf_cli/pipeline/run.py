@@ -7,20 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import torch
-from torch.profiler import record_function
 
 from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.memory import out_of_memory, room_for
+from rlhf_cli.engine.memory import room_for
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, Stopped, UserError
 from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, mismatch
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import held_out, scoring, update
-from rlhf_cli.pipeline.clock import Clock
 from rlhf_cli.pipeline.evaluation import Evaluation
 from rlhf_cli.pipeline.logbook import Logbook
 from rlhf_cli.pipeline.measures import measure
@@ -30,6 +28,7 @@ from rlhf_cli.pipeline.saving import SaveFailed, Saver
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.skipping import Skip, dump
 from rlhf_cli.pipeline.state import Best, Tensors, TrainState, copy_tensors, put_back
+from rlhf_cli.pipeline.work import Work
 from rlhf_cli.rewards.judge import Judge, Judged
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schedules.control import Control
@@ -38,8 +37,6 @@ from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Advantages, Prompt, PromptBatch, Rollout, Scored
 
 TRUNCATED_ALARM: Final = 0.3
-
-Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -58,8 +55,8 @@ class Run:
     reporter: Reporter
     logbook: Logbook
     signals: StopSignals
+    work: Work
     state: TrainState = field(default_factory=TrainState)
-    clock: Clock = field(default_factory=Clock)
     profiler: Profiler | None = None
     _undo: Tensors | None = None
     _failed_at: int | None = None
@@ -69,13 +66,6 @@ class Run:
     def truncation(self) -> Truncation:
         """What rollouts are sampled from."""
         return Truncation(self.config.top_k, self.config.top_p, self.config.min_p)
-
-    @property
-    def microbatch_size(self) -> int:
-        """Completions that go through the model at once: as configured, or fewer once the memory has run out."""
-        configured = self.config.microbatch_size
-        assert isinstance(configured, int)
-        return min(configured, self.state.microbatch_size or configured)
 
     # The stages of a step, in order.
 
@@ -93,7 +83,7 @@ class Run:
     def sample(self, batch: PromptBatch, temperature: float) -> Rollout:
         """The policy writes a completion for every sample of the batch."""
         limit = self.config.max_new_tokens
-        with self.phase("rollout", limit) as tick, room_for(len(batch), "samples_per_prompt"):
+        with self.work.phase("rollout", limit) as tick, room_for(len(batch), "samples_per_prompt"):
             return self.engine.sample(batch, limit, temperature, tick, self.truncation)
 
     def beta(self, step: int) -> float:
@@ -106,16 +96,16 @@ class Run:
     def score(self, rollout: Rollout, beta: float) -> Scored:
         """The reward judges the completions, the trainer and the reference read them."""
         config = self.config
-        with self.phase("reward", 0):
+        with self.work.phase("reward", 0):
             judged = self._judged(rollout, seed_for(config.seed, "reward", self.state.step), self.state.step + 1)
             rollout, scores = scoring.with_scores(rollout, judged)
             self._say(judged, self.state.step + 1)
         if self.state.sampler_gap is None or self.state.sampler_gap > TOLERANCE:
-            with self.phase("trainer", self._parts(len(rollout.batch))) as tick:
-                rollout = self._fitting(lambda size: scoring.reread(rollout, self.engine, size, tick))
+            with self.work.phase("trainer", self.work.parts(len(rollout.batch))) as tick:
+                rollout = self.work.fitting(lambda size: scoring.reread(rollout, self.engine, size, tick))
             self._trust(rollout)
-        with self.phase("reference", self._parts(len(rollout.batch))) as tick:
-            scored = self._fitting(
+        with self.work.phase("reference", self.work.parts(len(rollout.batch))) as tick:
+            scored = self.work.fitting(
                 lambda size: scoring.against(
                     rollout,
                     scores,
@@ -138,7 +128,7 @@ class Run:
         config, step = self.config, self.state.step
         plan = list(update.minibatches(len(advantages.advantages), config.algorithm, config.seed, step))
         lr, updates = config.optimizer.lr_at(step, config.steps), []
-        with self.phase("update", sum(self._parts(len(rows)) for rows in plan)) as tick:
+        with self.work.phase("update", sum(self.work.parts(len(rows)) for rows in plan)) as tick:
             self._undo = copy_tensors(self.policy, self.optimizer)
             try:
                 for number, rows in enumerate(plan):
@@ -173,7 +163,7 @@ class Run:
                     tick=tick,
                 )
 
-        return self._fitting(accumulated)
+        return self.work.fitting(accumulated)
 
     def evaluate(self, step: int) -> Evaluation:
         """Held-out prompts, fixed decoding, the run's final beta."""
@@ -182,8 +172,9 @@ class Run:
         per_batch = min(at_once, len(self.held_out))
         beta, temperature = self.beta(config.steps - 1), config.temperature.at(config.steps - 1, config.steps)
         undefined = held_out.undefined(beta, temperature, self.truncation.active, config.evaluate.samples)
-        batches, passes = -(-len(self.held_out) // per_batch), self._parts(per_batch * config.evaluate.samples)
+        batches, passes = -(-len(self.held_out) // per_batch), self.work.parts(per_batch * config.evaluate.samples)
         writers = 2 if step and not undefined else 1  # the reference writes and is read as well
+        ticks = writers * batches * (config.max_new_tokens + passes)
 
         def judge(rollout: Rollout, start: int) -> Judged:
             judged = self._judged(rollout, seed_for(config.seed, "reward/held_out", start), step, ", held-out")
@@ -191,7 +182,7 @@ class Run:
             return judged
 
         written_at_once = room_for(per_batch * config.evaluate.samples, "evaluate.samples")
-        with self.phase("evaluation", writers * batches * (config.max_new_tokens + passes)) as tick, written_at_once:
+        with self.work.phase("evaluation", ticks) as tick, written_at_once:
             return held_out.evaluate(
                 self.held_out,
                 self.engine,
@@ -204,7 +195,7 @@ class Run:
                 samples=config.evaluate.samples,
                 max_new_tokens=config.max_new_tokens,
                 prompts_at_once=per_batch,
-                fitting=self._fitting,
+                fitting=self.work.fitting,
                 tick=tick,
             )
 
@@ -273,7 +264,9 @@ class Run:
         self.logbook.metrics(step, metrics)
         timings = self._timings(step, tokens)
         skipped = state.skipped + 1 if metrics["skipped"] else 0
-        self.state, self._undo = replace(state, step=step, skipped=skipped, logs=self.logbook.marks()), None
+        halved = self.work.microbatch_size if self.work.microbatch_size != self.config.microbatch_size else None
+        state = replace(state, step=step, skipped=skipped, microbatch_size=halved, logs=self.logbook.marks())
+        self.state, self._undo = state, None
         self.reporter.step(step, metrics, timings, sample)
         if evaluated is not None:
             self.reporter.optimum(step, evaluated.optimum)
@@ -292,7 +285,7 @@ class Run:
 
     def save(self, *, needed: bool) -> bool:
         """Publish a checkpoint of the last complete step; returns and raises as `Saver.save` does."""
-        with self.phase("checkpoint", 0):
+        with self.work.phase("checkpoint", 0):
             return self.saver.save(self.state, self.policy, self.optimizer, self.logbook.sync, needed=needed)
 
     @contextmanager
@@ -316,48 +309,9 @@ class Run:
                 if self.profiler is not None:
                     self.profiler.close()
 
-    @contextmanager
-    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """Time a stretch of work and show it; with every tick, and at its end, it may be stopped."""
-        with self.clock.phase(name), record_function(name), self.reporter.phase(name, ticks) as shown:
-
-            def tick() -> None:
-                shown()
-                self.signals.check()
-
-            yield tick
-        self.signals.check()
-
     def _timings(self, step: int, tokens: int) -> dict[str, float]:
         retries, self._retries = self._retries, 0
-        return self.logbook.timings(step, self.clock.lap(), tokens, retries)
-
-    def _parts(self, completions: int) -> int:
-        return -(-completions // self.microbatch_size)
-
-    def _fitting(self, work: Callable[[int], Result]) -> Result:
-        """What `work` makes of microbatches of the size it is given: halved, for good, while they do not fit in memory.
-
-        Raises UserError where not even one completion fits.
-        """
-        while True:
-            size = self.microbatch_size
-            try:
-                return work(size)
-            except Exception as error:
-                if not out_of_memory(error):
-                    raise
-                if size == 1:
-                    raise UserError(
-                        "out of memory with one completion at a time",
-                        where="microbatch_size",
-                        fix="lower max_new_tokens or data.max_prompt_tokens, or take a smaller model",
-                    ) from error
-            # outside of the except block: the traceback holds the tensors that did not fit
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self.state = replace(self.state, microbatch_size=size // 2)
-            self.reporter.note(f"out of memory: microbatches of {size // 2} completions from here on, not of {size}")
+        return self.logbook.timings(step, self.work.clock.lap(), tokens, retries)
 
     def _put_back(self) -> None:
         if self._undo is not None:

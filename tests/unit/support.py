@@ -189,7 +189,7 @@ def config_fields(**changes: Any) -> dict[str, Any]:
         "threads": None,
         "run_dir": None,
         "sweep_dir": None,
-        "sinks": ("tensorboard",),
+        "sinks": ["tensorboard"],
         "seeds": 1,
         "jobs": None,
         "resume": None,
