@@ -21,9 +21,9 @@ from rlhf_cli.config.keys import did_you_mean, fields
 from rlhf_cli.config.options import PRESET, groups
 from rlhf_cli.config.problems import checked
 from rlhf_cli.config.security import refuse_code, refuse_secrets
-from rlhf_cli.errors import EXIT_SWEEP, UserError
+from rlhf_cli.errors import EXIT_DONE, EXIT_SWEEP, UserError
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.sweep.record import Sweep, Trial
+from rlhf_cli.sweep.record import Ending, Sweep, Trial
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,10 @@ def launch(
             session.run([*overrides, *of_folder], work)
         except _Escape as e:
             raise e.error from e.error.__cause__
-    if work.failed:
-        count = f"{len(work.failed)} of {len(plan.jobs)}"
-        raise UserError(f"{count} jobs failed: {'; '.join(work.failed)}", exit_code=EXIT_SWEEP)
+    endings = [Ending.read(folder / name) for name in plan.folders]
+    failed = [job_name(number, plan.jobs) for number, ending in enumerate(endings, 1) if ending and ending.failed]
+    if failed:
+        raise UserError(f"{len(failed)} of {len(plan.jobs)} jobs failed: {'; '.join(failed)}", exit_code=EXIT_SWEEP)
 
 
 class _Work:
@@ -118,21 +119,24 @@ class _Work:
 
     def __init__(self, plan: Plan, task: Callable[[Launch], None], run_trials: RunTrials | None) -> None:
         self._plan, self._task, self._run_trials = plan, task, run_trials
-        self.failed: list[str] = []
-        """The names of the jobs of a sweep that ended in a UserError here."""
 
     def __call__(self, cfg: DictConfig) -> None:
-        """Run one job in this process."""
+        """Run one job in this process, which a launcher of hydra's may have started for it."""
         now = HydraConfig.get()
+        ending = Ending(EXIT_DONE, "")
         try:
             self._task(self._launch(cfg, now))
         except UserError as e:
             if not self._plan.is_sweep:
                 raise _Escape(e) from e
-            self.failed.append(job_name(now.job.num + 1, self._plan.jobs))
-            sys.stderr.write(f"error: {self.failed[-1]}: {e.line()}\n")
+            ending = Ending(e.exit_code, e.line())
+            sys.stderr.write(f"error: {job_name(now.job.num + 1, self._plan.jobs)}: {e.line()}\n")
         except Exception as e:
             raise _Escape(e) from e
+        if self._plan.is_sweep:
+            folder = Path(now.runtime.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            ending.write(folder)
 
     def together(self, jobs: Sequence[DictConfig]) -> None:
         """Run all jobs, hydra's own node still in each."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rlhf_cli.checkpoint import step_of
-from rlhf_cli.errors import EXIT_DONE, EXIT_STOPPED, visible
+from rlhf_cli.errors import visible
 from rlhf_cli.pipeline.runs import Facts, shown
 from rlhf_cli.sweep.record import LOG, Ending, Sweep
 
@@ -51,9 +51,7 @@ def show_runs(runs: Sequence[Facts], sweeps: Mapping[Path, Sweep]) -> None:
 def failure(trial: Facts) -> str:
     """Why the trial of a sweep failed when it was last tried; '' where it did not."""
     ending = Ending.read(trial.folder)
-    if ending is None or trial.state in ("running", "finished") or ending.exit_code in (EXIT_DONE, EXIT_STOPPED):
-        return ""
-    return ending.said
+    return ending.said if ending and ending.failed and trial.state not in ("running", "finished") else ""
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], name: str) -> Text:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from rlhf_cli.disk import replace_file
+from rlhf_cli.errors import EXIT_DONE, EXIT_STOPPED
 
 SWEEP: Final = "sweep.json"
 ENDING: Final = "trial.json"
@@ -62,6 +63,11 @@ class Ending:
     """Of the process; below zero the signal that killed it."""
     said: str
     """One line: why it failed or was stopped; empty where it is done."""
+
+    @property
+    def failed(self) -> bool:
+        """Neither done nor stopped on request."""
+        return self.exit_code not in (EXIT_DONE, EXIT_STOPPED)
 
     def write(self, folder: Path) -> None:
         """Keep it as trial.json in the trial's folder."""

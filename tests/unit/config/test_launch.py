@@ -89,7 +89,7 @@ def test_a_sweep_runs_every_combination_in_a_folder_named_by_it(cwd: Path, start
     (sweep,) = {Path(str(trial.config.run_dir)).parent for trial in trials}
     assert sweep.parent == cwd / "outputs/sweeps"
     assert re.fullmatch(r"tiny-[0-9a-f]{6}", sweep.name)
-    assert [path.name for path in sweep.iterdir()] == ["multirun.yaml"]  # the trials make their own
+    assert {path.name for path in sweep.iterdir()} == {*names, "multirun.yaml"}
 
 
 def test_another_launcher_of_hydras_runs_the_trials_in_its_own_way(started: Started) -> None:
@@ -218,7 +218,8 @@ def test_a_file_may_ask_for_a_sweep(cwd: Path, started: Started) -> None:
     assert [(t.config.beta.at(0, 1), t.config.steps, t.config.seed) for t in trials] == [(0.1, 2, 5), (0.2, 2, 5)]
 
 
-def test_failed_trials_are_named_and_do_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("launcher", ["processes", "basic"])
+def test_failed_trials_are_named_and_do_not_stop_the_others(launcher: str, capsys: pytest.CaptureFixture[str]) -> None:
     done: list[int] = []
 
     def task(job: Launch) -> None:
@@ -227,7 +228,7 @@ def test_failed_trials_are_named_and_do_not_stop_the_others(capsys: pytest.Captu
         done.append(job.config.steps)
 
     with pytest.raises(UserError, match=r"^1 of 3 jobs failed: job 2 of 3 \(steps=2\)$") as error:
-        launch(["-m", "config=tiny", "steps=1,2,3"], task)
+        launch(["-m", "config=tiny", "steps=1,2,3", f"hydra/launcher={launcher}"], task)
     assert (error.value.exit_code, done) == (EXIT_SWEEP, [1, 3])
     assert capsys.readouterr().err == "error: job 2 of 3 (steps=2): the reward fell over\n"
 
