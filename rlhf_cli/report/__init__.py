@@ -2,9 +2,12 @@
 
 chart   lines, points and bars as an SVG
 bars    grouped bars
+heat    numbers by two settings, as shaded cells
+table   a table as HTML
 frame   what every picture shares: its style, axes and legend
 scale   from values to places on a picture; round ticks
 words   the width of a text, and texts that are safe inside a picture or a page
 text    the same pictures in the characters of a terminal
 page    one self-contained HTML page of sections with pictures
+sweep_page  the report of a sweep
 """
