@@ -43,8 +43,12 @@ def show_answer(found: Answer, display: str, report: Path | None) -> None:
             console.print(f"the optimum's curve is not known: {found.no_oracle}", style="dim", markup=False)
         console.print()
     _recommendation(found, console)
+    unseen = [missing for missing in found.left_out if missing.state == "not evaluated"]
+    if unseen:
+        console.print(f"{len(unseen)} trials were never evaluated ({unseen[0].reason})", style="yellow", markup=False)
     for missing in found.left_out:
-        console.print(Text(_missing(missing), style="yellow"), soft_wrap=True)
+        if missing.state != "not evaluated":
+            console.print(Text(_missing(missing), style="yellow"), soft_wrap=True)
     if report is not None:
         console.print(Text.assemble(("Report ", "bold"), visible(str(shown(report)))), soft_wrap=True)
 
@@ -87,7 +91,7 @@ def _mark(point: Point, found: Answer) -> str:
 def _recommendation(found: Answer, console: Console) -> None:
     chosen = found.point(found.recommended)
     if chosen is not None:
-        console.print(Text(visible(f"Recommended: {chosen.name}"), style="bold"), soft_wrap=True)
+        console.print(Text(visible(f"Recommended: {chosen.said}"), style="bold"), soft_wrap=True)
     for sentence in found.reason:
         console.print(Padding(Text(visible(sentence)), (0, 0, 0, 2)))
     for warning in found.warnings:

@@ -52,7 +52,7 @@ def sweep_page(sweep: Sweep, found: Answer) -> str:
 
 def _recommendation(found: Answer) -> Section:
     chosen = found.point(found.recommended)
-    heading = f"Recommended: {_spaced(chosen.name)}" if chosen else "No recommendation"
+    heading = f"Recommended: {chosen.said}" if chosen else "No recommendation"
     return Section(heading, found.reason, findings=found.warnings)
 
 
@@ -94,28 +94,25 @@ def _grid(found: Answer, grid: Grid) -> Section:
 
 
 def _points(found: Answer) -> Section:
-    head = ("", "point", "runs", _measure(found), "change of J", "reward", "KL, nats", "length", "Pareto")
+    several = any(point.trials > 1 for point in found.points)
+    head = ("", "point", "reward", "KL, nats", "J", "change of J", "length", *(("runs",) if several else ()))
     rows = [
         (
-            str(point.number),
+            f"{point.number}{'*' if point.pareto else ''}",
             _spaced(point.name),
-            f"{len(point.finished)} of {point.trials}",
-            _with_error(point.objective, 3),
-            "–" if point.change is None else _with_error(point.change, 3, "+"),
             _with_error(point.reward, 3),
             _with_error(point.kl, 2),
+            _with_error(point.objective, 3),
+            "–" if point.change is None else _with_error(point.change, 3, "+"),
             _with_error(point.length, 1),
-            "yes" if point.pareto else "",
+            *((f"{len(point.finished)} of {point.trials}",) if several else ()),
         )
         for point in found.points
     ]
     strong = frozenset(i for i, point in enumerate(found.points) if point.number == found.recommended)
-    table = Table(head, rows, numbers=frozenset({0, 2, 3, 4, 5, 6, 7}), strong=strong)
-    return Section(
-        "The points",
-        [f"{said_intervals(found)}. Change: from the reference, paired by prompt."],
-        svg=html(table),
-    )
+    table = Table(head, rows, numbers=frozenset(range(2, len(head))), long=frozenset({1}), strong=strong)
+    said = f"{_measure(found)}. {said_intervals(found)}. The change is from the reference, paired by prompt."
+    return Section("The points", [said], svg=html(table), findings=["*: on the Pareto front."])
 
 
 def said_intervals(found: Answer) -> str:

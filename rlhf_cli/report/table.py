@@ -16,7 +16,7 @@ STYLE: Final = """
 .table th { font-weight: 600; border-bottom: 1px solid currentColor }
 .table td { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent) }
 .table .number { text-align: right }
-.table .long { white-space: normal; overflow-wrap: anywhere; min-width: 12rem }
+.table .long { white-space: normal; overflow-wrap: anywhere; min-width: 9.5rem }
 .table .strong { font-weight: 600 }
 .table a { color: inherit }
 """

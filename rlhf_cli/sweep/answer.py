@@ -57,6 +57,11 @@ class Point:
     training: tuple[tuple[int, float], ...]
     """The same of the steps' own completions, at the temperature they were sampled with."""
 
+    @property
+    def said(self) -> str:
+        """The point as a sentence names it; a long name may be broken into lines."""
+        return f"point {self.number} ({self.name.replace(',', ', ')})"
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -136,7 +141,7 @@ def answer(sweep: Sweep) -> Answer:
         factors = (1.0, 0.5, 2.0) if beta else (1.0,)
         choices = [choose(candidates, factor * beta, same_prompts(every)) for factor in factors]
         recommended: int | None = tables[choices[0].chosen].number
-        names, kls, changes = [p.name for p in tables], [p.kl.mean for p in tables], [p.change for p in tables]
+        names, kls, changes = [p.said for p in tables], [p.kl.mean for p in tables], [p.change for p in tables]
         several = any(point.over == "seeds" for point in tables)
         swept = len({outcome.last.beta for outcome in every}) > 1
         why = reasons(choices, names, kls, changes, tables[choices[0].best].objective.mean, swept, several)
@@ -226,9 +231,9 @@ def _warnings(outcomes: Sequence[Outcome], tables: Sequence[Point]) -> list[str]
         found.append(f"Trials were evaluated last at different steps ({', '.join(map(str, steps))}).")
     if any(reference_of(one.config) != reference_of(outcomes[0].config) for one in outcomes):
         found.append("The trials differ in their model: the KL of each is to a reference of its own.")
-    if higher := [point.name for point in tables if point.above]:
+    if higher := [point.said for point in tables if point.above]:
         found.append(
-            f"{'; '.join(higher)}: clearly above the optimum's curve, where no policy can be. Do not trust the curve "
+            f"{', '.join(higher)}: clearly above the optimum's curve, where no policy can be. Do not trust the curve "
             "or these evaluations before you know why."
         )
     return found

@@ -90,13 +90,16 @@ def read_trial(sweep: Sweep, trial: Trial) -> Outcome | LeftOut:
     stands = facts(folder)
     if stands.state != "finished":
         return _unfinished(sweep, trial, stands.state, stands.reason)
+    file = CONFIG
     try:
         config = RunConfig.model_validate(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-        rows = list(_rows(folder / EVALUATIONS))
+        file = EVALUATIONS
+        rows = list(_rows(folder / file))
         evaluations = tuple(map(_held_out, rows))
-        training = tuple(_training(folder / METRICS))
+        file = METRICS
+        training = tuple(_training(folder / file))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return _left_out(sweep, trial, "unreadable", f"{type(error).__name__}: {_first_line(error)}")
+        return _left_out(sweep, trial, "unreadable", f"{file}: {type(error).__name__}: {_first_line(error)}")
     if not evaluations or evaluations[-1].step == 0:
         return _left_out(sweep, trial, "not evaluated", f"evaluate.every={config.evaluate.every}")
     reference = dict(zip(rows[0]["prompts"], rows[0]["reward"], strict=True)) if evaluations[0].step == 0 else {}

@@ -59,7 +59,7 @@ def _compared(choice: Choice, names: Sequence[str], kls: Sequence[float], highes
     simplest = f"the lowest KL, {kls[choice.chosen]:.2f} nats: the simplest policy that is as good."
     if choice.chosen != choice.best:
         return (
-            f"{names[choice.best]} has the highest J, {highest:+.3f}, but this one is {_lower(choice, choice.chosen)}, "
+            f"The highest J, {highest:+.3f}, is of {names[choice.best]}; this one is {_lower(choice, choice.chosen)}, "
             f"within noise. Of the {len(choice.alike) + 1} points that cannot be told apart from the best "
             f"it has {simplest}"
         )
