@@ -45,7 +45,9 @@ def show_answer(found: Answer, display: str, report: Path | None) -> None:
     _recommendation(found, console)
     unseen = [missing for missing in found.left_out if missing.state == "not evaluated"]
     if unseen:
-        console.print(f"{len(unseen)} trials were never evaluated ({unseen[0].reason})", style="yellow", markup=False)
+        console.print(
+            f"never evaluated: {len(unseen)} of the trials ({unseen[0].reason})", style="yellow", markup=False
+        )
     for missing in found.left_out:
         if missing.state != "not evaluated":
             console.print(Text(_missing(missing), style="yellow"), soft_wrap=True)
@@ -55,7 +57,10 @@ def show_answer(found: Answer, display: str, report: Path | None) -> None:
 
 def _points(found: Answer, width: int) -> RenderableType:
     several = any(point.trials > 1 for point in found.points)
-    caption = f"→ recommended   * Pareto front: none has at least the reward at no more KL\n{said_intervals(found)}"
+    caption = (
+        f"J = reward - {found.beta:g}·KL; {said_intervals(found)}\n"
+        "→ recommended   * Pareto front: none has at least the reward at no more KL"
+    )
     table = Table(
         title="Held-out, at the end of training, at T = 1",
         title_justify="left",
@@ -66,7 +71,7 @@ def _points(found: Answer, width: int) -> RenderableType:
     table.add_column("point", overflow="fold")
     if several:
         table.add_column("runs", justify="right", no_wrap=True)
-    for name in ("reward", "KL, nats", f"reward - {found.beta:g}·KL"):
+    for name in ("reward", "KL, nats", "J"):
         table.add_column(name, justify="right", no_wrap=True)
     if width >= WIDE:
         table.add_column("length", justify="right", no_wrap=True)

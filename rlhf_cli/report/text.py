@@ -120,11 +120,12 @@ def _draw(cells: list[list[Span]], one: Series, dots: Sequence[tuple[int, int]],
 def _write_names(
     cells: list[list[Span]], one: Series, across: Scale, down: Scale, i: int, fine: tuple[int, int]
 ) -> None:
-    """The names of points, right of them, as far as there is room."""
+    """The names of points, right of them, or left where there is no room; cut where there is none either."""
     for x, y, name in zip(one.xs, one.ys, one.names or [""] * len(one.xs), strict=True):
         if known(x, across.log) and known(y, down.log):
-            line, column = cells[round(down.at(y)) // fine[1]], round(across.at(x)) // fine[0] + 1
-            for place, letter in enumerate(name[: len(line) - column], start=column):
+            line, column = cells[round(down.at(y)) // fine[1]], round(across.at(x)) // fine[0]
+            first = column + 1 if column + len(name) < len(line) else max(column - len(name), 0)
+            for place, letter in enumerate(name[: len(line) - first], start=first):
                 line[place] = (letter, STYLES[i] if fine != (1, 1) else "")
 
 
