@@ -15,7 +15,7 @@ FEWEST_SEEDS = 3
 
 
 def frontier(found: Answer) -> Chart:
-    """The chart; every point has its number in the answer. What is recommended comes last, on top of the others."""
+    """The chart; every point has its number in the answer."""
     curve = found.oracle.curve if found.oracle else ()
     seen = [point for point in curve if point.covered]
     unseen = seen[-1:] + [point for point in curve if not point.covered]
@@ -25,9 +25,9 @@ def frontier(found: Answer) -> Chart:
         _reachable("the optimum", seen, "line"),
         _reachable("the optimum, from too few samples", unseen, "dashed"),
         _reachable("best of n", found.oracle.best_of if found.oracle else (), "points"),
-        _points("other points", [point for point in rest if not point.pareto]),
-        _points("Pareto front", [point for point in rest if point.pareto]),
         _points("recommended", recommended),
+        _points("Pareto front", [point for point in rest if point.pareto]),
+        _points("other points", [point for point in rest if not point.pareto]),
     )
     series = tuple(one for one in shown if len(one.xs) > (1 if one.style != "points" else 0))
     return Chart("Reward against KL to the reference", "KL, nats", "reward", series)

@@ -160,7 +160,7 @@ def _trials(sweep: Sweep, found: Answer) -> Section:
             log: str | Link = Link("log", f"{trial.name}/{missing.log.name}") if missing.log else ""
             rows.append((name, missing.state, missing.reason, log))
     head, full = ("trial", "state", "why", ""), bool(left_out)
-    table = Table(head if full else head[:2], rows if full else [row[:2] for row in rows], long=frozenset({2}))
+    table = Table(head if full else head[:2], rows if full else [row[:2] for row in rows], long=frozenset({0, 2}))
     return Section("The trials", svg=html(table))
 
 

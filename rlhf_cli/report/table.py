@@ -11,12 +11,12 @@ from rlhf_cli.report.words import safe
 
 STYLE: Final = """
 .table { overflow-x: auto; margin: 1rem 0 }
-.table table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums }
-.table th, .table td { padding: 0.3rem 0.7rem 0.3rem 0; text-align: left; vertical-align: top; white-space: nowrap }
+.table table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums }
+.table th, .table td { padding: 0.3rem 0.6rem 0.3rem 0; text-align: left; vertical-align: top; white-space: nowrap }
 .table th { font-weight: 600; border-bottom: 1px solid currentColor }
 .table td { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent) }
 .table .number { text-align: right }
-.table .long { white-space: normal; overflow-wrap: anywhere; min-width: 9.5rem }
+.table .long { white-space: normal; overflow-wrap: break-word; min-width: 6rem; max-width: 24rem }
 .table .strong { font-weight: 600 }
 .table a { color: inherit }
 """

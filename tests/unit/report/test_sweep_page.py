@@ -127,16 +127,16 @@ def test_many_points_have_lines_of_the_best_alone(tmp_path: Path) -> None:
 def test_the_frontier_shows_every_point_by_its_number(tmp_path: Path) -> None:
     chart = frontier(answer(two_by_two(tmp_path, seeds=(0,))))
     assert [series.label for series in chart.series] == [
-        "the optimum, from too few samples", "best of n", "other points", "Pareto front", "recommended",
+        "the optimum, from too few samples", "best of n", "recommended", "Pareto front", "other points",
     ]  # fmt: skip
-    others, front, chosen = chart.series[2:]
+    chosen, front, others = chart.series[2:]
     assert (others.names, front.names, chosen.names) == (["3"], ["1", "4"], ["2"])
     assert (chosen.xs, chosen.ys) == ([pytest.approx(0.8)], [pytest.approx(0.5)])
     assert chosen.low is not None
     assert chosen.low[0] == pytest.approx(0.5 - 0.1837, rel=1e-2)
     # four bars up and down with two caps each; the KL is the same at every prompt
     assert len(of_class(svg(chart), "error")) == 12
-    assert [one.text for one in of_class(svg(chart), "name")] == ["3", "1", "4", "2"]
+    assert [one.text for one in of_class(svg(chart), "name")] == ["2", "1", "4", "3"]
 
 
 def test_the_interval_of_two_seeds_is_not_drawn(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_eighty_columns_are_enough(
     assert ("2/2" in text) == (seeds == (0, 1))
     assert "length" not in text
     assert "Recommended: point 2 (beta=0.1, temperature=1)" in text
-    assert all(one in text for one in ("+3", "1x", "x4", "#2"))  # the points by their numbers
+    assert all(one in text for one in ("#3", "1x", "x4", "+2"))  # the points by their numbers
     assert f"Report {tmp_path / 'report.html'}" in text
     assert str(tmp_path / "beta=0.1,temperature=1") in text.split("Its run")[1]
 
