@@ -113,7 +113,7 @@ def _unfinished(sweep: Sweep, trial: Trial, state: str, reason: str) -> LeftOut:
     if ended is not None and ended.exit_code not in (EXIT_DONE, EXIT_STOPPED):
         return _left_out(sweep, trial, "failed", ended.said)
     if state == "stopped":
-        return _left_out(sweep, trial, "stopped", ended.said if ended else "before its last step")
+        return _left_out(sweep, trial, "stopped", (ended and ended.said) or "before its last step")
     if not (folder / CONFIG).exists():
         return _left_out(sweep, trial, "not started", "the same command starts it")
     return _left_out(sweep, trial, "unreadable", reason)

@@ -39,7 +39,7 @@ def write_lines(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def write_trial(folder: Path, reward: Sequence[float], kl: float, *, seed: int = 0, **config: Any) -> None:
     """A finished trial whose last evaluation has these mean rewards, one a prompt, and this KL."""
-    fields = config_fields(steps=STEPS, evaluate=EVALUATE, seed=seed, **config)
+    fields = config_fields(**{"steps": STEPS, "evaluate": EVALUATE, "seed": seed} | config)
     beta, shift = fields["beta"]["value"], seed / 100
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(fields))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.checkpoint import locked, publish
 from rlhf_cli.metrics import finite
 from rlhf_cli.sweep.answer import Grid, answer
 from rlhf_cli.sweep.record import Ending, Sweep, Trial
@@ -163,16 +164,17 @@ def test_without_completions_of_the_reference_there_is_no_curve(tmp_path: Path) 
 
 def test_a_point_above_the_optimum_is_named(tmp_path: Path) -> None:
     # 40 completions with rewards 0 and 1 in turn: the optimum at a KL of log 2 has all of the reward, 1.0, and no more
-    sweep = Sweep(tmp_path, "", (Trial("a", {"beta": "0.1"}), Trial("b", {"beta": "0.2"})))
-    for name, reward in (("a", 1.2), ("b", 0.9)):
-        write_trial(tmp_path / name, [reward] * 4, 0.69, beta=constant("0.05"))
+    # the third is above it too, but not clearly: 1.2 -+ 0.6 in turn
+    sweep = Sweep(tmp_path, "", tuple(Trial(name, {"k": name}) for name in "abc"))
+    for name, rewards in (("a", [1.2] * 4), ("b", [0.9] * 4), ("c", [0.6, 1.8, 0.6, 1.8])):
+        write_trial(tmp_path / name, rewards, 0.69, beta=constant("0.05"))
         file = tmp_path / name / "evaluations.jsonl"
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         rows[0] |= {"reward": [[0.0, 1.0] * 40] * 4, "kl": [[0.0] * 80] * 4, "length": [[1] * 80] * 4}
         write_lines(file, rows)
     found = answer(sweep)
-    assert [point.above for point in found.points] == [True, False]
-    assert [warning.partition(":")[0] for warning in found.warnings] == ["point 1 (beta=0.1)"]
+    assert [point.above for point in found.points] == [True, False, False]
+    assert [warning.partition(":")[0] for warning in found.warnings] == ["point 1 (k=a)"]
 
 
 def test_trials_that_say_nothing_are_listed_and_left_out(tmp_path: Path) -> None:
@@ -195,6 +197,35 @@ def test_trials_that_say_nothing_are_listed_and_left_out(tmp_path: Path) -> None
     assert [one.log for one in found.left_out] == [a / "log.txt", None, None, None]
     assert found.recommended == 3
     assert c.name == found.points[0].finished[0].name
+
+
+def test_a_trial_that_is_at_work_or_was_stopped_says_so(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    first, second, *_ = (tmp_path / trial.name for trial in sweep.trials)
+    (second / "result.json").unlink()
+    publish(second / "checkpoints", 2, {"state": b"..."})
+    with locked(first):
+        found = answer(sweep)
+    assert [(one.state, one.reason) for one in found.left_out] == [
+        ("running", "a process works in it"),
+        ("stopped", "before its last step"),
+    ]
+
+
+def test_an_evaluation_of_the_reference_alone_is_none(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    file = tmp_path / sweep.trials[0].name / "evaluations.jsonl"
+    file.write_text(file.read_text().splitlines(keepends=True)[0])
+    assert [one.state for one in answer(sweep).left_out] == ["not evaluated"]
+
+
+def test_a_kl_that_was_not_measured_is_the_sampled_one(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    file = tmp_path / sweep.trials[0].name / "metrics.jsonl"
+    write_lines(
+        file, [{"step": 1, "reward/mean": 0.5, "kl/seq_k1": 1.0}, {"step": 2, "reward/mean": None, "kl/seq": 1}]
+    )
+    assert dict(answer(sweep).points[0].training) == pytest.approx({1: 0.4})
 
 
 @pytest.mark.parametrize(
