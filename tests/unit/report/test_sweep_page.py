@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.pipeline.oracle import CurvePoint
 from rlhf_cli.report.chart import svg
 from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import sweep_page, write_page, write_sweep_report
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.record import Ending, Sweep, Trial
-from tests.unit.report.drawn import SVG, of_class
+from tests.unit.report.drawn import SVG, corners, of_class
 from tests.unit.sweep.made import two_by_two, write_trial
 
 HOSTILE = "</title><script>alert(1)</script>\x1b[31m&"
@@ -160,3 +162,22 @@ def test_no_bar_reaches_below_a_kl_of_zero(tmp_path: Path) -> None:
     assert front.x_low is not None
     assert front.names is not None
     assert front.x_low[front.names.index("4")] == 0.0
+
+
+def test_the_dashed_curve_goes_on_where_the_other_ends(tmp_path: Path) -> None:
+    found = answer(two_by_two(tmp_path))
+    assert found.oracle is not None
+    curve = tuple(CurvePoint(kl, reward, kl < 1.5) for kl, reward in ((0.0, 0.2), (1.0, 0.5), (2.0, 0.6)))
+    solid, dashed, *_ = frontier(replace(found, oracle=replace(found.oracle, curve=curve))).series
+    assert (solid.label, dashed.label) == ("the optimum", "the optimum, from too few samples")
+    assert (solid.xs, dashed.xs, dashed.style) == ([0.0, 1.0], [1.0, 2.0], "dashed")
+
+
+def test_the_border_is_around_the_recommended_cell(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path)
+    for number, place in ((1, 0), (3, 1), (2, 2), (4, 3)):  # row by row: temperature 0.7, then 1
+        text = sweep_page(sweep, replace(answer(sweep), recommended=number))
+        picture = pictures(text)["J = reward - 0.1·KL, by beta and temperature"]
+        cells = [one for one in picture.iter(f"{SVG}rect") if "cell" in one.get("class", "")]
+        (border,) = (one for one in picture.iter(f"{SVG}rect") if one.get("class") == "chosen")
+        assert corners(border) == corners(cells[place])
