@@ -12,9 +12,12 @@ from rich.console import Console
 
 from rlhf_cli.checkpoint import locked
 from rlhf_cli.config.compose import Launch, RunTrials
+from rlhf_cli.display.answer import show_answer
 from rlhf_cli.display.sweep import trials_shown
-from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors
+from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors, visible
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.report.sweep_page import write_page
+from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.pool import Job, Pool, Standing
 from rlhf_cli.sweep.record import Sweep
 from rlhf_cli.sweep.slots import available_gpus, slots
@@ -25,8 +28,10 @@ def open_sweep(sweep: Sweep) -> Iterator[RunTrials]:
     """Its folder is this process's alone meanwhile; at the end raises UserError (exit 8) where trials failed."""
     names = {trial.name: _name(trial.told) for trial in sweep.trials}
     standings: list[Standing] = []
+    displays: list[str] = []
 
     def run_trials(launches: Sequence[Launch]) -> None:
+        displays.append(launches[0].config.display)
         standings.extend(_run(launches, names))
 
     with disk_errors(), locked(sweep.folder):
@@ -36,6 +41,9 @@ def open_sweep(sweep: Sweep) -> Iterator[RunTrials]:
         except Stopped:
             Console(stderr=True).print("The same command goes on with what is not done.", markup=False)
             raise
+        if not any(standing.state == "stopped" for standing in standings):
+            # another of hydra's launchers keeps its trials' settings to itself: its sweeps get the page alone
+            _answer(sweep, displays[0] if displays else "quiet")
     failed = [standing for standing in standings if standing.state == "failed"]
     if failed:
         raise UserError(
@@ -45,6 +53,18 @@ def open_sweep(sweep: Sweep) -> Iterator[RunTrials]:
         )
     if any(standing.state == "stopped" for standing in standings):
         raise Stopped("some trials were stopped; the same command goes on with them")
+
+
+def _answer(sweep: Sweep, display: str) -> None:
+    """Show what came of it, and write its page: one that the disk refuses is worth a line, and fails no sweep."""
+    found = answer(sweep)
+    page: Path | None = None
+    try:
+        page = write_page(sweep, found)
+    except OSError as error:
+        said = f"note: the report could not be written: {error.strerror or error}"
+        Console(stderr=True).print(visible(said), markup=False, soft_wrap=True)
+    show_answer(found, display, page)
 
 
 def _name(told: dict[str, str]) -> str:

@@ -4,5 +4,7 @@ watchers  a live dashboard on a terminal, one plain line a step elsewhere
 tables    the last table of a run, and its texts
 runs      the runs there are
 oracle    the optimum before any training: table and frontier
+sweep     the trials while they run
+answer    what a sweep ends with
 words     texts made harmless, figures in a line
 """

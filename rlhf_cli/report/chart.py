@@ -40,7 +40,8 @@ Style = Literal["line", "dashed", "points"]
 class Series:
     """Some y for some x, in the order in which they are joined; what is not finite is a gap.
 
-    `low` and `high`, one a point, are a band around a line and error bars on points.
+    `low` and `high`, one a point, are a band around a line and error bars on points. Points alone may have error bars
+    across as well, by `x_low` and `x_high`, and `names`, which stand beside them.
     """
 
     label: str
@@ -49,6 +50,9 @@ class Series:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     style: Style = "line"
+    x_low: Sequence[float] | None = None
+    x_high: Sequence[float] | None = None
+    names: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +94,15 @@ def svg(picture: Picture) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """A point with its interval; without one, low and high are y."""
+    """A point with its intervals; without one, low and high are y, x_low and x_high are x."""
 
     x: float
     y: float
     low: float
     high: float
+    x_low: float
+    x_high: float
+    name: str
 
 
 def _draw(chart: Chart) -> str:
@@ -105,7 +112,8 @@ def _draw(chart: Chart) -> str:
     ends = extent([end for p in points for end in (p.low, p.y, p.high)], chart.y_log)
     y = decades(*ends, Y_TICKS) if chart.y_log else ticks(*ends, Y_TICKS, outside=True)
     left = left_of(y, chart.y_log)
-    low, high = extent([p.x for p in points] + [mark.x for mark in marks], chart.x_log)
+    xs = [end for p in points for end in (p.x_low, p.x, p.x_high)] + [mark.x for mark in marks]
+    low, high = extent(xs, chart.x_log)
     if not chart.x_log and 0 < low < (high - low) / 4:
         low = 0.0
     right = _right(marks, Scale(low, high, 0, 1, chart.x_log), left, chart.width)
@@ -119,8 +127,8 @@ def _draw(chart: Chart) -> str:
     parts += _x_axis(chart, across, down.start)
     parts += flags
     for i, (one, runs) in enumerate(zip(chart.series, series, strict=True)):
-        placed = [[_Point(across.at(p.x), *map(down.at, (p.y, p.low, p.high))) for p in run] for run in runs]
-        parts += _points(placed, i) if one.style == "points" else _curve(placed, one.style, i)
+        placed = [[_placed(p, across, down) for p in run] for run in runs]
+        parts += _points(placed, i, chart.width) if one.style == "points" else _curve(placed, one.style, i)
     names, styles = [one.label for one in chart.series], [one.style for one in chart.series]
     key, bottom = legend(names, styles, chart.width, down.start + 2 * LINE + 8)
     return document(chart.title, chart.width, bottom + EDGE, [*parts, *key])
@@ -129,14 +137,25 @@ def _draw(chart: Chart) -> str:
 def _runs(series: Series, x_log: bool, y_log: bool) -> list[list[_Point]]:
     """The points between the gaps."""
     lows, highs = (series.ys if column is None else column for column in (series.low, series.high))
+    x_lows, x_highs = (series.xs if column is None else column for column in (series.x_low, series.x_high))
+    names = [""] * len(series.xs) if series.names is None else series.names
     runs: list[list[_Point]] = [[]]
-    for x, y, low, high in zip(series.xs, series.ys, lows, highs, strict=True):
+    for x, y, low, high, x_low, x_high, name in zip(
+        series.xs, series.ys, lows, highs, x_lows, x_highs, names, strict=True
+    ):
         if known(x, x_log) and known(y, y_log):
             low, high = (end if known(end, y_log) else y for end in (low, high))
-            runs[-1].append(_Point(x, y, low, high))
+            x_low, x_high = (end if known(end, x_log) else x for end in (x_low, x_high))
+            runs[-1].append(_Point(x, y, low, high, x_low, x_high, name))
         else:
             runs.append([])
     return [run for run in runs if run]
+
+
+def _placed(p: _Point, across: Scale, down: Scale) -> _Point:
+    x, x_low, x_high = map(across.at, (p.x, p.x_low, p.x_high))
+    y, low, high = map(down.at, (p.y, p.low, p.high))
+    return _Point(x, y, low, high, x_low, x_high, p.name)
 
 
 def _right(marks: Sequence[Mark], share: Scale, left: float, across: float) -> float:
@@ -202,13 +221,22 @@ def _curve(runs: Sequence[Sequence[_Point]], style: str, i: int) -> list[str]:
     return parts
 
 
-def _points(runs: Sequence[Sequence[_Point]], i: int) -> list[str]:
+def _points(runs: Sequence[Sequence[_Point]], i: int, end: float) -> list[str]:
+    """Error bars, dots on them and their names, which keep left of `end`."""
     parts = []
     for p in (p for run in runs for p in run):
         if p.low != p.high:
             parts.append(line(f"error {colour(i)}", p.x, p.low, p.x, p.high))
-            parts += [line(f"error {colour(i)}", p.x - 4, end, p.x + 4, end) for end in (p.low, p.high)]
+            parts += [line(f"error {colour(i)}", p.x - 4, y, p.x + 4, y) for y in (p.low, p.high)]
+        if p.x_low != p.x_high:
+            parts.append(line(f"error {colour(i)}", p.x_low, p.y, p.x_high, p.y))
+            parts += [line(f"error {colour(i)}", x, p.y - 4, x, p.y + 4) for x in (p.x_low, p.x_high)]
         parts.append(_dot(p, i, RADIUS))
+        if p.name:
+            name = shorten(p.name, end / 3)
+            fits = p.x + RADIUS + 3 + width(name) <= end - EDGE / 2
+            x = p.x + RADIUS + 3 if fits else p.x - RADIUS - 3
+            parts.append(text("name" if fits else "name end", x, p.y - RADIUS, name))
     return parts
 
 

@@ -29,6 +29,7 @@ STYLE: Final = """
 .chart .title { font-weight: 600 }
 .chart .middle { text-anchor: middle }
 .chart .end { text-anchor: end }
+.chart .name { font-weight: 600; paint-order: stroke; stroke: var(--paper); stroke-width: 3 }
 .chart .paper { fill: var(--paper) }
 .chart .grid { stroke: var(--grid) }
 .chart .axis { stroke: currentColor; stroke-opacity: 0.6 }
@@ -39,6 +40,8 @@ STYLE: Final = """
 .chart .bar, .chart .points { fill: var(--c) }
 .chart .error { stroke: var(--c); stroke-width: 1.5 }
 .chart .bar-error { stroke: currentColor; stroke-width: 1.5 }
+.chart .cell { fill: var(--c) }
+.chart .chosen { fill: none; stroke: currentColor; stroke-width: 2.5 }
 """ + "".join(f".chart .c{i} {{ --c: var(--c{i}) }}\n" for i in range(COLOURS))
 
 

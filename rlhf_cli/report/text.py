@@ -72,6 +72,7 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
             line[round(across.at(mark.x)) // fine[0]] = ("┊", "dim")
     for i, one in enumerate(chart.series):
         _draw(cells, one, _dots(one, across, down), i, fine)
+        _write_names(cells, one, across, down, i, fine)
     ticked = {round(down.at(value)) // fine[1]: name for value, name in zip(y, names, strict=True)}
     found: list[Row] = [((" " * left + " " + chart.y_label, "dim"),)]
     if marks:
@@ -114,6 +115,18 @@ def _draw(cells: list[list[Span]], one: Series, dots: Sequence[tuple[int, int]],
             before = ord(line[column][0]) - BLANK
             kept = before if 0 < before < 0x100 else 0
             line[column] = (chr(BLANK + (kept | BRAILLE[x % 2][y % 4])), STYLES[i])
+
+
+def _write_names(
+    cells: list[list[Span]], one: Series, across: Scale, down: Scale, i: int, fine: tuple[int, int]
+) -> None:
+    """The names of points, right of them, or left where there is no room; cut where there is none either."""
+    for x, y, name in zip(one.xs, one.ys, one.names or [""] * len(one.xs), strict=True):
+        if known(x, across.log) and known(y, down.log):
+            line, column = cells[round(down.at(y)) // fine[1]], round(across.at(x)) // fine[0]
+            first = column + 1 if column + len(name) < len(line) else max(column - len(name), 0)
+            for place, letter in enumerate(name[: len(line) - first], start=first):
+                line[place] = (letter, STYLES[i] if fine != (1, 1) else "")
 
 
 def _over(names: Sequence[tuple[str, int]], room: int) -> str:

@@ -125,6 +125,30 @@ def contents_of(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def test_it_ends_with_an_answer_on_stdout_and_as_a_page(rlhf: Rlhf, tmp_path: Path) -> None:
+    reward = tmp_path / "r.py"
+    reward.write_text(REWARD)
+    functions = ",".join(f"{reward}:{name}" for name in ("good", "raises"))
+    sweep = ("config=tiny", "steps=2", "evaluate.every=1", "evaluate.prompts=4", "reward=python", "sweep_dir=s", "-m")
+    outcome = rlhf("train", *sweep, f"reward.function={functions}", "seed=0,1")
+    assert outcome.code == 8
+    assert f"Recommended: point 1 (reward.function={reward}:good)" in outcome.out
+    assert outcome.out.count("left out: ") == 2
+    page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    assert "Recommended: point 1" in page
+    again = rlhf("train", *sweep, f"reward.function={functions}", "seed=0,1", "display=json")
+    *told, answered = map(json.loads, again.out.splitlines())
+    assert [one["state"] for one in told] == ["finished", "finished", "failed", "failed"]
+    (point,) = answered["points"]
+    # what the answer says of the trials is what they say of themselves
+    results = [json.loads((path / "result.json").read_text()) for path in [*trials(tmp_path / "s").values()][:2]]
+    after = [result["comparison"]["after"] for result in results]
+    for name in ("reward", "kl", "objective", "length"):
+        assert point[name]["mean"] == pytest.approx((after[0][name]["mean"] + after[1][name]["mean"]) / 2)
+    quiet = rlhf("train", *sweep, f"reward.function={functions}", "seed=0,1", "display=quiet")
+    assert (quiet.code, quiet.out) == (8, "")
+
+
 def test_killed_with_a_trial_and_started_again_every_point_is_done_once(tmp_path: Path) -> None:
     command = ("train", *QUICK, "-m", "beta=0.02,0.2", "temperature=0.7,1.0")
     undisturbed = start(*command, "sweep_dir=whole", cwd=tmp_path)

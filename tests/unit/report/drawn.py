@@ -37,7 +37,8 @@ def corners(element: ElementTree.Element) -> list[tuple[float, float]]:
             x, y, wide = at["x"], at["y"], width(element.text or "")
             if "rotate(-45" in element.get("transform", ""):
                 return [(x - wide * math.sqrt(0.5), y + wide * math.sqrt(0.5)), (x, y)]
-            share = {"middle": 0.5, "end": 1.0}.get(element.get("class", ""), 0.0)
+            kinds = element.get("class", "").split()
+            share = 0.5 if "middle" in kinds else 1.0 if "end" in kinds else 0.0
             return [(x - wide * share, y), (x + wide * (1 - share), y)]
     return []
 

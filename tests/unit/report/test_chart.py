@@ -205,3 +205,36 @@ def test_columns_of_different_lengths_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="shorter"):
             chart(series)
+
+
+def test_points_may_have_error_bars_across_and_names() -> None:
+    points = Series("a", [2.0, 4.0], [0.0, 1.0], style="points", x_low=[1.0, NAN], x_high=[3.0, NAN], names=["7", ""])
+    picture = chart(points, Series("b", [0.0, 8.0], [0.0, 1.0]))
+    errors = [corners(one) for one in of_class(picture, "error")]
+    assert len(errors) == 3  # one bar and its two caps
+    (left, y), (right, same) = errors[0]
+    first, *_ = of_class(picture, "points")
+    ((x, height),) = corners(first)
+    assert (y, same) == (height, height)
+    assert x == pytest.approx((left + right) / 2, abs=0.1)
+    # x is 0 .. 8 across the axis less the inset: the bar of 2 is a quarter of it
+    (start, _), (end, _) = corners(next(one for one in of_class(picture, "c1") if one.tag.endswith("path")))
+    assert right - left == pytest.approx((end - start) / 4, abs=0.2)
+    (name,) = of_class(picture, "name")
+    assert name.text == "7"
+    assert corners(name)[0][0] > x
+
+
+def test_error_bars_across_are_inside_of_the_picture() -> None:
+    picture = chart(Series("a", [2.0], [0.0], style="points", x_low=[-50.0], x_high=[90.0]))
+    assert_inside(picture)
+    assert {"−40", "80"} & set(texts(picture))
+
+
+def test_a_name_without_room_on_the_right_stands_on_the_left() -> None:
+    points = Series("a", [0.0, 1.0], [0.0, 1.0], style="points", names=["first", "a long one"])
+    picture = chart(points)
+    assert_inside(picture)
+    first, last = of_class(picture, "name")
+    assert "end" not in first.get("class", "").split()
+    assert "end" in last.get("class", "").split()

@@ -74,3 +74,12 @@ def test_no_row_is_wider_than_it_may_be(
     chart = Chart("t", "x", "y", [series], x_log=x_log, y_log=y_log, marks=[Mark(x, "m") for x, _ in points[:1]])
     drawn = rows(chart, width, colours)
     assert max(len(text(row)) for row in drawn) <= width
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_names_stand_right_of_their_points_or_left_where_there_is_no_room(colours: bool) -> None:
+    points = Series("a", [0.0, math.nan, 1.0], [0.0, 0.0, 1.0], style="points", names=["12", "x", "34"])
+    top, _, bottom = (text(row) for row in rows(Chart("t", "x", "y", [points]), 40, colours, height=3)[2:5])
+    dot = "●" if colours else "*"
+    assert bottom[5:] == f"{dot}12" + " " * 32
+    assert top[5:] == " " * 32 + f"34{dot}"

@@ -1,0 +1,117 @@
+"""What a sweep ends with: its points, reward against KL, the one that is recommended, and why; on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from rlhf_cli.errors import visible
+from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.metrics import finite
+from rlhf_cli.pipeline.runs import shown
+from rlhf_cli.report.frontier import frontier
+from rlhf_cli.report.sweep_page import said_intervals
+from rlhf_cli.report.text import rows
+from rlhf_cli.sweep.answer import Answer, Point
+from rlhf_cli.sweep.outcome import LeftOut
+
+WIDE = 100
+"""Characters from which on there is room for the length."""
+
+
+def show_answer(found: Answer, display: str, report: Path | None) -> None:
+    """All of it; `json` is one object, `quiet` nothing. `report` is the page that says the same, if it is there."""
+    if display == "quiet":
+        return
+    if display == "json":
+        sys.stdout.write(json.dumps(finite(found.row())) + "\n")
+        return
+    console = Console(highlight=False)
+    console.print()
+    if found.points:
+        console.print(_points(found, console.width))
+        colours = console.color_system is not None and not console.no_color
+        for row in rows(frontier(found), min(console.width, 80) - 1, colours, height=14):
+            console.print(Text.assemble(*row), soft_wrap=True)
+        if found.oracle is None:
+            console.print(f"the optimum's curve is not known: {found.no_oracle}", style="dim", markup=False)
+        console.print()
+    _recommendation(found, console)
+    unseen = [missing for missing in found.left_out if missing.state == "not evaluated"]
+    if unseen:
+        console.print(
+            f"never evaluated: {len(unseen)} of the trials ({unseen[0].reason})", style="yellow", markup=False
+        )
+    for missing in found.left_out:
+        if missing.state != "not evaluated":
+            console.print(Text(_missing(missing), style="yellow"), soft_wrap=True)
+    if report is not None:
+        console.print(Text.assemble(("Report ", "bold"), visible(str(shown(report)))), soft_wrap=True)
+
+
+def _points(found: Answer, width: int) -> RenderableType:
+    several = any(point.trials > 1 for point in found.points)
+    caption = (
+        f"J = reward - {found.beta:g}·KL; {said_intervals(found)}\n"
+        "→ recommended   * Pareto front: none has at least the reward at no more KL"
+    )
+    table = Table(
+        title="Held-out, at the end of training, at T = 1",
+        title_justify="left",
+        caption=Text(caption),
+        caption_justify="left",
+    )
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("point", overflow="fold")
+    if several:
+        table.add_column("runs", justify="right", no_wrap=True)
+    for name in ("reward", "KL, nats", "J"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if width >= WIDE:
+        table.add_column("length", justify="right", no_wrap=True)
+    for point in found.points:
+        cells = (
+            _mark(point, found),
+            Text(visible(point.name.replace(",", ", "))),
+            *((f"{len(point.finished)}/{point.trials}",) if several else ()),
+            _with_error(point.reward, 3),
+            _with_error(point.kl, 2),
+            _with_error(point.objective, 3),
+            *((_with_error(point.length, 1),) if width >= WIDE else ()),
+        )
+        table.add_row(*cells, style="bold" if point.number == found.recommended else "")
+    return table
+
+
+def _mark(point: Point, found: Answer) -> str:
+    return f"{'→ ' if point.number == found.recommended else ''}{point.number}{'*' if point.pareto else ' '}"
+
+
+def _recommendation(found: Answer, console: Console) -> None:
+    chosen = found.point(found.recommended)
+    if chosen is not None:
+        console.print(Text(visible(f"Recommended: {chosen.said}"), style="bold"), soft_wrap=True)
+    for sentence in found.reason:
+        console.print(Padding(Text(visible(sentence)), (0, 0, 0, 2)))
+    for warning in found.warnings:
+        console.print(Padding(Text(visible(f"warning: {warning}"), style="yellow"), (0, 0, 0, 2)))
+    if chosen is not None:
+        folders = " ".join(str(shown(Path(found.folder) / trial.name)) for trial in chosen.finished)
+        label = "Its run " if len(chosen.finished) == 1 else "Its runs "
+        console.print(Text.assemble((label, "bold"), visible(folders)), soft_wrap=True)
+
+
+def _missing(one: LeftOut) -> str:
+    told = ",".join(f"{key}={value}" for key, value in one.trial.told.items()) or "the only one"
+    log = f"; its log: {shown(one.log)}" if one.log else ""
+    return visible(" ".join(f"left out: {told}: {one.state}: {one.reason}{log}".split()))
+
+
+def _with_error(value: Estimate, digits: int) -> str:
+    return f"{round(value.mean, digits) + 0.0:.{digits}f} ± {value.half_width:.{digits}f}"

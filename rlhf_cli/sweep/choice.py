@@ -1,0 +1,89 @@
+"""Which point of a sweep to take: the front of reward against KL, and the rule by which one is recommended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from rlhf_cli.functional.intervals import Estimate, estimate
+
+Values = Mapping[int, Mapping[int, float]]
+"""By seed, and there by the prompt's number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is known of a point."""
+
+    reward: Values
+    kl: Values
+    """Nats."""
+
+    def objective(self, beta: float) -> dict[int, dict[int, float]]:
+        """reward - beta KL, by seed and prompt."""
+        return {
+            seed: {prompt: reward - beta * self.kl[seed][prompt] for prompt, reward in rewards.items()}
+            for seed, rewards in self.reward.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The point to take at one beta; points are named by their places."""
+
+    beta: float
+    chosen: int
+    best: int
+    """The one with the highest J."""
+    runner_up: int | None
+    """The one with the highest J but for the best."""
+    differences: tuple[Estimate | None, ...]
+    """J of the best less that of each point, paired by prompt; None where nothing can be paired, and for the best."""
+    alike: tuple[int, ...]
+    """Those that cannot be told apart from the best: their interval contains 0, or there is none."""
+
+
+def level(values: Values) -> Estimate:
+    """The mean with its interval: over prompts for a single seed, over the means of the seeds for several."""
+    means = [fmean(of_seed.values()) for of_seed in values.values()]
+    return estimate(means) if len(means) > 1 else estimate([*next(iter(values.values())).values()])
+
+
+def undominated(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Of points (KL, reward), whether no other has at least the reward at no more KL, and is better in one of them."""
+    return [
+        not any(kl <= own_kl and reward >= own and (kl < own_kl or reward > own) for kl, reward in points)
+        for own_kl, own in points
+    ]
+
+
+def paired(a: Values, b: Values, same_prompts: bool) -> Estimate | None:
+    """a - b with its interval over prompts, on the seeds and prompts of both; None for fewer than two prompts.
+
+    Where all seeds have the same prompts, a prompt's difference is the mean over the seeds; else each seed has prompts
+    of its own.
+    """
+    found: dict[tuple[int, int], list[float]] = {}
+    for seed in a.keys() & b.keys():
+        for prompt in a[seed].keys() & b[seed].keys():
+            unit = (0 if same_prompts else seed, prompt)
+            found.setdefault(unit, []).append(a[seed][prompt] - b[seed][prompt])
+    values = [fmean(found[unit]) for unit in sorted(found)]
+    return estimate(values) if len(values) > 1 else None
+
+
+def choose(candidates: Sequence[Candidate], beta: float, same_prompts: bool) -> Choice:
+    """The simplest point that is as good as the best: of those that cannot be told from it the one with least KL."""
+    objectives = [one.objective(beta) for one in candidates]
+    means = [level(one).mean for one in objectives]
+    order = sorted(range(len(candidates)), key=lambda i: -means[i])
+    best = order[0]
+    differences = [
+        None if i == best else paired(objectives[best], own, same_prompts) for i, own in enumerate(objectives)
+    ]
+    alike = [i for i in order[1:] if (difference := differences[i]) is None or difference.low <= 0]
+    # min takes the first of equals, which is the one with the highest J
+    chosen = min([best, *alike], key=lambda i: level(candidates[i].kl).mean)
+    runner_up = order[1] if len(order) > 1 else None
+    return Choice(beta, chosen, best, runner_up, tuple(differences), tuple(alike))

@@ -1,0 +1,268 @@
+"""The answer of sweeps made by hand: points, recommendation, what is left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.checkpoint import locked, publish
+from rlhf_cli.metrics import finite
+from rlhf_cli.sweep.answer import Grid, answer
+from rlhf_cli.sweep.record import Ending, Sweep, Trial
+from tests.unit.sweep.made import TABLE, constant, two_by_two, write_lines, write_trial
+
+
+def test_points_by_hand(tmp_path: Path) -> None:
+    found = answer(two_by_two(tmp_path))
+    assert found.beta == 0.1  # the lower median of 0.1 and 0.2
+    assert [point.name for point in found.points] == [f"beta={beta},temperature={t}" for beta, t in TABLE]
+    assert [point.number for point in found.points] == [1, 2, 3, 4]
+    first = found.points[0]
+    assert (first.beta, first.temperature, first.trials, len(first.finished)) == ("0.1", "0.7", 2, 2)
+    # seeds 0 and 1 have the means 0.60 and 0.61: standard error 0.005, t(1) = 12.706
+    assert first.over == "seeds"
+    assert (first.reward.mean, first.reward.count) == (pytest.approx(0.605), 2)
+    assert first.reward.half_width == pytest.approx(0.06353, rel=1e-3)
+    assert (first.kl.mean, first.kl.half_width) == (pytest.approx(2.0), pytest.approx(0.0, abs=1e-12))
+    assert [point.objective.mean for point in found.points] == pytest.approx([0.405, 0.425, 0.255, 0.285])
+    assert first.length.mean == 8.0
+    # the reference has 0.20 and 0.21: every seed gains 0.20
+    assert first.change is not None
+    assert (first.change.mean, first.change.half_width) == (pytest.approx(0.2), pytest.approx(0.0, abs=1e-9))
+    assert [point.pareto for point in found.points] == [True, True, False, True]
+    assert [point.above for point in found.points] == [False] * 4
+
+
+def test_with_one_seed_the_intervals_are_over_prompts(tmp_path: Path) -> None:
+    first = answer(two_by_two(tmp_path, seeds=(0,))).points[0]
+    # 0.6 -+ 0.1, twice each: standard deviation 0.1155, standard error 0.0577, t(3) = 3.182
+    assert first.over == "prompts"
+    assert (first.reward.mean, first.reward.count) == (pytest.approx(0.6), 4)
+    assert first.reward.half_width == pytest.approx(0.1837, rel=1e-2)
+
+
+def test_curves_are_at_one_beta(tmp_path: Path) -> None:
+    first = answer(two_by_two(tmp_path)).points[0]
+    # held-out at step 2: reward (0.205 + 0.605) / 2, KL 1
+    assert dict(first.held_out) == pytest.approx({0: 0.205, 2: 0.305, 4: 0.405})
+    # 0.1 step - 0.1 * 0.5 step
+    assert dict(first.training) == pytest.approx({step: 0.05 * step for step in (1, 2, 3, 4)})
+
+
+def test_a_clear_choice_and_how_it_moves(tmp_path: Path) -> None:
+    found = answer(two_by_two(tmp_path))
+    # J at 0.1: 0.42 beats 0.40 at every prompt; at 0.05: 0.50, 0.46, 0.30, 0.29; at 0.2: 0.2, 0.34, 0.15, 0.26
+    assert found.recommended == 2
+    first, second, *_, last = found.reason
+    assert first == "All points are compared at one beta, the lower median of theirs: J = reward - 0.1·KL."
+    assert second == (
+        "Its J is the highest, +0.425; the next, point 1 (beta=0.1, temperature=0.7), is lower by 0.020 "
+        "(95 %: 0.020 to 0.020): a clear difference."
+    )
+    assert "Over the reference it gains +0.220 ± 0.000 in J." in found.reason
+    assert last == (
+        "At half this beta (0.05) the choice would be point 1 (beta=0.1, temperature=0.7), at twice it (0.2) the same."
+    )
+    assert found.warnings == ()
+
+
+def test_within_noise_the_lowest_kl_wins_and_that_is_said(tmp_path: Path) -> None:
+    # B - A is 0.02 -+ 0.1 in turn on 8 units: standard error 0.0378, t(7) = 2.365: 0.02 +- 0.089
+    found = answer(two_by_two(tmp_path / "one", noise=0.1))
+    assert found.recommended == 2
+    assert found.reason[1] == (
+        "Its J is the highest, +0.425; point 1 (beta=0.1, temperature=0.7) is lower by 0.020 (95 %: -0.069 to 0.109), "
+        "within noise. Of these points it has the lowest KL, 0.80 nats: the simplest policy that is as good."
+    )
+    # at 0.05 A leads by 0.04 -+ 0.1: the choice stays
+    assert found.reason[-1] == "The choice would be the same at half this beta (0.05) and at twice it (0.2)."
+    # the runs' own beta, 0.05: A leads, B is chosen
+    found = answer(two_by_two(tmp_path / "two", noise=0.1, beta=constant("0.05")))
+    assert found.beta == 0.05
+    assert found.recommended == 2
+    assert found.reason[0] == "The points are compared by J = reward - 0.05·KL, the beta they were trained with."
+    assert found.reason[1] == (
+        "The highest J, +0.505, is of point 1 (beta=0.1, temperature=0.7); this one is lower by 0.040 "
+        "(95 %: -0.049 to 0.129), within noise. Of the 2 points that cannot be told apart from the best it has the "
+        "lowest KL, 0.80 nats: the simplest policy that is as good."
+    )
+
+
+def test_seeds_that_were_not_run_are_said(tmp_path: Path) -> None:
+    assert any("what another seed would change" in one for one in answer(two_by_two(tmp_path / "a", seeds=(3,))).reason)
+    assert any("averaged over the seeds" in one for one in answer(two_by_two(tmp_path / "b")).reason)
+
+
+def test_no_gain_over_the_reference_is_said(tmp_path: Path) -> None:
+    write_trial(tmp_path / "t", [0.1, 0.3, 0.2, 0.2], 0.1)
+    found = answer(Sweep(tmp_path, "", (Trial("t", {}),)))
+    assert found.points[0].name == "the only one"
+    assert found.reason[1] == "It is the only point with a finished trial; its J is +0.195."
+    assert any(
+        one.startswith("That it gains anything over the reference is not clear: -0.005 ± ") for one in found.reason
+    )
+    assert len(found.reason) == 3
+
+
+def test_the_grid_has_every_pair(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path)
+    found = answer(sweep)
+    assert found.grid == Grid(("beta", "temperature"), ("0.1", "0.2"), ("0.7", "1"), ((1, 3), (2, 4)))
+    for trial in sweep.trials[2:4]:
+        (tmp_path / trial.name / "result.json").unlink()
+    found = answer(sweep)
+    assert found.grid is not None
+    assert found.grid.numbers == ((1, 3), (None, 4))
+    assert [point.number for point in found.points] == [1, 3, 4]
+    assert answer(Sweep(tmp_path, "", sweep.trials[:4])).grid is None  # one value of beta
+
+
+def test_the_references_completions_count_once(tmp_path: Path) -> None:
+    # eight trials; each seed sets four prompts of its own aside, and has two completions of each
+    found = answer(two_by_two(tmp_path / "own"))
+    assert found.oracle is not None
+    assert (found.oracle.prompts, found.oracle.samples, found.oracle.beta) == (8, 2, 0.1)
+    assert found.oracle.best_of[0].reward == pytest.approx(0.205)
+    assert not any(point.covered for point in found.oracle.curve)
+    # prompts of a file of their own: four completions of each
+    data = {"kind": "jsonl", "path": "a", "eval_path": "b", "max_prompt_tokens": 32, "too_long": "error"}
+    found = answer(two_by_two(tmp_path / "file", data=data))
+    assert found.oracle is not None
+    assert (found.oracle.prompts, found.oracle.samples) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason", "compared"),
+    [
+        ("max_new_tokens", 9, "the trials do not share one max_new_tokens", True),
+        ("reward", {"kind": "characters", "characters": "xyz"}, "the trials do not share one task", False),
+    ],
+)
+def test_without_a_common_reference_there_is_no_curve(
+    tmp_path: Path, key: str, value: object, reason: str, compared: bool
+) -> None:
+    sweep = two_by_two(tmp_path)
+    file = tmp_path / sweep.trials[0].name / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    found = answer(sweep)
+    assert found.oracle is None
+    assert found.no_oracle.startswith(reason)
+    assert (found.recommended is not None) == compared
+
+
+def test_without_completions_of_the_reference_there_is_no_curve(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    for trial in sweep.trials:
+        file = tmp_path / trial.name / "evaluations.jsonl"
+        write_lines(file, [json.loads(line) for line in file.read_text().splitlines()][1:])
+    found = answer(sweep)
+    assert (found.oracle, found.no_oracle) == (None, "no trial evaluated the reference")
+    assert {point.change for point in found.points} == {None}
+
+
+def test_a_point_above_the_optimum_is_named(tmp_path: Path) -> None:
+    # 40 completions with rewards 0 and 1 in turn: the optimum at a KL of log 2 has all of the reward, 1.0, and no more
+    # the third is above it too, but not clearly: 1.2 -+ 0.6 in turn
+    sweep = Sweep(tmp_path, "", tuple(Trial(name, {"k": name}) for name in "abc"))
+    for name, rewards in (("a", [1.2] * 4), ("b", [0.9] * 4), ("c", [0.6, 1.8, 0.6, 1.8])):
+        write_trial(tmp_path / name, rewards, 0.69, beta=constant("0.05"))
+        file = tmp_path / name / "evaluations.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows[0] |= {"reward": [[0.0, 1.0] * 40] * 4, "kl": [[0.0] * 80] * 4, "length": [[1] * 80] * 4}
+        write_lines(file, rows)
+    found = answer(sweep)
+    assert [point.above for point in found.points] == [True, False, False]
+    assert [warning.partition(":")[0] for warning in found.warnings] == ["point 1 (k=a)"]
+
+
+def test_trials_that_say_nothing_are_listed_and_left_out(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    a, b, c, d = (tmp_path / trial.name for trial in sweep.trials)
+    (a / "result.json").unlink()
+    Ending(4, "the reward raised KeyError").write(a)
+    (a / "log.txt").write_text("...")
+    (b / "evaluations.jsonl").write_text('{"step": 4}\n')
+    (d / "evaluations.jsonl").write_text("")
+    new = Trial("e", {"beta": "0.3", "temperature": "1"})
+    found = answer(Sweep(tmp_path, "", (*sweep.trials, new)))
+    assert [point.number for point in found.points] == [3]
+    assert [(one.state, one.reason) for one in found.left_out] == [
+        ("failed", "the reward raised KeyError"),
+        ("unreadable", "evaluations.jsonl: KeyError: 'beta'"),
+        ("not evaluated", "evaluate.every=2"),
+        ("not started", "the same command starts it"),
+    ]
+    assert [one.log for one in found.left_out] == [a / "log.txt", None, None, None]
+    assert found.recommended == 3
+    assert c.name == found.points[0].finished[0].name
+
+
+def test_a_trial_that_is_at_work_or_was_stopped_says_so(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    first, second, *_ = (tmp_path / trial.name for trial in sweep.trials)
+    (second / "result.json").unlink()
+    publish(second / "checkpoints", 2, {"state": b"..."})
+    with locked(first):
+        found = answer(sweep)
+    assert [(one.state, one.reason) for one in found.left_out] == [
+        ("running", "a process works in it"),
+        ("stopped", "before its last step"),
+    ]
+
+
+def test_an_evaluation_of_the_reference_alone_is_none(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    file = tmp_path / sweep.trials[0].name / "evaluations.jsonl"
+    file.write_text(file.read_text().splitlines(keepends=True)[0])
+    assert [one.state for one in answer(sweep).left_out] == ["not evaluated"]
+
+
+def test_a_kl_that_was_not_measured_is_the_sampled_one(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    file = tmp_path / sweep.trials[0].name / "metrics.jsonl"
+    write_lines(
+        file, [{"step": 1, "reward/mean": 0.5, "kl/seq_k1": 1.0}, {"step": 2, "reward/mean": None, "kl/seq": 1}]
+    )
+    assert dict(answer(sweep).points[0].training) == pytest.approx({1: 0.4})
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (
+            "evaluations.jsonl",
+            '{"step": 4, "beta": 0.1, "prompts": [0], "reward": [[null]], "kl": [[1]], "length": [[1]]}',
+        ),
+        ("evaluations.jsonl", '{"step": 4, "beta": 0.1, "prompts": [], "reward": [], "kl": [], "length": []}'),
+        ("evaluations.jsonl", "[1]"),
+        ("evaluations.jsonl", '{"step": 4'),
+        ("metrics.jsonl", "3"),
+        ("config.json", '{"steps": 4, "seed": 0}'),
+    ],
+)
+def test_what_cannot_be_read_says_so(tmp_path: Path, file: str, text: str) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    (tmp_path / sweep.trials[0].name / file).write_text(text)
+    found = answer(sweep)
+    assert [one.state for one in found.left_out] == ["unreadable"]
+    assert len(found.points) == 3
+
+
+def test_nothing_finished_is_an_answer_too(tmp_path: Path) -> None:
+    found = answer(Sweep(tmp_path, "rlhf train -m", (Trial("a", {}),)))
+    assert (found.points, found.recommended, found.reason) == ((), None, ("No trial is finished and evaluated.",))
+
+
+def test_different_last_steps_are_a_warning(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    file = tmp_path / sweep.trials[0].name / "evaluations.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    assert answer(sweep).warnings == ("Trials were evaluated last at different steps (2, 4).",)
+
+
+def test_it_is_plain_data(tmp_path: Path) -> None:
+    row = json.loads(json.dumps(finite(answer(two_by_two(tmp_path)).row())))
+    assert (row["recommended"], row["beta"], len(row["points"])) == (2, 0.1, 4)
+    assert row["points"][1]["name"] == "beta=0.1,temperature=1"

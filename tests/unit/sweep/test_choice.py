@@ -1,0 +1,112 @@
+"""The front and the rule of the recommendation."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.sweep.choice import Candidate, choose, level, paired, undominated
+
+WHOLE = st.integers(-3, 3).map(float)
+"""Few values, so that ties are frequent."""
+
+
+def candidate(*rewards: float, kl: float) -> Candidate:
+    return Candidate({0: dict(enumerate(rewards))}, {0: dict.fromkeys(range(len(rewards)), kl)})
+
+
+@given(st.lists(st.tuples(WHOLE, WHOLE), min_size=1, max_size=12))
+def test_the_front_is_exactly_what_nothing_dominates(points: list[tuple[float, float]]) -> None:
+    front = undominated(points)
+    assert any(front)
+    for place, (kl, reward) in enumerate(points):
+        better = [one for one in points if one != (kl, reward) and one[0] <= kl and one[1] >= reward]
+        assert front[place] == (not better)
+
+
+def test_a_front_by_hand() -> None:
+    # the third has as much reward as the second at more KL, the fourth less at more; equals are both on the front
+    points = [(0.0, 1.0), (1.0, 2.0), (1.5, 2.0), (2.0, 0.5), (1.0, 2.0)]
+    assert undominated(points) == [True, True, False, False, True]
+
+
+def test_levels_are_over_prompts_or_over_seeds() -> None:
+    # one seed: 1, 2, 3 have a standard error of 1/sqrt(3), and t(2) = 4.3027
+    assert level({5: {0: 1.0, 1: 2.0, 2: 3.0}}) == Estimate(2.0, pytest.approx(4.3027 / 3**0.5, rel=1e-4), 3)
+    # seeds 1 and 2: of means 1 and 3 the standard error is 1, and t(1) = 12.706
+    found = level({1: {0: 0.0, 1: 2.0}, 2: {0: 3.0, 1: 3.0}})
+    assert found == Estimate(2.0, pytest.approx(12.706, rel=1e-4), 2)
+
+
+def test_pairs_are_of_the_same_prompt_and_seed() -> None:
+    a = {0: {0: 5.0, 1: 9.0, 2: 100.0}, 1: {0: 3.0, 1: 1.0}, 7: {0: 0.0}}
+    b = {0: {0: 4.0, 1: 7.0}, 1: {0: 0.0, 1: 1.0}, 8: {0: 0.0}}
+    # differences 1, 2 of seed 0 and 3, 0 of seed 1: four units, or two prompts with the means 2 and 1
+    apart, together = paired(a, b, same_prompts=False), paired(a, b, same_prompts=True)
+    assert apart is not None
+    assert together is not None
+    assert (apart.mean, apart.count) == (1.5, 4)
+    assert (together.mean, together.count) == (1.5, 2)
+    assert together.half_width == pytest.approx(0.5 * 12.706, rel=1e-4)
+    assert paired({0: {0: 1.0, 1: 2.0}}, {1: {0: 1.0, 1: 2.0}}, same_prompts=True) is None
+    assert paired({0: {0: 1.0, 1: 2.0}}, {0: {1: 2.0}}, same_prompts=True) is None
+
+
+def test_a_clear_best_is_chosen_whatever_its_kl() -> None:
+    # J at 0.1: 0.5 and 0.4, prompt by prompt 0.1 apart
+    found = choose([candidate(0.7, 0.9, kl=3.0), candidate(0.4, 0.6, kl=1.0)], 0.1, same_prompts=True)
+    assert (found.chosen, found.best, found.runner_up, found.alike) == (0, 0, 1, ())
+    assert found.differences[0] is None
+    assert found.differences[1] == Estimate(pytest.approx(0.1), pytest.approx(0.0, abs=1e-9), 2)
+
+
+def test_of_what_cannot_be_told_apart_the_lowest_kl_is_chosen() -> None:
+    # J at 0: 0.8, 0.7, 0.1; the second wins on one prompt and loses on the other, the third loses clearly
+    field = [candidate(0.7, 0.9, kl=3.0), candidate(0.9, 0.5, kl=1.0), candidate(0.0, 0.2, kl=0.1)]
+    found = choose(field, 0.0, same_prompts=True)
+    assert (found.chosen, found.best, found.runner_up, found.alike) == (1, 0, 1, (1,))
+    # the same KL everywhere: the best stays
+    level_field = [candidate(0.9, 0.5, kl=1.0), candidate(0.7, 0.9, kl=1.0)]
+    assert choose(level_field, 0.0, same_prompts=True).chosen == 1
+
+
+def test_what_cannot_be_paired_cannot_be_told_apart() -> None:
+    other = Candidate({1: {0: 0.0, 1: 0.0}}, {1: {0: 0.5, 1: 0.5}})
+    found = choose([candidate(9.0, 9.0, kl=1.0), other], 0.1, same_prompts=True)
+    assert (found.best, found.alike, found.differences[1], found.chosen) == (0, (1,), None, 1)
+
+
+def test_a_single_point_is_chosen() -> None:
+    found = choose([candidate(1.0, 2.0, kl=1.0)], 0.1, same_prompts=True)
+    assert (found.chosen, found.runner_up, found.differences, found.alike) == (0, None, (None,), ())
+
+
+REWARDS = st.lists(st.floats(-2, 2), min_size=3, max_size=3)
+
+
+@given(
+    st.lists(st.tuples(REWARDS, REWARDS, st.sampled_from([0.0, 0.5, 1.0, 2.0])), min_size=1, max_size=6),
+    st.sampled_from([0.0, 0.1, 1.0]),
+    st.booleans(),
+)
+def test_what_is_chosen_is_never_clearly_dominated(
+    rows: list[tuple[list[float], list[float], float]], beta: float, same: bool
+) -> None:
+    field = [
+        Candidate(
+            {s: dict(enumerate(r)) for s, r in enumerate(seeds)}, dict.fromkeys((0, 1), dict.fromkeys(range(3), kl))
+        )
+        for *seeds, kl in rows
+    ]
+    chosen = field[choose(field, beta, same).chosen]
+    for other in field:
+        more, less = (
+            level(other.reward).mean >= level(chosen.reward).mean,
+            level(other.kl).mean <= level(chosen.kl).mean,
+        )
+        difference = paired(other.objective(beta), chosen.objective(beta), same)
+        if more and less and other is not chosen:
+            assert difference is not None
+            assert difference.low <= 1e-12

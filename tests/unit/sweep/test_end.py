@@ -1,0 +1,31 @@
+"""What a sweep does at its end, whoever ran its trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.commands.sweeping import open_sweep
+from rlhf_cli.errors import Stopped
+from tests.unit.sweep.made import two_by_two
+
+
+def test_trials_that_another_launcher_ran_come_to_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_sweep(two_by_two(tmp_path)):
+        pass
+    assert "Recommended: point 2" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_sweep_that_is_stopped_has_none(tmp_path: Path) -> None:
+    with pytest.raises(Stopped), open_sweep(two_by_two(tmp_path)):
+        raise Stopped("Ctrl-C")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "report.html" / "in the way").mkdir(parents=True)
+    with open_sweep(two_by_two(tmp_path)):
+        pass
+    assert capsys.readouterr().err == "note: the report could not be written: Is a directory\n"

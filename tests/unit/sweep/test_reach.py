@@ -1,0 +1,69 @@
+"""The optimum from the trials' own evaluations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.pipeline.oracle import CurvePoint
+from rlhf_cli.sweep.answer import answer
+from rlhf_cli.sweep.outcome import Outcome, read_trial
+from rlhf_cli.sweep.reach import above, reach
+from rlhf_cli.sweep.record import Sweep, Trial
+from tests.unit.sweep.made import EVALUATE, two_by_two, write_lines, write_trial
+
+CURVE = (CurvePoint(0.0, 0.0, True), CurvePoint(1.0, 1.0, True), CurvePoint(2.0, 1.5, False))
+
+
+@pytest.mark.parametrize(
+    ("kl", "reward", "expected"),
+    [(0.5, 0.51, True), (0.5, 0.49, False), (0.0, 0.1, True), (1.0, 1.1, True), (1.5, 9.0, False), (3.0, 9.0, False)],
+)
+def test_above_is_above_the_straight_line_where_there_are_samples_enough(
+    kl: float, reward: float, expected: bool
+) -> None:
+    # from (0, 0) to (1, 1); beyond KL 1 nobody knows
+    assert above(CURVE, kl, reward) == expected
+
+
+def rewards_of_reference(trial: Path, rewards: list[list[float]]) -> None:
+    """Give the evaluation of step 0 these completions."""
+    file = trial / "evaluations.jsonl"
+    first, *rest = (json.loads(line) for line in file.read_text().splitlines())
+    ones = [[1.0] * len(values) for values in rewards]
+    write_lines(file, [first | {"reward": rewards, "kl": ones, "length": ones}, *rest])
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_of_one_seed_the_trial_with_most_completions_counts(tmp_path: Path, order: str) -> None:
+    # streams depend on the sample's number: the four completions of b begin with the two of a
+    for name, samples in (("a", 2), ("b", 4)):
+        write_trial(tmp_path / name, [0.1, 0.2, 0.3, 0.4], 1.0, evaluate=EVALUATE | {"samples": samples})
+        rewards_of_reference(tmp_path / name, [[0.0, 1.0, 1.0, 1.0][:samples]] * 4)
+    sweep = Sweep(tmp_path, "", tuple(Trial(name, {"evaluate.samples": name}) for name in order))
+    found = answer(sweep).oracle
+    assert found is not None
+    assert (found.prompts, found.samples) == (4, 4)
+    assert found.best_of[0].reward == pytest.approx(0.75)
+
+
+def test_a_single_completion_a_prompt_is_too_few(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    for trial in sweep.trials:
+        rewards_of_reference(tmp_path / trial.name, [[0.5]] * 4)
+    outcomes = [one for trial in sweep.trials if isinstance(one := read_trial(sweep, trial), Outcome)]
+    found, reason = reach(outcomes, 0.1)
+    assert found is None
+    assert reason == "one completion of the reference a prompt: evaluate.samples=2 is the least"
+
+
+def test_without_a_beta_there_is_a_curve_and_no_optimum(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path, beta={"kind": "constant", "value": 0.0})
+    found = answer(sweep)
+    assert found.beta == 0
+    assert found.oracle is not None
+    assert found.oracle.points == ()
+    assert found.recommended == 1  # the most reward
+    assert not any("half this beta" in sentence for sentence in found.reason)
