@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from rlhf_cli.functional.intervals import t_quantile
 from rlhf_cli.report.bars import Bars, BarSeries
 from rlhf_cli.report.chart import Chart, Picture, Series, Style
+from rlhf_cli.report.frame import COLOURS
 
 MOST: Final = 300
 """Points of a curve; of more steps than that several share a point."""
+MOST_HELD_OUT: Final = 60
+"""Points of evaluations, which are drawn one by one."""
 WIDTH: Final = 480
 HEIGHT: Final = 210
 SMALL: Final = 0.01
@@ -79,7 +82,9 @@ def overlaid(runs: Sequence[tuple[str, Rows, int]]) -> list[Chart]:
         held_out = [points(name, rows, plot, prompts) for name, rows, prompts in runs]
         for what, series in (("held-out", held_out), ("training", training)):
             if any(map(_has_points, series)):
-                found.append(_chart(f"{plot.title}, {what}", plot.y_label, [_unnamed(one) for one in series]))
+                found.append(
+                    _chart(f"{plot.title}, {what}", plot.y_label, list(map(_placed, range(len(series)), series)))
+                )
     return found
 
 
@@ -119,18 +124,15 @@ def curve(label: str, rows: Rows, key: str, error: str = "") -> Series:
         xs, ys = thinned([xs, ys])
         return Series(label, xs, ys)
     errors = [number(row.get(error)) for row in rows if key in row]
-    xs, ys, errors = thinned([xs, ys, errors])
-    return _with_errors(label, xs, ys, errors, "line")
+    return _with_errors(label, *thinned([xs, ys, errors]), "line")
 
 
 def points(label: str, rows: Rows, plot: Plot, prompts: int) -> Series:
     """The held-out evaluations of a plot's metric, with 95 % intervals where their standard errors are known."""
     rows = [row for row in rows if plot.held_out in row]
-    xs, ys = column(rows, plot.held_out)
-    if not plot.held_out_error:
-        return Series(label, xs, ys, style="points")
     times = t_quantile(0.975, prompts - 1) if prompts > 1 else math.nan
-    return _with_errors(label, xs, ys, [times * number(row.get(plot.held_out_error)) for row in rows], "points")
+    errors = [times * number(row.get(plot.held_out_error)) for row in rows]
+    return _with_errors(label, *thinned([*column(rows, plot.held_out), errors], MOST_HELD_OUT), "points")
 
 
 def column(rows: Rows, key: str) -> tuple[list[float], list[float]]:
@@ -145,14 +147,14 @@ def number(value: Any) -> float:
     return float(value) if drawable else math.nan
 
 
-def together(count: int) -> int:
-    """How many neighbours share a point where there are `count` values."""
-    return max(math.ceil(count / MOST), 1)
+def together(count: int, most: int = MOST) -> int:
+    """How many neighbours share a point where there are `count` values and room for `most`."""
+    return max(math.ceil(count / most), 1)
 
 
-def thinned(columns: Sequence[Sequence[float]]) -> list[list[float]]:
-    """The columns with neighbours averaged so that no more than MOST are left; NaN where none of them is a number."""
-    size = together(len(columns[0]))
+def thinned(columns: Sequence[Sequence[float]], most: int = MOST) -> list[list[float]]:
+    """The columns with neighbours averaged so that no more than `most` are left; NaN where none of them is a number."""
+    size = together(len(columns[0]), most)
     return [[_mean(values[start : start + size]) for start in range(0, len(values), size)] for values in columns]
 
 
@@ -175,9 +177,14 @@ def _has_points(series: Series) -> bool:
     return any(map(math.isfinite, series.ys))
 
 
-def _unnamed(series: Series) -> Series:
-    """A run that has nothing to show keeps its place, and with it the others their colours, but has no legend."""
-    return series if _has_points(series) else Series("", series.xs, series.ys, style=series.style)
+def _placed(place: int, series: Series) -> Series:
+    """A run that has nothing to show keeps its place, and so the others their colours, but has no legend.
+
+    Where the colours begin again, lines are dashed.
+    """
+    label = series.label if _has_points(series) else ""
+    dashed = series.style == "line" and place >= COLOURS
+    return replace(series, label=label, style="dashed" if dashed else series.style)
 
 
 def _phase(key: str) -> str:

@@ -28,7 +28,7 @@ section > p { overflow-wrap: anywhere }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: 0.35rem 0.9rem 0.35rem 0; text-align: right; vertical-align: top; white-space: nowrap;
   border-bottom: 1px solid var(--line) }
-th:first-child { text-align: left; font-weight: 400 }
+th:first-child { text-align: left; font-weight: 400; white-space: normal; min-width: 5.5rem }
 thead th, thead th:first-child { font-weight: 600 }
 .strong th:first-child, .strong td { font-weight: 600 }
 .words td, .words thead th { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 6rem }
