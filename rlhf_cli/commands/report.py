@@ -47,7 +47,8 @@ def write(file: Path, text: str, *, asked_for: bool) -> None:
     Raises UserError where it stays, and OSError where the disk refuses.
     """
     if not asked_for and file.exists() and not _is_ours(file):
-        raise UserError("there is a file of this name that is no page of rlhf", where=str(file), fix="--output FILE")
+        what = "there is a file of this name that is no page of rlhf"
+        raise UserError(what, where=str(file), fix="rlhf report ... --output FILE")
     if file.is_dir():
         raise UserError("cannot write the page: Is a directory", where=str(file), exit_code=EXIT_DISK)
     if file.exists() and not file.is_file():  # /dev/stdout

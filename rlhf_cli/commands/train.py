@@ -134,7 +134,8 @@ def _write_page(folder: Path) -> None:
     try:
         report.write(folder / PAGE, report.html([folder]), asked_for=False)
     except Exception as error:  # whatever it is, the run is finished and saved
-        print(visible(f"note: no {PAGE}: {type(error).__name__}: {error}"), file=sys.stderr)
+        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        print(visible(f"note: no {PAGE}: {said}"), file=sys.stderr)
 
 
 def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: StopSignals) -> Result:

@@ -124,7 +124,7 @@ def curve(label: str, rows: Rows, key: str, error: str = "") -> Series:
         xs, ys = thinned([xs, ys])
         return Series(label, xs, ys)
     errors = [number(row.get(error)) for row in rows if key in row]
-    return _with_errors(label, *thinned([xs, ys, errors]), "line")
+    return _with_errors(label, thinned([xs, ys, errors]), "line")
 
 
 def points(label: str, rows: Rows, plot: Plot, prompts: int) -> Series:
@@ -132,7 +132,7 @@ def points(label: str, rows: Rows, plot: Plot, prompts: int) -> Series:
     rows = [row for row in rows if plot.held_out in row]
     times = t_quantile(0.975, prompts - 1) if prompts > 1 else math.nan
     errors = [times * number(row.get(plot.held_out_error)) for row in rows]
-    return _with_errors(label, *thinned([*column(rows, plot.held_out), errors], MOST_HELD_OUT), "points")
+    return _with_errors(label, thinned([*column(rows, plot.held_out), errors], MOST_HELD_OUT), "points")
 
 
 def column(rows: Rows, key: str) -> tuple[list[float], list[float]]:
@@ -163,7 +163,9 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(finite) / len(finite) if finite else math.nan
 
 
-def _with_errors(label: str, xs: Sequence[float], ys: Sequence[float], errors: Sequence[float], style: Style) -> Series:
+def _with_errors(label: str, columns: Sequence[Sequence[float]], style: Style) -> Series:
+    """A series of three columns: x, y and the error of y."""
+    xs, ys, errors = columns
     low = [y - error for y, error in zip(ys, errors, strict=True)]
     high = [y + error for y, error in zip(ys, errors, strict=True)]
     return Series(label, xs, ys, low, high, style)
