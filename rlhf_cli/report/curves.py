@@ -12,7 +12,7 @@ from rlhf_cli.report.bars import Bars, BarSeries
 from rlhf_cli.report.chart import Chart, Picture, Series, Style
 from rlhf_cli.report.frame import COLOURS
 
-MOST: Final = 300
+MOST: Final = 200
 """Points of a curve; of more steps than that several share a point."""
 MOST_HELD_OUT: Final = 60
 """Points of evaluations, which are drawn one by one."""
@@ -132,7 +132,11 @@ def points(label: str, rows: Rows, plot: Plot, prompts: int) -> Series:
     rows = [row for row in rows if plot.held_out in row]
     times = t_quantile(0.975, prompts - 1) if prompts > 1 else math.nan
     errors = [times * number(row.get(plot.held_out_error)) for row in rows]
-    return _with_errors(label, thinned([*column(rows, plot.held_out), errors], MOST_HELD_OUT), "points")
+    columns = [*column(rows, plot.held_out), errors]
+    start = 1 if rows and rows[0]["step"] == 0 else 0  # the reference stays by itself
+    later = thinned([values[start:] for values in columns], MOST_HELD_OUT)
+    joined = [[*values[:start], *others] for values, others in zip(columns, later, strict=True)]
+    return _with_errors(label, joined, "points")
 
 
 def column(rows: Rows, key: str) -> tuple[list[float], list[float]]:

@@ -11,6 +11,8 @@ from rlhf_cli.report.words import safe
 
 LONGEST: Final = 2000
 """Characters of a text that are shown."""
+FEW: Final = 4
+"""Columns of a table that a phone has room for, each figure in two lines."""
 
 STYLE: Final = """
 :root { --line: #d3d3ce; --gone: #a3340b; --gone-paper: #fbe5da; --come: #00588a; --come-paper: #dcedf8 }
@@ -48,6 +50,7 @@ pre { font: 0.85rem/1.5 ui-monospace, monospace; padding: 0.7rem 0.9rem; border-
 summary { cursor: pointer }
 @media (max-width: 32rem) {
   th, td { padding-right: 0.6rem; font-size: 0.85rem }
+  .few td { white-space: normal }
   dl { grid-template-columns: 1fr; gap: 0 } dd { margin-bottom: 0.5rem }
 }
 """
@@ -62,7 +65,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, strong: str =
     """A table whose first column names the rows; `strong` is the row that stands out, `words`: cells are texts."""
     head = "".join(f'<th scope="col">{safe(name)}</th>' for name in header)
     lines = [
-        f'<div class="wide"><table{_class("words" if words else "")}>',
+        f'<div class="wide"><table{_class("words" if words else "few" if len(header) <= FEW else "")}>',
         f"<thead><tr>{head}</tr></thead>",
         "<tbody>",
     ]

@@ -116,7 +116,7 @@ def _curves(run: Written) -> Section | None:
 def averaged(steps: int) -> list[str]:
     """Says how many steps share a point, where several do."""
     size = together(steps)
-    return [f"The run is long: each point is the mean of {size} neighbouring steps."] if size > 1 else []
+    return [f"The run is long: a point of a curve is the mean of {size} neighbouring steps."] if size > 1 else []
 
 
 def evaluated_prompts(run: Written) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from rlhf_cli.report.bars import Bars
 from rlhf_cli.report.chart import Chart
-from rlhf_cli.report.curves import MOST, PLOTS, Plot, number, overlaid, pictures, points, thinned, timing
+from rlhf_cli.report.curves import MOST, MOST_HELD_OUT, PLOTS, Plot, number, overlaid, pictures, points, thinned, timing
 
 Row = dict[str, Any]
 EVALUATED = {"eval/reward/mean": 0.5, "eval/reward/se": 0.1}
@@ -78,6 +78,15 @@ def test_a_long_run_is_averaged() -> None:
     assert xs[-1] == 3 * MOST - 1.5
     assert math.isnan(thinned([[1.0] * 2 * MOST, [math.nan] * 2 * MOST])[1][0])
     assert thinned([steps[:MOST]]) == [steps[:MOST]]
+
+
+def test_many_evaluations_are_averaged_but_for_the_reference() -> None:
+    # 2 x MOST_HELD_OUT of them behind the first: two a point
+    rows = [{"step": step, "eval/reward/mean": 1.0 * step} for step in range(2 * MOST_HELD_OUT + 1)]
+    (chart,) = pictures(rows, 8)
+    assert len(chart.series[0].xs) == MOST_HELD_OUT + 1
+    assert list(chart.series[0].xs)[:3] == [0, 1.5, 3.5]
+    assert list(chart.series[0].ys)[:3] == [0, 1.5, 3.5]
 
 
 @pytest.mark.parametrize("value", [None, "1", True, math.inf, 10**400, [1], {}, 1e16])

@@ -190,8 +190,8 @@ def test_a_long_run_stays_small_and_says_that_it_is_averaged() -> None:
     )
     text = html(run)
     assert len(text.encode()) < 1_000_000
-    # 5000 / 300, rounded up
-    assert text.count("each point is the mean of 17 neighbouring steps") == 2
+    # 5000 / 200
+    assert text.count("a point of a curve is the mean of 25 neighbouring steps") == 2
     assert text.count("more characters)") >= 10
 
 
