@@ -156,7 +156,7 @@ def _of_step(rows: Sequence[Row]) -> list[str]:
         by_prompt.setdefault(str(row.get("prompt", "")), row)
     parts = []
     for prompt, row in list(by_prompt.items())[:SHOWN]:
-        end = ", cut at max_new_tokens" if row.get("truncated") is True else ""
+        end = ", cut at max_new_tokens" if row.get("truncated") else ""
         name = f"step {row['step']}: score {number(row.get('score')):.3f}, KL {number(row.get('kl')):.2f} nats{end}"
         parts.append(sides(prompt, [(name, safe(cut(str(row.get("completion", "")))))]))
     return parts

@@ -12,8 +12,8 @@ from rlhf_cli.pipeline.written import Written
 from rlhf_cli.report.comparison_page import comparable, html, named
 from tests.unit.pipeline.test_evaluation import AFTER
 from tests.unit.report.drawn import SVG
-from tests.unit.report.test_run_page import EMPTY, parse, said
-from tests.unit.report.written import written
+from tests.unit.report.test_run_page import EMPTY, hostile, parse, said
+from tests.unit.report.written import HOSTILE, written
 from tests.unit.support import config_fields
 
 BETTER = replace(AFTER, reward=[[5.0, 7.0], [2.0, 3.0]])
@@ -95,6 +95,13 @@ def test_runs_of_which_nothing_is_left() -> None:
     found = sections(EMPTY, replace(EMPTY, facts=replace(EMPTY.facts, folder=EMPTY.facts.folder / "f")))
     assert list(found) == ["Held-out prompts", "Against e", "Settings that differ"]
     assert cells(found["Held-out prompts"])[1] == ["e", "broken", "–", "–", "–", "–", "–", "–", "–"]
+
+
+def test_no_text_breaks_the_page() -> None:
+    text = html([hostile(), written("/runs/b", config={HOSTILE: HOSTILE})])
+    assert not {element.tag for element in parse(text).iter()} & {"script", "b"}
+    assert "&lt;/script&gt;&lt;b&gt;&amp;·[31m ·" in text
+    assert not {c for c in text if not c.isprintable() and c != "\n"}
 
 
 def test_names_are_as_short_as_tells_them_apart() -> None:

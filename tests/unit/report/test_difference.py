@@ -24,6 +24,7 @@ from rlhf_cli.report.difference import marked
         ("x y", "y x", "x <del>y</del>", "<ins>y</ins> x"),  # a word that moved
         ("a ", "a", "a ", "a"),
         ("cats.", "cats", "<del>cats.</del>", "<ins>cats</ins>"),
+        ("a\x1cb", "a b", "a·b", "a b"),
         ("<b>", "&", "<del>&lt;b&gt;</del>", "<ins>&amp;</ins>"),
     ],
 )

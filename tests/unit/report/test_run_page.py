@@ -89,14 +89,31 @@ def test_the_table() -> None:
     [
         ([[2.0], [2.1], [1.9]], "The objective rose on 3 held-out prompts: J +1.000 ± 0.248, reward +1.000"),
         ([[0.0], [0.1], [-0.1]], "The objective fell on 3 held-out prompts: J -1.000 ± 0.248"),
-        ([[1.1], [0.9], [1.0]], "3 held-out prompts cannot tell whether the objective changed: J 0.000 ± 0.248"),
+        ([[1.2], [1.1], [1.0]], "3 held-out prompts cannot tell whether the objective changed: J +0.100 ± 0.248"),
+        ([[0.8], [0.9], [1.0]], "3 held-out prompts cannot tell whether the objective changed: J -0.100 ± 0.248"),
     ],
 )
 def test_the_verdict(after: list[list[float]], begins: str) -> None:
     # standard deviation 0.1, t with two degrees of freedom 4.303: 4.303 x 0.1 / sqrt(3) = 0.248
     found = verdict(compare(evaluation([[1.0], [1.0], [1.0]]), evaluation(after, step=4)))
-    assert found.replace("+0.000", "0.000").startswith(begins)
+    assert found.startswith(begins)
     assert found.endswith("for 0.00 nats of KL.")
+
+
+def test_what_went_wrong_is_counted_and_else_not_mentioned() -> None:
+    rows = [{"step": 1, "skipped": 0.0, "reward/failures": 2}, {"step": 2, "skipped": 1.0, "reward/failures": 1}]
+    wrong = said(sections(written(metrics=tuple(rows)))["How it stands"])
+    assert "steps that changed nothing 1 completions without a score 3 folder" in wrong
+    well = said(sections(written())["How it stands"])
+    assert "changed nothing" not in well
+    assert "without a score" not in well
+
+
+def test_samples_are_the_first_of_three_prompts() -> None:
+    rows = tuple({"step": 1, "prompt": f"p{n // 2}", "completion": f"c{n}", "score": 0.0, "kl": 0.0} for n in range(8))
+    section = sections(written(early=rows, late=()))["Samples from training"]
+    boxes = [box.findtext("p") for box in section.iter("div") if box.get("class") == "side"]
+    assert boxes == ["c0", "c2", "c4"]
 
 
 def test_the_texts_are_marked() -> None:
@@ -170,7 +187,7 @@ def test_a_result_without_evaluations_is_shown() -> None:
 
 
 def test_a_long_run_stays_small_and_says_that_it_is_averaged() -> None:
-    """5000 steps, each evaluated, with everything there is to measure and texts of 100 kB."""
+    """5000 steps, each evaluated, with everything there is to measure and texts of 200 kB."""
     metrics = written().metrics[-1]
     keys = [key for plot in PLOTS for key in (plot.key, plot.error) if key]
     rows = tuple({**metrics, "step": step, **{key: 0.001 * step for key in keys}} for step in range(1, 5001))
@@ -179,7 +196,7 @@ def test_a_long_run_stays_small_and_says_that_it_is_averaged() -> None:
         {"step": step, "tokens_per_s": 1.0 * step, **{f"time/{name}_s": 1.0 + step % 7 for name in phases}}
         for step in range(1, 5001)
     )
-    long = "word " * 20_000
+    long = "word " * 40_000
     sample = {"prompt": long, "completion": long, "score": 0.0, "kl": 0.0}
     side = SideBySide(long, long, long.replace("word", "other"))
     run = written(
