@@ -49,6 +49,9 @@ def test_differences_are_paired() -> None:
     rows = cells(sections(written(), other())["Against a"])
     assert rows[0] == [None, "a", "b", "difference"]
     assert rows[2] == ["reward", "3.250 ± 22.236", "4.250 ± 22.236", "+1.000 ± 0.000"]
+    # with the beta of the second: 3.25 - 0.25 x 1.25 and 4.25 - 0.25 x 1.25
+    rows = cells(sections(written(), other(last=replace(BETTER, beta=0.25)))["Against a"])
+    assert [cell and cell.split(" ±")[0] for cell in rows[1]] == ["J = reward − 0.25·KL", "2.938", "3.938", "+1.000"]
 
 
 def test_settings_that_differ() -> None:
