@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from rlhf_cli.report.words import safe, towards, with_error
 
 SHOWN: Final = 3
 """Logged completions of a step."""
-_OWN: Final = ("hydra.", "run_dir=", "sweep_dir=", "resume=", "display=")
+_OWN: Final = ("hydra.", "run_dir=", "sweep_dir=", "resume=", "display=", "seeds=", "jobs=")
 """Arguments that say where a run writes and what it shows, not what it is."""
 _QUOTED: Final = re.compile(r"([\w.@/]+=)'([\w./:@,+-]*)'")
 """A value in quotes that it could do without."""
@@ -75,7 +76,7 @@ def _standing(run: Written) -> Section:
         ("state", facts.state + (f": {facts.reason}" if facts.reason else "")),
         ("step", f"{'–' if facts.step is None else facts.step} of {'–' if facts.steps is None else facts.steps}"),
         ("algorithm", _algorithm(run.config)),
-        ("model", f"{_model(record)}, on {record.get('device', 'an unknown device')}" if record else ""),
+        ("model", _model(record)),
         ("steps that changed nothing", str(skipped) if skipped else ""),
         ("completions without a score", f"{failures:g}" if failures else ""),
         ("folder", str(facts.folder)),
@@ -124,7 +125,7 @@ def evaluated_prompts(run: Written) -> int:
     if run.first is not None:
         return len(run.first.prompts)
     count = number(_named(run.config, "evaluate").get("prompts"))
-    return int(count) if count == count else 0
+    return 0 if math.isnan(count) else int(count)
 
 
 def _time(run: Written) -> Section | None:
@@ -200,8 +201,10 @@ def _algorithm(config: Row) -> str:
 
 def _model(record: Row) -> str:
     model = _named(record, "model")
-    counts = (number(model.get(key)) / 1e6 for key in ("parameters", "trained"))
-    return "{:.4g} million weights, {:.3g} million of them trained".format(*counts)
+    weights, trained = (number(model.get(key)) / 1e6 for key in ("parameters", "trained"))
+    if math.isnan(weights + trained):
+        return ""
+    return f"{weights:.4g} million weights, {trained:.3g} million of them trained, on {record.get('device')}"
 
 
 def _named(values: Row, key: str) -> Row:

@@ -74,6 +74,11 @@ def test_the_command_on_the_page_trains_the_same(rlhf: Rlhf, here: Path) -> None
     assert (here / "again" / "metrics.jsonl").read_bytes() == (here / "a" / "metrics.jsonl").read_bytes()
 
 
+def test_a_run_that_goes_on_writes_its_page_again(rlhf: Rlhf, here: Path) -> None:
+    assert rlhf("train", "resume=a", "steps=7", "display=quiet").code == 0
+    assert "state finished step 7 of 7" in said(parse((here / "a" / "report.html").read_text(encoding="utf-8")))
+
+
 def test_several_runs(rlhf: Rlhf, here: Path) -> None:
     outcome = rlhf("report", "a", "b", "./a")
     assert (outcome.code, outcome.out) == (0, "written to report.html\n")

@@ -158,6 +158,11 @@ def test_a_run_of_which_nothing_is_left() -> None:
     assert "How it was started was not written down" in said(found["To repeat it"])
 
 
+def test_a_record_of_something_else() -> None:
+    standing = said(sections(written(record={"command": 3, "model": {"parameters": "many"}}))["How it stands"])
+    assert "million" not in standing
+
+
 def test_a_run_that_was_killed_is_compared_by_its_last_evaluation() -> None:
     run = written(result=None)
     found = sections(replace(run, facts=replace(run.facts, state="stopped", step=3, steps=8)))
@@ -216,6 +221,7 @@ def test_a_long_run_stays_small_and_says_that_it_is_averaged() -> None:
     ("command", "line"),
     [
         (["rlhf", "seed=1", "hydra.run.dir='/x'", "run_dir=/x", "resume=auto", "sweep_dir=/y"], "rlhf train seed=1"),
+        (["rlhf", "beta='adaptive'", "seeds=1", "jobs=2", "display=plain"], "rlhf train beta=adaptive"),
         (["rlhf", "data.path='/a b/p.jsonl'"], "rlhf train 'data.path='\"'\"'/a b/p.jsonl'\"'\"''"),
         (["rlhf"], "rlhf train"),
         (["pytest", "x=1"], ""),
