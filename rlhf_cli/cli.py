@@ -28,6 +28,7 @@ VERBS: Final = (
     Verb("train", "fine-tune a language model from a reward", "rlhf_cli.commands.train"),
     Verb("oracle", "the optimum and the frontier, before any training", "rlhf_cli.commands.oracle"),
     Verb("generate", "what a trained model answers, beside its reference", "rlhf_cli.commands.generate"),
+    Verb("report", "a run as a page: curves, comparison, completions", "rlhf_cli.commands.report"),
     Verb("runs", "what runs there are, and how to continue them", "rlhf_cli.commands.runs"),
     Verb("verify-resume", "repeat a run's last steps and compare them, bit for bit", "rlhf_cli.commands.verify_resume"),
     Verb("demo", "the ideas behind it, with pictures, in half a minute", "rlhf_cli.commands.demo"),
@@ -43,6 +44,7 @@ usage: rlhf VERB [ARGUMENT ...]      rlhf VERB --help      rlhf --version
   rlhf train config=./my-run.yaml beta=0.1  your own YAML, and an override
   rlhf train -m beta=0.02,0.1,0.5           a sweep: one run for each value
   rlhf generate RUN "Write a greeting."     RUN is a run's folder
+  rlhf report RUN [RUN ...]                 a run as a page; runs compared
   rlhf demo                                 the lecture; --html FILE: as a page
 
 --debug adds the traceback to an error.

@@ -12,11 +12,13 @@ from rich.console import Console
 
 from rlhf_cli.checkpoint import locked
 from rlhf_cli.config.compose import Launch, RunTrials
+from rlhf_cli.disk import replace_file
 from rlhf_cli.display.answer import show_answer
 from rlhf_cli.display.sweep import trials_shown
 from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors, visible
 from rlhf_cli.pipeline.signals import StopSignals
-from rlhf_cli.report.sweep_page import write_page
+from rlhf_cli.report import sweep_page
+from rlhf_cli.report.page import PAGE
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.pool import Job, Pool, Standing
 from rlhf_cli.sweep.record import Sweep
@@ -60,7 +62,8 @@ def _answer(sweep: Sweep, display: str) -> None:
     found = answer(sweep)
     page: Path | None = None
     try:
-        page = write_page(sweep, found)
+        replace_file(sweep.folder / PAGE, sweep_page.html(sweep, found))
+        page = sweep.folder / PAGE
     except OSError as error:
         said = f"note: the report could not be written: {error.strerror or error}"
         Console(stderr=True).print(visible(said), markup=False, soft_wrap=True)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_cli.checkpoint import CHECKPOINTS, locked, newest_valid, step_of
+from rlhf_cli.commands import report
 from rlhf_cli.commands.sweeping import open_sweep
 from rlhf_cli.config.compose import Launch, amend, launch
 from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, disk_errors
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, disk_errors, visible
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.result import Result
 from rlhf_cli.pipeline.resume import Origin, continued, find, holds_run, is_finished, names_checkpoint, saved_config
 from rlhf_cli.pipeline.rows import check_enough, check_sources, read_rows
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.report.page import PAGE
 from rlhf_cli.rewards.judge import REWARD_LOG, Judge
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sinks import check_sinks
@@ -111,7 +114,7 @@ def _run(
 
     Where to go on is only found out there: until then another process may have been at work.
     """
-    loud = config.display not in ("json", "quiet")
+    loud, trained = config.display not in ("json", "quiet"), False
     signals = StopSignals(config.time_limit, begun)
     with signals.installed(), _what_is_left(folder), disk_errors(), locked(folder):
         config, origin = origin_of()
@@ -122,8 +125,20 @@ def _run(
             if source is not None and source.parent != folder:
                 shutil.copyfile(source, folder / source.name)
             result = _train(config, folder, origin, signals)
+            trained = True
+    if trained:
+        _write_page(folder)
     if loud:
         show_result(result, folder)
+
+
+def _write_page(folder: Path) -> None:
+    """The run as a page; without it the run is as good."""
+    try:
+        report.write(folder / PAGE, report.html([folder]), asked_for=False)
+    except Exception as error:  # whatever it is, the run is finished and saved
+        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        print(visible(f"note: no {PAGE}: {said}"), file=sys.stderr)
 
 
 def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: StopSignals) -> Result:

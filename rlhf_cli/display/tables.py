@@ -9,9 +9,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rlhf_cli.display.words import flat, towards
-from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.display.words import flat
 from rlhf_cli.pipeline.result import Result
+from rlhf_cli.report.page import PAGE
+from rlhf_cli.report.words import towards, with_error
 
 
 def show_result(result: Result, folder: Path) -> None:
@@ -25,11 +26,13 @@ def show_result(result: Result, folder: Path) -> None:
     console.print(Text.assemble(("Written to ", "bold"), str(_short(folder))), soft_wrap=True)
     rows = Table.grid(padding=(0, 2))
     for name, what in (
+        (PAGE, "all of it as a page, for a browser"),
         ("adapter/", "the adapter, a plain PEFT folder"),
         ("metrics.jsonl", "a line a step; curves in tb/, completions in samples.jsonl"),
         ("checkpoints/", "to continue from"),
     ):
-        rows.add_row("", name, what)
+        if name != PAGE or (folder / PAGE).is_file():
+            rows.add_row("", name, what)
     console.print(rows, soft_wrap=True)
     console.print("Next", style="bold")
     for command in (
@@ -61,16 +64,11 @@ def _comparison(result: Result) -> RenderableType:
     for key, label in names.items():
         before, after, change = comparison.before[key], comparison.after[key], comparison.change[key]
         digits = 1 if key == "length" else 3
-        levels = (_with_error(before, digits, ""), _with_error(after, digits, ""), _with_error(change, digits, "+"))
+        levels = (with_error(before, digits), with_error(after, digits), with_error(change, digits, "+"))
         table.add_row(label, *levels, style="bold" if key == "objective" else "")
     old, new = comparison.distinct_2
     table.add_row("distinct word pairs", f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}")
     return table
-
-
-def _with_error(value: Estimate, digits: int, sign: str) -> str:
-    mean = round(value.mean, digits) + 0.0  # never -0.000
-    return f"{mean:{sign}.{digits}f} ± {value.half_width:.{digits}f}"
 
 
 def _texts(result: Result) -> RenderableType:

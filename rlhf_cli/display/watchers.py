@@ -21,11 +21,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rlhf_cli.display.words import figures, flat, metric, towards
+from rlhf_cli.display.words import figures, flat, metric
 from rlhf_cli.errors import Stopped, visible
 from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.metrics import finite
 from rlhf_cli.pipeline.reporter import Reporter
+from rlhf_cli.report.words import towards
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 CURVES: Final = (  # metric, name, format; the objective leads

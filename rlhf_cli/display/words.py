@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 from rlhf_cli.errors import visible
-from rlhf_cli.functional.optimum import Optimum
 
 
 def flat(text: str) -> str:
@@ -28,16 +27,3 @@ def figures(metrics: Mapping[str, float], prefix: str) -> str:
 def metric(metrics: Mapping[str, float], name: str) -> float:
     """The metric; for a KL that was not measured exactly at this step its sampled estimate, for others a gap."""
     return metrics.get(name, metrics.get("kl/seq_k1", math.nan) if name == "kl/seq" else math.nan)
-
-
-def towards(found: Optimum) -> str:
-    """How much of what the optimum gains over the reference a policy has, or why nobody knows."""
-    parts = []
-    if found.percent is not None:
-        shown = (f"{round(value) + 0.0:.0f}" for value in (found.percent, found.low, found.high) if value is not None)
-        parts = ["{} % [{}, {}] (estimate, biased upward)".format(*shown)]
-    if found.bound is not None and found.bound > 0:
-        parts.append(f"at least {found.bound:.0f} %")
-    if found.reason:
-        parts.append(f"no estimate: {found.reason}")
-    return f"optimum: {'; '.join(parts)}"

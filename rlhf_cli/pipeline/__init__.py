@@ -19,6 +19,7 @@ saving      checkpoints published, failures borne, the best one kept
 skipping    steps that change nothing, and what is kept of them
 resume      which run and checkpoint to continue, and what may differ
 runs        what runs there are, and how each stands
+written     all that a run wrote down, for its page
 verify      a run's last stretch repeated
 divergence  the first thing that came out otherwise
 reporter    what the pipeline tells whoever is watching

@@ -44,12 +44,12 @@ class Facts:
     changed: float
     """When it last wrote something, in seconds since 1970."""
 
-    def going_on(self) -> str:
-        """The command that continues it; '' where it is running or broken."""
+    def going_on(self, *, anywhere: bool = False) -> str:
+        """The command that continues it, from here or from `anywhere`; '' where it is running or broken."""
         if self.checkpoint is None or self.steps is None or self.state in ("running", "broken"):
             return ""
         further = f" steps={2 * self.steps}" if self.state == "finished" else ""
-        return f"rlhf train resume={shlex.quote(str(shown(self.folder)))}{further}"
+        return f"rlhf train resume={shlex.quote(str(self.folder if anywhere else shown(self.folder)))}{further}"
 
     def row(self) -> dict[str, Any]:
         """The facts as JSON holds them."""
@@ -79,7 +79,7 @@ def runs(root: Path) -> list[Facts]:
 
 def facts(folder: Path) -> Facts:
     """How the run in `folder` stands."""
-    running, config = is_locked(folder), _json(folder / CONFIG)
+    running, config = is_locked(folder), json_object(folder / CONFIG)
     steps = _whole(config.get("steps"))
     last, measured = last_metrics(folder)
     try:
@@ -93,7 +93,7 @@ def facts(folder: Path) -> Facts:
         state = "running"
     elif steps is None:
         state, reason = "broken", f"{CONFIG}: not readable"
-    elif (_whole(_json(folder / RESULT).get("step")) or 0) >= steps:
+    elif (_whole(json_object(folder / RESULT).get("step")) or 0) >= steps:
         state = "finished"
     elif checkpoint is not None:
         state = "stopped"
@@ -119,13 +119,13 @@ def _found(root: Path) -> Iterator[Path]:
         folder = Path(name)
         folders.sort()
         if CONFIG in files:
-            config = _json(folder / CONFIG)
+            config = json_object(folder / CONFIG)
             if {"steps", "reward", "algorithm"} <= config.keys() or (not config and CHECKPOINTS in folders):
                 folders[:] = [inner for inner in folders if inner not in _PARTS]
                 yield folder
 
 
-def _json(file: Path) -> dict[str, Any]:
+def json_object(file: Path) -> dict[str, Any]:
     """A file's JSON object; empty where there is none that can be read."""
     try:
         if not file.is_file() or file.stat().st_size > _LARGEST:
@@ -142,7 +142,7 @@ def last_metrics(folder: Path) -> tuple[int | None, Mapping[str, Any]]:
     Evaluating the start writes a line without.
     """
     last: int | None = None
-    for line in _last_lines(folder / METRICS):
+    for line in last_lines(folder / METRICS):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):  # written by half
@@ -154,7 +154,7 @@ def last_metrics(folder: Path) -> tuple[int | None, Mapping[str, Any]]:
     return last, {}
 
 
-def _last_lines(file: Path) -> list[bytes]:
+def last_lines(file: Path) -> list[bytes]:
     """The lines at a file's end, the last one first; the first of the file among them may be cut."""
     try:
         if not file.is_file():

@@ -26,6 +26,11 @@ code { font: 0.95rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere }
 .source, .source code { color: var(--soft); font-size: 0.85rem }
 """
 
+PAGE: Final = "report.html"
+"""The page of a run, in its folder."""
+GENERATOR: Final = '<meta name="generator" content="rlhf-cli"/>'
+"""Tells our pages from a file that must not be overwritten."""
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -42,10 +47,12 @@ class Section:
     """As `chart.svg` made it, one or several: goes into the page as it is."""
     findings: Sequence[str] = ()
     """Plain text, below the picture: what it shows."""
+    body: str = ""
+    """HTML, below the pictures: goes into the page as it is, so every text in it is `safe`."""
 
 
-def page(title: str, sections: Sequence[Section]) -> str:
-    """The whole page as HTML, UTF-8, light or dark as the reader's machine is."""
+def page(title: str, sections: Sequence[Section], style: str = "") -> str:
+    """The whole page as HTML, UTF-8, light or dark as the reader's machine is; `style` adds to that of all pages."""
     return "\n".join(
         (
             "<!doctype html>",
@@ -53,8 +60,9 @@ def page(title: str, sections: Sequence[Section]) -> str:
             "<head>",
             '<meta charset="utf-8"/>',
             '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
+            GENERATOR,
             f"<title>{safe(title)}</title>",
-            f"<style>{STYLE}</style>",
+            f"<style>{STYLE}{style}</style>",
             "</head>",
             "<body>",
             f"<h1>{safe(title)}</h1>",
@@ -73,6 +81,8 @@ def _section(section: Section) -> str:
         parts.append(f'<p class="formula"><code>{safe(section.formula)}</code></p>')
     if section.svg:
         parts.append(section.svg)
+    if section.body:
+        parts.append(section.body)
     parts += [f'<p class="finding">{safe(finding)}</p>' for finding in section.findings]
     if section.source:
         parts.append(f'<p class="source">Source: <code>{safe(section.source)}</code></p>')

@@ -56,7 +56,8 @@ def ticks(low: float, high: float, count: int, outside: bool = False) -> list[fl
     # A rounding error must not add or take away a tick.
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     if outside:
-        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        # Nobody sees a millionth of a step, and a KL of -1e-8 is no reason for a tick below zero.
+        first, last = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)
     # In whole numbers up to the one division: 3 / 10, not 3 * 0.1.
     multiples = (k * factor for k in range(first, last + 1))
     return [k / 10**-exponent if exponent < 0 else float(k * 10**exponent) for k in multiples]

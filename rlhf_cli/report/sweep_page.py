@@ -4,41 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Final
 
-from rlhf_cli.disk import replace_file
-from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.functional.intervals import Estimate
 from rlhf_cli.report import heat
 from rlhf_cli.report.chart import Chart, Series, svg
 from rlhf_cli.report.frame import COLOURS
 from rlhf_cli.report.frontier import frontier, has_bars
 from rlhf_cli.report.heat import HeatMap
-from rlhf_cli.report.page import Section, page
-from rlhf_cli.report.table import Link, Table, html
-from rlhf_cli.sweep.answer import Answer, Grid, Point, answer
-from rlhf_cli.sweep.record import SWEEP, Sweep
-
-REPORT: Final = "report.html"
-
-
-def write_sweep_report(folder: Path) -> Path:
-    """Write the sweep's report.html and return its path; raises UserError (exit 5) where the folder has no sweep."""
-    sweep = Sweep.read(folder)
-    if sweep is None:
-        raise UserError(f"no sweep there: no {SWEEP} that can be read", where=str(folder), exit_code=EXIT_RESUME)
-    return write_page(sweep, answer(sweep))
+from rlhf_cli.report.page import PAGE, Section, page
+from rlhf_cli.report.table import Link, Table
+from rlhf_cli.report.table import html as table_html
+from rlhf_cli.sweep.answer import Answer, Grid, Point
+from rlhf_cli.sweep.record import Sweep
 
 
-def write_page(sweep: Sweep, found: Answer) -> Path:
-    """Write an answer that is there already."""
-    file = sweep.folder / REPORT
-    replace_file(file, sweep_page(sweep, found))
-    return file
-
-
-def sweep_page(sweep: Sweep, found: Answer) -> str:
+def html(sweep: Sweep, found: Answer) -> str:
     """The whole page as HTML. Its links lead to the reports of the trials, where they are there."""
     sections = [_recommendation(found)]
     if found.points:
@@ -112,7 +92,7 @@ def _points(found: Answer) -> Section:
     strong = frozenset(i for i, point in enumerate(found.points) if point.number == found.recommended)
     table = Table(head, rows, numbers=frozenset(range(2, len(head))), long=frozenset({1}), strong=strong)
     said = f"{_measure(found)}. {said_intervals(found)}. The change is from the reference, paired by prompt."
-    return Section("The points", [said], svg=html(table), findings=["*: on the Pareto front."])
+    return Section("The points", [said], svg=table_html(table), findings=["*: on the Pareto front."])
 
 
 def said_intervals(found: Answer) -> str:
@@ -151,8 +131,8 @@ def _trials(sweep: Sweep, found: Answer) -> Section:
     rows: list[tuple[str | Link, ...]] = []
     for trial in sweep.trials:
         told = ", ".join(f"{key}={value}" for key, value in trial.told.items()) or "the only one"
-        there = (sweep.path(trial) / REPORT).is_file()
-        name: str | Link = Link(told, f"{trial.name}/{REPORT}") if there else told
+        there = (sweep.path(trial) / PAGE).is_file()
+        name: str | Link = Link(told, f"{trial.name}/{PAGE}") if there else told
         missing = left_out.get(trial.name)
         if missing is None:
             rows.append((name, "finished", "", ""))
@@ -161,7 +141,7 @@ def _trials(sweep: Sweep, found: Answer) -> Section:
             rows.append((name, missing.state, missing.reason, log))
     head, full = ("trial", "state", "why", ""), bool(left_out)
     table = Table(head if full else head[:2], rows if full else [row[:2] for row in rows], long=frozenset({0, 2}))
-    return Section("The trials", svg=html(table))
+    return Section("The trials", svg=table_html(table))
 
 
 def _measure(found: Answer) -> str:

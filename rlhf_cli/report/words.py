@@ -1,4 +1,4 @@
-"""Texts inside a picture or a page: how wide they are, how to shorten them, how to make them safe."""
+"""Texts inside a picture or a page: how wide they are, how to shorten them, how to make them safe; what figures say."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Final
 from unicodedata import combining, east_asian_width
 
 from rlhf_cli.errors import visible
+from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.functional.optimum import Optimum
 
 FONT: Final = 16
 """Size of every text of a picture: a picture 640 wide is still read on a phone, at a little more than half of it."""
@@ -41,3 +43,22 @@ def wrap(text: str, room: float) -> list[str]:
         else:
             lines.append(word)
     return [shorten(line, room) for line in lines]
+
+
+def towards(found: Optimum) -> str:
+    """How much of what the optimum gains over the reference a policy has, or why nobody knows."""
+    parts = []
+    if found.percent is not None:
+        shown = (f"{round(value) + 0.0:.0f}" for value in (found.percent, found.low, found.high) if value is not None)
+        parts = ["{} % [{}, {}] (estimate, biased upward)".format(*shown)]
+    if found.bound is not None and found.bound > 0:
+        parts.append(f"at least {found.bound:.0f} %")
+    if found.reason:
+        parts.append(f"no estimate: {found.reason}")
+    return f"optimum: {'; '.join(parts)}"
+
+
+def with_error(value: Estimate, digits: int, sign: str = "") -> str:
+    """The mean and the half-width of its 95 % interval; `sign` is that of the format."""
+    mean = round(value.mean, digits) + 0.0  # never -0.000
+    return f"{mean:{sign}.{digits}f} ± {value.half_width:.{digits}f}"

@@ -29,7 +29,7 @@ def test_a_run_writes_what_it_promises(rlhf: Rlhf, tmp_path: Path) -> None:
         "samples.jsonl",
         "evaluations.jsonl",
     }
-    assert expected | {"tb", "checkpoints", "adapter", "result.json"} <= present
+    assert expected | {"tb", "checkpoints", "adapter", "result.json", "report.html"} <= present
     assert [row["step"] for row in lines(folder / "metrics.jsonl")] == [0, 1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in lines(folder / "evaluations.jsonl")] == [0, 3, 6]
     assert [path.name for path in sorted((folder / "checkpoints").glob("step-*"))] == [

@@ -100,7 +100,7 @@ def test_errors_are_one_line(
 
 @pytest.mark.parametrize(
     "argv",
-    [("train", "resume={}"), ("generate", "{}", "Hello"), ("runs", "{}"), ("verify-resume", "{}"),
+    [("train", "resume={}"), ("generate", "{}", "Hello"), ("runs", "{}"), ("verify-resume", "{}"), ("report", "{}"),
      ("oracle", "config=tiny", "data.path={}"), ("train", "config=tiny", "run_dir={}")],
     ids=" ".join,
 )  # fmt: skip

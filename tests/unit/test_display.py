@@ -25,12 +25,12 @@ from rlhf_cli.display.watchers import (
     sparkline,
     watcher,
 )
-from rlhf_cli.display.words import towards
 from rlhf_cli.functional.intervals import Estimate
 from rlhf_cli.functional.optimum import FrontierPoint, Optimum, unknown
 from rlhf_cli.pipeline.evaluation import Comparison
 from rlhf_cli.pipeline.oracle import BestOf, CurvePoint, Oracle
 from rlhf_cli.pipeline.result import Result, SideBySide
+from rlhf_cli.report.words import towards
 
 METRICS = {
     "objective": 0.4321,

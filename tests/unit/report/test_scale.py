@@ -28,6 +28,7 @@ def test_ticks_are_round_and_exact(low: float, high: float, inside: list[float])
 def test_ticks_outside_hold_the_range() -> None:
     assert ticks(-0.3, 0.5, 5, outside=True) == [-0.4, -0.2, 0.0, 0.2, 0.4, 0.6]
     assert ticks(0.0, 1.0, 5, outside=True) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]  # on the ends already
+    assert ticks(-1e-8, 3.0, 5, outside=True) == [0.0, 1.0, 2.0, 3.0]  # rounding below zero is no reason for -1
     assert ticks(0.6, 1.6, 5, outside=True) == [0.6, 0.8, 1.0, 1.2, 1.4, 1.6]  # although 0.6 / 0.2 < 3
 
 

@@ -9,11 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.pipeline.oracle import CurvePoint
 from rlhf_cli.report.chart import svg
 from rlhf_cli.report.frontier import frontier
-from rlhf_cli.report.sweep_page import sweep_page, write_page, write_sweep_report
+from rlhf_cli.report.sweep_page import html
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.record import Ending, Sweep, Trial
 from tests.unit.report.drawn import SVG, corners, of_class
@@ -36,9 +35,7 @@ def pictures(text: str) -> dict[str, ElementTree.Element]:
 
 def test_the_page_has_every_part(tmp_path: Path) -> None:
     sweep = two_by_two(tmp_path / "s")
-    path = write_sweep_report(tmp_path / "s")
-    assert path == tmp_path / "s" / "report.html"
-    text = path.read_text(encoding="utf-8")
+    text = html(sweep, answer(sweep))
     assert headings(text) == [
         "Recommended: point 2 (beta=0.1, temperature=1)",
         "Reward against KL",
@@ -65,7 +62,7 @@ def test_the_page_has_every_part(tmp_path: Path) -> None:
 
 def test_the_page_loads_and_runs_nothing(tmp_path: Path) -> None:
     sweep = two_by_two(tmp_path)
-    text = sweep_page(sweep, answer(sweep)).replace('xmlns="http://www.w3.org/2000/svg"', "")
+    text = html(sweep, answer(sweep)).replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert not re.search(r"https?:|url\(|@import|<script|<link|<img|src=", text)
 
 
@@ -76,7 +73,7 @@ def test_trials_lead_to_their_reports_and_failures_to_their_logs(tmp_path: Path)
     (second / "result.json").unlink()
     (second / "log.txt").write_text("")
     Ending(4, "the reward <failed>").write(second)
-    text = sweep_page(sweep, answer(sweep))
+    text = html(sweep, answer(sweep))
     links = {link.text: link.get("href", "") for link in parsed(text).iter("a")}
     assert links == {
         "beta=0.1, temperature=0.7": "./beta%3D0.1%2Ctemperature%3D0.7-abc/report.html",
@@ -93,7 +90,7 @@ def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
         write_trial(sweep.folder / name, [0.1 * number, 0.2, 0.3, 0.4], 1.0)
     (sweep.folder / "c").mkdir()
     Ending(1, HOSTILE).write(sweep.folder / "c")
-    text = sweep_page(sweep, answer(sweep))
+    text = html(sweep, answer(sweep))
     assert not list(parsed(text).iter("script"))
     assert "<script" not in text
     assert "\x1b" not in text
@@ -101,16 +98,9 @@ def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
 
 def test_without_a_finished_trial_the_page_says_so(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, "rlhf train -m", (Trial("a", {}),))
-    path = write_page(sweep, answer(sweep))
-    text = path.read_text(encoding="utf-8")
+    text = html(sweep, answer(sweep))
     assert headings(text) == ["No recommendation", "The trials", "Again"]
     assert "not started" in text
-
-
-def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no sweep there") as caught:
-        write_sweep_report(tmp_path)
-    assert caught.value.exit_code == EXIT_RESUME
 
 
 def test_many_points_have_lines_of_the_best_alone(tmp_path: Path) -> None:
@@ -119,7 +109,7 @@ def test_many_points_have_lines_of_the_best_alone(tmp_path: Path) -> None:
         rewards = [0.9 - number / 10 + one for one in (0.0, 0.01, 0.0, 0.01)]
         write_trial(tmp_path / name, rewards, 1.0 if number < 2 else 1 / number)
     sweep = Sweep(tmp_path, "", tuple(Trial(name, {"k": name}) for name in names))
-    text = sweep_page(sweep, answer(sweep))
+    text = html(sweep, answer(sweep))
     held_out = pictures(text)["On the held-out prompts"]
     labels = [one.text for one in held_out.iter(f"{SVG}text") if (one.text or "")[1:2] == ":"]
     assert labels == [f"{number}: k={names[number - 1]}" for number in (1, 3, 4, 5, 6, 7, 8)]
@@ -144,7 +134,7 @@ def test_the_frontier_shows_every_point_by_its_number(tmp_path: Path) -> None:
 def test_the_interval_of_two_seeds_is_not_drawn(tmp_path: Path) -> None:
     sweep = two_by_two(tmp_path)
     assert not of_class(svg(frontier(answer(sweep))), "error")
-    assert "two seeds" in sweep_page(sweep, answer(sweep))
+    assert "two seeds" in html(sweep, answer(sweep))
 
 
 def test_no_bar_reaches_below_a_kl_of_zero(tmp_path: Path) -> None:
@@ -176,7 +166,7 @@ def test_the_dashed_curve_goes_on_where_the_other_ends(tmp_path: Path) -> None:
 def test_the_border_is_around_the_recommended_cell(tmp_path: Path) -> None:
     sweep = two_by_two(tmp_path)
     for number, place in ((1, 0), (3, 1), (2, 2), (4, 3)):  # row by row: temperature 0.7, then 1
-        text = sweep_page(sweep, replace(answer(sweep), recommended=number))
+        text = html(sweep, replace(answer(sweep), recommended=number))
         picture = pictures(text)["J = reward - 0.1·KL, by beta and temperature"]
         cells = [one for one in picture.iter(f"{SVG}rect") if "cell" in one.get("class", "")]
         (border,) = (one for one in picture.iter(f"{SVG}rect") if one.get("class") == "chosen")

@@ -1,0 +1,56 @@
+"""Runs made by hand, for the pages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rlhf_cli.functional.optimum import unknown
+from rlhf_cli.pipeline.evaluation import compare
+from rlhf_cli.pipeline.result import Result, SideBySide
+from rlhf_cli.pipeline.runs import Facts
+from rlhf_cli.pipeline.written import Written
+from tests.unit.pipeline.test_evaluation import AFTER, BEFORE
+from tests.unit.support import config_fields
+
+HOSTILE = "</script><b>&\x1b[31m \u202e</p><svg onload=alert(1)>"
+
+
+def written(folder: str = "/runs/a", **changes: Any) -> Written:
+    """A finished run of four steps; `changes` replace whole fields."""
+    metrics: list[dict[str, Any]] = [{"step": 0, **BEFORE.metrics()}]
+    metrics += [
+        {"step": step, "objective": 0.1 * step, "reward/mean": 0.2 * step, "reward/mean_se": 0.1, "kl/seq": 0.3 * step}
+        for step in range(1, 5)
+    ]
+    metrics[-1] |= AFTER.metrics()
+    timings = [{"step": step, "time/rollout_s": 1.0, "time/step_s": 1.0, "tokens_per_s": 9.0} for step in range(1, 5)]
+    run = Written(
+        facts=Facts(Path(folder), "finished", "", 4, 4, 0.4, 0.8, 1.2, Path(folder, "checkpoints"), 0.0),
+        config=config_fields(run_dir=folder),
+        record={
+            "command": ["rlhf", "config='tiny'", "beta='0.5'", "run_dir='/x'", "hydra.mode=RUN", "display=quiet"],
+            "device": "cpu",
+            "packages": {"torch": "2.13"},
+            "model": {"parameters": 135_000_000, "trained": 1_843_200},
+            "data": {"sha256": "abc"},
+            "reward": {"sha256": None},
+        },
+        result=Result(
+            4,
+            0.5,
+            2,
+            2,
+            compare(BEFORE, AFTER),
+            unknown("too few samples", 1.5, 30.0),
+            (SideBySide("a prompt", "a b c", "a x c"),),
+        ),
+        metrics=tuple(metrics),
+        timings=tuple(timings),
+        early=({"step": 1, "prompt": "p1", "completion": "first", "score": 0.25, "kl": 0.0, "truncated": True},),
+        late=({"step": 4, "prompt": "p4", "completion": "last", "score": 0.5, "kl": 1.5, "truncated": False},),
+        first=BEFORE,
+        last=AFTER,
+    )
+    return replace(run, **changes)
