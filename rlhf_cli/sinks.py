@@ -14,7 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from rlhf_cli.disk import replace_file
 from rlhf_cli.errors import UserError
+
+WAIT_S: Final = 20
+"""For a server that does not answer, at the beginning and at the end of a run; what was not sent stays in wandb/."""
 
 
 class Sink(Protocol):
@@ -75,7 +79,7 @@ class WandB:
 
         known = run / "wandb.id"
         if not known.is_file():
-            known.write_text(uuid.uuid4().hex, encoding="utf-8")
+            replace_file(known, uuid.uuid4().hex)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "rlhf"),
             name=run.name,
@@ -83,7 +87,7 @@ class WandB:
             id=known.read_text(encoding="utf-8").strip(),
             resume="allow",
             config=dict(config),
-            settings=wandb.Settings(console="off", silent=True),
+            settings=wandb.Settings(console="off", silent=True, init_timeout=WAIT_S, finish_timeout=WAIT_S),
         )
         # a resumed run goes back to its checkpoint: points are placed by their step, not by the order they come in
         self._run.define_metric("step")

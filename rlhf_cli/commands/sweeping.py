@@ -10,15 +10,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rlhf_cli.checkpoint import locked
-from rlhf_cli.config.compose import Launch, RunTrials
+from rlhf_cli.checkpoint import is_locked, locked
+from rlhf_cli.config.compose import Launch, RunTrials, amend
 from rlhf_cli.disk import replace_file
 from rlhf_cli.display.answer import show_answer
 from rlhf_cli.display.sweep import trials_shown
 from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors, visible
+from rlhf_cli.pipeline.resume import continued, fingerprint, saved_config
+from rlhf_cli.pipeline.runs import facts
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.report import sweep_page
 from rlhf_cli.report.page import PAGE
+from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.pool import Job, Pool, Standing
 from rlhf_cli.sweep.record import Sweep
@@ -36,6 +39,12 @@ def open_sweep(sweep: Sweep) -> Iterator[RunTrials]:
         displays.append(launches[0].config.display)
         standings.extend(_run(launches, names))
 
+    if is_locked(sweep.folder):
+        raise UserError(
+            "another process is working on this sweep",
+            where=str(sweep.folder),
+            fix="wait for it, or give another sweep_dir",
+        )
     with disk_errors(), locked(sweep.folder):
         sweep.write()
         try:
@@ -70,6 +79,18 @@ def _answer(sweep: Sweep, display: str) -> None:
     show_answer(found, display, page)
 
 
+def _is_done(config: RunConfig, folder: Path) -> bool:
+    """Whether these very settings are trained to their last step; where others are, the trial's process says so."""
+    found = facts(folder)
+    if found.state != "finished" or (found.steps or 0) < config.steps:
+        return False
+    try:
+        continued(amend(saved_config(folder), ()), config)
+    except UserError:
+        return False
+    return True
+
+
 def _name(told: dict[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in told.items()) or "the only one"
 
@@ -80,8 +101,9 @@ def _run(launches: Sequence[Launch], names: dict[str, str]) -> list[Standing]:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     jobs = []
     for launch in launches:
-        folder = Path(str(launch.config.run_dir))
-        jobs.append(Job(names.get(folder.name, folder.name), folder, launch.arguments, launch.config.steps))
+        config, folder = launch.config, Path(str(launch.config.run_dir))
+        name, done = names.get(folder.name, folder.name), _is_done(config, folder)
+        jobs.append(Job(name, folder, launch.arguments, config.steps, fingerprint(config), done))
     signals = StopSignals()
     with signals.installed(), signals.polled(), trials_shown(first.display) as show:
         return Pool(jobs, slots(first.jobs, gpus, cores), show, signals.check).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -20,7 +21,17 @@ from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, disk_errors, visi
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.result import Result
-from rlhf_cli.pipeline.resume import Origin, continued, find, holds_run, is_finished, names_checkpoint, saved_config
+from rlhf_cli.pipeline.resume import (
+    SETTINGS,
+    Origin,
+    continued,
+    find,
+    fingerprint,
+    holds_run,
+    is_finished,
+    names_checkpoint,
+    saved_config,
+)
 from rlhf_cli.pipeline.rows import check_enough, check_sources, read_rows
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.report.page import PAGE
@@ -46,6 +57,9 @@ def _check(config: RunConfig) -> None:
         raise UserError("a run is continued from the command line alone", where="resume", fix="rlhf train resume=RUN")
     if config.resume == "auto" and config.run_dir is None and config.sweep_dir is None:
         raise UserError("resume=auto needs a folder to find its run in", where="resume", fix="add run_dir=FOLDER")
+    wanted = os.environ.pop(SETTINGS, "")
+    if wanted and wanted != fingerprint(config):
+        raise UserError("the settings are not those that the sweep began with", fix="give the sweep's command again")
     if config.run_dir is not None:
         _origin(config, Path(config.run_dir))
     check_sinks(config.sinks)

@@ -153,7 +153,7 @@ def trial_name(overrides: Sequence[str], constant: Sequence[str]) -> str:
     parts = [re.sub(r"[^\w.=+-]+", "_", one, flags=re.ASCII) for one in told]
     bound = [one for one in typed if not is_free(parsed(one).key_or_group)]
     digest = hashlib.sha256("\n".join(bound).encode()).hexdigest()[:6]
-    return f"{','.join(parts)[:80]}-{digest}"
+    return f"{','.join(parts)[:80] or 'only'}-{digest}"
 
 
 def in_short(override: str) -> tuple[str, str]:

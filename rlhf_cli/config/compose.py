@@ -100,8 +100,9 @@ def launch(
         return
 
     folder, of_folder = plan.in_folder()
-    trials = tuple(Trial(name, plan.told(number)) for number, name in enumerate(plan.folders))
-    record = Sweep(folder, f"rlhf train {shlex.join(argv)}", trials)
+    of_trials = zip(plan.folders, plan.told(), plan.configs, strict=True)
+    trials = tuple(Trial(name, told, config.steps) for name, told, config in of_trials)
+    record = Sweep(folder, f"rlhf train {shlex.join(argv)}", trials, str(Path.cwd()))
     with sweep(record) if sweep and plan.is_sweep else nullcontext() as run_trials:
         work = _Work(plan, task, run_trials)
         try:

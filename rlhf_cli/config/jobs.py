@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from rlhf_cli.config.problems import checked
 from rlhf_cli.config.security import key_of_secret, refuse_unsaid_trust, secret_error
 from rlhf_cli.config.session import PRIMARY, one_line_errors
 from rlhf_cli.errors import EXIT_DISK, UserError
-from rlhf_cli.pipeline.resume import is_free
+from rlhf_cli.pipeline.resume import fingerprint
 from rlhf_cli.schema import RunConfig
 
 
@@ -115,18 +114,18 @@ class Plan:
         mode, key = ("MULTIRUN", "hydra.sweep.dir") if self.is_sweep else ("RUN", "hydra.run.dir")
         return folder, [*self.added, f"hydra.mode={mode}", f"{key}={quoted(str(folder))}"]
 
-    def told(self, number: int) -> dict[str, str]:
-        """What tells job `number`, from 0, from the others: the keys it sets, with their values."""
+    def told(self) -> list[dict[str, str]]:
+        """What tells each job from the others: the keys it sets, with their values; of a path its end, if that does."""
         common = _common(self.jobs)
-        return dict(in_short(as_typed(override)) for override in self.jobs[number] if override not in common)
+        own = [[as_typed(override) for override in job if override not in common] for job in self.jobs]
+        short = [dict(map(in_short, job)) for job in own]
+        if len({tuple(one.items()) for one in short}) == len(short):
+            return short
+        return [dict(override.split("=", 1) for override in job) for job in own]
 
     def _own_name(self) -> str:
         """The preset's name and a hash of what is to be run, but for what a resumed run may change."""
-        bound = [
-            {key: value for key, value in config.model_dump(mode="json").items() if not is_free(key)}
-            for config in self.configs
-        ]
-        digest = hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()[:6]
+        digest = hashlib.sha256("".join(map(fingerprint, self.configs)).encode()).hexdigest()[:6]
         named = [o.value() for o in map(parsed, self.jobs[0]) if o.key_or_group == PRESET]
         return f"{Path(str(named[-1])).stem if named else 'train'}-{digest}"
 
@@ -143,53 +142,59 @@ def planned(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, chec
     for override in read:
         _check_sweep(override, sweep)
         override.config_loader = loader  # for glob()
-    added = _seeds(whole, read, sweep)
-    read += map(parsed, added)
-    own = [override for override in read if not override.is_hydra_override()]
-    of_hydra = [str(override.input_line) for override in read if override.is_hydra_override()]
-    jobs = BasicSweeper.split_arguments(own, None)[0] if sweep else [[str(override.input_line) for override in own]]
-
-    if sweep:
-        constant = ",".join(quoted(parsed(override).key_or_group) for override in sorted(_common(jobs)))
-        added.append(f"hydra.job.config.override_dirname.exclude_keys=[{constant}]")
-        of_hydra.append(added[-1])
-    configs: list[RunConfig] = []
-    folders: list[str] = []
-    for number, job in enumerate(jobs, start=1):
-        try:
-            cfg = composed(loader, [*of_hydra, *job]) if sweep else whole
-            configs.append(validated(cfg, job))
-            refuse_unsaid_trust(configs[-1], overrides)
-            check(configs[-1])
-            with one_line_errors():
-                cfg.hydra.job.num = number - 1
-                folders.append(str(cfg.hydra.sweep.subdir))
-        except UserError as e:
-            if sweep:
-                e = UserError(f"{job_name(number, jobs)}: {e.what}", where=e.where, fix=e.fix, exit_code=e.exit_code)
-            raise e from e.__cause__
-    if sweep and any(config.run_dir for config in configs):
-        raise UserError("run_dir names the folder of one run; a sweep's is sweep_dir")
-    if len({*folders}) < len(jobs):
-        raise UserError("two jobs of the sweep would write to one folder: is a value listed twice?")
     with one_line_errors():
         default_dir = str((whole.hydra.sweep if sweep else whole.hydra.run).dir)
-    return Plan(jobs, configs, folders, sweep, added, default_dir)
+
+    def plan(added: list[str]) -> Plan:
+        every = [*read, *map(parsed, added)]
+        own = [override for override in every if not override.is_hydra_override()]
+        of_hydra = [str(override.input_line) for override in every if override.is_hydra_override()]
+        jobs = BasicSweeper.split_arguments(own, None)[0] if sweep else [[str(one.input_line) for one in own]]
+        if sweep:
+            constant = ",".join(quoted(parsed(override).key_or_group) for override in sorted(_common(jobs)))
+            added = [*added, f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"]
+        configs: list[RunConfig] = []
+        folders: list[str] = []
+        for number, job in enumerate(jobs, start=1):
+            try:
+                cfg = composed(loader, [*of_hydra, *added[-1:], *job]) if sweep else whole
+                configs.append(validated(cfg, job))
+                refuse_unsaid_trust(configs[-1], overrides)
+                check(configs[-1])
+                with one_line_errors():
+                    cfg.hydra.job.num = number - 1
+                    folders.append(str(cfg.hydra.sweep.subdir))
+            except UserError as e:
+                if sweep:
+                    named = f"{job_name(number, jobs)}: {e.what}"
+                    e = UserError(named, where=e.where, fix=e.fix, exit_code=e.exit_code)
+                raise e from e.__cause__
+        return Plan(jobs, configs, folders, sweep, added, default_dir)
+
+    found = plan([])
+    seeds = _seeds(found.configs, read, sweep)
+    if seeds:
+        found = plan([seeds])
+    if sweep and any(config.run_dir for config in found.configs):
+        raise UserError("run_dir names the folder of one run; a sweep's is sweep_dir")
+    if len({*found.folders}) < len(found.jobs):
+        raise UserError("two jobs of the sweep would write to one folder: is a value listed twice?")
+    return found
 
 
-def _seeds(whole: DictConfig, read: Sequence[Override], sweep: bool) -> list[str]:
-    """`seeds=3` as hydra takes it: `seed=0,1,2`, after what is said of the seed already; nothing for one.
-
-    What is no number yet is left to the schema.
-    """
-    count, first = whole.seeds, whole.seed
-    if not isinstance(count, int) or count < 2:
-        return []
+def _seeds(configs: Sequence[RunConfig], read: Sequence[Override], sweep: bool) -> str:
+    """`seeds=3` as hydra takes it: `seed=0,1,2`, from the seed of all points on; nothing for one."""
+    counts = {config.seeds for config in configs}
+    if counts == {1}:
+        return ""
     if not sweep:
         raise UserError("several runs are a sweep and need -m", where="seeds")
     if any(override.key_or_group == "seed" and override.is_sweep_override() for override in read):
         raise UserError("the seed is swept already", where="seeds", fix="leave seeds or the values of seed out")
-    return [f"seed={','.join(str(first + number) for number in range(count))}"] if isinstance(first, int) else []
+    firsts = {config.seed for config in configs}
+    if len(counts) > 1 or len(firsts) > 1:
+        raise UserError("all points of a sweep have the same seeds", where="seeds", fix="give one seed and one seeds")
+    return f"seed={','.join(str(min(firsts) + number) for number in range(min(counts)))}"
 
 
 def job_name(number: int, jobs: Sequence[Sequence[str]]) -> str:
@@ -200,8 +205,8 @@ def job_name(number: int, jobs: Sequence[Sequence[str]]) -> str:
 
 
 def _common(jobs: Sequence[Sequence[str]]) -> set[str]:
-    """The overrides that all jobs of a sweep have; none for a sweep of one."""
-    return set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    """The overrides that all jobs of a sweep have."""
+    return set.intersection(*map(set, jobs))
 
 
 def _check_sweep(override: Override, sweep: bool) -> None:

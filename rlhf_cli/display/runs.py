@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -38,14 +37,20 @@ def show_runs(runs: Sequence[Facts], sweeps: Mapping[Path, Sweep]) -> None:
     for parent, members in by_parent.items():
         title = visible(f"{shown(parent)}/")
         if parent in sweeps:
-            finished = sum(run.state == "finished" for run in members)
-            title += f"  a sweep, {finished} of {len(sweeps[parent].trials)} trials finished"
+            sweep = sweeps[parent]
+            title += f"  a sweep, {_finished(sweep, members)} of {len(sweep.trials)} trials finished"
         console.print(Text(title, style="dim"), soft_wrap=True)
         for run in members:
             line = _line(rows[run.folder], widths, visible(run.folder.name))
             line.stylize(STYLES[rows[run.folder][0]], 0, widths[0] + 2)
             console.print(line, soft_wrap=True)
     _explain(console, runs, sweeps, failed)
+
+
+def _finished(sweep: Sweep, runs: Sequence[Facts]) -> int:
+    """How many of the sweep's trials are trained to the steps that it wants."""
+    done = {run.folder: run.steps or 0 for run in runs if run.state == "finished"}
+    return sum(done.get(sweep.path(trial), -1) >= trial.steps for trial in sweep.trials)
 
 
 def failure(trial: Facts) -> str:
@@ -81,14 +86,14 @@ def _explain(console: Console, runs: Sequence[Facts], sweeps: Mapping[Path, Swee
 
     A sweep goes on by one command for all of its trials.
     """
-    finished = Counter(run.folder.parent for run in runs if run.state == "finished")
+    trials = {sweep.path(trial) for sweep in sweeps.values() for trial in sweep.trials}
     at_work = {run.folder.parent for run in runs if run.state == "running"}
     commands = [
-        sweep.command
+        sweep.again()
         for folder, sweep in sweeps.items()
-        if folder not in at_work and finished[folder] < len(sweep.trials)
+        if folder not in at_work and _finished(sweep, runs) < len(sweep.trials)
     ]
-    commands += [run.going_on() for run in runs if run.state == "stopped" and run.folder.parent not in sweeps]
+    commands += [run.going_on() for run in runs if run.state == "stopped" and run.folder not in trials]
     if commands:
         console.print("\nContinue", style="bold")
         for command in commands[:LISTED]:

@@ -56,15 +56,14 @@ class _Failures:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._seen: dict[str, State] = {}
+        self._seen: dict[int, State] = {}
 
     def show(self, standings: Sequence[Standing]) -> None:
         """Say what is new."""
         for number, standing in enumerate(standings, start=1):
-            name = standing.job.name
-            if standing.state != self._seen.get(name, "waiting"):
-                self._seen[name] = standing.state
-                self.changed(standing, f"trial {number} of {len(standings)} ({name})")
+            if standing.state != self._seen.get(number, "waiting"):
+                self._seen[number] = standing.state
+                self.changed(standing, f"trial {number} of {len(standings)} ({standing.job.name})")
 
     def changed(self, standing: Standing, which: str) -> None:
         """A trial is not what it was."""

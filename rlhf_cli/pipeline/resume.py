@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from rlhf_cli.pipeline.result import RESULT
 from rlhf_cli.schema import RunConfig
 
 CONFIG: Final = "config.json"
+SETTINGS: Final = "RLHF_SETTINGS"
+"""The environment variable that gives a trial the fingerprint of the settings that its sweep has checked."""
 FREE: Final = (
     "steps", "checkpoint", "evaluate.every", "log_samples", "time_limit", "profile", "display", "run_dir", "sweep_dir",
     "resume", "resume_allow", "seeds", "jobs", "sinks",
@@ -170,6 +173,12 @@ def _latest(outputs: Path) -> Path:
 def is_free(key: str) -> bool:
     """Whether a resumed run may change this key without being asked."""
     return _under(key, FREE)
+
+
+def fingerprint(config: RunConfig) -> str:
+    """A hash of all that a resumed run may not change without being asked."""
+    bound = {key: value for key, value in config.model_dump(mode="json").items() if not is_free(key)}
+    return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

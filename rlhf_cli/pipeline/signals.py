@@ -21,6 +21,8 @@ PARENT: Final = "RLHF_SWEEP"
 """The environment variable that names the process of the sweep a run is a trial of."""
 TWICE_S: Final = 0.3
 """Wrappers pass on what the terminal sends to all: a second signal so soon after the first is the same one."""
+TWICE_OF_TRIAL_S: Final = 10.0
+"""A scheduler's signal reaches a trial twice, the second time through its sweep, which may be slow."""
 
 
 class StopSignals:
@@ -31,7 +33,9 @@ class StopSignals:
     """
 
     def __init__(self, time_limit: float | None = None, since: float = 0.0) -> None:
-        self._parent = int(os.environ.get(PARENT, 0))
+        parent = os.environ.pop(PARENT, "")  # not for the processes that this one starts
+        self._parent = int(parent) if parent.isdigit() else 0
+        self._twice_s = TWICE_OF_TRIAL_S if self._parent else TWICE_S
         self._limit = time_limit
         self._deadline = None if time_limit is None else since + time_limit
         self._received: str | None = None
@@ -76,7 +80,7 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:
-            if time.monotonic() - self._when < TWICE_S:
+            if time.monotonic() - self._when < self._twice_s:
                 return
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h\n")  # a live display hides the cursor

@@ -13,13 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from rlhf_cli.checkpoint import is_locked
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED
+from rlhf_cli.pipeline.resume import SETTINGS
 from rlhf_cli.pipeline.runs import facts, last_metrics
 from rlhf_cli.pipeline.signals import PARENT
 from rlhf_cli.sweep.record import ENDING, LOG, Ending
 
-COMMAND: Final = (sys.executable, "-m", "rlhf_cli")
+COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
+"""-P: what lies in the working directory is not imported."""
 INTERVAL_S: Final = 0.2
+PATIENCE_S: Final = 60.0
+"""For trials that another process is at work in: those of a sweep that was killed take until their next token to see
+it. After that, they are started and fail."""
 _TAIL: Final = 2**16
 """Bytes at a log's end among which its last word stands."""
 
@@ -38,6 +44,10 @@ class Job:
     """Of `rlhf`."""
     steps: int
     """How many there are to be."""
+    fingerprint: str
+    """Of its settings: its process refuses others."""
+    done: bool
+    """Whether it needs no process: these settings are trained to the end."""
 
     @property
     def log(self) -> Path:
@@ -88,6 +98,7 @@ class Pool:
         self._free, self._show, self._check = list(slots), show, check
         self._running: dict[int, _Running] = {}
         self._stopping = False
+        self._patient_until = time.monotonic() + PATIENCE_S
 
     def run(self) -> list[Standing]:
         """How every trial ended; what has been done before is left alone, what was begun goes on.
@@ -95,8 +106,7 @@ class Pool:
         Where `check` raises, the trials save their last complete step before it goes on its way.
         """
         for standing in self._standings:
-            found = facts(standing.job.folder)
-            if found.state == "finished" and (found.step or 0) >= standing.job.steps:
+            if standing.job.done:
                 standing.state, standing.before = "finished", True
                 standing.look()
         try:
@@ -116,20 +126,18 @@ class Pool:
     def _start(self) -> None:
         """Fill the free slots."""
         for number, standing in enumerate(self._standings):
-            if self._free and standing.state == "waiting":
-                slot, job = self._free.pop(0), standing.job
-                job.folder.mkdir(parents=True, exist_ok=True)
-                (job.folder / ENDING).unlink(missing_ok=True)
-                environment = os.environ | slot | {PARENT: str(os.getpid())}
-                with job.log.open("ab") as log:
-                    begin = log.tell()
-                    # a session of its own: Ctrl-C is for us, who pass it on
-                    process = subprocess.Popen(
-                        [*COMMAND, *job.arguments],
-                        stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
-                    )  # fmt: skip
-                self._running[number] = _Running(process, slot, begin)
+            if not self._free:
+                break
+            if standing.state != "waiting":
+                continue
+            if is_locked(standing.job.folder) and time.monotonic() < self._patient_until:
+                continue
+            try:
+                self._running[number] = _begun(standing.job, self._free[0])
                 standing.state = "running"
+                del self._free[0]
+            except OSError as error:
+                standing.state, standing.said = "failed", f"it cannot be started: {error}"
 
     def _wait(self, check: Callable[[], None]) -> None:
         for number, running in list(self._running.items()):
@@ -138,28 +146,47 @@ class Pool:
             code = running.process.poll()
             if code is not None:
                 self._free.append(self._running.pop(number).slot)
-                if self._stopping and code == -signal.SIGTERM:  # it was not yet listening
-                    ending = Ending(EXIT_STOPPED, "stopped before its first step")
+                if self._stopping and code == -signal.SIGTERM:  # it was not listening: not yet, or not any more
+                    is_done = facts(standing.job.folder).state == "finished"
+                    ending = Ending(EXIT_DONE, "") if is_done else Ending(EXIT_STOPPED, "before its first step")
                 else:
                     ending = Ending(code, "" if code == EXIT_DONE else why(code, standing.job.log, running.begin))
-                ending.write(standing.job.folder)
+                with suppress(OSError):  # the folder is gone, or the disk full: what is said now still counts
+                    ending.write(standing.job.folder)
                 standing.said = ending.said
                 standing.state = ENDINGS.get(ending.exit_code, "failed")
         self._show(self._standings)
         check()
-        if self._running:
-            time.sleep(INTERVAL_S)
+        time.sleep(INTERVAL_S)
+
+
+def _begun(job: Job, slot: dict[str, str]) -> _Running:
+    """Its process; raises OSError where the folder or the process cannot be made."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / ENDING).unlink(missing_ok=True)
+    environment = os.environ | slot | {PARENT: str(os.getpid()), SETTINGS: job.fingerprint}
+    with job.log.open("ab") as log:
+        begin = log.tell()
+        # a session of its own: Ctrl-C is for us, who pass it on
+        process = subprocess.Popen(
+            [*COMMAND, *job.arguments],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
+        )  # fmt: skip
+    return _Running(process, slot, begin)
 
 
 def why(code: int, log: Path, begin: int) -> str:
     """One line about a process that ended with this code; its log begins at byte `begin`."""
     if code < 0:
-        name = signal.Signals(-code).name
+        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
         return f"killed by {name}" + (", most likely for want of memory" if -code == signal.SIGKILL else "")
-    with log.open("rb") as file:
-        file.seek(max(begin, log.stat().st_size - _TAIL))
-        lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    try:
+        with log.open("rb") as file:
+            file.seek(max(begin, log.stat().st_size - _TAIL))
+            lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
     if code == EXIT_BUG:
         return f"crashed: {lines[-1].strip()}" if lines else "crashed"
     own = [line for line in lines if line.startswith(("error: ", "stopped: "))]
-    return own[-1].removeprefix("error: ") if own else f"exit code {code}"
+    return own[-1].split(": ", 1)[1] if own else f"exit code {code}"

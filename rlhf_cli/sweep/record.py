@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ class Trial:
     """Of its folder in the sweep's."""
     told: dict[str, str]
     """The keys that tell it from the others, with its values; of a path its last part."""
+    steps: int = 0
+    """How many there are to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,16 @@ class Sweep:
     command: str
     """What repeats and continues it."""
     trials: tuple[Trial, ...]
+    where: str = ""
+    """The folder that the command was given in: paths in it may be relative to it."""
+
+    def again(self) -> str:
+        """What to type to repeat and continue it, wherever one is."""
+        return (
+            self.command
+            if Path(self.where) in (Path(), Path.cwd())
+            else f"cd {shlex.quote(self.where)} && {self.command}"
+        )
 
     def path(self, trial: Trial) -> Path:
         """The trial's folder."""
@@ -42,7 +55,8 @@ class Sweep:
 
     def write(self) -> None:
         """Keep it as sweep.json."""
-        data = {"command": self.command, "trials": [asdict(trial) for trial in self.trials]}
+        trials = [asdict(trial) for trial in self.trials]
+        data = {"command": self.command, "where": self.where, "trials": trials}
         replace_file(self.folder / SWEEP, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
@@ -50,7 +64,8 @@ class Sweep:
         """The sweep of this folder; None where there is none that could be read."""
         try:
             data = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
-            return cls(folder, str(data["command"]), tuple(Trial(**trial) for trial in data["trials"]))
+            trials = tuple(Trial(**trial) for trial in data["trials"])
+            return cls(folder, str(data["command"]), trials, str(data["where"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

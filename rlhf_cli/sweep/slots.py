@@ -13,16 +13,18 @@ VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 THREADS: Final = "OMP_NUM_THREADS"
 
 
-def slots(jobs: int | None, gpus: Sequence[str], cores: int) -> list[dict[str, str]]:
-    """The environment of each trial that may run at a time.
+def slots(
+    jobs: int | None, gpus: Sequence[str], cores: int, environment: Mapping[str, str] = os.environ
+) -> list[dict[str, str]]:
+    """What to add to the environment of each trial that may run at a time.
 
     One trial on each GPU, or `jobs` of them spread over the GPUs; without a GPU one after the other, or `jobs` of them,
-    each with its share of the cores.
+    each with its share of the cores where the user has not said how many threads there are to be.
     """
     if gpus:
         return [{VISIBLE: gpu} for gpu in islice(cycle(gpus), jobs or len(gpus))]
-    if jobs is None or jobs == 1:
-        return [{}]
+    if jobs is None or jobs == 1 or THREADS in environment:
+        return [{}] * (jobs or 1)
     return [{THREADS: str(max(1, cores // jobs))}] * jobs
 
 

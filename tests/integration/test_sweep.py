@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.checkpoint import locked
 from rlhf_cli.sweep.record import Ending, Sweep
 from tests.support import QUICK, Outcome, contents, gone, lines, start
 
@@ -132,7 +133,7 @@ def test_it_ends_with_an_answer_on_stdout_and_as_a_page(rlhf: Rlhf, tmp_path: Pa
     sweep = ("config=tiny", "steps=2", "evaluate.every=1", "evaluate.prompts=4", "reward=python", "sweep_dir=s", "-m")
     outcome = rlhf("train", *sweep, f"reward.function={functions}", "seed=0,1")
     assert outcome.code == 8
-    assert f"Recommended: point 1 (reward.function={reward}:good)" in outcome.out
+    assert "Recommended: point 1 (reward.function=r.py:good)" in outcome.out
     assert outcome.out.count("left out: ") == 2
     page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
     assert "Recommended: point 1" in page
@@ -149,8 +150,41 @@ def test_it_ends_with_an_answer_on_stdout_and_as_a_page(rlhf: Rlhf, tmp_path: Pa
     assert (quiet.code, quiet.out) == (8, "")
 
 
+def test_settings_that_change_between_are_never_mixed(rlhf: Rlhf, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("defaults: tiny\nsteps: 1\nevaluate: {every: 0}\noptimizer: {lr: 0.01}\n")
+    sweep = ("config=./mine.yaml", "-m", "seed=0,1", "sweep_dir=s")
+    assert rlhf("train", *sweep).code == 0
+    file.write_text(file.read_text().replace("0.01", "0.02"))
+    again = rlhf("train", *sweep)  # the folder is the same, and its runs are others
+    assert again.code == 8
+    assert again.err.count("the resumed run would not be the same: optimizer.lr: 0.01 -> 0.02") == 2
+
+
+def test_a_trial_refuses_settings_that_its_sweep_has_not_checked(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLHF_SETTINGS", "others")
+    outcome = rlhf("train", "config=tiny", "steps=1")
+    assert outcome.code == 2
+    assert "the settings are not those that the sweep began with" in outcome.err
+
+
+def test_what_lies_in_the_working_directory_is_not_run(rlhf: Rlhf, tmp_path: Path) -> None:
+    (tmp_path / "yaml.py").write_text("raise SystemExit('run from the working directory')\n")
+    outcome = rlhf("train", "config=tiny", "steps=1", "evaluate.every=0", "-m", "seed=0", "sweep_dir=s")
+    assert outcome.code == 0, outcome.err
+
+
+def test_one_sweep_at_a_time_in_a_folder(rlhf: Rlhf, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    with locked(tmp_path / "s"):
+        outcome = rlhf("train", "config=tiny", "-m", "seed=0,1", "sweep_dir=s")
+    assert outcome.code == 2
+    assert "another process is working on this sweep" in outcome.err
+    assert outcome.err.rstrip().endswith("fix: wait for it, or give another sweep_dir")
+
+
 def test_killed_with_a_trial_and_started_again_every_point_is_done_once(tmp_path: Path) -> None:
-    command = ("train", *QUICK, "-m", "beta=0.02,0.2", "temperature=0.7,1.0")
+    command = ("train", *QUICK, "-m", "beta=0.02,0.2")
     undisturbed = start(*command, "sweep_dir=whole", cwd=tmp_path)
     _, said = undisturbed.communicate()
     assert undisturbed.returncode == 0, said

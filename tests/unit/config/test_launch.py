@@ -135,6 +135,10 @@ def test_our_launcher_hands_all_trials_over_at_once(cwd: Path) -> None:
             "config=tiny -m seeds=2 seed=1,2",
             "the seed is swept already (seeds); fix: leave seeds or the values of seed out",
         ),
+        (
+            "config=tiny -m seeds=1,2",
+            "all points of a sweep have the same seeds (seeds); fix: give one seed and one seeds",
+        ),
         ("config=tiny -m seeds=0 beta=0.1,0.2", "job 1 of 2 (beta=0.1): seeds: must be at least 1 (got 0)"),
         ("config=tiny jobs=0", "jobs: must be at least 1 (got 0)"),
     ],
@@ -149,6 +153,40 @@ def test_a_sweep_has_the_folder_of_what_is_to_be_run(started: Started) -> None:
 
     assert folder() == folder("steps=9", "display=quiet", "jobs=2", "checkpoint.every=3")
     assert len({folder(), folder("seeds=2"), folder("optimizer.lr=1e-5"), folder("temperature=0.5")}) == 4
+
+
+def test_every_point_has_its_own_files_seeds(cwd: Path, started: Started) -> None:
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+        (cwd / f"{name}.yaml").write_text(f"defaults: tiny\nseeds: 2\nseed: {seed}\n")
+    found = started("-m", "config=a.yaml,b.yaml")
+    assert [(job.source, job.config.seed) for job in found] == [
+        (cwd / f"{name}.yaml", seed) for name in "ab" for seed in (7, 8)
+    ]
+    with pytest.raises(UserError, match="all points of a sweep have the same seeds"):
+        started("-m", "config=a.yaml,c.yaml")
+
+
+def test_trials_of_the_same_short_name_are_told_by_the_whole(cwd: Path) -> None:
+    for name in ("a", "b"):
+        (cwd / name).mkdir()
+        (cwd / name / "my.yaml").write_text("defaults: tiny\n")
+    seen: list[Sweep] = []
+
+    @contextmanager
+    def opened(sweep: Sweep) -> Iterator[RunTrials]:
+        seen.append(sweep)
+        yield lambda launches: None
+
+    launch(["-m", "config=a/my.yaml,b/my.yaml"], lambda job: None, sweep=opened)
+    assert [trial.told for trial in seen[0].trials] == [{"config": str(cwd / name / "my.yaml")} for name in "ab"]
+
+
+def test_a_sweep_of_one_point_is_found_again_with_more_steps(started: Started) -> None:
+    names = {
+        Path(str(started("config=tiny", "-m", "seed=3", f"steps={n}", "sweep_dir=s")[0].config.run_dir)) for n in (1, 2)
+    }
+    (name,) = names
+    assert name.name.startswith("only-")
 
 
 def test_more_steps_are_the_same_trial(started: Started) -> None:

@@ -17,7 +17,8 @@ from rlhf_cli.sweep.record import Ending
 
 BEHAVES = """
 import os, signal, sys, time
-print("slot", os.environ.get("SLOT"), "of", os.environ["RLHF_SWEEP"], "began", time.monotonic(), flush=True)
+given = [os.environ.get(name) for name in ("SLOT", "RLHF_SWEEP", "RLHF_SETTINGS")]
+print("slot", given[0], "of", *given[1:], "began", time.monotonic(), flush=True)
 kind = sys.argv[1]
 if kind == "slow":
     time.sleep(0.5)
@@ -55,7 +56,10 @@ def run(
     show: Callable[[Sequence[Standing]], None] = ignore,
     check: Callable[[], None] = lambda: None,
 ) -> list[Standing]:
-    jobs = [Job(f"{number}-{kind}", tmp_path / f"{number}", (kind,), 4) for number, kind in enumerate(kinds)]
+    jobs = [
+        Job(f"{number}-{kind}", tmp_path / f"{number}", (kind,), 4, "settings", kind == "done")
+        for number, kind in enumerate(kinds)
+    ]
     return Pool(jobs, [{"SLOT": str(number)} for number in range(slots)], show, check).run()
 
 
@@ -90,7 +94,8 @@ def test_a_slot_is_given_to_one_trial_at_a_time(tmp_path: Path) -> None:
     run(tmp_path, "slow", "slow", "fine", slots=2)
     words = [(tmp_path / str(number) / "log.txt").read_text().split() for number in range(3)]
     assert [one[1] for one in words[:2]] == ["0", "1"]
-    assert {one[3] for one in words} == {str(os.getpid())}
+    assert words[2][1] in ("0", "1")
+    assert {(one[3], one[4]) for one in words} == {(str(os.getpid()), "settings")}
 
 
 def test_a_stop_is_passed_on_and_waits_for_the_trials_to_save(tmp_path: Path) -> None:
@@ -106,7 +111,7 @@ def test_a_stop_is_passed_on_and_waits_for_the_trials_to_save(tmp_path: Path) ->
     with pytest.raises(Stopped):
         run(tmp_path, "waits", "fine", check=check, show=lambda now: shown.append([one.state for one in now]))
     assert shown[-1] == ["stopped", "waiting"]
-    assert Ending.read(tmp_path / "0") == Ending(75, "stopped: SIGTERM")
+    assert Ending.read(tmp_path / "0") == Ending(75, "SIGTERM")
     assert not (tmp_path / "1").exists()
 
 
@@ -117,7 +122,39 @@ def test_a_stop_that_comes_before_the_trial_listens_is_no_failure(tmp_path: Path
 
     with pytest.raises(Stopped):
         run(tmp_path, "deaf", check=check)
-    assert Ending.read(tmp_path / "0") == Ending(75, "stopped before its first step")
+    assert Ending.read(tmp_path / "0") == Ending(75, "before its first step")
+
+
+def test_what_is_done_is_left_alone(tmp_path: Path) -> None:
+    found = run(tmp_path, "done", "fine")
+    assert [(one.state, one.before) for one in found] == [("finished", True), ("finished", False)]
+    assert not (tmp_path / "0").exists()
+
+
+def test_a_folder_that_cannot_be_used_fails_its_trial_alone(tmp_path: Path) -> None:
+    (tmp_path / "0").write_text("in the way")
+    found = run(tmp_path, "fine", "fine")
+    assert [one.state for one in found] == ["failed", "finished"]
+    assert found[0].said.startswith("it cannot be started: [Errno ")
+
+
+def test_trials_that_another_process_works_in_wait_while_others_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    def show(standings: Sequence[Standing]) -> None:
+        ended.extend(one.job.name for one in standings if one.state == "finished" and one.job.name not in ended)
+
+    monkeypatch.setattr(pool, "is_locked", lambda folder: folder.name == "0" and "1-fine" not in ended)
+    assert [one.state for one in run(tmp_path, "fine", "fine", show=show)] == ["finished", "finished"]
+    assert ended == ["1-fine", "0-fine"]
+
+
+def test_the_wait_for_another_process_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "is_locked", lambda folder: True)
+    monkeypatch.setattr(pool, "PATIENCE_S", 0.3)
+    assert run(tmp_path, "refused")[0].said == "no such data (data.path); fix: another"
 
 
 def test_only_the_last_start_is_read_of_a_log(tmp_path: Path) -> None:
@@ -136,8 +173,9 @@ def test_only_the_last_start_is_read_of_a_log(tmp_path: Path) -> None:
         (4, "warming up\nerror: the reward raised KeyError\nstep 3 is saved\n", "the reward raised KeyError"),
         (4, "", "exit code 4"),
         (1, "", "crashed"),
-        (75, "stopped: time limit of 3 s\n", "stopped: time limit of 3 s"),
+        (75, "stopped: time limit of 3 s\n", "time limit of 3 s"),
         (-signal.SIGSEGV, "anything", "killed by SIGSEGV"),
+        (-35, "anything", "killed by signal 35"),
     ],
 )
 def test_why(tmp_path: Path, code: int, text: str, expected: str) -> None:

@@ -24,7 +24,11 @@ from rlhf_cli.sweep.slots import available_gpus, slots
     ],
 )
 def test_slots(jobs: int | None, gpus: list[str], expected: list[dict[str, str]]) -> None:
-    assert slots(jobs, gpus, cores=8) == expected
+    assert slots(jobs, gpus, 8, {}) == expected
+
+
+def test_threads_that_the_user_chose_stay() -> None:
+    assert slots(2, [], 8, {"OMP_NUM_THREADS": "3"}) == [{}, {}]
 
 
 @pytest.mark.parametrize(
