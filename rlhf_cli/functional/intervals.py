@@ -17,6 +17,11 @@ class Estimate:
     count: int
 
     @property
+    def error(self) -> float:
+        """Standard error of the mean; infinite for a single value."""
+        return self.half_width / t_quantile(0.975, self.count - 1) if self.count > 1 else math.inf
+
+    @property
     def low(self) -> float:
         """Lower end of the 95 % interval."""
         return self.mean - self.half_width

@@ -41,7 +41,7 @@ class Choice:
     differences: tuple[Estimate | None, ...]
     """J of the best less that of each point, paired by prompt; None where nothing can be paired, and for the best."""
     alike: tuple[int, ...]
-    """Those that cannot be told apart from the best: their interval contains 0, or there is none."""
+    """Those about as good as the best, in falling order of J: within one standard error, or above one that is."""
 
 
 def level(values: Values) -> Estimate:
@@ -74,7 +74,11 @@ def paired(a: Values, b: Values, same_prompts: bool) -> Estimate | None:
 
 
 def choose(candidates: Sequence[Candidate], beta: float, same_prompts: bool) -> Choice:
-    """The simplest point that is as good as the best: of those that cannot be told from it the one with least KL."""
+    """The simplest point that is about as good as the best: of those within one standard error the one with least KL.
+
+    The rule of Breiman et al. 1984, "Classification and regression trees", section 3.4.3, with the KL for the size of a
+    tree, and the error of the paired difference.
+    """
     objectives = [one.objective(beta) for one in candidates]
     means = [level(one).mean for one in objectives]
     order = sorted(range(len(candidates)), key=lambda i: -means[i])
@@ -82,7 +86,8 @@ def choose(candidates: Sequence[Candidate], beta: float, same_prompts: bool) -> 
     differences = [
         None if i == best else paired(objectives[best], own, same_prompts) for i, own in enumerate(objectives)
     ]
-    alike = [i for i in order[1:] if (difference := differences[i]) is None or difference.low <= 0]
+    within = [place for place, i in enumerate(order) if (one := differences[i]) and one.mean <= one.error]
+    alike = order[1 : max(within, default=0) + 1]
     # min takes the first of equals, which is the one with the highest J
     chosen = min([best, *alike], key=lambda i: level(candidates[i].kl).mean)
     runner_up = order[1] if len(order) > 1 else None

@@ -54,19 +54,22 @@ def _compared(choice: Choice, names: Sequence[str], kls: Sequence[float], highes
     if choice.runner_up is None:
         return f"It is the only point with a finished trial; its J is {highest:+.3f}."
     if not choice.alike:
-        following = f"{names[choice.runner_up]}, is {_lower(choice, choice.runner_up)}"
-        return f"Its J is the highest, {highest:+.3f}; the next, {following}: a clear difference."
-    simplest = f"the lowest KL, {kls[choice.chosen]:.2f} nats: the simplest policy that is as good."
+        lower = f"{names[choice.runner_up]}, is {_lower(choice, choice.runner_up)}"
+        difference, said = choice.differences[choice.runner_up], ""
+        if difference is not None:
+            said = ": a clear difference" if difference.low > 0 else ": more than one standard error, not a clear one"
+        return f"Its J is the highest, {highest:+.3f}; the next, {lower}{said}."
+    simplest = f"the lowest KL, {kls[choice.chosen]:.2f} nats: the simplest policy that is about as good."
     if choice.chosen != choice.best:
         return (
-            f"The highest J, {highest:+.3f}, is of {names[choice.best]}; this one is {_lower(choice, choice.chosen)}, "
-            f"within noise. Of the {len(choice.alike) + 1} points that cannot be told apart from the best "
-            f"it has {simplest}"
+            f"The highest J, {highest:+.3f}, is of {names[choice.best]}; this one is {_lower(choice, choice.chosen)}. "
+            f"Of the {len(choice.alike) + 1} points within one standard error of the best it has {simplest}"
         )
     alike = choice.alike[0]
     others = f"; so are {len(choice.alike) - 1} more" if len(choice.alike) > 1 else ""
     return (
-        f"Its J is the highest, {highest:+.3f}; {names[alike]} is {_lower(choice, alike)}, within noise{others}. "
+        f"Its J is the highest, {highest:+.3f}; {names[alike]} is {_lower(choice, alike)}, within one standard error"
+        f"{others}. "
         f"Of these points it has {simplest}"
     )
 

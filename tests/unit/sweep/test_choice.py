@@ -62,8 +62,8 @@ def test_a_clear_best_is_chosen_whatever_its_kl() -> None:
     assert found.differences[1] == Estimate(pytest.approx(0.1), pytest.approx(0.0, abs=1e-9), 2)
 
 
-def test_of_what_cannot_be_told_apart_the_lowest_kl_is_chosen() -> None:
-    # J at 0: 0.8, 0.7, 0.1; the second wins on one prompt and loses on the other, the third loses clearly
+def test_of_what_is_within_a_standard_error_the_lowest_kl_is_chosen() -> None:
+    # J at 0: 0.8, 0.7, 0.1; the second is lower by -0.2 and 0.4: 0.1 with an error of 0.3; the third loses clearly
     field = [candidate(0.7, 0.9, kl=3.0), candidate(0.9, 0.5, kl=1.0), candidate(0.0, 0.2, kl=0.1)]
     found = choose(field, 0.0, same_prompts=True)
     assert (found.chosen, found.best, found.runner_up, found.alike) == (1, 0, 1, (1,))
@@ -72,10 +72,26 @@ def test_of_what_cannot_be_told_apart_the_lowest_kl_is_chosen() -> None:
     assert choose(level_field, 0.0, same_prompts=True).chosen == 1
 
 
-def test_what_cannot_be_paired_cannot_be_told_apart() -> None:
+def test_more_than_a_standard_error_is_not_about_as_good() -> None:
+    # lower by 0.1 and 0.5: 0.3 with an error of 0.2, and an interval from -2.2 to 2.8
+    found = choose([candidate(0.7, 0.9, kl=3.0), candidate(0.6, 0.4, kl=1.0)], 0.0, same_prompts=True)
+    assert (found.chosen, found.alike) == (0, ())
+    difference = found.differences[1]
+    assert difference is not None
+    assert difference.low < 0
+
+
+def test_what_is_better_than_a_point_that_is_about_as_good_is_so_too() -> None:
+    # J 0.8, 0.7, 0.6: the second is lower by 0.1 -+ 0, the third by -0.3 and 0.7: 0.2 with an error of 0.5
+    field = [candidate(0.7, 0.9, kl=3.0), candidate(0.6, 0.8, kl=1.0), candidate(1.0, 0.2, kl=2.0)]
+    found = choose(field, 0.0, same_prompts=True)
+    assert (found.chosen, found.alike) == (1, (1, 2))
+
+
+def test_what_cannot_be_paired_is_not_chosen_over_the_best() -> None:
     other = Candidate({1: {0: 0.0, 1: 0.0}}, {1: {0: 0.5, 1: 0.5}})
     found = choose([candidate(9.0, 9.0, kl=1.0), other], 0.1, same_prompts=True)
-    assert (found.best, found.alike, found.differences[1], found.chosen) == (0, (1,), None, 1)
+    assert (found.best, found.alike, found.differences[1], found.chosen) == (0, (), None, 0)
 
 
 def test_a_single_point_is_chosen() -> None:
