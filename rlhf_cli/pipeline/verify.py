@@ -69,7 +69,7 @@ def repeat(
         with Judge(config.reward, rows.columns, log=None) as judge:
             run = assemble(config, rows, folder, judge, watch, signals, origin)
             with watch.phase(f"steps {first} to {last}", last - first + 1) as tick:
-                run.reporter = _Steps(tick)
+                run.reporter = run.work.reporter = _Steps(tick)
                 train(run, until=last)
         now = _stretch(folder, origin.checkpoint, folder / CHECKPOINTS / newer.name)
         return Verdict(

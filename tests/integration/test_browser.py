@@ -1,4 +1,4 @@
-"""The pages of runs in a browser: headless chromium, where there is one."""
+"""The pages of runs and of a sweep in a browser: headless chromium, where there is one."""
 
 from __future__ import annotations
 
@@ -61,11 +61,14 @@ def test_the_pages_in_a_browser(width: int, rlhf: Callable[..., Outcome], tmp_pa
     for name in ("a", "b"):
         assert rlhf("train", *QUICK, f"seed={len(name)}", f"run_dir={name}").code == 0
     assert rlhf("report", "a", "b").code == 0
-    for page in (tmp_path / "a" / "report.html", tmp_path / "report.html"):
-        papers = set()
+    short = ("config=tiny", "steps=2", "evaluate.every=1", "sweep_dir=s")
+    assert rlhf("train", *short, "-m", "beta=0.02,0.2", "temperature=0.7,1.0").code == 0
+    least = {"a": 8, ".": 8, "s": 4}  # of a sweep: the frontier, the heat map, two kinds of learning curves
+    for name, pictures in least.items():
+        page, papers = tmp_path / name / "report.html", set()
         for dark in (False, True):
             found, log = browse(page, width=width, dark=dark)
-            assert int(found["svgs"]) >= 8
+            assert int(found["svgs"]) >= pictures
             assert found["drawn"] == found["svgs"]
             assert int(found["wide"]) <= 0, "the page is wider than the screen"
             assert found["loaded"] == "0"
