@@ -23,7 +23,7 @@ pytestmark = [
 MEASURE: Final = """<script>
 addEventListener("load", () => {
   const svgs = [...document.querySelectorAll("svg")];
-  const drawn = (svg) => [...svg.querySelectorAll("path, circle, rect.bar")].some((e) => e.getBBox().width > 0);
+  const drawn = (svg) => [...svg.querySelectorAll("path, circle, rect:not(.paper)")].some((e) => e.getBBox().width > 0);
   const wide = document.documentElement.scrollWidth - innerWidth;
   const paper = getComputedStyle(document.body).backgroundColor;
   const loaded = performance.getEntriesByType("resource").length;
