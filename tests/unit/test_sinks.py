@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -84,8 +84,8 @@ def test_what_is_not_installed_is_said_before_anything_is_made(monkeypatch: pyte
 
 
 def test_the_schema_takes_every_sink() -> None:
-    (literal, _), _ = RunConfig.model_fields["sinks"].annotation.__args__, None  # type: ignore[union-attr]
-    assert set(literal.__args__) == set(SINKS)
+    literal, _ = get_args(RunConfig.model_fields["sinks"].annotation)
+    assert set(get_args(literal)) == set(SINKS)
 
 
 @pytest.mark.slow
