@@ -144,8 +144,18 @@ class Scored:
     beta: float
     rewards: Tensor
     """float32 [B, T]: the KL penalty at every token, where `kl` puts it into the reward, plus the score at the last."""
+    counts: Tensor
+    """bool [B]: whose completions are learned from; the others are part of no baseline and of no loss."""
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    """float32 [B] each: the scores of a weighted reward's parts; `raw`, the source's own where something was made of
+    them."""
     failures: int = 0
     """Completions that the reward had no usable score for, those of prompts that were left out included."""
+
+    @property
+    def returns(self) -> Tensor:
+        """float32 [B]: the KL-penalised return of each completion."""
+        return self.rewards.sum(1)
 
     @property
     def sequence_kl(self) -> Tensor:

@@ -138,7 +138,7 @@ def about(run: Run, steps: int) -> dict[str, Any]:
         "engine": type(run.engine).__name__.removesuffix("Engine").lower(),
         "threads": torch.get_num_threads(),
         "microbatch_size": config.microbatch_size,
-        "reward": config.reward.kind,
+        "reward": config.reward.source.kind,
         "beta": run.beta(0),
         "temperature": config.temperature.at(0, config.steps),
         "lr": config.optimizer.lr,

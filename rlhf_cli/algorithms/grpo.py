@@ -24,6 +24,7 @@ from pydantic import Field
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import SHRINKS, Placement
 from rlhf_cli.functional.losses import Aggregation, clipped_surrogate
+from rlhf_cli.functional.returns import centred_in_group
 from rlhf_cli.settings import Settings
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, Scored
 
@@ -56,12 +57,11 @@ class Grpo(Settings):
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """The completion's return minus its group's mean, over its group's spread, at every token."""
-        returns = scored.rewards.sum(1)
-        groups = returns.view(-1, scored.rollout.batch.samples_per_prompt)
-        relative = groups - groups.mean(1, keepdim=True)
+        returns = scored.returns
+        relative, deviation = centred_in_group(returns, scored.rollout.batch.samples_per_prompt, scored.counts)
         if self.scale_by_std:
-            relative = relative / (groups.std(1, keepdim=True) + TINY)
-        return Advantages(scored, relative.view(-1, 1) * scored.rollout.completion_mask)
+            relative = relative / (deviation + TINY)
+        return Advantages(scored, relative.unsqueeze(1) * scored.rollout.completion_mask)
 
     def loss(self, minibatch: Minibatch, forward: Forward) -> LossResult:
         """The clipped surrogate; on the first update of a rollout every ratio is 1, and nothing is clipped."""

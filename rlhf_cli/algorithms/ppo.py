@@ -67,7 +67,9 @@ class Ppo(Settings):
         mask = scored.rollout.completion_mask
         advantages = generalised_advantages(scored.rewards, scored.values, mask, self.gamma, self.gae_lambda)
         returns = advantages + scored.values
-        return Advantages(scored, whitened(advantages, mask) if self.whiten else advantages, returns)
+        if self.whiten:
+            advantages = whitened(advantages, mask & scored.counts.unsqueeze(1))
+        return Advantages(scored, advantages, returns)
 
     def loss(self, minibatch: Minibatch, forward: Forward) -> LossResult:
         """The clipped surrogate and the value loss; raises ValueError where there are no values."""

@@ -43,7 +43,9 @@ class Reinforce(Settings):
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """Return-to-go minus the baseline, at every token."""
-        baseline = {"none": 0.0, "mean": float(scored.rewards.sum(1).mean()), "running": past.mean}[self.baseline]
+        baseline = {"none": 0.0, "mean": float(scored.returns[scored.counts].mean()), "running": past.mean}[
+            self.baseline
+        ]
         advantages = returns_to_go(scored.rewards) - baseline
         return Advantages(scored, advantages.masked_fill(~scored.rollout.completion_mask, 0.0))
 

@@ -38,8 +38,8 @@ class Rloo(Settings):
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """The completion's return minus the mean of the others of its group, at every token."""
-        returns = scored.rewards.sum(1)
-        centred = returns - leave_one_out(returns, scored.rollout.batch.samples_per_prompt)
+        returns = scored.returns
+        centred = returns - leave_one_out(returns, scored.rollout.batch.samples_per_prompt, scored.counts)
         return Advantages(scored, centred.unsqueeze(1) * scored.rollout.completion_mask)
 
     def loss(self, minibatch: Minibatch, forward: Forward) -> LossResult:

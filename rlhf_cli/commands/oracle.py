@@ -57,8 +57,8 @@ def main(argv: list[str]) -> int:
         watch.note("the run would sample a truncated policy; this is the optimum of the whole one")
     if notice := code_notice(config.model):
         watch.note(notice)
-    if config.reward.kind == "python":
-        watch.note(config.reward.notice())
+    if notice := config.reward.source.notice():
+        watch.note(notice)
     with watch.phase("loading torch and transformers", 0):
         import_libraries()
         from rlhf_cli.pipeline.reference import reference_rewards

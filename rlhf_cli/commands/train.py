@@ -82,7 +82,7 @@ def _origin(config: RunConfig, folder: Path) -> tuple[RunConfig, Origin | None]:
 
 def _title(config: RunConfig, folder: Path) -> str:
     model = Path(config.model.path).name if config.model.kind == "pretrained" else "tiny"
-    return f"{config.algorithm.kind} · {model} · {config.reward.kind} · {folder.name}"
+    return f"{config.algorithm.kind} · {model} · {config.reward.source.kind} · {folder.name}"
 
 
 def _concluded(folder: Path, steps: int) -> Result | None:
@@ -167,9 +167,9 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: Stop
                 )
         if notice := code_notice(config.model):
             watch.note(notice)
-        if config.reward.kind == "python":
-            watch.note(config.reward.notice(REWARD_LOG))
-        with Judge(config.reward, rows.columns, folder / REWARD_LOG) as judge:
+        if notice := config.reward.source.notice(REWARD_LOG):
+            watch.note(notice)
+        with Judge(config.reward.source, rows.columns, folder / REWARD_LOG) as judge:
             with watch.phase("loading torch and transformers", 0):
                 import_libraries()
                 from rlhf_cli.pipeline.assemble import assemble

@@ -53,8 +53,8 @@ def main(argv: list[str]) -> int:
             watch.note(f"skipped {folder.name}: {reason}")
         if notice := code_notice(config.model):
             watch.note(notice)
-        if config.reward.kind == "python":
-            watch.note(config.reward.notice())
+        if notice := config.reward.source.notice():
+            watch.note(notice)
         with watch.phase("loading torch and transformers", 0):
             import_libraries()
             from rlhf_cli.pipeline.verify import repeat

@@ -2,6 +2,7 @@
 
     model: smollm2                               a name or a number chooses that option of the group
     temperature: {kind: linear, start: 1.2}      `kind` chooses the option, the rest are values over it
+    reward: {kind: weighted, parts: {tone: sentiment, short: {kind: length, target: 5}}}      so it is with named parts
     optimizer: {lr: 1e-4}                        values over the option that would be chosen without them
     defaults: [other.yaml, {beta: linear}]       files and presets to build on, and options again
 
@@ -28,6 +29,7 @@ from rlhf_cli.config.options import PRESET, chosen, default_option, groups, pres
 from rlhf_cli.config.security import TRUST, forbidden, secret_error, secret_in
 from rlhf_cli.errors import UserError
 
+PARTS = "parts"  # where a group that is made of several of its own kind has them, by name
 _LARGEST = 1_000_000  # bytes
 _MOST_NODES = 100_000  # keys and values, each alias written out
 
@@ -115,10 +117,25 @@ def read(path: Path, above: Sequence[Path] = ()) -> UserFile:
                     parts[group] = chosen(group, str(kind), path.parent), over
                 case {**over} if base is not None:
                     parts[group] = base, over
-    for group in parts:
+    for group, (_, inside) in parts.items():
+        for name, option in named_parts(inside).items():
+            with stands_at(f"{group}.{PARTS}.{name}"):
+                chosen(group, option, path.parent)
         choices[group] = str(path)
         del values[group]
     return UserFile(path, bases, choices, parts, values, lines)
+
+
+def named_parts(values: Mapping[Any, Any]) -> dict[str, str]:
+    """The options that a group's named parts choose, by a bare name or by their `kind`; part -> option."""
+    parts = values.get(PARTS)
+    named: dict[str, str] = {}
+    for name, part in parts.items() if isinstance(parts, Mapping) else ():
+        if isinstance(part, str):
+            named[str(name)] = part
+        elif isinstance(part, Mapping) and "kind" in part:
+            named[str(name)] = str(part["kind"])
+    return named
 
 
 def _listed(defaults: Any, base: Path) -> tuple[list[Path], dict[str, str]]:

@@ -11,22 +11,47 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from rlhf_cli.rewards import Reward
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, Settings
 
 
 @cache
 def fields() -> Mapping[str, FieldInfo]:
-    """Every setting, group or value, under its dotted name (`optimizer.lr`), whichever kind of its group has it."""
+    """Every setting, group or value, under its dotted name (`optimizer.lr`), whichever kind of its group has it.
+
+    What is in a mapping of names stands under a star: `reward.parts.*.function`.
+    """
     return dict(_walk(RunConfig, ""))
+
+
+def field_of(key: str) -> FieldInfo | None:
+    """The setting `key`, a named part's as well; None where there is none."""
+    return fields().get(key) or fields().get(_starred(key))
+
+
+def _starred(key: str) -> str:
+    """`reward.parts.tone.function` as `reward.parts.*.function`."""
+    names = key.split(".")
+    return ".".join("*" if ".".join(names[:n]) in _mappings() else name for n, name in enumerate(names))
 
 
 def _walk(settings: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in settings.model_fields.items():
-        yield prefix + name, field
+        if (settings, name) == (Reward, "source"):  # its settings stand beside those of the group
+            inside = prefix
+        else:
+            yield prefix + name, field
+            inside = f"{prefix}{name}.*." if get_origin(field.annotation) is dict else f"{prefix}{name}."
         for part in _leaves(field.annotation):
             if isinstance(part, type) and issubclass(part, Settings):
-                yield from _walk(part, f"{prefix}{name}.")
+                yield from _walk(part, inside)
+
+
+@cache
+def _mappings() -> frozenset[str]:
+    """The settings that are mappings of names."""
+    return frozenset(key for key, field in fields().items() if get_origin(field.annotation) is dict)
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
@@ -50,7 +75,7 @@ def _marks() -> Mapping[str, str]:
 
 def holds_path(key: str) -> bool:
     """Whether the setting `key` is a file, a folder, a model or a function."""
-    return key in _marks()
+    return _starred(key) in _marks()
 
 
 def absolute(key: str, value: str, base: Path) -> str:
@@ -61,9 +86,9 @@ def absolute(key: str, value: str, base: Path) -> str:
     path = os.path.abspath(base / os.path.expanduser(value))
     if value in ("", "???") or value.startswith("package:") or "${" in value:
         return value
-    if _marks()[key] == IS_FUNCTION:
+    if _marks()[_starred(key)] == IS_FUNCTION:
         return path if value.rpartition(":")[0].endswith(".py") else value
-    is_path = _marks()[key] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
+    is_path = _marks()[_starred(key)] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
     return path if is_path else value
 
 
@@ -80,7 +105,7 @@ def with_absolute_paths(settings: Mapping[str, Any], base: Path, prefix: str = "
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """The one of `names` that `name` may have meant, also by its last part (`lr`: `optimizer.lr`); '' if none is."""
-    known = list(names)
+    known = [key for key in names if "*" not in key]
     by_end = {key.rpartition(".")[2]: key for key in reversed(known)}
     if close := difflib.get_close_matches(name, known, n=1, cutoff=0.7):
         return close[0]

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from rlhf_cli.config.keys import did_you_mean, fields
-from rlhf_cli.config.options import groups, options
+from rlhf_cli.config.files import read
+from rlhf_cli.config.keys import did_you_mean, field_of, fields
+from rlhf_cli.config.options import PRESET, default_option, groups, options, preset_path
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
 
@@ -84,7 +85,10 @@ def _is_chosen(group: Any) -> bool:
 
 def _nothing_chosen(unchosen: Sequence[str]) -> str:
     have = ", ".join(f"{group} ({', '.join(options(group))})" for group in unchosen)
-    return f"nothing is chosen for {have}; add for example `{unchosen[-1]}: {options(unchosen[-1])[-1]}`"
+    default = default_option(PRESET)
+    assert default is not None
+    example = default_option(unchosen[-1]) or read(preset_path(default)).choices[unchosen[-1]]
+    return f"nothing is chosen for {have}; add for example `{unchosen[-1]}: {example}`"
 
 
 def _dotted(error: ErrorDetails, data: Mapping[str, Any]) -> str:
@@ -111,8 +115,8 @@ def _text(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any]) -> 
     kind, given = errors[0]["type"], errors[0]["input"]
     group, _, name = key.rpartition(".")
     if kind == "extra_forbidden":
-        if key in fields():
-            return f"{key}: {group} is {data[group]['kind']}, which has no {name}"
+        if field_of(key):
+            return f"{key}: {group} is {_at(group, data)['kind']}, which has no {name}"
         return f"unknown setting '{key}'{did_you_mean(key, fields())}"
     if kind == "missing":
         return f"{key}: must be given ({_meaning(key)})"
@@ -121,8 +125,17 @@ def _text(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any]) -> 
     if kind == "union_tag_invalid":
         return f"{key}: {_must(errors[0])}"
     first, *others = map(_must, errors)
+    if isinstance(given, Mapping) and kind == "value_error":  # a rule about the settings of a group
+        return f"{key}: {first}"
     got = "a mapping" if isinstance(given, Mapping) else f"{given:g}" if isinstance(given, float) else f"{given!r:.60}"
     return f"{key}: {', or '.join([first, *(other.removeprefix('must be ') for other in others)])} (got {got})"
+
+
+def _at(key: str, data: Mapping[str, Any]) -> Any:
+    here: Any = data
+    for name in key.split("."):
+        here = here[name]
+    return here
 
 
 def _must(error: ErrorDetails) -> str:
@@ -133,6 +146,6 @@ def _must(error: ErrorDetails) -> str:
 
 
 def _meaning(key: str) -> str:
-    field = fields().get(key)
+    field = field_of(key)
     text = (field.description if field else None) or "it has no default"
     return text[0].lower() + text[1:].rstrip(".")

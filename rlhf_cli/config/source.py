@@ -11,7 +11,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from rlhf_cli.config.files import UserFile, read
+from rlhf_cli.config.files import PARTS, UserFile, named_parts, read
 from rlhf_cli.config.options import PRESET, groups, is_number, preset_path, takes_numbers
 
 _SCHEME = "rlhf"
@@ -73,7 +73,12 @@ def _part(group: str, file: str) -> dict[str, Any]:
         option, values = read(Path(option)).parts[group]
         layers.insert(0, values)
     merged: Any = OmegaConf.to_container(OmegaConf.merge(*layers))
-    return {**merged, "defaults": [option, "_self_"]}
+    named = named_parts(merged)
+    for name in named:  # what it says besides the choice stands over the option
+        part = merged[PARTS][name]
+        merged[PARTS][name] = {k: v for k, v in part.items() if k != "kind"} if isinstance(part, dict) else {}
+    inside = [{f"/{group}@{PARTS}.{name}": choice} for name, choice in named.items()]
+    return {**merged, "defaults": [option, *inside, "_self_"]}
 
 
 class RlhfSearchPath(SearchPathPlugin):

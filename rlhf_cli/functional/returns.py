@@ -26,11 +26,28 @@ def returns_to_go(rewards: Tensor) -> Tensor:
     return rewards.flip(-1).cumsum(-1).flip(-1)
 
 
-def leave_one_out(values: Tensor, samples_per_prompt: int) -> Tensor:
-    """The mean of the *other* values of each value's group: [B] -> [B]; groups are neighbouring rows of size >= 2."""
-    groups = values.view(-1, samples_per_prompt)
-    others = (groups.sum(1, keepdim=True) - groups) / (samples_per_prompt - 1)
-    return others.reshape(-1)
+def leave_one_out(values: Tensor, samples_per_prompt: int, counts: Tensor) -> Tensor:
+    """The mean of the *other* values of each value's group: [B] -> [B]; groups are neighbouring rows of size >= 2.
+
+    Only values that `counts` [B] are part of a mean; zero where there are no others.
+    """
+    groups, mask = values.view(-1, samples_per_prompt), counts.view(-1, samples_per_prompt)
+    kept = groups.masked_fill(~mask, 0.0)
+    others = mask.sum(1, keepdim=True) - mask.long()
+    return ((kept.sum(1, keepdim=True) - kept) / others.clamp(min=1)).reshape(-1)
+
+
+def centred_in_group(values: Tensor, samples_per_prompt: int, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Each value less the mean of its group, and the group's standard deviation (over one less): both [B].
+
+    Only values that `counts` [B] are part of either, and there are two of them in every group that has any.
+    """
+    groups, mask = values.view(-1, samples_per_prompt), counts.view(-1, samples_per_prompt)
+    number = mask.sum(1, keepdim=True)
+    mean = groups.masked_fill(~mask, 0.0).sum(1, keepdim=True) / number.clamp(min=1)
+    centred = (groups - mean).masked_fill(~mask, 0.0)
+    deviation = (centred.square().sum(1, keepdim=True) / (number - 1).clamp(min=1)).sqrt()
+    return centred.reshape(-1), deviation.expand_as(groups).reshape(-1)
 
 
 def generalised_advantages(

@@ -42,7 +42,7 @@ def _comparison(first: Evaluation, last: Evaluation, run: Run) -> Comparison | N
     try:
         return compare(first, last)
     except UserError as error:
-        run.reporter.note(f"nothing to compare: {error.what}")
+        run.work.reporter.note(f"nothing to compare: {error.what}")
         return None
 
 

@@ -26,6 +26,7 @@ def measure(advantages: Advantages) -> dict[str, float]:
         "reward/mean_se": _error(scores, samples),
         "reward/same_in_group": float((groups.amax(1) == groups.amin(1)).double().mean()) if samples > 1 else 0.0,
         "reward/failures": scored.failures,
+        **{f"reward/{name}": _mean(part) for name, part in scored.parts.items()},
         **_exact(scored.exact, mask, samples),
         "kl/seq_k1": _mean(k1),
         "kl/seq_k1_se": _error(k1, samples),

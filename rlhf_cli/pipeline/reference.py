@@ -25,7 +25,7 @@ def reference_rewards(
     and the sample alone. A prompt with a completion that the reward has no score for is left out. Raises UserError for
     prompts, models and settings that do not fit together, and for a reward that fails.
     """
-    with Judge(config.reward, (name for row in rows for name in row.columns), log=None) as by:
+    with Judge(config.reward.source, (name for row in rows for name in row.columns), log=None) as by:
         return _rewards(config, rows, samples, temperature, reporter, by)
 
 
@@ -57,7 +57,7 @@ def _rewards(
                 batch = PromptBatch(tuple(prompts[prompt] for prompt in numbers), len(part), seeds)
                 rollout = engine.sample(batch, config.max_new_tokens, temperature, tick, reference=True)
                 seed = seed_for(config.seed, "reward/oracle", start, first)
-                judged = judge(rollout, by, seed=seed, tick=lambda: None, where="oracle")
+                judged = judge(rollout, by, config.reward, seed=seed, tick=lambda: None, where="oracle")
                 for prompt, scores in zip(numbers, scores_of(judged, rollout).split(len(part)), strict=True):
                     rewards[prompt].extend(scores.tolist())
     left = [scores for scores in rewards if not any(map(math.isnan, scores))]

@@ -46,11 +46,10 @@ def read_rows(config: RunConfig) -> Rows:
 
 
 def check_sources(config: RunConfig) -> None:
-    """Raise UserError where the model's folder, or the file of a reward of the user's, is not there."""
+    """Raise UserError where the model's folder, or something that the reward needs, is not there."""
     if config.model.kind == "pretrained":
         find(config.model)
-    if config.reward.kind == "python":
-        config.reward.find()
+    config.reward.source.check("reward")
 
 
 def check_enough(count: int, config: RunConfig) -> None:

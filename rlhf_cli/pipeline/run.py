@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine import Engine
@@ -23,13 +24,12 @@ from rlhf_cli.pipeline.evaluation import Evaluation
 from rlhf_cli.pipeline.logbook import Logbook
 from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.profiling import Profiler
-from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.saving import SaveFailed, Saver
-from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.skipping import Skip, dump
 from rlhf_cli.pipeline.state import Best, Tensors, TrainState, copy_tensors, put_back
 from rlhf_cli.pipeline.work import Work
 from rlhf_cli.rewards.judge import Judge, Judged
+from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schedules.control import Control
 from rlhf_cli.schema import RunConfig
@@ -37,6 +37,7 @@ from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Advantages, Prompt, PromptBatch, Rollout, Scored
 
 TRUNCATED_ALARM: Final = 0.3
+OF_TRUNCATED: Final = {"keep": "judged as cut", "penalty": "penalised for it", "mask": "nothing is learned from them"}
 
 
 @dataclass(slots=True)
@@ -52,9 +53,7 @@ class Run:
     held_out: tuple[Prompt, ...]
     saver: Saver
     judge: Judge
-    reporter: Reporter
     logbook: Logbook
-    signals: StopSignals
     work: Work
     state: TrainState = field(default_factory=TrainState)
     profiler: Profiler | None = None
@@ -98,8 +97,9 @@ class Run:
         config = self.config
         with self.work.phase("reward", 0):
             judged = self._judged(rollout, seed_for(config.seed, "reward", self.state.step), self.state.step + 1)
-            rollout, scores = scoring.with_scores(rollout, judged)
+            rollout, scores, parts = scoring.with_scores(rollout, judged)
             self._say(judged, self.state.step + 1)
+            counts = scoring.that_count(rollout, config.reward.truncated, config.algorithm.min_group)
         if self.state.sampler_gap is None or self.state.sampler_gap > TOLERANCE:
             with self.work.phase("trainer", self.work.parts(len(rollout.batch))) as tick:
                 rollout = self.work.fitting(lambda size: scoring.reread(rollout, self.engine, size, tick))
@@ -113,12 +113,14 @@ class Run:
                     beta,
                     size,
                     tick,
+                    counts=counts,
+                    learned=self._normalised(scores, counts),
                     kl=config.kl,
                     measure_exact=due(self.state.step + 1, config.exact_kl_every, config.steps),
                     needs_value=config.algorithm.needs_value,
                 )
             )
-        return replace(scored, failures=judged.failures)
+        return replace(scored, failures=judged.failures, parts=parts)
 
     def update(self, advantages: Advantages) -> dict[str, float]:
         """The gradient steps that this rollout is good for: one, or several for the clipped algorithms.
@@ -126,7 +128,8 @@ class Run:
         Raises Skip where they lead to numbers that are not finite.
         """
         config, step = self.config, self.state.step
-        plan = list(update.minibatches(len(advantages.advantages), config.algorithm, config.seed, step))
+        rows = advantages.scored.counts.nonzero().squeeze(1).cpu()
+        plan = [rows[part] for part in update.minibatches(len(rows), config.algorithm, config.seed, step)]
         lr, updates = config.optimizer.lr_at(step, config.steps), []
         with self.work.phase("update", sum(self.work.parts(len(rows)) for rows in plan)) as tick:
             self._undo = copy_tensors(self.policy, self.optimizer)
@@ -144,9 +147,7 @@ class Run:
             del learned["sampler/gap"]
         return learned
 
-    def _gradient(
-        self, advantages: Advantages, rows: torch.Tensor, seed: int, tick: Callable[[], None]
-    ) -> dict[str, float]:
+    def _gradient(self, advantages: Advantages, rows: Tensor, seed: int, tick: Callable[[], None]) -> dict[str, float]:
         """Leave the gradient of one update in the weights; returns the loss's metrics."""
 
         def accumulated(size: int) -> dict[str, float]:
@@ -171,7 +172,9 @@ class Run:
         at_once = held_out.batch_size(config.prompts_per_step, config.samples_per_prompt, config.evaluate.samples)
         per_batch = min(at_once, len(self.held_out))
         beta, temperature = self.beta(config.steps - 1), config.temperature.at(config.steps - 1, config.steps)
-        undefined = held_out.undefined(beta, temperature, self.truncation.active, config.evaluate.samples)
+        undefined = config.reward.learned_otherwise or held_out.undefined(
+            beta, temperature, self.truncation.active, config.evaluate.samples
+        )
         batches, passes = -(-len(self.held_out) // per_batch), self.work.parts(per_batch * config.evaluate.samples)
         writers = 2 if step and not undefined else 1  # the reference writes and is read as well
         ticks = writers * batches * (config.max_new_tokens + passes)
@@ -187,7 +190,7 @@ class Run:
                 self.held_out,
                 self.engine,
                 judge=judge,
-                highest=self.judge.highest,
+                highest=config.reward.highest,
                 step=step,
                 beta=beta,
                 undefined=undefined,
@@ -210,8 +213,8 @@ class Run:
             self.logbook.evaluation(evaluated)
             self.logbook.metrics(0, evaluated.metrics())
             self._timings(0, 0)
-            self.reporter.evaluated(0, evaluated.metrics())
-            self.reporter.optimum(0, evaluated.optimum)
+            self.work.reporter.evaluated(0, evaluated.metrics())
+            self.work.reporter.optimum(0, evaluated.optimum)
 
     def skip(self, reason: Skip) -> tuple[Advantages | None, dict[str, float]]:
         """The step changes nothing: undo it and keep its batch; returns what `complete` needs of such a step.
@@ -230,7 +233,7 @@ class Run:
                 fix=reason.fix,
                 exit_code=reason.exit_code,
             )
-        self.reporter.note(f"step {step} changes nothing: {reason.reason}{kept}")
+        self.work.reporter.note(f"step {step} changes nothing: {reason.reason}{kept}")
         return reason.batch, {"skipped": 1.0} | ({} if reason.batch else {"reward/failures": float(reason.failures)})
 
     def complete(self, advantages: Advantages | None, learned: dict[str, float], evaluated: Evaluation | None) -> None:
@@ -248,12 +251,15 @@ class Run:
             if not metrics["skipped"]:
                 state = replace(
                     state,
-                    baseline=state.baseline.observe(scored.rewards.sum(1)),
+                    baseline=state.baseline.observe(scored.returns[scored.counts]),
+                    spread=self._spread(scored.scores, scored.counts),
                     control=self._control(float(scored.sequence_kl.double().mean())),
                     sampler_gap=metrics.get("sampler/gap", state.sampler_gap),
                 )
             self.logbook.samples(step, scored, self.config.log_samples)
             sample, tokens = (rollout.batch.prompt_of(0).row.shown, rollout.texts[0]), int(rollout.lengths.sum())
+            if self.config.reward.normalise:
+                metrics["reward/scale"] = state.spread.deviation
         is_best, best = False, state.best
         if evaluated is not None:
             found = Best(step, *evaluated.means())
@@ -267,12 +273,13 @@ class Run:
         halved = self.work.microbatch_size if self.work.microbatch_size != self.config.microbatch_size else None
         state = replace(state, step=step, skipped=skipped, microbatch_size=halved, logs=self.logbook.marks())
         self.state, self._undo = state, None
-        self.reporter.step(step, metrics, timings, sample)
+        self.work.reporter.step(step, metrics, timings, sample)
         if evaluated is not None:
-            self.reporter.optimum(step, evaluated.optimum)
+            self.work.reporter.optimum(step, evaluated.optimum)
         share, limit = metrics.get("completion/truncated", 0.0), self.config.max_new_tokens
         if step == 1 and share > TRUNCATED_ALARM:
-            self.reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={limit}, and judged as cut")
+            fate = OF_TRUNCATED[self.config.reward.truncated]
+            self.work.reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={limit}, and {fate}")
         last, keep = step == self.config.steps, self.config.checkpoint
         # while steps are skipped, the newest checkpoint stays one from before the trouble
         is_due = due(step, keep.every, self.config.steps) and not skipped
@@ -291,7 +298,7 @@ class Run:
     @contextmanager
     def stoppable(self) -> Iterator[None]:
         """A stop, or a mistake that shows itself in mid-run, saves the last complete step before it goes on its way."""
-        with self.signals.polled():
+        with self.work.signals.polled():
             try:
                 yield
             except SaveFailed:
@@ -302,7 +309,9 @@ class Run:
                     self._put_back()
                     self.save(needed=True)
                     place = shlex.quote(str(self.folder))
-                    self.reporter.note(f"step {self.state.step} is saved; continue it by: rlhf train resume={place}")
+                    self.work.reporter.note(
+                        f"step {self.state.step} is saved; continue it by: rlhf train resume={place}"
+                    )
                 raise
             finally:
                 self.logbook.close()
@@ -319,7 +328,8 @@ class Run:
             self._undo = None
 
     def _judged(self, rollout: Rollout, seed: int, step: int, of: str = "") -> Judged:
-        judged = scoring.judge(rollout, self.judge, seed=seed, tick=self.signals.check, where=f"step {step}{of}")
+        check, where = self.work.signals.check, f"step {step}{of}"
+        judged = scoring.judge(rollout, self.judge, self.config.reward, seed=seed, tick=check, where=where)
         self._retries += judged.retries
         return judged
 
@@ -328,7 +338,17 @@ class Run:
         if judged.failures and self._failed_at != step:
             self._failed_at = step
             failed = f"{judged.failures} of {len(judged.scores)} completions have no usable score"
-            self.reporter.note(f"step {step}: {failed}; the first: {judged.first}")
+            self.work.reporter.note(f"step {step}: {failed}; the first: {judged.first}")
+
+    def _spread(self, scores: Tensor, counts: Tensor) -> Spread:
+        """That of the run's scores with those of this step, where they are normalised."""
+        return self.state.spread.observe(scores[counts].tolist()) if self.config.reward.normalise else self.state.spread
+
+    def _normalised(self, scores: Tensor, counts: Tensor) -> Tensor | None:
+        """What is learned from where that is not the scores themselves."""
+        if not self.config.reward.normalise:
+            return None
+        return self._spread(scores, counts).normalised(scores)
 
     def _control(self, kl: float) -> Control | None:
         schedule = self.config.beta
@@ -346,7 +366,7 @@ class Run:
         if found.effective_share < STOP_BELOW:
             raise UserError(said, where="sampler", fix="dtype=float32", exit_code=EXIT_NONFINITE)
         if found.effective_share < WARN_BELOW:
-            self.reporter.note(f"step {self.state.step + 1}: {said}")
+            self.work.reporter.note(f"step {self.state.step + 1}: {said}")
 
 
 def due(step: int, every: int, total: int) -> bool:

@@ -17,15 +17,20 @@ from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.functional.truncation import of_rows
 from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.rewards import Reward
 from rlhf_cli.rewards.judge import Judge, Judged
+from rlhf_cli.rewards.shaping import shaped
 from rlhf_cli.types import Exact, PromptBatch, Rollout, Scored
 
 
-def judge(rollout: Rollout, by: Judge, *, seed: int, tick: Callable[[], None], where: str) -> Judged:
-    """What the reward makes of the completions; see `Judge.score`."""
+def judge(rollout: Rollout, by: Judge, reward: Reward, *, seed: int, tick: Callable[[], None], where: str) -> Judged:
+    """What the reward makes of the completions (see `Judge.score`), and what is made of that."""
     batch = rollout.batch
     prompts = [batch.prompt_of(row).row for row in range(len(batch))]
-    return by.score(prompts, rollout.texts, seed=seed, group=batch.samples_per_prompt, tick=tick, where=where)
+    judged = by.score(prompts, rollout.texts, seed=seed, group=batch.samples_per_prompt, tick=tick, where=where)
+    scores = shaped(judged.scores, rollout.lengths.tolist(), rollout.truncated.tolist(), reward)
+    parts = {"raw": judged.scores} if reward.shapes else {}
+    return replace(judged, scores=tuple(scores), parts=parts | dict(judged.parts))
 
 
 def left_out(rollout: Rollout, judged: Judged) -> set[int]:
@@ -39,10 +44,10 @@ def scores_of(judged: Judged, rollout: Rollout) -> Tensor:
     return torch.tensor(judged.scores, dtype=torch.float32, device=rollout.tokens.device)
 
 
-def with_scores(rollout: Rollout, judged: Judged) -> tuple[Rollout, Tensor]:
-    """The rollout of the prompts whose completions were all scored, and the scores, float32 [B].
+def with_scores(rollout: Rollout, judged: Judged) -> tuple[Rollout, Tensor, dict[str, Tensor]]:
+    """The rollout of the prompts whose completions were all scored, their scores, and those of the reward's parts.
 
-    Raises Skip where there are none.
+    Scores are float32 [B]. Raises Skip where there are none.
     """
     dropped = left_out(rollout, judged)
     if len(dropped) == len(rollout.batch.prompts):
@@ -53,7 +58,29 @@ def with_scores(rollout: Rollout, judged: Judged) -> tuple[Rollout, Tensor]:
             failures=judged.failures,
         )
     scores = scores_of(judged, rollout)
-    return without(rollout, dropped), scores[~scores.isnan()]
+    parts = {name: scores_of(replace(judged, scores=part), rollout) for name, part in judged.parts.items()}
+    kept = ~scores.isnan()
+    return without(rollout, dropped), scores[kept], {name: part[kept] for name, part in parts.items()}
+
+
+def that_count(rollout: Rollout, truncated: str, at_least: int) -> Tensor:
+    """The completions that are learned from, bool [B]: all; under truncated=mask those that ended by themselves, where
+    there are `at_least` so many of them in their group.
+
+    Raises Skip where there are none. DAPO's overlong filtering (arXiv:2503.14476, section 3.4), with the groups too.
+    """
+    if truncated != "mask":
+        return torch.ones_like(rollout.truncated)
+    ended = ~rollout.truncated
+    groups = ended.view(-1, rollout.batch.samples_per_prompt)
+    counts = (groups & (groups.sum(1, keepdim=True) >= at_least)).reshape(-1)
+    if not bool(counts.any()):
+        raise Skip(
+            "no group has enough completions that ended before max_new_tokens (reward.truncated=mask)",
+            "raise max_new_tokens, or choose reward.truncated=penalty",
+            EXIT_REWARD,
+        )
+    return counts
 
 
 def without(rollout: Rollout, prompts: Collection[int]) -> Rollout:
@@ -112,14 +139,17 @@ def against(
     microbatch_size: int,
     tick: Callable[[], None],
     *,
+    counts: Tensor | None = None,
+    learned: Tensor | None = None,
     kl: Placement = "reward",
     measure_exact: bool = True,
     needs_value: bool = False,
 ) -> Scored:
     """Put the reference beside the rollout: its log-probabilities, the KL in nats, and the KL-penalised rewards.
 
-    `kl` says where the penalty goes; `measure_exact`, whether the exact KL is measured, which kl=exact demands: one
-    more product with the output layer and a softmax for every token.
+    `counts` are the completions that are learned from (None: all), `learned` is what is learned from in place of the
+    scores (None: the scores). `kl` says where the penalty goes; `measure_exact`, whether the exact KL is measured,
+    which kl=exact demands: one more product with the output layer and a softmax for every token.
     """
     mask = rollout.completion_mask
     ref_logprobs, exact, entropy, values = (torch.zeros_like(rollout.logprobs) for _ in range(4))
@@ -153,7 +183,8 @@ def against(
         ref_hidden=ref_hidden,
         values=values if needs_value else None,
         beta=beta,
-        rewards=token_rewards(scores, penalty, beta, mask),
+        rewards=token_rewards(scores if learned is None else learned, penalty, beta, mask),
+        counts=torch.ones_like(rollout.truncated) if counts is None else counts,
     )
 
 

@@ -20,12 +20,13 @@ from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.metrics import Mark
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.schedules.control import Control
 
 OPTIMIZER: Final = "optimizer.safetensors"
 VALUE_HEAD: Final = "value_head.safetensors"
 STATE: Final = "state.json"
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class TrainState:
     step: int = 0
     """Completed steps."""
     baseline: RunningMean = field(default_factory=RunningMean)
+    spread: Spread = field(default_factory=Spread)
+    """Of the scores, where they are normalised."""
     control: Control | None = None
     """Of a beta that follows the KL; None for one that is a function of the step."""
     sampler_gap: float | None = None
@@ -155,6 +158,7 @@ def _read(file: Path) -> TrainState:
     return TrainState(
         step=saved["step"],
         baseline=RunningMean(**saved["baseline"]),
+        spread=Spread(**saved["spread"]),
         control=None if saved["control"] is None else Control(**saved["control"]),
         sampler_gap=saved["sampler_gap"],
         best=None if saved["best"] is None else Best(**saved["best"]),

@@ -66,10 +66,10 @@ def repeat(
         for name in LOGS:
             if (log := origin.folder / f"{name}.jsonl").is_file():
                 shutil.copyfile(log, folder / log.name)
-        with Judge(config.reward, rows.columns, log=None) as judge:
+        with Judge(config.reward.source, rows.columns, log=None) as judge:
             run = assemble(config, rows, folder, judge, watch, signals, origin)
             with watch.phase(f"steps {first} to {last}", last - first + 1) as tick:
-                run.reporter = run.work.reporter = _Steps(tick)
+                run.work.reporter = _Steps(tick)
                 train(run, until=last)
         now = _stretch(folder, origin.checkpoint, folder / CHECKPOINTS / newer.name)
         return Verdict(

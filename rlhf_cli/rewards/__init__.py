@@ -3,22 +3,21 @@
 sentiment   how positive a completion reads (VADER compound, -1 .. 1)
 characters  the share of a completion's characters that belong to a given set (0 .. 1); cheap, for first looks and tests
 python      the user's own function, in a process of its own
+weighted    the sum of several, each times its weight
 
-A reward of ours is a frozen model: `kind` names it, its fields are its knobs, `score(prompts, completions)` returns one
-float a completion, and `highest` is the highest score there is, `math.inf` where nobody knows.
+A source of ours is a frozen model: `kind` names it, its fields are its knobs, and `highest` is the highest score there
+is. A `Plain` one has `score(prompts, completions)`; one that may fail is `InProcess` (source.py).
 
-judge       asks any of them, and knows what to do where one fails
-failure     the settings of those that can
-process     the function's process: started, asked with a deadline, killed
+parts       all of them but weighted
+group       the `reward` group: a source, and what is made of its scores
+shaping     what is made of them
+
+judge       asks a reward, and adds up what its parts say
+asker       asks one source, and knows what to do where it fails
+process     a function's process: started, asked with a deadline, killed
 worker      what runs in there
 """
 
-from typing import Annotated
+from rlhf_cli.rewards.group import Reward
 
-from pydantic import Field
-
-from rlhf_cli.rewards.characters import Characters
-from rlhf_cli.rewards.python import Python
-from rlhf_cli.rewards.sentiment import Sentiment
-
-Reward = Annotated[Sentiment | Characters | Python, Field(discriminator="kind")]
+__all__ = ["Reward"]

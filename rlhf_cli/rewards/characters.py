@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from rlhf_cli.settings import Settings
+from rlhf_cli.rewards.source import Plain
 from rlhf_cli.types import PromptRow
 
 
-class Characters(Settings):
+class Characters(Plain):
     """Count the characters of a set."""
 
     kind: Literal["characters"]

@@ -1,28 +1,23 @@
-"""Whatever a reward does, a score that can be learned from comes out, or an error that says why there is none."""
+"""Whatever a reward does, scores that can be learned from come out, or an error that says why there are none."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from rlhf_cli.errors import EXIT_REWARD, UserError
-from rlhf_cli.rewards import Reward
-from rlhf_cli.rewards.failure import MayFail
-from rlhf_cli.rewards.process import Misuse, RewardProcess, Trouble
-from rlhf_cli.rewards.python import Python
-from rlhf_cli.types import Message, PromptRow
+from rlhf_cli.rewards.asker import Asker, Question
+from rlhf_cli.rewards.parts import Part
+from rlhf_cli.rewards.weighted import Weighted
+from rlhf_cli.types import PromptRow
 
-LARGEST: Final = 1e18
-"""Of a score's absolute value: its square is finite in float32."""
-SHOWN: Final = 200
-"""Characters of a completion that an error shows."""
 REWARD_LOG: Final = "reward.log"
-"""In a run's folder: what the user's function prints."""
-OF_TRL: Final = ("prompts", "completions")
+"""In a run's folder: what the functions of its reward print."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,84 +32,54 @@ class Judged:
     """Calls that were made again."""
     first: str
     """What was wrong with the first of the failures, in one line; empty where there were none."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a completion has no usable score."""
-
-    why: str
-    alone: bool
-    """Whether it is known to be this completion's, and not that of any beside it."""
-
-
-@dataclass(slots=True)
-class _Question:
-    """The completions of one rollout, on their way through the reward."""
-
-    prompts: Sequence[PromptRow]
-    completions: Sequence[str]
-    seed: int
-    tick: Callable[[], None]
-    retries: int = 0
+    parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Of a reward that adds several: the scores of each by its name, before they are weighted."""
 
 
 class Judge:
-    """Asks a reward, and does what its settings say where it fails. A reward of the user's runs inside `with` alone.
+    """Asks a reward, or the parts of a weighted one. What runs in a process does so inside `with` alone.
 
-    `columns` are those of the whole data, `log` is where the user's function prints to (None: nowhere).
+    `columns` are those of the whole data, `log` is where functions print to (None: nowhere).
     """
 
-    def __init__(self, reward: Reward, columns: Iterable[str], log: Path | None) -> None:
-        self._reward = reward
-        self._rules = reward if isinstance(reward, MayFail) else None
-        self._columns = sorted(set(columns) - set(OF_TRL))
-        self._log = log
-        self._process: RewardProcess | None = None
-        self.sha256: str | None = None
-        """Of the file with the user's function, once it is open; None for a reward of ours."""
-
-    @property
-    def highest(self) -> float:
-        """The highest score there is, infinity where nobody knows."""
-        return self._reward.highest
+    def __init__(self, reward: Part | Weighted, columns: Iterable[str], log: Path | None) -> None:
+        columns = set(columns)
+        self._open = ExitStack()
+        self._weights: Mapping[str, float] = {}
+        self._askers: dict[str, Asker]
+        if isinstance(reward, Weighted):
+            self._weights = reward.weights
+            self._askers = {
+                name: Asker(part, f"reward.parts.{name}", columns, log) for name, part in reward.parts.items()
+            }
+        else:
+            self._askers = {"": Asker(reward, "reward", columns, log)}
 
     @property
     def name(self) -> str:
         """What to call the reward."""
-        return self._reward.name if isinstance(self._reward, Python) else f"reward={self._reward.kind}"
+        return " + ".join(asker.name for asker in self._askers.values())
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the file with the user's function, or of the files with several; None for a reward of ours."""
+        found = [asker.sha256 for asker in self._askers.values() if asker.sha256 is not None]
+        return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest() if found else None
 
     def __enter__(self) -> Self:
-        """Import the user's function, in a process of its own; raises UserError where that cannot be."""
-        if not isinstance(self._reward, Python):
-            return self
-        file = self._reward.find()
-        module, _, function = self._reward.function.rpartition(":")
-        self._process = RewardProcess(f"{file or module}:{function}", self._reward.timeout_s, self._log)
-        try:
-            about = self._process.start(lambda: None)
-        except Trouble as error:
-            what = f"{self.name} cannot be imported: it {error}"
-            raise UserError(what, where="reward.function", fix=self._see(), exit_code=EXIT_REWARD) from error
-        except Misuse as error:
-            raise UserError(f"{self.name} {error}", where="reward.function", exit_code=EXIT_REWARD) from error
-        self.sha256 = about.sha256
-        if unknown := [name for name in about.needs if name not in (*OF_TRL, *self._columns)]:
-            self._process.close()
-            raise UserError(
-                f"{self.name} takes {', '.join(unknown)}, which the data does not have; "
-                f"its columns: {', '.join(self._columns) or 'none but the prompt'}",
-                where="reward.function",
-                exit_code=EXIT_REWARD,
-            )
+        """Set up what runs in processes of their own; raises UserError where that cannot be."""
+        with ExitStack() as opened:
+            for asker in self._askers.values():
+                opened.callback(asker.close)
+                asker.open()
+            self._open = opened.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the function's process."""
-        if self._process is not None:
-            self._process.close()
+        """End the processes."""
+        self._open.close()
 
     def score(
         self,
@@ -128,100 +93,26 @@ class Judge:
     ) -> Judged:
         """The scores of completions; `group` neighbours have their prompt in common.
 
-        `seed` is what the global generators of the function's process start from, `tick` is called again and again
-        while the function takes its time, and `where` is for the errors: the step. Raises UserError (exit 4) for a
-        result that is no list of scores, and for a completion without a usable score where that is to end the run.
+        `seed` is what the global generators of a function's process start from, `tick` is called again and again
+        while it takes its time, and `where` is for the errors: the step. Raises UserError (exit 4) for a result that
+        is no list of scores, and for a completion without a usable score where that is to end the run.
         """
-        question, scores, failures = _Question(prompts, completions, seed, tick), list[float](), dict[int, str]()
-        try:
-            for row, answer in enumerate(self._each(question)):
-                if isinstance(answer, float):
-                    scores.append(answer)
-                    continue
-                place = prompts[row].where
-                about = f" for the completion {_shown(completions[row])}" if answer.alone else ""
-                what = f"{self.name} {answer.why}{about}"
-                if self._rules is None or self._rules.on_error == "stop":
-                    places = (where, place) if answer.alone else (where,)
-                    fix = f"{self._see()}, or leave such prompts out: reward.on_error=mask" if self._rules else ""
-                    raise UserError(what, where=", ".join(places), fix=fix, exit_code=EXIT_REWARD)
-                scores.append(self._rules.error_value if self._rules.on_error == "value" else math.nan)
-                failures[row] = f"{what} ({place})" if answer.alone else what
-        except Misuse as error:
-            raise UserError(f"{self.name} {error}", where=where, fix=error.fix, exit_code=EXIT_REWARD) from error
-        left_out = {row // group for row, score in enumerate(scores) if math.isnan(score)}
+        question = Question(prompts, completions, seed, tick, where)
+        answers = {name: asker.ask(question) for name, asker in self._askers.items()}
+        sums = [
+            sum(self._weights.get(name, 1.0) * answer.scores[row] for name, answer in answers.items())
+            for row in range(len(completions))
+        ]
+        left_out = {row // group for row, score in enumerate(sums) if math.isnan(score)}
+
+        def without(scores: Sequence[float]) -> tuple[float, ...]:
+            return tuple(math.nan if row // group in left_out else score for row, score in enumerate(scores))
+
+        failures = {row: why for answer in reversed(answers.values()) for row, why in answer.failures.items()}
         return Judged(
-            scores=tuple(math.nan if row // group in left_out else score for row, score in enumerate(scores)),
+            scores=without(sums),
             failures=len(failures),
-            retries=question.retries,
-            first=next(iter(failures.values()), ""),
+            retries=sum(answer.retries for answer in answers.values()),
+            first=failures[min(failures)] if failures else "",
+            parts={name: without(answer.scores) for name, answer in answers.items() if name},
         )
-
-    def _each(self, question: _Question) -> Iterator[float | _Failure]:
-        """One answer a completion; where the whole batch has none, they are asked for one by one."""
-        count = len(question.completions)
-        answers: Iterable[float | _Failure | None]
-        try:
-            answers = self._persist(question, slice(count))
-        except Trouble as trouble:
-            if trouble.hung or count == 1:
-                answers = [_Failure(str(trouble), alone=count == 1)] * count
-            else:
-                answers = (self._alone(question, row) for row in range(count))
-        for answer in answers:
-            yield answer if isinstance(answer, _Failure) else _usable(answer)
-
-    def _alone(self, question: _Question, row: int) -> float | _Failure | None:
-        try:
-            return self._persist(question, slice(row, row + 1))[0]
-        except Trouble as trouble:
-            return _Failure(str(trouble), alone=True)
-
-    def _persist(self, question: _Question, rows: slice) -> Sequence[float | None]:
-        """The reward's own scores of some completions; asks again where there was trouble, and raises the last."""
-        left = self._rules.retries if self._rules else 0
-        while True:
-            try:
-                return self._scores(question, question.prompts[rows], question.completions[rows])
-            except Trouble:
-                if not left:
-                    raise
-                left, question.retries = left - 1, question.retries + 1
-
-    def _scores(
-        self, question: _Question, prompts: Sequence[PromptRow], completions: Sequence[str]
-    ) -> Sequence[float | None]:
-        if not isinstance(self._reward, Python):
-            return self._reward.score(prompts, completions)
-        assert self._process is not None
-        takes = self._process.start(question.tick).takes
-        whole = {
-            "prompts": [_plain(row.prompt) for row in prompts],
-            "completions": [_answer(row.prompt, text) for row, text in zip(prompts, completions, strict=True)],
-        }
-        columns = {name: [row.columns.get(name) for row in prompts] for name in self._columns}
-        taken = {name: values for name, values in (whole | columns).items() if takes is None or name in takes}
-        return self._process.call(taken, len(completions), question.seed, question.tick)
-
-    def _see(self) -> str:
-        return f"mend it (see {self._log.name})" if self._log else "mend it"
-
-
-def _usable(score: float | None) -> float | _Failure:
-    if score is not None and abs(score) <= LARGEST:
-        return float(score)
-    limit = f" (the limit is {LARGEST:g})" if score is not None and math.isfinite(score) else ""
-    return _Failure(f"gave {'None' if score is None else f'{score:g}'}{limit}", alone=True)
-
-
-def _shown(text: str) -> str:
-    whole = repr(text)
-    return whole if len(whole) <= SHOWN else f"{whole[:SHOWN]}…"
-
-
-def _plain(prompt: str | tuple[Message, ...]) -> Any:
-    return prompt if isinstance(prompt, str) else [{"role": turn.role, "content": turn.content} for turn in prompt]
-
-
-def _answer(prompt: str | tuple[Message, ...], completion: str) -> Any:
-    return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,10 +27,14 @@ _WORKER: Final = Path(__file__).with_name("worker.py")
 
 
 class Trouble(Exception):
-    """The function gave no answer this time; the message goes on after its name."""
+    """The function gave no answer this time; the message goes on after its name.
 
-    def __init__(self, what: str, *, hung: bool = False) -> None:
-        self.hung = hung
+    `together`: whichever of the completions were asked for, it would have been the same. `after_s`: how long to wait
+    before another try; None: there is no use in one.
+    """
+
+    def __init__(self, what: str, *, together: bool = False, after_s: float | None = 0.0) -> None:
+        self.together, self.after_s = together, after_s
         super().__init__(what)
 
 
@@ -57,8 +61,9 @@ class About:
 class RewardProcess:
     """The process of one function; it is started when it is needed, and anew after it was killed."""
 
-    def __init__(self, function: str, timeout_s: float, log: Path | None) -> None:
+    def __init__(self, function: str, options: Mapping[str, Any] | None, timeout_s: float, log: Path | None) -> None:
         self._function, self._timeout_s, self._log = function, timeout_s, log
+        self._options = "" if options is None else json.dumps(options)
         self._process: subprocess.Popen[bytes] | None = None
         self._requests = self._answers = -1
         self._about: About | None = None
@@ -119,7 +124,7 @@ class RewardProcess:
             try:
                 self._process = subprocess.Popen(
                     # -P: nothing of ours on its path; -u: what it printed is in the log, however it ends
-                    [sys.executable, "-P", "-u", str(_WORKER), self._function, *map(str, numbers)],
+                    [sys.executable, "-P", "-u", str(_WORKER), self._function, self._options, *map(str, numbers)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -144,7 +149,7 @@ class RewardProcess:
         if "wrong" in answer:
             raise Misuse(answer["wrong"])
         if "trouble" in answer:
-            raise Trouble(answer["trouble"])
+            raise Trouble(answer["trouble"], together="after_s" in answer, after_s=answer.get("after_s", 0.0))
         return answer
 
     def _answered(self, request: memoryview, tick: Callable[[], None]) -> bytes:
@@ -158,7 +163,7 @@ class RewardProcess:
                 tick()
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise Trouble(f"did not answer within {self._timeout_s:g} s (reward.timeout_s)", hung=True)
+                    raise Trouble(f"did not answer within {self._timeout_s:g} s (reward.timeout_s)", together=True)
                 ready = [key.fd for key, _ in selector.select(min(left, POLL_S))]
                 if self._requests in ready:
                     with contextlib.suppress(BrokenPipeError):  # it is dead: reading will tell

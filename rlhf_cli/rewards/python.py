@@ -13,11 +13,11 @@ from typing import Literal
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.paths import locate
-from rlhf_cli.rewards.failure import MayFail
+from rlhf_cli.rewards.source import InProcess
 from rlhf_cli.settings import FunctionPath
 
 
-class Python(MayFail):
+class Python(InProcess):
     """A function of the user's."""
 
     kind: Literal["python"]
@@ -41,7 +41,11 @@ class Python(MayFail):
         printed = f"in {log}" if log else "not kept"
         return f"reward: {self.name} runs in a process of its own; what it prints is {printed}"
 
-    def find(self) -> Path | None:
+    def check(self, key: str) -> None:
+        """Raise UserError where its file is not there."""
+        self.find(key)
+
+    def find(self, key: str) -> Path | None:
         """The function's file; None for one of a module, which only importing it could find.
 
         Raises UserError where there is no such file.
@@ -51,5 +55,5 @@ class Python(MayFail):
             return None
         file = locate(path)
         if file is None or not file.is_file():
-            raise UserError(f"no such file: {path}", where="reward.function", fix="give file.py:function")
+            raise UserError(f"no such file: {path}", where=f"{key}.function", fix="give file.py:function")
         return file

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from rlhf_cli.settings import Settings
+from rlhf_cli.rewards.source import Plain
 from rlhf_cli.types import PromptRow
 
 
-class Sentiment(Settings):
+class Sentiment(Plain):
     """VADER's compound score."""
 
     kind: Literal["sentiment"]

@@ -1,8 +1,8 @@
-"""The process of a user's reward function: import it, call it when asked, answer in plain numbers.
+"""The process of a reward that may fail: import its function, call it when asked, answer in plain numbers.
 
 `process.py` runs this file as a script. It imports nothing but the standard library, so it is up at once and the
-function finds a Python that nobody has touched. Requests and answers are lines of JSON through two pipes of their own:
-what the function prints cannot get between them.
+function finds a Python that nobody has touched. A function of ours is made by a factory, from options. Requests and
+answers are lines of JSON through two pipes of their own: what the function prints cannot get between them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ LONGEST: Final = 300
 """Characters of an exception's message that are passed on."""
 
 
-def main(function: str, requests: int, answers: int, timeout_s: float) -> None:
-    """Serve `function` until the pipe of requests ends: with the parent, whichever way it goes."""
+def main(function: str, options: str, requests: int, answers: int, timeout_s: float) -> None:
+    """Serve `function` until the pipe of requests ends: with the parent, whichever way it goes.
+
+    `options`: empty, or a JSON object; `function` is then a factory, whose result for them is served.
+    """
     _guard(requests, answers)
     module, _, name = function.rpartition(":")
     file = module if module.endswith(".py") else ""
@@ -42,16 +45,19 @@ def main(function: str, requests: int, answers: int, timeout_s: float) -> None:
 
         try:
             _watched(timeout_s)
-            source = _imported(module)
+            source = _imported(module, ours=bool(options))
             file = source.__file__ or ""
             asked = getattr(source, name, None)
             if not callable(asked):
                 has = "is no function" if hasattr(source, name) else "is not there"
                 answer(wrong=f"cannot be called: {name} {has}")
                 return
-            answer(sha256=hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None, **_parameters(asked))
+            if options:
+                asked = asked(**json.loads(options))
+            theirs = file and not options  # of ours, the record has the version
+            answer(sha256=hashlib.sha256(Path(file).read_bytes()).hexdigest() if theirs else None, **_parameters(asked))
         except BaseException as error:
-            answer(trouble=_told(error, file))
+            answer(**_trouble(error, file))
             return
         finally:
             faulthandler.cancel_dump_traceback_later()
@@ -81,10 +87,11 @@ def _guard(requests: int, answers: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _imported(module: str) -> Any:
+def _imported(module: str, *, ours: bool) -> Any:
     """The module by its file or by its name; what stands beside it, or in the working directory, can be imported."""
     if not module.endswith(".py"):
-        sys.path.insert(0, os.getcwd())
+        if not ours:
+            sys.path.insert(0, os.getcwd())
         return importlib.import_module(module)
     sys.path.insert(0, os.path.dirname(module))
     name = Path(module).stem
@@ -121,7 +128,7 @@ def _judged(
             result = runner.run(_waited(result))
         return _plain(result, request["count"])
     except BaseException as error:  # sys.exit() too: it is the function's mistake, and no reason to leave
-        return {"trouble": _told(error, file)}
+        return _trouble(error, file)
     finally:
         faulthandler.cancel_dump_traceback_later()
 
@@ -172,6 +179,18 @@ def _float(value: float) -> float:
         return float("inf") if value > 0 else float("-inf")
 
 
+def _trouble(error: BaseException, file: str) -> dict[str, Any]:
+    """What happened; of a whole batch that has no answer (`source.Unanswered`) also when to ask again."""
+    if hasattr(error, "after_s"):
+        return {"trouble": _shortened(str(error)), "after_s": error.after_s}
+    return {"trouble": _told(error, file)}
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return f"{line[:LONGEST]}…" if len(line) > LONGEST else line
+
+
 def _told(error: BaseException, file: str) -> str:
     """What happened, in one line, with the place in the user's file; the whole traceback goes to the log."""
     traceback.print_exception(error)
@@ -181,7 +200,7 @@ def _told(error: BaseException, file: str) -> str:
         message = error.msg if isinstance(error, SyntaxError) else str(error)
         what = f"raised {type(error).__name__}: {' '.join(message.split())}".removesuffix(": ")
     place = _place(error, file)
-    return (f"{what[:LONGEST]}…" if len(what) > LONGEST else what) + (f" at {place}" if place else "")
+    return _shortened(what) + (f" at {place}" if place else "")
 
 
 def _place(error: BaseException, file: str) -> str:
@@ -195,6 +214,6 @@ def _place(error: BaseException, file: str) -> str:
 
 
 if __name__ == "__main__":
-    _, asked_for, asked_by, answered_to, seconds = sys.argv
+    _, asked_for, given, asked_by, answered_to, seconds = sys.argv
     del sys.argv[1:]  # the function has no command line
-    main(asked_for, int(asked_by), int(answered_to), float(seconds))
+    main(asked_for, given, int(asked_by), int(answered_to), float(seconds))

@@ -46,6 +46,7 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     (folder / "rewards.py").write_text("def longest(completions):\n    return [len(text) for text in completions]\n")
     return {
         "reward=python": [f"reward.function={folder / 'rewards.py'}:longest"],
+        "reward=weighted": ["+reward@reward.parts.letters=characters", "+reward.weights.letters=1.0"],
         "data=jsonl": [f"data.path={folder / 'prompts.jsonl'}"],
         "model=pretrained": [f"model.path={folder / 'model'}"],
     }

@@ -33,7 +33,7 @@ CASES: Final = {
     10: Case("a rollout in several microbatches", _SAME),
     11: Case("a resume between two logged averages", "every step is a line of its own; the same bytes"),
     12: Case("evaluation switched on", "the training stream does not notice"),
-    13: Case("running baseline, beta that follows the KL", "restored; the same bytes"),
+    13: Case("running baseline, scores' normaliser, beta that follows the KL", "restored; the same bytes"),
     14: Case("what was logged after the checkpoint", "cut back on resume: each step once"),
     15: Case("every crash state of a save", "a valid checkpoint, never an acknowledged one lost"),
     16: Case("kill -9 just as a checkpoint appears", "resumed every time"),

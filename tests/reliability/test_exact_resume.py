@@ -106,6 +106,7 @@ def row(name: str, cases: Sequence[int], step: int, *overrides: str) -> Any:
 PPO = ("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=3")
 LIBRARY, RECOMPUTE = "model.engine=transformers", "model.gradient_checkpointing=true"
 RUNNING = ("algorithm=reinforce", "algorithm.baseline=running")
+CUT = ("reward.truncated=mask", "algorithm=reinforce", "max_new_tokens=24", "samples_per_prompt=8")
 
 MATRIX = (
     row("step 0", [], 0),
@@ -140,6 +141,8 @@ MATRIX = (
     row("the exact KL in the loss", [], 9, "kl=exact", "temperature=linear"),
     row("running baseline", [13], 5, *RUNNING),
     row("running baseline, adaptive beta", [13], 9, *RUNNING, "beta=adaptive", "beta.target=0.05"),
+    row("normalised scores", [13], 9, "reward.normalise=true", "reward.length_penalty=0.01"),
+    row("cut completions do not count", [], 7, *CUT),
     row("beta with an integral", [13], 9, "beta=target", "beta.target=0.05"),
     row("beta with an integral, PPO", [13], 4, *PPO, "beta=target", "beta.target=0.05"),
 )

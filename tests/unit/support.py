@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -107,6 +107,7 @@ def scored_of(
     entropy: Tensor | None = None,
     values: Tensor | None = None,
     beta: float = 0.0,
+    counts: Tensor | None = None,
 ) -> Scored:
     """A scored rollout made by hand, with the rewards that the package computes."""
     zeros = torch.zeros_like(rollout.logprobs)
@@ -123,6 +124,7 @@ def scored_of(
         values=values,
         beta=beta,
         rewards=token_rewards(scores, kl, beta, rollout.completion_mask),
+        counts=torch.ones(len(scores), dtype=torch.bool) if counts is None else counts,
     )
 
 
@@ -142,6 +144,16 @@ def minibatch_of(
     return Minibatch(logprobs, advantages, weights, values, returns)
 
 
+SHAPING: Final = {
+    "clip": None,
+    "length_penalty": 0.0,
+    "truncated": "keep",
+    "truncated_penalty": 1.0,
+    "normalise": False,
+}
+"""Nothing is made of the scores."""
+
+
 def config_fields(**changes: Any) -> dict[str, Any]:
     """The fields of a small run, as a YAML would give them."""
     fields: dict[str, Any] = {
@@ -153,7 +165,7 @@ def config_fields(**changes: Any) -> dict[str, Any]:
             "max_prompt_tokens": 32,
             "too_long": "error",
         },
-        "reward": {"kind": "characters", "characters": "abc"},
+        "reward": {"kind": "characters", "characters": "abc"} | SHAPING,
         "algorithm": {"kind": "rloo"},
         "beta": {"kind": "constant", "value": 0.05},
         "temperature": {"kind": "constant", "value": 1.0},

@@ -10,6 +10,7 @@ import pytest
 
 from rlhf_cli.config.compose import amend, compose_config
 from rlhf_cli.errors import UserError
+from tests.unit.support import SHAPING
 
 from .conftest import write
 
@@ -40,7 +41,7 @@ def test_single_keys_are_set(saved: dict[str, Any], cwd: Path) -> None:
         ("beta='0.1'", "beta", {"kind": "constant", "value": 0.1}),
         ("beta=cosine", "beta", {"kind": "cosine", "start": 0.1, "end": 0.02}),
         ("algorithm=reinforce", "algorithm", {"kind": "reinforce", "baseline": "mean"}),
-        ("reward=sentiment", "reward", {"kind": "sentiment"}),
+        ("reward=sentiment", "reward", {"kind": "sentiment"} | SHAPING),
     ],
 )
 def test_an_option_replaces_the_whole_group(

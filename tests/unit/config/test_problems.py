@@ -10,17 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.config.compose import compose_config
+from rlhf_cli.config.options import options
 from rlhf_cli.errors import UserError
 
 from .conftest import write
 
 Refused = Callable[..., str]
 TINY = "model: tiny\ndata: tiny\nreward: characters\n"
-DATA, MODEL, REWARD = (
-    "data (jsonl, tiny, writing)",
-    "model (pretrained, smollm2, tiny)",
-    "reward (characters, python, sentiment)",
-)
+OPTIONS = {group: ", ".join(options(group)) for group in ("data", "model", "reward", "config")}
+DATA, MODEL, REWARD = (f"{group} ({OPTIONS[group]})" for group in ("data", "model", "reward"))
 
 ALGORITHMS = "dapo, dr_grpo, grpo, ppo, reinforce, rloo"
 BETAS = "adaptive, constant, cosine, linear, moderate, strong, target, weak"
@@ -65,11 +63,10 @@ ADD = "add for example `reward: sentiment`"
             "algorithm=rlo",
             "algorithm=rlo: no such option; have dapo, dr_grpo, grpo, ppo, reinforce, rloo; did you mean rloo?",
         ),
-        ("model=5", "model=5: no such option; have pretrained, smollm2, tiny"),
-        ("config=tinny", "config=tinny: no such preset; have sentiment, tiny; did you mean tiny?"),
+        ("model=5", f"model=5: no such option; have {OPTIONS['model']}"),
+        ("config=tinny", f"config=tinny: no such preset; have {OPTIONS['config']}; did you mean tiny?"),
         ("config=near.yml", "config=near.yml: no such file; did you mean near.yaml?"),
-        ("config=near", "config=near: no such preset; have sentiment, tiny; did you mean near.yaml?"),
-        ("reward.kind=nice", "reward: has no kind nice; have sentiment, characters, python"),
+        ("config=near", f"config=near: no such preset; have {OPTIONS['config']}; did you mean near.yaml?"),
         ("display=lively", "display: must be one of auto, live, plain, json or quiet (got 'lively')"),
         ("reward=characters reward.characters=5", "reward.characters: must be text (got 5)"),
         ("device=gpu", r"device: must match ^(auto|cpu|cuda(:\d+)?)$ (got 'gpu')"),
@@ -85,7 +82,7 @@ ADD = "add for example `reward: sentiment`"
         ("data=jsonl", "data.path: must be given (training prompts): write data.path=..."),
         ("steps=???", "steps: must be given (rollouts, each followed by the algorithm's updates): write steps=..."),
         ("~steps", "steps: must be given (rollouts, each followed by the algorithm's updates)"),
-        ("~model", f"nothing is chosen for {MODEL}; add for example `model: tiny`"),
+        ("~model", f"nothing is chosen for {MODEL}; add for example `model: smollm2`"),
         ("steps=${sed}", "steps: Interpolation key 'sed' not found"),
         ("steps", "steps: not an override: write key=value"),
         ("tiny", "tiny: not an override: write key=value; did you mean config=tiny?"),
@@ -144,7 +141,7 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
         ),
         (
             "model: tiny\ndata: tiny\nreward: {kind: characterz}\n",
-            "r.yaml:3: reward=characterz: no such option; have characters, python, sentiment; did you mean characters?",
+            f"r.yaml:3: reward=characterz: no such option; have {OPTIONS['reward']}; did you mean characters?",
         ),
         (TINY + "device: true\n", "r.yaml:4: device: must be text (got True)"),
         (
@@ -163,7 +160,7 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
         ("defaults: [[a]]\n", "r.yaml:1: defaults: write `- GROUP: OPTION`, `- PRESET` or `- FILE.yaml`, not ['a']"),
         (
             "steps: 1\ndefaults: [sentimnt]\n",
-            "r.yaml:2: config=sentimnt: no such preset; have sentiment, tiny; did you mean sentiment?",
+            f"r.yaml:2: config=sentimnt: no such preset; have {OPTIONS['config']}; did you mean sentiment?",
         ),
         ("defaults: [r.yaml]\n", "r.yaml: builds on r.yaml, which builds on it"),
         (

@@ -6,6 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from rlhf_cli.functional.returns import (
+    centred_in_group,
     generalised_advantages,
     leave_one_out,
     returns_to_go,
@@ -14,6 +15,8 @@ from rlhf_cli.functional.returns import (
 )
 
 MASK = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
+
+ALL = torch.ones(8, dtype=torch.bool)
 
 
 def test_every_token_pays_for_its_kl_and_the_last_one_earns_the_score() -> None:
@@ -52,11 +55,27 @@ def test_the_return_to_go_is_the_sum_from_the_token_on() -> None:
 def test_leave_one_out_is_the_mean_of_the_others_of_the_group() -> None:
     values = torch.tensor([1.0, 2.0, 6.0, 10.0, 20.0, 60.0])
     # (2 + 6) / 2, (1 + 6) / 2, (1 + 2) / 2; (20 + 60) / 2, (10 + 60) / 2, (10 + 20) / 2
-    assert leave_one_out(values, 3).tolist() == [4.0, 3.5, 1.5, 40.0, 35.0, 15.0]
+    assert leave_one_out(values, 3, ALL[:6]).tolist() == [4.0, 3.5, 1.5, 40.0, 35.0, 15.0]
+
+
+def test_what_does_not_count_is_nobodys_baseline() -> None:
+    values = torch.tensor([1.0, 2.0, 6.0, 10.0, 20.0, 60.0])
+    counts = torch.tensor([True, False, True, True, False, False])
+    # of the first group 1 and 6 count: the others of each are 6, (1 + 6) / 2, 1; of the second 10 alone: none, 10, 10
+    assert leave_one_out(values, 3, counts).tolist() == [6.0, 3.5, 1.0, 0.0, 10.0, 10.0]
+
+
+def test_centred_in_group_by_hand() -> None:
+    values = torch.tensor([1.0, 2.0, 6.0, 4.0, 9.0, 4.0])
+    # the mean 3 and (4 + 1 + 9) / 2 = 7; in the second group, without the 9: 4 and 0
+    counts = torch.tensor([True, True, True, True, False, True])
+    centred, deviation = centred_in_group(values, 3, counts)
+    assert centred.tolist() == [-2.0, -1.0, 3.0, 0.0, 0.0, 0.0]
+    assert_close(deviation, torch.tensor([7.0, 7.0, 7.0, 0.0, 0.0, 0.0]).sqrt())
 
 
 def test_in_a_group_of_two_the_other_is_the_baseline() -> None:
-    assert leave_one_out(torch.tensor([1.0, 5.0, -3.0, 0.0]), 2).tolist() == [5.0, 1.0, 0.0, -3.0]
+    assert leave_one_out(torch.tensor([1.0, 5.0, -3.0, 0.0]), 2, ALL[:4]).tolist() == [5.0, 1.0, 0.0, -3.0]
 
 
 def test_generalised_advantages_by_hand() -> None:

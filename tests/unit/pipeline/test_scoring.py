@@ -22,14 +22,22 @@ from rlhf_cli.pipeline.scoring import (
     left_out,
     microbatches,
     reread,
+    that_count,
     unpacked,
     with_scores,
     without,
 )
 from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.rewards import Reward
 from rlhf_cli.rewards.judge import Judged
 from rlhf_cli.types import PromptBatch, PromptRow, Rollout, Scored
-from tests.unit.support import batch_of, rollout_of
+from tests.unit.support import SHAPING, batch_of, rollout_of
+
+
+def reward_of(**changes: Any) -> Reward:
+    """Sentiment, and what is made of it."""
+    return Reward.model_validate({"kind": "sentiment", **SHAPING, **changes})
+
 
 ROLLOUT = rollout_of([[1, 1], [1, 0], [1, 1], [1, 1]], samples=2, texts=["a", "b", "", "d\n\x1b"])
 
@@ -49,20 +57,23 @@ class TestJudge:
 
         by: Any = Asked()
         tick = list[None]().clear
-        assert judge(ROLLOUT, by, seed=3, tick=tick, where="step 7").scores == (1.0,) * 4
+        assert judge(ROLLOUT, by, reward_of(), seed=3, tick=tick, where="step 7").scores == (1.0,) * 4
         prompts = ["prompt 0", "prompt 0", "prompt 1", "prompt 1"]
         rest = {"seed": 3, "group": 2, "tick": tick, "where": "step 7"}
         assert asked == [(prompts, ["a", "b", "", "d\n\x1b"], rest)]
 
     def test_where_all_have_scores_nothing_is_left_out(self) -> None:
-        rollout, scores = with_scores(ROLLOUT, Judged((1.0, -2.5, 0.0, 3.0), 0, 0, ""))
+        rollout, scores, parts = with_scores(ROLLOUT, Judged((1.0, -2.5, 0.0, 3.0), 0, 0, ""))
         assert rollout is ROLLOUT
+        assert parts == {}
         assert (scores.tolist(), scores.dtype) == ([1.0, -2.5, 0.0, 3.0], torch.float32)
 
     def test_a_prompt_without_scores_is_left_out_with_its_completions(self) -> None:
-        judged = Judged((math.nan, math.nan, 0.5, 3.0), 1, 0, "the first")
+        part = (math.nan, math.nan, 7.0, 8.0)
+        judged = Judged((math.nan, math.nan, 0.5, 3.0), 1, 0, "the first", {"part": part})
         assert left_out(ROLLOUT, judged) == {0}
-        rollout, scores = with_scores(ROLLOUT, judged)
+        rollout, scores, parts = with_scores(ROLLOUT, judged)
+        assert parts["part"].tolist() == [7.0, 8.0]
         assert rollout.texts == ("", "d\n\x1b")
         assert scores.tolist() == [0.5, 3.0]
 
@@ -73,6 +84,43 @@ class TestJudge:
             "no prompt has a score for each of its completions; the first failure: rewards.py:f gave None"
         )
         assert caught.value.exit_code == EXIT_REWARD == 4
+
+    def test_what_is_made_of_the_scores_is_seen_beside_them(self) -> None:
+        class Fixed:
+            """Says the same of all."""
+
+            def score(self, *of: Any, **rest: Any) -> Judged:
+                return Judged((1.0, -2.0, math.nan, math.nan), 1, 0, "one", {"part": (5.0,) * 4})
+
+        by: Any = Fixed()
+        rollout = rollout_of([[1, 1], [1, 0], [1, 1], [1, 1]], samples=2, truncated=[True, False, True, True])
+        reward = reward_of(clip=(-1.0, 1.0), length_penalty=0.5, truncated="penalty", truncated_penalty=4.0)
+        judged = judge(rollout, by, reward, seed=3, tick=lambda: None, where="step 7")
+        assert judged.scores[:2] == (1 - 2 * 0.5 - 4, -1 - 0.5)  # two tokens and cut; clipped, one token
+        assert all(map(math.isnan, judged.scores[2:]))
+        assert judged.parts["raw"][:2] == (1.0, -2.0)
+        assert judged.parts["part"] == (5.0,) * 4
+
+
+class TestCounting:
+    """Which completions are learned from."""
+
+    CUT = rollout_of([[1]] * 6, samples=3, truncated=[False, True, False, True, True, False])
+
+    @pytest.mark.parametrize("truncated", ["keep", "penalty"])
+    def test_all_count_unless_cut_ones_are_not_to(self, truncated: str) -> None:
+        assert that_count(self.CUT, truncated, 2).tolist() == [True] * 6
+
+    @pytest.mark.parametrize(
+        ("at_least", "expected"),
+        [(1, [True, False, True, False, False, True]), (2, [True, False, True, False, False, False])],
+    )
+    def test_cut_ones_do_not_nor_one_that_is_left_alone(self, at_least: int, expected: list[bool]) -> None:
+        assert that_count(self.CUT, "mask", at_least).tolist() == expected
+
+    def test_where_none_counts_the_step_is_skipped(self) -> None:
+        with pytest.raises(Skip, match=r"no group has enough completions that ended"):
+            that_count(self.CUT, "mask", 3)
 
 
 class TestWithout:

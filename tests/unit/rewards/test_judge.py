@@ -37,9 +37,14 @@ Saying = Callable[[str, str], Judged]
 def judge_of(folder: Path, code: str, *, columns: Sequence[str] = ("answer", "topic"), **settings: Any) -> Judge:
     """A judge, yet to be entered, whose function `f` is in rewards.py."""
     (folder / "rewards.py").write_text(textwrap.dedent(code))
-    given = {"function": f"{folder}/rewards.py:f", "best": None, "timeout_s": 5.0, "retries": 1, "on_error": "stop"}
-    reward = Python(**{"kind": "python", "error_value": -7.0} | given | settings)
+    reward = python_of(**{"function": f"{folder}/rewards.py:f"} | settings)
     return Judge(reward, columns, folder / "reward.log")
+
+
+def python_of(function: str, **settings: Any) -> Python:
+    """Its settings."""
+    given = {"function": function, "best": None, "timeout_s": 5.0, "retries": 1, "on_error": "stop"}
+    return Python(**{"kind": "python", "error_value": -7.0} | given | settings)
 
 
 @pytest.fixture
@@ -400,7 +405,7 @@ class TestTrouble:
     def test_an_answer_without_end_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "r.py").write_text("def f(completions):\n    return [1.0] * len(completions)")
         monkeypatch.setattr(process, "LARGEST_ANSWER", 2**20)
-        worker = process.RewardProcess(f"{tmp_path}/r.py:f", 5.0, None)
+        worker = process.RewardProcess(f"{tmp_path}/r.py:f", None, 5.0, None)
         worker.start(lambda: None)
         with pytest.raises(process.Trouble, match=r"^answered with more than 1 MiB$"):
             worker.call({"completions": ["a"] * 300_000}, 300_000, 0, lambda: None)  # five bytes each
@@ -555,7 +560,7 @@ class TestProcess:
         log = tmp_path / "log"
         code = (
             "import sys, time; from pathlib import Path; from rlhf_cli.rewards.process import RewardProcess\n"
-            "worker = RewardProcess(sys.argv[1], 60.0, Path(sys.argv[2]))\n"
+            "worker = RewardProcess(sys.argv[1], None, 60.0, Path(sys.argv[2]))\n"
             "worker.start(lambda: None)\n"
             "worker.call({'completions': ['a']}, 1, 0, lambda: None)\n"
             "time.sleep(999)"
@@ -567,6 +572,6 @@ class TestProcess:
             parent.kill()
         assert all(gone(int(pid)) for pid in log.read_text().split())
 
-    def test_the_highest_score_is_what_the_user_says(self, opened: Opened) -> None:
-        assert opened("def f(completions): pass", best=2.5).highest == 2.5
-        assert opened("def f(completions): pass").highest == math.inf
+    @pytest.mark.parametrize(("best", "highest"), [(2.5, 2.5), (None, math.inf)])
+    def test_the_highest_score_is_what_the_user_says(self, best: float | None, highest: float) -> None:
+        assert python_of("r.py:f", best=best).highest == highest

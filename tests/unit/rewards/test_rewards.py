@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pytest
 from pydantic import TypeAdapter
 
-from rlhf_cli.rewards import Characters, Reward, Sentiment
+from rlhf_cli.rewards.characters import Characters
+from rlhf_cli.rewards.parts import Part
+from rlhf_cli.rewards.sentiment import Sentiment
 from rlhf_cli.types import PromptRow
 
 
@@ -60,4 +62,4 @@ def test_a_score_does_not_depend_on_the_texts_beside_it(reward: Characters | Sen
 
 
 def test_kind_chooses_the_reward() -> None:
-    assert isinstance(TypeAdapter(Reward).validate_python({"kind": "sentiment"}), Sentiment)
+    assert isinstance(TypeAdapter(Part).validate_python({"kind": "sentiment"}), Sentiment)

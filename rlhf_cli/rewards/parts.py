@@ -1,0 +1,13 @@
+"""Every source of scores: what a reward is, and what a weighted one is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from rlhf_cli.rewards.characters import Characters
+from rlhf_cli.rewards.python import Python
+from rlhf_cli.rewards.sentiment import Sentiment
+
+Part = Annotated[Sentiment | Characters | Python, Field(discriminator="kind")]

@@ -1,0 +1,66 @@
+"""What is made of a source's scores before anything is learned from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rlhf_cli.rewards.group import Reward
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TINY: Final = 1e-4
+"""Added to the standard deviation: scores that are all but equal are not blown up to unit size."""
+
+
+def shaped(scores: Sequence[float], lengths: Sequence[int], truncated: Sequence[bool], by: Reward) -> list[float]:
+    """The scores clipped, less what length and truncation cost; one a completion, NaN stays NaN.
+
+    Clipping comes first, so that the penalties are not clipped away. A penalty for a missing end is that of
+    arXiv:2009.01325 as reward libraries have it; the optimum is then that of the score with the penalty.
+    """
+    low, high = by.clip or (-math.inf, math.inf)
+    lost = by.truncated_penalty if by.truncated == "penalty" else 0.0
+    return [
+        (score if math.isnan(score) else min(max(score, low), high)) - by.length_penalty * length - lost * cut
+        for score, length, cut in zip(scores, lengths, truncated, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Mean and variance of all scores so far (Welford 1962, in the form of Chan et al. 1979 for batches).
+
+    Part of every checkpoint.
+    """
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    """Sum of the squared distances from the mean."""
+
+    def observe(self, scores: Iterable[float]) -> Spread:
+        """With `scores` added."""
+        values = list(scores)
+        if not values:
+            return self
+        count, mean = len(values), math.fsum(values) / len(values)
+        squares = math.fsum((value - mean) ** 2 for value in values)
+        total, apart = self.count + count, mean - self.mean
+        return Spread(
+            total,
+            self.mean + apart * count / total,
+            self.squares + squares + apart**2 * self.count * count / total,
+        )
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation (over all, not all less one) of the scores so far."""
+        return math.sqrt(self.squares / self.count) if self.count else 0.0
+
+    def normalised(self, scores: Tensor) -> Tensor:
+        """How many standard deviations each score lies above the mean."""
+        return (scores - self.mean) / (self.deviation + TINY)
