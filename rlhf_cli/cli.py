@@ -27,6 +27,7 @@ class Verb:
 VERBS: Final = (
     Verb("train", "fine-tune a language model from a reward", "rlhf_cli.commands.train"),
     Verb("oracle", "the optimum and the frontier, before any training", "rlhf_cli.commands.oracle"),
+    Verb("reward", "any reward on the bench: reward test", "rlhf_cli.commands.reward"),
     Verb("generate", "what a trained model answers, beside its reference", "rlhf_cli.commands.generate"),
     Verb("report", "a run as a page: curves, comparison, completions", "rlhf_cli.commands.report"),
     Verb("runs", "what runs there are, and how to continue them", "rlhf_cli.commands.runs"),

@@ -1,9 +1,9 @@
-"""Completions of the untouched reference at the held-out prompts, scored."""
+"""Completions of the untouched reference, and their scores."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
@@ -13,7 +13,7 @@ from rlhf_cli.pipeline.scoring import judge, scores_of
 from rlhf_cli.rewards.judge import Judge
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import PromptBatch, PromptRow
+from rlhf_cli.types import PromptBatch, PromptRow, Rollout
 
 
 def reference_rewards(
@@ -21,17 +21,45 @@ def reference_rewards(
 ) -> list[list[float]]:
     """The rewards of `samples` completions of the reference for each of `rows`; a list a prompt.
 
-    The streams depend on the seed, the prompt
-    and the sample alone. A prompt with a completion that the reward has no score for is left out. Raises UserError for
-    prompts, models and settings that do not fit together, and for a reward that fails.
+    The streams depend on the seed, the prompt and the sample alone. A prompt with a completion that the reward has no
+    score for is left out. Raises UserError for prompts, models and settings that do not fit together, and for a reward
+    that fails.
     """
+    found: dict[int, list[float]] = {}
     with Judge(config.reward.source, (name for row in rows for name in row.columns), log=None) as by:
-        return _rewards(config, rows, samples, temperature, reporter, by)
+        for (start, first), written in _written(config, rows, samples, temperature, reporter):
+            seed = seed_for(config.seed, "reward/oracle", start, first)
+            judged = judge(written, by, config.reward, seed=seed, tick=lambda: None, where="oracle")
+            parts = scores_of(judged, written).split(written.batch.samples_per_prompt)
+            for prompt, scores in enumerate(parts, start=start):
+                found.setdefault(prompt, []).extend(scores.tolist())
+    left = [scores for scores in found.values() if not any(map(math.isnan, scores))]
+    if not left:
+        raise UserError("every prompt has a completion that the reward has no score for", exit_code=EXIT_REWARD)
+    if len(left) < len(found):
+        reporter.note(
+            f"{len(found) - len(left)} of {len(found)} prompts are left out, which the reward has no score for"
+        )
+    return left
 
 
-def _rewards(
-    config: RunConfig, rows: Sequence[PromptRow], samples: int, temperature: float, reporter: Reporter, by: Judge
-) -> list[list[float]]:
+def reference_texts(
+    config: RunConfig, rows: Sequence[PromptRow], samples: int, temperature: float, reporter: Reporter
+) -> list[tuple[PromptRow, tuple[str, ...]]]:
+    """`samples` completions of the reference for each of `rows`, as texts; raises and samples as the above."""
+    found: dict[int, tuple[PromptRow, tuple[str, ...]]] = {}
+    for (start, _), written in _written(config, rows, samples, temperature, reporter):
+        size = written.batch.samples_per_prompt
+        for place, prompt in enumerate(written.batch.prompts):
+            _, before = found.get(start + place, (prompt.row, ()))
+            found[start + place] = prompt.row, (*before, *written.texts[place * size : (place + 1) * size])
+    return list(found.values())
+
+
+def _written(
+    config: RunConfig, rows: Sequence[PromptRow], samples: int, temperature: float, reporter: Reporter
+) -> Iterator[tuple[tuple[int, int], Rollout]]:
+    """Rollouts of the reference, each with the number of its first prompt and of its first sample."""
     with reporter.phase("loading the model", 0):
         policy = load_policy(config)
         engine = build_engine(policy, config.model, reporter.note)
@@ -47,7 +75,6 @@ def _rewards(
     width = min(samples, at_once)  # samples of a prompt at once
     height = at_once // width  # prompts at once
     batches = -(-len(prompts) // height) * -(-samples // width)
-    rewards: list[list[float]] = [[] for _ in prompts]
     with reporter.phase("the reference writes", batches * config.max_new_tokens) as tick:
         for start in range(0, len(prompts), height):
             numbers = range(start, min(start + height, len(prompts)))
@@ -55,16 +82,5 @@ def _rewards(
                 part = range(first, min(first + width, samples))
                 seeds = tuple(seed_for(config.seed, "oracle", prompt, sample) for prompt in numbers for sample in part)
                 batch = PromptBatch(tuple(prompts[prompt] for prompt in numbers), len(part), seeds)
-                rollout = engine.sample(batch, config.max_new_tokens, temperature, tick, reference=True)
-                seed = seed_for(config.seed, "reward/oracle", start, first)
-                judged = judge(rollout, by, config.reward, seed=seed, tick=lambda: None, where="oracle")
-                for prompt, scores in zip(numbers, scores_of(judged, rollout).split(len(part)), strict=True):
-                    rewards[prompt].extend(scores.tolist())
-    left = [scores for scores in rewards if not any(map(math.isnan, scores))]
-    if not left:
-        raise UserError("every prompt has a completion that the reward has no score for", exit_code=EXIT_REWARD)
-    if len(left) < len(rewards):
-        reporter.note(
-            f"{len(rewards) - len(left)} of {len(rewards)} prompts are left out, which the reward has no score for"
-        )
-    return left
+                limit = config.max_new_tokens
+                yield (start, first), engine.sample(batch, limit, temperature, tick, reference=True)

@@ -1,0 +1,242 @@
+"""A reward on the bench: is it repeatable, fair to each completion, quick, and worth learning from?"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Final, Literal
+
+from rlhf_cli.functional.ranks import quantile, spearman
+from rlhf_cli.rewards.judge import Judge, Judged
+from rlhf_cli.rewards.parts import Part
+from rlhf_cli.rewards.source import InProcess
+from rlhf_cli.rewards.weighted import Weighted
+from rlhf_cli.types import PromptRow
+
+ALONE: Final = 32
+"""Completions that are scored alone as well."""
+SAME: Final = 1e-6
+"""Scores that differ by less, in units of their spread or of one, are the same: rounding in a network's batch."""
+CORRELATED: Final = 0.5
+"""A rank correlation with length that is worth a look, where chance would hardly give it."""
+CHANCE: Final = 3.0
+"""Standard errors."""
+FLAT: Final = 0.5
+"""A share of groups without variance that is worth a look."""
+
+Verdict = Literal["ok", "look", "wrong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A prompt and completions of it."""
+
+    row: PromptRow
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    verdict: Verdict
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """Everything found about one reward."""
+
+    reward: str
+    prompts: int
+    completions: int
+    scores: list[list[float | None]]
+    """A list a prompt, one a completion; None without a usable score."""
+    findings: list[Finding]
+    call_s: dict[str, float]
+    """Seconds of a call: p50, p99; and how many completions a call had."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the findings."""
+        found = {finding.verdict for finding in self.findings}
+        return "wrong" if "wrong" in found else "look" if "look" in found else "ok"
+
+
+def examine(
+    source: Part | Weighted,
+    groups: Sequence[Group],
+    *,
+    columns: Sequence[str],
+    log: Path | None,
+    batch: int,
+    slow_s: float,
+    seed: int,
+    tick: Callable[[], None],
+) -> Examination:
+    """Score the completions several times over, in different company, and compare.
+
+    `batch` completions are asked for at once; a call that takes more than `slow_s` is worth a look. `tick` is called
+    after every call, and while one takes its time. Raises UserError (exit 4) for a reward that cannot be used at all.
+    """
+    rows = [group.row for group in groups for _ in group.texts]
+    texts = [text for group in groups for text in group.texts]
+    lenient = _lenient(source)
+    calls: list[float] = []
+
+    def ask(judge: Judge, parts: Sequence[slice], seed: int) -> Iterator[Judged]:
+        for part in parts:
+            begun = time.monotonic()
+            yield judge.score(rows[part], texts[part], seed=seed, group=1, tick=tick, where="reward test")
+            calls.append(time.monotonic() - begun)
+            tick()
+
+    parts = [slice(start, start + batch) for start in range(0, len(texts), batch)]
+    chosen = sorted({round(place * (len(texts) - 1) / max(ALONE - 1, 1)) for place in range(min(ALONE, len(texts)))})
+    with Judge(lenient, columns, log) as judge:
+        judged = list(ask(judge, parts, seed))
+        call_s = {"p50": quantile(calls, 0.5), "p99": quantile(calls, 0.99), "completions": min(batch, len(texts))}
+        again = _scores(ask(judge, parts, seed))
+        alone = _scores(ask(judge, [slice(number, number + 1) for number in chosen], seed))
+        other = _scores(ask(judge, parts, seed + 1))
+        name = judge.name
+    with Judge(lenient, columns, log) as judge:
+        fresh = _scores(ask(judge, parts, seed))
+    scores = _scores(judged)
+    compare = _Compare(scores, texts)
+    repeatable = _repeatable(compare, again, fresh, other)
+    findings = [
+        _usable(judged),
+        repeatable,
+        _company(compare, chosen, alone) if repeatable.verdict == "ok" else Finding(
+            "batch", "look", "cannot be told apart from the reward's own changes"
+        ),
+        _bounded(scores, source.highest),
+        _latency(call_s, slow_s),
+        _variance(groups, scores),
+        _length(scores, texts),
+    ]  # fmt: skip
+    left = iter([None if math.isnan(score) else score for score in scores])
+    nested = [[next(left) for _ in group.texts] for group in groups]
+    return Examination(name, len(groups), len(texts), nested, findings, call_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compare:
+    """Whether scores are those of the first time."""
+
+    scores: Sequence[float]
+    texts: Sequence[str]
+
+    def differing(self, others: Sequence[float], numbers: Sequence[int] | None = None) -> tuple[int, float, str]:
+        """How many of the others differ from the scores of these numbers, by how much at most, and which text does."""
+        finite = [score for score in self.scores if not math.isnan(score)]
+        tolerance = SAME * max(1.0, pstdev(finite) if finite else 0.0)
+        apart = {
+            number: math.inf if math.isnan(self.scores[number]) != math.isnan(other) else
+            abs(self.scores[number] - other)
+            for number, other in zip(numbers if numbers is not None else range(len(others)), others, strict=True)
+            if not (math.isnan(self.scores[number]) and math.isnan(other))
+        }  # fmt: skip
+        found = {number: gap for number, gap in apart.items() if gap > tolerance}
+        worst = max(found, key=lambda number: found[number], default=-1)
+        return len(found), found.get(worst, 0.0), _short(self.texts[worst]) if found else ""
+
+
+def _lenient(source: Part | Weighted) -> Part | Weighted:
+    """The same reward, which counts failures instead of ending at the first."""
+    if isinstance(source, Weighted):
+        return source.model_copy(update={"parts": {name: _lenient(part) for name, part in source.parts.items()}})
+    return source.model_copy(update={"on_error": "mask"}) if isinstance(source, InProcess) else source
+
+
+def _scores(judged: Iterator[Judged] | Sequence[Judged]) -> list[float]:
+    return [score for one in judged for score in one.scores]
+
+
+def _usable(judged: Sequence[Judged]) -> Finding:
+    count, failures = sum(len(one.scores) for one in judged), sum(one.failures for one in judged)
+    retries = sum(one.retries for one in judged)
+    tried = f"; {retries} calls were made again" if retries else ""
+    if failures:
+        first = next(one.first for one in judged if one.first)
+        return Finding("exceptions", "wrong", f"{failures} of {count} have no usable score; the first: {first}{tried}")
+    return Finding("exceptions", "look" if retries else "ok", f"all {count} completions have a score{tried}")
+
+
+def _repeatable(compare: _Compare, again: Sequence[float], fresh: Sequence[float], other: Sequence[float]) -> Finding:
+    for others, when in ((again, "asked again"), (fresh, "asked in a new process")):
+        count, most, text = compare.differing(others)
+        if count:
+            said = f"{count} of {len(others)} scores are others when {when}, by up to {most:.3g}: {text}"
+            return Finding("determinism", "wrong", said)
+    count, most, _ = compare.differing(other)
+    if count:
+        said = f"repeatable, but {count} of {len(other)} scores depend on the seed, by up to {most:.3g}"
+        return Finding("determinism", "look", said)
+    return Finding("determinism", "ok", "the same scores when asked again, and in a new process")
+
+
+def _company(compare: _Compare, chosen: Sequence[int], alone: Sequence[float]) -> Finding:
+    count, most, text = compare.differing(alone, chosen)
+    if count:
+        said = f"{count} of {len(chosen)} scores are others when the completion is alone, by up to {most:.3g}: {text}"
+        return Finding("batch", "wrong", said)
+    return Finding("batch", "ok", f"{len(chosen)} completions have the same score alone")
+
+
+def _bounded(scores: Sequence[float], highest: float) -> Finding:
+    finite = [score for score in scores if not math.isnan(score)]
+    if not finite:
+        return Finding("range", "wrong", "there is no score")
+    low, high = min(finite), max(finite)
+    shown = f"{low:.4g} to {high:.4g}, mean {fmean(finite):.4g}, standard deviation {pstdev(finite):.4g}"
+    if high > highest:
+        return Finding("range", "wrong", f"{shown}; above the highest there is said to be, {highest:g}")
+    return Finding("range", "ok", shown)
+
+
+def _latency(call_s: dict[str, float], slow_s: float) -> Finding:
+    said = f"p50 {_time(call_s['p50'])}, p99 {_time(call_s['p99'])} a call of {call_s['completions']:.0f}"
+    if call_s["p50"] > slow_s:
+        return Finding("latency", "look", f"{said}: more than {_time(slow_s)}, every step waits for it")
+    return Finding("latency", "ok", said)
+
+
+def _variance(groups: Sequence[Group], scores: Sequence[float]) -> Finding:
+    left = iter(scores)
+    known = [[s for s in [next(left) for _ in group.texts] if not math.isnan(s)] for group in groups]
+    several = [group for group in known if len(group) > 1]
+    if not several:
+        return Finding("variance", "look", "no prompt has two completions with a score: nothing to compare")
+    flat = sum(max(group) == min(group) for group in several) / len(several)
+    pairs = [a == b for group in several for a, b in combinations(group, 2)]
+    said = f"{flat:.0%} of the groups have no variance, {fmean(pairs):.0%} of the pairs in them are ties"
+    if flat >= FLAT:
+        return Finding("variance", "look", f"{said}: nothing is learned from such groups")
+    return Finding("variance", "ok", said)
+
+
+def _length(scores: Sequence[float], texts: Sequence[str]) -> Finding:
+    known = [(score, float(len(text))) for score, text in zip(scores, texts, strict=True) if not math.isnan(score)]
+    found = spearman([score for score, _ in known], [length for _, length in known])
+    said = f"rank correlation {found:+.2f} with the length in characters"
+    if abs(found) >= CORRELATED and abs(found) * math.sqrt(max(len(known) - 1, 0)) >= CHANCE:
+        way = "longer" if found > 0 else "shorter"
+        return Finding("length", "look", f"{said}: {way} completions score higher, whatever they say")
+    return Finding("length", "ok", said)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.2g} ms"
+
+
+def _short(text: str) -> str:
+    whole = repr(text)
+    return whole if len(whole) <= 40 else f"{whole[:39]}…"
