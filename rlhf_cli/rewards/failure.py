@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from abc import abstractmethod
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from rlhf_cli.settings import Settings
+from rlhf_cli.types import PromptRow
 
 
 class MayFail(Settings):
@@ -20,3 +24,22 @@ class MayFail(Settings):
     """Of a completion without a usable score: end the run, leave its prompt out of the step, or take error_value."""
     error_value: float = Field(ge=-1e18, le=1e18, allow_inf_nan=False)
     """The score of such a completion under on_error=value."""
+
+
+class InProcess(MayFail):
+    """STAND-IN, to be replaced: a reward of ours that runs in a process of its own; here it runs in this one."""
+
+    target: ClassVar[str]
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """The arguments of the target, JSON-able."""
+
+    def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float | None]:
+        module, _, name = self.target.rpartition(":")
+        names = getattr(self, "needs", ())
+        columns = {name: [row.columns.get(name) for row in prompts] for name in names}
+        scores: list[float | None] = getattr(import_module(module), name)(**self.options())(
+            completions=completions, **columns
+        )
+        return scores
