@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, Literal
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from rlhf_cli.rewards.deadline import in_time
 from rlhf_cli.rewards.failure import InProcess
-from rlhf_cli.rewards.texts import Completion, Extractor, expected, extracted, text_of
+from rlhf_cli.rewards.texts import Completion, Extractor, compiled, expected, extracted, text_of
 
 FINAL: Final = ".,;:!?…"
 
@@ -62,8 +61,8 @@ def scorer(
     column: str, extract: str | None, extract_expected: str | None, ignore_case: bool, strip: bool, seconds: float
 ) -> Callable[..., list[float | None]]:
     """A function that scores completions: 1.0, 0.0, or None where nothing is expected or `seconds` were not enough."""
-    of_completion = None if extract is None else re.compile(extract)
-    of_column = None if extract_expected is None else re.compile(extract_expected)
+    of_completion = None if extract is None else compiled(extract)
+    of_column = None if extract_expected is None else compiled(extract_expected)
 
     def plain(text: str) -> str:
         text = text.casefold() if ignore_case else text

@@ -1,8 +1,9 @@
 """Whether a completion's answer has the value of the one in a column of the data, by the library Math-Verify.
 
 What counts as the answer is the library's own choice: "the final answer is ...", what is boxed, "answer: ...", the last
-LaTeX or the last number. Two answers are the same where sympy can show it: 1,000 and 1000, 1/2 and 0.5 (to six decimals
-where one of them is a decimal), x²+1 and 1+x²; and 50 % is both 0.5 and 50. What has more than 4300 digits is no number.
+LaTeX or the last number; several boxes are one set, unless they stand in $. Two answers are the same where sympy can
+show it: 1,000 and 1000, 1/2 and 0.5 (to six decimals where one of them is a decimal), x²+1 and 1+x²; and 50 % is both
+0.5 and 50. Words are no mathematics, and neither is a number of more than 4300 digits.
 
 Its own timeouts are switched off, since they call "wrong" whatever ran out of time: here that is no score.
 """
@@ -10,7 +11,6 @@ Its own timeouts are switched off, since they call "wrong" whatever ran out of t
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from pydantic import Field
 from rlhf_cli.errors import UserError
 from rlhf_cli.rewards.deadline import in_time
 from rlhf_cli.rewards.failure import InProcess
-from rlhf_cli.rewards.texts import Completion, Extractor, expected, text_of
+from rlhf_cli.rewards.texts import Completion, Extractor, compiled, expected, text_of
 
 MARKS: Final = ("$", r"\(", r"\[", r"\boxed")
 """By which the library finds LaTeX in a text."""
@@ -76,13 +76,17 @@ def scorer(
     from math_verify import parse, verify
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of being without its own timeouts
-    read = partial(parse, parsing_timeout=None)
-    of_column = None if extract_expected is None else re.compile(extract_expected)
+    of_column = None if extract_expected is None else compiled(extract_expected)
+
+    def read(text: str) -> list[Any]:
+        """The answer as expressions and, last, as a text; empty where there is none."""
+        found: list[Any] = parse(text.replace("\N{MINUS SIGN}", "-"), parsing_timeout=None)
+        return found
 
     def gold(text: str) -> list[Any]:
         """What is expected, read as a formula as a whole wherever it has no marks and looks like one."""
         marked = any(mark in text for mark in MARKS)
-        found: list[Any] = read(text) if marked or "\\" not in text else []
+        found = read(text) if marked or "\\" not in text else []
         return found or (read(f"${text}$") if not marked else [])
 
     def judged(value: Any, text: str) -> float | None:

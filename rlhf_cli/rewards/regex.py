@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from rlhf_cli.rewards.deadline import in_time
 from rlhf_cli.rewards.failure import InProcess
-from rlhf_cli.rewards.texts import Completion, Pattern, text_of
+from rlhf_cli.rewards.texts import Completion, Pattern, compiled, text_of
 from rlhf_cli.settings import as_tuple
 
 
@@ -42,8 +42,8 @@ def scorer(
     pattern: str, match: str, flags: Sequence[str], seconds: float
 ) -> Callable[[Sequence[Completion]], list[float | None]]:
     """A function that scores completions: 1.0 with a match, 0.0 without, None where that took more than `seconds`."""
-    compiled = re.compile(pattern, sum(re.RegexFlag[flag.upper()] for flag in set(flags)))
-    find = compiled.search if match == "search" else compiled.fullmatch
+    expression = compiled(pattern, sum(re.RegexFlag[flag.upper()] for flag in set(flags)))
+    find = expression.search if match == "search" else expression.fullmatch
 
     def judged(text: str) -> float:
         return 1.0 if find(text) else 0.0

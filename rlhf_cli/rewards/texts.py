@@ -1,4 +1,4 @@
-"""What a scorer in a process of its own is given, as plain text."""
+"""The text of a completion, and the answer that a pattern of the user's finds in a text."""
 
 from __future__ import annotations
 
@@ -18,18 +18,23 @@ def text_of(completion: Completion) -> str:
     return completion if isinstance(completion, str) else str(completion[-1]["content"])
 
 
+def compiled(pattern: str, flags: int = 0) -> re.Pattern[str]:
+    """The regular expression; Python's warnings that some may mean something else one day are for no one here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return re.compile(pattern, flags)
+
+
 def _compiles(pattern: str) -> str:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what may mean something else in a later Python
-            re.compile(pattern)
+        compiled(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"must be a regular expression: {error}") from error
     return pattern
 
 
 def _one_group(pattern: str) -> str:
-    if (groups := re.compile(pattern).groups) != 1:
+    if (groups := compiled(pattern).groups) != 1:
         raise ValueError(f"must have one group, the answer in (parentheses), and has {groups}")
     return pattern
 
