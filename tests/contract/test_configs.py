@@ -37,9 +37,8 @@ REAL = {"model=smollm2", "config=sentiment"}
 def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What the options that leave something open are completed with."""
     folder = tmp_path_factory.mktemp("given")
-    (folder / "prompts.jsonl").write_text(
-        "".join(json.dumps({"prompt": f"Say {n}.", "answer": n}) + "\n" for n in range(9))
-    )
+    rows = [json.dumps({"prompt": f"Say {n}.", "answer": n}) + "\n" for n in range(9)]
+    (folder / "prompts.jsonl").write_text("".join(rows))
     lora = Lora(rank=2, alpha=2.0, target_modules="all-linear", dropout=0.0, rslora=False, dora=False)
     shape = {"kind": "tiny", "architecture": "llama", "layers": 1, "width": 16, "context": 64, "seed": 0}
     model, tokenizer = build(Tiny(**shape, engine="auto", gradient_checkpointing=False, lora=lora))

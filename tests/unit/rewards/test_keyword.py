@@ -54,6 +54,10 @@ def test_capitals_and_whole_words(text: str, case_sensitive: bool, whole_words: 
     assert found == pytest.approx(expected)
 
 
+def test_capitals_of_every_language() -> None:
+    assert score("STRASSE", words=["Straße"]) == 1.0
+
+
 def test_a_word_is_no_pattern() -> None:
     assert score("axb", words=["a.b"]) == 0.0
     assert score("see a.b!", words=["a.b"]) == 1.0

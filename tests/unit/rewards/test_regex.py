@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from rlhf_cli.rewards.texts import text_of
 from tests.unit.rewards.support import made, refusal, scorer_of
 
 THINK = r"<think>.*?</think>\s*<answer>.*?</answer>"
@@ -47,6 +48,7 @@ def test_the_text_of_a_chat() -> None:
     score = scorer_of(made("regex", pattern="^yes"))
     chats = [[{"role": "assistant", "content": text}] for text in ("yes, I do", "no, yes")]
     assert score(completions=chats) == [1.0, 0.0]
+    assert text_of([*chats[1], *chats[0]]) == "yes, I do"
 
 
 def test_a_text_on_which_the_pattern_never_ends_costs_no_other_its_score(capsys: pytest.CaptureFixture[str]) -> None:
