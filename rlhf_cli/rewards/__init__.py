@@ -16,6 +16,8 @@ judge       asks any of them, and knows what to do where one fails
 failure     the settings of those that can
 process     the function's process: started, asked with a deadline, killed
 worker      what runs in there
+texts       the text of a completion, and the answer a pattern finds in it
+deadline    the time that one completion may take in there
 """
 
 from typing import Annotated
