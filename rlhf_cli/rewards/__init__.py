@@ -2,6 +2,11 @@
 
 sentiment   how positive a completion reads (VADER compound, -1 .. 1)
 characters  the share of a completion's characters that belong to a given set (0 .. 1); cheap, for first looks and tests
+length      how near a completion's length comes to a target (0 .. 1)
+keyword     the share of given words that occur, less that of words to avoid (-1 .. 1)
+regex       whether a pattern matches (0 or 1)
+exact_match whether the answer is the one in a column of the data, as a text (0 or 1)
+math        the same by value: numbers and LaTeX (0 .. 1); an extra
 python      the user's own function, in a process of its own
 weighted    the sum of several, each times its weight
 
@@ -16,6 +21,9 @@ judge       asks a reward, and adds up what its parts say
 asker       asks one source, and knows what to do where it fails
 process     a function's process: started, asked with a deadline, killed
 worker      what runs in there
+texts       the text of a completion, and the answer a pattern finds in it
+deadline    the time that one completion may take in there
+examine     any of them on the bench: `rlhf reward test`
 """
 
 from rlhf_cli.rewards.group import Reward

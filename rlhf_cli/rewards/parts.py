@@ -7,7 +7,14 @@ from typing import Annotated
 from pydantic import Field
 
 from rlhf_cli.rewards.characters import Characters
+from rlhf_cli.rewards.exact_match import ExactMatch
+from rlhf_cli.rewards.keyword import Keyword
+from rlhf_cli.rewards.length import Length
+from rlhf_cli.rewards.math import Math
 from rlhf_cli.rewards.python import Python
+from rlhf_cli.rewards.regex import Regex
 from rlhf_cli.rewards.sentiment import Sentiment
 
-Part = Annotated[Sentiment | Characters | Python, Field(discriminator="kind")]
+Part = Annotated[
+    Sentiment | Characters | Length | Keyword | Regex | ExactMatch | Math | Python, Field(discriminator="kind")
+]

@@ -62,8 +62,8 @@ class InProcess(Source):
     """`module:factory` of ours: called once with `options()`, it gives the function that scores."""
 
     def options(self) -> dict[str, Any]:
-        """What the factory is given, in JSON's types."""
-        return {}
+        """What the factory is given, in JSON's types: its own settings, by name."""
+        return self.model_dump(mode="json", exclude={"kind", *InProcess.model_fields})
 
 
 class Unanswered(Exception):

@@ -37,16 +37,21 @@ REAL = {"model=smollm2", "config=sentiment"}
 def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What the options that leave something open are completed with."""
     folder = tmp_path_factory.mktemp("given")
-    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(9)))
+    rows = [json.dumps({"prompt": f"Say {n}.", "answer": n}) + "\n" for n in range(9)]
+    (folder / "prompts.jsonl").write_text("".join(rows))
     lora = Lora(rank=2, alpha=2.0, target_modules="all-linear", dropout=0.0, rslora=False, dora=False)
     shape = {"kind": "tiny", "architecture": "llama", "layers": 1, "width": 16, "context": 64, "seed": 0}
     model, tokenizer = build(Tiny(**shape, engine="auto", gradient_checkpointing=False, lora=lora))
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     (folder / "rewards.py").write_text("def longest(completions):\n    return [len(text) for text in completions]\n")
+    answers = ["data=jsonl", f"data.path={folder / 'prompts.jsonl'}"]
     return {
         "reward=python": [f"reward.function={folder / 'rewards.py'}:longest"],
         "reward=weighted": ["+reward@reward.parts.letters=characters", "+reward.weights.letters=1.0"],
+        "reward=regex": ["reward.pattern=a"],
+        "reward=exact_match": answers,
+        "reward=math": answers,
         "data=jsonl": [f"data.path={folder / 'prompts.jsonl'}"],
         "model=pretrained": [f"model.path={folder / 'model'}"],
     }
