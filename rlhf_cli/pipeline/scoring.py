@@ -27,7 +27,9 @@ def judge(rollout: Rollout, by: Judge, reward: Reward, *, seed: int, tick: Calla
     """What the reward makes of the completions (see `Judge.score`), and what is made of that."""
     batch = rollout.batch
     prompts = [batch.prompt_of(row).row for row in range(len(batch))]
-    judged = by.score(prompts, rollout.texts, seed=seed, group=batch.samples_per_prompt, tick=tick, where=where)
+    ids = [row[mask].tolist() for row, mask in zip(rollout.tokens, rollout.completion_mask, strict=True)]
+    group = batch.samples_per_prompt
+    judged = by.score(prompts, rollout.texts, seed=seed, group=group, tick=tick, where=where, token_ids=ids)
     scores = shaped(judged.scores, rollout.lengths.tolist(), rollout.truncated.tolist(), reward)
     parts = {"raw": judged.scores} if reward.shapes else {}
     return replace(judged, scores=tuple(scores), parts=parts | dict(judged.parts))

@@ -20,7 +20,8 @@ LARGEST: Final = 1e18
 """Of a score's absolute value: its square is finite in float32."""
 SHOWN: Final = 200
 """Characters of a completion that an error shows."""
-OF_TRL: Final = ("prompts", "completions")
+OF_TRL: Final = ("prompts", "completions", "completion_ids")
+"""What a function is given besides the data's columns; the last where the tokens are known."""
 
 
 @dataclass(slots=True)
@@ -30,6 +31,8 @@ class Question:
     prompts: Sequence[PromptRow]
     """One a completion."""
     completions: Sequence[str]
+    token_ids: Sequence[Sequence[int]] | None
+    """Of each completion; None where there are texts alone."""
     seed: int
     """What the global generators of the function's process start from."""
     tick: Callable[[], None]
@@ -154,16 +157,15 @@ class Asker:
         left = self._rules.retries if self._rules else 0
         while True:
             try:
-                return self._scores(question, question.prompts[rows], question.completions[rows])
+                return self._scores(question, rows)
             except Trouble as trouble:
                 if not left or trouble.after_s is None:
                     raise
                 left, given.retries = left - 1, given.retries + 1
                 _wait(trouble.after_s, question.tick)
 
-    def _scores(
-        self, question: Question, prompts: Sequence[PromptRow], completions: Sequence[str]
-    ) -> Sequence[float | None]:
+    def _scores(self, question: Question, rows: slice) -> Sequence[float | None]:
+        prompts, completions = question.prompts[rows], question.completions[rows]
         if isinstance(self._source, Plain):
             return self._source.score(prompts, completions)
         assert self._process is not None
@@ -172,6 +174,8 @@ class Asker:
             "prompts": [_plain(row.prompt) for row in prompts],
             "completions": [_answer(row.prompt, text) for row, text in zip(prompts, completions, strict=True)],
         }
+        if question.token_ids is not None:
+            whole["completion_ids"] = [list(ids) for ids in question.token_ids[rows]]
         columns = {name: [row.columns.get(name) for row in prompts] for name in self._columns}
         taken = {name: values for name, values in (whole | columns).items() if takes is None or name in takes}
         return self._process.call(taken, len(completions), question.seed, question.tick)

@@ -59,7 +59,8 @@ class TestJudge:
         tick = list[None]().clear
         assert judge(ROLLOUT, by, reward_of(), seed=3, tick=tick, where="step 7").scores == (1.0,) * 4
         prompts = ["prompt 0", "prompt 0", "prompt 1", "prompt 1"]
-        rest = {"seed": 3, "group": 2, "tick": tick, "where": "step 7"}
+        ids = [[0, 0], [0], [0, 0], [0, 0]]
+        rest = {"seed": 3, "group": 2, "tick": tick, "where": "step 7", "token_ids": ids}
         assert asked == [(prompts, ["a", "b", "", "d\n\x1b"], rest)]
 
     def test_where_all_have_scores_nothing_is_left_out(self) -> None:

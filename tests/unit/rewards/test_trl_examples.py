@@ -28,7 +28,12 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
     with ExitStack() as stack:
 
         def ask(
-            code: str, texts: Sequence[str], columns: Sequence[Mapping[str, Any]] = (), *, chat: bool = False
+            code: str,
+            texts: Sequence[str],
+            columns: Sequence[Mapping[str, Any]] = (),
+            *,
+            chat: bool = False,
+            token_ids: Sequence[Sequence[int]] | None = None,
         ) -> Judged:
             (tmp_path / "rewards.py").write_text(textwrap.dedent(code))
             prompt = (Message("user", "Well?"),) if chat else "Well?"
@@ -39,9 +44,18 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
             reward = made("python", function=f"{tmp_path}/rewards.py:reward_func", on_error="mask")
             names = {name for row in rows for name in row.columns}
             judge = stack.enter_context(Judge(reward, names, tmp_path / "reward.log"))
-            return judge.score(rows, texts, seed=0, group=1, tick=lambda: None, where="step 1")
+            tick = list[None]().clear
+            return judge.score(rows, texts, seed=0, group=1, tick=tick, where="step 1", token_ids=token_ids)
 
         yield ask
+
+
+def test_longer_completions_in_tokens(asked: Asked) -> None:
+    code = """
+        def reward_func(completion_ids, **kwargs):
+            return [float(len(ids)) for ids in completion_ids]
+    """
+    assert asked(code, ["a b", "c"], token_ids=[[5, 6, 7], [8]]).scores == (3.0, 1.0)
 
 
 def test_longer_completions(asked: Asked) -> None:
@@ -138,7 +152,7 @@ def test_one_that_logs_where_it_can(asked: Asked) -> None:
     assert asked(code, BOXED, TRUTHS).scores == (1.0, 0.0, 1.0)
 
 
-@pytest.mark.parametrize("missing", ["completion_ids", "completions_ids", "trainer_state", "log_metric"])
+@pytest.mark.parametrize("missing", ["completions_ids", "trainer_state", "log_metric"])
 def test_what_needs_more_than_texts_is_missed_at_once_and_by_name(asked: Asked, missing: str) -> None:
     code = f"""
         def reward_func(completions, {missing}, **kwargs):
