@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import Outcome
+from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
 FILE = ("reward", "test", "--completions", "c.jsonl")
@@ -90,3 +91,13 @@ def test_a_line_without_a_completion(rlhf: Rlhf, completions: Path) -> None:
     (completions / "c.jsonl").write_text('{"prompt": "p", "completion": "a"}\n{"prompt": "p"}\n')
     outcome = rlhf(*FILE, "reward=characters")
     assert (outcome.code, "no completion (c.jsonl:2)" in outcome.err) == (3, True)
+
+
+def test_the_example_to_copy_trains(rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(Path(__file__).parents[2] / "docs/examples/own_reward", tmp_path / "mine")
+    monkeypatch.chdir(folder)
+    few = ("steps=1", "evaluate.every=0", "max_new_tokens=6", "display=quiet", "run_dir=out")
+    outcome = rlhf("train", "config=./run.yaml", "model=tiny", *few)
+    assert outcome.code == 0, outcome.err
+    (row,) = lines(folder / "out" / "metrics.jsonl")
+    assert {"reward/listed", "reward/short", "reward/raw"} <= row.keys()
