@@ -95,8 +95,9 @@ class Judge:
         """The scores of completions; `group` neighbours have their prompt in common.
 
         `seed` is what the global generators of a function's process start from, `tick` is called again and again
-        while it takes its time, `where` is for the errors: the step, and `token_ids` for functions that ask. Raises UserError (exit 4) for a result that
-        is no list of scores, and for a completion without a usable score where that is to end the run.
+        while it takes its time, `where` is for the errors: the step, and `token_ids` is for functions that ask. Raises
+        UserError (exit 4) for a result that is no list of scores, and for a completion without a usable score where
+        that is to end the run.
         """
         question = Question(prompts, completions, token_ids, seed, tick, where)
         answers = {name: asker.ask(question) for name, asker in self._askers.items()}

@@ -1,8 +1,9 @@
 """The user's own function, with TRL's signature: `f(prompts, completions, **columns) -> list[float | None]`.
 
 Prompts are texts, or for chat data lists of `{"role", "content"}`; completions are then `[{"role": "assistant",
-"content": text}]`. The data's other columns come by name, as lists, as far as the function takes them, and so do the completions'
-tokens (`completion_ids`). It runs in a process of its own (`process.py`), which can be killed where it hangs.
+"content": text}]`. The data's other columns come by name, as lists, as far as the function takes them, and so do the
+tokens of the completions (`completion_ids`). It runs in a process of its own (`process.py`), which can be killed where
+it hangs.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ def listed(completions, items, **columns):
     `items` is a column of prompts.jsonl. The prompts are chat messages where the model has a chat template, and texts
     otherwise; so are the completions.
     """
-    return [_score(_text(completion), wanted) for completion, wanted in zip(completions, items)]
+    return [_score(_text(completion), wanted) for completion, wanted in zip(completions, items, strict=True)]
 
 
 def _score(text, wanted):
