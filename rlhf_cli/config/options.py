@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +33,12 @@ def groups() -> tuple[str, ...]:
 def options(group: str) -> tuple[str, ...]:
     """The options of a group, by name."""
     return tuple(sorted(path.stem for path in (config_dir() / group).glob("*.yaml")))
+
+
+def option_list() -> str:
+    """Every group with its options, in lines that fit on a terminal, for the page of help."""
+    rows = (f"{group}: {', '.join(options(group))}" for group in sorted((*groups(), PRESET)))
+    return "\n".join(textwrap.fill(row, 79, subsequent_indent="  ") for row in rows)
 
 
 @cache

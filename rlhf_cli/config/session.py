@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlhf_cli.config import launcher
 from rlhf_cli.config.arguments import trial_name
-from rlhf_cli.config.options import config_dir
+from rlhf_cli.config.options import config_dir, option_list
 from rlhf_cli.config.security import guard_environment
 from rlhf_cli.config.source import RlhfSearchPath, RlhfSource
 from rlhf_cli.errors import UserError
@@ -35,6 +35,7 @@ def _prepare() -> None:
     Plugins.instance().register(RlhfSource)
     Plugins.instance().register(RlhfSearchPath)
     OmegaConf.register_new_resolver("trial_name", trial_name, replace=True)
+    OmegaConf.register_new_resolver("option_list", option_list, replace=True)
     guard_environment()
     if sys.version_info >= (3, 14):
         # hydra 1.3.8 gives argparse a help text that is no str, which 3.14 checks and dies of

@@ -17,7 +17,7 @@ import yaml
 from rlhf_cli.config import jobs
 from rlhf_cli.config.compose import Launch, RunTrials, amend, compose_config, launch
 from rlhf_cli.config.keys import fields
-from rlhf_cli.config.options import groups
+from rlhf_cli.config.options import groups, options
 from rlhf_cli.errors import EXIT_DISK, EXIT_SWEEP, Stopped, UserError
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.record import Sweep
@@ -319,8 +319,14 @@ def test_help_is_a_page_of_80_columns_whatever_else_is_typed(
     assert started("--help", "algorithm=ppoo", "-m") == []
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    for line in ("algorithm: dapo, dr_grpo, grpo, ppo, reinforce, rloo", "reward: characters, python, sentiment"):
+    for line in ("algorithm: dapo, dr_grpo, grpo, ppo, reinforce, rloo", "model: pretrained, smollm2, tiny"):
         assert line in lines
+    (first,) = [number for number, line in enumerate(lines) if line.startswith("reward: characters, ")]
+    assert lines[first + 1].startswith("  ")  # there are more than a line holds
+    assert {word for line in lines[first : first + 2] for word in re.findall(r"\w+", line)} == {
+        "reward",
+        *options("reward"),
+    }
     assert list(cwd.iterdir()) == []
 
 
