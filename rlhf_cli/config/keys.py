@@ -17,16 +17,20 @@ from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, Settings
 
 @cache
 def fields() -> Mapping[str, FieldInfo]:
-    """Every setting, group or value, under its dotted name (`optimizer.lr`), whichever kind of its group has it."""
+    """Every setting, group or value, under its dotted name (`optimizer.lr`), whichever kind of its group has it.
+
+    A * stands for names that the user gives: `data.parts.*.path`.
+    """
     return dict(_walk(RunConfig, ""))
 
 
 def _walk(settings: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in settings.model_fields.items():
         yield prefix + name, field
+        inner = f"{prefix}{name}.{'*.' * (get_origin(field.annotation) is dict)}"
         for part in _leaves(field.annotation):
             if isinstance(part, type) and issubclass(part, Settings):
-                yield from _walk(part, f"{prefix}{name}.")
+                yield from _walk(part, inner)
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
@@ -50,7 +54,14 @@ def _marks() -> Mapping[str, str]:
 
 def holds_path(key: str) -> bool:
     """Whether the setting `key` is a file, a folder, a model or a function."""
-    return key in _marks()
+    return in_schema(key) in _marks()
+
+
+def in_schema(key: str) -> str:
+    """The name under which `fields` has the setting: `data.parts.*.path` for `data.parts.web.path`."""
+    names = key.split(".")
+    starred = (".".join([*names[:i], "*", *names[i + 1 :]]) for i in range(1, len(names) - 1))
+    return next((name for name in starred if name in fields()), key)
 
 
 def absolute(key: str, value: str, base: Path) -> str:
@@ -61,9 +72,9 @@ def absolute(key: str, value: str, base: Path) -> str:
     path = os.path.abspath(base / os.path.expanduser(value))
     if value in ("", "???") or value.startswith("package:") or "${" in value:
         return value
-    if _marks()[key] == IS_FUNCTION:
+    if _marks()[in_schema(key)] == IS_FUNCTION:
         return path if value.rpartition(":")[0].endswith(".py") else value
-    is_path = _marks()[key] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
+    is_path = _marks()[in_schema(key)] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
     return path if is_path else value
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from rlhf_cli.config.keys import did_you_mean, fields
+from rlhf_cli.config.keys import did_you_mean, fields, in_schema
 from rlhf_cli.config.options import groups, options
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
@@ -133,6 +133,6 @@ def _must(error: ErrorDetails) -> str:
 
 
 def _meaning(key: str) -> str:
-    field = fields().get(key)
+    field = fields().get(in_schema(key))
     text = (field.description if field else None) or "it has no default"
     return text[0].lower() + text[1:].rstrip(".")

@@ -73,7 +73,9 @@ def _part(group: str, file: str) -> dict[str, Any]:
         option, values = read(Path(option)).parts[group]
         layers.insert(0, values)
     merged: Any = OmegaConf.to_container(OmegaConf.merge(*layers))
-    return {**merged, "defaults": [option, "_self_"]}
+    parts = merged.get("parts", {})  # of a mixture: options of the group themselves, each with values over it
+    chosen = [{f"/{group}@parts.{name}": part.pop("kind")} for name, part in parts.items() if "kind" in part]
+    return {**merged, "defaults": [option, *chosen, "_self_"]}
 
 
 class RlhfSearchPath(SearchPathPlugin):

@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
-from rlhf_cli.pipeline.assemble import encode, load_policy
+from rlhf_cli.pipeline.assemble import load_policy
+from rlhf_cli.pipeline.prompts import encode_held_out
 from rlhf_cli.pipeline.reporter import Reporter
+from rlhf_cli.pipeline.rows import Rows
 from rlhf_cli.pipeline.scoring import judge, scores_of
 from rlhf_cli.rewards.judge import Judge
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import PromptBatch, PromptRow
+from rlhf_cli.types import PromptBatch
 
 
 def reference_rewards(
-    config: RunConfig, rows: Sequence[PromptRow], samples: int, temperature: float, reporter: Reporter
+    config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter
 ) -> list[list[float]]:
-    """The rewards of `samples` completions of the reference for each of `rows`; a list a prompt.
+    """The rewards of `samples` completions of the reference at each held-out prompt; a list a prompt.
 
-    The streams depend on the seed, the prompt
-    and the sample alone. A prompt with a completion that the reward has no score for is left out. Raises UserError for
-    prompts, models and settings that do not fit together, and for a reward that fails.
+    The streams depend on the seed, the prompt and the sample alone. A prompt with a completion that the reward has no
+    score for is left out. Raises UserError for prompts, models and settings that do not fit together, and for a reward
+    that fails.
     """
-    with Judge(config.reward, (name for row in rows for name in row.columns), log=None) as by:
+    with Judge(config.reward, rows.columns, log=None) as by:
         return _rewards(config, rows, samples, temperature, reporter, by)
 
 
 def _rewards(
-    config: RunConfig, rows: Sequence[PromptRow], samples: int, temperature: float, reporter: Reporter, by: Judge
+    config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter, by: Judge
 ) -> list[list[float]]:
     with reporter.phase("loading the model", 0):
         policy = load_policy(config)
         engine = build_engine(policy, config.model, reporter.note)
-    prompts = encode(rows, policy, config, reporter)
+    prompts, note = encode_held_out(rows, policy.encoder, policy.context, config)
+    if note:
+        reporter.note(note)
     if not prompts:
         raise UserError(
             "no held-out prompt is left",
-            where=config.data.eval_path or config.data.path,
+            where=config.data.place(held_out=True),
             fix="raise data.max_prompt_tokens",
             exit_code=EXIT_DATA,
         )
