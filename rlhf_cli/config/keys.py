@@ -27,7 +27,10 @@ def fields() -> Mapping[str, FieldInfo]:
 def _walk(settings: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in settings.model_fields.items():
         yield prefix + name, field
-        inner = f"{prefix}{name}.{'*.' * (get_origin(field.annotation) is dict)}"
+        inner = f"{prefix}{name}."
+        if get_origin(field.annotation) is dict:
+            yield f"{inner}*", field
+            inner += "*."
         for part in _leaves(field.annotation):
             if isinstance(part, type) and issubclass(part, Settings):
                 yield from _walk(part, inner)
@@ -60,7 +63,7 @@ def holds_path(key: str) -> bool:
 def in_schema(key: str) -> str:
     """The name under which `fields` has the setting: `data.parts.*.path` for `data.parts.web.path`."""
     names = key.split(".")
-    starred = (".".join([*names[:i], "*", *names[i + 1 :]]) for i in range(1, len(names) - 1))
+    starred = (".".join([*names[:i], "*", *names[i + 1 :]]) for i in range(1, len(names)))
     return next((name for name in starred if name in fields()), key)
 
 

@@ -15,7 +15,7 @@ class Hub(Source):
     """Prompts from the hub, downloaded once and read from disk row by row; a row is called by its number, from 1."""
 
     kind: Literal["hub"]
-    path: HubPath
+    id: HubPath
     """Hub id, or a local folder with files of data."""
     name: str | None
     """Which of the data set's configurations; null: its only one."""
@@ -34,21 +34,21 @@ class Hub(Source):
     def place(self, *, held_out: bool) -> str:
         """`id/split`."""
         split = self.eval_split if held_out and self.eval_split is not None else self.split
-        return f"{self.path}/{split}"
+        return f"{self.id}/{split}"
 
     def records(self, *, held_out: bool) -> Iterator[Record]:
         """The split's rows; raises UserError (exit 3) where it cannot be had."""
         datasets, place = extra("datasets", self.kind), self.place(held_out=held_out)
         datasets.logging.set_verbosity_error()
         try:
-            split = place.removeprefix(f"{self.path}/")
-            rows = datasets.load_dataset(self.path, self.name, split=split, revision=self.revision)
+            split = place.removeprefix(f"{self.id}/")
+            rows = datasets.load_dataset(self.id, self.name, split=split, revision=self.revision)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise UserError(
                 f"cannot load the data set: {said}",
                 where=place,
-                fix="check data.path, data.name, data.split and the network",
+                fix="check data.id, data.name, data.split and the network",
                 exit_code=EXIT_DATA,
             ) from error
         for number, row in enumerate(rows, start=1):

@@ -85,7 +85,7 @@ class FileSource(Source):
     """What such a file holds, for messages."""
 
     path: FilePath
-    """Training prompts: a file, or a pattern like data/*.jsonl (** for folders in folders)."""
+    """Training prompts: a file, or a pattern like data/*.jsonl."""
     eval_path: FilePath | None
     """Held-out prompts; null sets evaluate.prompts rows of `path` aside, chosen by their hash."""
 

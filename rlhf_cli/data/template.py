@@ -15,7 +15,7 @@ def pieces(template: str) -> tuple[tuple[str, str | None], ...]:
     found = []
     for literal, name, form, conversion in Formatter().parse(template):
         if name is not None and (not name or form or conversion or set(name) & set(".[]{}")):
-            raise ValueError(f"holds '{{{name}}}', which is not a column's plain name")
+            raise ValueError(f"holds {{{name}}}: only the plain name of a column may stand in braces")
         found.append((literal, name))
     return tuple(found)
 

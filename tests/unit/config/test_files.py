@@ -19,8 +19,13 @@ from .conftest import write
 
 Started = Callable[..., list[Launch]]
 TINY = "model: tiny\ndata: tiny\nreward: characters\n"
-GIVEN = {"model=pretrained": ["model.path=some/model"], "data=jsonl": ["data.path=prompts.jsonl"],
-         "reward=python": ["reward.function=rewards.py:f"]}  # fmt: skip
+GIVEN = {
+    "model=pretrained": ["model.path=some/model"],
+    **{f"data={kind}": [f"data.path=prompts.{kind}"] for kind in ("jsonl", "csv", "parquet", "text")},
+    "data=hub": ["data.id=some/data"],
+    "data=mixture": ["+data@data.parts.web=csv", "data.parts.web.path=web.csv", "data.weights.web=1"],
+    "reward=python": ["reward.function=rewards.py:f"],
+}
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,11 @@ def test_a_clear_choice_and_how_it_moves(tmp_path: Path) -> None:
 
 
 def test_within_noise_the_lowest_kl_wins_and_that_is_said(tmp_path: Path) -> None:
-    # B - A is 0.02 -+ 0.1 in turn on 8 units: standard error 0.0378, t(7) = 2.365: 0.02 +- 0.089
+    # B - A is 0.02 -+ 0.1 in turn on 4 prompts: standard error 0.0577, t(3) = 3.182: 0.02 +- 0.184
     found = answer(two_by_two(tmp_path / "one", noise=0.1))
     assert found.recommended == 2
     assert found.reason[1] == (
-        "Its J is the highest, +0.425; point 1 (beta=0.1, temperature=0.7) is lower by 0.020 (95 %: -0.069 to 0.109), "
+        "Its J is the highest, +0.425; point 1 (beta=0.1, temperature=0.7) is lower by 0.020 (95 %: -0.164 to 0.204), "
         "within one standard error. Of these points it has the lowest KL, 0.80 nats: the simplest policy that is about "
         "as good."
     )
