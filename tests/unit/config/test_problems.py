@@ -17,7 +17,7 @@ from .conftest import write
 Refused = Callable[..., str]
 TINY = "model: tiny\ndata: tiny\nreward: characters\n"
 DATA, MODEL, REWARD = (
-    "data (jsonl, tiny, writing)",
+    "data (csv, hub, jsonl, mixture, parquet, text, tiny, writing)",
     "model (pretrained, smollm2, tiny)",
     "reward (characters, python, sentiment)",
 )
