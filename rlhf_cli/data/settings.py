@@ -79,13 +79,13 @@ class Source(Settings):
 
 
 class FileSource(Source):
-    """A source that is a file, or several of one kind."""
+    """A file, or all files that fit a pattern: data/*.jsonl, data/**/*.jsonl for folders in folders."""
 
     holds: ClassVar[str]
     """What such a file holds, for messages."""
 
     path: FilePath
-    """Training prompts: a file, or a pattern like data/*.jsonl."""
+    """Training prompts."""
     eval_path: FilePath | None
     """Held-out prompts; null sets evaluate.prompts rows of `path` aside, chosen by their hash."""
 

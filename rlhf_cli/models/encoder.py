@@ -45,6 +45,17 @@ class Encoder:
         tokens = prompt.tokens[-limit:]
         return replace(prompt, text=self.tokenizer.decode(tokens), tokens=tokens)
 
+    def written_out(self, prompt: Prompt) -> str:
+        """What the tokens say, special ones included, those that the tokenizer adds itself too."""
+        text: str = self.tokenizer.decode(prompt.tokens)
+        return text
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """The tokens that are no text, as they are written out."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return tuple(token.content for token in added if token.special)
+
     def _text(self, row: PromptRow) -> str:
         if self.use_chat_template:
             turns = (Message("user", row.prompt),) if isinstance(row.prompt, str) else row.prompt

@@ -19,7 +19,7 @@ from rlhf_cli.models.source import find
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import PromptRow
 
-TWINS: Final = "whose prompt is held out"
+TWINS: Final = "with a held-out prompt"
 
 
 @dataclass(frozen=True, slots=True)

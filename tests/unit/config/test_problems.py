@@ -82,7 +82,10 @@ ADD = "add for example `reward: sentiment`"
             "samples_per_prompt=1",
             "samples_per_prompt: algorithm=rloo compares the completions of a prompt and needs at least 2 (got 1)",
         ),
-        ("data=jsonl", "data.path: must be given (training prompts: a file, or a pattern like data/*.jsonl): write data.path=..."),
+        (
+            "data=jsonl",
+            "data.path: must be given (training prompts): write data.path=...",
+        ),
         ("steps=???", "steps: must be given (rollouts, each followed by the algorithm's updates): write steps=..."),
         ("~steps", "steps: must be given (rollouts, each followed by the algorithm's updates)"),
         ("~model", f"nothing is chosen for {MODEL}; add for example `model: tiny`"),
@@ -149,7 +152,7 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
         (TINY + "device: true\n", "r.yaml:4: device: must be text (got True)"),
         (
             "model: tiny\ndata: jsonl\nreward: characters\n",
-            "r.yaml:2: data.path: must be given (training prompts: a file, or a pattern like data/*.jsonl): write data.path=...",
+            "r.yaml:2: data.path: must be given (training prompts): write data.path=...",
         ),
         (TINY + "steps: ${sed}\n", "r.yaml:4: steps: Interpolation key 'sed' not found"),
         (TINY + "config: tiny\n", "r.yaml:4: unknown setting 'config'"),
