@@ -39,14 +39,10 @@ def column(record: Record, name: str) -> Any:
     except KeyError:
         near = difflib.get_close_matches(name, record.columns, n=1, cutoff=0.5)
         found = ", ".join(record.columns) or "none"
+        hint = f"did you mean {near[0]}?" if near else "name one of them"
         if name == "prompt":
-            hint = (
-                f"rename '{near[0]}' to prompt, or say data.prompt={near[0]}"
-                if near
-                else "name the column prompt, or say which it is: data.prompt=COLUMN"
-            )
-        else:
-            hint = f"did you mean {near[0]}?" if near else "name one of them"
+            hint = f"rename '{near[0]}' to prompt" if near else "name the column prompt"
+            hint += ", or say which it is: data.prompt=COLUMN"
         raise bad_row(f"no column '{name}'; columns: {found}", record.where, hint) from None
 
 

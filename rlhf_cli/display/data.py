@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.errors import visible
@@ -40,9 +39,8 @@ def show_data(look: Look, special: Iterable[str]) -> None:
         console.print(f"left out   {counts}", soft_wrap=True, markup=False)
     if look.more:
         console.print("           there are rows behind data.max_rows", soft_wrap=True)
-    console.print(
-        f"columns    {visible(', '.join(look.columns)) or 'none but the prompt'}", soft_wrap=True, markup=False
-    )
+    columns = visible(", ".join(look.columns)) or "none but the prompt"
+    console.print(f"columns    {columns}", soft_wrap=True, markup=False)
     if look.lengths is not None:
         _show_lengths(look.lengths, console)
 
@@ -60,9 +58,6 @@ def _show_lengths(lengths: Lengths, console: Console) -> None:
     figures = f"{lengths.least} least, {lengths.median} median, {lengths.p90} at 90 %, {lengths.most} most"
     console.print(f"tokens     {figures}")
     most = max(one.prompts for one in lengths.histogram)
-    table = Table.grid(padding=(0, 1))
-    table.add_column(justify="right", min_width=10)
     for one in lengths.histogram:
         name = f"{one.first}" if one.first == one.last else f"{one.first}-{one.last}"
-        table.add_row(name, f"{'█' * -(-BAR * one.prompts // most)} {one.prompts}")
-    console.print(table)
+        console.print(f"{name:>10} {one.prompts:>6} {'█' * -(-BAR * one.prompts // most)}".rstrip(), soft_wrap=True)
