@@ -164,10 +164,14 @@ def data_fields(**changes: Any) -> dict[str, Any]:
     return fields | changes
 
 
+def source_of(path: Path | str = "prompts.jsonl", **changes: Any) -> Jsonl:
+    """data=jsonl with changes."""
+    return Jsonl.model_validate(data_fields(path=str(path), **changes))
+
+
 def rows_of(train: Sequence[PromptRow] = (), held_out: Sequence[PromptRow] = (), **data: Any) -> Rows:
     """Prompts as if they had been read by data=jsonl with the changes `data`."""
-    source = Jsonl.model_validate(data_fields(**data))
-    return Rows((Part("", source, 1.0, train, held_out, Counter()),))
+    return Rows((Part("", source_of(**data), 1.0, train, held_out, Counter()),))
 
 
 def config_fields(**changes: Any) -> dict[str, Any]:
