@@ -37,6 +37,7 @@ def problem_of(file: Path, *lines: str) -> str:
     return caught.value.line()
 
 
+WHICH = "or say which it is: data.prompt=COLUMN"
 GOOD = '{"prompt": "ok"}'
 
 
@@ -103,15 +104,15 @@ def test_any_text_is_taken_as_it_is(file: Path, text: str, escaped: bool) -> Non
         ("null", 'not a JSON object but null (prompts.jsonl:2); fix: write {"prompt": "..."}'),
         (
             "{}",
-            "no column 'prompt'; columns: none (prompts.jsonl:2); fix: name the column prompt, or say which it is: data.prompt=COLUMN",
+            f"no column 'prompt'; columns: none (prompts.jsonl:2); fix: name the column prompt, {WHICH}",
         ),
         (
             '{"question": "a", "answer": "b"}',
-            "no column 'prompt'; columns: question, answer (prompts.jsonl:2); fix: name the column prompt, or say which it is: data.prompt=COLUMN",
+            f"no column 'prompt'; columns: question, answer (prompts.jsonl:2); fix: name the column prompt, {WHICH}",
         ),
         (
             '{"id": 1, "prompts": "a"}',
-            "no column 'prompt'; columns: id, prompts (prompts.jsonl:2); fix: rename 'prompts' to prompt, or say which it is: data.prompt=COLUMN",
+            f"no column 'prompt'; columns: id, prompts (prompts.jsonl:2); fix: rename 'prompts' to prompt, {WHICH}",
         ),
         ('{"prompt": ""}', "the prompt is empty (prompts.jsonl:2); fix: remove the line or write a prompt"),
         ('{"prompt": " \\n "}', "the prompt is empty (prompts.jsonl:2); fix: remove the line or write a prompt"),

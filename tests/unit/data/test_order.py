@@ -50,9 +50,9 @@ def test_a_step_does_not_depend_on_which_steps_were_asked_for_before() -> None:
 
 
 def test_the_parts_of_a_mixture_take_turns_by_weight() -> None:
-    # weights 2 and 1: behind its share of 2/3 a step is a; after it b (0 of 1/3 x 2); then a again, and so on
+    # weight to the next prompt: a 2/1, b 1/1; then 2/2 and 1/1, and the first of equals; then a has 2 of its 2/3 x 3
     found = order.rows_of_step(0, (Part("a", 2.0, 5), Part("b", 1.0, 5)), 6, seed=0)
-    assert [part for part, _ in found] == [0, 1, 0, 0, 1, 0]
+    assert [part for part, _ in found] == [0, 0, 1, 0, 0, 1]
 
 
 def test_every_part_has_epochs_of_its_own() -> None:
