@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.models import policy
-from rlhf_cli.models.tiny import END
+from rlhf_cli.models import tiny
 from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
@@ -44,12 +43,12 @@ def shown(outcome: Outcome) -> dict[str, Any]:
 
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading a model is a bug (exit 1)."""
+    """Making the model is a bug (exit 1)."""
 
-    def build_policy(*arguments: object, **named: object) -> None:
-        raise AssertionError("a model was loaded")
+    def build(settings: object) -> None:
+        raise AssertionError("a model was made")
 
-    monkeypatch.setattr(policy, "build_policy", build_policy)
+    monkeypatch.setattr(tiny, "build", build)
 
 
 @pytest.mark.usefixtures("sources", "no_weights")
@@ -94,12 +93,12 @@ def test_show_counts_and_measures(rlhf: Rlhf) -> None:
 
 @pytest.mark.usefixtures("sources")
 def test_special_tokens_are_coloured_where_there_are_colours(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
-    (Path("p.jsonl")).write_text(json.dumps({"prompt": f"A{END}B\x1b[2J"}) + "\n")
+    (Path("p.jsonl")).write_text(json.dumps({"prompt": f"A{tiny.END}B\x1b[2J"}) + "\n")
     ask = ("data", "show", "config=tiny", "data=jsonl", "data.path=p.jsonl", "evaluate.every=0")
-    assert f"A{END}B·[2J" in rlhf(*ask).out
+    assert f"A{tiny.END}B·[2J" in rlhf(*ask).out
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
-    assert f"A\x1b[1;36m{END}\x1b[0mB·[2J" in rlhf(*ask).out
+    assert f"A\x1b[1;36m{tiny.END}\x1b[0mB·[2J" in rlhf(*ask).out
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[1;36m" not in rlhf(*ask).out
 

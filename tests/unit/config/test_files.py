@@ -246,3 +246,19 @@ def test_the_packaged_configs_are_found_from_anywhere(cwd: Path) -> None:
     write(cwd / "configs/train.yaml", "a decoy")
     assert (config_dir() / "train.yaml").is_file()
     assert compose_config(["config=tiny"])
+
+
+def test_the_parts_of_a_mixture_are_options_with_values_over_them(cwd: Path) -> None:
+    (cwd / "there").mkdir()
+    write(
+        cwd / "there" / "mixed.yaml",
+        "defaults: [tiny]\ndata:\n  kind: mixture\n  weights: {a: 1, b: 2}\n"
+        "  parts:\n    a: {kind: tiny, dedup: true}\n    b: {kind: csv, path: b.csv}\n",
+    )
+    data = compose_config(["config=there/mixed.yaml", "data.parts.b.eval_path=e.csv", "data.parts.b.where.n=3"]).data
+    a, b = data.parts["a"], data.parts["b"]
+    assert (a.kind, a.dedup, a.max_prompt_tokens) == ("jsonl", True, 64)
+    assert a.place(held_out=False) == "package:rlhf_cli/data/prompts/tiny.jsonl"
+    assert (b.kind, b.dedup, b.where) == ("csv", False, {"n": 3})
+    assert b.place(held_out=False) == str(cwd / "there" / "b.csv")
+    assert b.place(held_out=True) == str(cwd / "e.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from rlhf_cli.errors import EXIT_DATA, EXIT_USAGE, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import prompts
 from rlhf_cli.pipeline.prompts import Fit, Prompts, encode
+from rlhf_cli.pipeline.rows import Rows
 from rlhf_cli.types import Prompt, PromptRow
 from tests.unit.support import Recorder, config_of, data_fields, rows_of
 
@@ -136,3 +138,12 @@ def test_many_prompts_have_a_phase(moved: Policy, monkeypatch: pytest.MonkeyPatc
     watch = Recorder()
     encoded(moved, rows(*[1] * 5), rows(1, 2), watch, too_long="drop")
     assert watch.phases == ["encoding the prompts"] * 2  # all of them, to drop some; and those that are used
+
+
+def test_the_parts_of_a_mixture_are_encoded_each_by_its_own_settings(moved: Policy) -> None:
+    short, long = (rows_of(rows(*[size] * 6), rows(1), max_prompt_tokens=size).parts[0] for size in (5, 9))
+    mixed = Rows((replace(short, name="a"), replace(long, name="b", weight=2.0)))
+    found, held_out = encode(mixed, moved.encoder, moved.context, config_of(), Recorder())
+    # weights 1 and 2, eight prompts: b a b, b a b, b a; the order of use is theirs together
+    assert [len(prompt.tokens) for prompt in found.first(8)] == [9, 5, 9, 9, 5, 9, 9, 5]
+    assert len(held_out) == 2
