@@ -39,7 +39,7 @@ def read(source: Source, *, held_out: bool = False, limit: int | None = None) ->
         row = shaped(record, source)
         if source.dedup:
             if row.prompt in seen:
-                found.left_out["duplicates"] += 1
+                found.left_out["by data.dedup"] += 1
                 continue
             seen.add(row.prompt)
         found.rows.append(row)

@@ -82,7 +82,7 @@ class Rows:
 
 
 def counted(left_out: Counter[str]) -> str:
-    """`12 duplicates, 30 by data.where left out`."""
+    """`12 by data.dedup, 30 by data.where left out`."""
     return f"{', '.join(f'{count} {why}' for why, count in left_out.items())} left out"
 
 

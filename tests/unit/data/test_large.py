@@ -34,7 +34,7 @@ def test_rows_are_read_filtered_and_divided_in_time(large: Path) -> None:
     digest = fingerprint(train)
     assert time.perf_counter() - begun < SECONDS
     # one level of five is left out; of the others, the 40,000 numbers that come again
-    assert found.left_out == {"by data.where": 20_000, "duplicates": 32_000}
+    assert found.left_out == {"by data.where": 20_000, "by data.dedup": 32_000}
     assert (len(train), len(held_out), twins) == (48_000 - 64, 64, 0)
     assert digest != fingerprint(train[1:])
 

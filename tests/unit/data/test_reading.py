@@ -59,7 +59,7 @@ def test_a_filter_by_a_column_that_is_not_there_is_a_mistake(file: Path) -> None
 def test_a_prompt_that_came_before_is_left_out(file: Path) -> None:
     found = read(source_of(file, dedup=True))
     assert [row.where for row in found.rows] == [f"p.jsonl:{line}" for line in (1, 2, 4, 5)]
-    assert found.left_out == {"duplicates": 1}
+    assert found.left_out == {"by data.dedup": 1}
 
 
 @pytest.mark.parametrize(("limit", "more"), [(1, True), (4, True), (5, False), (6, False), (None, False)])

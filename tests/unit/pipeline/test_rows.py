@@ -93,10 +93,10 @@ def test_what_is_left_out_is_said_in_one_line(tmp_path: Path) -> None:
     # levels 1 and 2 of prompts 1 2 2 0 0 1: 1, 2, 0 are new; six rows of the others, three that came before
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     rows = read_rows(config)
-    assert rows.left_out == {"by data.where": 6, "duplicates": 3}
+    assert rows.left_out == {"by data.where": 6, "by data.dedup": 3}
     said = rows.said(0, 2, Counter({"longer than 9 tokens": 1}))
     assert said == (
-        "data: 12 rows; 6 by data.where, 3 duplicates, 1 longer than 9 tokens left out; 0 to train on, 2 held out"
+        "data: 12 rows; 6 by data.where, 3 by data.dedup, 1 longer than 9 tokens left out; 0 to train on, 2 held out"
     )
 
 
