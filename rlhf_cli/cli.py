@@ -26,6 +26,7 @@ class Verb:
 
 VERBS: Final = (
     Verb("train", "fine-tune a language model from a reward", "rlhf_cli.commands.train"),
+    Verb("data", "the prompts as the policy reads them, before any training", "rlhf_cli.commands.data"),
     Verb("oracle", "the optimum and the frontier, before any training", "rlhf_cli.commands.oracle"),
     Verb("reward", "any reward on the bench: reward test", "rlhf_cli.commands.reward"),
     Verb("generate", "what a trained model answers, beside its reference", "rlhf_cli.commands.generate"),

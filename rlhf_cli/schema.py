@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import REFUSED, Placement
-from rlhf_cli.data.settings import Jsonl
+from rlhf_cli.data import Data
 from rlhf_cli.models.settings import Model
 from rlhf_cli.optimizer import AdamW
 from rlhf_cli.rewards import Reward
@@ -72,7 +72,7 @@ class RunConfig(Settings):
     """One run."""
 
     model: Model
-    data: Jsonl
+    data: Data
     reward: Reward
     algorithm: Algorithm
     kl: Annotated[Placement, BeforeValidator(_sound)]

@@ -31,6 +31,9 @@ FilePath = Annotated[str, Field(min_length=1), IS_PATH]
 ModelPath = Annotated[str, Field(min_length=1), IS_MODEL]
 """A model: hub id, folder, or `package:NAME/FILE.gguf`."""
 
+HubPath = Annotated[str, Field(min_length=1), IS_MODEL]
+"""A data set: hub id, or a folder."""
+
 
 def _function(value: str) -> str:
     module, _, name = value.rpartition(":")

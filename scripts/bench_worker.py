@@ -23,7 +23,6 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_cli.config.compose import compose_config
-from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine.ragged import begin_alike
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.optimum import Optimum
@@ -126,8 +125,7 @@ def save(run: Run) -> dict[str, float]:
 def about(run: Run, steps: int) -> dict[str, Any]:
     """What there is to know of the run; the prompts are those of its first `steps` steps, as they were written."""
     config, policy = run.config, run.policy
-    count, at_once = len(run.prompts), config.prompts_per_step
-    order = [row for step in range(steps) for row in rows_of_step(step, count, at_once, config.seed)]
+    prompts = [one for step in range(steps) for one in run.prompts.of_step(step, config.prompts_per_step, config.seed)]
     lora = config.model.lora
     return {
         "model": resolve(config.model) if config.model.kind == "pretrained" else config.model.kind,
@@ -143,7 +141,7 @@ def about(run: Run, steps: int) -> dict[str, Any]:
         "temperature": config.temperature.at(0, config.steps),
         "lr": config.optimizer.lr,
         "lora": {"rank": lora.rank, "alpha": lora.alpha, "target_modules": lora.target_modules},
-        "prompts": [run.prompts[row].row.shown for row in order],
+        "prompts": [prompt.row.shown for prompt in prompts],
     }
 
 

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     if not all(betas):
         raise UserError("beta is 0, which has no optimum", where="beta", fix="name some: --betas 0.02,0.05,0.1")
     check_sources(config)
-    rows = read_rows(config).held_out
+    rows = read_rows(config)
 
     watch = progress(config.display)
     if isinstance(config.beta, Controlled):

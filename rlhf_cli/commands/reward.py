@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parser import Parser
+from rlhf_cli.config.arguments import quoted
 from rlhf_cli.config.compose import compose_config
-from rlhf_cli.data.jsonl import read_prompts
+from rlhf_cli.data.order import shares
 from rlhf_cli.display.reward import show_examination
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DATA, EXIT_DONE, EXIT_REWARD, EXIT_USAGE, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.reporter import Reporter
-from rlhf_cli.pipeline.rows import check_sources, read_rows
+from rlhf_cli.pipeline.rows import Rows, check_sources, read_rows
 from rlhf_cli.rewards.examine import Group, examine
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import PromptRow
@@ -46,13 +48,20 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
     if options.verb != TEST:
         raise UserError(f"unknown verb 'reward {options.verb}'", fix=f"rlhf reward {TEST} ...", exit_code=EXIT_USAGE)
-    config = compose_config([*_tiny(options), *options.overrides])
+    given = options.completions
+    if given:  # neither the run's model nor its data is used: those of a preset stand in, unless one is named
+        named = any(override.startswith("config=") for override in options.overrides)
+        preset = [] if named else ["config=tiny"]
+        config = compose_config([*preset, *options.overrides, "data=jsonl", f"data.path={quoted(given)}"])
+    else:
+        config = compose_config(options.overrides)
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 0})})
     check_sources(config)
     watch = progress(config.display)
     if notice := config.reward.source.notice():
         watch.note(notice)
-    given = options.completions
-    groups = _of_file(given) if given else _of_reference(config, options.prompts, options.samples, watch)
+    rows = read_rows(config)
+    groups = _of_file(rows.train) if given else _of_reference(config, rows, options.prompts, options.samples, watch)
     with watch.phase("the reward scores", 0):
         found = examine(
             config.reward.source,
@@ -71,14 +80,9 @@ def main(argv: list[str]) -> int:
     return EXIT_REWARD if found.verdict in (("wrong", "look") if options.strict else ("wrong",)) else EXIT_DONE
 
 
-def _tiny(options: argparse.Namespace) -> list[str]:
-    """Where completions are given, neither model nor data is used: those of a preset stand in, unless one is named."""
-    named = any(override.startswith(("config=", "+config=")) for override in options.overrides)
-    return ["config=tiny"] if options.completions and not named else []
-
-
-def _of_reference(config: RunConfig, prompts: int, samples: int, watch: Reporter) -> list[Group]:
-    rows = read_rows(config).train[:prompts]
+def _of_reference(config: RunConfig, rows: Rows, prompts: int, samples: int, watch: Reporter) -> list[Group]:
+    parts = [(part, shares([p.weight for p in rows.parts], prompts)[n]) for n, part in enumerate(rows.parts)]
+    rows = Rows(tuple(replace(part, held_out=part.train[:count]) for part, count in parts))
     if notice := code_notice(config.model):
         watch.note(notice)
     with watch.phase("loading torch and transformers", 0):
@@ -88,13 +92,13 @@ def _of_reference(config: RunConfig, prompts: int, samples: int, watch: Reporter
     return [Group(row, texts) for row, texts in reference_texts(config, rows, samples, temperature, watch)]
 
 
-def _of_file(path: str) -> list[Group]:
-    """The completions of a file; lines with the same prompt and columns are a group, wherever they stand.
+def _of_file(rows: Sequence[PromptRow]) -> list[Group]:
+    """The completions in a column of that name; lines with the same prompt and columns are a group, wherever they are.
 
     Raises UserError (exit 3) for a line without a completion.
     """
     groups: dict[str, tuple[PromptRow, list[str]]] = {}
-    for row in read_prompts(path):
+    for row in rows:
         columns = dict(row.columns)
         completion = columns.pop("completion", None)
         if isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], dict):

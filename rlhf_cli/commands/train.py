@@ -64,7 +64,8 @@ def _check(config: RunConfig) -> None:
         _origin(config, Path(config.run_dir))
     check_sinks(config.sinks)
     check_sources(config)
-    check_enough(len(read_rows(config).train), config)
+    rows = read_rows(config)
+    check_enough(rows, [len(part.train) for part in rows.parts], config)
 
 
 def _origin(config: RunConfig, folder: Path) -> tuple[RunConfig, Origin | None]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString, ValueType
+from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
-from rlhf_cli.config.keys import absolute, did_you_mean, fields, holds_path, nearest
+from rlhf_cli.config.keys import absolute, did_you_mean, fields, holds_path, in_schema, nearest
 from rlhf_cli.config.options import PRESET, chosen, groups, is_file, options
 from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline.resume import is_free
@@ -104,6 +104,8 @@ def rewritten(argument: str, base: Path) -> str:
     Raises UserError if a group has no such option, or if it is not an override at all.
     """
     override = parsed(argument)
+    if override.type is OverrideType.CHANGE and "*" in in_schema(override.key_or_group):  # hydra knows no such name yet
+        override = parsed(f"++{argument}")
     if not _is_text(override):
         return override.input_line or argument
     key = override.key_or_group

@@ -20,38 +20,24 @@ from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, Settings
 def fields() -> Mapping[str, FieldInfo]:
     """Every setting, group or value, under its dotted name (`optimizer.lr`), whichever kind of its group has it.
 
-    What is in a mapping of names stands under a star: `reward.parts.*.function`.
+    A * stands for names that the user gives: `data.parts.*.path`.
     """
     return dict(_walk(RunConfig, ""))
-
-
-def field_of(key: str) -> FieldInfo | None:
-    """The setting `key`, a named part's as well; None where there is none."""
-    return fields().get(key) or fields().get(_starred(key))
-
-
-def _starred(key: str) -> str:
-    """`reward.parts.tone.function` as `reward.parts.*.function`."""
-    names = key.split(".")
-    return ".".join("*" if ".".join(names[:n]) in _mappings() else name for n, name in enumerate(names))
 
 
 def _walk(settings: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in settings.model_fields.items():
         if (settings, name) == (Reward, "source"):  # its settings stand beside those of the group
-            inside = prefix
+            inner = prefix
         else:
             yield prefix + name, field
-            inside = f"{prefix}{name}.*." if get_origin(field.annotation) is dict else f"{prefix}{name}."
+            inner = f"{prefix}{name}."
+        if get_origin(field.annotation) is dict:
+            yield f"{inner}*", field
+            inner += "*."
         for part in _leaves(field.annotation):
             if isinstance(part, type) and issubclass(part, Settings):
-                yield from _walk(part, inside)
-
-
-@cache
-def _mappings() -> frozenset[str]:
-    """The settings that are mappings of names."""
-    return frozenset(key for key, field in fields().items() if get_origin(field.annotation) is dict)
+                yield from _walk(part, inner)
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
@@ -75,7 +61,14 @@ def _marks() -> Mapping[str, str]:
 
 def holds_path(key: str) -> bool:
     """Whether the setting `key` is a file, a folder, a model or a function."""
-    return _starred(key) in _marks()
+    return in_schema(key) in _marks()
+
+
+def in_schema(key: str) -> str:
+    """The name under which `fields` has the setting: `data.parts.*.path` for `data.parts.web.path`."""
+    names = key.split(".")
+    starred = (".".join([*names[:i], "*", *names[i + 1 :]]) for i in range(1, len(names)))
+    return next((name for name in starred if name in fields()), key)
 
 
 def absolute(key: str, value: str, base: Path) -> str:
@@ -86,9 +79,9 @@ def absolute(key: str, value: str, base: Path) -> str:
     path = os.path.abspath(base / os.path.expanduser(value))
     if value in ("", "???") or value.startswith("package:") or "${" in value:
         return value
-    if _marks()[_starred(key)] == IS_FUNCTION:
+    if _marks()[in_schema(key)] == IS_FUNCTION:
         return path if value.rpartition(":")[0].endswith(".py") else value
-    is_path = _marks()[_starred(key)] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
+    is_path = _marks()[in_schema(key)] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
     return path if is_path else value
 
 

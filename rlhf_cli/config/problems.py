@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rlhf_cli.config.files import read
-from rlhf_cli.config.keys import did_you_mean, field_of, fields
+from rlhf_cli.config.keys import did_you_mean, fields, in_schema
 from rlhf_cli.config.options import PRESET, default_option, groups, options, preset_path
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
@@ -115,7 +115,7 @@ def _text(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any]) -> 
     kind, given = errors[0]["type"], errors[0]["input"]
     group, _, name = key.rpartition(".")
     if kind == "extra_forbidden":
-        if field_of(key):
+        if in_schema(key) in fields():
             return f"{key}: {group} is {_at(group, data)['kind']}, which has no {name}"
         return f"unknown setting '{key}'{did_you_mean(key, fields())}"
     if kind == "missing":
@@ -146,6 +146,6 @@ def _must(error: ErrorDetails) -> str:
 
 
 def _meaning(key: str) -> str:
-    field = field_of(key)
+    field = fields().get(in_schema(key))
     text = (field.description if field else None) or "it has no default"
     return text[0].lower() + text[1:].rstrip(".")

@@ -1,7 +1,27 @@
-"""Prompts: where they come from and in which order they are used.
+"""Prompts: where they come from, what they are made of, and in which order they are used; one source, one file.
 
-settings  the `data` group
-jsonl     reading prompt files, with file:line errors
+jsonl     one JSON object a line
+csv       a header, then a record a row
+parquet   columns, read batch by batch; an extra
+text      one prompt a line
+hub       a data set of the Hugging Face hub; an extra
+mixture   several of these, each with its share
+
+A source of ours is a frozen model: `kind` names it, `records(held_out=...)` gives its rows as they stand there.
+
+settings  what all sources share
+files     the files that a path or a pattern names
+shape     a record becomes a prompt row
+reading   the rows of a source: filtered, once each, and what was left out
+split     which rows are held out, by their hash; the fingerprint of all
 order     which prompts belong to which step: a pure function of seed and step
 prompts/  prompt files of our own
 """
+
+from typing import Annotated
+
+from pydantic import Field
+
+from rlhf_cli.data.mixture import Mixture, One
+
+Data = Annotated[One | Mixture, Field(discriminator="kind")]

@@ -1,27 +1,65 @@
 """Which prompts a step uses: epoch after epoch, each in an order of its own, cut into steps of any size.
 
-A pure function of (seed, step): there is no iterator to save, and no special case at the end of an epoch.
+A pure function of (seed, step): there is no iterator to save, and no special case at the end of an epoch. Of several
+parts each has epochs of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from rlhf_cli.seeding import permutation, seed_for
 
 
-def rows_of_step(step: int, rows: int, prompts_per_step: int, seed: int) -> list[int]:
-    """Row numbers for `step` (0-based) out of `rows`; a step may reach across the end of an epoch."""
-    positions = range(step * prompts_per_step, (step + 1) * prompts_per_step)
-    return [_epoch_order(position // rows, rows, seed)[position % rows] for position in positions]
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A source of prompts, as far as the order depends on it."""
+
+    name: str
+    """Empty where there is one source alone."""
+    weight: float
+    rows: int
 
 
-def held_out_rows(rows: int, count: int, seed: int) -> tuple[list[int], list[int]]:
-    """Row numbers for training and for evaluation, both in file order: `count` of them are set aside by the seed."""
-    chosen = set(permutation(rows, seed_for(seed, "held out"))[:count])
-    return [row for row in range(rows) if row not in chosen], sorted(chosen)
+def rows_of_step(step: int, parts: Sequence[Part], prompts_per_step: int, seed: int) -> list[tuple[int, int]]:
+    """(part, row in it) for each prompt of `step` (0-based); a step may reach across the end of an epoch."""
+    first = step * prompts_per_step
+    weights = tuple(part.weight for part in parts)
+    # the next power of two: the table grows with the run, and is worked out anew at every doubling alone
+    turns = _turns(weights, 1 << (first + prompts_per_step - 1).bit_length())
+    return [(part, _row(parts[part], turn, seed)) for part, turn in turns[first : first + prompts_per_step]]
+
+
+def shares(weights: Sequence[float], count: int) -> list[int]:
+    """How many of the first `count` prompts each part has: within 1 of its share."""
+    taken = [part for part, _ in _turns(tuple(weights), count)]
+    return [taken.count(part) for part in range(len(weights))]
 
 
 @lru_cache(maxsize=4)
-def _epoch_order(epoch: int, rows: int, seed: int) -> list[int]:
-    return permutation(rows, seed_for(seed, "perm", epoch))
+def _turns(weights: tuple[float, ...], count: int) -> tuple[tuple[int, int], ...]:
+    """The part of each of the first `count` prompts, and how many of that part came before.
+
+    By the quota method (Balinski and Young 1975): of the parts that are behind their share, the one with most weight
+    to a prompt. Every part stays within 1 of its share, which "the one farthest behind" does not hold of many parts.
+    """
+    whole = sum(weights)
+    taken = [0] * len(weights)
+    turns = []
+    for position in range(1, count + 1):
+        behind = [part for part, weight in enumerate(weights) if taken[part] * whole < weight * position]
+        part = max(behind, key=lambda part: weights[part] / (taken[part] + 1))
+        turns.append((part, taken[part]))
+        taken[part] += 1
+    return tuple(turns)
+
+
+def _row(part: Part, turn: int, seed: int) -> int:
+    return _epoch_order(part.name, turn // part.rows, part.rows, seed)[turn % part.rows]
+
+
+@lru_cache(maxsize=16)
+def _epoch_order(name: str, epoch: int, rows: int, seed: int) -> list[int]:
+    return permutation(rows, seed_for(seed, f"perm/{name}" if name else "perm", epoch))

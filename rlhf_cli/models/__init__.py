@@ -3,6 +3,7 @@
 settings  the `model` group; light, so that a config is validated without loading torch
 source    where a model comes from; light as well
 policy    Policy: model, tokenizer, prompts in, texts out, the adapter as files
+encoder   prompts as the policy reads them: tokenizer and chat template, without the weights
 loading   from a hub, a folder or a packaged GGUF file (converted once, into the cache)
 bounded   a template, held to a time and a memory
 tiny      a random two-layer model with a byte tokenizer

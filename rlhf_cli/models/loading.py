@@ -23,7 +23,7 @@ from rlhf_cli.models.settings import Pretrained
 from rlhf_cli.models.source import EMBEDDED, find
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load(settings: Pretrained, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -31,17 +31,10 @@ def load(settings: Pretrained, dtype: torch.dtype) -> tuple[PreTrainedModel, Pre
 
     Raises UserError where the model or its adapter cannot be found or read.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    from transformers import AutoModelForCausalLM
 
-    logging.disable_progress_bar()  # of reading weights, a second's work; downloads keep theirs
-    logging.set_verbosity_error()
-    source = resolve(settings)
-    try:
-        _check_tokenizer(source, settings.revision)
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=settings.revision, trust_remote_code=settings.trust_remote_code
-        )
+    with _found(settings) as source:
+        tokenizer = _tokenizer(source, settings)
         model = AutoModelForCausalLM.from_pretrained(
             source,
             revision=settings.revision,
@@ -49,6 +42,30 @@ def load(settings: Pretrained, dtype: torch.dtype) -> tuple[PreTrainedModel, Pre
             use_safetensors=True,
             trust_remote_code=settings.trust_remote_code,
         )
+    return (_merged(model, settings.adapter) if settings.adapter else model), tokenizer
+
+
+def load_tokenizer(settings: Pretrained) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
+    """The model's tokenizer and its config, without the weights; raises UserError as `load` does."""
+    from transformers import AutoConfig
+
+    with _found(settings) as source:
+        config = AutoConfig.from_pretrained(
+            source, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        )
+        return _tokenizer(source, settings), config
+
+
+@contextmanager
+def _found(settings: Pretrained) -> Iterator[str]:
+    """What transformers is to load from; inside, all that it raises for a model it cannot find becomes a UserError."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of reading weights, a second's work; downloads keep theirs
+    logging.set_verbosity_error()
+    source = resolve(settings)
+    try:
+        yield source
     except (
         OSError,
         ValueError,
@@ -59,7 +76,16 @@ def load(settings: Pretrained, dtype: torch.dtype) -> tuple[PreTrainedModel, Pre
             where="model.path",
             fix=f"check the name and the network, give a folder, or use the embedded model: {EMBEDDED}",
         ) from error
-    return (_merged(model, settings.adapter) if settings.adapter else model), tokenizer
+
+
+def _tokenizer(source: str, settings: Pretrained) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    _check_tokenizer(source, settings.revision)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        source, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+    )
+    return tokenizer
 
 
 def _check_tokenizer(source: str, revision: str | None) -> None:

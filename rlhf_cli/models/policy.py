@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 
-from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
-from rlhf_cli.models.bounded import TooMuch, bounded
+from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.models.encoder import Encoder, context_of, wants_template
 from rlhf_cli.models.loading import quiet_peft
 from rlhf_cli.models.settings import Lora, Model
 from rlhf_cli.models.value_head import ValueHead
-from rlhf_cli.types import Message, Prompt, PromptRow
+from rlhf_cli.types import Prompt, PromptRow
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 ADAPTER_CONFIG: Final = "adapter_config.json"
-TEMPLATE_SECONDS: Final = 5.0
-"""A template may take for one prompt; the first one includes compiling it."""
-TEMPLATE_MIB: Final = 512
-TEMPLATE_CHARACTERS: Final = 1_000_000
-_OTHER_TEMPLATE: Final = "change the prompt, or use raw text: model.prompt_format=raw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,56 +91,14 @@ class Policy:
         values: Tensor = self.value_head(hidden)
         return values
 
+    @property
+    def encoder(self) -> Encoder:
+        """What makes tokens of prompts."""
+        return Encoder(self.tokenizer, self.use_chat_template)
+
     def encode(self, row: PromptRow) -> Prompt:
-        """The prompt as the policy reads it.
-
-        Raises UserError (exit 3) for a chat that has no template to render it, for what the template makes of it, and
-        for a text that the tokenizer makes nothing of.
-        """
-        if self.use_chat_template:
-            turns = (Message("user", row.prompt),) if isinstance(row.prompt, str) else row.prompt
-            text = self._rendered([{"role": turn.role, "content": turn.content} for turn in turns], row.where)
-            return self._prompt(row, text, add_special_tokens=False)
-        if not isinstance(row.prompt, str):
-            raise UserError(
-                "chat messages, but the prompts are raw text for this model",
-                where=row.where,
-                fix="give text, or a model with a chat template (model.prompt_format=chat)",
-                exit_code=EXIT_DATA,
-            )
-        return self._prompt(row, row.prompt, add_special_tokens=True)
-
-    def _prompt(self, row: PromptRow, text: str, *, add_special_tokens: bool) -> Prompt:
-        tokens = tuple(self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
-        if not tokens:
-            raise UserError(
-                "the tokenizer makes no token of the prompt",
-                where=row.where,
-                fix="remove it, or write what the model's tokenizer knows",
-                exit_code=EXIT_DATA,
-            )
-        return Prompt(row, text, tokens)
-
-    def _rendered(self, chat: list[dict[str, str]], where: str) -> str:
-        """The chat through the model's template: a program of whoever made the model, so it runs in bounds."""
-
-        def refused(what: str) -> UserError:
-            return UserError(f"the model's chat template {what}", where=where, fix=_OTHER_TEMPLATE, exit_code=EXIT_DATA)
-
-        try:
-            with bounded(TEMPLATE_SECONDS, TEMPLATE_MIB):  # transformers renders in jinja's sandbox
-                text: str = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-            text.encode()
-        except TooMuch as error:
-            raise refused(str(error)) from None  # the chain would keep what it had made alive
-        except UnicodeEncodeError:
-            raise refused("writes half of a surrogate pair, which is no text") from None
-        except Exception as error:  # jinja's own errors, raised by the model's template
-            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise refused(f"refuses it: {said}") from error
-        if len(text) > TEMPLATE_CHARACTERS:
-            raise refused(f"makes {len(text):,} characters of it, more than {TEMPLATE_CHARACTERS:,}")
-        return text
+        """The prompt as the policy reads it; raises UserError (exit 3) as `Encoder.encode` does."""
+        return self.encoder.encode([row])[0]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of a completion, end tokens left out."""
@@ -209,7 +162,7 @@ def build_policy(
         from rlhf_cli.models.loading import load
 
         model, tokenizer = load(settings, dtype)
-        use_chat_template = _wants_template(settings.prompt_format, tokenizer, settings.path)
+        use_chat_template = wants_template(settings.prompt_format, tokenizer, settings.path)
     model.to(device=device).eval()
     for parameter in model.parameters():  # not the buffers: the angles of rotary positions stay float32
         parameter.data = parameter.data.to(dtype)
@@ -221,7 +174,7 @@ def build_policy(
         use_chat_template=use_chat_template,
         end_tokens=ends,
         pad_token=ends[0],
-        context=getattr(text, "max_position_embeddings", None) or 2**31,
+        context=context_of(model.config),
         value_head=ValueHead(text.hidden_size).to(device) if value_head else None,
     )
 
@@ -265,13 +218,6 @@ def _linear_layers(model: PreTrainedModel) -> list[str]:
     output = model.get_output_embeddings()
     linear = (n for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D") and m is not output)
     return sorted({name.rpartition(".")[2] for name in linear})
-
-
-def _wants_template(prompt_format: str, tokenizer: PreTrainedTokenizerBase, path: str) -> bool:
-    has_template = bool(tokenizer.chat_template)
-    if prompt_format == "chat" and not has_template:
-        raise UserError(f"{path} has no chat template", where="model.prompt_format", fix="use auto or raw")
-    return has_template and prompt_format != "raw"
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

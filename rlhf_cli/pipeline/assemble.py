@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -15,17 +14,18 @@ from rlhf_cli.checkpoint import CHECKPOINTS, abandon
 from rlhf_cli.disk import replace_file
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import microbatch_size, predicted_peak
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import UserError
 from rlhf_cli.metrics import Mark, cut_back
 from rlhf_cli.models.policy import Policy, build_policy
 from rlhf_cli.pipeline.held_out import batch_size
 from rlhf_cli.pipeline.logbook import LOGS, Logbook
 from rlhf_cli.pipeline.profiling import Profiler
+from rlhf_cli.pipeline.prompts import encode
 from rlhf_cli.pipeline.record import record_of, same_ground, write
 from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.result import RESULT
 from rlhf_cli.pipeline.resume import CONFIG, Origin
-from rlhf_cli.pipeline.rows import Rows, check_enough
+from rlhf_cli.pipeline.rows import Rows
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
@@ -35,7 +35,6 @@ from rlhf_cli.rewards.judge import Judge
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.sinks import Curves
-from rlhf_cli.types import Prompt, PromptRow
 
 PROFILE: Final = "profile"
 THREADS: Final = torch.get_num_threads()
@@ -57,17 +56,8 @@ def assemble(
     with reporter.phase("loading the model", 0):
         policy = load_policy(config)
         engine = build_engine(policy, config.model, reporter.note)
-    prompts = encode(rows.train, policy, config, reporter)
-    held_out = encode(rows.held_out, policy, config, reporter)
-    if config.evaluate.every and len(held_out) < 2:
-        raise UserError(
-            f"{len(held_out)} held-out prompts are left; two are the least to say anything about",
-            where=config.data.eval_path or config.data.path,
-            fix="raise data.max_prompt_tokens, or switch evaluation off (evaluate.every=0)",
-            exit_code=EXIT_DATA,
-        )
-    check_enough(len(prompts), config)
-    longest = max(len(prompt.tokens) for prompt in (*prompts, *held_out)) + config.max_new_tokens
+    prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
+    longest = max(len(prompt.tokens) for prompt in (*prompts.encoded.values(), *held_out)) + config.max_new_tokens
     evaluated = min(
         batch_size(config.prompts_per_step, config.samples_per_prompt, config.evaluate.samples), len(held_out)
     )
@@ -134,35 +124,6 @@ def load_policy(config: RunConfig) -> Policy:
     dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     seed = seed_for(config.seed, "init")
     return build_policy(config.model, device, dtype, seed, value_head=config.algorithm.needs_value)
-
-
-def encode(rows: Sequence[PromptRow], policy: Policy, config: RunConfig, reporter: Reporter) -> tuple[Prompt, ...]:
-    """The prompts in the policy's tokens; too long ones are refused (exit 3), or dropped and counted."""
-    room = policy.context - config.max_new_tokens
-    if room < 1:
-        raise UserError(
-            f"max_new_tokens={config.max_new_tokens} leaves no room for a prompt: the model reads {policy.context}",
-            where="max_new_tokens",
-            fix="lower it",
-        )
-    limit = min(config.data.max_prompt_tokens, room)
-    kept, dropped = [], 0
-    for prompt in map(policy.encode, rows):
-        if len(prompt.tokens) <= limit:
-            kept.append(prompt)
-        elif config.data.too_long == "drop":
-            dropped += 1
-        else:
-            why = "data.max_prompt_tokens" if limit < room else f"the model's {policy.context} less max_new_tokens"
-            raise UserError(
-                f"the prompt has {len(prompt.tokens)} tokens, more than {limit} ({why})",
-                where=prompt.row.where,
-                fix="shorten it, raise the limit, or leave such prompts out: data.too_long=drop",
-                exit_code=EXIT_DATA,
-            )
-    if dropped:
-        reporter.note(f"{dropped} of {len(rows)} prompts are longer than {limit} tokens and were dropped")
-    return tuple(kept)
 
 
 def _device(name: str) -> torch.device:

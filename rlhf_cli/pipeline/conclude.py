@@ -55,7 +55,7 @@ def _optimum(found: Optimum, comparison: Comparison, highest: float) -> Optimum:
 
 
 def _side_by_side(run: Run) -> tuple[SideBySide, ...]:
-    prompts = (run.held_out or run.prompts)[:SHOWN]
+    prompts = run.held_out[:SHOWN] or run.prompts.first(SHOWN)
     batch = PromptBatch(prompts, 1, tuple(range(len(prompts))))
     with run.work.phase("side by side", 2 * run.config.max_new_tokens) as tick:
         policy = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick).texts

@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 
 from rlhf_cli.allocator import keep_freed_memory
-from rlhf_cli.data.jsonl import fingerprint
+from rlhf_cli.data.split import fingerprint
 from rlhf_cli.disk import replace_file
 from rlhf_cli.engine.memory import peak
 from rlhf_cli.engine.processor import vendor

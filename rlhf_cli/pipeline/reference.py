@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
-from rlhf_cli.pipeline.assemble import encode, load_policy
+from rlhf_cli.pipeline.assemble import load_policy
+from rlhf_cli.pipeline.prompts import encode_held_out
 from rlhf_cli.pipeline.reporter import Reporter
+from rlhf_cli.pipeline.rows import Rows
 from rlhf_cli.pipeline.scoring import judge, scores_of
 from rlhf_cli.rewards.judge import Judge
 from rlhf_cli.schema import RunConfig
@@ -17,16 +19,16 @@ from rlhf_cli.types import PromptBatch, PromptRow, Rollout
 
 
 def reference_rewards(
-    config: RunConfig, rows: Sequence[PromptRow], samples: int, temperature: float, reporter: Reporter
+    config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter
 ) -> list[list[float]]:
-    """The rewards of `samples` completions of the reference for each of `rows`; a list a prompt.
+    """The rewards of `samples` completions of the reference at each held-out prompt; a list a prompt.
 
     The streams depend on the seed, the prompt and the sample alone. A prompt with a completion that the reward has no
     score for is left out. Raises UserError for prompts, models and settings that do not fit together, and for a reward
     that fails.
     """
     found: dict[int, list[float]] = {}
-    with Judge(config.reward.source, (name for row in rows for name in row.columns), log=None) as by:
+    with Judge(config.reward.source, rows.columns, log=None) as by:
         for (start, first), written in _written(config, rows, samples, temperature, reporter):
             seed = seed_for(config.seed, "reward/oracle", start, first)
             judged = judge(written, by, config.reward, seed=seed, tick=lambda: None, where="oracle")
@@ -44,9 +46,9 @@ def reference_rewards(
 
 
 def reference_texts(
-    config: RunConfig, rows: Sequence[PromptRow], samples: int, temperature: float, reporter: Reporter
+    config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter
 ) -> list[tuple[PromptRow, tuple[str, ...]]]:
-    """`samples` completions of the reference for each of `rows`, as texts; raises and samples as the above."""
+    """`samples` completions of the reference at each held-out prompt, as texts; raises and samples as the above."""
     found: dict[int, tuple[PromptRow, tuple[str, ...]]] = {}
     for (start, _), written in _written(config, rows, samples, temperature, reporter):
         size = written.batch.samples_per_prompt
@@ -57,17 +59,19 @@ def reference_texts(
 
 
 def _written(
-    config: RunConfig, rows: Sequence[PromptRow], samples: int, temperature: float, reporter: Reporter
+    config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter
 ) -> Iterator[tuple[tuple[int, int], Rollout]]:
     """Rollouts of the reference, each with the number of its first prompt and of its first sample."""
     with reporter.phase("loading the model", 0):
         policy = load_policy(config)
         engine = build_engine(policy, config.model, reporter.note)
-    prompts = encode(rows, policy, config, reporter)
+    prompts, note = encode_held_out(rows, policy.encoder, policy.context, config)
+    if note:
+        reporter.note(note)
     if not prompts:
         raise UserError(
             "no held-out prompt is left",
-            where=config.data.eval_path or config.data.path,
+            where=config.data.place(held_out=True),
             fix="raise data.max_prompt_tokens",
             exit_code=EXIT_DATA,
         )

@@ -120,7 +120,7 @@ def _refuse_changes(saved: RunConfig, wanted: RunConfig) -> None:
             raise UserError(
                 f"unknown setting '{name}'" + (f"; did you mean {near[0]}?" if near else ""), where="resume_allow"
             )
-    sets_aside = {bool(config.evaluate.every) and config.data.eval_path is None for config in (saved, wanted)}
+    sets_aside = {bool(config.evaluate.every) and config.data.sets_aside for config in (saved, wanted)}
     free = FREE if len(sets_aside) == 1 else tuple(key for key in FREE if key != "evaluate.every")
     changed = [
         f"{key}: {old} -> {new}"

@@ -12,7 +12,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from rlhf_cli.data.order import rows_of_step
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.memory import room_for
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, Stopped, UserError
@@ -24,6 +23,7 @@ from rlhf_cli.pipeline.evaluation import Evaluation
 from rlhf_cli.pipeline.logbook import Logbook
 from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.profiling import Profiler
+from rlhf_cli.pipeline.prompts import Prompts
 from rlhf_cli.pipeline.saving import SaveFailed, Saver
 from rlhf_cli.pipeline.skipping import Skip, dump
 from rlhf_cli.pipeline.state import Best, Tensors, TrainState, copy_tensors, put_back
@@ -49,7 +49,7 @@ class Run:
     policy: Policy
     engine: Engine
     optimizer: torch.optim.Optimizer
-    prompts: tuple[Prompt, ...]
+    prompts: Prompts
     held_out: tuple[Prompt, ...]
     saver: Saver
     judge: Judge
@@ -71,13 +71,13 @@ class Run:
     def next_prompts(self) -> PromptBatch:
         """The prompts of the step after the last complete one, and the streams of their samples."""
         config, step = self.config, self.state.step
-        rows = rows_of_step(step, len(self.prompts), config.prompts_per_step, config.seed)
+        prompts = self.prompts.of_step(step, config.prompts_per_step, config.seed)
         seeds = tuple(
             seed_for(config.seed, "rollout", step, prompt, sample)
-            for prompt in range(len(rows))
+            for prompt in range(len(prompts))
             for sample in range(config.samples_per_prompt)
         )
-        return PromptBatch(tuple(self.prompts[row] for row in rows), config.samples_per_prompt, seeds)
+        return PromptBatch(prompts, config.samples_per_prompt, seeds)
 
     def sample(self, batch: PromptBatch, temperature: float) -> Rollout:
         """The policy writes a completion for every sample of the batch."""

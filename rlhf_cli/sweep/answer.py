@@ -13,7 +13,7 @@ from rlhf_cli.schedules import Controlled, Planned
 from rlhf_cli.schedules.constant import Constant
 from rlhf_cli.sweep.choice import Candidate, choose, level, undominated
 from rlhf_cli.sweep.outcome import HeldOut, LeftOut, Outcome, read_trial
-from rlhf_cli.sweep.reach import above, reach, reference_of, same_prompts, task_of
+from rlhf_cli.sweep.reach import above, reach, reference_of, task_of
 from rlhf_cli.sweep.reason import reasons
 from rlhf_cli.sweep.record import Sweep, Trial, points
 
@@ -139,7 +139,7 @@ def answer(sweep: Sweep) -> Answer:
     comparable = all(task_of(one.config) == task_of(every[0].config) for one in every)
     if comparable:
         factors = (1.0, 0.5, 2.0) if beta else (1.0,)
-        choices = [choose(candidates, factor * beta, same_prompts(every)) for factor in factors]
+        choices = [choose(candidates, factor * beta) for factor in factors]
         recommended: int | None = tables[choices[0].chosen].number
         names, kls, changes = [p.said for p in tables], [p.kl.mean for p in tables], [p.change for p in tables]
         several = any(point.over == "seeds" for point in tables)

@@ -58,22 +58,20 @@ def undominated(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
-def paired(a: Values, b: Values, same_prompts: bool) -> Estimate | None:
+def paired(a: Values, b: Values) -> Estimate | None:
     """a - b with its interval over prompts, on the seeds and prompts of both; None for fewer than two prompts.
 
-    Where all seeds have the same prompts, a prompt's difference is the mean over the seeds; else each seed has prompts
-    of its own.
+    All seeds have the same prompts: a prompt's difference is the mean over the seeds.
     """
-    found: dict[tuple[int, int], list[float]] = {}
+    found: dict[int, list[float]] = {}
     for seed in a.keys() & b.keys():
         for prompt in a[seed].keys() & b[seed].keys():
-            unit = (0 if same_prompts else seed, prompt)
-            found.setdefault(unit, []).append(a[seed][prompt] - b[seed][prompt])
-    values = [fmean(found[unit]) for unit in sorted(found)]
+            found.setdefault(prompt, []).append(a[seed][prompt] - b[seed][prompt])
+    values = [fmean(found[prompt]) for prompt in sorted(found)]
     return estimate(values) if len(values) > 1 else None
 
 
-def choose(candidates: Sequence[Candidate], beta: float, same_prompts: bool) -> Choice:
+def choose(candidates: Sequence[Candidate], beta: float) -> Choice:
     """The simplest point that is about as good as the best: of those within one standard error the one with least KL.
 
     The rule of Breiman et al. 1984, "Classification and regression trees", section 3.4.3, with the KL for the size of a
@@ -83,9 +81,7 @@ def choose(candidates: Sequence[Candidate], beta: float, same_prompts: bool) -> 
     means = [level(one).mean for one in objectives]
     order = sorted(range(len(candidates)), key=lambda i: -means[i])
     best = order[0]
-    differences = [
-        None if i == best else paired(objectives[best], own, same_prompts) for i, own in enumerate(objectives)
-    ]
+    differences = [None if i == best else paired(objectives[best], own) for i, own in enumerate(objectives)]
     within = [place for place, i in enumerate(order) if (one := differences[i]) and one.mean <= one.error]
     alike = order[1 : max(within, default=0) + 1]
     # min takes the first of equals, which is the one with the highest J

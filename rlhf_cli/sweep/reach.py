@@ -20,20 +20,15 @@ def reference_of(config: RunConfig) -> dict[str, Any]:
 
 
 def task_of(config: RunConfig) -> dict[str, Any]:
-    """What decides which prompts are evaluated, but for the seed, and how they are judged."""
+    """What decides which prompts are evaluated and how they are judged."""
     return {"reward": config.reward, "data": config.data, "evaluate.prompts": config.evaluate.prompts}
-
-
-def same_prompts(outcomes: Sequence[Outcome]) -> bool:
-    """Whether the held-out prompts have a file of their own; else each seed sets others aside."""
-    return outcomes[0].config.data.eval_path is not None
 
 
 def reach(outcomes: Sequence[Outcome], beta: float) -> tuple[Oracle | None, str]:
     """The optimum's curve and best-of-n; or None and why.
 
     Trials of one seed have the same completions at step 0: streams depend on seed, prompt and sample. They count once.
-    Those of other seeds are further ones: of the same prompts, or of other prompts.
+    Those of other seeds are further ones of the same prompts.
     """
     for what, values in (
         ("reference (model)", [reference_of(one.config) for one in outcomes]),
@@ -72,7 +67,5 @@ def _samples(outcomes: Sequence[Outcome]) -> list[list[float]]:
             by_seed[one.config.seed] = one
     if not by_seed:
         return []
-    if not same_prompts(outcomes):
-        return [rewards for one in by_seed.values() for rewards in one.reference.values()]
     common = set.intersection(*({*one.reference} for one in by_seed.values()))
     return [[value for one in by_seed.values() for value in one.reference[prompt]] for prompt in sorted(common)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ ONE_STEP = (
     "max_new_tokens=4",
     "display=quiet",
 )
-REAL = {"model=smollm2", "config=sentiment"}
+EXTRAS = {"data=parquet": "pyarrow", "data=hub": "datasets"}
+REAL = ("model=smollm2", "config=sentiment")
+MARKS = dict.fromkeys(REAL, pytest.mark.real_model) | dict.fromkeys(EXTRAS, pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +42,13 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     folder = tmp_path_factory.mktemp("given")
     rows = [json.dumps({"prompt": f"Say {n}.", "answer": n}) + "\n" for n in range(9)]
     (folder / "prompts.jsonl").write_text("".join(rows))
+    (folder / "prompts.csv").write_text("prompt\n" + "".join(f"Say {n}.\n" for n in range(9)))
+    part = "data.parts.one"
+    if find_spec("pyarrow"):
+        from pyarrow import parquet, table
+
+        (folder / "table").mkdir()
+        parquet.write_table(table({"prompt": [f"Say {n}." for n in range(9)]}), folder / "table" / "prompts.parquet")
     lora = Lora(rank=2, alpha=2.0, target_modules="all-linear", dropout=0.0, rslora=False, dora=False)
     shape = {"kind": "tiny", "architecture": "llama", "layers": 1, "width": 16, "context": 64, "seed": 0}
     model, tokenizer = build(Tiny(**shape, engine="auto", gradient_checkpointing=False, lora=lora))
@@ -53,17 +63,23 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "reward=exact_match": answers,
         "reward=math": answers,
         "data=jsonl": [f"data.path={folder / 'prompts.jsonl'}"],
+        "data=text": [f"data.path={folder / 'prompts.jsonl'}"],
+        "data=csv": [f"data.path={folder / 'prompts.csv'}"],
+        "data=parquet": [f"data.path={folder / 'table' / 'prompts.parquet'}"],
+        "data=hub": [f"data.id={folder / 'table'}"],
+        "data=mixture": [f"+data@{part}=csv", f"{part}.path={folder / 'prompts.csv'}", "data.weights.one=1"],
         "model=pretrained": [f"model.path={folder / 'model'}"],
     }
 
 
-@pytest.mark.parametrize(
-    "option", [pytest.param(o, marks=pytest.mark.real_model if o in REAL else ()) for o in OPTIONS]
-)
+@pytest.mark.parametrize("option", [pytest.param(option, marks=MARKS.get(option, ())) for option in OPTIONS])
 def test_every_option_runs_one_step(
     option: str, filled_in: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if option in EXTRAS:
+        pytest.importorskip(EXTRAS[option])
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     preset = [] if option.startswith("config=") else ["config=tiny"]
     assert run(["train", *preset, option, *filled_in.get(option, []), *ONE_STEP, "run_dir=out"]) == 0
     assert [row["step"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [1]
@@ -141,5 +157,6 @@ def test_no_value_has_a_default_in_python() -> None:
         seen.add(model)
         for name, field in model.model_fields.items():
             assert field.is_required(), f"{model.__name__}.{name}"
-        todo += [kind for kind in Settings.__subclasses__() if kind not in seen and kind not in todo]
+        kinds = (*Settings.__subclasses__(), *model.__subclasses__())
+        todo += [kind for kind in kinds if kind not in seen and kind not in todo]
     assert len(seen) > 8

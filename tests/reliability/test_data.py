@@ -14,6 +14,7 @@ from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
 GOOD = '{"prompt": "Say it."}\n'
+ELEVEN = "".join(f'{{"prompt": "Say {number}."}}\n' for number in range(11))
 DATA = ("config=tiny", "data=jsonl", "data.path=p.jsonl")
 
 
@@ -45,7 +46,8 @@ def refused(outcome: Outcome, said: str, folder: Path) -> None:
         ("\n \n\r\n", [], "the prompt file is empty ("),
         ("\ufeff", [], "the prompt file is empty ("),
         (GOOD * 7, [], "7 held-out prompts, fewer than evaluate.prompts=8 ("),
-        (GOOD * 11, [], "3 training prompts, fewer than prompts_per_step=8 ("),
+        (GOOD * 11, [], "0 training prompts (3 with a held-out prompt left out), fewer than prompts_per_step=8 ("),
+        (ELEVEN, [], "3 training prompts, fewer than prompts_per_step=8 ("),
         (GOOD * 3, ["evaluate.every=0"], "3 training prompts, fewer than prompts_per_step=8 ("),
         (GOOD * 3, ["evaluate.every=0", "resume=auto"], "3 training prompts, fewer than prompts_per_step=8 ("),
     ],
@@ -133,7 +135,7 @@ def test_a_prompt_that_is_too_long(more: list[str], said: str, rlhf: Rlhf, tmp_p
     assert outcome.err.count("\n") == 1
     dropped = rlhf("train", *DATA, *few, *more, "data.too_long=drop", "run_dir=drop")
     assert dropped.code == 0, dropped.err
-    assert "note: 1 of 17 prompts are longer than " in dropped.err
+    assert "note: data: 17 rows; 1 longer than " in dropped.err
     assert {row["prompt"] for row in lines(tmp_path / "drop" / "samples.jsonl")} == {"Say it."}
 
 

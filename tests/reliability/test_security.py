@@ -18,12 +18,12 @@ import pytest
 
 from rlhf_cli.checkpoint import MANIFEST
 from rlhf_cli.errors import UserError
-from rlhf_cli.models import policy as policies
+from rlhf_cli.models import encoder
 from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import PromptRow
 from tests.support import QUICK, Outcome
-from tests.unit.support import build, tiny
+from tests.unit.support import build, data_fields, tiny
 
 Rlhf = Callable[..., Outcome]
 TINY = "model: tiny\ndata: tiny\nreward: characters\nsteps: 1\ndisplay: quiet\n"
@@ -161,8 +161,8 @@ def run_here(begun: Path, attacked: Path) -> Path:
         {"reward": {"_target_": "os.abort"}},
         {"model": "${oc.env:HF_TOKEN}"},
         {"device": "${oc.env:HF_TOKEN}"},
-        {"data": {"kind": "jsonl", "path": "${oc.env:HF_TOKEN}", "eval_path": None, "max_prompt_tokens": 9}},
-        {"data": {"kind": "jsonl", "path": "package:trap.x/y", "eval_path": None, "too_long": "drop"}},
+        {"data": data_fields(path="${oc.env:HF_TOKEN}", too_long=9)},
+        {"data": data_fields(path="package:trap.x/y", max_prompt_tokens="drop")},
         {"steps": "${oc.create:x}"},
         ["a", "list"],
         "text",
@@ -406,7 +406,7 @@ def policy() -> Policy:
 def hurry(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a second for what would take hours; what needs memory gets its time, however busy the machine is."""
     if said.endswith("0.5 s"):
-        monkeypatch.setattr(policies, "TEMPLATE_SECONDS", 0.5)
+        monkeypatch.setattr(encoder, "TEMPLATE_SECONDS", 0.5)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,12 +12,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from rlhf_cli.data.jsonl import Jsonl
 from rlhf_cli.functional.kl import k1
 from rlhf_cli.functional.losses import Aggregation, token_weights
 from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.models.policy import Policy, build_policy
 from rlhf_cli.models.settings import Lora, Model, Tiny
+from rlhf_cli.pipeline.rows import Part, Rows
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Exact, Minibatch, Prompt, PromptBatch, PromptRow, Rollout, Scored
 
@@ -154,17 +157,40 @@ SHAPING: Final = {
 """Nothing is made of the scores."""
 
 
+def data_fields(**changes: Any) -> dict[str, Any]:
+    """The fields of data=jsonl, as a YAML would give them."""
+    fields: dict[str, Any] = {
+        "kind": "jsonl",
+        "path": "prompts.jsonl",
+        "eval_path": None,
+        "prompt": "prompt",
+        "template": None,
+        "system": None,
+        "first_words": None,
+        "where": {},
+        "dedup": False,
+        "max_rows": None,
+        "max_prompt_tokens": 32,
+        "too_long": "error",
+    }
+    return fields | changes
+
+
+def source_of(path: Path | str = "prompts.jsonl", **changes: Any) -> Jsonl:
+    """data=jsonl with changes."""
+    return Jsonl.model_validate(data_fields(path=str(path), **changes))
+
+
+def rows_of(train: Sequence[PromptRow] = (), held_out: Sequence[PromptRow] = (), **data: Any) -> Rows:
+    """Prompts as if they had been read by data=jsonl with the changes `data`."""
+    return Rows((Part("", source_of(**data), 1.0, train, held_out, Counter()),))
+
+
 def config_fields(**changes: Any) -> dict[str, Any]:
     """The fields of a small run, as a YAML would give them."""
     fields: dict[str, Any] = {
         "model": tiny().model_dump(mode="json"),
-        "data": {
-            "kind": "jsonl",
-            "path": "prompts.jsonl",
-            "eval_path": None,
-            "max_prompt_tokens": 32,
-            "too_long": "error",
-        },
+        "data": data_fields(),
         "reward": {"kind": "characters", "characters": "abc"} | SHAPING,
         "algorithm": {"kind": "rloo"},
         "beta": {"kind": "constant", "value": 0.05},

@@ -281,7 +281,7 @@ def test_steps_of_a_tiny_run() -> None:
         steps = [worker.take_step(run, watch) for _ in range(2)]
         saved = worker.save(run)
         assert (run.folder / "checkpoints" / "step-00000002").is_dir()
-        prompts = {prompt.row.shown: len(prompt.tokens) for prompt in run.prompts}
+        prompts = {prompt.row.shown: len(prompt.tokens) for prompt in run.prompts.encoded.values()}
     assert not run.folder.exists()
     assert about["beta"] == 0.05
     assert about["dtype"] == "float32"

@@ -70,7 +70,10 @@ def test_keys_stand_over_options(saved: dict[str, Any]) -> None:
             "algorithm=rlo",
             "algorithm=rlo: no such option; have dapo, dr_grpo, grpo, ppo, reinforce, rloo; did you mean rloo?",
         ),
-        ("data=jsonl", "data.path: must be given (training prompts): write data.path=..."),
+        (
+            "data=jsonl",
+            "data.path: must be given (training prompts): write data.path=...",
+        ),
         ("config=tiny", "config=tiny: a resumed run keeps its own config; change single keys instead"),
         ("steps=1,2", "steps=1,2: a resumed run takes only key=value"),
         ("~steps", "~steps: a resumed run takes only key=value"),

@@ -21,9 +21,15 @@ from .conftest import write
 
 Started = Callable[..., list[Launch]]
 TINY = "model: tiny\ndata: tiny\nreward: characters\n"
-GIVEN = {"model=pretrained": ["model.path=some/model"], "data=jsonl": ["data.path=prompts.jsonl"],
-         "reward=python": ["reward.function=rewards.py:f"],
-         "reward=weighted": ["+reward@reward.parts.letters=characters", "+reward.weights.letters=1.0"]}  # fmt: skip
+GIVEN = {
+    "model=pretrained": ["model.path=some/model"],
+    **{f"data={kind}": [f"data.path=prompts.{kind}"] for kind in ("jsonl", "csv", "parquet", "text")},
+    "data=hub": ["data.id=some/data"],
+    "data=mixture": ["+data@data.parts.web=csv", "data.parts.web.path=web.csv", "data.weights.web=1"],
+    "reward=python": ["reward.function=rewards.py:f"],
+    "reward=regex": ["reward.pattern=a"],
+    "reward=weighted": ["+reward@reward.parts.letters=characters", "+reward.weights.letters=1.0"],
+}
 
 
 @pytest.mark.parametrize(
@@ -251,3 +257,19 @@ def test_the_packaged_configs_are_found_from_anywhere(cwd: Path) -> None:
     write(cwd / "configs/train.yaml", "a decoy")
     assert (config_dir() / "train.yaml").is_file()
     assert compose_config(["config=tiny"])
+
+
+def test_the_parts_of_a_mixture_are_options_with_values_over_them(cwd: Path) -> None:
+    (cwd / "there").mkdir()
+    write(
+        cwd / "there" / "mixed.yaml",
+        "defaults: [tiny]\ndata:\n  kind: mixture\n  weights: {a: 1, b: 2}\n"
+        "  parts:\n    a: {kind: tiny, dedup: true}\n    b: {kind: csv, path: b.csv}\n",
+    )
+    data = compose_config(["config=there/mixed.yaml", "data.parts.b.eval_path=e.csv", "data.parts.b.where.n=3"]).data
+    a, b = data.parts["a"], data.parts["b"]
+    assert (a.kind, a.dedup, a.max_prompt_tokens) == ("jsonl", True, 64)
+    assert a.place(held_out=False) == "package:rlhf_cli/data/prompts/tiny.jsonl"
+    assert (b.kind, b.dedup, b.where) == ("csv", False, {"n": 3})
+    assert b.place(held_out=False) == str(cwd / "there" / "b.csv")
+    assert b.place(held_out=True) == str(cwd / "e.csv")

@@ -79,7 +79,10 @@ ADD = "add for example `reward: sentiment`"
             "samples_per_prompt=1",
             "samples_per_prompt: algorithm=rloo compares the completions of a prompt and needs at least 2 (got 1)",
         ),
-        ("data=jsonl", "data.path: must be given (training prompts): write data.path=..."),
+        (
+            "data=jsonl",
+            "data.path: must be given (training prompts): write data.path=...",
+        ),
         ("steps=???", "steps: must be given (rollouts, each followed by the algorithm's updates): write steps=..."),
         ("~steps", "steps: must be given (rollouts, each followed by the algorithm's updates)"),
         ("~model", f"nothing is chosen for {MODEL}; add for example `model: smollm2`"),

@@ -8,14 +8,21 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.data.jsonl import ROLES, fingerprint, read_prompts
+from rlhf_cli.data.reading import read
+from rlhf_cli.data.shape import ROLES
+from rlhf_cli.data.split import fingerprint
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.types import Message, PromptRow
+from tests.unit.support import source_of
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "prompts.jsonl"
+
+
+def read_prompts(path: Path | str) -> list[PromptRow]:
+    return read(source_of(path)).rows
 
 
 def rows_of(file: Path, *lines: str) -> list[PromptRow]:
@@ -30,6 +37,7 @@ def problem_of(file: Path, *lines: str) -> str:
     return caught.value.line()
 
 
+WHICH = "or say which it is: data.prompt=COLUMN"
 GOOD = '{"prompt": "ok"}'
 
 
@@ -94,14 +102,17 @@ def test_any_text_is_taken_as_it_is(file: Path, text: str, escaped: bool) -> Non
         ("2.5", 'not a JSON object but a number (prompts.jsonl:2); fix: write {"prompt": "..."}'),
         ("true", 'not a JSON object but true or false (prompts.jsonl:2); fix: write {"prompt": "..."}'),
         ("null", 'not a JSON object but null (prompts.jsonl:2); fix: write {"prompt": "..."}'),
-        ("{}", "no column 'prompt'; columns: none (prompts.jsonl:2); fix: name the column prompt"),
+        (
+            "{}",
+            f"no column 'prompt'; columns: none (prompts.jsonl:2); fix: name the column prompt, {WHICH}",
+        ),
         (
             '{"question": "a", "answer": "b"}',
-            "no column 'prompt'; columns: question, answer (prompts.jsonl:2); fix: name the column prompt",
+            f"no column 'prompt'; columns: question, answer (prompts.jsonl:2); fix: name the column prompt, {WHICH}",
         ),
         (
             '{"id": 1, "prompts": "a"}',
-            "no column 'prompt'; columns: id, prompts (prompts.jsonl:2); fix: rename 'prompts' to prompt",
+            f"no column 'prompt'; columns: id, prompts (prompts.jsonl:2); fix: rename 'prompts' to prompt, {WHICH}",
         ),
         ('{"prompt": ""}', "the prompt is empty (prompts.jsonl:2); fix: remove the line or write a prompt"),
         ('{"prompt": " \\n "}', "the prompt is empty (prompts.jsonl:2); fix: remove the line or write a prompt"),
@@ -149,7 +160,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     for path in (str(tmp_path / "none.jsonl"), str(tmp_path), "package:no_such_package/x.jsonl"):
         with pytest.raises(UserError) as caught:
             read_prompts(path)
-        assert caught.value.line() == f"no such prompt file ({path}); fix: give a jsonl file by data.path="
+        assert caught.value.line() == f"no such prompt file ({path}); fix: give a file by data.path="
         assert caught.value.exit_code == EXIT_DATA
 
 

@@ -222,7 +222,7 @@ class TestEncode:
 
 
 def test_a_prompt_without_a_token_is_refused(moved: Policy) -> None:
-    deaf = dataclasses.replace(moved, tokenizer=lambda text, **options: {"input_ids": []})
+    deaf = dataclasses.replace(moved, tokenizer=lambda texts, **options: {"input_ids": [[] for _ in texts]})
     with pytest.raises(UserError) as caught:
         deaf.encode(PromptRow("☃", {}, "f:7"))
     assert caught.value.exit_code == EXIT_DATA

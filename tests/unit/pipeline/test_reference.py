@@ -17,9 +17,10 @@ from rlhf_cli.pipeline.reference import reference_rewards
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow, Rollout
-from tests.unit.support import Recorder, config_of
+from tests.unit.support import Recorder, config_of, data_fields, rows_of
 
 ROWS = [PromptRow(text, {}, f"test:{i}") for i, text in enumerate(("Hello", "What is rain?", "a"))]
+HELD_OUT = rows_of(held_out=ROWS)
 LETTERS = {"kind": "characters", "characters": "abcdefghijklmnopqrstuvwxyz"}
 
 
@@ -44,7 +45,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[Rollout]:
 
 
 def test_every_completion_has_its_own_stream_and_its_own_score(batches: list[Rollout]) -> None:
-    found = reference_rewards(run_of(9, 9), ROWS, 5, 1.3, Recorder())
+    found = reference_rewards(run_of(9, 9), HELD_OUT, 5, 1.3, Recorder())
     (rollout,) = batches
     assert rollout.temperature == 1.3
     assert rollout.batch.seeds == tuple(seed_for(0, "oracle", p, s) for p in range(3) for s in range(5))
@@ -54,9 +55,9 @@ def test_every_completion_has_its_own_stream_and_its_own_score(batches: list[Rol
 
 @pytest.mark.parametrize("at_once", [(1, 2), (2, 2), (1, 5), (2, 5), (1, 7)])
 def test_the_rewards_do_not_depend_on_the_batches(at_once: tuple[int, int], batches: list[Rollout]) -> None:
-    whole = reference_rewards(run_of(9, 9), ROWS, 5, 1.0, Recorder())
+    whole = reference_rewards(run_of(9, 9), HELD_OUT, 5, 1.0, Recorder())
     batches.clear()
-    assert reference_rewards(run_of(*at_once), ROWS, 5, 1.0, Recorder()) == whole
+    assert reference_rewards(run_of(*at_once), HELD_OUT, 5, 1.0, Recorder()) == whole
     assert max(len(rollout.batch) for rollout in batches) <= at_once[0] * at_once[1]
     assert sum(len(rollout.batch) for rollout in batches) == 15
 
@@ -65,7 +66,7 @@ def test_it_is_the_reference_that_writes(
     moved: Policy, monkeypatch: pytest.MonkeyPatch, batches: list[Rollout]
 ) -> None:
     monkeypatch.setattr(reference, "load_policy", lambda config: moved)
-    reference_rewards(run_of(9, 9), ROWS, 2, 1.0, Recorder())
+    reference_rewards(run_of(9, 9), HELD_OUT, 2, 1.0, Recorder())
     engine = build_engine(moved, run_of().model, lambda said: None)
     expected = engine.sample(batches[0].batch, 8, 1.0, lambda: None, reference=True)
     assert torch.equal(batches[0].tokens, expected.tokens)
@@ -74,7 +75,7 @@ def test_it_is_the_reference_that_writes(
 
 
 def test_prompts_that_are_all_too_long() -> None:
-    data = {"kind": "jsonl", "path": "f", "eval_path": None, "max_prompt_tokens": 1, "too_long": "drop"}
+    short: dict[str, Any] = {"max_prompt_tokens": 1, "too_long": "drop"}
     with pytest.raises(UserError, match="no held-out prompt is left") as caught:
-        reference_rewards(config_of(data=data), ROWS[:2], 2, 1.0, Recorder())
+        reference_rewards(config_of(data=data_fields(**short)), rows_of(held_out=ROWS[:2], **short), 2, 1.0, Recorder())
     assert caught.value.exit_code == EXIT_DATA

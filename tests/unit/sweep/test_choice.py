@@ -43,20 +43,18 @@ def test_levels_are_over_prompts_or_over_seeds() -> None:
 def test_pairs_are_of_the_same_prompt_and_seed() -> None:
     a = {0: {0: 5.0, 1: 9.0, 2: 100.0}, 1: {0: 3.0, 1: 1.0}, 7: {0: 0.0}}
     b = {0: {0: 4.0, 1: 7.0}, 1: {0: 0.0, 1: 1.0}, 8: {0: 0.0}}
-    # differences 1, 2 of seed 0 and 3, 0 of seed 1: four units, or two prompts with the means 2 and 1
-    apart, together = paired(a, b, same_prompts=False), paired(a, b, same_prompts=True)
-    assert apart is not None
-    assert together is not None
-    assert (apart.mean, apart.count) == (1.5, 4)
-    assert (together.mean, together.count) == (1.5, 2)
-    assert together.half_width == pytest.approx(0.5 * 12.706, rel=1e-4)
-    assert paired({0: {0: 1.0, 1: 2.0}}, {1: {0: 1.0, 1: 2.0}}, same_prompts=True) is None
-    assert paired({0: {0: 1.0, 1: 2.0}}, {0: {1: 2.0}}, same_prompts=True) is None
+    # differences 1, 2 of seed 0 and 3, 0 of seed 1: two prompts with the means 2 and 1
+    found = paired(a, b)
+    assert found is not None
+    assert (found.mean, found.count) == (1.5, 2)
+    assert found.half_width == pytest.approx(0.5 * 12.706, rel=1e-4)
+    assert paired({0: {0: 1.0, 1: 2.0}}, {1: {0: 1.0, 1: 2.0}}) is None
+    assert paired({0: {0: 1.0, 1: 2.0}}, {0: {1: 2.0}}) is None
 
 
 def test_a_clear_best_is_chosen_whatever_its_kl() -> None:
     # J at 0.1: 0.5 and 0.4, prompt by prompt 0.1 apart
-    found = choose([candidate(0.7, 0.9, kl=3.0), candidate(0.4, 0.6, kl=1.0)], 0.1, same_prompts=True)
+    found = choose([candidate(0.7, 0.9, kl=3.0), candidate(0.4, 0.6, kl=1.0)], 0.1)
     assert (found.chosen, found.best, found.runner_up, found.alike) == (0, 0, 1, ())
     assert found.differences[0] is None
     assert found.differences[1] == Estimate(pytest.approx(0.1), pytest.approx(0.0, abs=1e-9), 2)
@@ -65,16 +63,16 @@ def test_a_clear_best_is_chosen_whatever_its_kl() -> None:
 def test_of_what_is_within_a_standard_error_the_lowest_kl_is_chosen() -> None:
     # J at 0: 0.8, 0.7, 0.1; the second is lower by -0.2 and 0.4: 0.1 with an error of 0.3; the third loses clearly
     field = [candidate(0.7, 0.9, kl=3.0), candidate(0.9, 0.5, kl=1.0), candidate(0.0, 0.2, kl=0.1)]
-    found = choose(field, 0.0, same_prompts=True)
+    found = choose(field, 0.0)
     assert (found.chosen, found.best, found.runner_up, found.alike) == (1, 0, 1, (1,))
     # the same KL everywhere: the best stays
     level_field = [candidate(0.9, 0.5, kl=1.0), candidate(0.7, 0.9, kl=1.0)]
-    assert choose(level_field, 0.0, same_prompts=True).chosen == 1
+    assert choose(level_field, 0.0).chosen == 1
 
 
 def test_more_than_a_standard_error_is_not_about_as_good() -> None:
     # lower by 0.1 and 0.5: 0.3 with an error of 0.2, and an interval from -2.2 to 2.8
-    found = choose([candidate(0.7, 0.9, kl=3.0), candidate(0.6, 0.4, kl=1.0)], 0.0, same_prompts=True)
+    found = choose([candidate(0.7, 0.9, kl=3.0), candidate(0.6, 0.4, kl=1.0)], 0.0)
     assert (found.chosen, found.alike) == (0, ())
     difference = found.differences[1]
     assert difference is not None
@@ -84,18 +82,18 @@ def test_more_than_a_standard_error_is_not_about_as_good() -> None:
 def test_what_is_better_than_a_point_that_is_about_as_good_is_so_too() -> None:
     # J 0.8, 0.7, 0.6: the second is lower by 0.1 -+ 0, the third by -0.3 and 0.7: 0.2 with an error of 0.5
     field = [candidate(0.7, 0.9, kl=3.0), candidate(0.6, 0.8, kl=1.0), candidate(1.0, 0.2, kl=2.0)]
-    found = choose(field, 0.0, same_prompts=True)
+    found = choose(field, 0.0)
     assert (found.chosen, found.alike) == (1, (1, 2))
 
 
 def test_what_cannot_be_paired_is_not_chosen_over_the_best() -> None:
     other = Candidate({1: {0: 0.0, 1: 0.0}}, {1: {0: 0.5, 1: 0.5}})
-    found = choose([candidate(9.0, 9.0, kl=1.0), other], 0.1, same_prompts=True)
+    found = choose([candidate(9.0, 9.0, kl=1.0), other], 0.1)
     assert (found.best, found.alike, found.differences[1], found.chosen) == (0, (), None, 0)
 
 
 def test_a_single_point_is_chosen() -> None:
-    found = choose([candidate(1.0, 2.0, kl=1.0)], 0.1, same_prompts=True)
+    found = choose([candidate(1.0, 2.0, kl=1.0)], 0.1)
     assert (found.chosen, found.runner_up, found.differences, found.alike) == (0, None, (None,), ())
 
 
@@ -105,10 +103,9 @@ REWARDS = st.lists(st.floats(-2, 2), min_size=3, max_size=3)
 @given(
     st.lists(st.tuples(REWARDS, REWARDS, st.sampled_from([0.0, 0.5, 1.0, 2.0])), min_size=1, max_size=6),
     st.sampled_from([0.0, 0.1, 1.0]),
-    st.booleans(),
 )
 def test_what_is_chosen_is_never_clearly_dominated(
-    rows: list[tuple[list[float], list[float], float]], beta: float, same: bool
+    rows: list[tuple[list[float], list[float], float]], beta: float
 ) -> None:
     field = [
         Candidate(
@@ -116,13 +113,13 @@ def test_what_is_chosen_is_never_clearly_dominated(
         )
         for *seeds, kl in rows
     ]
-    chosen = field[choose(field, beta, same).chosen]
+    chosen = field[choose(field, beta).chosen]
     for other in field:
         more, less = (
             level(other.reward).mean >= level(chosen.reward).mean,
             level(other.kl).mean <= level(chosen.kl).mean,
         )
-        difference = paired(other.objective(beta), chosen.objective(beta), same)
+        difference = paired(other.objective(beta), chosen.objective(beta))
         if more and less and other is not chosen:
             assert difference is not None
             assert difference.low <= 1e-12

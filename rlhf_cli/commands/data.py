@@ -1,0 +1,65 @@
+"""`rlhf data show ...`: the prompts of a run as the policy reads them, before there is a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Final
+
+from rlhf_cli.commands.parser import Parser
+from rlhf_cli.config.compose import compose_config
+from rlhf_cli.display.data import show_data
+from rlhf_cli.display.watchers import progress
+from rlhf_cli.errors import EXIT_DONE
+from rlhf_cli.models.source import code_notice
+from rlhf_cli.pipeline.rows import check_sources, read_rows
+
+ABOUT: Final = """\
+The prompts of a run as the policy reads them, chat template applied; how many
+there are, what is left out, and how long they are in tokens. The model's
+weights are not loaded, nothing is trained and nothing is written."""
+
+EXAMPLES: Final = """\
+  rlhf data show
+  rlhf data show data=csv data.path=questions.csv data.prompt=question
+  rlhf data show config=./my-run.yaml --rows 10
+  rlhf data show data=jsonl data.path='logs/*.jsonl' --json > data.json"""
+
+
+def main(argv: list[str]) -> int:
+    """Read, encode and print; results on stdout, progress on stderr."""
+    options = _parser().parse_intermixed_args(argv)
+    config = compose_config(options.overrides)
+    check_sources(config)
+    rows = read_rows(config)
+    watch = progress(config.display)
+    if notice := code_notice(config.model):
+        watch.note(notice)
+    with watch.phase("loading the tokenizer", 0):
+        from rlhf_cli.models.encoder import load_encoder
+        from rlhf_cli.pipeline.look import look_at
+
+        encoder, context = load_encoder(config.model)
+    look = look_at(rows, encoder, context, config, options.rows, watch)
+    if options.json:
+        print(json.dumps(asdict(look), indent=2, ensure_ascii=False))
+    else:
+        show_data(look, encoder.special_tokens)
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="rlhf data", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+    parser.add_argument("show", choices=["show"], metavar="show", help="what to do with it")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
+    parser.add_argument("--rows", type=_rows, default=3, metavar="N", help="prompts to print (default 3)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    return parser
+
+
+def _rows(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be 0 or more (got {text})")
+    return int(text)

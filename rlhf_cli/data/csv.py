@@ -1,0 +1,54 @@
+"""A header row, then a record a row, with commas between; all values are text."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from rlhf_cli.data.files import bad_row
+from rlhf_cli.data.settings import FileSource, Record
+
+LONGEST: Final = 2**27
+"""Characters of one field; Python's own limit is 131,072."""
+
+
+class Csv(FileSource):
+    """Prompts from csv files."""
+
+    holds: ClassVar[str] = "a header row, then a record a row"
+
+    kind: Literal["csv"]
+
+    def read(self, file: Path, name: str) -> Iterator[Record]:
+        """Every record, called by the line it begins on; raises UserError (exit 3) for one that does not fit."""
+        csv.field_size_limit(LONGEST)
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            rows = _numbered(lines, name)
+            header, where = next(rows, ([], ""))
+            if twice := [column for column in header if header.count(column) > 1]:
+                raise bad_row(f"two columns are called '{twice[0]}'", where, "rename one of them")
+            for values, where in rows:
+                if len(values) < len(header):
+                    missing = ", ".join(header[len(values) :])
+                    raise bad_row(f"the row ends before {missing}", where, "give every column a value, if an empty one")
+                if len(values) > len(header):
+                    what = f"{len(values)} values for {len(header)} columns; left over: {values[len(header)]!r:.40}"
+                    raise bad_row(what, where, 'put "quotes" around a value with commas')
+                yield Record(dict(zip(header, values, strict=True)), where)
+
+
+def _numbered(lines: Iterable[str], name: str) -> Iterator[tuple[list[str], str]]:
+    """The rows that are not blank, each with name:line of its beginning."""
+    reader = csv.reader(lines, strict=True)
+    while True:
+        where = f"{name}:{reader.line_num + 1}"
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise bad_row(f"not CSV: {error}", where, 'put "quotes" around values, and double those inside') from error
+        if row is None:
+            return
+        if row:
+            yield row, where

@@ -1,0 +1,24 @@
+"""One prompt a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from rlhf_cli.data.settings import FileSource, Record
+
+
+class Text(FileSource):
+    """Prompts from text files; their one column is called prompt."""
+
+    holds: ClassVar[str] = "one prompt a line"
+
+    kind: Literal["text"]
+
+    def read(self, file: Path, name: str) -> Iterator[Record]:
+        """Every line that is not blank."""
+        with file.open(encoding="utf-8-sig", newline="\n") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.isspace():
+                    yield Record({"prompt": line.rstrip("\r\n")}, f"{name}:{number}")

@@ -1,0 +1,63 @@
+"""Prompts before a run: some of them as the policy reads them, and how long all are; on stdout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from rlhf_cli.errors import visible
+from rlhf_cli.pipeline.look import Lengths, Look, PartLook
+
+BAR: Final = 40
+BECOMES: Final = {
+    "error": "a run that uses one stops",
+    "drop": "left out",
+    "truncate_left": "cut to their end",
+}
+
+
+def show_data(look: Look, special: Iterable[str]) -> None:
+    """The prompts, `special` tokens coloured where there are colours, then the figures."""
+    console = Console(highlight=False)
+    pattern = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True))
+    for one in look.shown:
+        console.print(Text(f"{visible(one.where)}  {one.tokens} tokens", style="dim"), soft_wrap=True)
+        text = Text(visible(one.text))
+        if pattern:
+            text.highlight_regex(pattern, "bold cyan")
+        console.print(text, soft_wrap=True)
+        console.print()
+    for part in look.parts:
+        for line in _part(part, alone=len(look.parts) == 1):
+            console.print(line, soft_wrap=True, markup=False)
+    if look.left_out:
+        counts = ", ".join(f"{count} {why}" for why, count in look.left_out.items())
+        console.print(f"left out   {counts}", soft_wrap=True, markup=False)
+    if look.more:
+        console.print("           there are rows behind data.max_rows", soft_wrap=True)
+    columns = visible(", ".join(look.columns)) or "none but the prompt"
+    console.print(f"columns    {columns}", soft_wrap=True, markup=False)
+    if look.lengths is not None:
+        _show_lengths(look.lengths, console)
+
+
+def _part(part: PartLook, *, alone: bool) -> list[str]:
+    share = "" if alone else f", {part.share:.0%} of a step"
+    first = f"{part.train} to train on, {part.held_out} held out{share}"
+    longer = f"{part.longer} longer than {part.limit} tokens"
+    if part.longer:
+        longer += f": {BECOMES[part.too_long]} (data.too_long={part.too_long})"
+    return [f"{'prompts' if alone else visible(part.name):<10} {first}", f"{'':<10} {longer}"]
+
+
+def _show_lengths(lengths: Lengths, console: Console) -> None:
+    figures = f"{lengths.least} least, {lengths.median} median, {lengths.p90} at 90 %, {lengths.most} most"
+    console.print(f"tokens     {figures}")
+    most = max(one.prompts for one in lengths.histogram)
+    for one in lengths.histogram:
+        name = f"{one.first}" if one.first == one.last else f"{one.first}-{one.last}"
+        console.print(f"{name:>10} {one.prompts:>6} {'█' * -(-BAR * one.prompts // most)}".rstrip(), soft_wrap=True)

@@ -1,0 +1,111 @@
+"""Parquet files and data sets of the hub; what needs an extra is for scripts/test --all."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rlhf_cli.data.hub import Hub
+from rlhf_cli.data.parquet import Parquet
+from rlhf_cli.data.reading import read
+from rlhf_cli.errors import EXIT_DATA, UserError
+from tests.unit.support import data_fields
+
+
+def parquet(path: Path, **changes: Any) -> Parquet:
+    return Parquet.model_validate(data_fields(kind="parquet", path=str(path), **changes))
+
+
+def hub(**changes: Any) -> Hub:
+    fields = data_fields(kind="hub", id="me/set", name=None, split="train", eval_split=None, revision=None)
+    del fields["path"], fields["eval_path"]
+    return Hub.model_validate(fields | changes)
+
+
+@pytest.mark.parametrize(("kind", "module"), [("parquet", "pyarrow"), ("hub", "datasets")])
+def test_an_extra_that_is_missing_is_named_in_one_line(
+    kind: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p.parquet").touch()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError) as caught:
+        read(parquet(tmp_path / "p.parquet") if kind == "parquet" else hub())
+    assert caught.value.line() == (
+        f"data={kind} needs {module}, which is not installed (data); fix: pip install 'rlhf-cli[{kind}]'"
+    )
+    assert caught.value.exit_code == EXIT_DATA
+
+
+class Refused(Exception):
+    """What datasets raises."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the library is asked for; it has two rows of everything but the split `none`."""
+    found: list[tuple[Any, ...]] = []
+
+    def load_dataset(path: str, name: str | None, *, split: str, revision: str | None) -> list[dict[str, Any]]:
+        found.append((path, name, split, revision))
+        if split == "none":
+            raise Refused("there is no such split.\nIt has: train")
+        return [{"prompt": f"{split} {i}", "day": datetime.date(2026, 1, i)} for i in (1, 2)]
+
+    module: Any = ModuleType("datasets")
+    module.load_dataset, module.exceptions = load_dataset, SimpleNamespace(DatasetsError=Refused)
+    module.logging = SimpleNamespace(set_verbosity_error=lambda: None)
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    return found
+
+
+def test_a_split_of_the_hub(asked: list[tuple[Any, ...]]) -> None:
+    found = read(hub(name="main", revision="abc"))
+    assert [(row.shown, row.where) for row in found.rows] == [
+        ("train 1", "me/set/train:1"),
+        ("train 2", "me/set/train:2"),
+    ]
+    assert found.rows[0].columns == {"day": "2026-01-01"}  # JSON has no dates
+    assert asked == [("me/set", "main", "train", "abc")]
+
+
+def test_a_split_of_its_own_for_held_out_prompts(asked: list[tuple[Any, ...]]) -> None:
+    assert hub().sets_aside
+    source = hub(eval_split="test")
+    assert not source.sets_aside
+    assert read(source, held_out=True).rows[0].shown == "test 1"
+    assert read(source).rows[0].shown == "train 1"
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_split_that_is_not_there() -> None:
+    with pytest.raises(UserError) as caught:
+        read(hub(split="none"))
+    assert caught.value.line() == (
+        "cannot load the data set: there is no such split (me/set/none); "
+        "fix: check data.id, data.name, data.split and the network"
+    )
+    assert caught.value.exit_code == EXIT_DATA
+
+
+@pytest.mark.slow
+def test_parquet_is_read_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet as library
+    from pyarrow import table
+
+    monkeypatch.setattr("rlhf_cli.data.parquet.BATCH", 2)
+    days = [datetime.date(2026, 1, i) for i in range(1, 6)]
+    library.write_table(table({"prompt": list("abcde"), "n": range(5), "day": days}), tmp_path / "p.parquet")
+    found = read(parquet(tmp_path / "p.parquet", where={"n": [0, 3]}))
+    assert [(row.shown, row.where, row.columns) for row in found.rows] == [
+        ("a", "p.parquet:1", {"n": 0, "day": "2026-01-01"}),
+        ("d", "p.parquet:4", {"n": 3, "day": "2026-01-04"}),
+    ]
+    (tmp_path / "p.parquet").write_bytes(b"PAR1 is not enough")
+    with pytest.raises(UserError, match=r"^not parquet: .* \(p\.parquet:1\)"):
+        read(parquet(tmp_path / "p.parquet"))
