@@ -115,6 +115,7 @@ def test_every_setting_is_read_by_a_run(tmp_path: Path, monkeypatch: pytest.Monk
             "data.max_prompt_tokens=16",
             "data.too_long=drop",
             "optimizer.warmup_steps=0",
+            "reward.truncated=penalty",
         ],
         ["algorithm=ppo", "beta=target"],
         ["algorithm=grpo", "beta=adaptive", "temperature=cosine"],

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.config.completion import complete
+from rlhf_cli.config.options import options
 from rlhf_cli.errors import UserError
 
 from .conftest import write
@@ -40,7 +41,7 @@ def offered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("/usr/local/bin/rlhf train beta=0.1 -m optimizer.l", ["optimizer.lr="]),
         ("rlhf train beta=0.1 nonsense algorithm=ppoo st", ["steps="]),
         ("rlhf train --mul", ["--multirun"]),
-        ("rlhf train config=", ["config=runs/", "config=sentiment", "config=tiny"]),
+        ("rlhf train config=", [*sorted(["config=runs/", *(f"config={name}" for name in options("config"))])]),
         ("rlhf train config=runs/", ["config=runs/a.yaml"]),
         ("rlhf train config=runs/a.yaml beta.", ["beta.end=", "beta.kind=", "beta.start="]),
     ],

@@ -14,14 +14,16 @@ from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import reference
 from rlhf_cli.pipeline.reference import reference_rewards
+from rlhf_cli.rewards.characters import Characters
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow, Rollout
-from tests.unit.support import Recorder, config_of, data_fields, rows_of
+from tests.unit.support import SHAPING, Recorder, config_of, data_fields, rows_of
 
 ROWS = [PromptRow(text, {}, f"test:{i}") for i, text in enumerate(("Hello", "What is rain?", "a"))]
 HELD_OUT = rows_of(held_out=ROWS)
-LETTERS = {"kind": "characters", "characters": "abcdefghijklmnopqrstuvwxyz"}
+LETTERS = {"kind": "characters", "characters": "abcdefghijklmnopqrstuvwxyz"} | SHAPING
+LETTERS_ALONE = Characters(kind="characters", characters="abcdefghijklmnopqrstuvwxyz")
 
 
 def run_of(prompts_at_once: int = 2, samples_at_once: int = 2) -> RunConfig:
@@ -49,7 +51,7 @@ def test_every_completion_has_its_own_stream_and_its_own_score(batches: list[Rol
     (rollout,) = batches
     assert rollout.temperature == 1.3
     assert rollout.batch.seeds == tuple(seed_for(0, "oracle", p, s) for p in range(3) for s in range(5))
-    scores = run_of().reward.score([row for row in ROWS for _ in range(5)], rollout.texts)
+    scores = LETTERS_ALONE.score([row for row in ROWS for _ in range(5)], rollout.texts)
     assert found == [pytest.approx(scores[start : start + 5]) for start in (0, 5, 10)]
 
 
