@@ -81,14 +81,14 @@ def _found(settings: Pretrained) -> Iterator[str]:
 def _tokenizer(source: str, settings: Pretrained) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    _check_tokenizer(source, settings.revision)
+    check_tokenizer(source, settings.revision)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         source, revision=settings.revision, trust_remote_code=settings.trust_remote_code
     )
     return tokenizer
 
 
-def _check_tokenizer(source: str, revision: str | None) -> None:
+def check_tokenizer(source: str, revision: str | None) -> None:
     """Raise UserError where tokenizer_config.json names files elsewhere, which would be read as its vocabulary.
 
     A name is looked up in the working directory: `vocab_file: .env` would read a secret (transformers#46279). Names of

@@ -8,6 +8,9 @@ regex       whether a pattern matches (0 or 1)
 exact_match whether the answer is the one in a column of the data, as a text (0 or 1)
 math        the same by value: numbers and LaTeX (0 .. 1); an extra
 python      the user's own function, in a process of its own
+model       a reward model: any sequence classification model of transformers
+http        a JSON server
+judge       a language model behind an OpenAI-compatible endpoint, by a rubric (rubric.py)
 weighted    the sum of several, each times its weight
 
 A source of ours is a frozen model: `kind` names it, its fields are its knobs, and `highest` is the highest score there
@@ -19,6 +22,7 @@ shaping     what is made of them
 
 judge       asks a reward, and adds up what its parts say
 asker       asks one source, and knows what to do where it fails
+client      requests to a server, for http and judge
 process     a function's process: started, asked with a deadline, killed
 worker      what runs in there
 texts       the text of a completion, and the answer a pattern finds in it

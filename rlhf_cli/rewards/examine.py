@@ -20,7 +20,7 @@ from rlhf_cli.types import PromptRow
 
 ALONE: Final = 32
 """Completions that are scored alone as well."""
-SAME: Final = 1e-6
+SAME: Final = 1e-4
 """Scores that differ by less, in units of their spread or of one, are the same: rounding in a network's batch."""
 CORRELATED: Final = 0.5
 """A rank correlation with length that is worth a look, where chance would hardly give it."""

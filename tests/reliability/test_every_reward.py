@@ -82,7 +82,12 @@ def given_to(tmp_path: Path) -> Callable[[str], list[str]]:
     (tmp_path / "prompts.jsonl").write_text(
         "".join(json.dumps({"prompt": f"Say {n}.", "answer": n}) + "\n" for n in range(9))
     )
-    open_settings = {"regex": ["reward.pattern=a"]}
+    open_settings = {
+        "regex": ["reward.pattern=a"],
+        "http": ["reward.url=http://127.0.0.1:9/"],
+        "judge": ["reward.url=http://127.0.0.1:9/v1", "reward.model=m"],
+        "model": [f"reward.path={tmp_path}"],
+    }
     return lambda kind: open_settings.get(kind, [])
 
 

@@ -28,6 +28,11 @@ GIVEN = {
     "data=mixture": ["+data@data.parts.web=csv", "data.parts.web.path=web.csv", "data.weights.web=1"],
     "reward=python": ["reward.function=rewards.py:f"],
     "reward=regex": ["reward.pattern=a"],
+    "reward=http": ["reward.url=https://scores.example/score"],
+    "reward=judge": ["reward.url=https://judge.example/v1", "reward.model=some-model"],
+    "reward=model": ["reward.path=some/model"],
+    "config=reviews": ["data.path=reviews.jsonl"],
+    "config=gsm8k": ["data.path=gsm8k.jsonl"],
     "reward=weighted": ["+reward@reward.parts.letters=characters", "+reward.weights.letters=1.0"],
 }
 
