@@ -42,9 +42,12 @@ def scorer(
     whole = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     kind = whole.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-        path, revision=revision, dtype=kind, use_safetensors=True
+    model: PreTrainedModel
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        path, revision=revision, dtype=kind, use_safetensors=True, output_loading_info=True
     )
+    if lacking := sorted(report["missing_keys"]):  # transformers makes up what a checkpoint lacks, at random
+        raise ValueError(f"is no reward model: its checkpoint has no {', '.join(lacking[:3])}")
     model.to(place).eval()
     column = _column(label, model)
     encode = _encoder(reads, tokenizer, min(max_tokens, _context(model, max_tokens)))

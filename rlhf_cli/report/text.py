@@ -80,7 +80,8 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
         found.append(((" " * (left + 2) + flags, "dim"),))
     for n, line in enumerate(cells):
         found.append(((f"{ticked.get(n, ''):>{left}} {'┤' if n in ticked else '│'}", "dim"), *line))
-    ends = f"{across.low:.4g}", f"{across.high:.4g}"
+    tiny = 1e-9 * (across.high - across.low)  # what is left of a sum that is zero
+    ends = tuple(f"{0.0 if abs(end) < tiny else end:.4g}" for end in (across.low, across.high))
     gap = columns - len(ends[0]) - len(ends[1])
     found.append(((f"{'':>{left}} └{'─' * columns}", "dim"),))
     found.append(((f"{'':>{left}}  {ends[0]}{chart.x_label[: gap - 2]:^{gap}}{ends[1]}", "dim"),))

@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import random
+import socket
 import time
 import urllib.error
 import urllib.parse
@@ -96,11 +97,14 @@ class Client:
         proxies: dict[str, str] | None = {} if is_here(url) else None  # None: those of the environment
         self._opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler(proxies))
         self._answered: dict[str, Any] = {}
+        self._batch: list[str] = []
         self._tries = 0
 
     def ask(self, bodies: Sequence[Mapping[str, Any]]) -> list[Any]:
         """The answers to requests, several at a time. Raises Unanswered where one has none."""
         texts = [json.dumps(body, sort_keys=True) for body in bodies]
+        if texts != self._batch:
+            self._batch, self._answered, self._tries = texts, {}, 0
         missing = [text for text in dict.fromkeys(texts) if text not in self._answered]
         with ThreadPoolExecutor(self._concurrency) as pool:
             futures = {text: pool.submit(self._post, text) for text in missing}
@@ -115,8 +119,15 @@ class Client:
             final = [one for one in troubles if not (isinstance(one, Unanswered) and one.after_s is not None)]
             raise (final or troubles)[0]
         answers = [self._answered[text] for text in texts]
-        self._answered, self._tries = {}, 0
+        self._batch, self._answered = [], {}
         return answers
+
+    def reach(self) -> None:
+        """Raise OSError where nobody listens: better at the start than after a rollout."""
+        parts = urllib.parse.urlsplit(self._url)
+        if is_here(self._url) or not urllib.request.getproxies():  # a proxy may know names that we do not
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((str(parts.hostname), port), self._timeout_s).close()
 
     def _post(self, body: str) -> Any:
         """The JSON of one answer. Raises Unanswered where the server is not reached, or answers that it cannot."""

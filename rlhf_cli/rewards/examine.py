@@ -102,13 +102,15 @@ def examine(
     with Judge(lenient, columns, log) as judge:
         judged = list(ask(judge, parts, seed))
         call_s = {"p50": quantile(calls, 0.5), "p99": quantile(calls, 0.99), "completions": min(batch, len(texts))}
+        scores = _scores(judged)
+        chosen = [number for number in chosen if not math.isnan(scores[number])]
+        parts = parts if chosen else []  # nothing has a score: no use in asking for more
         again = _scores(ask(judge, parts, seed))
         alone = _scores(ask(judge, [slice(number, number + 1) for number in chosen], seed))
         other = _scores(ask(judge, parts, seed + 1))
         name = judge.name
     with Judge(lenient, columns, log) as judge:
         fresh = _scores(ask(judge, parts, seed))
-    scores = _scores(judged)
     compare = _Compare(scores, texts)
     repeatable = _repeatable(compare, again, fresh, other)
     findings = [
@@ -176,6 +178,8 @@ def _repeatable(compare: _Compare, again: Sequence[float], fresh: Sequence[float
         if count:
             said = f"{count} of {len(others)} scores are others when {when}, by up to {most:.3g}: {text}"
             return Finding("determinism", "wrong", said)
+    if not again:
+        return Finding("determinism", "look", "there is no score to compare")
     count, most, _ = compare.differing(other)
     if count:
         said = f"repeatable, but {count} of {len(other)} scores depend on the seed, by up to {most:.3g}"

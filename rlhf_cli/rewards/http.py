@@ -48,6 +48,7 @@ def scorer(url: str, *, batch_size: int, send_columns: bool, **how: Any) -> Call
     It raises Unanswered where the server has no answer, or one that is no list with a number or null a completion.
     """
     client = Client(url, **how)
+    client.reach()
 
     def score(prompts: Sequence[Any], completions: Sequence[Any], **columns: Sequence[Any]) -> list[float | None]:
         bodies = []

@@ -22,7 +22,8 @@ from rlhf_cli.rewards.texts import text_of
 
 OWN: Final = ("prompt", "completion")
 _NUMBER: Final = r"-?\d+(?:\.\d+)?"
-_SCORE: Final = re.compile(rf"score\W{{0,4}}[:=]\W{{0,3}}({_NUMBER})", re.IGNORECASE)
+_SCORE: Final = re.compile(rf"score[^\w-]{{0,4}}[:=][^\w-]{{0,3}}({_NUMBER})(?!\s?[-/\d]|\.\d)", re.IGNORECASE)
+"""Not the 7 of `Score: 7-8`, nor the 4 of `Score: 4/5`, which is on another scale."""
 
 
 def _template(value: str) -> str:
@@ -88,6 +89,7 @@ def scorer(
 ) -> Callable[..., list[float | None]]:
     """A function that asks the model about each completion; raises Unanswered where the endpoint has no answer."""
     client = Client(f"{url.rstrip('/')}/chat/completions", **how)
+    client.reach()
     said = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
     said |= {} if seed is None else {"seed": seed}
 
@@ -116,10 +118,11 @@ def _filled(rubric: str, values: Mapping[str, Any]) -> str:
 
 def _content(answer: Any) -> str:
     try:
-        content = answer["choices"][0]["message"]["content"]
+        choice = answer["choices"][0]
+        content, whole = choice["message"]["content"], choice.get("finish_reason") != "length"
     except (KeyError, IndexError, TypeError):
         raise Unanswered("answered with no chat completion") from None
-    return content if isinstance(content, str) else ""
+    return content if isinstance(content, str) and whole else ""
 
 
 def _shown(prompt: Any) -> str:

@@ -4,6 +4,7 @@ It answers `rlhf train reward=http reward.url=http://127.0.0.1:8001/score`, on t
 variable REWARD_TOKEN is set, it asks for that token: reward.token_env=REWARD_TOKEN.
 """
 
+import contextlib
 import hmac
 import json
 import os
@@ -54,7 +55,5 @@ class Handler(BaseHTTPRequestHandler):
 if __name__ == "__main__":
     server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 8001), Handler)
     print(f"http://127.0.0.1:{server.server_port}/score", flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass

@@ -1,0 +1,162 @@
+"""Reward models: random small ones, saved to a folder and scored as a reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+)
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.models.tiny import byte_tokenizer
+from tests.support import Outcome, lines
+from tests.unit.rewards.support import made, scorer_of
+
+Rlhf = Callable[..., Outcome]
+CHAT = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}"
+PROMPTS = ["Say it.", "What?", "Say it.", "A longer prompt than those.", "?"]
+TEXTS = ["Yes.", "No, never.", "Yes!", "", "Perhaps tomorrow, if the weather holds."]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`saved(architecture, labels, template)`: the folder of such a model; each is made once."""
+    made_ones: dict[Any, Path] = {}
+
+    def save(architecture: str = "llama", labels: tuple[str, ...] = ("score",), template: str = "") -> Path:
+        key = architecture, labels, template
+        if key not in made_ones:
+            made_ones[key] = folder = tmp_path_factory.mktemp("model")
+            tokenizer = byte_tokenizer()
+            tokenizer.chat_template = template or None
+            names: dict[str, Any] = {
+                "id2label": dict(enumerate(labels)),
+                "label2id": {n: i for i, n in enumerate(labels)},
+            }
+            shape: dict[str, Any] = {
+                "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+                "num_attention_heads": 2, "max_position_embeddings": 128,
+            }  # fmt: skip
+            torch.manual_seed(3)
+            if architecture == "bert":
+                model: Any = BertForSequenceClassification(BertConfig(**shape, **names))
+            elif architecture == "causal":
+                model = LlamaForCausalLM(LlamaConfig(**shape))
+            else:
+                model = LlamaForSequenceClassification(LlamaConfig(**shape, **names, pad_token_id=None))
+            for parameter in model.parameters():
+                torch.nn.init.normal_(parameter, std=0.3)
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        return made_ones[key]
+
+    return save
+
+
+def scores(folder: Path, prompts: list[Any] = PROMPTS, texts: list[Any] = TEXTS, **changes: Any) -> list[float]:
+    found: Any = scorer_of(made("model", path=str(folder), device="cpu", **changes))(prompts=prompts, completions=texts)
+    return list(found)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "bert"])
+def test_a_score_is_that_of_the_completion_alone(saved: Callable[..., Path], architecture: str) -> None:
+    folder = saved(architecture)
+    together = scores(folder)
+    assert len({round(score, 4) for score in together}) == 5
+    alone = [scores(folder, [prompt], [text])[0] for prompt, text in zip(PROMPTS, TEXTS, strict=True)]
+    assert together == pytest.approx(alone, abs=1e-5)
+    for size in (1, 2):
+        assert scores(folder, batch_size=size) == pytest.approx(alone, abs=1e-5)
+    for order in list(permutations(range(5)))[::40]:
+        shuffled = scores(folder, [PROMPTS[i] for i in order], [TEXTS[i] for i in order])
+        assert shuffled == pytest.approx([alone[i] for i in order], abs=1e-5)
+
+
+def test_it_is_the_models_own_score(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    model = LlamaForSequenceClassification.from_pretrained(folder)
+    model.config.pad_token_id = 0
+    tokens = torch.tensor([byte_tokenizer()("Say it.Yes.")["input_ids"]])
+    assert not (tokens == 0).any()
+    with torch.no_grad():
+        expected = float(model(tokens).logits)
+    assert scores(folder, ["Say it."], ["Yes."]) == [pytest.approx(expected, abs=1e-6)]
+
+
+def test_a_conversation_goes_through_the_models_own_template(saved: Callable[..., Path]) -> None:
+    chat, plain = saved(template=CHAT), saved()
+    expected = scores(plain, ["<user>Hi<assistant>"], ["Yes."])
+    assert scores(chat, ["Hi"], ["Yes."]) == pytest.approx(expected, abs=1e-6)
+    turns = [{"role": "system", "content": "S"}, {"role": "user", "content": "Hi"}]
+    answer = [{"role": "assistant", "content": "Yes."}]
+    expected = scores(plain, ["<system>S<user>Hi<assistant>"], ["Yes."])
+    assert scores(chat, [turns], [answer]) == pytest.approx(expected, abs=1e-6)
+    assert scores(chat, ["Hi"], ["Yes."], reads="text") != pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ValueError, match="the model has no chat template"):
+        scores(plain, reads="chat")
+
+
+def test_it_may_read_the_completion_alone(saved: Callable[..., Path]) -> None:
+    first, second = scores(saved(), ["a", "bb"], ["Yes.", "Yes."], reads="completion")
+    assert first == second
+
+
+def test_what_is_too_long_loses_its_beginning(saved: Callable[..., Path]) -> None:
+    folder = saved()
+    short = scores(folder, ["p" * 4], ["Yes."], max_tokens=8)
+    assert scores(folder, ["q" * 500 + "p" * 4], ["Yes."], max_tokens=8) == pytest.approx(short, abs=1e-6)
+    assert scores(folder, ["q" * 500], ["Yes."])  # no more than the model can read
+
+
+def test_labels_and_activations(saved: Callable[..., Path]) -> None:
+    folder = saved("llama", ("bad", "good"))
+    with pytest.raises(ValueError, match=r"several labels, .*: 0 \(bad\), 1 \(good\)"):
+        scores(folder)
+    with pytest.raises(ValueError, match=r"no label best; it has 0 \(bad\), 1 \(good\)"):
+        scores(folder, label="best")
+    bad, good = (torch.tensor(scores(folder, label=label), dtype=torch.float64) for label in (0, "good"))
+    both = torch.stack([bad, good], 1)
+    assert scores(folder, label=1, activation="softmax") == pytest.approx(both.softmax(1)[:, 1].tolist())
+    assert scores(folder, label=1, activation="sigmoid") == pytest.approx(good.sigmoid().tolist())
+
+
+def test_a_language_model_is_no_reward_model(saved: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match=r"is no reward model: its checkpoint has no score.weight"):
+        scores(saved("causal"))
+
+
+def test_pickled_weights_are_not_read(saved: Callable[..., Path], tmp_path: Path) -> None:
+    for file in saved().iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    torch.save({"score.weight": torch.zeros(1, 16)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        scores(tmp_path)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no config.json \(reward.path\)"):
+        made("model", path=str(tmp_path)).check("reward")
+    made("model", path="someone/some-model").check("reward")
+
+
+def test_a_run_is_scored_by_it(saved: Callable[..., Path], rlhf: Rlhf, tmp_path: Path) -> None:
+    few = ("config=tiny", "steps=1", "evaluate.every=0", "max_new_tokens=4", "display=quiet", "run_dir=out")
+    outcome = rlhf("train", *few, "reward=model", f"reward.path={saved()}")
+    assert outcome.code == 0, outcome.err
+    (row,) = lines(tmp_path / "out" / "metrics.jsonl")
+    assert row["reward/failures"] == 0
+    assert row["reward/mean"] != 0
+    outcome = rlhf("train", *few[:-1], "run_dir=no", "reward=model", f"reward.path={saved('causal')}")
+    assert outcome.code == 4
+    assert "reward=model cannot be used: raised ValueError: is no reward model" in outcome.err
