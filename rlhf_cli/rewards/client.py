@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from rlhf_cli.errors import UserError
 from rlhf_cli.rewards.source import InProcess, Unanswered
 
-PASSING: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
+PASSING: Final = frozenset((408, 425, 429, *range(500, 600)))
 """What a server answers where another try may help."""
 LONGEST_WAIT_S: Final = 30.0
 SHOWN: Final = 200

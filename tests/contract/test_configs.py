@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from rlhf_cli import config as config_package
 from rlhf_cli.cli import run
@@ -20,6 +21,7 @@ from rlhf_cli.models.tiny import build
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import Settings
 from tests.support import lines
+from tests.unit.rewards.test_served import Server
 
 CONFIGS = Path(config_package.__file__).parents[2] / "configs"
 OPTIONS = sorted(f"{file.parent.name}={file.stem}" for file in CONFIGS.glob("*/*.yaml") if file.parent.name != "hydra")
@@ -32,7 +34,7 @@ ONE_STEP = (
     "display=quiet",
 )
 EXTRAS = {"data=parquet": "pyarrow", "data=hub": "datasets"}
-REAL = ("model=smollm2", "config=sentiment")
+REAL = ("model=smollm2", "config=sentiment", "config=brevity", "config=format", "config=gsm8k", "config=reviews")
 MARKS = dict.fromkeys(REAL, pytest.mark.real_model) | dict.fromkeys(EXTRAS, pytest.mark.slow)
 
 
@@ -55,6 +57,10 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     (folder / "rewards.py").write_text("def longest(completions):\n    return [len(text) for text in completions]\n")
+    judge = LlamaForSequenceClassification(LlamaConfig.from_pretrained(folder / "model", num_labels=1))
+    judge.save_pretrained(folder / "judge")
+    tokenizer.save_pretrained(folder / "judge")
+    server = Server()
     answers = ["data=jsonl", f"data.path={folder / 'prompts.jsonl'}"]
     return {
         "reward=python": [f"reward.function={folder / 'rewards.py'}:longest"],
@@ -62,12 +68,17 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "reward=regex": ["reward.pattern=a"],
         "reward=exact_match": answers,
         "reward=math": answers,
+        "reward=http": [f"reward.url={server.url}"],
+        "reward=judge": [f"reward.url={server.url}", "reward.model=m", "reward.best=1000"],
+        "reward=model": [f"reward.path={folder / 'judge'}"],
         "data=jsonl": [f"data.path={folder / 'prompts.jsonl'}"],
         "data=text": [f"data.path={folder / 'prompts.jsonl'}"],
         "data=csv": [f"data.path={folder / 'prompts.csv'}"],
         "data=parquet": [f"data.path={folder / 'table' / 'prompts.parquet'}"],
         "data=hub": [f"data.id={folder / 'table'}"],
         "data=mixture": [f"+data@{part}=csv", f"{part}.path={folder / 'prompts.csv'}", "data.weights.one=1"],
+        "config=reviews": [f"data.path={folder / 'prompts.jsonl'}", "data.prompt=prompt"],
+        "config=gsm8k": [f"data.path={folder / 'prompts.jsonl'}", "data.template={prompt}"],
         "model=pretrained": [f"model.path={folder / 'model'}"],
     }
 

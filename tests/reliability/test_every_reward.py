@@ -15,13 +15,16 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from rlhf_cli.checkpoint import newest_valid
+from rlhf_cli.models.tiny import byte_tokenizer
 from rlhf_cli.rewards.parts import Part
 from rlhf_cli.rewards.source import InProcess, Plain
 from rlhf_cli.types import PromptRow
 from tests.support import Outcome, lines
 from tests.unit.rewards.support import made
+from tests.unit.rewards.test_served import Server
 
 Rlhf = Callable[..., Outcome]
 
@@ -68,7 +71,7 @@ def scorer(**options):
 """
 
 FAULTS = {
-    "hang": (37, "time.sleep(99)", "did not answer within 2 s"),
+    "hang": (37, "time.sleep(99)", "did not answer within "),
     "raise": (38, "raise ValueError('no')", "raised ValueError: no"),
     "one without": (40, "scores[1] = None", "gave None for the completion"),
     "infinite": (41, "scores[-1] = math.inf", "gave inf for the completion"),
@@ -76,17 +79,34 @@ FAULTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def server() -> Server:
+    """One that scores, for as long as these tests last."""
+    return Server()
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small reward model."""
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    tokenizer, folder = byte_tokenizer(), tmp_path_factory.mktemp("judge")
+    config = LlamaConfig(vocab_size=len(tokenizer), num_labels=1, pad_token_id=None, **shape)
+    LlamaForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
-def given_to(tmp_path: Path) -> Callable[[str], list[str]]:
+def given_to(tmp_path: Path, server: Server, judge: Path) -> Callable[[str], list[str]]:
     """What a kind needs besides its name."""
     (tmp_path / "prompts.jsonl").write_text(
         "".join(json.dumps({"prompt": f"Say {n}.", "answer": n}) + "\n" for n in range(9))
     )
     open_settings = {
         "regex": ["reward.pattern=a"],
-        "http": ["reward.url=http://127.0.0.1:9/"],
-        "judge": ["reward.url=http://127.0.0.1:9/v1", "reward.model=m"],
-        "model": [f"reward.path={tmp_path}"],
+        "http": [f"reward.url={server.url}"],
+        "judge": [f"reward.url={server.url}", "reward.model=m", "reward.best=1e6"],
+        "model": [f"reward.path={judge}"],
     }
     return lambda kind: open_settings.get(kind, [])
 
@@ -111,7 +131,8 @@ def test_a_fault_ends_the_run_with_its_steps_saved(
     member: Any = IN_PROCESS[kind]
     (tmp_path / "faulty.py").write_text(FAULTY.format(target=member.target, fault=code))
     monkeypatch.setattr(member, "target", f"{tmp_path / 'faulty.py'}:scorer")
-    limit = ["reward.timeout_s=2"] if fault == "hang" else []
+    seconds = 15 if kind == "model" else 2  # in which transformers is to be imported too
+    limit = [f"reward.timeout_s={seconds}"] if fault == "hang" else []
     outcome = rlhf("train", *SHORT, f"reward={kind}", *given_to(kind), "reward.on_error=stop", *limit)
     assert outcome.code == 4, outcome.err
     assert f"error: reward={kind} {said}" in outcome.err.splitlines()[-1]
