@@ -83,7 +83,7 @@ def running(overrides: Sequence[str], watch: Timings) -> Iterator[Run]:
     rows = read_rows(config)
     with (
         tempfile.TemporaryDirectory(prefix="rlhf-bench-") as name,
-        Judge(config.reward, rows.columns, Path(name) / REWARD_LOG) as judge,
+        Judge(config.reward.source, rows.columns, Path(name) / REWARD_LOG) as judge,
     ):
         run = assemble(config, rows, Path(name), judge, watch, StopSignals(), None)
         run.policy = run.engine.policy = replace(run.policy, end_tokens=(NEVER,))

@@ -105,7 +105,7 @@ def test_a_gradient_that_overflows_keeps_the_last_finite_weights(
         return plain(self, [], completions) if calls < 4 else [3e38, -3e38] * (len(completions) // 2)
 
     monkeypatch.setattr(Characters, "score", exploding)
-    monkeypatch.setattr("rlhf_cli.rewards.judge.LARGEST", 3e38)  # or the judge would refuse them
+    monkeypatch.setattr("rlhf_cli.rewards.asker.LARGEST", 3e38)  # or the judge would refuse them
     outcome = rlhf("train", "config=tiny", "evaluate.every=0", "display=quiet", "run_dir=out")
     assert outcome.code == 7, outcome.err
     assert "the gradient is not finite" in outcome.err

@@ -34,7 +34,7 @@ def wait(self):
     print("waiting", file=sys.stderr, flush=True)
     while True:
         time.sleep(0.01)
-        self.signals.check()
+        self.work.signals.check()
 Run.next_prompts = wait
 """
 """A run whose first step never ends."""

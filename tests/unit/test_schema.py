@@ -152,7 +152,7 @@ def test_plain_data_and_back_is_the_same_config() -> None:
         *(
             f.annotation
             for n, f in RunConfig.model_fields.items()
-            if n in ("evaluate", "checkpoint", "data", "optimizer")
+            if n in ("evaluate", "checkpoint", "optimizer", "reward")
         ),
     ],
 )

@@ -11,6 +11,7 @@ from rlhf_cli.checkpoint import locked, publish
 from rlhf_cli.metrics import finite
 from rlhf_cli.sweep.answer import Grid, answer
 from rlhf_cli.sweep.record import Ending, Sweep, Trial
+from tests.unit.support import SHAPING
 from tests.unit.sweep.made import TABLE, constant, two_by_two, write_lines, write_trial
 
 
@@ -135,7 +136,7 @@ def test_the_references_completions_count_once(tmp_path: Path) -> None:
     ("key", "value", "reason", "compared"),
     [
         ("max_new_tokens", 9, "the trials do not share one max_new_tokens", True),
-        ("reward", {"kind": "characters", "characters": "xyz"}, "the trials do not share one task", False),
+        ("reward", {"kind": "characters", "characters": "xyz"} | SHAPING, "the trials do not share one task", False),
     ],
 )
 def test_without_a_common_reference_there_is_no_curve(
