@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -55,17 +56,17 @@ class Source(Settings):
         return self
 
     @property
+    @abstractmethod
     def sets_aside(self) -> bool:
         """Whether the held-out rows are taken from the training rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def place(self, *, held_out: bool) -> str:
         """Where the rows come from, for messages."""
-        raise NotImplementedError
 
+    @abstractmethod
     def records(self, *, held_out: bool) -> Iterator[Record]:
         """The rows as they stand there, in order; raises UserError (exit 3) for what cannot be read."""
-        raise NotImplementedError
 
     @property
     def parts(self) -> Mapping[str, Source]:
@@ -109,6 +110,6 @@ class FileSource(Source):
         if not any_row:
             raise UserError("the prompt file is empty", where=path, fix=self.holds, exit_code=EXIT_DATA)
 
+    @abstractmethod
     def read(self, file: Path, name: str) -> Iterator[Record]:
         """The rows of one file, which messages call `name`."""
-        raise NotImplementedError
