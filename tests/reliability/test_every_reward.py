@@ -143,6 +143,24 @@ def test_a_fault_ends_the_run_with_its_steps_saved(
     assert [row["step"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [1, 2]
 
 
+@pytest.mark.case(39)
+@pytest.mark.parametrize("kind", IN_PROCESS)
+def test_no_score_for_any_ends_the_run_after_a_few_steps(
+    kind: str, rlhf: Rlhf, given_to: Callable[[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member: Any = IN_PROCESS[kind]
+    (tmp_path / "faulty.py").write_text(FAULTY.format(target=member.target, fault="scores = [None] * len(scores)"))
+    monkeypatch.setattr(member, "target", f"{tmp_path / 'faulty.py'}:scorer")
+    few = ("reward.on_error=mask", "max_skipped_steps=1", "steps=6")
+    outcome = rlhf("train", *SHORT, f"reward={kind}", *given_to(kind), *few)
+    assert outcome.code == 4, outcome.err
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("error: no prompt has a score for each of its completions; the first failure: ")
+    assert f"reward={kind} gave None" in last
+    assert " in step 4, and 2 steps in a row changed nothing" in last
+    assert [row["skipped"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [0, 0, 1]
+
+
 @pytest.mark.parametrize("kind", PLAIN)
 @given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=5))
 def test_a_plain_reward_has_a_finite_score_for_any_text_that_its_neighbours_do_not_change(
