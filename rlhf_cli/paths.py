@@ -20,3 +20,8 @@ def locate(path: str) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent / inside
+
+
+def shown(folder: Path) -> Path:
+    """The folder as the user would write it here."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

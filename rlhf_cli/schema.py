@@ -15,9 +15,9 @@ from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import REFUSED, Placement
 from rlhf_cli.data import Data
 from rlhf_cli.models.settings import Model
-from rlhf_cli.optimizer import AdamW
 from rlhf_cli.rewards import Reward
 from rlhf_cli.schedules import Beta, Controlled, Schedule
+from rlhf_cli.schedules.optimizer import AdamW
 from rlhf_cli.settings import FilePath, Names, Settings, as_tuple
 
 

@@ -5,6 +5,9 @@ rloo       each completion against the mean of its group's others
 grpo       each completion against its group's mean and spread, clipped; Dr. GRPO and DAPO are settings of it
 ppo        a value head says what to expect, clipped, several updates a rollout
 
+baseline   the running mean that REINFORCE may subtract
+placement  where the KL may go, and why some places are refused
+
 An algorithm is a frozen model. `advantages(scored, past)` and `loss(minibatch, forward)` are its mathematics;
 `min_group`, `needs_value` and `refuses(kl)` say what it cannot do without; `epochs`, `minibatch_size` and `aggregation`
 how often, in what portions and with what weights the pipeline takes a rollout's tokens through its loss.

@@ -1,12 +1,17 @@
 """One verb, one file: parse, assemble, call, print. `main(argv)` returns the exit code.
 
 train          one run, a multirun, or a run continued
+data           data show: the prompts as the policy reads them
+reward         reward test: any reward on the bench
 oracle         the optimum and the frontier of reward against KL, before any training
 generate       what a trained policy (and its reference) answers
+report         the page of a run, of several runs or of a sweep
 runs           a table of runs: state, step, reward, KL, how to continue
 verify_resume  the last stretch of a run repeated and compared
-demo           the ideas, with pictures that the tool's own functions compute
+demo           the lecture, on the terminal or as a page
 
+ready          what can be refused before anything is written
+sweeping       what train -m does with its trials
 parser         what verbs with plain options share
 stage          how demo looks on a terminal
 """

@@ -8,12 +8,13 @@ from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.display.data import show_data
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.models.source import code_notice
-from rlhf_cli.pipeline.rows import check_sources, read_rows
+from rlhf_cli.prompts.rows import read_rows
 
 ABOUT: Final = """\
 The prompts of a run as the policy reads them, chat template applied; how many
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
         watch.note(notice)
     with watch.phase("loading the tokenizer", 0):
         from rlhf_cli.models.encoder import load_encoder
-        from rlhf_cli.pipeline.look import look_at
+        from rlhf_cli.prompts.preview import look_at
 
         encoder, context = load_encoder(config.model)
     look = look_at(rows, encoder, context, config, options.rows, watch)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_cli.checkpoint import CHECKPOINTS, newest_valid, step_of
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
@@ -16,8 +15,9 @@ from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
-from rlhf_cli.pipeline.result import Result
-from rlhf_cli.pipeline.resume import find, holds_run, saved_config
+from rlhf_cli.runs.checkpoint import CHECKPOINTS, newest_valid, step_of
+from rlhf_cli.runs.result import Result
+from rlhf_cli.runs.resume import find, holds_run, saved_config
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     print(f"loading the model, with {adapter.relative_to(run)} ...", file=sys.stderr)
     import_libraries()
     from rlhf_cli.engine.choice import build_engine
-    from rlhf_cli.pipeline.assemble import load_policy
+    from rlhf_cli.engine.opening import load_policy
 
     policy = load_policy(config)
     policy.load_adapter(adapter)

@@ -9,14 +9,15 @@ from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.display.oracle import show_oracle
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, UserError
+from rlhf_cli.evaluation.oracle import oracle
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
-from rlhf_cli.pipeline.oracle import oracle
-from rlhf_cli.pipeline.rows import check_sources, read_rows
+from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.schedules import Controlled
 
 FACTORS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the run's own beta

@@ -9,11 +9,11 @@ from typing import Final
 
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError
-from rlhf_cli.pipeline.resume import CONFIG, holds_run
-from rlhf_cli.pipeline.runs import shown
-from rlhf_cli.pipeline.written import read
+from rlhf_cli.paths import shown
 from rlhf_cli.report import comparison_page, run_page, sweep_page
 from rlhf_cli.report.page import GENERATOR, PAGE
+from rlhf_cli.runs.reading import read
+from rlhf_cli.runs.resume import CONFIG, holds_run
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.record import Sweep
 

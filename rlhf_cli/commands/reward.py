@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.config.arguments import quoted
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.data.order import shares
@@ -18,8 +19,8 @@ from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DATA, EXIT_DONE, EXIT_REWARD, EXIT_USAGE, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
-from rlhf_cli.pipeline.reporter import Reporter
-from rlhf_cli.pipeline.rows import Rows, check_sources, read_rows
+from rlhf_cli.prompts.rows import Rows, read_rows
+from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.examine import Group, examine
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import PromptRow

@@ -9,8 +9,8 @@ from pathlib import Path
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.display.runs import failure, show_runs
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
-from rlhf_cli.metrics import finite
-from rlhf_cli.pipeline.runs import runs
+from rlhf_cli.runs.jsonl import finite
+from rlhf_cli.runs.listing import runs
 from rlhf_cli.sweep.record import Sweep
 
 

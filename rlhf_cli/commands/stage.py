@@ -12,9 +12,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from rlhf_cli.charts.chart import Picture
+from rlhf_cli.charts.terminal import HEIGHT, rows
 from rlhf_cli.demo.scene import Scene
-from rlhf_cli.report.chart import Picture
-from rlhf_cli.report.text import HEIGHT, rows
 
 FRAME_S: Final = 0.06
 LEAST: Final = 5

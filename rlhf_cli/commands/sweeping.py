@@ -10,17 +10,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rlhf_cli.checkpoint import is_locked, locked
 from rlhf_cli.config.compose import Launch, RunTrials, amend
-from rlhf_cli.disk import replace_file
 from rlhf_cli.display.answer import show_answer
 from rlhf_cli.display.sweep import trials_shown
 from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors, visible
-from rlhf_cli.pipeline.resume import continued, fingerprint, saved_config
-from rlhf_cli.pipeline.runs import facts
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.report import sweep_page
 from rlhf_cli.report.page import PAGE
+from rlhf_cli.runs.checkpoint import is_locked, locked
+from rlhf_cli.runs.disk import replace_file
+from rlhf_cli.runs.listing import facts
+from rlhf_cli.runs.resume import continued, fingerprint, saved_config
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.pool import Job, Pool, Standing

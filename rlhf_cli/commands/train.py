@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlhf_cli.checkpoint import CHECKPOINTS, locked, newest_valid, step_of
 from rlhf_cli.commands import report
+from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.commands.sweeping import open_sweep
 from rlhf_cli.config.compose import Launch, amend, launch
 from rlhf_cli.config.security import refuse_unsaid_trust
@@ -20,8 +20,13 @@ from rlhf_cli.display.watchers import watcher
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, disk_errors, visible
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
-from rlhf_cli.pipeline.result import Result
-from rlhf_cli.pipeline.resume import (
+from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.prompts.rows import check_enough, read_rows
+from rlhf_cli.report.page import PAGE
+from rlhf_cli.rewards.execution.scorer import REWARD_LOG, Judge
+from rlhf_cli.runs.checkpoint import CHECKPOINTS, locked, newest_valid, step_of
+from rlhf_cli.runs.result import Result
+from rlhf_cli.runs.resume import (
     SETTINGS,
     Origin,
     continued,
@@ -32,12 +37,8 @@ from rlhf_cli.pipeline.resume import (
     names_checkpoint,
     saved_config,
 )
-from rlhf_cli.pipeline.rows import check_enough, check_sources, read_rows
-from rlhf_cli.pipeline.signals import StopSignals
-from rlhf_cli.report.page import PAGE
-from rlhf_cli.rewards.judge import REWARD_LOG, Judge
+from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.sinks import check_sinks
 
 
 def main(argv: list[str]) -> int:

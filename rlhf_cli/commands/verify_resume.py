@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.checkpoint import locked, step_of
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
@@ -14,9 +13,10 @@ from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
-from rlhf_cli.pipeline.resume import last_two, saved_config
-from rlhf_cli.pipeline.rows import read_rows
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.prompts.rows import read_rows
+from rlhf_cli.runs.checkpoint import locked, step_of
+from rlhf_cli.runs.resume import last_two, saved_config
 
 ABOUT: Final = """\
 Resumes a run from its last checkpoint but one, in a temporary folder, trains up
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
             watch.note(notice)
         with watch.phase("loading torch and transformers", 0):
             import_libraries()
-            from rlhf_cli.pipeline.verify import repeat
+            from rlhf_cli.verify.repeat import repeat
         verdict = repeat(config, rows, origin, newer, watch, signals)
     if (found := verdict.divergence) is not None:
         raise UserError(

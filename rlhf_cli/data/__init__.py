@@ -1,4 +1,4 @@
-"""Prompts: where they come from, what they are made of, and in which order they are used; one source, one file.
+"""Where prompts come from; one source, one file.
 
 jsonl     one JSON object a line
 csv       a header, then a record a row
@@ -11,11 +11,14 @@ A source of ours is a frozen model: `kind` names it, `records(held_out=...)` giv
 
 settings  what all sources share
 files     the files that a path or a pattern names
+extras    the libraries of the extras, imported where they are needed
+template  a prompt made from columns: {name} in a text
 shape     a record becomes a prompt row
 reading   the rows of a source: filtered, once each, and what was left out
 split     which rows are held out, by their hash; the fingerprint of all
 order     which prompts belong to which step: a pure function of seed and step
-prompts/  prompt files of our own
+
+The folder prompts/ holds prompt files of our own.
 """
 
 from typing import Annotated

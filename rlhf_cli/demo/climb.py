@@ -12,8 +12,8 @@ from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.demo.problem import Problem
+from rlhf_cli.engine.reading import score_against_reference
 from rlhf_cli.engine.tabular import TabularEngine
-from rlhf_cli.pipeline.scoring import against
 from rlhf_cli.pipeline.update import accumulate, apply, minibatches, summary
 from rlhf_cli.seeding import permutation, seed_for
 from rlhf_cli.types import PromptBatch, Scored
@@ -84,7 +84,9 @@ def roll_out(
     rollout = engine.sample(batch, 64, problem.temperature, lambda: None)
     prompts = torch.tensor([batch.prompt_of(row).tokens[0] for row in range(rows)])
     scores = problem.scores[prompts, engine.ends(rollout)]
-    return against(rollout, scores, engine, problem.beta, rows, lambda: None, kl=kl, needs_value=needs_value)
+    return score_against_reference(
+        rollout, scores, engine, problem.beta, rows, lambda: None, kl=kl, needs_value=needs_value
+    )
 
 
 def _trained(engine: TabularEngine) -> dict[str, nn.Parameter]:

@@ -8,11 +8,11 @@ from typing import Final
 import torch
 
 from rlhf_cli.algorithms.ppo import Ppo
+from rlhf_cli.charts.chart import Chart, Mark, Series
 from rlhf_cli.demo.ascent import SAMPLES, ascend, curve
 from rlhf_cli.demo.scene import Scene, percent
 from rlhf_cli.demo.soup import BETA, toy
 from rlhf_cli.functional.losses import clipped_surrogate
-from rlhf_cli.report.chart import Chart, Mark, Series
 
 CLIP: Final = 0.2
 EPOCHS: Final = (1, 4, 16)

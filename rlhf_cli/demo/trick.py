@@ -14,12 +14,12 @@ from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
+from rlhf_cli.charts.chart import Chart, Series
 from rlhf_cli.demo.climb import roll_out
 from rlhf_cli.demo.problem import Problem
 from rlhf_cli.demo.scene import Scene
 from rlhf_cli.demo.soup import toy
 from rlhf_cli.pipeline.update import accumulate
-from rlhf_cli.report.chart import Chart, Series
 from rlhf_cli.types import Scored
 
 SIZES: Final = tuple(2**k for k in range(13))

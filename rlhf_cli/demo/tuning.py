@@ -8,12 +8,12 @@ from typing import Final
 import torch
 
 from rlhf_cli.algorithms.rloo import Rloo
+from rlhf_cli.charts.bars import Bars, BarSeries
+from rlhf_cli.charts.chart import Chart, Series
 from rlhf_cli.demo.ascent import ascend
 from rlhf_cli.demo.scene import Scene, percent
 from rlhf_cli.demo.soup import BETA, NAMES, expected_reward, standing, toy
 from rlhf_cli.functional.logprobs import log_softmax
-from rlhf_cli.report.bars import Bars, BarSeries
-from rlhf_cli.report.chart import Chart, Series
 
 BETAS: Final = (0.5, BETA, 0.02)
 """Strong, moderate, weak."""

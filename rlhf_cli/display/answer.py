@@ -11,13 +11,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from rlhf_cli.charts.terminal import rows
 from rlhf_cli.errors import visible
-from rlhf_cli.functional.intervals import Estimate
-from rlhf_cli.metrics import finite
-from rlhf_cli.pipeline.runs import shown
+from rlhf_cli.evaluation.intervals import Estimate
+from rlhf_cli.paths import shown
 from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import said_intervals
-from rlhf_cli.report.text import rows
+from rlhf_cli.runs.jsonl import finite
 from rlhf_cli.sweep.answer import Answer, Point
 from rlhf_cli.sweep.outcome import LeftOut
 

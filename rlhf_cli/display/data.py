@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rlhf_cli.errors import visible
-from rlhf_cli.pipeline.look import Lengths, Look, PartLook
+from rlhf_cli.prompts.preview import Lengths, Look, PartLook
 
 BAR: Final = 40
 BECOMES: Final = {

@@ -9,9 +9,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rlhf_cli.pipeline.oracle import BestOf, CurvePoint, Oracle
-from rlhf_cli.report.chart import Chart, Series, Style
-from rlhf_cli.report.text import rows
+from rlhf_cli.charts.chart import Chart, Series, Style
+from rlhf_cli.charts.terminal import rows
+from rlhf_cli.evaluation.oracle import BestOf, CurvePoint, Oracle
 
 
 def show_oracle(found: Oracle) -> None:

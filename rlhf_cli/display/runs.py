@@ -9,9 +9,10 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from rlhf_cli.checkpoint import step_of
 from rlhf_cli.errors import visible
-from rlhf_cli.pipeline.runs import Facts, shown
+from rlhf_cli.paths import shown
+from rlhf_cli.runs.checkpoint import step_of
+from rlhf_cli.runs.listing import Facts
 from rlhf_cli.sweep.record import LOG, Ending, Sweep
 
 HEADER: Final = ("state", "step", "J", "reward", "KL", "saved")

@@ -17,8 +17,8 @@ from rich.text import Text
 from rlhf_cli.display.watchers import StoppingConsole
 from rlhf_cli.display.words import figures, metric
 from rlhf_cli.errors import visible
-from rlhf_cli.metrics import finite
-from rlhf_cli.pipeline.runs import shown
+from rlhf_cli.paths import shown
+from rlhf_cli.runs.jsonl import finite
 from rlhf_cli.sweep.pool import Standing, State
 
 STYLES: Final[dict[State, str]] = {

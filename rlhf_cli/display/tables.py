@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.words import flat
-from rlhf_cli.pipeline.result import Result
+from rlhf_cli.evaluation.intervals import with_error
+from rlhf_cli.evaluation.optimum import progress_to_optimum
 from rlhf_cli.report.page import PAGE
-from rlhf_cli.report.words import towards, with_error
+from rlhf_cli.runs.result import Result
 
 
 def show_result(result: Result, folder: Path) -> None:
@@ -50,7 +51,9 @@ def _comparison(result: Result) -> RenderableType:
     table = Table(
         title=f"Held-out, after {result.step} steps: {result.prompts} prompts x {result.samples} samples at T = 1",
         title_justify="left",
-        caption=Text(f"±: 95 % interval over prompts; the change is paired by prompt\n{towards(result.optimum)}"),
+        caption=Text(
+            f"±: 95 % interval over prompts; the change is paired by prompt\n{progress_to_optimum(result.optimum)}"
+        ),
         caption_justify="left",
     )
     for name in ("", "reference", "policy", "change"):

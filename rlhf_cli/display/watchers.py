@@ -23,10 +23,9 @@ from rich.text import Text
 
 from rlhf_cli.display.words import figures, flat, metric
 from rlhf_cli.errors import Stopped, visible
-from rlhf_cli.functional.optimum import Optimum
-from rlhf_cli.metrics import finite
-from rlhf_cli.pipeline.reporter import Reporter
-from rlhf_cli.report.words import towards
+from rlhf_cli.evaluation.optimum import Optimum, progress_to_optimum
+from rlhf_cli.reporter import Reporter
+from rlhf_cli.runs.jsonl import finite
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 CURVES: Final = (  # metric, name, format; the objective leads
@@ -124,7 +123,7 @@ class Plain(Quiet):
 
     def optimum(self, step: int, found: Optimum) -> None:
         """Print how far the optimum is."""
-        self._line(f"step {step}/{self.total}  held-out, {towards(found)}")
+        self._line(f"step {step}/{self.total}  held-out, {progress_to_optimum(found)}")
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
@@ -205,7 +204,7 @@ class Dashboard(Quiet):
 
     def optimum(self, step: int, found: Optimum) -> None:
         """Show how far the optimum is, below the held-out figures."""
-        self._towards = towards(found)
+        self._towards = progress_to_optimum(found)
 
     def close(self) -> None:
         """Take the picture down; the last table follows."""

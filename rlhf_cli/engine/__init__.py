@@ -1,11 +1,19 @@
 """One engine for rollout, reference pass and update: it samples completions and turns tokens into hidden states.
 
-decoding      THE decode loop: one token after the other, for all completions at once
-native        the Llama family, of llama (one block for all uses), ragged (no padding), kernels (gradients by hand)
+opening       a policy on its device, in its dtype, with the engine that runs it
+choice        which engine runs a model, and whether it computes what the library does
+native        the Llama family by our own forward pass
 transformers  any causal language model of the transformers library, by its own forward pass
-choice        which of the two runs a model, and whether it computes what the library does
 tabular       tables small enough to list everything they can write
+decoding      THE decode loop: one token after the other, for all completions at once
+reading       log-probabilities and hidden states of a rollout, read again; the reference beside it
+
+llama         one block of the native engine, for all its uses
+ragged        batches without padding
+kernels       the native engine's operations, with gradients by hand
 memory        how many completions fit through the model at once, and what a step will need
+allocator     malloc keeps what a step frees for the next one
+processor     which processor this is
 """
 
 from __future__ import annotations

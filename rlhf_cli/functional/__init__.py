@@ -1,4 +1,4 @@
-"""Pure functions on tensors and plain numbers; torch only, no state, no models.
+"""Pure functions on tensors; torch only, no state, no models.
 
 masked      sums and means where a mask is True
 returns     per-token rewards, returns-to-go, leave-one-out baselines, generalised advantages
@@ -8,7 +8,4 @@ kl          k1 and the exact KL over the vocabulary
 sampling    inverse-CDF sampling from one uniform a token
 truncation  top-k, top-p and min-p, and the sets of tokens they kept
 mismatch    sampler against trainer: how far apart, and the weights that correct it
-intervals   means with standard errors and t intervals
-optimum     how far a policy is towards the optimum, and what may be said of it from samples
-best_of_n   the best of n samples: its reward and its KL
 """

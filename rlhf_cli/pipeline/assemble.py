@@ -9,35 +9,31 @@ from typing import Final
 
 import torch
 
-from rlhf_cli.allocator import keep_freed_memory
-from rlhf_cli.checkpoint import CHECKPOINTS, abandon
-from rlhf_cli.disk import replace_file
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import microbatch_size, predicted_peak
-from rlhf_cli.errors import UserError
-from rlhf_cli.metrics import Mark, cut_back
-from rlhf_cli.models.policy import Policy, build_policy
+from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.pipeline.held_out import batch_size
-from rlhf_cli.pipeline.logbook import LOGS, Logbook
 from rlhf_cli.pipeline.profiling import Profiler
-from rlhf_cli.pipeline.prompts import encode
 from rlhf_cli.pipeline.record import record_of, same_ground, write
-from rlhf_cli.pipeline.reporter import Reporter
-from rlhf_cli.pipeline.result import RESULT
-from rlhf_cli.pipeline.resume import CONFIG, Origin
-from rlhf_cli.pipeline.rows import Rows
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import TrainState, load
 from rlhf_cli.pipeline.work import Work
-from rlhf_cli.rewards.judge import Judge
+from rlhf_cli.prompts.encoding import encode
+from rlhf_cli.prompts.rows import Rows
+from rlhf_cli.reporter import Reporter
+from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.runs.checkpoint import CHECKPOINTS, abandon
+from rlhf_cli.runs.disk import replace_file
+from rlhf_cli.runs.jsonl import Mark, cut_back
+from rlhf_cli.runs.logbook import LOGS, Logbook
+from rlhf_cli.runs.result import RESULT
+from rlhf_cli.runs.resume import CONFIG, Origin
+from rlhf_cli.runs.sinks import Curves
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.seeding import seed_for
-from rlhf_cli.sinks import Curves
 
 PROFILE: Final = "profile"
-THREADS: Final = torch.get_num_threads()
 
 
 def assemble(
@@ -113,23 +109,3 @@ def assemble(
         state=state,
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
     )
-
-
-def load_policy(config: RunConfig) -> Policy:
-    """The policy on its device, in its dtype, with a fresh adapter that depends on the run's seed."""
-    torch.set_num_threads(config.threads or THREADS)  # always: the trial before this one may have set another number
-    keep_freed_memory()
-    device = _device(config.device)
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-    seed = seed_for(config.seed, "init")
-    return build_policy(config.model, device, dtype, seed, value_head=config.algorithm.needs_value)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"no {name} on this machine", where="device", fix="use device=auto or device=cpu")
-    return device

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.functional.optimum import Optimum, at_least, unknown
-from rlhf_cli.pipeline.evaluation import Comparison, Evaluation, compare
+from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
+from rlhf_cli.evaluation.optimum import Optimum, at_least, unknown
 from rlhf_cli.pipeline.record import write_peak
-from rlhf_cli.pipeline.result import Result, SideBySide
 from rlhf_cli.pipeline.run import Run
+from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.types import PromptBatch
 
 SHOWN: Final = 5

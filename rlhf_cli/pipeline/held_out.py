@@ -8,12 +8,13 @@ from typing import Any, Final
 from torch import Tensor
 
 from rlhf_cli.engine import Engine
+from rlhf_cli.engine.reading import recompute_logprobs, score_against_reference
 from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.evaluation.evaluation import Completions, Evaluation, towards_optimum
+from rlhf_cli.evaluation.optimum import LEAST, unknown
 from rlhf_cli.functional.mismatch import TOLERANCE, mismatch
-from rlhf_cli.functional.optimum import LEAST, unknown
-from rlhf_cli.pipeline.evaluation import Completions, Evaluation, towards_optimum
-from rlhf_cli.pipeline.scoring import against, left_out, reread, scores_of
-from rlhf_cli.rewards.judge import Judged
+from rlhf_cli.pipeline.scoring import left_out, scores_of
+from rlhf_cli.rewards.execution.scorer import Judged
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Prompt, PromptBatch, Rollout, Scored
 
@@ -55,11 +56,11 @@ def evaluate(
     """
 
     def read(rollout: Rollout, *, reference: bool = False) -> Rollout:
-        again: Rollout = fitting(lambda size: reread(rollout, engine, size, tick, reference=reference))
+        again: Rollout = fitting(lambda size: recompute_logprobs(rollout, engine, size, tick, reference=reference))
         return again
 
     def compared(rollout: Rollout, scores: Tensor) -> Scored:
-        scored: Scored = fitting(lambda size: against(rollout, scores, engine, beta, size, tick))
+        scored: Scored = fitting(lambda size: score_against_reference(rollout, scores, engine, beta, size, tick))
         return scored
 
     columns: list[list[Any]] = [[] for _ in range(7)]
@@ -113,7 +114,7 @@ def evaluate(
     )
 
 
-def undefined(beta: float, trained_at: float, trained_truncated: bool, samples: int) -> str:
+def why_no_optimum(beta: float, trained_at: float, trained_truncated: bool, samples: int) -> str:
     """Why no sample of the reference can tell how far the optimum is; empty where some may.
 
     `trained_at` and `trained_truncated`: what the run's last step samples from.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from rlhf_cli.functional.intervals import standard_error
+from rlhf_cli.evaluation.intervals import standard_error
 from rlhf_cli.functional.masked import masked_mean
 from rlhf_cli.functional.mismatch import mismatch
 from rlhf_cli.types import Advantages, Exact

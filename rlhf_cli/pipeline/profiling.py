@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch.profiler import profile
 
-from rlhf_cli.pipeline.reporter import Reporter
+from rlhf_cli.reporter import Reporter
 
 STEPS: Final = 2
 """That are traced, after one that is not: the first step of a process lays out memory and chooses kernels."""

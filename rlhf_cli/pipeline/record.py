@@ -13,16 +13,16 @@ from typing import Any, Final
 
 import torch
 
-from rlhf_cli.allocator import keep_freed_memory
 from rlhf_cli.data.split import fingerprint
-from rlhf_cli.disk import replace_file
+from rlhf_cli.engine.allocator import keep_freed_memory
 from rlhf_cli.engine.memory import peak
 from rlhf_cli.engine.processor import vendor
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.reporter import Reporter
-from rlhf_cli.pipeline.rows import Rows
-from rlhf_cli.rewards.judge import Judge
+from rlhf_cli.prompts.rows import Rows
+from rlhf_cli.reporter import Reporter
+from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.schema import RunConfig
 
 RUN: Final = "run.json"

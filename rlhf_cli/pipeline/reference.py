@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator
 
 from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
-from rlhf_cli.pipeline.assemble import load_policy
-from rlhf_cli.pipeline.prompts import encode_held_out
-from rlhf_cli.pipeline.reporter import Reporter
-from rlhf_cli.pipeline.rows import Rows
 from rlhf_cli.pipeline.scoring import judge, scores_of
-from rlhf_cli.rewards.judge import Judge
+from rlhf_cli.prompts.encoding import encode_held_out
+from rlhf_cli.prompts.rows import Rows
+from rlhf_cli.reporter import Reporter
+from rlhf_cli.rewards.execution.scorer import Judge
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow, Rollout

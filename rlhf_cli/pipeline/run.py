@@ -12,24 +12,24 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from rlhf_cli.engine import Engine
+from rlhf_cli.engine import Engine, reading
 from rlhf_cli.engine.memory import room_for
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, Stopped, UserError
+from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, mismatch
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import held_out, scoring, update
-from rlhf_cli.pipeline.evaluation import Evaluation
-from rlhf_cli.pipeline.logbook import Logbook
 from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.profiling import Profiler
-from rlhf_cli.pipeline.prompts import Prompts
 from rlhf_cli.pipeline.saving import SaveFailed, Saver
 from rlhf_cli.pipeline.skipping import Skip, dump
 from rlhf_cli.pipeline.state import Best, Tensors, TrainState, copy_tensors, put_back
 from rlhf_cli.pipeline.work import Work
-from rlhf_cli.rewards.judge import Judge, Judged
+from rlhf_cli.prompts.encoding import Prompts
+from rlhf_cli.rewards.execution.scorer import Judge, Judged
 from rlhf_cli.rewards.shaping import Spread
+from rlhf_cli.runs.logbook import Logbook
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schedules.control import Control
 from rlhf_cli.schema import RunConfig
@@ -99,14 +99,14 @@ class Run:
             judged = self._judged(rollout, seed_for(config.seed, "reward", self.state.step), self.state.step + 1)
             rollout, scores, parts = scoring.with_scores(rollout, judged)
             self._say(judged, self.state.step + 1)
-            counts = scoring.that_count(rollout, config.reward.truncated, config.algorithm.min_group)
+            counts = scoring.learnable_mask(rollout, config.reward.truncated, config.algorithm.min_group)
         if self.state.sampler_gap is None or self.state.sampler_gap > TOLERANCE:
             with self.work.phase("trainer", self.work.parts(len(rollout.batch))) as tick:
-                rollout = self.work.fitting(lambda size: scoring.reread(rollout, self.engine, size, tick))
+                rollout = self.work.fitting(lambda size: reading.recompute_logprobs(rollout, self.engine, size, tick))
             self._trust(rollout)
         with self.work.phase("reference", self.work.parts(len(rollout.batch))) as tick:
             scored = self.work.fitting(
-                lambda size: scoring.against(
+                lambda size: reading.score_against_reference(
                     rollout,
                     scores,
                     self.engine,
@@ -172,7 +172,7 @@ class Run:
         at_once = held_out.batch_size(config.prompts_per_step, config.samples_per_prompt, config.evaluate.samples)
         per_batch = min(at_once, len(self.held_out))
         beta, temperature = self.beta(config.steps - 1), config.temperature.at(config.steps - 1, config.steps)
-        undefined = config.reward.learned_otherwise or held_out.undefined(
+        undefined = config.reward.learned_otherwise or held_out.why_no_optimum(
             beta, temperature, self.truncation.active, config.evaluate.samples
         )
         batches, passes = -(-len(self.held_out) // per_batch), self.work.parts(per_batch * config.evaluate.samples)

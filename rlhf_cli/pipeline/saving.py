@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from rlhf_cli.checkpoint import CHECKPOINTS, newest_valid, prune, publish, step_of
-from rlhf_cli.disk import DISK, Disk, replace_file
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, UserError
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
 from rlhf_cli.pipeline.state import TrainState, files, is_finite
+from rlhf_cli.runs.checkpoint import CHECKPOINTS, newest_valid, prune, publish, step_of
+from rlhf_cli.runs.disk import DISK, Disk, replace_file
 from rlhf_cli.schema import Checkpoint
 
 

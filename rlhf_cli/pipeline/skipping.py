@@ -9,7 +9,7 @@ from typing import Final
 
 from safetensors.torch import save_file
 
-from rlhf_cli.metrics import finite
+from rlhf_cli.runs.jsonl import finite
 from rlhf_cli.types import Advantages
 
 FOLDER: Final = "skipped"

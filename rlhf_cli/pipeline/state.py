@@ -18,9 +18,9 @@ from torch import Tensor
 
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.metrics import Mark
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.rewards.shaping import Spread
+from rlhf_cli.runs.jsonl import Mark
 from rlhf_cli.schedules.control import Control
 
 OPTIMIZER: Final = "optimizer.safetensors"

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
+from rlhf_cli.engine.reading import microbatches, unpacked
 from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.losses import k2_loss, token_weights
 from rlhf_cli.functional.mismatch import sequence_weights
 from rlhf_cli.functional.truncation import of_rows
-from rlhf_cli.pipeline.scoring import microbatches, unpacked
 from rlhf_cli.seeding import permutation, seed_for
 from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout
 

@@ -13,8 +13,8 @@ from torch.profiler import record_function
 from rlhf_cli.engine.memory import out_of_memory
 from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline.clock import Clock
-from rlhf_cli.pipeline.reporter import Reporter
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.reporter import Reporter
 
 Result = TypeVar("Result")
 

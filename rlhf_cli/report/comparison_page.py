@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rlhf_cli.pipeline.evaluation import Evaluation
-from rlhf_cli.pipeline.written import Row, Written, paired
+from rlhf_cli.charts.words import safe
+from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.report import elements
 from rlhf_cli.report.curves import overlaid
 from rlhf_cli.report.elements import cut, grid, table
 from rlhf_cli.report.page import Section, page
 from rlhf_cli.report.run_page import averaged, changes, evaluated_prompts, subject
-from rlhf_cli.report.words import safe, with_error
+from rlhf_cli.runs.reading import Row, Written, paired
 
 ASIDE: Final = ("run_dir", "sweep_dir", "resume", "resume_allow", "display", "jobs")
 """Settings that change nothing of what a run learns."""

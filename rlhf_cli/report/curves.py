@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from rlhf_cli.functional.intervals import t_quantile
-from rlhf_cli.report.bars import Bars, BarSeries
-from rlhf_cli.report.chart import Chart, Picture, Series, Style
-from rlhf_cli.report.frame import COLOURS
+from rlhf_cli.charts.bars import Bars, BarSeries
+from rlhf_cli.charts.chart import Chart, Picture, Series, Style
+from rlhf_cli.charts.frame import COLOURS
+from rlhf_cli.evaluation.intervals import t_quantile
 
 MOST: Final = 200
 """Points of a curve; of more steps than that several share a point."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import Final
 
-from rlhf_cli.report.words import safe
+from rlhf_cli.charts.words import safe
 
 _WORD: Final = re.compile(r"\s*\S+|\s+\Z")
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rlhf_cli.report.chart import Picture, svg
-from rlhf_cli.report.words import safe
+from rlhf_cli.charts.chart import Picture, svg
+from rlhf_cli.charts.words import safe
 
 LONGEST: Final = 2000
 """Characters of a text that are shown."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rlhf_cli.report.words import safe
+from rlhf_cli.charts.words import safe
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --paper: #f6f6f4; --soft: #5c5f66; --code: #e9e9e5 }

@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.pipeline.evaluation import Comparison
-from rlhf_cli.pipeline.written import Row, Written
+from rlhf_cli.charts.words import safe
+from rlhf_cli.evaluation.evaluation import Comparison
+from rlhf_cli.evaluation.intervals import with_error
+from rlhf_cli.evaluation.optimum import progress_to_optimum
 from rlhf_cli.report import elements
 from rlhf_cli.report.curves import number, pictures, timing, together
 from rlhf_cli.report.difference import marked
 from rlhf_cli.report.elements import command, cut, folded, grid, listing, sides, table
 from rlhf_cli.report.page import Section, page
-from rlhf_cli.report.words import safe, towards, with_error
+from rlhf_cli.runs.reading import Row, Written
 
 SHOWN: Final = 3
 """Logged completions of a step."""
@@ -95,7 +97,7 @@ def _held_out(run: Written) -> Section:
     optimum = current.optimum if current else run.last.optimum if run.last else None
     body = changes(comparison, last.beta, ("reference", "policy", "change"))
     notes = [f"After step {last.step}, at T = 1. ±: 95 % interval over prompts; the change is paired by prompt."]
-    notes += [f"{towards(optimum).capitalize()}."] if optimum else []
+    notes += [f"{progress_to_optimum(optimum).capitalize()}."] if optimum else []
     body += "".join(f'<p class="source">{safe(note)}</p>' for note in notes)
     return Section("Held-out prompts", [verdict(comparison)], body=body)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from rlhf_cli.functional.intervals import Estimate
-from rlhf_cli.report import heat
-from rlhf_cli.report.chart import Chart, Series, svg
-from rlhf_cli.report.frame import COLOURS
+from rlhf_cli.charts import heat
+from rlhf_cli.charts.chart import Chart, Series, svg
+from rlhf_cli.charts.frame import COLOURS
+from rlhf_cli.charts.heat import HeatMap
+from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.report.frontier import frontier, has_bars
-from rlhf_cli.report.heat import HeatMap
 from rlhf_cli.report.page import PAGE, Section, page
 from rlhf_cli.report.table import Link, Table
 from rlhf_cli.report.table import html as table_html

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from rlhf_cli.report.words import safe
+from rlhf_cli.charts.words import safe
 
 STYLE: Final = """
 .table { overflow-x: auto; margin: 1rem 0 }

@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Final, Literal
 
-from rlhf_cli.functional.ranks import quantile, spearman
-from rlhf_cli.rewards.judge import Judge, Judged
-from rlhf_cli.rewards.parts import Part
-from rlhf_cli.rewards.source import InProcess
-from rlhf_cli.rewards.weighted import Weighted
+from rlhf_cli.evaluation.ranks import quantile, spearman
+from rlhf_cli.rewards.execution.scorer import Judge, Judged
+from rlhf_cli.rewards.kinds import Part
+from rlhf_cli.rewards.kinds.base import InProcess
+from rlhf_cli.rewards.kinds.weighted import Weighted
 from rlhf_cli.types import PromptRow
 
 ALONE: Final = 32

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rlhf_cli.rewards.group import Reward
+from rlhf_cli.rewards.reward import Reward
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,12 +1,15 @@
 """Values that change over a run. Beta and temperature share three kinds; beta has two more, which follow the KL.
 
-constant  one value
-linear    a straight line from start to end
-cosine    half a cosine from start to end: slow, fast, slow
-adaptive  beta is nudged towards a KL (Ziegler et al. 2019)
-target    beta holds a KL budget, by a proportional-integral controller
+constant   one value
+linear     a straight line from start to end
+cosine     half a cosine from start to end: slow, fast, slow
+adaptive   beta is nudged towards a KL (Ziegler et al. 2019)
+target     beta holds a KL budget, by a proportional-integral controller
 
-The first three are functions of the step: `at(step, total)`. The other two have a state, `Control`: `begin()` and
+control    the state of the two that follow the KL
+optimizer  AdamW's settings and its learning rate by step
+
+The first three are functions of the step: `at(step, total)`. Adaptive and target have a state, `Control`: `begin()` and
 `observe(control, kl)`.
 """
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median_low
 from typing import Any, Literal
 
-from rlhf_cli.functional.intervals import Estimate
-from rlhf_cli.pipeline.oracle import Oracle
+from rlhf_cli.evaluation.intervals import Estimate
+from rlhf_cli.evaluation.oracle import Oracle
 from rlhf_cli.schedules import Controlled, Planned
 from rlhf_cli.schedules.constant import Constant
 from rlhf_cli.sweep.choice import Candidate, choose, level, undominated

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from rlhf_cli.functional.intervals import Estimate, estimate
+from rlhf_cli.evaluation.intervals import Estimate, estimate
 
 Values = Mapping[int, Mapping[int, float]]
 """By seed, and there by the prompt's number."""

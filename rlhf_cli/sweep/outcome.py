@@ -10,8 +10,8 @@ from statistics import fmean
 from typing import Any, Final, Literal
 
 from rlhf_cli.errors import EXIT_DONE, EXIT_STOPPED
-from rlhf_cli.pipeline.resume import CONFIG
-from rlhf_cli.pipeline.runs import METRICS, facts
+from rlhf_cli.runs.listing import METRICS, facts
+from rlhf_cli.runs.resume import CONFIG
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.record import LOG, Ending, Sweep, Trial
 

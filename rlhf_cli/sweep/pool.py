@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from rlhf_cli.checkpoint import is_locked
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED
-from rlhf_cli.pipeline.resume import SETTINGS
-from rlhf_cli.pipeline.runs import facts, last_metrics
 from rlhf_cli.pipeline.signals import PARENT
+from rlhf_cli.runs.checkpoint import is_locked
+from rlhf_cli.runs.listing import facts, last_metrics
+from rlhf_cli.runs.resume import SETTINGS
 from rlhf_cli.sweep.record import ENDING, LOG, Ending
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")

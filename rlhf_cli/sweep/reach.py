@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final
 
-from rlhf_cli.pipeline.oracle import CurvePoint, Oracle, oracle
+from rlhf_cli.evaluation.oracle import CurvePoint, Oracle, oracle
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.outcome import Outcome
 

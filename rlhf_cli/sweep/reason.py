@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.sweep.choice import Choice
 
 

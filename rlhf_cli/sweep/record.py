@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from rlhf_cli.disk import replace_file
 from rlhf_cli.errors import EXIT_DONE, EXIT_STOPPED
+from rlhf_cli.runs.disk import replace_file
 
 SWEEP: Final = "sweep.json"
 ENDING: Final = "trial.json"

@@ -60,7 +60,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 def test_every_link_to_a_line_leads_to_what_it_names() -> None:
     """scripts/lint mends the numbers; a snippet that is gone has to be mended by hand."""
-    spec = importlib.util.spec_from_file_location("links", ROOT / "scripts" / "links.py")
+    spec = importlib.util.spec_from_file_location("links", ROOT / "scripts" / "pages" / "links.py")
     assert spec is not None
     assert spec.loader is not None
     links = importlib.util.module_from_spec(spec)

@@ -1,29 +1,33 @@
-"""The house stands: imports only point down, and each big library lives in its own rooms."""
+"""The house stands: imports only point down, every room lists its members, and each big library has its own rooms."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 import rlhf_cli
 
 PACKAGE = Path(rlhf_cli.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
+FILES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = sorted(file.parent for file in FILES if file.name == "__init__.py" and file.parent != PACKAGE)
+LARGEST_ROOM = 18
 
 LAYERS = (
-    {"__init__", "errors", "types", "seeding", "settings", "paths", "disk", "allocator"},
-    {"functional"},
-    {"schedules", "algorithms", "models", "data", "optimizer"},
-    {"engine", "rewards"},
-    {"schema", "checkpoint", "metrics", "sinks"},
+    {"__init__", "errors", "types", "seeding", "settings", "paths"},
+    {"functional", "charts"},
+    {"evaluation"},
+    {"reporter"},
+    {"schedules", "data", "models"},
+    {"algorithms", "rewards"},
+    {"schema"},
+    {"runs", "prompts", "engine"},
     {"pipeline"},
-    {"sweep"},
+    {"verify", "sweep"},
     {"config", "report"},
-    {"display"},
-    {"demo"},
+    {"display", "demo"},
     {"commands"},
     {"cli"},
     {"__main__"},
@@ -37,53 +41,102 @@ HOMES = {
     "tokenizers": {"models", "engine"},
     "rich": {"display", "commands"},
 }
+WITHOUT_TORCH = {"runs", "evaluation", "charts", "report"}
 
 
-def room(module: Path) -> str:
-    """The package or module directly under rlhf_cli that a file belongs to."""
-    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def name_of(file: Path) -> str:
+    """rlhf_cli.room.module; a package by its own name."""
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def rank(name: str) -> int:
-    return next(i for i, layer in enumerate(LAYERS) if name in layer)
+MODULES = {name_of(file): file for file in FILES}
 
 
-def imports(module: Path) -> Iterator[str]:
+def room(module: str) -> str:
+    """The package or module directly under rlhf_cli that a module belongs to."""
+    return [*module.split("."), "__init__"][1]
+
+
+def rank(module: str) -> int:
+    return next(number for number, layer in enumerate(LAYERS) if room(module) in layer)
+
+
+def imports(file: Path) -> Iterator[str]:
     """Every module imported anywhere in the file, in functions and for types too."""
-    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: relative import"
+            assert node.level == 0, f"{file}: relative import"
             assert node.module is not None
-            yield node.module
-            if node.module == "rlhf_cli":
-                yield from (f"rlhf_cli.{alias.name}" for alias in node.names)
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else node.module for name in names)
+
+
+IMPORTS = {module: set(imports(file)) for module, file in MODULES.items()}
+OWN = {module: {name for name in names if name in MODULES} for module, names in IMPORTS.items()}
+
+
+def libraries(module: str) -> set[str]:
+    return {name.split(".")[0] for name in IMPORTS[module]}
 
 
 def test_every_room_has_a_layer() -> None:
     assert {room(module) for module in MODULES} == set().union(*LAYERS)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_down(module: Path) -> None:
-    here = room(module)
-    for name in imports(module):
-        parts = name.split(".")
-        if parts[0] == "rlhf_cli" and len(parts) > 1 and parts[1] != here and not parts[1].startswith("__"):
-            assert rank(parts[1]) < rank(here), f"{here} imports {name}"
+def test_imports_point_down() -> None:
+    upward = [
+        f"{module} imports {name}"
+        for module, names in OWN.items()
+        for name in names
+        if room(name) not in (room(module), "__init__") and rank(name) >= rank(module)
+    ]
+    assert upward == []
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_big_libraries_stay_in_their_rooms(module: Path) -> None:
-    for name in imports(module):
-        home = HOMES.get(name.split(".")[0])
-        assert home is None or room(module) in home, f"{room(module)} imports {name}"
+def test_no_import_goes_in_a_circle_inside_a_room_either() -> None:
+    circle: list[str] = []
+    try:
+        TopologicalSorter(OWN).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+    assert circle == []
+
+
+def test_big_libraries_stay_in_their_rooms() -> None:
+    strangers = [
+        f"{module} imports {library}"
+        for module in MODULES
+        for library, homes in HOMES.items()
+        if library in libraries(module) and room(module) not in homes
+    ]
+    assert strangers == []
+    assert [module for module in MODULES if room(module) in WITHOUT_TORCH and "torch" in libraries(module)] == []
 
 
 def test_pickle_is_never_loaded() -> None:
-    for module in MODULES:
-        text = module.read_text(encoding="utf-8")
-        assert not {"pickle", "dill", "joblib"} & {name.split(".")[0] for name in imports(module)}, module
+    for module, file in MODULES.items():
+        text = file.read_text(encoding="utf-8")
+        assert not {"pickle", "dill", "joblib"} & libraries(module), module
         assert "torch.load(" not in text, module
         assert "instantiate(" not in text, module
+
+
+def test_every_map_lists_every_member() -> None:
+    """The docstring of a room's `__init__` has a line that begins with the name of each member, and no other's."""
+    wrong = []
+    for folder in ROOMS:
+        members = {file.stem for file in folder.glob("*.py")} - {"__init__"}
+        members |= {inner.name for inner in ROOMS if inner.parent == folder}
+        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+        listed = set(re.findall(r"^(\w+) {2,}\S", text, re.MULTILINE))
+        if listed != members:
+            wrong.append(f"{folder.name}: missing {sorted(members - listed)}, gone {sorted(listed - members)}")
+    assert wrong == []
+
+
+def test_no_room_is_a_drawer() -> None:
+    sizes = {folder.name: len([*folder.glob("*.py")]) - 1 for folder in ROOMS}
+    assert {name: size for name, size in sizes.items() if size > LARGEST_ROOM} == {}

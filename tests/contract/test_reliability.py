@@ -18,7 +18,7 @@ def test_there_are_fifty_cases() -> None:
 
 def test_every_case_has_a_test() -> None:
     """And every test's case is one of them."""
-    command = [sys.executable, "scripts/reliability.py", "--cases"]
+    command = [sys.executable, "scripts/crashes/reliability.py", "--cases"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.findall(r"^case (\d+): \d+ in ", done.stdout, re.MULTILINE)

@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_refused(
 def test_a_reward_that_fails_keeps_what_is_complete(
     rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlhf_cli.rewards.characters import Characters
+    from rlhf_cli.rewards.kinds.characters import Characters
 
     plain, calls = Characters.score, 0
 
@@ -95,7 +95,7 @@ def test_a_gradient_that_overflows_keeps_the_last_finite_weights(
 ) -> None:
     from safetensors.torch import load_file
 
-    from rlhf_cli.rewards.characters import Characters
+    from rlhf_cli.rewards.kinds.characters import Characters
 
     plain, calls = Characters.score, 0
 
@@ -105,7 +105,7 @@ def test_a_gradient_that_overflows_keeps_the_last_finite_weights(
         return plain(self, [], completions) if calls < 4 else [3e38, -3e38] * (len(completions) // 2)
 
     monkeypatch.setattr(Characters, "score", exploding)
-    monkeypatch.setattr("rlhf_cli.rewards.asker.LARGEST", 3e38)  # or the judge would refuse them
+    monkeypatch.setattr("rlhf_cli.rewards.execution.retrying.LARGEST", 3e38)  # or the judge would refuse them
     outcome = rlhf("train", "config=tiny", "evaluate.every=0", "display=quiet", "run_dir=out")
     assert outcome.code == 7, outcome.err
     assert "the gradient is not finite" in outcome.err

@@ -13,12 +13,12 @@ from rlhf_cli.config.compose import compose_config
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.models.loading import quiet_peft, resolve
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Pretrained
-from rlhf_cli.pipeline.assemble import load_policy
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
 from tests.support import Outcome, lines

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.checkpoint import locked
+from rlhf_cli.runs.checkpoint import locked
 from rlhf_cli.sweep.record import Ending, Sweep
 from tests.support import QUICK, Outcome, contents, gone, lines, start
 

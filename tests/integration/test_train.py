@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.pipeline.evaluation import Evaluation
+from rlhf_cli.evaluation.evaluation import Evaluation
 from tests.support import QUICK, Outcome, lines
 
 Rlhf = Callable[..., Outcome]

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from rlhf_cli.checkpoint import locked, publish
 from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline import update
 from rlhf_cli.pipeline.run import Run
-from rlhf_cli.rewards.characters import Characters
+from rlhf_cli.rewards.kinds.characters import Characters
+from rlhf_cli.runs.checkpoint import locked, publish
 from tests.support import Outcome, start
 
 Rlhf = Callable[..., Outcome]

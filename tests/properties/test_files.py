@@ -12,10 +12,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.checkpoint import checkpoints, newest_valid, prune, publish, step_of, verify
 from rlhf_cli.display.watchers import sparkline
 from rlhf_cli.display.words import flat
-from rlhf_cli.metrics import JsonlLog, cut_back, finite
+from rlhf_cli.runs.checkpoint import checkpoints, newest_valid, prune, publish, step_of, verify
+from rlhf_cli.runs.jsonl import JsonlLog, cut_back, finite
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 rows = st.dictionaries(

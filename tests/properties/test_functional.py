@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from rlhf_cli.functional.intervals import estimate, t_quantile
+from rlhf_cli.evaluation.intervals import estimate, t_quantile
 from rlhf_cli.functional.kl import exact_kl
 from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
 from rlhf_cli.functional.masked import masked_mean, masked_sum

@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.optimizer import AdamW
 from rlhf_cli.schedules import Cosine, Linear
+from rlhf_cli.schedules.optimizer import AdamW
 
 values = st.floats(0, 10)
 totals = st.integers(1, 300)

@@ -1,7 +1,7 @@
 """A disk that fails at any operation, and what a power cut then leaves of everything that was not synced.
 
-Every operation of a save goes through `rlhf_cli.disk.Disk`, so numbering them numbers the instants at which a save can
-be cut short (the idea of SQLite's crash tests, https://www.sqlite.org/testing.html).
+Every operation of a save goes through `rlhf_cli.runs.disk.Disk`, so numbering them numbers the instants at which a save
+can be cut short (the idea of SQLite's crash tests, https://www.sqlite.org/testing.html).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rlhf_cli.disk import Disk
+from rlhf_cli.runs.disk import Disk
 
 Fault = Literal["fails", "fails for good", "killed", "torn"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.checkpoint import verify
 from rlhf_cli.models.policy import ADAPTER_WEIGHTS
 from rlhf_cli.pipeline.state import OPTIMIZER, STATE
+from rlhf_cli.runs.checkpoint import verify
 from tests.support import Outcome, contents
 
 Rlhf = Callable[..., Outcome]

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf_cli.checkpoint import checkpoints, newest_valid, step_of, verify
-from rlhf_cli.disk import Disk
 from rlhf_cli.errors import EXIT_DISK
-from rlhf_cli.metrics import JsonlLog, Mark
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.saving import SaveFailed, Saver
 from rlhf_cli.pipeline.state import Best, TrainState
+from rlhf_cli.runs.checkpoint import checkpoints, newest_valid, step_of, verify
+from rlhf_cli.runs.disk import Disk
+from rlhf_cli.runs.jsonl import JsonlLog, Mark
 from rlhf_cli.schema import Checkpoint
 from tests.reliability.crashing import CrashingDisk, Fault, Killed, QuickDisk
 from tests.unit.support import build, tiny

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.disk import DISK
+from rlhf_cli.runs.disk import DISK
 from tests.support import QUICK, Outcome, contents, lines
 
 Rlhf = Callable[..., Outcome]
@@ -62,7 +62,7 @@ def test_if_it_stays_full_the_run_ends_and_goes_on_once_there_is_room(
 def test_a_log_that_cannot_be_written_ends_the_run(
     finished: Path, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import rlhf_cli.metrics as metrics
+    import rlhf_cli.runs.jsonl as metrics
 
     class Full(metrics.JsonlLog):
         def write(self, row: Mapping[str, Any]) -> None:
@@ -71,7 +71,7 @@ def test_a_log_that_cannot_be_written_ends_the_run(
             super().write(row)
 
     with monkeypatch.context() as full:
-        full.setattr("rlhf_cli.pipeline.logbook.JsonlLog", Full)
+        full.setattr("rlhf_cli.runs.logbook.JsonlLog", Full)
         outcome = rlhf("train", *QUICK, "run_dir=out")
     assert outcome.code == 6
     assert outcome.err.splitlines()[-1].startswith("error: the disk refuses: No space left on device")
@@ -84,7 +84,7 @@ def test_a_log_that_cannot_be_written_ends_the_run(
 def test_curves_that_cannot_be_written_stop_nothing(
     finished: Path, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlhf_cli.sinks import TensorBoard
+    from rlhf_cli.runs.sinks import TensorBoard
 
     plain = TensorBoard.write
 
@@ -170,7 +170,7 @@ def steps_of(run: Path) -> list[int]:
 
 def bests(monkeypatch: pytest.MonkeyPatch, rewards: dict[int, float]) -> None:
     """Evaluations come out with these rewards, by step."""
-    from rlhf_cli.pipeline.evaluation import Evaluation
+    from rlhf_cli.evaluation.evaluation import Evaluation
 
     monkeypatch.setattr(Evaluation, "means", lambda self: (rewards[self.step], 0.0))
 

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from rlhf_cli.checkpoint import newest_valid
 from rlhf_cli.models.tiny import byte_tokenizer
-from rlhf_cli.rewards.parts import Part
-from rlhf_cli.rewards.source import InProcess, Plain
+from rlhf_cli.rewards.kinds import Part
+from rlhf_cli.rewards.kinds.base import InProcess, Plain
+from rlhf_cli.runs.checkpoint import newest_valid
 from rlhf_cli.types import PromptRow
 from tests.support import Outcome, lines
 from tests.unit.rewards.support import made

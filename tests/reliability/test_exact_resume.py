@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.checkpoint import checkpoints, step_of
 from rlhf_cli.cli import run
 from rlhf_cli.pipeline import update
 from rlhf_cli.pipeline.run import Run
+from rlhf_cli.runs.checkpoint import checkpoints, step_of
 from tests.support import Outcome, contents, lines, start
 
 Rlhf = Callable[..., Outcome]

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "kills.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "crashes" / "kills.py"
 
 
 @pytest.mark.case(16)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.checkpoint import newest_valid
+from rlhf_cli.runs.checkpoint import newest_valid
 from tests.support import Outcome, contents, gone, lines, start
 
 Rlhf = Callable[..., Outcome]

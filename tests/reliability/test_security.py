@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.checkpoint import MANIFEST
 from rlhf_cli.errors import UserError
 from rlhf_cli.models import encoder
 from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.runs.checkpoint import MANIFEST
 from rlhf_cli.types import PromptRow
 from tests.support import QUICK, Outcome
 from tests.unit.support import build, data_fields, tiny

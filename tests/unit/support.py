@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.data.jsonl import Jsonl
+from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.functional.kl import k1
 from rlhf_cli.functional.losses import Aggregation, token_weights
-from rlhf_cli.functional.optimum import Optimum
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.models.policy import Policy, build_policy
 from rlhf_cli.models.settings import Lora, Model, Tiny
-from rlhf_cli.pipeline.rows import Part, Rows
+from rlhf_cli.prompts.rows import Part, Rows
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Exact, Minibatch, Prompt, PromptBatch, PromptRow, Rollout, Scored
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import Placement
+from rlhf_cli.engine.reading import recompute_logprobs, score_against_reference
 from rlhf_cli.engine.tabular import TabularEngine
-from rlhf_cli.pipeline.scoring import against, reread
 from rlhf_cli.pipeline.update import accumulate
 from rlhf_cli.types import PromptBatch, Rollout
 
@@ -90,8 +90,8 @@ def expected_gradient(
     for rows in map(list, product(range(len(COMPLETIONS)), repeat=completions)):
         rollout = picked(everything, rows)
         if sampler is not POLICY:
-            rollout = reread(rollout, engine, completions, lambda: None)
-        scored = against(rollout, SCORES[rows], engine, BETA, completions, lambda: None, kl=placement)
+            rollout = recompute_logprobs(rollout, engine, completions, lambda: None)
+        scored = score_against_reference(rollout, SCORES[rows], engine, BETA, completions, lambda: None, kl=placement)
         accumulate(
             algorithm.advantages(scored, past),
             torch.arange(completions),

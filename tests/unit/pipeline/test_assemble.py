@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline import assemble
-from rlhf_cli.pipeline.assemble import _device, load_policy
+from rlhf_cli.pipeline.assemble import _device
 from rlhf_cli.pipeline.record import _weights_fingerprint
 from tests.unit.support import build, config_of, move_adapter, tiny
 

@@ -13,12 +13,12 @@ from torch.testing import assert_close
 
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_REWARD, UserError
-from rlhf_cli.functional.optimum import LEAST
+from rlhf_cli.evaluation.evaluation import Completions, Evaluation, towards_optimum
+from rlhf_cli.evaluation.optimum import LEAST
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.evaluation import Completions, Evaluation, towards_optimum
-from rlhf_cli.pipeline.held_out import evaluate, undefined
-from rlhf_cli.rewards.characters import Characters
-from rlhf_cli.rewards.judge import Judged
+from rlhf_cli.pipeline.held_out import evaluate, why_no_optimum
+from rlhf_cli.rewards.execution.scorer import Judged
+from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.types import PromptBatch, Rollout
 from tests.unit.support import batch_of, logits_of
 
@@ -51,7 +51,7 @@ def evaluated(
         highest=REWARD.highest,
         step=step,
         beta=beta,
-        undefined=undefined(beta, trained_at, truncated, samples),
+        undefined=why_no_optimum(beta, trained_at, truncated, samples),
         seed=seed,
         samples=samples,
         max_new_tokens=6,

@@ -14,7 +14,7 @@ from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import reference
 from rlhf_cli.pipeline.reference import reference_rewards
-from rlhf_cli.rewards.characters import Characters
+from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow, Rollout

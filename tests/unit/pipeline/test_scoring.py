@@ -12,24 +12,15 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 from torch.testing import assert_close
 
+from rlhf_cli.engine.reading import microbatches, recompute_logprobs, score_against_reference, unpacked
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_REWARD
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.scoring import (
-    against,
-    judge,
-    left_out,
-    microbatches,
-    reread,
-    that_count,
-    unpacked,
-    with_scores,
-    without,
-)
+from rlhf_cli.pipeline.scoring import drop_prompts, judge, learnable_mask, left_out, with_scores
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.rewards import Reward
-from rlhf_cli.rewards.judge import Judged
+from rlhf_cli.rewards.execution.scorer import Judged
 from rlhf_cli.types import PromptBatch, PromptRow, Rollout, Scored
 from tests.unit.support import SHAPING, batch_of, rollout_of
 
@@ -110,18 +101,18 @@ class TestCounting:
 
     @pytest.mark.parametrize("truncated", ["keep", "penalty"])
     def test_all_count_unless_cut_ones_are_not_to(self, truncated: str) -> None:
-        assert that_count(self.CUT, truncated, 2).tolist() == [True] * 6
+        assert learnable_mask(self.CUT, truncated, 2).tolist() == [True] * 6
 
     @pytest.mark.parametrize(
         ("at_least", "expected"),
         [(1, [True, False, True, False, False, True]), (2, [True, False, True, False, False, False])],
     )
     def test_cut_ones_do_not_nor_one_that_is_left_alone(self, at_least: int, expected: list[bool]) -> None:
-        assert that_count(self.CUT, "mask", at_least).tolist() == expected
+        assert learnable_mask(self.CUT, "mask", at_least).tolist() == expected
 
     def test_where_none_counts_the_step_is_skipped(self) -> None:
         with pytest.raises(Skip, match=r"no group has enough completions that ended"):
-            that_count(self.CUT, "mask", 3)
+            learnable_mask(self.CUT, "mask", 3)
 
 
 class TestWithout:
@@ -138,7 +129,7 @@ class TestWithout:
         seeds = tuple(batch.seeds[2 * number + sample] for number in kept for sample in range(2))
         alone = PromptBatch(tuple(batch.prompts[number] for number in kept), 2, seeds)
         one, other = (engine.sample(b, 12, 1.3, lambda: None, truncation) for b in (batch, alone))
-        found = without(replace(one, log_weights=torch.arange(6.0)), dropped)
+        found = drop_prompts(replace(one, log_weights=torch.arange(6.0)), dropped)
         assert found.log_weights.tolist() == [2.0 * number + sample for number in kept for sample in range(2)]
         assert found.batch == other.batch
         assert (found.texts, found.temperature) == (other.texts, other.temperature)
@@ -154,7 +145,7 @@ class TestWithout:
 
     def test_what_is_left_is_no_wider_than_its_longest_completion(self) -> None:
         rollout = rollout_of([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]])
-        found = without(rollout, {0})
+        found = drop_prompts(rollout, {0})
         assert found.completion_mask.int().tolist() == [[1, 0], [1, 1]]
         assert (found.logprobs.shape, found.hidden.shape) == ((2, 2), (2, 2, 1))
 
@@ -165,7 +156,7 @@ class TestAgainst:
     def test_every_figure_is_that_of_full_distributions(self, moved: Policy) -> None:
         engine = TransformersEngine(moved)
         rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.4, lambda: None)
-        scored = against(rollout, torch.tensor([1.0, 2.0, 3.0, 4.0]), engine, 0.25, 3, lambda: None)
+        scored = score_against_reference(rollout, torch.tensor([1.0, 2.0, 3.0, 4.0]), engine, 0.25, 3, lambda: None)
         for row in range(4):
             length, one = int(rollout.lengths[row]), torch.tensor([row])
             tokens = rollout.tokens[row, :length]
@@ -189,7 +180,10 @@ class TestAgainst:
         engine = TransformersEngine(moved)
         rollout = engine.sample(batch_of(moved, ["Hello there", "a", "xyz"], samples=1), 6, 1.0, lambda: None)
         ticks: list[None] = []
-        found = [against(rollout, torch.ones(3), engine, 0.1, size, lambda: ticks.append(None)) for size in (1, 2, 5)]
+        found = [
+            score_against_reference(rollout, torch.ones(3), engine, 0.1, size, lambda: ticks.append(None))
+            for size in (1, 2, 5)
+        ]
         assert len(ticks) == 3 + 2 + 1
         for other in found[1:]:
             for name in ("ref_logprobs", "kl", "rewards"):
@@ -201,7 +195,7 @@ class TestAgainst:
         engine = TransformersEngine(moved)
         with moved.reference():
             rollout = engine.sample(batch_of(moved, ["Hello"], samples=2), 6, 1.0, lambda: None)
-        scored = against(rollout, torch.ones(2), engine, 0.1, 2, lambda: None)
+        scored = score_against_reference(rollout, torch.ones(2), engine, 0.1, 2, lambda: None)
         assert_close(scored.exact.kl, torch.zeros_like(scored.kl), rtol=0, atol=1e-5)
         assert_close(scored.kl, torch.zeros_like(scored.kl), rtol=0, atol=1e-4)
 
@@ -217,7 +211,7 @@ class TestReread:
         off = torch.tensor([0.5, -0.25, 0.0, 1.0])[:, None] * honest.completion_mask / honest.lengths[:, None]
         rollout = replace(honest, logprobs=honest.logprobs - off, hidden=torch.zeros_like(honest.hidden))
         ticks: list[None] = []
-        found = reread(rollout, engine, 3, lambda: ticks.append(None))
+        found = recompute_logprobs(rollout, engine, 3, lambda: ticks.append(None))
         assert len(ticks) == 2
         assert_close(found.logprobs, honest.logprobs, rtol=0, atol=1e-5)
         assert_close(found.log_weights, torch.tensor([0.5, -0.25, 0.0, 1.0]), rtol=0, atol=1e-4)
@@ -230,7 +224,7 @@ class TestReread:
         engine = TransformersEngine(moved)
         rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.0, lambda: None)
         assert not rollout.log_weights.any()
-        assert float(reread(rollout, engine, 4, lambda: None).log_weights.abs().max()) < 1e-4
+        assert float(recompute_logprobs(rollout, engine, 4, lambda: None).log_weights.abs().max()) < 1e-4
 
 
 class TestPlacement:
@@ -241,8 +235,8 @@ class TestPlacement:
         self.engine = TransformersEngine(moved)
         return self.engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.0, lambda: None)
 
-    def against(self, rollout: Rollout, **changes: Any) -> Scored:
-        return against(rollout, torch.ones(4), self.engine, 0.25, 3, lambda: None, **changes)
+    def score_against_reference(self, rollout: Rollout, **changes: Any) -> Scored:
+        return score_against_reference(rollout, torch.ones(4), self.engine, 0.25, 3, lambda: None, **changes)
 
     def test_in_the_reward_it_is_k1(self, rollout: Rollout) -> None:
         scored = self.against(rollout)

@@ -11,7 +11,6 @@ import torch
 
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.metrics import Mark
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.state import (
     OPTIMIZER,
@@ -25,6 +24,7 @@ from rlhf_cli.pipeline.state import (
     load,
     put_back,
 )
+from rlhf_cli.runs.jsonl import Mark
 from rlhf_cli.schedules.control import Control
 from tests.unit.support import build, tiny
 

@@ -19,10 +19,10 @@ from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.algorithms.ppo import Ppo
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
+from rlhf_cli.engine.reading import score_against_reference
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.scoring import against
 from rlhf_cli.pipeline.update import NotFinite, accumulate, apply, check, minibatches, summary
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, PromptBatch, Rollout, Scored
 from tests.unit.support import batch_of, build, move_adapter, tiny
@@ -52,7 +52,7 @@ def policy(request: pytest.FixtureRequest) -> Policy:
 def scored_rollout(policy: Policy, temperature: float = 1.2) -> Scored:
     engine = TransformersEngine(policy)
     rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), 7, temperature, nothing)
-    return against(rollout, SCORES, engine, 0.3, ROWS, nothing)
+    return score_against_reference(rollout, SCORES, engine, 0.3, ROWS, nothing)
 
 
 def gradient(
@@ -150,7 +150,7 @@ def test_the_gradient_does_not_depend_on_the_order_of_the_groups(
     scored = scored_rollout(policy)
     expected, _ = gradient(policy, scored, algorithm, 4)
     rollout, rows = reordered(scored.rollout, groups)
-    other = against(rollout, SCORES[rows], TransformersEngine(policy), 0.3, 4, nothing)
+    other = score_against_reference(rollout, SCORES[rows], TransformersEngine(policy), 0.3, 4, nothing)
     found, _ = gradient(policy, other, algorithm, 4)
     assert_same_gradient(found, expected)
 
@@ -304,7 +304,7 @@ class TestWithValues:
         move_adapter(self.policy)
         self.engine = TransformersEngine(self.policy)
         rollout = self.engine.sample(batch_of(self.policy, TEXTS, SAMPLES), 7, 1.2, nothing)
-        scored = against(rollout, SCORES, self.engine, 0.3, 4, nothing, needs_value=True)
+        scored = score_against_reference(rollout, SCORES, self.engine, 0.3, 4, nothing, needs_value=True)
         return ppo().advantages(scored, RunningMean())
 
     def test_the_first_pass_finds_every_ratio_and_value_where_it_was(self, advantages: Advantages) -> None:
@@ -352,7 +352,7 @@ class TestWithValues:
 def test_the_kl_as_a_loss_is_that_of_the_plain_formula(policy: Policy, kl: Placement) -> None:
     engine = TransformersEngine(policy)
     rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), 7, 1.2, nothing)
-    scored = against(rollout, SCORES, engine, 0.3, 4, nothing, kl=kl)
+    scored = score_against_reference(rollout, SCORES, engine, 0.3, 4, nothing, kl=kl)
     silent = replace(RLOO.advantages(scored, RunningMean()), advantages=torch.zeros_like(scored.kl))
     rows = torch.arange(ROWS)
     accumulate(silent, rows, RLOO, engine, kl=kl, max_new_tokens=7, microbatch_size=2, tick=nothing)

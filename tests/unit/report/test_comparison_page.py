@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.pipeline.written import Written
 from rlhf_cli.report.comparison_page import comparable, html, named
-from tests.unit.pipeline.test_evaluation import AFTER
-from tests.unit.report.drawn import SVG
+from rlhf_cli.runs.reading import Written
+from tests.unit.charts.drawn import SVG
+from tests.unit.evaluation.test_evaluation import AFTER
 from tests.unit.report.test_run_page import EMPTY, hostile, parse, said
 from tests.unit.report.written import HOSTILE, written
 from tests.unit.support import config_fields

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.report.chart import Chart, Series, svg
+from rlhf_cli.charts.chart import Chart, Series, svg
+from rlhf_cli.charts.words import safe, shorten, width, wrap
 from rlhf_cli.report.page import Section, page
-from rlhf_cli.report.words import safe, shorten, width, wrap
 
 PICTURE = svg(Chart("a chart", "x", "y", [Series("a", [0.0, 1.0], [0.0, 1.0])]))
 

@@ -10,14 +10,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.pipeline.evaluation import compare
-from rlhf_cli.pipeline.result import Result, SideBySide
-from rlhf_cli.pipeline.runs import Facts
-from rlhf_cli.pipeline.written import Written
+from rlhf_cli.evaluation.evaluation import compare
 from rlhf_cli.report.curves import PLOTS
 from rlhf_cli.report.run_page import html, repeating, subject, verdict
-from tests.unit.pipeline.test_evaluation import AFTER, BEFORE, evaluation
-from tests.unit.report.drawn import SVG
+from rlhf_cli.runs.listing import Facts
+from rlhf_cli.runs.reading import Written
+from rlhf_cli.runs.result import Result, SideBySide
+from tests.unit.charts.drawn import SVG
+from tests.unit.evaluation.test_evaluation import AFTER, BEFORE, evaluation
 from tests.unit.report.written import HOSTILE, written
 
 EMPTY = Written(

@@ -9,13 +9,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.pipeline.oracle import CurvePoint
-from rlhf_cli.report.chart import svg
+from rlhf_cli.charts.chart import svg
+from rlhf_cli.evaluation.oracle import CurvePoint
 from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import html
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.record import Ending, Sweep, Trial
-from tests.unit.report.drawn import SVG, corners, of_class
+from tests.unit.charts.drawn import SVG, corners, of_class
 from tests.unit.sweep.made import two_by_two, write_trial
 
 HOSTILE = "</title><script>alert(1)</script>\x1b[31m&"

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlhf_cli.functional.optimum import unknown
-from rlhf_cli.pipeline.evaluation import compare
-from rlhf_cli.pipeline.result import Result, SideBySide
-from rlhf_cli.pipeline.runs import Facts
-from rlhf_cli.pipeline.written import Written
-from tests.unit.pipeline.test_evaluation import AFTER, BEFORE
+from rlhf_cli.evaluation.evaluation import compare
+from rlhf_cli.evaluation.optimum import unknown
+from rlhf_cli.runs.listing import Facts
+from rlhf_cli.runs.reading import Written
+from rlhf_cli.runs.result import Result, SideBySide
+from tests.unit.evaluation.test_evaluation import AFTER, BEFORE
 from tests.unit.support import config_fields
 
 HOSTILE = "</script><b>&\x1b[31m \u202e</p><svg onload=alert(1)>"

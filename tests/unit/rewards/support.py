@@ -12,8 +12,8 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from rlhf_cli.rewards.parts import Part
-from rlhf_cli.rewards.source import InProcess
+from rlhf_cli.rewards.kinds import Part
+from rlhf_cli.rewards.kinds.base import InProcess
 
 YAML = Path(__file__).parents[3] / "configs" / "reward"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.rewards.deadline import in_time
-from rlhf_cli.rewards.judge import Judge
+from rlhf_cli.rewards.execution.scorer import Judge
 from rlhf_cli.types import PromptRow
 from tests.unit.rewards.support import made
 
@@ -72,7 +72,7 @@ def test_errors_pass_and_the_old_handler_is_back() -> None:
 
 def test_in_the_process_of_a_reward_it_rings_too(tmp_path: Path) -> None:
     pattern = {"pattern": "(a|a)+$", "match": "fullmatch", "flags": [], "seconds": 0.05}
-    (tmp_path / "rewards.py").write_text(f"from rlhf_cli.rewards.regex import scorer\nf = scorer(**{pattern})\n")
+    (tmp_path / "rewards.py").write_text(f"from rlhf_cli.rewards.kinds.regex import scorer\nf = scorer(**{pattern})\n")
     reward = made("python", function=f"{tmp_path}/rewards.py:f", on_error="value", error_value=-7.0)
     with Judge(reward, [], tmp_path / "reward.log") as judge:
         rows, texts = [PromptRow("p", {}, "f:1")] * 3, ["aaa", "a" * 60 + "b", "b"]

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.functional.ranks import quantile, ranks, spearman
-from rlhf_cli.rewards.characters import Characters
+from rlhf_cli.evaluation.ranks import quantile, ranks, spearman
 from rlhf_cli.rewards.examine import Examination, Group, examine
-from rlhf_cli.rewards.parts import Part
-from rlhf_cli.rewards.python import Python
-from rlhf_cli.rewards.weighted import Weighted
+from rlhf_cli.rewards.kinds import Part
+from rlhf_cli.rewards.kinds.characters import Characters
+from rlhf_cli.rewards.kinds.python import Python
+from rlhf_cli.rewards.kinds.weighted import Weighted
 from rlhf_cli.types import PromptRow
 
 WORDS = ("a", "bb b", "c", "dd", "e eee", "ff", "ggg gg", "h", "i ii", "jj")

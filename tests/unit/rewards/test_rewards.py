@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 from pydantic import TypeAdapter
 
-from rlhf_cli.rewards.characters import Characters
-from rlhf_cli.rewards.parts import Part
-from rlhf_cli.rewards.sentiment import Sentiment
+from rlhf_cli.rewards.kinds import Part
+from rlhf_cli.rewards.kinds.characters import Characters
+from rlhf_cli.rewards.kinds.sentiment import Sentiment
 from rlhf_cli.types import PromptRow
 
 

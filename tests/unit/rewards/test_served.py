@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.rewards.rubric import read
-from rlhf_cli.rewards.source import Unanswered
+from rlhf_cli.rewards.kinds.base import Unanswered
+from rlhf_cli.rewards.kinds.judge import read
 from tests.support import Outcome, lines
 from tests.unit.rewards.support import made, refusal, scorer_of
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from rlhf_cli.rewards.group import Reward
+from rlhf_cli.rewards.reward import Reward
 from rlhf_cli.rewards.shaping import Spread, shaped
 from tests.unit.support import SHAPING
 

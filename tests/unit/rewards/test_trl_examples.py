@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.rewards.judge import Judge, Judged
+from rlhf_cli.rewards.execution.scorer import Judge, Judged
 from rlhf_cli.types import Message, PromptRow
 from tests.unit.rewards.support import made
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.checkpoint import locked, publish
-from rlhf_cli.metrics import finite
+from rlhf_cli.runs.checkpoint import locked, publish
+from rlhf_cli.runs.jsonl import finite
 from rlhf_cli.sweep.answer import Grid, answer
 from rlhf_cli.sweep.record import Ending, Sweep, Trial
 from tests.unit.support import SHAPING

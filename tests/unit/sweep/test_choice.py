@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.functional.intervals import Estimate
+from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.sweep.choice import Candidate, choose, level, paired, undominated
 
 WHOLE = st.integers(-3, 3).map(float)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.pipeline.oracle import CurvePoint
+from rlhf_cli.evaluation.oracle import CurvePoint
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.outcome import Outcome, read_trial
 from rlhf_cli.sweep.reach import above, reach

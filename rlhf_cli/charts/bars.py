@@ -1,0 +1,107 @@
+"""Bars side by side, for a few categories."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rlhf_cli.charts.frame import (
+    EDGE,
+    LINE,
+    Y_TICKS,
+    colour,
+    document,
+    head,
+    left_of,
+    legend,
+    line,
+    number,
+    text,
+    y_axis,
+)
+from rlhf_cli.charts.scale import Scale, extent, ticks
+from rlhf_cli.charts.words import FONT, shorten, width
+
+FILLED: Final = 0.8
+"""Share of a category's width that its bars take."""
+SLANT: Final = math.sqrt(0.5)
+"""How far a name turned by 45 degrees reaches, across and down, by its width."""
+LONGEST: Final = 200.0
+"""Room for a turned name."""
+
+
+@dataclass(frozen=True, slots=True)
+class BarSeries:
+    """One value a category, with error bars where `low` and `high` are given; what is not finite is left out."""
+
+    label: str
+    values: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Bars from zero, side by side within each category. `height` is that of the plot; the rest adds to it."""
+
+    title: str
+    y_label: str
+    categories: Sequence[str]
+    series: Sequence[BarSeries]
+    width: int = 640
+    height: int = 300
+
+
+def draw(bars: Bars) -> str:
+    """The bars as one <svg> element. Raises ValueError where a series has not one value a category."""
+    values = [value for one in bars.series for column in (one.values, one.low, one.high) for value in column]
+    y = ticks(*extent([0.0, *filter(math.isfinite, values)]), Y_TICKS, outside=True)
+    left, right = left_of(y), bars.width - EDGE
+    slot = (right - left) / max(len(bars.categories), 1)
+    turned = any(width(name) > slot - 4 for name in bars.categories)
+    if turned:  # the names end below their bars and begin further left
+        left = max(left, EDGE + SLANT * min(LONGEST, max(map(width, bars.categories))) - slot / 2)
+        slot = (right - left) / len(bars.categories)
+    parts, top = head(bars.title, bars.y_label, bars.width)
+    down = Scale(y[0], y[-1], top + bars.height, top)
+    parts += y_axis(y, down, left, right)
+    starts = [left + slot * i for i in range(len(bars.categories))]
+    each = slot * FILLED / max(len(bars.series), 1)
+    for i, one in enumerate(bars.series):
+        indent = slot * (1 - FILLED) / 2 + each * i
+        parts += _bars(one, colour(i), [start + indent for start in starts], each, down)
+    draw_names = _turned_names if turned else _level_names
+    names, bottom = draw_names(bars.categories, [start + slot / 2 for start in starts], slot, down.start)
+    key, bottom = legend([one.label for one in bars.series], ["bar"] * len(bars.series), bars.width, bottom)
+    return document(bars.title, bars.width, bottom + EDGE, [*parts, *names, *key])
+
+
+def _bars(series: BarSeries, kind: str, places: Sequence[float], wide: float, down: Scale) -> list[str]:
+    parts = []
+    for x, value in zip(places, series.values, strict=True):
+        if math.isfinite(value):
+            ends = sorted((down.at(0.0), down.at(value)))
+            parts.append(
+                f'<rect class="bar {kind}" x="{number(x)}" y="{number(ends[0])}" '
+                f'width="{number(wide)}" height="{number(ends[1] - ends[0])}"/>'
+            )
+    if series.low and series.high:
+        for x, low, high in zip(places, series.low, series.high, strict=True):
+            if math.isfinite(low) and math.isfinite(high):
+                parts.append(line("bar-error", x + wide / 2, down.at(low), x + wide / 2, down.at(high)))
+    return parts
+
+
+def _level_names(names: Sequence[str], places: Sequence[float], slot: float, top: float) -> tuple[list[str], float]:
+    parts = [text("middle", x, top + LINE, name) for x, name in zip(places, names, strict=True)]
+    return parts, top + LINE + 12
+
+
+def _turned_names(names: Sequence[str], places: Sequence[float], slot: float, top: float) -> tuple[list[str], float]:
+    """Names at 45 degrees, only some of them where there are too many."""
+    every = math.ceil(LINE / SLANT / slot)
+    shown = [(x, shorten(name, LONGEST)) for x, name in zip(places, names, strict=True)][::every]
+    parts = [text("end", x + FONT / 3, top + FONT, name, turn=-45) for x, name in shown]
+    return parts, top + FONT + SLANT * max(width(name) for _, name in shown) + 12

@@ -1,0 +1,128 @@
+"""What every chart shares: its style, its elements, its title, its axes and its legend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from rlhf_cli.charts.scale import Scale, labels
+from rlhf_cli.charts.words import FONT, safe, shorten, width, wrap
+
+COLOURS: Final = 7
+LINE: Final = 22
+"""Height of a line of text."""
+EDGE: Final = 12
+"""Kept free at every edge."""
+SWATCH: Final = 26
+"""Width of the sample of a series in the legend."""
+Y_TICKS: Final = 5
+
+# Okabe and Ito 2008 without the yellow, which white paper swallows; lighter on dark paper.
+STYLE: Final = """
+.chart { font: 16px system-ui, sans-serif; color: #1c1c1c; --paper: #ffffff; --grid: #dddddd; --c6: currentColor;
+  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #cc79a7; --c4: #e69f00; --c5: #56b4e9 }
+@media (prefers-color-scheme: dark) {
+  .chart { color: #e6e6e6; --paper: #17191d; --grid: #3b3e45;
+    --c0: #56b4e9; --c1: #f0803c; --c2: #1fbf92; --c5: #4d8fd6 }
+}
+.chart text { fill: currentColor }
+.chart .title { font-weight: 600 }
+.chart .middle { text-anchor: middle }
+.chart .end { text-anchor: end }
+.chart .name { font-weight: 600; paint-order: stroke; stroke: var(--paper); stroke-width: 3 }
+.chart .paper { fill: var(--paper) }
+.chart .grid { stroke: var(--grid) }
+.chart .axis { stroke: currentColor; stroke-opacity: 0.6 }
+.chart .mark { stroke: currentColor; stroke-opacity: 0.7; stroke-width: 1.5; stroke-dasharray: 2 4 }
+.chart .line, .chart .dashed { fill: none; stroke: var(--c); stroke-width: 2.5; stroke-linejoin: round }
+.chart .dashed { stroke-dasharray: 8 6 }
+.chart .band { fill: var(--c); fill-opacity: 0.16 }
+.chart .bar, .chart .points { fill: var(--c) }
+.chart .error { stroke: var(--c); stroke-width: 1.5 }
+.chart .bar-error { stroke: currentColor; stroke-width: 1.5 }
+.chart .cell { fill: var(--c) }
+.chart .chosen { fill: none; stroke: currentColor; stroke-width: 2.5 }
+""" + "".join(f".chart .c{i} {{ --c: var(--c{i}) }}\n" for i in range(COLOURS))
+
+
+def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    """A straight line of class `kind`."""
+    return f'<line class="{kind}" x1="{number(x1)}" y1="{number(y1)}" x2="{number(x2)}" y2="{number(y2)}"/>'
+
+
+def text(kind: str, x: float, y: float, words: str, turn: int = 0) -> str:
+    """A text of class `kind` with its baseline at y, turned by `turn` degrees."""
+    turned = f' transform="rotate({turn} {number(x)} {number(y)})"' if turn else ""
+    return f'<text class="{kind}" x="{number(x)}" y="{number(y)}"{turned}>{safe(words)}</text>'
+
+
+def number(value: float) -> str:
+    """A place, to a tenth of a unit."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def colour(i: int) -> str:
+    """The class of series `i`."""
+    return f"c{i % COLOURS}"
+
+
+def document(title: str, across: float, down: float, parts: Iterable[str]) -> str:
+    """The <svg> element: it has a shape but no size, and a name for those who cannot see it."""
+    return "\n".join(
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" aria-label="{safe(title)}" '
+            f'viewBox="0 0 {number(across)} {number(down)}">',
+            f"<title>{safe(title)}</title>",
+            f"<style>{STYLE}</style>",
+            f'<rect class="paper" width="{number(across)}" height="{number(down)}" rx="6"/>',
+            *parts,
+            "</svg>",
+        )
+    )
+
+
+def head(title: str, y_label: str, across: float) -> tuple[list[str], float]:
+    """The title and, above its axis, the name of y; and where they end."""
+    room = across - 2 * EDGE
+    rows = [("title", row) for row in wrap(title, room * 0.95)]  # bold letters are wider
+    rows += [("", shorten(y_label, room))] if y_label else []
+    parts = [text(kind, EDGE, EDGE + FONT + LINE * i, row) for i, (kind, row) in enumerate(rows)]
+    return parts, EDGE + LINE * len(rows) + FONT
+
+
+def left_of(ticks: Sequence[float], log: bool = False) -> float:
+    """Where the plot begins: right of the names of its y ticks."""
+    return EDGE + max(map(width, labels(ticks, log))) + 8
+
+
+def y_axis(ticks: Sequence[float], down: Scale, left: float, right: float) -> list[str]:
+    """A line across the plot and a name for every tick; zero stands out."""
+    parts = []
+    for value, name in zip(ticks, labels(ticks, down.log), strict=True):
+        place = down.at(value)
+        parts.append(line("axis" if value == 0 else "grid", left, place, right, place))
+        parts.append(text("end", left - 8, place + FONT / 3, name))
+    return parts
+
+
+def legend(names: Sequence[str], kinds: Sequence[str], across: float, top: float) -> tuple[list[str], float]:
+    """A sample and a name for every series that has one, row after row from `top`; and where they end."""
+    parts: list[str] = []
+    x, y = float(EDGE), top
+    named = [(i, name, kind) for i, (name, kind) in enumerate(zip(names, kinds, strict=True)) if name]
+    for i, name, kind in named:
+        name = shorten(name, across - 2 * EDGE - SWATCH - 8)
+        wide = SWATCH + 8 + width(name)
+        if x > EDGE and x + wide > across - EDGE:
+            x, y = float(EDGE), y + LINE
+        parts += [_sample(kind, i, x, y + LINE / 2), text("", x + SWATCH + 8, y + LINE / 2 + FONT / 3, name)]
+        x += wide + 20
+    return parts, y + LINE if named else top
+
+
+def _sample(kind: str, i: int, x: float, y: float) -> str:
+    if kind == "points":
+        return f'<circle class="points {colour(i)}" cx="{number(x + SWATCH / 2)}" cy="{number(y)}" r="5"/>'
+    if kind == "bar":
+        return f'<rect class="bar {colour(i)}" x="{number(x + 6)}" y="{number(y - 7)}" width="14" height="14"/>'
+    return line(f"{kind} {colour(i)}", x, y, x + SWATCH, y)

@@ -1,0 +1,76 @@
+"""A heat map: a value for every pair of two settings, as a number in a cell whose shade grows with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rlhf_cli.charts.frame import EDGE, LINE, document, head, number, text
+from rlhf_cli.charts.scale import extent
+from rlhf_cli.charts.words import FONT, shorten, width
+
+CELL: Final = 44
+"""Height of a cell."""
+FAINTEST: Final = 0.06
+STRONGEST: Final = 0.5
+"""How opaque the shades are: faint enough to read the number on the strongest one, on light and on dark paper."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """Values by column and row; one that is not finite has a dash and no shade."""
+
+    title: str
+    x_label: str
+    y_label: str
+    columns: Sequence[str]
+    rows: Sequence[str]
+    values: Sequence[Sequence[float]]
+    """Row by row, the first one at the top."""
+    marked: tuple[int, int] | None = None
+    """Row and column of the cell that has a border."""
+    width: int = 640
+
+
+def draw(heat: HeatMap) -> str:
+    """The heat map as one <svg> element. Raises ValueError where the values are not one a column and row."""
+    room = heat.width / 4
+    rows = [shorten(name, room) for name in heat.rows]
+    left = EDGE + max(map(width, [*rows, ""])) + 8
+    wide = (heat.width - EDGE - left) / max(len(heat.columns), 1)
+    low, high = extent([value for row in heat.values for value in row if math.isfinite(value)])
+    parts, top = head(heat.title, heat.y_label, heat.width)
+    for r, (name, values) in enumerate(zip(rows, heat.values, strict=True)):
+        y = top + CELL * r
+        parts.append(text("end", left - 8, y + CELL / 2 + FONT / 3, name))
+        for c, (_, value) in enumerate(zip(heat.columns, values, strict=True)):
+            parts += _cell(value, (value - low) / (high - low), left + wide * c, y, wide)
+    bottom = top + CELL * len(rows)
+    if heat.marked is not None:
+        r, c = heat.marked
+        parts.append(_rectangle("chosen", left + wide * c, top + CELL * r, wide))
+    for c, name in enumerate(heat.columns):
+        parts.append(text("middle", left + wide * (c + 0.5), bottom + LINE, shorten(name, wide - 4)))
+    centre = (left + heat.width - EDGE) / 2
+    parts.append(text("middle", centre, bottom + 2 * LINE, shorten(heat.x_label, 2 * (heat.width - EDGE - centre))))
+    return document(heat.title, heat.width, bottom + 2 * LINE + EDGE, parts)
+
+
+def _cell(value: float, share: float, x: float, y: float, wide: float) -> list[str]:
+    place = x + wide / 2, y + CELL / 2 + FONT / 3
+    if not math.isfinite(value):
+        return [text("middle", *place, "–")]
+    opacity = FAINTEST + (STRONGEST - FAINTEST) * share
+    shown = f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
+    return [_rectangle("cell c0", x, y, wide, opacity), text("middle", *place, shorten(shown, wide - 4))]
+
+
+def _rectangle(kind: str, x: float, y: float, wide: float, opacity: float | None = None) -> str:
+    """A cell's, a little smaller than its place."""
+    shade = "" if opacity is None else f' fill-opacity="{opacity:.2f}"'
+    return (
+        f'<rect class="{kind}" x="{number(x + 2)}" y="{number(y + 2)}" width="{number(wide - 4)}" '
+        f'height="{number(CELL - 4)}" rx="4"{shade}/>'
+    )

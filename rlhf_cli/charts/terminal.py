@@ -1,0 +1,158 @@
+"""Charts and bars in the characters of a terminal: rows of spans, each a text and the colour of its series.
+
+With colours a curve is drawn in dots of braille, two by four a character. Without, every series has a character of
+its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+from rlhf_cli.charts.bars import Bars
+from rlhf_cli.charts.chart import Chart, Picture, Series
+from rlhf_cli.charts.scale import Scale, decades, extent, known, labels, ticks
+
+Span = tuple[str, str]
+"""A text and its style, as rich names it."""
+Row = tuple[Span, ...]
+
+STYLES: Final = ("bright_blue", "bright_red", "green", "magenta", "yellow", "cyan", "")
+SYMBOLS: Final = "*o+x#@%"
+FILLS: Final = "█▒░▓▚▞▤"
+BRAILLE: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+"""The bit of each dot, by column and row."""
+BLANK: Final = 0x2800
+POINT: Final = "●"
+HEIGHT: Final = 11
+"""Rows of a plot."""
+
+
+def rows(picture: Picture, width: int, colours: bool, height: int = HEIGHT) -> list[Row]:
+    """The picture in rows no wider than `width` characters, title first; `height` is that of a plot, in rows."""
+    drawn = _bars(picture, width, colours) if isinstance(picture, Bars) else _chart(picture, width, colours, height)
+    return [((picture.title, "bold"),), *drawn]
+
+
+def _bars(bars: Bars, width: int, colours: bool) -> list[Row]:
+    """Every category's bars below one another, from zero; the value behind each."""
+    names = max(map(len, bars.categories))
+    largest = max((v for one in bars.series for v in one.values if math.isfinite(v)), default=0.0) or 1.0
+    room = width - names - 8
+    found: list[Row] = []
+    for i, category in enumerate(bars.categories):
+        for k, one in enumerate(bars.series):
+            value = one.values[i]
+            fill = (FILLS[0] if colours else FILLS[k]) * max(round(value / largest * room), 0)
+            name = category if k == 0 else ""
+            found.append(((f"{name:<{names}} ", ""), (fill or "▏", STYLES[k]), (f" {value:.3f}", "dim")))
+    key = [("━━" if colours else FILLS[k] * 2, one.label) for k, one in enumerate(bars.series)]
+    return [*found, *_legend(key, width)]
+
+
+def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
+    """The curves between two axes, the names of the marks above and a legend below."""
+    marks = [mark for mark in chart.marks if known(mark.x, chart.x_log)]
+    points = [(x, y) for one in chart.series for x, y in zip(one.xs, one.ys, strict=True)]
+    points = [(x, y) for x, y in points if known(x, chart.x_log) and known(y, chart.y_log)]
+    xs, ys = [x for x, _ in points] + [mark.x for mark in marks], [y for _, y in points]
+    low, high = extent(ys, chart.y_log)
+    y = decades(low, high, 4) if chart.y_log else ticks(low, high, 4, outside=True)
+    names = labels(y, chart.y_log)
+    left = max(map(len, names))
+    columns = width - left - 2
+    fine = (2, 4) if colours else (1, 1)
+    across = Scale(*extent(xs, chart.x_log), 0, columns * fine[0] - 1, chart.x_log)
+    down = Scale(y[0], y[-1], height * fine[1] - 1, 0, chart.y_log)
+    cells: list[list[Span]] = [[(" ", "")] * columns for _ in range(height)]
+    for mark in marks:
+        for line in cells:
+            line[round(across.at(mark.x)) // fine[0]] = ("┊", "dim")
+    for i, one in enumerate(chart.series):
+        _draw(cells, one, _dots(one, across, down), i, fine)
+        _write_names(cells, one, across, down, i, fine)
+    ticked = {round(down.at(value)) // fine[1]: name for value, name in zip(y, names, strict=True)}
+    found: list[Row] = [((" " * left + " " + chart.y_label, "dim"),)]
+    if marks:
+        flags = _over([(mark.label, round(across.at(mark.x)) // fine[0]) for mark in marks], columns)
+        found.append(((" " * (left + 2) + flags, "dim"),))
+    for n, line in enumerate(cells):
+        found.append(((f"{ticked.get(n, ''):>{left}} {'┤' if n in ticked else '│'}", "dim"), *line))
+    tiny = 1e-9 * (across.high - across.low)  # what is left of a sum that is zero
+    ends = tuple(f"{0.0 if abs(end) < tiny else end:.4g}" for end in (across.low, across.high))
+    gap = columns - len(ends[0]) - len(ends[1])
+    found.append(((f"{'':>{left}} └{'─' * columns}", "dim"),))
+    found.append(((f"{'':>{left}}  {ends[0]}{chart.x_label[: gap - 2]:^{gap}}{ends[1]}", "dim"),))
+    key = [(_sample(one, i, colours), one.label) for i, one in enumerate(chart.series)]
+    return [*found, *_legend(key, width)]
+
+
+def _dots(series: Series, across: Scale, down: Scale) -> list[tuple[int, int]]:
+    """The places a series covers on the grid: its points, and what lies between neighbours."""
+    places = [
+        (across.at(x), down.at(y)) if known(x, across.log) and known(y, down.log) else None
+        for x, y in zip(series.xs, series.ys, strict=True)
+    ]
+    found = [(round(place[0]), round(place[1])) for place in places if place]
+    if series.style != "points":
+        for a, b in pairwise(places):
+            if a and b:
+                count = max(math.ceil(max(abs(a[0] - b[0]), abs(a[1] - b[1]))), 1)
+                between = [(a[0] + (b[0] - a[0]) * k / count, a[1] + (b[1] - a[1]) * k / count) for k in range(count)]
+                found += [(round(x), round(y)) for x, y in between]
+    return [(x, y) for x, y in found if series.style != "dashed" or x // 4 % 2 == 0]
+
+
+def _draw(cells: list[list[Span]], one: Series, dots: Sequence[tuple[int, int]], i: int, fine: tuple[int, int]) -> None:
+    for x, y in dots:
+        line, column = cells[y // fine[1]], x // fine[0]
+        if fine == (1, 1):
+            line[column] = (SYMBOLS[i], "")
+        elif one.style == "points":
+            line[column] = (POINT, STYLES[i])
+        else:
+            before = ord(line[column][0]) - BLANK
+            kept = before if 0 < before < 0x100 else 0
+            line[column] = (chr(BLANK + (kept | BRAILLE[x % 2][y % 4])), STYLES[i])
+
+
+def _write_names(
+    cells: list[list[Span]], one: Series, across: Scale, down: Scale, i: int, fine: tuple[int, int]
+) -> None:
+    """The names of points, right of them, or left where there is no room; cut where there is none either."""
+    for x, y, name in zip(one.xs, one.ys, one.names or [""] * len(one.xs), strict=True):
+        if known(x, across.log) and known(y, down.log):
+            line, column = cells[round(down.at(y)) // fine[1]], round(across.at(x)) // fine[0]
+            first = column + 1 if column + len(name) < len(line) else max(column - len(name), 0)
+            for place, letter in enumerate(name[: len(line) - first], start=first):
+                line[place] = (letter, STYLES[i] if fine != (1, 1) else "")
+
+
+def _over(names: Sequence[tuple[str, int]], room: int) -> str:
+    """Each name from its place on, or as near to it as there is room."""
+    line = ""
+    for name, place in sorted(names, key=lambda each: each[1]):
+        line = f"{line:<{max(min(place, room - len(name)), 0)}}{name} "
+    return line[:room]
+
+
+def _sample(one: Series, i: int, colours: bool) -> str:
+    if not colours:
+        return SYMBOLS[i] * 2
+    return {"line": "━━", "dashed": "╍╍", "points": POINT}[one.style]
+
+
+def _legend(names: Sequence[tuple[str, str]], width: int) -> list[Row]:
+    """A sample and a name for every series, as many to a row as fit."""
+    found: list[list[Span]] = [[]]
+    used = 0
+    for i, (sample, name) in enumerate(names):
+        wide = len(sample) + len(name) + 4
+        if used and used + wide > width:
+            found.append([])
+            used = 0
+        found[-1] += [(f" {sample} ", STYLES[i]), (f"{name} ", "")]
+        used += wide
+    return [tuple(row) for row in found]

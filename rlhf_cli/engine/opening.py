@@ -1,0 +1,35 @@
+"""A policy on its device, in its dtype, with a fresh adapter."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+
+from rlhf_cli.engine.allocator import keep_freed_memory
+from rlhf_cli.errors import UserError
+from rlhf_cli.models.policy import Policy, build_policy
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.seeding import seed_for
+
+THREADS: Final = torch.get_num_threads()
+
+
+def load_policy(config: RunConfig) -> Policy:
+    """The policy on its device, in its dtype, with a fresh adapter that depends on the run's seed."""
+    torch.set_num_threads(config.threads or THREADS)  # always: the trial before this one may have set another number
+    keep_freed_memory()
+    device = _device(config.device)
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    seed = seed_for(config.seed, "init")
+    return build_policy(config.model, device, dtype, seed, value_head=config.algorithm.needs_value)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"no {name} on this machine", where="device", fix="use device=auto or device=cpu")
+    return device

@@ -1,0 +1,72 @@
+"""Means with standard errors and two-sided t intervals; plain Python floats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean, the half-width of its 95 % interval and how many independent values it stands on."""
+
+    mean: float
+    half_width: float
+    count: int
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean; infinite for a single value."""
+        return self.half_width / t_quantile(0.975, self.count - 1) if self.count > 1 else math.inf
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % interval."""
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % interval."""
+        return self.mean + self.half_width
+
+
+def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """The mean of independent values with its t interval; the half-width is infinite for a single value."""
+    half_width = standard_error(values) * t_quantile((1 + level) / 2, len(values) - 1) if len(values) > 1 else math.inf
+    return Estimate(fmean(values), half_width, len(values))
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Standard error of the mean; infinite for a single value, NaN where a value is not finite."""
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+
+
+def t_quantile(probability: float, degrees: int) -> float:
+    """Quantile of Student's t; exact for 1 and 2 degrees of freedom.
+
+    From 5 on it is within 1e-3 of the tables for 95 % intervals: Cornish-Fisher expansion, Abramowitz and Stegun
+    26.7.5.
+    """
+    if degrees == 1:
+        return math.tan(math.pi * (probability - 0.5))
+    if degrees == 2:
+        return (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
+    z = NormalDist().inv_cdf(probability)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return math.fsum(term / degrees**power for power, term in enumerate(terms))
+
+
+def with_error(value: Estimate, digits: int, sign: str = "") -> str:
+    """The mean and the half-width of its 95 % interval; `sign` is that of the format."""
+    mean = round(value.mean, digits) + 0.0  # never -0.000
+    return f"{mean:{sign}.{digits}f} ± {value.half_width:.{digits}f}"

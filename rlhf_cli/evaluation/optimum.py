@@ -1,0 +1,265 @@
+"""How far a policy is on its way from the reference to the optimum, estimated from samples; plain Python floats.
+
+The optimum of J = E[r] - beta KL(policy || reference) is pi*(y|x) = ref(y|x) exp(r(x,y) / beta) / Z(x), and its value
+J* = beta E_x log Z(x) (Ziegler et al. 2019, arXiv:1909.08593, section 2). Log-probabilities are of whole completions,
+in nats, and everything belongs to one beta, one temperature and one length limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from statistics import fmean
+from typing import Final
+
+MARGIN: Final = 3.0
+"""Nats by which log n has to exceed the KL to the optimum: fewer samples never see where the optimum has its mass."""
+
+LEAST: Final = math.ceil(math.exp(MARGIN))
+"""Samples a prompt below which the margin cannot be kept, even where the optimum is the reference."""
+
+COVERED: Final = 0.9
+"""Share of the prompts that have to keep the margin."""
+
+MOVING: Final = 0.02
+"""Share of the gap by which the estimate may grow from half the samples to all of them."""
+
+ROUNDING: Final = 1e-9
+"""A gap below this is rounding."""
+
+RESAMPLES: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Completions of one prompt, one value each."""
+
+    reward: Sequence[float]
+    logprob: Sequence[float]
+    """Under the policy."""
+    ref_logprob: Sequence[float]
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    def part(self, rows: slice) -> Draws:
+        """Some of them."""
+        return Draws(self.reward[rows], self.logprob[rows], self.ref_logprob[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class PromptDraws:
+    """What is known of one prompt."""
+
+    reference: Draws
+    """Drawn from the reference."""
+    policy: Draws
+    """Drawn from the policy."""
+    kl: float
+    """KL(policy || reference), nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tilt:
+    """The optimum of one prompt as samples of the reference alone show it."""
+
+    log_z: float
+    reward: float
+    """E_pi*[r]"""
+    kl: float
+    """KL(pi* || reference), nats; never above the logarithm of the number of samples, whatever the truth is."""
+    effective: float
+    """Effective sample size: how many equal weights would be as good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """How much of what the optimum gains over the reference a policy has; J* is estimated, the bound needs no J*."""
+
+    percent: float | None
+    """100 (J - J_ref) / (J* - J_ref), with its approximate 95 % interval; None where it cannot be trusted."""
+    low: float | None
+    high: float | None
+    reason: str
+    """Why there is no percentage; empty where there is one."""
+    gain: float | None
+    """J - J_ref; None where the reference was not sampled."""
+    bound: float | None
+    """100 (J - J_ref) / (highest reward - J_ref): where J > J_ref, the percentage is no less; None: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierPoint:
+    """The optimum at one beta, means over prompts, from samples of the reference alone."""
+
+    beta: float
+    reference: float
+    """J_ref = E_ref[r]"""
+    optimum: float
+    """J*; low in expectation."""
+    reward: float
+    """E_pi*[r]"""
+    kl: float
+    """KL(pi* || reference), nats."""
+    effective: float
+    """Effective sample size a prompt."""
+    least_effective: float
+    """That of the worst prompt."""
+    reason: str
+    """Why it cannot be trusted; empty where it can."""
+
+
+def log_z(reference: Draws, policy: Draws, beta: float) -> float:
+    """log Z of one prompt from n samples of the reference and m of the policy, either may be none.
+
+    log mean exp( r/beta + log ref - log(a ref + (1-a) pi) ), a = n/(n+m): the samples taken as samples of the mixture
+    (Veach and Guibas 1995, the balance heuristic). Z is unbiased, its logarithm low in expectation.
+    """
+    n, m = len(reference), len(policy)
+    terms = []
+    for draws in (reference, policy):
+        for reward, logprob, ref_logprob in zip(draws.reward, draws.logprob, draws.ref_logprob, strict=True):
+            parts = [math.log(count / (n + m)) + value for count, value in ((n, ref_logprob), (m, logprob)) if count]
+            terms.append(reward / beta + ref_logprob - _log_sum_exp(parts))
+    return _log_sum_exp(terms) - math.log(n + m)
+
+
+def tilt(rewards: Sequence[float], beta: float) -> Tilt:
+    """The optimum of one prompt by self-normalised weights exp(r / beta) on samples of the reference."""
+    exponents = [reward / beta for reward in rewards]
+    total = _log_sum_exp(exponents)
+    weights = [math.exp(exponent - total) for exponent in exponents]
+    reward = math.fsum(weight * value for weight, value in zip(weights, rewards, strict=True))
+    log_z = total - math.log(len(rewards))
+    return Tilt(log_z, reward, reward / beta - log_z, 1 / math.fsum(weight * weight for weight in weights))
+
+
+def optimum(prompts: Sequence[PromptDraws], beta: float, highest: float) -> Optimum:
+    """The percentage of the optimum over several prompts, or the reason why there is none.
+
+    J* is estimated prompt by prompt: prompts that are pooled overstate it. `highest` is the highest reward there is,
+    inf where unknown. The interval is a bootstrap over prompts, all terms together, and approximate.
+    """
+    at_reference = [fmean(prompt.reference.reward) for prompt in prompts]
+    gains = [fmean(p.policy.reward) - beta * p.kl - base for p, base in zip(prompts, at_reference, strict=True)]
+    gain = fmean(gains)
+    bound = at_least(gain, fmean(at_reference), highest)
+    values = [beta * log_z(p.reference, p.policy, beta) for p in prompts]
+    halves = [beta * fmean(log_z(r, q, beta) for r, q in _halves(p)) for p in prompts]
+    gaps = [value - base for value, base in zip(values, at_reference, strict=True)]
+    reason = _refusal([p.reference.reward for p in prompts], gaps, fmean(values) - fmean(halves), beta)
+    if reason:
+        return Optimum(None, None, None, reason, gain, bound)
+    shares = sorted(_share(a, b) for a, b in _resampled(gains, gaps))
+    low, high = _ends(shares)
+    return Optimum(100 * gain / fmean(gaps), 100 * low, 100 * high, "", gain, bound)
+
+
+def unknown(reason: str, gain: float | None = None, bound: float | None = None) -> Optimum:
+    """No percentage, for a reason that no sample can mend."""
+    return Optimum(None, None, None, reason, gain, bound)
+
+
+def at_least(gain: float, at_reference: float, highest: float) -> float | None:
+    """100 (J - J_ref) / (highest - J_ref): J* is at most the highest reward; None where that is unknown or reached."""
+    return 100 * gain / (highest - at_reference) if at_reference < highest < math.inf else None
+
+
+def frontier(rewards: Sequence[Sequence[float]], beta: float) -> FrontierPoint:
+    """The optimum at `beta` from the rewards of samples of the reference: a list a prompt."""
+    tilts = [tilt(values, beta) for values in rewards]
+    at_reference = [fmean(values) for values in rewards]
+    value = beta * fmean(one.log_z for one in tilts)
+    halves = [beta * fmean(tilt(half, beta).log_z for half in _halved(values)) for values in rewards]
+    gaps = [beta * one.log_z - base for one, base in zip(tilts, at_reference, strict=True)]
+    return FrontierPoint(
+        beta=beta,
+        reference=fmean(at_reference),
+        optimum=value,
+        reward=fmean(one.reward for one in tilts),
+        kl=fmean(one.kl for one in tilts),
+        effective=fmean(one.effective for one in tilts),
+        least_effective=min(one.effective for one in tilts),
+        reason=_refusal(rewards, gaps, value - fmean(halves), beta),
+    )
+
+
+def share_covered(rewards: Sequence[Sequence[float]], beta: float) -> float:
+    """Share of the prompts whose samples of the reference keep the margin; a list of rewards a prompt."""
+    return fmean(math.log(len(values)) - tilt(values, beta).kl >= MARGIN for values in rewards)
+
+
+def _refusal(rewards: Sequence[Sequence[float]], gaps: Sequence[float], moved: float, beta: float) -> str:
+    """Why J* cannot be trusted, or nothing: `rewards` of the reference's samples, `moved` from half of them to all."""
+    samples = min(map(len, rewards))
+    if samples < LEAST:
+        return f"needs at least {LEAST} samples a prompt (got {samples})"
+    covered = share_covered(rewards, beta)
+    if covered < COVERED:
+        return (
+            f"too few samples: log n - KL* >= {MARGIN:g} for {100 * covered:.0f} % of the prompts, "
+            f"not {100 * COVERED:.0f} %"
+        )
+    low, _ = _ends(sorted(mean for (mean,) in _resampled(gaps)))
+    if low < ROUNDING:
+        return f"the gap J* - J_ref is not clear of 0 (interval from {round(low, 9) + 0.0:.2g})"
+    grown = moved / fmean(gaps)
+    if grown > MOVING:
+        return (
+            f"too few samples: doubling them moved J* by {100 * grown:.1f} % of the gap, more than {100 * MOVING:.0f} %"
+        )
+    return ""
+
+
+def _halves(prompt: PromptDraws) -> list[tuple[Draws, Draws]]:
+    """Both halves of a prompt's samples, each with its half of either sampler's."""
+    return [
+        (prompt.reference.part(one), prompt.policy.part(other))
+        for one, other in zip(_cut(len(prompt.reference)), _cut(len(prompt.policy)), strict=True)
+    ]
+
+
+def _halved(values: Sequence[float]) -> list[Sequence[float]]:
+    return [values[rows] for rows in _cut(len(values))]
+
+
+def _cut(count: int) -> tuple[slice, slice]:
+    return slice(0, count // 2), slice(count // 2, count)
+
+
+def _resampled(*columns: Sequence[float]) -> list[tuple[float, ...]]:
+    """Means of the columns over prompts drawn with replacement, the same prompts for every column; a fixed seed."""
+    source, size = Random(0), len(columns[0])
+    drawn = (source.choices(range(size), k=size) for _ in range(RESAMPLES))
+    return [tuple(fmean(column[row] for row in rows) for column in columns) for rows in drawn]
+
+
+def _share(gain: float, gap: float) -> float:
+    """gain / gap; beyond every bound where there is no gap."""
+    return gain / gap if gap > 0 else math.copysign(math.inf, gain)
+
+
+def _ends(ordered: Sequence[float]) -> tuple[float, float]:
+    """Ends of the 95 % interval of ordered resamples."""
+    last = len(ordered) - 1
+    return ordered[round(0.025 * last)], ordered[round(0.975 * last)]
+
+
+def _log_sum_exp(values: Sequence[float]) -> float:
+    top = max(values)
+    return top + math.log(math.fsum(math.exp(value - top) for value in values))
+
+
+def progress_to_optimum(found: Optimum) -> str:
+    """How much of what the optimum gains over the reference a policy has, or why nobody knows."""
+    parts = []
+    if found.percent is not None:
+        shown = (f"{round(value) + 0.0:.0f}" for value in (found.percent, found.low, found.high) if value is not None)
+        parts = ["{} % [{}, {}] (estimate, biased upward)".format(*shown)]
+    if found.bound is not None and found.bound > 0:
+        parts.append(f"at least {found.bound:.0f} %")
+    if found.reason:
+        parts.append(f"no estimate: {found.reason}")
+    return f"optimum: {'; '.join(parts)}"

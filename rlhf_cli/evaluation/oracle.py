@@ -1,0 +1,84 @@
+"""The optimum and the frontier of reward against KL, from the reference's completions alone; plain data, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from statistics import fmean
+from typing import Final
+
+from rlhf_cli.evaluation.best_of_n import best_of_n_kl, expected_best
+from rlhf_cli.evaluation.optimum import COVERED, FrontierPoint, frontier, share_covered, tilt
+
+CURVE: Final = 60
+"""Points of the frontier's curve."""
+
+
+@dataclass(frozen=True, slots=True)
+class BestOf:
+    """Best of n, means over prompts."""
+
+    n: int
+    reward: float
+    kl: float
+    """KL(best of n || reference), nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """A point of the frontier."""
+
+    kl: float
+    reward: float
+    covered: bool
+    """Whether there were samples enough to see the optimum at this KL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Oracle:
+    """What training could reach, as far as completions of the reference tell."""
+
+    prompts: int
+    samples: int
+    """Of each prompt."""
+    temperature: float
+    beta: float
+    """The run's own: at its end, or of a controller the first."""
+    points: tuple[FrontierPoint, ...]
+    """One a beta that was asked for."""
+    best_of: tuple[BestOf, ...]
+    """n = 1, 2, 4, ..."""
+    curve: tuple[CurvePoint, ...]
+    """The frontier from the reference on, KL rising."""
+
+
+def oracle(rewards: Sequence[Sequence[float]], betas: Sequence[float], beta: float, temperature: float) -> Oracle:
+    """Everything from the rewards of the reference's completions: a list a prompt, of equal lengths."""
+    samples = len(rewards[0])
+    doubling = takewhile(lambda n: n <= samples, (2**power for power in range(64)))
+    return Oracle(
+        prompts=len(rewards),
+        samples=samples,
+        temperature=temperature,
+        beta=beta,
+        points=tuple(frontier(rewards, one) for one in betas),
+        best_of=tuple(_best_of(rewards, n) for n in doubling),
+        curve=tuple(_curve(rewards)),
+    )
+
+
+def _best_of(rewards: Sequence[Sequence[float]], n: int) -> BestOf:
+    return BestOf(n, fmean(expected_best(r, n) for r in rewards), fmean(best_of_n_kl(r, n) for r in rewards))
+
+
+def _curve(rewards: Sequence[Sequence[float]]) -> list[CurvePoint]:
+    """From a beta that leaves the reference as it is to one that leaves nothing but the best completions."""
+    spread = (max(map(max, rewards)) - min(map(min, rewards))) or 1.0
+    points = []
+    for i in range(CURVE):
+        beta = spread * 10 ** (1 - 4 * i / (CURVE - 1))
+        tilts = [tilt(values, beta) for values in rewards]
+        covered = share_covered(rewards, beta) >= COVERED
+        points.append(CurvePoint(fmean(one.kl for one in tilts), fmean(one.reward for one in tilts), covered))
+    return points

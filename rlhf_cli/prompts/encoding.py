@@ -1,0 +1,174 @@
+"""Prompts in the policy's tokens: of the training prompts only those that the run will use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from rlhf_cli.data import order
+from rlhf_cli.data.settings import Source
+from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.models.encoder import Encoder
+from rlhf_cli.prompts.rows import Rows, check_enough
+from rlhf_cli.reporter import Reporter
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.types import Prompt, PromptRow
+
+BATCH: Final = 1024
+"""Prompts that are encoded at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The training prompts of a run."""
+
+    parts: tuple[order.Part, ...]
+    """Each with all its rows that may be used."""
+    encoded: Mapping[tuple[int, int], Prompt]
+    """By part and row in it, those that will be used, in the order of their first use."""
+
+    def of_step(self, step: int, count: int, seed: int) -> tuple[Prompt, ...]:
+        """The `count` prompts of `step` (0-based)."""
+        return tuple(self.encoded[place] for place in order.rows_of_step(step, self.parts, count, seed))
+
+    def first(self, count: int) -> tuple[Prompt, ...]:
+        """The first ones to be used."""
+        return tuple(islice(self.encoded.values(), count))
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What becomes of prompts that are too long."""
+
+    encoder: Encoder
+    data: Source
+    limit: int
+    """The longest prompt, in tokens."""
+    why: str
+    """What sets the limit."""
+
+    @classmethod
+    def of(cls, data: Source, encoder: Encoder, context: int, max_new_tokens: int) -> Fit:
+        """The limit is data.max_prompt_tokens, or what completions leave of the model's `context`.
+
+        Raises UserError where they leave nothing.
+        """
+        room = context - max_new_tokens
+        if room < 1:
+            raise UserError(
+                f"max_new_tokens={max_new_tokens} leaves no room for a prompt: the model reads {context}",
+                where="max_new_tokens",
+                fix="lower it",
+            )
+        if data.max_prompt_tokens < room:
+            return cls(encoder, data, data.max_prompt_tokens, "data.max_prompt_tokens")
+        return cls(encoder, data, room, f"the model's {context} less max_new_tokens")
+
+    @property
+    def drops(self) -> bool:
+        """Whether prompts that are too long are left out."""
+        return self.data.too_long == "drop"
+
+    @property
+    def reason(self) -> str:
+        """Why a prompt is left out."""
+        return f"longer than {self.limit} tokens"
+
+    def prompts(self, rows: Sequence[PromptRow], tick: Callable[[], None]) -> list[Prompt]:
+        """The prompts that fit or were made to, in order; raises UserError (exit 3) for one that may not be longer.
+
+        `tick` is called after every BATCH of them.
+        """
+        found: list[Prompt] = []
+        for start in range(0, len(rows), BATCH):
+            fitted = map(self._fitted, self.encoder.encode(rows[start : start + BATCH]))
+            found += [prompt for prompt in fitted if prompt is not None]
+            tick()
+        return found
+
+    def _fitted(self, prompt: Prompt) -> Prompt | None:
+        if len(prompt.tokens) <= self.limit:
+            return prompt
+        if self.drops:
+            return None
+        if self.data.too_long == "truncate_left":
+            return self.encoder.end_of(prompt, self.limit)
+        raise UserError(
+            f"the prompt has {len(prompt.tokens)} tokens, more than {self.limit} ({self.why})",
+            where=prompt.row.where,
+            fix="shorten it, raise the limit, or leave such prompts out: data.too_long=drop",
+            exit_code=EXIT_DATA,
+        )
+
+
+def encode(
+    rows: Rows, encoder: Encoder, context: int, config: RunConfig, reporter: Reporter
+) -> tuple[Prompts, tuple[Prompt, ...]]:
+    """The training prompts that the run will use, and the held-out ones; says what was left out.
+
+    Raises UserError for prompts that do not fit (exit 3) and where too few are left.
+    """
+    fits = [Fit.of(part.data, encoder, context, config.max_new_tokens) for part in rows.parts]
+    held_out, too_long = _held_out(rows, fits)
+    train = []
+    for part, fit in zip(rows.parts, fits, strict=True):
+        # which rows are used depends on all of them; else only those that are used need to be looked at
+        kept = [prompt.row for prompt in _encoded(part.train, fit, reporter)] if fit.drops else part.train
+        too_long += Counter({fit.reason: len(part.train) - len(kept)})
+        train.append(kept)
+    if note := rows.said(sum(map(len, train)), len(held_out), too_long):
+        reporter.note(note)
+    if config.evaluate.every and len(held_out) < 2:
+        raise UserError(
+            f"{len(held_out)} held-out prompts are left; two are the least to say anything about",
+            where=config.data.place(held_out=True),
+            fix="raise data.max_prompt_tokens, or switch evaluation off (evaluate.every=0)",
+            exit_code=EXIT_DATA,
+        )
+    check_enough(rows, [len(kept) for kept in train], config)
+
+    parts = tuple(order.Part(part.name, part.weight, len(kept)) for part, kept in zip(rows.parts, train, strict=True))
+    places = _used(parts, config)
+    encoded: dict[tuple[int, int], Prompt] = {}
+    for number, (kept, fit) in enumerate(zip(train, fits, strict=True)):
+        own = [(part, row) for part, row in places if part == number]
+        prompts = _encoded([kept[row] for _, row in own], fit, reporter)
+        encoded |= zip(own, prompts, strict=True)
+    return Prompts(parts, {place: encoded[place] for place in places}), held_out
+
+
+def encode_held_out(rows: Rows, encoder: Encoder, context: int, config: RunConfig) -> tuple[tuple[Prompt, ...], str]:
+    """The held-out prompts, and what to say about those left out; raises UserError as `encode` does."""
+    fits = [Fit.of(part.data, encoder, context, config.max_new_tokens) for part in rows.parts]
+    held_out, too_long = _held_out(rows, fits)
+    return held_out, rows.said(len(rows.train), len(held_out), too_long)
+
+
+def _held_out(rows: Rows, fits: Sequence[Fit]) -> tuple[tuple[Prompt, ...], Counter[str]]:
+    found, too_long = list[Prompt](), Counter[str]()
+    for part, fit in zip(rows.parts, fits, strict=True):
+        prompts = fit.prompts(part.held_out, lambda: None)
+        too_long += Counter({fit.reason: len(part.held_out) - len(prompts)})
+        found += prompts
+    return tuple(found), too_long
+
+
+def _encoded(rows: Sequence[PromptRow], fit: Fit, reporter: Reporter) -> list[Prompt]:
+    """Those that fit, with a phase of their own where it takes a while."""
+    if len(rows) <= BATCH:
+        return fit.prompts(rows, lambda: None)
+    with reporter.phase("encoding the prompts", -(-len(rows) // BATCH)) as tick:
+        return fit.prompts(rows, tick)
+
+
+def _used(parts: Sequence[order.Part], config: RunConfig) -> list[tuple[int, int]]:
+    """The places of all prompts that the run will use, in the order of their first use."""
+    places: dict[tuple[int, int], None] = {}
+    for step in range(config.steps):
+        if len(places) == sum(part.rows for part in parts):
+            break
+        places |= dict.fromkeys(order.rows_of_step(step, parts, config.prompts_per_step, config.seed))
+    return list(places)

@@ -1,0 +1,143 @@
+"""What there is to see of prompts before a run: how many, how long, and how the policy reads them; plain data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from rlhf_cli.models.encoder import Encoder
+from rlhf_cli.prompts.encoding import BATCH, Fit
+from rlhf_cli.prompts.rows import Rows
+from rlhf_cli.reporter import Reporter
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.types import Prompt
+
+BINS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One prompt."""
+
+    where: str
+    tokens: int
+    text: str
+    """As the policy reads it: chat template applied, special tokens written out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The prompts of some lengths."""
+
+    first: int
+    """Tokens, both included."""
+    last: int
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lengths in tokens."""
+
+    least: int
+    median: int
+    p90: int
+    most: int
+    histogram: tuple[Bin, ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Lengths:
+        """Of at least one length; a quantile is the smallest length that so many do not exceed."""
+        ordered = sorted(lengths)
+        least, most = ordered[0], ordered[-1]
+        width = -(-(most - least + 1) // BINS)
+        count = Counter((length - least) // width for length in ordered)
+        bins = range(-(-(most - least + 1) // width))
+        return cls(
+            least=least,
+            median=ordered[(len(ordered) - 1) // 2],
+            p90=ordered[-(-9 * len(ordered) // 10) - 1],
+            most=most,
+            histogram=tuple(Bin(least + i * width, least + (i + 1) * width - 1, count[i]) for i in bins),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PartLook:
+    """One source: all there is, or a part of a mixture."""
+
+    name: str
+    place: str
+    share: float
+    """Of the prompts of a step."""
+    train: int
+    held_out: int
+    limit: int
+    """The longest prompt that the settings allow, in tokens."""
+    too_long: str
+    """What becomes of longer ones."""
+    longer: int
+    """How many there are, held-out ones included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All of it. Rows are counted before longer prompts are dropped."""
+
+    parts: tuple[PartLook, ...]
+    left_out: dict[str, int]
+    """Why -> how many."""
+    more: bool
+    """Whether there are rows behind data.max_rows."""
+    columns: tuple[str, ...]
+    """For the reward."""
+    lengths: Lengths | None
+    """None where there is no prompt."""
+    shown: tuple[Shown, ...]
+
+
+def look_at(rows: Rows, encoder: Encoder, context: int, config: RunConfig, count: int, reporter: Reporter) -> Look:
+    """The whole data, and its first `count` training prompts; raises UserError for what cannot be encoded."""
+    lengths: list[int] = []
+    shown: list[Shown] = []
+    parts = []
+    whole = sum(part.weight for part in rows.parts)
+    batches = sum(-(-(len(part.train) + len(part.held_out)) // BATCH) for part in rows.parts)
+    with reporter.phase("encoding the prompts", batches) as tick:
+        for part in rows.parts:
+            fit = Fit.of(part.data, encoder, context, config.max_new_tokens)
+            own = list(chain(part.train, part.held_out))
+            before = len(lengths)
+            for start in range(0, len(own), BATCH):
+                prompts = encoder.encode(own[start : start + BATCH])
+                lengths += [len(prompt.tokens) for prompt in prompts]
+                shown += [_shown(prompt, encoder) for prompt in prompts[: max(0, count - len(shown))]]
+                tick()
+            longer = sum(length > fit.limit for length in lengths[before:])
+            parts.append(
+                PartLook(
+                    name=part.name,
+                    place=part.data.place(held_out=False),
+                    share=part.weight / whole,
+                    train=len(part.train),
+                    held_out=len(part.held_out),
+                    limit=fit.limit,
+                    too_long=part.data.too_long,
+                    longer=longer,
+                )
+            )
+    return Look(
+        parts=tuple(parts),
+        left_out=dict(rows.left_out),
+        more=any(part.more for part in rows.parts),
+        columns=tuple(sorted(rows.columns)),
+        lengths=Lengths.of(lengths) if lengths else None,
+        shown=tuple(shown),
+    )
+
+
+def _shown(prompt: Prompt, encoder: Encoder) -> Shown:
+    return Shown(prompt.row.where, len(prompt.tokens), encoder.written_out(prompt))

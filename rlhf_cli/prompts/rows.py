@@ -1,0 +1,149 @@
+"""What is read or looked for before any model is loaded: the prompts, divided; the model and the reward."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Final
+
+from rlhf_cli.data.files import bad_row
+from rlhf_cli.data.mixture import PART
+from rlhf_cli.data.order import shares
+from rlhf_cli.data.reading import read
+from rlhf_cli.data.settings import Source
+from rlhf_cli.data.split import set_aside
+from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.types import PromptRow
+
+TWINS: Final = "with a held-out prompt"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The prompts of one source as they were read, divided."""
+
+    name: str
+    """Empty where there is one source alone."""
+    data: Source
+    weight: float
+    train: Sequence[PromptRow]
+    held_out: Sequence[PromptRow]
+    left_out: Counter[str]
+    """Why -> how many."""
+    more: bool = False
+    """Whether there are rows behind data.max_rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All prompts as they were read."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def train(self) -> list[PromptRow]:
+        """The training prompts, part after part."""
+        return list(chain.from_iterable(part.train for part in self.parts))
+
+    @property
+    def held_out(self) -> list[PromptRow]:
+        """The held-out prompts, part after part."""
+        return list(chain.from_iterable(part.held_out for part in self.parts))
+
+    @property
+    def columns(self) -> set[str]:
+        """The names of all columns."""
+        return {name for row in (*self.train, *self.held_out) for name in row.columns}
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """Why rows are left out -> how many, before anything is known of tokens."""
+        return sum((part.left_out for part in self.parts), Counter())
+
+    def said(self, train: int, held_out: int, too_long: Counter[str]) -> str:
+        """What was left out, in one line; '' where there is nothing to say.
+
+        `train` and `held_out` are how many prompts are left where those `too_long` are not.
+        """
+        left_out = self.left_out + too_long
+        prompts = {row.prompt for row in self.train}
+        both = sum(row.prompt in prompts for row in self.held_out)
+        more = any(part.more for part in self.parts)
+        if not (left_out or both or more):
+            return ""
+        rows = f"data: {train + held_out + left_out.total()} rows{', up to data.max_rows' if more else ''}"
+        why = [counted(left_out)] if left_out else []
+        again = [f"{both} of those are trained on as well"] if both else []
+        return "; ".join([rows, *why, f"{train} to train on, {held_out} held out", *again])
+
+
+def counted(left_out: Counter[str]) -> str:
+    """`12 by data.dedup, 30 by data.where left out`."""
+    return f"{', '.join(f'{count} {why}' for why, count in left_out.items())} left out"
+
+
+def read_rows(config: RunConfig) -> Rows:
+    """The prompts, the held-out ones set aside; raises UserError (exit 3) for anything wrong in them."""
+    data, evaluate = config.data, config.evaluate
+    weights = [data.weights[name] for name in data.parts]
+    counts = shares(weights, evaluate.prompts)
+    rows = Rows(
+        tuple(
+            _part(name, source, weight, count, evaluated=evaluate.every > 0)
+            for (name, source), weight, count in zip(data.parts.items(), weights, counts, strict=True)
+        )
+    )
+    if evaluate.every and len(rows.held_out) < evaluate.prompts:
+        raise UserError(
+            f"{len(rows.held_out)} held-out prompts, fewer than evaluate.prompts={evaluate.prompts}",
+            where=data.place(held_out=True),
+            fix="give more prompts, lower evaluate.prompts, or switch evaluation off (evaluate.every=0)",
+            exit_code=EXIT_DATA,
+        )
+    return rows
+
+
+def _part(name: str, source: Source, weight: float, count: int, *, evaluated: bool) -> Part:
+    """The rows of one source, `count` of them held out."""
+    found = read(source, limit=source.max_rows)
+    train, held_out, left_out = found.rows, list[PromptRow](), found.left_out
+    if count and not source.sets_aside:
+        own = read(source, held_out=True, limit=count)
+        held_out, left_out = own.rows, left_out + own.left_out
+    elif count and evaluated:
+        train, held_out, twins = set_aside(train, count)
+        left_out += Counter({TWINS: twins})
+    return Part(name, source, weight, _named(train, name), _named(held_out, name), left_out, found.more)
+
+
+def _named(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
+    """The rows with their part's name in a column of its own, where there are parts."""
+    if not part:
+        return rows
+    for row in rows:
+        if PART in row.columns:
+            raise bad_row(f"a column '{PART}', which tells the parts of a mixture apart", row.where, "rename it")
+    return [replace(row, columns={**row.columns, PART: part}) for row in rows]
+
+
+def check_enough(rows: Rows, counts: Sequence[int], config: RunConfig) -> None:
+    """Raise UserError (exit 3) where `counts` training prompts, one number a part, do not make one step."""
+    without = f" ({counted(rows.left_out)})" if rows.left_out else ""
+    if sum(counts) < config.prompts_per_step:
+        raise UserError(
+            f"{sum(counts)} training prompts{without}, fewer than prompts_per_step={config.prompts_per_step}",
+            where=config.data.place(held_out=False),
+            fix="give more prompts, or lower prompts_per_step (or evaluate.prompts, which sets some aside)",
+            exit_code=EXIT_DATA,
+        )
+    for part, count in zip(rows.parts, counts, strict=True):
+        if not count:
+            raise UserError(
+                f"no training prompt in part '{part.name}'{without}",
+                where=part.data.place(held_out=False),
+                fix="give it some, or leave it out",
+                exit_code=EXIT_DATA,
+            )

@@ -1,0 +1,29 @@
+"""The share of a completion's characters that belong to a set: deterministic, instant, learnable by a random model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from rlhf_cli.rewards.kinds.base import Plain
+from rlhf_cli.types import PromptRow
+
+
+class Characters(Plain):
+    """Count the characters of a set."""
+
+    kind: Literal["characters"]
+    characters: str = Field(min_length=1)
+    """The characters that count."""
+
+    @property
+    def highest(self) -> float:
+        """Every character counts."""
+        return 1.0
+
+    def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
+        """One share in [0, 1] a completion; 0 for an empty one."""
+        wanted = frozenset(self.characters)
+        return [sum(c in wanted for c in text) / max(len(text), 1) for text in completions]

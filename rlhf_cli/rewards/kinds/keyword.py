@@ -1,0 +1,59 @@
+"""Which of some words or phrases a completion contains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from rlhf_cli.rewards.kinds.base import Plain
+from rlhf_cli.settings import Names
+from rlhf_cli.types import PromptRow
+
+
+def _not_empty(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(word.strip() for word in words):
+        raise ValueError("must not have an empty word: every text contains it")
+    return words
+
+
+Words = Annotated[Names, AfterValidator(_not_empty)]
+"""Words or phrases, as they stand in a text."""
+
+
+class Keyword(Plain):
+    """The share of `words` that occur, less the share of `avoid` that occur; how often each does is no matter."""
+
+    kind: Literal["keyword"]
+    words: Annotated[Words, Field(min_length=1)]
+    """What is wanted: words or phrases, white space as written. One that stands here twice counts once."""
+    avoid: Words
+    """What is not; may be empty."""
+    case_sensitive: bool
+    """Whether capitals matter."""
+    whole_words: bool
+    """Whether `art` is to be missed in `party`: no letter, digit or underscore may stand beside it."""
+
+    @property
+    def highest(self) -> float:
+        """All that is wanted, and nothing else."""
+        return 1.0
+
+    def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
+        """One score in [-1, 1] a completion; 0 for an empty one."""
+        words, avoid = self._patterns(self.words), self._patterns(self.avoid)
+        texts = map(self._case, completions)
+        return [_share(words, text) - _share(avoid, text) for text in texts]
+
+    def _patterns(self, words: tuple[str, ...]) -> list[re.Pattern[str]]:
+        literals = [re.escape(word) for word in sorted({self._case(word) for word in words})]
+        return [re.compile(rf"(?<!\w){literal}(?!\w)" if self.whole_words else literal) for literal in literals]
+
+    def _case(self, text: str) -> str:
+        return text if self.case_sensitive else text.casefold()
+
+
+def _share(patterns: Sequence[re.Pattern[str]], text: str) -> float:
+    return sum(pattern.search(text) is not None for pattern in patterns) / max(len(patterns), 1)

@@ -1,0 +1,46 @@
+"""A reward model: any sequence classification model of transformers, with its own tokenizer and chat template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.rewards.kinds.base import InProcess
+from rlhf_cli.settings import ModelPath
+
+
+class Model(InProcess):
+    """Scores from a network, in a process and with memory of its own."""
+
+    target: ClassVar[str] = "rlhf_cli.models.reward_model:scorer"
+
+    kind: Literal["model"]
+    path: ModelPath
+    """Hub id or local folder, safetensors alone."""
+    revision: str | None
+    """Branch, tag or commit of a hub model; null takes the default branch."""
+    label: Annotated[int, Field(ge=0)] | str | None
+    """Which of its labels is the score, by number or name; null: the only one."""
+    activation: Literal["none", "sigmoid", "softmax"]
+    """What is made of its logits."""
+    reads: Literal["auto", "chat", "pair", "text", "completion"]
+    """The conversation by the model's own chat template; prompt and completion as a pair, or as one text; the
+    completion alone. auto: chat where there is a template, else a pair where there is a separator, else one text."""
+    max_tokens: int = Field(ge=1)
+    """What is longer loses its beginning."""
+    batch_size: int = Field(ge=1)
+    """Completions that go through it at once."""
+    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """auto takes a GPU where there is one."""
+    dtype: Literal["auto", "float32", "bfloat16"]
+    """Of its weights. auto: float32 on a CPU, bfloat16 on a GPU."""
+
+    def check(self, key: str) -> None:
+        """Raise UserError where a folder is meant and is not there."""
+        folder = Path(self.path)
+        if folder.is_absolute() and not (folder / "config.json").is_file():
+            what = "holds no config.json" if folder.is_dir() else "is no folder"
+            raise UserError(f"{folder} {what}", where=f"{key}.path", fix="give a transformers folder or a hub id")

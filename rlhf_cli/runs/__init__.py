@@ -1,0 +1,12 @@
+"""A run's folder: what is written there and how it is read. No torch.
+
+disk        every change a save makes on disk; tests make any of them fail
+checkpoint  atomic, verified checkpoints
+jsonl       files of one JSON object a line, cut back to where a checkpoint saw them
+logbook     what a run writes down as it goes
+sinks       curves for TensorBoard and Weights & Biases
+result      how a run ended
+resume      which run and checkpoint to continue, and what may differ
+listing     what runs there are, and how each stands
+reading     all that a run wrote down, for its page
+"""

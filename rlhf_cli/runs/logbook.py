@@ -1,0 +1,73 @@
+"""What a run writes down as it goes: metrics, timings, samples and evaluations line by line, and its curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.runs.jsonl import JsonlLog, Mark
+from rlhf_cli.runs.sinks import Curves
+from rlhf_cli.types import Scored
+
+LOGS: Final = ("metrics", "timings", "samples", "evaluations")
+"""The jsonl files; all but the timings come out the same, byte for byte, every time."""
+
+
+class Logbook:
+    """The open files of the run in `folder`, and its curves elsewhere."""
+
+    def __init__(self, folder: Path, curves: Curves) -> None:
+        self._logs = {name: JsonlLog(folder / f"{name}.jsonl") for name in LOGS}
+        self._curves = curves
+
+    def marks(self) -> dict[str, Mark]:
+        """Where each file ends now."""
+        return {name: log.mark() for name, log in self._logs.items()}
+
+    def sync(self) -> None:
+        """Make sure that the files are on disk as far as they go; raises OSError where it refuses."""
+        for log in self._logs.values():
+            log.sync()
+
+    def close(self) -> None:
+        """Close the files."""
+        for log in self._logs.values():
+            log.close()
+        self._curves.close()
+
+    def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A line of metrics.jsonl, and a point on every curve."""
+        self._logs["metrics"].write({"step": step, **metrics})
+        self._curves.write(step, metrics)
+
+    def evaluation(self, evaluated: Evaluation) -> None:
+        """An evaluation with all its completions."""
+        self._logs["evaluations"].write(evaluated.row())
+
+    def samples(self, step: int, scored: Scored, count: int) -> None:
+        """The first `count` completions of a step."""
+        rollout, kl = scored.rollout, scored.sequence_kl.tolist()
+        for row in range(min(count, len(rollout.batch))):
+            self._logs["samples"].write(
+                {
+                    "step": step,
+                    "prompt": rollout.batch.prompt_of(row).row.shown,
+                    "completion": rollout.texts[row],
+                    "score": float(scored.scores[row]),
+                    "kl": kl[row],
+                    "truncated": bool(rollout.truncated[row]),
+                }
+            )
+
+    def timings(self, step: int, seconds: Mapping[str, float], tokens: int, retries: int) -> dict[str, float]:
+        """A lap of the clock, the tokens a second of those that train, and how often the reward was asked again.
+
+        Returns what it wrote. A checkpoint is written after its step's line: its seconds are in the next one.
+        """
+        training = seconds["step"] - seconds.get("evaluation", 0.0) - seconds["checkpoint"]
+        timings = {f"time/{name}_s": round(value, 4) for name, value in seconds.items()}
+        timings |= {"tokens_per_s": round(tokens / max(training, 1e-9), 1)}
+        self._logs["timings"].write({"step": step, **timings, "reward/retries": retries})
+        return timings

@@ -1,0 +1,137 @@
+"""Bit for bit, shown on the user's own run: its last stretch repeated elsewhere, and compared with what it left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.evaluation.optimum import Optimum
+from rlhf_cli.pipeline.assemble import assemble
+from rlhf_cli.pipeline.loop import train
+from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.pipeline.state import STATE
+from rlhf_cli.prompts.rows import Rows
+from rlhf_cli.reporter import Reporter
+from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.runs.checkpoint import CHECKPOINTS, step_of
+from rlhf_cli.runs.jsonl import Mark
+from rlhf_cli.runs.logbook import LOGS
+from rlhf_cli.runs.resume import Origin
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.verify.divergence import TENSORS, Divergence, Stretch, first_divergence, rows_of, tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How much was compared, and what differed first."""
+
+    first: int
+    """Steps, both included."""
+    last: int
+    metrics: int
+    """Lines of metrics.jsonl."""
+    completions: int
+    evaluations: int
+    tensors: int
+    divergence: Divergence | None
+
+    def said(self) -> str:
+        """What was found the same."""
+        steps = f"steps {self.first}-{self.last}" if self.first < self.last else f"step {self.last}"
+        return (
+            f"{steps}, {self.metrics} metrics lines, {self.completions} completions, "
+            f"{self.evaluations} evaluations, {self.tensors} tensors"
+        )
+
+
+def repeat(
+    config: RunConfig, rows: Rows, origin: Origin, newer: Path, watch: Reporter, signals: StopSignals
+) -> Verdict:
+    """Resume from the origin in a temporary folder, go on to the step of `newer`, and compare; the run is only read.
+
+    Raises UserError as a resume does, and (exit 5) where a log is not what both checkpoints saw; Stopped.
+    """
+    first, last = step_of(origin.checkpoint) + 1, step_of(newer)
+    was = _stretch(origin.folder, origin.checkpoint, newer)
+    config = config.model_copy(update={"profile": False})
+    with tempfile.TemporaryDirectory(prefix="rlhf-verify-") as scratch:
+        folder = Path(scratch)
+        for name in LOGS:
+            if (log := origin.folder / f"{name}.jsonl").is_file():
+                shutil.copyfile(log, folder / log.name)
+        with Judge(config.reward.source, rows.columns, log=None) as judge:
+            run = assemble(config, rows, folder, judge, watch, signals, origin)
+            with watch.phase(f"steps {first} to {last}", last - first + 1) as tick:
+                run.work.reporter = _Steps(tick)
+                train(run, until=last)
+        now = _stretch(folder, origin.checkpoint, folder / CHECKPOINTS / newer.name)
+        return Verdict(
+            first=first,
+            last=last,
+            metrics=len(was.metrics),
+            completions=len(was.samples),
+            evaluations=len(was.evaluations),
+            tensors=sum(len(tensors(newer / file)) for file, _ in TENSORS),
+            divergence=first_divergence(was, now),
+        )
+
+
+def _stretch(folder: Path, older: Path, newer: Path) -> Stretch:
+    """What the run in `folder` wrote between two checkpoints."""
+    start, end = _marks(older), _marks(newer)
+
+    def between(name: str) -> bytes:
+        file = folder / f"{name}.jsonl"
+        content = file.read_bytes() if file.is_file() else b""
+        begin, stop = start.get(name, Mark()), end[name]
+        for mark, checkpoint in ((stop, newer), (begin, older)):  # begun anew in between, only the newer one fits
+            if hashlib.sha256(content[: mark.size]).hexdigest() != mark.sha256:
+                raise UserError(
+                    f"{file.name} is not what {checkpoint.name} saw",
+                    where=str(folder),
+                    fix="bring the file back as the run wrote it",
+                    exit_code=EXIT_RESUME,
+                )
+        return content[begin.size : stop.size]
+
+    metrics, samples, evaluations = (rows_of(between(name)) for name in ("metrics", "samples", "evaluations"))
+    return Stretch(metrics, samples, evaluations, newer)
+
+
+def _marks(checkpoint: Path) -> dict[str, Mark]:
+    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    return {name: Mark(**mark) for name, mark in state["logs"].items()}
+
+
+class _Steps:
+    """A reporter for steps that were told before: they only tick."""
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._tick = tick
+
+    def note(self, text: str) -> None:
+        """Said by the run itself, or about a folder that will not last."""
+
+    @contextmanager
+    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
+        """Show nothing."""
+        yield lambda: None
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show nothing."""
+
+    def optimum(self, step: int, found: Optimum) -> None:
+        """Show nothing."""
+
+    def step(
+        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
+    ) -> None:
+        """One of the phase's parts is done."""
+        self._tick()

@@ -1,0 +1,262 @@
+"""Kill runs at random instants, resume them, compare: scripts/kills [--kills N] [--seed S] [--preset P] [K=V]
+
+Importing torch takes longer than such a run, so this process imports everything once, trains nothing itself, and forks
+for each try. Three kills in five come at an instant drawn uniformly over an undisturbed run; one 0-30 ms after a new
+checkpoint has appeared, one while a save is under way. Every third run is killed again while it is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+IMPORTED: Final = (
+    *(f"rlhf_cli.pipeline.{name}" for name in ("assemble", "loop", "conclude")),
+    "rlhf_cli.commands.train", "peft", "tensorboard.summary.writer.record_writer",
+    "transformers.models.llama.modeling_llama",
+)  # fmt: skip
+COMPARED: Final = ("metrics.jsonl", "samples.jsonl", "evaluations.jsonl", "result.json", "adapter/adapter_config.json",
+                   "adapter/adapter_model.safetensors")  # fmt: skip
+PRESETS: Final = {
+    "tiny": ("config=tiny", "steps=24", "prompts_per_step=4", "samples_per_prompt=4", "max_new_tokens=8",
+             "checkpoint.every=2", "checkpoint.keep=2", "evaluate.every=8", "evaluate.prompts=4", "evaluate.samples=4",
+             "display=quiet"),
+    "sentiment": ("config=sentiment", "steps=3", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=8",
+                  "checkpoint.every=1", "evaluate.every=0", "display=quiet"),
+}  # fmt: skip
+ALGORITHMS: Final = (
+    ("algorithm=ppo", "algorithm.minibatch_size=4"),
+    ("algorithm=reinforce", "algorithm.baseline=running", "beta=target"),
+)
+APPEARED_S: Final = 0.03
+"""A checkpoint that has just appeared: so long ago at most."""
+SAVING_S: Final = 0.003
+"""A save that is under way: begun so long ago at most."""
+REDRAWN: Final = 20
+"""Instants tried before a run counts as one that cannot be hit."""
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A whole run to compare with."""
+
+    arguments: tuple[str, ...]
+    seconds: float
+    saves: int
+    """Its checkpoints, that of step 0 included."""
+    files: dict[str, bytes]
+
+
+class Child:
+    """`rlhf train` in a fork of this process; what it says goes to a file beside its run's folder."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
+        self.said, self.began = folder.with_suffix(".log"), time.time()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            _work(["train", *arguments, f"run_dir={folder}", "resume=auto"], self.said)
+
+    def wait(self) -> int:
+        """Its exit code, or minus the signal that ended it."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def ended(self) -> bool:
+        """Whether it has ended; `wait` still tells how."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def failure(self) -> str:
+        """Wait for its end; the exit code and what it said last, or empty where all went well."""
+        code, said = self.wait(), self.said.read_text(encoding="utf-8").strip()
+        return f"exit code {code}: {said[-500:]}" if code else ""
+
+
+def _work(argv: list[str], said: Path) -> None:
+    """Be `rlhf` to the end, in a fork."""
+    status = 1
+    try:
+        output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        from rlhf_cli.cli import run
+
+        status = run(argv)
+    except BaseException:  # the fork must not go on as if it were its parent
+        traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def prepare() -> None:
+    """Import what takes long, and run nothing."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    gc.freeze()
+
+
+def undisturbed(arguments: tuple[str, ...], folder: Path) -> Undisturbed:
+    """The run that is never killed, timed."""
+    began = time.monotonic()
+    if failure := Child(arguments, folder).failure():
+        sys.exit(f"error: {failure}")
+    seconds, config = time.monotonic() - began, config_of(folder)
+    saves = 1 + -(-config["steps"] // config["checkpoint"]["every"])
+    return Undisturbed(arguments, seconds, saves, read(folder))
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The run's config, as it says itself."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    """What has to come out the same."""
+    return {name: (folder / name).read_bytes() for name in COMPARED}
+
+
+def different(was: dict[str, bytes], now: dict[str, bytes]) -> str:
+    """The first file that differs, and the line in it; empty where none does."""
+    for name, before in was.items():
+        if before != now[name]:
+            pairs = zip(before.split(b"\n"), now[name].split(b"\n"), strict=False)
+            line = next((i for i, (a, b) in enumerate(pairs, start=1) if a != b), 0)
+            return f"{name}, line {line}"
+    return ""
+
+
+def names(folder: Path) -> list[str]:
+    """What is in the folder of the checkpoints."""
+    try:
+        return os.listdir(folder / "checkpoints")
+    except FileNotFoundError:
+        return []
+
+
+def saved(folder: Path) -> set[str]:
+    """The checkpoints that have been published."""
+    return {name for name in names(folder) if name.startswith("step-")}
+
+
+def phase(folder: Path, began: float) -> str:
+    """What a killed run was doing, from what it left; `began`: when its process was forked."""
+    written = folder / "config.json"
+    if not written.is_file() or written.stat().st_mtime < began:  # written once everything is loaded
+        return "loading"
+    left, config = names(folder), config_of(folder)
+    if steps := [int(name.split("-")[2]) for name in left if name.startswith(".tmp-step-")]:
+        return f"in the save of step {steps[0]}"
+    logged = (folder / "metrics.jsonl").read_bytes().count(b"\n") - bool(config["evaluate"]["every"])
+    if not saved(folder) or logged < 0:
+        return "before its first step"
+    return f"in step {logged + 1}" if logged < config["steps"] else "after its last step"
+
+
+Instant = Callable[[Child, Path, Undisturbed, random.Random], str]
+"""Waits for the instant of a kill; returns what is special about it."""
+
+
+def any_instant(child: Child, folder: Path, whole: Undisturbed, draws: random.Random) -> str:
+    """Drawn uniformly over an undisturbed run."""
+    time.sleep(draws.uniform(0, whole.seconds))
+    return ""
+
+
+def just_saved(child: Child, folder: Path, whole: Undisturbed, draws: random.Random) -> str:
+    """Some checkpoint has appeared, not longer ago than 30 ms."""
+    _new_checkpoints(child, folder, draws.randint(1, whole.saves))
+    seconds = draws.uniform(0, APPEARED_S)
+    time.sleep(seconds)
+    return f", {seconds * 1000:.0f} ms after a checkpoint"
+
+
+def saving(child: Child, folder: Path, whole: Undisturbed, draws: random.Random) -> str:
+    """Some save is under way."""
+    _new_checkpoints(child, folder, draws.randint(0, whole.saves - 1))
+    while not child.ended() and not any(name.startswith(".tmp-") for name in names(folder)):
+        pass  # a save takes milliseconds: nothing to sleep through
+    time.sleep(draws.uniform(0, SAVING_S))
+    return ""
+
+
+def _new_checkpoints(child: Child, folder: Path, count: int) -> None:
+    seen = saved(folder)
+    for _ in range(count):
+        while not child.ended() and saved(folder) <= seen:
+            time.sleep(0.0005)
+        seen |= saved(folder)
+
+
+KINDS: Final[tuple[Instant, ...]] = (any_instant, just_saved, any_instant, saving, any_instant)
+
+
+def killed(instant: Instant, folder: Path, whole: Undisturbed, draws: random.Random, *, afresh: bool) -> str:
+    """Kill a run in that folder (a new one if `afresh`) and say what it was doing; empty where it was over before."""
+    for _ in range(REDRAWN):
+        child = Child(whole.arguments, folder)
+        special = instant(child, folder, whole, draws)
+        os.kill(child.pid, signal.SIGKILL)
+        if child.wait() == -signal.SIGKILL:
+            return phase(folder, child.began) + special
+        if not afresh:
+            return ""
+        shutil.rmtree(folder)
+    sys.exit("error: the runs are over before they can be killed")
+
+
+def main() -> int:
+    """Kill, resume, compare, and print a line for each."""
+    parser = argparse.ArgumentParser(description="Kill runs at random instants, resume them, and compare every byte.")
+    parser.add_argument("--kills", type=int, default=200, metavar="N", help="runs that are killed (default 200)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the instants")
+    parser.add_argument("--preset", choices=PRESETS, default="tiny")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of the runs")
+    options = parser.parse_args()
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # without threads, a fork is a whole process
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+    root = Path(tempfile.mkdtemp(prefix="rlhf-kills-"))
+    os.chdir(root)
+    setups = [(*PRESETS[options.preset], *algorithm, *options.overrides) for algorithm in ALGORITHMS]
+    prepare()
+    wholes = [undisturbed(setup, root / f"whole-{i}") for i, setup in enumerate(setups)]
+    print(f"undisturbed: {', '.join(f'{whole.seconds:.1f} s' for whole in wholes)}", flush=True)
+
+    began, bad = time.monotonic(), []
+    for number in range(1, options.kills + 1):
+        draws, folder = random.Random(f"{options.seed}/{number}"), root / f"run-{number}"
+        which = number % len(wholes)
+        found = killed(KINDS[number // 2 % len(KINDS)], folder, wholes[which], draws, afresh=True)
+        if number % 3 == 0 and (again := killed(any_instant, folder, wholes[which], draws, afresh=False)):
+            found += f", then {again}"
+        failure = Child(wholes[which].arguments, folder).failure()
+        verdict = failure or different(wholes[which].files, read(folder))
+        print(f"{number:>4}  {ALGORITHMS[which][0]:<20} killed {found:<60} {verdict or 'identical'}", flush=True)
+        if verdict:
+            bad.append(folder)
+        else:
+            shutil.rmtree(folder)
+    print(f"{options.kills - len(bad)} of {options.kills} identical in {time.monotonic() - began:.0f} s")
+    if bad:
+        print(f"kept: {', '.join(map(str, bad))}; undisturbed: {root / 'whole-0'}, {root / 'whole-1'}")
+        return 1
+    shutil.rmtree(root)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""A metric of several runs against the step, as an SVG: scripts/pages/curves.py OUT.svg METRIC NAME=RUN ...
+
+Each point is the mean of the step and the four before it: a step has eight prompts, and prompts differ.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import Final
+
+from rlhf_cli.charts.chart import Chart, Series, svg
+
+WINDOW: Final = 5
+
+
+def series(label: str, run: Path, metric: str) -> Series:
+    """The metric of every step that has it."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    points = [(row["step"], row[metric]) for row in rows if row.get(metric) is not None]
+    values = [value for _, value in points]
+    smooth = [fmean(values[max(i - WINDOW + 1, 0) : i + 1]) for i in range(len(values))]
+    return Series(label, [step for step, _ in points], smooth)
+
+
+if __name__ == "__main__":
+    out, metric, *named = sys.argv[1:]
+    pairs = [one.partition("=") for one in named]
+    curves = tuple(series(label, Path(run), metric) for label, _, run in pairs)
+    title = f"{metric}, mean of {WINDOW} steps"
+    Path(out).write_text(svg(Chart(title, "step", metric, curves)) + "\n", encoding="utf-8")

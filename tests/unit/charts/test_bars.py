@@ -1,0 +1,83 @@
+"""report.bars: what was drawn, read back from the picture."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+
+from rlhf_cli.charts.bars import Bars, BarSeries
+from rlhf_cli.charts.chart import svg
+from tests.unit.charts.drawn import assert_inside, corners, of_class, parse, size, texts
+
+
+def bars(categories: list[str], *series: BarSeries) -> str:
+    return svg(Bars("title", "y", categories, series))
+
+
+def sides(picture: str, i: int) -> list[tuple[float, float, float, float]]:
+    """Left, top, right, bottom of every bar of series `i`; its sample in the legend comes last."""
+    found = [corners(one) for one in of_class(picture, f"c{i}") if one.get("class", "").startswith("bar ")]
+    return [(*a, *b) for a, b in found]
+
+
+def test_bars_stand_on_zero_side_by_side_and_as_high_as_they_say() -> None:
+    picture = bars(["a", "b"], BarSeries("p", [1.0, 0.5]), BarSeries("q", [0.25, -1.0]))
+    (p1, p2, _), (q1, q2, _) = sides(picture, 0), sides(picture, 1)
+    (zero,) = [corners(one)[0][1] for one in of_class(picture, "axis")]
+    assert p1[3] == p2[3] == q1[3] == q2[1] == zero
+    # y runs from -1 to 1 over 300: 1 is 150 high
+    assert [round(one[3] - one[1]) for one in (p1, p2, q1, q2)] == [150, 75, 38, 150]
+    assert p1[2] == pytest.approx(q1[0], abs=0.2)
+    assert q1[2] < p2[0] - 10
+    assert_inside(picture)
+
+
+def test_what_is_not_finite_has_no_bar_and_no_error_bar() -> None:
+    picture = bars(
+        ["a", "b", "c"], BarSeries("p", [1.0, math.nan, math.inf], [0.5, 0.5, math.nan], [1.5, math.inf, 2.0])
+    )
+    assert len(sides(picture, 0)) == 1 + 1  # and the legend's
+    assert len(of_class(picture, "bar-error")) == 1
+    assert_inside(picture)
+
+
+def test_names_that_fit_stand_level_and_others_are_turned() -> None:
+    level = bars(["a", "b"], BarSeries("p", [1.0, 2.0]))
+    assert [one.text for one in of_class(level, "middle")] == ["a", "b"]
+    names = [f"a longer name {i}" for i in range(12)]
+    turned = bars(names, BarSeries("p", [1.0] * 12))
+    assert sum("rotate" in one.get("transform", "") for one in parse(turned).iter()) == 12
+    assert set(names) <= set(texts(turned))  # in full
+    assert_inside(turned)
+
+
+def test_very_long_names_are_cut() -> None:
+    picture = bars(["many words " * 20, "b"], BarSeries("p", [1.0, 2.0]))
+    assert any(one.endswith("…") for one in texts(picture))
+    assert_inside(picture)
+
+
+def test_of_very_many_names_some_are_shown() -> None:
+    picture = bars([f"category {i}" for i in range(200)], BarSeries("p", [float(i) for i in range(200)]))
+    places = [corners(one)[0][0] for one in parse(picture).iter() if "rotate" in one.get("transform", "")]
+    assert len(places) > 5
+    assert min(b - a for a, b in pairwise(places)) >= 22
+    assert_inside(picture)
+
+
+def test_all_zero_and_nothing_at_all_can_be_drawn() -> None:
+    assert len(sides(bars(["a"], BarSeries("p", [0.0])), 0)) == 2
+    assert_inside(bars([]))
+
+
+def test_names_are_escaped() -> None:
+    picture = bars(["<eos>"], BarSeries("a & b", [1.0]))
+    assert {"<eos>", "a & b"} <= set(texts(picture))
+    assert size(picture)[0] == 640
+
+
+def test_a_value_too_few_is_refused() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        bars(["a", "b"], BarSeries("p", [1.0]))

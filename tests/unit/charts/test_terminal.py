@@ -1,0 +1,85 @@
+"""report.text: pictures in characters, read back."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_cli.charts.bars import Bars, BarSeries
+from rlhf_cli.charts.chart import Chart, Mark, Series, Style
+from rlhf_cli.charts.terminal import Row, rows
+
+
+def text(row: Row) -> str:
+    return "".join(part for part, _ in row)
+
+
+def test_a_curve_without_colours() -> None:
+    # y 0 .. 2 in 5 rows, one a half; x 0 .. 4 over 80 - 2 - 3 = 75 columns: the rising line meets the first and last
+    chart = Chart("t", "x", "y", [Series("up", [0.0, 4.0], [0.0, 2.0])])
+    title, y_label, *plot, line, ends, legend = (text(row) for row in rows(chart, 80, colours=False, height=5))
+    assert (title, y_label.strip(), legend) == ("t", "y", " ** up ")
+    assert [row[:5] for row in plot] == ["2.0 ┤", "1.5 ┤", "1.0 ┤", "0.5 ┤", "0.0 ┤"]
+    assert [row.count("*") for row in plot] == pytest.approx([9, 19, 19, 19, 9], abs=1)
+    assert plot[0].rstrip()[-1] == plot[-1][5] == "*"
+    assert len(plot[0].rstrip()) == 80
+    assert ends.split() == ["0", "x", "4"]
+    assert line.endswith("─")
+
+
+def test_a_curve_of_dots() -> None:
+    # one point at the top left: the first dot of the first character; one at the bottom right: the last of the last
+    chart = Chart("t", "x", "y", [Series("a", [0.0, math.nan, 1.0], [1.0, 0.0, 0.0])])
+    plot = rows(chart, 40, colours=True, height=3)[2:5]
+    assert plot[0][1] == ("\u2801", "bright_blue")
+    assert plot[2][-1] == ("\u2880", "bright_blue")
+    assert {part for row in plot for part, _ in row[1:]} == {" ", "\u2801", "\u2880"}
+
+
+def test_points_and_marks() -> None:
+    chart = Chart("t", "x", "y", [Series("a", [0.0, 2.0], [0.0, 1.0], style="points")], marks=[Mark(1.0, "one")])
+    drawn = [text(row) for row in rows(chart, 43, colours=True)]
+    place = drawn[2].index("one")
+    assert all(row[place] == "┊" for row in drawn[3:14])
+    assert sum(row.count("●") for row in drawn[3:14]) == 2
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    bars = Bars("t", "", ["a", "bb"], [BarSeries("x", [1.0, 0.5]), BarSeries("y", [0.0, 0.25])])
+    drawn = [text(row) for row in rows(bars, 50, colours=False)]
+    assert [row.count("█") for row in drawn[1:5]] == [40, 0, 20, 0]
+    assert [row.count("▒") for row in drawn[1:5]] == [0, 0, 0, 10]
+    assert [row.split()[-1] for row in drawn[1:5]] == ["1.000", "0.000", "0.500", "0.250"]
+    assert drawn[5] == " ██ x  ▒▒ y "
+
+
+VALUES = st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf, 0.0])
+
+
+@given(
+    st.lists(st.tuples(VALUES, VALUES), max_size=6),
+    st.sampled_from(["line", "dashed", "points"]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.integers(40, 140),
+)
+def test_no_row_is_wider_than_it_may_be(
+    points: list[tuple[float, float]], style: Style, x_log: bool, y_log: bool, colours: bool, width: int
+) -> None:
+    series = Series("a", [x for x, _ in points], [y for _, y in points], style=style)
+    chart = Chart("t", "x", "y", [series], x_log=x_log, y_log=y_log, marks=[Mark(x, "m") for x, _ in points[:1]])
+    drawn = rows(chart, width, colours)
+    assert max(len(text(row)) for row in drawn) <= width
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_names_stand_right_of_their_points_or_left_where_there_is_no_room(colours: bool) -> None:
+    points = Series("a", [0.0, math.nan, 1.0], [0.0, 0.0, 1.0], style="points", names=["12", "x", "34"])
+    top, _, bottom = (text(row) for row in rows(Chart("t", "x", "y", [points]), 40, colours, height=3)[2:5])
+    dot = "●" if colours else "*"
+    assert bottom[5:] == f"{dot}12" + " " * 32
+    assert top[5:] == " " * 32 + f"34{dot}"

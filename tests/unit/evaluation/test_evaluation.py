@@ -1,0 +1,185 @@
+"""What an evaluation found, by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.evaluation.evaluation import Completions, Evaluation, compare, distinct_2, towards_optimum
+from rlhf_cli.evaluation.optimum import Draws, Optimum, PromptDraws, optimum, unknown
+
+NOBODY_KNOWS = unknown("needs at least 21 samples a prompt (evaluate.samples=2)")
+LOGPROB = [[-1.0, -2.0], [-3.0, -4.0]]
+
+
+def evaluation(reward: list[list[float]], step: int = 0, beta: float = 0.5) -> Evaluation:
+    """One completion a prompt, with nothing but a reward."""
+    ones = [[1.0]] * len(reward)
+    kl, length, truncated, texts = [[0.0]] * len(reward), [[1]] * len(reward), [[False]] * len(reward), [["x"]]
+    return Evaluation(
+        step=step,
+        beta=beta,
+        prompts=list(range(len(reward))),
+        failures=0,
+        reward=reward,
+        kl=kl,
+        length=length,
+        truncated=truncated,
+        texts=texts * len(reward),
+        logprob=ones,
+        ref_logprob=ones,
+        reference=None,
+        optimum=NOBODY_KNOWS,
+    )
+
+
+BEFORE = Evaluation(
+    step=0,
+    beta=0.5,
+    prompts=[0, 1],
+    failures=0,
+    reward=[[1.0, 3.0], [0.0, 0.0]],
+    kl=[[0.0, 0.0], [0.0, 0.0]],
+    length=[[4, 6], [2, 8]],
+    truncated=[[True, False], [False, False]],
+    texts=[["a b a b", "x"], ["a b", "c d"]],
+    logprob=LOGPROB,
+    ref_logprob=LOGPROB,
+    reference=None,
+    optimum=NOBODY_KNOWS,
+)
+AFTER = Evaluation(
+    step=4,
+    beta=0.5,
+    prompts=[0, 1],
+    failures=3,
+    reward=[[4.0, 6.0], [1.0, 2.0]],
+    kl=[[1.0, 3.0], [0.5, 0.5]],
+    length=[[10, 10], [9, 11]],
+    truncated=[[True, True], [True, False]],
+    texts=[["a a a", ""], ["A a", "a"]],
+    logprob=[[-1.5, -2.5], [-3.5, -4.5]],
+    ref_logprob=LOGPROB,
+    reference=Completions([[1.0, 3.0], [0.0, 0.0]], [[-1.25, -2.0], [-3.0, -4.0]], LOGPROB),
+    optimum=unknown("too few samples", 1.5, 30.0),
+)
+
+
+def test_the_metrics() -> None:
+    # prompt means: reward 5, 1.5; KL 2, .5; objective 5 - 1 = 4, 1.5 - .25 = 1.25
+    assert AFTER.metrics() == {
+        "eval/objective": pytest.approx(2.625),
+        "eval/objective_se": pytest.approx(2.75 / 2),  # of two values half their difference
+        "eval/reward/mean": pytest.approx(3.25),
+        "eval/reward/se": pytest.approx(3.5 / 2),
+        "eval/reward/failures": 3,
+        "eval/kl/seq": pytest.approx(1.25),
+        "eval/kl/seq_se": pytest.approx(1.5 / 2),
+        "eval/completion/length": pytest.approx(10.0),
+        "eval/completion/truncated": pytest.approx(0.75),
+        "eval/completion/distinct_2": pytest.approx(1 / 3),  # (a, a) three times
+    }
+
+
+def test_the_objective_of_each_prompt() -> None:
+    assert BEFORE.objective(0.5) == [2.0, 0.0]
+    assert AFTER.objective(0.5) == [4.0, 1.25]
+    assert AFTER.objective(0.0) == [5.0, 1.5]
+
+
+def test_the_comparison_pairs_the_prompts() -> None:
+    found = compare(BEFORE, AFTER)
+    assert (found.before["reward"].mean, found.after["reward"].mean) == (1.0, 3.25)
+    # changes 3 and 1.5: mean 2.25, standard error .75, t(1) = 12.7062
+    assert found.change["reward"].mean == pytest.approx(2.25)
+    assert found.change["reward"].half_width == pytest.approx(0.75 * 12.7062, rel=1e-4)
+    # objective: 2 and 1.25; KL: 2 and .5; length: 5 and 5
+    assert found.change["objective"].mean == pytest.approx(1.625)
+    assert found.change["kl"].mean == pytest.approx(1.25)
+    assert (found.change["length"].mean, found.change["length"].half_width) == (5.0, 0.0)
+    assert found.change["length"].count == 2
+    assert found.distinct_2 == (pytest.approx(3 / 5), pytest.approx(1 / 3))
+
+
+def test_noise_that_both_share_cancels() -> None:
+    noisy = evaluation([[0.0], [10.0], [-20.0]])
+    better = evaluation([[1.0], [11.0], [-19.0]], step=1)
+    found = compare(noisy, better)
+    assert (found.change["reward"].low, found.change["reward"].high) == (1.0, 1.0)
+    assert found.before["reward"].half_width > 30
+
+
+def test_the_comparison_is_of_the_prompts_that_both_have() -> None:
+    before = dataclasses.replace(evaluation([[1.0], [2.0], [4.0], [50.0]]), prompts=[0, 2, 3, 7])
+    after = dataclasses.replace(evaluation([[30.0], [3.0], [9.0]], step=1), prompts=[1, 2, 3])
+    found = compare(before, after)
+    # prompt 2: 2 -> 3, prompt 3: 4 -> 9
+    assert (found.before["reward"].mean, found.after["reward"].mean) == (3.0, 6.0)
+    assert (found.change["reward"].mean, found.change["reward"].count) == (3.0, 2)
+    assert after.of({2, 3}).reward == [[3.0], [9.0]]
+    assert after.of({2, 3}).prompts == [2, 3]
+
+
+@pytest.mark.parametrize("numbers", [[5, 6], [1, 6]])
+def test_a_comparison_needs_two_prompts(numbers: list[int]) -> None:
+    with pytest.raises(UserError) as caught:
+        compare(dataclasses.replace(BEFORE, prompts=numbers), AFTER)
+    assert caught.value.what.startswith(f"the first and the last evaluation have {len({*numbers} & {0, 1})} prompts")
+    assert caught.value.exit_code == EXIT_REWARD
+
+
+def test_the_objectives_of_a_comparison_have_the_later_beta() -> None:
+    # before: reward 1, 0 and KL 2, 4; at beta .25 J is .5 and -1, whatever beta was then
+    before = dataclasses.replace(evaluation([[1.0], [0.0]], beta=10.0), kl=[[2.0], [4.0]])
+    found = compare(before, evaluation([[1.0], [2.0]], step=1, beta=0.25))
+    assert found.before["objective"].mean == pytest.approx(-0.25)
+    assert found.change["objective"].mean == pytest.approx(1.75)
+
+
+@pytest.mark.parametrize("found", [BEFORE, AFTER], ids=["without reference", "with it"])
+def test_a_row_of_the_log_is_read_back_as_it_was(found: Evaluation) -> None:
+    assert Evaluation.read(json.loads(json.dumps(found.row()))) == found
+
+
+def test_a_percentage_of_the_optimum_is_a_metric_where_there_is_one() -> None:
+    assert "eval/optimum" not in AFTER.metrics()
+    known = dataclasses.replace(AFTER, optimum=Optimum(62.5, 55.0, 71.0, "", 1.5, 30.0))
+    assert known.metrics() == AFTER.metrics() | {"eval/optimum": 62.5}
+
+
+def test_the_optimum_is_estimated_prompt_by_prompt_from_both_samplers() -> None:
+    reference, policy = AFTER.reference, Completions(AFTER.reward, AFTER.logprob, AFTER.ref_logprob)
+    assert reference is not None
+    prompts = [
+        PromptDraws(Draws([1.0, 3.0], [-1.25, -2.0], [-1.0, -2.0]), Draws([4.0, 6.0], [-1.5, -2.5], [-1.0, -2.0]), 2.0),
+        PromptDraws(Draws([0.0, 0.0], [-3.0, -4.0], [-3.0, -4.0]), Draws([1.0, 2.0], [-3.5, -4.5], [-3.0, -4.0]), 0.5),
+    ]
+    found = towards_optimum(policy, reference, AFTER.kl, 0.5, 10.0)
+    assert found == optimum(prompts, 0.5, 10.0)
+    # rewards 5, 1.5, KL 2, .5, of the reference 2, 0: gains 2 and 1.25; the bound is 1.625 of 10 - 1
+    assert found.gain == pytest.approx(1.625)
+    assert found.bound == pytest.approx(100 * 1.625 / 9)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([], 0.0),
+        ([""], 0.0),
+        (["one", "two"], 0.0),  # no pair
+        (["a b c"], 1.0),
+        (["a b a b"], 2 / 3),  # ab ba ab
+        (["a b", "a b"], 1 / 2),  # the same pair twice, in two texts
+        (["a b", "B  A", "A\nB"], 2 / 3),  # case and spacing do not matter
+    ],
+)
+def test_distinct_2(texts: list[str], expected: float) -> None:
+    assert distinct_2(texts) == pytest.approx(expected)
+
+
+def test_a_single_prompt_has_no_standard_error() -> None:
+    assert evaluation([[1.0]]).metrics()["eval/reward/se"] == math.inf

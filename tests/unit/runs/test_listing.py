@@ -1,0 +1,155 @@
+"""What `rlhf runs` says of a folder: its state, its last figures, its newest checkpoint; whatever stands there."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_cli.runs.checkpoint import MANIFEST, is_locked
+from rlhf_cli.runs.listing import facts, runs
+
+CONFIG = {"steps": 8, "reward": {"kind": "characters"}, "algorithm": {"kind": "rloo"}}
+ROW = {"objective": 0.25, "reward/mean": 0.5, "kl/seq": 2.5}
+
+
+def checkpoint(run: Path, step: int) -> Path:
+    """A valid one."""
+    folder = run / "checkpoints" / f"step-{step:08d}"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text("{}")
+    entry = {"size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}
+    (folder / MANIFEST).write_text(json.dumps({"step": step, "files": {"state.json": entry}}))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of 8 steps that was killed in step 6, with checkpoints at 2 and 4."""
+    folder = tmp_path / "outputs" / "a"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    rows = [{"step": 0, "eval/objective": 1.0}, *({"step": step} | ROW for step in range(1, 6))]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 6, "obj')
+    for step in (2, 4):
+        checkpoint(folder, step)
+    return folder
+
+
+def held(folder: Path) -> Any:
+    """A handle that holds the run's lock, as a training process does."""
+    handle = (folder / ".lock").open("w")
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return handle
+
+
+def test_a_killed_run_can_be_continued(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parents[1])
+    found = facts(run)
+    assert (found.state, found.reason, found.step, found.steps) == ("stopped", "", 5, 8)
+    assert (found.objective, found.reward, found.kl) == (0.25, 0.5, 2.5)
+    assert found.checkpoint == run / "checkpoints" / "step-00000004"
+    assert found.going_on() == "rlhf train resume=outputs/a"
+    monkeypatch.chdir("/")
+    assert facts(run).going_on() == f"rlhf train resume={str(run).lstrip('/')}"
+
+
+def test_a_damaged_checkpoint_is_named_and_passed_over(run: Path) -> None:
+    (run / "checkpoints" / "step-00000004" / "state.json").write_text("[]")
+    found = facts(run)
+    assert (found.state, found.reason) == ("stopped", "step-00000004: state.json: sha256 mismatch")
+    assert found.checkpoint == run / "checkpoints" / "step-00000002"
+    (run / "checkpoints" / "step-00000002" / "state.json").unlink()
+    broken = facts(run)
+    assert broken.state == "broken"
+    assert broken.reason == (
+        "no usable checkpoint: step-00000004: state.json: sha256 mismatch; step-00000002: state.json: missing"
+    )
+    assert (broken.going_on(), broken.row()["continue"], broken.row()["checkpoint"]) == ("", None, None)
+
+
+def test_a_finished_run_stays_finished_without_its_checkpoints(run: Path) -> None:
+    (run / "result.json").write_text('{"step": 8}')
+    assert facts(run).state == "finished"
+    assert facts(run).going_on().endswith(" steps=16")
+    for folder in (run / "checkpoints").iterdir():
+        (folder / MANIFEST).unlink()
+    assert (facts(run).state, facts(run).going_on()) == ("finished", "")
+    (run / "result.json").write_text('{"step": 7}')  # it went on since, to 8
+    assert facts(run).state == "broken"
+
+
+def test_a_run_that_works_is_running_and_is_left_alone(run: Path) -> None:
+    assert not is_locked(run)
+    assert not (run / ".lock").exists()
+    before = sorted(run.rglob("*"))
+    handle = held(run)
+    assert is_locked(run)
+    assert (facts(run).state, facts(run).going_on()) == ("running", "")
+    handle.close()
+    assert not is_locked(run)
+    assert facts(run).state == "stopped"
+    assert sorted(run.rglob("*")) == sorted([*before, run / ".lock"])
+    held(run).close()  # nobody holds it
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        (None, (4, None, None, None)),
+        (b"", (4, None, None, None)),
+        (b"\xff\xfe\n[1]\n7\n", (4, None, None, None)),
+        (b'{"step": 0, "eval/objective": 1}\n', (0, None, None, None)),
+        (b'{"step": 3, "objective": null, "reward/mean": NaN, "kl/seq_k1": 1.5}\n', (3, None, "nan", 1.5)),
+        (b'{"step": "x", "objective": "y", "reward/mean": true, "kl/seq": []}', (4, None, None, None)),
+        (b'{"step": 2, "objective": 1.0}\n{"step": 3, "eval/objective": 1.0}\n', (3, 1.0, None, None)),
+        (b'{"step": ' + b"9" * 400 + b', "objective": ' + b"9" * 400 + b"}", (4, None, None, None)),
+        (b"x" * 2**20 + b'\n{"step": 5, "objective": 2}\n' + b"[" * 9999, (5, 2, None, None)),
+        (b'{"step": 5, "objective": 2, "x": "' + b"x" * 2**20 + b'"}\n', (4, None, None, None)),
+    ],
+)
+def test_any_metrics_file_is_read(metrics: bytes | None, expected: tuple[Any, ...], run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    if metrics is not None:
+        (run / "metrics.jsonl").write_bytes(metrics)
+    found = facts(run)
+    assert (found.step, found.objective, str(found.reward) if found.reward else None, found.kl) == expected
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 99999, b"1" * 5000, b'{"steps": "8"}', None])
+def test_a_config_that_cannot_be_read_is_a_broken_run(content: bytes | None, run: Path) -> None:
+    config = run / "config.json"
+    config.unlink()
+    config.write_bytes(content) if content is not None else os.mkfifo(config)
+    if content == b'{"steps": "8"}':
+        config.write_text(json.dumps(CONFIG | {"steps": "8"}))
+    (found,) = runs(run.parent)
+    assert (found.state, found.reason, found.steps) == ("broken", "config.json: not readable", None)
+
+
+def test_all_runs_are_found_the_newest_first_and_nothing_else(run: Path) -> None:
+    outputs = run.parent
+    trial = outputs / "sweeps" / "s" / "beta=0.1-abc"
+    for folder, content in (
+        (trial, CONFIG),
+        (outputs / "model", {"model_type": "llama"}),
+        (run / "checkpoints" / "inside", CONFIG),
+        (run / "inner", CONFIG),
+    ):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(content))
+    (outputs / "empty").mkdir()
+    (outputs / "empty" / "config.json").write_text("{")
+    (outputs / "loop").symlink_to(outputs)
+    for age, folder in enumerate((run / "inner", trial, run)):
+        for file in folder.glob("*.json*"):
+            os.utime(file, (1000 - age, 1000 - age))
+    assert [found.folder for found in runs(outputs)] == [run / "inner", trial, run]
+    assert [found.folder for found in runs(outputs / "sweeps" / "..")] == [run / "inner", trial, run]
+    assert [found.state for found in runs(trial)] == ["broken"]
+    assert runs(outputs / "empty") == runs(outputs / "nowhere") == []

@@ -1,0 +1,102 @@
+"""What can be read of a run's folder: whole, killed in the middle, or foreign."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_cli.evaluation.evaluation import Evaluation, compare
+from rlhf_cli.runs.reading import paired, read
+from rlhf_cli.runs.result import Result
+from tests.unit.evaluation.test_evaluation import AFTER, BEFORE
+from tests.unit.runs.test_listing import CONFIG
+
+
+def put(file: Path, rows: list[Any], end: str = "") -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + end, encoding="utf-8")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run that was killed in step 6: the last line of every file is half there, and there is no result."""
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "run.json").write_text('{"seed": 3}')
+    put(tmp_path / "metrics.jsonl", [{"step": 0}, {"step": 5, "objective": 1.0}], '{"step": 6, "obj')
+    put(tmp_path / "timings.jsonl", [{"step": 5}, [1], 2, {"step": "5"}, {"step": True}, {}], '{"step"')
+    samples = [{"step": step, "completion": str(n)} for step in (1, 2, 5) for n in range(2)]
+    put(tmp_path / "samples.jsonl", samples, '{"step": 6, "prom')
+    later = replace(AFTER, step=8)
+    put(tmp_path / "evaluations.jsonl", [BEFORE.row(), AFTER.row(), later.row()], '{"step": 12, "be')
+    return tmp_path
+
+
+def test_a_killed_run(run: Path) -> None:
+    found = read(run)
+    assert (found.facts.steps, found.config, found.record) == (8, CONFIG, {"seed": 3})
+    assert found.result is None
+    assert [row["step"] for row in found.metrics] == [0, 5]
+    assert [row["step"] for row in found.timings] == [5]
+    assert [(row["step"], row["completion"]) for row in found.early] == [(1, "0"), (1, "1")]
+    assert [(row["step"], row["completion"]) for row in found.late] == [(5, "0"), (5, "1")]
+    assert (found.first, found.last) == (BEFORE, replace(AFTER, step=8))
+    assert found.comparison == compare(BEFORE, replace(AFTER, step=8))
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    found = read(tmp_path)
+    assert found.facts.state == "broken"
+    assert (found.config, found.record, found.metrics, found.timings, found.early, found.late) == (
+        {},
+        {},
+        (),
+        (),
+        (),
+        (),
+    )
+    assert (found.result, found.first, found.last, found.comparison) == (None, None, None, None)
+
+
+def test_a_result_is_read(run: Path) -> None:
+    result = Result(4, 0.5, 2, 2, compare(BEFORE, AFTER), None, ())
+    result.write(run)
+    assert read(run).result == result
+
+
+def test_samples_of_a_single_step_are_early(run: Path) -> None:
+    put(run / "samples.jsonl", [{"step": 1, "completion": "only"}])
+    found = read(run)
+    assert (len(found.early), found.late) == (1, ())
+
+
+@pytest.mark.parametrize("key", ["reward", "kl", "optimum", "texts", "prompts"])
+def test_an_evaluation_of_which_a_part_is_missing_or_null_is_passed_over(key: str, run: Path) -> None:
+    row = AFTER.row()
+    without = {name: value for name, value in row.items() if name != key}
+    put(run / "evaluations.jsonl", [BEFORE.row(), AFTER.row(), without])
+    assert read(run).last == AFTER
+    null = {**row, "reward": [[None]]}
+    put(run / "evaluations.jsonl", [BEFORE.row(), AFTER.row(), null])
+    assert read(run).last == AFTER
+
+
+def test_the_reference_is_the_evaluation_of_step_0_alone(run: Path) -> None:
+    put(run / "evaluations.jsonl", [AFTER.row()])
+    assert (read(run).first, read(run).last) == (None, AFTER)
+
+
+def test_pairs(run: Path) -> None:
+    other: Evaluation = replace(AFTER, prompts=[7, 8])
+    assert paired(BEFORE, AFTER) == compare(BEFORE, AFTER)
+    assert paired(BEFORE, other) is None
+    assert paired(None, AFTER) is None
+    assert paired(BEFORE, None) is None
+
+
+def test_folders_in_the_place_of_files_are_passed_over(tmp_path: Path) -> None:
+    for name in ("config.json", "run.json", "metrics.jsonl", "samples.jsonl", "evaluations.jsonl", "result.json"):
+        (tmp_path / name).mkdir()
+    assert read(tmp_path).metrics == ()

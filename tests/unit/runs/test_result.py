@@ -1,0 +1,34 @@
+"""How a run ended, as a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.evaluation.evaluation import compare
+from rlhf_cli.evaluation.optimum import Optimum
+from rlhf_cli.runs.result import Result, SideBySide
+from tests.unit.evaluation.test_evaluation import AFTER, BEFORE
+
+TEXTS = (SideBySide("p", "r\u2028", "ö\n"), SideBySide("q", "", "x"))
+FULL = Result(4, 0.1 + 0.2, 2, 2, compare(BEFORE, AFTER), Optimum(62.5, 55.0, 71.0, "", 1.5, None), TEXTS)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [FULL, dataclasses.replace(FULL, comparison=None, optimum=None, texts=())],
+    ids=["full", "never evaluated"],
+)
+def test_it_is_read_back_as_it_was_written(result: Result, tmp_path: Path) -> None:
+    result.write(tmp_path)
+    assert Result.read(tmp_path) == result
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"comparison": 3, "optimum": 4, "texts": 5}'])
+def test_what_cannot_be_read_is_no_result(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "result.json").write_text(content)
+    assert Result.read(tmp_path) is None

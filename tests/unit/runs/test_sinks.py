@@ -1,0 +1,104 @@
+"""Curves elsewhere: what is in them, and that they stop nothing."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.runs import sinks
+from rlhf_cli.runs.sinks import SINKS, Curves, TensorBoard, WandB, check_sinks
+from rlhf_cli.schema import RunConfig
+
+
+def test_tensorboard_reads_what_was_written_and_hides_what_a_resume_went_back_behind(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for first, steps in ((0, (1, 2, 3)), (1, (2,))):
+        board = TensorBoard(tmp_path, first, {})
+        for step in steps:
+            board.write(step, {"reward/mean": 10.0 * first + step, "kl/seq": 0.5})
+        board.close()
+    events = EventAccumulator(str(tmp_path / "tb"))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["reward/mean", "kl/seq"]
+    assert [(point.step, point.value) for point in events.Scalars("reward/mean")] == [(1, 1.0), (2, 12.0)]
+
+
+class Broken:
+    """Breaks at what its config names."""
+
+    def __init__(self, run: Path, first_step: int, config: Mapping[str, Any]) -> None:
+        self.at, self.written = config["at"], config["written"]
+        if self.at == "open":
+            raise ConnectionError("nobody there\nat all")
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self.at == step:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.written.append(step)
+
+    def close(self) -> None:
+        if self.at == "close":
+            raise KeyError
+        self.written.append("closed")
+
+
+@pytest.mark.parametrize(
+    ("at", "written", "said"),
+    [
+        (None, [1, 2, 3, "closed"], []),
+        ("open", [], ["no curves in one: nobody there"]),
+        (2, [1, "closed"], ["the curves in one end before step 2: No space left on device"]),
+        ("close", [1, 2, 3], ["the last curves in one may be missing: KeyError"]),
+    ],
+)
+def test_a_sink_that_fails_is_left_out_and_the_others_go_on(
+    at: object, written: list[object], said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "SINKS", {"one": Broken, "tensorboard": TensorBoard})
+    notes: list[str] = []
+    found: list[object] = []
+    curves = Curves(("one", "tensorboard"), tmp_path, 0, {"at": at, "written": found}, notes.append)
+    for step in (1, 2, 3):
+        curves.write(step, {"reward/mean": 1.0})
+    curves.close()
+    assert (found, notes) == (written, said)
+    (file,) = (tmp_path / "tb").iterdir()
+    assert file.read_bytes().count(b"reward/mean") == 3
+
+
+def test_what_is_not_installed_is_said_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr(sinks, "find_spec", lambda name: None)
+    check_sinks(())
+    with pytest.raises(UserError, match="wandb is not installed") as caught:
+        check_sinks(("wandb",))
+    assert caught.value.line().endswith("(sinks); fix: pip install 'rlhf-cli[wandb]', or leave it out")
+
+
+def test_the_schema_takes_every_sink() -> None:
+    literal, _ = get_args(RunConfig.model_fields["sinks"].annotation)
+    assert set(get_args(literal)) == set(SINKS)
+
+
+@pytest.mark.slow
+def test_wandb_offline_keeps_one_run_over_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for first in (0, 2):
+        sink = WandB(tmp_path, first, {"seed": 3})
+        sink.write(first + 1, {"reward/mean": 0.5})
+        sink.write(first + 2, {"reward/mean": float("nan")})
+        sink.close()
+        time.sleep(1.1)  # its folders are named by the second
+    name = (tmp_path / "wandb.id").read_text()
+    files = [*(tmp_path / "wandb").glob(f"offline-run-*-{name}/run-{name}.wandb")]
+    assert len(files) == 2
+    assert all(b"reward/mean" in file.read_bytes() for file in files)
