@@ -15,7 +15,8 @@ from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
-from rlhf_cli.runs.checkpoint import CHECKPOINTS, newest_valid, step_of
+from rlhf_cli.runs.checkpoint import newest_valid, step_of
+from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import find, holds_run, saved_config
 from rlhf_cli.seeding import seed_for
@@ -76,8 +77,8 @@ def _adapter(path: Path) -> tuple[Path, Path]:
     """The PEFT folder to use and its run: what was named, or the newest that the run has."""
     if not path.is_dir():
         raise UserError("no such folder", where=str(path), fix="name a run's folder", exit_code=EXIT_RESUME)
-    run = path.parent if path.name == "adapter" else path
-    final = run / "adapter"
+    run = path.parent if path.name == ADAPTER else path
+    final = run / ADAPTER
     if not (holds_run(run) and final.is_dir()):
         origin = find(str(path))
         return origin.checkpoint, origin.folder

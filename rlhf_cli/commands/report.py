@@ -11,9 +11,10 @@ from rlhf_cli.commands.parser import Parser
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.paths import shown
 from rlhf_cli.report import comparison_page, run_page, sweep_page
-from rlhf_cli.report.page import GENERATOR, PAGE
+from rlhf_cli.report.page import GENERATOR
+from rlhf_cli.runs.folder import CONFIG, REPORT
 from rlhf_cli.runs.reading import read
-from rlhf_cli.runs.resume import CONFIG, holds_run
+from rlhf_cli.runs.resume import holds_run
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.record import Sweep
 
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> int:
         if not file.parent.is_dir():
             raise UserError("no such folder", where=str(file.parent), exit_code=EXIT_DISK)
     else:
-        file = (folders[0] if len(folders) == 1 else Path.cwd()) / PAGE
+        file = (folders[0] if len(folders) == 1 else Path.cwd()) / REPORT
     write(file, html(folders), asked_for=options.output is not None)
     print(f"written to {shown(file)}")
     return EXIT_DONE
@@ -94,6 +95,6 @@ def _parser() -> argparse.ArgumentParser:
         "runs", metavar="RUN", nargs="+", help="the folder of a run or of a sweep; several runs are compared"
     )
     parser.add_argument(
-        "--output", metavar="FILE", help=f"where to write it (default: RUN/{PAGE}; for several runs ./{PAGE})"
+        "--output", metavar="FILE", help=f"where to write it (default: RUN/{REPORT}; for several runs ./{REPORT})"
     )
     return parser

@@ -16,9 +16,9 @@ from rlhf_cli.display.sweep import trials_shown
 from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors, visible
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.report import sweep_page
-from rlhf_cli.report.page import PAGE
 from rlhf_cli.runs.checkpoint import is_locked, locked
 from rlhf_cli.runs.disk import replace_file
+from rlhf_cli.runs.folder import REPORT
 from rlhf_cli.runs.listing import facts
 from rlhf_cli.runs.resume import continued, fingerprint, saved_config
 from rlhf_cli.schema import RunConfig
@@ -71,8 +71,8 @@ def _answer(sweep: Sweep, display: str) -> None:
     found = answer(sweep)
     page: Path | None = None
     try:
-        replace_file(sweep.folder / PAGE, sweep_page.html(sweep, found))
-        page = sweep.folder / PAGE
+        replace_file(sweep.folder / REPORT, sweep_page.html(sweep, found))
+        page = sweep.folder / REPORT
     except OSError as error:
         said = f"note: the report could not be written: {error.strerror or error}"
         Console(stderr=True).print(visible(said), markup=False, soft_wrap=True)

@@ -22,9 +22,9 @@ from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import check_enough, read_rows
-from rlhf_cli.report.page import PAGE
-from rlhf_cli.rewards.execution.scorer import REWARD_LOG, Judge
-from rlhf_cli.runs.checkpoint import CHECKPOINTS, locked, newest_valid, step_of
+from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.runs.checkpoint import locked, newest_valid, step_of
+from rlhf_cli.runs.folder import CHECKPOINTS, REPORT, REWARD_LOG
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import (
     SETTINGS,
@@ -151,10 +151,10 @@ def _run(
 def _write_page(folder: Path) -> None:
     """The run as a page; without it the run is as good."""
     try:
-        report.write(folder / PAGE, report.html([folder]), asked_for=False)
+        report.write(folder / REPORT, report.html([folder]), asked_for=False)
     except Exception as error:  # whatever it is, the run is finished and saved
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        print(visible(f"note: no {PAGE}: {said}"), file=sys.stderr)
+        print(visible(f"note: no {REPORT}: {said}"), file=sys.stderr)
 
 
 def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: StopSignals) -> Result:

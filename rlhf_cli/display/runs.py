@@ -12,8 +12,9 @@ from rich.text import Text
 from rlhf_cli.errors import visible
 from rlhf_cli.paths import shown
 from rlhf_cli.runs.checkpoint import step_of
+from rlhf_cli.runs.folder import TRIAL_LOG
 from rlhf_cli.runs.listing import Facts
-from rlhf_cli.sweep.record import LOG, Ending, Sweep
+from rlhf_cli.sweep.record import Ending, Sweep
 
 HEADER: Final = ("state", "step", "J", "reward", "KL", "saved")
 STYLES: Final = {"running": "green", "finished": "", "stopped": "yellow", "broken": "red", "failed": "red"}
@@ -102,7 +103,7 @@ def _explain(console: Console, runs: Sequence[Facts], sweeps: Mapping[Path, Swee
         if commands[LISTED:]:
             console.print(f"  and {len(commands) - LISTED} more: rlhf runs --json names them", markup=False)
     faults = [f"{shown(run.folder)}: {run.reason}" for run in runs if run.reason and run.folder not in failed]
-    faults += [f"{shown(folder / LOG)}: {said}" for folder, said in failed.items()]
+    faults += [f"{shown(folder / TRIAL_LOG)}: {said}" for folder, said in failed.items()]
     if faults:
         console.print("\nNot as it should be", style="bold")
         for fault in faults:

@@ -12,7 +12,7 @@ from rich.text import Text
 from rlhf_cli.display.words import flat
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.optimum import progress_to_optimum
-from rlhf_cli.report.page import PAGE
+from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, METRICS, REPORT, SAMPLES, TENSORBOARD
 from rlhf_cli.runs.result import Result
 
 
@@ -27,12 +27,12 @@ def show_result(result: Result, folder: Path) -> None:
     console.print(Text.assemble(("Written to ", "bold"), str(_short(folder))), soft_wrap=True)
     rows = Table.grid(padding=(0, 2))
     for name, what in (
-        (PAGE, "all of it as a page, for a browser"),
-        ("adapter/", "the adapter, a plain PEFT folder"),
-        ("metrics.jsonl", "a line a step; curves in tb/, completions in samples.jsonl"),
-        ("checkpoints/", "to continue from"),
+        (REPORT, "all of it as a page, for a browser"),
+        (f"{ADAPTER}/", "the adapter, a plain PEFT folder"),
+        (METRICS, f"a line a step; curves in {TENSORBOARD}/, completions in {SAMPLES}"),
+        (f"{CHECKPOINTS}/", "to continue from"),
     ):
-        if name != PAGE or (folder / PAGE).is_file():
+        if name != REPORT or (folder / REPORT).is_file():
             rows.add_row("", name, what)
     console.print(rows, soft_wrap=True)
     console.print("Next", style="bold")

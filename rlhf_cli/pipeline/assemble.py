@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import torch
 
@@ -24,16 +23,14 @@ from rlhf_cli.prompts.encoding import encode
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Judge
-from rlhf_cli.runs.checkpoint import CHECKPOINTS, abandon
+from rlhf_cli.runs.checkpoint import abandon
 from rlhf_cli.runs.disk import replace_file
+from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, LOGS, PROFILE, RESULT
 from rlhf_cli.runs.jsonl import Mark, cut_back
-from rlhf_cli.runs.logbook import LOGS, Logbook
-from rlhf_cli.runs.result import RESULT
-from rlhf_cli.runs.resume import CONFIG, Origin
+from rlhf_cli.runs.logbook import Logbook
+from rlhf_cli.runs.resume import Origin
 from rlhf_cli.runs.sinks import Curves
 from rlhf_cli.schema import RunConfig
-
-PROFILE: Final = "profile"
 
 
 def assemble(
@@ -86,10 +83,10 @@ def assemble(
         if not same:
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
         abandon(folder / CHECKPOINTS, state.step)
-        for name in LOGS:
-            orphan = cut_back(folder / f"{name}.jsonl", state.logs.get(name, Mark()))
+        for name, file in LOGS.items():
+            orphan = cut_back(folder / file, state.logs.get(name, Mark()))
             if orphan is not None:
-                reporter.note(f"{name}.jsonl is not what the checkpoint saw; kept as {orphan.name}")
+                reporter.note(f"{file} is not what the checkpoint saw; kept as {orphan.name}")
         (folder / RESULT).unlink(missing_ok=True)  # of another end than the one this run will come to
     # what was allowed to change was allowed once
     saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")

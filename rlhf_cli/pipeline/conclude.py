@@ -11,6 +11,7 @@ from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.evaluation.optimum import Optimum, at_least, unknown
 from rlhf_cli.pipeline.record import write_peak
 from rlhf_cli.pipeline.run import Run
+from rlhf_cli.runs.folder import EVALUATIONS
 from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.types import PromptBatch
 
@@ -65,7 +66,7 @@ def _side_by_side(run: Run) -> tuple[SideBySide, ...]:
 
 def _ends(folder: Path) -> tuple[Evaluation | None, Evaluation | None]:
     """The evaluation of the untouched policy, which is the reference, and the newest later one."""
-    with (folder / "evaluations.jsonl").open(encoding="utf-8") as lines:
+    with (folder / EVALUATIONS).open(encoding="utf-8") as lines:
         found = [Evaluation.read(json.loads(line)) for line in lines]
     first = next((evaluation for evaluation in found if evaluation.step == 0), None)
     return first, next((evaluation for evaluation in reversed(found) if evaluation.step > 0), None)

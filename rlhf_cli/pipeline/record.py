@@ -23,9 +23,9 @@ from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Judge
 from rlhf_cli.runs.disk import replace_file
+from rlhf_cli.runs.folder import RECORD
 from rlhf_cli.schema import RunConfig
 
-RUN: Final = "run.json"
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
 MIB: Final = 2**20
 GROUND: Final = ("device", "processor", "dtype", "threads", "engine", "packages")
@@ -68,12 +68,12 @@ def record_of(
 
 def write(folder: Path, record: Record) -> None:
     """Write run.json."""
-    replace_file(folder / RUN, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    replace_file(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_peak(folder: Path, device: torch.device) -> None:
     """Add the most memory that this process has needed up to now."""
-    record = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     write(folder, record | {"memory": record.get("memory", {}) | {"measured_mib": peak(device) // MIB}})
 
 
@@ -83,11 +83,11 @@ def same_ground(folder: Path, now: Record, reporter: Reporter, allowed: Sequence
     Says what else keeps it from repeating bit for bit, and returns whether nothing does.
     """
     try:
-        before = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        before = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         before["data"]["sha256"], before["model"]["sha256_sampled"], before["reward"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{RUN} does not say what the run began with",
+            f"{RECORD} does not say what the run began with",
             where=str(folder),
             fix="bring it back, or start a new run",
             exit_code=EXIT_RESUME,

@@ -12,8 +12,9 @@ import torch
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, UserError
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
 from rlhf_cli.pipeline.state import TrainState, files, is_finite
-from rlhf_cli.runs.checkpoint import CHECKPOINTS, newest_valid, prune, publish, step_of
+from rlhf_cli.runs.checkpoint import newest_valid, prune, publish, step_of
 from rlhf_cli.runs.disk import DISK, Disk, replace_file
+from rlhf_cli.runs.folder import ADAPTER, BEST, CHECKPOINTS, LATEST
 from rlhf_cli.schema import Checkpoint
 
 
@@ -65,9 +66,9 @@ class Saver:
         self.failures = 0
         try:
             prune(root, self.settings.keep, self._pinned(state), self.disk)
-            self._hint("latest", state.step)
+            self._hint(LATEST, state.step)
             if state.best is not None and self.settings.keep_best:
-                self._hint("best", state.best.step)
+                self._hint(BEST, state.best.step)
         except OSError as error:
             self.note(f"step {state.step} is saved, but the checkpoints cannot be tidied up: {_reason(error)}")
         return True
@@ -91,8 +92,8 @@ class Saver:
 
     def export_adapter(self, step: int) -> Path:
         """Copy the adapter of that step's checkpoint to `adapter/`: a plain PEFT folder, replaced whole."""
-        final, source = self.folder / "adapter", self.folder / CHECKPOINTS / f"step-{step:08d}"
-        scratch = self.folder / ".adapter.new"
+        final, source = self.folder / ADAPTER, self.folder / CHECKPOINTS / f"step-{step:08d}"
+        scratch = self.folder / f".{ADAPTER}.new"
         self._clear(scratch)
         self.disk.mkdir(scratch)
         for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):

@@ -9,10 +9,10 @@ from typing import Final
 
 from safetensors.torch import save_file
 
+from rlhf_cli.runs.folder import SKIPPED
 from rlhf_cli.runs.jsonl import finite
 from rlhf_cli.types import Advantages
 
-FOLDER: Final = "skipped"
 KEPT: Final = 4
 """Batches; older ones make room."""
 
@@ -35,7 +35,7 @@ def dump(run_dir: Path, step: int, reason: str, batch: Advantages) -> Path:
 
     batch.json has prompts, completions and scores, batch.safetensors the tensors of the stages, in nats.
     """
-    folder = run_dir / FOLDER / f"step-{step:08d}"
+    folder = run_dir / SKIPPED / f"step-{step:08d}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     scored, rollout = batch.scored, batch.scored.rollout

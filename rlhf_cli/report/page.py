@@ -26,8 +26,6 @@ code { font: 0.95rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere }
 .source, .source code { color: var(--soft); font-size: 0.85rem }
 """
 
-PAGE: Final = "report.html"
-"""The page of a run, in its folder."""
 GENERATOR: Final = '<meta name="generator" content="rlhf-cli"/>'
 """Tells our pages from a file that must not be overwritten."""
 

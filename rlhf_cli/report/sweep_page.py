@@ -11,9 +11,10 @@ from rlhf_cli.charts.frame import COLOURS
 from rlhf_cli.charts.heat import HeatMap
 from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.report.frontier import frontier, has_bars
-from rlhf_cli.report.page import PAGE, Section, page
+from rlhf_cli.report.page import Section, page
 from rlhf_cli.report.table import Link, Table
 from rlhf_cli.report.table import html as table_html
+from rlhf_cli.runs.folder import REPORT
 from rlhf_cli.sweep.answer import Answer, Grid, Point
 from rlhf_cli.sweep.record import Sweep
 
@@ -131,8 +132,8 @@ def _trials(sweep: Sweep, found: Answer) -> Section:
     rows: list[tuple[str | Link, ...]] = []
     for trial in sweep.trials:
         told = ", ".join(f"{key}={value}" for key, value in trial.told.items()) or "the only one"
-        there = (sweep.path(trial) / PAGE).is_file()
-        name: str | Link = Link(told, f"{trial.name}/{PAGE}") if there else told
+        there = (sweep.path(trial) / REPORT).is_file()
+        name: str | Link = Link(told, f"{trial.name}/{REPORT}") if there else told
         missing = left_out.get(trial.name)
         if missing is None:
             rows.append((name, "finished", "", ""))

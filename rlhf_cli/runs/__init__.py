@@ -1,5 +1,6 @@
 """A run's folder: what is written there and how it is read. No torch.
 
+folder      every file name in a run's folder and a sweep's
 disk        every change a save makes on disk; tests make any of them fail
 checkpoint  atomic, verified checkpoints
 jsonl       files of one JSON object a line, cut back to where a checkpoint saw them

@@ -19,9 +19,8 @@ from typing import IO, Final
 
 from rlhf_cli.errors import EXIT_USAGE, UserError
 from rlhf_cli.runs.disk import DISK, Disk
+from rlhf_cli.runs.folder import LOCK
 
-CHECKPOINTS: Final = "checkpoints"
-"""The folder in a run's that holds them."""
 MANIFEST: Final = "MANIFEST.json"
 NAME: Final = re.compile(r"step-(\d{8})")
 
@@ -154,7 +153,7 @@ def locked(run_dir: Path, *, only_read: bool = False) -> Iterator[None]:
     Whoever will `only_read` may do so where nothing can be written: there the lock is shared, or, without its file,
     nobody's.
     """
-    with _lock_of(run_dir / ".lock", only_read) as handle:
+    with _lock_of(run_dir / LOCK, only_read) as handle:
         try:
             if handle is not None:
                 _flock(handle)
@@ -198,7 +197,7 @@ def _flock(handle: IO[str]) -> None:
 
 def is_locked(run_dir: Path) -> bool:
     """Whether a process works in the run folder now. Nothing is written; the lock is shared for an instant to see."""
-    lock = run_dir / ".lock"
+    lock = run_dir / LOCK
     try:
         if lock.is_symlink() or not lock.is_file():
             return False

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from rlhf_cli.paths import shown
-from rlhf_cli.runs.checkpoint import CHECKPOINTS, is_locked, newest_valid, step_of
-from rlhf_cli.runs.result import RESULT
-from rlhf_cli.runs.resume import CONFIG
+from rlhf_cli.runs.checkpoint import is_locked, newest_valid, step_of
+from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, METRICS, RESULT, TENSORBOARD
 
-METRICS: Final = "metrics.jsonl"
-_PARTS: Final = (CHECKPOINTS, "adapter", "tb", ".hydra")
+_PARTS: Final = (CHECKPOINTS, ADAPTER, TENSORBOARD, HYDRA)
 _TAIL: Final = 2**17
 """Bytes at a file's end among which its last line stands."""
 _LARGEST: Final = 2**24

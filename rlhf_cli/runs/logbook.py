@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.runs.folder import LOGS
 from rlhf_cli.runs.jsonl import JsonlLog, Mark
 from rlhf_cli.runs.sinks import Curves
 from rlhf_cli.types import Scored
-
-LOGS: Final = ("metrics", "timings", "samples", "evaluations")
-"""The jsonl files; all but the timings come out the same, byte for byte, every time."""
 
 
 class Logbook:
     """The open files of the run in `folder`, and its curves elsewhere."""
 
     def __init__(self, folder: Path, curves: Curves) -> None:
-        self._logs = {name: JsonlLog(folder / f"{name}.jsonl") for name in LOGS}
+        self._logs = {name: JsonlLog(folder / file) for name, file in LOGS.items()}
         self._curves = curves
 
     def marks(self) -> dict[str, Mark]:

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
-from rlhf_cli.runs.listing import METRICS, Facts, facts, json_object, last_lines
+from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, METRICS, RECORD, SAMPLES, TIMINGS
+from rlhf_cli.runs.listing import Facts, facts, json_object, last_lines
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import CONFIG
 
 _HEAD: Final = 2**17
 """Bytes at a file's beginning among which the samples of its first step stand."""
@@ -48,17 +48,17 @@ class Written:
 
 def read(folder: Path) -> Written:
     """Everything that the run's folder holds."""
-    samples = folder / "samples.jsonl"
+    samples = folder / SAMPLES
     early = _of_one_step(_first_lines(samples))
     late = _of_one_step(last_lines(samples))[::-1]
-    evaluations = _lines(folder / "evaluations.jsonl")
+    evaluations = _lines(folder / EVALUATIONS)
     return Written(
         facts=facts(folder),
         config=json_object(folder / CONFIG),
-        record=json_object(folder / "run.json"),
+        record=json_object(folder / RECORD),
         result=Result.read(folder),
         metrics=tuple(_rows(_lines(folder / METRICS))),
-        timings=tuple(_rows(_lines(folder / "timings.jsonl"))),
+        timings=tuple(_rows(_lines(folder / TIMINGS))),
         early=tuple(early),
         late=tuple(late) if early and late and early[0]["step"] != late[0]["step"] else (),
         first=next((one for one in _evaluations(evaluations[:1]) if one.step == 0), None),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from rlhf_cli.evaluation.evaluation import Comparison
 from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.runs.disk import replace_file
-
-RESULT: Final = "result.json"
+from rlhf_cli.runs.folder import RESULT
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.runs.checkpoint import CHECKPOINTS, NAME, Found, checkpoints, is_locked, newest_valid, step_of, verify
-from rlhf_cli.runs.result import RESULT
+from rlhf_cli.runs.checkpoint import NAME, Found, checkpoints, is_locked, newest_valid, step_of, verify
+from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, METRICS, RESULT
 from rlhf_cli.schema import RunConfig
 
-CONFIG: Final = "config.json"
 SETTINGS: Final = "RLHF_SETTINGS"
 """The environment variable that gives a trial the fingerprint of the settings that its sweep has checked."""
 FREE: Final = (
@@ -84,7 +83,7 @@ def last_two(run: Path) -> tuple[Origin, Path]:
 
 def holds_run(folder: Path) -> bool:
     """Whether there is anything of a run here that a new one would spoil: its checkpoints, or what it wrote down."""
-    written = folder / "metrics.jsonl"
+    written = folder / METRICS
     begun = bool(checkpoints(folder / CHECKPOINTS)) or (written.is_file() and written.stat().st_size > 0)
     return (folder / CONFIG).is_file() and begun
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.runs.disk import replace_file
+from rlhf_cli.runs.folder import TENSORBOARD, WANDB_ID
 
 WAIT_S: Final = 20
 """For a server that does not answer, at the beginning and at the end of a run; what was not sent stays in wandb/."""
@@ -48,7 +49,7 @@ class TensorBoard:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._event, self._summary = Event, Summary
-        folder = run / "tb"
+        folder = run / TENSORBOARD
         folder.mkdir(exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"  # readers take them in the order of their names
         self._records = RecordWriter((folder / name).open("xb", buffering=0))
@@ -77,7 +78,7 @@ class WandB:
     def __init__(self, run: Path, first_step: int, config: Mapping[str, Any]) -> None:
         import wandb
 
-        known = run / "wandb.id"
+        known = run / WANDB_ID
         if not known.is_file():
             replace_file(known, uuid.uuid4().hex)
         self._run = wandb.init(

@@ -7,15 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from rlhf_cli.errors import EXIT_DONE, EXIT_STOPPED
-from rlhf_cli.runs.listing import METRICS, facts
-from rlhf_cli.runs.resume import CONFIG
+from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, METRICS, TRIAL_LOG
+from rlhf_cli.runs.listing import facts
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.sweep.record import LOG, Ending, Sweep, Trial
-
-EVALUATIONS: Final = "evaluations.jsonl"
+from rlhf_cli.sweep.record import Ending, Sweep, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,7 @@ def _unfinished(sweep: Sweep, trial: Trial, state: str, reason: str) -> LeftOut:
 
 
 def _left_out(sweep: Sweep, trial: Trial, state: State, reason: str) -> LeftOut:
-    log = sweep.path(trial) / LOG
+    log = sweep.path(trial) / TRIAL_LOG
     return LeftOut(trial, state, reason, log if log.is_file() else None)
 
 

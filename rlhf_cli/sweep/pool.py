@@ -16,9 +16,10 @@ from typing import Final, Literal
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED
 from rlhf_cli.pipeline.signals import PARENT
 from rlhf_cli.runs.checkpoint import is_locked
+from rlhf_cli.runs.folder import ENDING, TRIAL_LOG
 from rlhf_cli.runs.listing import facts, last_metrics
 from rlhf_cli.runs.resume import SETTINGS
-from rlhf_cli.sweep.record import ENDING, LOG, Ending
+from rlhf_cli.sweep.record import Ending
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
 """-P: what lies in the working directory is not imported."""
@@ -52,7 +53,7 @@ class Job:
     @property
     def log(self) -> Path:
         """All that it says."""
-        return self.folder / LOG
+        return self.folder / TRIAL_LOG
 
 
 @dataclass(slots=True)

@@ -7,15 +7,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from rlhf_cli.errors import EXIT_DONE, EXIT_STOPPED
 from rlhf_cli.runs.disk import replace_file
-
-SWEEP: Final = "sweep.json"
-ENDING: Final = "trial.json"
-LOG: Final = "log.txt"
-"""All that a trial said, of every time it was started."""
+from rlhf_cli.runs.folder import ENDING, SWEEP
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from rlhf_cli.pipeline.state import STATE
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Judge
-from rlhf_cli.runs.checkpoint import CHECKPOINTS, step_of
+from rlhf_cli.runs.checkpoint import step_of
+from rlhf_cli.runs.folder import CHECKPOINTS, LOGS
 from rlhf_cli.runs.jsonl import Mark
-from rlhf_cli.runs.logbook import LOGS
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.verify.divergence import TENSORS, Divergence, Stretch, first_divergence, rows_of, tensors
@@ -63,8 +63,8 @@ def repeat(
     config = config.model_copy(update={"profile": False})
     with tempfile.TemporaryDirectory(prefix="rlhf-verify-") as scratch:
         folder = Path(scratch)
-        for name in LOGS:
-            if (log := origin.folder / f"{name}.jsonl").is_file():
+        for file in LOGS.values():
+            if (log := origin.folder / file).is_file():
                 shutil.copyfile(log, folder / log.name)
         with Judge(config.reward.source, rows.columns, log=None) as judge:
             run = assemble(config, rows, folder, judge, watch, signals, origin)
@@ -88,7 +88,7 @@ def _stretch(folder: Path, older: Path, newer: Path) -> Stretch:
     start, end = _marks(older), _marks(newer)
 
     def between(name: str) -> bytes:
-        file = folder / f"{name}.jsonl"
+        file = folder / LOGS[name]
         content = file.read_bytes() if file.is_file() else b""
         begin, stop = start.get(name, Mark()), end[name]
         for mark, checkpoint in ((stop, newer), (begin, older)):  # begun anew in between, only the newer one fits

@@ -32,7 +32,8 @@ from rlhf_cli.pipeline.assemble import assemble
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
-from rlhf_cli.rewards.execution.scorer import REWARD_LOG, Judge
+from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.runs.folder import REWARD_LOG
 
 NEVER: Final = -1
 """No token: a policy that ends on it writes exactly max_new_tokens, whatever it says, so that every step is the same

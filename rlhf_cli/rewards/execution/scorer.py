@@ -9,15 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from rlhf_cli.rewards.execution.retrying import Asker, Question
 from rlhf_cli.rewards.kinds import Part
 from rlhf_cli.rewards.kinds.weighted import Weighted
 from rlhf_cli.types import PromptRow
-
-REWARD_LOG: Final = "reward.log"
-"""In a run's folder: what the functions of its reward print."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,65 @@
+"""The one owner of every name inside a run's folder and a sweep's; joined to the folder's path: `folder / METRICS`.
+
+The content of a checkpoint's folder belongs to those who write it: `runs.checkpoint` and `pipeline.state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+CONFIG: Final = "config.json"
+"""All settings, as they were when the run began or was last resumed."""
+RECORD: Final = "run.json"
+"""Machine, versions, model, data and reward that the run began with."""
+RESULT: Final = "result.json"
+"""How the run ended."""
+
+METRICS: Final = "metrics.jsonl"
+"""One line a step; the same bytes every time."""
+TIMINGS: Final = "timings.jsonl"
+"""Seconds of each step; different every time."""
+SAMPLES: Final = "samples.jsonl"
+"""Some completions of each step."""
+EVALUATIONS: Final = "evaluations.jsonl"
+"""Held-out evaluations with all their completions."""
+LOGS: Final[Mapping[str, str]] = {
+    "metrics": METRICS,
+    "timings": TIMINGS,
+    "samples": SAMPLES,
+    "evaluations": EVALUATIONS,
+}
+"""The jsonl files by the names under which a checkpoint remembers how long they were."""
+
+CHECKPOINTS: Final = "checkpoints"
+"""A folder with one folder a checkpoint, and the hints LATEST and BEST."""
+LATEST: Final = "latest"
+"""The name of the newest checkpoint, for people; resuming never trusts it."""
+BEST: Final = "best"
+"""The name of the checkpoint with the best held-out objective, for people."""
+ADAPTER: Final = "adapter"
+"""The trained adapter, a plain PEFT folder."""
+
+LOCK: Final = ".lock"
+"""Locked while a process works in the folder."""
+REWARD_LOG: Final = "reward.log"
+"""What the reward's own process printed."""
+REPORT: Final = "report.html"
+"""The run or the sweep as a page."""
+SKIPPED: Final = "skipped"
+"""A folder with the batches of steps that changed nothing."""
+PROFILE: Final = "profile"
+"""A folder with the traces of torch's profiler."""
+TENSORBOARD: Final = "tb"
+"""A folder with the curves for TensorBoard."""
+WANDB_ID: Final = "wandb.id"
+"""Names the run at Weights & Biases."""
+HYDRA: Final = ".hydra"
+"""A folder with hydra's own copies of the settings."""
+
+SWEEP: Final = "sweep.json"
+"""In a sweep's folder: its command and its trials."""
+ENDING: Final = "trial.json"
+"""In a trial's folder: how its process ended."""
+TRIAL_LOG: Final = "log.txt"
+"""In a trial's folder: all that its processes printed."""
