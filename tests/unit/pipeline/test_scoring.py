@@ -239,22 +239,22 @@ class TestPlacement:
         return score_against_reference(rollout, torch.ones(4), self.engine, 0.25, 3, lambda: None, **changes)
 
     def test_in_the_reward_it_is_k1(self, rollout: Rollout) -> None:
-        scored = self.against(rollout)
+        scored = self.score_against_reference(rollout)
         assert_close(scored.rewards.sum(1), 1 - 0.25 * scored.kl.sum(1))
         assert scored.ref_hidden is None
 
     def test_exact_it_is_the_whole_distributions(self, rollout: Rollout) -> None:
-        scored = self.against(rollout, kl="exact")
+        scored = self.score_against_reference(rollout, kl="exact")
         assert_close(scored.rewards.sum(1), 1 - 0.25 * scored.exact.kl.sum(1))
         keep = rollout.completion_mask
         expected = self.engine.hidden(rollout, torch.arange(4), reference=True)
         assert_close(scored.ref_hidden[keep], expected.detach(), rtol=0, atol=1e-5)
 
     def test_as_a_loss_it_leaves_the_rewards_alone(self, rollout: Rollout) -> None:
-        assert_close(self.against(rollout, kl="loss_k2").rewards.sum(1), torch.ones(4))
+        assert_close(self.score_against_reference(rollout, kl="loss_k2").rewards.sum(1), torch.ones(4))
 
     def test_between_measurements_only_k1_is_known(self, rollout: Rollout) -> None:
-        measured, unmeasured = self.against(rollout), self.against(rollout, measure_exact=False)
+        measured, unmeasured = self.score_against_reference(rollout), self.against(rollout, measure_exact=False)
         assert unmeasured.exact is None
         assert_close(unmeasured.ref_logprobs, measured.ref_logprobs, rtol=0, atol=1e-6)
         assert_close(unmeasured.sequence_kl, measured.kl.sum(1), rtol=0, atol=1e-5)

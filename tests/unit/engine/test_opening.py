@@ -1,16 +1,14 @@
-"""Fitting prompts, model and machine together."""
+"""A policy on its device, in its dtype, with an adapter that follows from the seed."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from rlhf_cli.engine import opening
 from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.errors import UserError
-from rlhf_cli.pipeline import assemble
-from rlhf_cli.pipeline.assemble import _device
-from rlhf_cli.pipeline.record import _weights_fingerprint
-from tests.unit.support import build, config_of, move_adapter, tiny
+from tests.unit.support import config_of
 
 
 def test_the_adapter_follows_from_the_runs_seed() -> None:
@@ -33,32 +31,23 @@ def test_threads_are_set_where_they_are_given() -> None:
     load_policy(config_of(threads=2))
     assert torch.get_num_threads() == 2
     load_policy(config_of(threads=None))  # not what the trial before it had
-    assert torch.get_num_threads() == assemble.THREADS
+    assert torch.get_num_threads() == opening.THREADS
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert _device("auto") == torch.device("cpu")
+    assert opening._device("auto") == torch.device("cpu")
     for name in ("cuda", "cuda:1"):
         with pytest.raises(UserError) as caught:
-            _device(name)
+            opening._device(name)
         assert caught.value.line() == f"no {name} on this machine (device); fix: use device=auto or device=cpu"
 
 
 def test_a_second_gpu_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert _device("auto") == torch.device("cuda")
-    assert _device("cuda:0") == torch.device("cuda:0")
+    assert opening._device("auto") == torch.device("cuda")
+    assert opening._device("cuda:0") == torch.device("cuda:0")
     with pytest.raises(UserError, match=r"^no cuda:1 on this machine"):
-        _device("cuda:1")
-
-
-def test_the_fingerprint_is_that_of_the_frozen_weights() -> None:
-    one, moved, other = build(tiny()), build(tiny(), adapter_seed=2), build(tiny(seed=1))
-    move_adapter(moved)
-    assert _weights_fingerprint(one) == _weights_fingerprint(moved) != _weights_fingerprint(other)
-    with torch.no_grad():
-        one.causal.get_input_embeddings().weight[0, 0] += 1
-    assert _weights_fingerprint(one) != _weights_fingerprint(moved)
+        opening._device("cuda:1")
