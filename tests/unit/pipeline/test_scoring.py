@@ -254,7 +254,10 @@ class TestPlacement:
         assert_close(self.score_against_reference(rollout, kl="loss_k2").rewards.sum(1), torch.ones(4))
 
     def test_between_measurements_only_k1_is_known(self, rollout: Rollout) -> None:
-        measured, unmeasured = self.score_against_reference(rollout), self.against(rollout, measure_exact=False)
+        measured, unmeasured = (
+            self.score_against_reference(rollout),
+            self.score_against_reference(rollout, measure_exact=False),
+        )
         assert unmeasured.exact is None
         assert_close(unmeasured.ref_logprobs, measured.ref_logprobs, rtol=0, atol=1e-6)
         assert_close(unmeasured.sequence_kl, measured.kl.sum(1), rtol=0, atol=1e-5)
