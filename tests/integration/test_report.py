@@ -13,8 +13,8 @@ import pytest
 
 from rlhf_cli.commands import report
 from rlhf_cli.report.page import GENERATOR
+from tests.pages import parse, said
 from tests.support import QUICK, Outcome
-from tests.unit.report.test_run_page import parse, said
 
 Rlhf = Callable[..., Outcome]
 

@@ -10,10 +10,10 @@ import pytest
 
 from rlhf_cli.report.comparison_page import comparable, html, named
 from rlhf_cli.runs.reading import Written
+from tests.pages import parse, said
 from tests.unit.charts.drawn import SVG
-from tests.unit.evaluation.test_evaluation import AFTER
-from tests.unit.report.test_run_page import EMPTY, hostile, parse, said
-from tests.unit.report.written import HOSTILE, written
+from tests.unit.evaluation.samples import AFTER
+from tests.unit.report.samples import EMPTY, HOSTILE, hostile_run, sample_run
 from tests.unit.support import config_fields
 
 BETTER = replace(AFTER, reward=[[5.0, 7.0], [2.0, 3.0]])
@@ -22,7 +22,7 @@ BETTER = replace(AFTER, reward=[[5.0, 7.0], [2.0, 3.0]])
 
 def other(**changes: Any) -> Written:
     config = config_fields(run_dir="/runs/b", seed=7, optimizer={"kind": "adamw", "lr": 0.02})
-    return written("/runs/b", **{"last": BETTER, "config": config, **changes})
+    return sample_run("/runs/b", **{"last": BETTER, "config": config, **changes})
 
 
 def sections(*runs: Written) -> dict[str, ElementTree.Element]:
@@ -34,7 +34,7 @@ def cells(section: ElementTree.Element) -> list[list[str | None]]:
 
 
 def test_every_section_is_there() -> None:
-    found = sections(written(), other())
+    found = sections(sample_run(), other())
     assert list(found) == ["Held-out prompts", "Against a", "Curves", "Settings that differ"]
     levels = cells(found["Held-out prompts"])
     assert levels[0][3:6] == ["J", "reward", "KL, nats"]
@@ -46,24 +46,24 @@ def test_every_section_is_there() -> None:
 
 def test_differences_are_paired() -> None:
     # one more at every completion: no spread in the difference, whatever that of the levels
-    rows = cells(sections(written(), other())["Against a"])
+    rows = cells(sections(sample_run(), other())["Against a"])
     assert rows[0] == [None, "a", "b", "difference"]
     assert rows[2] == ["reward", "3.250 ± 22.236", "4.250 ± 22.236", "+1.000 ± 0.000"]
     # with the beta of the second: 3.25 - 0.25 x 1.25 and 4.25 - 0.25 x 1.25
-    rows = cells(sections(written(), other(last=replace(BETTER, beta=0.25)))["Against a"])
+    rows = cells(sections(sample_run(), other(last=replace(BETTER, beta=0.25)))["Against a"])
     assert [cell and cell.split(" ±")[0] for cell in rows[1]] == ["J = reward − 0.25·KL", "2.938", "3.938", "+1.000"]
 
 
 def test_settings_that_differ() -> None:
-    rows = cells(sections(written(), other())["Settings that differ"])
+    rows = cells(sections(sample_run(), other())["Settings that differ"])
     assert rows[0] == [None, "a", "b"]
     assert ["seed", "0", "7"] in rows
     assert ["optimizer.lr", "0.01", "0.02"] in rows
     assert ["optimizer.eps", "1e-08", "–"] in rows
     assert not any(row[0] in ("run_dir", "steps") for row in rows)
-    assert "None." in said(sections(written(), written("/runs/b"))["Settings that differ"])
-    machine = written("/runs/b", record={**written().record, "packages": {"torch": "3.0"}})
-    assert ["ran on.packages.torch", "2.13", "3.0"] in cells(sections(written(), machine)["Settings that differ"])
+    assert "None." in said(sections(sample_run(), sample_run("/runs/b"))["Settings that differ"])
+    machine = sample_run("/runs/b", record={**sample_run().record, "packages": {"torch": "3.0"}})
+    assert ["ran on.packages.torch", "2.13", "3.0"] in cells(sections(sample_run(), machine)["Settings that differ"])
 
 
 @pytest.mark.parametrize(
@@ -78,19 +78,19 @@ def test_settings_that_differ() -> None:
     ],
 )
 def test_what_can_be_paired(run: Written, why: str) -> None:
-    assert comparable(written(), run) == why
-    against = said(sections(written(), run)["Against a"])
+    assert comparable(sample_run(), run) == why
+    against = said(sections(sample_run(), run)["Against a"])
     assert (f"a and b are not paired: {why}." in against) == bool(why)
 
 
 def test_two_runs_without_a_record_are_not_taken_for_the_same_data() -> None:
-    assert comparable(written(record={}), other(record={})) == "their prompts differ"
+    assert comparable(sample_run(record={}), other(record={})) == "their prompts differ"
 
 
 def test_too_few_common_prompts_are_said() -> None:
     far = replace(BETTER, prompts=[1, 2])
     assert "a and b are not paired: hardly a prompt has scores in both." in said(
-        sections(written(), other(last=far))["Against a"]
+        sections(sample_run(), other(last=far))["Against a"]
     )
 
 
@@ -101,12 +101,12 @@ def test_runs_of_which_nothing_is_left() -> None:
 
 
 def test_no_text_breaks_the_page() -> None:
-    text = html([hostile(), written("/runs/b", config={HOSTILE: HOSTILE})])
+    text = html([hostile_run(), sample_run("/runs/b", config={HOSTILE: HOSTILE})])
     assert not {element.tag for element in parse(text).iter()} & {"script", "b"}
     assert "&lt;/script&gt;&lt;b&gt;&amp;·[31m ·" in text
     assert not {c for c in text if not c.isprintable() and c != "\n"}
 
 
 def test_names_are_as_short_as_tells_them_apart() -> None:
-    runs = [written(folder) for folder in ("/x/1/a", "/x/2/a", "/x/2/b")]
+    runs = [sample_run(folder) for folder in ("/x/1/a", "/x/2/a", "/x/2/b")]
     assert named(runs) == ["1/a", "2/a", "b"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,26 +12,12 @@ import pytest
 from rlhf_cli.evaluation.evaluation import compare
 from rlhf_cli.report.curves import PLOTS
 from rlhf_cli.report.run_page import html, repeating, subject, verdict
-from rlhf_cli.runs.listing import Facts
 from rlhf_cli.runs.reading import Written
 from rlhf_cli.runs.result import Result, SideBySide
+from tests.pages import parse, said
 from tests.unit.charts.drawn import SVG
-from tests.unit.evaluation.test_evaluation import AFTER, BEFORE, evaluation
-from tests.unit.report.written import HOSTILE, written
-
-EMPTY = Written(
-    Facts(Path("/runs/e"), "broken", "no usable checkpoint", None, None, None, None, None, None, 0.0),
-    {}, {}, None, (), (), (), (), None, None,
-)  # fmt: skip
-
-
-def parse(text: str) -> ElementTree.Element:
-    """The page as a tree: it is well-formed, so no text broke out of its place."""
-    return ElementTree.fromstring(text.removeprefix("<!doctype html>"))
-
-
-def said(element: ElementTree.Element) -> str:
-    return " ".join(" ".join(element.itertext()).split())
+from tests.unit.evaluation.samples import AFTER, BEFORE, evaluation
+from tests.unit.report.samples import EMPTY, hostile_run, sample_run
 
 
 def sections(run: Written) -> dict[str, ElementTree.Element]:
@@ -40,7 +25,7 @@ def sections(run: Written) -> dict[str, ElementTree.Element]:
 
 
 def test_every_section_is_there() -> None:
-    found = sections(written())
+    found = sections(sample_run())
     assert list(found) == [
         "How it stands",
         "Held-out prompts",
@@ -68,7 +53,7 @@ def test_every_section_is_there() -> None:
 
 def test_the_table() -> None:
     """Prompt means: reward 2, 0 -> 5, 1.5; KL 0 -> 2, 0.5; t with one degree of freedom is 12.706."""
-    section = sections(written())["Held-out prompts"]
+    section = sections(sample_run())["Held-out prompts"]
     rows = [[cell.text for cell in row] for row in section.iter("tr")]
     assert rows[0] == [None, "reference", "policy", "change"]
     # reward: changes 3 and 1.5, their mean 2.25, standard error 0.75, half-width 9.530
@@ -102,42 +87,28 @@ def test_the_verdict(after: list[list[float]], begins: str) -> None:
 
 def test_what_went_wrong_is_counted_and_else_not_mentioned() -> None:
     rows = [{"step": 1, "skipped": 0.0, "reward/failures": 2}, {"step": 2, "skipped": 1.0, "reward/failures": 1}]
-    wrong = said(sections(written(metrics=tuple(rows)))["How it stands"])
+    wrong = said(sections(sample_run(metrics=tuple(rows)))["How it stands"])
     assert "steps that changed nothing 1 completions without a score 3 folder" in wrong
-    well = said(sections(written())["How it stands"])
+    well = said(sections(sample_run())["How it stands"])
     assert "changed nothing" not in well
     assert "without a score" not in well
 
 
 def test_samples_are_the_first_of_three_prompts() -> None:
     rows = tuple({"step": 1, "prompt": f"p{n // 2}", "completion": f"c{n}", "score": 0.0, "kl": 0.0} for n in range(8))
-    section = sections(written(early=rows, late=()))["Samples from training"]
+    section = sections(sample_run(early=rows, late=()))["Samples from training"]
     boxes = [box.findtext("p") for box in section.iter("div") if box.get("class") == "side"]
     assert boxes == ["c0", "c2", "c4"]
 
 
 def test_the_texts_are_marked() -> None:
-    (section,) = [one for name, one in sections(written()).items() if name.startswith("What changed")]
+    (section,) = [one for name, one in sections(sample_run()).items() if name.startswith("What changed")]
     assert [one.text for one in section.iter("del")] == ["b"]
     assert [one.text for one in section.iter("ins")] == ["x"]
 
 
-def hostile() -> Written:
-    """Everything that a model, a user or a config could have written."""
-    sample = {"step": 1, "prompt": HOSTILE, "completion": HOSTILE, "score": HOSTILE, "kl": None, "truncated": HOSTILE}
-    run = written(f"/runs/{HOSTILE.replace('/', '')}", early=(sample,), late=(sample | {"step": 2},))
-    assert run.result is not None
-    return replace(
-        run,
-        facts=replace(run.facts, reason=HOSTILE),
-        result=replace(run.result, texts=(SideBySide(HOSTILE, HOSTILE, f"x {HOSTILE}"),)),
-        config={**run.config, "reward": {"kind": HOSTILE, "function": HOSTILE}, HOSTILE: {HOSTILE: [HOSTILE]}},
-        record={**run.record, "command": ["rlhf", f"data.path={HOSTILE}"], HOSTILE: HOSTILE},
-    )
-
-
 def test_no_text_breaks_the_page() -> None:
-    text = html(hostile())
+    text = html(hostile_run())
     tags = {element.tag.removeprefix(SVG) for element in parse(text).iter()}
     assert not tags & {"script", "b", "link", "img", "iframe"}
     assert not any("onload" in element.attrib for element in parse(text).iter())
@@ -146,7 +117,7 @@ def test_no_text_breaks_the_page() -> None:
 
 
 def test_the_page_loads_and_runs_nothing() -> None:
-    text = html(written()).replace('xmlns="http://www.w3.org/2000/svg"', "")
+    text = html(sample_run()).replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert not re.search(r"https?:|url\(|@import|<script|<link|<img|src=|href=", text)
 
 
@@ -159,12 +130,12 @@ def test_a_run_of_which_nothing_is_left() -> None:
 
 
 def test_a_record_of_something_else() -> None:
-    standing = said(sections(written(record={"command": 3, "model": {"parameters": "many"}}))["How it stands"])
+    standing = said(sections(sample_run(record={"command": 3, "model": {"parameters": "many"}}))["How it stands"])
     assert "million" not in standing
 
 
 def test_a_run_that_was_killed_is_compared_by_its_last_evaluation() -> None:
-    run = written(result=None)
+    run = sample_run(result=None)
     found = sections(replace(run, facts=replace(run.facts, state="stopped", step=3, steps=8)))
     assert "J = reward − 0.5·KL" in said(found["Held-out prompts"])
     assert "Optimum: at least 30 %" in said(found["Held-out prompts"])
@@ -173,13 +144,13 @@ def test_a_run_that_was_killed_is_compared_by_its_last_evaluation() -> None:
 
 
 def test_a_run_that_was_only_evaluated_at_its_start() -> None:
-    held_out = said(sections(written(result=None, last=None))["Held-out prompts"])
+    held_out = said(sections(sample_run(result=None, last=None))["Held-out prompts"])
     assert "Nothing to compare: no later evaluation than the one at the start." in held_out
 
 
 def test_an_older_result_is_not_taken_for_the_present_one() -> None:
     """The run went on: its result is of step 2, the last evaluation of step 4."""
-    run = written()
+    run = sample_run()
     assert run.result is not None
     old = replace(run.result, step=2, comparison=compare(BEFORE, replace(AFTER, reward=[[9.0, 9.0], [9.0, 9.0]])))
     rows = [[cell.text for cell in row] for row in sections(replace(run, result=old))["Held-out prompts"].iter("tr")]
@@ -187,13 +158,13 @@ def test_an_older_result_is_not_taken_for_the_present_one() -> None:
 
 
 def test_a_result_without_evaluations_is_shown() -> None:
-    held_out = said(sections(written(first=None, last=None))["Held-out prompts"])
+    held_out = said(sections(sample_run(first=None, last=None))["Held-out prompts"])
     assert "3.250 ± 22.236" in held_out
 
 
 def test_a_long_run_stays_small_and_says_that_it_is_averaged() -> None:
     """5000 steps, each evaluated, with everything there is to measure and texts of 200 kB."""
-    metrics = written().metrics[-1]
+    metrics = sample_run().metrics[-1]
     keys = [key for plot in PLOTS for key in (plot.key, plot.error) if key]
     rows = tuple({**metrics, "step": step, **{key: 0.001 * step for key in keys}} for step in range(1, 5001))
     phases = ("rollout", "reward", "reference", "update", "checkpoint", "trainer", "evaluation", "other")
@@ -204,7 +175,7 @@ def test_a_long_run_stays_small_and_says_that_it_is_averaged() -> None:
     long = "word " * 40_000
     sample = {"prompt": long, "completion": long, "score": 0.0, "kl": 0.0}
     side = SideBySide(long, long, long.replace("word", "other"))
-    run = written(
+    run = sample_run(
         metrics=rows,
         timings=timings,
         early=tuple({**sample, "step": 1, "prompt": f"{n} {long}"} for n in range(8)),
@@ -247,4 +218,4 @@ def test_the_command_that_repeats_it(command: Any, line: str) -> None:
     ],
 )
 def test_what_is_trained_from_what(model: Any, reward: Any, name: str) -> None:
-    assert subject(written(config={"model": model, "reward": reward})) == name
+    assert subject(sample_run(config={"model": model, "reward": reward})) == name

@@ -12,7 +12,7 @@ import pytest
 from rlhf_cli.evaluation.evaluation import Evaluation, compare
 from rlhf_cli.runs.reading import paired, read
 from rlhf_cli.runs.result import Result
-from tests.unit.evaluation.test_evaluation import AFTER, BEFORE
+from tests.unit.evaluation.samples import AFTER, BEFORE
 from tests.unit.runs.test_listing import CONFIG
 
 

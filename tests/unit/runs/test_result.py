@@ -10,7 +10,7 @@ import pytest
 from rlhf_cli.evaluation.evaluation import compare
 from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.runs.result import Result, SideBySide
-from tests.unit.evaluation.test_evaluation import AFTER, BEFORE
+from tests.unit.evaluation.samples import AFTER, BEFORE
 
 TEXTS = (SideBySide("p", "r\u2028", "ö\n"), SideBySide("q", "", "x"))
 FULL = Result(4, 0.1 + 0.2, 2, 2, compare(BEFORE, AFTER), Optimum(62.5, 55.0, 71.0, "", 1.5, None), TEXTS)

@@ -1,4 +1,4 @@
-"""Runs made by hand, for the pages."""
+"""Runs made by hand, for the tests of pages."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from rlhf_cli.evaluation.optimum import unknown
 from rlhf_cli.runs.listing import Facts
 from rlhf_cli.runs.reading import Written
 from rlhf_cli.runs.result import Result, SideBySide
-from tests.unit.evaluation.test_evaluation import AFTER, BEFORE
+from tests.unit.evaluation.samples import AFTER, BEFORE
 from tests.unit.support import config_fields
 
 HOSTILE = "</script><b>&\x1b[31m \u202e</p><svg onload=alert(1)>"
+EMPTY = Written(
+    Facts(Path("/runs/e"), "broken", "no usable checkpoint", None, None, None, None, None, None, 0.0),
+    {}, {}, None, (), (), (), (), None, None,
+)  # fmt: skip
 
 
-def written(folder: str = "/runs/a", **changes: Any) -> Written:
+def sample_run(folder: str = "/runs/a", **changes: Any) -> Written:
     """A finished run of four steps; `changes` replace whole fields."""
     metrics: list[dict[str, Any]] = [{"step": 0, **BEFORE.metrics()}]
     metrics += [
@@ -54,3 +58,17 @@ def written(folder: str = "/runs/a", **changes: Any) -> Written:
         last=AFTER,
     )
     return replace(run, **changes)
+
+
+def hostile_run() -> Written:
+    """Everything that a model, a user or a config could have written."""
+    sample = {"step": 1, "prompt": HOSTILE, "completion": HOSTILE, "score": HOSTILE, "kl": None, "truncated": HOSTILE}
+    run = sample_run(f"/runs/{HOSTILE.replace('/', '')}", early=(sample,), late=(sample | {"step": 2},))
+    assert run.result is not None
+    return replace(
+        run,
+        facts=replace(run.facts, reason=HOSTILE),
+        result=replace(run.result, texts=(SideBySide(HOSTILE, HOSTILE, f"x {HOSTILE}"),)),
+        config={**run.config, "reward": {"kind": HOSTILE, "function": HOSTILE}, HOSTILE: {HOSTILE: [HOSTILE]}},
+        record={**run.record, "command": ["rlhf", f"data.path={HOSTILE}"], HOSTILE: HOSTILE},
+    )
