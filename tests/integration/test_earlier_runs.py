@@ -37,7 +37,7 @@ def stop_at(run: Path, step: int) -> None:
 
 
 def assert_same(run: Path, original: Path, log: str) -> None:
-    """The same bytes on the ground that wrote the original; on other ground (the log says so) lines of the same form."""
+    """The same bytes on the ground that wrote the original; elsewhere (the log says so) lines of the same form."""
     if "not bit for bit" not in log:
         assert contents(run) == contents(original)
         return
