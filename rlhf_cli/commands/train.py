@@ -22,7 +22,7 @@ from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.source import code_notice
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import check_enough, read_rows
-from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import locked, newest_valid, step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, REPORT, REWARD_LOG
 from rlhf_cli.runs.result import Result
@@ -171,13 +171,13 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: Stop
             watch.note(notice)
         if notice := config.reward.source.notice(REWARD_LOG):
             watch.note(notice)
-        with Judge(config.reward.source, rows.columns, folder / REWARD_LOG) as judge:
+        with Scorer(config.reward, rows.columns, folder / REWARD_LOG) as scorer:
             with watch.phase("loading torch and transformers", 0):
                 import_libraries()
                 from rlhf_cli.pipeline.assemble import assemble
                 from rlhf_cli.pipeline.conclude import conclude
                 from rlhf_cli.pipeline.loop import train
-            run = assemble(config, rows, folder, judge, watch, signals, origin)
+            run = assemble(config, rows, folder, scorer, watch, signals, origin)
             train(run)
             return conclude(run)
     finally:

@@ -22,7 +22,7 @@ from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import encode
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import abandon
 from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, LOGS, PROFILE, RESULT
@@ -37,7 +37,7 @@ def assemble(
     config: RunConfig,
     rows: Rows,
     folder: Path,
-    judge: Judge,
+    scorer: Scorer,
     reporter: Reporter,
     signals: StopSignals,
     origin: Origin | None,
@@ -73,7 +73,7 @@ def assemble(
         eps=config.optimizer.eps,
         weight_decay=config.optimizer.weight_decay,
     )
-    record = record_of(config, policy, engine.name, rows, judge, predicted_peak=height)
+    record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=height)
     if origin is None:
         state = TrainState()
         write(folder, record)
@@ -100,7 +100,7 @@ def assemble(
         prompts=prompts,
         held_out=held_out,
         saver=saver,
-        judge=judge,
+        scorer=scorer,
         logbook=Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note)),
         work=Work(min(config.microbatch_size, state.microbatch_size or config.microbatch_size), reporter, signals),
         state=state,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 
 from rlhf_cli.engine import Engine
@@ -13,8 +14,8 @@ from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, towards_optimum
 from rlhf_cli.evaluation.optimum import LEAST, unknown
 from rlhf_cli.functional.mismatch import TOLERANCE, mismatch
-from rlhf_cli.pipeline.scoring import left_out, scores_of
-from rlhf_cli.rewards.execution.scorer import Judged
+from rlhf_cli.pipeline.scoring import scores_by_prompt
+from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Prompt, PromptBatch, Rollout, Scored
 
@@ -32,7 +33,7 @@ def evaluate(
     prompts: Sequence[Prompt],
     engine: Engine,
     *,
-    judge: Callable[[Rollout, int], Judged],
+    score: Callable[[Rollout, int], Scores],
     highest: float,
     step: int,
     beta: float,
@@ -46,7 +47,7 @@ def evaluate(
 ) -> Evaluation:
     """Sample every prompt at temperature 1 and score it; `tick` is called after every token and microbatch.
 
-    `judge` scores the completions of some prompts, the number of the first given; a prompt that it leaves out is left
+    `score` scores the completions of some prompts, the number of the first given; a prompt that it leaves out is left
     out here. `highest` is the highest score there is. `fitting` is given what is to be done in microbatches of a size,
     and returns what that returns. Raises UserError (exit 4) where fewer than two prompts are left.
 
@@ -59,12 +60,15 @@ def evaluate(
         again: Rollout = fitting(lambda size: recompute_logprobs(rollout, engine, size, tick, reference=reference))
         return again
 
-    def compared(rollout: Rollout, scores: Tensor) -> Scored:
-        scored: Scored = fitting(lambda size: score_against_reference(rollout, scores, engine, beta, size, tick))
+    def compared(rollout: Rollout) -> Scored:
+        zeros = torch.zeros_like(rollout.log_weights)  # no score plays a part in the distance from the reference
+        scored: Scored = fitting(lambda size: score_against_reference(rollout, zeros, engine, beta, size, tick))
         return scored
 
-    columns: list[list[Any]] = [[] for _ in range(7)]
-    of_reference: list[list[Any]] = [[] for _ in range(3)]
+    rewards: list[list[float]] = []
+    ref_rewards: list[list[float]] = []
+    columns: list[list[Any]] = [[] for _ in range(6)]
+    of_reference: list[list[Any]] = [[] for _ in range(2)]
     numbers: list[int] = []
     failures = 0
     rounds = True  # the sampler, differently from the trainer: until the first batch shows otherwise
@@ -76,11 +80,10 @@ def evaluate(
         if rounds:
             rollout = read(rollout)
             rounds = mismatch(rollout.log_weights).gap > TOLERANCE
-        judged = judge(rollout, start)
-        scored = compared(rollout, scores_of(judged, rollout))
-        dropped, failures = left_out(rollout, judged), failures + judged.failures
+        scores = score(rollout, start)
+        scored, by_prompt = compared(rollout), scores_by_prompt(scores, rollout)
+        dropped, failures = scores.left_out, failures + scores.failures
         values = (
-            scored.scores,
             scored.sequence_kl,
             rollout.lengths,
             rollout.truncated,
@@ -92,10 +95,12 @@ def evaluate(
             written = engine.sample(batch, max_new_tokens, TEMPERATURE, tick, reference=True)
             written = read(written, reference=True) if rounds else written
             policys = read(written)
-            judged = judge(written, start)
-            dropped, failures = dropped | left_out(written, judged), failures + judged.failures
-            drawn = (scores_of(judged, written), policys.logprobs.sum(1), written.logprobs.sum(1))
-            _extend(of_reference, drawn, samples, dropped)
+            scores = score(written, start)
+            dropped, failures = dropped | scores.left_out, failures + scores.failures
+            ref_by_prompt = scores_by_prompt(scores, written)
+            ref_rewards += [group for number, group in ref_by_prompt.items() if number not in dropped]
+            _extend(of_reference, (policys.logprobs.sum(1), written.logprobs.sum(1)), samples, dropped)
+        rewards += [group for number, group in by_prompt.items() if number not in dropped]
         _extend(columns, values, samples, dropped)
         numbers += [start + number for number in range(len(chosen)) if number not in dropped]
     if len(numbers) < 2:
@@ -105,12 +110,12 @@ def evaluate(
             fix="mend the reward, or choose reward.on_error=value",
             exit_code=EXIT_REWARD,
         )
-    reward, kl, lengths, truncated, texts, logprob, ref_logprob = columns
-    policy = Completions(reward, logprob, ref_logprob)
-    other = None if undefined else Completions(*of_reference) if step else policy
+    kl, lengths, truncated, texts, logprob, ref_logprob = columns
+    policy = Completions(rewards, logprob, ref_logprob)
+    other = None if undefined else Completions(ref_rewards, *of_reference) if step else policy
     found = towards_optimum(policy, other, kl, beta, highest) if other else unknown(undefined)
     return Evaluation(
-        step, beta, numbers, failures, reward, kl, lengths, truncated, texts, logprob, ref_logprob, other, found
+        step, beta, numbers, failures, rewards, kl, lengths, truncated, texts, logprob, ref_logprob, other, found
     )
 
 

@@ -21,7 +21,7 @@ from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import RECORD
 from rlhf_cli.schema import RunConfig
@@ -35,7 +35,7 @@ Record = dict[str, Any]
 
 
 def record_of(
-    config: RunConfig, policy: Policy, engine: str, rows: Rows, judge: Judge, *, predicted_peak: int
+    config: RunConfig, policy: Policy, engine: str, rows: Rows, scorer: Scorer, *, predicted_peak: int
 ) -> Record:
     """What there is to say at the start; `predicted_peak` in bytes."""
     return {
@@ -61,7 +61,7 @@ def record_of(
             "train": len(rows.train),
             "held_out": len(rows.held_out),
         },
-        "reward": {"sha256": judge.sha256},
+        "reward": {"sha256": scorer.sha256},
         "memory": {"predicted_mib": predicted_peak // MIB, "measured_mib": None},
     }
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
-from rlhf_cli.pipeline.scoring import judge, scores_of
+from rlhf_cli.pipeline.scoring import scores_by_prompt
 from rlhf_cli.prompts.encoding import encode_held_out
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow, Rollout
@@ -28,21 +27,22 @@ def reference_rewards(
     that fails.
     """
     found: dict[int, list[float]] = {}
-    with Judge(config.reward.source, rows.columns, log=None) as by:
+    left_out: set[int] = set()
+    with Scorer(config.reward, rows.columns, log=None) as scorer:
         for (start, first), written in _written(config, rows, samples, temperature, reporter):
             seed = seed_for(config.seed, "reward/oracle", start, first)
-            judged = judge(written, by, config.reward, seed=seed, tick=lambda: None, where="oracle")
-            parts = scores_of(judged, written).split(written.batch.samples_per_prompt)
-            for prompt, scores in enumerate(parts, start=start):
-                found.setdefault(prompt, []).extend(scores.tolist())
-    left = [scores for scores in found.values() if not any(map(math.isnan, scores))]
-    if not left:
+            scores = scorer.score(written, seed=seed, tick=lambda: None, where="oracle")
+            left_out |= {start + number for number in scores.left_out}
+            for number, values in scores_by_prompt(scores, written).items():
+                found.setdefault(start + number, []).extend(values)
+    kept = [scores for prompt, scores in found.items() if prompt not in left_out]
+    if not kept:
         raise UserError("every prompt has a completion that the reward has no score for", exit_code=EXIT_REWARD)
-    if len(left) < len(found):
+    if left_out:
         reporter.note(
-            f"{len(found) - len(left)} of {len(found)} prompts are left out, which the reward has no score for"
+            f"{len(left_out)} of {len(kept) + len(left_out)} prompts are left out, which the reward has no score for"
         )
-    return left
+    return kept
 
 
 def reference_texts(

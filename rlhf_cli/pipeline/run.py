@@ -27,7 +27,7 @@ from rlhf_cli.pipeline.skipping import Skip, dump
 from rlhf_cli.pipeline.state import Best, Tensors, TrainState, copy_tensors, put_back
 from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import Prompts
-from rlhf_cli.rewards.execution.scorer import Judge, Judged
+from rlhf_cli.rewards.execution.scorer import Scorer, Scores
 from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.runs.logbook import Logbook
 from rlhf_cli.schedules import Controlled
@@ -52,7 +52,7 @@ class Run:
     prompts: Prompts
     held_out: tuple[Prompt, ...]
     saver: Saver
-    judge: Judge
+    scorer: Scorer
     logbook: Logbook
     work: Work
     state: TrainState = field(default_factory=TrainState)
@@ -96,9 +96,10 @@ class Run:
         """The reward judges the completions, the trainer and the reference read them."""
         config = self.config
         with self.work.phase("reward", 0):
-            judged = self._judged(rollout, seed_for(config.seed, "reward", self.state.step), self.state.step + 1)
-            rollout, scores, parts = scoring.with_scores(rollout, judged)
-            self._say(judged, self.state.step + 1)
+            result = self._scores(rollout, seed_for(config.seed, "reward", self.state.step), self.state.step + 1)
+            completions = len(rollout.batch)
+            rollout, scores, parts = scoring.drop_unscored(rollout, result)
+            self._note_failures(result, completions, self.state.step + 1)
             counts = scoring.learnable_mask(rollout, config.reward.truncated, config.algorithm.min_group)
         if self.state.sampler_gap is None or self.state.sampler_gap > TOLERANCE:
             with self.work.phase("trainer", self.work.parts(len(rollout.batch))) as tick:
@@ -120,7 +121,7 @@ class Run:
                     needs_value=config.algorithm.needs_value,
                 )
             )
-        return replace(scored, failures=judged.failures, parts=parts)
+        return replace(scored, failures=result.failures, parts=parts)
 
     def update(self, advantages: Advantages) -> dict[str, float]:
         """The gradient steps that this rollout is good for: one, or several for the clipped algorithms.
@@ -179,17 +180,17 @@ class Run:
         writers = 2 if step and not undefined else 1  # the reference writes and is read as well
         ticks = writers * batches * (config.max_new_tokens + passes)
 
-        def judge(rollout: Rollout, start: int) -> Judged:
-            judged = self._judged(rollout, seed_for(config.seed, "reward/held_out", start), step, ", held-out")
-            self._say(judged, step)
-            return judged
+        def score(rollout: Rollout, start: int) -> Scores:
+            scores = self._scores(rollout, seed_for(config.seed, "reward/held_out", start), step, ", held-out")
+            self._note_failures(scores, len(rollout.batch), step)
+            return scores
 
         written_at_once = room_for(per_batch * config.evaluate.samples, "evaluate.samples")
         with self.work.phase("evaluation", ticks) as tick, written_at_once:
             return held_out.evaluate(
                 self.held_out,
                 self.engine,
-                judge=judge,
+                score=score,
                 highest=config.reward.highest,
                 step=step,
                 beta=beta,
@@ -327,18 +328,17 @@ class Run:
             put_back(self._undo, self.policy, self.optimizer)
             self._undo = None
 
-    def _judged(self, rollout: Rollout, seed: int, step: int, of: str = "") -> Judged:
-        check, where = self.work.signals.check, f"step {step}{of}"
-        judged = scoring.judge(rollout, self.judge, self.config.reward, seed=seed, tick=check, where=where)
-        self._retries += judged.retries
-        return judged
+    def _scores(self, rollout: Rollout, seed: int, step: int, of: str = "") -> Scores:
+        scores = self.scorer.score(rollout, seed=seed, tick=self.work.signals.check, where=f"step {step}{of}")
+        self._retries += scores.retries
+        return scores
 
-    def _say(self, judged: Judged, step: int) -> None:
-        """The first failure of a step is worth a note."""
-        if judged.failures and self._failed_at != step:
+    def _note_failures(self, scores: Scores, completions: int, step: int) -> None:
+        """Report the first failure of a step."""
+        if scores.failures and self._failed_at != step:
             self._failed_at = step
-            failed = f"{judged.failures} of {len(judged.scores)} completions have no usable score"
-            self.work.reporter.note(f"step {step}: {failed}; the first: {judged.first}")
+            failed = f"{scores.failures} of {completions} completions have no usable score"
+            self.work.reporter.note(f"step {step}: {failed}; the first: {scores.first_failure}")
 
     def _spread(self, scores: Tensor, counts: Tensor) -> Spread:
         """That of the run's scores with those of this step, where they are normalised."""

@@ -1,9 +1,8 @@
-"""From a rollout to scores and rewards: the reward judges the texts, the reference reads the tokens."""
+"""From scores to what is learned from: leave prompts out, choose the completions that enter the loss."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,52 +11,36 @@ from torch import Tensor
 from rlhf_cli.errors import EXIT_REWARD
 from rlhf_cli.functional.truncation import of_rows
 from rlhf_cli.pipeline.skipping import Skip
-from rlhf_cli.rewards import Reward
-from rlhf_cli.rewards.execution.scorer import Judge, Judged
-from rlhf_cli.rewards.shaping import shaped
+from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.types import PromptBatch, Rollout
 
 
-def judge(rollout: Rollout, by: Judge, reward: Reward, *, seed: int, tick: Callable[[], None], where: str) -> Judged:
-    """What the reward makes of the completions (see `Judge.score`), and what is made of that."""
-    batch = rollout.batch
-    prompts = [batch.prompt_of(row).row for row in range(len(batch))]
-    ids = [row[mask].tolist() for row, mask in zip(rollout.tokens, rollout.completion_mask, strict=True)]
-    group = batch.samples_per_prompt
-    judged = by.score(prompts, rollout.texts, seed=seed, group=group, tick=tick, where=where, token_ids=ids)
-    scores = shaped(judged.scores, rollout.lengths.tolist(), rollout.truncated.tolist(), reward)
-    parts = {"raw": judged.scores} if reward.shapes else {}
-    return replace(judged, scores=tuple(scores), parts=parts | dict(judged.parts))
+def score_tensor(values: Sequence[float], rollout: Rollout) -> Tensor:
+    """The values as a float32 tensor on the rollout's device."""
+    return torch.tensor(values, dtype=torch.float32, device=rollout.tokens.device)
 
 
-def left_out(rollout: Rollout, judged: Judged) -> set[int]:
-    """The prompts of the batch that have a completion without a score."""
-    size = rollout.batch.samples_per_prompt
-    return {row // size for row, score in enumerate(judged.scores) if math.isnan(score)}
+def scores_by_prompt(scores: Scores, rollout: Rollout) -> dict[int, list[float]]:
+    """The scores of each prompt that is not left out, by its number in the rollout, rounded to float32."""
+    kept = [number for number in range(len(rollout.batch.prompts)) if number not in scores.left_out]
+    groups = score_tensor(scores.values, rollout).view(-1, rollout.batch.samples_per_prompt).tolist()
+    return dict(zip(kept, groups, strict=True))
 
 
-def scores_of(judged: Judged, rollout: Rollout) -> Tensor:
-    """The scores of the rollout, float32 [B]."""
-    return torch.tensor(judged.scores, dtype=torch.float32, device=rollout.tokens.device)
+def drop_unscored(rollout: Rollout, scores: Scores) -> tuple[Rollout, Tensor, dict[str, Tensor]]:
+    """The rollout without the prompts that are left out, its scores, and those of the reward's parts.
 
-
-def with_scores(rollout: Rollout, judged: Judged) -> tuple[Rollout, Tensor, dict[str, Tensor]]:
-    """The rollout of the prompts whose completions were all scored, their scores, and those of the reward's parts.
-
-    Scores are float32 [B]. Raises Skip where there are none.
+    Scores are float32 [B]. Raises Skip where every prompt is left out.
     """
-    dropped = left_out(rollout, judged)
-    if len(dropped) == len(rollout.batch.prompts):
+    if not scores.values:
         raise Skip(
-            f"no prompt has a score for each of its completions; the first failure: {judged.first}",
+            f"no prompt has a score for each of its completions; the first failure: {scores.first_failure}",
             "mend the reward, then continue by resume=",
             EXIT_REWARD,
-            failures=judged.failures,
+            failures=scores.failures,
         )
-    scores = scores_of(judged, rollout)
-    parts = {name: scores_of(replace(judged, scores=part), rollout) for name, part in judged.parts.items()}
-    kept = ~scores.isnan()
-    return drop_prompts(rollout, dropped), scores[kept], {name: part[kept] for name, part in parts.items()}
+    parts = {name: score_tensor(part, rollout) for name, part in scores.parts.items()}
+    return drop_prompts(rollout, scores.left_out), score_tensor(scores.values, rollout), parts
 
 
 def learnable_mask(rollout: Rollout, truncated: str, at_least: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +12,8 @@ from statistics import fmean, pstdev
 from typing import Final, Literal
 
 from rlhf_cli.evaluation.ranks import quantile, spearman
-from rlhf_cli.rewards.execution.scorer import Judge, Judged
+from rlhf_cli.rewards.execution.retrying import ScoreRequest
+from rlhf_cli.rewards.execution.scorer import Scores, SourceScorer
 from rlhf_cli.rewards.kinds import Part
 from rlhf_cli.rewards.kinds.base import InProcess
 from rlhf_cli.rewards.kinds.weighted import Weighted
@@ -90,31 +91,31 @@ def examine(
     lenient = _lenient(source)
     calls: list[float] = []
 
-    def ask(judge: Judge, parts: Sequence[slice], seed: int) -> Iterator[Judged]:
+    def ask(scorer: SourceScorer, parts: Sequence[slice], seed: int) -> Iterator[Scores]:
         for part in parts:
             begun = time.monotonic()
-            yield judge.score(rows[part], texts[part], seed=seed, group=1, tick=tick, where="reward test")
+            yield scorer.score_texts(ScoreRequest(rows[part], texts[part], None, seed, tick, "reward test"), 1)
             calls.append(time.monotonic() - begun)
             tick()
 
     parts = [slice(start, start + batch) for start in range(0, len(texts), batch)]
     chosen = sorted({round(place * (len(texts) - 1) / max(ALONE - 1, 1)) for place in range(min(ALONE, len(texts)))})
-    with Judge(lenient, columns, log) as judge:
-        judged = list(ask(judge, parts, seed))
+    with SourceScorer(lenient, columns, log) as scorer:
+        results = list(ask(scorer, parts, seed))
         call_s = {"p50": quantile(calls, 0.5), "p99": quantile(calls, 0.99), "completions": min(batch, len(texts))}
-        scores = _scores(judged)
-        chosen = [number for number in chosen if not math.isnan(scores[number])]
+        scores = _each(results)
+        chosen = [number for number in chosen if scores[number] is not None]
         parts = parts if chosen else []  # nothing has a score: no use in asking for more
-        again = _scores(ask(judge, parts, seed))
-        alone = _scores(ask(judge, [slice(number, number + 1) for number in chosen], seed))
-        other = _scores(ask(judge, parts, seed + 1))
-        name = judge.name
-    with Judge(lenient, columns, log) as judge:
-        fresh = _scores(ask(judge, parts, seed))
+        again = _each(ask(scorer, parts, seed))
+        alone = _each(ask(scorer, [slice(number, number + 1) for number in chosen], seed))
+        other = _each(ask(scorer, parts, seed + 1))
+        name = scorer.name
+    with SourceScorer(lenient, columns, log) as scorer:
+        fresh = _each(ask(scorer, parts, seed))
     compare = _Compare(scores, texts)
     repeatable = _repeatable(compare, again, fresh, other)
     findings = [
-        _usable(judged),
+        _usable(results),
         repeatable,
         _company(compare, chosen, alone) if repeatable.verdict == "ok" else Finding(
             "batch", "look", "cannot be told apart from the reward's own changes"
@@ -124,28 +125,24 @@ def examine(
         _variance(groups, scores),
         _length(scores, texts),
     ]  # fmt: skip
-    left = iter([None if math.isnan(score) else score for score in scores])
-    nested = [[next(left) for _ in group.texts] for group in groups]
-    return Examination(name, len(groups), len(texts), nested, findings, call_s)
+    return Examination(name, len(groups), len(texts), _by_group(groups, scores), findings, call_s)
 
 
 @dataclass(frozen=True, slots=True)
 class _Compare:
     """Whether scores are those of the first time."""
 
-    scores: Sequence[float]
+    scores: Sequence[float | None]
     texts: Sequence[str]
 
-    def differing(self, others: Sequence[float], numbers: Sequence[int] | None = None) -> tuple[int, float, str]:
+    def differing(self, others: Sequence[float | None], numbers: Sequence[int] | None = None) -> tuple[int, float, str]:
         """How many of the others differ from the scores of these numbers, by how much at most, and which text does."""
-        finite = [score for score in self.scores if not math.isnan(score)]
-        tolerance = SAME * max(1.0, pstdev(finite) if finite else 0.0)
+        known = [score for score in self.scores if score is not None]
+        tolerance = SAME * max(1.0, pstdev(known) if known else 0.0)
         apart = {
-            number: math.inf if math.isnan(self.scores[number]) != math.isnan(other) else
-            abs(self.scores[number] - other)
+            number: _gap(self.scores[number], other)
             for number, other in zip(numbers if numbers is not None else range(len(others)), others, strict=True)
-            if not (math.isnan(self.scores[number]) and math.isnan(other))
-        }  # fmt: skip
+        }
         found = {number: gap for number, gap in apart.items() if gap > tolerance}
         worst = max(found, key=lambda number: found[number], default=-1)
         return len(found), found.get(worst, 0.0), _short(self.texts[worst]) if found else ""
@@ -158,21 +155,45 @@ def _lenient(source: Part | Weighted) -> Part | Weighted:
     return source.model_copy(update={"on_error": "mask"}) if isinstance(source, InProcess) else source
 
 
-def _scores(judged: Iterator[Judged] | Sequence[Judged]) -> list[float]:
-    return [score for one in judged for score in one.scores]
+def _gap(score: float | None, other: float | None) -> float:
+    """The distance of two scores; infinity where only one of them is there."""
+    if score is None or other is None:
+        return 0.0 if score is other else math.inf
+    return abs(score - other)
 
 
-def _usable(judged: Sequence[Judged]) -> Finding:
-    count, failures = sum(len(one.scores) for one in judged), sum(one.failures for one in judged)
-    retries = sum(one.retries for one in judged)
+def _each(results: Iterable[Scores]) -> list[float | None]:
+    """A score for each text; None where it has none. Every text is a prompt of its own here."""
+    scores: list[float | None] = []
+    for result in results:
+        values = iter(result.values)
+        count = len(result.values) + len(result.left_out)
+        scores += [None if number in result.left_out else next(values) for number in range(count)]
+    return scores
+
+
+def _by_group(groups: Sequence[Group], scores: Sequence[float | None]) -> list[list[float | None]]:
+    remaining = iter(scores)
+    return [[next(remaining) for _ in group.texts] for group in groups]
+
+
+def _usable(results: Sequence[Scores]) -> Finding:
+    count = sum(len(result.values) + len(result.left_out) for result in results)
+    failures = sum(result.failures for result in results)
+    retries = sum(result.retries for result in results)
     tried = f"; {retries} calls were made again" if retries else ""
     if failures:
-        first = next(one.first for one in judged if one.first)
+        first = next(result.first_failure for result in results if result.first_failure)
         return Finding("exceptions", "wrong", f"{failures} of {count} have no usable score; the first: {first}{tried}")
     return Finding("exceptions", "look" if retries else "ok", f"all {count} completions have a score{tried}")
 
 
-def _repeatable(compare: _Compare, again: Sequence[float], fresh: Sequence[float], other: Sequence[float]) -> Finding:
+def _repeatable(
+    compare: _Compare,
+    again: Sequence[float | None],
+    fresh: Sequence[float | None],
+    other: Sequence[float | None],
+) -> Finding:
     for others, when in ((again, "asked again"), (fresh, "asked in a new process")):
         count, most, text = compare.differing(others)
         if count:
@@ -187,7 +208,7 @@ def _repeatable(compare: _Compare, again: Sequence[float], fresh: Sequence[float
     return Finding("determinism", "ok", "the same scores when asked again, and in a new process")
 
 
-def _company(compare: _Compare, chosen: Sequence[int], alone: Sequence[float]) -> Finding:
+def _company(compare: _Compare, chosen: Sequence[int], alone: Sequence[float | None]) -> Finding:
     count, most, text = compare.differing(alone, chosen)
     if count:
         said = f"{count} of {len(chosen)} scores are others when the completion is alone, by up to {most:.3g}: {text}"
@@ -195,12 +216,12 @@ def _company(compare: _Compare, chosen: Sequence[int], alone: Sequence[float]) -
     return Finding("batch", "ok", f"{len(chosen)} completions have the same score alone")
 
 
-def _bounded(scores: Sequence[float], highest: float) -> Finding:
-    finite = [score for score in scores if not math.isnan(score)]
-    if not finite:
+def _bounded(scores: Sequence[float | None], highest: float) -> Finding:
+    known = [score for score in scores if score is not None]
+    if not known:
         return Finding("range", "wrong", "there is no score")
-    low, high = min(finite), max(finite)
-    shown = f"{low:.4g} to {high:.4g}, mean {fmean(finite):.4g}, standard deviation {pstdev(finite):.4g}"
+    low, high = min(known), max(known)
+    shown = f"{low:.4g} to {high:.4g}, mean {fmean(known):.4g}, standard deviation {pstdev(known):.4g}"
     if high > highest:
         return Finding("range", "wrong", f"{shown}; above the highest there is said to be, {highest:g}")
     return Finding("range", "ok", shown)
@@ -213,9 +234,8 @@ def _latency(call_s: dict[str, float], slow_s: float) -> Finding:
     return Finding("latency", "ok", said)
 
 
-def _variance(groups: Sequence[Group], scores: Sequence[float]) -> Finding:
-    left = iter(scores)
-    known = [[s for s in [next(left) for _ in group.texts] if not math.isnan(s)] for group in groups]
+def _variance(groups: Sequence[Group], scores: Sequence[float | None]) -> Finding:
+    known = [[score for score in group if score is not None] for group in _by_group(groups, scores)]
     several = [group for group in known if len(group) > 1]
     if not several:
         return Finding("variance", "look", "no prompt has two completions with a score: nothing to compare")
@@ -227,8 +247,8 @@ def _variance(groups: Sequence[Group], scores: Sequence[float]) -> Finding:
     return Finding("variance", "ok", said)
 
 
-def _length(scores: Sequence[float], texts: Sequence[str]) -> Finding:
-    known = [(score, float(len(text))) for score, text in zip(scores, texts, strict=True) if not math.isnan(score)]
+def _length(scores: Sequence[float | None], texts: Sequence[str]) -> Finding:
+    known = [(score, float(len(text))) for score, text in zip(scores, texts, strict=True) if score is not None]
     found = spearman([score for score, _ in known], [length for _, length in known])
     said = f"rank correlation {found:+.2f} with the length in characters"
     if abs(found) >= CORRELATED and abs(found) * math.sqrt(max(len(known) - 1, 0)) >= CHANCE:

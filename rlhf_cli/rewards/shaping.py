@@ -1,4 +1,4 @@
-"""What is made of a source's scores before anything is learned from them."""
+"""Clip scores and subtract penalties; follow their mean and spread over a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TINY: Final = 1e-4
 
 
 def shaped(scores: Sequence[float], lengths: Sequence[int], truncated: Sequence[bool], by: Reward) -> list[float]:
-    """The scores clipped, less what length and truncation cost; one a completion, NaN stays NaN.
+    """Clip the scores, then subtract the penalties for length and truncation.
 
     Clipping comes first, so that the penalties are not clipped away. A penalty for a missing end is that of
     arXiv:2009.01325 as reward libraries have it; the optimum is then that of the score with the penalty.
@@ -25,7 +25,7 @@ def shaped(scores: Sequence[float], lengths: Sequence[int], truncated: Sequence[
     low, high = by.clip or (-math.inf, math.inf)
     lost = by.truncated_penalty if by.truncated == "penalty" else 0.0
     return [
-        (score if math.isnan(score) else min(max(score, low), high)) - by.length_penalty * length - lost * cut
+        min(max(score, low), high) - by.length_penalty * length - lost * cut
         for score, length, cut in zip(scores, lengths, truncated, strict=True)
     ]
 

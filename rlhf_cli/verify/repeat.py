@@ -19,7 +19,7 @@ from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import STATE
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, LOGS
 from rlhf_cli.runs.jsonl import Mark
@@ -66,8 +66,8 @@ def repeat(
         for file in LOGS.values():
             if (log := origin.folder / file).is_file():
                 shutil.copyfile(log, folder / log.name)
-        with Judge(config.reward.source, rows.columns, log=None) as judge:
-            run = assemble(config, rows, folder, judge, watch, signals, origin)
+        with Scorer(config.reward, rows.columns, log=None) as scorer:
+            run = assemble(config, rows, folder, scorer, watch, signals, origin)
             with watch.phase(f"steps {first} to {last}", last - first + 1) as tick:
                 run.work.reporter = _Steps(tick)
                 train(run, until=last)

@@ -32,7 +32,7 @@ from rlhf_cli.pipeline.assemble import assemble
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
-from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.folder import REWARD_LOG
 
 NEVER: Final = -1
@@ -84,9 +84,9 @@ def running(overrides: Sequence[str], watch: Timings) -> Iterator[Run]:
     rows = read_rows(config)
     with (
         tempfile.TemporaryDirectory(prefix="rlhf-bench-") as name,
-        Judge(config.reward.source, rows.columns, Path(name) / REWARD_LOG) as judge,
+        Scorer(config.reward, rows.columns, Path(name) / REWARD_LOG) as scorer,
     ):
-        run = assemble(config, rows, Path(name), judge, watch, StopSignals(), None)
+        run = assemble(config, rows, Path(name), scorer, watch, StopSignals(), None)
         run.policy = run.engine.policy = replace(run.policy, end_tokens=(NEVER,))
         try:
             yield run

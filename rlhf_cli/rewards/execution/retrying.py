@@ -20,37 +20,37 @@ LARGEST: Final = 1e18
 """Of a score's absolute value: its square is finite in float32."""
 SHOWN: Final = 200
 """Characters of a completion that an error shows."""
-OF_TRL: Final = ("prompts", "completions", "completion_ids")
+TRL_ARGUMENTS: Final = ("prompts", "completions", "completion_ids")
 """What a function is given besides the data's columns; the last where the tokens are known."""
 
 
-@dataclass(slots=True)
-class Question:
-    """The completions of one rollout, to be scored."""
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Completions to score, and how to ask for their scores."""
 
     prompts: Sequence[PromptRow]
-    """One a completion."""
+    """The prompt of each completion."""
     completions: Sequence[str]
     token_ids: Sequence[Sequence[int]] | None
-    """Of each completion; None where there are texts alone."""
+    """The tokens of each completion; None where only texts are known."""
     seed: int
-    """What the global generators of the function's process start from."""
+    """Seeds the global random generators of the reward's process."""
     tick: Callable[[], None]
-    """Called again and again while the function takes its time."""
+    """Called again and again while the reward takes its time."""
     where: str
-    """For the errors: the step."""
+    """The step, for error messages."""
 
 
 @dataclass(slots=True)
-class Answer:
-    """What one source said to a question."""
+class SourceScores:
+    """The scores that one source gave."""
 
-    scores: list[float] = field(default_factory=list)
-    """One a completion; NaN where its prompt is to be left out."""
+    scores: list[float | None] = field(default_factory=list)
+    """A score for each completion; None leaves its prompt out."""
     failures: dict[int, str] = field(default_factory=dict)
-    """The completions without a usable score of their own, and why."""
+    """Why a completion has no usable score of its own, by the number of the completion."""
     retries: int = 0
-    """Calls that were made again."""
+    """Calls that were repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +58,24 @@ class _Failure:
     """Why a completion has no usable score."""
 
     why: str
-    alone: bool
-    """Whether it is known to be this completion's, and not that of any beside it."""
+    is_located: bool
+    """Whether this completion caused it; otherwise any completion of the same call may have."""
 
 
-class Asker:
-    """Asks one source, whose settings stand under `key`. One in a process is to be opened first, and closed."""
+class RetryingSource:
+    """Ask one source for scores, and again after a failure; `key` is where its settings stand.
+
+    Open it before the first request, and close it in the end.
+    """
 
     def __init__(self, source: Part, key: str, columns: Iterable[str], log: Path | None) -> None:
         self._source, self._key, self._log = source, key, log
-        self._rules = source if isinstance(source, InProcess) else None
-        self._columns = sorted(set(columns) - set(OF_TRL))
+        self._settings = source if isinstance(source, InProcess) else None
+        self._columns = sorted(set(columns) - set(TRL_ARGUMENTS))
         self._process: RewardProcess | None = None
         self.name: Final = source.name if isinstance(source, Python) else f"{key}={source.kind}"
         self.sha256: str | None = None
-        """Of the file with the user's function, once it is open; None for a source of ours."""
+        """Hash of the file with the user's function, known once it is open; None for a source of ours."""
 
     def open(self) -> None:
         """Import the function, in a process of its own; raises UserError where that, or what it needs, is not there."""
@@ -86,12 +89,12 @@ class Asker:
         except Trouble as error:
             cannot = "cannot be imported: it" if isinstance(self._source, Python) else "cannot be used:"
             what = f"{self.name} {cannot} {error}"
-            raise UserError(what, where=where, fix=self._see(), exit_code=EXIT_REWARD) from error
+            raise UserError(what, where=where, fix=self._advice(), exit_code=EXIT_REWARD) from error
         except Misuse as error:
             raise UserError(f"{self.name} {error}", where=where, exit_code=EXIT_REWARD) from error
         self.sha256 = about.sha256
         try:
-            self._demand(name for name in about.needs if name not in OF_TRL)
+            self._demand(name for name in about.needs if name not in TRL_ARGUMENTS)
         except UserError:
             self.close()
             raise
@@ -101,27 +104,34 @@ class Asker:
         if self._process is not None:
             self._process.close()
 
-    def ask(self, question: Question) -> Answer:
-        """The scores; raises UserError (exit 4) for a failure that is to end the run, and for no list of scores."""
-        given = Answer()
+    def score(self, request: ScoreRequest) -> SourceScores:
+        """Score the completions.
+
+        Raises UserError (exit 4) for a failure that `on_error` lets end the run, and where the source returns something
+        else than a list of scores.
+        """
+        result = SourceScores()
         try:
-            for row, answer in enumerate(self._each(question, given)):
-                if isinstance(answer, float):
-                    given.scores.append(answer)
-                    continue
-                place = question.prompts[row].where
-                about = f" for the completion {_shown(question.completions[row])}" if answer.alone else ""
-                what = f"{self.name} {answer.why}{about}"
-                if self._rules is None or self._rules.on_error == "stop":
-                    places = (question.where, place) if answer.alone else (question.where,)
-                    fix = f"{self._see()}, or leave such prompts out: {self._key}.on_error=mask" if self._rules else ""
-                    raise UserError(what, where=", ".join(places), fix=fix, exit_code=EXIT_REWARD)
-                given.scores.append(self._rules.error_value if self._rules.on_error == "value" else math.nan)
-                given.failures[row] = f"{what} ({place})" if answer.alone else what
+            for row, score in enumerate(self._each(request, result)):
+                result.scores.append(
+                    self._replacement(request, row, score, result) if isinstance(score, _Failure) else score
+                )
         except Misuse as error:
             what = f"{self.name} {error}"
-            raise UserError(what, where=question.where, fix=error.fix, exit_code=EXIT_REWARD) from error
-        return given
+            raise UserError(what, where=request.where, fix=error.fix, exit_code=EXIT_REWARD) from error
+        return result
+
+    def _replacement(self, request: ScoreRequest, row: int, failure: _Failure, result: SourceScores) -> float | None:
+        """Note the failure; return the score that takes its place, or None to leave the prompt out."""
+        place = request.prompts[row].where
+        completion = f" for the completion {_shown(request.completions[row])}" if failure.is_located else ""
+        what = f"{self.name} {failure.why}{completion}"
+        if self._settings is None or self._settings.on_error == "stop":
+            places = (request.where, place) if failure.is_located else (request.where,)
+            fix = f"{self._advice()}, or leave such prompts out: {self._key}.on_error=mask" if self._settings else ""
+            raise UserError(what, where=", ".join(places), fix=fix, exit_code=EXIT_REWARD)
+        result.failures[row] = f"{what} ({place})" if failure.is_located else what
+        return self._settings.error_value if self._settings.on_error == "value" else None
 
     def _demand(self, names: Iterable[str]) -> None:
         if unknown := [name for name in names if name not in self._columns]:
@@ -132,55 +142,55 @@ class Asker:
                 exit_code=EXIT_REWARD,
             )
 
-    def _each(self, question: Question, given: Answer) -> Iterator[float | _Failure]:
+    def _each(self, request: ScoreRequest, result: SourceScores) -> Iterator[float | _Failure]:
         """One answer a completion; where the whole batch has none, they are asked for one by one."""
-        count = len(question.completions)
+        count = len(request.completions)
         answers: Iterable[float | _Failure | None]
         try:
-            answers = self._persist(question, slice(count), given)
+            answers = self._persist(request, slice(count), result)
         except Trouble as trouble:
             if trouble.together or count == 1:
-                answers = [_Failure(str(trouble), alone=count == 1)] * count
+                answers = [_Failure(str(trouble), is_located=count == 1)] * count
             else:
-                answers = (self._alone(question, row, given) for row in range(count))
+                answers = (self._alone(request, row, result) for row in range(count))
         for answer in answers:
             yield answer if isinstance(answer, _Failure) else _usable(answer)
 
-    def _alone(self, question: Question, row: int, given: Answer) -> float | _Failure | None:
+    def _alone(self, request: ScoreRequest, row: int, result: SourceScores) -> float | _Failure | None:
         try:
-            return self._persist(question, slice(row, row + 1), given)[0]
+            return self._persist(request, slice(row, row + 1), result)[0]
         except Trouble as trouble:
-            return _Failure(str(trouble), alone=True)
+            return _Failure(str(trouble), is_located=True)
 
-    def _persist(self, question: Question, rows: slice, given: Answer) -> Sequence[float | None]:
+    def _persist(self, request: ScoreRequest, rows: slice, result: SourceScores) -> Sequence[float | None]:
         """The source's own scores of some completions; asks again where there was trouble, and raises the last."""
-        left = self._rules.retries if self._rules else 0
+        left = self._settings.retries if self._settings else 0
         while True:
             try:
-                return self._scores(question, rows)
+                return self._scores(request, rows)
             except Trouble as trouble:
                 if not left or trouble.after_s is None:
                     raise
-                left, given.retries = left - 1, given.retries + 1
-                _wait(trouble.after_s, question.tick)
+                left, result.retries = left - 1, result.retries + 1
+                _wait(trouble.after_s, request.tick)
 
-    def _scores(self, question: Question, rows: slice) -> Sequence[float | None]:
-        prompts, completions = question.prompts[rows], question.completions[rows]
+    def _scores(self, request: ScoreRequest, rows: slice) -> Sequence[float | None]:
+        prompts, completions = request.prompts[rows], request.completions[rows]
         if isinstance(self._source, Plain):
             return self._source.score(prompts, completions)
         assert self._process is not None
-        takes = self._process.start(question.tick).takes
+        takes = self._process.start(request.tick).takes
         whole = {
             "prompts": [_plain(row.prompt) for row in prompts],
             "completions": [_answer(row.prompt, text) for row, text in zip(prompts, completions, strict=True)],
         }
-        if question.token_ids is not None:
-            whole["completion_ids"] = [list(ids) for ids in question.token_ids[rows]]
+        if request.token_ids is not None:
+            whole["completion_ids"] = [list(ids) for ids in request.token_ids[rows]]
         columns = {name: [row.columns.get(name) for row in prompts] for name in self._columns}
         taken = {name: values for name, values in (whole | columns).items() if takes is None or name in takes}
-        return self._process.call(taken, len(completions), question.seed, question.tick)
+        return self._process.call(taken, len(completions), request.seed, request.tick)
 
-    def _see(self) -> str:
+    def _advice(self) -> str:
         return f"mend it (see {self._log.name})" if self._log else "mend it"
 
 
@@ -204,7 +214,7 @@ def _usable(score: float | None) -> float | _Failure:
     if score is not None and abs(score) <= LARGEST:
         return float(score)
     limit = f" (the limit is {LARGEST:g})" if score is not None and math.isfinite(score) else ""
-    return _Failure(f"gave {'None' if score is None else f'{score:g}'}{limit}", alone=True)
+    return _Failure(f"gave {'None' if score is None else f'{score:g}'}{limit}", is_located=True)
 
 
 def _shown(text: str) -> str:

@@ -1,74 +1,78 @@
-"""Whatever a reward does, scores that can be learned from come out, or an error that says why there are none."""
+"""Score completions with a reward: ask its source, or add up the parts of a weighted one, then shape the scores."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rlhf_cli.rewards.execution.retrying import Asker, Question
+from rlhf_cli.rewards.execution.retrying import RetryingSource, ScoreRequest
 from rlhf_cli.rewards.kinds import Part
 from rlhf_cli.rewards.kinds.weighted import Weighted
-from rlhf_cli.types import PromptRow
+from rlhf_cli.rewards.reward import Reward
+from rlhf_cli.rewards.shaping import shaped
+from rlhf_cli.types import Rollout
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What became of the completions of one rollout."""
+class Scores:
+    """The scores of some prompts' completions. A prompt with a completion that has no score is left out whole."""
 
-    scores: tuple[float, ...]
-    """One a completion; NaN for all of a prompt that is to be left out."""
+    values: tuple[float, ...]
+    """A finite score for each completion of the prompts that are kept, in their order."""
+    left_out: frozenset[int]
+    """The numbers of the prompts that are left out, from 0."""
+    parts: Mapping[str, tuple[float, ...]]
+    """More scores of the same completions, by name: each part of a weighted reward before it is weighted, and `raw`,
+    the source's own scores where shaping may change them."""
     failures: int
     """Completions without a usable score of their own."""
     retries: int
-    """Calls that were made again."""
-    first: str
-    """What was wrong with the first of the failures, in one line; empty where there were none."""
-    parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Of a reward that adds several: the scores of each by its name, before they are weighted."""
+    """Calls that were repeated."""
+    first_failure: str | None
+    """The first of the failures, in one line; None where there is none."""
 
 
-class Judge:
-    """Asks a reward, or the parts of a weighted one. What runs in a process does so inside `with` alone.
+class SourceScorer:
+    """Score texts with a reward's source, as they are. Use it inside `with`, which holds the sources' processes.
 
-    `columns` are those of the whole data, `log` is where functions print to (None: nowhere).
+    `columns` are those of the whole data; functions print to the file `log` (None: nowhere).
     """
 
-    def __init__(self, reward: Part | Weighted, columns: Iterable[str], log: Path | None) -> None:
+    def __init__(self, source: Part | Weighted, columns: Iterable[str], log: Path | None) -> None:
         columns = set(columns)
         self._open = ExitStack()
-        self._weights: Mapping[str, float] = {}
-        self._askers: dict[str, Asker]
-        if isinstance(reward, Weighted):
-            self._weights = reward.weights
-            self._askers = {
-                name: Asker(part, f"reward.parts.{name}", columns, log) for name, part in reward.parts.items()
+        if isinstance(source, Weighted):
+            self._weights: Mapping[str, float] = source.weights
+            self._sources = {
+                name: RetryingSource(part, f"reward.parts.{name}", columns, log) for name, part in source.parts.items()
             }
         else:
-            self._askers = {"": Asker(reward, "reward", columns, log)}
+            self._weights, self._sources = {"": 1.0}, {"": RetryingSource(source, "reward", columns, log)}
 
     @property
     def name(self) -> str:
-        """What to call the reward."""
-        return " + ".join(asker.name for asker in self._askers.values())
+        """The reward's name in messages."""
+        return " + ".join(source.name for source in self._sources.values())
 
     @property
     def sha256(self) -> str | None:
-        """Of the file with the user's function, or of the files with several; None for a reward of ours."""
-        found = [asker.sha256 for asker in self._askers.values() if asker.sha256 is not None]
-        return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest() if found else None
+        """Hash of the file, or files, with the user's functions; None for a reward of ours."""
+        hashes = [source.sha256 for source in self._sources.values() if source.sha256 is not None]
+        if len(hashes) > 1:
+            return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+        return hashes[0] if hashes else None
 
     def __enter__(self) -> Self:
-        """Set up what runs in processes of their own; raises UserError where that cannot be."""
+        """Start the processes; raises UserError where one cannot start."""
         with ExitStack() as opened:
-            for asker in self._askers.values():
-                opened.callback(asker.close)
-                asker.open()
+            for source in self._sources.values():
+                opened.callback(source.close)
+                source.open()
             self._open = opened.pop_all()
         return self
 
@@ -78,40 +82,67 @@ class Judge:
         """End the processes."""
         self._open.close()
 
-    def score(
-        self,
-        prompts: Sequence[PromptRow],
-        completions: Sequence[str],
-        *,
-        seed: int,
-        group: int,
-        tick: Callable[[], None],
-        where: str,
-        token_ids: Sequence[Sequence[int]] | None = None,
-    ) -> Judged:
-        """The scores of completions; `group` neighbours have their prompt in common.
+    def score_texts(self, request: ScoreRequest, samples_per_prompt: int) -> Scores:
+        """Score texts; `samples_per_prompt` neighbours have their prompt in common.
 
-        `seed` is what the global generators of a function's process start from, `tick` is called again and again
-        while it takes its time, `where` is for the errors: the step, and `token_ids` is for functions that ask. Raises
-        UserError (exit 4) for a result that is no list of scores, and for a completion without a usable score where
-        that is to end the run.
+        Raises UserError (exit 4) as `RetryingSource.score` does.
         """
-        question = Question(prompts, completions, token_ids, seed, tick, where)
-        answers = {name: asker.ask(question) for name, asker in self._askers.items()}
-        sums = [
-            sum(self._weights.get(name, 1.0) * answer.scores[row] for name, answer in answers.items())
-            for row in range(len(completions))
-        ]
-        left_out = {row // group for row, score in enumerate(sums) if math.isnan(score)}
-
-        def drop_prompts(scores: Sequence[float]) -> tuple[float, ...]:
-            return tuple(math.nan if row // group in left_out else score for row, score in enumerate(scores))
-
+        answers = {name: source.score(request) for name, source in self._sources.items()}
+        left_out = frozenset(
+            row // samples_per_prompt
+            for answer in answers.values()
+            for row, score in enumerate(answer.scores)
+            if score is None
+        )
+        parts = {
+            name: tuple(
+                score
+                for row, score in enumerate(answer.scores)
+                if score is not None and row // samples_per_prompt not in left_out
+            )
+            for name, answer in answers.items()
+        }
         failures = {row: why for answer in reversed(answers.values()) for row, why in answer.failures.items()}
-        return Judged(
-            scores=drop_prompts(sums),
+        return Scores(
+            values=tuple(
+                sum(self._weights[name] * score for name, score in zip(parts, scores, strict=True))
+                for scores in zip(*parts.values(), strict=True)
+            ),
+            left_out=left_out,
+            parts={name: scores for name, scores in parts.items() if name},
             failures=len(failures),
             retries=sum(answer.retries for answer in answers.values()),
-            first=failures[min(failures)] if failures else "",
-            parts={name: drop_prompts(answer.scores) for name, answer in answers.items() if name},
+            first_failure=failures[min(failures)] if failures else None,
         )
+
+
+class Scorer(SourceScorer):
+    """Score the completions of a rollout, then clip the scores and subtract penalties."""
+
+    def __init__(self, reward: Reward, columns: Iterable[str], log: Path | None) -> None:
+        super().__init__(reward.source, columns, log)
+        self._reward = reward
+
+    def score(self, rollout: Rollout, *, seed: int, tick: Callable[[], None], where: str) -> Scores:
+        """Score a rollout; `seed`, `tick` and `where` are those of a `ScoreRequest`, and so are the errors."""
+        batch = rollout.batch
+        rows, size = range(len(batch)), batch.samples_per_prompt
+        own = self.score_texts(
+            ScoreRequest(
+                prompts=[batch.prompt_of(row).row for row in rows],
+                completions=rollout.texts,
+                token_ids=[
+                    row[mask].tolist() for row, mask in zip(rollout.tokens, rollout.completion_mask, strict=True)
+                ],
+                seed=seed,
+                tick=tick,
+                where=where,
+            ),
+            size,
+        )
+        if not self._reward.shapes:
+            return own
+        kept = [row for row in rows if row // size not in own.left_out]
+        lengths, truncated = rollout.lengths.tolist(), rollout.truncated.tolist()
+        values = shaped(own.values, [lengths[row] for row in kept], [truncated[row] for row in kept], self._reward)
+        return replace(own, values=tuple(values), parts={"raw": own.values, **own.parts})

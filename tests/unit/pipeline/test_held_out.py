@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,7 @@ from rlhf_cli.evaluation.evaluation import Completions, Evaluation, towards_opti
 from rlhf_cli.evaluation.optimum import LEAST
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import evaluate, why_no_optimum
-from rlhf_cli.rewards.execution.scorer import Judged
+from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.types import PromptBatch, Rollout
 from tests.unit.support import batch_of, logits_of
@@ -26,9 +25,9 @@ TEXTS = ("Hello there", "a", "What is rain?", "xyz", "Name a colour.")
 REWARD = Characters(kind="characters", characters="abcdefghijklmnopqrstuvwxyz")
 
 
-def by_letters(rollout: Rollout, start: int) -> Judged:
+def by_letters(rollout: Rollout, start: int) -> Scores:
     prompts = [rollout.batch.prompt_of(row).row for row in range(len(rollout.batch))]
-    return Judged(tuple(REWARD.score(prompts, rollout.texts)), failures=0, retries=0, first="")
+    return Scores(tuple(REWARD.score(prompts, rollout.texts)), frozenset(), {}, 0, 0, None)
 
 
 def evaluated(
@@ -42,12 +41,12 @@ def evaluated(
     trained_at: float = 1.0,
     truncated: bool = False,
     samples: int = 2,
-    judge: Callable[[Rollout, int], Judged] = by_letters,
+    score: Callable[[Rollout, int], Scores] = by_letters,
 ) -> Evaluation:
     return evaluate(
         batch_of(policy, TEXTS).prompts,
         TransformersEngine(policy),
-        judge=judge,
+        score=score,
         highest=REWARD.highest,
         step=step,
         beta=beta,
@@ -200,23 +199,24 @@ def test_the_percentage_is_of_the_completions_that_were_kept(moved: Policy) -> N
     assert found.optimum.bound is not None
 
 
-def without_scores(*prompts: str) -> Callable[[Rollout, int], Judged]:
-    """Judges by letters, but has no score for the completions of these prompts."""
+def without_scores(*prompts: str) -> Callable[[Rollout, int], Scores]:
+    """Score by letters, but leave these prompts out."""
 
-    def judge(rollout: Rollout, start: int) -> Judged:
-        whole = by_letters(rollout, start)
-        asked = [rollout.batch.prompt_of(row).text for row in range(len(rollout.batch))]
-        scores = [math.nan if text in prompts else score for text, score in zip(asked, whole.scores, strict=True)]
-        return replace(whole, scores=tuple(scores), failures=sum(map(math.isnan, scores)))
+    def score(rollout: Rollout, start: int) -> Scores:
+        left_out = frozenset(n for n, prompt in enumerate(rollout.batch.prompts) if prompt.text in prompts)
+        values = by_letters(rollout, start).values
+        size = rollout.batch.samples_per_prompt
+        kept = tuple(value for row, value in enumerate(values) if row // size not in left_out)
+        return Scores(kept, left_out, {}, len(values) - len(kept), 0, "rewards.py:f gave None")
 
-    return judge
+    return score
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])
 @pytest.mark.parametrize("samples", [2, LEAST])
 def test_prompts_without_scores_are_left_out(moved: Policy, at_once: int, samples: int) -> None:
     whole = evaluated(moved, step=3, samples=samples, at_once=at_once)
-    found = evaluated(moved, step=3, samples=samples, at_once=at_once, judge=without_scores("a", "xyz"))
+    found = evaluated(moved, step=3, samples=samples, at_once=at_once, score=without_scores("a", "xyz"))
     kept = [0, 2, 4]
     assert (found.prompts, whole.prompts) == (kept, [0, 1, 2, 3, 4])
     assert found.failures == 2 * samples * (1 if found.reference is None else 2)
@@ -231,12 +231,12 @@ def test_prompts_without_scores_are_left_out(moved: Policy, at_once: int, sample
 def test_a_prompt_that_only_the_references_completions_fail_at_is_left_out_too(moved: Policy) -> None:
     calls: list[int] = []
 
-    def judge(rollout: Rollout, start: int) -> Judged:
+    def score(rollout: Rollout, start: int) -> Scores:
         calls.append(start)
-        # the policy's completions of a batch are judged first, the reference's second
+        # the policy's completions of a batch are scored first, the reference's second
         return (by_letters if calls.count(start) == 1 else without_scores("a"))(rollout, start)
 
-    found = evaluated(moved, step=3, samples=LEAST, judge=judge)
+    found = evaluated(moved, step=3, samples=LEAST, score=score)
     assert calls == [0, 0, 2, 2, 4, 4]
     assert found.prompts == [0, 2, 3, 4]
     assert found.reference is not None
@@ -244,8 +244,8 @@ def test_a_prompt_that_only_the_references_completions_fail_at_is_left_out_too(m
 
 
 def test_an_evaluation_needs_two_prompts(moved: Policy) -> None:
-    assert evaluated(moved, judge=without_scores(*TEXTS[:3])).prompts == [3, 4]
+    assert evaluated(moved, score=without_scores(*TEXTS[:3])).prompts == [3, 4]
     with pytest.raises(UserError) as caught:
-        evaluated(moved, judge=without_scores(*TEXTS[:4]))
+        evaluated(moved, score=without_scores(*TEXTS[:4]))
     assert caught.value.what == "1 of 5 held-out prompts are left: 8 completions have no score"
     assert caught.value.exit_code == EXIT_REWARD

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,81 +15,49 @@ from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_REWARD
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.scoring import drop_prompts, judge, learnable_mask, left_out, with_scores
+from rlhf_cli.pipeline.scoring import drop_prompts, drop_unscored, learnable_mask, scores_by_prompt
 from rlhf_cli.pipeline.skipping import Skip
-from rlhf_cli.rewards import Reward
-from rlhf_cli.rewards.execution.scorer import Judged
-from rlhf_cli.types import PromptBatch, PromptRow, Rollout, Scored
-from tests.unit.support import SHAPING, batch_of, rollout_of
-
-
-def reward_of(**changes: Any) -> Reward:
-    """Sentiment, and what is made of it."""
-    return Reward.model_validate({"kind": "sentiment", **SHAPING, **changes})
-
+from rlhf_cli.rewards.execution.scorer import Scores
+from rlhf_cli.types import PromptBatch, Rollout, Scored
+from tests.unit.support import batch_of, rollout_of
 
 ROLLOUT = rollout_of([[1, 1], [1, 0], [1, 1], [1, 1]], samples=2, texts=["a", "b", "", "d\n\x1b"])
 
 
-class TestJudge:
-    """The reward's answers, and the prompts that it has none for."""
-
-    def test_every_completion_is_judged_with_its_own_prompt(self) -> None:
-        asked: list[Any] = []
-
-        class Asked:
-            """Remembers what it was asked."""
-
-            def score(self, prompts: Sequence[PromptRow], completions: Sequence[str], **rest: Any) -> Judged:
-                asked.append(([row.shown for row in prompts], list(completions), rest))
-                return Judged((1.0,) * 4, 0, 0, "")
-
-        by: Any = Asked()
-        tick = list[None]().clear
-        assert judge(ROLLOUT, by, reward_of(), seed=3, tick=tick, where="step 7").scores == (1.0,) * 4
-        prompts = ["prompt 0", "prompt 0", "prompt 1", "prompt 1"]
-        ids = [[0, 0], [0], [0, 0], [0, 0]]
-        rest = {"seed": 3, "group": 2, "tick": tick, "where": "step 7", "token_ids": ids}
-        assert asked == [(prompts, ["a", "b", "", "d\n\x1b"], rest)]
+class TestUnscored:
+    """Scores beside their rollout, and prompts that have none."""
 
     def test_where_all_have_scores_nothing_is_left_out(self) -> None:
-        rollout, scores, parts = with_scores(ROLLOUT, Judged((1.0, -2.5, 0.0, 3.0), 0, 0, ""))
+        rollout, scores, parts = drop_unscored(ROLLOUT, Scores((1.0, -2.5, 0.0, 3.0), frozenset(), {}, 0, 0, None))
         assert rollout is ROLLOUT
         assert parts == {}
         assert (scores.tolist(), scores.dtype) == ([1.0, -2.5, 0.0, 3.0], torch.float32)
 
     def test_a_prompt_without_scores_is_left_out_with_its_completions(self) -> None:
-        part = (math.nan, math.nan, 7.0, 8.0)
-        judged = Judged((math.nan, math.nan, 0.5, 3.0), 1, 0, "the first", {"part": part})
-        assert left_out(ROLLOUT, judged) == {0}
-        rollout, scores, parts = with_scores(ROLLOUT, judged)
+        found = Scores((0.5, 3.0), frozenset({0}), {"part": (7.0, 8.0)}, 1, 0, "the first")
+        rollout, scores, parts = drop_unscored(ROLLOUT, found)
         assert parts["part"].tolist() == [7.0, 8.0]
         assert rollout.texts == ("", "d\n\x1b")
         assert scores.tolist() == [0.5, 3.0]
 
     def test_where_no_prompt_is_left_there_is_nothing_to_learn_from(self) -> None:
         with pytest.raises(Skip) as caught:
-            with_scores(ROLLOUT, Judged((math.nan,) * 4, 3, 0, "rewards.py:f gave None"))
+            drop_unscored(ROLLOUT, Scores((), frozenset({0, 1}), {}, 3, 0, "rewards.py:f gave None"))
         assert caught.value.reason == (
             "no prompt has a score for each of its completions; the first failure: rewards.py:f gave None"
         )
-        assert caught.value.exit_code == EXIT_REWARD == 4
+        assert (caught.value.exit_code, caught.value.failures) == (EXIT_REWARD, 3) == (4, 3)
 
-    def test_what_is_made_of_the_scores_is_seen_beside_them(self) -> None:
-        class Fixed:
-            """Says the same of all."""
-
-            def score(self, *of: Any, **rest: Any) -> Judged:
-                return Judged((1.0, -2.0, math.nan, math.nan), 1, 0, "one", {"part": (5.0,) * 4})
-
-        by: Any = Fixed()
-        rollout = rollout_of([[1, 1], [1, 0], [1, 1], [1, 1]], samples=2, truncated=[True, False, True, True])
-        reward = reward_of(clip=(-1.0, 1.0), length_penalty=0.5, truncated="penalty", truncated_penalty=4.0)
-        judged = judge(rollout, by, reward, seed=3, tick=lambda: None, where="step 7")
-        assert judged.scores[:2] == (1 - 2 * 0.5 - 4, -1 - 0.5)  # two tokens and cut; clipped, one token
-        assert all(map(math.isnan, judged.scores[2:]))
-        assert judged.parts["raw"][:2] == (1.0, -2.0)
-        assert judged.parts["part"] == (5.0,) * 4
+    @pytest.mark.parametrize(
+        ("values", "left_out", "expected"),
+        [((0.1, -2.5, 0.0, 3.0), set(), {0: [0.1, -2.5], 1: [0.0, 3.0]}), ((0.5, 3.0), {0}, {1: [0.5, 3.0]}),
+         ((0.5, 3.0), {1}, {0: [0.5, 3.0]}), ((), {0, 1}, {})],
+    )  # fmt: skip
+    def test_scores_of_each_prompt(
+        self, values: tuple[float, ...], left_out: set[int], expected: dict[int, list[float]]
+    ) -> None:
+        found = scores_by_prompt(Scores(values, frozenset(left_out), {}, 0, 0, None), ROLLOUT)
+        assert found == {number: torch.tensor(group).tolist() for number, group in expected.items()}
 
 
 class TestCounting:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.rewards.deadline import in_time
-from rlhf_cli.rewards.execution.scorer import Judge
+from rlhf_cli.rewards.execution.retrying import ScoreRequest
+from rlhf_cli.rewards.execution.scorer import SourceScorer
 from rlhf_cli.types import PromptRow
 from tests.unit.rewards.support import made
 
@@ -74,8 +75,8 @@ def test_in_the_process_of_a_reward_it_rings_too(tmp_path: Path) -> None:
     pattern = {"pattern": "(a|a)+$", "match": "fullmatch", "flags": [], "seconds": 0.05}
     (tmp_path / "rewards.py").write_text(f"from rlhf_cli.rewards.kinds.regex import scorer\nf = scorer(**{pattern})\n")
     reward = made("python", function=f"{tmp_path}/rewards.py:f", on_error="value", error_value=-7.0)
-    with Judge(reward, [], tmp_path / "reward.log") as judge:
+    with SourceScorer(reward, [], tmp_path / "reward.log") as scorer:
         rows, texts = [PromptRow("p", {}, "f:1")] * 3, ["aaa", "a" * 60 + "b", "b"]
-        found = judge.score(rows, texts, seed=0, group=1, tick=lambda: None, where="step 1")
-    assert (found.scores, found.failures, found.retries) == ((1.0, -7.0, 0.0), 1, 0)
+        found = scorer.score_texts(ScoreRequest(rows, texts, None, 0, lambda: None, "step 1"), 1)
+    assert (found.values, found.failures, found.retries) == ((1.0, -7.0, 0.0), 1, 0)
     assert (tmp_path / "reward.log").read_text() == f"no score within 0.05 s: '{'a' * 60}b'\n"

@@ -44,11 +44,6 @@ def test_shaped_by_hand(changes: dict[str, Any], expected: list[float]) -> None:
     assert by(of(**changes)) == expected
 
 
-def test_no_score_stays_none_whatever_is_made_of_it() -> None:
-    reward = of(clip=(-1.0, 1.0), length_penalty=1.0, truncated="penalty")
-    assert math.isnan(shaped([math.nan], [3], [True], reward)[0])
-
-
 @pytest.mark.parametrize(
     ("changes", "shapes"),
     [({}, False), ({"clip": (0.0, 1.0)}, True), ({"length_penalty": 0.1}, True), ({"truncated": "penalty"}, True),

@@ -5,7 +5,6 @@ After "Using a custom reward function" in TRL's documentation of its GRPO traine
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,11 +14,12 @@ from typing import Any
 import pytest
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.rewards.execution.scorer import Judge, Judged
+from rlhf_cli.rewards.execution.retrying import ScoreRequest
+from rlhf_cli.rewards.execution.scorer import Scores, SourceScorer
 from rlhf_cli.types import Message, PromptRow
 from tests.unit.rewards.support import made
 
-Asked = Callable[..., Judged]
+Asked = Callable[..., Scores]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
             *,
             chat: bool = False,
             token_ids: Sequence[Sequence[int]] | None = None,
-        ) -> Judged:
+        ) -> Scores:
             (tmp_path / "rewards.py").write_text(textwrap.dedent(code))
             prompt = (Message("user", "Well?"),) if chat else "Well?"
             rows = [
@@ -43,9 +43,8 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
             ]
             reward = made("python", function=f"{tmp_path}/rewards.py:reward_func", on_error="mask")
             names = {name for row in rows for name in row.columns}
-            judge = stack.enter_context(Judge(reward, names, tmp_path / "reward.log"))
-            tick = list[None]().clear
-            return judge.score(rows, texts, seed=0, group=1, tick=tick, where="step 1", token_ids=token_ids)
+            scorer = stack.enter_context(SourceScorer(reward, names, tmp_path / "reward.log"))
+            return scorer.score_texts(ScoreRequest(rows, texts, token_ids, 0, lambda: None, "step 1"), 1)
 
         yield ask
 
@@ -55,7 +54,7 @@ def test_longer_completions_in_tokens(asked: Asked) -> None:
         def reward_func(completion_ids, **kwargs):
             return [float(len(ids)) for ids in completion_ids]
     """
-    assert asked(code, ["a b", "c"], token_ids=[[5, 6, 7], [8]]).scores == (3.0, 1.0)
+    assert asked(code, ["a b", "c"], token_ids=[[5, 6, 7], [8]]).values == (3.0, 1.0)
 
 
 def test_longer_completions(asked: Asked) -> None:
@@ -64,7 +63,7 @@ def test_longer_completions(asked: Asked) -> None:
             """Longer, in characters, is better."""
             return [float(len(completion)) for completion in completions]
     '''
-    assert asked(code, [" blue.", " in the sky."]).scores == (6.0, 12.0)
+    assert asked(code, [" blue.", " in the sky."]).values == (6.0, 12.0)
 
 
 @pytest.mark.parametrize("columns", [[], [{"source": "a", "level": 1}, {"source": "b", "level": 2}]])
@@ -75,7 +74,7 @@ def test_all_the_columns_go_into_kwargs(asked: Asked, columns: list[dict[str, An
             return [float(len(kwargs)) for _ in completions]
     """
     expected = float(len(columns and columns[0]))
-    assert asked(code, ["a", "b"], columns).scores == (expected, expected)
+    assert asked(code, ["a", "b"], columns).values == (expected, expected)
 
 
 def test_a_format_in_a_conversation(asked: Asked) -> None:
@@ -88,7 +87,7 @@ def test_a_format_in_a_conversation(asked: Asked) -> None:
             return [1.0 if re.match(pattern, content) else 0.0 for content in contents]
     """
     texts = ["<think>1 + 2 is 3, times 4.</think><answer>12</answer>", "3 + 1 is 4, times 2, so 8."]
-    assert asked(code, texts, chat=True).scores == (1.0, 0.0)
+    assert asked(code, texts, chat=True).values == (1.0, 0.0)
 
 
 BY_REFERENCE = r"""
@@ -104,7 +103,7 @@ TRUTHS = [{"ground_truth": "2"}, {"ground_truth": "5"}, {"ground_truth": "5"}]
 
 
 def test_a_reference(asked: Asked) -> None:
-    assert asked(BY_REFERENCE, BOXED, TRUTHS).scores == (1.0, 0.0, 0.0)
+    assert asked(BY_REFERENCE, BOXED, TRUTHS).values == (1.0, 0.0, 0.0)
 
 
 def test_a_reference_that_the_data_lacks(asked: Asked) -> None:
@@ -122,8 +121,7 @@ def test_a_task_of_many_has_none_for_those_of_the_others(asked: Asked) -> None:
             return rewards
     """
     found = asked(code, ["4", "def f", "5"], [{"task": "math"}, {"task": "coding"}, {"task": "math"}])
-    assert found.scores[::2] == (1.0, -1.0)
-    assert math.isnan(found.scores[1])
+    assert (found.left_out, found.values) == ({1}, (1.0, -1.0))
     assert found.failures == 1
 
 
@@ -135,7 +133,7 @@ def test_an_asynchronous_one(asked: Asked) -> None:
             await asyncio.sleep(0.001)
             return [1.0 if completion else 0.0 for completion in completions]
     """
-    assert asked(code, ["text", ""]).scores == (1.0, 0.0)
+    assert asked(code, ["text", ""]).values == (1.0, 0.0)
 
 
 def test_one_that_logs_where_it_can(asked: Asked) -> None:
@@ -149,7 +147,7 @@ def test_one_that_logs_where_it_can(asked: Asked) -> None:
                 log_metric("accuracy", sum(rewards) / len(rewards))
             return rewards
     """
-    assert asked(code, BOXED, TRUTHS).scores == (1.0, 0.0, 1.0)
+    assert asked(code, BOXED, TRUTHS).values == (1.0, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("missing", ["completions_ids", "trainer_state", "log_metric"])

@@ -11,7 +11,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.rewards.execution.scorer import Judge, Judged
+from rlhf_cli.rewards.execution.retrying import ScoreRequest
+from rlhf_cli.rewards.execution.scorer import Scores, SourceScorer
 from rlhf_cli.rewards.kinds.weighted import Weighted
 from rlhf_cli.rewards.reward import AnySource, Reward
 from rlhf_cli.types import PromptRow
@@ -34,40 +35,39 @@ def function(file: Path, code: str, **settings: Any) -> dict[str, Any]:
     return given | {"on_error": "stop", "error_value": 0.0} | settings
 
 
-def ask(judge: Judge, texts: Sequence[str]) -> Judged:
+def ask(scorer: SourceScorer, texts: Sequence[str]) -> Scores:
     rows = [row for row in ROWS for _ in range(len(texts) // 2)]
-    return judge.score(rows, texts, seed=0, group=len(texts) // 2, tick=lambda: None, where="step 3")
+    return scorer.score_texts(ScoreRequest(rows, texts, None, 0, lambda: None, "step 3"), len(texts) // 2)
 
 
 def test_the_score_is_the_weighted_sum_and_every_part_is_told() -> None:
     other = {"kind": "characters", "characters": "c"}
-    with Judge(weighted({"vowels": LETTERS, "c": other}, {"vowels": 2.0, "c": -0.5}), [], None) as judge:
+    with SourceScorer(weighted({"vowels": LETTERS, "c": other}, {"vowels": 2.0, "c": -0.5}), [], None) as judge:
         judged = ask(judge, ["ab", "cc", "ac", "xy"])
-    assert judged.scores == (2.0, -0.5, 2 * 0.5 - 0.5 * 0.5, 0.0)
+    assert judged.values == (2.0, -0.5, 2 * 0.5 - 0.5 * 0.5, 0.0)
     assert judged.parts == {"vowels": (1.0, 0.0, 0.5, 0.0), "c": (0.0, 1.0, 0.5, 0.0)}
 
 
 def test_a_reward_of_one_has_no_parts() -> None:
-    with Judge(TypeAdapter(AnySource).validate_python(LETTERS), [], None) as judge:
+    with SourceScorer(TypeAdapter(AnySource).validate_python(LETTERS), [], None) as judge:
         assert ask(judge, ["ab", "x"]).parts == {}
 
 
 def test_a_prompt_that_one_part_leaves_out_is_left_out(tmp_path: Path) -> None:
     code = "def f(completions): return [None if text == 'b' else 1.0 for text in completions]"
     mine = function(tmp_path / "r.py", code, on_error="mask")
-    with Judge(weighted({"mine": mine, "letters": LETTERS}, {"mine": 1.0, "letters": 1.0}), [], None) as judge:
+    with SourceScorer(weighted({"mine": mine, "letters": LETTERS}, {"mine": 1.0, "letters": 1.0}), [], None) as judge:
         judged = ask(judge, ["a", "b", "a", "x"])
-    assert [math.isnan(score) for score in judged.scores] == [True, True, False, False]
-    assert judged.scores[2:] == (2.0, 1.0)
-    assert [math.isnan(score) for score in judged.parts["letters"]] == [True, True, False, False]
+    assert (judged.left_out, judged.values) == ({0}, (2.0, 1.0))
+    assert judged.parts == {"mine": (1.0, 1.0), "letters": (1.0, 0.0)}
     assert judged.failures == 1
-    assert judged.first == "r.py:f gave None for the completion 'b' (p.jsonl:1)"
+    assert judged.first_failure == "r.py:f gave None for the completion 'b' (p.jsonl:1)"
 
 
 def test_a_part_that_fails_names_itself_and_its_key(tmp_path: Path) -> None:
     mine = function(tmp_path / "r.py", "def f(completions): return [None for _ in completions]")
     with (
-        Judge(weighted({"tone": TONE, "mine": mine}, {"tone": 1.0, "mine": 1.0}), [], None) as judge,
+        SourceScorer(weighted({"tone": TONE, "mine": mine}, {"tone": 1.0, "mine": 1.0}), [], None) as judge,
         pytest.raises(UserError) as caught,
     ):
         ask(judge, ["a", "b"])
@@ -80,7 +80,7 @@ def test_a_part_that_fails_names_itself_and_its_key(tmp_path: Path) -> None:
 def test_the_process_of_one_part_is_ended_where_another_cannot_begin(tmp_path: Path) -> None:
     alive = function(tmp_path / "r.py", "import os\nprint(os.getpid())\ndef f(completions): pass")
     broken = function(tmp_path / "broken.py", "1 / 0")
-    judge = Judge(weighted({"a": alive, "b": broken}, {"a": 1.0, "b": 1.0}), [], tmp_path / "log")
+    judge = SourceScorer(weighted({"a": alive, "b": broken}, {"a": 1.0, "b": 1.0}), [], tmp_path / "log")
     with pytest.raises(UserError, match=r"broken.py:f cannot be imported.*reward.parts.b.function"), judge:
         pass
     process = int((tmp_path / "log").read_text().split()[0])
