@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Final
 
@@ -172,7 +173,7 @@ def _entry(content: bytes) -> dict[str, int | str]:
 
 
 def _unused(path: Path) -> Path:
-    candidates = (path, *(path.with_name(f"{path.name}-{n}") for n in range(1, 1000)))
+    candidates = chain([path], (path.with_name(f"{path.name}-{n}") for n in count(1)))
     return next(candidate for candidate in candidates if not candidate.exists())
 
 
