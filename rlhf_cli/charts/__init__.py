@@ -1,10 +1,13 @@
-"""The drawing kit: the same pictures as SVG and as characters of a terminal. No library, no script.
+"""Draw pictures as SVG or as characters of a terminal. No library, no script.
 
-chart     lines, points and bars as an SVG
-bars      grouped bars
-heat      numbers by two settings, as shaded cells
-frame     what every picture shares: its style, axes and legend
-scale     from values to places on a picture; round ticks
-words     the width of a text, and texts that are safe inside a picture or a page
-terminal  the pictures in the characters of a terminal
+pictures  what can be drawn, as data: charts of series, bars, heat maps
+svg       any picture as an <svg> element
+chart     a chart as SVG: axes, marks and series
+series    one series of a chart: lines with bands, points with error bars
+bars      grouped bars as SVG
+heat      a heat map as SVG
+frame     the style, title, axes and legend that all SVG pictures share
+scale     map values to places; choose round ticks
+words     measure, shorten, wrap and escape texts
+terminal  a chart or bars in characters of a terminal
 """

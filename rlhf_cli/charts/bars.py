@@ -1,10 +1,9 @@
-"""Bars side by side, for a few categories."""
+"""Draw grouped bars as SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from rlhf_cli.charts.frame import (
@@ -21,6 +20,7 @@ from rlhf_cli.charts.frame import (
     text,
     y_axis,
 )
+from rlhf_cli.charts.pictures import Bars, BarSeries
 from rlhf_cli.charts.scale import Scale, extent, ticks
 from rlhf_cli.charts.words import FONT, shorten, width
 
@@ -32,31 +32,9 @@ LONGEST: Final = 200.0
 """Room for a turned name."""
 
 
-@dataclass(frozen=True, slots=True)
-class BarSeries:
-    """One value a category, with error bars where `low` and `high` are given; what is not finite is left out."""
-
-    label: str
-    values: Sequence[float]
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """Bars from zero, side by side within each category. `height` is that of the plot; the rest adds to it."""
-
-    title: str
-    y_label: str
-    categories: Sequence[str]
-    series: Sequence[BarSeries]
-    width: int = 640
-    height: int = 300
-
-
 def draw(bars: Bars) -> str:
     """The bars as one <svg> element. Raises ValueError where a series has not one value a category."""
-    values = [value for one in bars.series for column in (one.values, one.low, one.high) for value in column]
+    values = [value for s in bars.series for column in (s.values, s.low, s.high) for value in column]
     y = ticks(*extent([0.0, *filter(math.isfinite, values)]), Y_TICKS, outside=True)
     left, right = left_of(y), bars.width - EDGE
     slot = (right - left) / max(len(bars.categories), 1)
@@ -69,12 +47,12 @@ def draw(bars: Bars) -> str:
     parts += y_axis(y, down, left, right)
     starts = [left + slot * i for i in range(len(bars.categories))]
     each = slot * FILLED / max(len(bars.series), 1)
-    for i, one in enumerate(bars.series):
+    for i, series in enumerate(bars.series):
         indent = slot * (1 - FILLED) / 2 + each * i
-        parts += _bars(one, colour(i), [start + indent for start in starts], each, down)
+        parts += _bars(series, colour(i), [start + indent for start in starts], each, down)
     draw_names = _turned_names if turned else _level_names
     names, bottom = draw_names(bars.categories, [start + slot / 2 for start in starts], slot, down.start)
-    key, bottom = legend([one.label for one in bars.series], ["bar"] * len(bars.series), bars.width, bottom)
+    key, bottom = legend([series.label for series in bars.series], ["bar"] * len(bars.series), bars.width, bottom)
     return document(bars.title, bars.width, bottom + EDGE, [*parts, *names, *key])
 
 

@@ -1,4 +1,4 @@
-"""What every chart shares: its style, its elements, its title, its axes and its legend."""
+"""The style, elements, title, axes and legend that every SVG picture shares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLOURS: Final = 7
 LINE: Final = 22
 """Height of a line of text."""
 EDGE: Final = 12
-"""Kept free at every edge."""
+"""Empty space at every edge."""
 SWATCH: Final = 26
 """Width of the sample of a series in the legend."""
 Y_TICKS: Final = 5
@@ -57,7 +57,7 @@ def text(kind: str, x: float, y: float, words: str, turn: int = 0) -> str:
 
 
 def number(value: float) -> str:
-    """A place, to a tenth of a unit."""
+    """A coordinate, to a tenth of a unit."""
     return f"{value:.1f}".removesuffix(".0")
 
 
@@ -67,7 +67,7 @@ def colour(i: int) -> str:
 
 
 def document(title: str, across: float, down: float, parts: Iterable[str]) -> str:
-    """The <svg> element: it has a shape but no size, and a name for those who cannot see it."""
+    """The <svg> element. It has a shape but no size, and an aria-label for readers who cannot see it."""
     return "\n".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" aria-label="{safe(title)}" '
@@ -82,7 +82,7 @@ def document(title: str, across: float, down: float, parts: Iterable[str]) -> st
 
 
 def head(title: str, y_label: str, across: float) -> tuple[list[str], float]:
-    """The title and, above its axis, the name of y; and where they end."""
+    """The title, the name of y below it, and the y coordinate where they end."""
     room = across - 2 * EDGE
     rows = [("title", row) for row in wrap(title, room * 0.95)]  # bold letters are wider
     rows += [("", shorten(y_label, room))] if y_label else []
@@ -91,7 +91,7 @@ def head(title: str, y_label: str, across: float) -> tuple[list[str], float]:
 
 
 def left_of(ticks: Sequence[float], log: bool = False) -> float:
-    """Where the plot begins: right of the names of its y ticks."""
+    """The x coordinate where the plot begins: right of the names of its y ticks."""
     return EDGE + max(map(width, labels(ticks, log))) + 8
 
 
@@ -106,7 +106,7 @@ def y_axis(ticks: Sequence[float], down: Scale, left: float, right: float) -> li
 
 
 def legend(names: Sequence[str], kinds: Sequence[str], across: float, top: float) -> tuple[list[str], float]:
-    """A sample and a name for every series that has one, row after row from `top`; and where they end."""
+    """A sample and a name for every series with a name, in rows from `top`; and the y coordinate where they end."""
     parts: list[str] = []
     x, y = float(EDGE), top
     named = [(i, name, kind) for i, (name, kind) in enumerate(zip(names, kinds, strict=True)) if name]

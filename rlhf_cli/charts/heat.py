@@ -1,13 +1,12 @@
-"""A heat map: a value for every pair of two settings, as a number in a cell whose shade grows with it."""
+"""Draw a heat map as SVG: each value is a number in a cell, and a larger value has a darker cell."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from rlhf_cli.charts.frame import EDGE, LINE, document, head, number, text
+from rlhf_cli.charts.pictures import HeatMap
 from rlhf_cli.charts.scale import extent
 from rlhf_cli.charts.words import FONT, shorten, width
 
@@ -16,22 +15,6 @@ CELL: Final = 44
 FAINTEST: Final = 0.06
 STRONGEST: Final = 0.5
 """How opaque the shades are: faint enough to read the number on the strongest one, on light and on dark paper."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeatMap:
-    """Values by column and row; one that is not finite has a dash and no shade."""
-
-    title: str
-    x_label: str
-    y_label: str
-    columns: Sequence[str]
-    rows: Sequence[str]
-    values: Sequence[Sequence[float]]
-    """Row by row, the first one at the top."""
-    marked: tuple[int, int] | None = None
-    """Row and column of the cell that has a border."""
-    width: int = 640
 
 
 def draw(heat: HeatMap) -> str:
@@ -68,7 +51,7 @@ def _cell(value: float, share: float, x: float, y: float, wide: float) -> list[s
 
 
 def _rectangle(kind: str, x: float, y: float, wide: float, opacity: float | None = None) -> str:
-    """A cell's, a little smaller than its place."""
+    """A cell, a little smaller than its place so that neighbours stay apart."""
     shade = "" if opacity is None else f' fill-opacity="{opacity:.2f}"'
     return (
         f'<rect class="{kind}" x="{number(x + 2)}" y="{number(y + 2)}" width="{number(wide - 4)}" '

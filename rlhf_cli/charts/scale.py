@@ -1,4 +1,4 @@
-"""From values to places on a picture, and the round values worth naming between two ends."""
+"""Map values to places on a picture, and choose round ticks between two ends."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Scale:
 
 
 def known(value: float, log: bool) -> bool:
-    """Whether a value has a place on an axis."""
+    """Whether the value has a place on the axis."""
     return math.isfinite(value) and not (log and value <= 0)
 
 
 def extent(values: Sequence[float], log: bool = False) -> tuple[float, float]:
-    """The smallest and the largest value, apart enough to divide by their distance; 0 .. 1 (1 .. 10) for no value."""
+    """The smallest and largest value, moved apart where they nearly coincide; 0 .. 1 (1 .. 10) without values."""
     if not values:
         return (1.0, 10.0) if log else (0.0, 1.0)
     low, high = min(values), max(values)
@@ -47,7 +47,7 @@ def extent(values: Sequence[float], log: bool = False) -> tuple[float, float]:
 def ticks(low: float, high: float, count: int, outside: bool = False) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten between `low` and `high`, no more than `count` steps apart.
 
-    With `outside`, up to one more at each end, so that they hold the range between them.
+    With `outside`, up to one more at each end, so that the ticks enclose the range.
     """
     exponent = math.floor(math.log10((high - low) / count))
     ratio = (high - low) / count / 10.0**exponent
@@ -76,14 +76,14 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def decades(low: float, high: float, count: int) -> list[float]:
-    """Powers of ten that hold two positive ends between them, two or more, about `count` steps apart at most."""
+    """Two or more powers of ten that enclose two positive ends, at most about `count` steps apart."""
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     step = max(math.ceil((last - first) / count), 1)
     return [10.0 ** (step * e) for e in range(first // step, max(-(-last // step), first // step + 1) + 1)]
 
 
 def labels(values: Sequence[float], log: bool = False) -> list[str]:
-    """The ticks as text: with as many digits as tell neighbours apart, or, with `log`, each as short as it can be."""
+    """The ticks as text: with just enough digits to differ, or with `log` each as short as possible."""
     if log:
         return [_tidy(f"{value:g}") for value in values]
     largest = max(map(abs, values), default=0.0) or 1.0

@@ -1,7 +1,7 @@
-"""Charts and bars in the characters of a terminal: rows of spans, each a text and the colour of its series.
+"""Draw charts and bars in characters of a terminal: rows of spans, each a text and the colour of its series.
 
-With colours a curve is drawn in dots of braille, two by four a character. Without, every series has a character of
-its own.
+With colours, a curve is made of braille dots, two by four a character. Without colours, every series has its own
+character.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from rlhf_cli.charts.bars import Bars
-from rlhf_cli.charts.chart import Chart, Picture, Series
+from rlhf_cli.charts.pictures import Bars, Chart, Picture, Series
 from rlhf_cli.charts.scale import Scale, decades, extent, known, labels, ticks
 
 Span = tuple[str, str]
@@ -31,13 +30,13 @@ HEIGHT: Final = 11
 
 
 def rows(picture: Picture, width: int, colours: bool, height: int = HEIGHT) -> list[Row]:
-    """The picture in rows no wider than `width` characters, title first; `height` is that of a plot, in rows."""
+    """The picture in rows of at most `width` characters, title first. `height` is the number of rows of a plot."""
     drawn = _bars(picture, width, colours) if isinstance(picture, Bars) else _chart(picture, width, colours, height)
     return [((picture.title, "bold"),), *drawn]
 
 
 def _bars(bars: Bars, width: int, colours: bool) -> list[Row]:
-    """Every category's bars below one another, from zero; the value behind each."""
+    """The bars of each category below one another, from zero, each with its value behind it."""
     names = max(map(len, bars.categories))
     largest = max((v for one in bars.series for v in one.values if math.isfinite(v)), default=0.0) or 1.0
     room = width - names - 8
@@ -90,7 +89,7 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
 
 
 def _dots(series: Series, across: Scale, down: Scale) -> list[tuple[int, int]]:
-    """The places a series covers on the grid: its points, and what lies between neighbours."""
+    """The places that a series covers on the grid: its points and the lines between them."""
     places = [
         (across.at(x), down.at(y)) if known(x, across.log) and known(y, down.log) else None
         for x, y in zip(series.xs, series.ys, strict=True)
@@ -121,7 +120,7 @@ def _draw(cells: list[list[Span]], one: Series, dots: Sequence[tuple[int, int]],
 def _write_names(
     cells: list[list[Span]], one: Series, across: Scale, down: Scale, i: int, fine: tuple[int, int]
 ) -> None:
-    """The names of points, right of them, or left where there is no room; cut where there is none either."""
+    """Write the names of points to their right, or to their left where there is no room; cut names that fit nowhere."""
     for x, y, name in zip(one.xs, one.ys, one.names or [""] * len(one.xs), strict=True):
         if known(x, across.log) and known(y, down.log):
             line, column = cells[round(down.at(y)) // fine[1]], round(across.at(x)) // fine[0]
@@ -131,7 +130,7 @@ def _write_names(
 
 
 def _over(names: Sequence[tuple[str, int]], room: int) -> str:
-    """Each name from its place on, or as near to it as there is room."""
+    """One line with each name at its place, or as near to it as there is room."""
     line = ""
     for name, place in sorted(names, key=lambda each: each[1]):
         line = f"{line:<{max(min(place, room - len(name)), 0)}}{name} "

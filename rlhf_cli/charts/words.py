@@ -1,4 +1,4 @@
-"""Texts inside a picture or a page: how wide they are, how to shorten them, how to make them safe; what figures say."""
+"""Measure, shorten, wrap and escape the texts of a picture."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from unicodedata import combining, east_asian_width
 from rlhf_cli.errors import visible
 
 FONT: Final = 16
-"""Size of every text of a picture: a picture 640 wide is still read on a phone, at a little more than half of it."""
+"""Size of every text. A picture 640 wide shrinks to little more than half on a phone, and stays readable."""
 
 
 def safe(text: str) -> str:
-    """`text` for XML or HTML, between tags or in an attribute; what cannot be printed shows as a dot."""
+    """Escape `text` for XML, between tags or in an attribute. Characters that cannot be printed become dots."""
     return html.escape(visible(text))
 
 
 def width(text: str) -> float:
-    """About how wide `text` is, in units of the picture: rather too much, since no font is known here."""
+    """Width of `text` in units of the picture. It is an upper estimate, since the font is not known."""
     return FONT * sum(0.0 if combining(c) else 1.0 if east_asian_width(c) in "WF" else 0.56 for c in text)
 
 
@@ -33,7 +33,7 @@ def shorten(text: str, room: float) -> str:
 
 
 def wrap(text: str, room: float) -> list[str]:
-    """`text` in lines no wider than `room`; a single word that is wider is shortened."""
+    """`text` in lines no wider than `room`. A single word that is wider is shortened."""
     lines: list[str] = []
     for word in text.split():
         if lines and width(f"{lines[-1]} {word}") <= room:

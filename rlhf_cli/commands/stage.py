@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rlhf_cli.charts.chart import Picture
+from rlhf_cli.charts.pictures import Picture
 from rlhf_cli.charts.terminal import HEIGHT, rows
 from rlhf_cli.demo.scene import Scene
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rlhf_cli.algorithms import Algorithm
-from rlhf_cli.charts.chart import Series
+from rlhf_cli.charts.pictures import Series
 from rlhf_cli.demo.climb import climb
 from rlhf_cli.demo.soup import expected_reward, probabilities, toy
 from rlhf_cli.engine.tabular import TabularEngine

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 
 from rlhf_cli.algorithms.ppo import Ppo
-from rlhf_cli.charts.chart import Chart, Mark, Series
+from rlhf_cli.charts.pictures import Chart, Mark, Series
 from rlhf_cli.demo.ascent import SAMPLES, ascend, curve
 from rlhf_cli.demo.scene import Scene, percent
 from rlhf_cli.demo.soup import BETA, toy

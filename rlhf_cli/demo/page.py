@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlhf_cli.charts.chart import svg
+from rlhf_cli.charts.svg import svg
 from rlhf_cli.demo.lecture import TITLE
 from rlhf_cli.demo.scene import Scene
 from rlhf_cli.report.page import Section, page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlhf_cli.charts.chart import Picture
+from rlhf_cli.charts.pictures import Picture
 
 
 @dataclass(frozen=True, slots=True)

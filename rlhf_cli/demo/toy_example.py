@@ -8,8 +8,7 @@ from typing import Final
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
-from rlhf_cli.charts.bars import Bars, BarSeries
-from rlhf_cli.charts.chart import Chart, Picture, Series
+from rlhf_cli.charts.pictures import Bars, BarSeries, Chart, Picture, Series
 from rlhf_cli.demo.ascent import SAMPLES, Ascent, ascend, curve
 from rlhf_cli.demo.scene import Scene, percent
 from rlhf_cli.demo.soup import BETA, NAMES, QUERY, RESPONSES, toy

@@ -14,7 +14,7 @@ from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
-from rlhf_cli.charts.chart import Chart, Series
+from rlhf_cli.charts.pictures import Chart, Series
 from rlhf_cli.demo.climb import roll_out
 from rlhf_cli.demo.problem import Problem
 from rlhf_cli.demo.scene import Scene

@@ -8,8 +8,7 @@ from typing import Final
 import torch
 
 from rlhf_cli.algorithms.rloo import Rloo
-from rlhf_cli.charts.bars import Bars, BarSeries
-from rlhf_cli.charts.chart import Chart, Series
+from rlhf_cli.charts.pictures import Bars, BarSeries, Chart, Series
 from rlhf_cli.demo.ascent import ascend
 from rlhf_cli.demo.scene import Scene, percent
 from rlhf_cli.demo.soup import BETA, NAMES, expected_reward, standing, toy

@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rlhf_cli.charts.chart import Chart, Series, Style
+from rlhf_cli.charts.pictures import Chart, Series, Style
 from rlhf_cli.charts.terminal import rows
 from rlhf_cli.evaluation.oracle import BestOf, CurvePoint, Oracle
 

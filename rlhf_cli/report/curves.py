@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from rlhf_cli.charts.bars import Bars, BarSeries
-from rlhf_cli.charts.chart import Chart, Picture, Series, Style
 from rlhf_cli.charts.frame import COLOURS
+from rlhf_cli.charts.pictures import Bars, BarSeries, Chart, Picture, Series, Style
 from rlhf_cli.evaluation.intervals import t_quantile
 
 MOST: Final = 200

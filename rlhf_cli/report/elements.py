@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rlhf_cli.charts.chart import Picture, svg
+from rlhf_cli.charts.pictures import Picture
+from rlhf_cli.charts.svg import svg
 from rlhf_cli.charts.words import safe
 
 LONGEST: Final = 2000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rlhf_cli.charts.chart import Chart, Series, Style
+from rlhf_cli.charts.pictures import Chart, Series, Style
 from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.evaluation.oracle import BestOf, CurvePoint
 from rlhf_cli.sweep.answer import Answer, Point

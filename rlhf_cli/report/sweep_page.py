@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from rlhf_cli.charts import heat
-from rlhf_cli.charts.chart import Chart, Series, svg
 from rlhf_cli.charts.frame import COLOURS
-from rlhf_cli.charts.heat import HeatMap
+from rlhf_cli.charts.pictures import Chart, HeatMap, Series
+from rlhf_cli.charts.svg import svg
 from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.report.frontier import frontier, has_bars
 from rlhf_cli.report.page import Section, page

@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-from rlhf_cli.charts.chart import Chart, Series, svg
+from rlhf_cli.charts.pictures import Chart, Series
+from rlhf_cli.charts.svg import svg
 
 WINDOW: Final = 5
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from rlhf_cli.charts.bars import Bars, BarSeries
-from rlhf_cli.charts.chart import svg
+from rlhf_cli.charts.pictures import Bars, BarSeries
+from rlhf_cli.charts.svg import svg
 from tests.unit.charts.drawn import assert_inside, corners, of_class, parse, size, texts
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.charts.chart import Chart, Mark, Series, Style, svg
+from rlhf_cli.charts.pictures import Chart, Mark, Series, Style
+from rlhf_cli.charts.svg import svg
 from rlhf_cli.charts.words import width
 from tests.unit.charts.drawn import assert_inside, corners, of_class, parse, size, texts
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.charts.heat import FAINTEST, STRONGEST, HeatMap, draw
+from rlhf_cli.charts.heat import FAINTEST, STRONGEST, draw
+from rlhf_cli.charts.pictures import HeatMap
 from tests.unit.charts.drawn import assert_inside, corners, of_class, texts
 
 VALUES = ((0.1, 0.3), (-0.1, math.nan))

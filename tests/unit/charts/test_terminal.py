@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.charts.bars import Bars, BarSeries
-from rlhf_cli.charts.chart import Chart, Mark, Series, Style
+from rlhf_cli.charts.pictures import Bars, BarSeries, Chart, Mark, Series, Style
 from rlhf_cli.charts.terminal import Row, rows
 
 

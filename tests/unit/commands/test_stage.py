@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from rlhf_cli.charts.chart import Chart, Series
+from rlhf_cli.charts.pictures import Chart, Series
 from rlhf_cli.commands import stage
 from rlhf_cli.demo.scene import Scene
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.charts.bars import Bars
-from rlhf_cli.charts.chart import Chart
+from rlhf_cli.charts.pictures import Bars, Chart
 from rlhf_cli.report.curves import MOST, MOST_HELD_OUT, PLOTS, Plot, number, overlaid, pictures, points, thinned, timing
 
 Row = dict[str, Any]

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.charts.chart import Chart, Series, svg
+from rlhf_cli.charts.pictures import Chart, Series
+from rlhf_cli.charts.svg import svg
 from rlhf_cli.charts.words import safe, shorten, width, wrap
 from rlhf_cli.report.page import Section, page
 

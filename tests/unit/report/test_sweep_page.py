@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.charts.chart import svg
+from rlhf_cli.charts.svg import svg
 from rlhf_cli.evaluation.oracle import CurvePoint
 from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import html
