@@ -156,7 +156,7 @@ class RunConfig(Settings):
             and self.prompts_per_step * self.samples_per_prompt < 2
         ):
             raise ValueError("samples_per_prompt: the mean of a single completion would cancel its score altogether")
-        if reason := self.algorithm.refuses(self.kl):
+        if reason := self.algorithm.why_unsound(self.kl):
             raise ValueError(f"kl: algorithm={self.algorithm.kind} refuses kl={self.kl}: {reason}")
         if self.kl == "exact" and self.exact_kl_every > 1:
             raise ValueError("exact_kl_every: kl=exact needs the exact KL at every step: exact_kl_every=1")

@@ -1,16 +1,17 @@
 """One paper, one file: from scored rollouts to advantages, and from advantages to a loss.
 
-reinforce  the score-function gradient, with no baseline, the batch mean or a running mean
-rloo       each completion against the mean of its group's others
-grpo       each completion against its group's mean and spread, clipped; Dr. GRPO and DAPO are settings of it
-ppo        a value head says what to expect, clipped, several updates a rollout
+reinforce       return-to-go minus a baseline: none, the batch mean or a running mean
+rloo            each completion against the mean of its group's others
+grpo            each completion against its group's mean and spread, clipped; Dr. GRPO and DAPO are settings of it
+ppo             advantages from a value head, clipped, several updates per rollout
 
-baseline   the running mean that REINFORCE may subtract
-placement  where the KL may go, and why some places are refused
+score_function  the base of reinforce and rloo: one update per rollout, tokens summed
+baseline        the running mean that REINFORCE may subtract
+placement       where the KL may go, and why some places are refused
 
-An algorithm is a frozen model. `advantages(scored, past)` and `loss(minibatch, forward)` are its mathematics;
-`min_group`, `needs_value` and `refuses(kl)` say what it cannot do without; `epochs`, `minibatch_size` and `aggregation`
-how often, in what portions and with what weights the pipeline takes a rollout's tokens through its loss.
+An algorithm is a frozen model. `advantages(scored, past)` and `loss(minibatch, forward)` are its mathematics.
+`min_group`, `needs_value` and `why_unsound(kl)` are its demands. `epochs`, `minibatch_size` and `aggregation` tell the
+pipeline how often, in what portions and with what weights a rollout's tokens go through the loss.
 """
 
 from typing import Annotated

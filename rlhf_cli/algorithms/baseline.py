@@ -1,4 +1,4 @@
-"""The running mean of past returns: the only thing an algorithm carries from one step to the next."""
+"""The running mean of past returns: the only state that an algorithm carries from step to step."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunningMean:
-    """A mean over everything observed so far; zero before that. Part of every checkpoint."""
+    """The mean of all values observed so far; zero before the first. Part of every checkpoint."""
 
     count: int = 0
     mean: float = 0.0
 
     def observe(self, values: Tensor) -> RunningMean:
-        """The mean with `values` [B] added."""
+        """The mean after `values` [B]."""
         count = self.count + len(values)
         return RunningMean(count, self.mean + (float(values.double().sum()) - len(values) * self.mean) / count)

@@ -1,15 +1,15 @@
-"""Where the KL to the reference goes: exactly one place a run, and only places whose gradient is known.
+"""Where the KL to the reference goes: one place per run, and only places whose gradient is known.
 
-    reward   k1 in the reward, the full return: the gradient of J, exactly
-    exact    the exact KL of each position in the reward, and as a loss at the states that were visited: exactly the
-             gradient of J too, without a sampled estimator
-    loss_k2  k1^2 / 2 as a loss: the KL of each position, but not what a token does to the positions after it. Its fixed
-             point is not the optimum of J (exact for completions of one token). That much holds for one update a
-             rollout by REINFORCE or RLOO; GRPO's mean and spread and PPO's whitening rescale the reward beside it,
-             which multiplies beta, and later updates of a rollout take the KL at tokens of an older policy
+    reward   k1 in the reward, the full return: exactly the gradient of J
+    exact    the exact KL of each position, in the reward and as a loss at the visited states: also exactly the gradient
+             of J, without a sampled estimator
+    loss_k2  k1^2 / 2 as a loss: the KL of each position, but not a token's effect on later positions. Its fixed point
+             is not the optimum of J (exact for completions of one token). This holds for REINFORCE and RLOO with one
+             update per rollout. GRPO's mean and spread and PPO's whitening rescale the reward beside it, which
+             multiplies beta; later updates of a rollout take the KL at tokens of an older policy
 
-The gradient of KL(policy || reference) over whole texts has two parts: how each position's own KL changes, and how the
-earlier tokens change which positions are reached. `reward` and `exact` hold both.
+The gradient of KL(policy || reference) over whole texts has two parts: the change of each position's own KL, and the
+change of the positions that earlier tokens lead to. `reward` and `exact` contain both.
 
 Tang and Munos 2025, arXiv:2506.09477; Shah et al. 2025, arXiv:2512.21852; Amini et al. 2025, arXiv:2504.10637. Every
 verdict is proven by enumeration in tests/unit/algorithms/test_placement.py.
@@ -28,9 +28,9 @@ REFUSED: Final[Mapping[str, str]] = {
     "reward_k2": "k2 in the reward is a biased estimate of the KL (joschu.net/blog/kl-approx.html), gradient included",
     "reward_k3": "k3 in the reward lacks a part of the KL's gradient and can point against it (arXiv:2512.21852)",
 }
-"""What other tools offer, and why it is refused here."""
+"""Placements that other tools offer, and why each is refused here."""
 
-SHRINKS: Final = (
+SELF_INCLUSIVE_MEAN: Final = (
     "a mean that holds the completion itself shrinks the reward's part of the gradient but not the KL loss beside it: "
     "algorithm=rloo, or kl=reward"
 )

@@ -4,12 +4,12 @@
     loss = - mean_t min( ratio_t A_t, clip(ratio_t, 1 - clip_range, 1 + clip_range) A_t )
            + vf_coef / 2 mean_t max( (V - R)^2, (clip(V, V_old +- value_clip_range) - R)^2 ),    R_t = A_t + V_old
 
-r_t is -beta k1_t at every token, plus the score at the last one; behind the last token V = 0. The advantages are
-whitened over the rollout after the returns were taken. Every rollout is used for `epochs` passes, in shuffled
-minibatches, and the clipping keeps each update near the policy that wrote the completions.
+r_t is -beta k1_t at every token, plus the score at the last one; behind the last token V = 0. The returns are computed
+first, then the advantages are whitened over the rollout. Each rollout is used for `epochs` passes in shuffled
+minibatches; clipping keeps each update near the policy that wrote the completions.
 
 Deviations from the paper: no entropy bonus, since the KL to the reference keeps the policy spread out; the value head
-is one linear layer, zero at first, on the last hidden state of the adapted model, not a network of its own.
+is not a network of its own but one linear layer, initialised to zero, on the last hidden state of the adapted model.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from pydantic import Field
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import NOT_EXACT_OFF_POLICY, Placement
 from rlhf_cli.functional.losses import Aggregation, clipped_surrogate, clipped_value_loss
-from rlhf_cli.functional.returns import generalised_advantages, whitened
+from rlhf_cli.functional.returns import generalised_advantages, whiten
 from rlhf_cli.settings import Settings
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, Scored
 
 
 class Ppo(Settings):
-    """A value head says what to expect of every token; clipping allows several updates a rollout."""
+    """Compare each token with a value head's expectation; clipping allows several updates per rollout."""
 
     kind: Literal["ppo"]
     clip_range: float = Field(gt=0, lt=1)
-    """How far a token's ratio may leave 1 before it earns nothing more."""
+    """How far a token's ratio may move from 1 before its gradient stops."""
     vf_coef: float = Field(ge=0, allow_inf_nan=False)
     """Weight of the value loss."""
     value_clip_range: float | None = Field(gt=0)
-    """How far a value may leave its old one before it is held back; null: as far as it likes."""
+    """How far a value may move from its old one before it is clipped; null: no clipping."""
     gamma: float = Field(gt=0, le=1)
-    """Discount per token; 1 is the objective J, less is another one."""
+    """Discount per token; 1 is the objective J, less is another objective."""
     gae_lambda: float = Field(ge=0, le=1)
-    """1: the whole return, unbiased; less: trust the value head more, less variance."""
+    """1: the whole return, unbiased; less: rely more on the value head, with less variance."""
     whiten: bool
-    """Scale the advantages of a rollout to mean 0 and variance 1."""
+    """Whether to scale the advantages of a rollout to mean 0 and variance 1."""
     aggregation: Aggregation
-    """How tokens add up: sum | constant | token_mean | sequence_mean; the biases: functional/losses.py."""
+    """How tokens are combined: sum | constant | token_mean | sequence_mean; their biases: functional/losses.py."""
     epochs: int = Field(ge=1)
     """Passes over each rollout."""
     minibatch_size: int | None = Field(ge=1)
@@ -52,8 +52,8 @@ class Ppo(Settings):
     min_group: ClassVar[int] = 1
     needs_value: ClassVar[bool] = True
 
-    def refuses(self, kl: Placement) -> str | None:
-        """Exact is not exact off-policy, nor where the reward is rescaled or discounted and the KL loss is not."""
+    def why_unsound(self, kl: Placement) -> str | None:
+        """kl=exact is not exact off-policy, nor where the reward is rescaled or discounted and the KL loss is not."""
         if kl == "exact" and (self.epochs > 1 or self.minibatch_size is not None):
             return NOT_EXACT_OFF_POLICY
         if kl == "exact" and (self.whiten or self.gamma < 1):
@@ -61,18 +61,18 @@ class Ppo(Settings):
         return None
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
-        """Generalised advantages, and the returns the value head learns; raises ValueError where it has no values."""
+        """Generalised advantages, and the returns that the value head learns; raises ValueError without values."""
         if scored.values is None:
             raise ValueError("PPO needs the values of a value head")
         mask = scored.rollout.completion_mask
         advantages = generalised_advantages(scored.rewards, scored.values, mask, self.gamma, self.gae_lambda)
         returns = advantages + scored.values
         if self.whiten:
-            advantages = whitened(advantages, mask & scored.counts.unsqueeze(1))
+            advantages = whiten(advantages, mask & scored.counts.unsqueeze(1))
         return Advantages(scored, advantages, returns)
 
     def loss(self, minibatch: Minibatch, forward: Forward) -> LossResult:
-        """The clipped surrogate and the value loss; raises ValueError where there are no values."""
+        """The clipped surrogate plus the value loss; raises ValueError without values."""
         m = minibatch
         if forward.values is None or m.values is None or m.returns is None:
             raise ValueError("PPO needs the values of a value head")

@@ -13,7 +13,7 @@ from rlhf_cli.config.compose import compose_config
 from rlhf_cli.display.data import show_data
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE
-from rlhf_cli.models.source import code_notice
+from rlhf_cli.models.location import code_notice
 from rlhf_cli.prompts.rows import read_rows
 
 ABOUT: Final = """\

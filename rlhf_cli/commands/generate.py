@@ -14,7 +14,7 @@ from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.models.source import code_notice
+from rlhf_cli.models.location import code_notice
 from rlhf_cli.runs.checkpoint import newest_valid, step_of
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS
 from rlhf_cli.runs.result import Result

@@ -16,7 +16,7 @@ from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.evaluation.oracle import oracle
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.models.source import code_notice
+from rlhf_cli.models.location import code_notice
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.schedules import Controlled
 

@@ -18,7 +18,7 @@ from rlhf_cli.display.reward import show_examination
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DATA, EXIT_DONE, EXIT_REWARD, EXIT_USAGE, UserError
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.models.source import code_notice
+from rlhf_cli.models.location import code_notice
 from rlhf_cli.prompts.rows import Rows, read_rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.examine import Group, examine

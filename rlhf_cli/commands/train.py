@@ -19,7 +19,7 @@ from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, disk_errors, visible
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.models.source import code_notice
+from rlhf_cli.models.location import code_notice
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import check_enough, read_rows
 from rlhf_cli.rewards.execution.scorer import Scorer

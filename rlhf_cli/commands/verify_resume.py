@@ -12,7 +12,7 @@ from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.models.source import code_notice
+from rlhf_cli.models.location import code_notice
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.runs.checkpoint import locked, step_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from rlhf_cli.data.files import bad_row
-from rlhf_cli.data.settings import FileSource, Record
+from rlhf_cli.data.source import FileSource, Record
 
 LONGEST: Final = 2**27
 """Characters of one field; Python's own limit is 131,072."""

@@ -12,7 +12,7 @@ from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.paths import locate
 
 
-def files_of(path: str) -> list[tuple[Path, str]]:
+def matching_files(path: str) -> list[tuple[Path, str]]:
     """The file, or the files that fit the pattern in the order of their names, each with what messages call it.
 
     Raises UserError (exit 3) where there is none.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from rlhf_cli.data.extras import extra, plain
-from rlhf_cli.data.settings import Record, Source
+from rlhf_cli.data.source import Record, Source
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.settings import HubPath
 

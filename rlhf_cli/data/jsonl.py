@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from rlhf_cli.data.conversion import describe_type
 from rlhf_cli.data.files import bad_row
-from rlhf_cli.data.settings import FileSource, Record
-from rlhf_cli.data.shape import kind_of
+from rlhf_cli.data.source import FileSource, Record
 
 
 class Jsonl(FileSource):
@@ -40,5 +40,5 @@ def _object(line: str, where: str) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
         raise bad_row(f"JSON that cannot be read: {error}", where, "one plain JSON object a line") from error
     if not isinstance(row, dict):
-        raise bad_row(f"not a JSON object but {kind_of(row)}", where, 'write {"prompt": "..."}')
+        raise bad_row(f"not a JSON object but {describe_type(row)}", where, 'write {"prompt": "..."}')
     return row

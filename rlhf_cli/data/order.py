@@ -23,7 +23,7 @@ class Part:
     rows: int
 
 
-def rows_of_step(step: int, parts: Sequence[Part], prompts_per_step: int, seed: int) -> list[tuple[int, int]]:
+def prompts_of_step(step: int, parts: Sequence[Part], prompts_per_step: int, seed: int) -> list[tuple[int, int]]:
     """(part, row in it) for each prompt of `step` (0-based); a step may reach across the end of an epoch."""
     first = step * prompts_per_step
     weights = tuple(part.weight for part in parts)

@@ -8,7 +8,7 @@ from typing import ClassVar, Final, Literal
 
 from rlhf_cli.data.extras import extra, plain
 from rlhf_cli.data.files import bad_row
-from rlhf_cli.data.settings import FileSource, Record
+from rlhf_cli.data.source import FileSource, Record
 
 BATCH: Final = 1024
 """Rows in memory at once that may yet be left out."""

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlhf_cli.data.settings import Record, Source
-from rlhf_cli.data.shape import column, shaped
+from rlhf_cli.data.conversion import column, shaped
+from rlhf_cli.data.source import Record, Source
 from rlhf_cli.types import Message, PromptRow
 
 

@@ -22,11 +22,11 @@ def pieces(template: str) -> tuple[tuple[str, str | None], ...]:
 
 def checked(template: str) -> str:
     """The template, if it is one; raises ValueError."""
-    if not names_in(template):
+    if not column_names(template):
         raise ValueError("names no column: write for example {question}")
     return template
 
 
-def names_in(template: str) -> list[str]:
+def column_names(template: str) -> list[str]:
     """The columns that it names."""
     return [name for _, name in pieces(template) if name is not None]

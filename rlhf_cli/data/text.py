@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from rlhf_cli.data.settings import FileSource, Record
+from rlhf_cli.data.source import FileSource, Record
 
 
 class Text(FileSource):

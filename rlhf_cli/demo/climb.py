@@ -83,7 +83,7 @@ def roll_out(
     )
     rollout = engine.sample(batch, 64, problem.temperature, lambda: None)
     prompts = torch.tensor([batch.prompt_of(row).tokens[0] for row in range(rows)])
-    scores = problem.scores[prompts, engine.ends(rollout)]
+    scores = problem.scores[prompts, engine.final_states(rollout)]
     return score_against_reference(
         rollout, scores, engine, problem.beta, rows, lambda: None, kl=kl, needs_value=needs_value
     )

@@ -58,11 +58,11 @@ class Problem:
 
     def _listed(self, engine: TabularEngine) -> tuple[Tensor, Tensor, Tensor]:
         """Of every completion, [P, C]: log pi, which is differentiable, log pi_ref, and the score."""
-        rollout, prompts = engine.every(self.temperature), len(self.reference)
+        rollout, prompts = engine.all_completions(self.temperature), len(self.reference)
         return (
             engine.sequence_logprobs(rollout).view(prompts, -1),
             engine.sequence_logprobs(rollout, reference=True).view(prompts, -1).detach(),
-            self.scores.gather(1, engine.ends(rollout).view(prompts, -1)),
+            self.scores.gather(1, engine.final_states(rollout).view(prompts, -1)),
         )
 
 

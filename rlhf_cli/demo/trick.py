@@ -126,7 +126,7 @@ def estimate(problem: Problem, scored: Scored, algorithm: Algorithm) -> Tensor:
 def one_sample_error(problem: Problem, baseline: float) -> float:
     """σ: root mean square error of (r - b) ∇log π from one sample, over the exact gradient's length; by summing."""
     engine = problem.engine()
-    logprobs = engine.sequence_logprobs(engine.every())
+    logprobs = engine.sequence_logprobs(engine.all_completions())
     truth = exact_gradient(problem)
     square = 0.0
     for logprob, score in zip(logprobs, problem.scores_of(engine).flatten(), strict=True):

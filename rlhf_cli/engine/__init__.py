@@ -1,19 +1,19 @@
 """One engine for rollout, reference pass and update: it samples completions and turns tokens into hidden states.
 
 opening       a policy on its device, in its dtype, with the engine that runs it
-choice        which engine runs a model, and whether it computes what the library does
+choice        which engine runs a model, checked against the library's logits
 native        the Llama family by our own forward pass
 transformers  any causal language model of the transformers library, by its own forward pass
 tabular       tables small enough to list everything they can write
-decoding      THE decode loop: one token after the other, for all completions at once
+decoding      the decode loop: one token after the other, for all completions at once
 reading       log-probabilities and hidden states of a rollout, read again; the reference beside it
 
-llama         one block of the native engine, for all its uses
-ragged        batches without padding
+llama         the native engine's decoder
+ragged        batches without padding, shared prefixes read once
 kernels       the native engine's operations, with gradients by hand
-memory        how many completions fit through the model at once, and what a step will need
-allocator     malloc keeps what a step frees for the next one
-processor     which processor this is
+memory        how many completions fit through the model at once, and the memory of a step
+allocator     malloc keeps the memory that a step frees for the next step
+cpu           the CPU's vendor
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rlhf_cli.types import PromptBatch, Rollout
 
 
 class Engine(Protocol):
-    """What the pipeline asks of a model."""
+    """The pipeline's view of a model."""
 
     def sample(
         self,
@@ -40,23 +40,23 @@ class Engine(Protocol):
         *,
         reference: bool = False,
     ) -> Rollout:
-        """Write a completion for every seed of the batch, calling `tick` after every token.
+        """Sample a completion for every seed of the batch, from the policy or the reference.
 
-        By the policy or by the reference. Temperature 0 is greedy; truncation changes nothing there.
+        `tick` is called after every token. Temperature 0 is greedy; truncation then changes nothing.
         """
         ...
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         """The hidden states [N, H] that predict the N completion tokens of `rows`, row after row, without padding.
 
-        `rows`: int64 indices of completions. By the policy (differentiable), or by the reference.
+        `rows`: int64 indices of completions. From the policy (differentiable) or the reference.
         """
         ...
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits [N, V] of hidden states [N, H]; frozen, and the same for policy and reference."""
+        """Logits [N, V] of hidden states [N, H]; the output layer is frozen and shared by policy and reference."""
         ...
 
     def values(self, hidden: Tensor) -> Tensor:
-        """What the value head expects from the states [N, H] on: float32 [N]; raises ValueError without a head."""
+        """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head."""
         ...

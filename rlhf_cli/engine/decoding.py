@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import torch
@@ -11,35 +10,25 @@ from torch import Tensor
 
 from rlhf_cli.functional.logprobs import Head, log_softmax
 from rlhf_cli.functional.sampling import greedy, inverse_cdf
-from rlhf_cli.functional.truncation import Truncation, joined, kept, packed, selected
+from rlhf_cli.functional.truncation import Truncation, join, pack, sampling_mask, select
+from rlhf_cli.models.policy import Policy
 from rlhf_cli.seeding import uniforms
 from rlhf_cli.types import KeptSets, PromptBatch, Rollout
 
 FULL: Final = 0.875
-"""Share of a reader's texts that must still be written: moving the others together costs as much as reading on."""
+"""Share of active texts below which the reader drops the ended ones: dropping moves memory, about as dear as a step."""
 
 
 class Reader(Protocol):
-    """A model in the middle of some texts, one a completion: what it has read of them is in its cache."""
+    """A model in the middle of several texts, one per completion, with its cache."""
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Read one more token of every text, int64 [b]; the hidden states [b, H] that predict the next ones."""
+        """Read one more token of every text, int64 [b]; returns the states [b, H] that predict the next tokens."""
         ...
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these of the texts, int64 indices in ascending order."""
+        """Drop all texts but these, int64 indices in ascending order."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """What tokens mean to a policy."""
-
-    ends: tuple[int, ...]
-    """Every token that ends a completion."""
-    pad: int
-    """Stands where a completion has ended."""
-    decode: Callable[[Sequence[int]], str]
 
 
 @torch.no_grad()
@@ -47,51 +36,52 @@ def decode(
     reader: Reader,
     hidden: Tensor,
     head: Head,
-    texts: Texts,
+    policy: Policy,
     batch: PromptBatch,
     max_new_tokens: int,
     temperature: float,
     tick: Callable[[], None],
     truncation: Truncation,
 ) -> Rollout:
-    """Write a completion for every seed of the batch, calling `tick` after every token.
+    """Sample a completion for every seed of the batch, calling `tick` after every token.
 
-    `hidden` [B, H] predicts the first tokens; the reader has read the prompts. Completions that have ended leave it
-    some at a time. Temperature 0 is greedy; truncation changes nothing there.
+    The reader has read the prompts; `hidden` [B, H] predicts the first tokens. Ended completions leave the reader in
+    groups. Temperature 0 is greedy; truncation then changes nothing.
     """
     device = hidden.device
-    ends, uniform = torch.tensor(texts.ends, device=device), uniforms(batch.seeds, max_new_tokens).to(device)
-    tokens = torch.full((len(batch), max_new_tokens), texts.pad, device=device)
+    ends, uniform = torch.tensor(policy.end_tokens, device=device), uniforms(batch.seeds, max_new_tokens).to(device)
+    tokens = torch.full((len(batch), max_new_tokens), policy.pad_token, device=device)
     logprobs = torch.zeros(len(batch), max_new_tokens, device=device)
     states = torch.zeros(len(batch), max_new_tokens, hidden.shape[-1], dtype=hidden.dtype, device=device)
     lengths = torch.zeros(len(batch), dtype=torch.long, device=device)
-    writing = torch.arange(len(batch), device=device)  # the rows that have not ended, in order
-    seats, seated = writing, len(batch)  # where those are among the texts of the reader, and how many it has
-    sets: list[tuple[Tensor, KeptSets]] = []  # a token at a time: rows, and what each could be sampled from
+    active = torch.arange(len(batch), device=device)  # the completions that have not ended, ascending
+    slots, slot_count = active, len(batch)  # their places among the reader's texts, and the number of its texts
+    sets: list[tuple[Tensor, KeptSets]] = []  # for each t: the active completions and their kept sets
     for t in range(max_new_tokens):
         logits, keep = head(hidden), None
-        if truncation.active and temperature:
-            keep = kept(log_softmax(logits, temperature), truncation.top_k, truncation.top_p, truncation.min_p)
-            sets.append((writing, packed(keep)))
-        chosen, logprob = inverse_cdf(logits, uniform[writing, t], temperature, keep) if temperature else greedy(logits)
-        tokens[writing, t], logprobs[writing, t], states[writing, t] = chosen, logprob, hidden
-        lengths[writing] = t + 1
+        if truncation.is_active and temperature:
+            logprobs_of_all = log_softmax(logits, temperature)
+            keep = sampling_mask(logprobs_of_all, truncation.top_k, truncation.top_p, truncation.min_p)
+            sets.append((active, pack(keep)))
+        chosen, logprob = inverse_cdf(logits, uniform[active, t], temperature, keep) if temperature else greedy(logits)
+        tokens[active, t], logprobs[active, t], states[active, t] = chosen, logprob, hidden
+        lengths[active] = t + 1
         tick()
-        going = (~torch.isin(chosen, ends)).nonzero().squeeze(1)
-        writing, seats = writing[going], seats[going]
-        if len(writing) == 0 or t + 1 == max_new_tokens:
+        unfinished = (~torch.isin(chosen, ends)).nonzero().squeeze(1)
+        active, slots = active[unfinished], slots[unfinished]
+        if len(active) == 0 or t + 1 == max_new_tokens:
             break
-        if len(writing) <= FULL * seated:
-            reader.keep(seats)
-            seats, seated = torch.arange(len(writing), device=device), len(writing)
-        fed = torch.full((seated,), texts.pad, device=device)
-        fed[seats] = chosen[going]
-        hidden = reader.read(fed)[seats]
+        if len(active) <= FULL * slot_count:
+            reader.keep(slots)
+            slots, slot_count = torch.arange(len(active), device=device), len(active)
+        next_tokens = torch.full((slot_count,), policy.pad_token, device=device)
+        next_tokens[slots] = chosen[unfinished]
+        hidden = reader.read(next_tokens)[slots]
 
     longest = int(lengths.max())
     mask = torch.arange(longest, device=device) < lengths[:, None]
     truncated = torch.zeros(len(batch), dtype=torch.bool, device=device)
-    truncated[writing] = True
+    truncated[active] = True
     tokens = tokens[:, :longest]
     return Rollout(
         batch=batch,
@@ -102,13 +92,13 @@ def decode(
         log_weights=torch.zeros(len(batch), device=device),
         compared=False,
         truncated=truncated,
-        texts=tuple(texts.decode(row[keep].tolist()) for row, keep in zip(tokens, mask, strict=True)),
+        texts=tuple(policy.decode(row[keep].tolist()) for row, keep in zip(tokens, mask, strict=True)),
         temperature=temperature,
-        kept=_row_after_row(sets) if sets else None,
+        kept=_by_completion(sets) if sets else None,
     )
 
 
-def _row_after_row(sets: Sequence[tuple[Tensor, KeptSets]]) -> KeptSets:
-    """The sets of every row's tokens, from those of every token's rows."""
+def _by_completion(sets: Sequence[tuple[Tensor, KeptSets]]) -> KeptSets:
+    """Reorder the sets: from one group per position to one completion after the other."""
     rows = torch.cat([rows for rows, _ in sets])
-    return selected(joined([sets_of_token for _, sets_of_token in sets]), rows.argsort(stable=True))
+    return select(join([group for _, group in sets]), rows.argsort(stable=True))

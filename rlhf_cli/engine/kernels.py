@@ -1,7 +1,7 @@
-"""The few operations that a step spends its time in, with gradients by hand where the base model is frozen.
+"""The few operations that take most of a step's time, with gradients by hand since the base model is frozen.
 
-Autograd would keep what every small operation read. These keep one tensor each, and give no gradient to the weights,
-which are frozen.
+Autograd would keep the inputs of every small operation. These keep one tensor each and give the frozen weights
+no gradient.
 """
 
 from __future__ import annotations
@@ -12,39 +12,40 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from rlhf_cli.engine.processor import vendor
-from rlhf_cli.functional.logprobs import differentiable
+from rlhf_cli.engine.cpu import cpu_vendor
+from rlhf_cli.functional.logprobs import apply_autograd
 
 Product = Callable[[Tensor], Tensor]
 """A linear layer: [n, in] -> [n, out]."""
 
 _PACKED_FOR: Final = 32
-"""Rows that a packed layout is tuned for: those of a decoding step. It is no slower for more."""
+"""Rows that a packed layout is tuned for: those of a decoding step. It is not slower for more."""
 
 
-def product(weight: Tensor, bias: Tensor | None = None, *, backward: bool = True) -> Product:
-    """x -> x weight^T + bias, for a frozen weight [out, in]; `backward`: whether x may need a gradient."""
-    if not packs(weight):
+def make_product(weight: Tensor, bias: Tensor | None = None, *, backward: bool = True) -> Product:
+    """Make x -> x weight^T + bias for a frozen weight [out, in]; `backward`: whether x may need a gradient."""
+    if not is_faster_packed(weight):
         return lambda x: torch.nn.functional.linear(x, weight, bias)
     packed = _pack(weight)
     transposed = _pack(weight.t().contiguous()) if backward else None
 
     def apply(x: Tensor) -> Tensor:
-        y: Tensor = differentiable(_Packed, x, packed, transposed)
+        y: Tensor = apply_autograd(_Packed, x, packed, transposed)
         return y if bias is None else y + bias
 
     return apply
 
 
-def packs(weight: Tensor) -> bool:
-    """Whether oneDNN's own layout of this weight is faster here than the plain one.
+def is_faster_packed(weight: Tensor) -> bool:
+    """Whether oneDNN's own layout of this weight is faster on this CPU than the plain one.
 
     Measured: bfloat16 gains on every CPU; float32 gains where MKL does not know the CPU (69 -> 28 ms for a decoding
-    step on AMD) and nothing on Intel. A rule, not a stopwatch: a stopwatch would round differently from run to run.
+    step on AMD) and nothing on Intel. A rule decides, not a measurement: runs that chose differently would round
+    differently.
     """
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
         return False
-    return (weight.dtype == torch.bfloat16 or vendor() == "AuthenticAMD") and _packing_works(weight.dtype)
+    return (weight.dtype == torch.bfloat16 or cpu_vendor() == "AuthenticAMD") and _packing_works(weight.dtype)
 
 
 def _pack(weight: Tensor) -> Tensor:
@@ -62,18 +63,18 @@ _works: dict[torch.dtype, bool] = {}
 
 @torch.no_grad()
 def _packing_works(dtype: torch.dtype) -> bool:
-    """Whether this torch has the two private operators, and they multiply; asked once."""
+    """Whether this torch has the two private operators and they multiply correctly; tested once."""
     if dtype not in _works:
         x, weight = torch.arange(12.0).view(3, 4).to(dtype), torch.eye(8, 4, dtype=dtype)
         try:
             _works[dtype] = torch.equal(_times_packed(x, _pack(weight)), x @ weight.t())
-        except (AttributeError, RuntimeError, TypeError):  # not built in, renamed, or of another signature
+        except (AttributeError, RuntimeError, TypeError):  # not built in, renamed, or with another signature
             _works[dtype] = False
     return _works[dtype]
 
 
 def _wants_gradient(x: Tensor) -> bool:
-    """In a decoding step, what autograd notes beside an operation takes longer than a small operation."""
+    """Whether to go through autograd; in a decoding step its bookkeeping costs more than a small operation."""
     return x.requires_grad and torch.is_grad_enabled()
 
 
@@ -89,13 +90,13 @@ class _Packed(torch.autograd.Function):
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last axis, worked out in float32, in the weight's dtype.
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis, computed in float32, returned in the weight's dtype.
 
     Zhang and Sennrich 2019, arXiv:1910.07467, equation 4.
     """
     if not _wants_gradient(x):
         return torch.nn.functional.rms_norm(x.float(), x.shape[-1:], eps=eps).to(weight.dtype).mul_(weight)
-    return differentiable(_RmsNorm, x, weight, eps)
+    return apply_autograd(_RmsNorm, x, weight, eps)
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -116,7 +117,7 @@ class _RmsNorm(torch.autograd.Function):
 
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) * up, of [n, 2 m] with the gate first: [n, m] (Shazeer 2020, arXiv:2002.05202, equation 6)."""
-    return differentiable(_SwiGlu, gate_up) if _wants_gradient(gate_up) else _gated(gate_up)
+    return apply_autograd(_SwiGlu, gate_up) if _wants_gradient(gate_up) else _gated(gate_up)
 
 
 def _gated(gate_up: Tensor) -> Tensor:
@@ -149,7 +150,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     if not _wants_gradient(x):
         return _rotated(x, cos, sin)
-    return differentiable(_Rotate, x, cos, sin)
+    return apply_autograd(_Rotate, x, cos, sin)
 
 
 class _Rotate(torch.autograd.Function):
@@ -175,8 +176,8 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k^T / sqrt(d) + mask) v: query [b, T, h, d], key and value [b, g, S, d] -> [b, T, h d].
 
-    h / g query heads share a key head; they are laid out as further queries of it, so that keys are never copied. The
-    mask, of `folded`, is added: [b or 1, 1, T h/g, S].
+    h / g query heads share a key head; they become further queries of that head, so that keys are never copied. The
+    mask, made by `fold_mask`, is added: [b or 1, 1, T h/g, S].
     """
     b, t, heads, size = query.shape
     groups = key.shape[1]
@@ -185,15 +186,15 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) ->
     return out.view(b, groups, t, heads // groups, size).transpose(1, 2).reshape(b, t, heads * size)
 
 
-def rows_of(x: Tensor, rows: Tensor) -> Tensor:
-    """x[rows], the same row several times if asked for, with a backward pass that always adds up in the same order.
+def take_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """x[rows], where rows may repeat, with a backward pass that always adds in the same order.
 
-    Which of torch's two ways does that depends on the device: see `torch.use_deterministic_algorithms`.
+    The deterministic one of torch's two ways depends on the device: see `torch.use_deterministic_algorithms`.
     """
     return x.index_select(0, rows) if x.device.type == "cpu" else x[rows]
 
 
-def folded(seen: Tensor, shared_by: int, dtype: torch.dtype) -> Tensor:
-    """The mask of `attention` from what each query sees: bool [b, T, S] -> [b, 1, T shared_by, S], 0 or -inf."""
-    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+def fold_mask(visible: Tensor, shared_by: int, dtype: torch.dtype) -> Tensor:
+    """The mask of `attention` from each query's visible keys: bool [b, T, S] -> [b, 1, T shared_by, S], 0 or -inf."""
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
     return mask.repeat_interleave(shared_by, 1).unsqueeze(1)

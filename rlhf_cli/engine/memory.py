@@ -1,4 +1,4 @@
-"""How many completions go through the model at once (the gradient does not depend on it), and running out of memory."""
+"""How many completions go through the model at once, the memory of a step, and running out of it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ if TYPE_CHECKING:
     from rlhf_cli.models.policy import Policy
 
 CPU_TOKENS: Final = 2048
-"""On a CPU larger microbatches gain little: steps of 32 rows of 88 tokens by 4, 8, 16 and 32 rows took 12.5, 12.0, 11.5
-and 11.1 s, and 1.9, 2.3, 3.1 and 3.8 GB."""
+"""Tokens of a microbatch on a CPU. Larger ones gain little: steps of 32 rows of 88 tokens took 12.5, 12.0, 11.5 and
+11.1 s and 1.9, 2.3, 3.1 and 3.8 GB with microbatches of 4, 8, 16 and 32 rows."""
 
 ACTIVATIONS_SHARE: Final = 0.4
-"""Share of the machine's memory that activations may take; weights, cache and the rest of the machine need theirs."""
+"""Share of the machine's memory for activations; the rest is for weights, cache and other processes."""
 
 
 def microbatch_size(policy: Policy, sequence_length: int, completions: int, group: int, *, recompute: bool) -> int:
-    """Rows of `sequence_length` tokens whose activations fit into memory, between 1 and `completions`.
+    """Number of rows of `sequence_length` tokens whose activations fit into memory, from 1 to `completions`.
 
-    Whole groups of completions where one fits, since a group's prompt is read once. It asks for the machine's total
-    memory, not for what happens to be free, so that the same config on the same machine always gets the same answer,
-    and a run repeats bit for bit.
+    Whole groups where one fits, since a group's prompt is read once. It depends on the machine's total memory, not on
+    the free memory: the same config on the same machine gives the same number, and a run repeats bit for bit.
     """
     budget = ACTIVATIONS_SHARE * total_memory(policy.device)
     rows = int(budget // activation_bytes(policy, sequence_length, recompute=recompute))
@@ -41,11 +40,11 @@ def microbatch_size(policy: Policy, sequence_length: int, completions: int, grou
 
 
 def activation_bytes(policy: Policy, sequence_length: int, *, recompute: bool) -> int:
-    """Bytes kept for the backward pass of one row: layers * s * (34 h + 5 a s) at two bytes a value.
+    """Bytes kept for the backward pass of one row: layers * s * (34 h + 5 a s) for values of two bytes.
 
     Korthikanti et al. 2022, arXiv:2205.05198, equation 2, with s the length, h the width, a the attention heads. An
-    upper bound: the native engine keeps about two thirds of it, and attention that is never written out no s^2. With
-    gradient checkpointing the input of every block, and one block's share of the above.
+    upper bound: the native engine keeps about two thirds, and fused attention has no s^2 term. With gradient
+    checkpointing: the input of every block, plus one block's share of the above.
     """
     config = policy.causal.config.get_text_config()
     width, heads, layers = config.hidden_size, config.num_attention_heads, config.num_hidden_layers
@@ -57,28 +56,28 @@ def activation_bytes(policy: Policy, sequence_length: int, *, recompute: bool) -
 def predicted_peak(
     policy: Policy, sequence_length: int, max_new_tokens: int, completions: int, microbatch: int, *, recompute: bool
 ) -> int:
-    """Bytes at the height of a step, at most: what is resident now, plus the larger of rollout and update.
+    """Upper bound of a step's peak memory in bytes: the resident memory now, plus the larger of rollout and update.
 
-    A rollout holds keys and values of every token and, at worst, a second copy of the blocks' weights with the adapter
-    folded in; an update what its microbatch keeps for the backward pass; both some rows of logits and the hidden states
-    of all completions.
+    A rollout holds the keys and values of every token and at most a second copy of the blocks' weights, which has the
+    adapter folded in. An update holds what its microbatch keeps for the backward pass. Both hold some logits and the
+    hidden states of all completions.
     """
     model = policy.causal
     config = model.config.get_text_config()
     size = torch.finfo(model.dtype).bits // 8
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    kept = 2 * config.num_hidden_layers * groups * head * sequence_length * completions * size
+    cache = 2 * config.num_hidden_layers * groups * head * sequence_length * completions * size
     blocks = sum(p.numel() for p in model.base_model.parameters()) * size
     update = microbatch * activation_bytes(policy, sequence_length, recompute=recompute)
     logits = 4 * max(completions, CHUNK) * config.vocab_size * 4
     states = 2 * completions * max_new_tokens * config.hidden_size * size
-    height: int = max(kept + blocks, update) + logits + states
-    return resident(policy.device) + height
+    added: int = max(cache + blocks, update) + logits + states
+    return resident(policy.device) + added
 
 
 def resident(device: torch.device) -> int:
-    """Bytes of the process, or of its tensors on a GPU, now."""
+    """Present memory of the process, or of its tensors on a GPU, in bytes."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     import psutil
@@ -87,7 +86,7 @@ def resident(device: torch.device) -> int:
 
 
 def peak(device: torch.device) -> int:
-    """The most bytes that the process, or its tensors on a GPU, ever had."""
+    """Peak memory of the process, or of its tensors on a GPU, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -95,7 +94,7 @@ def peak(device: torch.device) -> int:
 
 
 def total_memory(device: torch.device) -> int:
-    """Bytes of memory of the device; of the container, where that is less."""
+    """Total memory of the device, or of the container where that is less, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     import psutil
@@ -106,8 +105,8 @@ def total_memory(device: torch.device) -> int:
     return machine if text == "max" else min(machine, int(text))
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that an allocation failed: CUDA has a type for it, the CPU's allocator only a message."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error is a failed allocation: CUDA has a type for it, the CPU's allocator only a message."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
@@ -115,11 +114,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def room_for(completions: int, key: str) -> Iterator[None]:
-    """Raises UserError where the memory runs out inside while so many completions are written; `key` says how many."""
+    """Turn running out of memory inside into a UserError; `key` is the setting of the number of `completions`."""
     try:
         yield
     except Exception as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             f"out of memory while {completions} completions were written at once",

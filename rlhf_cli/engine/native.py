@@ -1,4 +1,4 @@
-"""The engine for the Llama family: one decoder for rollout, reference pass and update."""
+"""The engine of the Llama family: one decoder for rollout, reference pass and update."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from rlhf_cli.engine.decoding import Texts, decode
-from rlhf_cli.engine.kernels import attention, folded, rows_of
+from rlhf_cli.engine.decoding import decode
+from rlhf_cli.engine.kernels import attention, fold_mask, take_rows
 from rlhf_cli.engine.llama import Llama, Products
-from rlhf_cli.engine.ragged import Scene
+from rlhf_cli.engine.ragged import TextTree
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import PromptBatch, Rollout
 
 
 class NativeEngine:
-    """Samples with the adapter folded into the weights; reads prompts once for all their completions."""
+    """Sample with the adapter folded into the weights; read each prompt once for all its completions."""
 
     name = "native"
 
@@ -30,7 +30,7 @@ class NativeEngine:
         return self._llama.head(hidden)
 
     def values(self, hidden: Tensor) -> Tensor:
-        """What the value head expects from the states [N, H] on: float32 [N]; raises ValueError without a head."""
+        """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head."""
         return self.policy.values(hidden)
 
     @torch.no_grad()
@@ -44,77 +44,76 @@ class NativeEngine:
         *,
         reference: bool = False,
     ) -> Rollout:
-        """Write a completion for every seed of the batch; see `decode`."""
+        """Sample a completion for every seed of the batch; see `decode`."""
         cache = _Cache(self._llama, self._llama.products("reference" if reference else "merged"))
         hidden = cache.begin(batch, max_new_tokens - 1, self.policy.device)
-        texts = Texts(self.policy.end_tokens, self.policy.pad_token, self.policy.decode)
-        return decode(cache, hidden, self.head, texts, batch, max_new_tokens, temperature, tick, truncation)
+        return decode(cache, hidden, self.head, self.policy, batch, max_new_tokens, temperature, tick, truncation)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         """The hidden states [N, H] that predict the N completion tokens of `rows`, row after row, without padding."""
         llama = self._llama
-        # attention's backward pass in bfloat16 takes eight times as long as in float32 on a CPU
+        # on a CPU attention's backward pass takes eight times as long in bfloat16 as in float32
         dtype = torch.float32 if rollout.tokens.device.type == "cpu" else llama.dtype
-        scene = Scene.of(rollout, rows, llama.shared_by, dtype)
+        tree = TextTree.of(rollout, rows, llama.shared_by, dtype)
         products = llama.products("reference" if reference else "policy")
-        states = llama.read(scene.tokens, scene.positions, products, lambda _, *states: scene.attend(*states)[0])
-        return llama.norm(rows_of(states, scene.predicting))
+        states = llama.read(tree.tokens, tree.positions, products, lambda _, *states: tree.attend(*states)[0])
+        return llama.norm(take_rows(states, tree.predictors))
 
 
 class _Cache:
-    """Keys and values of everything that was read, a row a completion; see `Reader`.
+    """Keys and values of all tokens read so far, one row per completion; see `Reader`.
 
-    A prompt fills the first columns of its rows, and the columns behind a shorter one stay empty, so that the next
-    token of every row goes into the same column.
+    A prompt fills the first columns of its rows. The columns behind a shorter prompt stay empty, so that the next token
+    of every row goes into the same column.
     """
 
     def __init__(self, llama: Llama, products: Sequence[Products]) -> None:
         self._llama, self._products = llama, products
 
     def begin(self, batch: PromptBatch, room: int, device: torch.device) -> Tensor:
-        """Read each prompt once and share it out to its completions, with `room` tokens to come.
+        """Read each prompt once, copy it to its completions and leave room for `room` tokens.
 
         Returns the hidden states [B, H] that predict the first tokens.
         """
         llama, copies = self._llama, batch.samples_per_prompt
-        scene = Scene.of_prompts(batch.prompts, llama.shared_by, llama.dtype, device)
-        prompts = scene.tree[-1]
-        self._read = prompts.there.shape[1]  # columns that are filled
-        shape = (len(batch), llama.groups, self._read + room, llama.head_size)
+        tree = TextTree.of_prompts(batch.prompts, llama.shared_by, llama.dtype, device)
+        prompts = tree.levels[-1]
+        self._width = prompts.visible.shape[1]  # filled columns
+        shape = (len(batch), llama.groups, self._width + room, llama.head_size)
         self._keys, self._values = (
             [torch.empty(shape, dtype=llama.dtype, device=device) for _ in range(llama.layers)] for _ in range(2)
         )
-        seen = torch.ones(len(batch), 1, self._read + room, dtype=torch.bool, device=device)
-        seen[:, 0, : self._read] = prompts.there.repeat_interleave(copies, 0)
-        self._seen = folded(seen, llama.shared_by, llama.dtype)
-        self._positions = (prompts.begin + prompts.texts.lengths).repeat_interleave(copies)
+        visible = torch.ones(len(batch), 1, self._width + room, dtype=torch.bool, device=device)
+        visible[:, 0, : self._width] = prompts.visible.repeat_interleave(copies, 0)
+        self._mask = fold_mask(visible, llama.shared_by, llama.dtype)
+        self._positions = (prompts.starts + prompts.texts.lengths).repeat_interleave(copies)
 
         def attend(layer: int, *states: Tensor) -> Tensor:
-            found, key, value = scene.attend(*states)
-            for kept, new in ((self._keys[layer], key), (self._values[layer], value)):
-                kept[:, :, : self._read] = new.transpose(1, 2).repeat_interleave(copies, 0)
-            return found
+            attended, key, value = tree.attend(*states)
+            for cache, new in ((self._keys[layer], key), (self._values[layer], value)):
+                cache[:, :, : self._width] = new.transpose(1, 2).repeat_interleave(copies, 0)
+            return attended
 
-        states = llama.read(scene.tokens, scene.positions, self._products, attend)
-        return llama.norm(states[scene.ends(-1)]).repeat_interleave(copies, 0)
+        states = llama.read(tree.tokens, tree.positions, self._products, attend)
+        return llama.norm(states[tree.ends(-1)]).repeat_interleave(copies, 0)
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Read one more token of every text, int64 [b]; the hidden states [b, H] that predict the next ones."""
+        """Read one more token of every text, int64 [b]; returns the states [b, H] that predict the next tokens."""
         rows = len(tokens)
-        column, self._read = self._read, self._read + 1
-        seen = self._seen[:rows, ..., : self._read]
+        column, self._width = self._width, self._width + 1
+        mask = self._mask[:rows, ..., : self._width]
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             keys, values = self._keys[layer][:rows], self._values[layer][:rows]
             keys[:, :, column], values[:, :, column] = key, value
-            return attention(query[:, None], keys[:, :, : self._read], values[:, :, : self._read], seen)[:, 0]
+            return attention(query[:, None], keys[:, :, : self._width], values[:, :, : self._width], mask)[:, 0]
 
         states = self._llama.read(tokens, self._positions, self._products, attend)
         self._positions = self._positions + 1
         return self._llama.norm(states)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these of the texts, int64 indices in ascending order."""
-        for kept in (*self._keys, *self._values):
-            kept[: len(rows), :, : self._read] = kept[rows, :, : self._read]
-        self._seen, self._positions = self._seen[rows], self._positions[rows]
+        """Drop all texts but these, int64 indices in ascending order."""
+        for cache in (*self._keys, *self._values):
+            cache[: len(rows), :, : self._width] = cache[rows, :, : self._width]
+        self._mask, self._positions = self._mask[rows], self._positions[rows]

@@ -8,7 +8,8 @@ import torch
 
 from rlhf_cli.engine.allocator import keep_freed_memory
 from rlhf_cli.errors import UserError
-from rlhf_cli.models.policy import Policy, build_policy
+from rlhf_cli.models.building import build_policy
+from rlhf_cli.models.policy import Policy
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
-from rlhf_cli.functional.kl import against_reference, k1
+from rlhf_cli.functional.kl import compare_distributions, k1
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.returns import token_rewards
-from rlhf_cli.functional.truncation import of_rows
+from rlhf_cli.functional.truncation import select_rows
 from rlhf_cli.types import Exact, Rollout, Scored
 
 
@@ -30,7 +30,7 @@ def recompute_logprobs(
     with torch.no_grad():
         for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
             keep = mask[rows]
-            kept = of_rows(rollout.kept, mask, rows)
+            kept = select_rows(rollout.kept, mask, rows)
             hidden = engine.hidden(rollout, rows, reference=reference)
             packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature, kept)
             logprobs[rows], states[rows] = unpacked(packed, keep), unpacked(hidden, keep)
@@ -68,8 +68,8 @@ def score_against_reference(
             tokens, hidden = rollout.tokens[rows][keep], rollout.hidden[rows][keep]
             reference = engine.hidden(rollout, rows, reference=True)
             if measure_exact:
-                kept = of_rows(rollout.kept, mask, rows)
-                measured = against_reference(hidden, reference, tokens, engine.head, rollout.temperature, kept)
+                kept = select_rows(rollout.kept, mask, rows)
+                measured = compare_distributions(hidden, reference, tokens, engine.head, rollout.temperature, kept)
                 for padded, packed in zip((ref_logprobs, exact, entropy), measured, strict=True):
                     padded[rows] = unpacked(packed, keep)
             else:

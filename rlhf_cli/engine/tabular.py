@@ -1,7 +1,7 @@
-"""A policy small enough to write down: one row of logits for every prompt and every beginning of a completion.
+"""A policy as a table: one row of logits for every prompt and every beginning of a completion.
 
-It goes through the same sampler, scoring, algorithms and update as a language model, in float64, and everything it
-can write can be listed. The demo, the benchmark of the algorithms and the exact tests run on it.
+It goes through the same sampler, scoring, algorithms and update as a language model, in float64, and all its texts can
+be listed. The demo, the benchmark of the algorithms and the exact tests run on it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from rlhf_cli.types import Prompt, PromptBatch, PromptRow, Rollout
 class TabularEngine:
     """Tables of P prompts, S states and V tokens.
 
-    State 0 is the empty completion; token v leads from state s to V s + 1 + v, as in a heap. What has no row in the
-    table is a complete text. Its hidden state is the row of logits, with the state's value behind it.
+    State 0 is the empty completion; token v leads from state s to V s + 1 + v, as in a heap. A state that has no row in
+    the table is a complete text. The hidden state of a state is its row of logits, followed by its value.
     """
 
     def __init__(self, reference: Tensor, end: int | None = None) -> None:
-        """`reference` [P, S, V]: the reference's logits, where the policy begins too; `end`: the token that ends."""
+        """`reference` [P, S, V]: the logits of the reference and of the initial policy; `end`: the end token."""
         self.reference = reference.double()
         self.logits = nn.Parameter(self.reference.clone())
         self.state_values = nn.Parameter(torch.zeros(reference.shape[:2], dtype=torch.float64))
@@ -37,11 +37,11 @@ class TabularEngine:
 
     @property
     def vocabulary(self) -> int:
-        """V."""
+        """V, the number of tokens."""
         return self.reference.shape[2]
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What is trained, by name."""
+        """The trained tables, by name."""
         return {"logits": self.logits, "values": self.state_values}
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -63,27 +63,27 @@ class TabularEngine:
         *,
         reference: bool = False,
     ) -> Rollout:
-        """Write a completion for every seed of the batch; temperature 0 is greedy. Truncation is not for tables."""
-        if truncation.active:
+        """Sample a completion for every seed of the batch; temperature 0 is greedy. Refuses truncation (ValueError)."""
+        if truncation.is_active:
             raise ValueError("a table is sampled from all its tokens")
         prompts = self._prompts(batch, torch.arange(len(batch)))
         uniform = uniforms(batch.seeds, max_new_tokens)
-        states, going = torch.zeros_like(prompts), torch.ones(len(batch), dtype=torch.bool)
+        states, active = torch.zeros_like(prompts), torch.ones(len(batch), dtype=torch.bool)
         columns: tuple[list[Tensor], ...] = ([], [], [], [])
         for t in range(max_new_tokens):
-            going = going & (states < self.reference.shape[1])
-            if not going.any():
+            active = active & (states < self.reference.shape[1])
+            if not active.any():
                 break
-            hidden = self._rows(prompts, states.where(going, 0), reference=reference)
+            hidden = self._rows(prompts, states.where(active, 0), reference=reference)
             logits = self.head(hidden)
             tokens, logprobs = inverse_cdf(logits, uniform[:, t], temperature) if temperature else greedy(logits)
-            for column, value in zip(columns, (tokens * going, going, logprobs * going, hidden), strict=True):
+            for column, value in zip(columns, (tokens * active, active, logprobs * active, hidden), strict=True):
                 column.append(value)
-            states = (self.vocabulary * states + 1 + tokens).where(going, states)
-            going = going & (tokens != self.end) if self.end is not None else going
+            states = (self.vocabulary * states + 1 + tokens).where(active, states)
+            active = active & (tokens != self.end) if self.end is not None else active
             tick()
         tokens, mask, logprobs, hidden = (torch.stack(column, 1) for column in columns)
-        truncated = going & (states < self.reference.shape[1])
+        truncated = active & (states < self.reference.shape[1])
         return self._rollout(batch, tokens, mask, logprobs, hidden, truncated=truncated, temperature=temperature)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
@@ -95,15 +95,15 @@ class TabularEngine:
         prompts = self._prompts(rollout.batch, rows).unsqueeze(1).expand_as(tokens)
         return self._rows(prompts[mask], states[mask], reference=reference)
 
-    def ends(self, rollout: Rollout) -> Tensor:
-        """The state behind each completion's last token, int64 [B]: what a table of scores is indexed by."""
+    def final_states(self, rollout: Rollout) -> Tensor:
+        """int64 [B]: the state after each completion's last token, the index of a table of scores."""
         states = torch.zeros(len(rollout.tokens), dtype=torch.long)
         for t in range(rollout.tokens.shape[1]):
             states = (self.vocabulary * states + 1 + rollout.tokens[:, t]).where(rollout.completion_mask[:, t], states)
         return states
 
-    def every(self, temperature: float = 1.0) -> Rollout:
-        """Every completion of every prompt, C to a prompt, as one rollout with the policy's log-probabilities."""
+    def all_completions(self, temperature: float = 1.0) -> Rollout:
+        """Every completion of every prompt, C per prompt, as one rollout with the policy's log-probabilities."""
         texts: list[tuple[int, ...]] = []
         beginnings: list[tuple[tuple[int, ...], int]] = [((), 0)]
         while beginnings:

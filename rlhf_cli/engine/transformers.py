@@ -1,4 +1,4 @@
-"""The engine for any causal language model of the transformers library: its own forward pass, our decode loop."""
+"""The engine of any causal language model of the transformers library: its own forward pass, our decode loop."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from rlhf_cli.engine.decoding import Texts, decode
+from rlhf_cli.engine.decoding import decode
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import PromptBatch, Rollout
 
 
 class TransformersEngine:
-    """Samples with a key-value cache, and reads prompt and completion in one pass where gradients are wanted."""
+    """Sample with a key-value cache; read prompt and completion in one pass."""
 
     name = "transformers"
 
     def __init__(self, policy: Policy, *, recompute: bool = False) -> None:
-        """`recompute`: keep only the blocks' inputs for the backward pass and work out the rest again."""
+        """`recompute`: keep only the blocks' inputs for the backward pass and compute the rest again."""
         self.policy = policy
-        self._recomputing = _blocks(policy) if recompute else ()
+        self._recomputed_blocks = _enable_recompute(policy) if recompute else ()
         self._decoder = policy.causal.base_model
         self._output = policy.causal.get_output_embeddings()
         self._softcap: float | None = getattr(policy.causal.config.get_text_config(), "final_logit_softcapping", None)
@@ -45,15 +45,14 @@ class TransformersEngine:
         *,
         reference: bool = False,
     ) -> Rollout:
-        """Write a completion for every seed of the batch; see `decode`."""
+        """Sample a completion for every seed of the batch; see `decode`."""
         reader = _Reader(self, batch.samples_per_prompt)
-        texts = Texts(self.policy.end_tokens, self.policy.pad_token, self.policy.decode)
         with self.policy.reference() if reference else nullcontext():
             hidden = reader.begin([prompt.tokens for prompt in batch.prompts])
-            return decode(reader, hidden, self.head, texts, batch, max_new_tokens, temperature, tick, truncation)
+            return decode(reader, hidden, self.head, self.policy, batch, max_new_tokens, temperature, tick, truncation)
 
     def values(self, hidden: Tensor) -> Tensor:
-        """What the value head expects from the states [N, H] on: float32 [N]; raises ValueError without a head."""
+        """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head."""
         return self.policy.values(hidden)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
@@ -64,7 +63,7 @@ class TransformersEngine:
         starts = torch.tensor([len(prompt) for prompt in prompts], device=device)
         width = int((starts + lengths).max())
         ids = torch.full((len(prompts), width), self.policy.pad_token, device=device)
-        predicts = torch.zeros(len(prompts), width, dtype=torch.bool, device=device)  # where the next token counts
+        predicts = torch.zeros(len(prompts), width, dtype=torch.bool, device=device)  # where a completion token is next
         for i, prompt in enumerate(prompts):
             start, length = len(prompt), int(lengths[i])
             ids[i, :start] = torch.tensor(prompt, device=device)
@@ -72,18 +71,18 @@ class TransformersEngine:
             predicts[i, start - 1 : start + length - 1] = True
         attention = (torch.arange(width, device=device) < (starts + lengths)[:, None]).long()
         positions = torch.arange(width, device=device).expand_as(ids)
-        with self.policy.reference() if reference else nullcontext(), self._less_kept():
+        with self.policy.reference() if reference else nullcontext(), self._recompute():
             return self.read(ids, attention, positions, cache=None)[predicts]
 
     @contextmanager
-    def _less_kept(self) -> Iterator[None]:
-        """Inside, a pass with gradients recomputes; the library does so in training alone, where it has no cache."""
-        for block in self._recomputing:
-            block.training = True  # of the block alone: what is dropout in it stays off
+    def _recompute(self) -> Iterator[None]:
+        """Inside, a pass with gradients recomputes; the library does so only in training mode."""
+        for block in self._recomputed_blocks:
+            block.training = True  # of the block alone: dropout layers inside stay off
         try:
             yield
         finally:
-            for block in self._recomputing:
+            for block in self._recomputed_blocks:
                 block.training = False
 
     def read(self, ids: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache | None) -> Tensor:
@@ -99,24 +98,24 @@ class TransformersEngine:
         return states
 
 
-def _blocks(policy: Policy) -> tuple[GradientCheckpointingLayer, ...]:
-    """The model's blocks, ready to recompute."""
+def _enable_recompute(policy: Policy) -> tuple[GradientCheckpointingLayer, ...]:
+    """Enable gradient checkpointing of the model; returns its blocks."""
     model = policy.causal
-    # its present name, and the one before
+    # the method's present name, or its former one
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
     return tuple(module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
 
 
 class _Reader:
-    """The library's own cache; see `Reader`."""
+    """A reader on the library's own cache; see `Reader`."""
 
     def __init__(self, engine: TransformersEngine, samples_per_prompt: int) -> None:
         self._engine, self._copies = engine, samples_per_prompt
         self._cache = DynamicCache(config=engine.policy.causal.config)
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Read each prompt once and share its cache out to its completions; the hidden states [B, H] at their ends."""
+        """Read each prompt once and copy its cache to its completions; returns the hidden states [B, H] at the ends."""
         ids, attention, lengths = self._left_padded(prompts)
         positions = (torch.arange(ids.shape[1], device=ids.device) - (ids.shape[1] - lengths)[:, None]).clamp(min=0)
         hidden = self._engine.read(ids, attention, positions, self._cache)[:, -1]
@@ -125,19 +124,19 @@ class _Reader:
         return hidden.repeat_interleave(self._copies, 0)
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Read one more token of every text, int64 [b]; the hidden states [b, H] that predict the next ones."""
+        """Read one more token of every text, int64 [b]; returns the states [b, H] that predict the next tokens."""
         self._attention = torch.nn.functional.pad(self._attention, (0, 1), value=1)
         hidden = self._engine.read(tokens[:, None], self._attention, self._positions[:, None], self._cache)[:, -1]
         self._positions = self._positions + 1
         return hidden
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these of the texts, int64 indices in ascending order."""
+        """Drop all texts but these, int64 indices in ascending order."""
         self._attention, self._positions = self._attention[rows], self._positions[rows]
         self._cache.batch_select_indices(rows)
 
     def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids and attention [P, longest], lengths [P]: the last column holds every prompt's last token."""
+        """Ids and attention [P, longest], and lengths [P]; the last column holds every prompt's last token."""
         policy = self._engine.policy
         longest, device = max(map(len, prompts)), policy.device
         ids = torch.full((len(prompts), longest), policy.pad_token, device=device)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlhf_cli.functional.logprobs import CHUNK, Head, block_size, log_softmax, portions, rowwise
-from rlhf_cli.functional.truncation import mask
+from rlhf_cli.functional.logprobs import CHUNK, Head, block_size, log_softmax, row_slices, rowwise
+from rlhf_cli.functional.truncation import unpack
 from rlhf_cli.types import KeptSets
 
 
@@ -23,13 +23,13 @@ def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
 def exact_kl(policy_log_softmax: Tensor, ref_log_softmax: Tensor) -> Tensor:
     """sum_v pi(v) (log pi(v) - log pi_ref(v)) of full distributions: [..., V] -> [...]; >= 0 up to rounding.
 
-    The reference is finite; a token of probability zero under the policy contributes zero, -inf included.
+    The reference is finite. A token of probability zero under the policy (log-probability -inf) contributes zero.
     """
     return (policy_log_softmax.exp() * _finite(policy_log_softmax).sub_(ref_log_softmax)).sum(-1)
 
 
 @torch.no_grad()
-def against_reference(
+def compare_distributions(
     hidden: Tensor,
     ref_hidden: Tensor,
     tokens: Tensor,
@@ -38,18 +38,19 @@ def against_reference(
     kept: KeptSets | None = None,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Reference log-probabilities of `tokens` [N], exact KL and policy entropy at each row: three float32 [N].
+    """Compare policy and reference over the whole vocabulary, row by row.
 
-    `hidden` and `ref_hidden` [N, H] predicted the same positions under policy and reference; both go through the one
-    frozen head. Cost: two head products a row, and two [chunk, V] tensors of memory. Only the policy is truncated to
+    Returns three float32 [N]: the reference's log-probabilities of `tokens` [N], the exact KL, the policy's entropy.
+    `hidden` and `ref_hidden` [N, H] predicted the same positions under policy and reference; both go through the same
+    frozen head. Cost: two head products per row, and two [chunk, V] tensors of memory. Only the policy is truncated to
     the sets `kept`: the reference must be one fixed distribution.
     """
     columns: tuple[list[Tensor], ...] = ([], [], [])
-    for chosen in portions(len(tokens), chunk):
-        logits, ref_logits = head(hidden[chosen]), head(ref_hidden[chosen])
-        for block in portions(len(logits), block_size(logits)):
-            rows = slice(chosen.start + block.start, chosen.start + block.stop)
-            policy = log_softmax(logits[block], temperature, mask(kept, rows, len(tokens)))
+    for part in row_slices(len(tokens), chunk):
+        logits, ref_logits = head(hidden[part]), head(ref_hidden[part])
+        for block in row_slices(len(logits), block_size(logits)):
+            rows = slice(part.start + block.start, part.start + block.stop)
+            policy = log_softmax(logits[block], temperature, unpack(kept, rows, len(tokens)))
             reference = log_softmax(ref_logits[block], temperature)
             columns[0].append(reference.gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1))
             columns[1].append(exact_kl(policy, reference))
@@ -74,7 +75,7 @@ def token_kl(
     with_gradient = hidden.requires_grad and torch.is_grad_enabled()
 
     def exact(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
-        policy = log_softmax(logits, temperature, mask(kept, rows, len(ref_hidden)))
+        policy = log_softmax(logits, temperature, unpack(kept, rows, len(ref_hidden)))
         reference = log_softmax(head(ref_hidden[rows]), temperature)
         values = exact_kl(policy, reference)
         if not with_gradient:
@@ -87,5 +88,5 @@ def token_kl(
 
 
 def _finite(logprobs: Tensor) -> Tensor:
-    """A copy with the lowest number in place of -inf: times a probability of zero it is zero, not NaN."""
+    """Replace -inf by the lowest finite number, in a copy: 0 * -inf would be NaN."""
     return logprobs.clamp(min=torch.finfo(logprobs.dtype).min)

@@ -1,6 +1,6 @@
-"""Log-probabilities of chosen tokens, one function for policy and reference, always of the tempered logits in float32.
+"""Log-probabilities of tokens under the tempered logits, in float32; policy and reference share the function.
 
-Logits are made from hidden states a chunk of rows at a time and forgotten: no tensor of [B, T, V] ever exists.
+Logits are computed from hidden states a chunk of rows at a time and dropped: no [B, T, V] tensor ever exists.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from rlhf_cli.functional.truncation import mask
+from rlhf_cli.functional.truncation import unpack
 from rlhf_cli.types import KeptSets
 
 Head = Callable[[Tensor], Tensor]
@@ -22,16 +22,16 @@ CHUNK: Final = 256
 """Rows that go through the head at once: 50 MB of float32 logits at a vocabulary of 49,152."""
 
 BLOCK: Final = 32
-"""Rows whose logits are worked on at once on a CPU: they stay in its cache, which makes a softmax 5 times faster."""
+"""Rows of logits processed at once on a CPU: they stay in its cache, which makes a softmax 5 times faster."""
 
-OfLogits = Callable[[Tensor, slice], tuple[Tensor, Tensor | None]]
-"""(logits [n, V], which rows they are) -> (a value a row [n], d value / d logits [n, V] where it is wanted)."""
+RowFunction = Callable[[Tensor, slice], tuple[Tensor, Tensor | None]]
+"""(logits [n, V], the slice of their rows) -> (one value per row [n], d value / d logits [n, V] or None)."""
 
 
 def log_softmax(logits: Tensor, temperature: float, keep: Tensor | None = None) -> Tensor:
     """log softmax(logits / temperature), float32 (float64 stays): [..., V] -> [..., V].
 
-    Over the tokens that `keep`, bool [..., V], holds; the others get -inf.
+    `keep`, bool [..., V], restricts the softmax to its tokens; the others get -inf.
     """
     wide = logits if logits.dtype == torch.float64 else logits.float()
     tempered = wide if temperature == 1.0 else wide / temperature
@@ -41,15 +41,15 @@ def log_softmax(logits: Tensor, temperature: float, keep: Tensor | None = None) 
 def token_logprobs(
     hidden: Tensor, tokens: Tensor, head: Head, temperature: float, kept: KeptSets | None = None, chunk: int = CHUNK
 ) -> Tensor:
-    """log pi(token) for each row: hidden [N, H], tokens [N] -> [N], differentiable in `hidden`. The head is frozen.
+    """log pi(token) of each row: hidden [N, H], tokens [N] -> [N], differentiable in `hidden`; the head is frozen.
 
-    `kept` holds the set that each of the N tokens was sampled from; a token outside its set has -inf.
+    `kept` holds the set that each of the N tokens was sampled from; a token outside its set gets -inf.
     """
 
     with_gradient = hidden.requires_grad and torch.is_grad_enabled()
 
-    def chosen(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
-        logprobs = log_softmax(logits, temperature, mask(kept, rows, len(tokens)))
+    def of_tokens(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
+        logprobs = log_softmax(logits, temperature, unpack(kept, rows, len(tokens)))
         ids = tokens[rows].unsqueeze(-1)
         values = logprobs.gather(-1, ids)
         if not with_gradient:
@@ -58,45 +58,45 @@ def token_logprobs(
         slopes = logprobs.exp_().neg_().scatter_add_(-1, ids, torch.ones_like(values)).div_(temperature)
         return values.squeeze(-1), slopes
 
-    return rowwise(hidden, head, chosen, chunk)
+    return rowwise(hidden, head, of_tokens, chunk)
 
 
-def rowwise(hidden: Tensor, head: Head, of_logits: OfLogits, chunk: int = CHUNK) -> Tensor:
-    """of_logits(head(hidden[rows]), rows), a portion of rows at a time: [N, H] -> [N], differentiable in `hidden`.
+def rowwise(hidden: Tensor, head: Head, row_function: RowFunction, chunk: int = CHUNK) -> Tensor:
+    """row_function(head(hidden[rows]), rows), a chunk of rows at a time: [N, H] -> [N], differentiable in `hidden`.
 
-    `of_logits` must treat every row on its own. Where a gradient is wanted, d value / d hidden is worked out while the
-    logits are there and kept instead of them: [N, H] instead of [N, V].
+    `row_function` must treat rows independently. Where a gradient is needed, d value / d hidden [N, H] is computed at
+    once and kept in place of the logits [N, V].
     """
-    return differentiable(_Rowwise, hidden, head, of_logits, chunk)
+    return apply_autograd(_Rowwise, hidden, head, row_function, chunk)
 
 
-def differentiable(function: type[torch.autograd.Function], *given: Any) -> Tensor:
-    """function.apply(*given), whose result torch leaves without a type."""
-    result: Tensor = function.apply(*given)
+def apply_autograd(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    """function.apply(*arguments), typed: torch annotates no result."""
+    result: Tensor = function.apply(*arguments)
     return result
 
 
-def portions(count: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `size` out of `count` rows; one empty slice where there are none."""
+def row_slices(count: int, size: int) -> Iterator[slice]:
+    """Cut `count` rows into consecutive slices of at most `size`; no rows give one empty slice."""
     for start in range(0, max(count, 1), size):
         yield slice(start, min(start + size, count))
 
 
 def block_size(logits: Tensor) -> int:
-    """Rows to work on at once: a GPU does best with all there are."""
+    """Rows to process at once: a GPU is fastest with all of them."""
     return BLOCK if logits.device.type == "cpu" else max(len(logits), 1)
 
 
 class _Rowwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Head, of_logits: OfLogits, chunk: int) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, head: Head, row_function: RowFunction, chunk: int) -> Tensor:
         values, jacobian = [], []
-        for rows in portions(len(hidden), chunk):
+        for rows in row_slices(len(hidden), chunk):
             with torch.set_grad_enabled(ctx.needs_input_grad[0]):
                 h = hidden[rows].detach().requires_grad_(ctx.needs_input_grad[0])
                 logits = head(h)
-            found, slopes = _in_blocks(logits.detach(), of_logits, rows.start)
-            values.append(found)
+            chunk_values, slopes = _in_blocks(logits.detach(), row_function, rows.start)
+            values.append(chunk_values)
             if ctx.needs_input_grad[0]:
                 jacobian.append(torch.autograd.grad(logits, h, slopes)[0])
         if ctx.needs_input_grad[0]:
@@ -109,12 +109,12 @@ class _Rowwise(torch.autograd.Function):
         return jacobian * grads[0].unsqueeze(-1).to(jacobian.dtype), None, None, None
 
 
-def _in_blocks(logits: Tensor, of_logits: OfLogits, start: int) -> tuple[Tensor, Tensor | None]:
+def _in_blocks(logits: Tensor, row_function: RowFunction, start: int) -> tuple[Tensor, Tensor | None]:
     values: list[Tensor] = []
     all_slopes: Tensor | None = None
-    for block in portions(len(logits), block_size(logits)):
-        found, slopes = of_logits(logits[block], slice(start + block.start, start + block.stop))
-        values.append(found)
+    for block in row_slices(len(logits), block_size(logits)):
+        block_values, slopes = row_function(logits[block], slice(start + block.start, start + block.stop))
+        values.append(block_values)
         if slopes is not None:
             all_slopes = torch.empty_like(logits) if all_slopes is None else all_slopes
             all_slopes[block] = slopes

@@ -1,6 +1,6 @@
-"""Losses whose gradients are policy gradients, the KL as a loss, and how tokens add up to one loss.
+"""The policy-gradient losses, the value loss, the KL as a loss, and the weight of each token in them.
 
-Like `returns`, this module needs torch only for its types.
+Like `returns`, this module imports torch only for its types.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Aggregation = Literal["sum", "constant", "token_mean", "sequence_mean"]
-"""How the tokens of an update add up:
+"""How the tokens of an update are combined:
 
-sum            sums over tokens, the mean over completions: the true gradient
-constant       the same over max_new_tokens (Dr. GRPO, arXiv:2503.20783): unbiased up to that scale
+sum            the sum over tokens, the mean over completions: the true gradient
+constant       the same divided by max_new_tokens (Dr. GRPO, arXiv:2503.20783): unbiased up to that scale
 token_mean     the mean over all tokens (DAPO, arXiv:2503.14476): a ratio of two sums, biased by O(1 / completions)
-sequence_mean  the mean over completions of their own means (GRPO, arXiv:2402.03300): biased towards short good and
-               long bad completions
+sequence_mean  the mean over completions of each one's token mean (GRPO, arXiv:2402.03300): biased towards short good
+               and long bad completions
 """
 
 
 def token_weights(completion_mask: Tensor, aggregation: Aggregation, max_new_tokens: int) -> Tensor:
-    """What each token of one update counts in its loss: float64 [B, T], zero in the padding.
+    """Weight of each token in the loss of one update: float64 [B, T], zero in the padding.
 
-    A loss is then sum_it weights_it * loss_it, whatever microbatches it is summed over.
+    The loss is sum_it weights_it * loss_it; splitting the sum over microbatches does not change it.
     """
     mask = completion_mask.double()
     completions, lengths = len(mask), mask.sum(1, keepdim=True)
@@ -42,7 +42,7 @@ def token_weights(completion_mask: Tensor, aggregation: Aggregation, max_new_tok
 def policy_gradient(logprobs: Tensor, advantages: Tensor, weights: Tensor) -> Tensor:
     """-sum_it weights_it A_it log pi(a_it | s_it), all [b, T]; the logprobs carry the gradient.
 
-    Its gradient is minus that of E[sum_t A_t log pi(a_t)] under sum weights (Williams 1992).
+    With sum weights, its gradient is minus the gradient of E[sum_t A_t log pi(a_t)] (Williams 1992).
     """
     return -masked_sum(weights * advantages * logprobs, weights != 0).sum()
 
@@ -50,10 +50,10 @@ def policy_gradient(logprobs: Tensor, advantages: Tensor, weights: Tensor) -> Te
 def clipped_surrogate(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, weights: Tensor, low: float, high: float
 ) -> tuple[Tensor, Tensor]:
-    """-sum_it weights_it min(ratio A, clip(ratio, 1 - low, 1 + high) A), and where the clipped branch is the smaller.
+    """-sum_it weights_it min(ratio A, clip(ratio, 1 - low, 1 + high) A), and a mask of the clipped tokens.
 
-    ratio = pi(a) / pi_old(a); all [b, T], the second result bool [b, T]. Schulman et al. 2017, arXiv:1707.06347,
-    equation 7; two ranges: DAPO, arXiv:2503.14476, equation 10.
+    ratio = pi(a) / pi_old(a); all [b, T]. The mask, bool [b, T], is True where the clipped branch is the smaller.
+    Schulman et al. 2017, arXiv:1707.06347, equation 7; two ranges: DAPO, arXiv:2503.14476, equation 10.
     """
     ratio = (logprobs - old_logprobs).exp()
     free, clipped = ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages
@@ -64,10 +64,11 @@ def clipped_surrogate(
 def clipped_value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, weights: Tensor, clip_range: float | None
 ) -> tuple[Tensor, Tensor]:
-    """sum_it weights_it / 2 * max((V - R)^2, (V_clipped - R)^2), and where the clipped branch is the larger.
+    """sum_it weights_it / 2 * max((V - R)^2, (V_clipped - R)^2), and a mask of the clipped tokens.
 
-    V_clipped stays within `clip_range` of the old value; None: no clipping. All [b, T]. From the code of PPO
-    (Schulman et al. 2017; Engstrom et al. 2020, arXiv:2005.12729, section 2), not from the paper.
+    V_clipped stays within `clip_range` of the old value; None: no clipping. All [b, T]. The mask, bool [b, T], is True
+    where the clipped branch is the larger. From the code of PPO (Schulman et al. 2017; Engstrom et al. 2020,
+    arXiv:2005.12729, section 2), not from the paper.
     """
     free = (values - returns).square()
     if clip_range is None:
@@ -81,7 +82,7 @@ def clipped_value_loss(
 def k2_loss(logprobs: Tensor, ref_logprobs: Tensor, weights: Tensor) -> Tensor:
     """sum_it weights_it (log pi - log pi_ref)^2 / 2 at the sampled tokens; all [b, T].
 
-    Its expected gradient is that of KL(pi(.|s) || pi_ref(.|s)) at the states that were visited, the states themselves
-    held fixed (arXiv:2506.09477, arXiv:2512.21852).
+    Its expected gradient is that of KL(pi(.|s) || pi_ref(.|s)) at the visited states, with the states held fixed
+    (arXiv:2506.09477, arXiv:2512.21852).
     """
     return masked_sum(weights * (logprobs - ref_logprobs).square(), weights != 0).sum() / 2

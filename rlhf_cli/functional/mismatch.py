@@ -1,4 +1,7 @@
-"""Sampler against trainer: two passes of one policy that may round differently, and what is done about it."""
+"""How far the sampler's probabilities are from the trainer's, and the weights that correct for it.
+
+Both are passes of the same policy, but a cache, a batch or a number format may round differently.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOLERANCE: Final = 0.01
-"""Nats of a whole completion up to which the sampler's word is taken for the trainer's."""
+"""Nats per completion: below it the sampler's log-probabilities are used uncorrected."""
 LARGEST_WEIGHT: Final = 2.0
 WARN_BELOW: Final = 0.8
+"""Effective share of the samples that calls for a warning."""
 STOP_BELOW: Final = 0.5
+"""Effective share of the samples that ends the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """How far the trainer's probabilities of whole completions are from the sampler's."""
+    """Statistics of the log-weights log pi_trainer - log pi_sampler of whole completions."""
 
     gap: float
     """Largest absolute log-weight, nats."""
@@ -26,11 +31,11 @@ class Mismatch:
     deviation: float
     """Standard deviation of the log-weights."""
     effective_share: float
-    """(sum w)^2 / (N sum w^2) of the unclipped weights: the share of the samples that is left (Kish 1965)."""
+    """(sum w)^2 / (N sum w^2) of the unclipped weights: the effective share of the samples (Kish 1965)."""
 
 
-def mismatch(log_weights: Tensor) -> Mismatch:
-    """Of log pi_trainer - log pi_sampler of each completion, [B] in nats."""
+def measure_mismatch(log_weights: Tensor) -> Mismatch:
+    """Summarise log pi_trainer - log pi_sampler of each completion, [B] in nats."""
     wide = log_weights.double()
     scaled = (wide - wide.max()).exp()  # the share does not depend on a common factor
     share = scaled.sum() ** 2 / (len(wide) * scaled.square().sum())
@@ -40,7 +45,7 @@ def mismatch(log_weights: Tensor) -> Mismatch:
 def sequence_weights(log_weights: Tensor) -> Tensor:
     """min(exp(log-weight), 2) for each completion, [B].
 
-    One weight a completion: weights for single tokens leave most of the bias where it is. Their sum is never divided
-    by, which would bias the gradient (truncated importance sampling: Ionides 2008).
+    One weight per completion: weights per token would leave most of the bias. The weights are never normalised by
+    their sum, which would bias the gradient (truncated importance sampling: Ionides 2008).
     """
     return log_weights.exp().clamp(max=LARGEST_WEIGHT)

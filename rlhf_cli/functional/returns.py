@@ -1,4 +1,4 @@
-"""From scores and KL to what a token is credited with."""
+"""From scores and KL to the rewards, returns and advantages of tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def token_rewards(scores: Tensor, penalty: Tensor, beta: float, completion_mask: Tensor) -> Tensor:
     """Rewards [B, T]: -beta * penalty at every token, plus the score [B] at the last one.
 
-    With the penalty k1, or the exact KL of each position, their sum over a completion is an unbiased sample of
+    With k1 or the exact KL of each position as the penalty, the sum over a completion is an unbiased sample of
     E[r] - beta KL(policy || reference) (Ziegler et al. 2019, arXiv:1909.08593, section 2).
     """
     rewards = (penalty * -beta).masked_fill(~completion_mask, 0.0)
@@ -22,14 +22,14 @@ def token_rewards(scores: Tensor, penalty: Tensor, beta: float, completion_mask:
 
 
 def returns_to_go(rewards: Tensor) -> Tensor:
-    """Undiscounted sum of the rewards from each token on: [B, T] -> [B, T]."""
+    """Sum of the rewards from each token on, undiscounted: [B, T] -> [B, T]."""
     return rewards.flip(-1).cumsum(-1).flip(-1)
 
 
 def leave_one_out(values: Tensor, samples_per_prompt: int, counts: Tensor) -> Tensor:
-    """The mean of the *other* values of each value's group: [B] -> [B]; groups are neighbouring rows of size >= 2.
+    """Mean of the *other* values in each value's group: [B] -> [B]; groups are neighbouring rows of size >= 2.
 
-    Only values that `counts` [B] are part of a mean; zero where there are no others.
+    Only values where `counts` [B] is True enter a mean; without any others the mean is zero.
     """
     groups, mask = values.view(-1, samples_per_prompt), counts.view(-1, samples_per_prompt)
     kept = groups.masked_fill(~mask, 0.0)
@@ -37,10 +37,10 @@ def leave_one_out(values: Tensor, samples_per_prompt: int, counts: Tensor) -> Te
     return ((kept.sum(1, keepdim=True) - kept) / others.clamp(min=1)).reshape(-1)
 
 
-def centred_in_group(values: Tensor, samples_per_prompt: int, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Each value less the mean of its group, and the group's standard deviation (over one less): both [B].
+def centre_by_group(values: Tensor, samples_per_prompt: int, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Each value minus its group's mean, and the group's standard deviation (over n - 1): both [B].
 
-    Only values that `counts` [B] are part of either, and there are two of them in every group that has any.
+    Only values where `counts` [B] is True enter either. A group has none of them, or at least two.
     """
     groups, mask = values.view(-1, samples_per_prompt), counts.view(-1, samples_per_prompt)
     number = mask.sum(1, keepdim=True)
@@ -55,8 +55,7 @@ def generalised_advantages(
 ) -> Tensor:
     """A_t = delta_t + gamma lambda A_t+1 with delta_t = r_t + gamma V_t+1 - V_t: [B, T], zero in the padding.
 
-    Behind the last token there is nothing to expect: V = 0 there, whether the text ended or was cut. Schulman et al.
-    2016, arXiv:1506.02438, equation 16.
+    V = 0 behind the last token, whether the text ended or was cut. Schulman et al. 2016, arXiv:1506.02438, equation 16.
     """
     values = values.masked_fill(~completion_mask, 0.0)
     advantages = rewards.new_zeros(rewards.shape)
@@ -68,10 +67,10 @@ def generalised_advantages(
     return advantages
 
 
-def whitened(values: Tensor, mask: Tensor) -> Tensor:
-    """Shifted and scaled to mean 0 and variance 1 over every position where `mask`: [B, T], zero elsewhere.
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Shift and scale to mean 0 and variance 1 over all positions where `mask`: [B, T], zero elsewhere.
 
-    1e-4 is added to the standard deviation: values that differ by rounding alone stay near zero.
+    1e-4 is added to the standard deviation, so that values that differ only by rounding stay near zero.
     """
     centred = values - masked_mean(values, mask)
     return (centred / (masked_mean(centred.square(), mask).sqrt() + 1e-4)).masked_fill(~mask, 0.0)

@@ -1,4 +1,4 @@
-"""Sampling by inverting the distribution function: one uniform decides one token, whatever else is in the batch."""
+"""Sampling by inverting the distribution function: one uniform decides one token, whatever the batch."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor
 from rlhf_cli.functional.logprobs import log_softmax
 
 BLOCK: Final = 256
-"""Tokens summed at a time: the cumulative sum runs over V / 256 block masses, then inside the one block that is hit."""
+"""Tokens per block: the cumulative sum runs over V / 256 block masses, then inside the block that was hit."""
 
 
 def inverse_cdf(
     logits: Tensor, uniform: Tensor, temperature: float, keep: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Tokens [B] and their log-probabilities [B] under softmax(logits / temperature), from logits [B, V].
+    """Sample tokens [B] and their log-probabilities [B] from softmax(logits / temperature), logits [B, V].
 
-    `uniform` [B] is in [0, 1). With `keep`, bool [B, V], the distribution is renormalised over the tokens it holds.
+    `uniform` [B] is in [0, 1). `keep`, bool [B, V], restricts the distribution to its tokens and renormalises it.
     Token v is chosen when the uniform falls into the interval of length pi(v) that ends at the cumulative mass of
-    0..v. Masses are summed in float64. A token of mass zero is never chosen. Where logits are NaN so is the
-    log-probability, of some token: what to make of it is the caller's.
+    0..v. Masses are summed in float64. A token of mass zero is never chosen. NaN logits give some token with a NaN
+    log-probability; the caller decides what follows.
     """
     logprobs = log_softmax(logits, temperature, keep)
     rows, vocabulary = logprobs.shape
     mass = torch.nn.functional.pad(logprobs.exp(), (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
     block_ends = mass.sum(-1, dtype=torch.float64).cumsum(-1)
     point = _below(uniform.unsqueeze(1) * block_ends[:, -1:], block_ends[:, -1:])
-    block = torch.searchsorted(block_ends, point, right=True).clamp(max=mass.shape[1] - 1)  # NaN is above all
+    block = torch.searchsorted(block_ends, point, right=True).clamp(max=mass.shape[1] - 1)  # a NaN sorts last
     before = torch.nn.functional.pad(block_ends, (1, 0)).gather(1, block)
     token_ends = mass[torch.arange(rows, device=mass.device), block.squeeze(1)].double().cumsum(-1)
     within = torch.searchsorted(token_ends, _below(point - before, token_ends[:, -1:]), right=True)
@@ -43,5 +43,5 @@ def greedy(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _below(point: Tensor, end: Tensor) -> Tensor:
-    """Keep `point` below `end`: rounding may put it there, where no token is left."""
+    """Keep `point` below `end`: rounding may reach it, and no token lies there."""
     return point.minimum(torch.nextafter(end, torch.zeros_like(end)))

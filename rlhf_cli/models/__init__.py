@@ -1,13 +1,15 @@
 """The home of transformers and peft: a causal language model with a LoRA adapter; the reference is the adapter off.
 
-settings      the `model` group; light, so that a config is validated without loading torch
-source        where a model comes from; light as well
+settings      the `model` group; imports no torch, so that a config is validated quickly
+location      where a model is, as far as can be told without torch or a hub
 libraries     torch, transformers and peft, imported once and quickly
-policy        Policy: model, tokenizer, prompts in, texts out, the adapter as files
-encoder       prompts as the policy reads them: tokenizer and chat template, without the weights
-loading       from a hub, a folder or a packaged GGUF file (converted once, into the cache)
-bounded       a template, held to a time and a memory
+policy        Policy: model, tokenizer, adapter, value head
+building      a policy from its settings: the model loaded and frozen, a fresh adapter
+encoder       prompts as token ids: tokenizer and chat template, without the weights
+loading       a pretrained model and its tokenizer, from a hub, a folder or the cache
+gguf          a packaged GGUF file, converted once into the cache
+limits        a limit on time and memory, for chat templates
 tiny          a random two-layer model with a byte tokenizer
-value_head    what PPO expects from a state on
+value_head    PPO's estimate of the return from a state on
 reward_model  a sequence classification model as a reward
 """

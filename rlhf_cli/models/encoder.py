@@ -1,4 +1,4 @@
-"""Prompts as the policy reads them: the tokenizer and the chat template, without the weights."""
+"""Prompts as token ids: the tokenizer and the chat template, without the weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.models.bounded import TooMuch, bounded
+from rlhf_cli.models.limits import LimitExceeded, limit
 from rlhf_cli.models.settings import Model
 from rlhf_cli.types import Message, Prompt, PromptRow
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 TEMPLATE_SECONDS: Final = 5.0
-"""A template may take for one prompt; the first one includes compiling it."""
+"""Time limit of the template for one prompt; the first prompt includes compiling it."""
 TEMPLATE_MIB: Final = 512
 TEMPLATE_CHARACTERS: Final = 1_000_000
 _OTHER_TEMPLATE: Final = "change the prompt, or use raw text: model.prompt_format=raw"
@@ -23,43 +23,42 @@ _OTHER_TEMPLATE: Final = "change the prompt, or use raw text: model.prompt_forma
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """What makes tokens of prompts."""
+    """Turn prompts into token ids."""
 
     tokenizer: PreTrainedTokenizerBase
     use_chat_template: bool
 
     def encode(self, rows: Sequence[PromptRow]) -> list[Prompt]:
-        """The prompts as the policy reads them.
+        """Render and tokenize rows.
 
-        Raises UserError (exit 3) for a chat that has no template to render it, for what the template makes of it, and
-        for a text that the tokenizer makes nothing of.
+        Raises UserError (exit 3) for a chat without a template, a template that fails, and a text without tokens.
         """
         if not rows:
             return []
         texts = [self._text(row) for row in rows]
         tokens = self.tokenizer(texts, add_special_tokens=not self.use_chat_template)["input_ids"]
-        return [_prompt(*one) for one in zip(rows, texts, tokens, strict=True)]
+        return [_prompt(*fields) for fields in zip(rows, texts, tokens, strict=True)]
 
-    def end_of(self, prompt: Prompt, limit: int) -> Prompt:
-        """The prompt with its last `limit` tokens alone."""
+    def keep_end(self, prompt: Prompt, limit: int) -> Prompt:
+        """Cut the prompt to its last `limit` tokens."""
         tokens = prompt.tokens[-limit:]
         return replace(prompt, text=self.tokenizer.decode(tokens), tokens=tokens)
 
-    def written_out(self, prompt: Prompt) -> str:
-        """What the tokens say, special ones included, those that the tokenizer adds itself too."""
+    def decode_all(self, prompt: Prompt) -> str:
+        """The text of all tokens, including special ones and those that the tokenizer adds."""
         text: str = self.tokenizer.decode(prompt.tokens)
         return text
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
-        """The tokens that are no text, as they are written out."""
+        """The special tokens, as text."""
         added = self.tokenizer.added_tokens_decoder.values()
         return tuple(token.content for token in added if token.special)
 
     def _text(self, row: PromptRow) -> str:
         if self.use_chat_template:
             turns = (Message("user", row.prompt),) if isinstance(row.prompt, str) else row.prompt
-            return self._rendered([{"role": turn.role, "content": turn.content} for turn in turns], row.where)
+            return self._render([{"role": turn.role, "content": turn.content} for turn in turns], row.where)
         if not isinstance(row.prompt, str):
             raise UserError(
                 "chat messages, but the prompts are raw text for this model",
@@ -69,30 +68,30 @@ class Encoder:
             )
         return row.prompt
 
-    def _rendered(self, chat: list[dict[str, str]], where: str) -> str:
-        """The chat through the model's template: a program of whoever made the model, so it runs in bounds."""
+    def _render(self, chat: list[dict[str, str]], where: str) -> str:
+        """Render the chat by the model's template, within limits: it is a program of the model's author."""
 
-        def refused(what: str) -> UserError:
+        def refusal(what: str) -> UserError:
             return UserError(f"the model's chat template {what}", where=where, fix=_OTHER_TEMPLATE, exit_code=EXIT_DATA)
 
         try:
-            with bounded(TEMPLATE_SECONDS, TEMPLATE_MIB):  # transformers renders in jinja's sandbox
+            with limit(TEMPLATE_SECONDS, TEMPLATE_MIB):  # transformers renders in jinja's sandbox
                 text: str = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
             text.encode()
-        except TooMuch as error:
-            raise refused(str(error)) from None  # the chain would keep what it had made alive
+        except LimitExceeded as error:
+            raise refusal(str(error)) from None  # a chained error would keep the template's memory alive
         except UnicodeEncodeError:
-            raise refused("writes half of a surrogate pair, which is no text") from None
+            raise refusal("writes half of a surrogate pair, which is no text") from None
         except Exception as error:  # jinja's own errors, raised by the model's template
-            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise refused(f"refuses it: {said}") from error
+            message = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise refusal(f"refuses it: {message}") from error
         if len(text) > TEMPLATE_CHARACTERS:
-            raise refused(f"makes {len(text):,} characters of it, more than {TEMPLATE_CHARACTERS:,}")
+            raise refusal(f"makes {len(text):,} characters of it, more than {TEMPLATE_CHARACTERS:,}")
         return text
 
 
 def load_encoder(settings: Model) -> tuple[Encoder, int]:
-    """The encoder of a model whose weights are not loaded, and the longest sequence that the model can read.
+    """Load a model's encoder, without the weights, and the longest sequence that the model can read.
 
     Raises UserError where the model cannot be found.
     """
@@ -103,16 +102,17 @@ def load_encoder(settings: Model) -> tuple[Encoder, int]:
     from rlhf_cli.models.loading import load_tokenizer
 
     tokenizer, config = load_tokenizer(settings)
-    return Encoder(tokenizer, wants_template(settings.prompt_format, tokenizer, settings.path)), context_of(config)
+    use_chat_template = uses_chat_template(settings.prompt_format, tokenizer, settings.path)
+    return Encoder(tokenizer, use_chat_template), context_length(config)
 
 
-def context_of(config: PretrainedConfig) -> int:
+def context_length(config: PretrainedConfig) -> int:
     """The longest sequence that a model of this transformers config can read."""
     return getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31
 
 
-def wants_template(prompt_format: str, tokenizer: PreTrainedTokenizerBase, path: str) -> bool:
-    """Whether prompts go through the model's chat template; raises UserError where one is demanded and missing."""
+def uses_chat_template(prompt_format: str, tokenizer: PreTrainedTokenizerBase, path: str) -> bool:
+    """Whether prompts go through the model's chat template; raises UserError where a demanded one is missing."""
     has_template = bool(tokenizer.chat_template)
     if prompt_format == "chat" and not has_template:
         raise UserError(f"{path} has no chat template", where="model.prompt_format", fix="use auto or raw")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rlhf_cli.models.bounded import TooMuch, bounded
 from rlhf_cli.models.encoder import TEMPLATE_CHARACTERS, TEMPLATE_MIB, TEMPLATE_SECONDS
+from rlhf_cli.models.limits import LimitExceeded, limit
 from rlhf_cli.models.loading import check_tokenizer
 
 if TYPE_CHECKING:
@@ -134,9 +134,9 @@ def _encoder(
 def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[dict[str, str]]) -> str:
     """The conversation by the model's template, which a stranger wrote: within bounds."""
     try:
-        with bounded(TEMPLATE_SECONDS, TEMPLATE_MIB):
+        with limit(TEMPLATE_SECONDS, TEMPLATE_MIB):
             text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except TooMuch as error:
+    except LimitExceeded as error:
         raise ValueError(f"the model's chat template takes {error}") from error
     if len(text) > TEMPLATE_CHARACTERS:
         raise ValueError(f"the model's chat template makes {len(text)} characters of a conversation")

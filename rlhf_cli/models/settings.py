@@ -17,10 +17,10 @@ class Lora(Settings):
     alpha: float = Field(gt=0, allow_inf_nan=False)
     """The update is scaled by alpha / rank (rslora: by alpha / sqrt(rank))."""
     target_modules: Literal["all-linear"] | Annotated[Names, Field(min_length=1)]
-    """Names of the linear layers that are adapted, or all-linear: every one but the output layer."""
+    """Names of the linear layers to adapt, or all-linear: all but the output layer."""
     dropout: float = Field(ge=0, lt=1)
-    """Share of the adapter's inputs that an update leaves out. Rollouts leave out none, so above 0 the update's policy
-    is not quite the one that wrote them."""
+    """Share of the adapter's inputs that an update drops. Rollouts drop none, so above 0 the update's policy differs
+    slightly from the one that wrote them."""
     rslora: bool
     """Rank-stabilised scaling (arXiv:2312.03732)."""
     dora: bool
@@ -29,7 +29,7 @@ class Lora(Settings):
 
 Engine = Literal["auto", "native", "transformers"]
 """What runs the model: native, our own decoder for the Llama family; transformers, any model's own forward pass,
-slower; auto: native where it can be had."""
+slower; auto, native where it supports the model."""
 
 
 class Pretrained(Settings):
@@ -41,20 +41,20 @@ class Pretrained(Settings):
     revision: str | None
     """Branch, tag or commit of a hub model; null takes the default branch."""
     adapter: FilePath | None
-    """A PEFT folder to start from: merged into the weights first, so that it is the reference.
-    The adapter that is trained then fits the merged weights, not the model it was merged into."""
+    """A PEFT folder to start from. It is merged into the weights first, so it is part of the reference.
+    The trained adapter then fits the merged weights, not the model at `path`."""
     prompt_format: Literal["auto", "chat", "raw"]
-    """auto: the model's chat template when it has one, else raw text; chat demands a template; raw never uses it."""
+    """auto: the model's chat template if it has one, else raw text; chat demands a template; raw never uses it."""
     trust_remote_code: bool
-    """Run the Python that comes with a model: it can do all that you can. Only on the command line, never in a file."""
+    """Run the Python code that comes with a model, with your rights. Only on the command line, never in a file."""
     engine: Engine
     gradient_checkpointing: bool
-    """Keep less of the forward pass for the backward pass, and work out the rest again: less memory, more time."""
+    """Keep less of the forward pass for the backward pass and compute the rest again: less memory, more time."""
     lora: Lora
 
 
 class Tiny(Settings):
-    """A random model with a byte tokenizer: the whole pipeline in seconds, nothing to download, nothing to say."""
+    """A random model with a byte tokenizer: it runs the whole pipeline in seconds and downloads nothing."""
 
     kind: Literal["tiny"]
     architecture: Literal["llama", "gpt2"]
@@ -69,7 +69,7 @@ class Tiny(Settings):
     """Seed of the random weights."""
     engine: Engine
     gradient_checkpointing: bool
-    """Keep less of the forward pass for the backward pass, and work out the rest again: less memory, more time."""
+    """Keep less of the forward pass for the backward pass and compute the rest again: less memory, more time."""
     lora: Lora
 
 

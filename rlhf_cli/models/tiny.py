@@ -1,4 +1,4 @@
-"""A random model with a byte tokenizer, made from a seed: nothing to download, and small enough for a test."""
+"""A random model with a byte tokenizer, made from a seed: nothing to download, small enough for tests."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ END = "<|end|>"
 HEADS = 4
 
 
-def build(settings: Tiny) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model (float32) and its tokenizer; the same seed gives the same weights."""
+def build_tiny(settings: Tiny) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Build the model (float32) and its tokenizer; the same seed gives the same weights."""
     tokenizer = byte_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -29,7 +29,7 @@ def build(settings: Tiny) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def byte_tokenizer() -> PreTrainedTokenizerBase:
-    """256 bytes and an end token; it has no chat template, so prompts are raw text."""
+    """A tokenizer of 256 bytes and an end token, without a chat template: prompts are raw text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""What PPO expects of a state: one linear layer on the last hidden state of the adapted model."""
+"""PPO's estimate of the return from a state on: one linear layer on the adapted model's last hidden state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class ValueHead(nn.Module):
-    """w . h + b in float32; zero at first, so that an untrained head says nothing rather than noise."""
+    """w . h + b in float32; zero at first, since random values would only add noise."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from rlhf_cli.engine.reading import recompute_logprobs, score_against_reference
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, towards_optimum
 from rlhf_cli.evaluation.optimum import LEAST, unknown
-from rlhf_cli.functional.mismatch import TOLERANCE, mismatch
+from rlhf_cli.functional.mismatch import TOLERANCE, measure_mismatch
 from rlhf_cli.pipeline.scoring import scores_by_prompt
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.seeding import seed_for
@@ -79,7 +79,7 @@ def evaluate(
         rollout = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
         if rounds:
             rollout = read(rollout)
-            rounds = mismatch(rollout.log_weights).gap > TOLERANCE
+            rounds = measure_mismatch(rollout.log_weights).gap > TOLERANCE
         scores = score(rollout, start)
         scored, by_prompt = compared(rollout), scores_by_prompt(scores, rollout)
         dropped, failures = scores.left_out, failures + scores.failures

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from rlhf_cli.evaluation.intervals import standard_error
 from rlhf_cli.functional.masked import masked_mean
-from rlhf_cli.functional.mismatch import mismatch
+from rlhf_cli.functional.mismatch import measure_mismatch
 from rlhf_cli.types import Advantages, Exact
 
 
@@ -64,7 +64,7 @@ def _values(advantages: Advantages, mask: Tensor) -> dict[str, float]:
 
 
 def _sampler(log_weights: Tensor) -> dict[str, float]:
-    found = mismatch(log_weights)
+    found = measure_mismatch(log_weights)
     return {
         "sampler/log_weight_mean": found.mean,
         "sampler/log_weight_sd": found.deviation,

@@ -15,8 +15,8 @@ import torch
 
 from rlhf_cli.data.split import fingerprint
 from rlhf_cli.engine.allocator import keep_freed_memory
+from rlhf_cli.engine.cpu import cpu_vendor
 from rlhf_cli.engine.memory import peak
-from rlhf_cli.engine.processor import vendor
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.rows import Rows
@@ -113,7 +113,7 @@ def same_ground(folder: Path, now: Record, reporter: Reporter, allowed: Sequence
 def _processor(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{vendor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{cpu_vendor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _weights_fingerprint(policy: Policy) -> str:

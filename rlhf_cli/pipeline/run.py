@@ -16,7 +16,7 @@ from rlhf_cli.engine import Engine, reading
 from rlhf_cli.engine.memory import room_for
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, Stopped, UserError
 from rlhf_cli.evaluation.evaluation import Evaluation
-from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, mismatch
+from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, measure_mismatch
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import held_out, scoring, update
@@ -31,7 +31,7 @@ from rlhf_cli.rewards.execution.scorer import Scorer, Scores
 from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.runs.logbook import Logbook
 from rlhf_cli.schedules import Controlled
-from rlhf_cli.schedules.control import Control
+from rlhf_cli.schedules.controller import ControllerState
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Advantages, Prompt, PromptBatch, Rollout, Scored
@@ -174,7 +174,7 @@ class Run:
         per_batch = min(at_once, len(self.held_out))
         beta, temperature = self.beta(config.steps - 1), config.temperature.at(config.steps - 1, config.steps)
         undefined = config.reward.learned_otherwise or held_out.why_no_optimum(
-            beta, temperature, self.truncation.active, config.evaluate.samples
+            beta, temperature, self.truncation.is_active, config.evaluate.samples
         )
         batches, passes = -(-len(self.held_out) // per_batch), self.work.parts(per_batch * config.evaluate.samples)
         writers = 2 if step and not undefined else 1  # the reference writes and is read as well
@@ -248,7 +248,7 @@ class Run:
             scored, rollout = advantages.scored, advantages.scored.rollout
             metrics = measure(advantages) | metrics
             if rollout.compared:
-                metrics["sampler/gap"] = mismatch(rollout.log_weights).gap
+                metrics["sampler/gap"] = measure_mismatch(rollout.log_weights).gap
             if not metrics["skipped"]:
                 state = replace(
                     state,
@@ -350,7 +350,7 @@ class Run:
             return None
         return self._spread(scores, counts).normalised(scores)
 
-    def _control(self, kl: float) -> Control | None:
+    def _control(self, kl: float) -> ControllerState | None:
         schedule = self.config.beta
         if isinstance(schedule, Controlled):
             return schedule.observe(self.state.control or schedule.begin(), kl)
@@ -358,7 +358,7 @@ class Run:
 
     def _trust(self, rollout: Rollout) -> None:
         """Say that the sampler drifts from the trainer; raise UserError (exit 7) where too few samples are left."""
-        found = mismatch(rollout.log_weights)
+        found = measure_mismatch(rollout.log_weights)
         said = (
             f"sampler and trainer disagree by up to {found.gap:.3g} nats a completion: "
             f"{found.effective_share:.0%} of the samples are left after weighting"

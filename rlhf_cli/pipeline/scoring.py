@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.errors import EXIT_REWARD
-from rlhf_cli.functional.truncation import of_rows
+from rlhf_cli.functional.truncation import select_rows
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.types import PromptBatch, Rollout
@@ -85,5 +85,5 @@ def drop_prompts(rollout: Rollout, prompts: Collection[int]) -> Rollout:
         log_weights=rollout.log_weights[kept],
         truncated=rollout.truncated[kept],
         texts=tuple(rollout.texts[row] for row in rows),
-        kept=of_rows(rollout.kept, mask, kept),
+        kept=select_rows(rollout.kept, mask, kept),
     )

@@ -21,7 +21,7 @@ from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.runs.jsonl import Mark
-from rlhf_cli.schedules.control import Control
+from rlhf_cli.schedules.controller import ControllerState
 
 OPTIMIZER: Final = "optimizer.safetensors"
 VALUE_HEAD: Final = "value_head.safetensors"
@@ -52,7 +52,7 @@ class TrainState:
     baseline: RunningMean = field(default_factory=RunningMean)
     spread: Spread = field(default_factory=Spread)
     """Of the scores, where they are normalised."""
-    control: Control | None = None
+    control: ControllerState | None = None
     """Of a beta that follows the KL; None for one that is a function of the step."""
     sampler_gap: float | None = None
     """Largest difference, over completions, between the sampler's and the trainer's log-probability, at the last step.
@@ -159,7 +159,7 @@ def _read(file: Path) -> TrainState:
         step=saved["step"],
         baseline=RunningMean(**saved["baseline"]),
         spread=Spread(**saved["spread"]),
-        control=None if saved["control"] is None else Control(**saved["control"]),
+        control=None if saved["control"] is None else ControllerState(**saved["control"]),
         sampler_gap=saved["sampler_gap"],
         best=None if saved["best"] is None else Best(**saved["best"]),
         skipped=saved["skipped"],

@@ -17,7 +17,7 @@ from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.losses import k2_loss, token_weights
 from rlhf_cli.functional.mismatch import sequence_weights
-from rlhf_cli.functional.truncation import of_rows
+from rlhf_cli.functional.truncation import select_rows
 from rlhf_cli.seeding import permutation, seed_for
 from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout
 
@@ -60,7 +60,7 @@ def accumulate(
     totals, gaps = Counter[str](), []
     for part in microbatches(rows, microbatch_size):
         keep = rollout.completion_mask[part]
-        hidden, kept = engine.hidden(rollout, part), of_rows(rollout.kept, rollout.completion_mask, part)
+        hidden, kept = engine.hidden(rollout, part), select_rows(rollout.kept, rollout.completion_mask, part)
         packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature, kept)
         forward = Forward(
             logprobs=unpacked(packed, keep),

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch.profiler import record_function
 
-from rlhf_cli.engine.memory import out_of_memory
+from rlhf_cli.engine.memory import is_out_of_memory
 from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline.clock import Clock
 from rlhf_cli.pipeline.signals import StopSignals
@@ -55,7 +55,7 @@ class Work:
             try:
                 return work(size)
             except Exception as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if size == 1:
                     raise UserError(

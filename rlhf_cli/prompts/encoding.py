@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 from rlhf_cli.data import order
-from rlhf_cli.data.settings import Source
+from rlhf_cli.data.source import Source
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.prompts.rows import Rows, check_enough
@@ -32,7 +32,7 @@ class Prompts:
 
     def of_step(self, step: int, count: int, seed: int) -> tuple[Prompt, ...]:
         """The `count` prompts of `step` (0-based)."""
-        return tuple(self.encoded[place] for place in order.rows_of_step(step, self.parts, count, seed))
+        return tuple(self.encoded[place] for place in order.prompts_of_step(step, self.parts, count, seed))
 
     def first(self, count: int) -> tuple[Prompt, ...]:
         """The first ones to be used."""
@@ -95,7 +95,7 @@ class Fit:
         if self.drops:
             return None
         if self.data.too_long == "truncate_left":
-            return self.encoder.end_of(prompt, self.limit)
+            return self.encoder.keep_end(prompt, self.limit)
         raise UserError(
             f"the prompt has {len(prompt.tokens)} tokens, more than {self.limit} ({self.why})",
             where=prompt.row.where,
@@ -170,5 +170,5 @@ def _used(parts: Sequence[order.Part], config: RunConfig) -> list[tuple[int, int
     for step in range(config.steps):
         if len(places) == sum(part.rows for part in parts):
             break
-        places |= dict.fromkeys(order.rows_of_step(step, parts, config.prompts_per_step, config.seed))
+        places |= dict.fromkeys(order.prompts_of_step(step, parts, config.prompts_per_step, config.seed))
     return list(places)

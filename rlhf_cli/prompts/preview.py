@@ -140,4 +140,4 @@ def look_at(rows: Rows, encoder: Encoder, context: int, config: RunConfig, count
 
 
 def _shown(prompt: Prompt, encoder: Encoder) -> Shown:
-    return Shown(prompt.row.where, len(prompt.tokens), encoder.written_out(prompt))
+    return Shown(prompt.row.where, len(prompt.tokens), encoder.decode_all(prompt))

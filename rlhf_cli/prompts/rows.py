@@ -12,7 +12,7 @@ from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.mixture import PART
 from rlhf_cli.data.order import shares
 from rlhf_cli.data.reading import read
-from rlhf_cli.data.settings import Source
+from rlhf_cli.data.source import Source
 from rlhf_cli.data.split import set_aside
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.schema import RunConfig

@@ -1,16 +1,17 @@
-"""Values that change over a run. Beta and temperature share three kinds; beta has two more, which follow the KL.
+"""Values that change over a run: three kinds for beta and temperature, and two for beta alone, which follow the KL.
 
-constant   one value
-linear     a straight line from start to end
-cosine     half a cosine from start to end: slow, fast, slow
-adaptive   beta is nudged towards a KL (Ziegler et al. 2019)
-target     beta holds a KL budget, by a proportional-integral controller
+constant    one value
+linear      a straight line from start to end
+cosine      half a cosine from start to end: slow, fast, slow
+adaptive    beta moves towards a KL in small steps (Ziegler et al. 2019)
+target      beta holds a KL budget, by a proportional-integral controller
 
-control    the state of the two that follow the KL
-optimizer  AdamW's settings and its learning rate by step
+ramp        the base of linear and cosine
+controller  the state of adaptive and target
+optimizer   AdamW's settings and its learning rate by step
 
-The first three are functions of the step: `at(step, total)`. Adaptive and target have a state, `Control`: `begin()` and
-`observe(control, kl)`.
+The first three are functions of the step: `at(step, total)`. Adaptive and target follow the KL: `begin()` returns their
+`ControllerState`, and `observe(state, kl)` the next one.
 """
 
 from typing import Annotated

@@ -18,9 +18,9 @@ class Constant(Settings):
 
     @property
     def lowest(self) -> float:
-        """The smallest value it takes."""
+        """The smallest value over the run."""
         return self.value
 
     def at(self, step: int, total: int) -> float:
-        """The value for `step` of 0 .. total - 1."""
+        """The value at `step` of 0 .. total - 1."""
         return self.value

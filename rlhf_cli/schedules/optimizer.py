@@ -19,7 +19,7 @@ class AdamW(Settings):
     lr: float = Field(gt=0, lt=1, allow_inf_nan=False)
     """Peak learning rate."""
     schedule: Literal["constant", "linear", "cosine"]
-    """What the learning rate does after the warm-up: stay, or fall to zero."""
+    """Course of the learning rate after the warm-up: constant, or falling to zero."""
     warmup_steps: int = Field(ge=0)
     """Steps over which the learning rate rises to its peak."""
     betas: Annotated[tuple[Decay, Decay], BeforeValidator(as_tuple)]
@@ -34,8 +34,8 @@ class AdamW(Settings):
     def lr_at(self, step: int, total: int) -> float:
         """The learning rate of `step` in 0 .. total - 1.
 
-        (step + 1) / warmup_steps of the peak while warming up, then the schedule, which falls over the
-        remaining steps and would reach zero at step `total`, so that no step is lost.
+        (step + 1) / warmup_steps of the peak during the warm-up, then the schedule over the remaining steps. It would
+        reach zero at step `total`, one after the last, so that no step is wasted.
         """
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_cli.config.compose import compose_config
-from rlhf_cli.engine.ragged import begin_alike
+from rlhf_cli.engine.ragged import shared_prefix_length
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.models.loading import resolve
@@ -109,7 +109,7 @@ def take_step(run: Run, watch: Timings) -> dict[str, Any]:
     return {
         "seconds": watch.seconds | {"other": seconds - sum(watch.seconds.values()), "step": seconds},
         "prompts": [len(prompt.tokens) for prompt in rollout.batch.prompts],
-        "alike": begin_alike([prompt.tokens for prompt in rollout.batch.prompts]),
+        "alike": shared_prefix_length([prompt.tokens for prompt in rollout.batch.prompts]),
         "tokens": int(rollout.lengths.sum()),
         "memory": peak_memory(),
         "notes": notes,

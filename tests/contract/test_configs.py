@@ -17,7 +17,7 @@ from rlhf_cli import config as config_package
 from rlhf_cli.cli import run
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.models.settings import Lora, Tiny
-from rlhf_cli.models.tiny import build
+from rlhf_cli.models.tiny import build_tiny
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import Settings
 from tests.support import lines
@@ -53,7 +53,7 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         parquet.write_table(table({"prompt": [f"Say {n}." for n in range(9)]}), folder / "table" / "prompts.parquet")
     lora = Lora(rank=2, alpha=2.0, target_modules="all-linear", dropout=0.0, rslora=False, dora=False)
     shape = {"kind": "tiny", "architecture": "llama", "layers": 1, "width": 16, "context": 64, "seed": 0}
-    model, tokenizer = build(Tiny(**shape, engine="auto", gradient_checkpointing=False, lora=lora))
+    model, tokenizer = build_tiny(Tiny(**shape, engine="auto", gradient_checkpointing=False, lora=lora))
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     (folder / "rewards.py").write_text("def longest(completions):\n    return [len(text) for text in completions]\n")

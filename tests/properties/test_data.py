@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.data.csv import Csv
-from rlhf_cli.data.order import Part, rows_of_step, shares
+from rlhf_cli.data.order import Part, prompts_of_step, shares
 from rlhf_cli.data.reading import read
-from rlhf_cli.data.settings import Source
+from rlhf_cli.data.source import Source
 from rlhf_cli.data.split import fingerprint, set_aside
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.tiny import END, byte_tokenizer
@@ -36,7 +36,7 @@ TOKENIZER = byte_tokenizer()
 @given(run_seeds, st.integers(1, 30), st.integers(1, 40), st.integers(1, 4))
 def test_every_epoch_is_a_permutation_however_it_is_cut(seed: int, rows: int, per_step: int, epochs: int) -> None:
     steps = -(-rows * epochs // per_step)
-    flat = [row for step in range(steps) for _, row in rows_of_step(step, (Part("", 1.0, rows),), per_step, seed)]
+    flat = [row for step in range(steps) for _, row in prompts_of_step(step, (Part("", 1.0, rows),), per_step, seed)]
     for epoch in range(epochs):
         assert sorted(flat[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
 

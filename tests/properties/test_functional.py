@@ -16,7 +16,7 @@ from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
 from rlhf_cli.functional.masked import masked_mean, masked_sum
 from rlhf_cli.functional.returns import leave_one_out, returns_to_go, token_rewards
 from rlhf_cli.functional.sampling import inverse_cdf
-from rlhf_cli.functional.truncation import kept, mask, packed, selected
+from rlhf_cli.functional.truncation import pack, sampling_mask, select, unpack
 
 seeds = st.integers(0, 2**31)
 temperatures = st.floats(0.3, 3.0)
@@ -145,7 +145,7 @@ def test_the_most_probable_token_is_kept_and_the_kept_ones_share_all_the_mass(
     seed: int, vocabulary: int, top_k: int | None, top_p: float, min_p: float, scale: float
 ) -> None:
     logits = random(4, vocabulary, seed=seed).float() * scale
-    keep = kept(log_softmax(logits, 1.0), top_k, top_p, min_p)
+    keep = sampling_mask(log_softmax(logits, 1.0), top_k, top_p, min_p)
     assert bool(keep[torch.arange(4), logits.argmax(-1)].all())
     assert_close(log_softmax(logits, 1.0, keep).exp().sum(-1), torch.ones(4))
     assert top_k is None or int(keep.sum(-1).max()) <= top_k
@@ -159,9 +159,12 @@ def test_a_larger_share_keeps_more_and_a_larger_bound_fewer(
 ) -> None:
     logprobs = log_softmax(random(4, vocabulary, seed=seed).float() * scale, 1.0)
     (few, many), (low, high) = sorted((one, other)), sorted((low, high))
-    assert not (kept(logprobs, top_k, few, low) & ~kept(logprobs, top_k, many, low)).any()
-    assert not (kept(logprobs, top_k, one, high) & ~kept(logprobs, top_k, one, low)).any()
-    assert top_k is None or not (kept(logprobs, top_k, 1.0, 0.0) & ~kept(logprobs, top_k + 1, 1.0, 0.0)).any()
+    assert not (sampling_mask(logprobs, top_k, few, low) & ~sampling_mask(logprobs, top_k, many, low)).any()
+    assert not (sampling_mask(logprobs, top_k, one, high) & ~sampling_mask(logprobs, top_k, one, low)).any()
+    assert (
+        top_k is None
+        or not (sampling_mask(logprobs, top_k, 1.0, 0.0) & ~sampling_mask(logprobs, top_k + 1, 1.0, 0.0)).any()
+    )
 
 
 @given(seeds, st.integers(1, 60), st.floats(0.01, 0.99), st.floats(0.1, 10.0))
@@ -169,7 +172,7 @@ def test_top_p_keeps_the_fewest_tokens_that_have_the_mass(
     seed: int, vocabulary: int, top_p: float, scale: float
 ) -> None:
     logprobs = log_softmax(random(vocabulary, seed=seed) * scale, 1.0)
-    mass = logprobs[kept(logprobs, None, top_p, 0.0)].exp()
+    mass = logprobs[sampling_mask(logprobs, None, top_p, 0.0)].exp()
     assert float(mass.sum()) >= top_p - 1e-9
     assert float(mass.sum() - mass.min()) < top_p + 1e-9
 
@@ -180,9 +183,9 @@ def test_stored_sets_come_back_whatever_the_chunk_and_the_order(
 ) -> None:
     keep = random(positions, vocabulary, seed=seed) > 0
     order = data.draw(st.lists(st.integers(0, positions - 1), min_size=1))
-    sets = selected(packed(keep), torch.tensor(order))
+    sets = select(pack(keep), torch.tensor(order))
     for start in range(0, len(order), chunk):
-        found = mask(sets, slice(start, start + chunk), len(order))
+        found = unpack(sets, slice(start, start + chunk), len(order))
         assert found is not None
         assert torch.equal(found, keep[order[start : start + chunk]])
 

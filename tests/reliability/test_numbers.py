@@ -133,7 +133,7 @@ def test_a_run_with_skipped_steps_resumes_exactly(rlhf: Rlhf, tmp_path: Path, mo
 
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the comparison of the engine with the library, which reads and samples before the run begins."""
-    monkeypatch.setattr("rlhf_cli.engine.choice.deviation", lambda policy, engine: 0.0)
+    monkeypatch.setattr("rlhf_cli.engine.choice.logit_difference", lambda policy, engine: 0.0)
 
 
 class Memory:

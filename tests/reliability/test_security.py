@@ -356,7 +356,7 @@ def test_no_secret_of_the_environment_is_written(rlhf: Rlhf, tmp_path: Path, mon
 def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny llama with a chat template, as a transformers folder."""
     folder = tmp_path_factory.mktemp("chat") / "model"
-    model, tokenizer = tiny_models.build(tiny())
+    model, tokenizer = tiny_models.build_tiny(tiny())
     tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

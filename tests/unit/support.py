@@ -17,7 +17,8 @@ from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.functional.kl import k1
 from rlhf_cli.functional.losses import Aggregation, token_weights
 from rlhf_cli.functional.returns import token_rewards
-from rlhf_cli.models.policy import Policy, build_policy
+from rlhf_cli.models.building import build_policy
+from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Lora, Model, Tiny
 from rlhf_cli.prompts.rows import Part, Rows
 from rlhf_cli.schema import RunConfig

@@ -84,7 +84,7 @@ def expected_gradient(
 
     The samples come from the table `sampler`; where that is not the policy, the trainer reads them again.
     """
-    engine, everything = engine_at(POLICY), engine_at(sampler).every()
+    engine, everything = engine_at(POLICY), engine_at(sampler).all_completions()
     probabilities = logprobs(sampler).sum(1).exp()
     total = torch.zeros_like(POLICY)
     for rows in map(list, product(range(len(COMPLETIONS)), repeat=completions)):

@@ -56,7 +56,7 @@ def ppo(**changes: Any) -> Ppo:
 
 def test_the_completions_are_all_there_are() -> None:
     assert float(logprobs(POLICY).sum(1).exp().sum()) == pytest.approx(1.0, abs=1e-12)
-    everything = engine_at(POLICY).every()
+    everything = engine_at(POLICY).all_completions()
     assert everything.texts == tuple(" ".join(map(str, completion)) for completion in COMPLETIONS)
     assert torch.equal(everything.completion_mask, MASK)
     assert_close(everything.logprobs, logprobs(POLICY))
@@ -143,7 +143,7 @@ def test_ppo_on_the_first_pass_with_the_whole_return(placement: Placement) -> No
 
 @pytest.mark.parametrize("changes", [{"whiten": True}, {"gamma": 0.5}], ids=str)
 def test_ppo_refuses_the_exact_kl_where_the_reward_beside_it_is_rescaled(changes: dict[str, Any]) -> None:
-    assert ppo(**changes).refuses("exact") is not None
+    assert ppo(**changes).why_unsound("exact") is not None
     assert off_direction(expected_gradient(with_values(**changes), 2, placement="exact")) > 0.01
 
 
@@ -173,5 +173,5 @@ def test_without_a_baseline_a_past_mean_is_ignored() -> None:
 @pytest.mark.parametrize("algorithm", [Reinforce(kind="reinforce", baseline="mean"), grpo()], ids=["mean", "grpo"])
 def test_a_mean_that_holds_the_completion_makes_the_exact_kl_weigh_too_much(algorithm: Algorithm) -> None:
     """What `refuses` is for: the reward's part shrinks by (B - 1) / B, the KL's loss does not."""
-    assert algorithm.refuses("exact") is not None
+    assert algorithm.why_unsound("exact") is not None
     assert off_direction(expected_gradient(algorithm, 2, placement="exact")) > 0.01

@@ -87,9 +87,9 @@ def test_how_tokens_add_up(aggregation: Aggregation, by_hand: float) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"epochs": 4}, {"scale_by_std": False}])
 def test_the_exact_kl_as_a_loss_would_weigh_too_much(changes: dict[str, Any]) -> None:
-    assert "shrinks" in str(grpo(**changes).refuses("exact"))
-    assert grpo(**changes).refuses("reward") is None
-    assert grpo(**changes).refuses("loss_k2") is None
+    assert "shrinks" in str(grpo(**changes).why_unsound("exact"))
+    assert grpo(**changes).why_unsound("reward") is None
+    assert grpo(**changes).why_unsound("loss_k2") is None
 
 
 def test_it_demands_groups_of_two() -> None:

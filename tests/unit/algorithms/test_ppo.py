@@ -113,4 +113,4 @@ def test_without_a_value_head_it_refuses() -> None:
     ],
 )
 def test_what_it_refuses(changes: dict[str, Any], kl: Any, refused: bool) -> None:
-    assert (ppo(**changes).refuses(kl) is not None) == refused
+    assert (ppo(**changes).why_unsound(kl) is not None) == refused

@@ -61,6 +61,6 @@ def test_the_loss_pushes_up_what_has_a_positive_advantage() -> None:
 @pytest.mark.parametrize(("baseline", "refused"), [("none", False), ("mean", True), ("running", False)])
 def test_the_exact_kl_as_a_loss_does_not_go_with_a_mean_that_holds_the_completion(baseline: str, refused: bool) -> None:
     algorithm = Reinforce.model_validate({"kind": "reinforce", "baseline": baseline})
-    assert (algorithm.refuses("exact") is not None) == refused
-    assert algorithm.refuses("reward") is None
-    assert algorithm.refuses("loss_k2") is None
+    assert (algorithm.why_unsound("exact") is not None) == refused
+    assert algorithm.why_unsound("reward") is None
+    assert algorithm.why_unsound("loss_k2") is None

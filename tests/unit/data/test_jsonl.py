@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from rlhf_cli.data.conversion import ROLES
 from rlhf_cli.data.reading import read
-from rlhf_cli.data.shape import ROLES
 from rlhf_cli.data.split import fingerprint
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.types import Message, PromptRow

@@ -84,7 +84,7 @@ def test_the_climb_ends_at_the_optimum() -> None:
 def test_without_the_reference_it_runs_after_the_score() -> None:
     run = ascend(Rloo(kind="rloo"), 0.0, 60, 0)
     assert math.isnan(run.percent)
-    assert run.reward > 0.85 > toy(BETA).engine().every().logprobs.exp().flatten() @ SCORES
+    assert run.reward > 0.85 > toy(BETA).engine().all_completions().logprobs.exp().flatten() @ SCORES
     assert run.kl > 1
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 import transformers
 
-from rlhf_cli.models.policy import Policy, _with_adapter
+from rlhf_cli.models.building import add_adapter
+from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Lora
 from rlhf_cli.models.tiny import byte_tokenizer
 from tests.unit.support import lora
@@ -39,4 +40,4 @@ def family(name: str, *, scale: float = 20.0, adapter: Lora | None = None, **fie
                 parameter.uniform_(0.5, 1.5)
             else:
                 parameter.uniform_(-0.2, 0.2)
-    return Policy(_with_adapter(model, adapter or lora(), 1), byte_tokenizer(), False, (256,), 256, 64)
+    return Policy(add_adapter(model, adapter or lora(), 1), byte_tokenizer(), False, (256,), 256, 64)

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from rlhf_cli.engine import choice, llama
-from rlhf_cli.engine.choice import TOLERANCE, build_engine, deviation
+from rlhf_cli.engine.choice import TOLERANCE, build_engine, logit_difference
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_USAGE, UserError
-from rlhf_cli.models.policy import Policy, build_policy
+from rlhf_cli.models.building import build_policy
+from rlhf_cli.models.policy import Policy
 from tests.unit.engine.families import family
 from tests.unit.support import build, lora, move_adapter, tiny
 
@@ -59,7 +60,7 @@ def test_bfloat16_is_native_too() -> None:
     policy = build_policy(tiny(layers=8), torch.device("cpu"), torch.bfloat16, 1)
     engine, _ = chosen(policy)
     assert isinstance(engine, NativeEngine)
-    assert 1e-3 < deviation(policy, engine) < TOLERANCE[torch.bfloat16]
+    assert 1e-3 < logit_difference(policy, engine) < TOLERANCE[torch.bfloat16]
 
 
 def test_the_library_on_request() -> None:
@@ -73,7 +74,7 @@ def test_a_native_engine_that_computes_something_else_is_not_taken(
     found: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = {NativeEngine: found, TransformersEngine: 0.0}
-    monkeypatch.setattr(choice, "deviation", lambda policy, engine: of[type(engine)])
+    monkeypatch.setattr(choice, "logit_difference", lambda policy, engine: of[type(engine)])
     engine, notes = chosen(build(tiny()))
     assert isinstance(engine, TransformersEngine)
     assert notes[0].endswith("slower: its logits differ from the library's")
@@ -93,11 +94,11 @@ def test_a_model_that_cannot_be_packed_runs_on_the_library(monkeypatch: pytest.M
 def test_the_deviation_sees_what_is_sampled_and_what_is_read(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = build(tiny())
     found = engine(policy)
-    assert deviation(policy, found) < 1e-5
+    assert logit_difference(policy, found) < 1e-5
     read = engine.hidden
     with monkeypatch.context() as off:
         off.setattr(engine, "hidden", lambda self, *given: read(self, *given) * 1.5)
-        assert deviation(policy, found) > 0.1
+        assert logit_difference(policy, found) > 0.1
     sample = engine.sample
 
     def other(self: Any, *given: Any) -> Any:
@@ -106,7 +107,7 @@ def test_the_deviation_sees_what_is_sampled_and_what_is_read(engine: Any, monkey
         return rollout
 
     monkeypatch.setattr(engine, "sample", other)
-    assert deviation(policy, found) > 0.1
+    assert logit_difference(policy, found) > 0.1
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import torch
 from rlhf_cli.engine import memory
 from rlhf_cli.engine.memory import (
     activation_bytes,
+    is_out_of_memory,
     microbatch_size,
-    out_of_memory,
     peak,
     predicted_peak,
     resident,
@@ -116,10 +116,10 @@ def test_the_memory_of_this_machine_is_asked_for_once_and_for_all() -> None:
     ids=str,
 )
 def test_what_counts_as_out_of_memory(error: BaseException, expected: bool) -> None:
-    assert out_of_memory(error) is expected
+    assert is_out_of_memory(error) is expected
 
 
 def test_the_cpus_allocator_says_it_in_the_words_that_are_looked_for() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
-    assert out_of_memory(caught.value)
+    assert is_out_of_memory(caught.value)

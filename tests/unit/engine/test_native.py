@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from rlhf_cli.engine import kernels
-from rlhf_cli.engine.kernels import product, rms_norm, rotate, swiglu
+from rlhf_cli.engine.kernels import make_product, rms_norm, rotate, swiglu
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.truncation import Truncation
@@ -82,7 +82,7 @@ def library(policy: Policy, rollout: Rollout, row: int) -> Tensor:
     return logits[len(prompt) - 1 : -1]
 
 
-def of_rows(rollout: Rollout, rows: list[int]) -> Tensor:
+def select_rows(rollout: Rollout, rows: list[int]) -> Tensor:
     return torch.cat([rollout.tokens[row][rollout.completion_mask[row]] for row in rows])
 
 
@@ -95,7 +95,7 @@ def test_what_is_sampled_has_the_librarys_logprobs(
     for row in range(len(rollout.batch)):
         with torch.no_grad():
             plain = torch.log_softmax(library(policy, rollout, row) / (temperature or 1.0), -1)
-        expected = plain.gather(1, of_rows(rollout, [row])[:, None])[:, 0]
+        expected = plain.gather(1, select_rows(rollout, [row])[:, None])[:, 0]
         assert_close(rollout.logprobs[row][rollout.completion_mask[row]], expected, rtol=0, atol=1e-4)
 
 
@@ -123,7 +123,7 @@ def test_the_reference_is_the_library_without_the_adapter(policy: Policy, engine
 def test_the_reference_writes_too(policy: Policy, engine: NativeEngine) -> None:
     rollout = sampled(engine, 1.0, reference=True)
     with policy.reference(), torch.no_grad():
-        plain = torch.log_softmax(library(policy, rollout, 4), -1).gather(1, of_rows(rollout, [4])[:, None])[:, 0]
+        plain = torch.log_softmax(library(policy, rollout, 4), -1).gather(1, select_rows(rollout, [4])[:, None])[:, 0]
     assert_close(rollout.logprobs[4][rollout.completion_mask[4]], plain, rtol=0, atol=1e-4)
     assert not torch.equal(rollout.tokens[:, :1], sampled(engine, 1.0).tokens[:, :1])
 
@@ -139,7 +139,7 @@ def gradients(policy: Policy, logprobs: Tensor) -> dict[str, Tensor]:
 def test_the_adapters_gradients_are_the_librarys(policy: Policy, recompute: bool, texts: Sequence[str]) -> None:
     engine, rows = NativeEngine(policy, recompute=recompute), [0, 1, 2, 8, 4]
     rollout = sampled(engine, texts=texts)
-    tokens = of_rows(rollout, rows)
+    tokens = select_rows(rollout, rows)
     read = engine.hidden(rollout, torch.tensor(rows))
     found = gradients(policy, token_logprobs(read, tokens, engine.head, 0.8))
     logits = torch.cat([library(policy, rollout, row) for row in rows])
@@ -270,10 +270,10 @@ class TestKernels:
             pytest.skip("this torch cannot pack")
         weight = torch.randn(24, 16, generator=torch.Generator().manual_seed(1)).to(dtype)
         offset = None if bias is None else torch.full((24,), bias, dtype=dtype)
-        monkeypatch.setattr(kernels, "packs", lambda weight: True)
-        packed = product(weight, offset)
-        monkeypatch.setattr(kernels, "packs", lambda weight: False)
-        plain = product(weight, offset)
+        monkeypatch.setattr(kernels, "is_faster_packed", lambda weight: True)
+        packed = make_product(weight, offset)
+        monkeypatch.setattr(kernels, "is_faster_packed", lambda weight: False)
+        plain = make_product(weight, offset)
         x = torch.randn(7, 16, generator=torch.Generator().manual_seed(2)).to(dtype)
         one, other = (x.clone().requires_grad_() for _ in range(2))
         close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
@@ -290,19 +290,19 @@ class TestKernels:
     def test_where_packing_pays(
         self, cpu: str, dtype: torch.dtype, expected: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(kernels, "vendor", lambda: cpu)
+        monkeypatch.setattr(kernels, "cpu_vendor", lambda: cpu)
         monkeypatch.setattr(kernels, "_packing_works", lambda dtype: True)
-        assert kernels.packs(torch.zeros(2, 2, dtype=dtype)) is expected
+        assert kernels.is_faster_packed(torch.zeros(2, 2, dtype=dtype)) is expected
 
     def test_a_torch_without_the_private_operators_multiplies_all_the_same(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(kernels, "vendor", lambda: "AuthenticAMD")
+        monkeypatch.setattr(kernels, "cpu_vendor", lambda: "AuthenticAMD")
         monkeypatch.setattr(kernels, "_works", {})
 
         def gone(*given: Any) -> Tensor:
             raise AttributeError("_reorder_linear_weight")
 
         monkeypatch.setattr(kernels, "_pack", gone)
-        found = product(torch.eye(3))(torch.ones(1, 3))
+        found = make_product(torch.eye(3))(torch.ones(1, 3))
         assert torch.equal(found, torch.ones(1, 3))

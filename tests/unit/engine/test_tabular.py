@@ -30,7 +30,7 @@ def batch(engine: TabularEngine, samples: int) -> PromptBatch:
 
 
 def test_everything_it_can_write_is_listed_with_its_probability() -> None:
-    everything = moved().every()
+    everything = moved().all_completions()
     assert len(everything.batch) == PROMPTS * 9
     assert everything.texts[:4] == ("0 0", "0 1", "0 2", "1 0")
     whole = everything.logprobs.sum(1).view(PROMPTS, -1)
@@ -40,7 +40,7 @@ def test_everything_it_can_write_is_listed_with_its_probability() -> None:
 
 
 def test_a_text_ends_with_the_end_token() -> None:
-    everything = moved(end=2).every(temperature=0.7)
+    everything = moved(end=2).all_completions(temperature=0.7)
     assert everything.texts[:7] == ("0 0", "0 1", "0 2", "1 0", "1 1", "1 2", "2")
     assert everything.lengths[:7].tolist() == [2, 2, 2, 2, 2, 2, 1]
     assert_close(everything.logprobs.sum(1).view(PROMPTS, -1).exp().sum(1), torch.ones(PROMPTS, dtype=torch.float64))
@@ -51,7 +51,7 @@ def test_a_text_ends_with_the_end_token() -> None:
 def test_it_writes_as_often_as_the_probabilities_say(end: int | None, temperature: float) -> None:
     engine, samples = moved(end), 4000
     written = engine.sample(batch(engine, samples), 9, temperature, lambda: None)
-    everything = engine.every(temperature)
+    everything = engine.all_completions(temperature)
     expected = everything.logprobs.sum(1).exp().view(PROMPTS, -1)
     for prompt in range(PROMPTS):
         texts = written.texts[prompt * samples : (prompt + 1) * samples]
@@ -75,15 +75,15 @@ def test_what_it_read_is_what_it_wrote() -> None:
 
 def test_the_reference_is_where_it_began() -> None:
     engine = moved()
-    everything = engine.every()
-    untouched = TabularEngine(table()).every().logprobs.sum(1)
+    everything = engine.all_completions()
+    untouched = TabularEngine(table()).all_completions().logprobs.sum(1)
     assert_close(engine.sequence_logprobs(everything, reference=True), untouched)
     assert float((everything.logprobs.sum(1) - untouched).abs().max()) > 0.1
 
 
 def test_states_are_numbered_as_in_a_heap() -> None:
     engine = moved(end=2)
-    assert engine.ends(engine.every())[:7].tolist() == [4, 5, 6, 7, 8, 9, 3]
+    assert engine.final_states(engine.all_completions())[:7].tolist() == [4, 5, 6, 7, 8, 9, 3]
 
 
 @pytest.mark.parametrize(("limit", "cut"), [(1, True), (2, False), (3, False)])
@@ -101,7 +101,7 @@ def test_greedy_takes_the_most_probable_token() -> None:
 def test_values_are_those_of_the_states_and_can_be_learned() -> None:
     engine = moved()
     engine.state_values.data = torch.arange(8.0, dtype=torch.float64).view(PROMPTS, STATES)
-    everything = engine.every()
+    everything = engine.all_completions()
     values = engine.values(engine.hidden(everything, torch.tensor([9 + 5])))  # prompt 1, text "1 2"
     assert values.tolist() == [4.0, 6.0]
     values.sum().backward()

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
-from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation, kept, mask, of_rows
+from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation, sampling_mask, select_rows, unpack
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import PromptBatch, Rollout
 from tests.unit.engine.families import family
@@ -214,7 +214,7 @@ TRUNCATIONS = [
 def stored(rollout: Rollout) -> Tensor:
     """bool [N, V]: the set of each of the rollout's tokens."""
     tokens = int(rollout.completion_mask.sum())
-    keep = mask(rollout.kept, slice(0, tokens), tokens)
+    keep = unpack(rollout.kept, slice(0, tokens), tokens)
     assert keep is not None
     return keep
 
@@ -233,7 +233,7 @@ class TestTruncation:
         for row, (length, keep) in enumerate(zip(lengths, sets.split(lengths), strict=True)):
             prompt, completion = list(rollout.batch.prompt_of(row).tokens), row_tokens(rollout, row)
             logprobs = log_softmax(logits_of(moved, prompt + completion)[len(prompt) - 1 : -1], 1.3)
-            assert torch.equal(keep, kept(logprobs, truncation.top_k, truncation.top_p, truncation.min_p))
+            assert torch.equal(keep, sampling_mask(logprobs, truncation.top_k, truncation.top_p, truncation.min_p))
             expected = log_softmax(logprobs, 1.0, keep)[torch.arange(length), completion]
             assert_close(rollout.logprobs[row, :length], expected, rtol=0, atol=1e-5)
 
@@ -243,7 +243,7 @@ class TestTruncation:
         engine, mask = TransformersEngine(moved), rollout.completion_mask
         for rows in (torch.arange(8), torch.arange(3), torch.tensor([7, 3, 5])):
             hidden, tokens = engine.hidden(rollout, rows), rollout.tokens[rows][mask[rows]]
-            sets = of_rows(rollout.kept, mask, rows)
+            sets = select_rows(rollout.kept, mask, rows)
             found = token_logprobs(hidden, tokens, engine.head, rollout.temperature, sets, chunk=5)
             assert_close(found, rollout.logprobs[rows][mask[rows]], rtol=0, atol=1e-5)
             whole = token_logprobs(hidden, tokens, engine.head, rollout.temperature).detach()
@@ -280,7 +280,7 @@ class TestTruncation:
         for p in range(4):
             seeds = batch.seeds[2 * p : 2 * p + 2]
             alone = engine.sample(PromptBatch(batch.prompts[p : p + 1], 2, seeds), 9, 1.3, nothing, truncation)
-            rows = of_rows(together.kept, together.completion_mask, torch.arange(2 * p, 2 * p + 2))
+            rows = select_rows(together.kept, together.completion_mask, torch.arange(2 * p, 2 * p + 2))
             assert rows is not None
             assert alone.kept is not None
             assert torch.equal(rows.ids, alone.kept.ids)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 from torch.testing import assert_close
 
-from rlhf_cli.functional.kl import against_reference, exact_kl, k1, token_kl
+from rlhf_cli.functional.kl import compare_distributions, exact_kl, k1, token_kl
 from rlhf_cli.functional.logprobs import log_softmax
-from rlhf_cli.functional.truncation import packed
+from rlhf_cli.functional.truncation import pack
 
 ROWS, WIDTH, VOCABULARY, TEMPERATURE = 9, 4, 13, 1.4
 GENERATOR = torch.Generator().manual_seed(0)
@@ -44,7 +44,7 @@ def test_exact_kl_is_not_symmetric() -> None:
 
 def test_against_reference_equals_torch_distributions() -> None:
     policy, reference = (Categorical(logits=head(h) / TEMPERATURE) for h in (HIDDEN, REFERENCE))
-    ref_logprobs, kl, entropy = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE)
+    ref_logprobs, kl, entropy = compare_distributions(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE)
     assert_close(ref_logprobs, reference.log_prob(TOKENS))
     assert_close(kl, kl_divergence(policy, reference))
     assert_close(entropy, policy.entropy())
@@ -56,14 +56,14 @@ def test_the_mean_of_k1_over_the_policy_is_the_exact_kl() -> None:
 
 
 def test_identical_hidden_states_have_no_kl() -> None:
-    _, kl, _ = against_reference(HIDDEN, HIDDEN.clone(), TOKENS, head, TEMPERATURE)
+    _, kl, _ = compare_distributions(HIDDEN, HIDDEN.clone(), TOKENS, head, TEMPERATURE)
     assert torch.equal(kl, torch.zeros_like(kl))
 
 
 @pytest.mark.parametrize("chunk", [1, 2, ROWS, 1000])
 def test_the_chunk_size_changes_nothing(chunk: int) -> None:
-    whole = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE)
-    split = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, chunk=chunk)
+    whole = compare_distributions(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE)
+    split = compare_distributions(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, chunk=chunk)
     for one, other in zip(whole, split, strict=True):
         assert_close(one, other, rtol=0, atol=1e-12)
 
@@ -84,7 +84,7 @@ def test_a_truncated_policy_is_measured_against_the_whole_reference() -> None:
     keep[torch.arange(ROWS), TOKENS] = True
     logits, reference = (head(h) / TEMPERATURE for h in (HIDDEN, REFERENCE))
     policy = Categorical(logits=logits.masked_fill(~keep, -math.inf))
-    found = against_reference(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, packed(keep), chunk=4)
+    found = compare_distributions(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, pack(keep), chunk=4)
     assert_close(found[0], Categorical(logits=reference).log_prob(TOKENS))
     assert_close(found[1], kl_divergence(policy, Categorical(logits=reference)))
     assert_close(found[2], policy.entropy())
@@ -93,7 +93,7 @@ def test_a_truncated_policy_is_measured_against_the_whole_reference() -> None:
 
 def test_nothing_here_carries_a_gradient() -> None:
     hidden = HIDDEN.clone().requires_grad_()
-    assert not any(t.requires_grad for t in against_reference(hidden, REFERENCE, TOKENS, head, TEMPERATURE))
+    assert not any(t.requires_grad for t in compare_distributions(hidden, REFERENCE, TOKENS, head, TEMPERATURE))
 
 
 @pytest.mark.parametrize("chunk", [2, 1000])

@@ -13,14 +13,14 @@ from rlhf_cli.functional.mismatch import (
     STOP_BELOW,
     TOLERANCE,
     WARN_BELOW,
-    mismatch,
+    measure_mismatch,
     sequence_weights,
 )
 
 
 def test_by_hand() -> None:
     # weights 1, 2 and 4: (1 + 2 + 4)^2 / (3 (1 + 4 + 16)) = 49 / 63
-    found = mismatch(torch.tensor([0.0, math.log(2), math.log(4)]))
+    found = measure_mismatch(torch.tensor([0.0, math.log(2), math.log(4)]))
     assert found.gap == pytest.approx(math.log(4))
     assert found.mean == pytest.approx(math.log(2))
     assert found.deviation == pytest.approx(math.log(2) * math.sqrt(2 / 3))
@@ -28,16 +28,16 @@ def test_by_hand() -> None:
 
 
 def test_the_gap_looks_both_ways() -> None:
-    assert mismatch(torch.tensor([0.1, -0.4])).gap == pytest.approx(0.4)
+    assert measure_mismatch(torch.tensor([0.1, -0.4])).gap == pytest.approx(0.4)
 
 
 def test_where_the_two_agree_nothing_is_lost() -> None:
-    found = mismatch(torch.zeros(5))
+    found = measure_mismatch(torch.zeros(5))
     assert (found.gap, found.mean, found.deviation, found.effective_share) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_what_all_completions_share_costs_nothing_and_overflows_nothing() -> None:
-    assert mismatch(torch.full((4,), 2000.0)).effective_share == pytest.approx(1.0)
+    assert measure_mismatch(torch.full((4,), 2000.0)).effective_share == pytest.approx(1.0)
 
 
 def test_weights_are_ratios_up_to_two() -> None:
@@ -46,7 +46,7 @@ def test_weights_are_ratios_up_to_two() -> None:
 
 
 def test_a_weight_that_would_overflow_leaves_one_sample_of_two() -> None:
-    assert mismatch(torch.tensor([0.0, 2000.0])).effective_share == pytest.approx(0.5)
+    assert measure_mismatch(torch.tensor([0.0, 2000.0])).effective_share == pytest.approx(0.5)
 
 
 def test_the_limits_are_those_of_the_documents() -> None:

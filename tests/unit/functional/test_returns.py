@@ -6,12 +6,12 @@ import torch
 from torch.testing import assert_close
 
 from rlhf_cli.functional.returns import (
-    centred_in_group,
+    centre_by_group,
     generalised_advantages,
     leave_one_out,
     returns_to_go,
     token_rewards,
-    whitened,
+    whiten,
 )
 
 MASK = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
@@ -69,7 +69,7 @@ def test_centred_in_group_by_hand() -> None:
     values = torch.tensor([1.0, 2.0, 6.0, 4.0, 9.0, 4.0])
     # the mean 3 and (4 + 1 + 9) / 2 = 7; in the second group, without the 9: 4 and 0
     counts = torch.tensor([True, True, True, True, False, True])
-    centred, deviation = centred_in_group(values, 3, counts)
+    centred, deviation = centre_by_group(values, 3, counts)
     assert centred.tolist() == [-2.0, -1.0, 3.0, 0.0, 0.0, 0.0]
     assert_close(deviation, torch.tensor([7.0, 7.0, 7.0, 0.0, 0.0, 0.0]).sqrt())
 
@@ -101,8 +101,8 @@ def test_whitened_by_hand() -> None:
     mask = torch.tensor([[True, True, False], [True, False, False]])
     # mean 3, deviations -2, 0, 2, variance 8 / 3
     by_hand = torch.tensor([[-2.0, 0.0, 0.0], [2.0, 0.0, 0.0]]) / ((8 / 3) ** 0.5 + 1e-4)
-    assert_close(whitened(values, mask), by_hand)
+    assert_close(whiten(values, mask), by_hand)
 
 
 def test_equal_values_are_whitened_to_zero() -> None:
-    assert torch.equal(whitened(torch.full((1, 3), 0.7), torch.ones(1, 3, dtype=torch.bool)), torch.zeros(1, 3))
+    assert torch.equal(whiten(torch.full((1, 3), 0.7), torch.ones(1, 3, dtype=torch.bool)), torch.zeros(1, 3))

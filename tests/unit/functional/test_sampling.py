@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.functional.logprobs import log_softmax
 from rlhf_cli.functional.sampling import greedy, inverse_cdf
-from rlhf_cli.functional.truncation import kept
+from rlhf_cli.functional.truncation import sampling_mask
 
 ONE_BELOW_ONE = math.nextafter(1.0, 0.0)
 VOCABULARIES = [1, 2, 255, 256, 257, 300, 512, 1000]
@@ -148,7 +148,7 @@ def test_evenly_spaced_uniforms_hit_the_kept_tokens_as_often_as_their_share_says
     top_k: int | None, top_p: float, min_p: float
 ) -> None:
     logits, count, temperature = logits_of(700, seed=3, scale=1.5), 20_000, 1.2
-    keep = kept(log_softmax(logits, temperature), top_k, top_p, min_p)
+    keep = sampling_mask(log_softmax(logits, temperature), top_k, top_p, min_p)
     assert 20 < int(keep.sum()) < 300
     grid = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     tokens, logprobs = inverse_cdf(logits.expand(count, -1), grid, temperature, keep.expand(count, -1))

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from rlhf_cli.functional.kl import against_reference, exact_kl, k1
+from rlhf_cli.functional.kl import compare_distributions, exact_kl, k1
 from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
 from rlhf_cli.functional.truncation import (
     NO_TRUNCATION,
     Truncation,
-    joined,
-    kept,
-    mask,
-    of_rows,
-    packed,
-    selected,
+    join,
+    pack,
+    sampling_mask,
+    select,
+    select_rows,
+    unpack,
 )
 from rlhf_cli.types import KeptSets
 
@@ -62,21 +62,21 @@ class TestKept:
         ],
     )
     def test_by_hand(self, top_k: int | None, top_p: float, min_p: float, expected: list[int]) -> None:
-        assert ids(kept(HAND, top_k, top_p, min_p)) == expected
-        assert ids(kept(HAND.float(), top_k, top_p, min_p)) == expected
+        assert ids(sampling_mask(HAND, top_k, top_p, min_p)) == expected
+        assert ids(sampling_mask(HAND.float(), top_k, top_p, min_p)) == expected
 
     @pytest.mark.parametrize("k", range(1, 7))
     def test_of_equal_tokens_the_first_are_kept_and_exactly_k(self, k: int) -> None:
         logprobs = log_softmax(torch.tensor([[0.0, 1, 0, 1, 0, 1], [2, 2, 2, 2, 2, 2], [0, 0, 0, 0, 0, 3]]), 1.0)
-        found = kept(logprobs, k, 1.0, 0.0)
+        found = sampling_mask(logprobs, k, 1.0, 0.0)
         orders = ([1, 3, 5, 0, 2, 4], [0, 1, 2, 3, 4, 5], [5, 0, 1, 2, 3, 4])
         assert [ids(row) for row in found] == [sorted(order[:k]) for order in orders]
 
     def test_of_equal_tokens_the_first_make_up_the_mass(self) -> None:
         logprobs = log_softmax(torch.zeros(8), 1.0)  # an eighth each
-        assert ids(kept(logprobs, None, 0.6, 0.0)) == [0, 1, 2, 3, 4]
-        assert ids(kept(logprobs, 4, 0.6, 0.0)) == [0, 1, 2]  # a quarter each
-        assert ids(kept(logprobs, None, 1.0, 0.9)) == list(range(8))
+        assert ids(sampling_mask(logprobs, None, 0.6, 0.0)) == [0, 1, 2, 3, 4]
+        assert ids(sampling_mask(logprobs, 4, 0.6, 0.0)) == [0, 1, 2]  # a quarter each
+        assert ids(sampling_mask(logprobs, None, 1.0, 0.9)) == list(range(8))
 
     @pytest.mark.parametrize("top_k", [None, 1, 7, 60])
     @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999, 1.0])
@@ -92,22 +92,22 @@ class TestKept:
             expected = TopPLogitsWarper(top_p)(no_ids, expected)
         if min_p > 0.0:
             expected = MinPLogitsWarper(min_p)(no_ids, expected)
-        assert torch.equal(kept(log_softmax(logits, 1.3), top_k, top_p, min_p), expected > -math.inf)
+        assert torch.equal(sampling_mask(log_softmax(logits, 1.3), top_k, top_p, min_p), expected > -math.inf)
 
     def test_leading_dimensions_are_rows(self) -> None:
         logprobs = log_softmax(random(2, 3, 40) * 3, 1.0)
         for truncation in ((5, 1.0, 0.0), (None, 0.7, 0.0), (None, 1.0, 0.1), (9, 0.8, 0.05)):
-            found = kept(logprobs, *truncation)
+            found = sampling_mask(logprobs, *truncation)
             for row in range(2):
                 for column in range(3):
-                    assert torch.equal(found[row, column], kept(logprobs[row, column], *truncation))
+                    assert torch.equal(found[row, column], sampling_mask(logprobs[row, column], *truncation))
 
     def test_active(self) -> None:
-        assert not NO_TRUNCATION.active
-        assert not Truncation(None, 1.0, 0.0).active
-        assert Truncation(50, 1.0, 0.0).active
-        assert Truncation(None, 0.9, 0.0).active
-        assert Truncation(None, 1.0, 0.1).active
+        assert not NO_TRUNCATION.is_active
+        assert not Truncation(None, 1.0, 0.0).is_active
+        assert Truncation(50, 1.0, 0.0).is_active
+        assert Truncation(None, 0.9, 0.0).is_active
+        assert Truncation(None, 1.0, 0.1).is_active
 
 
 KEEP = torch.tensor(
@@ -124,7 +124,7 @@ KEEP = torch.tensor(
 
 def whole(sets: KeptSets) -> Tensor:
     """bool [N, V] of all positions."""
-    keep = mask(sets, slice(0, len(sets)), len(sets))
+    keep = unpack(sets, slice(0, len(sets)), len(sets))
     assert keep is not None
     return keep
 
@@ -133,7 +133,7 @@ class TestKeptSets:
     """The compact form."""
 
     def test_by_hand(self) -> None:
-        sets = packed(KEEP)
+        sets = pack(KEEP)
         assert sets.ids.tolist() == [0, 2, 3, 0, 1, 2, 3, 1, 1, 2]
         assert sets.offsets.tolist() == [0, 2, 3, 7, 8, 10]
         assert (sets.ids.dtype, sets.offsets.dtype) == (torch.int32, torch.int64)
@@ -142,33 +142,33 @@ class TestKeptSets:
     @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 100])
     def test_the_chunks_are_those_of_split(self, chunk: int) -> None:
         for start in range(0, 5, chunk):
-            found = mask(packed(KEEP), slice(start, start + chunk), 5)
+            found = unpack(pack(KEEP), slice(start, start + chunk), 5)
             assert found is not None
             assert torch.equal(found, KEEP[start : start + chunk])
 
     def test_without_truncation_there_is_nothing_to_keep(self) -> None:
-        assert mask(None, slice(0, 3), 7) is None
+        assert unpack(None, slice(0, 3), 7) is None
 
     @pytest.mark.parametrize("positions", [4, 6])
     def test_sets_of_other_positions_are_refused(self, positions: int) -> None:
         with pytest.raises(ValueError, match=rf"^5 kept sets for {positions} positions$"):
-            mask(packed(KEEP), slice(0, 2), positions)
+            unpack(pack(KEEP), slice(0, 2), positions)
 
     def test_joined_parts_follow_one_another(self) -> None:
-        sets = joined([packed(KEEP[:2]), packed(KEEP[2:3]), packed(KEEP[3:])])
+        sets = join([pack(KEEP[:2]), pack(KEEP[2:3]), pack(KEEP[3:])])
         assert torch.equal(whole(sets), KEEP)
-        assert torch.equal(sets.offsets, packed(KEEP).offsets)
+        assert torch.equal(sets.offsets, pack(KEEP).offsets)
 
     @pytest.mark.parametrize("positions", [[0, 1, 2, 3, 4], [4, 0, 2], [3, 3, 1], [2]], ids=str)
     def test_positions_are_taken_in_any_order(self, positions: list[int]) -> None:
-        assert torch.equal(whole(selected(packed(KEEP), torch.tensor(positions))), KEEP[positions])
+        assert torch.equal(whole(select(pack(KEEP), torch.tensor(positions))), KEEP[positions])
 
     def test_positions_are_taken_by_a_mask(self) -> None:
         mask = torch.tensor([False, True, True, False, True])
-        assert torch.equal(whole(selected(packed(KEEP), mask)), KEEP[mask])
+        assert torch.equal(whole(select(pack(KEEP), mask)), KEEP[mask])
 
     def test_no_positions_are_no_sets(self) -> None:
-        sets = selected(packed(KEEP), torch.zeros(0, dtype=torch.long))
+        sets = select(pack(KEEP), torch.zeros(0, dtype=torch.long))
         assert len(sets) == len(sets.ids) == 0
 
     @pytest.mark.parametrize("rows", [slice(0, 3), slice(1, 3), torch.tensor([2, 0]), torch.tensor([1])], ids=str)
@@ -176,10 +176,10 @@ class TestKeptSets:
         mask = torch.tensor([[True, True, False], [True, False, False], [True, True, False]])
         padded = torch.zeros(3, 3, 4, dtype=torch.bool)
         padded[mask] = KEEP
-        sets = of_rows(packed(KEEP), mask, rows)
+        sets = select_rows(pack(KEEP), mask, rows)
         assert sets is not None
         assert torch.equal(whole(sets), padded[rows][mask[rows]])
-        assert of_rows(None, mask, rows) is None
+        assert select_rows(None, mask, rows) is None
 
 
 class TestTruncatedPolicy:
@@ -198,7 +198,9 @@ class TestTruncatedPolicy:
 
     def sets(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """What a sampler with these tables keeps: bool [4] and [4, 4]."""
-        one, other = (kept(log_softmax(t.detach(), self.TEMPERATURE), *self.TRUNCATION) for t in (first, second))
+        one, other = (
+            sampling_mask(log_softmax(t.detach(), self.TEMPERATURE), *self.TRUNCATION) for t in (first, second)
+        )
         return one, other
 
     def completions(self, keeps: tuple[Tensor, Tensor]) -> list[tuple[int, int]]:
@@ -209,7 +211,7 @@ class TestTruncatedPolicy:
     ) -> Tensor:
         """log pi of the tokens of each completion, by the trainer's function: [n, 2]."""
         hidden = torch.cat([torch.stack([tables[0], tables[1][a]]) for a, _ in written])
-        sets = None if keeps is None else packed(torch.cat([torch.stack([keeps[0], keeps[1][a]]) for a, _ in written]))
+        sets = None if keeps is None else pack(torch.cat([torch.stack([keeps[0], keeps[1][a]]) for a, _ in written]))
         tokens = torch.tensor(written).flatten()
         return token_logprobs(hidden, tokens, lambda h: h, self.TEMPERATURE, sets, chunk=3).view(-1, 2)
 
@@ -299,7 +301,7 @@ class TestTruncatedPolicy:
             for both in (tables, self.REFERENCE, keeps)
         )
         tokens = torch.tensor(written).flatten()
-        measured = against_reference(hidden, reference, tokens, lambda h: h, self.TEMPERATURE, packed(keep), chunk=3)
+        measured = compare_distributions(hidden, reference, tokens, lambda h: h, self.TEMPERATURE, pack(keep), chunk=3)
         ref_logprobs, kl, entropy = (t.view(-1, 2) for t in measured)
         return written, ref_logprobs, kl, entropy, self.logprobs(tables, written, keeps)
 
@@ -348,11 +350,11 @@ def test_log_softmax_renormalises_over_the_kept_tokens() -> None:
 @pytest.mark.parametrize("chunk", [1, 4, 7, 100])
 def test_token_logprobs_and_their_gradient_equal_the_plain_formula(chunk: int) -> None:
     weight, upstream = random(9, 5, seed=1), random(7, seed=2)
-    keep = kept(log_softmax(random(7, 5) @ weight.T, 1.4), 6, 0.9, 0.0)
+    keep = sampling_mask(log_softmax(random(7, 5) @ weight.T, 1.4), 6, 0.9, 0.0)
     assert 1 < int(keep.sum(1).min()) < int(keep.sum(1).max()) < 9
     tokens = keep.double().multinomial(1, generator=torch.Generator().manual_seed(3)).squeeze(1)
     ours, theirs = (random(7, 5).requires_grad_() for _ in range(2))
-    logprobs = token_logprobs(ours, tokens, lambda h: h @ weight.T, 1.4, packed(keep), chunk)
+    logprobs = token_logprobs(ours, tokens, lambda h: h @ weight.T, 1.4, pack(keep), chunk)
     tempered = theirs @ weight.T / 1.4
     expected = tempered[torch.arange(7), tokens] - (tempered.exp() * keep).sum(-1).log()
     assert_close(logprobs, expected, rtol=0, atol=1e-12)
@@ -365,7 +367,7 @@ def test_token_logprobs_and_their_gradient_equal_the_plain_formula(chunk: int) -
 def test_a_set_of_one_token_has_no_gradient() -> None:
     hidden = random(3, 4).requires_grad_()
     keep = torch.eye(4, dtype=torch.bool)[:3]
-    logprobs = token_logprobs(hidden, torch.arange(3), lambda h: h, 1.0, packed(keep))
+    logprobs = token_logprobs(hidden, torch.arange(3), lambda h: h, 1.0, pack(keep))
     logprobs.sum().backward()
     assert logprobs.tolist() == [0.0, 0.0, 0.0]
     assert torch.equal(hidden.grad, torch.zeros(3, 4, dtype=torch.float64))
@@ -374,14 +376,14 @@ def test_a_set_of_one_token_has_no_gradient() -> None:
 def test_a_token_outside_its_set_is_impossible_and_its_gradient_is_a_number() -> None:
     hidden = random(1, 4).requires_grad_()
     keep = torch.tensor([[True, True, False, False]])
-    logprobs = token_logprobs(hidden, torch.tensor([3]), lambda h: h, 1.0, packed(keep))
+    logprobs = token_logprobs(hidden, torch.tensor([3]), lambda h: h, 1.0, pack(keep))
     assert logprobs.tolist() == [-math.inf]
     logprobs.sum().backward()
     assert bool(hidden.grad.isfinite().all())
 
 
 def test_the_gradient_of_the_exact_kl_is_a_number() -> None:
-    logits, keep = random(5, 6).requires_grad_(), kept(log_softmax(random(5, 6), 1.0), 3, 1.0, 0.0)
+    logits, keep = random(5, 6).requires_grad_(), sampling_mask(log_softmax(random(5, 6), 1.0), 3, 1.0, 0.0)
     exact_kl(log_softmax(logits, 1.0, keep), log_softmax(random(5, 6, seed=1), 1.0)).sum().backward()
     assert bool(logits.grad.isfinite().all())
     assert not logits.grad[~keep].any()
@@ -390,10 +392,10 @@ def test_the_gradient_of_the_exact_kl_is_a_number() -> None:
 
 def test_exactly_the_mass_is_enough_for_top_p() -> None:
     logprobs = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64).log()
-    assert kept(logprobs, None, 0.5, 0.0).tolist() == [True, False, False]
-    assert kept(logprobs, None, 0.75, 0.0).tolist() == [True, True, False]
+    assert sampling_mask(logprobs, None, 0.5, 0.0).tolist() == [True, False, False]
+    assert sampling_mask(logprobs, None, 0.75, 0.0).tolist() == [True, True, False]
 
 
 def test_a_single_part_is_joined_as_it_is() -> None:
-    one = packed(KEEP)
-    assert torch.equal(whole(joined([one])), KEEP)
+    one = pack(KEEP)
+    assert torch.equal(whole(join([one])), KEEP)

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from rlhf_cli.errors import EXIT_DATA, EXIT_DISK, UserError
+from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models import loading
 from rlhf_cli.models import tiny as tiny_models
+from rlhf_cli.models.location import EMBEDDED
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Pretrained
 from rlhf_cli.types import Message, PromptRow
@@ -28,7 +29,7 @@ TOKENS = (72, 101, 108, 108, 111)
 
 def save_model(folder: Path, template: str | None) -> Path:
     """A tiny llama as a transformers folder."""
-    model, tokenizer = tiny_models.build(tiny())
+    model, tokenizer = tiny_models.build_tiny(tiny())
     tokenizer.chat_template = template
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -133,7 +134,7 @@ def test_every_end_token_counts(raw_model: Path, tmp_path: Path, configured: Any
 
 
 def test_a_model_that_cannot_end_is_refused(tmp_path: Path) -> None:
-    model, tokenizer = tiny_models.build(tiny())
+    model, tokenizer = tiny_models.build_tiny(tiny())
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token = None
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
@@ -189,7 +190,7 @@ class TestRefused:
 
     def test_a_pickled_model(self, raw_model: Path, tmp_path: Path) -> None:
         folder = shutil.copytree(raw_model, tmp_path / "model")
-        model, _ = tiny_models.build(tiny())
+        model, _ = tiny_models.build_tiny(tiny())
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
         with pytest.raises(UserError, match="cannot load the model"):
@@ -212,7 +213,7 @@ class TestRefused:
         with pytest.raises(UserError) as caught:
             loading.resolve(pretrained("package:no_such_package/model.gguf"))
         assert caught.value.what == "the package no_such_package is not installed"
-        assert loading.EMBEDDED in caught.value.fix
+        assert EMBEDDED in caught.value.fix
 
     def test_a_package_without_the_file(self) -> None:
         with pytest.raises(UserError) as caught:
@@ -222,55 +223,3 @@ class TestRefused:
 
 def test_a_hub_id_is_left_to_transformers() -> None:
     assert loading.resolve(pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")) == "HuggingFaceTB/SmolLM2-135M-Instruct"
-
-
-class TestConverted:
-    """A GGUF file is converted once; the conversion itself is replaced by something quick."""
-
-    @pytest.fixture
-    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        return tmp_path / "cache" / "rlhf-cli"
-
-    @pytest.fixture
-    def gguf(self, tmp_path: Path) -> Path:
-        (tmp_path / "Model.gguf").write_bytes(b"weights")
-        return tmp_path / "Model.gguf"
-
-    def test_once(self, cache: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        calls: list[Path] = []
-
-        def convert(file: Path, folder: Path) -> None:
-            calls.append(file)
-            (folder / "config.json").write_text("{}")
-
-        monkeypatch.setattr(loading, "_convert", convert)
-        first, second = loading.converted(gguf), loading.converted(gguf)
-        assert first == second == cache / "models" / "Model-9a129038d9a00aed"  # sha256 of b"weights"
-        assert [path.name for path in first.iterdir()] == ["config.json"]
-        assert calls == [gguf]
-
-    def test_another_content_is_another_folder(self, cache: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(loading, "_convert", lambda file, folder: None)
-        first = loading.converted(gguf)
-        gguf.write_bytes(b"other weights")
-        assert loading.converted(gguf) != first
-
-    def test_a_conversion_that_fails_leaves_nothing(
-        self, cache: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def convert(file: Path, folder: Path) -> None:
-            (folder / "half").write_text("x")
-            raise RuntimeError("stop")
-
-        monkeypatch.setattr(loading, "_convert", convert)
-        with pytest.raises(RuntimeError, match="stop"):
-            loading.converted(gguf)
-        assert [path.name for path in (cache / "models").iterdir() if path.is_dir()] == []
-
-    def test_a_cache_that_cannot_be_written(self, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "file").write_text("not a folder")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        with pytest.raises(UserError, match=r"^the model cache cannot be written: ") as caught:
-            loading.converted(gguf)
-        assert caught.value.exit_code == EXIT_DISK == 6

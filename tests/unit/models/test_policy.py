@@ -16,7 +16,8 @@ from torch.testing import assert_close
 
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, EXIT_USAGE, UserError
 from rlhf_cli.models import tiny as tiny_models
-from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy, build_policy
+from rlhf_cli.models.building import build_policy
+from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
 from rlhf_cli.types import Message, PromptRow
 from tests.unit.support import build, logits_of, lora, move_adapter, save_adapter, tiny
 
@@ -30,7 +31,7 @@ KINDS = [
 
 def base_logits(architecture: str) -> torch.Tensor:
     """The logits of the untouched base model, which no adapter ever came near."""
-    model, _ = tiny_models.build(tiny(architecture))
+    model, _ = tiny_models.build_tiny(tiny(architecture))
     with torch.no_grad():
         logits: torch.Tensor = model.eval()(input_ids=torch.tensor([TOKENS]), use_cache=False).logits[0]
     return logits
@@ -87,7 +88,7 @@ def test_the_folder_is_plain_peft(architecture: str, adapter: dict[str, bool], t
     policy = build(tiny(architecture, **adapter))
     move_adapter(policy)
     save_adapter(policy, tmp_path)
-    model, _ = tiny_models.build(tiny(architecture))
+    model, _ = tiny_models.build_tiny(tiny(architecture))
     loaded = PeftModel.from_pretrained(model, tmp_path).eval()
     with torch.no_grad():
         logits = loaded(input_ids=torch.tensor([TOKENS]), use_cache=False).logits[0]
@@ -97,7 +98,7 @@ def test_the_folder_is_plain_peft(architecture: str, adapter: dict[str, bool], t
 def test_the_weights_are_saved_in_float32_whatever_the_model_is_in(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    from rlhf_cli.models.policy import build_policy
+    from rlhf_cli.models.building import build_policy
 
     policy = build_policy(tiny(), torch.device("cpu"), torch.bfloat16, 1)
     save_adapter(policy, tmp_path)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rlhf_cli.models.tiny import END, build, byte_tokenizer
+from rlhf_cli.models.tiny import END, build_tiny, byte_tokenizer
 from tests.unit.support import tiny
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_the_same_seed_gives_the_same_weights(architecture: str) -> None:
-    one, same, other = (build(tiny(architecture, seed=seed))[0].state_dict() for seed in (3, 3, 4))
+    one, same, other = (build_tiny(tiny(architecture, seed=seed))[0].state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
@@ -19,16 +19,16 @@ def test_the_same_seed_gives_the_same_weights(architecture: str) -> None:
 def test_the_global_generator_is_neither_read_nor_moved() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    one = build(tiny())[0].state_dict()
+    one = build_tiny(tiny())[0].state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    other = build(tiny())[0].state_dict()
+    other = build_tiny(tiny())[0].state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize(("architecture", "model_type"), [("llama", "llama"), ("gpt2", "gpt2")])
 def test_the_settings_are_the_models(architecture: str, model_type: str) -> None:
-    config = build(tiny(architecture, layers=3, width=24, context=40))[0].config
+    config = build_tiny(tiny(architecture, layers=3, width=24, context=40))[0].config
     found = (config.model_type, config.num_hidden_layers, config.hidden_size, config.max_position_embeddings)
     assert found == (model_type, 3, 24, 40)
     assert config.vocab_size == 257

@@ -35,7 +35,7 @@ def run_of(prompts_at_once: int = 2, samples_at_once: int = 2) -> RunConfig:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[Rollout]:
     """Every rollout that is sampled in the test."""
     written: list[Rollout] = []
-    monkeypatch.setattr("rlhf_cli.engine.choice.deviation", lambda policy, engine: 0.0)
+    monkeypatch.setattr("rlhf_cli.engine.choice.logit_difference", lambda policy, engine: 0.0)
     for kind in (NativeEngine, TransformersEngine):
 
         def noted(engine: Any, batch: PromptBatch, *arguments: Any, sample: Any = kind.sample, **named: Any) -> Rollout:

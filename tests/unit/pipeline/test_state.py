@@ -25,13 +25,13 @@ from rlhf_cli.pipeline.state import (
     put_back,
 )
 from rlhf_cli.runs.jsonl import Mark
-from rlhf_cli.schedules.control import Control
+from rlhf_cli.schedules.controller import ControllerState
 from tests.unit.support import build, tiny
 
 FULL = TrainState(
     step=7,
     baseline=RunningMean(56, 0.1 + 0.2),
-    control=Control(0.1, -0.3),
+    control=ControllerState(0.1, -0.3),
     sampler_gap=1e-5,
     best=Best(4, 0.25, 1.5),
     skipped=2,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.data.jsonl import Jsonl
-from rlhf_cli.data.order import Part, rows_of_step
+from rlhf_cli.data.order import Part, prompts_of_step
 from rlhf_cli.errors import EXIT_DATA, EXIT_USAGE, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts import encoding as prompts
@@ -103,7 +103,7 @@ def test_where_nothing_is_dropped_nothing_is_said(moved: Policy) -> None:
 def test_only_what_the_run_uses_is_encoded_in_the_order_of_its_use(moved: Policy) -> None:
     # four steps of two prompts use eight of twenty; the others may be too long for all it matters
     parts = (Part("", 1.0, 20),)
-    used = [row for step in range(4) for _, row in rows_of_step(step, parts, 2, 0)]
+    used = [row for step in range(4) for _, row in prompts_of_step(step, parts, 2, 0)]
     train = rows(*(10 if row in used else 60 for row in range(20)))
     found, _ = encoded(moved, train, rows(1, 2), Recorder())
     assert [row for _, row in found.encoded] == used

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from rlhf_cli.schedules import Adaptive, Beta, Controlled, Schedule, Target
-from rlhf_cli.schedules.control import Control
+from rlhf_cli.schedules.controller import ControllerState
 
 ADAPTIVE = Adaptive(kind="adaptive", start=0.1, target=4.0, horizon_steps=10, lowest=1e-4, highest=10.0)
 TARGET = Target(kind="target", start=0.1, target=4.0, proportional=0.5, integral=0.1, lowest=1e-4, highest=10.0)
@@ -29,28 +29,28 @@ TARGET = Target(kind="target", start=0.1, target=4.0, proportional=0.5, integral
 )
 def test_adaptive_by_hand(kl: float, factor: float) -> None:
     assert ADAPTIVE.observe(ADAPTIVE.begin(), kl).beta == pytest.approx(0.1 * factor)
-    assert ADAPTIVE.observe(Control(0.3, 0.2), kl).beta == pytest.approx(0.3 * factor)
+    assert ADAPTIVE.observe(ControllerState(0.3, 0.2), kl).beta == pytest.approx(0.3 * factor)
 
 
 def test_adaptive_begins_at_its_start_without_an_error() -> None:
-    assert ADAPTIVE.begin() == Control(0.1, 0.0)
+    assert ADAPTIVE.begin() == ControllerState(0.1, 0.0)
 
 
 def test_target_by_hand() -> None:
     begun = TARGET.begin()
-    assert begun == Control(0.1, -1.0)
+    assert begun == ControllerState(0.1, -1.0)
     # kl 2: error -.5; .5 (-.5 + 1) + .1 * -.5 = .2
     first = TARGET.observe(begun, 2.0)
-    assert first == Control(pytest.approx(0.1 * math.exp(0.2)), -0.5)
+    assert first == ControllerState(pytest.approx(0.1 * math.exp(0.2)), -0.5)
     # kl 5: error .25; .5 (.25 + .5) + .1 * .25 = .4
     second = TARGET.observe(first, 5.0)
-    assert second == Control(pytest.approx(0.1 * math.exp(0.6)), 0.25)
+    assert second == ControllerState(pytest.approx(0.1 * math.exp(0.6)), 0.25)
     # far over: the error is held to 1
-    assert TARGET.observe(second, 40.0) == Control(pytest.approx(0.1 * math.exp(0.6 + 0.375 + 0.1)), 1.0)
+    assert TARGET.observe(second, 40.0) == ControllerState(pytest.approx(0.1 * math.exp(0.6 + 0.375 + 0.1)), 1.0)
 
 
 def test_at_the_target_beta_rests() -> None:
-    assert TARGET.observe(Control(0.2, 0.0), 4.0) == Control(0.2, 0.0)
+    assert TARGET.observe(ControllerState(0.2, 0.0), 4.0) == ControllerState(0.2, 0.0)
 
 
 def answers(controller: Controlled, optimal: float, speed: float) -> Any:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from rlhf_cli.data.files import files_of, readable
-from rlhf_cli.data.template import checked, names_in
+from rlhf_cli.data.files import matching_files, readable
+from rlhf_cli.data.template import checked, column_names
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.settings import FilePath, Settings, as_tuple
 
@@ -51,7 +51,7 @@ class Source(Settings):
 
     @model_validator(mode="after")
     def _uses_first_words(self) -> Source:
-        if self.first_words and self.template is not None and self.prompt not in names_in(self.template):
+        if self.first_words and self.template is not None and self.prompt not in column_names(self.template):
             raise ValueError(f"first_words cuts the column {self.prompt}, which the template does not have")
         return self
 
@@ -102,7 +102,7 @@ class FileSource(Source):
     def records(self, *, held_out: bool) -> Iterator[Record]:
         """The rows of one file after the other; raises UserError (exit 3) for what cannot be read."""
         path, any_row = self.place(held_out=held_out), False
-        for file, name in files_of(path):
+        for file, name in matching_files(path):
             with readable(file, name):
                 for record in self.read(file, name):
                     any_row = True

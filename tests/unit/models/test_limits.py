@@ -13,19 +13,19 @@ from types import FrameType
 
 import pytest
 
-from rlhf_cli.models.bounded import TooMuch, bounded
+from rlhf_cli.models.limits import LimitExceeded, limit
 
 linux = pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="no RLIMIT_AS to speak of")
 
 
 @pytest.fixture(autouse=True)
 def as_found() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL), limit()
+    before = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL), memory_limit()
     yield
-    assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL), limit()) == before
+    assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL), memory_limit()) == before
 
 
-def limit() -> tuple[int, int]:
+def memory_limit() -> tuple[int, int]:
     return resource.getrlimit(resource.RLIMIT_AS)
 
 
@@ -36,7 +36,7 @@ def spin(seconds: float) -> None:
 
 
 def test_what_stays_inside_is_left_alone() -> None:
-    with bounded(5, 512):
+    with limit(5, 512):
         assert signal.getitimer(signal.ITIMER_REAL)[0] > 4
         assert len(bytearray(2**20)) == 2**20
     spin(0.01)
@@ -44,7 +44,7 @@ def test_what_stays_inside_is_left_alone() -> None:
 
 def test_too_much_time() -> None:
     start = time.monotonic()
-    with pytest.raises(TooMuch, match=r"^takes more than 0.1 s$"), bounded(0.1, 512):
+    with pytest.raises(LimitExceeded, match=r"^takes more than 0.1 s$"), limit(0.1, 512):
         spin(60)
     assert 0.1 <= time.monotonic() - start < 5
 
@@ -64,7 +64,7 @@ def test_what_swallows_the_first_alarm_hears_the_next() -> None:
     heard: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.unraisablehook", reported)
-        with pytest.raises(TooMuch), bounded(0.1, 512):
+        with pytest.raises(LimitExceeded), limit(0.1, 512):
             work()
     assert len(heard) == 1
 
@@ -78,34 +78,34 @@ def test_an_exception_for_a_reason_to_go_on_does_not_swallow_it() -> None:
         spin(0.6)
 
     start = time.monotonic()
-    with pytest.raises(TooMuch), bounded(0.25, 512):
+    with pytest.raises(LimitExceeded), limit(0.25, 512):
         work()
     assert time.monotonic() - start < 0.45  # the second alarm would ring at 0.5
 
 
 @linux
 def test_too_much_memory() -> None:
-    with pytest.raises(TooMuch, match=r"^takes more than 64 MiB$"), bounded(5, 64):
+    with pytest.raises(LimitExceeded, match=r"^takes more than 64 MiB$"), limit(5, 64):
         bytearray(2**30)
-    with bounded(5, 2048):
+    with limit(5, 2048):
         bytearray(2**30)
 
 
 @linux
 def test_a_lower_limit_stays() -> None:
-    soft, hard = limit()
+    soft, hard = memory_limit()
     low = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + 2**26
     resource.setrlimit(resource.RLIMIT_AS, (low, hard))
     try:
-        with bounded(5, 512):
-            assert limit() == (low, hard)
-        assert limit() == (low, hard)
+        with limit(5, 512):
+            assert memory_limit() == (low, hard)
+        assert memory_limit() == (low, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def test_other_exceptions_pass_through() -> None:
-    with pytest.raises(ZeroDivisionError), bounded(5, 512):
+    with pytest.raises(ZeroDivisionError), limit(5, 512):
         raise ZeroDivisionError
 
 
@@ -119,7 +119,7 @@ def test_a_former_alarm_still_rings_when_it_was_to() -> None:
     start = time.monotonic()
     signal.setitimer(signal.ITIMER_REAL, 0.3)
     try:
-        with bounded(5, 512):
+        with limit(5, 512):
             spin(0.1)
         left = signal.getitimer(signal.ITIMER_REAL)[0]
         spin(0.4)
@@ -134,7 +134,7 @@ def test_another_thread_has_its_memory_bounded_alone() -> None:
     inside: list[tuple[float, float]] = []
 
     def work() -> None:
-        with bounded(0.01, 512):
+        with limit(0.01, 512):
             spin(0.05)
             inside.append(signal.getitimer(signal.ITIMER_REAL))
 

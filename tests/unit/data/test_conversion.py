@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rlhf_cli.data.settings import Record
-from rlhf_cli.data.shape import first_words, shaped
+from rlhf_cli.data.conversion import first_words, shaped
+from rlhf_cli.data.source import Record
 from rlhf_cli.data.template import pieces
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.types import Message

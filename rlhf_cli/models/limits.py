@@ -1,4 +1,4 @@
-"""A stretch of a stranger's code (a chat template) held to a time and a memory: it fails, the process goes on."""
+"""A limit on the time and memory of a block that runs untrusted code, such as a chat template."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from types import FrameType
 _MIB = 2**20
 
 
-class TooMuch(Exception):
-    """It took more time or memory than it was given; the message says which, and how much that was."""
+class LimitExceeded(Exception):
+    """The block exceeded its limit of time or memory; the message names the limit."""
 
 
 class _Alarm(BaseException):
-    """No Exception: jinja takes any of those in a constant expression for a reason to try again later."""
+    """Not an Exception: jinja swallows those in constant expressions and tries again later."""
 
 
 @contextmanager
-def bounded(seconds: float, mebibytes: int) -> Iterator[None]:
-    """Raises TooMuch inside the block once it has run for `seconds`, or needs `mebibytes` more than there are now.
+def limit(seconds: float, mebibytes: int) -> Iterator[None]:
+    """Raise LimitExceeded once the block has run for `seconds`, or has allocated `mebibytes`.
 
-    The time holds in the main thread alone, where Python hears signals; the memory on Linux, which keeps to RLIMIT_AS.
-    The former alarm and limit come back, whatever happened.
+    The time limit needs the main thread, where Python handles signals; the memory limit needs Linux, which enforces
+    RLIMIT_AS. The previous alarm and limit are always restored.
     """
     try:
         with _memory(mebibytes * _MIB), _alarm(seconds):
             yield
     except _Alarm:
-        raise TooMuch(f"takes more than {seconds:g} s") from None
+        raise LimitExceeded(f"takes more than {seconds:g} s") from None
     except MemoryError:
-        raise TooMuch(f"takes more than {mebibytes} MiB") from None
+        raise LimitExceeded(f"takes more than {mebibytes} MiB") from None
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def _alarm(seconds: float) -> Iterator[None]:
             raise _Alarm
 
     handler = signal.signal(signal.SIGALRM, ring)
-    # it rings again and again: an exception in a destructor, for one, is swallowed
+    # it rings repeatedly: a single exception could be swallowed, for example in a destructor
     left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         try:
@@ -68,14 +68,14 @@ def _alarm(seconds: float) -> Iterator[None]:
 @contextmanager
 def _memory(size: int) -> Iterator[None]:
     statm = Path("/proc/self/statm")
-    if not statm.is_file():  # no Linux
+    if not statm.is_file():  # not Linux
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = int(statm.read_text().split()[0]) * resource.getpagesize() + size
+    bound = int(statm.read_text().split()[0]) * resource.getpagesize() + size
     if soft != resource.RLIM_INFINITY:
-        limit = min(limit, soft)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        bound = min(bound, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from sys import intern
 from typing import Any, Final
 
 from rlhf_cli.data.files import bad_row
-from rlhf_cli.data.settings import Record, Source
+from rlhf_cli.data.source import Record, Source
 from rlhf_cli.data.template import pieces
 from rlhf_cli.types import Message, PromptRow
 
@@ -46,7 +46,7 @@ def column(record: Record, name: str) -> Any:
         raise bad_row(f"no column '{name}'; columns: {found}", record.where, hint) from None
 
 
-def kind_of(value: Any) -> str:
+def describe_type(value: Any) -> str:
     """What a value of JSON is, in words."""
     names = {
         bool: "true or false",
@@ -72,14 +72,14 @@ def _prompt(record: Record, source: Source) -> str | tuple[Message, ...]:
     if isinstance(value, str):
         return _text(first_words(value, source.first_words), where)
     if source.first_words is not None:
-        raise bad_row(f"{source.prompt} is {kind_of(value)}", where, "data.first_words cuts texts alone")
+        raise bad_row(f"{source.prompt} is {describe_type(value)}", where, "data.first_words cuts texts alone")
     return _turns(value, source.prompt, where)
 
 
 def _field(record: Record, name: str, source: Source) -> str:
     value = column(record, name)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise bad_row(f"{name} is {kind_of(value)}", record.where, "data.template takes texts and numbers")
+        raise bad_row(f"{name} is {describe_type(value)}", record.where, "data.template takes texts and numbers")
     return first_words(str(value), source.first_words if name == source.prompt else None)
 
 
@@ -99,7 +99,7 @@ def _text(text: str, where: str) -> str:
 
 def _turns(value: Any, name: str, where: str) -> tuple[Message, ...]:
     if not isinstance(value, list):
-        raise bad_row(f"{name} is {kind_of(value)}", where, "give text or a list of chat messages")
+        raise bad_row(f"{name} is {describe_type(value)}", where, "give text or a list of chat messages")
     turns = tuple(_message(turn, where) for turn in value)
     if name == MESSAGES and turns and turns[-1].role == "assistant":
         turns = turns[:-1]

