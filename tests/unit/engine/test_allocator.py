@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.engine import opening
 from rlhf_cli.engine.allocator import VARIABLES, keep_freed_memory
-from rlhf_cli.pipeline import assemble
 from tests.support import Outcome, contents, start
 from tests.unit.support import config_of
 
@@ -117,8 +117,8 @@ def test_freed_memory_stays_with_the_process(
 
 def test_whatever_loads_a_model_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(assemble, "keep_freed_memory", lambda: calls.append("kept"))
-    assemble.load_policy(config_of())
+    monkeypatch.setattr(opening, "keep_freed_memory", lambda: calls.append("kept"))
+    opening.load_policy(config_of())
     assert calls == ["kept"]
 
 
