@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.charts.pictures import Picture
-from rlhf_cli.charts.terminal import HEIGHT, rows
+from rlhf_cli.charts.terminal import HEIGHT
 from rlhf_cli.demo.scene import Scene
+from rlhf_cli.display.pictures import lines
 
 FRAME_S: Final = 0.06
 LEAST: Final = 5
@@ -54,7 +55,4 @@ def _drawn(pictures: Sequence[Picture], console: Console, height: int) -> Group:
 
 def _lines(pictures: Sequence[Picture], console: Console, height: int) -> list[Text]:
     """Every picture and an empty line behind it."""
-    colours = console.color_system is not None and not console.no_color
-    return [
-        Text.assemble(*row) for picture in pictures for row in (*rows(picture, console.width - 1, colours, height), ())
-    ]
+    return [line for picture in pictures for line in (*lines(picture, console, console.width - 1, height), Text())]

@@ -24,14 +24,14 @@ from rlhf_cli.runs.resume import continued, fingerprint, saved_config
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.pool import Job, Pool, Standing
-from rlhf_cli.sweep.record import Sweep
+from rlhf_cli.sweep.record import Sweep, name_of
 from rlhf_cli.sweep.slots import available_gpus, slots
 
 
 @contextmanager
 def open_sweep(sweep: Sweep) -> Iterator[RunTrials]:
     """Its folder is this process's alone meanwhile; at the end raises UserError (exit 8) where trials failed."""
-    names = {trial.name: _name(trial.told) for trial in sweep.trials}
+    names = {trial.name: name_of(trial.told) for trial in sweep.trials}
     standings: list[Standing] = []
     displays: list[str] = []
 
@@ -89,10 +89,6 @@ def _is_done(config: RunConfig, folder: Path) -> bool:
     except UserError:
         return False
     return True
-
-
-def _name(told: dict[str, str]) -> str:
-    return ",".join(f"{key}={value}" for key, value in told.items()) or "the only one"
 
 
 def _run(launches: Sequence[Launch], names: dict[str, str]) -> list[Standing]:

@@ -12,7 +12,6 @@ line or in a file that builds on this one, gets that option whole, not mixed wit
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from rlhf_cli.config.keys import did_you_mean, with_absolute_paths
 from rlhf_cli.config.options import PRESET, chosen, default_option, groups, preset_path
 from rlhf_cli.config.security import TRUST, forbidden, secret_error, secret_in
 from rlhf_cli.errors import UserError
+from rlhf_cli.paths import shown
 
 PARTS = "parts"  # where a group that is made of several of its own kind has them, by name
 _LARGEST = 1_000_000  # bytes
@@ -51,11 +51,6 @@ class UserFile:
     """Dotted key -> the line it stands on."""
 
 
-def shown(path: Path) -> str:
-    """A path as the user would write it here."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
 def place(files: Sequence[UserFile], key: str) -> str:
     """`my-run.yaml:7`, where the key is set, or the group it stands in; the first file alone if none sets it."""
     while key:
@@ -63,7 +58,7 @@ def place(files: Sequence[UserFile], key: str) -> str:
             if key in file.lines:
                 return f"{shown(file.path)}:{file.lines[key]}"
         key = key.rpartition(".")[0]
-    return shown(files[0].path)
+    return str(shown(files[0].path))
 
 
 def family(path: Path, above: Sequence[Path] = ()) -> list[UserFile]:

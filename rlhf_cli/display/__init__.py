@@ -8,5 +8,6 @@ runs      the runs there are
 oracle    the optimum before any training: table and frontier
 sweep     the trials while they run
 answer    what a sweep ends with
+pictures  charts in characters
 words     texts made harmless, figures in a line
 """

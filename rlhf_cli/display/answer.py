@@ -11,15 +11,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rlhf_cli.charts.terminal import rows
+from rlhf_cli.display.pictures import print_picture
 from rlhf_cli.errors import visible
-from rlhf_cli.evaluation.intervals import Estimate
+from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.paths import shown
 from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import said_intervals
 from rlhf_cli.runs.jsonl import finite
 from rlhf_cli.sweep.answer import Answer, Point
 from rlhf_cli.sweep.outcome import LeftOut
+from rlhf_cli.sweep.record import name_of
 
 WIDE = 100
 """Characters from which on there is room for the length."""
@@ -36,9 +37,7 @@ def show_answer(found: Answer, display: str, report: Path | None) -> None:
     console.print()
     if found.points:
         console.print(_points(found, console.width))
-        colours = console.color_system is not None and not console.no_color
-        for row in rows(frontier(found), min(console.width, 80) - 1, colours, height=14):
-            console.print(Text.assemble(*row), soft_wrap=True)
+        print_picture(frontier(found.oracle, found.points, found.recommended), console)
         if found.oracle is None:
             console.print(f"the optimum's curve is not known: {found.no_oracle}", style="dim", markup=False)
         console.print()
@@ -80,10 +79,10 @@ def _points(found: Answer, width: int) -> RenderableType:
             _mark(point, found),
             Text(visible(point.name.replace(",", ", "))),
             *((f"{len(point.finished)}/{point.trials}",) if several else ()),
-            _with_error(point.reward, 3),
-            _with_error(point.kl, 2),
-            _with_error(point.objective, 3),
-            *((_with_error(point.length, 1),) if width >= WIDE else ()),
+            with_error(point.reward, 3),
+            with_error(point.kl, 2),
+            with_error(point.objective, 3),
+            *((with_error(point.length, 1),) if width >= WIDE else ()),
         )
         table.add_row(*cells, style="bold" if point.number == found.recommended else "")
     return table
@@ -108,10 +107,5 @@ def _recommendation(found: Answer, console: Console) -> None:
 
 
 def _missing(one: LeftOut) -> str:
-    told = ",".join(f"{key}={value}" for key, value in one.trial.told.items()) or "the only one"
     log = f"; its log: {shown(one.log)}" if one.log else ""
-    return visible(" ".join(f"left out: {told}: {one.state}: {one.reason}{log}".split()))
-
-
-def _with_error(value: Estimate, digits: int) -> str:
-    return f"{round(value.mean, digits) + 0.0:.{digits}f} ± {value.half_width:.{digits}f}"
+    return visible(" ".join(f"left out: {name_of(one.trial.told)}: {one.state}: {one.reason}{log}".split()))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rlhf_cli.charts.pictures import Chart, Series, Style
-from rlhf_cli.charts.terminal import rows
-from rlhf_cli.evaluation.oracle import BestOf, CurvePoint, Oracle
+from rlhf_cli.display.pictures import print_picture
+from rlhf_cli.evaluation.oracle import Oracle
+from rlhf_cli.report.frontier import frontier
 
 
 def show_oracle(found: Oracle) -> None:
@@ -39,26 +38,8 @@ def show_oracle(found: Oracle) -> None:
         betas = ", ".join(f"{point.beta:g}" for point in found.points if point.reason == reason)
         console.print(f"beta {betas}: {reason}", markup=False)
     console.print()
-    colours = console.color_system is not None and not console.no_color
-    for row in rows(_frontier(found), min(console.width, 80) - 1, colours, height=14):
-        console.print(Text.assemble(*row), soft_wrap=True)
+    print_picture(frontier(found), console)
     console.print(_best_of(found))
-
-
-def _frontier(found: Oracle) -> Chart:
-    """The most reward there is at each KL, beside what the best of n completions gives."""
-    seen = [point for point in found.curve if point.covered]
-    unseen = seen[-1:] + [point for point in found.curve if not point.covered]
-
-    def series(label: str, points: Sequence[BestOf | CurvePoint], style: Style) -> Series:
-        return Series(label, [point.kl for point in points], [point.reward for point in points], style=style)
-
-    shown = (
-        series("the optimum", seen, "line"),
-        series("the optimum, from too few samples", unseen, "dashed"),
-        series("best of n", found.best_of, "points"),
-    )
-    return Chart("Reward against KL to the reference", "KL, nats", "reward", tuple(s for s in shown if s.xs))
 
 
 def _best_of(found: Oracle) -> RenderableType:

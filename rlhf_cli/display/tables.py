@@ -12,6 +12,7 @@ from rich.text import Text
 from rlhf_cli.display.words import flat
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.optimum import progress_to_optimum
+from rlhf_cli.paths import shown
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, METRICS, REPORT, SAMPLES, TENSORBOARD
 from rlhf_cli.runs.result import Result
 
@@ -23,8 +24,8 @@ def show_result(result: Result, folder: Path) -> None:
     if result.comparison is not None:
         console.print(_comparison(result))
     console.print(_texts(result))
-    place = shlex.quote(str(_short(folder)))
-    console.print(Text.assemble(("Written to ", "bold"), str(_short(folder))), soft_wrap=True)
+    place = shlex.quote(str(shown(folder)))
+    console.print(Text.assemble(("Written to ", "bold"), str(shown(folder))), soft_wrap=True)
     rows = Table.grid(padding=(0, 2))
     for name, what in (
         (REPORT, "all of it as a page, for a browser"),
@@ -81,7 +82,3 @@ def _texts(result: Result) -> RenderableType:
     for row in result.texts:
         table.add_row(*(Text(flat(text)) for text in (row.prompt, row.reference, row.policy)))
     return table
-
-
-def _short(folder: Path) -> Path:
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

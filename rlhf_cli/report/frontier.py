@@ -1,40 +1,40 @@
-"""Reward against KL: the points of a sweep beside the optimum's curve and the best of n."""
+"""Reward against KL: the optimum's curve and the best of n, and the points of a sweep among them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 from rlhf_cli.charts.pictures import Chart, Series, Style
 from rlhf_cli.evaluation.intervals import Estimate
-from rlhf_cli.evaluation.oracle import BestOf, CurvePoint
-from rlhf_cli.sweep.answer import Answer, Point
+from rlhf_cli.evaluation.oracle import BestOf, CurvePoint, Oracle
+from rlhf_cli.sweep.answer import Point
 
-FEWEST_SEEDS = 3
+FEWEST_SEEDS: Final = 3
 """The interval of two seeds is 13 standard errors to either side: it would leave no room for anything else."""
 
 
-def frontier(found: Answer) -> Chart:
-    """The chart; every point has its number in the answer."""
-    curve = found.oracle.curve if found.oracle else ()
-    seen = [point for point in curve if point.covered]
-    unseen = seen[-1:] + [point for point in curve if not point.covered]
-    recommended = [point for point in found.points if point.number == found.recommended]
-    rest = [point for point in found.points if point.number != found.recommended]
-    shown = (
-        _reachable("the optimum", seen, "line"),
-        _reachable("the optimum, from too few samples", unseen, "dashed"),
-        _reachable("best of n", found.oracle.best_of if found.oracle else (), "points"),
-        _points("recommended", recommended),
+def frontier(oracle: Oracle | None, points: Sequence[Point] = (), recommended: int | None = None) -> Chart:
+    """The chart. Every point of the sweep is shown by its number; `recommended` is the number of one of them."""
+    curve = oracle.curve if oracle else ()
+    trusted = [point for point in curve if point.covered]
+    doubtful = trusted[-1:] + [point for point in curve if not point.covered]
+    rest = [point for point in points if point.number != recommended]
+    every = (
+        _reachable("the optimum", trusted, "line"),
+        _reachable("the optimum, from too few samples", doubtful, "dashed"),
+        _reachable("best of n", oracle.best_of if oracle else (), "points"),
+        _points("recommended", [point for point in points if point.number == recommended]),
         _points("Pareto front", [point for point in rest if point.pareto]),
         _points("other points", [point for point in rest if not point.pareto]),
     )
-    series = tuple(one for one in shown if len(one.xs) > (1 if one.style != "points" else 0))
+    series = tuple(one for one in every if len(one.xs) > (0 if one.style == "points" else 1))
     return Chart("Reward against KL to the reference", "KL, nats", "reward", series)
 
 
 def has_bars(point: Point) -> bool:
-    """Whether a picture shows its intervals."""
+    """Whether the chart shows the point's intervals."""
     return point.over == "prompts" or point.reward.count >= FEWEST_SEEDS
 
 
@@ -43,8 +43,9 @@ def _reachable(label: str, points: Sequence[BestOf | CurvePoint], style: Style) 
 
 
 def _points(label: str, points: Sequence[Point]) -> Series:
+    drawn = [has_bars(point) for point in points]
+
     def ends(values: Sequence[Estimate]) -> tuple[list[float], list[float]]:
-        drawn = [has_bars(point) for point in points]
         return (
             [value.low if bars else math.nan for value, bars in zip(values, drawn, strict=True)],
             [value.high if bars else math.nan for value, bars in zip(values, drawn, strict=True)],

@@ -53,7 +53,9 @@ def _frontier(found: Answer) -> Section:
             findings.append("There are too few completions to trust any part of the curve (evaluate.samples).")
     if not all(map(has_bars, found.points)):
         findings.append("The interval of two seeds is 13 standard errors to either side: in the table, not drawn.")
-    return Section("Reward against KL", said, svg=svg(frontier(found)), findings=findings)
+    return Section(
+        "Reward against KL", said, svg=svg(frontier(found.oracle, found.points, found.recommended)), findings=findings
+    )
 
 
 def _grid(found: Answer, grid: Grid) -> Section:

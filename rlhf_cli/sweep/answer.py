@@ -15,7 +15,7 @@ from rlhf_cli.sweep.choice import Candidate, choose, level, undominated
 from rlhf_cli.sweep.outcome import HeldOut, LeftOut, Outcome, read_trial
 from rlhf_cli.sweep.reach import above, reach, reference_of, task_of
 from rlhf_cli.sweep.reason import reasons
-from rlhf_cli.sweep.record import Sweep, Trial, points
+from rlhf_cli.sweep.record import Sweep, Trial, name_of, points
 
 Told = tuple[tuple[str, str], ...]
 
@@ -182,7 +182,7 @@ def _point(
 
     return Point(
         number=number,
-        name=",".join(f"{key}={value}" for key, value in told) or "the only one",
+        name=name_of(dict(told)),
         told=told,
         trials=trials,
         finished=tuple(one.trial for one in outcomes),

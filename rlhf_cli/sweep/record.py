@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -91,6 +91,11 @@ class Ending:
             return cls(**json.loads((folder / ENDING).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
+
+
+def name_of(settings: Mapping[str, str]) -> str:
+    """The settings that tell a trial or a point from the others, as one name: `beta=0.1,temperature=1`."""
+    return ",".join(f"{key}={value}" for key, value in settings.items()) or "the only one"
 
 
 def points(trials: Sequence[Trial]) -> dict[tuple[tuple[str, str], ...], list[Trial]]:

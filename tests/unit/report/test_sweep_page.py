@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from rlhf_cli.charts.pictures import Chart
 from rlhf_cli.charts.svg import svg
 from rlhf_cli.evaluation.oracle import CurvePoint
 from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import html
-from rlhf_cli.sweep.answer import answer
+from rlhf_cli.sweep.answer import Answer, answer
 from rlhf_cli.sweep.record import Ending, Sweep, Trial
 from tests.unit.charts.drawn import SVG, corners, of_class
 from tests.unit.sweep.made import two_by_two, write_trial
@@ -23,6 +24,10 @@ HOSTILE = "</title><script>alert(1)</script>\x1b[31m&"
 
 def parsed(text: str) -> ElementTree.Element:
     return ElementTree.fromstring(text.removeprefix("<!doctype html>"))
+
+
+def drawn(found: Answer) -> Chart:
+    return frontier(found.oracle, found.points, found.recommended)
 
 
 def headings(text: str) -> list[str]:
@@ -117,7 +122,7 @@ def test_many_points_have_lines_of_the_best_alone(tmp_path: Path) -> None:
 
 
 def test_the_frontier_shows_every_point_by_its_number(tmp_path: Path) -> None:
-    chart = frontier(answer(two_by_two(tmp_path, seeds=(0,))))
+    chart = drawn(answer(two_by_two(tmp_path, seeds=(0,))))
     assert [series.label for series in chart.series] == [
         "the optimum, from too few samples", "best of n", "recommended", "Pareto front", "other points",
     ]  # fmt: skip
@@ -133,7 +138,7 @@ def test_the_frontier_shows_every_point_by_its_number(tmp_path: Path) -> None:
 
 def test_the_interval_of_two_seeds_is_not_drawn(tmp_path: Path) -> None:
     sweep = two_by_two(tmp_path)
-    assert not of_class(svg(frontier(answer(sweep))), "error")
+    assert not of_class(svg(drawn(answer(sweep))), "error")
     assert "two seeds" in html(sweep, answer(sweep))
 
 
@@ -148,7 +153,7 @@ def test_no_bar_reaches_below_a_kl_of_zero(tmp_path: Path) -> None:
     )
     found = answer(sweep)
     assert found.points[3].kl.low < -0.4
-    front = next(series for series in frontier(found).series if series.label == "Pareto front")
+    front = next(series for series in drawn(found).series if series.label == "Pareto front")
     assert front.x_low is not None
     assert front.names is not None
     assert front.x_low[front.names.index("4")] == 0.0
@@ -158,7 +163,7 @@ def test_the_dashed_curve_goes_on_where_the_other_ends(tmp_path: Path) -> None:
     found = answer(two_by_two(tmp_path))
     assert found.oracle is not None
     curve = tuple(CurvePoint(kl, reward, kl < 1.5) for kl, reward in ((0.0, 0.2), (1.0, 0.5), (2.0, 0.6)))
-    solid, dashed, *_ = frontier(replace(found, oracle=replace(found.oracle, curve=curve))).series
+    solid, dashed, *_ = drawn(replace(found, oracle=replace(found.oracle, curve=curve))).series
     assert (solid.label, dashed.label) == ("the optimum", "the optimum, from too few samples")
     assert (solid.xs, dashed.xs, dashed.style) == ([0.0, 1.0], [1.0, 2.0], "dashed")
 
