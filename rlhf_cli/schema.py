@@ -1,7 +1,7 @@
 """RunConfig: everything one run depends on, validated, frozen, plain data. It knows no hydra, no torch and no file.
 
 Types, ranges and meanings stand here; the values stand in configs/*.yaml. No field has a default in Python, so a
-value has one home.
+value has one home. A resumed run may change what is Free; anything else has to be named in `resume_allow`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from rlhf_cli.models.settings import Model
 from rlhf_cli.rewards import Reward
 from rlhf_cli.schedules import Beta, Controlled, Schedule
 from rlhf_cli.schedules.optimizer import AdamW
-from rlhf_cli.settings import FilePath, Names, Settings, as_tuple
+from rlhf_cli.settings import FilePath, Free, Names, Settings, as_tuple
 
 
 class Evaluate(Settings):
     """Held-out evaluation: temperature 1, nothing truncated but the length, the same random streams every time."""
 
-    every: int = Field(ge=0)
-    """Steps between evaluations; 0 = never, neither before nor after."""
+    every: Free[int] = Field(ge=0)
+    """Steps between evaluations; 0 = never, neither before nor after. Not free where it decides whether prompts are set
+    aside: that would change the training data."""
     prompts: int = Field(ge=2)
     """How many held-out prompts."""
     samples: int = Field(ge=1)
@@ -83,7 +84,7 @@ class RunConfig(Settings):
     """Sampling temperature of the rollouts."""
     optimizer: AdamW
 
-    steps: int = Field(ge=1)
+    steps: Free[int] = Field(ge=1)
     """Rollouts, each followed by the algorithm's updates."""
     prompts_per_step: int = Field(ge=1)
     """Prompts of one rollout."""
@@ -104,18 +105,18 @@ class RunConfig(Settings):
     The gradient does not depend on it."""
 
     evaluate: Evaluate
-    checkpoint: Checkpoint
-    sinks: Annotated[tuple[Literal["tensorboard", "wandb"], ...], BeforeValidator(as_tuple)]
+    checkpoint: Free[Checkpoint]
+    sinks: Free[Annotated[tuple[Literal["tensorboard", "wandb"], ...], BeforeValidator(as_tuple)]]
     """Where the curves are shown besides metrics.jsonl; wandb is an extra, and told by its own variables where to send
     them."""
-    log_samples: int = Field(ge=0)
+    log_samples: Free[int] = Field(ge=0)
     """Completions of each step that are written to samples.jsonl."""
     max_skipped_steps: int = Field(ge=0)
     """Steps in a row that may change nothing, because their gradient is not finite or nothing could be judged; one more
     ends the run."""
-    time_limit: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)] | None
+    time_limit: Free[Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)] | None]
     """Stop after this time, resumable (exit 75): seconds, 1h30m or 1:30:00; null: never."""
-    profile: bool
+    profile: Free[bool]
     """Trace the second and the third step into RUN/profile: which operations the time goes to."""
 
     seed: int = Field(ge=0)
@@ -127,20 +128,20 @@ class RunConfig(Settings):
     threads: Annotated[int, Field(ge=1)] | None
     """CPU threads; null leaves the choice to torch. Part of what makes a run repeatable."""
 
-    run_dir: FilePath | None
+    run_dir: Free[FilePath | None]
     """Where the run writes; null: outputs/DATE/TIME."""
-    sweep_dir: FilePath | None
+    sweep_dir: Free[FilePath | None]
     """Where a multirun writes, one folder a trial; null: outputs/sweeps/NAME-HASH, of what is to be run: the same sweep
     finds its own folder again."""
-    seeds: int = Field(ge=1)
+    seeds: Free[int] = Field(ge=1)
     """Runs of every point of a multirun, which differ in their seeds: `seed`, `seed + 1`, ..."""
-    jobs: Annotated[int, Field(ge=1)] | None
+    jobs: Free[Annotated[int, Field(ge=1)] | None]
     """Trials of a multirun at a time; null: one on each GPU, without one one after the other."""
-    resume: str | None
+    resume: Free[str | None]
     """A run's or a checkpoint's folder, `latest`, or `auto` (continue run_dir, or start it)."""
-    resume_allow: Names
+    resume_allow: Free[Names]
     """Keys that may differ from the run that is resumed, beyond the free ones."""
-    display: Literal["auto", "live", "plain", "json", "quiet"]
+    display: Free[Literal["auto", "live", "plain", "json", "quiet"]]
     """What the terminal shows: a dashboard, a line a step, the metrics as JSON, nothing; auto: live on a terminal."""
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -20,6 +20,12 @@ def as_tuple(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 """A list of names in YAML."""
+
+IS_FREE: Final = "a resumed run may change it without being asked"
+
+_T = TypeVar("_T")
+Free = Annotated[_T, IS_FREE]
+"""The type of a setting, with everything below it, that does not change what a run learns from its checkpoint on."""
 
 IS_PATH: Final = "a path of the user's: relative to the file it stands in, or to the working directory"
 IS_MODEL: Final = "a hub id, or a path as above"

@@ -18,7 +18,7 @@ from rlhf_cli.models.location import code_notice
 from rlhf_cli.runs.checkpoint import newest_valid, step_of
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import find, holds_run, saved_config
+from rlhf_cli.runs.resume import find_origin, holds_run, read_config
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
 
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     adapter, run = _adapter(Path(options.run).expanduser().absolute())
     overrides = [f"device={options.device}"] if options.device else []
     overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []
-    config = amend(saved_config(run), overrides)
+    config = amend(read_config(run), overrides)
     refuse_unsaid_trust(config, overrides, EXIT_RESUME, how="--trust-remote-code")
     if notice := code_notice(config.model):
         print(f"note: {notice}", file=sys.stderr)
@@ -80,7 +80,7 @@ def _adapter(path: Path) -> tuple[Path, Path]:
     run = path.parent if path.name == ADAPTER else path
     final = run / ADAPTER
     if not (holds_run(run) and final.is_dir()):
-        origin = find(str(path))
+        origin = find_origin(str(path))
         return origin.checkpoint, origin.folder
     newest, result = newest_valid(run / CHECKPOINTS).folder, Result.read(run)
     if path == final or newest is None or (result is not None and step_of(newest) <= result.step):

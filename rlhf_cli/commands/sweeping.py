@@ -16,11 +16,12 @@ from rlhf_cli.display.sweep import trials_shown
 from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors, visible
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.report import sweep_page
+from rlhf_cli.runs.changes import fingerprint, resume_config
 from rlhf_cli.runs.checkpoint import is_locked, locked
 from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import REPORT
 from rlhf_cli.runs.listing import facts
-from rlhf_cli.runs.resume import continued, fingerprint, saved_config
+from rlhf_cli.runs.resume import read_config
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.pool import Job, Pool, Standing
@@ -85,7 +86,7 @@ def _is_done(config: RunConfig, folder: Path) -> bool:
     if found.state != "finished" or (found.steps or 0) < config.steps:
         return False
     try:
-        continued(amend(saved_config(folder), ()), config)
+        resume_config(amend(read_config(folder), ()), config)
     except UserError:
         return False
     return True

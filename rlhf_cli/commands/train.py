@@ -23,20 +23,11 @@ from rlhf_cli.models.location import code_notice
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import check_enough, read_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
+from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_config
 from rlhf_cli.runs.checkpoint import locked, newest_valid, step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, REPORT, REWARD_LOG
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import (
-    SETTINGS,
-    Origin,
-    continued,
-    find,
-    fingerprint,
-    holds_run,
-    is_finished,
-    names_checkpoint,
-    saved_config,
-)
+from rlhf_cli.runs.resume import Origin, find_origin, holds_run, is_checkpoint, is_finished, read_config
 from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import RunConfig
 
@@ -58,7 +49,7 @@ def _check(config: RunConfig) -> None:
         raise UserError("a run is continued from the command line alone", where="resume", fix="rlhf train resume=RUN")
     if config.resume == "auto" and config.run_dir is None and config.sweep_dir is None:
         raise UserError("resume=auto needs a folder to find its run in", where="resume", fix="add run_dir=FOLDER")
-    wanted = os.environ.pop(SETTINGS, "")
+    wanted = os.environ.pop(FINGERPRINT_VARIABLE, "")
     if wanted and wanted != fingerprint(config):
         raise UserError("the settings are not those that the sweep began with", fix="give the sweep's command again")
     if config.run_dir is not None:
@@ -79,7 +70,7 @@ def _origin(config: RunConfig, folder: Path) -> tuple[RunConfig, Origin | None]:
             where="run_dir",
             fix=f"continue it by resume={folder}, or give another folder",
         )
-    return continued(amend(saved_config(folder), ()), config), find(str(folder))
+    return resume_config(amend(read_config(folder), ()), config), find_origin(str(folder))
 
 
 def _title(config: RunConfig, folder: Path) -> str:
@@ -104,14 +95,14 @@ def _resume(target: str, overrides: Sequence[str], begun: float) -> None:
         raise UserError("resume= continues one run, -m starts many", where="resume", fix="leave one of them out")
     if any(override.startswith(("run_dir=", "sweep_dir=")) for override in overrides):
         raise UserError("a run goes on in its own folder", where="resume", fix="leave run_dir and sweep_dir out")
-    first = find(target)
+    first = find_origin(target)
 
     def origin() -> tuple[RunConfig, Origin]:
-        saved = saved_config(first.folder)
+        saved = read_config(first.folder)
         config = amend(saved, overrides)
         refuse_unsaid_trust(config, overrides, EXIT_RESUME)
-        again = find(str(first.checkpoint if names_checkpoint(target) else first.folder))
-        return continued(amend(saved, ()), config), again
+        again = find_origin(str(first.checkpoint if is_checkpoint(target) else first.folder))
+        return resume_config(amend(saved, ()), config), again
 
     config, _ = origin()
     check_sinks(config.sinks)
@@ -162,8 +153,8 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: Stop
     watch = watcher(config.display, title=_title(config, folder), total=config.steps)
     try:
         if origin is not None:
-            watch.note(origin.said())
-            if saved_config(folder)["steps"] != config.steps and _depends_on_steps(config):
+            watch.note(origin.describe())
+            if read_config(folder)["steps"] != config.steps and _depends_on_steps(config):
                 watch.note(
                     "the schedules depend on steps, which changed: they go on as if it had been so from the start"
                 )

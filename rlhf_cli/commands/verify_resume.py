@@ -16,7 +16,7 @@ from rlhf_cli.models.location import code_notice
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.runs.checkpoint import locked, step_of
-from rlhf_cli.runs.resume import last_two, saved_config
+from rlhf_cli.runs.resume import find_last_stretch, read_config
 
 ABOUT: Final = """\
 Resumes a run from its last checkpoint but one, in a temporary folder, trains up
@@ -41,10 +41,10 @@ FIXES: Final = {"scores": "the reward has to give the same completion the same s
 def main(argv: list[str]) -> int:
     """Repeat and compare; the verdict on stdout, progress on stderr."""
     options = _parser().parse_args(argv)
-    origin, newer = last_two(Path(options.run))
+    origin, newer = find_last_stretch(Path(options.run))
     signals = StopSignals()
     with signals.installed(), locked(origin.folder, only_read=True):
-        config = amend(saved_config(origin.folder), [])  # the run as it was: the command line only consents
+        config = amend(read_config(origin.folder), [])  # the run as it was: the command line only consents
         consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
         refuse_unsaid_trust(config, consent, EXIT_RESUME, how="--trust-remote-code")
         rows = read_rows(config)
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
             fix=FIXES.get(found.quantity, "repeat it on the machine, libraries and threads that run.json names"),
             exit_code=EXIT_RESUME,
         )
-    print(f"identical: {verdict.said()}")
+    print(f"identical: {verdict.describe()}")
     return EXIT_DONE
 
 

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from rlhf_cli.config.keys import absolute, did_you_mean, fields, holds_path, in_schema, nearest
 from rlhf_cli.config.options import PRESET, chosen, groups, is_file, options
 from rlhf_cli.errors import UserError
-from rlhf_cli.runs.resume import is_free
+from rlhf_cli.runs.changes import is_free
 
 _SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-h": "--help"}
 _VALUES: dict[str, tuple[str, ...]] = {

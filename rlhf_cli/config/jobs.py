@@ -24,7 +24,7 @@ from rlhf_cli.config.problems import checked
 from rlhf_cli.config.security import key_of_secret, refuse_unsaid_trust, secret_error
 from rlhf_cli.config.session import PRIMARY, one_line_errors
 from rlhf_cli.errors import EXIT_DISK, UserError
-from rlhf_cli.runs.resume import fingerprint
+from rlhf_cli.runs.changes import fingerprint
 from rlhf_cli.schema import RunConfig
 
 

@@ -7,7 +7,8 @@ jsonl       files of one JSON object a line, cut back to where a checkpoint saw 
 logbook     what a run writes down as it goes
 sinks       curves for TensorBoard and Weights & Biases
 result      how a run ended
-resume      which run and checkpoint to continue, and what may differ
+resume      which run and checkpoint to continue
+changes     which settings a resumed run may change
 listing     what runs there are, and how each stands
 reading     all that a run wrote down, for its page
 """

@@ -15,10 +15,10 @@ from typing import Final, Literal
 
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED
 from rlhf_cli.pipeline.signals import PARENT
+from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE
 from rlhf_cli.runs.checkpoint import is_locked
 from rlhf_cli.runs.folder import ENDING, TRIAL_LOG
 from rlhf_cli.runs.listing import facts, last_metrics
-from rlhf_cli.runs.resume import SETTINGS
 from rlhf_cli.sweep.record import Ending
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
@@ -165,7 +165,7 @@ def _begun(job: Job, slot: dict[str, str]) -> _Running:
     """Its process; raises OSError where the folder or the process cannot be made."""
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / ENDING).unlink(missing_ok=True)
-    environment = os.environ | slot | {PARENT: str(os.getpid()), SETTINGS: job.fingerprint}
+    environment = os.environ | slot | {PARENT: str(os.getpid()), FINGERPRINT_VARIABLE: job.fingerprint}
     with job.log.open("ab") as log:
         begin = log.tell()
         # a session of its own: Ctrl-C is for us, who pass it on

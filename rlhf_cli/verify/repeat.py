@@ -42,8 +42,8 @@ class Verdict:
     tensors: int
     divergence: Divergence | None
 
-    def said(self) -> str:
-        """What was found the same."""
+    def describe(self) -> str:
+        """The steps, and how much of them was compared."""
         steps = f"steps {self.first}-{self.last}" if self.first < self.last else f"step {self.last}"
         return (
             f"{steps}, {self.metrics} metrics lines, {self.completions} completions, "

@@ -1,18 +1,17 @@
-"""Which run and checkpoint to continue, and what may differ."""
+"""Which run and checkpoint `resume=` means."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.runs.checkpoint import locked, publish
-from rlhf_cli.runs.resume import Origin, continued, find, holds_run, is_finished, last_two, saved_config
-from tests.unit.support import config_fields, config_of, tiny
+from rlhf_cli.runs.resume import Origin, find_last_stretch, find_origin, holds_run, is_finished, read_config
+from tests.unit.support import config_fields, config_of
 
 files = {"state.json": b"{}"}
 
@@ -32,7 +31,7 @@ def spoil(run: Path, step: int) -> None:
 
 def problem(target: Path | str) -> str:
     with pytest.raises(UserError) as caught:
-        find(str(target))
+        find_origin(str(target))
     assert caught.value.exit_code == EXIT_RESUME == 5
     return caught.value.line()
 
@@ -42,22 +41,22 @@ class TestFind:
 
     def test_a_runs_folder_means_its_newest_checkpoint(self, tmp_path: Path) -> None:
         run = make_run(tmp_path / "run", 2, 4, 10)
-        origin = find(str(run))
+        origin = find_origin(str(run))
         assert origin == Origin(run, run / "checkpoints/step-00000010", ())
-        assert origin.said() == "resumed from step 10"
+        assert origin.describe() == "resumed from step 10"
 
     def test_a_bad_checkpoint_is_passed_over_and_named(self, tmp_path: Path) -> None:
         run = make_run(tmp_path / "run", 2, 4, 6)
         spoil(run, 6)
         (run / "checkpoints/step-00000004/state.json").unlink()
-        assert find(str(run)).said() == (
+        assert find_origin(str(run)).describe() == (
             "resumed from step 2 (skipped step-00000006: state.json: sha256 mismatch) "
             "(skipped step-00000004: state.json: missing)"
         )
 
     def test_a_checkpoints_folder_means_that_one(self, tmp_path: Path) -> None:
         run = make_run(tmp_path / "run", 2, 4)
-        assert find(str(run / "checkpoints/step-00000002")) == Origin(run, run / "checkpoints/step-00000002", ())
+        assert find_origin(str(run / "checkpoints/step-00000002")) == Origin(run, run / "checkpoints/step-00000002", ())
 
     def test_a_bad_checkpoint_that_was_asked_for_is_refused(self, tmp_path: Path) -> None:
         run = make_run(tmp_path / "run", 2, 4)
@@ -97,7 +96,7 @@ class TestFind:
     def test_paths_may_be_relative(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run = make_run(tmp_path / "run", 2)
         monkeypatch.chdir(tmp_path)
-        assert find("run/") == Origin(run, run / "checkpoints/step-00000002", ())
+        assert find_origin("run/") == Origin(run, run / "checkpoints/step-00000002", ())
 
 
 class TestLastTwo:
@@ -106,7 +105,7 @@ class TestLastTwo:
     def test_the_two_newest(self, tmp_path: Path) -> None:
         run = make_run(tmp_path / "run", 2, 4, 10)
         root = run / "checkpoints"
-        assert last_two(run) == (Origin(run, root / "step-00000004", ()), root / "step-00000010")
+        assert find_last_stretch(run) == (Origin(run, root / "step-00000004", ()), root / "step-00000010")
 
     def test_what_cannot_be_used_is_passed_over_and_named_if_it_is_newer(self, tmp_path: Path) -> None:
         run = make_run(tmp_path / "run", 1, 2, 4, 6, 10)
@@ -115,13 +114,13 @@ class TestLastTwo:
             spoil(run, step)
         reason = "state.json: sha256 mismatch"
         skipped = ((root / "step-00000010", reason), (root / "step-00000004", reason))
-        assert last_two(run) == (Origin(run, root / "step-00000002", skipped), root / "step-00000006")
+        assert find_last_stretch(run) == (Origin(run, root / "step-00000002", skipped), root / "step-00000006")
 
     def test_one_is_not_enough(self, tmp_path: Path) -> None:
         run = make_run(tmp_path / "run", 2, 4)
         spoil(run, 4)
         with pytest.raises(UserError) as caught:
-            last_two(run)
+            find_last_stretch(run)
         assert caught.value.exit_code == EXIT_RESUME
         assert caught.value.line() == (
             "two checkpoints are needed: 1 usable; step-00000004: state.json: sha256 mismatch "
@@ -149,7 +148,7 @@ class TestLatest:
 
     def test_a_run_that_was_killed_while_it_was_concluded_is_unfinished(self, outputs: Path) -> None:
         run = make_run(outputs / "a", 10)
-        assert find("latest").folder == run
+        assert find_origin("latest").folder == run
 
     def test_the_newest_unfinished_one(self, outputs: Path) -> None:
         self.at(make_run(outputs / "a" / "1", 2), 100)
@@ -159,14 +158,14 @@ class TestLatest:
         self.at(make_run(outputs / "sweeps" / "x" / "y", 2), 200)
         foreign = make_run(outputs / "foreign", 2)
         (foreign / "config.json").write_text('{"model_type": "llama"}')
-        assert find("latest") == Origin(wanted, wanted / "checkpoints/step-00000004", ())
+        assert find_origin("latest") == Origin(wanted, wanted / "checkpoints/step-00000004", ())
 
     def test_one_that_is_at_work_is_passed_over(self, outputs: Path) -> None:
         free = self.at(make_run(outputs / "a", 2), 100)
         busy = self.at(make_run(outputs / "b", 2), 200)
-        assert find("latest").folder == busy
+        assert find_origin("latest").folder == busy
         with locked(busy):
-            assert find("latest").folder == free
+            assert find_origin("latest").folder == free
             with locked(free):
                 assert problem("latest") == (
                     f"no unfinished run that is not at work ({outputs}); fix: name the run's folder: resume=RUN"
@@ -191,7 +190,7 @@ def test_a_run_is_a_folder_with_a_config_and_a_checkpoint_valid_or_not(tmp_path:
 
 
 def test_the_saved_config_is_plain_data(tmp_path: Path) -> None:
-    assert saved_config(make_run(tmp_path / "run")) == config_fields(steps=10)
+    assert read_config(make_run(tmp_path / "run")) == config_fields(steps=10)
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"\xff"])
@@ -199,100 +198,10 @@ def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes 
     if content is not None:
         (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(UserError, match=r"^config\.json cannot be read: .*; fix: name another run$") as caught:
-        saved_config(tmp_path)
+        read_config(tmp_path)
     assert caught.value.exit_code == EXIT_RESUME
 
 
 def test_a_run_is_finished_when_no_step_is_left(tmp_path: Path) -> None:
     origin = Origin(tmp_path, tmp_path / "step-00000004", ())
     assert [is_finished(origin, config_of(steps=steps)) for steps in (3, 4, 5)] == [True, True, False]
-
-
-class TestChanges:
-    """What a resumed run may change."""
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {},
-            {"steps": 99},
-            {"checkpoint": {"every": 7, "keep": 9, "keep_best": False, "max_failures": 1}},
-            {"time_limit": 60.0},
-            {"profile": True},
-            {"evaluate": {"every": 1, "prompts": 2, "samples": 1}},
-            {"log_samples": 5},
-            {"display": "json"},
-            {"run_dir": "/x"},
-            {"sweep_dir": "/y"},
-            {"resume": "auto"},
-            {"resume_allow": ["seed"]},
-        ],
-        ids=str,
-    )
-    def test_these_are_free(self, change: dict[str, Any]) -> None:
-        continued(config_of(), config_of(**change))
-
-    @pytest.mark.parametrize(
-        ("change", "said"),
-        [
-            ({"seed": 3}, "seed: 0 -> 3"),
-            ({"max_new_tokens": 9}, "max_new_tokens: 8 -> 9"),
-            ({"threads": 2}, "threads: None -> 2"),
-            ({"evaluate": {"every": 2, "prompts": 3, "samples": 1}}, "evaluate.prompts: 2 -> 3"),
-            ({"beta": {"kind": "constant", "value": 0.1}}, "beta.value: 0.05 -> 0.1"),
-            ({"model": tiny(rank=3).model_dump(mode="json")}, "model.lora.rank: 2 -> 3"),
-            (
-                {"beta": {"kind": "linear", "start": 0.1, "end": 0.2}},
-                "beta.end: None -> 0.2; beta.kind: constant -> linear; beta.start: None -> 0.1; "
-                "beta.value: 0.05 -> None",
-            ),
-            ({"seed": 1, "samples_per_prompt": 4}, "samples_per_prompt: 2 -> 4; seed: 0 -> 1"),
-        ],
-        ids=lambda value: value if isinstance(value, str) else "",
-    )
-    def test_anything_else_is_refused_with_its_difference(self, change: dict[str, Any], said: str) -> None:
-        with pytest.raises(UserError) as caught:
-            continued(config_of(), config_of(**change))
-        assert caught.value.exit_code == EXIT_RESUME
-        assert caught.value.line() == (
-            f"the resumed run would not be the same: {said} (resume); "
-            "fix: leave these as they were, start a new run, or name them in resume_allow=[...]"
-        )
-
-    @pytest.mark.parametrize("allowed", [["beta"], ["beta.value"], ["beta.value", "seed"]])
-    def test_what_is_allowed_by_name_is_allowed(self, allowed: list[str]) -> None:
-        continued(config_of(), config_of(beta={"kind": "constant", "value": 0.1}, resume_allow=allowed))
-
-    @pytest.mark.parametrize("allowed", [["beta.kind"], ["temperature"], ["optimizer.lr", "seed"]])
-    def test_a_name_allows_itself_and_what_is_below_it_only(self, allowed: list[str]) -> None:
-        with pytest.raises(UserError, match=r"beta\.value: 0\.05 -> 0\.1"):
-            continued(config_of(), config_of(beta={"kind": "constant", "value": 0.1}, resume_allow=allowed))
-
-    def test_what_the_old_run_allowed_counts_for_nothing(self) -> None:
-        with pytest.raises(UserError, match="seed"):
-            continued(config_of(resume_allow=["seed"]), config_of(seed=1))
-
-    @pytest.mark.parametrize(
-        ("name", "said"),
-        [("bta", "mean beta?"), ("data.pth", "mean data.path?"), ("value", "did you mean")],
-    )
-    def test_what_there_is_not_cannot_be_allowed(self, name: str, said: str) -> None:
-        with pytest.raises(UserError, match=f"^unknown setting '{name}'; ") as caught:
-            continued(config_of(), config_of(resume_allow=[name]))
-        assert caught.value.exit_code == 2
-        assert said in caught.value.what
-
-    def test_an_automatic_microbatch_keeps_the_size_it_was_given(self) -> None:
-        assert continued(config_of(microbatch_size=4), config_of(microbatch_size="auto")).microbatch_size == 4
-        with pytest.raises(UserError, match="microbatch_size: 4 -> 8"):
-            continued(config_of(microbatch_size=4), config_of(microbatch_size=8))
-
-
-def test_evaluating_is_free_unless_it_sets_prompts_aside() -> None:
-    never, sometimes = ({"every": every, "prompts": 2, "samples": 1} for every in (0, 3))
-    shared = config_of().data.model_copy(update={"eval_path": None})
-    saved, wanted = (config_of(evaluate=e, data=shared.model_dump()) for e in (never, sometimes))
-    with pytest.raises(UserError, match=r"evaluate\.every: 0 -> 3"):
-        continued(saved, wanted)
-    apart = shared.model_copy(update={"eval_path": "/held-out.jsonl"}).model_dump()
-    continued(config_of(evaluate=never, data=apart), config_of(evaluate=sometimes, data=apart))

@@ -1,0 +1,98 @@
+"""Compare the settings of a resumed run with those it began with: which may change is said in the schema."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Collection, Iterator
+from functools import cache
+from typing import Any, Final
+
+from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.settings import IS_FREE, Settings
+
+FINGERPRINT_VARIABLE: Final = "RLHF_SETTINGS"
+"""The environment variable that gives a trial the fingerprint of the settings that its sweep has checked."""
+
+
+def resume_config(saved: RunConfig, wanted: RunConfig) -> RunConfig:
+    """The config to resume with: as wanted, `auto` as it was resolved when the run began.
+
+    Raises UserError (exit 5) that names every key which changes the run and is not allowed to by resume_allow.
+    """
+    if wanted.microbatch_size == "auto":
+        wanted = wanted.model_copy(update={"microbatch_size": saved.microbatch_size})
+    before, after = saved.model_dump(mode="json"), wanted.model_dump(mode="json")
+    _check_names(wanted.resume_allow, {*_keys(before), *_keys(after)})
+    sets_aside = {bool(config.evaluate.every) and config.data.sets_aside for config in (saved, wanted)}
+    bound = () if len(sets_aside) == 1 else ("evaluate.every",)
+    changed = [
+        f"{key}: {old} -> {new}"
+        for key, old, new in _differences(before, after)
+        if (key in bound or not is_free(key)) and not _is_under(key, wanted.resume_allow)
+    ]
+    if changed:
+        raise UserError(
+            f"the resumed run would not be the same: {'; '.join(changed)}",
+            where="resume",
+            fix="leave these as they were, start a new run, or name them in resume_allow=[...]",
+            exit_code=EXIT_RESUME,
+        )
+    return wanted
+
+
+def is_free(key: str) -> bool:
+    """Whether a resumed run may change this key without being asked."""
+    return _is_under(key, free_keys())
+
+
+@cache
+def free_keys() -> tuple[str, ...]:
+    """The keys that the schema marks as Free; the keys below them are free as well."""
+    return tuple(_free_keys(RunConfig))
+
+
+def fingerprint(config: RunConfig) -> str:
+    """A hash of all settings that a resumed run may not change without being asked, and of the whole of `evaluate`."""
+    bound = {key: value for key, value in config.model_dump(mode="json").items() if not is_free(key)}
+    return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
+
+
+def _free_keys(settings: type[Settings], prefix: str = "") -> Iterator[str]:
+    for name, field in settings.model_fields.items():
+        if IS_FREE in field.metadata:
+            yield prefix + name
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield from _free_keys(field.annotation, f"{prefix}{name}.")
+
+
+def _check_names(names: Collection[str], keys: Collection[str]) -> None:
+    """Raise UserError for a name that no key has, nor begins with."""
+    for name in names:
+        if not any(_is_under(key, (name,)) for key in keys):
+            near = difflib.get_close_matches(name, keys, n=1)
+            raise UserError(
+                f"unknown setting '{name}'" + (f"; did you mean {near[0]}?" if near else ""), where="resume_allow"
+            )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield prefix + key, before, after
+
+
+def _keys(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in settings.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _is_under(key: str, roots: Collection[str]) -> bool:
+    return any(key == root or key.startswith(f"{root}.") for root in roots)
