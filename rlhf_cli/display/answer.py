@@ -16,7 +16,7 @@ from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.paths import shown
 from rlhf_cli.report.frontier import frontier
-from rlhf_cli.report.sweep_page import said_intervals
+from rlhf_cli.report.sweep_page import intervals_over
 from rlhf_cli.runs.jsonl import finite
 from rlhf_cli.sweep.answer import Answer, Point
 from rlhf_cli.sweep.outcome import LeftOut
@@ -57,7 +57,7 @@ def show_answer(found: Answer, display: str, report: Path | None) -> None:
 def _points(found: Answer, width: int) -> RenderableType:
     several = any(point.trials > 1 for point in found.points)
     caption = (
-        f"J = reward - {found.beta:g}·KL; {said_intervals(found)}\n"
+        f"J = reward - {found.beta:g}·KL; {intervals_over(found)}\n"
         "→ recommended   * Pareto front: none has at least the reward at no more KL"
     )
     table = Table(

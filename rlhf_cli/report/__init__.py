@@ -1,12 +1,13 @@
 """Pages that explain a run or a sweep, each one HTML file without a script.
 
-page             one self-contained HTML page of sections with pictures
+Python gathers what a page shows; `templates/` holds the HTML, one template a page.
+
+page             render a template
 run_page         the page of a run
 comparison_page  the page of several runs
 sweep_page       the page of a sweep
-curves           which metrics make which charts; long runs averaged
-frontier         reward against KL, of the points of a sweep
-difference       two texts, with what only one of them has marked
-elements         lists and texts beside one another, as HTML
-table            a table as HTML
+curves           a run's metrics as charts; long runs are averaged
+frontier         reward against KL, with the points of a sweep
+table            tables as data
+texts            texts cut to a length, settings in lines, two texts with their differences marked
 """

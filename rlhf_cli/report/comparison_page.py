@@ -1,35 +1,51 @@
-"""Runs beside one another: their last evaluations, paired differences, curves on top of each other, other settings."""
+"""The page of several runs: last evaluations, paired differences, curves on top of each other, settings that differ."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from rlhf_cli.charts.words import safe
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.intervals import with_error
-from rlhf_cli.report import elements
-from rlhf_cli.report.curves import overlaid
-from rlhf_cli.report.elements import cut, grid, table
-from rlhf_cli.report.page import Section, page
-from rlhf_cli.report.run_page import averaged, changes, evaluated_prompts, subject
+from rlhf_cli.report.curves import overlaid, together
+from rlhf_cli.report.page import render
+from rlhf_cli.report.run_page import evaluated_prompts, subject
+from rlhf_cli.report.table import Table, changes_table
+from rlhf_cli.report.texts import cut
 from rlhf_cli.runs.reading import Row, Written, paired
 
 ASIDE: Final = ("run_dir", "sweep_dir", "resume", "resume_allow", "display", "jobs")
-"""Settings that change nothing of what a run learns."""
+"""Settings that do not change what a run learns."""
 GROUND: Final = ("processor", "dtype", "threads", "engine", "packages")
-"""What of run.json may make two runs differ."""
+"""Keys of run.json that may make two runs differ."""
 
-_FEW: Final = "hardly a prompt has scores in both"
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A run against the first run: the table of changes, or why there is none."""
+
+    name: str
+    changes: Table | None
+    why_not: str | None
 
 
 def html(runs: Sequence[Written]) -> str:
-    """The whole page; it loads nothing and runs nothing."""
+    """The whole page. The first run is the base: every other run is compared with it."""
     names = named(runs)
-    sections = (_evaluations(runs, names), _differences(runs, names), _curves(runs, names), _settings(runs, names))
-    return page(f"{len(runs)} runs beside one another", [one for one in sections if one], elements.STYLE)
+    return render(
+        "comparison.html.j2",
+        title=f"{len(runs)} runs beside one another",
+        levels=_levels(runs, names),
+        subjects=[(name, subject(run)) for name, run in zip(names, runs, strict=True)],
+        base=names[0],
+        differences=[_difference(runs[0], run, names[0], name) for name, run in zip(names[1:], runs[1:], strict=True)],
+        curves=overlaid([(name, run.metrics, evaluated_prompts(run)) for name, run in zip(names, runs, strict=True)]),
+        steps_a_point=together(max(len(run.metrics) for run in runs)),
+        settings=_settings(runs, names),
+    )
 
 
 def named(runs: Sequence[Written]) -> list[str]:
@@ -43,76 +59,51 @@ def named(runs: Sequence[Written]) -> list[str]:
     return [name or str(run.facts.folder) for name, run in zip(names, runs, strict=True)]
 
 
-def comparable(before: Written, after: Written) -> str:
-    """Why two last evaluations cannot be paired; '' where they can."""
+def why_not_paired(before: Written, after: Written) -> str | None:
+    """Why two last evaluations cannot be compared by prompt; None where they can."""
     if before.last is None or after.last is None:
         return "one of them was not evaluated after its start"
     prompts = [_inner(run.record, "data").get("sha256") for run in (before, after)]
     if prompts[0] is None or prompts[0] != prompts[1]:
         return "their prompts differ"
     rewards = [(run.config.get("reward"), _inner(run.record, "reward").get("sha256")) for run in (before, after)]
-    if rewards[0] != rewards[1]:
-        return "their rewards differ"
-    return ""
+    return "their rewards differ" if rewards[0] != rewards[1] else None
 
 
-def _evaluations(runs: Sequence[Written], names: Sequence[str]) -> Section:
+def _levels(runs: Sequence[Written], names: Sequence[str]) -> Table:
     rows = [
-        [name, run.facts.state, f"{'–' if run.facts.step is None else run.facts.step}", *_levels(run.last)]
+        [name, run.facts.state, "–" if run.facts.step is None else str(run.facts.step), *_last_levels(run.last)]
         for name, run in zip(names, runs, strict=True)
     ]
-    header = ["", "state", "step", "J", "reward", "KL, nats", "length", "β", "evaluated"]
-    said = "The last held-out evaluation of each, at T = 1. ±: 95 % interval over prompts. J has the β of its own run."
-    body = table(header, rows) + elements.facts([(n, subject(run)) for n, run in zip(names, runs, strict=True)])
-    return Section("Held-out prompts", [said], body=body)
+    return Table(["", "state", "step", "J", "reward", "KL, nats", "length", "β", "evaluated"], rows)
 
 
-def _levels(last: Evaluation | None) -> list[str]:
+def _last_levels(last: Evaluation | None) -> list[str]:
     if last is None:
         return ["–"] * 6
     alone = paired(last, last)
     if alone is None:
-        return ["–"] * 4 + [f"{last.beta:.3g}", f"step {last.step}"]
-    levels = [with_error(alone.after[key], digits) for key, digits in
-              (("objective", 3), ("reward", 3), ("kl", 3), ("length", 1))]  # fmt: skip
+        levels = ["–"] * 4
+    else:
+        digits = {"objective": 3, "reward": 3, "kl": 3, "length": 1}
+        levels = [with_error(alone.after[key], count) for key, count in digits.items()]
     return [*levels, f"{last.beta:.3g}", f"step {last.step}"]
 
 
-def _differences(runs: Sequence[Written], names: Sequence[str]) -> Section:
-    """Each run against the first."""
-    base, *others = runs
-    parts = []
-    for name, run in zip(names[1:], others, strict=True):
-        why = comparable(base, run)
-        comparison = None if why else paired(base.last, run.last)
-        if comparison is None or run.last is None:
-            parts.append(f"<p>{safe(f'{names[0]} and {name} are not paired: {why or _FEW}.')}</p>")
-        else:
-            parts.append(changes(comparison, run.last.beta, (names[0], name, "difference")))
-    said = "The same held-out prompts, so differences are paired by prompt; both J have the β of the second. ±: 95 %."
-    return Section(
-        f"Against {names[0]}", [said] if any("<table" in part for part in parts) else [], body="\n".join(parts)
-    )
+def _difference(base: Written, run: Written, base_name: str, name: str) -> Difference:
+    why = why_not_paired(base, run)
+    comparison = None if why else paired(base.last, run.last)
+    if comparison is None or run.last is None:
+        return Difference(name, None, why or "hardly a prompt has scores in both")
+    return Difference(name, changes_table(comparison, run.last.beta, (base_name, name, "difference")), None)
 
 
-def _curves(runs: Sequence[Written], names: Sequence[str]) -> Section | None:
-    found = overlaid([(n, run.metrics, evaluated_prompts(run)) for n, run in zip(names, runs, strict=True)])
-    longest = max(len(run.metrics) for run in runs)
-    return (
-        Section("Curves", ["Held-out points have 95 % intervals.", *averaged(longest)], body=grid(found))
-        if found
-        else None
-    )
-
-
-def _settings(runs: Sequence[Written], names: Sequence[str]) -> Section:
-    flat = [dict(_flat({**run.config, **_ground(run.record)})) for run in runs]
-    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key.split(".")[0] not in ASIDE]
-    differing = [key for key in keys if len({one.get(key) for one in flat}) > 1]
-    if not differing:
-        return Section("Settings that differ", ["None."])
-    rows = [[key, *(cut(one.get(key, "–")) for one in flat)] for key in differing]
-    return Section("Settings that differ", body=table(["", *names], rows, words=True))
+def _settings(runs: Sequence[Written], names: Sequence[str]) -> Table:
+    settings = [dict(_flat({**run.config, **_ground(run.record)})) for run in runs]
+    keys = [key for key in dict.fromkeys(key for each in settings for key in each) if key.split(".")[0] not in ASIDE]
+    differing = [key for key in keys if len({each.get(key) for each in settings}) > 1]
+    rows = [[key, *(cut(each.get(key, "–")) for each in settings)] for key in differing]
+    return Table(["", *names], rows, words=range(1, len(runs) + 1))
 
 
 def _ground(record: Row) -> dict[str, Any]:

@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.charts.words import safe
 from rlhf_cli.evaluation.evaluation import Comparison
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.optimum import progress_to_optimum
-from rlhf_cli.report import elements
 from rlhf_cli.report.curves import number, pictures, timing, together
-from rlhf_cli.report.difference import marked
-from rlhf_cli.report.elements import command, cut, folded, grid, listing, sides, table
-from rlhf_cli.report.page import Section, page
+from rlhf_cli.report.page import render
+from rlhf_cli.report.table import changes_table
+from rlhf_cli.report.texts import Words, cut, marked
 from rlhf_cli.runs.reading import Row, Written
 
 SHOWN: Final = 3
@@ -29,9 +27,26 @@ _QUOTED: Final = re.compile(r"([\w.@/]+=)'([\w./:@,+-]*)'")
 
 
 def html(run: Written) -> str:
-    """The whole page; it loads nothing and runs nothing."""
-    sections = [_standing(run), _held_out(run), _curves(run), _time(run), _texts(run), _samples(run), _again(run)]
-    return page(f"{run.facts.folder.name}: {subject(run)}", [one for one in sections if one], elements.STYLE)
+    """The whole page."""
+    return render(
+        "run.html.j2",
+        title=f"{run.facts.folder.name}: {subject(run)}",
+        standing=_standing(run),
+        **_held_out(run),
+        curves=pictures(run.metrics, evaluated_prompts(run)),
+        constants=_constants(run.config),
+        steps_a_point=together(len(run.metrics)),
+        times=timing(run.timings),
+        timings_a_point=together(len(run.timings)),
+        texts=_texts(run),
+        texts_step=run.result.step if run.result else None,
+        samples=[*_samples(run.early), *_samples(run.late)],
+        repeat=repeating(run.record),
+        go_on=run.facts.going_on(anywhere=True),
+        is_finished=run.facts.state == "finished",
+        config=run.config,
+        machine={key: value for key, value in run.record.items() if key != "command"},
+    )
 
 
 def subject(run: Written) -> str:
@@ -40,23 +55,6 @@ def subject(run: Written) -> str:
     path = model.get("path")
     name = Path(path).name if isinstance(path, str) else str(model.get("kind", "a model"))
     return f"{name}, trained from {_reward(reward)}"
-
-
-def changes(comparison: Comparison, beta: float, names: tuple[str, str, str]) -> str:
-    """Two levels and the paired change, as a table; `names` are those of the columns."""
-    labels = (
-        ("objective", f"J = reward − {beta:.3g}·KL", 3),
-        ("reward", "reward", 3),
-        ("kl", "KL, nats", 3),
-        ("length", "length, tokens", 1),
-    )
-    rows = []
-    for key, label, digits in labels:
-        levels = (with_error(side[key], digits) for side in (comparison.before, comparison.after))
-        rows.append([label, *levels, with_error(comparison.change[key], digits, "+")])
-    old, new = comparison.distinct_2
-    rows.append(["distinct word pairs", f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}"])
-    return table(["", *names], rows, strong=labels[0][1])
 
 
 def verdict(comparison: Comparison) -> str:
@@ -70,58 +68,6 @@ def verdict(comparison: Comparison) -> str:
     return f"{objective.count} held-out prompts cannot tell whether the objective changed: {told}."
 
 
-def _standing(run: Written) -> Section:
-    facts, record = run.facts, run.record
-    skipped = sum(number(row.get("skipped")) == 1 for row in run.metrics)
-    failures = sum(value for row in run.metrics if (value := number(row.get("reward/failures"))) > 0)
-    rows = [
-        ("state", facts.state + (f": {facts.reason}" if facts.reason else "")),
-        ("step", f"{'–' if facts.step is None else facts.step} of {'–' if facts.steps is None else facts.steps}"),
-        ("algorithm", _algorithm(run.config)),
-        ("model", _model(record)),
-        ("steps that changed nothing", str(skipped) if skipped else ""),
-        ("completions without a score", f"{failures:g}" if failures else ""),
-        ("folder", str(facts.folder)),
-    ]
-    return Section("How it stands", body=elements.facts(rows))
-
-
-def _held_out(run: Written) -> Section:
-    current = run.result if run.result and run.result.step == (run.last.step if run.last else run.result.step) else None
-    comparison = run.comparison or (current.comparison if current else None)
-    if comparison is None:
-        why = "the run was never evaluated" if run.first is None else "no later evaluation than the one at the start"
-        return Section("Held-out prompts", [f"Nothing to compare: {why}."])
-    last = run.last or current
-    assert last is not None
-    optimum = current.optimum if current else run.last.optimum if run.last else None
-    body = changes(comparison, last.beta, ("reference", "policy", "change"))
-    notes = [f"After step {last.step}, at T = 1. ±: 95 % interval over prompts; the change is paired by prompt."]
-    notes += [f"{progress_to_optimum(optimum).capitalize()}."] if optimum else []
-    body += "".join(f'<p class="source">{safe(note)}</p>' for note in notes)
-    return Section("Held-out prompts", [verdict(comparison)], body=body)
-
-
-def _curves(run: Written) -> Section | None:
-    found = pictures(run.metrics, evaluated_prompts(run))
-    if not found:
-        return None
-    said = [
-        "Bands: one standard error over the prompts of a step. Held-out points: 95 % intervals over their prompts; the "
-        "point at step 0 is the reference."
-    ]
-    settings = {"β": _named(run.config, "beta"), "T": _named(run.config, "temperature")}
-    constant = [f"{name} = {one.get('value')}" for name, one in settings.items() if one.get("kind") == "constant"]
-    said += [f"Constant: {', '.join(constant)}."] if constant else []
-    return Section("Curves", [*said, *averaged(len(run.metrics))], body=grid(found))
-
-
-def averaged(steps: int) -> list[str]:
-    """Says how many steps share a point, where several do."""
-    size = together(steps)
-    return [f"The run is long: a point of a curve is the mean of {size} neighbouring steps."] if size > 1 else []
-
-
 def evaluated_prompts(run: Written) -> int:
     """How many prompts an evaluation has."""
     if run.first is not None:
@@ -130,61 +76,66 @@ def evaluated_prompts(run: Written) -> int:
     return 0 if math.isnan(count) else int(count)
 
 
-def _time(run: Written) -> Section | None:
-    found = timing(run.timings)
-    return Section("Time", averaged(len(run.timings)), body=grid(found)) if found else None
+def _standing(run: Written) -> list[tuple[str, str]]:
+    facts, record = run.facts, run.record
+    skipped = sum(number(row.get("skipped")) == 1 for row in run.metrics)
+    failures = sum(value for row in run.metrics if (value := number(row.get("reward/failures"))) > 0)
+    return [
+        ("state", facts.state + (f": {facts.reason}" if facts.reason else "")),
+        ("step", f"{'–' if facts.step is None else facts.step} of {'–' if facts.steps is None else facts.steps}"),
+        ("algorithm", _algorithm(run.config)),
+        ("model", _model(record)),
+        ("steps that changed nothing", str(skipped) if skipped else ""),
+        ("completions without a score", f"{failures:g}" if failures else ""),
+        ("folder", str(facts.folder)),
+    ]
 
 
-def _texts(run: Written) -> Section | None:
-    if run.result is None or not run.result.texts:
-        return None
-    body = []
-    for row in run.result.texts:
-        before, after = marked(cut(row.reference), cut(row.policy))
-        body.append(sides(row.prompt, [("reference", before), ("policy", after)]))
-    key = "Greedy completions. Struck through: words of the reference alone; underlined: words of the policy alone."
-    return Section(f"What changed in the texts, after step {run.result.step}", [key], body="\n".join(body))
+def _held_out(run: Written) -> dict[str, Any]:
+    """The newest comparison with the reference: of the evaluations, or of a result that is as new."""
+    result = run.result if run.result and run.result.step == (run.last.step if run.last else run.result.step) else None
+    comparison = run.comparison or (result.comparison if result else None)
+    if comparison is None:
+        why = "the run was never evaluated" if run.first is None else "no later evaluation than the one at the start"
+        return {"verdict": f"Nothing to compare: {why}.", "changes": None, "notes": []}
+    last = run.last or result
+    assert last is not None
+    optimum = result.optimum if result else run.last.optimum if run.last else None
+    notes = [f"After step {last.step}, at T = 1. ±: 95 % interval over prompts; the change is paired by prompt."]
+    notes += [f"{progress_to_optimum(optimum).capitalize()}."] if optimum else []
+    table = changes_table(comparison, last.beta, ("reference", "policy", "change"))
+    return {"verdict": verdict(comparison), "changes": table, "notes": notes}
 
 
-def _samples(run: Written) -> Section | None:
-    parts = [part for rows in (run.early, run.late) for part in _of_step(rows)]
-    said = "Sampled as they were for training, one of each prompt."
-    return Section("Samples from training", [said], body="\n".join(parts)) if parts else None
+def _constants(config: Row) -> str:
+    schedules = {"β": _named(config, "beta"), "T": _named(config, "temperature")}
+    return ", ".join(f"{name} = {one.get('value')}" for name, one in schedules.items() if one.get("kind") == "constant")
 
 
-def _of_step(rows: Sequence[Row]) -> list[str]:
-    """The first completion of each of a few prompts."""
+def _texts(run: Written) -> list[tuple[str, Words, Words]]:
+    """The prompts of the result, each with both greedy completions."""
+    rows = run.result.texts if run.result else ()
+    return [(row.prompt, *marked(cut(row.reference), cut(row.policy))) for row in rows]
+
+
+def _samples(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """A few prompts of a step, each with a line about its first completion and that completion."""
     by_prompt: dict[str, Row] = {}
     for row in rows:
         by_prompt.setdefault(str(row.get("prompt", "")), row)
-    parts = []
+    found = []
     for prompt, row in list(by_prompt.items())[:SHOWN]:
         end = ", cut at max_new_tokens" if row.get("truncated") else ""
         name = f"step {row['step']}: score {number(row.get('score')):.3f}, KL {number(row.get('kl')):.2f} nats{end}"
-        parts.append(sides(prompt, [(name, safe(cut(str(row.get("completion", "")))))]))
-    return parts
+        found.append((prompt, name, str(row.get("completion", ""))))
+    return found
 
 
-def _again(run: Written) -> Section:
-    parts = []
-    if line := repeating(run.record):
-        parts += ["<p>The same run again, from the same working directory:</p>", command(line)]
-    else:
-        parts += ["<p>How it was started was not written down; its configuration is whole.</p>"]
-    if line := run.facts.going_on(anywhere=True):
-        parts += [f"<p>{'Twice as many steps' if run.facts.state == 'finished' else 'To go on with it'}:</p>"]
-        parts += [command(line)]
-    machine = {key: value for key, value in run.record.items() if key != "command"}
-    parts += [folded("Configuration", listing(run.config))] if run.config else []
-    parts += [folded("Versions and machine", listing(machine))] if machine else []
-    return Section("To repeat it", body="\n".join(parts))
-
-
-def repeating(record: Row) -> str:
-    """The command that starts the same run in a folder of its own; '' where run.json does not hold it."""
+def repeating(record: Row) -> str | None:
+    """The command that starts the same run in a folder of its own; None where run.json does not hold it."""
     words = record.get("command")
     if not isinstance(words, list) or not words or words[0] != "rlhf" or not all(isinstance(w, str) for w in words):
-        return ""
+        return None
     kept = [_QUOTED.sub(r"\1\2", word) for word in words[1:] if "=" in word and not word.startswith(_OWN)]
     return shlex.join(["rlhf", "train", *kept])
 

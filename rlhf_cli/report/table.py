@@ -1,4 +1,4 @@
-"""A table for a page, as HTML; like a chart it carries its own style. It scrolls by itself where it is too wide."""
+"""Tables of a page, as data; and the table of a comparison, which the terminal shows too."""
 
 from __future__ import annotations
 
@@ -7,19 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from rlhf_cli.charts.words import safe
+from rlhf_cli.evaluation.evaluation import Comparison
+from rlhf_cli.evaluation.intervals import with_error
 
-STYLE: Final = """
-.table { overflow-x: auto; margin: 1rem 0 }
-.table table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums }
-.table th, .table td { padding: 0.3rem 0.6rem 0.3rem 0; text-align: left; vertical-align: top; white-space: nowrap }
-.table th { font-weight: 600; border-bottom: 1px solid currentColor }
-.table td { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent) }
-.table .number { text-align: right }
-.table .long { white-space: normal; overflow-wrap: break-word; min-width: 6rem; max-width: 24rem }
-.table .strong { font-weight: 600 }
-.table a { color: inherit }
-"""
+_COMPARED: Final = (("reward", "reward", 3), ("kl", "KL, nats", 3), ("length", "length, tokens", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,46 +21,41 @@ class Link:
     path: str
     """Relative to the page, as the file system has it."""
 
+    @property
+    def address(self) -> str:
+        """The URL. It begins with `./`, so that no name is taken for another kind of address."""
+        return "./" + quote(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows below a head; plain text, made safe here."""
+    """Rows below a head, as plain text. The first column names the rows.
+
+    Raises ValueError where a row does not have one cell a column.
+    """
 
     head: Sequence[str]
     rows: Sequence[Sequence[str | Link]]
-    numbers: frozenset[int] = frozenset()
-    """Columns that stand to the right."""
-    long: frozenset[int] = frozenset()
-    """Columns whose text is broken into lines."""
-    strong: frozenset[int] = frozenset()
-    """Rows that stand out."""
+    words: range = range(0)
+    """Columns of text, which is broken into lines. The other columns hold numbers."""
+    strong: int | None = None
+    """The row that stands out."""
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.head) for row in self.rows):
+            raise ValueError(f"a row does not have {len(self.head)} cells")
 
 
-def html(table: Table) -> str:
-    """The table as one element. Raises ValueError where a row has not one cell a column."""
-    head = "".join(_cell("th", _kind(table, i), name) for i, name in enumerate(table.head))
+def changes(comparison: Comparison, measure: str) -> list[tuple[str, str, str, str]]:
+    """Rows of a comparison: a name, two levels and the paired change. `measure` names J, the first row."""
     rows = []
-    for r, row in enumerate(table.rows):
-        strong = ' class="strong"' if r in table.strong else ""
-        cells = (_cell("td", _kind(table, i), cell) for i, (cell, _) in enumerate(zip(row, table.head, strict=True)))
-        rows.append(f"<tr{strong}>{''.join(cells)}</tr>")
-    body = "\n".join(rows)
-    return f'<div class="table"><style>{STYLE}</style><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
+    for key, name, digits in (("objective", measure, 3), *_COMPARED):
+        before, after = (with_error(levels[key], digits) for levels in (comparison.before, comparison.after))
+        rows.append((name, before, after, with_error(comparison.change[key], digits, "+")))
+    old, new = comparison.distinct_2
+    return [*rows, ("distinct word pairs", f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}")]
 
 
-def _kind(table: Table, column: int) -> str:
-    return "number" if column in table.numbers else "long" if column in table.long else ""
-
-
-def _cell(tag: str, kind: str, content: str | Link) -> str:
-    if isinstance(content, Link):
-        inner = f'<a href="{_address(content.path)}">{safe(content.text)}</a>'
-    else:
-        inner = safe(content)
-    named = f' class="{kind}"' if kind else ""
-    return f"<{tag}{named}>{inner}</{tag}>"
-
-
-def _address(path: str) -> str:
-    """`./` in front, so that no name is taken for another kind of address."""
-    return safe("./" + quote(path))
+def changes_table(comparison: Comparison, beta: float, names: tuple[str, str, str]) -> Table:
+    """The comparison with J at `beta`; `names` are the names of its columns."""
+    return Table(["", *names], changes(comparison, f"J = reward − {beta:.3g}·KL"), strong=0)

@@ -32,11 +32,12 @@ def rlhf(site: Path, cwd: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_wheel_holds_configs_and_prompts(installed: Path) -> None:
+def test_the_wheel_holds_configs_prompts_and_templates(installed: Path) -> None:
     package = installed / "rlhf_cli"
     assert (package / "configs" / "train.yaml").is_file()
     assert (package / "configs" / "config" / "sentiment.yaml").is_file()
     assert (package / "data" / "prompts" / "writing_train.jsonl").is_file()
+    assert (package / "report" / "templates" / "run.html.j2").is_file()
     assert (package / "py.typed").is_file()
 
 
@@ -46,3 +47,4 @@ def test_the_wheel_trains_in_a_foreign_folder_with_a_decoy(installed: Path, tmp_
     outcome = rlhf(installed, tmp_path, "train", "config=tiny", "steps=1", "evaluate.every=0", "run_dir=out")
     assert outcome.returncode == 0, outcome.stderr
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()
+    assert "How it stands" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

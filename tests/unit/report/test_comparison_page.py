@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.report.comparison_page import comparable, html, named
+from rlhf_cli.report.comparison_page import html, named, why_not_paired
 from rlhf_cli.runs.reading import Written
 from tests.pages import parse, said
 from tests.unit.charts.drawn import SVG
@@ -69,7 +69,7 @@ def test_settings_that_differ() -> None:
 @pytest.mark.parametrize(
     ("run", "why"),
     [
-        (other(), ""),
+        (other(), None),
         (other(last=None), "one of them was not evaluated after its start"),
         (other(record={"data": {"sha256": "other"}, "reward": {"sha256": None}}), "their prompts differ"),
         (other(record={}), "their prompts differ"),
@@ -77,14 +77,14 @@ def test_settings_that_differ() -> None:
         (other(config=config_fields(reward={"kind": "sentiment"})), "their rewards differ"),
     ],
 )
-def test_what_can_be_paired(run: Written, why: str) -> None:
-    assert comparable(sample_run(), run) == why
+def test_what_can_be_paired(run: Written, why: str | None) -> None:
+    assert why_not_paired(sample_run(), run) == why
     against = said(sections(sample_run(), run)["Against a"])
-    assert (f"a and b are not paired: {why}." in against) == bool(why)
+    assert (f"a and b are not paired: {why}." in against) == (why is not None)
 
 
 def test_two_runs_without_a_record_are_not_taken_for_the_same_data() -> None:
-    assert comparable(sample_run(record={}), other(record={})) == "their prompts differ"
+    assert why_not_paired(sample_run(record={}), other(record={})) == "their prompts differ"
 
 
 def test_too_few_common_prompts_are_said() -> None:

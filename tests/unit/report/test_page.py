@@ -1,27 +1,42 @@
-"""report.page and report.words."""
+"""report.page, by the pages that it renders from small values: what is escaped, left out and refused."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from jinja2 import UndefinedError
 
 from rlhf_cli.charts.pictures import Chart, Series
-from rlhf_cli.charts.svg import svg
-from rlhf_cli.charts.words import safe, shorten, width, wrap
-from rlhf_cli.report.page import Section, page
+from rlhf_cli.demo.scene import Scene
+from rlhf_cli.report import page
+from rlhf_cli.report.page import GENERATOR, render
+from rlhf_cli.report.table import Link, Table
+from tests.pages import parse, said
 
-PICTURE = svg(Chart("a chart", "x", "y", [Series("a", [0.0, 1.0], [0.0, 1.0])]))
+PICTURE = Chart("a <chart>", "x", "y", [Series("a", [0.0, 1.0], [0.0, 1.0])])
+TEMPLATES = Path(page.__file__).parent / "templates"
+RUN: dict[str, Any] = {
+    "title": "a", "standing": [], "verdict": "v", "changes": None, "notes": [], "curves": [], "constants": "",
+    "steps_a_point": 1, "times": [], "timings_a_point": 1, "texts": [], "texts_step": None, "samples": [],
+    "repeat": None, "go_on": "", "is_finished": False, "config": {}, "machine": {},
+}  # fmt: skip
 
 
-def body(*sections: Section) -> ElementTree.Element:
-    return ElementTree.fromstring(page("a <title>", sections).removeprefix("<!doctype html>"))
+def lecture(*scenes: Scene) -> ElementTree.Element:
+    return parse(render("lecture.html.j2", title="a <title>", scenes=scenes))
 
 
-def test_a_section_has_what_it_was_given_in_order() -> None:
-    given = Section("<h>", ["one & two", "<b>three</b>"], "∇J = E[…]", "rloo.py", PICTURE, ["four < five"])
-    (section,) = body(given).iter("section")
+def run_page(**values: Any) -> str:
+    return render("run.html.j2", **{**RUN, **values})
+
+
+def test_a_scene_is_shown_in_order() -> None:
+    scene = Scene("<h>", ("one & two", "<b>three</b>"), "∇J = E[…]", "rloo.py", (PICTURE,), ("four < five",))
+    (section,) = lecture(scene).iter("section")
     assert [element.tag.rpartition("}")[2] for element in section] == ["h2", "p", "p", "p", "svg", "p", "p"]
     assert [section[i].text for i in (0, 1, 2)] == ["<h>", "one & two", "<b>three</b>"]
     assert section[3].findtext("code") == "∇J = E[…]"
@@ -29,40 +44,85 @@ def test_a_section_has_what_it_was_given_in_order() -> None:
     assert section[6].findtext("code") == "rloo.py"
 
 
-def test_what_is_empty_is_left_out() -> None:
-    (section,) = body(Section("only a heading")).iter("section")
+def test_what_a_scene_does_not_have_is_left_out() -> None:
+    (section,) = lecture(Scene("only a heading", ())).iter("section")
     assert [element.tag for element in section] == ["h2"]
 
 
 def test_the_page_has_a_title_and_fits_a_phone() -> None:
-    root = body()
+    root = lecture()
     assert root.findtext("head/title") == root.findtext("body/h1") == "a <title>"
-    assert 'name="viewport" content="width=device-width' in page("", [])
+    text = run_page()
+    assert 'name="viewport" content="width=device-width' in text
+    assert GENERATOR in text[:1024]
 
 
 def test_the_page_loads_and_runs_nothing() -> None:
-    text = page("t", [Section("h", ["p"], svg=PICTURE)]).replace('xmlns="http://www.w3.org/2000/svg"', "")
+    text = run_page(curves=[PICTURE]).replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert not re.search(r"https?:|url\(|@import|<script|<link|<img|src=", text)
 
 
-def test_words_are_wrapped_at_spaces_and_shortened_where_one_is_too_long() -> None:
-    room = width("mmmm mmmm")
-    assert wrap("mmmm mmmm mm mmmmmmmmmmmm", room) == ["mmmm mmmm", "mm", "mmmmmmmm…"]
-    assert wrap("", room) == []
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"title": "<&\x1b"},
+        {"standing": [("<&\x1b", "b")]},
+        {"standing": [("a", "<&\x1b")]},
+        {"verdict": "<&\x1b"},
+        {"changes": Table(["<&\x1b"], [])},
+        {"changes": Table([""], [["<&\x1b"]])},
+        {"changes": Table(["", ""], [["a", "<&\x1b"]])},
+        {"changes": Table([""], [[Link("<&\x1b", "a")]])},
+        {"texts": [("<&\x1b", [], [])]},
+        {"texts": [("a", [("<&\x1b", False)], [])]},
+        {"texts": [("a", [], [("<&\x1b", True)])]},
+        {"samples": [("a", "<&\x1b", "")]},
+        {"samples": [("a", "b", "<&\x1b")]},
+        {"repeat": "<&\x1b"},
+        {"config": {"<&\x1b": 1}},
+        {"config": {"a": "<&\x1b"}},
+    ],
+)
+def test_every_text_is_escaped(values: dict[str, Any]) -> None:
+    text = run_page(**values)
+    assert "&lt;&amp;·" in text
+    assert "<&" not in text
+    parse(text)
 
 
-def test_shortening_keeps_what_fits() -> None:
-    assert shorten("abc", width("abc")) == "abc"
-    assert shorten("abcd", width("abc")) == "ab…"
-    assert shorten("ab cd", width("abc…")) == "ab…"
-    assert shorten("abc", 0.0) == "…"
+def test_marks_and_empty_texts() -> None:
+    left, right = [("a ", False), ("b", True)], [("a", False)]
+    text = run_page(texts=[("p", left, right), ("q", [], right)])
+    assert '<p dir="auto">a <del>b</del></p>' in text
+    assert "<em>(empty)</em>" in text
+    assert '<p dir="auto">  two\n\nlines </p>' in run_page(samples=[("p", "n", "  two\n\nlines ")])
 
 
-def test_a_wide_character_takes_the_room_of_its_own() -> None:
-    assert width("\N{HIRAGANA LETTER A}") == 16
-    assert width("e\N{COMBINING ACUTE ACCENT}") == width("e")
+def test_a_table() -> None:
+    rows = [["1", "x", "2"], [Link("<name>", "a b.html"), "&y", "3"]]
+    root = parse(run_page(changes=Table(["", "words", "number"], rows, words=range(1, 2), strong=1)))
+    head, first, second = root.iter("tr")
+    assert [cell.text for cell in head] == [None, "words", "number"]
+    assert [(cell.tag, cell.get("class"), said(cell)) for cell in first] == [
+        ("th", None, "1"), ("td", "words", "x"), ("td", None, "2"),
+    ]  # fmt: skip
+    assert [said(cell) for cell in second] == ["<name>", "&y", "3"]
+    assert (first.get("class"), second.get("class")) == (None, "strong")
+    assert [link.get("href") for link in second.iter("a")] == ["./a%20b.html"]
 
 
-@pytest.mark.parametrize(("text", "made"), [("<&\"'>", "&lt;&amp;&quot;&#x27;&gt;"), ("a\x1b\ud800", "a··")])
-def test_what_is_made_safe(text: str, made: str) -> None:
-    assert safe(text) == made
+def test_a_table_of_few_columns_fits_a_phone() -> None:
+    assert '<table class="few">' in run_page(changes=Table([""] * 4, []))
+    assert "<table>" in run_page(changes=Table([""] * 5, []))
+
+
+def test_a_value_that_is_missing_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="'scenes' is undefined"):
+        render("lecture.html.j2", title="t")
+
+
+def test_no_template_goes_around_the_escaping() -> None:
+    """Only our own words are marked as safe; a picture's texts are escaped where it is drawn."""
+    for file in TEMPLATES.glob("*.j2"):
+        uses = re.findall(r"(\S+) \| safe|autoescape", file.read_text(encoding="utf-8"))
+        assert uses in ([], ['"<em>(empty)</em>"']), file.name

@@ -195,13 +195,13 @@ def test_a_long_run_stays_small_and_says_that_it_is_averaged() -> None:
         (["rlhf", "beta='adaptive'", "seeds=1", "jobs=2", "display=plain"], "rlhf train beta=adaptive"),
         (["rlhf", "data.path='/a b/p.jsonl'"], "rlhf train 'data.path='\"'\"'/a b/p.jsonl'\"'\"''"),
         (["rlhf"], "rlhf train"),
-        (["pytest", "x=1"], ""),
-        (["rlhf", 3], ""),
-        ([], ""),
-        (None, ""),
+        (["pytest", "x=1"], None),
+        (["rlhf", 3], None),
+        ([], None),
+        (None, None),
     ],
 )
-def test_the_command_that_repeats_it(command: Any, line: str) -> None:
+def test_the_command_that_repeats_it(command: Any, line: str | None) -> None:
     assert repeating({"command": command}) == line
 
 
