@@ -13,7 +13,7 @@ from rlhf_cli.commands.parser import Parser
 from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.config.arguments import quoted
 from rlhf_cli.config.compose import compose_config
-from rlhf_cli.data.order import shares
+from rlhf_cli.data.order import split_by_weight
 from rlhf_cli.display.reward import show_examination
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DATA, EXIT_DONE, EXIT_REWARD, EXIT_USAGE, UserError
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
 
 
 def _of_reference(config: RunConfig, rows: Rows, prompts: int, samples: int, watch: Reporter) -> list[Group]:
-    parts = [(part, shares([p.weight for p in rows.parts], prompts)[n]) for n, part in enumerate(rows.parts)]
+    parts = [(part, split_by_weight([p.weight for p in rows.parts], prompts)[n]) for n, part in enumerate(rows.parts)]
     rows = Rows(tuple(replace(part, held_out=part.train[:count]) for part, count in parts))
     if notice := code_notice(config.model):
         watch.note(notice)

@@ -25,6 +25,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rlhf_cli.data.mixture import Mixture, One
+from rlhf_cli.data.mixture import Mixture, SingleSource
 
-Data = Annotated[One | Mixture, Field(discriminator="kind")]
+Data = Annotated[SingleSource | Mixture, Field(discriminator="kind")]

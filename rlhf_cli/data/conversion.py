@@ -1,4 +1,4 @@
-"""A record becomes a prompt row: a column or a template's text, or the messages of a chat."""
+"""Convert a raw row into a prompt row: from a column, a template, or the messages of a chat."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from sys import intern
 from typing import Any, Final
 
 from rlhf_cli.data.files import bad_row
-from rlhf_cli.data.source import Record, Source
-from rlhf_cli.data.template import pieces
+from rlhf_cli.data.source import PromptSource, RawRow
+from rlhf_cli.data.template import parse_template
 from rlhf_cli.types import Message, PromptRow
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 MESSAGES: Final = "messages"
-"""The column of whole conversations: what the assistant says last is no part of the prompt."""
+"""The column of whole conversations: the assistant's last message is not part of the prompt."""
 
 
-def shaped(record: Record, source: Source) -> PromptRow:
-    """The record's prompt, and its columns for the reward: all but a `prompt` that is the prompt as it stands.
+def to_prompt_row(raw: RawRow, source: PromptSource) -> PromptRow:
+    """Build the prompt, and keep all columns for the reward, except a `prompt` column that is the whole prompt.
 
-    Raises UserError (exit 3) for a column that is not there, and for what makes no prompt.
+    Raises UserError (exit 3) for a missing column and for values that make no prompt.
     """
-    prompt = _prompt(record, source)
+    prompt = _prompt(raw, source)
     if source.system is not None:
         prompt = _with_system(prompt, source.system)
-    as_it_is = source.prompt == "prompt" and source.template is None and source.first_words is None
-    # names are the same in every row, and one text of each is enough
-    columns = {intern(name): value for name, value in record.columns.items() if not (as_it_is and name == "prompt")}
-    return PromptRow(prompt, columns, record.where)
+    is_plain = source.prompt == "prompt" and source.template is None and source.first_words is None
+    # names are the same in every row: one string of each is enough
+    columns = {intern(name): value for name, value in raw.columns.items() if not (is_plain and name == "prompt")}
+    return PromptRow(prompt, columns, raw.where)
 
 
-def column(record: Record, name: str) -> Any:
-    """The value of a column; raises UserError (exit 3) that names the nearest one where there is none."""
+def column_value(raw: RawRow, name: str) -> Any:
+    """The value of a column; raises UserError (exit 3), with the nearest name, where it is missing."""
     try:
-        return record.columns[name]
+        return raw.columns[name]
     except KeyError:
-        near = difflib.get_close_matches(name, record.columns, n=1, cutoff=0.5)
-        found = ", ".join(record.columns) or "none"
+        near = difflib.get_close_matches(name, raw.columns, n=1, cutoff=0.5)
+        columns = ", ".join(raw.columns) or "none"
         hint = f"did you mean {near[0]}?" if near else "name one of them"
         if name == "prompt":
             hint = f"rename '{near[0]}' to prompt" if near else "name the column prompt"
             hint += ", or say which it is: data.prompt=COLUMN"
-        raise bad_row(f"no column '{name}'; columns: {found}", record.where, hint) from None
+        raise bad_row(f"no column '{name}'; columns: {columns}", raw.where, hint) from None
 
 
 def describe_type(value: Any) -> str:
-    """What a value of JSON is, in words."""
+    """The type of a JSON value, in words."""
     names = {
         bool: "true or false",
         type(None): "null",
@@ -59,16 +59,16 @@ def describe_type(value: Any) -> str:
     return names.get(type(value), "text")
 
 
-def _prompt(record: Record, source: Source) -> str | tuple[Message, ...]:
-    where = record.where
+def _prompt(raw: RawRow, source: PromptSource) -> str | tuple[Message, ...]:
+    where = raw.where
     if source.template is not None:
         text = "".join(
-            literal + (_field(record, name, source) if name else "") for literal, name in pieces(source.template)
+            literal + (_field(raw, name, source) if name else "") for literal, name in parse_template(source.template)
         )
         return _text(text, where)
-    if source.prompt == "prompt" and "prompt" not in record.columns and MESSAGES in record.columns:
-        return _turns(record.columns[MESSAGES], MESSAGES, where)
-    value = column(record, source.prompt)
+    if source.prompt == "prompt" and "prompt" not in raw.columns and MESSAGES in raw.columns:
+        return _turns(raw.columns[MESSAGES], MESSAGES, where)
+    value = column_value(raw, source.prompt)
     if isinstance(value, str):
         return _text(first_words(value, source.first_words), where)
     if source.first_words is not None:
@@ -76,15 +76,15 @@ def _prompt(record: Record, source: Source) -> str | tuple[Message, ...]:
     return _turns(value, source.prompt, where)
 
 
-def _field(record: Record, name: str, source: Source) -> str:
-    value = column(record, name)
+def _field(raw: RawRow, name: str, source: PromptSource) -> str:
+    value = column_value(raw, name)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise bad_row(f"{name} is {describe_type(value)}", record.where, "data.template takes texts and numbers")
+        raise bad_row(f"{name} is {describe_type(value)}", raw.where, "data.template takes texts and numbers")
     return first_words(str(value), source.first_words if name == source.prompt else None)
 
 
 def first_words(text: str, count: int | None) -> str:
-    """The text up to the end of its `count`th word, the white space between them as it is; None: all of it."""
+    """The text up to the end of its `count`th word, white space unchanged; None: all of it."""
     if count is None:
         return text
     words = re.match(rf"\s*(?:\S+\s+){{0,{count - 1}}}\S+", text)

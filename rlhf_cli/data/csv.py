@@ -1,4 +1,4 @@
-"""A header row, then a record a row, with commas between; all values are text."""
+"""A header row, then one row per record, separated by commas; all values are text."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from rlhf_cli.data.files import bad_row
-from rlhf_cli.data.source import FileSource, Record
+from rlhf_cli.data.source import FileSource, RawRow
 
 LONGEST: Final = 2**27
-"""Characters of one field; Python's own limit is 131,072."""
+"""Largest field, in characters; Python's own limit is 131,072."""
 
 
 class Csv(FileSource):
@@ -21,8 +21,8 @@ class Csv(FileSource):
 
     kind: Literal["csv"]
 
-    def read(self, file: Path, name: str) -> Iterator[Record]:
-        """Every record, called by the line it begins on; raises UserError (exit 3) for one that does not fit."""
+    def read(self, file: Path, name: str) -> Iterator[RawRow]:
+        """Yield every row, named by the line it begins on; raises UserError (exit 3) for a row that does not fit."""
         csv.field_size_limit(LONGEST)
         with file.open(encoding="utf-8-sig", newline="") as lines:
             rows = _numbered(lines, name)
@@ -36,11 +36,11 @@ class Csv(FileSource):
                 if len(values) > len(header):
                     what = f"{len(values)} values for {len(header)} columns; left over: {values[len(header)]!r:.40}"
                     raise bad_row(what, where, 'put "quotes" around a value with commas')
-                yield Record(dict(zip(header, values, strict=True)), where)
+                yield RawRow(dict(zip(header, values, strict=True)), where)
 
 
 def _numbered(lines: Iterable[str], name: str) -> Iterator[tuple[list[str], str]]:
-    """The rows that are not blank, each with name:line of its beginning."""
+    """Yield the rows that are not blank, each with name:line of its beginning."""
     reader = csv.reader(lines, strict=True)
     while True:
         where = f"{name}:{reader.line_num + 1}"

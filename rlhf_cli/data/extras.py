@@ -1,4 +1,4 @@
-"""What sources need that is not installed with the rest, and what rows of typed tables become."""
+"""The optional libraries of sources, and the conversion of their typed rows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from rlhf_cli.errors import EXIT_DATA, UserError
 
 
-def extra(module: str, kind: str) -> Any:
-    """The module; raises UserError (exit 3) that says how to install it."""
+def import_extra(module: str, kind: str) -> Any:
+    """Import a module; raises UserError (exit 3) with the way to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -23,7 +23,7 @@ def extra(module: str, kind: str) -> Any:
         ) from error
 
 
-def plain(row: dict[str, Any]) -> dict[str, Any]:
-    """The row as JSON would hold it: dates and bytes, which it has no type for, as text."""
+def as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """Convert a row to JSON's types: dates and bytes become text."""
     columns: dict[str, Any] = json.loads(json.dumps(row, default=str))
     return columns

@@ -1,4 +1,4 @@
-"""The files that a path of the user's names, and what may go wrong in reading one."""
+"""The files that a path or pattern names, and the errors of reading them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from rlhf_cli.paths import locate
 
 
 def matching_files(path: str) -> list[tuple[Path, str]]:
-    """The file, or the files that fit the pattern in the order of their names, each with what messages call it.
+    """The file, or the files that match the pattern, by name, each with its name in messages.
 
     Raises UserError (exit 3) where there is none.
     """
     file = locate(path)
     if file is not None and file.is_file():
         return [(file, file.name)]
-    found = [Path(one) for one in sorted(glob.glob(str(file), recursive=True))] if file is not None else []
-    files = [one for one in found if one.is_file()]
+    matches = [Path(match) for match in sorted(glob.glob(str(file), recursive=True))] if file is not None else []
+    files = [match for match in matches if match.is_file()]
     if not files:
         what = "no file fits the pattern" if glob.has_magic(path) else "no such prompt file"
         raise UserError(what, where=path, fix="give a file by data.path=", exit_code=EXIT_DATA)
-    root = os.path.commonpath([one.parent for one in files])
-    return [(one, os.path.relpath(one, root)) for one in files]
+    root = os.path.commonpath([file.parent for file in files])
+    return [(file, os.path.relpath(file, root)) for file in files]
 
 
 @contextmanager
-def readable(file: Path, name: str) -> Iterator[None]:
-    """Raises UserError (exit 3) for a file that cannot be read inside, or is no text."""
+def file_errors(file: Path, name: str) -> Iterator[None]:
+    """Turn errors of reading the file inside, and text that is not UTF-8, into UserErrors (exit 3)."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -42,5 +42,5 @@ def readable(file: Path, name: str) -> Iterator[None]:
 
 
 def bad_row(what: str, where: str, fix: str) -> UserError:
-    """The mistake of one row."""
+    """A UserError (exit 3) about one row."""
     return UserError(what, where=where, fix=fix, exit_code=EXIT_DATA)

@@ -1,4 +1,4 @@
-"""One JSON object a line."""
+"""One JSON object per line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from rlhf_cli.data.conversion import describe_type
 from rlhf_cli.data.files import bad_row
-from rlhf_cli.data.source import FileSource, Record
+from rlhf_cli.data.source import FileSource, RawRow
 
 
 class Jsonl(FileSource):
@@ -19,13 +19,13 @@ class Jsonl(FileSource):
 
     kind: Literal["jsonl"]
 
-    def read(self, file: Path, name: str) -> Iterator[Record]:
-        """Every line that is not blank; raises UserError (exit 3) for one that is not a JSON object."""
+    def read(self, file: Path, name: str) -> Iterator[RawRow]:
+        """Yield every line that is not blank; raises UserError (exit 3) for a line that is not a JSON object."""
         with file.open(encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.isspace():
                     where = f"{name}:{number}"
-                    yield Record(_object(line.rstrip("\r\n"), where), where)
+                    yield RawRow(_object(line.rstrip("\r\n"), where), where)
 
 
 def _object(line: str, where: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Which prompts a step uses: epoch after epoch, each in an order of its own, cut into steps of any size.
+"""Which prompts a step uses: epoch after epoch, each in its own order, cut into steps of any size.
 
-A pure function of (seed, step): there is no iterator to save, and no special case at the end of an epoch. Of several
-parts each has epochs of its own.
+A pure function of (seed, step): there is no iterator to save and no special case at the end of an epoch. Each part of a
+mixture has its own epochs.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from rlhf_cli.seeding import permutation, seed_for
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A source of prompts, as far as the order depends on it."""
+class PartSize:
+    """Name, weight and number of rows of a part: what the order depends on."""
 
     name: str
-    """Empty where there is one source alone."""
+    """Empty for a single source."""
     weight: float
     rows: int
 
 
-def prompts_of_step(step: int, parts: Sequence[Part], prompts_per_step: int, seed: int) -> list[tuple[int, int]]:
-    """(part, row in it) for each prompt of `step` (0-based); a step may reach across the end of an epoch."""
+def prompts_of_step(step: int, parts: Sequence[PartSize], prompts_per_step: int, seed: int) -> list[tuple[int, int]]:
+    """(part, row of the part) for each prompt of `step` (0-based); a step may span the end of an epoch."""
     first = step * prompts_per_step
     weights = tuple(part.weight for part in parts)
-    # the next power of two: the table grows with the run, and is worked out anew at every doubling alone
+    # up to the next power of two: the table grows with the run and is recomputed only at every doubling
     turns = _turns(weights, 1 << (first + prompts_per_step - 1).bit_length())
     return [(part, _row(parts[part], turn, seed)) for part, turn in turns[first : first + prompts_per_step]]
 
 
-def shares(weights: Sequence[float], count: int) -> list[int]:
-    """How many of the first `count` prompts each part has: within 1 of its share."""
+def split_by_weight(weights: Sequence[float], count: int) -> list[int]:
+    """Split `count` prompts among parts by weight, each within 1 of its share."""
     taken = [part for part, _ in _turns(tuple(weights), count)]
     return [taken.count(part) for part in range(len(weights))]
 
 
 @lru_cache(maxsize=4)
 def _turns(weights: tuple[float, ...], count: int) -> tuple[tuple[int, int], ...]:
-    """The part of each of the first `count` prompts, and how many of that part came before.
+    """For each of the first `count` prompts: its part, and the number of earlier prompts of that part.
 
-    By the quota method (Balinski and Young 1975): of the parts that are behind their share, the one with most weight
-    to a prompt. Every part stays within 1 of its share, which "the one farthest behind" does not hold of many parts.
+    The quota method (Balinski and Young 1975): of the parts behind their share, take the part with the most weight per
+    prompt. Every part stays within 1 of its share; always taking the part farthest behind would not ensure that.
     """
     whole = sum(weights)
     taken = [0] * len(weights)
@@ -56,7 +56,7 @@ def _turns(weights: tuple[float, ...], count: int) -> tuple[tuple[int, int], ...
     return tuple(turns)
 
 
-def _row(part: Part, turn: int, seed: int) -> int:
+def _row(part: PartSize, turn: int, seed: int) -> int:
     return _epoch_order(part.name, turn // part.rows, part.rows, seed)[turn % part.rows]
 
 

@@ -1,4 +1,4 @@
-"""The rows of a source that are used, and how many are not, and why."""
+"""Read the rows of a source that are used, and count the others by reason."""
 
 from __future__ import annotations
 
@@ -8,57 +8,57 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlhf_cli.data.conversion import column, shaped
-from rlhf_cli.data.source import Record, Source
+from rlhf_cli.data.conversion import column_value, to_prompt_row
+from rlhf_cli.data.source import PromptSource, RawRow
 from rlhf_cli.types import Message, PromptRow
 
 
 @dataclass(slots=True)
-class Found:
-    """What was read."""
+class UsedRows:
+    """The rows of a source that are used."""
 
     rows: list[PromptRow] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-    """Why -> how many."""
+    """Reason -> number of rows."""
     more: bool = False
-    """Whether there are further rows, which nobody looked at."""
+    """Whether there are further rows, which were not read."""
 
 
-def read(source: Source, *, held_out: bool = False, limit: int | None = None) -> Found:
-    """The first `limit` rows that are used (None: all); nothing behind them is looked at.
+def read_source(source: PromptSource, *, held_out: bool = False, limit: int | None = None) -> UsedRows:
+    """Read the first `limit` rows that are used (None: all) and nothing beyond them.
 
-    Raises UserError (exit 3) for anything wrong in the rows up to there.
+    Raises UserError (exit 3) for a mistake in these rows.
     """
-    found, seen = Found(), set[str | tuple[Message, ...]]()
-    wanted = {name: _allowed(values) for name, values in source.where.items()}
-    records = source.records(held_out=held_out)
-    for record in records:
-        if not _wanted(record, wanted):
-            found.left_out["by data.where"] += 1
+    used, seen = UsedRows(), set[str | tuple[Message, ...]]()
+    wanted = {name: _values_of(values) for name, values in source.where.items()}
+    raw_rows = source.raw_rows(held_out=held_out)
+    for raw in raw_rows:
+        if not _is_wanted(raw, wanted):
+            used.left_out["by data.where"] += 1
             continue
-        row = shaped(record, source)
+        row = to_prompt_row(raw, source)
         if source.dedup:
             if row.prompt in seen:
-                found.left_out["by data.dedup"] += 1
+                used.left_out["by data.dedup"] += 1
                 continue
             seen.add(row.prompt)
-        found.rows.append(row)
-        if len(found.rows) == limit:
-            found.more = next(records, None) is not None
+        used.rows.append(row)
+        if len(used.rows) == limit:
+            used.more = next(raw_rows, None) is not None
             break
-    return found
+    return used
 
 
-def _allowed(values: Any) -> list[Any]:
-    """The values of a filter, and what they are in a file that holds texts alone."""
+def _values_of(values: Any) -> list[Any]:
+    """The values of a filter, and their spelling in a file that holds only text."""
     each = values if isinstance(values, tuple) else (values,)
     return [*each, *(json.dumps(value) for value in each if not isinstance(value, str))]
 
 
-def _wanted(record: Record, wanted: dict[str, list[Any]]) -> bool:
-    return all(_is_one(column(record, name), values) for name, values in wanted.items())
+def _is_wanted(raw: RawRow, wanted: dict[str, list[Any]]) -> bool:
+    return all(_is_any_of(column_value(raw, name), values) for name, values in wanted.items())
 
 
-def _is_one(value: Any, values: Iterable[Any]) -> bool:
-    """Whether the value is one of them; to Python true is 1, to JSON it is not."""
-    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in values)
+def _is_any_of(value: Any, values: Iterable[Any]) -> bool:
+    """Whether `values` contain the value; true equals 1 in Python but not in JSON."""
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)

@@ -1,4 +1,4 @@
-"""What all sources of prompts share."""
+"""The settings and methods that all sources of prompts share."""
 
 from __future__ import annotations
 
@@ -9,48 +9,47 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from rlhf_cli.data.files import matching_files, readable
-from rlhf_cli.data.template import checked, column_names
+from rlhf_cli.data.files import file_errors, matching_files
+from rlhf_cli.data.template import check_template, column_names
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.settings import FilePath, Settings, as_tuple
 
 Value = str | int | float | bool | None
 
 
-class Record(NamedTuple):
-    """One row as it stands in its source."""
+class RawRow(NamedTuple):
+    """One row as its source holds it."""
 
     columns: Mapping[str, Any]
     where: str
     """file:line"""
 
 
-class Source(Settings):
-    """What the prompts are made of, and which rows are left out."""
+class PromptSource(Settings):
+    """How prompts are built from rows, and which rows are left out."""
 
     prompt: str = Field(min_length=1)
     """The column with the prompt: text, or a list of chat messages."""
-    template: Annotated[str, AfterValidator(checked)] | None
-    """A text with the names of columns in braces, which makes the prompt: "Question: {question}\\nAnswer:"; null: the
-    column alone."""
+    template: Annotated[str, AfterValidator(check_template)] | None
+    """The prompt as a text with names of columns in braces: "Question: {question}\\nAnswer:"; null: the column
+    `prompt` alone."""
     system: Annotated[str, Field(min_length=1)] | None
-    """A system prompt, before every prompt that has none; it makes a chat of a text."""
+    """A system prompt for every prompt that has none; it turns a text into a chat."""
     first_words: Annotated[int, Field(ge=1)] | None
-    """Only the first words of the column that `prompt` names are used; null: all of it."""
+    """Number of words of the column `prompt` that are used, from its beginning; null: all."""
     where: dict[str, Value | Annotated[tuple[Value, ...], BeforeValidator(as_tuple)]]
-    """Column -> the value, or the values, that a row must have there to be used."""
+    """Column -> the value, or values, that a row must have there to be used."""
     dedup: bool
-    """Whether a prompt that came before is left out."""
+    """Whether repeated prompts are left out."""
     max_rows: Annotated[int, Field(ge=1)] | None
-    """Training rows that are read, those left out not counted; null: all."""
+    """Largest number of training rows, those left out not counted; null: all."""
     max_prompt_tokens: int = Field(ge=1)
     """The longest prompt, in the policy's tokens, chat template included."""
     too_long: Literal["error", "drop", "truncate_left"]
-    """What becomes of longer prompts: stop and name the first one, leave them out and say how many, or keep their end
-    alone."""
+    """For longer prompts: stop and name the first one, leave them out and count them, or keep only their end."""
 
     @model_validator(mode="after")
-    def _uses_first_words(self) -> Source:
+    def _uses_first_words(self) -> PromptSource:
         if self.first_words and self.template is not None and self.prompt not in column_names(self.template):
             raise ValueError(f"first_words cuts the column {self.prompt}, which the template does not have")
         return self
@@ -62,33 +61,33 @@ class Source(Settings):
 
     @abstractmethod
     def place(self, *, held_out: bool) -> str:
-        """Where the rows come from, for messages."""
+        """The place of the rows, for messages."""
 
     @abstractmethod
-    def records(self, *, held_out: bool) -> Iterator[Record]:
-        """The rows as they stand there, in order; raises UserError (exit 3) for what cannot be read."""
+    def raw_rows(self, *, held_out: bool) -> Iterator[RawRow]:
+        """Yield the rows in order; raises UserError (exit 3) for a row that cannot be read."""
 
     @property
-    def parts(self) -> Mapping[str, Source]:
+    def parts(self) -> Mapping[str, PromptSource]:
         """This source alone, without a name."""
         return {"": self}
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """It has every step to itself."""
+        """The whole weight."""
         return {"": 1.0}
 
 
-class FileSource(Source):
-    """A file, or all files that fit a pattern: data/*.jsonl, data/**/*.jsonl for folders in folders."""
+class FileSource(PromptSource):
+    """A file, or all files that match a pattern: data/*.jsonl; data/**/*.jsonl includes inner folders."""
 
     holds: ClassVar[str]
-    """What such a file holds, for messages."""
+    """The content of such a file, for messages."""
 
     path: FilePath
     """Training prompts."""
     eval_path: FilePath | None
-    """Held-out prompts; null sets evaluate.prompts rows of `path` aside, chosen by their hash."""
+    """Held-out prompts; null: evaluate.prompts rows of `path` are set aside, chosen by their hash."""
 
     @property
     def sets_aside(self) -> bool:
@@ -99,17 +98,17 @@ class FileSource(Source):
         """The path."""
         return self.eval_path if held_out and self.eval_path is not None else self.path
 
-    def records(self, *, held_out: bool) -> Iterator[Record]:
-        """The rows of one file after the other; raises UserError (exit 3) for what cannot be read."""
+    def raw_rows(self, *, held_out: bool) -> Iterator[RawRow]:
+        """Yield the rows of one file after the other; raises UserError (exit 3) for a row that cannot be read."""
         path, any_row = self.place(held_out=held_out), False
         for file, name in matching_files(path):
-            with readable(file, name):
-                for record in self.read(file, name):
+            with file_errors(file, name):
+                for row in self.read(file, name):
                     any_row = True
-                    yield record
+                    yield row
         if not any_row:
             raise UserError("the prompt file is empty", where=path, fix=self.holds, exit_code=EXIT_DATA)
 
     @abstractmethod
-    def read(self, file: Path, name: str) -> Iterator[Record]:
-        """The rows of one file, which messages call `name`."""
+    def read(self, file: Path, name: str) -> Iterator[RawRow]:
+        """Yield the rows of one file, which messages call `name`."""

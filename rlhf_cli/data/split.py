@@ -1,4 +1,4 @@
-"""Which rows are held out, by their hash: whatever the seed, whatever the order of the file."""
+"""Which rows are held out, by their hash: independent of the seed and of the file's order."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from rlhf_cli.types import PromptRow
 
 
 def set_aside(rows: Sequence[PromptRow], count: int) -> tuple[list[PromptRow], list[PromptRow], int]:
-    """The rows to train on, in order; `count` held-out ones; and how many of the same prompts are neither.
+    """Split rows into training rows, in order, and `count` held-out rows; also count the rows that are neither.
 
-    Held out are the rows whose prompts have the smallest SHA-256: another row elsewhere displaces one of them at most.
-    Rows of one prompt stand together, so that no held-out prompt is trained on; those too many are left out.
+    The rows whose prompts have the smallest SHA-256 are held out: adding a row displaces at most one of them. Rows with
+    the same prompt stay together, so that no held-out prompt is trained on; the surplus ones are neither.
     """
     if not rows or not count:
         return list(rows), [], 0
@@ -26,7 +26,7 @@ def set_aside(rows: Sequence[PromptRow], count: int) -> tuple[list[PromptRow], l
 
 
 def fingerprint(rows: Sequence[PromptRow]) -> str:
-    """SHA-256 over prompts and columns, in order: two files with the same rows are the same data."""
+    """SHA-256 over prompts and columns, in order: files with the same rows have the same fingerprint."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(_json(row).encode())

@@ -1,4 +1,4 @@
-"""A text with the names of columns in braces. Names are all there is: a stranger's text can reach nothing by it."""
+"""A text with the names of columns in braces. Only plain names: a template can reach no attribute and run no code."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from string import Formatter
 
 
 @lru_cache(maxsize=16)
-def pieces(template: str) -> tuple[tuple[str, str | None], ...]:
-    """Literal text, each followed by the column that stands behind it, or by None; {{ and }} are braces.
+def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
+    """Split a template into pairs of literal text and the column after it (None at the end); {{ and }} are braces.
 
-    Raises ValueError for anything but plain names: attributes, indices, conversions, formats.
+    Raises ValueError for attributes, indices, conversions and formats.
     """
-    found = []
+    pairs = []
     for literal, name, form, conversion in Formatter().parse(template):
         if name is not None and (not name or form or conversion or set(name) & set(".[]{}")):
             raise ValueError(f"holds {{{name}}}: only the plain name of a column may stand in braces")
-        found.append((literal, name))
-    return tuple(found)
+        pairs.append((literal, name))
+    return tuple(pairs)
 
 
-def checked(template: str) -> str:
-    """The template, if it is one; raises ValueError."""
+def check_template(template: str) -> str:
+    """Return the template; raises ValueError where it is malformed or names no column."""
     if not column_names(template):
         raise ValueError("names no column: write for example {question}")
     return template
 
 
 def column_names(template: str) -> list[str]:
-    """The columns that it names."""
-    return [name for _, name in pieces(template) if name is not None]
+    """The columns that a template names."""
+    return [name for _, name in parse_template(template) if name is not None]

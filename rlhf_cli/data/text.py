@@ -1,4 +1,4 @@
-"""One prompt a line."""
+"""One prompt per line."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from rlhf_cli.data.source import FileSource, Record
+from rlhf_cli.data.source import FileSource, RawRow
 
 
 class Text(FileSource):
-    """Prompts from text files; their one column is called prompt."""
+    """Prompts from text files; their only column is called prompt."""
 
     holds: ClassVar[str] = "one prompt a line"
 
     kind: Literal["text"]
 
-    def read(self, file: Path, name: str) -> Iterator[Record]:
-        """Every line that is not blank."""
+    def read(self, file: Path, name: str) -> Iterator[RawRow]:
+        """Yield every line that is not blank."""
         with file.open(encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.isspace():
-                    yield Record({"prompt": line.rstrip("\r\n")}, f"{name}:{number}")
+                    yield RawRow({"prompt": line.rstrip("\r\n")}, f"{name}:{number}")

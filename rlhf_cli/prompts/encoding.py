@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 from rlhf_cli.data import order
-from rlhf_cli.data.source import Source
+from rlhf_cli.data.source import PromptSource
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.prompts.rows import Rows, check_enough
@@ -25,7 +25,7 @@ BATCH: Final = 1024
 class Prompts:
     """The training prompts of a run."""
 
-    parts: tuple[order.Part, ...]
+    parts: tuple[order.PartSize, ...]
     """Each with all its rows that may be used."""
     encoded: Mapping[tuple[int, int], Prompt]
     """By part and row in it, those that will be used, in the order of their first use."""
@@ -44,14 +44,14 @@ class Fit:
     """What becomes of prompts that are too long."""
 
     encoder: Encoder
-    data: Source
+    data: PromptSource
     limit: int
     """The longest prompt, in tokens."""
     why: str
     """What sets the limit."""
 
     @classmethod
-    def of(cls, data: Source, encoder: Encoder, context: int, max_new_tokens: int) -> Fit:
+    def of(cls, data: PromptSource, encoder: Encoder, context: int, max_new_tokens: int) -> Fit:
         """The limit is data.max_prompt_tokens, or what completions leave of the model's `context`.
 
         Raises UserError where they leave nothing.
@@ -130,7 +130,9 @@ def encode(
         )
     check_enough(rows, [len(kept) for kept in train], config)
 
-    parts = tuple(order.Part(part.name, part.weight, len(kept)) for part, kept in zip(rows.parts, train, strict=True))
+    parts = tuple(
+        order.PartSize(part.name, part.weight, len(kept)) for part, kept in zip(rows.parts, train, strict=True)
+    )
     places = _used(parts, config)
     encoded: dict[tuple[int, int], Prompt] = {}
     for number, (kept, fit) in enumerate(zip(train, fits, strict=True)):
@@ -164,7 +166,7 @@ def _encoded(rows: Sequence[PromptRow], fit: Fit, reporter: Reporter) -> list[Pr
         return fit.prompts(rows, tick)
 
 
-def _used(parts: Sequence[order.Part], config: RunConfig) -> list[tuple[int, int]]:
+def _used(parts: Sequence[order.PartSize], config: RunConfig) -> list[tuple[int, int]]:
     """The places of all prompts that the run will use, in the order of their first use."""
     places: dict[tuple[int, int], None] = {}
     for step in range(config.steps):

@@ -9,10 +9,10 @@ from itertools import chain
 from typing import Final
 
 from rlhf_cli.data.files import bad_row
-from rlhf_cli.data.mixture import PART
-from rlhf_cli.data.order import shares
-from rlhf_cli.data.reading import read
-from rlhf_cli.data.source import Source
+from rlhf_cli.data.mixture import PART_COLUMN
+from rlhf_cli.data.order import split_by_weight
+from rlhf_cli.data.reading import read_source
+from rlhf_cli.data.source import PromptSource
 from rlhf_cli.data.split import set_aside
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.schema import RunConfig
@@ -22,12 +22,12 @@ TWINS: Final = "with a held-out prompt"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartRows:
     """The prompts of one source as they were read, divided."""
 
     name: str
     """Empty where there is one source alone."""
-    data: Source
+    data: PromptSource
     weight: float
     train: Sequence[PromptRow]
     held_out: Sequence[PromptRow]
@@ -41,7 +41,7 @@ class Part:
 class Rows:
     """All prompts as they were read."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[PartRows, ...]
 
     @property
     def train(self) -> list[PromptRow]:
@@ -89,7 +89,7 @@ def read_rows(config: RunConfig) -> Rows:
     """The prompts, the held-out ones set aside; raises UserError (exit 3) for anything wrong in them."""
     data, evaluate = config.data, config.evaluate
     weights = [data.weights[name] for name in data.parts]
-    counts = shares(weights, evaluate.prompts)
+    counts = split_by_weight(weights, evaluate.prompts)
     rows = Rows(
         tuple(
             _part(name, source, weight, count, evaluated=evaluate.every > 0)
@@ -106,17 +106,17 @@ def read_rows(config: RunConfig) -> Rows:
     return rows
 
 
-def _part(name: str, source: Source, weight: float, count: int, *, evaluated: bool) -> Part:
+def _part(name: str, source: PromptSource, weight: float, count: int, *, evaluated: bool) -> PartRows:
     """The rows of one source, `count` of them held out."""
-    found = read(source, limit=source.max_rows)
+    found = read_source(source, limit=source.max_rows)
     train, held_out, left_out = found.rows, list[PromptRow](), found.left_out
     if count and not source.sets_aside:
-        own = read(source, held_out=True, limit=count)
+        own = read_source(source, held_out=True, limit=count)
         held_out, left_out = own.rows, left_out + own.left_out
     elif count and evaluated:
         train, held_out, twins = set_aside(train, count)
         left_out += Counter({TWINS: twins})
-    return Part(name, source, weight, _named(train, name), _named(held_out, name), left_out, found.more)
+    return PartRows(name, source, weight, _named(train, name), _named(held_out, name), left_out, found.more)
 
 
 def _named(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
@@ -124,9 +124,9 @@ def _named(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
     if not part:
         return rows
     for row in rows:
-        if PART in row.columns:
-            raise bad_row(f"a column '{PART}', which tells the parts of a mixture apart", row.where, "rename it")
-    return [replace(row, columns={**row.columns, PART: part}) for row in rows]
+        if PART_COLUMN in row.columns:
+            raise bad_row(f"a column '{PART_COLUMN}', which tells the parts of a mixture apart", row.where, "rename it")
+    return [replace(row, columns={**row.columns, PART_COLUMN: part}) for row in rows]
 
 
 def check_enough(rows: Rows, counts: Sequence[int], config: RunConfig) -> None:

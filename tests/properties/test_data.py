@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.data.csv import Csv
-from rlhf_cli.data.order import Part, prompts_of_step, shares
-from rlhf_cli.data.reading import read
-from rlhf_cli.data.source import Source
+from rlhf_cli.data.order import PartSize, prompts_of_step, split_by_weight
+from rlhf_cli.data.reading import read_source
+from rlhf_cli.data.source import PromptSource
 from rlhf_cli.data.split import fingerprint, set_aside
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.tiny import END, byte_tokenizer
@@ -36,14 +36,16 @@ TOKENIZER = byte_tokenizer()
 @given(run_seeds, st.integers(1, 30), st.integers(1, 40), st.integers(1, 4))
 def test_every_epoch_is_a_permutation_however_it_is_cut(seed: int, rows: int, per_step: int, epochs: int) -> None:
     steps = -(-rows * epochs // per_step)
-    flat = [row for step in range(steps) for _, row in prompts_of_step(step, (Part("", 1.0, rows),), per_step, seed)]
+    flat = [
+        row for step in range(steps) for _, row in prompts_of_step(step, (PartSize("", 1.0, rows),), per_step, seed)
+    ]
     for epoch in range(epochs):
         assert sorted(flat[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=12), st.integers(1, 300))
 def test_every_part_is_within_one_of_its_share(weights: list[float], count: int) -> None:
-    for part, taken in enumerate(shares(weights, count)):
+    for part, taken in enumerate(split_by_weight(weights, count)):
         assert abs(taken - count * weights[part] / sum(weights)) < 1 + 1e-9
 
 
@@ -89,7 +91,7 @@ def test_what_is_written_as_csv_comes_back(tmp_path: Path, rows: list[tuple[str,
     file = tmp_path / "p.csv"
     with file.open("w", encoding="utf-8", newline="") as lines:
         csv.writer(lines).writerows((("prompt", "answer"), *rows))
-    found = read(csv_of(file)).rows
+    found = read_source(csv_of(file)).rows
     assert [(row.prompt, row.columns) for row in found] == [(text, {"answer": answer}) for text, answer in rows]
 
 
@@ -133,20 +135,20 @@ def test_any_text_and_any_columns_come_back(
     file = tmp_path / "prompts.jsonl"
     lines = [json.dumps({"prompt": prompt, **columns}, ensure_ascii=escaped) for prompt, columns in rows]
     file.write_bytes("\n".join(lines).encode())
-    found = read(source_of(file)).rows
+    found = read_source(source_of(file)).rows
     assert [(row.prompt, dict(row.columns)) for row in found] == rows
-    assert fingerprint(found) == fingerprint(read(source_of(file)).rows)
+    assert fingerprint(found) == fingerprint(read_source(source_of(file)).rows)
 
 
 @given(st.binary(max_size=60), st.sampled_from([source_of, csv_of]))
 def test_whatever_the_file_holds_there_are_rows_or_one_line_that_says_why_not(
-    tmp_path: Path, content: bytes, kind: Callable[[Path], Source]
+    tmp_path: Path, content: bytes, kind: Callable[[Path], PromptSource]
 ) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_bytes(content)
     problem = None
     try:
-        assert read(kind(file)).rows
+        assert read_source(kind(file)).rows
     except UserError as error:
         problem = error
     assert problem is None or (problem.exit_code == EXIT_DATA and "prompts.jsonl" in problem.where)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rlhf_cli.data.template import pieces
+from rlhf_cli.data.template import parse_template
 from rlhf_cli.rewards.http_client import Client, Endpoint
 from rlhf_cli.rewards.kinds.base import Unanswered
 from rlhf_cli.rewards.texts import text_of
@@ -27,7 +27,7 @@ _SCORE: Final = re.compile(rf"score[^\w-]{{0,4}}[:=][^\w-]{{0,3}}({_NUMBER})(?!\
 
 
 def _template(value: str) -> str:
-    names = {name for _, name in pieces(value)}
+    names = {name for _, name in parse_template(value)}
     if "completion" not in names:
         raise ValueError("must hold {completion}")
     return value
@@ -68,7 +68,7 @@ class Rubric(Endpoint):
     @property
     def needs(self) -> tuple[str, ...]:
         """The columns that the rubric names."""
-        return tuple(dict.fromkeys(name for _, name in pieces(self.rubric) if name and name not in OWN))
+        return tuple(dict.fromkeys(name for _, name in parse_template(self.rubric) if name and name not in OWN))
 
     def options(self) -> dict[str, Any]:
         """All that asking takes."""
@@ -113,7 +113,7 @@ def read(answer: str, lowest: float, best: float) -> float | None:
 
 
 def _filled(rubric: str, values: Mapping[str, Any]) -> str:
-    return "".join(literal + ("" if name is None else str(values[name])) for literal, name in pieces(rubric))
+    return "".join(literal + ("" if name is None else str(values[name])) for literal, name in parse_template(rubric))
 
 
 def _content(answer: Any) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rlhf_cli.data.conversion import first_words, shaped
-from rlhf_cli.data.source import Record
-from rlhf_cli.data.template import pieces
+from rlhf_cli.data.conversion import first_words, to_prompt_row
+from rlhf_cli.data.source import RawRow
+from rlhf_cli.data.template import parse_template
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.types import Message
 from tests.unit.support import source_of
@@ -19,7 +19,7 @@ USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content
 
 
 def prompt_of(columns: dict[str, Any], **settings: Any) -> tuple[Any, dict[str, Any]]:
-    row = shaped(Record(columns, "f:1"), source_of(**settings))
+    row = to_prompt_row(RawRow(columns, "f:1"), source_of(**settings))
     return row.prompt, dict(row.columns)
 
 
@@ -106,7 +106,7 @@ def test_mistakes(columns: dict[str, Any], settings: dict[str, Any], problem: st
 
 
 def test_a_template_in_pieces() -> None:
-    assert pieces("a {b c} {{d}} {e}") == (("a ", "b c"), (" {", None), ("d}", None), (" ", "e"))
+    assert parse_template("a {b c} {{d}} {e}") == (("a ", "b c"), (" {", None), ("d}", None), (" ", "e"))
 
 
 @pytest.mark.parametrize(

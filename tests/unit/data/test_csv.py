@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.data.csv import Csv
-from rlhf_cli.data.reading import read
+from rlhf_cli.data.reading import read_source
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.types import PromptRow
 from tests.unit.support import data_fields
@@ -15,7 +15,7 @@ from tests.unit.support import data_fields
 
 def rows_of(tmp_path: Path, text: str) -> list[PromptRow]:
     (tmp_path / "p.csv").write_bytes(text.encode())
-    return read(Csv.model_validate(data_fields(kind="csv", path=str(tmp_path / "p.csv")))).rows
+    return read_source(Csv.model_validate(data_fields(kind="csv", path=str(tmp_path / "p.csv")))).rows
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])

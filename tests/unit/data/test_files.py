@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.data.reading import read
+from rlhf_cli.data.reading import read_source
 from rlhf_cli.data.text import Text
 from rlhf_cli.errors import EXIT_DATA, UserError
 from tests.unit.support import data_fields
 
 
 def texts_of(path: Path) -> list[tuple[str, str]]:
-    found = read(Text.model_validate(data_fields(kind="text", path=str(path)))).rows
+    found = read_source(Text.model_validate(data_fields(kind="text", path=str(path)))).rows
     return [(row.shown, row.where) for row in found]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.data.conversion import ROLES
-from rlhf_cli.data.reading import read
+from rlhf_cli.data.reading import read_source
 from rlhf_cli.data.split import fingerprint
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.types import Message, PromptRow
@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def read_prompts(path: Path | str) -> list[PromptRow]:
-    return read(source_of(path)).rows
+    return read_source(source_of(path)).rows
 
 
 def rows_of(file: Path, *lines: str) -> list[PromptRow]:

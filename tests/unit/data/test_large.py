@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.data.reading import read
+from rlhf_cli.data.reading import read_source
 from rlhf_cli.data.split import fingerprint, set_aside
 from tests.unit.support import source_of
 
@@ -29,7 +29,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_rows_are_read_filtered_and_divided_in_time(large: Path) -> None:
     begun = time.perf_counter()
-    found = read(source_of(large, dedup=True, where={"level": [0, 1, 2, 3]}))
+    found = read_source(source_of(large, dedup=True, where={"level": [0, 1, 2, 3]}))
     train, held_out, twins = set_aside(found.rows, 64)
     digest = fingerprint(train)
     assert time.perf_counter() - begun < SECONDS

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from rlhf_cli.data import order
-from rlhf_cli.data.order import Part
+from rlhf_cli.data.order import PartSize
 
 
 def prompts_of_step(step: int, rows: int, prompts_per_step: int, seed: int) -> list[int]:
     """Of one source."""
-    return [row for _, row in order.prompts_of_step(step, (Part("", 1.0, rows),), prompts_per_step, seed)]
+    return [row for _, row in order.prompts_of_step(step, (PartSize("", 1.0, rows),), prompts_per_step, seed)]
 
 
 def test_the_order_is_what_it_always_was() -> None:
@@ -51,12 +51,12 @@ def test_a_step_does_not_depend_on_which_steps_were_asked_for_before() -> None:
 
 def test_the_parts_of_a_mixture_take_turns_by_weight() -> None:
     # weight to the next prompt: a 2/1, b 1/1; then 2/2 and 1/1, and the first of equals; then a has 2 of its 2/3 x 3
-    found = order.prompts_of_step(0, (Part("a", 2.0, 5), Part("b", 1.0, 5)), 6, seed=0)
+    found = order.prompts_of_step(0, (PartSize("a", 2.0, 5), PartSize("b", 1.0, 5)), 6, seed=0)
     assert [part for part, _ in found] == [0, 0, 1, 0, 0, 1]
 
 
 def test_every_part_has_epochs_of_its_own() -> None:
-    parts = (Part("a", 3.0, 4), Part("b", 1.0, 2))
+    parts = (PartSize("a", 3.0, 4), PartSize("b", 1.0, 2))
     found = [place for step in range(8) for place in order.prompts_of_step(step, parts, 4, seed=1)]
     for number, rows in enumerate((4, 2)):
         own = [row for part, row in found if part == number]
@@ -65,17 +65,17 @@ def test_every_part_has_epochs_of_its_own() -> None:
 
 
 def test_another_part_does_not_change_the_order_within_a_part() -> None:
-    def of_a(*parts: Part) -> list[int]:
+    def of_a(*parts: PartSize) -> list[int]:
         found = [place for step in range(9) for place in order.prompts_of_step(step, parts, 5, seed=1)]
         return [row for part, row in found if parts[part].name == "a"][:12]
 
-    a = Part("a", 1.0, 6)
-    assert of_a(a) == of_a(Part("b", 1.0, 3), a) == of_a(a, Part("c", 0.5, 9))
-    assert of_a(a) != of_a(Part("a", 1.0, 7))
+    a = PartSize("a", 1.0, 6)
+    assert of_a(a) == of_a(PartSize("b", 1.0, 3), a) == of_a(a, PartSize("c", 0.5, 9))
+    assert of_a(a) != of_a(PartSize("a", 1.0, 7))
 
 
 def test_shares_of_a_few_prompts() -> None:
-    assert order.shares([1.0], 5) == [5]
-    assert order.shares([3.0, 1.0], 8) == [6, 2]
-    assert order.shares([9.0, 1.0], 5) == [5, 0]
-    assert order.shares([1.0, 1.0], 0) == [0, 0]
+    assert order.split_by_weight([1.0], 5) == [5]
+    assert order.split_by_weight([3.0, 1.0], 8) == [6, 2]
+    assert order.split_by_weight([9.0, 1.0], 5) == [5, 0]
+    assert order.split_by_weight([1.0, 1.0], 0) == [0, 0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.data.reading import Found, read
+from rlhf_cli.data.reading import UsedRows, read_source
 from rlhf_cli.errors import UserError
 from tests.unit.support import source_of
 
@@ -21,7 +21,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "p.jsonl"
 
 
-def texts(found: Found) -> str:
+def texts(found: UsedRows) -> str:
     return "".join(row.shown for row in found.rows)
 
 
@@ -41,41 +41,41 @@ def texts(found: Found) -> str:
 )
 def test_rows_with_a_wanted_value_are_used(file: Path, value: Any, expected: str) -> None:
     """A number is also its text, which is all that a csv file holds; to Python 1 is True, to JSON it is not."""
-    found = read(source_of(file, where={"level": value}))
+    found = read_source(source_of(file, where={"level": value}))
     assert texts(found) == expected
     assert found.left_out.total() == len(ROWS) - len(expected)
     assert set(found.left_out) == {"by data.where"}
 
 
 def test_all_of_several_filters_must_hold(file: Path) -> None:
-    assert texts(read(source_of(file, where={"level": [1, 2], "prompt": "a"}))) == "aa"
+    assert texts(read_source(source_of(file, where={"level": [1, 2], "prompt": "a"}))) == "aa"
 
 
 def test_a_filter_by_a_column_that_is_not_there_is_a_mistake(file: Path) -> None:
     with pytest.raises(UserError, match=r"^no column 'lvel'; columns: prompt, level \(p.jsonl:1\)"):
-        read(source_of(file, where={"lvel": 1}))
+        read_source(source_of(file, where={"lvel": 1}))
 
 
 def test_a_prompt_that_came_before_is_left_out(file: Path) -> None:
-    found = read(source_of(file, dedup=True))
+    found = read_source(source_of(file, dedup=True))
     assert [row.where for row in found.rows] == [f"p.jsonl:{line}" for line in (1, 2, 4, 5)]
     assert found.left_out == {"by data.dedup": 1}
 
 
 @pytest.mark.parametrize(("limit", "more"), [(1, True), (4, True), (5, False), (6, False), (None, False)])
 def test_nothing_is_looked_at_behind_the_limit(file: Path, limit: int | None, more: bool) -> None:
-    found = read(source_of(file), limit=limit)
+    found = read_source(source_of(file), limit=limit)
     assert (len(found.rows), found.more) == (min(limit or 5, 5), more)
 
 
 def test_rows_left_out_do_not_count_towards_the_limit(file: Path) -> None:
-    found = read(source_of(file, where={"level": [2, True]}), limit=2)
+    found = read_source(source_of(file, where={"level": [2, True]}), limit=2)
     assert texts(found) == "ac"
 
 
 def test_a_mistake_behind_the_limit_is_none(file: Path) -> None:
     with file.open("a") as rows:
         rows.write('{"prompt": 1}\n{"prompt": 2}\n')
-    assert len(read(source_of(file), limit=5).rows) == 5
+    assert len(read_source(source_of(file), limit=5).rows) == 5
     with pytest.raises(UserError, match=r"prompt is a number \(p.jsonl:6\)"):
-        read(source_of(file), limit=6)
+        read_source(source_of(file), limit=6)

@@ -12,7 +12,7 @@ import pytest
 
 from rlhf_cli.data.hub import Hub
 from rlhf_cli.data.parquet import Parquet
-from rlhf_cli.data.reading import read
+from rlhf_cli.data.reading import read_source
 from rlhf_cli.errors import EXIT_DATA, UserError
 from tests.unit.support import data_fields
 
@@ -34,7 +34,7 @@ def test_an_extra_that_is_missing_is_named_in_one_line(
     (tmp_path / "p.parquet").touch()
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError) as caught:
-        read(parquet(tmp_path / "p.parquet") if kind == "parquet" else hub())
+        read_source(parquet(tmp_path / "p.parquet") if kind == "parquet" else hub())
     assert caught.value.line() == (
         f"data={kind} needs {module}, which is not installed (data); fix: pip install 'rlhf-cli[{kind}]'"
     )
@@ -64,7 +64,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def test_a_split_of_the_hub(asked: list[tuple[Any, ...]]) -> None:
-    found = read(hub(name="main", revision="abc"))
+    found = read_source(hub(name="main", revision="abc"))
     assert [(row.shown, row.where) for row in found.rows] == [
         ("train 1", "me/set/train:1"),
         ("train 2", "me/set/train:2"),
@@ -77,14 +77,14 @@ def test_a_split_of_its_own_for_held_out_prompts(asked: list[tuple[Any, ...]]) -
     assert hub().sets_aside
     source = hub(eval_split="test")
     assert not source.sets_aside
-    assert read(source, held_out=True).rows[0].shown == "test 1"
-    assert read(source).rows[0].shown == "train 1"
+    assert read_source(source, held_out=True).rows[0].shown == "test 1"
+    assert read_source(source).rows[0].shown == "train 1"
 
 
 @pytest.mark.usefixtures("asked")
 def test_a_split_that_is_not_there() -> None:
     with pytest.raises(UserError) as caught:
-        read(hub(split="none"))
+        read_source(hub(split="none"))
     assert caught.value.line() == (
         "cannot load the data set: there is no such split (me/set/none); "
         "fix: check data.id, data.name, data.split and the network"
@@ -101,11 +101,11 @@ def test_parquet_is_read_batch_by_batch(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("rlhf_cli.data.parquet.BATCH", 2)
     days = [datetime.date(2026, 1, i) for i in range(1, 6)]
     library.write_table(table({"prompt": list("abcde"), "n": range(5), "day": days}), tmp_path / "p.parquet")
-    found = read(parquet(tmp_path / "p.parquet", where={"n": [0, 3]}))
+    found = read_source(parquet(tmp_path / "p.parquet", where={"n": [0, 3]}))
     assert [(row.shown, row.where, row.columns) for row in found.rows] == [
         ("a", "p.parquet:1", {"n": 0, "day": "2026-01-01"}),
         ("d", "p.parquet:4", {"n": 3, "day": "2026-01-04"}),
     ]
     (tmp_path / "p.parquet").write_bytes(b"PAR1 is not enough")
     with pytest.raises(UserError, match=r"^not parquet: .* \(p\.parquet:1\)"):
-        read(parquet(tmp_path / "p.parquet"))
+        read_source(parquet(tmp_path / "p.parquet"))

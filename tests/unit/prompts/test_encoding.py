@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.data.jsonl import Jsonl
-from rlhf_cli.data.order import Part, prompts_of_step
+from rlhf_cli.data.order import PartSize, prompts_of_step
 from rlhf_cli.errors import EXIT_DATA, EXIT_USAGE, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts import encoding as prompts
@@ -89,7 +89,7 @@ def test_dropped_prompts_are_counted_and_are_no_part_of_the_order(moved: Policy)
     limits = {"max_prompt_tokens": 10, "too_long": "drop"}
     found, held_out = encoded(moved, rows(3, 11, 5, 12), rows(1, 2, 13), watch, **limits)
     assert watch.notes == ["data: 7 rows; 3 longer than 10 tokens left out; 2 to train on, 2 held out"]
-    assert found.parts == (Part("", 1.0, 2),)
+    assert found.parts == (PartSize("", 1.0, 2),)
     assert {prompt.row.where for prompt in found.of_step(0, 2, 0)} == {"f:1", "f:3"}
     assert [prompt.row.where for prompt in held_out] == ["f:1", "f:2"]
 
@@ -102,7 +102,7 @@ def test_where_nothing_is_dropped_nothing_is_said(moved: Policy) -> None:
 
 def test_only_what_the_run_uses_is_encoded_in_the_order_of_its_use(moved: Policy) -> None:
     # four steps of two prompts use eight of twenty; the others may be too long for all it matters
-    parts = (Part("", 1.0, 20),)
+    parts = (PartSize("", 1.0, 20),)
     used = [row for step in range(4) for _, row in prompts_of_step(step, parts, 2, 0)]
     train = rows(*(10 if row in used else 60 for row in range(20)))
     found, _ = encoded(moved, train, rows(1, 2), Recorder())
