@@ -20,7 +20,7 @@ from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.models.building import build_policy
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Lora, Model, Tiny
-from rlhf_cli.prompts.rows import Part, Rows
+from rlhf_cli.prompts.rows import PartRows, Rows
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Exact, Minibatch, Prompt, PromptBatch, PromptRow, Rollout, Scored
 
@@ -184,7 +184,7 @@ def source_of(path: Path | str = "prompts.jsonl", **changes: Any) -> Jsonl:
 
 def rows_of(train: Sequence[PromptRow] = (), held_out: Sequence[PromptRow] = (), **data: Any) -> Rows:
     """Prompts as if they had been read by data=jsonl with the changes `data`."""
-    return Rows((Part("", source_of(**data), 1.0, train, held_out, Counter()),))
+    return Rows((PartRows("", source_of(**data), 1.0, train, held_out, Counter()),))
 
 
 def config_fields(**changes: Any) -> dict[str, Any]:
