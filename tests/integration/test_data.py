@@ -48,7 +48,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(settings: object) -> None:
         raise AssertionError("a model was made")
 
-    monkeypatch.setattr(tiny, "build", build)
+    monkeypatch.setattr(tiny, "build_tiny", build)
 
 
 @pytest.mark.usefixtures("sources", "no_weights")
