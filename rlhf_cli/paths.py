@@ -10,7 +10,7 @@ PACKAGE: Final = "package:"
 
 
 def locate(path: str) -> Path | None:
-    """The file or folder that `path` names, or None where its package is not installed. It need not exist."""
+    """The file or folder that `path` names, existing or not; None where its package is not installed."""
     if not path.startswith(PACKAGE):
         return Path(path).expanduser()
     package, _, inside = path.removeprefix(PACKAGE).partition("/")

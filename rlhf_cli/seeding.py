@@ -1,7 +1,7 @@
-"""Random streams that are pure functions of what they are for, so that no generator is ever saved or replayed.
+"""Random streams as pure functions of their purpose, so that no generator is ever saved or replayed.
 
-`seed_for(run_seed, "rollout", step, prompt, sample)` always gives the same number: an evaluation, an extra log line
-or a resumed run cannot shift what a later step draws.
+`seed_for(run_seed, "rollout", step, prompt, sample)` always returns the same number: an evaluation, an extra log line or
+a resumed run does not change what a later step draws.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 def seed_for(run_seed: int, stream: str, *counters: int) -> int:
-    """A seed for one use: 63 bits of a SHA-256 over (run_seed, stream, counters)."""
+    """A seed for one purpose: 63 bits of a SHA-256 over (run_seed, stream, counters)."""
     digest = hashlib.sha256(json.dumps([run_seed, stream, *counters]).encode()).digest()
     return int.from_bytes(digest[:8], "little") & (2**63 - 1)
 
 
 def permutation(size: int, seed: int) -> list[int]:
-    """A permutation of range(size) that depends on `seed` alone."""
+    """A permutation of range(size) that depends only on `seed`."""
     import torch
 
     return torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 def uniforms(seeds: Iterable[int], length: int) -> torch.Tensor:
-    """Uniform draws in [0, 1): float64 [B, length], one row a seed; a row does not depend on the rows beside it.
+    """Uniform draws in [0, 1): float64 [B, length], one row per seed; a row does not depend on the other rows.
 
-    torch's CPU generator heeds the low 32 bits of a seed: among 10^5 streams two may meet by chance, which would
-    correlate two completions, and nothing else.
+    torch's CPU generator uses the low 32 bits of a seed: among 10^5 streams two may coincide, which would correlate two
+    completions and nothing else.
     """
     import torch
 
