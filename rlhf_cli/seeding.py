@@ -1,7 +1,7 @@
 """Random streams as pure functions of their purpose, so that no generator is ever saved or replayed.
 
-`seed_for(run_seed, "rollout", step, prompt, sample)` always returns the same number: an evaluation, an extra log line or
-a resumed run does not change what a later step draws.
+`seed_for(run_seed, "rollout", step, prompt, sample)` always returns the same number: an evaluation, an extra log line
+or a resumed run does not change what a later step draws.
 """
 
 from __future__ import annotations
