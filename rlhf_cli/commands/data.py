@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Final
 
-from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.parser import Parser, at_least
 from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.display.data import show_data
@@ -55,12 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="rlhf data", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
     parser.add_argument("show", choices=["show"], metavar="show", help="what to do with it")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
-    parser.add_argument("--rows", type=_rows, default=3, metavar="N", help="prompts to print (default 3)")
+    parser.add_argument("--rows", type=at_least(0), default=3, metavar="N", help="prompts to print (default 3)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     return parser
-
-
-def _rows(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be 0 or more (got {text})")
-    return int(text)

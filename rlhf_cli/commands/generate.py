@@ -1,4 +1,4 @@
-"""`rlhf generate RUN "prompt"`: what a trained policy answers, and its reference beside it."""
+"""`rlhf generate RUN "prompt"`: the answers of a trained policy, and of its reference beside them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.parser import Parser, at_least
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
-from rlhf_cli.runs.checkpoint import newest_valid, step_of
-from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS
-from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import find_origin, holds_run, read_config
+from rlhf_cli.runs.adapter import find_adapter
+from rlhf_cli.runs.resume import read_config
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
 
@@ -29,7 +27,7 @@ def main(argv: list[str]) -> int:
     if options.samples > 1 and not options.temperature:
         raise UserError("greedy answers are all the same", where="--samples", fix="add --temperature 1")
     rows = [PromptRow(text, {}, f"prompt {i}") for i, text in enumerate(_prompts(options.prompts), start=1)]
-    adapter, run = _adapter(Path(options.run).expanduser().absolute())
+    adapter, run = find_adapter(Path(options.run).expanduser().absolute())
     overrides = [f"device={options.device}"] if options.device else []
     overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []
     config = amend(read_config(run), overrides)
@@ -44,7 +42,7 @@ def main(argv: list[str]) -> int:
 
     policy = load_policy(config)
     policy.load_adapter(adapter)
-    engine = build_engine(policy, config.model, lambda said: print(f"note: {said}", file=sys.stderr))
+    engine = build_engine(policy, config.model, lambda note: print(f"note: {note}", file=sys.stderr))
     limit = options.max_new_tokens or config.max_new_tokens
     for row in rows:
         prompt = policy.encode(row)
@@ -69,37 +67,21 @@ def main(argv: list[str]) -> int:
 
 
 def _shown(text: str) -> str:
-    """As it is for a pipe or a file; on a terminal, which a completion must not drive, as one harmless line."""
+    """The text itself for a pipe or a file; one line without control characters for a terminal."""
     return flat(text) if sys.stdout.isatty() else text
 
 
-def _adapter(path: Path) -> tuple[Path, Path]:
-    """The PEFT folder to use and its run: what was named, or the newest that the run has."""
-    if not path.is_dir():
-        raise UserError("no such folder", where=str(path), fix="name a run's folder", exit_code=EXIT_RESUME)
-    run = path.parent if path.name == ADAPTER else path
-    final = run / ADAPTER
-    if not (holds_run(run) and final.is_dir()):
-        origin = find_origin(str(path))
-        return origin.checkpoint, origin.folder
-    newest, result = newest_valid(run / CHECKPOINTS).folder, Result.read(run)
-    if path == final or newest is None or (result is not None and step_of(newest) <= result.step):
-        return final, run
-    return newest, run  # it went on since the adapter was exported
-
-
-def _prompts(given: Sequence[str]) -> list[str]:
-    """The prompts of the command line, else the lines of stdin."""
+def _prompts(words: Sequence[str]) -> list[str]:
+    """The prompts of the command line, or else the lines of stdin."""
     try:
-        prompts = list(given) if given or sys.stdin.isatty() else [line.rstrip("\n") for line in sys.stdin]
+        prompts = list(words) if words or sys.stdin.isatty() else [line.rstrip("\n") for line in sys.stdin]
         "".join(prompts).encode()  # bytes of the command line that are no text come as halves of surrogate pairs
     except UnicodeError as error:
         raise UserError("a prompt is not UTF-8 text", where="rlhf generate", fix="give it as UTF-8") from error
     prompts = [prompt for prompt in prompts if prompt.strip()]
     if not prompts:
-        raise UserError(
-            "no prompt", where="rlhf generate", fix='give one: rlhf generate RUN "prompt", or one a line on stdin'
-        )
+        fix = 'give one: rlhf generate RUN "prompt", or one a line on stdin'
+        raise UserError("no prompt", where="rlhf generate", fix=fix)
     return prompts
 
 
@@ -108,23 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN", help="a run's folder, or one of its checkpoints")
     parser.add_argument("prompts", metavar="PROMPT", nargs="*", help="prompts; without any, one a line from stdin")
     parser.add_argument("--reference", action="store_true", help="show the reference's answer beside the policy's")
-    parser.add_argument(
-        "--temperature", type=_temperature, default=0.0, metavar="T", help="0 (default): greedy; above: sample"
-    )
-    parser.add_argument(
-        "--samples", type=_positive, default=1, metavar="N", help="answers to each prompt, when sampling"
-    )
+    parser.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help="0: greedy (default)")
+    parser.add_argument("--samples", type=at_least(1), default=1, metavar="N", help="sampled answers to each prompt")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples (default 0)")
-    parser.add_argument("--max-new-tokens", type=_positive, metavar="N", help="longest answer (default: the run's)")
+    parser.add_argument("--max-new-tokens", type=at_least(1), metavar="N", help="longest answer (default: the run's)")
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, ... (default: the run's)")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1 (got {text})")
-    return int(text)
 
 
 def _temperature(text: str) -> float:

@@ -8,7 +8,7 @@ import math
 from dataclasses import asdict
 from typing import Final
 
-from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.parser import Parser, at_least
 from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.display.oracle import show_oracle
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="rlhf oracle", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
     parser.add_argument("--betas", type=_betas, metavar="B,B,...", help="default: the run's own, and 1/4 to 4 times it")
-    parser.add_argument("--samples", type=_samples, default=64, metavar="N", help="completions a prompt (default 64)")
+    parser.add_argument("--samples", type=at_least(2), default=64, metavar="N", help="samples of a prompt (default 64)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables and a plot")
     return parser
 
@@ -90,9 +90,3 @@ def _betas(text: str) -> list[float]:
     if not values or not all(0 < value < math.inf for value in values):
         raise argparse.ArgumentTypeError(f"numbers above 0, with commas between them (got {text})")
     return values
-
-
-def _samples(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"must be at least 2 (got {text})")
-    return int(text)

@@ -1,8 +1,9 @@
-"""What the verbs with plain options share."""
+"""Parse the options of a command; a mistake is one line, like any other mistake."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import NoReturn
 
 from rlhf_cli.errors import EXIT_USAGE, UserError
@@ -14,3 +15,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UserError."""
         raise UserError(message, where=self.prog, fix=f"{self.prog} --help", exit_code=EXIT_USAGE)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `least` on."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be {f'at least {least}' if least else '0 or more'} (got {text})")
+        return int(text)
+
+    return read

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlhf_cli.commands import report
 from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.commands.sweeping import open_sweep
 from rlhf_cli.config.compose import Launch, amend, launch
@@ -22,6 +21,7 @@ from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import check_enough, read_rows
+from rlhf_cli.report import writing
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_config
 from rlhf_cli.runs.checkpoint import locked, newest_valid, step_of
@@ -142,7 +142,7 @@ def _run(
 def _write_page(folder: Path) -> None:
     """The run as a page; without it the run is as good."""
     try:
-        report.write(folder / REPORT, report.html([folder]), asked_for=False)
+        writing.write_page(folder / REPORT, writing.page_of([folder]), overwrite=False)
     except Exception as error:  # whatever it is, the run is finished and saved
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         print(visible(f"note: no {REPORT}: {said}"), file=sys.stderr)

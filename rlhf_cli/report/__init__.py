@@ -3,6 +3,7 @@
 Python gathers what a page shows; `templates/` holds the HTML, one template a page.
 
 page             render a template
+writing          choose the page for some folders, and write it
 run_page         the page of a run
 comparison_page  the page of several runs
 sweep_page       the page of a sweep

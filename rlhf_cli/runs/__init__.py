@@ -7,6 +7,7 @@ jsonl       files of one JSON object a line, cut back to where a checkpoint saw 
 logbook     what a run writes down as it goes
 sinks       curves for TensorBoard and Weights & Biases
 result      how a run ended
+adapter     which adapter a path means
 resume      which run and checkpoint to continue
 changes     which settings a resumed run may change
 listing     what runs there are, and how each stands

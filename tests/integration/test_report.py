@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.commands import report
+from rlhf_cli.report import writing
 from rlhf_cli.report.page import GENERATOR
 from tests.pages import parse, said
 from tests.support import QUICK, Outcome
@@ -120,7 +120,7 @@ def test_a_page_that_cannot_be_written_fails_no_run(rlhf: Rlhf, here: Path, monk
     def broken(folders: list[Path]) -> str:
         raise ZeroDivisionError("oh\x1b[31m")
 
-    monkeypatch.setattr(report, "html", broken)
+    monkeypatch.setattr(writing, "page_of", broken)
     outcome = rlhf("train", *QUICK, "steps=2", "run_dir=other")
     assert outcome.code == 0
     assert outcome.err.endswith("note: no report.html: ZeroDivisionError: oh·[31m\n")

@@ -1,0 +1,56 @@
+"""Choose the page for some folders, and write a page so that a reader sees the old one or the new one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.report import comparison_page, run_page, sweep_page
+from rlhf_cli.report.page import GENERATOR
+from rlhf_cli.runs.reading import read
+from rlhf_cli.sweep.answer import answer
+from rlhf_cli.sweep.record import Sweep
+
+_HEAD: Final = 2**10
+"""Characters at the beginning of a page that hold its generator."""
+
+
+def page_of(folders: Sequence[Path]) -> str:
+    """The page of a sweep, of a run, or of several runs."""
+    if len(folders) == 1 and (sweep := Sweep.read(folders[0])) is not None:
+        return sweep_page.html(sweep, answer(sweep))
+    runs = [read(folder) for folder in folders]
+    return run_page.html(runs[0]) if len(runs) == 1 else comparison_page.html(runs)
+
+
+def write_page(file: Path, text: str, *, overwrite: bool) -> None:
+    """Write the page. With `overwrite`, it also replaces a file that is no page of ours.
+
+    Raises UserError where such a file stays, and OSError where the disk refuses.
+    """
+    if not overwrite and file.exists() and not _is_page(file):
+        what = "there is a file of this name that is no page of rlhf"
+        raise UserError(what, where=str(file), fix="rlhf report ... --output FILE")
+    if file.is_dir():
+        raise UserError("cannot write the page: Is a directory", where=str(file), exit_code=EXIT_DISK)
+    if file.exists() and not file.is_file():  # /dev/stdout
+        file.write_text(text, encoding="utf-8")
+        return
+    scratch = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(file)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def _is_page(file: Path) -> bool:
+    try:
+        with file.open(encoding="utf-8") as handle:
+            return GENERATOR in handle.read(_HEAD)
+    except (OSError, ValueError):
+        return False
