@@ -1,13 +1,16 @@
-"""What a person sees; messages and progress go to stderr, results to stdout.
+"""Show runs, sweeps and data on a terminal. Messages and progress go to stderr, results to stdout.
 
-watchers  a live dashboard on a terminal, one plain line a step elsewhere
-tables    the last table of a run, and its texts
-data      the prompts of `rlhf data show`
-reward    the table of `rlhf reward test`
-runs      the runs there are
-oracle    the optimum before any training: table and frontier
-sweep     the trials while they run
-answer    what a sweep ends with
-pictures  charts in characters
-words     texts made harmless, figures in a line
+watchers   choose the reporter that shows a run
+dashboard  a live dashboard on a terminal
+lines      one plain line a step, JSON lines, bars of phases, or only notes
+console    a console that stops the run when nobody reads any more
+tables     the last table of a run, and its texts
+data       the table of `rlhf data show`
+reward     the table of `rlhf reward test`
+runs       the table of `rlhf runs`
+oracle     the optimum before any training
+sweep      the trials of a sweep while they run
+answer     the answer of a sweep
+pictures   charts in characters
+words      harmless texts, figures in a line
 """

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rlhf_cli.display.watchers import StoppingConsole
+from rlhf_cli.display.console import StoppingConsole
 from rlhf_cli.display.words import figures, metric
 from rlhf_cli.errors import visible
 from rlhf_cli.paths import shown

@@ -1,4 +1,4 @@
-"""The end of a run: the last table, the texts side by side, where everything is, and what to type next; on stdout."""
+"""Print the end of a run on stdout: the last table, the texts, where everything is, and what to type next."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.words import flat
-from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.optimum import progress_to_optimum
 from rlhf_cli.paths import shown
+from rlhf_cli.report.table import changes
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, METRICS, REPORT, SAMPLES, TENSORBOARD
 from rlhf_cli.runs.result import Result
 
 
 def show_result(result: Result, folder: Path) -> None:
-    """The last table, the texts, where everything is, and what to type next; on stdout."""
+    """Print the result, the files of the run in `folder`, and what to type next."""
     console = Console(highlight=False)
     console.print()
     if result.comparison is not None:
@@ -59,19 +59,8 @@ def _comparison(result: Result) -> RenderableType:
     )
     for name in ("", "reference", "policy", "change"):
         table.add_column(name, justify="left" if not name else "right")
-    names = {
-        "objective": f"J = reward - {result.beta:g}·KL",
-        "reward": "reward",
-        "kl": "KL, nats",
-        "length": "length, tokens",
-    }
-    for key, label in names.items():
-        before, after, change = comparison.before[key], comparison.after[key], comparison.change[key]
-        digits = 1 if key == "length" else 3
-        levels = (with_error(before, digits), with_error(after, digits), with_error(change, digits, "+"))
-        table.add_row(label, *levels, style="bold" if key == "objective" else "")
-    old, new = comparison.distinct_2
-    table.add_row("distinct word pairs", f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}")
+    for place, row in enumerate(changes(comparison, f"J = reward - {result.beta:g}·KL")):
+        table.add_row(*row, style="" if place else "bold")
     return table
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from rlhf_cli.display.watchers import Dashboard
+from rlhf_cli.display.dashboard import Dashboard
 
 
 def rows(file: Path) -> list[dict[str, Any]]:

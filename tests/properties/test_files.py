@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.display.watchers import sparkline
+from rlhf_cli.display.dashboard import sparkline
 from rlhf_cli.display.words import flat
 from rlhf_cli.runs.checkpoint import checkpoints, newest_valid, prune, publish, step_of, verify
 from rlhf_cli.runs.jsonl import JsonlLog, cut_back, finite

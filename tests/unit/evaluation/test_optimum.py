@@ -14,7 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.evaluation import optimum as module
-from rlhf_cli.evaluation.optimum import Draws, PromptDraws, at_least, frontier, log_z, optimum, tilt, unknown
+from rlhf_cli.evaluation.optimum import (
+    Draws,
+    Optimum,
+    PromptDraws,
+    at_least,
+    frontier,
+    log_z,
+    optimum,
+    progress_to_optimum,
+    tilt,
+    unknown,
+)
 
 BETA = 0.05
 NOTHING = Draws((), (), ())
@@ -356,3 +367,18 @@ def test_the_bound() -> None:
     assert at_least(-0.3, 0.4, 1.0) == pytest.approx(-50.0)
     assert at_least(0.3, 0.4, math.inf) is None
     assert at_least(0.0, 1.0, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Optimum(62.6, 54.9, 71.2, "", 0.3, 27.8), "optimum: 63 % [55, 71] (estimate, biased upward); at least 28 %"),
+        (Optimum(-0.3, -12.0, -0.4, "", -0.1, -5.0), "optimum: 0 % [-12, 0] (estimate, biased upward)"),
+        (Optimum(40.0, 30.0, 50.0, "", 0.1, None), "optimum: 40 % [30, 50] (estimate, biased upward)"),
+        (unknown("beta is 0", 0.3, 27.8), "optimum: at least 28 %; no estimate: beta is 0"),
+        (unknown("beta is 0", -0.3, -27.8), "optimum: no estimate: beta is 0"),
+        (unknown("beta is 0"), "optimum: no estimate: beta is 0"),
+    ],
+)
+def test_the_progress_in_words(found: Optimum, said: str) -> None:
+    assert progress_to_optimum(found) == said

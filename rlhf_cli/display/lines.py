@@ -1,0 +1,110 @@
+"""Reporters that print lines: only notes, one line a step, bars of phases, or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress
+
+from rlhf_cli.display.words import figures
+from rlhf_cli.errors import visible
+from rlhf_cli.evaluation.optimum import Optimum, progress_to_optimum
+from rlhf_cli.runs.jsonl import finite
+
+
+class Quiet:
+    """Only notes, and only on stderr."""
+
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self.console, self.title, self.total = console, title, total
+
+    def note(self, text: str) -> None:
+        """Print the note."""
+        self.console.print(f"note: {visible(text)}", markup=False, soft_wrap=True)
+
+    @contextmanager
+    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
+        """Show nothing."""
+        yield lambda: None
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show nothing."""
+
+    def optimum(self, step: int, found: Optimum) -> None:
+        """Show nothing."""
+
+    def step(
+        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
+    ) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+class Plain(Quiet):
+    """One line a step, for pipes and logs."""
+
+    @contextmanager
+    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
+        """Name the phases that are not part of every step."""
+        if name not in ("rollout", "reward", "trainer", "reference", "update", "checkpoint"):
+            self._line(f"{name} ...")
+        yield lambda: None
+
+    def step(
+        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
+    ) -> None:
+        """Print the step, and the evaluation that came with it."""
+        shown = figures(metrics, "") if "objective" in metrics else "nothing learned"
+        self._line(f"step {step}/{self.total}  {shown}  {timings['time/step_s']:.1f} s")
+        if "eval/objective" in metrics:
+            self.evaluated(step, metrics)
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Print the held-out figures."""
+        self._line(f"step {step}/{self.total}  held-out: {figures(metrics, 'eval/')}")
+
+    def optimum(self, step: int, found: Optimum) -> None:
+        """Print how far the optimum is."""
+        self._line(f"step {step}/{self.total}  held-out, {progress_to_optimum(found)}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+
+class PhaseBars(Plain):
+    """A bar for each phase on a terminal, its name elsewhere."""
+
+    @contextmanager
+    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
+        """Show how far the phase is, if it has parts."""
+        if not ticks or not self.console.is_terminal:
+            self._line(f"{name} ...")
+            yield lambda: None
+            return
+        with Progress(console=self.console, transient=True) as bars:
+            bar = bars.add_task(name, total=ticks)
+            yield lambda: bars.advance(bar)
+
+
+class JsonLines(Quiet):
+    """The metrics lines, as they are in metrics.jsonl, on stdout."""
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Print the evaluation as one JSON object."""
+        self._print(step, metrics)
+
+    def step(
+        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
+    ) -> None:
+        """Print the step as one JSON object."""
+        self._print(step, metrics)
+
+    def _print(self, step: int, metrics: Mapping[str, float]) -> None:
+        sys.stdout.write(json.dumps(finite({"step": step, **metrics})) + "\n")
+        sys.stdout.flush()

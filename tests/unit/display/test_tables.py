@@ -1,0 +1,99 @@
+"""display.tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.display.tables import show_result
+from rlhf_cli.evaluation.evaluation import Comparison
+from rlhf_cli.evaluation.intervals import Estimate
+from rlhf_cli.runs.result import Result, SideBySide
+from tests.unit.display.samples import (
+    DANGEROUS,
+    HOSTILE,
+    KNOWN,
+)
+
+COMPARISON = Comparison(
+    before={
+        "objective": Estimate(0.1, 0.02, 8),
+        "reward": Estimate(0.1, 0.02, 8),
+        "kl": Estimate(0.0, 0.0, 8),
+        "length": Estimate(11.0, 1.0, 8),
+    },
+    after={
+        "objective": Estimate(0.45, 0.05, 8),
+        "reward": Estimate(0.5, 0.06, 8),
+        "kl": Estimate(1.0, 0.25, 8),
+        "length": Estimate(12.34, 0.5, 8),
+    },
+    change={
+        "objective": Estimate(0.35, 0.04, 8),
+        "reward": Estimate(0.4, 0.05, 8),
+        "kl": Estimate(1.0, 0.25, 8),
+        "length": Estimate(-1.34, 0.6, 8),
+    },
+    distinct_2=(0.9, 0.75),
+)
+
+
+class TestShowResult:
+    """The last table, on stdout."""
+
+    def test_levels_and_changes(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "120")
+        show_result(
+            Result(40, 0.05, 8, 4, COMPARISON, KNOWN, (SideBySide("Say something.", "before", "after"),)), tmp_path
+        )
+        out, err = capsys.readouterr()
+        assert err == ""
+        rows = [" ".join(line.replace("│", " ").split()) for line in out.splitlines()]
+        for wanted in (
+            "J = reward - 0.05·KL 0.100 ± 0.020 0.450 ± 0.050 +0.350 ± 0.040",
+            "KL, nats 0.000 ± 0.000 1.000 ± 0.250 +1.000 ± 0.250",
+            "length, tokens 11.0 ± 1.0 12.3 ± 0.5 -1.3 ± 0.6",
+            "distinct word pairs 0.900 0.750 -0.150",
+            "optimum: 63 % [55, 71] (estimate, biased upward); at least 28 %",
+            "Say something. before after",
+            f"rlhf train resume={tmp_path} steps=80",
+        ):
+            assert any(wanted in row for row in rows), wanted
+
+    def test_a_run_that_was_never_evaluated(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        show_result(Result(4, 0.05, 0, 2, None, None, (SideBySide("p", "r", "q"),)), tmp_path)
+        out = capsys.readouterr().out
+        assert "Held-out" not in out
+        assert "Greedy completions" in out
+
+    def test_a_folder_below_the_working_directory_is_named_from_there(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        show_result(Result(4, 0.05, 0, 2, None, None, ()), tmp_path / "outputs" / "run")
+        out = capsys.readouterr().out
+        assert "Written to outputs/run\n" in out
+        assert str(tmp_path) not in out
+
+    def test_hostile_texts_are_shown_as_harmless_ones(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "300")
+        show_result(Result(4, 0.05, 2, 2, None, None, (SideBySide(HOSTILE, HOSTILE, HOSTILE),)), tmp_path)
+        out = capsys.readouterr().out
+        assert not set(out) & set(DANGEROUS)
+        assert out.count("line one line two") == 3
+        assert out.count("[red]not markup[/red] [/x]") == 3
+
+
+def test_a_folder_with_brackets_and_spaces_is_shown_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    show_result(Result(2, 0.1, 1, 1, None, None, ()), tmp_path / "a [bold]run[/x]")
+    printed = capsys.readouterr().out
+    assert "Written to a [bold]run[/x]" in printed
+    assert "rlhf train resume='a [bold]run[/x]' steps=4" in printed
