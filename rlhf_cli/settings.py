@@ -6,6 +6,9 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+READ_STRICTLY: Final = ConfigDict(extra="forbid", strict=True)
+"""`__pydantic_config__` of a dataclass that is read from a file: no unknown keys, no value of another type."""
+
 
 class Settings(BaseModel):
     """A frozen group of settings that refuses unknown keys and values of the wrong type."""

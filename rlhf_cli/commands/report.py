@@ -11,7 +11,7 @@ from rlhf_cli.paths import shown
 from rlhf_cli.report.writing import page_of, write_page
 from rlhf_cli.runs.folder import CONFIG, REPORT
 from rlhf_cli.runs.resume import holds_run
-from rlhf_cli.sweep.record import Sweep
+from rlhf_cli.sweep.record import SweepRecord
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +33,7 @@ def _folder(name: str) -> Path:
     folder = Path(name).expanduser().absolute()
     if not folder.is_dir():
         raise UserError("no such folder", where=name, fix="name a run's folder", exit_code=EXIT_RESUME)
-    if not holds_run(folder) and Sweep.read(folder) is None:
+    if not holds_run(folder) and SweepRecord.read(folder) is None:
         fix = "rlhf runs lists them" if not (folder / CONFIG).is_file() else "it has not begun: nothing was written yet"
         raise UserError("no run here", where=str(folder), fix=fix, exit_code=EXIT_RESUME)
     return folder

@@ -1,4 +1,4 @@
-"""`rlhf runs`: what runs there are, how each stands, and how to go on with it."""
+"""`rlhf runs`: list the runs, tell how each stands, and how to continue it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ import json
 from pathlib import Path
 
 from rlhf_cli.commands.parser import Parser
-from rlhf_cli.display.runs import failure, show_runs
+from rlhf_cli.display.runs import show_runs, why_failed
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.runs.jsonl import finite
-from rlhf_cli.runs.listing import runs
-from rlhf_cli.sweep.record import Sweep
+from rlhf_cli.runs.listing import list_runs
+from rlhf_cli.sweep.record import SweepRecord
 
 
 def main(argv: list[str]) -> int:
-    """Print them; nothing is written and nothing is loaded."""
+    """Print the runs; write nothing, and load no library."""
     options = _parser().parse_args(argv)
     folders = [Path(name).expanduser() for name in options.folders]
     for folder in folders:
         if not folder.is_dir() and options.folders != ["outputs"]:
             raise UserError("no such folder", where=str(folder), fix="name a folder with runs", exit_code=EXIT_RESUME)
-    by_folder = {run.folder: run for folder in folders for run in runs(folder)}
-    found = sorted(by_folder.values(), key=lambda run: (-run.changed, run.folder))
-    if not found:
+    by_folder = {run.folder: run for folder in folders for run in list_runs(folder)}
+    runs = sorted(by_folder.values(), key=lambda run: (-run.changed, run.folder))
+    if not runs:
         raise UserError(
             "no run there: no folder with the config.json of one",
             where=", ".join(str(folder.absolute()) for folder in folders),
             fix="start one (rlhf train config=tiny), or name the folder your runs are in",
             exit_code=EXIT_RESUME,
         )
-    read = {folder: Sweep.read(folder) for folder in dict.fromkeys(run.folder.parent for run in found)}
-    sweeps = {folder: sweep for folder, sweep in read.items() if sweep is not None}
+    records = map(SweepRecord.read, dict.fromkeys(run.folder.parent for run in runs))
+    sweeps = {sweep.folder: sweep for sweep in records if sweep is not None}
     if options.json:
-        for run in found:
+        for run in runs:
             of = sweeps.get(run.folder.parent)
-            row = {**run.row(), "sweep": str(of.folder) if of else None, "failed": failure(run) if of else ""}
+            row = {**run.row(), "sweep": str(of.folder) if of else None, "failed": (of and why_failed(run)) or ""}
             print(json.dumps(finite(row)))
     else:
-        show_runs(found, sweeps)
+        show_runs(runs, sweeps)
     return EXIT_DONE
 
 

@@ -20,17 +20,17 @@ from rlhf_cli.runs.changes import fingerprint, resume_config
 from rlhf_cli.runs.checkpoint import is_locked, locked
 from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import REPORT
-from rlhf_cli.runs.listing import facts
+from rlhf_cli.runs.listing import read_status
 from rlhf_cli.runs.resume import read_config
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.pool import Job, Pool, Standing
-from rlhf_cli.sweep.record import Sweep, name_of
+from rlhf_cli.sweep.record import SweepRecord, name_of
 from rlhf_cli.sweep.slots import available_gpus, slots
 
 
 @contextmanager
-def open_sweep(sweep: Sweep) -> Iterator[RunTrials]:
+def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
     """Its folder is this process's alone meanwhile; at the end raises UserError (exit 8) where trials failed."""
     names = {trial.name: name_of(trial.told) for trial in sweep.trials}
     standings: list[Standing] = []
@@ -67,7 +67,7 @@ def open_sweep(sweep: Sweep) -> Iterator[RunTrials]:
         raise Stopped("some trials were stopped; the same command goes on with them")
 
 
-def _answer(sweep: Sweep, display: str) -> None:
+def _answer(sweep: SweepRecord, display: str) -> None:
     """Show what came of it, and write its page: one that the disk refuses is worth a line, and fails no sweep."""
     found = answer(sweep)
     page: Path | None = None
@@ -82,7 +82,7 @@ def _answer(sweep: Sweep, display: str) -> None:
 
 def _is_done(config: RunConfig, folder: Path) -> bool:
     """Whether these very settings are trained to their last step; where others are, the trial's process says so."""
-    found = facts(folder)
+    found = read_status(folder)
     if found.state != "finished" or (found.steps or 0) < config.steps:
         return False
     try:

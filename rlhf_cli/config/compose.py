@@ -23,7 +23,7 @@ from rlhf_cli.config.problems import checked
 from rlhf_cli.config.security import refuse_code, refuse_secrets
 from rlhf_cli.errors import EXIT_DONE, EXIT_SWEEP, UserError
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.sweep.record import Ending, Sweep, Trial
+from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Launch:
 
 
 RunTrials = Callable[[Sequence[Launch]], None]
-OpenSweep = Callable[[Sweep], AbstractContextManager[RunTrials]]
+OpenSweep = Callable[[SweepRecord], AbstractContextManager[RunTrials]]
 """Given what is to be run, a context in which trials are run together; it raises at its end where some failed."""
 
 
@@ -102,7 +102,7 @@ def launch(
     folder, of_folder = plan.in_folder()
     of_trials = zip(plan.folders, plan.told(), plan.configs, strict=True)
     trials = tuple(Trial(name, told, config.steps) for name, told, config in of_trials)
-    record = Sweep(folder, f"rlhf train {shlex.join(argv)}", trials, str(Path.cwd()))
+    record = SweepRecord(folder, f"rlhf train {shlex.join(argv)}", trials, str(Path.cwd()))
     with sweep(record) if sweep and plan.is_sweep else nullcontext() as run_trials:
         work = _Work(plan, task, run_trials)
         try:
@@ -110,7 +110,7 @@ def launch(
         except _Escape as e:
             raise e.error from e.error.__cause__
     endings = [Ending.read(folder / name) for name in plan.folders]
-    failed = [job_name(number, plan.jobs) for number, ending in enumerate(endings, 1) if ending and ending.failed]
+    failed = [job_name(number, plan.jobs) for number, ending in enumerate(endings, 1) if ending and ending.is_failure]
     if failed:
         raise UserError(f"{len(failed)} of {len(plan.jobs)} jobs failed: {'; '.join(failed)}", exit_code=EXIT_SWEEP)
 

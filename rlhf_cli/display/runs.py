@@ -13,8 +13,8 @@ from rlhf_cli.errors import visible
 from rlhf_cli.paths import shown
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import TRIAL_LOG
-from rlhf_cli.runs.listing import Facts
-from rlhf_cli.sweep.record import Ending, Sweep
+from rlhf_cli.runs.listing import RunStatus
+from rlhf_cli.sweep.record import Ending, SweepRecord
 
 HEADER: Final = ("state", "step", "J", "reward", "KL", "saved")
 STYLES: Final = {"running": "green", "finished": "", "stopped": "yellow", "broken": "red", "failed": "red"}
@@ -22,17 +22,17 @@ LISTED: Final = 10
 """Commands that are written out."""
 
 
-def show_runs(runs: Sequence[Facts], sweeps: Mapping[Path, Sweep]) -> None:
+def show_runs(runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord]) -> None:
     """The table and what to type next; on stdout. Runs of one folder stand together, where its newest one would.
 
     Names come last: one that is too long for the terminal goes on in the next line, and disturbs no column. `sweeps`:
     by their folders.
     """
     console = Console(highlight=False)
-    failed = {run.folder: said for run in runs if run.folder.parent in sweeps and (said := failure(run))}
+    failed = {run.folder: said for run in runs if run.folder.parent in sweeps and (said := why_failed(run))}
     rows = {run.folder: _figures(run, "failed" if run.folder in failed else run.state) for run in runs}
     widths = [max(map(len, column)) for column in zip(HEADER, *rows.values(), strict=True)]
-    by_parent: dict[Path, list[Facts]] = {}
+    by_parent: dict[Path, list[RunStatus]] = {}
     for run in runs:
         by_parent.setdefault(run.folder.parent, []).append(run)
     console.print(_line(HEADER, widths, "run"), style="bold", soft_wrap=True)
@@ -49,16 +49,16 @@ def show_runs(runs: Sequence[Facts], sweeps: Mapping[Path, Sweep]) -> None:
     _explain(console, runs, sweeps, failed)
 
 
-def _finished(sweep: Sweep, runs: Sequence[Facts]) -> int:
+def _finished(sweep: SweepRecord, runs: Sequence[RunStatus]) -> int:
     """How many of the sweep's trials are trained to the steps that it wants."""
     done = {run.folder: run.steps or 0 for run in runs if run.state == "finished"}
     return sum(done.get(sweep.path(trial), -1) >= trial.steps for trial in sweep.trials)
 
 
-def failure(trial: Facts) -> str:
-    """Why the trial of a sweep failed when it was last tried; '' where it did not."""
+def why_failed(trial: RunStatus) -> str | None:
+    """Why the trial of a sweep failed when it was last tried; None where it did not."""
     ending = Ending.read(trial.folder)
-    return ending.said if ending and ending.failed and trial.state not in ("running", "finished") else ""
+    return ending.said if ending and ending.is_failure and trial.state not in ("running", "finished") else None
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], name: str) -> Text:
@@ -66,7 +66,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], name: str) -> Text:
     return Text("  " + "  ".join([first.strip().ljust(widths[0]), *others, name]))
 
 
-def _figures(run: Facts, state: str) -> tuple[str, ...]:
+def _figures(run: RunStatus, state: str) -> tuple[str, ...]:
     return (
         state,
         f"{_or_dash(run.step, 'd')}/{_or_dash(run.steps, 'd')}",
@@ -83,7 +83,9 @@ def _or_dash(value: float | None, form: str) -> str:
     return format(value, form) if abs(value) < 1e6 else f"{value:.1e}"
 
 
-def _explain(console: Console, runs: Sequence[Facts], sweeps: Mapping[Path, Sweep], failed: Mapping[Path, str]) -> None:
+def _explain(
+    console: Console, runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord], failed: Mapping[Path, str]
+) -> None:
     """One line a command and a fault, whole however narrow the terminal, so that they can be copied.
 
     A sweep goes on by one command for all of its trials.
@@ -95,7 +97,8 @@ def _explain(console: Console, runs: Sequence[Facts], sweeps: Mapping[Path, Swee
         for folder, sweep in sweeps.items()
         if folder not in at_work and _finished(sweep, runs) < len(sweep.trials)
     ]
-    commands += [run.going_on() for run in runs if run.state == "stopped" and run.folder not in trials]
+    stopped = [run for run in runs if run.state == "stopped" and run.folder not in trials]
+    commands += [command for run in stopped if (command := run.continue_command())]
     if commands:
         console.print("\nContinue", style="bold")
         for command in commands[:LISTED]:

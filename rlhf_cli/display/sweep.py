@@ -68,7 +68,7 @@ class _Failures:
     def changed(self, standing: Standing, which: str) -> None:
         """A trial is not what it was."""
         if standing.state in ("failed", "stopped"):
-            said = f"{which} {standing.state}: {standing.said}; its log: {shown(standing.job.log)}"
+            said = f"{which} {standing.state}: {standing.reason}; its log: {shown(standing.job.log)}"
             self.console.print(visible(said), style=STYLES[standing.state], markup=False, soft_wrap=True)
 
 
@@ -95,7 +95,12 @@ class _JsonLines(_Failures):
         """A trial is not what it was."""
         super().changed(standing, which)
         if standing.state not in ("waiting", "running"):
-            row = {"trial": standing.job.name, "state": standing.state, "said": standing.said, "step": standing.step}
+            row = {
+                "trial": standing.job.name,
+                "state": standing.state,
+                "said": standing.reason or "",
+                "step": standing.step,
+            }
             sys.stdout.write(json.dumps(finite({**row, **(standing.metrics or {})})) + "\n")
             sys.stdout.flush()
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.intervals import Estimate, estimate, standard_error
 from rlhf_cli.evaluation.optimum import Draws, Optimum, PromptDraws, optimum
+from rlhf_cli.settings import READ_STRICTLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Completions:
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """One evaluation; the fields from `reward` to `ref_logprob` hold one list a prompt, with one value a completion."""
+
+    __pydantic_config__ = READ_STRICTLY
 
     step: int
     beta: float
@@ -54,15 +57,6 @@ class Evaluation:
     """The reference's own completions, at the same prompts and from the same streams; None where they would say nothing
     about the optimum."""
     optimum: Optimum
-
-    @classmethod
-    def read(cls, row: dict[str, Any]) -> Self:
-        """An evaluation as `row()` wrote it."""
-        nested = {
-            "reference": Completions(**row["reference"]) if row["reference"] else None,
-            "optimum": Optimum(**row["optimum"]),
-        }
-        return cls(**row | nested)
 
     def row(self) -> dict[str, Any]:
         """Plain data for evaluations.jsonl."""

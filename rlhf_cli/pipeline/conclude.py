@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Final
 
 from rlhf_cli.errors import UserError
@@ -11,7 +9,7 @@ from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.evaluation.optimum import Optimum, at_least, unknown
 from rlhf_cli.pipeline.record import write_peak
 from rlhf_cli.pipeline.run import Run
-from rlhf_cli.runs.folder import EVALUATIONS
+from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.types import PromptBatch
 
@@ -21,7 +19,7 @@ SHOWN: Final = 5
 def conclude(run: Run) -> Result:
     """Export the adapter, compare the last evaluation with the first, answer a few prompts twice, and write it down."""
     run.saver.export_adapter(run.state.step)
-    first, last = _ends(run.folder)
+    first, last = read_first_and_last(run.folder)
     config = run.config
     comparison = _comparison(first, last, run) if first and last else None
     result = Result(
@@ -62,11 +60,3 @@ def _side_by_side(run: Run) -> tuple[SideBySide, ...]:
         policy = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick).texts
         reference = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick, reference=True).texts
     return tuple(SideBySide(p.row.shown, *pair) for p, *pair in zip(prompts, reference, policy, strict=True))
-
-
-def _ends(folder: Path) -> tuple[Evaluation | None, Evaluation | None]:
-    """The evaluation of the untouched policy, which is the reference, and the newest later one."""
-    with (folder / EVALUATIONS).open(encoding="utf-8") as lines:
-        found = [Evaluation.read(json.loads(line)) for line in lines]
-    first = next((evaluation for evaluation in found if evaluation.step == 0), None)
-    return first, next((evaluation for evaluation in reversed(found) if evaluation.step > 0), None)

@@ -31,12 +31,13 @@ MIB: Final = 2**20
 GROUND: Final = ("device", "processor", "dtype", "threads", "engine", "packages")
 """What a run repeats bit for bit on."""
 
-Record = dict[str, Any]
+RunRecord = dict[str, Any]
+"""The content of run.json."""
 
 
 def record_of(
     config: RunConfig, policy: Policy, engine: str, rows: Rows, scorer: Scorer, *, predicted_peak: int
-) -> Record:
+) -> RunRecord:
     """What there is to say at the start; `predicted_peak` in bytes."""
     return {
         "command": sys.argv,
@@ -66,7 +67,7 @@ def record_of(
     }
 
 
-def write(folder: Path, record: Record) -> None:
+def write(folder: Path, record: RunRecord) -> None:
     """Write run.json."""
     replace_file(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
@@ -77,7 +78,7 @@ def write_peak(folder: Path, device: torch.device) -> None:
     write(folder, record | {"memory": record.get("memory", {}) | {"measured_mib": peak(device) // MIB}})
 
 
-def same_ground(folder: Path, now: Record, reporter: Reporter, allowed: Sequence[str]) -> bool:
+def same_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequence[str]) -> bool:
     """Refuse another model, other data or another reward's source than the run began with, unless it is allowed.
 
     Says what else keeps it from repeating bit for bit, and returns whether nothing does.

@@ -9,9 +9,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 from torch import Tensor
@@ -22,11 +23,11 @@ from rlhf_cli.models.policy import Policy
 from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.runs.jsonl import Mark
 from rlhf_cli.schedules.controller import ControllerState
+from rlhf_cli.settings import READ_STRICTLY
 
 OPTIMIZER: Final = "optimizer.safetensors"
 VALUE_HEAD: Final = "value_head.safetensors"
 STATE: Final = "state.json"
-SCHEMA: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Best:
 class TrainState:
     """Everything besides the tensors."""
 
+    __pydantic_config__ = READ_STRICTLY
+
+    schema: Literal[4] = 4
+    """Of state.json: other versions of rlhf-cli have others."""
     step: int = 0
     """Completed steps."""
     baseline: RunningMean = field(default_factory=RunningMean)
@@ -67,6 +72,9 @@ class TrainState:
     """What fitted when the memory ran out; None while the configured one does."""
     logs: Mapping[str, Mark] = field(default_factory=dict)
     """Where each jsonl file ended."""
+
+
+_STATE: Final = TypeAdapter(TrainState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +129,13 @@ def files(state: TrainState, policy: Policy, optimizer: torch.optim.Optimizer) -
         for key, value in values.items()
     }
     content[OPTIMIZER] = serialised(moments)
-    content[STATE] = (json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2, sort_keys=True) + "\n").encode()
+    content[STATE] = (json.dumps(asdict(state), indent=2, sort_keys=True) + "\n").encode()
     return content
 
 
 def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> TrainState:
     """Take adapter, moments and state from a checkpoint; raises UserError (exit 5) where they are not this run's."""
-    state = _read(folder / STATE)
+    state = read_state(folder)
     policy.load_adapter(folder)
     if (policy.value_head is not None) != (folder / VALUE_HEAD).is_file():
         raise UserError(
@@ -151,18 +159,11 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
     return state
 
 
-def _read(file: Path) -> TrainState:
-    saved = json.loads(file.read_text())
-    if saved.pop("schema", None) != SCHEMA:
-        raise UserError("written by another version of rlhf-cli", where=str(file.parent), exit_code=EXIT_RESUME)
-    return TrainState(
-        step=saved["step"],
-        baseline=RunningMean(**saved["baseline"]),
-        spread=Spread(**saved["spread"]),
-        control=None if saved["control"] is None else ControllerState(**saved["control"]),
-        sampler_gap=saved["sampler_gap"],
-        best=None if saved["best"] is None else Best(**saved["best"]),
-        skipped=saved["skipped"],
-        microbatch_size=saved["microbatch_size"],
-        logs={name: Mark(**mark) for name, mark in saved["logs"].items()},
-    )
+def read_state(checkpoint: Path) -> TrainState:
+    """The state that a checkpoint saved; raises UserError (exit 5) where another version wrote it."""
+    try:
+        return _STATE.validate_json((checkpoint / STATE).read_bytes())
+    except ValidationError as error:
+        raise UserError(
+            "written by another version of rlhf-cli", where=str(checkpoint), exit_code=EXIT_RESUME
+        ) from error

@@ -15,7 +15,7 @@ from rlhf_cli.report.page import render
 from rlhf_cli.report.run_page import evaluated_prompts, subject
 from rlhf_cli.report.table import Table, changes_table
 from rlhf_cli.report.texts import cut
-from rlhf_cli.runs.reading import Row, Written, paired
+from rlhf_cli.runs.reading import Row, SavedRun, compare_if_paired
 
 ASIDE: Final = ("run_dir", "sweep_dir", "resume", "resume_allow", "display", "jobs")
 """Settings that do not change what a run learns."""
@@ -32,7 +32,7 @@ class Difference:
     why_not: str | None
 
 
-def html(runs: Sequence[Written]) -> str:
+def html(runs: Sequence[SavedRun]) -> str:
     """The whole page. The first run is the base: every other run is compared with it."""
     names = named(runs)
     return render(
@@ -48,18 +48,18 @@ def html(runs: Sequence[Written]) -> str:
     )
 
 
-def named(runs: Sequence[Written]) -> list[str]:
+def named(runs: Sequence[SavedRun]) -> list[str]:
     """Each run's folder by its last part, or by as many parts as tell it from the others."""
-    parts = [run.facts.folder.parts for run in runs]
+    parts = [run.status.folder.parts for run in runs]
     names = ["" for _ in runs]
     for length in range(1, max(map(len, parts)) + 1):
         shorter = ["/".join(one[-length:]) for one in parts]
         count = Counter(shorter)
         names = [name or (short if count[short] == 1 else "") for name, short in zip(names, shorter, strict=True)]
-    return [name or str(run.facts.folder) for name, run in zip(names, runs, strict=True)]
+    return [name or str(run.status.folder) for name, run in zip(names, runs, strict=True)]
 
 
-def why_not_paired(before: Written, after: Written) -> str | None:
+def why_not_paired(before: SavedRun, after: SavedRun) -> str | None:
     """Why two last evaluations cannot be compared by prompt; None where they can."""
     if before.last is None or after.last is None:
         return "one of them was not evaluated after its start"
@@ -70,9 +70,9 @@ def why_not_paired(before: Written, after: Written) -> str | None:
     return "their rewards differ" if rewards[0] != rewards[1] else None
 
 
-def _levels(runs: Sequence[Written], names: Sequence[str]) -> Table:
+def _levels(runs: Sequence[SavedRun], names: Sequence[str]) -> Table:
     rows = [
-        [name, run.facts.state, "–" if run.facts.step is None else str(run.facts.step), *_last_levels(run.last)]
+        [name, run.status.state, "–" if run.status.step is None else str(run.status.step), *_last_levels(run.last)]
         for name, run in zip(names, runs, strict=True)
     ]
     return Table(["", "state", "step", "J", "reward", "KL, nats", "length", "β", "evaluated"], rows)
@@ -81,7 +81,7 @@ def _levels(runs: Sequence[Written], names: Sequence[str]) -> Table:
 def _last_levels(last: Evaluation | None) -> list[str]:
     if last is None:
         return ["–"] * 6
-    alone = paired(last, last)
+    alone = compare_if_paired(last, last)
     if alone is None:
         levels = ["–"] * 4
     else:
@@ -90,15 +90,15 @@ def _last_levels(last: Evaluation | None) -> list[str]:
     return [*levels, f"{last.beta:.3g}", f"step {last.step}"]
 
 
-def _difference(base: Written, run: Written, base_name: str, name: str) -> Difference:
+def _difference(base: SavedRun, run: SavedRun, base_name: str, name: str) -> Difference:
     why = why_not_paired(base, run)
-    comparison = None if why else paired(base.last, run.last)
+    comparison = None if why else compare_if_paired(base.last, run.last)
     if comparison is None or run.last is None:
         return Difference(name, None, why or "hardly a prompt has scores in both")
     return Difference(name, changes_table(comparison, run.last.beta, (base_name, name, "difference")), None)
 
 
-def _settings(runs: Sequence[Written], names: Sequence[str]) -> Table:
+def _settings(runs: Sequence[SavedRun], names: Sequence[str]) -> Table:
     settings = [dict(_flat({**run.config, **_ground(run.record)})) for run in runs]
     keys = [key for key in dict.fromkeys(key for each in settings for key in each) if key.split(".")[0] not in ASIDE]
     differing = [key for key in keys if len({each.get(key) for each in settings}) > 1]

@@ -16,7 +16,7 @@ from rlhf_cli.report.curves import number, pictures, timing, together
 from rlhf_cli.report.page import render
 from rlhf_cli.report.table import changes_table
 from rlhf_cli.report.texts import Words, cut, marked
-from rlhf_cli.runs.reading import Row, Written
+from rlhf_cli.runs.reading import Row, SavedRun
 
 SHOWN: Final = 3
 """Logged completions of a step."""
@@ -26,11 +26,11 @@ _QUOTED: Final = re.compile(r"([\w.@/]+=)'([\w./:@,+-]*)'")
 """A value in quotes that it could do without."""
 
 
-def html(run: Written) -> str:
+def html(run: SavedRun) -> str:
     """The whole page."""
     return render(
         "run.html.j2",
-        title=f"{run.facts.folder.name}: {subject(run)}",
+        title=f"{run.status.folder.name}: {subject(run)}",
         standing=_standing(run),
         **_held_out(run),
         curves=pictures(run.metrics, evaluated_prompts(run)),
@@ -42,14 +42,14 @@ def html(run: Written) -> str:
         texts_step=run.result.step if run.result else None,
         samples=[*_samples(run.early), *_samples(run.late)],
         repeat=repeating(run.record),
-        go_on=run.facts.going_on(anywhere=True),
-        is_finished=run.facts.state == "finished",
+        go_on=run.status.continue_command(anywhere=True),
+        is_finished=run.status.state == "finished",
         config=run.config,
         machine={key: value for key, value in run.record.items() if key != "command"},
     )
 
 
-def subject(run: Written) -> str:
+def subject(run: SavedRun) -> str:
     """What is trained from what."""
     model, reward = _named(run.config, "model"), run.config.get("reward")
     path = model.get("path")
@@ -68,7 +68,7 @@ def verdict(comparison: Comparison) -> str:
     return f"{objective.count} held-out prompts cannot tell whether the objective changed: {told}."
 
 
-def evaluated_prompts(run: Written) -> int:
+def evaluated_prompts(run: SavedRun) -> int:
     """How many prompts an evaluation has."""
     if run.first is not None:
         return len(run.first.prompts)
@@ -76,22 +76,22 @@ def evaluated_prompts(run: Written) -> int:
     return 0 if math.isnan(count) else int(count)
 
 
-def _standing(run: Written) -> list[tuple[str, str]]:
-    facts, record = run.facts, run.record
+def _standing(run: SavedRun) -> list[tuple[str, str]]:
+    status, record = run.status, run.record
     skipped = sum(number(row.get("skipped")) == 1 for row in run.metrics)
     failures = sum(value for row in run.metrics if (value := number(row.get("reward/failures"))) > 0)
     return [
-        ("state", facts.state + (f": {facts.reason}" if facts.reason else "")),
-        ("step", f"{'–' if facts.step is None else facts.step} of {'–' if facts.steps is None else facts.steps}"),
+        ("state", status.state + (f": {status.reason}" if status.reason else "")),
+        ("step", f"{'–' if status.step is None else status.step} of {'–' if status.steps is None else status.steps}"),
         ("algorithm", _algorithm(run.config)),
         ("model", _model(record)),
         ("steps that changed nothing", str(skipped) if skipped else ""),
         ("completions without a score", f"{failures:g}" if failures else ""),
-        ("folder", str(facts.folder)),
+        ("folder", str(status.folder)),
     ]
 
 
-def _held_out(run: Written) -> dict[str, Any]:
+def _held_out(run: SavedRun) -> dict[str, Any]:
     """The newest comparison with the reference: of the evaluations, or of a result that is as new."""
     result = run.result if run.result and run.result.step == (run.last.step if run.last else run.result.step) else None
     comparison = run.comparison or (result.comparison if result else None)
@@ -112,7 +112,7 @@ def _constants(config: Row) -> str:
     return ", ".join(f"{name} = {one.get('value')}" for name, one in schedules.items() if one.get("kind") == "constant")
 
 
-def _texts(run: Written) -> list[tuple[str, Words, Words]]:
+def _texts(run: SavedRun) -> list[tuple[str, Words, Words]]:
     """The prompts of the result, each with both greedy completions."""
     rows = run.result.texts if run.result else ()
     return [(row.prompt, *marked(cut(row.reference), cut(row.policy))) for row in rows]

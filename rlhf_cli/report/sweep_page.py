@@ -13,10 +13,10 @@ from rlhf_cli.report.page import render
 from rlhf_cli.report.table import Link, Table
 from rlhf_cli.runs.folder import REPORT
 from rlhf_cli.sweep.answer import Answer, Point
-from rlhf_cli.sweep.record import Sweep, name_of
+from rlhf_cli.sweep.record import SweepRecord, name_of
 
 
-def html(sweep: Sweep, answer: Answer) -> str:
+def html(sweep: SweepRecord, answer: Answer) -> str:
     """The whole page. It links to the reports of the trials that have one."""
     curves = _curved(answer)
     return render(
@@ -110,7 +110,7 @@ def _curves(answer: Answer, points: Sequence[Point]) -> Iterator[Chart]:
         yield chart("On the completions of each step", lambda point: point.training)
 
 
-def _trials(sweep: Sweep, answer: Answer) -> Table:
+def _trials(sweep: SweepRecord, answer: Answer) -> Table:
     left_out = {one.trial.name: one for one in answer.left_out}
     rows: list[tuple[str | Link, ...]] = []
     for trial in sweep.trials:

@@ -10,9 +10,9 @@ from typing import Final
 from rlhf_cli.errors import EXIT_DISK, UserError
 from rlhf_cli.report import comparison_page, run_page, sweep_page
 from rlhf_cli.report.page import GENERATOR
-from rlhf_cli.runs.reading import read
+from rlhf_cli.runs.reading import read_run
 from rlhf_cli.sweep.answer import answer
-from rlhf_cli.sweep.record import Sweep
+from rlhf_cli.sweep.record import SweepRecord
 
 _HEAD: Final = 2**10
 """Characters at the beginning of a page that hold its generator."""
@@ -20,9 +20,9 @@ _HEAD: Final = 2**10
 
 def page_of(folders: Sequence[Path]) -> str:
     """The page of a sweep, of a run, or of several runs."""
-    if len(folders) == 1 and (sweep := Sweep.read(folders[0])) is not None:
+    if len(folders) == 1 and (sweep := SweepRecord.read(folders[0])) is not None:
         return sweep_page.html(sweep, answer(sweep))
-    runs = [read(folder) for folder in folders]
+    runs = [read_run(folder) for folder in folders]
     return run_page.html(runs[0]) if len(runs) == 1 else comparison_page.html(runs)
 
 

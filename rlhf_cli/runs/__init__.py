@@ -3,6 +3,7 @@
 folder      every file name in a run's folder and a sweep's
 disk        every change a save makes on disk; tests make any of them fail
 checkpoint  atomic, verified checkpoints
+json_files  JSON read though it may be missing or foreign, and written whole
 jsonl       files of one JSON object a line, cut back to where a checkpoint saw them
 logbook     what a run writes down as it goes
 sinks       curves for TensorBoard and Weights & Biases
@@ -10,6 +11,6 @@ result      how a run ended
 adapter     which adapter a path means
 resume      which run and checkpoint to continue
 changes     which settings a resumed run may change
-listing     what runs there are, and how each stands
-reading     all that a run wrote down, for its page
+listing     the runs below a folder, and how each stands
+reading     a run's whole folder; files that are missing or corrupt are skipped
 """

@@ -1,8 +1,7 @@
-"""What runs there are and how each stands, as plain data; only reads, whatever half-written or foreign thing it is."""
+"""List the runs below a folder, and tell how each stands. Only reads; a folder may be half written or foreign."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -13,151 +12,124 @@ from typing import Any, Final, Literal
 from rlhf_cli.paths import shown
 from rlhf_cli.runs.checkpoint import is_locked, newest_valid, step_of
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, METRICS, RESULT, TENSORBOARD
+from rlhf_cli.runs.json_files import last_lines, read_object, read_rows
 
-_PARTS: Final = (CHECKPOINTS, ADAPTER, TENSORBOARD, HYDRA)
-_TAIL: Final = 2**17
-"""Bytes at a file's end among which its last line stands."""
-_LARGEST: Final = 2**24
-"""Bytes; a JSON file of a run is far smaller."""
+WITHOUT_RUNS: Final = (CHECKPOINTS, ADAPTER, TENSORBOARD, HYDRA)
+"""Folders inside a run's in which no other run is looked for."""
+
+State = Literal["running", "finished", "stopped", "broken"]
+"""running: a process works in it; stopped: it can be continued, killed or not; broken: it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """One run, from what its folder holds."""
+class RunStatus:
+    """How one run stands, as its folder tells."""
 
     folder: Path
-    state: Literal["running", "finished", "stopped", "broken"]
-    """running: a process works in it; stopped: it can be continued, killed or not; broken: it cannot."""
-    reason: str
-    """Why it is broken, or why newer checkpoints are passed over; '' where there is nothing to say."""
+    state: State
+    reason: str | None
+    """Why it is broken, or why newer checkpoints are passed over."""
     step: int | None
-    """The last one written down."""
+    """The last step with a line of metrics."""
     steps: int | None
-    """How many there are to be."""
+    """How many steps the run is to have."""
     objective: float | None
+    """Of the last step that has one; so are `reward` and `kl`."""
     reward: float | None
     kl: float | None
-    """Of the last step that has them; the KL in nats, exact where it was measured, else its sampled estimate."""
+    """Nats; exact where it was measured, else its sampled estimate."""
     checkpoint: Path | None
     """The newest that verifies."""
     changed: float
-    """When it last wrote something, in seconds since 1970."""
+    """When its settings or metrics were last written, in seconds since 1970."""
 
-    def going_on(self, *, anywhere: bool = False) -> str:
-        """The command that continues it, from here or from `anywhere`; '' where it is running or broken."""
+    def continue_command(self, *, anywhere: bool = False) -> str | None:
+        """The command that continues the run, from here or from `anywhere`; None where it is running or broken."""
         if self.checkpoint is None or self.steps is None or self.state in ("running", "broken"):
-            return ""
+            return None
         further = f" steps={2 * self.steps}" if self.state == "finished" else ""
         return f"rlhf train resume={shlex.quote(str(self.folder if anywhere else shown(self.folder)))}{further}"
 
     def row(self) -> dict[str, Any]:
-        """The facts as JSON holds them."""
+        """The status as JSON holds it."""
         return {
             "folder": str(self.folder),
             "state": self.state,
-            "reason": self.reason,
+            "reason": self.reason or "",
             "step": self.step,
             "steps": self.steps,
             "objective": self.objective,
             "reward": self.reward,
             "kl": self.kl,
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
-            "continue": self.going_on() or None,
+            "continue": self.continue_command(),
         }
 
 
-def runs(root: Path) -> list[Facts]:
-    """Every run in `root` or below it, what changed last first."""
-    return sorted(map(facts, _found(root.resolve())), key=lambda run: (-run.changed, run.folder))
+def list_runs(root: Path) -> list[RunStatus]:
+    """Every run in `root` or below it, the last changed first."""
+    return sorted(map(read_status, _find_runs(root.resolve())), key=lambda run: (-run.changed, run.folder))
 
 
-def facts(folder: Path) -> Facts:
+def read_status(folder: Path) -> RunStatus:
     """How the run in `folder` stands."""
-    running, config = is_locked(folder), json_object(folder / CONFIG)
+    is_running, config = is_locked(folder), read_object(folder / CONFIG)
     steps = _whole(config.get("steps"))
-    last, measured = last_metrics(folder)
+    last_step, metrics = read_last_metrics(folder)
     try:
-        found = newest_valid(folder / CHECKPOINTS)
-        checkpoint, skipped = found.folder, found.skipped
+        newest = newest_valid(folder / CHECKPOINTS)
+        checkpoint, skipped = newest.folder, newest.skipped
     except OSError as error:  # a run that works meanwhile, or a folder that cannot be read
         checkpoint, skipped = None, ((folder / CHECKPOINTS, error.strerror or str(error)),)
     reason = "; ".join(f"{path.name}: {why}" for path, why in skipped)
-    state: Literal["running", "finished", "stopped", "broken"]
-    if running:
+    state: State
+    if is_running:
         state = "running"
     elif steps is None:
         state, reason = "broken", f"{CONFIG}: not readable"
-    elif (_whole(json_object(folder / RESULT).get("step")) or 0) >= steps:
+    elif (_whole(read_object(folder / RESULT).get("step")) or 0) >= steps:
         state = "finished"
     elif checkpoint is not None:
         state = "stopped"
     else:
         state, reason = "broken", f"no usable checkpoint{': ' if reason else ''}{reason}"
-    return Facts(
+    return RunStatus(
         folder=folder,
         state=state,
-        reason=reason,
-        step=last if last is not None or checkpoint is None else step_of(checkpoint),
+        reason=reason or None,
+        step=last_step if last_step is not None or checkpoint is None else step_of(checkpoint),
         steps=steps,
-        objective=_number(measured.get("objective")),
-        reward=_number(measured.get("reward/mean")),
-        kl=_number(measured.get("kl/seq", measured.get("kl/seq_k1"))),
+        objective=_number(metrics.get("objective")),
+        reward=_number(metrics.get("reward/mean")),
+        kl=_number(metrics.get("kl/seq", metrics.get("kl/seq_k1"))),
         checkpoint=checkpoint,
-        changed=max(map(_changed, (folder / CONFIG, folder / METRICS))),
+        changed=max(map(_modified, (folder / CONFIG, folder / METRICS))),
     )
 
 
-def _found(root: Path) -> Iterator[Path]:
+def read_last_metrics(folder: Path) -> tuple[int | None, Mapping[str, Any]]:
+    """The last step that has a line of metrics, and the last line with an objective; None and {} where there is none.
+
+    The line of step 0 has no objective.
+    """
+    last_step: int | None = None
+    for row in read_rows(last_lines(folder / METRICS)):
+        last_step = _whole(row.get("step")) if last_step is None else last_step
+        if "objective" in row:
+            return last_step, row
+    return last_step, {}
+
+
+def _find_runs(root: Path) -> Iterator[Path]:
     """The folders of runs: their config.json is of this tool, or unreadable beside checkpoints."""
     for name, folders, files in os.walk(root):
         folder = Path(name)
         folders.sort()
         if CONFIG in files:
-            config = json_object(folder / CONFIG)
+            config = read_object(folder / CONFIG)
             if {"steps", "reward", "algorithm"} <= config.keys() or (not config and CHECKPOINTS in folders):
-                folders[:] = [inner for inner in folders if inner not in _PARTS]
+                folders[:] = [inner for inner in folders if inner not in WITHOUT_RUNS]
                 yield folder
-
-
-def json_object(file: Path) -> dict[str, Any]:
-    """A file's JSON object; empty where there is none that can be read."""
-    try:
-        if not file.is_file() or file.stat().st_size > _LARGEST:
-            return {}
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def last_metrics(folder: Path) -> tuple[int | None, Mapping[str, Any]]:
-    """The last step that a run wrote down, and its last line of metrics with an objective; empty where there is none.
-
-    Evaluating the start writes a line without.
-    """
-    last: int | None = None
-    for line in last_lines(folder / METRICS):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):  # written by half
-            continue
-        if isinstance(row, dict):
-            last = _whole(row.get("step")) if last is None else last
-            if "objective" in row:
-                return last, row
-    return last, {}
-
-
-def last_lines(file: Path) -> list[bytes]:
-    """The lines at a file's end, the last one first; the first of the file among them may be cut."""
-    try:
-        if not file.is_file():
-            return []
-        with file.open("rb") as handle:
-            handle.seek(max(0, file.stat().st_size - _TAIL))
-            return handle.read(_TAIL).split(b"\n")[::-1]
-    except OSError:
-        return []
 
 
 def _whole(value: Any) -> int | None:
@@ -168,7 +140,7 @@ def _number(value: Any) -> float | None:
     return value if isinstance(value, float) else _whole(value)
 
 
-def _changed(file: Path) -> float:
+def _modified(file: Path) -> float:
     try:
         return file.stat().st_mtime
     except OSError:

@@ -1,124 +1,109 @@
-"""All that a run wrote down, as plain data; what is missing, foreign or half written is left out."""
+"""Read a run's folder; skip files that are missing or corrupt."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, METRICS, RECORD, SAMPLES, TIMINGS
-from rlhf_cli.runs.listing import Facts, facts, json_object, last_lines
+from rlhf_cli.runs.json_files import first_lines, last_lines, read_lines, read_object, read_rows
+from rlhf_cli.runs.listing import RunStatus, read_status
 from rlhf_cli.runs.result import Result
 
-_HEAD: Final = 2**17
-"""Bytes at a file's beginning among which the samples of its first step stand."""
+EVALUATION: Final = TypeAdapter(Evaluation)
+"""A line of evaluations.jsonl."""
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """One run."""
+class SavedRun:
+    """One run, with all that its folder holds."""
 
-    facts: Facts
+    status: RunStatus
     config: Row
+    """config.json; empty where it cannot be read, as is `record`."""
     record: Row
     """run.json"""
     result: Result | None
     metrics: tuple[Row, ...]
     timings: tuple[Row, ...]
     early: tuple[Row, ...]
-    """The logged completions of its first step."""
+    """The logged completions of the first step."""
     late: tuple[Row, ...]
-    """And of its last one; empty where that is the first."""
+    """The logged completions of the last step; empty where that is the first."""
     first: Evaluation | None
     """The evaluation of the untouched policy, which is the reference."""
     last: Evaluation | None
-    """The newest later one."""
+    """The newest later evaluation."""
 
     @property
     def comparison(self) -> Comparison | None:
-        """The last evaluation against the first; None where there are not both, or hardly a prompt is in both."""
-        return paired(self.first, self.last)
+        """The last evaluation against the first; None where one is missing, or they share fewer than two prompts."""
+        return compare_if_paired(self.first, self.last)
 
 
-def read(folder: Path) -> Written:
+def read_run(folder: Path) -> SavedRun:
     """Everything that the run's folder holds."""
-    samples = folder / SAMPLES
-    early = _of_one_step(_first_lines(samples))
-    late = _of_one_step(last_lines(samples))[::-1]
-    evaluations = _lines(folder / EVALUATIONS)
-    return Written(
-        facts=facts(folder),
-        config=json_object(folder / CONFIG),
-        record=json_object(folder / RECORD),
+    early = _of_first_step(first_lines(folder / SAMPLES))
+    late = _of_first_step(last_lines(folder / SAMPLES))[::-1]
+    first, last = read_first_and_last(folder)
+    return SavedRun(
+        status=read_status(folder),
+        config=read_object(folder / CONFIG),
+        record=read_object(folder / RECORD),
         result=Result.read(folder),
-        metrics=tuple(_rows(_lines(folder / METRICS))),
-        timings=tuple(_rows(_lines(folder / TIMINGS))),
+        metrics=tuple(_steps(read_lines(folder / METRICS))),
+        timings=tuple(_steps(read_lines(folder / TIMINGS))),
         early=tuple(early),
         late=tuple(late) if early and late and early[0]["step"] != late[0]["step"] else (),
-        first=next((one for one in _evaluations(evaluations[:1]) if one.step == 0), None),
-        last=next((one for one in _evaluations(reversed(evaluations)) if one.step > 0), None),
+        first=first,
+        last=last,
     )
 
 
-def paired(before: Evaluation | None, after: Evaluation | None) -> Comparison | None:
-    """The one against the other; None where one is missing, or fewer than two prompts are in both."""
+def read_first_and_last(folder: Path) -> tuple[Evaluation | None, Evaluation | None]:
+    """The evaluation of the untouched policy, which is the reference, and the newest later one."""
+    lines = read_lines(folder / EVALUATIONS)
+    first = next((evaluation for evaluation in _evaluations(lines[:1]) if evaluation.step == 0), None)
+    return first, next((evaluation for evaluation in _evaluations(reversed(lines)) if evaluation.step > 0), None)
+
+
+def compare_if_paired(before: Evaluation | None, after: Evaluation | None) -> Comparison | None:
+    """`after` against `before`; None where one is missing, or they share fewer than two prompts."""
     try:
         return compare(before, after) if before and after else None
     except UserError:
         return None
 
 
-def _lines(file: Path) -> list[bytes]:
-    try:
-        return file.read_bytes().split(b"\n") if file.is_file() else []
-    except OSError:
-        return []
+def _steps(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The lines that say which step they are of."""
+    return (row for row in read_rows(lines) if type(row.get("step")) is int)
 
 
-def _first_lines(file: Path) -> list[bytes]:
-    """The lines at a file's beginning; the last of them may be cut."""
-    try:
-        if not file.is_file():
-            return []
-        with file.open("rb") as handle:
-            return handle.read(_HEAD).split(b"\n")
-    except OSError:
-        return []
+def _of_first_step(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The rows of the step that comes first."""
+    rows: list[dict[str, Any]] = []
+    for row in _steps(lines):
+        if rows and row["step"] != rows[0]["step"]:
+            break
+        rows.append(row)
+    return rows
 
 
-def _rows(lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:
-    """The rows with a step; what is no such row, the half line of a killed run for one, is passed over."""
+def _evaluations(lines: Iterable[bytes]) -> Iterator[Evaluation]:
+    """The lines that are evaluations with completions of every prompt."""
     for line in lines:
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            evaluation = EVALUATION.validate_json(line)
+            evaluation.metrics()  # fails where there are no prompts or no completions
+        except (ValueError, ArithmeticError):
             continue
-        if isinstance(row, dict) and type(row.get("step")) is int:
-            yield row
-
-
-def _of_one_step(lines: Iterable[bytes]) -> list[dict[str, Any]]:
-    """The rows of the step that comes first."""
-    found: list[dict[str, Any]] = []
-    for row in _rows(lines):
-        if found and row["step"] != found[0]["step"]:
-            break
-        found.append(row)
-    return found
-
-
-def _evaluations(lines: Iterable[bytes]) -> Iterable[Evaluation]:
-    """Those that can be read and have numbers throughout."""
-    for row in _rows(lines):
-        try:
-            found = Evaluation.read(row)
-            found.metrics()
-        except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError):
-            continue
-        yield found
+        yield evaluation

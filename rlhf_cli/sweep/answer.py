@@ -15,9 +15,7 @@ from rlhf_cli.sweep.choice import Candidate, choose, level, undominated
 from rlhf_cli.sweep.outcome import HeldOut, LeftOut, Outcome, read_trial
 from rlhf_cli.sweep.reach import above, reach, reference_of, task_of
 from rlhf_cli.sweep.reason import reasons
-from rlhf_cli.sweep.record import Sweep, Trial, name_of, points
-
-Told = tuple[tuple[str, str], ...]
+from rlhf_cli.sweep.record import SweepRecord, SweptSettings, Trial, group_by_point, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class Point:
     """From 1, in the sweep's order."""
     name: str
     """What tells it from the others: `beta=0.1,temperature=1`."""
-    told: Told
+    told: SweptSettings
     """The same, by key."""
     trials: int
     """All of them."""
@@ -94,8 +92,8 @@ class Answer:
     """What makes the comparison doubtful, a sentence each."""
     oracle: Oracle | None
     """What training could have reached."""
-    no_oracle: str
-    """Why that is not known; empty where it is."""
+    no_oracle: str | None
+    """Why that is not known; None where it is."""
     grid: Grid | None
     """Where exactly two keys are swept."""
     left_out: tuple[LeftOut, ...]
@@ -108,13 +106,13 @@ class Answer:
     def row(self) -> dict[str, Any]:
         """Plain data, as JSON holds it but for what is not finite."""
         left_out = [asdict(one) | {"log": one.log and str(one.log)} for one in self.left_out]
-        return asdict(self) | {"left_out": left_out}
+        return asdict(self) | {"left_out": left_out, "no_oracle": self.no_oracle or ""}
 
 
-def answer(sweep: Sweep) -> Answer:
+def answer(sweep: SweepRecord) -> Answer:
     """What the folders of its trials say; a trial that is not finished or cannot be read is left out, and listed."""
     found = {trial.name: read_trial(sweep, trial) for trial in sweep.trials}
-    groups = points(sweep.trials)
+    groups = group_by_point(sweep.trials)
     of_point = {told: _finished(found, trials) for told, trials in groups.items()}
     numbers = [number for number, outcomes in enumerate(of_point.values(), start=1) if outcomes]
     every = [outcome for outcomes in of_point.values() for outcome in outcomes]
@@ -173,7 +171,13 @@ def _candidate(outcomes: Sequence[Outcome]) -> Candidate:
 
 
 def _point(
-    number: int, told: Told, trials: int, outcomes: Sequence[Outcome], beta: float, pareto: bool, is_above: bool
+    number: int,
+    told: SweptSettings,
+    trials: int,
+    outcomes: Sequence[Outcome],
+    beta: float,
+    pareto: bool,
+    is_above: bool,
 ) -> Point:
     config = outcomes[0].config
 
@@ -239,7 +243,7 @@ def _warnings(outcomes: Sequence[Outcome], tables: Sequence[Point]) -> list[str]
     return found
 
 
-def _grid(told: Sequence[Told], finished: Sequence[bool]) -> Grid | None:
+def _grid(told: Sequence[SweptSettings], finished: Sequence[bool]) -> Grid | None:
     keys = {tuple(key for key, _ in one) for one in told}
     if len(keys) != 1 or len(names := next(iter(keys))) != 2:
         return None

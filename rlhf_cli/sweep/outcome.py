@@ -1,19 +1,22 @@
-"""What each trial of a sweep came to, read from its folder; whatever half-written thing is there, it only says so."""
+"""Read what each trial of a sweep came to; a trial that cannot be read is left out with a reason."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
-from rlhf_cli.errors import EXIT_DONE, EXIT_STOPPED
+from pydantic import ValidationError
+
+from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, METRICS, TRIAL_LOG
-from rlhf_cli.runs.listing import facts
+from rlhf_cli.runs.json_files import JSON_OBJECT
+from rlhf_cli.runs.listing import RunStatus, read_status
+from rlhf_cli.runs.reading import EVALUATION
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.sweep.record import Ending, Sweep, Trial
+from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,81 +75,84 @@ State = Literal["failed", "stopped", "running", "not started", "unreadable", "no
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A trial that says nothing, and why."""
+    """A trial without an outcome, and why."""
 
     trial: Trial
     state: State
     reason: str
     """One line."""
     log: Path | None
-    """What it said; None where it said nothing."""
+    """All that its processes printed; None where there is no such file."""
 
 
-def read_trial(sweep: Sweep, trial: Trial) -> Outcome | LeftOut:
-    """What came of it."""
+def read_trial(sweep: SweepRecord, trial: Trial) -> Outcome | LeftOut:
+    """The trial's outcome, or why it has none."""
     folder = sweep.path(trial)
-    stands = facts(folder)
-    if stands.state != "finished":
-        return _unfinished(sweep, trial, stands.state, stands.reason)
-    file = CONFIG
+    status = read_status(folder)
+    if status.state != "finished":
+        return _unfinished(sweep, trial, status)
+    name = CONFIG
     try:
-        config = RunConfig.model_validate(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-        file = EVALUATIONS
-        rows = list(_rows(folder / file))
-        evaluations = tuple(map(_held_out, rows))
-        file = METRICS
-        training = tuple(_training(folder / file))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return _left_out(sweep, trial, "unreadable", f"{file}: {type(error).__name__}: {_first_line(error)}")
+        config = RunConfig.model_validate_json((folder / name).read_bytes())
+        name = EVALUATIONS
+        evaluations = [EVALUATION.validate_json(line) for line in _lines(folder / name)]
+        held_out = tuple(map(_held_out, evaluations))
+        name = METRICS
+        training = tuple(_training_steps(folder / name))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _left_out(sweep, trial, "unreadable", f"{name}: {_describe(error)}")
     if not evaluations or evaluations[-1].step == 0:
         return _left_out(sweep, trial, "not evaluated", f"evaluate.every={config.evaluate.every}")
-    reference = dict(zip(rows[0]["prompts"], rows[0]["reward"], strict=True)) if evaluations[0].step == 0 else {}
-    return Outcome(trial, config, evaluations, reference, training)
+    start = evaluations[0]
+    reference = dict(zip(start.prompts, start.reward, strict=True)) if start.step == 0 else {}
+    return Outcome(trial, config, held_out, reference, training)
 
 
-def _unfinished(sweep: Sweep, trial: Trial, state: str, reason: str) -> LeftOut:
-    folder, ended = sweep.path(trial), Ending.read(sweep.path(trial))
-    if state == "running":
+def _unfinished(sweep: SweepRecord, trial: Trial, status: RunStatus) -> LeftOut:
+    ending = Ending.read(status.folder)
+    if status.state == "running":
         return _left_out(sweep, trial, "running", "a process works in it")
-    if ended is not None and ended.exit_code not in (EXIT_DONE, EXIT_STOPPED):
-        return _left_out(sweep, trial, "failed", ended.said)
-    if state == "stopped":
-        return _left_out(sweep, trial, "stopped", (ended and ended.said) or "before its last step")
-    if not (folder / CONFIG).exists():
+    if ending is not None and ending.is_failure:
+        return _left_out(sweep, trial, "failed", ending.said)
+    if status.state == "stopped":
+        return _left_out(sweep, trial, "stopped", (ending and ending.said) or "before its last step")
+    if not (status.folder / CONFIG).exists():
         return _left_out(sweep, trial, "not started", "the same command starts it")
-    return _left_out(sweep, trial, "unreadable", reason)
+    return _left_out(sweep, trial, "unreadable", status.reason or "")
 
 
-def _left_out(sweep: Sweep, trial: Trial, state: State, reason: str) -> LeftOut:
+def _left_out(sweep: SweepRecord, trial: Trial, state: State, reason: str) -> LeftOut:
     log = sweep.path(trial) / TRIAL_LOG
     return LeftOut(trial, state, reason, log if log.is_file() else None)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]
+def _describe(error: Exception) -> str:
+    """One line: the first thing that is wrong with a file."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"]])
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+def _lines(file: Path) -> list[bytes]:
+    return [line for line in file.read_bytes().split(b"\n") if line]
 
 
-def _held_out(row: Mapping[str, Any]) -> HeldOut:
-    """The evaluation of a row; raises KeyError, TypeError or ValueError where it is not one."""
+def _held_out(evaluation: Evaluation) -> HeldOut:
+    """The means of an evaluation; raises ValueError where it has no prompts, or not as many completions as prompts."""
 
-    def means(name: str) -> dict[int, float]:
-        return {prompt: fmean(values) for prompt, values in zip(row["prompts"], row[name], strict=True)}
+    def means(values: Sequence[Sequence[float]]) -> dict[int, float]:
+        return {prompt: fmean(group) for prompt, group in zip(evaluation.prompts, values, strict=True)}
 
-    found = HeldOut(row["step"], row["beta"], means("reward"), means("kl"), means("length"))
-    if not found.reward:
+    if not evaluation.prompts:
         raise ValueError("an evaluation without prompts")
-    return found
+    reward, kl, length = means(evaluation.reward), means(evaluation.kl), means(evaluation.length)
+    return HeldOut(evaluation.step, evaluation.beta, reward, kl, length)
 
 
-def _training(file: Path) -> Iterator[TrainingStep]:
-    """The steps that have a reward; evaluating the start writes a line without."""
-    for row in _rows(file):
+def _training_steps(file: Path) -> Iterator[TrainingStep]:
+    """The steps that have a reward; the line of step 0 has none."""
+    for row in map(JSON_OBJECT.validate_json, _lines(file)):
         kl = row.get("kl/seq", row.get("kl/seq_k1"))
         if row.get("reward/mean") is not None and kl is not None:
             yield TrainingStep(row["step"], float(row["reward/mean"]), float(kl))

@@ -18,7 +18,7 @@ from rlhf_cli.pipeline.signals import PARENT
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE
 from rlhf_cli.runs.checkpoint import is_locked
 from rlhf_cli.runs.folder import ENDING, TRIAL_LOG
-from rlhf_cli.runs.listing import facts, last_metrics
+from rlhf_cli.runs.listing import read_last_metrics, read_status
 from rlhf_cli.sweep.record import Ending
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
@@ -62,7 +62,7 @@ class Standing:
 
     job: Job
     state: State = "waiting"
-    said: str = ""
+    reason: str | None = None
     """Why it failed or was stopped."""
     before: bool = False
     """Whether it was finished before this sweep began."""
@@ -72,7 +72,7 @@ class Standing:
 
     def look(self) -> None:
         """See how far it has come."""
-        self.step, measured = last_metrics(self.job.folder)
+        self.step, measured = read_last_metrics(self.job.folder)
         self.metrics = measured or None
 
 
@@ -138,7 +138,7 @@ class Pool:
                 standing.state = "running"
                 del self._free[0]
             except OSError as error:
-                standing.state, standing.said = "failed", f"it cannot be started: {error}"
+                standing.state, standing.reason = "failed", f"it cannot be started: {error}"
 
     def _wait(self, check: Callable[[], None]) -> None:
         for number, running in list(self._running.items()):
@@ -148,13 +148,13 @@ class Pool:
             if code is not None:
                 self._free.append(self._running.pop(number).slot)
                 if self._stopping and code == -signal.SIGTERM:  # it was not listening: not yet, or not any more
-                    is_done = facts(standing.job.folder).state == "finished"
+                    is_done = read_status(standing.job.folder).state == "finished"
                     ending = Ending(EXIT_DONE, "") if is_done else Ending(EXIT_STOPPED, "before its first step")
                 else:
                     ending = Ending(code, "" if code == EXIT_DONE else why(code, standing.job.log, running.begin))
                 with suppress(OSError):  # the folder is gone, or the disk full: what is said now still counts
                     ending.write(standing.job.folder)
-                standing.said = ending.said
+                standing.reason = ending.said or None
                 standing.state = ENDINGS.get(ending.exit_code, "failed")
         self._show(self._standings)
         check()

@@ -24,7 +24,7 @@ def task_of(config: RunConfig) -> dict[str, Any]:
     return {"reward": config.reward, "data": config.data, "evaluate.prompts": config.evaluate.prompts}
 
 
-def reach(outcomes: Sequence[Outcome], beta: float) -> tuple[Oracle | None, str]:
+def reach(outcomes: Sequence[Outcome], beta: float) -> tuple[Oracle, None] | tuple[None, str]:
     """The optimum's curve and best-of-n; or None and why.
 
     Trials of one seed have the same completions at step 0: streams depend on seed, prompt and sample. They count once.
@@ -43,7 +43,7 @@ def reach(outcomes: Sequence[Outcome], beta: float) -> tuple[Oracle | None, str]
     least = min(map(len, samples))
     if least < 2:
         return None, "one completion of the reference a prompt: evaluate.samples=2 is the least"
-    return oracle([values[:least] for values in samples], (beta,) if beta else (), beta, TEMPERATURE), ""
+    return oracle([values[:least] for values in samples], (beta,) if beta else (), beta, TEMPERATURE), None
 
 
 def above(curve: Sequence[CurvePoint], kl: float, reward: float) -> bool:

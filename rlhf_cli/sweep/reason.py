@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlhf_cli.evaluation.intervals import Estimate
+from rlhf_cli.evaluation.intervals import Estimate, with_error
 from rlhf_cli.sweep.choice import Choice
 
 
@@ -34,9 +34,9 @@ def reasons(
     change = changes[choice.chosen]
     if change is not None:
         found.append(
-            f"Over the reference it gains {_with_error(change)}."
+            f"Over the reference it gains {with_error(change, 3, '+')} in J."
             if change.low > 0
-            else f"That it gains anything over the reference is not clear: {_with_error(change)}."
+            else f"That it gains anything over the reference is not clear: {with_error(change, 3, '+')} in J."
         )
     if others and choice.runner_up is not None:
         found.append(_moved(choice, others, names))
@@ -90,7 +90,3 @@ def _moved(choice: Choice, others: Sequence[Choice], names: Sequence[str]) -> st
         return f"The choice would be the same at half this beta ({at_half}) and at twice it ({at_twice})."
     first, second = ("the same" if one.chosen == choice.chosen else names[one.chosen] for one in others)
     return f"At half this beta ({at_half}) the choice would be {first}, at twice it ({at_twice}) {second}."
-
-
-def _with_error(value: Estimate) -> str:
-    return f"{round(value.mean, 3) + 0.0:+.3f} ± {value.half_width:.3f} in J"

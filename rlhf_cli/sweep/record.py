@@ -1,17 +1,22 @@
-"""What a sweep writes down of itself and of the end of each trial; plain data."""
+"""The files of a sweep: its command and its trials, and in each trial's folder how its process ended."""
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final
+
+from pydantic import TypeAdapter
 
 from rlhf_cli.errors import EXIT_DONE, EXIT_STOPPED
-from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import ENDING, SWEEP
+from rlhf_cli.runs.json_files import read_json, write_json
+from rlhf_cli.settings import READ_STRICTLY
+
+SweptSettings = tuple[tuple[str, str], ...]
+"""Some settings of a trial: keys with their values as typed; of a path the last part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,24 +26,24 @@ class Trial:
     name: str
     """Of its folder in the sweep's."""
     told: dict[str, str]
-    """The keys that tell it from the others, with its values; of a path its last part."""
+    """The settings that tell it from the other trials."""
     steps: int = 0
-    """How many there are to be."""
+    """How many steps it is to have."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
-    """What was asked for."""
+class SweepRecord:
+    """What a sweep is to run, as sweep.json keeps it."""
 
     folder: Path
     command: str
-    """What repeats and continues it."""
+    """Repeats and continues the sweep."""
     trials: tuple[Trial, ...]
     where: str = ""
-    """The folder that the command was given in: paths in it may be relative to it."""
+    """The folder that the command was given in: paths in the command may be relative to it."""
 
     def again(self) -> str:
-        """What to type to repeat and continue it, wherever one is."""
+        """The command as it works from the working directory of now."""
         return (
             self.command
             if Path(self.where) in (Path(), Path.cwd())
@@ -51,24 +56,20 @@ class Sweep:
 
     def write(self) -> None:
         """Keep it as sweep.json."""
-        trials = [asdict(trial) for trial in self.trials]
-        data = {"command": self.command, "where": self.where, "trials": trials}
-        replace_file(self.folder / SWEEP, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        write_json(self.folder / SWEEP, asdict(_Content(self.command, self.where, self.trials)))
 
-    @classmethod
-    def read(cls, folder: Path) -> Self | None:
-        """The sweep of this folder; None where there is none that could be read."""
-        try:
-            data = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
-            trials = tuple(Trial(**trial) for trial in data["trials"])
-            return cls(folder, str(data["command"]), trials, str(data["where"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    @staticmethod
+    def read(folder: Path) -> SweepRecord | None:
+        """The record of the sweep in this folder; None where there is none that can be read."""
+        content = read_json(_CONTENT, folder / SWEEP)
+        return None if content is None else SweepRecord(folder, content.command, content.trials, content.where)
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a trial's process ended the last time."""
+
+    __pydantic_config__ = READ_STRICTLY
 
     exit_code: int
     """Of the process; below zero the signal that killed it."""
@@ -76,21 +77,33 @@ class Ending:
     """One line: why it failed or was stopped; empty where it is done."""
 
     @property
-    def failed(self) -> bool:
-        """Neither done nor stopped on request."""
+    def is_failure(self) -> bool:
+        """Whether it was neither done nor stopped on request."""
         return self.exit_code not in (EXIT_DONE, EXIT_STOPPED)
 
     def write(self, folder: Path) -> None:
         """Keep it as trial.json in the trial's folder."""
-        replace_file(folder / ENDING, json.dumps(asdict(self), ensure_ascii=False) + "\n")
+        write_json(folder / ENDING, asdict(self), indent=None)
 
-    @classmethod
-    def read(cls, folder: Path) -> Self | None:
+    @staticmethod
+    def read(folder: Path) -> Ending | None:
         """How the trial in this folder ended; None where it did not yet, or where that cannot be read."""
-        try:
-            return cls(**json.loads((folder / ENDING).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
+        return read_json(_ENDING, folder / ENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """sweep.json"""
+
+    __pydantic_config__ = READ_STRICTLY
+
+    command: str
+    where: str
+    trials: tuple[Trial, ...]
+
+
+_CONTENT: Final = TypeAdapter(_Content)
+_ENDING: Final = TypeAdapter(Ending)
 
 
 def name_of(settings: Mapping[str, str]) -> str:
@@ -98,9 +111,9 @@ def name_of(settings: Mapping[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in settings.items()) or "the only one"
 
 
-def points(trials: Sequence[Trial]) -> dict[tuple[tuple[str, str], ...], list[Trial]]:
-    """The trials by what they share but for the seed: the replicates of each point of the sweep, in its order."""
-    found: dict[tuple[tuple[str, str], ...], list[Trial]] = {}
+def group_by_point(trials: Sequence[Trial]) -> dict[SweptSettings, list[Trial]]:
+    """The replicates of each point, in the sweep's order: trials that differ in nothing but the seed."""
+    groups: dict[SweptSettings, list[Trial]] = {}
     for trial in trials:
-        found.setdefault(tuple((key, value) for key, value in trial.told.items() if key != "seed"), []).append(trial)
-    return found
+        groups.setdefault(tuple((key, value) for key, value in trial.told.items() if key != "seed"), []).append(trial)
+    return groups

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.pipeline.assemble import assemble
 from rlhf_cli.pipeline.loop import train
 from rlhf_cli.pipeline.signals import StopSignals
-from rlhf_cli.pipeline.state import STATE
+from rlhf_cli.pipeline.state import read_state
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
@@ -85,7 +84,7 @@ def repeat(
 
 def _stretch(folder: Path, older: Path, newer: Path) -> Stretch:
     """What the run in `folder` wrote between two checkpoints."""
-    start, end = _marks(older), _marks(newer)
+    start, end = read_state(older).logs, read_state(newer).logs
 
     def between(name: str) -> bytes:
         file = folder / LOGS[name]
@@ -103,11 +102,6 @@ def _stretch(folder: Path, older: Path, newer: Path) -> Stretch:
 
     metrics, samples, evaluations = (rows_of(between(name)) for name in ("metrics", "samples", "evaluations"))
     return Stretch(metrics, samples, evaluations, newer)
-
-
-def _marks(checkpoint: Path) -> dict[str, Mark]:
-    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    return {name: Mark(**mark) for name, mark in state["logs"].items()}
 
 
 class _Steps:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.sweep.record import Ending, Sweep, Trial
+from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
 from tests.support import QUICK, Outcome
 
 Rlhf = Callable[..., Outcome]
@@ -140,7 +140,7 @@ def test_a_sweep_stands_together_and_goes_on_by_one_command(here: Path, rlhf: Rl
     Ending(75, "stopped: Ctrl-C").write(stopped)
     names = (stopped.name, "done", "failed", "not begun")
     trials = tuple(Trial(name, {}, 2) for name in names)
-    Sweep(folder, "rlhf train -m beta=0.02,0.1,0.2", trials, str(here)).write()
+    SweepRecord(folder, "rlhf train -m beta=0.02,0.1,0.2", trials, str(here)).write()
     table, commands, faults = rlhf("runs").out.split("\n\n")
     assert "outputs/sweeps/2026-01-02/03-04-05/  a sweep, 1 of 4 trials finished" in table
     states = {line.split()[-1]: line.split()[0] for line in table.splitlines()[1:]}
@@ -149,7 +149,7 @@ def test_a_sweep_stands_together_and_goes_on_by_one_command(here: Path, rlhf: Rl
     assert "resume=outputs/sweeps" not in commands
     assert "outputs/sweeps/2026-01-02/03-04-05/failed/log.txt: killed by SIGKILL" in faults
     # with more steps wanted none is finished, and from elsewhere the command needs its folder
-    Sweep(folder, "rlhf train -m beta=0.02", tuple(Trial(name, {}, 3) for name in names), "/else where").write()
+    SweepRecord(folder, "rlhf train -m beta=0.02", tuple(Trial(name, {}, 3) for name in names), "/else where").write()
     table, commands, _ = rlhf("runs").out.split("\n\n")
     assert "a sweep, 0 of 4 trials finished" in table
     assert "  cd '/else where' && rlhf train -m beta=0.02" in commands.splitlines()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.runs.checkpoint import locked
-from rlhf_cli.sweep.record import Ending, Sweep
+from rlhf_cli.sweep.record import Ending, SweepRecord
 from tests.support import QUICK, Outcome, contents, gone, lines, start
 
 Rlhf = Callable[..., Outcome]
@@ -24,7 +24,7 @@ LONG = ("config=tiny", "steps=100000", "evaluate.every=0", "sweep_dir=s", "-m", 
 
 def trials(folder: Path) -> dict[str, Path]:
     """The folders of the trials by what tells them apart."""
-    sweep = Sweep.read(folder)
+    sweep = SweepRecord.read(folder)
     assert sweep is not None
     return {",".join(f"{key}={value}" for key, value in one.told.items()): sweep.path(one) for one in sweep.trials}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.runs.reading import EVALUATION
 from tests.support import QUICK, Outcome, lines
 
 Rlhf = Callable[..., Outcome]
@@ -37,7 +37,7 @@ def test_a_run_writes_what_it_promises(rlhf: Rlhf, tmp_path: Path) -> None:
         for n in (0, 2, 3, 4, 6)  # after step 3 it was the best so far
     ]
     assert (folder / "checkpoints" / "latest").read_text() == "step-00000006\n"
-    evaluations = [Evaluation.read(row) for row in lines(folder / "evaluations.jsonl")]
+    evaluations = [EVALUATION.validate_json(line) for line in (folder / "evaluations.jsonl").read_bytes().splitlines()]
     best = max(evaluations, key=lambda found: found.metrics()["eval/objective"])
     assert (folder / "checkpoints" / "best").read_text() == f"step-{best.step:08d}\n"
     assert {path.name for path in (folder / "adapter").iterdir()} == {

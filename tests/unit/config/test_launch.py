@@ -20,7 +20,7 @@ from rlhf_cli.config.keys import fields
 from rlhf_cli.config.options import groups, options
 from rlhf_cli.errors import EXIT_DISK, EXIT_SWEEP, Stopped, UserError
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.sweep.record import Sweep
+from rlhf_cli.sweep.record import SweepRecord
 
 Started = Callable[..., list[Launch]]
 Refused = Callable[..., str]
@@ -100,10 +100,10 @@ def test_another_launcher_of_hydras_runs_the_trials_in_its_own_way(started: Star
 
 
 def test_our_launcher_hands_all_trials_over_at_once(cwd: Path) -> None:
-    given: list[Sweep | Sequence[Launch]] = []
+    given: list[SweepRecord | Sequence[Launch]] = []
 
     @contextmanager
-    def opened(sweep: Sweep) -> Iterator[RunTrials]:
+    def opened(sweep: SweepRecord) -> Iterator[RunTrials]:
         given.append(sweep)
         yield given.append
         given.append([])
@@ -111,7 +111,7 @@ def test_our_launcher_hands_all_trials_over_at_once(cwd: Path) -> None:
     argv = ["config=tiny", "-m", "beta=0.1,0.2", "seeds=2", "data.path='a b'", "data=jsonl"]
     launch(argv, lambda job: pytest.fail("in this process"), sweep=opened)
     sweep, trials, last = given
-    assert isinstance(sweep, Sweep)
+    assert isinstance(sweep, SweepRecord)
     assert last == []
     assert sweep.command == "rlhf train config=tiny -m beta=0.1,0.2 seeds=2 'data.path='\"'\"'a b'\"'\"'' data=jsonl"
     folders = [Path(str(trial.config.run_dir)) for trial in trials]
@@ -170,10 +170,10 @@ def test_trials_of_the_same_short_name_are_told_by_the_whole(cwd: Path) -> None:
     for name in ("a", "b"):
         (cwd / name).mkdir()
         (cwd / name / "my.yaml").write_text("defaults: tiny\n")
-    seen: list[Sweep] = []
+    seen: list[SweepRecord] = []
 
     @contextmanager
-    def opened(sweep: Sweep) -> Iterator[RunTrials]:
+    def opened(sweep: SweepRecord) -> Iterator[RunTrials]:
         seen.append(sweep)
         yield lambda launches: None
 

@@ -7,6 +7,7 @@ import json
 import math
 
 import pytest
+from pydantic import TypeAdapter
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, compare, distinct_2, towards_optimum
@@ -87,7 +88,7 @@ def test_the_objectives_of_a_comparison_have_the_later_beta() -> None:
 
 @pytest.mark.parametrize("found", [BEFORE, AFTER], ids=["without reference", "with it"])
 def test_a_row_of_the_log_is_read_back_as_it_was(found: Evaluation) -> None:
-    assert Evaluation.read(json.loads(json.dumps(found.row()))) == found
+    assert TypeAdapter(Evaluation).validate_json(json.dumps(found.row())) == found
 
 
 def test_a_percentage_of_the_optimum_is_a_metric_where_there_is_one() -> None:

@@ -8,20 +8,20 @@ from typing import Any
 
 from rlhf_cli.evaluation.evaluation import compare
 from rlhf_cli.evaluation.optimum import unknown
-from rlhf_cli.runs.listing import Facts
-from rlhf_cli.runs.reading import Written
+from rlhf_cli.runs.listing import RunStatus
+from rlhf_cli.runs.reading import SavedRun
 from rlhf_cli.runs.result import Result, SideBySide
 from tests.unit.evaluation.samples import AFTER, BEFORE
 from tests.unit.support import config_fields
 
 HOSTILE = "</script><b>&\x1b[31m \u202e</p><svg onload=alert(1)>"
-EMPTY = Written(
-    Facts(Path("/runs/e"), "broken", "no usable checkpoint", None, None, None, None, None, None, 0.0),
+EMPTY = SavedRun(
+    RunStatus(Path("/runs/e"), "broken", "no usable checkpoint", None, None, None, None, None, None, 0.0),
     {}, {}, None, (), (), (), (), None, None,
 )  # fmt: skip
 
 
-def sample_run(folder: str = "/runs/a", **changes: Any) -> Written:
+def sample_run(folder: str = "/runs/a", **changes: Any) -> SavedRun:
     """A finished run of four steps; `changes` replace whole fields."""
     metrics: list[dict[str, Any]] = [{"step": 0, **BEFORE.metrics()}]
     metrics += [
@@ -30,8 +30,8 @@ def sample_run(folder: str = "/runs/a", **changes: Any) -> Written:
     ]
     metrics[-1] |= AFTER.metrics()
     timings = [{"step": step, "time/rollout_s": 1.0, "time/step_s": 1.0, "tokens_per_s": 9.0} for step in range(1, 5)]
-    run = Written(
-        facts=Facts(Path(folder), "finished", "", 4, 4, 0.4, 0.8, 1.2, Path(folder, "checkpoints"), 0.0),
+    run = SavedRun(
+        status=RunStatus(Path(folder), "finished", None, 4, 4, 0.4, 0.8, 1.2, Path(folder, "checkpoints"), 0.0),
         config=config_fields(run_dir=folder),
         record={
             "command": ["rlhf", "config='tiny'", "beta='0.5'", "run_dir='/x'", "hydra.mode=RUN", "display=quiet"],
@@ -60,14 +60,14 @@ def sample_run(folder: str = "/runs/a", **changes: Any) -> Written:
     return replace(run, **changes)
 
 
-def hostile_run() -> Written:
+def hostile_run() -> SavedRun:
     """Everything that a model, a user or a config could have written."""
     sample = {"step": 1, "prompt": HOSTILE, "completion": HOSTILE, "score": HOSTILE, "kl": None, "truncated": HOSTILE}
     run = sample_run(f"/runs/{HOSTILE.replace('/', '')}", early=(sample,), late=(sample | {"step": 2},))
     assert run.result is not None
     return replace(
         run,
-        facts=replace(run.facts, reason=HOSTILE),
+        status=replace(run.status, reason=HOSTILE),
         result=replace(run.result, texts=(SideBySide(HOSTILE, HOSTILE, f"x {HOSTILE}"),)),
         config={**run.config, "reward": {"kind": HOSTILE, "function": HOSTILE}, HOSTILE: {HOSTILE: [HOSTILE]}},
         record={**run.record, "command": ["rlhf", f"data.path={HOSTILE}"], HOSTILE: HOSTILE},

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from rlhf_cli.report.comparison_page import html, named, why_not_paired
-from rlhf_cli.runs.reading import Written
+from rlhf_cli.runs.reading import SavedRun
 from tests.pages import parse, said
 from tests.unit.charts.drawn import SVG
 from tests.unit.evaluation.samples import AFTER
@@ -20,12 +20,12 @@ BETTER = replace(AFTER, reward=[[5.0, 7.0], [2.0, 3.0]])
 """One more than AFTER, everywhere."""
 
 
-def other(**changes: Any) -> Written:
+def other(**changes: Any) -> SavedRun:
     config = config_fields(run_dir="/runs/b", seed=7, optimizer={"kind": "adamw", "lr": 0.02})
     return sample_run("/runs/b", **{"last": BETTER, "config": config, **changes})
 
 
-def sections(*runs: Written) -> dict[str, ElementTree.Element]:
+def sections(*runs: SavedRun) -> dict[str, ElementTree.Element]:
     return {section.findtext("h2") or "": section for section in parse(html(runs)).iter("section")}
 
 
@@ -77,7 +77,7 @@ def test_settings_that_differ() -> None:
         (other(config=config_fields(reward={"kind": "sentiment"})), "their rewards differ"),
     ],
 )
-def test_what_can_be_paired(run: Written, why: str | None) -> None:
+def test_what_can_be_paired(run: SavedRun, why: str | None) -> None:
     assert why_not_paired(sample_run(), run) == why
     against = said(sections(sample_run(), run)["Against a"])
     assert (f"a and b are not paired: {why}." in against) == (why is not None)
@@ -95,7 +95,7 @@ def test_too_few_common_prompts_are_said() -> None:
 
 
 def test_runs_of_which_nothing_is_left() -> None:
-    found = sections(EMPTY, replace(EMPTY, facts=replace(EMPTY.facts, folder=EMPTY.facts.folder / "f")))
+    found = sections(EMPTY, replace(EMPTY, status=replace(EMPTY.status, folder=EMPTY.status.folder / "f")))
     assert list(found) == ["Held-out prompts", "Against e", "Settings that differ"]
     assert cells(found["Held-out prompts"])[1] == ["e", "broken", "–", "–", "–", "–", "–", "–", "–"]
 

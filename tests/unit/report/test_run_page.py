@@ -12,7 +12,7 @@ import pytest
 from rlhf_cli.evaluation.evaluation import compare
 from rlhf_cli.report.curves import PLOTS
 from rlhf_cli.report.run_page import html, repeating, subject, verdict
-from rlhf_cli.runs.reading import Written
+from rlhf_cli.runs.reading import SavedRun
 from rlhf_cli.runs.result import Result, SideBySide
 from tests.pages import parse, said
 from tests.unit.charts.drawn import SVG
@@ -20,7 +20,7 @@ from tests.unit.evaluation.samples import AFTER, BEFORE, evaluation
 from tests.unit.report.samples import EMPTY, hostile_run, sample_run
 
 
-def sections(run: Written) -> dict[str, ElementTree.Element]:
+def sections(run: SavedRun) -> dict[str, ElementTree.Element]:
     return {section.findtext("h2") or "": section for section in parse(html(run)).iter("section")}
 
 
@@ -136,7 +136,7 @@ def test_a_record_of_something_else() -> None:
 
 def test_a_run_that_was_killed_is_compared_by_its_last_evaluation() -> None:
     run = sample_run(result=None)
-    found = sections(replace(run, facts=replace(run.facts, state="stopped", step=3, steps=8)))
+    found = sections(replace(run, status=replace(run.status, state="stopped", step=3, steps=8)))
     assert "J = reward − 0.5·KL" in said(found["Held-out prompts"])
     assert "Optimum: at least 30 %" in said(found["Held-out prompts"])
     assert not any(name.startswith("What changed") for name in found)

@@ -15,7 +15,7 @@ from rlhf_cli.evaluation.oracle import CurvePoint
 from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import html
 from rlhf_cli.sweep.answer import Answer, answer
-from rlhf_cli.sweep.record import Ending, Sweep, Trial
+from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
 from tests.unit.charts.drawn import SVG, corners, of_class
 from tests.unit.sweep.made import two_by_two, write_trial
 
@@ -90,7 +90,9 @@ def test_trials_lead_to_their_reports_and_failures_to_their_logs(tmp_path: Path)
 
 
 def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path / HOSTILE.replace("/", ""), HOSTILE, tuple(Trial(n, {HOSTILE: HOSTILE + n}) for n in "abc"))
+    sweep = SweepRecord(
+        tmp_path / HOSTILE.replace("/", ""), HOSTILE, tuple(Trial(n, {HOSTILE: HOSTILE + n}) for n in "abc")
+    )
     for number, name in enumerate("ab"):
         write_trial(sweep.folder / name, [0.1 * number, 0.2, 0.3, 0.4], 1.0)
     (sweep.folder / "c").mkdir()
@@ -102,7 +104,7 @@ def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
 
 
 def test_without_a_finished_trial_the_page_says_so(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, "rlhf train -m", (Trial("a", {}),))
+    sweep = SweepRecord(tmp_path, "rlhf train -m", (Trial("a", {}),))
     text = html(sweep, answer(sweep))
     assert headings(text) == ["No recommendation", "The trials", "Again"]
     assert "not started" in text
@@ -113,7 +115,7 @@ def test_many_points_have_lines_of_the_best_alone(tmp_path: Path) -> None:
     for number, name in enumerate(names):  # the last ones are on the front: less KL, less reward
         rewards = [0.9 - number / 10 + one for one in (0.0, 0.01, 0.0, 0.01)]
         write_trial(tmp_path / name, rewards, 1.0 if number < 2 else 1 / number)
-    sweep = Sweep(tmp_path, "", tuple(Trial(name, {"k": name}) for name in names))
+    sweep = SweepRecord(tmp_path, "", tuple(Trial(name, {"k": name}) for name in names))
     text = html(sweep, answer(sweep))
     held_out = pictures(text)["On the held-out prompts"]
     labels = [one.text for one in held_out.iter(f"{SVG}text") if (one.text or "")[1:2] == ":"]

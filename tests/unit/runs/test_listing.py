@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.runs.checkpoint import MANIFEST, is_locked
-from rlhf_cli.runs.listing import facts, runs
+from rlhf_cli.runs.listing import list_runs, read_status
 
 CONFIG = {"steps": 8, "reward": {"kind": "characters"}, "algorithm": {"kind": "rloo"}}
 ROW = {"objective": 0.25, "reward/mean": 0.5, "kl/seq": 2.5}
@@ -50,38 +50,38 @@ def held(folder: Path) -> Any:
 
 def test_a_killed_run_can_be_continued(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run.parents[1])
-    found = facts(run)
-    assert (found.state, found.reason, found.step, found.steps) == ("stopped", "", 5, 8)
+    found = read_status(run)
+    assert (found.state, found.reason, found.step, found.steps) == ("stopped", None, 5, 8)
     assert (found.objective, found.reward, found.kl) == (0.25, 0.5, 2.5)
     assert found.checkpoint == run / "checkpoints" / "step-00000004"
-    assert found.going_on() == "rlhf train resume=outputs/a"
+    assert found.continue_command() == "rlhf train resume=outputs/a"
     monkeypatch.chdir("/")
-    assert facts(run).going_on() == f"rlhf train resume={str(run).lstrip('/')}"
+    assert read_status(run).continue_command() == f"rlhf train resume={str(run).lstrip('/')}"
 
 
 def test_a_damaged_checkpoint_is_named_and_passed_over(run: Path) -> None:
     (run / "checkpoints" / "step-00000004" / "state.json").write_text("[]")
-    found = facts(run)
+    found = read_status(run)
     assert (found.state, found.reason) == ("stopped", "step-00000004: state.json: sha256 mismatch")
     assert found.checkpoint == run / "checkpoints" / "step-00000002"
     (run / "checkpoints" / "step-00000002" / "state.json").unlink()
-    broken = facts(run)
+    broken = read_status(run)
     assert broken.state == "broken"
     assert broken.reason == (
         "no usable checkpoint: step-00000004: state.json: sha256 mismatch; step-00000002: state.json: missing"
     )
-    assert (broken.going_on(), broken.row()["continue"], broken.row()["checkpoint"]) == ("", None, None)
+    assert (broken.continue_command(), broken.row()["continue"], broken.row()["checkpoint"]) == (None, None, None)
 
 
 def test_a_finished_run_stays_finished_without_its_checkpoints(run: Path) -> None:
     (run / "result.json").write_text('{"step": 8}')
-    assert facts(run).state == "finished"
-    assert facts(run).going_on().endswith(" steps=16")
+    assert read_status(run).state == "finished"
+    assert read_status(run).continue_command().endswith(" steps=16")
     for folder in (run / "checkpoints").iterdir():
         (folder / MANIFEST).unlink()
-    assert (facts(run).state, facts(run).going_on()) == ("finished", "")
+    assert (read_status(run).state, read_status(run).continue_command()) == ("finished", None)
     (run / "result.json").write_text('{"step": 7}')  # it went on since, to 8
-    assert facts(run).state == "broken"
+    assert read_status(run).state == "broken"
 
 
 def test_a_run_that_works_is_running_and_is_left_alone(run: Path) -> None:
@@ -90,10 +90,10 @@ def test_a_run_that_works_is_running_and_is_left_alone(run: Path) -> None:
     before = sorted(run.rglob("*"))
     handle = held(run)
     assert is_locked(run)
-    assert (facts(run).state, facts(run).going_on()) == ("running", "")
+    assert (read_status(run).state, read_status(run).continue_command()) == ("running", None)
     handle.close()
     assert not is_locked(run)
-    assert facts(run).state == "stopped"
+    assert read_status(run).state == "stopped"
     assert sorted(run.rglob("*")) == sorted([*before, run / ".lock"])
     held(run).close()  # nobody holds it
 
@@ -117,7 +117,7 @@ def test_any_metrics_file_is_read(metrics: bytes | None, expected: tuple[Any, ..
     (run / "metrics.jsonl").unlink()
     if metrics is not None:
         (run / "metrics.jsonl").write_bytes(metrics)
-    found = facts(run)
+    found = read_status(run)
     assert (found.step, found.objective, str(found.reward) if found.reward else None, found.kl) == expected
 
 
@@ -128,7 +128,7 @@ def test_a_config_that_cannot_be_read_is_a_broken_run(content: bytes | None, run
     config.write_bytes(content) if content is not None else os.mkfifo(config)
     if content == b'{"steps": "8"}':
         config.write_text(json.dumps(CONFIG | {"steps": "8"}))
-    (found,) = runs(run.parent)
+    (found,) = list_runs(run.parent)
     assert (found.state, found.reason, found.steps) == ("broken", "config.json: not readable", None)
 
 
@@ -149,7 +149,7 @@ def test_all_runs_are_found_the_newest_first_and_nothing_else(run: Path) -> None
     for age, folder in enumerate((run / "inner", trial, run)):
         for file in folder.glob("*.json*"):
             os.utime(file, (1000 - age, 1000 - age))
-    assert [found.folder for found in runs(outputs)] == [run / "inner", trial, run]
-    assert [found.folder for found in runs(outputs / "sweeps" / "..")] == [run / "inner", trial, run]
-    assert [found.state for found in runs(trial)] == ["broken"]
-    assert runs(outputs / "empty") == runs(outputs / "nowhere") == []
+    assert [found.folder for found in list_runs(outputs)] == [run / "inner", trial, run]
+    assert [found.folder for found in list_runs(outputs / "sweeps" / "..")] == [run / "inner", trial, run]
+    assert [found.state for found in list_runs(trial)] == ["broken"]
+    assert list_runs(outputs / "empty") == list_runs(outputs / "nowhere") == []

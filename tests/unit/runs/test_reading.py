@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.evaluation.evaluation import Evaluation, compare
-from rlhf_cli.runs.reading import paired, read
+from rlhf_cli.runs.reading import compare_if_paired, read_run
 from rlhf_cli.runs.result import Result
 from tests.unit.evaluation.samples import AFTER, BEFORE
 from tests.unit.runs.test_listing import CONFIG
@@ -35,8 +35,8 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_a_killed_run(run: Path) -> None:
-    found = read(run)
-    assert (found.facts.steps, found.config, found.record) == (8, CONFIG, {"seed": 3})
+    found = read_run(run)
+    assert (found.status.steps, found.config, found.record) == (8, CONFIG, {"seed": 3})
     assert found.result is None
     assert [row["step"] for row in found.metrics] == [0, 5]
     assert [row["step"] for row in found.timings] == [5]
@@ -47,8 +47,8 @@ def test_a_killed_run(run: Path) -> None:
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    found = read(tmp_path)
-    assert found.facts.state == "broken"
+    found = read_run(tmp_path)
+    assert found.status.state == "broken"
     assert (found.config, found.record, found.metrics, found.timings, found.early, found.late) == (
         {},
         {},
@@ -63,12 +63,12 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 def test_a_result_is_read(run: Path) -> None:
     result = Result(4, 0.5, 2, 2, compare(BEFORE, AFTER), None, ())
     result.write(run)
-    assert read(run).result == result
+    assert read_run(run).result == result
 
 
 def test_samples_of_a_single_step_are_early(run: Path) -> None:
     put(run / "samples.jsonl", [{"step": 1, "completion": "only"}])
-    found = read(run)
+    found = read_run(run)
     assert (len(found.early), found.late) == (1, ())
 
 
@@ -77,26 +77,26 @@ def test_an_evaluation_of_which_a_part_is_missing_or_null_is_passed_over(key: st
     row = AFTER.row()
     without = {name: value for name, value in row.items() if name != key}
     put(run / "evaluations.jsonl", [BEFORE.row(), AFTER.row(), without])
-    assert read(run).last == AFTER
+    assert read_run(run).last == AFTER
     null = {**row, "reward": [[None]]}
     put(run / "evaluations.jsonl", [BEFORE.row(), AFTER.row(), null])
-    assert read(run).last == AFTER
+    assert read_run(run).last == AFTER
 
 
 def test_the_reference_is_the_evaluation_of_step_0_alone(run: Path) -> None:
     put(run / "evaluations.jsonl", [AFTER.row()])
-    assert (read(run).first, read(run).last) == (None, AFTER)
+    assert (read_run(run).first, read_run(run).last) == (None, AFTER)
 
 
 def test_pairs(run: Path) -> None:
     other: Evaluation = replace(AFTER, prompts=[7, 8])
-    assert paired(BEFORE, AFTER) == compare(BEFORE, AFTER)
-    assert paired(BEFORE, other) is None
-    assert paired(None, AFTER) is None
-    assert paired(BEFORE, None) is None
+    assert compare_if_paired(BEFORE, AFTER) == compare(BEFORE, AFTER)
+    assert compare_if_paired(BEFORE, other) is None
+    assert compare_if_paired(None, AFTER) is None
+    assert compare_if_paired(BEFORE, None) is None
 
 
 def test_folders_in_the_place_of_files_are_passed_over(tmp_path: Path) -> None:
     for name in ("config.json", "run.json", "metrics.jsonl", "samples.jsonl", "evaluations.jsonl", "result.json"):
         (tmp_path / name).mkdir()
-    assert read(tmp_path).metrics == ()
+    assert read_run(tmp_path).metrics == ()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlhf_cli.sweep.record import Ending, Sweep, Trial
+from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
+from tests.unit.evaluation.samples import evaluation as evaluation_of
 from tests.unit.support import config_fields
 
 STEPS = 4
@@ -21,15 +23,9 @@ TABLE = {("0.1", "0.7"): (0.60, 2.0), ("0.1", "1"): (0.50, 0.8), ("0.2", "0.7"):
 
 
 def evaluation(step: int, beta: float, reward: Sequence[float], kl: float) -> dict[str, Any]:
-    """A row of evaluations.jsonl, as far as the answer reads it: two completions a prompt, 0.02 apart."""
-    return {
-        "step": step,
-        "beta": beta,
-        "prompts": [*range(len(reward))],
-        "reward": [[one - 0.01, one + 0.01] for one in reward],
-        "kl": [[kl, kl]] * len(reward),
-        "length": [[7, 9]] * len(reward),
-    }
+    """A row of evaluations.jsonl: two completions a prompt, 0.02 apart."""
+    rewards = [[one - 0.01, one + 0.01] for one in reward]
+    return replace(evaluation_of(rewards, step, beta), kl=[[kl, kl]] * len(reward), length=[[7, 9]] * len(reward)).row()
 
 
 def write_lines(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -58,7 +54,7 @@ def constant(value: str) -> dict[str, Any]:
     return {"kind": "constant", "value": float(value)}
 
 
-def two_by_two(folder: Path, *, seeds: Sequence[int] = (0, 1), noise: float = 0.0, **config: Any) -> Sweep:
+def two_by_two(folder: Path, *, seeds: Sequence[int] = (0, 1), noise: float = 0.0, **config: Any) -> SweepRecord:
     """The sweep of TABLE. With `noise` the prompts of the first point have that much more and less, in turn."""
     trials = []
     for (beta, temperature), (reward, kl) in TABLE.items():
@@ -72,6 +68,6 @@ def two_by_two(folder: Path, *, seeds: Sequence[int] = (0, 1), noise: float = 0.
             schedules = {"beta": constant(beta), "temperature": constant(temperature)}
             write_trial(folder / trial.name, rewards, kl, seed=seed, **schedules | config)
             trials.append(trial)
-    sweep = Sweep(folder, "rlhf train -m beta=0.1,0.2 temperature=0.7,1", tuple(trials))
+    sweep = SweepRecord(folder, "rlhf train -m beta=0.1,0.2 temperature=0.7,1", tuple(trials))
     sweep.write()
     return sweep

@@ -10,9 +10,9 @@ import pytest
 from rlhf_cli.runs.checkpoint import locked, publish
 from rlhf_cli.runs.jsonl import finite
 from rlhf_cli.sweep.answer import Grid, answer
-from rlhf_cli.sweep.record import Ending, Sweep, Trial
+from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
 from tests.unit.support import SHAPING
-from tests.unit.sweep.made import TABLE, constant, two_by_two, write_lines, write_trial
+from tests.unit.sweep.made import TABLE, constant, evaluation, two_by_two, write_lines, write_trial
 
 
 def test_points_by_hand(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_seeds_that_were_not_run_are_said(tmp_path: Path) -> None:
 
 def test_no_gain_over_the_reference_is_said(tmp_path: Path) -> None:
     write_trial(tmp_path / "t", [0.1, 0.3, 0.2, 0.2], 0.1)
-    found = answer(Sweep(tmp_path, "", (Trial("t", {}),)))
+    found = answer(SweepRecord(tmp_path, "", (Trial("t", {}),)))
     assert found.points[0].name == "the only one"
     assert found.reason[1] == "It is the only point with a finished trial; its J is +0.195."
     assert any(
@@ -120,7 +120,7 @@ def test_the_grid_has_every_pair(tmp_path: Path) -> None:
     assert found.grid is not None
     assert found.grid.numbers == ((1, 3), (None, 4))
     assert [point.number for point in found.points] == [1, 3, 4]
-    assert answer(Sweep(tmp_path, "", sweep.trials[:4])).grid is None  # one value of beta
+    assert answer(SweepRecord(tmp_path, "", sweep.trials[:4])).grid is None  # one value of beta
 
 
 def test_the_references_completions_count_once(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_without_completions_of_the_reference_there_is_no_curve(tmp_path: Path) 
 def test_a_point_above_the_optimum_is_named(tmp_path: Path) -> None:
     # 40 completions with rewards 0 and 1 in turn: the optimum at a KL of log 2 has all of the reward, 1.0, and no more
     # the third is above it too, but not clearly: 1.2 -+ 0.6 in turn
-    sweep = Sweep(tmp_path, "", tuple(Trial(name, {"k": name}) for name in "abc"))
+    sweep = SweepRecord(tmp_path, "", tuple(Trial(name, {"k": name}) for name in "abc"))
     for name, rewards in (("a", [1.2] * 4), ("b", [0.9] * 4), ("c", [0.6, 1.8, 0.6, 1.8])):
         write_trial(tmp_path / name, rewards, 0.69, beta=constant("0.05"))
         file = tmp_path / name / "evaluations.jsonl"
@@ -185,11 +185,11 @@ def test_trials_that_say_nothing_are_listed_and_left_out(tmp_path: Path) -> None
     (b / "evaluations.jsonl").write_text('{"step": 4}\n')
     (d / "evaluations.jsonl").write_text("")
     new = Trial("e", {"beta": "0.3", "temperature": "1"})
-    found = answer(Sweep(tmp_path, "", (*sweep.trials, new)))
+    found = answer(SweepRecord(tmp_path, "", (*sweep.trials, new)))
     assert [point.number for point in found.points] == [3]
     assert [(one.state, one.reason) for one in found.left_out] == [
         ("failed", "the reward raised KeyError"),
-        ("unreadable", "evaluations.jsonl: KeyError: 'beta'"),
+        ("unreadable", "evaluations.jsonl: beta: Field required"),
         ("not evaluated", "evaluate.every=2"),
         ("not started", "the same command starts it"),
     ]
@@ -230,11 +230,9 @@ def test_a_kl_that_was_not_measured_is_the_sampled_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        (
-            "evaluations.jsonl",
-            '{"step": 4, "beta": 0.1, "prompts": [0], "reward": [[null]], "kl": [[1]], "length": [[1]]}',
-        ),
-        ("evaluations.jsonl", '{"step": 4, "beta": 0.1, "prompts": [], "reward": [], "kl": [], "length": []}'),
+        ("evaluations.jsonl", json.dumps(evaluation(4, 0.1, [0.5], 1.0) | {"reward": [[None, 1.0]]})),
+        ("evaluations.jsonl", json.dumps(evaluation(4, 0.1, [0.5], 1.0) | {"kl": []})),
+        ("evaluations.jsonl", json.dumps(evaluation(4, 0.1, [], 1.0))),
         ("evaluations.jsonl", "[1]"),
         ("evaluations.jsonl", '{"step": 4'),
         ("metrics.jsonl", "3"),
@@ -250,7 +248,7 @@ def test_what_cannot_be_read_says_so(tmp_path: Path, file: str, text: str) -> No
 
 
 def test_nothing_finished_is_an_answer_too(tmp_path: Path) -> None:
-    found = answer(Sweep(tmp_path, "rlhf train -m", (Trial("a", {}),)))
+    found = answer(SweepRecord(tmp_path, "rlhf train -m", (Trial("a", {}),)))
     assert (found.points, found.recommended, found.reason) == ((), None, ("No trial is finished and evaluated.",))
 
 

@@ -65,12 +65,12 @@ def run(
 
 def test_every_end_is_told_and_none_disturbs_the_others(tmp_path: Path) -> None:
     found = run(tmp_path, "fine", "refused", "crash", "killed", "fine")
-    assert [(one.state, one.said) for one in found] == [
-        ("finished", ""),
+    assert [(one.state, one.reason) for one in found] == [
+        ("finished", None),
         ("failed", "no such data (data.path); fix: another"),
         ("failed", "crashed: ZeroDivisionError: by nothing"),
         ("failed", "killed by SIGKILL, most likely for want of memory"),
-        ("finished", ""),
+        ("finished", None),
     ]
     kept = [Ending.read(one.job.folder) for one in found]
     assert [one.exit_code for one in kept if one] == [0, 3, 1, -9, 0]
@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_used_fails_its_trial_alone(tmp_path: Path) -> N
     (tmp_path / "0").write_text("in the way")
     found = run(tmp_path, "fine", "fine")
     assert [one.state for one in found] == ["failed", "finished"]
-    assert found[0].said.startswith("it cannot be started: [Errno ")
+    assert str(found[0].reason).startswith("it cannot be started: [Errno ")
 
 
 def test_trials_that_another_process_works_in_wait_while_others_go_first(
@@ -154,16 +154,16 @@ def test_trials_that_another_process_works_in_wait_while_others_go_first(
 def test_the_wait_for_another_process_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "is_locked", lambda folder: True)
     monkeypatch.setattr(pool, "PATIENCE_S", 0.3)
-    assert run(tmp_path, "refused")[0].said == "no such data (data.path); fix: another"
+    assert run(tmp_path, "refused")[0].reason == "no such data (data.path); fix: another"
 
 
 def test_only_the_last_start_is_read_of_a_log(tmp_path: Path) -> None:
     run(tmp_path, "refused")
     (found,) = run(tmp_path, "crash")
-    assert found.said == "crashed: ZeroDivisionError: by nothing"
+    assert found.reason == "crashed: ZeroDivisionError: by nothing"
     log = (tmp_path / "0" / "log.txt").read_text()
     assert log.index("error: no such data") < log.index("ZeroDivisionError")
-    assert not run(tmp_path, "fine")[0].said
+    assert run(tmp_path, "fine")[0].reason is None
     assert Ending.read(tmp_path / "0") == Ending(0, "")
 
 

@@ -11,7 +11,7 @@ from rlhf_cli.evaluation.oracle import CurvePoint
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.outcome import Outcome, read_trial
 from rlhf_cli.sweep.reach import above, reach
-from rlhf_cli.sweep.record import Sweep, Trial
+from rlhf_cli.sweep.record import SweepRecord, Trial
 from tests.unit.sweep.made import EVALUATE, two_by_two, write_lines, write_trial
 
 CURVE = (CurvePoint(0.0, 0.0, True), CurvePoint(1.0, 1.0, True), CurvePoint(2.0, 1.5, False))
@@ -32,7 +32,7 @@ def rewards_of_reference(trial: Path, rewards: list[list[float]]) -> None:
     """Give the evaluation of step 0 these completions."""
     file = trial / "evaluations.jsonl"
     first, *rest = (json.loads(line) for line in file.read_text().splitlines())
-    ones = [[1.0] * len(values) for values in rewards]
+    ones = [[1] * len(values) for values in rewards]
     write_lines(file, [first | {"reward": rewards, "kl": ones, "length": ones}, *rest])
 
 
@@ -42,7 +42,7 @@ def test_of_one_seed_the_trial_with_most_completions_counts(tmp_path: Path, orde
     for name, samples in (("a", 2), ("b", 4)):
         write_trial(tmp_path / name, [0.1, 0.2, 0.3, 0.4], 1.0, evaluate=EVALUATE | {"samples": samples})
         rewards_of_reference(tmp_path / name, [[0.0, 1.0, 1.0, 1.0][:samples]] * 4)
-    sweep = Sweep(tmp_path, "", tuple(Trial(name, {"evaluate.samples": name}) for name in order))
+    sweep = SweepRecord(tmp_path, "", tuple(Trial(name, {"evaluate.samples": name}) for name in order))
     found = answer(sweep).oracle
     assert found is not None
     assert (found.prompts, found.samples) == (4, 4)

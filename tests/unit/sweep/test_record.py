@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.sweep.record import Ending, Sweep, Trial, points
+from rlhf_cli.sweep.record import Ending, SweepRecord, Trial, group_by_point
 
 TRIALS = tuple(
     Trial(f"beta={beta},seed={seed}-abc", {"beta": beta, "seed": seed}) for beta in ("0.1", "0.2") for seed in "01"
@@ -14,22 +14,22 @@ TRIALS = tuple(
 
 
 def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, "rlhf train -m beta=0.1,0.2 'seed=0,1'", TRIALS)
+    sweep = SweepRecord(tmp_path, "rlhf train -m beta=0.1,0.2 'seed=0,1'", TRIALS)
     sweep.write()
-    assert Sweep.read(tmp_path) == sweep
+    assert SweepRecord.read(tmp_path) == sweep
     assert sweep.path(TRIALS[0]) == tmp_path / "beta=0.1,seed=0-abc"
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"command": "x", "trials": [1]}', '{"command": "x", "trials": 3}'])
 def test_what_is_no_record_is_none(tmp_path: Path, text: str) -> None:
-    assert Sweep.read(tmp_path) is None
+    assert SweepRecord.read(tmp_path) is None
     (tmp_path / "sweep.json").write_text(text)
     (tmp_path / "trial.json").write_text(text)
-    assert Sweep.read(tmp_path) is None
+    assert SweepRecord.read(tmp_path) is None
     assert Ending.read(tmp_path) is None
 
 
 def test_replicates_are_of_one_point() -> None:
-    assert points(TRIALS) == {(("beta", "0.1"),): [*TRIALS[:2]], (("beta", "0.2"),): [*TRIALS[2:]]}
-    assert points(TRIALS[:1]) == {(("beta", "0.1"),): [TRIALS[0]]}
-    assert points((Trial("seed=0", {"seed": "0"}), Trial("seed=1", {"seed": "1"}))).keys() == {()}
+    assert group_by_point(TRIALS) == {(("beta", "0.1"),): [*TRIALS[:2]], (("beta", "0.2"),): [*TRIALS[2:]]}
+    assert group_by_point(TRIALS[:1]) == {(("beta", "0.1"),): [TRIALS[0]]}
+    assert group_by_point((Trial("seed=0", {"seed": "0"}), Trial("seed=1", {"seed": "1"}))).keys() == {()}

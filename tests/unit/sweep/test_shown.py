@@ -9,13 +9,13 @@ import pytest
 
 from rlhf_cli.display.answer import show_answer
 from rlhf_cli.sweep.answer import answer
-from rlhf_cli.sweep.record import Ending, Sweep, Trial
+from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
 from tests.unit.sweep.made import two_by_two, write_trial
 
 HOSTILE = "\x1b[2J\x07 one\ntwo [red]x[/red] [/x]"
 
 
-def shown(sweep: Sweep, capsys: pytest.CaptureFixture[str], display: str = "auto", page: bool = True) -> str:
+def shown(sweep: SweepRecord, capsys: pytest.CaptureFixture[str], display: str = "auto", page: bool = True) -> str:
     show_answer(answer(sweep), display, sweep.folder / "report.html" if page else None)
     out, err = capsys.readouterr()
     assert err == ""
@@ -55,7 +55,7 @@ def test_failures_have_a_line_each_and_nothing_drives_the_terminal(
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "log.txt").write_text("")
     Ending(4, HOSTILE).write(tmp_path / "b")
-    sweep = Sweep(tmp_path, HOSTILE, (Trial("a", {"k": HOSTILE}), Trial("b", {"k": "2"})))
+    sweep = SweepRecord(tmp_path, HOSTILE, (Trial("a", {"k": HOSTILE}), Trial("b", {"k": "2"})))
     text = shown(sweep, capsys, page=False)
     assert not {"\x1b", "\x07"} & set(text)
     (line,) = (line for line in text.splitlines() if line.startswith("left out"))
