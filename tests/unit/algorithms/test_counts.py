@@ -26,7 +26,7 @@ ALGORITHMS = [pytest.param(name, (), id=name) for name in options("algorithm")] 
 
 
 @pytest.mark.parametrize(("name", "overrides"), ALGORITHMS)
-def test_what_does_not_count_changes_nothing_of_what_does(name: str, overrides: tuple[str, ...]) -> None:
+def test_completions_that_do_not_count_do_not_change_the_others(name: str, overrides: tuple[str, ...]) -> None:
     rollout = rollout_of([[1, 1], [1, 0]] * 3, samples=3)
     values = torch.full((6, 2), 0.25)
 
@@ -40,7 +40,7 @@ def test_what_does_not_count_changes_nothing_of_what_does(name: str, overrides: 
 
 
 @pytest.mark.parametrize(("name", "overrides"), ALGORITHMS)
-def test_it_is_as_if_they_had_not_been_written(name: str, overrides: tuple[str, ...]) -> None:
+def test_completions_that_do_not_count_are_as_if_never_sampled(name: str, overrides: tuple[str, ...]) -> None:
     """Groups of three of which two count each: those of two groups of two."""
     four = [row for row in range(6) if COUNTS[row]]
     masks = [[1, 1], [1, 0]] * 3

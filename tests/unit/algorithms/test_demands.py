@@ -32,7 +32,7 @@ def made(kind: str, **changes: Any) -> Algorithm:
         ("ppo", (1, True, 3, 4, "sum")),
     ],
 )
-def test_what_it_asks_for(kind: str, demands: tuple[Any, ...]) -> None:
+def test_the_demands_of_each_algorithm(kind: str, demands: tuple[Any, ...]) -> None:
     one = made(kind)
     assert (one.min_group, one.needs_value, one.epochs, one.minibatch_size, one.aggregation) == demands
 
@@ -55,7 +55,7 @@ def test_what_it_asks_for(kind: str, demands: tuple[Any, ...]) -> None:
         ("ppo", "minibatch_size", [1, None], [0]),
     ],
 )
-def test_the_values_a_knob_may_have(kind: str, name: str, allowed: list[Any], refused: list[Any]) -> None:
+def test_the_range_of_each_knob(kind: str, name: str, allowed: list[Any], refused: list[Any]) -> None:
     for value in allowed:
         assert getattr(made(kind, **{name: value}), name) == value
     for value in refused:

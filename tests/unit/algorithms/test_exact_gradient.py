@@ -54,7 +54,7 @@ def ppo(**changes: Any) -> Ppo:
     return Ppo.model_validate({"kind": "ppo"} | fields | changes)
 
 
-def test_the_completions_are_all_there_are() -> None:
+def test_the_enumerated_completions_are_complete() -> None:
     assert float(logprobs(POLICY).sum(1).exp().sum()) == pytest.approx(1.0, abs=1e-12)
     everything = engine_at(POLICY).all_completions()
     assert everything.texts == tuple(" ".join(map(str, completion)) for completion in COMPLETIONS)

@@ -74,7 +74,7 @@ def test_another_part_does_not_change_the_order_within_a_part() -> None:
     assert of_a(a) != of_a(PartSize("a", 1.0, 7))
 
 
-def test_shares_of_a_few_prompts() -> None:
+def test_a_few_prompts_are_split_by_weight() -> None:
     assert order.split_by_weight([1.0], 5) == [5]
     assert order.split_by_weight([3.0, 1.0], 8) == [6, 2]
     assert order.split_by_weight([9.0, 1.0], 5) == [5, 0]

@@ -51,19 +51,19 @@ def test_all_of_several_filters_must_hold(file: Path) -> None:
     assert texts(read_source(source_of(file, where={"level": [1, 2], "prompt": "a"}))) == "aa"
 
 
-def test_a_filter_by_a_column_that_is_not_there_is_a_mistake(file: Path) -> None:
+def test_a_filter_by_a_missing_column_is_refused(file: Path) -> None:
     with pytest.raises(UserError, match=r"^no column 'lvel'; columns: prompt, level \(p.jsonl:1\)"):
         read_source(source_of(file, where={"lvel": 1}))
 
 
-def test_a_prompt_that_came_before_is_left_out(file: Path) -> None:
+def test_repeated_prompts_are_left_out(file: Path) -> None:
     found = read_source(source_of(file, dedup=True))
     assert [row.where for row in found.rows] == [f"p.jsonl:{line}" for line in (1, 2, 4, 5)]
     assert found.left_out == {"by data.dedup": 1}
 
 
 @pytest.mark.parametrize(("limit", "more"), [(1, True), (4, True), (5, False), (6, False), (None, False)])
-def test_nothing_is_looked_at_behind_the_limit(file: Path, limit: int | None, more: bool) -> None:
+def test_rows_beyond_the_limit_are_not_read(file: Path, limit: int | None, more: bool) -> None:
     found = read_source(source_of(file), limit=limit)
     assert (len(found.rows), found.more) == (min(limit or 5, 5), more)
 
@@ -73,7 +73,7 @@ def test_rows_left_out_do_not_count_towards_the_limit(file: Path) -> None:
     assert texts(found) == "ac"
 
 
-def test_a_mistake_behind_the_limit_is_none(file: Path) -> None:
+def test_a_mistake_beyond_the_limit_is_ignored(file: Path) -> None:
     with file.open("a") as rows:
         rows.write('{"prompt": 1}\n{"prompt": 2}\n')
     assert len(read_source(source_of(file), limit=5).rows) == 5

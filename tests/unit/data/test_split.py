@@ -32,11 +32,11 @@ def test_rows_of_one_prompt_stay_together_and_the_rest_of_them_is_left_out() -> 
     assert [one.shown for one in set_aside(rows, 4)[1]] == [first, second, second, second]
 
 
-def test_more_than_there_are_is_all() -> None:
+def test_a_count_above_the_number_of_rows_holds_out_all() -> None:
     assert [len(part) for part in set_aside(ROWS, 9)[:2]] == [0, 8]
 
 
-def test_none_is_none() -> None:
+def test_a_count_of_zero_and_an_empty_file_hold_out_none() -> None:
     assert set_aside(ROWS, 0) == (ROWS, [], 0)
     assert set_aside([], 3) == ([], [], 0)
 

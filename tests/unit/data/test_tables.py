@@ -73,7 +73,7 @@ def test_a_split_of_the_hub(asked: list[tuple[Any, ...]]) -> None:
     assert asked == [("me/set", "main", "train", "abc")]
 
 
-def test_a_split_of_its_own_for_held_out_prompts(asked: list[tuple[Any, ...]]) -> None:
+def test_held_out_prompts_may_come_from_another_split(asked: list[tuple[Any, ...]]) -> None:
     assert hub().sets_aside
     source = hub(eval_split="test")
     assert not source.sets_aside
@@ -82,7 +82,7 @@ def test_a_split_of_its_own_for_held_out_prompts(asked: list[tuple[Any, ...]]) -
 
 
 @pytest.mark.usefixtures("asked")
-def test_a_split_that_is_not_there() -> None:
+def test_a_missing_split_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         read_source(hub(split="none"))
     assert caught.value.line() == (

@@ -62,7 +62,7 @@ def given(monkeypatch: pytest.MonkeyPatch, libc: Fake, name: str = "glibc", **en
 
 
 @pytest.mark.parametrize(("limit", "largest"), [(2**31, 2**30), (2**25, 2**25)])
-def test_malloc_is_told_as_much_as_it_takes(limit: int, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malloc_gets_the_largest_threshold_it_accepts(limit: int, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """-3 is M_MMAP_THRESHOLD, -1 is M_TRIM_THRESHOLD, and a threshold of -1 means never (mallopt(3))."""
     libc = Fake(limit)
     given(monkeypatch, libc)
@@ -79,7 +79,7 @@ def test_malloc_is_told_as_much_as_it_takes(limit: int, largest: int, monkeypatc
         *(({name: "1"}, "environment") for name in VARIABLES),
     ],
 )
-def test_what_the_user_chose_stays(environment: dict[str, str], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_malloc_settings_stay(environment: dict[str, str], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     libc = Fake(2**31)
     given(monkeypatch, libc, **environment)
     assert keep_freed_memory() == {"kind": kind}
@@ -89,7 +89,7 @@ def test_what_the_user_chose_stays(environment: dict[str, str], kind: str, monke
 @pytest.mark.parametrize(
     "environment", [{"GLIBC_TUNABLES": "glibc.cpu.x86_ibt=on"}, {"LD_PRELOAD": "/lib/faketime.so"}]
 )
-def test_what_has_nothing_to_do_with_it_does_not_matter(
+def test_other_environment_variables_do_not_matter(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given(monkeypatch, libc := Fake(2**31), **environment)
@@ -115,14 +115,14 @@ def test_freed_memory_stays_with_the_process(
     assert kind.strip() == choice or kind.startswith("glibc 2.")
 
 
-def test_whatever_loads_a_model_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_a_policy_keeps_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(opening, "keep_freed_memory", lambda: calls.append("kept"))
     opening.load_policy(config_of())
     assert calls == ["kept"]
 
 
-def test_a_run_comes_out_the_same_and_says_which_it_was(
+def test_a_run_is_the_same_with_either_allocator_and_records_it(
     rlhf: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     argv = ("train", "config=tiny", "steps=2", "evaluate.every=0", "max_new_tokens=4", "display=quiet")

@@ -24,7 +24,7 @@ def chosen(policy: Policy, engine: str = "auto") -> tuple[Any, list[str]]:
 
 
 @pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Qwen3"])
-def test_the_llama_family_is_native_and_nothing_is_said(name: str) -> None:
+def test_the_llama_family_is_native_without_a_note(name: str) -> None:
     engine, notes = chosen(family(name, scale=3.0, **({"sliding_window": None} if name == "Mistral" else {})))
     assert isinstance(engine, NativeEngine)
     assert notes == []
@@ -45,7 +45,7 @@ def test_the_llama_family_is_native_and_nothing_is_said(name: str) -> None:
         ),
     ],
 )
-def test_everything_else_runs_on_the_library_and_that_is_said(policy: Any, reason: str) -> None:
+def test_every_other_model_runs_on_the_library_with_a_note(policy: Any, reason: str) -> None:
     engine, notes = chosen(policy())
     assert isinstance(engine, TransformersEngine)
     assert notes == [f"the model runs on transformers' own forward pass, which is slower: {reason}"]
@@ -70,7 +70,7 @@ def test_the_library_on_request() -> None:
 
 
 @pytest.mark.parametrize("found", [2 * TOLERANCE[torch.float32], float("nan")])
-def test_a_native_engine_that_computes_something_else_is_not_taken(
+def test_a_native_engine_with_other_logits_is_rejected(
     found: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = {NativeEngine: found, TransformersEngine: 0.0}
@@ -91,7 +91,7 @@ def test_a_model_that_cannot_be_packed_runs_on_the_library(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("engine", [NativeEngine, TransformersEngine])
-def test_the_deviation_sees_what_is_sampled_and_what_is_read(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_logit_difference_covers_sampling_and_reading(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = build(tiny())
     found = engine(policy)
     assert logit_difference(policy, found) < 1e-5
@@ -126,7 +126,7 @@ def test_a_family_that_rescales_its_logits_is_refused(name: str, fields: dict[st
     assert caught.value.exit_code == EXIT_USAGE
 
 
-def test_logits_that_are_no_numbers_are_refused() -> None:
+def test_nan_logits_are_refused() -> None:
     policy = build(tiny())
     with torch.no_grad():
         policy.causal.get_output_embeddings().weight[0, 0] = torch.nan
@@ -148,7 +148,7 @@ def test_an_adapter_of_another_scale_is_native_as_well() -> None:
 
 
 @pytest.mark.parametrize("wrong", [0.0, 1.5])
-def test_an_adapter_that_counts_for_more_or_less_is_noticed_before_training(
+def test_an_engine_with_a_wrong_adapter_scale_is_rejected_before_training(
     wrong: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At first B is zero, and any scale of it would do."""

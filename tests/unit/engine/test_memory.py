@@ -98,7 +98,7 @@ def test_more_memory_never_gives_fewer_rows_and_longer_texts_never_more(
     assert by_length[0] > by_length[-1]
 
 
-def test_the_memory_of_this_machine_is_asked_for_once_and_for_all() -> None:
+def test_the_total_memory_does_not_change() -> None:
     found = total_memory(torch.device("cpu"))
     assert found > 2**28
     assert total_memory(torch.device("cpu")) == found
@@ -115,11 +115,11 @@ def test_the_memory_of_this_machine_is_asked_for_once_and_for_all() -> None:
     ],
     ids=str,
 )
-def test_what_counts_as_out_of_memory(error: BaseException, expected: bool) -> None:
+def test_errors_that_are_out_of_memory(error: BaseException, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
 
 
-def test_the_cpus_allocator_says_it_in_the_words_that_are_looked_for() -> None:
+def test_the_message_of_the_cpus_allocator_is_recognised() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)

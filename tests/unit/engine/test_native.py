@@ -87,7 +87,7 @@ def select_rows(rollout: Rollout, rows: list[int]) -> Tensor:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_what_is_sampled_has_the_librarys_logprobs(
+def test_sampling_has_the_librarys_logprobs(
     policy: Policy, engine: NativeEngine, temperature: float, texts: Sequence[str]
 ) -> None:
     rollout = sampled(engine, temperature, texts=texts)
@@ -100,7 +100,7 @@ def test_what_is_sampled_has_the_librarys_logprobs(
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4, 5], [7, 2, 11, 3], [4]])
-def test_what_is_read_has_the_librarys_logits(
+def test_reading_has_the_librarys_logits(
     policy: Policy, engine: NativeEngine, rows: list[int], texts: Sequence[str]
 ) -> None:
     rollout = sampled(engine, texts=texts)
@@ -120,7 +120,7 @@ def test_the_reference_is_the_library_without_the_adapter(policy: Policy, engine
         assert (expected - torch.cat([library(policy, rollout, row) for row in rows])).abs().max() > 0.1
 
 
-def test_the_reference_writes_too(policy: Policy, engine: NativeEngine) -> None:
+def test_the_reference_samples_too(policy: Policy, engine: NativeEngine) -> None:
     rollout = sampled(engine, 1.0, reference=True)
     with policy.reference(), torch.no_grad():
         plain = torch.log_softmax(library(policy, rollout, 4), -1).gather(1, select_rows(rollout, [4])[:, None])[:, 0]
@@ -171,7 +171,7 @@ def test_a_completion_of_one_token_is_predicted_by_the_prompt_alone(policy: Poli
         assert_close(found, torch.cat([library(policy, rollout, row) for row in range(8)]), rtol=0, atol=1e-4)
 
 
-def test_a_later_adapter_is_the_one_that_counts() -> None:
+def test_sampling_follows_a_changed_adapter() -> None:
     policy = POLICIES["Llama"]()
     engine = NativeEngine(policy)
     rollout = sampled(engine)
@@ -287,14 +287,14 @@ class TestKernels:
         [("AuthenticAMD", torch.float32, True), ("GenuineIntel", torch.float32, False), ("", torch.float32, False),
          ("GenuineIntel", torch.bfloat16, True), ("AuthenticAMD", torch.float64, False)],
     )  # fmt: skip
-    def test_where_packing_pays(
+    def test_packing_is_chosen_where_it_is_faster(
         self, cpu: str, dtype: torch.dtype, expected: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(kernels, "cpu_vendor", lambda: cpu)
         monkeypatch.setattr(kernels, "_packing_works", lambda dtype: True)
         assert kernels.is_faster_packed(torch.zeros(2, 2, dtype=dtype)) is expected
 
-    def test_a_torch_without_the_private_operators_multiplies_all_the_same(
+    def test_a_torch_without_the_private_operators_multiplies_unpacked(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(kernels, "cpu_vendor", lambda: "AuthenticAMD")

@@ -38,7 +38,7 @@ def test_every_prompt_keeps_a_token_of_its_own(prompts: list[Prompt], tokens: li
     assert tree_of(*prompts).tokens.tolist() == tokens
 
 
-def test_completions_stand_behind_their_prompts_without_their_last_tokens() -> None:
+def test_completions_follow_their_prompts_without_their_last_tokens() -> None:
     batch = PromptBatch((prompt(7, 1), prompt(7, 2, 3)), 2, (0, 1, 2, 3))
     mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1]], dtype=torch.bool)
     empty = torch.zeros(4, 3)

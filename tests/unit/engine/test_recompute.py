@@ -32,7 +32,7 @@ def gradients(policy: Policy, engine: Any) -> tuple[list[Tensor], int]:
 @pytest.mark.parametrize(
     ("architecture", "engine"), [("llama", "native"), ("llama", "transformers"), ("gpt2", "transformers")]
 )
-def test_less_is_kept_and_the_gradients_are_the_same(architecture: str, engine: str) -> None:
+def test_recomputing_keeps_less_and_gives_the_same_gradients(architecture: str, engine: str) -> None:
     found = []
     for recompute in (False, True):
         settings = tiny(architecture, layers=4, engine=engine, gradient_checkpointing=recompute)

@@ -29,7 +29,7 @@ def batch(engine: TabularEngine, samples: int) -> PromptBatch:
     return PromptBatch(engine.prompts, samples, tuple(range(PROMPTS * samples)))
 
 
-def test_everything_it_can_write_is_listed_with_its_probability() -> None:
+def test_all_completions_are_listed_with_their_probability() -> None:
     everything = moved().all_completions()
     assert len(everything.batch) == PROMPTS * 9
     assert everything.texts[:4] == ("0 0", "0 1", "0 2", "1 0")
@@ -48,7 +48,7 @@ def test_a_text_ends_with_the_end_token() -> None:
 
 @pytest.mark.parametrize("end", [None, 2])
 @pytest.mark.parametrize("temperature", [0.7, 1.3])
-def test_it_writes_as_often_as_the_probabilities_say(end: int | None, temperature: float) -> None:
+def test_sampled_frequencies_are_the_probabilities(end: int | None, temperature: float) -> None:
     engine, samples = moved(end), 4000
     written = engine.sample(batch(engine, samples), 9, temperature, lambda: None)
     everything = engine.all_completions(temperature)
@@ -62,7 +62,7 @@ def test_it_writes_as_often_as_the_probabilities_say(end: int | None, temperatur
     assert not written.truncated.any()
 
 
-def test_what_it_read_is_what_it_wrote() -> None:
+def test_reading_agrees_with_sampling() -> None:
     engine = moved(end=2)
     written = engine.sample(batch(engine, 30), 9, 0.8, lambda: None)
     assert_close(engine.sequence_logprobs(written).detach(), written.logprobs.sum(1))
@@ -73,7 +73,7 @@ def test_what_it_read_is_what_it_wrote() -> None:
     assert not written.logprobs[~keep].any()
 
 
-def test_the_reference_is_where_it_began() -> None:
+def test_the_reference_is_the_initial_policy() -> None:
     engine = moved()
     everything = engine.all_completions()
     untouched = TabularEngine(table()).all_completions().logprobs.sum(1)

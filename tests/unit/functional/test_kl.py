@@ -42,7 +42,7 @@ def test_exact_kl_is_not_symmetric() -> None:
     assert abs(float(exact_kl(one, other)) - float(exact_kl(other, one))) > 0.1
 
 
-def test_against_reference_equals_torch_distributions() -> None:
+def test_compare_distributions_equals_torch_distributions() -> None:
     policy, reference = (Categorical(logits=head(h) / TEMPERATURE) for h in (HIDDEN, REFERENCE))
     ref_logprobs, kl, entropy = compare_distributions(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE)
     assert_close(ref_logprobs, reference.log_prob(TOKENS))
@@ -91,7 +91,7 @@ def test_a_truncated_policy_is_measured_against_the_whole_reference() -> None:
     assert float(found[1].min()) > 0
 
 
-def test_nothing_here_carries_a_gradient() -> None:
+def test_compared_distributions_carry_no_gradient() -> None:
     hidden = HIDDEN.clone().requires_grad_()
     assert not any(t.requires_grad for t in compare_distributions(hidden, REFERENCE, TOKENS, head, TEMPERATURE))
 

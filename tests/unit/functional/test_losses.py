@@ -34,7 +34,7 @@ def test_token_weights(aggregation: Aggregation, by_hand: list[list[float]]) -> 
     assert_close(found, torch.tensor(by_hand, dtype=torch.float64))
 
 
-def test_what_stands_in_the_padding_does_not_matter() -> None:
+def test_padding_does_not_change_a_loss() -> None:
     weights = token_weights(MASK, "sum", 10)
     nan = torch.full((2, 3), math.nan, dtype=torch.float64)
     logprobs, advantages = (torch.where(MASK, value, nan) for value in (-1.0, 2.0))
@@ -45,7 +45,7 @@ def test_what_stands_in_the_padding_does_not_matter() -> None:
     assert float(k2_loss(logprobs, logprobs - 1, weights)) == pytest.approx(1.0)  # 4 tokens, 1/2 each, over 2
 
 
-def test_the_gradient_pushes_up_what_has_a_positive_advantage() -> None:
+def test_the_gradient_raises_tokens_with_a_positive_advantage() -> None:
     logprobs = torch.zeros(2, 3, requires_grad=True)
     advantages = torch.tensor([[2.0, -1.0, 0.0], [4.0, 9.0, 9.0]])
     policy_gradient(logprobs, advantages, token_weights(MASK, "sum", 10).float()).backward()
@@ -60,7 +60,7 @@ def test_k2_by_hand() -> None:
     assert_close(logprobs.grad, torch.tensor([[0.5, -0.5]]))  # weight times k1
 
 
-def test_two_ranges() -> None:
+def test_the_two_clip_ranges() -> None:
     ratios = torch.tensor([[1.25, 1.35, 0.85, 0.75]])
     weights = torch.ones(1, 4)
     up, clipped = clipped_surrogate(ratios.log(), torch.zeros(1, 4), torch.ones(1, 4), weights, 0.2, 0.3)
@@ -71,7 +71,7 @@ def test_two_ranges() -> None:
     assert clipped.tolist() == [[False, False, False, True]]
 
 
-def test_where_a_value_is_held_back() -> None:
+def test_values_beyond_the_clip_range_are_clipped() -> None:
     # old values 0, returns 1, range .2: .5 is held to .2; 3 is not, its own error is the larger; .1 is within the range
     values, returns = torch.tensor([[0.5, 3.0, 0.1, 0.5]]), torch.ones(1, 4)
     weights = torch.tensor([[1.0, 1.0, 1.0, 0.0]])

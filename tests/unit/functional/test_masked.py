@@ -20,7 +20,7 @@ def test_the_mean_divides_by_the_number_of_positions_not_of_rows() -> None:
     assert float(masked_mean(VALUES, MASK)) == 7.0  # (1 + 4 + 16) / 3
 
 
-def test_what_is_not_finite_outside_the_mask_does_not_reach_the_result() -> None:
+def test_numbers_outside_the_mask_that_are_not_finite_are_ignored() -> None:
     values = VALUES.masked_fill(~MASK, math.nan)
     values[0, 1] = -math.inf
     assert masked_sum(values, MASK).tolist() == [5.0, 16.0]

@@ -27,16 +27,16 @@ def test_by_hand() -> None:
     assert found.effective_share == pytest.approx(49 / 63)
 
 
-def test_the_gap_looks_both_ways() -> None:
+def test_the_gap_is_the_largest_absolute_difference() -> None:
     assert measure_mismatch(torch.tensor([0.1, -0.4])).gap == pytest.approx(0.4)
 
 
-def test_where_the_two_agree_nothing_is_lost() -> None:
+def test_equal_log_probabilities_keep_all_samples() -> None:
     found = measure_mismatch(torch.zeros(5))
     assert (found.gap, found.mean, found.deviation, found.effective_share) == (0.0, 0.0, 0.0, 1.0)
 
 
-def test_what_all_completions_share_costs_nothing_and_overflows_nothing() -> None:
+def test_a_common_factor_costs_nothing_and_does_not_overflow() -> None:
     assert measure_mismatch(torch.full((4,), 2000.0)).effective_share == pytest.approx(1.0)
 
 

@@ -19,7 +19,7 @@ MASK = torch.tensor([[True, True, False], [True, True, True], [True, False, Fals
 ALL = torch.ones(8, dtype=torch.bool)
 
 
-def test_every_token_pays_for_its_kl_and_the_last_one_earns_the_score() -> None:
+def test_every_token_pays_its_kl_and_the_last_one_gets_the_score() -> None:
     scores = torch.tensor([2.0, -1.0, 0.5])
     kl = torch.tensor([[0.2, 0.4, 0.0], [-0.2, 0.4, 0.6], [1.0, 0.0, 0.0]])
     by_hand = [
@@ -30,7 +30,7 @@ def test_every_token_pays_for_its_kl_and_the_last_one_earns_the_score() -> None:
     assert_close(token_rewards(scores, kl, 0.5, MASK), torch.tensor(by_hand))
 
 
-def test_padding_pays_nothing_whatever_kl_stands_there() -> None:
+def test_padding_gets_no_reward_whatever_its_kl() -> None:
     kl = torch.full((3, 3), torch.nan).masked_fill(MASK, 1.0)
     rewards = token_rewards(torch.zeros(3), kl, 1.0, MASK)
     assert rewards.tolist() == [[-1.0, -1.0, 0.0], [-1.0, -1.0, -1.0], [-1.0, 0.0, 0.0]]
@@ -58,14 +58,14 @@ def test_leave_one_out_is_the_mean_of_the_others_of_the_group() -> None:
     assert leave_one_out(values, 3, ALL[:6]).tolist() == [4.0, 3.5, 1.5, 40.0, 35.0, 15.0]
 
 
-def test_what_does_not_count_is_nobodys_baseline() -> None:
+def test_completions_that_do_not_count_enter_no_baseline() -> None:
     values = torch.tensor([1.0, 2.0, 6.0, 10.0, 20.0, 60.0])
     counts = torch.tensor([True, False, True, True, False, False])
     # of the first group 1 and 6 count: the others of each are 6, (1 + 6) / 2, 1; of the second 10 alone: none, 10, 10
     assert leave_one_out(values, 3, counts).tolist() == [6.0, 3.5, 1.0, 0.0, 10.0, 10.0]
 
 
-def test_centred_in_group_by_hand() -> None:
+def test_centre_by_group_by_hand() -> None:
     values = torch.tensor([1.0, 2.0, 6.0, 4.0, 9.0, 4.0])
     # the mean 3 and (4 + 1 + 9) / 2 = 7; in the second group, without the 9: 4 and 0
     counts = torch.tensor([True, True, True, True, False, True])
@@ -88,7 +88,7 @@ def test_generalised_advantages_by_hand() -> None:
     assert_close(generalised_advantages(rewards, values, mask, gamma=0.5, gae_lambda=0.8), by_hand)
 
 
-def test_with_lambda_and_gamma_one_they_are_the_returns_to_go_less_the_values() -> None:
+def test_with_lambda_and_gamma_one_advantages_are_returns_to_go_minus_values() -> None:
     generator = torch.Generator().manual_seed(0)
     mask = torch.arange(5) < torch.tensor([5, 1, 3])[:, None]
     rewards, values = (torch.randn(3, 5, generator=generator) * mask for _ in range(2))
@@ -96,7 +96,7 @@ def test_with_lambda_and_gamma_one_they_are_the_returns_to_go_less_the_values() 
     assert_close(found, (returns_to_go(rewards) - values) * mask)
 
 
-def test_whitened_by_hand() -> None:
+def test_whiten_by_hand() -> None:
     values = torch.tensor([[1.0, 3.0, 99.0], [5.0, 99.0, 99.0]])
     mask = torch.tensor([[True, True, False], [True, False, False]])
     # mean 3, deviations -2, 0, 2, variance 8 / 3

@@ -168,7 +168,7 @@ def test_greedy_takes_the_most_probable_token_and_its_untempered_logprob() -> No
 
 
 @pytest.mark.parametrize("vocabulary", [5, 256, 700])
-def test_logits_that_are_not_numbers_give_a_token_and_a_log_probability_that_says_so(vocabulary: int) -> None:
+def test_nan_logits_give_a_token_with_a_nan_log_probability(vocabulary: int) -> None:
     logits = torch.zeros(3, vocabulary)
     logits[1, 2] = torch.nan
     tokens, logprobs = inverse_cdf(logits, torch.tensor([0.3, 0.3, 0.999]), 1.0)

@@ -81,7 +81,7 @@ class TestKept:
     @pytest.mark.parametrize("top_k", [None, 1, 7, 60])
     @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999, 1.0])
     @pytest.mark.parametrize("min_p", [0.0, 0.02, 0.3])
-    def test_as_the_library_does_it(self, top_k: int | None, top_p: float, min_p: float) -> None:
+    def test_the_mask_is_that_of_the_librarys_filters(self, top_k: int | None, top_p: float, min_p: float) -> None:
         from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
         logits = random(20, 300) * torch.linspace(0.1, 6, 20, dtype=torch.float64)[:, None]
@@ -102,7 +102,7 @@ class TestKept:
                 for column in range(3):
                     assert torch.equal(found[row, column], sampling_mask(logprobs[row, column], *truncation))
 
-    def test_active(self) -> None:
+    def test_is_active(self) -> None:
         assert not NO_TRUNCATION.is_active
         assert not Truncation(None, 1.0, 0.0).is_active
         assert Truncation(50, 1.0, 0.0).is_active
@@ -154,7 +154,7 @@ class TestKeptSets:
         with pytest.raises(ValueError, match=rf"^5 kept sets for {positions} positions$"):
             unpack(pack(KEEP), slice(0, 2), positions)
 
-    def test_joined_parts_follow_one_another(self) -> None:
+    def test_joined_groups_follow_one_another(self) -> None:
         sets = join([pack(KEEP[:2]), pack(KEEP[2:3]), pack(KEEP[3:])])
         assert torch.equal(whole(sets), KEEP)
         assert torch.equal(sets.offsets, pack(KEEP).offsets)
@@ -167,7 +167,7 @@ class TestKeptSets:
         mask = torch.tensor([False, True, True, False, True])
         assert torch.equal(whole(select(pack(KEEP), mask)), KEEP[mask])
 
-    def test_no_positions_are_no_sets(self) -> None:
+    def test_no_positions_give_no_sets(self) -> None:
         sets = select(pack(KEEP), torch.zeros(0, dtype=torch.long))
         assert len(sets) == len(sets.ids) == 0
 
@@ -281,7 +281,7 @@ class TestTruncatedPolicy:
         assert mean_ratio == pytest.approx(1.0, abs=1e-12)
         assert_close(found, torch.cat([g.flatten() for g in gradient]), rtol=0, atol=1e-12)
 
-    def test_after_an_update_sets_worked_out_afresh_do_not(self) -> None:
+    def test_after_an_update_recomputed_sets_do_not(self) -> None:
         stored, afresh = self.sets(*self.tables()), self.sets(*self.moved())
         assert any(not torch.equal(one, other) for one, other in zip(stored, afresh, strict=True))
         mean_ratio, wrong = self.surrogate_gradient(recomputed=True)
@@ -396,6 +396,6 @@ def test_exactly_the_mass_is_enough_for_top_p() -> None:
     assert sampling_mask(logprobs, None, 0.75, 0.0).tolist() == [True, True, False]
 
 
-def test_a_single_part_is_joined_as_it_is() -> None:
+def test_joining_a_single_group_changes_nothing() -> None:
     one = pack(KEEP)
     assert torch.equal(whole(join([one])), KEEP)
