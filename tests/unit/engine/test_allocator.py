@@ -62,7 +62,9 @@ def given(monkeypatch: pytest.MonkeyPatch, libc: Fake, name: str = "glibc", **en
 
 
 @pytest.mark.parametrize(("limit", "largest"), [(2**31, 2**30), (2**25, 2**25)])
-def test_malloc_gets_the_largest_threshold_it_accepts(limit: int, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malloc_gets_the_largest_threshold_it_accepts(
+    limit: int, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """-3 is M_MMAP_THRESHOLD, -1 is M_TRIM_THRESHOLD, and a threshold of -1 means never (mallopt(3))."""
     libc = Fake(limit)
     given(monkeypatch, libc)
@@ -79,7 +81,9 @@ def test_malloc_gets_the_largest_threshold_it_accepts(limit: int, largest: int, 
         *(({name: "1"}, "environment") for name in VARIABLES),
     ],
 )
-def test_the_users_malloc_settings_stay(environment: dict[str, str], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_malloc_settings_stay(
+    environment: dict[str, str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     libc = Fake(2**31)
     given(monkeypatch, libc, **environment)
     assert keep_freed_memory() == {"kind": kind}

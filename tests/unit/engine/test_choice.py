@@ -70,9 +70,7 @@ def test_the_library_on_request() -> None:
 
 
 @pytest.mark.parametrize("found", [2 * TOLERANCE[torch.float32], float("nan")])
-def test_a_native_engine_with_other_logits_is_rejected(
-    found: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_native_engine_with_other_logits_is_rejected(found: float, monkeypatch: pytest.MonkeyPatch) -> None:
     of = {NativeEngine: found, TransformersEngine: 0.0}
     monkeypatch.setattr(choice, "logit_difference", lambda policy, engine: of[type(engine)])
     engine, notes = chosen(build(tiny()))

@@ -294,9 +294,7 @@ class TestKernels:
         monkeypatch.setattr(kernels, "_packing_works", lambda dtype: True)
         assert kernels.is_faster_packed(torch.zeros(2, 2, dtype=dtype)) is expected
 
-    def test_a_torch_without_the_private_operators_multiplies_unpacked(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_torch_without_the_private_operators_multiplies_unpacked(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kernels, "cpu_vendor", lambda: "AuthenticAMD")
         monkeypatch.setattr(kernels, "_works", {})
 
