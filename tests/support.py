@@ -1,11 +1,9 @@
-"""What the tests of whole commands share."""
+"""What the tests of whole commands share; processes.py starts them in processes of their own."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +23,6 @@ class Outcome:
     code: int
     out: str
     err: str
-
-
-def start(*argv: str, cwd: Path, before: str = "") -> subprocess.Popen[str]:
-    """Run `rlhf ...` in a process of its own, after the code `before`."""
-    command = [sys.executable, "-c", f"{before}\nfrom rlhf_cli.cli import main; main()", *argv]
-    environment = os.environ | {"PYTHONWARNINGS": "error"}
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
 
 
 def gone(pid: int, within_s: float = 3.0) -> bool:

@@ -14,7 +14,8 @@ import pytest
 
 from rlhf_cli.runs.checkpoint import locked
 from rlhf_cli.sweep.record import Ending, SweepRecord
-from tests.support import QUICK, Outcome, contents, gone, lines, start
+from tests.processes import Process, start
+from tests.support import QUICK, Outcome, contents, gone, lines
 
 Rlhf = Callable[..., Outcome]
 
@@ -29,7 +30,7 @@ def trials(folder: Path) -> dict[str, Path]:
     return {",".join(f"{key}={value}" for key, value in one.told.items()): sweep.path(one) for one in sweep.trials}
 
 
-def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str], within_s: float = 60.0) -> None:
+def wait_for(happened: Callable[[], bool], process: Process, within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not happened():
         assert process.poll() is None, process.communicate()

@@ -20,7 +20,8 @@ from rlhf_cli.pipeline import update
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.runs.checkpoint import locked, publish
-from tests.support import Outcome, start
+from tests.processes import start
+from tests.support import Outcome
 
 Rlhf = Callable[..., Outcome]
 

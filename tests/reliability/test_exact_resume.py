@@ -21,7 +21,8 @@ from rlhf_cli.cli import run
 from rlhf_cli.pipeline import update
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.runs.checkpoint import checkpoints, step_of
-from tests.support import Outcome, contents, lines, start
+from tests.processes import start
+from tests.support import Outcome, contents, lines
 
 Rlhf = Callable[..., Outcome]
 Whole = Callable[..., Path]

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.runs.checkpoint import newest_valid
-from tests.support import Outcome, contents, gone, lines, start
+from tests.processes import Process, start
+from tests.support import Outcome, contents, gone, lines
 
 Rlhf = Callable[..., Outcome]
 
@@ -115,7 +115,7 @@ DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep
 NO_THREAD_RUNS = "import re; re.match(r'(a|a)+$', 'a' * 60 + 'b')"
 
 
-def hanging(folder: Path, line: str) -> tuple[subprocess.Popen[str], int]:
+def hanging(folder: Path, line: str) -> tuple[Process, int]:
     """A run whose reward hangs at step 2, and the number of the process in which it does."""
     (folder / "rewards.py").write_text(FUNCTION.format(f"if calls > 1: print(os.getpid()); {line}"))
     run = start("train", *SHORT, cwd=folder)

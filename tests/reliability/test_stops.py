@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import Outcome, contents, lines, start
+from rlhf_cli.cli import run
+from tests.processes import Process, start, start_fresh
+from tests.support import Outcome, contents, lines
 
 Rlhf = Callable[..., Outcome]
 
@@ -21,14 +22,12 @@ RUN = ("config=tiny", "steps=24", "checkpoint.every=10", "evaluate.every=12", "e
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of the whole run."""
-    folder = tmp_path_factory.mktemp("whole")
-    process = start("train", *RUN, cwd=folder)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return contents(folder / "out")
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    assert run(["train", *RUN, f"run_dir={folder}"]) == 0
+    return contents(folder)
 
 
-def after_steps(process: subprocess.Popen[str], folder: Path, steps: int) -> None:
+def after_steps(process: Process, folder: Path, steps: int) -> None:
     """Wait until the run has logged that many steps."""
     metrics, deadline = folder / "out" / "metrics.jsonl", time.monotonic() + 60
     while not (metrics.is_file() and len(metrics.read_bytes().splitlines()) > steps):
@@ -117,7 +116,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_run_goes_on_exactly(
 
 @pytest.mark.case(34)
 def test_while_the_model_loads_it_stops_at_once(tmp_path: Path) -> None:
-    process = start("train", *RUN, cwd=tmp_path)
+    process = start_fresh("train", *RUN, cwd=tmp_path)
     deadline = time.monotonic() + 60
     while not (tmp_path / "out" / ".lock").exists():
         assert process.poll() is None, process.communicate()

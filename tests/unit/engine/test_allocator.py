@@ -14,7 +14,8 @@ import pytest
 
 from rlhf_cli.engine import opening
 from rlhf_cli.engine.allocator import VARIABLES, keep_freed_memory
-from tests.support import Outcome, contents, start
+from tests.processes import start
+from tests.support import Outcome, contents
 from tests.unit.support import config_of
 
 GLIBC = platform.libc_ver()[0] == "glibc"

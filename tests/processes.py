@@ -1,0 +1,114 @@
+"""`rlhf` in processes of its own, forked from a server that has imported everything once.
+
+Importing torch and transformers takes ten times as long as a tiny run. `start` forks, so the process has a pid, signals
+and a death of its own; `start_fresh` is for what concerns the start of the interpreter.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+IMPORTED: Final = (
+    "rlhf_cli.commands.train", "rlhf_cli.pipeline.assemble", "rlhf_cli.pipeline.loop", "rlhf_cli.pipeline.conclude",
+    "rlhf_cli.config.compose", "transformers.models.llama.modeling_llama", "transformers.models.gpt2.modeling_gpt2",
+    "peft", "tensorboard.summary.writer.record_writer", "pytest",
+)  # fmt: skip
+"""What a run of the tiny model imports, and pytest, which a fork takes for its main module."""
+
+_SERVER: Final = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(list(IMPORTED))
+
+
+class Process:
+    """A running `rlhf`: what the tests need of subprocess.Popen."""
+
+    def __init__(self, argv: tuple[str, ...], cwd: Path, before: str) -> None:
+        out, its_out = _SERVER.Pipe(duplex=False)
+        err, its_err = _SERVER.Pipe(duplex=False)
+        given = (argv, str(cwd), dict(os.environ), before, its_out, its_err)
+        self._process = _SERVER.Process(target=_be, args=given, daemon=True)
+        self._process.start()
+        its_out.close()
+        its_err.close()
+        self.stdout, self.stderr = _text(out), _text(err)
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The same."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; raises TimeoutExpired."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("rlhf", timeout or 0)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end and return all that it printed. A tiny run prints less than a pipe holds."""
+        self.wait(timeout)
+        with self.stdout, self.stderr:
+            return self.stdout.read(), self.stderr.read()
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens where it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.send_signal(signal.SIGKILL)
+
+
+def start(*argv: str, cwd: Path, before: str = "") -> Process:
+    """Run `rlhf ...` in a process of its own, after the code `before`."""
+    return Process(argv, cwd, before)
+
+
+def start_fresh(*argv: str, cwd: Path) -> subprocess.Popen[str]:
+    """Run `rlhf ...` in a new interpreter."""
+    command = [sys.executable, "-c", "from rlhf_cli.cli import main; main()", *argv]
+    environment = os.environ | {"PYTHONWARNINGS": "error"}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def _text(pipe: Connection) -> io.TextIOWrapper:
+    with pipe:
+        return open(os.dup(pipe.fileno()), encoding="utf-8")
+
+
+def _be(argv: tuple[str, ...], cwd: str, environment: dict[str, str], before: str, out: Any, err: Any) -> None:
+    """Be `rlhf` to the end, in the fork."""
+    for pipe, number in ((out, 1), (err, 2)):
+        os.dup2(pipe.fileno(), number)
+        pipe.close()
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    tempfile.tempdir = None
+    warnings.simplefilter("error")
+    exec(before, {})
+    from rlhf_cli.cli import main
+
+    sys.argv = ["rlhf", *argv]
+    main()
