@@ -11,7 +11,7 @@ from typing import Final
 
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.commands.ready import check_sources
-from rlhf_cli.config.arguments import quoted
+from rlhf_cli.config.arguments import quote
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.data.order import split_by_weight
 from rlhf_cli.display.reward import show_examination
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     if given:  # neither the run's model nor its data is used: those of a preset stand in, unless one is named
         named = any(override.startswith("config=") for override in options.overrides)
         preset = [] if named else ["config=tiny"]
-        config = compose_config([*preset, *options.overrides, "data=jsonl", f"data.path={quoted(given)}"])
+        config = compose_config([*preset, *options.overrides, "data=jsonl", f"data.path={quote(given)}"])
     else:
         config = compose_config(options.overrides)
     config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 0})})

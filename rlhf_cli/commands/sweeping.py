@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rlhf_cli.config.compose import Launch, RunTrials, amend
+from rlhf_cli.config.compose import amend
+from rlhf_cli.config.launch import Launch, RunTrials
 from rlhf_cli.display.answer import show_answer
 from rlhf_cli.display.sweep import trials_shown
 from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors, visible

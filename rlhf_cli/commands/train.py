@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.commands.sweeping import open_sweep
-from rlhf_cli.config.compose import Launch, amend, launch
+from rlhf_cli.config.compose import amend
+from rlhf_cli.config.launch import Launch, launch
 from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher

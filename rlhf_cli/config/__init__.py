@@ -1,15 +1,21 @@
-"""From the command line to a validated RunConfig; the only package that imports hydra and omegaconf.
+"""From the command line to validated RunConfigs and their runs; the only room that imports hydra and omegaconf.
 
-compose     the public face: launch, compose_config, amend
-arguments   the command line: hydra's options put first, numbers and paths made digestible for it
-jobs        the jobs of a command line, each composed and checked
-files       a user's YAML, read as data: lines for the error messages, nothing that could run code
-source      the ConfigSource behind config=FILE.yaml and beta=0.05
-options     the groups that ship in configs/, and what may be chosen from them
-keys        the names, kinds and paths of RunConfig's settings, read off the schema
-problems    what is wrong with a config, in plain lines, the nearest right name included
-security    configs that would run code or hold a secret, refused
-session     hydra itself: started, configured, its errors in one line
-launcher    our launcher of a sweep's jobs
-completion  the shell's TAB
+launch       the runs of a command line: check every job, make the folder, run
+compose      a config without a run: of overrides, or of a saved config and overrides
+arguments    the command line: options apart from overrides, overrides written as hydra reads them
+jobs         the jobs of a command line, each composed and checked once
+composition  what overrides compose, and the RunConfig of it
+naming       the names of a sweep's jobs, in messages and on disk
+folders      the folder that a run or a sweep writes to
+runner       planned jobs run: by ourselves, or by another launcher of hydra's
+show         the pages of --help, --info, --cfg, and of the shell's completion
+completion   the words that the shell's TAB offers
+files        a preset or a user's file: what it builds on, what it chooses, what it sets
+yaml_text    a YAML file as data, with the line of each key
+source       the source of configs behind config=FILE.yaml and beta=0.05, for hydra
+options      the groups that ship in configs/, and what may be chosen from them
+keys         the settings of RunConfig by dotted name, and which of them hold paths
+problems     what is wrong with a config, in plain lines, the nearest right name included
+security     configs that would run code or hold a secret, refused
+session      hydra opened once, and its errors in one line
 """

@@ -5,7 +5,6 @@ Stock hydra refuses options after overrides, a number for a group (`beta=0.05`),
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from hydra.errors import HydraException
 from rlhf_cli.config.keys import absolute, did_you_mean, fields, holds_path, in_schema, nearest
 from rlhf_cli.config.options import PRESET, chosen, groups, is_file, options
 from rlhf_cli.errors import UserError
-from rlhf_cli.runs.changes import is_free
 
 _SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-h": "--help"}
 _VALUES: dict[str, tuple[str, ...]] = {
@@ -43,8 +41,8 @@ class CommandLine:
     overrides: tuple[str, ...]
 
 
-def parse(argv: Sequence[str]) -> CommandLine:
-    """Tells options from overrides, wherever they stand.
+def parse_arguments(argv: Sequence[str]) -> CommandLine:
+    """Separate options from overrides, wherever they stand.
 
     Raises UserError on an unknown or misused option.
     """
@@ -79,7 +77,8 @@ def _parser() -> OverridesParser:
     return OverridesParser.create()
 
 
-def parsed(argument: str) -> Override:
+@cache
+def parse_override(argument: str) -> Override:
     """An override as hydra reads it; what its grammar chokes on (`~`, brackets, quotes) is taken as plain text.
 
     Raises UserError if it is not of the form key=value.
@@ -91,21 +90,21 @@ def parsed(argument: str) -> Override:
     try:
         return _parser().parse_override(argument)
     except HydraException:
-        text = ",".join(quoted(part) for part in value.split(","))
+        text = ",".join(quote(part) for part in value.split(","))
     try:
         return _parser().parse_override(f"{key}={text}")
     except HydraException as e:
         raise UserError(f"{argument}: not an override: write key=value") from e
 
 
-def rewritten(argument: str, base: Path) -> str:
+def rewrite(argument: str, base: Path) -> str:
     """The override as hydra takes it: what chooses an option or names a path in quotes, paths absolute from `base`.
 
     Raises UserError if a group has no such option, or if it is not an override at all.
     """
-    override = parsed(argument)
+    override = parse_override(argument)
     if override.type is OverrideType.CHANGE and "*" in in_schema(override.key_or_group):  # hydra knows no such name yet
-        override = parsed(f"++{argument}")
+        override = parse_override(f"++{argument}")
     if not _is_text(override):
         return override.input_line or argument
     key = override.key_or_group
@@ -113,8 +112,8 @@ def rewritten(argument: str, base: Path) -> str:
     def ready(value: Any) -> str:
         text = value.text if isinstance(value, QuotedString) else "null" if value is None else str(value)
         if _is_group(key):
-            return quoted(chosen(key, text, base))
-        return text if value is None else quoted(absolute(key, text, base))
+            return quote(chosen(key, text, base))
+        return text if value is None else quote(absolute(key, text, base))
 
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
     return f"{override.get_key_element()}={','.join(map(ready, values))}"
@@ -133,34 +132,13 @@ def _is_group(key: str) -> bool:
     return key == PRESET or key in groups()
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """The text as a value that hydra's grammar leaves alone."""
     return QuotedString(text, Quote.single).with_quotes()
 
 
-def as_typed(override: str) -> str:
+def unquote(override: str) -> str:
     """The override of one job without the quotes that `rewritten` puts around a plain word."""
-    read = parsed(override)
+    read = parse_override(override)
     plain = _is_text(read) and re.fullmatch(r"[\w./:@+-]+", str(read.value()))
     return f"{read.get_key_element()}={read.value()}" if plain else override
-
-
-def trial_name(overrides: Sequence[str], constant: Sequence[str]) -> str:
-    """The folder of one job of a sweep: what tells it from the other jobs, and a hash of all its overrides.
-
-    But for those that a resumed run may change: with more steps the same command finds its trials again.
-    """
-    typed = [as_typed(override.lstrip("+")) for override in overrides]
-    told = ("=".join(in_short(one)) for one in typed if parsed(one).key_or_group not in constant)
-    parts = [re.sub(r"[^\w.=+-]+", "_", one, flags=re.ASCII) for one in told]
-    bound = [one for one in typed if not is_free(parsed(one).key_or_group)]
-    digest = hashlib.sha256("\n".join(bound).encode()).hexdigest()[:6]
-    return f"{','.join(parts)[:80] or 'only'}-{digest}"
-
-
-def in_short(override: str) -> tuple[str, str]:
-    """Key and value of an override as typed; of a path only its last part, of a preset's file its bare name."""
-    key, _, value = override.partition("=")
-    if key == PRESET:
-        return key, Path(value.strip("'")).stem
-    return key, Path(value.strip("'")).name if holds_path(key) and value.strip("'") else value

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rlhf_cli.config import session
-from rlhf_cli.config.arguments import OPTIONS, rewritten
+from rlhf_cli.config.arguments import OPTIONS, rewrite
 from rlhf_cli.config.options import PRESET, options
+from rlhf_cli.config.show import show_completion
 from rlhf_cli.errors import UserError
 
 
@@ -22,7 +22,7 @@ def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
     """
     line = os.environ.get("COMP_LINE", "")
     if not any(argument.startswith("query=") for argument in argv):
-        session.run(["--shell-completion", *argv])
+        show_completion(argv)
         return
     _, *words, current = [*line.split(), *([""] if line.endswith(" ") else [])] or ["", ""]
     if not words:
@@ -38,7 +38,7 @@ def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
         _offer([f"{PRESET}={choice}" for choice in choices], current)
     else:
         os.environ["COMP_LINE"] = " ".join(["rlhf", *_understood(words[1:]), current])
-        session.run(["--shell-completion", *argv])
+        show_completion(argv)
 
 
 def _understood(words: Sequence[str]) -> list[str]:
@@ -46,7 +46,7 @@ def _understood(words: Sequence[str]) -> list[str]:
     ready = []
     for word in words:
         try:
-            ready.append(rewritten(word, Path.cwd()))
+            ready.append(rewrite(word, Path.cwd()))
         except UserError:
             continue
     return [word for word in ready if " " not in word]

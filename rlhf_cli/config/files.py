@@ -18,20 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from rlhf_cli.config.arguments import rewritten
+from rlhf_cli.config.arguments import rewrite
 from rlhf_cli.config.keys import did_you_mean, with_absolute_paths
 from rlhf_cli.config.options import PRESET, chosen, default_option, groups, preset_path
-from rlhf_cli.config.security import TRUST, forbidden, secret_error, secret_in
+from rlhf_cli.config.security import TRUST, forbidden
+from rlhf_cli.config.yaml_text import parse_yaml
 from rlhf_cli.errors import UserError
 from rlhf_cli.paths import shown
 
 PARTS = "parts"  # where a group that is made of several of its own kind has them, by name
-_LARGEST = 1_000_000  # bytes
-_MOST_NODES = 100_000  # keys and values, each alias written out
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class UserFile:
     """Dotted key -> the line it stands on."""
 
 
-def place(files: Sequence[UserFile], key: str) -> str:
+def locate(files: Sequence[UserFile], key: str) -> str:
     """`my-run.yaml:7`, where the key is set, or the group it stands in; the first file alone if none sets it."""
     while key:
         for file in files:
@@ -61,13 +56,13 @@ def place(files: Sequence[UserFile], key: str) -> str:
     return str(shown(files[0].path))
 
 
-def family(path: Path, above: Sequence[Path] = ()) -> list[UserFile]:
+def read_with_bases(path: Path, above: Sequence[Path] = ()) -> list[UserFile]:
     """The file and all that it builds on, what wins first; `above` are the files that build on it.
 
     Raises UserError as `read` does.
     """
     file = read(path, above)
-    return [file, *(one for base in reversed(file.bases) for one in family(base, (*above, path)))]
+    return [file, *(one for base in reversed(file.bases) for one in read_with_bases(base, (*above, path)))]
 
 
 def read(path: Path, above: Sequence[Path] = ()) -> UserFile:
@@ -78,7 +73,7 @@ def read(path: Path, above: Sequence[Path] = ()) -> UserFile:
     """
     if path in above:
         raise UserError(f"{shown(above[-1])}: builds on {shown(path)}, which builds on it")
-    body, lines = _parsed(path)
+    body, lines = parse_yaml(path)
 
     @contextmanager
     def stands_at(key: str) -> Iterator[None]:
@@ -156,56 +151,12 @@ def _listed(defaults: Any, base: Path) -> tuple[list[Path], dict[str, str]]:
 
 def _inherited(group: str, bases: Sequence[Path], above: Sequence[Path]) -> str | None:
     """The option of a group that holds unless the file says otherwise: from what it builds on, else from train.yaml."""
-    below = (file for base in reversed(bases) for file in family(base, above))
+    below = (file for base in reversed(bases) for file in read_with_bases(base, above))
     return next((file.choices[group] for file in below if group in file.choices), default_option(group))
 
 
 def _make_digestible(sweeper: dict[str, Any], base: Path) -> None:
     """The sweeper's parameters become overrides without passing the command line: rewrites them here."""
     if params := sweeper.get("params"):
-        arguments = [rewritten(f"{name}={value}", base) for name, value in params.items()]
+        arguments = [rewrite(f"{name}={value}", base) for name, value in params.items()]
         sweeper["params"] = dict(argument.split("=", 1) for argument in arguments)
-
-
-def _parsed(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The file's mapping as plain data, interpolations untouched, and the line of each key."""
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise UserError(f"{shown(path)}: {path.stat().st_size:,} bytes are no config")
-        text = path.read_text(encoding="utf-8")
-        # comments too: the file is copied into the run's folder
-        for number, line in enumerate(text.split("\n"), start=1):
-            if kind := secret_in(line):
-                raise secret_error(kind, f"{shown(path)}:{number}")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if not isinstance(root, yaml.MappingNode | None):
-            raise UserError(f"{shown(path)}: must be a mapping of settings, like `steps: 100`")
-        if root and _nodes(root, {}) > _MOST_NODES:
-            raise UserError(f"{shown(path)}: its aliases (*name) stand for more than {_MOST_NODES:,} values")
-        body: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-        lines = dict(_lines(root, "")) if root else {}
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{shown(path)}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
-    except yaml.MarkedYAMLError as e:
-        line = f":{e.problem_mark.line + 1}" if e.problem_mark else ""
-        raise UserError(f"{shown(path)}{line}: not valid YAML: {e.problem}") from e
-    except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as e:
-        raise UserError(f"{shown(path)}: not valid YAML: {str(e).splitlines()[0]}") from e
-    return body, lines
-
-
-def _nodes(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many nodes there are with every alias written out, counted without doing so (aliases of aliases explode)."""
-    if id(node) not in known:
-        known[id(node)] = _MOST_NODES  # until it is known: a node inside itself has no end
-        inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-        parts = inner if isinstance(node, yaml.CollectionNode) else ()
-        known[id(node)] = 1 + sum(_nodes(part, known) for part in parts)
-    return known[id(node)]
-
-
-def _lines(node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, int]]:
-    for key, value in node.value:
-        yield f"{prefix}{key.value}", key.start_mark.line + 1
-        if isinstance(value, yaml.MappingNode):
-            yield from _lines(value, f"{prefix}{key.value}.")

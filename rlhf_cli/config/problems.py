@@ -39,7 +39,7 @@ _PLAIN = {  # pydantic's error type -> what the value must be
 }
 
 
-def checked(data: Mapping[str, Any], place: Callable[[str], str]) -> RunConfig:
+def build_config(data: Mapping[str, Any], place: Callable[[str], str]) -> RunConfig:
     """The RunConfig of composed settings.
 
     `place(key)` says where the user set a key: 'my-run.yaml:7: ', or ''

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
-from rlhf_cli.config.arguments import parsed
+from rlhf_cli.config.arguments import parse_override
 from rlhf_cli.errors import EXIT_USAGE, UserError
 from rlhf_cli.schema import RunConfig
 
@@ -88,7 +88,9 @@ def refuse_unsaid_trust(
 
     `how` is what to type. However a file or a saved run came to say it: this looks at what would happen.
     """
-    said = any(o.key_or_group in ("model", f"model.{TRUST}") and TRUST in str(o.input_line) for o in map(parsed, typed))
+    said = any(
+        o.key_or_group in ("model", f"model.{TRUST}") and TRUST in str(o.input_line) for o in map(parse_override, typed)
+    )
     if config.model.kind == "pretrained" and config.model.trust_remote_code and not said:
         raise UserError(
             f"code that came with {config.model.path} would run, and only the command line may allow that",
@@ -100,7 +102,7 @@ def refuse_unsaid_trust(
 
 def refuse_code(typed: Iterable[str]) -> None:
     """Raise UserError for an override that would have hydra import and call something: a command may be pasted too."""
-    for override in map(parsed, typed):
+    for override in map(parse_override, typed):
         key = override.key_or_group
         names = {*key.split("."), *(name.rpartition(".")[2] for name in _anywhere({key: override.value()}, ""))}
         if names & (_RUNS_CODE - {TRUST}) or _MAKES_MAPPINGS.search(str(override.input_line)):
@@ -128,16 +130,17 @@ def secret_error(kind: str, where: str) -> UserError:
     )
 
 
-def key_of_secret(settings: Mapping[str, Any], prefix: str = "") -> tuple[str, str]:
-    """The dotted key of the first text in nested settings that looks like a secret, and of what; ('', '') if none."""
+def find_secret(settings: Mapping[str, Any], prefix: str = "") -> tuple[str, str] | None:
+    """The dotted key of the first text in nested settings that looks like a secret, and what it looks like; or None."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            key, kind = key_of_secret(value, f"{prefix}{name}.")
+            secret = find_secret(value, f"{prefix}{name}.")
         else:
-            key, kind = f"{prefix}{name}", secret_in(str(value))
-        if kind:
-            return key, kind
-    return "", ""
+            kind = secret_in(str(value))
+            secret = (f"{prefix}{name}", kind) if kind else None
+        if secret:
+            return secret
+    return None
 
 
 def guard_environment() -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from rlhf_cli.config.compose import Launch, launch
+from rlhf_cli.config.launch import Launch, OpenSweep, RunTrials, launch
 from rlhf_cli.errors import UserError
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.sweep.record import SweepRecord
 
 Recorder = Callable[..., list[Launch]]
 
@@ -18,16 +21,35 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def accept(config: RunConfig) -> None:
+    """A check that accepts every config."""
+
+
+def sweep_with(run_trials: RunTrials) -> OpenSweep:
+    """Opens a sweep whose trials are run by `run_trials`."""
+
+    @contextmanager
+    def opened(sweep: SweepRecord) -> Iterator[RunTrials]:
+        yield run_trials
+
+    return opened
+
+
 @pytest.fixture
 def started() -> Recorder:
-    """Runs a command line and returns the jobs that its task was called with."""
+    """Runs a command line and returns the jobs that its task, or its sweep, was called with."""
 
     def run(*argv: str) -> list[Launch]:
         jobs: list[Launch] = []
-        launch(argv, jobs.append)
+        launch(argv, jobs.append, check=accept, sweep=sweep_with(jobs.extend))
         return jobs
 
     return run
+
+
+def not_started(job: object) -> None:
+    """A task, or what runs a sweep's trials, that must not be called."""
+    pytest.fail("a job was started")
 
 
 @pytest.fixture
@@ -37,7 +59,7 @@ def refused(cwd: Path) -> Callable[..., str]:
     def run(*argv: str) -> str:
         before = sorted(cwd.rglob("*"))
         with pytest.raises(UserError) as error:
-            launch(argv, lambda job: pytest.fail("a job was started"))
+            launch(argv, not_started, check=accept, sweep=sweep_with(not_started))
         assert sorted(cwd.rglob("*")) == before
         assert error.value.exit_code == 2
         return error.value.line()

@@ -9,8 +9,9 @@ from typing import Any, get_args
 import pytest
 from pydantic.fields import FieldInfo
 
-from rlhf_cli.config.compose import Launch, compose_config
+from rlhf_cli.config.compose import compose_config
 from rlhf_cli.config.keys import fields
+from rlhf_cli.config.launch import Launch
 from rlhf_cli.config.options import config_dir, groups, options
 from rlhf_cli.errors import UserError
 from rlhf_cli.rewards import Reward

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.config.compose import Launch, compose_config, launch
+from rlhf_cli.config.compose import compose_config
+from rlhf_cli.config.launch import Launch
 
 from .conftest import write
 
@@ -103,11 +104,12 @@ def test_no_secret_comes_from_the_command_line(refused: Refused, name: str) -> N
     )
 
 
-def test_harmless_things_are_allowed(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_harmless_things_are_allowed(
+    cwd: Path, monkeypatch: pytest.MonkeyPatch, started: Callable[..., list[Launch]]
+) -> None:
     monkeypatch.setenv("WHERE", "there")
-    jobs: list[Launch] = []
     hydra = "hydra: {run: {dir: '${oc.env:WHERE}/x'}, job: {name: a}, verbose: false}\n"
     write(cwd / "r.yaml", TINY + "resume: ${oc.env:NOWHERE,auto}\n" + hydra)
-    launch(["config=r.yaml"], jobs.append)
-    assert (jobs[0].config.resume, jobs[0].config.run_dir) == ("auto", str(cwd / "there/x"))
+    (job,) = started("config=r.yaml")
+    assert (job.config.resume, job.config.run_dir) == ("auto", str(cwd / "there/x"))
     assert compose_config(["config=tiny", "device=${oc.env:DEVICE,cpu}"]).device == "cpu"

@@ -1,0 +1,105 @@
+"""Launch the runs of a command line: every job is checked before a folder is made or a run starts."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_cli.config.arguments import parse_arguments, quote, rewrite, unquote
+from rlhf_cli.config.composition import source_of
+from rlhf_cli.config.folders import make_folder
+from rlhf_cli.config.jobs import Check, Plan, plan_jobs
+from rlhf_cli.config.naming import differences
+from rlhf_cli.config.runner import OWN_LAUNCHER, raise_failures, record_sweep, run_alone, run_by_hydra
+from rlhf_cli.config.security import refuse_code, refuse_secrets
+from rlhf_cli.config.session import open_hydra
+from rlhf_cli.config.show import show_config, show_help, show_hydra_help, show_info
+from rlhf_cli.errors import UserError
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.sweep.record import SweepRecord, Trial
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One job, ready to run."""
+
+    config: RunConfig
+    """Its `run_dir` is set and absolute."""
+    source: Path | None
+    """The user's YAML file that `config=` named."""
+    overrides: tuple[str, ...]
+    """The overrides of this job, as typed but for paths, which are absolute."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments of `rlhf` that begin or continue this job in a process of its own."""
+        own = f"run_dir={quote(str(self.config.run_dir))}", "resume=auto", "display=plain"
+        return ("train", *self.overrides, "hydra.mode=RUN", "seeds=1", *own)
+
+
+RunTrials = Callable[[Sequence[Launch]], None]
+OpenSweep = Callable[[SweepRecord], AbstractContextManager[RunTrials]]
+"""Opens a sweep: gives what runs its trials together, and raises at the end if some failed."""
+
+
+def launch(argv: Sequence[str], task: Callable[[Launch], None], *, check: Check, sweep: OpenSweep) -> None:
+    """Run `task` for the one job of the command line, or open its `sweep` (`-m`) and run all trials by that.
+
+    `--help`, `--hydra-help`, `--info` and `--cfg` print and run nothing. `check` sees the config of every job before
+    anything is made. Where another of hydra's launchers is named, it runs `task` for each trial; a trial that ends
+    there in a UserError is named on stderr and does not stop the others.
+
+    Raises UserError, with nothing made and nothing run, if the command line or the config of any job is wrong or
+    `check` says so; then what `task` and `sweep` raise; and at the end of a sweep with failed trials a UserError with
+    EXIT_SWEEP.
+    """
+    refuse_secrets(argv)
+    line = parse_arguments(argv)
+    if shows := [show for option, show in _PAGES.items() if option in line.options]:
+        shows[0]()
+        return
+    overrides = [rewrite(override, Path.cwd()) for override in line.overrides]
+    refuse_code(overrides)
+    if topic := line.options.get("--info"):
+        show_info(topic, overrides)
+        return
+    part, is_sweep = line.options.get("--cfg"), "--multirun" in line.options
+    if part and is_sweep:
+        raise UserError("--cfg shows the config of one run: leave -m out")
+
+    with open_hydra() as hydra:
+        plan = plan_jobs(hydra.config_loader(), overrides, sweep=is_sweep, check=None if part else check)
+        if part:
+            show_config(part, overrides, resolve="--resolve" in line.options)
+            return
+        folder = make_folder(plan)
+        launches = _launches(plan, folder)
+        if not plan.is_sweep:
+            run_alone(hydra, plan, folder, lambda: task(launches[0]))
+            return
+        told = differences([job.overrides for job in plan.jobs])
+        trials = (Trial(job.folder, own, job.config.steps) for job, own in zip(plan.jobs, told, strict=True))
+        with sweep(SweepRecord(folder, f"rlhf train {shlex.join(argv)}", tuple(trials), str(Path.cwd()))) as run_trials:
+            if plan.launcher == OWN_LAUNCHER:
+                record_sweep(hydra, plan, folder)
+                run_trials(launches)
+            else:
+                run_by_hydra(hydra, plan, folder, lambda number: task(launches[number]))
+        raise_failures(plan, folder)
+
+
+_PAGES = {"--help": show_help, "--hydra-help": show_hydra_help}
+
+
+def _launches(plan: Plan, folder: Path) -> list[Launch]:
+    launches = []
+    for job in plan.jobs:
+        changes = {"run_dir": str(folder / job.folder)}
+        if plan.is_sweep:  # the same sweep again goes on with its trials, whoever launches them
+            changes["resume"] = "auto"
+        config = job.config.model_copy(update=changes)
+        launches.append(Launch(config, source_of(job.overrides), tuple(map(unquote, job.overrides))))
+    return launches

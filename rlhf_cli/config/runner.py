@@ -1,0 +1,104 @@
+"""Run planned jobs: one run or a whole sweep by ourselves, a sweep by hydra where another launcher is named."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import run_job
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf_cli.config.arguments import quote
+from rlhf_cli.config.composition import compose
+from rlhf_cli.config.jobs import Plan
+from rlhf_cli.config.session import PRIMARY, one_line_errors
+from rlhf_cli.errors import EXIT_DONE, EXIT_SWEEP, UserError
+from rlhf_cli.sweep.record import Ending
+
+OWN_LAUNCHER: Final = "processes"
+_MULTIRUN: Final = "multirun.yaml"
+
+
+def run_alone(hydra: GlobalHydra, plan: Plan, folder: Path, run: Callable[[], None]) -> None:
+    """Run the one job in this process, as hydra runs a job: its record in `.hydra`, its logging, its environment.
+
+    Raises what `run` raises.
+    """
+    own = plan.settings.hydra
+    own.mode, own.run.dir = RunMode.RUN, str(folder)
+    own.overrides.hydra.extend(["hydra.mode=RUN", f"hydra.run.dir={quote(str(folder))}"])
+    errors: list[Exception] = []
+
+    def task(settings: DictConfig) -> None:
+        try:
+            run()
+        except Exception as e:  # hydra would print a line of its own
+            errors.append(e)
+
+    no_callbacks: Any = Callback()
+    with one_line_errors():
+        run_job(task, plan.settings, "hydra.run.dir", None, HydraContext(hydra.config_loader(), no_callbacks))
+    if errors:
+        raise errors[0]
+
+
+def record_sweep(hydra: GlobalHydra, plan: Plan, folder: Path) -> None:
+    """Write what hydra writes of a sweep: multirun.yaml."""
+    OmegaConf.save(compose(hydra.config_loader(), _sweep_overrides(plan, folder)), folder / _MULTIRUN)
+
+
+def run_by_hydra(hydra: GlobalHydra, plan: Plan, folder: Path, run: Callable[[int], None]) -> None:
+    """Run a sweep by the launcher of hydra's that is named; `run` gets the index of a job, perhaps in another process.
+
+    A job that ends in a UserError is named on stderr and does not stop the others.
+    """
+    jobs: Any = hydra.hydra
+    try:
+        jobs.multirun(PRIMARY, _Trial(plan.names(), run), _sweep_overrides(plan, folder))
+    except HydraException as e:
+        raise UserError(str(e).strip().splitlines()[0]) from e
+
+
+def _sweep_overrides(plan: Plan, folder: Path) -> list[str]:
+    return [*plan.overrides, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={quote(str(folder))}"]
+
+
+class _Trial:
+    """The task that hydra's launcher calls with each job."""
+
+    def __init__(self, names: list[str], run: Callable[[int], None]) -> None:
+        self._names, self._run = names, run
+        self._bug: Exception | None = None
+
+    def __call__(self, settings: DictConfig) -> None:
+        """Run one job and write down how it ended."""
+        if self._bug is not None:  # a bug stops the sweep
+            raise self._bug
+        now = HydraConfig.get()
+        folder = Path(now.runtime.output_dir)
+        ending = Ending(EXIT_DONE, "")
+        try:
+            self._run(now.job.num)
+        except UserError as e:
+            ending = Ending(e.exit_code, e.line())
+            sys.stderr.write(f"error: {self._names[now.job.num]}: {e.line()}\n")
+        except Exception as e:
+            self._bug = e
+            raise
+        folder.mkdir(parents=True, exist_ok=True)
+        ending.write(folder)
+
+
+def raise_failures(plan: Plan, folder: Path) -> None:
+    """Raise UserError with EXIT_SWEEP if a job of a sweep failed."""
+    endings = [Ending.read(folder / job.folder) for job in plan.jobs]
+    failed = [name for name, ending in zip(plan.names(), endings, strict=True) if ending and ending.is_failure]
+    if failed:
+        raise UserError(f"{len(failed)} of {len(plan.jobs)} jobs failed: {'; '.join(failed)}", exit_code=EXIT_SWEEP)
