@@ -18,8 +18,9 @@ from rlhf_cli.paths import shown
 from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import intervals_over
 from rlhf_cli.runs.jsonl import finite
-from rlhf_cli.sweep.answer import Answer, Point
+from rlhf_cli.sweep.answer import Answer
 from rlhf_cli.sweep.outcome import LeftOut
+from rlhf_cli.sweep.points import Point
 from rlhf_cli.sweep.record import name_of
 
 WIDE = 100
@@ -95,7 +96,7 @@ def _mark(point: Point, found: Answer) -> str:
 def _recommendation(found: Answer, console: Console) -> None:
     chosen = found.point(found.recommended)
     if chosen is not None:
-        console.print(Text(visible(f"Recommended: {chosen.said}"), style="bold"), soft_wrap=True)
+        console.print(Text(visible(f"Recommended: {chosen.title}"), style="bold"), soft_wrap=True)
     for sentence in found.reason:
         console.print(Padding(Text(visible(sentence)), (0, 0, 0, 2)))
     for warning in found.warnings:

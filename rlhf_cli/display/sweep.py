@@ -81,7 +81,7 @@ class _Lines(_Failures):
         if standing.state == "running":
             self._line(f"{which} ...")
         if standing.state == "finished":
-            before = " before" if standing.before else ""
+            before = " before" if standing.was_done else ""
             self._line(f"{which} finished{before}: {figures(standing.metrics or {}, '')}")
 
     def _line(self, text: str) -> None:

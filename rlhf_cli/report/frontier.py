@@ -9,7 +9,7 @@ from typing import Final
 from rlhf_cli.charts.pictures import Chart, Series, Style
 from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.evaluation.oracle import BestOf, CurvePoint, Oracle
-from rlhf_cli.sweep.answer import Point
+from rlhf_cli.sweep.points import Point
 
 FEWEST_SEEDS: Final = 3
 """The interval of two seeds is 13 standard errors to either side: it would leave no room for anything else."""

@@ -12,7 +12,8 @@ from rlhf_cli.report.frontier import frontier, has_bars
 from rlhf_cli.report.page import render
 from rlhf_cli.report.table import Link, Table
 from rlhf_cli.runs.folder import REPORT
-from rlhf_cli.sweep.answer import Answer, Point
+from rlhf_cli.sweep.answer import Answer
+from rlhf_cli.sweep.points import Point
 from rlhf_cli.sweep.record import SweepRecord, name_of
 
 

@@ -2,9 +2,10 @@
 
 pool     trials as processes, so many at a time
 slots    the GPUs or CPU threads that a trial gets
-record   what a sweep is to run, and how each trial ended, as files
-outcome  what the trials of a sweep found
-choice   the recommended point, the Pareto front, paired differences
+record   the files of a sweep: what it is to run, and how each trial ended
+outcome  what each trial came to, read from its folder
+choice   the Pareto front, paired differences, the point to recommend
+points   trials that differ in nothing but the seed, as one point
 reason   why that point, in sentences
 reach    the optimum's curve and best-of-n, from the sweep's own evaluations
 answer   the answer, put together

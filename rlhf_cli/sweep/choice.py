@@ -1,4 +1,4 @@
-"""Which point of a sweep to take: the front of reward against KL, and the rule by which one is recommended."""
+"""Choose a point of a sweep: the Pareto front of reward against KL, and the rule of one standard error."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from statistics import fmean
 from rlhf_cli.evaluation.intervals import Estimate, estimate
 
 Values = Mapping[int, Mapping[int, float]]
-"""By seed, and there by the prompt's number."""
+"""By seed, and for each seed by the prompt's number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is known of a point."""
+    """Reward and KL of a point."""
 
     reward: Values
     kl: Values
@@ -30,45 +30,45 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The point to take at one beta; points are named by their places."""
+    """The point to take at one beta; points are given by their places in the list of candidates."""
 
     beta: float
     chosen: int
     best: int
-    """The one with the highest J."""
+    """The point with the highest J."""
     runner_up: int | None
-    """The one with the highest J but for the best."""
+    """The point with the highest J but for the best."""
     differences: tuple[Estimate | None, ...]
     """J of the best less that of each point, paired by prompt; None where nothing can be paired, and for the best."""
     alike: tuple[int, ...]
-    """Those about as good as the best, in falling order of J: within one standard error, or above one that is."""
+    """Points about as good as the best, in falling order of J: within one standard error, or above such a point."""
 
 
-def level(values: Values) -> Estimate:
+def average(values: Values) -> Estimate:
     """The mean with its interval: over prompts for a single seed, over the means of the seeds for several."""
     means = [fmean(of_seed.values()) for of_seed in values.values()]
     return estimate(means) if len(means) > 1 else estimate([*next(iter(values.values())).values()])
 
 
-def undominated(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Of points (KL, reward), whether no other has at least the reward at no more KL, and is better in one of them."""
+def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """For each point (KL, reward), whether no other has at least its reward at no more KL, and is better in one."""
     return [
         not any(kl <= own_kl and reward >= own and (kl < own_kl or reward > own) for kl, reward in points)
         for own_kl, own in points
     ]
 
 
-def paired(a: Values, b: Values) -> Estimate | None:
+def paired_difference(a: Values, b: Values) -> Estimate | None:
     """a - b with its interval over prompts, on the seeds and prompts of both; None for fewer than two prompts.
 
     All seeds have the same prompts: a prompt's difference is the mean over the seeds.
     """
-    found: dict[int, list[float]] = {}
+    by_prompt: dict[int, list[float]] = {}
     for seed in a.keys() & b.keys():
         for prompt in a[seed].keys() & b[seed].keys():
-            found.setdefault(prompt, []).append(a[seed][prompt] - b[seed][prompt])
-    values = [fmean(found[prompt]) for prompt in sorted(found)]
-    return estimate(values) if len(values) > 1 else None
+            by_prompt.setdefault(prompt, []).append(a[seed][prompt] - b[seed][prompt])
+    differences = [fmean(by_prompt[prompt]) for prompt in sorted(by_prompt)]
+    return estimate(differences) if len(differences) > 1 else None
 
 
 def choose(candidates: Sequence[Candidate], beta: float) -> Choice:
@@ -77,14 +77,14 @@ def choose(candidates: Sequence[Candidate], beta: float) -> Choice:
     The rule of Breiman et al. 1984, "Classification and regression trees", section 3.4.3, with the KL for the size of a
     tree, and the error of the paired difference.
     """
-    objectives = [one.objective(beta) for one in candidates]
-    means = [level(one).mean for one in objectives]
+    objectives = [candidate.objective(beta) for candidate in candidates]
+    means = [average(objective).mean for objective in objectives]
     order = sorted(range(len(candidates)), key=lambda i: -means[i])
     best = order[0]
-    differences = [None if i == best else paired(objectives[best], own) for i, own in enumerate(objectives)]
-    within = [place for place, i in enumerate(order) if (one := differences[i]) and one.mean <= one.error]
+    differences = [None if i == best else paired_difference(objectives[best], own) for i, own in enumerate(objectives)]
+    within = [place for place, i in enumerate(order) if (apart := differences[i]) and apart.mean <= apart.error]
     alike = order[1 : max(within, default=0) + 1]
     # min takes the first of equals, which is the one with the highest J
-    chosen = min([best, *alike], key=lambda i: level(candidates[i].kl).mean)
+    chosen = min([best, *alike], key=lambda i: average(candidates[i].kl).mean)
     runner_up = order[1] if len(order) > 1 else None
     return Choice(beta, chosen, best, runner_up, tuple(differences), tuple(alike))

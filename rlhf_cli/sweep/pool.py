@@ -1,4 +1,4 @@
-"""The trials of a sweep as processes: a few at a time, each with a log of its own, none disturbed by another's end."""
+"""Run the trials of a sweep as processes: a few at a time, each with its own log, whatever end the others come to."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from rlhf_cli.runs.listing import read_last_metrics, read_status
 from rlhf_cli.sweep.record import Ending
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
-"""-P: what lies in the working directory is not imported."""
+"""-P: nothing is imported from the working directory."""
 INTERVAL_S: Final = 0.2
 PATIENCE_S: Final = 60.0
-"""For trials that another process is at work in: those of a sweep that was killed take until their next token to see
-it. After that, they are started and fail."""
+"""How long a trial waits whose folder another process holds: the trials of a killed sweep end at their next token.
+Then it is started all the same, and fails."""
 _TAIL: Final = 2**16
-"""Bytes at a log's end among which its last word stands."""
+"""Bytes at a log's end that are searched for the reason."""
 
 State = Literal["waiting", "running", "finished", "failed", "stopped"]
 ENDINGS: Final[dict[int, State]] = {EXIT_DONE: "finished", EXIT_STOPPED: "stopped"}
@@ -39,20 +39,20 @@ class Job:
     """A trial that is to be run."""
 
     name: str
-    """What tells it from the others: `beta=0.1,temperature=1`."""
+    """Tells it from the others: `beta=0.1,temperature=1`."""
     folder: Path
     arguments: tuple[str, ...]
     """Of `rlhf`."""
     steps: int
-    """How many there are to be."""
+    """How many steps it is to have."""
     fingerprint: str
-    """Of its settings: its process refuses others."""
-    done: bool
-    """Whether it needs no process: these settings are trained to the end."""
+    """Of its settings: its process refuses to run others."""
+    is_done: bool
+    """Whether it needs no process, because these settings are trained to the end."""
 
     @property
     def log(self) -> Path:
-        """All that it says."""
+        """The file of all that its processes print."""
         return self.folder / TRIAL_LOG
 
 
@@ -64,16 +64,16 @@ class Standing:
     state: State = "waiting"
     reason: str | None = None
     """Why it failed or was stopped."""
-    before: bool = False
+    was_done: bool = False
     """Whether it was finished before this sweep began."""
     step: int | None = None
     metrics: Mapping[str, float] | None = None
     """Of the last step that has them."""
 
-    def look(self) -> None:
-        """See how far it has come."""
-        self.step, measured = read_last_metrics(self.job.folder)
-        self.metrics = measured or None
+    def refresh(self) -> None:
+        """Read how far it has come."""
+        self.step, metrics = read_last_metrics(self.job.folder)
+        self.metrics = metrics or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     slot: dict[str, str]
     begin: int
-    """Where in the log this start of it begins."""
+    """The byte of the log at which this start of the trial begins."""
 
 
 class Pool:
@@ -94,7 +94,7 @@ class Pool:
         show: Callable[[Sequence[Standing]], None],
         check: Callable[[], None],
     ) -> None:
-        """`show` is given how all trials stand, several times a second; `check` raises where the sweep is to stop."""
+        """`show` is called with all standings several times a second; `check` raises where the sweep is to stop."""
         self._standings = [Standing(job) for job in jobs]
         self._free, self._show, self._check = list(slots), show, check
         self._running: dict[int, _Running] = {}
@@ -102,14 +102,14 @@ class Pool:
         self._patient_until = time.monotonic() + PATIENCE_S
 
     def run(self) -> list[Standing]:
-        """How every trial ended; what has been done before is left alone, what was begun goes on.
+        """Run every trial that is not done, and return how all ended; a trial that was begun continues.
 
-        Where `check` raises, the trials save their last complete step before it goes on its way.
+        Where `check` raises, the trials save their last complete step before the exception goes on.
         """
         for standing in self._standings:
-            if standing.job.done:
-                standing.state, standing.before = "finished", True
-                standing.look()
+            if standing.job.is_done:
+                standing.state, standing.was_done = "finished", True
+                standing.refresh()
         try:
             while any(standing.state in ("waiting", "running") for standing in self._standings):
                 self._start()
@@ -134,7 +134,7 @@ class Pool:
             if is_locked(standing.job.folder) and time.monotonic() < self._patient_until:
                 continue
             try:
-                self._running[number] = _begun(standing.job, self._free[0])
+                self._running[number] = _begin(standing.job, self._free[0])
                 standing.state = "running"
                 del self._free[0]
             except OSError as error:
@@ -143,16 +143,18 @@ class Pool:
     def _wait(self, check: Callable[[], None]) -> None:
         for number, running in list(self._running.items()):
             standing = self._standings[number]
-            standing.look()
+            standing.refresh()
             code = running.process.poll()
             if code is not None:
                 self._free.append(self._running.pop(number).slot)
-                if self._stopping and code == -signal.SIGTERM:  # it was not listening: not yet, or not any more
+                if self._stopping and code == -signal.SIGTERM:  # before or after it listens to signals
                     is_done = read_status(standing.job.folder).state == "finished"
                     ending = Ending(EXIT_DONE, "") if is_done else Ending(EXIT_STOPPED, "before its first step")
                 else:
-                    ending = Ending(code, "" if code == EXIT_DONE else why(code, standing.job.log, running.begin))
-                with suppress(OSError):  # the folder is gone, or the disk full: what is said now still counts
+                    ending = Ending(
+                        code, "" if code == EXIT_DONE else explain_exit(code, standing.job.log, running.begin)
+                    )
+                with suppress(OSError):  # the folder is gone, or the disk full: the standing still counts
                     ending.write(standing.job.folder)
                 standing.reason = ending.said or None
                 standing.state = ENDINGS.get(ending.exit_code, "failed")
@@ -161,14 +163,14 @@ class Pool:
         time.sleep(INTERVAL_S)
 
 
-def _begun(job: Job, slot: dict[str, str]) -> _Running:
-    """Its process; raises OSError where the folder or the process cannot be made."""
+def _begin(job: Job, slot: dict[str, str]) -> _Running:
+    """Start the process of a trial; raises OSError where the folder or the process cannot be made."""
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / ENDING).unlink(missing_ok=True)
     environment = os.environ | slot | {PARENT: str(os.getpid()), FINGERPRINT_VARIABLE: job.fingerprint}
     with job.log.open("ab") as log:
         begin = log.tell()
-        # a session of its own: Ctrl-C is for us, who pass it on
+        # a session of its own: Ctrl-C reaches this process alone, which passes it on
         process = subprocess.Popen(
             [*COMMAND, *job.arguments],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
@@ -176,8 +178,8 @@ def _begun(job: Job, slot: dict[str, str]) -> _Running:
     return _Running(process, slot, begin)
 
 
-def why(code: int, log: Path, begin: int) -> str:
-    """One line about a process that ended with this code; its log begins at byte `begin`."""
+def explain_exit(code: int, log: Path, begin: int) -> str:
+    """Why a process ended with this code, in one line; its part of the log begins at byte `begin`."""
     if code < 0:
         name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
         return f"killed by {name}" + (", most likely for want of memory" if -code == signal.SIGKILL else "")

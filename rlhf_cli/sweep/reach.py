@@ -1,4 +1,4 @@
-"""What training could have reached, from the completions of the reference that the trials of a sweep have anyway."""
+"""Estimate what training could have reached, from the completions of the reference that the trials have anyway."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ TEMPERATURE: Final = 1.0
 
 
 def reference_of(config: RunConfig) -> dict[str, Any]:
-    """What decides which model the reference is; how it is adapted and run does not."""
+    """The settings that decide which model the reference is; how it is adapted and run does not."""
     return config.model.model_dump(exclude={"lora", "engine", "gradient_checkpointing"})
 
 
 def task_of(config: RunConfig) -> dict[str, Any]:
-    """What decides which prompts are evaluated and how they are judged."""
+    """The settings that decide which prompts are evaluated and how they are scored."""
     return {"reward": config.reward, "data": config.data, "evaluate.prompts": config.evaluate.prompts}
 
 
 def reach(outcomes: Sequence[Outcome], beta: float) -> tuple[Oracle, None] | tuple[None, str]:
     """The optimum's curve and best-of-n; or None and why.
 
-    Trials of one seed have the same completions at step 0: streams depend on seed, prompt and sample. They count once.
-    Those of other seeds are further ones of the same prompts.
+    Trials of one seed have the same completions at step 0, which count once: streams depend on seed, prompt and sample.
+    Trials of other seeds add completions of the same prompts.
     """
     for what, values in (
-        ("reference (model)", [reference_of(one.config) for one in outcomes]),
-        ("task (reward, data, evaluate.prompts)", [task_of(one.config) for one in outcomes]),
-        ("max_new_tokens", [one.config.max_new_tokens for one in outcomes]),
+        ("reference (model)", [reference_of(outcome.config) for outcome in outcomes]),
+        ("task (reward, data, evaluate.prompts)", [task_of(outcome.config) for outcome in outcomes]),
+        ("max_new_tokens", [outcome.config.max_new_tokens for outcome in outcomes]),
     ):
         if any(value != values[0] for value in values):
             return None, f"the trials do not share one {what}"
-    samples = _samples(outcomes)
+    samples = _reference_rewards(outcomes)
     if not samples:
         return None, "no trial evaluated the reference"
     least = min(map(len, samples))
@@ -46,7 +46,7 @@ def reach(outcomes: Sequence[Outcome], beta: float) -> tuple[Oracle, None] | tup
     return oracle([values[:least] for values in samples], (beta,) if beta else (), beta, TEMPERATURE), None
 
 
-def above(curve: Sequence[CurvePoint], kl: float, reward: float) -> bool:
+def is_above(curve: Sequence[CurvePoint], kl: float, reward: float) -> bool:
     """Whether a point has more reward than the optimum at its KL (nats), where there were samples enough to see that.
 
     The curve is joined by straight lines; outside of its covered part nothing is above it.
@@ -58,14 +58,16 @@ def above(curve: Sequence[CurvePoint], kl: float, reward: float) -> bool:
     return False
 
 
-def _samples(outcomes: Sequence[Outcome]) -> list[list[float]]:
-    """Rewards of the reference's completions, a list a prompt, every completion once."""
+def _reference_rewards(outcomes: Sequence[Outcome]) -> list[list[float]]:
+    """Rewards of the reference's completions, one list a prompt; of each seed, those of the trial with the most."""
     by_seed: dict[int, Outcome] = {}
-    for one in outcomes:
-        before = by_seed.get(one.config.seed)
-        if one.reference and (before is None or one.config.evaluate.samples > before.config.evaluate.samples):
-            by_seed[one.config.seed] = one
+    for outcome in outcomes:
+        known = by_seed.get(outcome.config.seed)
+        if outcome.reference and (known is None or outcome.config.evaluate.samples > known.config.evaluate.samples):
+            by_seed[outcome.config.seed] = outcome
     if not by_seed:
         return []
-    common = set.intersection(*({*one.reference} for one in by_seed.values()))
-    return [[value for one in by_seed.values() for value in one.reference[prompt]] for prompt in sorted(common)]
+    common = set.intersection(*({*outcome.reference} for outcome in by_seed.values()))
+    return [
+        [reward for outcome in by_seed.values() for reward in outcome.reference[prompt]] for prompt in sorted(common)
+    ]

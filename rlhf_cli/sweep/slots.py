@@ -1,4 +1,4 @@
-"""How many trials run at once, and what each may use: a GPU, or its share of the processor."""
+"""Divide the machine among the trials that run at once: a GPU each, or a share of the processor."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ THREADS: Final = "OMP_NUM_THREADS"
 def slots(
     jobs: int | None, gpus: Sequence[str], cores: int, environment: Mapping[str, str] = os.environ
 ) -> list[dict[str, str]]:
-    """What to add to the environment of each trial that may run at a time.
+    """The environment variables of each slot; as many trials run at once as there are slots.
 
-    One trial on each GPU, or `jobs` of them spread over the GPUs; without a GPU one after the other, or `jobs` of them,
-    each with its share of the cores where the user has not said how many threads there are to be.
+    With GPUs: a slot on each, or `jobs` slots spread over them. Without: one slot, or `jobs` slots, each with its share
+    of the cores unless the user has set the number of threads.
     """
     if gpus:
         return [{VISIBLE: gpu} for gpu in islice(cycle(gpus), jobs or len(gpus))]
@@ -29,17 +29,17 @@ def slots(
 
 
 def available_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES names, or every GPU that nvidia-smi lists (torch knows them too, and takes seconds)."""
+    """The GPUs that CUDA_VISIBLE_DEVICES names, else all that nvidia-smi lists: asking torch would take seconds."""
     named = environment.get(VISIBLE)
     if named is not None:
-        found = [name.strip() for name in named.split(",")]
-        return found[: found.index("-1")] if "-1" in found else [name for name in found if name]
+        gpus = [name.strip() for name in named.split(",")]
+        return gpus[: gpus.index("-1")] if "-1" in gpus else [name for name in gpus if name]
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    asked = [tool, "--query-gpu=index", "--format=csv,noheader"]
+    command = [tool, "--query-gpu=index", "--format=csv,noheader"]
     try:
-        listed = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True)
+        listing = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return listed.stdout.split()
+    return listing.stdout.split()

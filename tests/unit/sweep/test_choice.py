@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.evaluation.intervals import Estimate
-from rlhf_cli.sweep.choice import Candidate, choose, level, paired, undominated
+from rlhf_cli.sweep.choice import Candidate, average, choose, find_pareto_front, paired_difference
 
 WHOLE = st.integers(-3, 3).map(float)
 """Few values, so that ties are frequent."""
@@ -19,7 +19,7 @@ def candidate(*rewards: float, kl: float) -> Candidate:
 
 @given(st.lists(st.tuples(WHOLE, WHOLE), min_size=1, max_size=12))
 def test_the_front_is_exactly_what_nothing_dominates(points: list[tuple[float, float]]) -> None:
-    front = undominated(points)
+    front = find_pareto_front(points)
     assert any(front)
     for place, (kl, reward) in enumerate(points):
         better = [one for one in points if one != (kl, reward) and one[0] <= kl and one[1] >= reward]
@@ -29,14 +29,14 @@ def test_the_front_is_exactly_what_nothing_dominates(points: list[tuple[float, f
 def test_a_front_by_hand() -> None:
     # the third has as much reward as the second at more KL, the fourth less at more; equals are both on the front
     points = [(0.0, 1.0), (1.0, 2.0), (1.5, 2.0), (2.0, 0.5), (1.0, 2.0)]
-    assert undominated(points) == [True, True, False, False, True]
+    assert find_pareto_front(points) == [True, True, False, False, True]
 
 
 def test_levels_are_over_prompts_or_over_seeds() -> None:
     # one seed: 1, 2, 3 have a standard error of 1/sqrt(3), and t(2) = 4.3027
-    assert level({5: {0: 1.0, 1: 2.0, 2: 3.0}}) == Estimate(2.0, pytest.approx(4.3027 / 3**0.5, rel=1e-4), 3)
+    assert average({5: {0: 1.0, 1: 2.0, 2: 3.0}}) == Estimate(2.0, pytest.approx(4.3027 / 3**0.5, rel=1e-4), 3)
     # seeds 1 and 2: of means 1 and 3 the standard error is 1, and t(1) = 12.706
-    found = level({1: {0: 0.0, 1: 2.0}, 2: {0: 3.0, 1: 3.0}})
+    found = average({1: {0: 0.0, 1: 2.0}, 2: {0: 3.0, 1: 3.0}})
     assert found == Estimate(2.0, pytest.approx(12.706, rel=1e-4), 2)
 
 
@@ -44,12 +44,12 @@ def test_pairs_are_of_the_same_prompt_and_seed() -> None:
     a = {0: {0: 5.0, 1: 9.0, 2: 100.0}, 1: {0: 3.0, 1: 1.0}, 7: {0: 0.0}}
     b = {0: {0: 4.0, 1: 7.0}, 1: {0: 0.0, 1: 1.0}, 8: {0: 0.0}}
     # differences 1, 2 of seed 0 and 3, 0 of seed 1: two prompts with the means 2 and 1
-    found = paired(a, b)
+    found = paired_difference(a, b)
     assert found is not None
     assert (found.mean, found.count) == (1.5, 2)
     assert found.half_width == pytest.approx(0.5 * 12.706, rel=1e-4)
-    assert paired({0: {0: 1.0, 1: 2.0}}, {1: {0: 1.0, 1: 2.0}}) is None
-    assert paired({0: {0: 1.0, 1: 2.0}}, {0: {1: 2.0}}) is None
+    assert paired_difference({0: {0: 1.0, 1: 2.0}}, {1: {0: 1.0, 1: 2.0}}) is None
+    assert paired_difference({0: {0: 1.0, 1: 2.0}}, {0: {1: 2.0}}) is None
 
 
 def test_a_clear_best_is_chosen_whatever_its_kl() -> None:
@@ -116,10 +116,10 @@ def test_what_is_chosen_is_never_clearly_dominated(
     chosen = field[choose(field, beta).chosen]
     for other in field:
         more, less = (
-            level(other.reward).mean >= level(chosen.reward).mean,
-            level(other.kl).mean <= level(chosen.kl).mean,
+            average(other.reward).mean >= average(chosen.reward).mean,
+            average(other.kl).mean <= average(chosen.kl).mean,
         )
-        difference = paired(other.objective(beta), chosen.objective(beta))
+        difference = paired_difference(other.objective(beta), chosen.objective(beta))
         if more and less and other is not chosen:
             assert difference is not None
             assert difference.low <= 1e-12

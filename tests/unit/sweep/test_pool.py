@@ -12,7 +12,7 @@ import pytest
 
 from rlhf_cli.errors import Stopped
 from rlhf_cli.sweep import pool
-from rlhf_cli.sweep.pool import Job, Pool, Standing, why
+from rlhf_cli.sweep.pool import Job, Pool, Standing, explain_exit
 from rlhf_cli.sweep.record import Ending
 
 BEHAVES = """
@@ -127,7 +127,7 @@ def test_a_stop_that_comes_before_the_trial_listens_is_no_failure(tmp_path: Path
 
 def test_what_is_done_is_left_alone(tmp_path: Path) -> None:
     found = run(tmp_path, "done", "fine")
-    assert [(one.state, one.before) for one in found] == [("finished", True), ("finished", False)]
+    assert [(one.state, one.was_done) for one in found] == [("finished", True), ("finished", False)]
     assert not (tmp_path / "0").exists()
 
 
@@ -180,4 +180,4 @@ def test_only_the_last_start_is_read_of_a_log(tmp_path: Path) -> None:
 )
 def test_why(tmp_path: Path, code: int, text: str, expected: str) -> None:
     (tmp_path / "log.txt").write_text(text)
-    assert why(code, tmp_path / "log.txt", 0) == expected
+    assert explain_exit(code, tmp_path / "log.txt", 0) == expected

@@ -10,7 +10,7 @@ import pytest
 from rlhf_cli.evaluation.oracle import CurvePoint
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.outcome import Outcome, read_trial
-from rlhf_cli.sweep.reach import above, reach
+from rlhf_cli.sweep.reach import is_above, reach
 from rlhf_cli.sweep.record import SweepRecord, Trial
 from tests.unit.sweep.made import EVALUATE, two_by_two, write_lines, write_trial
 
@@ -25,7 +25,7 @@ def test_above_is_above_the_straight_line_where_there_are_samples_enough(
     kl: float, reward: float, expected: bool
 ) -> None:
     # from (0, 0) to (1, 1); beyond KL 1 nobody knows
-    assert above(CURVE, kl, reward) == expected
+    assert is_above(CURVE, kl, reward) == expected
 
 
 def rewards_of_reference(trial: Path, rewards: list[list[float]]) -> None:

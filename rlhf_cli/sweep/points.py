@@ -1,0 +1,126 @@
+"""The points of a sweep: the mean levels of the trials that differ in nothing but the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from rlhf_cli.evaluation.intervals import Estimate
+from rlhf_cli.evaluation.oracle import CurvePoint
+from rlhf_cli.schedules import Controlled, Planned
+from rlhf_cli.schedules.constant import Constant
+from rlhf_cli.sweep.choice import Candidate, average
+from rlhf_cli.sweep.outcome import HeldOut, Outcome
+from rlhf_cli.sweep.reach import is_above
+from rlhf_cli.sweep.record import SweptSettings, Trial, name_of
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Trials that differ in nothing but the seed; the levels are of the last evaluation of each finished one."""
+
+    number: int
+    """From 1, in the sweep's order."""
+    name: str
+    """Tells it from the other points: `beta=0.1,temperature=1`."""
+    told: SweptSettings
+    """The settings of the name, by key."""
+    trials: int
+    """Finished or not."""
+    finished: tuple[Trial, ...]
+    beta: str
+    """Of the training: `0.1`, `0.2→0.05`, `adaptive`."""
+    temperature: str
+    """Of the training, written as the beta."""
+    over: Literal["prompts", "seeds"]
+    """What the intervals are over: the prompts of a single seed, or the means of several seeds."""
+    objective: Estimate
+    """J at the answer's beta."""
+    reward: Estimate
+    kl: Estimate
+    """Exact KL(policy || reference), nats."""
+    length: Estimate
+    """Tokens."""
+    change: Estimate | None
+    """Of J from the reference, paired by prompt; None where the reference was not evaluated."""
+    pareto: bool
+    """Whether no other point has at least its reward at no more KL."""
+    above: bool
+    """Whether all of the reward's interval is above the optimum at this KL, where there were samples enough to see."""
+    held_out: tuple[tuple[int, float], ...]
+    """J at the answer's beta by step, at the evaluations that all its trials have."""
+    training: tuple[tuple[int, float], ...]
+    """J of the steps' own completions by step, at the temperature they were sampled with."""
+
+    @property
+    def title(self) -> str:
+        """The point as a sentence names it; a long name may be broken into lines."""
+        return f"point {self.number} ({self.name.replace(',', ', ')})"
+
+
+def candidate_of(outcomes: Sequence[Outcome]) -> Candidate:
+    """Reward and KL of the last evaluations, by seed and prompt."""
+    last = {outcome.config.seed: outcome.last for outcome in outcomes}
+    return Candidate({seed: one.reward for seed, one in last.items()}, {seed: one.kl for seed, one in last.items()})
+
+
+def build_point(
+    number: int,
+    settings: SweptSettings,
+    trials: int,
+    outcomes: Sequence[Outcome],
+    beta: float,
+    curve: Sequence[CurvePoint],
+    pareto: bool,
+) -> Point:
+    """The point of some outcomes; `beta` is the answer's, `curve` that of the optimum."""
+    config = outcomes[0].config
+
+    def level(values: Callable[[HeldOut], Mapping[int, float]]) -> Estimate:
+        return average({outcome.config.seed: values(outcome.last) for outcome in outcomes})
+
+    reward, kl = level(lambda last: last.reward), level(lambda last: last.kl)
+    return Point(
+        number=number,
+        name=name_of(dict(settings)),
+        told=settings,
+        trials=trials,
+        finished=tuple(outcome.trial for outcome in outcomes),
+        beta=_schedule(config.beta),
+        temperature=_schedule(config.temperature),
+        over="seeds" if len(outcomes) > 1 else "prompts",
+        objective=level(lambda last: last.objective(beta)),
+        reward=reward,
+        kl=kl,
+        length=level(lambda last: last.length),
+        change=_change(outcomes, beta),
+        pareto=pareto,
+        above=is_above(curve, kl.mean, reward.low),
+        held_out=_by_step([{e.step: fmean(e.objective(beta).values()) for e in one.evaluations} for one in outcomes]),
+        training=_by_step([{s.step: s.reward - beta * s.kl for s in one.training} for one in outcomes]),
+    )
+
+
+def _change(outcomes: Sequence[Outcome], beta: float) -> Estimate | None:
+    """Of J from the reference, on the prompts that both evaluations have."""
+    changes: dict[int, dict[int, float]] = {}
+    for outcome in outcomes:
+        if outcome.first is None:
+            return None
+        before, after = outcome.first.objective(beta), outcome.last.objective(beta)
+        changes[outcome.config.seed] = {prompt: after[prompt] - before[prompt] for prompt in after if prompt in before}
+    return average(changes) if all(changes.values()) else None
+
+
+def _by_step(curves: Sequence[Mapping[int, float]]) -> tuple[tuple[int, float], ...]:
+    """The mean of several curves at the steps that all of them have."""
+    common = set.intersection(*(set(curve) for curve in curves))
+    return tuple((step, fmean(curve[step] for curve in curves)) for step in sorted(common))
+
+
+def _schedule(schedule: Planned | Controlled) -> str:
+    if isinstance(schedule, Controlled):
+        return schedule.kind
+    return f"{schedule.value:g}" if isinstance(schedule, Constant) else f"{schedule.start:g}→{schedule.end:g}"
