@@ -18,10 +18,10 @@ from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors, visible
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.report import sweep_page
 from rlhf_cli.runs.changes import fingerprint, resume_config
-from rlhf_cli.runs.checkpoint import is_locked, locked
 from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import REPORT
 from rlhf_cli.runs.listing import read_status
+from rlhf_cli.runs.lock import hold, is_locked
 from rlhf_cli.runs.resume import read_config
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.answer import answer
@@ -47,7 +47,7 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
             where=str(sweep.folder),
             fix="wait for it, or give another sweep_dir",
         )
-    with disk_errors(), locked(sweep.folder):
+    with disk_errors(), hold(sweep.folder):
         sweep.write()
         try:
             yield run_trials

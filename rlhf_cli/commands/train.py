@@ -25,8 +25,9 @@ from rlhf_cli.prompts.rows import check_enough, read_rows
 from rlhf_cli.report import writing
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_config
-from rlhf_cli.runs.checkpoint import locked, newest_valid, step_of
+from rlhf_cli.runs.checkpoint import find_newest, step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, REPORT, REWARD_LOG
+from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, find_origin, holds_run, is_checkpoint, is_finished, read_config
 from rlhf_cli.runs.sinks import check_sinks
@@ -124,7 +125,7 @@ def _run(
     """
     loud, trained = config.display not in ("json", "quiet"), False
     signals = StopSignals(config.time_limit, begun)
-    with signals.installed(), _what_is_left(folder), disk_errors(), locked(folder):
+    with signals.installed(), _what_is_left(folder), disk_errors(), hold(folder):
         config, origin = origin_of()
         if origin is not None and is_finished(origin, config) and (result := _concluded(folder, config.steps)):
             if loud:
@@ -186,6 +187,6 @@ def _what_is_left(folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        newest = newest_valid(folder / CHECKPOINTS).folder
+        newest = find_newest(folder / CHECKPOINTS).folder
         error.saved = f"step {step_of(newest)}" if newest else ""
         raise

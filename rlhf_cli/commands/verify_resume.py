@@ -15,7 +15,8 @@ from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
-from rlhf_cli.runs.checkpoint import locked, step_of
+from rlhf_cli.runs.checkpoint import step_of
+from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.resume import find_last_stretch, read_config
 
 ABOUT: Final = """\
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     origin, newer = find_last_stretch(Path(options.run))
     signals = StopSignals()
-    with signals.installed(), locked(origin.folder, only_read=True):
+    with signals.installed(), hold(origin.folder, only_read=True):
         config = amend(read_config(origin.folder), [])  # the run as it was: the command line only consents
         consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
         refuse_unsaid_trust(config, consent, EXIT_RESUME, how="--trust-remote-code")

@@ -12,7 +12,7 @@ import torch
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, UserError
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
 from rlhf_cli.pipeline.state import TrainState, files, is_finite
-from rlhf_cli.runs.checkpoint import newest_valid, prune, publish, step_of
+from rlhf_cli.runs.checkpoint import find_newest, prune, publish, step_of
 from rlhf_cli.runs.disk import DISK, Disk, replace_file
 from rlhf_cli.runs.folder import ADAPTER, BEST, CHECKPOINTS, LATEST
 from rlhf_cli.schema import Checkpoint
@@ -127,7 +127,7 @@ class Saver:
                 fix="free some space, then continue by resume=",
                 exit_code=EXIT_DISK,
             ) from error
-        newest = newest_valid(self.folder / CHECKPOINTS).folder
+        newest = find_newest(self.folder / CHECKPOINTS).folder
         there = f"newest valid checkpoint: step {step_of(newest)}" if newest else "there is no valid checkpoint"
         self.note(f"{what}; the run goes on and tries again at the next one; {there}")
 

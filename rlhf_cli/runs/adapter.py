@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.runs.checkpoint import newest_valid, step_of
+from rlhf_cli.runs.checkpoint import find_newest, step_of
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import find_origin, holds_run
@@ -23,7 +23,7 @@ def find_adapter(path: Path) -> tuple[Path, Path]:
     if not (holds_run(run) and final.is_dir()):
         origin = find_origin(str(path))
         return origin.checkpoint, origin.folder
-    newest, result = newest_valid(run / CHECKPOINTS).folder, Result.read(run)
+    newest, result = find_newest(run / CHECKPOINTS).folder, Result.read(run)
     if path == final or newest is None or (result is not None and step_of(newest) <= result.step):
         return final, run
     return newest, run  # it went on since the adapter was exported

@@ -1,4 +1,4 @@
-"""Every change that a save makes on disk, one method an operation: a test can fail, tear or kill any one of them."""
+"""The changes that a save makes on disk, one method for each: a test can fail, tear or kill any one of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final
 
 
 class Disk:
-    """The file system. Nothing here is durable before `sync`, and a power cut may undo what was not synced."""
+    """The file system. A power cut may undo any change before its `sync`."""
 
     def mkdir(self, folder: Path) -> None:
-        """Make a folder; its parent has to be there."""
+        """Make a folder in a folder that exists."""
         folder.mkdir()
 
     def write(self, file: Path, content: bytes) -> None:
-        """Make or replace a file's content."""
+        """Make a file, or replace its content."""
         file.write_bytes(content)
 
     def sync(self, path: Path) -> None:
@@ -32,7 +32,7 @@ class Disk:
         old.replace(new)
 
     def remove(self, folder: Path) -> None:
-        """Delete a folder and what is in it."""
+        """Delete a folder with everything in it."""
         shutil.rmtree(folder)
 
 

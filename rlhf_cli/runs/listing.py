@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from rlhf_cli.paths import shown
-from rlhf_cli.runs.checkpoint import is_locked, newest_valid, step_of
+from rlhf_cli.runs.checkpoint import find_newest, step_of
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, METRICS, RESULT, TENSORBOARD
 from rlhf_cli.runs.json_files import last_lines, read_object, read_rows
+from rlhf_cli.runs.lock import is_locked
 
 WITHOUT_RUNS: Final = (CHECKPOINTS, ADAPTER, TENSORBOARD, HYDRA)
 """Folders inside a run's in which no other run is looked for."""
@@ -77,7 +78,7 @@ def read_status(folder: Path) -> RunStatus:
     steps = _whole(config.get("steps"))
     last_step, metrics = read_last_metrics(folder)
     try:
-        newest = newest_valid(folder / CHECKPOINTS)
+        newest = find_newest(folder / CHECKPOINTS)
         checkpoint, skipped = newest.folder, newest.skipped
     except OSError as error:  # a run that works meanwhile, or a folder that cannot be read
         checkpoint, skipped = None, ((folder / CHECKPOINTS, error.strerror or str(error)),)

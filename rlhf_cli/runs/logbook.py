@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: metrics, timings, samples and evaluations line by line, and its curves."""
+"""Log a run as it goes: metrics, timings, samples and evaluations line by line, and its curves."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Logbook:
         self._curves = curves
 
     def marks(self) -> dict[str, Mark]:
-        """Where each file ends now."""
+        """The end of each file now."""
         return {name: log.mark() for name, log in self._logs.items()}
 
     def sync(self) -> None:
-        """Make sure that the files are on disk as far as they go; raises OSError where it refuses."""
+        """Put the files on disk as far as they are written; raises OSError where the disk refuses."""
         for log in self._logs.values():
             log.sync()
 
@@ -35,16 +35,16 @@ class Logbook:
         self._curves.close()
 
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A line of metrics.jsonl, and a point on every curve."""
+        """Add a line to metrics.jsonl, and a point to every curve."""
         self._logs["metrics"].write({"step": step, **metrics})
         self._curves.write(step, metrics)
 
     def evaluation(self, evaluated: Evaluation) -> None:
-        """An evaluation with all its completions."""
+        """Add an evaluation with all its completions to evaluations.jsonl."""
         self._logs["evaluations"].write(evaluated.row())
 
     def samples(self, step: int, scored: Scored, count: int) -> None:
-        """The first `count` completions of a step."""
+        """Add the first `count` completions of a step to samples.jsonl."""
         rollout, kl = scored.rollout, scored.sequence_kl.tolist()
         for row in range(min(count, len(rollout.batch))):
             self._logs["samples"].write(

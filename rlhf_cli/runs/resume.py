@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.runs.checkpoint import NAME, checkpoints, is_locked, newest_valid, step_of, verify
+from rlhf_cli.runs.checkpoint import NAME, find_newest, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, METRICS, RESULT
+from rlhf_cli.runs.lock import is_locked
 from rlhf_cli.schema import RunConfig
 
 
@@ -38,7 +39,7 @@ def find_origin(target: str) -> Origin:
         return _newest_origin(_latest_run(Path("outputs")))
     folder = Path(target).expanduser().absolute()
     if is_checkpoint(target):
-        reason = verify(folder)
+        reason = why_invalid(folder)
         if reason is not None:
             raise _error(
                 f"the checkpoint cannot be used: {reason}", folder, "name the run's folder to take an older one"
@@ -58,7 +59,7 @@ def find_last_stretch(run: Path) -> tuple[Origin, Path]:
     Raises UserError (exit 5) where there is no run, or fewer than two checkpoints verify.
     """
     folder = _check_run(run.expanduser().absolute())
-    reasons = [(path, verify(path)) for path in checkpoints(folder / CHECKPOINTS)]
+    reasons = [(path, why_invalid(path)) for path in list_checkpoints(folder / CHECKPOINTS)]
     valid = [path for path, reason in reasons if reason is None]
     invalid = [(path, reason) for path, reason in reasons if reason is not None]
     if len(valid) < 2:
@@ -72,7 +73,7 @@ def find_last_stretch(run: Path) -> tuple[Origin, Path]:
 def holds_run(folder: Path) -> bool:
     """Whether the folder holds a run that a new one would spoil: its settings, and checkpoints or metrics."""
     metrics = folder / METRICS
-    has_begun = bool(checkpoints(folder / CHECKPOINTS)) or (metrics.is_file() and metrics.stat().st_size > 0)
+    has_begun = bool(list_checkpoints(folder / CHECKPOINTS)) or (metrics.is_file() and metrics.stat().st_size > 0)
     return (folder / CONFIG).is_file() and has_begun
 
 
@@ -93,7 +94,7 @@ def is_finished(origin: Origin, config: RunConfig) -> bool:
 
 
 def _newest_origin(folder: Path) -> Origin:
-    newest = newest_valid(folder / CHECKPOINTS)
+    newest = find_newest(folder / CHECKPOINTS)
     if newest.folder is None:
         reasons = "; ".join(f"{path.name}: {reason}" for path, reason in newest.skipped)
         raise _error(f"no usable checkpoint{': ' + reasons if reasons else ''}", folder, "start a new run")
@@ -112,7 +113,7 @@ def _latest_run(outputs: Path) -> Path:
     )
     at_work = False
     for run in (file.parent.absolute() for file in runs):
-        newest, steps = newest_valid(run / CHECKPOINTS).folder, read_config(run).get("steps")
+        newest, steps = find_newest(run / CHECKPOINTS).folder, read_config(run).get("steps")
         if newest is not None and isinstance(steps, int) and (step_of(newest) < steps or not (run / RESULT).is_file()):
             if not is_locked(run):
                 return run

@@ -1,4 +1,4 @@
-"""Where the curves are shown besides metrics.jsonl: TensorBoard and Weights & Biases. Pictures alone: they stop no run.
+"""Show the curves outside of metrics.jsonl: in TensorBoard and in Weights & Biases. No error there stops a run.
 
 A sink is a class here, with a name in SINKS and in the schema.
 """
@@ -19,13 +19,13 @@ from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import TENSORBOARD, WANDB_ID
 
 WAIT_S: Final = 20
-"""For a server that does not answer, at the beginning and at the end of a run; what was not sent stays in wandb/."""
+"""How long to wait for a server at the beginning and at the end of a run; wandb/ keeps what could not be sent."""
 
 
 class Sink(Protocol):
-    """What shows curves; it may raise whatever it likes, and is then left out.
+    """Shows curves. It may raise any error, and is then left out.
 
-    Made of the run's folder, the step it goes on after, and its config as plain data.
+    Built from the run's folder, the step it continues after, and its config as plain data.
     """
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -33,14 +33,14 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """No more points follow."""
+        """Take no more points."""
         ...
 
 
 class TensorBoard:
-    """The metrics as TensorBoard scalars; what an interrupted try wrote after `first_step` is hidden.
+    """The metrics as TensorBoard scalars; points after `first_step` of an interrupted try are hidden.
 
-    Written at once and in this thread: tensorboard's own writer has a thread whose errors nobody could catch.
+    Writes at once and in this thread: tensorboard's own writer has a thread whose errors nobody could catch.
     """
 
     def __init__(self, run: Path, first_step: int, config: Mapping[str, Any]) -> None:
@@ -70,22 +70,22 @@ class TensorBoard:
 
 
 class WandB:
-    """The metrics as a run of Weights & Biases; what it sends and where, WANDB_MODE, WANDB_PROJECT and such say.
+    """The metrics as a run of Weights & Biases, set by WANDB_MODE, WANDB_PROJECT and the like.
 
-    A run that goes on is the same one there: its id is kept in wandb.id. With WANDB_MODE=offline all stays in wandb/.
+    A resumed run is the same run there: wandb.id keeps its id. With WANDB_MODE=offline everything stays in wandb/.
     """
 
     def __init__(self, run: Path, first_step: int, config: Mapping[str, Any]) -> None:
         import wandb
 
-        known = run / WANDB_ID
-        if not known.is_file():
-            replace_file(known, uuid.uuid4().hex)
+        own_id = run / WANDB_ID
+        if not own_id.is_file():
+            replace_file(own_id, uuid.uuid4().hex)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "rlhf"),
             name=run.name,
             dir=str(run),
-            id=known.read_text(encoding="utf-8").strip(),
+            id=own_id.read_text(encoding="utf-8").strip(),
             resume="allow",
             config=dict(config),
             settings=wandb.Settings(console="off", silent=True, init_timeout=WAIT_S, finish_timeout=WAIT_S),
@@ -99,7 +99,7 @@ class WandB:
         self._run.log({"step": step, **metrics})
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining points."""
         self._run.finish()
 
 
@@ -110,7 +110,7 @@ SINKS: Final[Mapping[str, Callable[[Path, int, Mapping[str, Any]], Sink]]] = {
 
 
 def check_sinks(names: Sequence[str]) -> None:
-    """Raises UserError where a sink needs a package that is not there."""
+    """Raise UserError where a sink needs a package that is not installed."""
     for name in names:
         if find_spec(name) is None:
             raise UserError(
@@ -119,7 +119,7 @@ def check_sinks(names: Sequence[str]) -> None:
 
 
 class Curves:
-    """All sinks of a run; the first error of each is noted, and the sink left out from there on."""
+    """All sinks of a run. The first error of a sink is noted, and the sink is left out from then on."""
 
     def __init__(
         self, names: Sequence[str], run: Path, first_step: int, config: Mapping[str, Any], note: Callable[[str], None]
@@ -129,7 +129,7 @@ class Curves:
             try:
                 self._open[name] = SINKS[name](run, first_step, config)
             except Exception as error:
-                note(f"no curves in {name}: {_said(error)}")
+                note(f"no curves in {name}: {_first_line(error)}")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to every curve of every sink."""
@@ -137,20 +137,20 @@ class Curves:
             try:
                 sink.write(step, metrics)
             except Exception as error:
-                self._note(f"the curves in {name} end before step {step}: {_said(error)}")
+                self._note(f"the curves in {name} end before step {step}: {_first_line(error)}")
                 with suppress(Exception):
                     self._open.pop(name).close()
 
     def close(self) -> None:
-        """No more points follow."""
+        """Take no more points."""
         for name, sink in self._open.items():
             try:
                 sink.close()
             except Exception as error:
-                self._note(f"the last curves in {name} may be missing: {_said(error)}")
+                self._note(f"the last curves in {name} may be missing: {_first_line(error)}")
 
 
-def _said(error: Exception) -> str:
-    """The first line of what an error says, or its kind."""
+def _first_line(error: Exception) -> str:
+    """The first line of an error's message, or the error's kind."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text.strip().splitlines() or [type(error).__name__])[0]

@@ -16,9 +16,9 @@ from typing import Final, Literal
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED
 from rlhf_cli.pipeline.signals import PARENT
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE
-from rlhf_cli.runs.checkpoint import is_locked
 from rlhf_cli.runs.folder import ENDING, TRIAL_LOG
 from rlhf_cli.runs.listing import read_last_metrics, read_status
+from rlhf_cli.runs.lock import is_locked
 from rlhf_cli.sweep.record import Ending
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.runs.checkpoint import locked
+from rlhf_cli.runs.lock import hold
 from rlhf_cli.sweep.record import Ending, SweepRecord
 from tests.processes import Process, start
 from tests.support import QUICK, Outcome, contents, gone, lines
@@ -177,7 +177,7 @@ def test_what_lies_in_the_working_directory_is_not_run(rlhf: Rlhf, tmp_path: Pat
 
 def test_one_sweep_at_a_time_in_a_folder(rlhf: Rlhf, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
-    with locked(tmp_path / "s"):
+    with hold(tmp_path / "s"):
         outcome = rlhf("train", "config=tiny", "-m", "seed=0,1", "sweep_dir=s")
     assert outcome.code == 2
     assert "another process is working on this sweep" in outcome.err

@@ -19,7 +19,8 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline import update
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.rewards.kinds.characters import Characters
-from rlhf_cli.runs.checkpoint import locked, publish
+from rlhf_cli.runs.checkpoint import publish
+from rlhf_cli.runs.lock import hold
 from tests.processes import start
 from tests.support import Outcome
 
@@ -185,7 +186,7 @@ def test_one_step_is_enough(rlhf: Rlhf) -> None:
 
 
 def test_a_run_that_another_process_works_in(rlhf: Rlhf, out: Path) -> None:
-    with locked(out):
+    with hold(out):
         outcome = rlhf("verify-resume", "out")
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert "another process is working in this run folder" in outcome.err
@@ -209,7 +210,7 @@ def test_a_run_in_a_folder_that_cannot_be_written(
     outcome = rlhf("verify-resume", "out")
     assert outcome.code == 0, outcome.err
     assert everything(out) == before
-    with pytest.raises(OSError, match="Read-only"), locked(out):  # who writes is not let in
+    with pytest.raises(OSError, match="Read-only"), hold(out):  # who writes is not let in
         pass
 
 
@@ -223,9 +224,9 @@ def test_a_run_is_held_by_who_only_reads_it(out: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "open", read_only)
-        reader = locked(out, only_read=True)
+        reader = hold(out, only_read=True)
         reader.__enter__()
-    with pytest.raises(UserError, match="another process"), locked(out):
+    with pytest.raises(UserError, match="another process"), hold(out):
         pass
     reader.__exit__(None, None, None)
 

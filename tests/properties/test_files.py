@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rlhf_cli.display.dashboard import sparkline
 from rlhf_cli.display.words import flat
-from rlhf_cli.runs.checkpoint import checkpoints, newest_valid, prune, publish, step_of, verify
+from rlhf_cli.runs.checkpoint import find_newest, list_checkpoints, prune, publish, step_of, why_invalid
 from rlhf_cli.runs.jsonl import JsonlLog, cut_back, finite
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -73,11 +73,11 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path, content: bytes, data: st.Dat
     root = tmp_path / "checkpoints"
     shutil.rmtree(root, ignore_errors=True)
     folder = publish(root, 3, {"weights": content})
-    assert verify(folder) is None
+    assert why_invalid(folder) is None
     broken = bytearray(content)
     broken[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     (folder / "weights").write_bytes(broken)
-    assert verify(folder) == "weights: sha256 mismatch"
+    assert why_invalid(folder) == "weights: sha256 mismatch"
 
 
 @given(st.sets(st.integers(0, 20), min_size=1, max_size=6), st.data(), st.integers(1, 4))
@@ -91,12 +91,12 @@ def test_pruning_keeps_the_newest_valid_ones_and_every_invalid_one(
         folder = publish(root, step, {"x": b"x"})
         if step in bad:
             (folder / "x").write_text("y")
-    newest = newest_valid(root).folder
+    newest = find_newest(root).folder
     pinned = data.draw(st.sets(st.sampled_from(sorted(steps)), max_size=1))
     prune(root, keep, pinned)
     expected = set(sorted(steps - bad, reverse=True)[:keep]) | bad | pinned
-    assert {step_of(folder) for folder in checkpoints(root)} == expected
-    assert newest_valid(root).folder == newest
+    assert {step_of(folder) for folder in list_checkpoints(root)} == expected
+    assert find_newest(root).folder == newest
 
 
 @given(st.one_of(texts, st.text(st.characters(max_codepoint=0xFF), max_size=40)).filter(lambda text: "·" not in text))

@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_cli.models.policy import ADAPTER_WEIGHTS
 from rlhf_cli.pipeline.state import OPTIMIZER, STATE
-from rlhf_cli.runs.checkpoint import verify
+from rlhf_cli.runs.checkpoint import why_invalid
 from tests.support import Outcome, contents
 
 Rlhf = Callable[..., Outcome]
@@ -55,7 +55,7 @@ def test_named_and_passed_over(
     assert outcome.code == 0, outcome.err
     assert f"resumed from step 4 (skipped {NEWEST}: {reason}" in outcome.err
     assert contents(run) == contents(finished)
-    assert verify(run / "checkpoints" / NEWEST) is None
+    assert why_invalid(run / "checkpoints" / NEWEST) is None
 
 
 @pytest.mark.parametrize("case", [pytest.param(n, marks=pytest.mark.case(n)) for n in (18, 19, 20, 24)])
@@ -81,12 +81,12 @@ def test_with_no_older_one_it_ends_and_touches_nothing(
 def test_any_flipped_bit_is_noticed(name: str, copied: Callable[[], Path]) -> None:
     folder = copied() / "checkpoints" / NEWEST
     content, draw = (folder / name).read_bytes(), random.Random(0)
-    assert verify(folder) is None
+    assert why_invalid(folder) is None
     for _ in range(200):
         flipped = bytearray(content)
         flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
         (folder / name).write_bytes(flipped)
-        assert verify(folder) == f"{name}: sha256 mismatch"
+        assert why_invalid(folder) == f"{name}: sha256 mismatch"
 
 
 @pytest.mark.parametrize(

@@ -129,20 +129,20 @@ def test_where_to_go_on_is_found_out_when_the_folder_is_ones_own(
 
     import rlhf_cli.commands.train as module
 
-    run, plain = copied(), module.locked
+    run, plain = copied(), module.hold
     late = run.with_name("late")
     late.mkdir()
     for step in (4, 6):
         (run / "checkpoints" / f"step-{step:08d}").rename(late / f"step-{step:08d}")
 
     @contextmanager
-    def locked(folder: Path) -> Iterator[None]:
+    def hold(folder: Path) -> Iterator[None]:
         for checkpoint in late.iterdir():
             shutil.move(checkpoint, run / "checkpoints")
         with plain(folder):
             yield
 
-    monkeypatch.setattr(module, "locked", locked)
+    monkeypatch.setattr(module, "hold", hold)
     given = ("resume=out",) if by == "resume=out" else (*QUICK, "resume=auto", "run_dir=out")
     outcome = rlhf("train", *given)
     assert outcome.code == 0, outcome.err

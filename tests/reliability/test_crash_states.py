@@ -12,7 +12,7 @@ from rlhf_cli.errors import EXIT_DISK
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.saving import SaveFailed, Saver
 from rlhf_cli.pipeline.state import Best, TrainState
-from rlhf_cli.runs.checkpoint import checkpoints, newest_valid, step_of, verify
+from rlhf_cli.runs.checkpoint import find_newest, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.disk import Disk
 from rlhf_cli.runs.jsonl import JsonlLog, Mark
 from rlhf_cli.schema import Checkpoint
@@ -55,7 +55,9 @@ class Run:
 
     @property
     def steps(self) -> list[int]:
-        return [step_of(folder) for folder in checkpoints(self.folder / "checkpoints") if verify(folder) is None]
+        return [
+            step_of(folder) for folder in list_checkpoints(self.folder / "checkpoints") if why_invalid(folder) is None
+        ]
 
 
 def operations(run: Run, step: int) -> int:
@@ -86,7 +88,7 @@ def test_cut_short_anywhere(fault: Fault, keep: int, trained: tuple[Policy, torc
         if power is not None:
             disk.cut_power(**power)
         states += 1
-        newest = newest_valid(run.folder / "checkpoints").folder
+        newest = find_newest(run.folder / "checkpoints").folder
         assert newest is not None, (at, power)
         assert step_of(newest) in ((6,) if acknowledged else (4, 6)), (at, power)
         assert 2 in run.steps, (at, power)  # the best

@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from rlhf_cli.models.tiny import byte_tokenizer
 from rlhf_cli.rewards.kinds import Part
 from rlhf_cli.rewards.kinds.base import InProcess, Plain
-from rlhf_cli.runs.checkpoint import newest_valid
+from rlhf_cli.runs.checkpoint import find_newest
 from rlhf_cli.types import PromptRow
 from tests.support import Outcome, lines
 from tests.unit.rewards.support import made
@@ -137,7 +137,7 @@ def test_a_fault_ends_the_run_with_its_steps_saved(
     assert outcome.code == 4, outcome.err
     assert f"error: reward={kind} {said}" in outcome.err.splitlines()[-1]
     assert "step 3" in outcome.err.splitlines()[-1]
-    newest = newest_valid(tmp_path / "out" / "checkpoints").folder
+    newest = find_newest(tmp_path / "out" / "checkpoints").folder
     assert newest is not None
     assert newest.name == "step-00000002"
     assert [row["step"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [1, 2]

@@ -20,7 +20,7 @@ import pytest
 from rlhf_cli.cli import run
 from rlhf_cli.pipeline import update
 from rlhf_cli.pipeline.run import Run
-from rlhf_cli.runs.checkpoint import checkpoints, step_of
+from rlhf_cli.runs.checkpoint import list_checkpoints, step_of
 from tests.processes import start
 from tests.support import Outcome, contents, lines
 
@@ -83,7 +83,7 @@ def stopped_at(stops: Sequence[int], rlhf: Rlhf, config: Sequence[str], override
     for step in stops:
         with stopping_after(step):
             assert rlhf("train", *command).code == 75
-        assert step_of(checkpoints(Path("out") / "checkpoints")[0]) == step
+        assert step_of(list_checkpoints(Path("out") / "checkpoints")[0]) == step
     outcome = rlhf("train", *command)
     assert outcome.code == 0, outcome.err
     return contents(Path("out"))
@@ -211,7 +211,7 @@ def test_stopped_between_two_updates_of_a_rollout(
         patch.setattr(update, "apply", stopping)
         assert rlhf("train", *config, *PPO, "checkpoint.every=99", "run_dir=out").code == 75
     assert len(done) == 4 * 7 + updates
-    saved = checkpoints(tmp_path / "out" / "checkpoints")[0]
+    saved = list_checkpoints(tmp_path / "out" / "checkpoints")[0]
     assert step_of(saved) == 7
     for file in saved.glob("*.safetensors"):
         assert file.read_bytes() == (finished / "checkpoints" / saved.name / file.name).read_bytes()
@@ -242,7 +242,7 @@ def test_what_was_logged_after_the_checkpoint_is_cut_back(rlhf: Rlhf, whole: Who
     shutil.copytree(finished, folder)
     shutil.rmtree(folder / "adapter")
     (folder / "result.json").unlink()
-    for checkpoint in checkpoints(folder / "checkpoints"):
+    for checkpoint in list_checkpoints(folder / "checkpoints"):
         if step_of(checkpoint) > 7:
             shutil.rmtree(checkpoint)
     for name in ("metrics", "samples", "evaluations", "timings"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.runs.checkpoint import newest_valid
+from rlhf_cli.runs.checkpoint import find_newest
 from tests.processes import Process, start
 from tests.support import Outcome, contents, gone, lines
 
@@ -61,7 +61,7 @@ def last(outcome: Outcome) -> str:
 
 def saved(folder: Path) -> str:
     """The newest checkpoint, verified."""
-    found = newest_valid(folder / "out" / "checkpoints").folder
+    found = find_newest(folder / "out" / "checkpoints").folder
     return "" if found is None else found.name
 
 

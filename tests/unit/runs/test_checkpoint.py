@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import errno
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlhf_cli.errors import UserError
 from rlhf_cli.runs.checkpoint import (
     MANIFEST,
     abandon,
-    checkpoints,
-    locked,
-    newest_valid,
+    find_newest,
+    list_checkpoints,
     prune,
     publish,
     step_of,
-    verify,
+    why_invalid,
 )
-from rlhf_cli.runs.disk import Disk, replace_file
+from rlhf_cli.runs.disk import Disk
 
 files = {"adapter.bin": bytes(range(256)), "state.json": b"{}\n"}
 """What these tests put into a checkpoint."""
@@ -48,7 +44,7 @@ class TestPublish:
         folder = publish(root, 7, files)
         assert folder == root / "step-00000007"
         assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, "adapter.bin", "state.json"]
-        assert verify(folder) is None
+        assert why_invalid(folder) is None
         assert sorted(path.name for path in root.iterdir()) == ["step-00000007"]
 
     def test_the_manifest_lists_size_and_sha256(self, tmp_path: Path) -> None:
@@ -80,7 +76,7 @@ class TestPublish:
         with pytest.raises(OSError, match="No space left"):
             publish(tmp_path, 2, files, disk)
         assert contents(tmp_path) == before
-        assert [path.name for path in checkpoints(tmp_path)] == ["step-00000001"]
+        assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]
         assert not list(tmp_path.glob(".tmp-*"))
 
     def test_a_valid_checkpoint_is_not_written_again(self, tmp_path: Path) -> None:
@@ -92,13 +88,13 @@ class TestPublish:
     def test_an_invalid_one_is_moved_aside_not_overwritten(self, tmp_path: Path) -> None:
         for number in range(3):
             folder = publish(tmp_path, 3, files)
-            assert verify(folder) is None
+            assert why_invalid(folder) is None
             (folder / "state.json").write_text(f"broken {number}")
         publish(tmp_path, 3, files)
         aside = sorted(tmp_path.glob(".bad-*"))
         assert [path.name for path in aside] == [".bad-step-00000003", ".bad-step-00000003-1", ".bad-step-00000003-2"]
         assert [(path / "state.json").read_text() for path in aside] == ["broken 0", "broken 1", "broken 2"]
-        assert [path.name for path in checkpoints(tmp_path)] == ["step-00000003"]
+        assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000003"]
 
     def test_everything_is_synced_before_it_gets_its_name(self, tmp_path: Path) -> None:
         done: list[tuple[str, str]] = []
@@ -134,16 +130,16 @@ class TestVerify:
         return publish(tmp_path, 4, files)
 
     def test_a_good_one_is_good(self, folder: Path) -> None:
-        assert verify(folder) is None
+        assert why_invalid(folder) is None
 
     def test_a_missing_file(self, folder: Path) -> None:
         (folder / "adapter.bin").unlink()
-        assert verify(folder) == "adapter.bin: missing"
+        assert why_invalid(folder) == "adapter.bin: missing"
 
     @pytest.mark.parametrize("size", [0, 1, 255])
     def test_a_truncated_file(self, folder: Path, size: int) -> None:
         (folder / "adapter.bin").write_bytes(bytes(range(256))[:size])
-        assert verify(folder) == f"adapter.bin: {size} bytes, should be 256"
+        assert why_invalid(folder) == f"adapter.bin: {size} bytes, should be 256"
 
     @pytest.mark.parametrize("position", [0, 100, 255])
     @pytest.mark.parametrize("bit", [0, 7])
@@ -151,15 +147,15 @@ class TestVerify:
         content = bytearray(range(256))
         content[position] ^= 1 << bit
         (folder / "adapter.bin").write_bytes(content)
-        assert verify(folder) == "adapter.bin: sha256 mismatch"
+        assert why_invalid(folder) == "adapter.bin: sha256 mismatch"
 
     def test_a_manifest_of_another_step(self, folder: Path) -> None:
         moved = folder.rename(folder.with_name("step-00000005"))
-        assert verify(moved) == "MANIFEST.json is of step 4"
+        assert why_invalid(moved) == "MANIFEST.json is of step 4"
 
     def test_a_missing_manifest(self, folder: Path) -> None:
         (folder / MANIFEST).unlink()
-        assert verify(folder) == "MANIFEST.json: missing"
+        assert why_invalid(folder) == "MANIFEST.json: missing"
 
     @pytest.mark.parametrize(
         "content",
@@ -182,30 +178,30 @@ class TestVerify:
     )
     def test_a_manifest_that_makes_no_sense(self, folder: Path, content: bytes) -> None:
         (folder / MANIFEST).write_bytes(content)
-        assert verify(folder) == "MANIFEST.json: not readable"
+        assert why_invalid(folder) == "MANIFEST.json: not readable"
 
     def test_a_symlink_is_not_followed(self, folder: Path, tmp_path: Path) -> None:
         (folder / "adapter.bin").rename(tmp_path / "elsewhere")
         (folder / "adapter.bin").symlink_to(tmp_path / "elsewhere")
-        assert verify(folder) == "adapter.bin: missing"
+        assert why_invalid(folder) == "adapter.bin: missing"
 
     def test_a_folder_in_place_of_a_file(self, folder: Path) -> None:
         (folder / "adapter.bin").unlink()
         (folder / "adapter.bin").mkdir()
-        assert verify(folder) == "adapter.bin: missing"
+        assert why_invalid(folder) == "adapter.bin: missing"
 
     @pytest.mark.parametrize("name", ["../state.json", "/etc/passwd", "a/b"])
     def test_a_path_in_the_manifest(self, folder: Path, name: str) -> None:
         edit_manifest(folder, lambda manifest: manifest["files"].update({name: {"size": 3, "sha256": "x"}}))
-        assert verify(folder) == f"{name}: not a plain file name"
+        assert why_invalid(folder) == f"{name}: not a plain file name"
 
     def test_dots_in_the_manifest(self, folder: Path) -> None:
         edit_manifest(folder, lambda manifest: manifest["files"].update({"..": {"size": 3, "sha256": "x"}}))
-        assert verify(folder) == "..: missing"
+        assert why_invalid(folder) == "..: missing"
 
     def test_a_file_that_is_not_in_the_manifest_is_nobodys_business(self, folder: Path) -> None:
         (folder / "notes.txt").write_text("mine")
-        assert verify(folder) is None
+        assert why_invalid(folder) is None
 
 
 class TestFinding:
@@ -216,13 +212,13 @@ class TestFinding:
             publish(tmp_path, step, files)
         for name in ("step-1", "step-000000001", "step-00000009.bak", ".tmp-step-00000004-x", ".bad-step-00000003"):
             (tmp_path / name).mkdir()
-        assert [step_of(folder) for folder in checkpoints(tmp_path)] == [10, 2, 1]
+        assert [step_of(folder) for folder in list_checkpoints(tmp_path)] == [10, 2, 1]
 
     def test_the_newest_valid_one_is_found_and_what_was_skipped_is_said(self, tmp_path: Path) -> None:
         folders = {step: publish(tmp_path, step, files) for step in (1, 2, 3, 4)}
         (folders[4] / MANIFEST).unlink()
         (folders[3] / "state.json").write_text("[]\n")
-        found = newest_valid(tmp_path)
+        found = find_newest(tmp_path)
         assert found.folder == folders[2]
         assert found.skipped == ((folders[4], "MANIFEST.json: missing"), (folders[3], "state.json: sha256 mismatch"))
 
@@ -230,11 +226,11 @@ class TestFinding:
         publish(tmp_path, 1, files)
         newest = publish(tmp_path, 2, files)
         (tmp_path / "latest").write_text("step-00000001\n")
-        assert newest_valid(tmp_path).folder == newest
+        assert find_newest(tmp_path).folder == newest
 
     def test_where_there_is_nothing_nothing_is_found(self, tmp_path: Path) -> None:
-        assert newest_valid(tmp_path).folder is None
-        assert newest_valid(tmp_path / "none").skipped == ()
+        assert find_newest(tmp_path).folder is None
+        assert find_newest(tmp_path / "none").skipped == ()
 
     def test_step_of_refuses_another_folder(self) -> None:
         with pytest.raises(ValueError, match=r"^adapter is no checkpoint$"):
@@ -249,19 +245,19 @@ class TestPrune:
         for step in range(1, 5):
             publish(tmp_path, step, files)
         prune(tmp_path, keep)
-        assert [step_of(folder) for folder in checkpoints(tmp_path)] == [4, 3, 2, 1][:keep]
+        assert [step_of(folder) for folder in list_checkpoints(tmp_path)] == [4, 3, 2, 1][:keep]
 
     def test_an_invalid_one_neither_counts_nor_goes(self, tmp_path: Path) -> None:
         folders = {step: publish(tmp_path, step, files) for step in range(1, 6)}
         for step in (5, 3):
             (folders[step] / "state.json").unlink()
         prune(tmp_path, 1)
-        assert [step_of(folder) for folder in checkpoints(tmp_path)] == [5, 4, 3]
+        assert [step_of(folder) for folder in list_checkpoints(tmp_path)] == [5, 4, 3]
 
     def test_with_nothing_valid_nothing_goes(self, tmp_path: Path) -> None:
         (publish(tmp_path, 1, files) / MANIFEST).unlink()
         prune(tmp_path, 1)
-        assert [step_of(folder) for folder in checkpoints(tmp_path)] == [1]
+        assert [step_of(folder) for folder in list_checkpoints(tmp_path)] == [1]
 
     def test_what_killed_runs_left_behind_goes(self, tmp_path: Path) -> None:
         publish(tmp_path, 1, files)
@@ -276,43 +272,7 @@ class TestPrune:
         for step in range(1, 6):
             publish(tmp_path, step, files)
         prune(tmp_path, 2, pinned=(2,))
-        assert [step_of(folder) for folder in checkpoints(tmp_path)] == [5, 4, 2]
-
-
-class TestLocked:
-    """One process a run folder."""
-
-    def test_another_process_is_refused_and_let_in_afterwards(self, tmp_path: Path) -> None:
-        code = (
-            "import sys; from pathlib import Path; from rlhf_cli.runs.checkpoint import locked\n"
-            "with locked(Path(sys.argv[1])):\n    print('in', flush=True)\n    input()"
-        )
-        command = [sys.executable, "-c", code, str(tmp_path)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-            assert other.stdout is not None
-            assert other.stdout.readline() == "in\n"
-            with pytest.raises(UserError) as caught, locked(tmp_path):
-                raise AssertionError("let in")
-            other.communicate("\n", timeout=30)
-        assert caught.value.exit_code == 2
-        assert caught.value.line() == (
-            f"another process is working in this run folder ({tmp_path}); fix: wait for it, or give another run_dir"
-        )
-        with locked(tmp_path):
-            pass
-
-    def test_the_lock_of_a_killed_process_is_free(self, tmp_path: Path) -> None:
-        (tmp_path / ".lock").write_text("left behind")
-        with locked(tmp_path):
-            pass
-
-
-def test_a_small_file_is_replaced_whole(tmp_path: Path) -> None:
-    file = tmp_path / "latest"
-    for text in ("one\n", "zwei, größer\n"):
-        replace_file(file, text)
-        assert file.read_text(encoding="utf-8") == text
-        assert [path.name for path in tmp_path.iterdir()] == ["latest"]
+        assert [step_of(folder) for folder in list_checkpoints(tmp_path)] == [5, 4, 2]
 
 
 def test_what_only_looks_like_a_checkpoint_is_passed_over(tmp_path: Path) -> None:
@@ -320,7 +280,7 @@ def test_what_only_looks_like_a_checkpoint_is_passed_over(tmp_path: Path) -> Non
     (tmp_path / "step-00000002").write_text("a file")
     (tmp_path / "step-00000003" / MANIFEST).mkdir(parents=True)
     empty = publish(tmp_path, 4, {})
-    found = newest_valid(tmp_path)
+    found = find_newest(tmp_path)
     assert found.folder == good
     assert [folder.name for folder, _ in found.skipped] == [empty.name, "step-00000003", "step-00000002"]
 
@@ -329,5 +289,5 @@ def test_what_a_run_goes_back_behind_is_moved_aside(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         publish(tmp_path, step, files)
     abandon(tmp_path, 1)
-    assert [step_of(folder) for folder in checkpoints(tmp_path)] == [1]
+    assert [step_of(folder) for folder in list_checkpoints(tmp_path)] == [1]
     assert len(list(tmp_path.glob(".abandoned-step-0000000[23]"))) == 2

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.runs.checkpoint import locked, publish
+from rlhf_cli.runs.checkpoint import publish
+from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.resume import Origin, find_last_stretch, find_origin, holds_run, is_finished, read_config
 from tests.unit.support import config_fields, config_of
 
@@ -164,9 +165,9 @@ class TestLatest:
         free = self.at(make_run(outputs / "a", 2), 100)
         busy = self.at(make_run(outputs / "b", 2), 200)
         assert find_origin("latest").folder == busy
-        with locked(busy):
+        with hold(busy):
             assert find_origin("latest").folder == free
-            with locked(free):
+            with hold(free):
                 assert problem("latest") == (
                     f"no unfinished run that is not at work ({outputs}); fix: name the run's folder: resume=RUN"
                 )

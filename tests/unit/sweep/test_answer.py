@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.runs.checkpoint import locked, publish
+from rlhf_cli.runs.checkpoint import publish
 from rlhf_cli.runs.jsonl import finite
+from rlhf_cli.runs.lock import hold
 from rlhf_cli.sweep.answer import Grid, answer
 from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
 from tests.unit.support import SHAPING
@@ -203,7 +204,7 @@ def test_a_trial_that_is_at_work_or_was_stopped_says_so(tmp_path: Path) -> None:
     first, second, *_ = (tmp_path / trial.name for trial in sweep.trials)
     (second / "result.json").unlink()
     publish(second / "checkpoints", 2, {"state": b"..."})
-    with locked(first):
+    with hold(first):
         found = answer(sweep)
     assert [(one.state, one.reason) for one in found.left_out] == [
         ("running", "a process works in it"),

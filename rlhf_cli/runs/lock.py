@@ -1,0 +1,68 @@
+"""Hold a run's folder: one process works in it at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import IO
+
+from rlhf_cli.errors import EXIT_USAGE, UserError
+from rlhf_cli.runs.folder import LOCK
+
+
+@contextmanager
+def hold(folder: Path, *, only_read: bool = False) -> Iterator[None]:
+    """Hold the folder for the life of the block; raises UserError (exit 2) while another process holds it.
+
+    With `only_read` a folder in which nothing can be written is no error: its lock is shared, and without a lock file
+    there is none.
+    """
+    with _open_lock(folder / LOCK, only_read) as handle:
+        try:
+            if handle is not None:
+                _take(handle)
+        except BlockingIOError as error:
+            raise UserError(
+                "another process is working in this run folder",
+                where=str(folder),
+                fix="wait for it, or give another run_dir",
+                exit_code=EXIT_USAGE,
+            ) from error
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the folder now. Writes nothing: to see it, the lock is shared for an instant."""
+    lock = folder / LOCK
+    try:
+        if lock.is_symlink() or not lock.is_file():
+            return False
+        with lock.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _open_lock(file: Path, only_read: bool) -> AbstractContextManager[IO[str] | None]:
+    try:
+        return file.open("a")
+    except OSError:
+        if not only_read:
+            raise
+    return file.open("r") if file.is_file() else nullcontext()
+
+
+def _take(handle: IO[str]) -> None:
+    """Take the lock at the second try at the latest: `is_locked` has it for less than the time waited here."""
+    how = fcntl.LOCK_EX if handle.writable() else fcntl.LOCK_SH  # network disks give a reader no other
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.1)
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
