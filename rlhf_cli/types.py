@@ -92,7 +92,7 @@ class KeptSets:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """What the policy wrote."""
+    """The completions of one batch, as the policy sampled them."""
 
     batch: PromptBatch
     tokens: Tensor
@@ -102,14 +102,10 @@ class Rollout:
     logprobs: Tensor
     """float32 [B, T]: log-probabilities under the SAMPLING distribution: softmax(logits / temperature) over `kept`.
 
-    As the sampler computed them; as the trainer's own pass does, once the two were compared.
+    The sampler's, or the trainer's own once `recompute_logprobs` has replaced them.
     """
     hidden: Tensor
     """[B, T, H]: the hidden state that predicted each token; with it, the exact KL costs no second policy pass."""
-    log_weights: Tensor
-    """float32 [B]: log of trainer's over sampler's probability of each completion; zero before they are compared."""
-    compared: bool
-    """Whether the trainer has read what the sampler wrote."""
     truncated: Tensor
     """bool [B]: cut at max_new_tokens."""
     texts: tuple[str, ...]
@@ -125,47 +121,8 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A rollout with its scores and its distance from the reference, all in nats."""
-
-    rollout: Rollout
-    scores: Tensor
-    """float32 [B], from the reward."""
-    ref_logprobs: Tensor
-    """float32 [B, T], tempered as the policy's are."""
-    kl: Tensor
-    """float32 [B, T]: k1 = logprobs - ref_logprobs, the sampled estimator."""
-    exact: Exact | None
-    """Measured over the whole vocabulary; None at the steps between (`exact_kl_every`)."""
-    ref_hidden: Tensor | None
-    """[B, T, H]: the reference's hidden states, where the loss will need them (kl=exact)."""
-    values: Tensor | None
-    """float32 [B, T]: what the value head expects from each state on; None without a value head."""
-    beta: float
-    rewards: Tensor
-    """float32 [B, T]: the KL penalty at every token, where `kl` puts it into the reward, plus the score at the last."""
-    counts: Tensor
-    """bool [B]: whose completions are learned from; the others are part of no baseline and of no loss."""
-    parts: Mapping[str, Tensor] = field(default_factory=dict)
-    """float32 [B] each: the scores of a weighted reward's parts; `raw`, the source's own where something was made of
-    them."""
-    failures: int = 0
-    """Completions that the reward had no usable score for, those of prompts that were left out included."""
-
-    @property
-    def returns(self) -> Tensor:
-        """float32 [B]: the KL-penalised return of each completion."""
-        return self.rewards.sum(1)
-
-    @property
-    def sequence_kl(self) -> Tensor:
-        """float32 [B]: KL(policy || reference) of each completion's tokens in nats: exact where measured, else k1."""
-        return (self.kl if self.exact is None else self.exact.kl).sum(1)
-
-
-@dataclass(frozen=True, slots=True)
 class Exact:
-    """What only the full distributions tell, in nats."""
+    """Figures that need the full distributions, in nats."""
 
     kl: Tensor
     """float32 [B, T]: KL(policy || reference) at each position."""
@@ -174,14 +131,63 @@ class Exact:
 
 
 @dataclass(frozen=True, slots=True)
+class Distance:
+    """How far the policy is from the reference on a rollout, in nats."""
+
+    ref_logprobs: Tensor
+    """float32 [B, T], tempered as the policy's are."""
+    kl: Tensor
+    """float32 [B, T]: k1 = logprobs - ref_logprobs, the sampled estimator."""
+    exact: Exact | None
+    """Measured over the whole vocabulary; None at the steps between (`exact_kl_every`)."""
+    ref_hidden: Tensor | None
+    """[B, T, H]: the reference's hidden states; None unless the loss needs them (kl=exact)."""
+
+    @property
+    def sequence_kl(self) -> Tensor:
+        """float32 [B]: KL(policy || reference) of each completion's tokens: exact where measured, else k1."""
+        return (self.kl if self.exact is None else self.exact.kl).sum(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A rollout with its scores and its distance from the reference."""
+
+    rollout: Rollout
+    scores: Tensor
+    """float32 [B], from the reward."""
+    distance: Distance
+    beta: float
+    rewards: Tensor
+    """float32 [B, T]: the KL penalty at every token, where `kl` puts it into the reward, plus the score at the last."""
+    learnable: Tensor
+    """bool [B]: the completions that are learned from; the others are part of no baseline and of no loss."""
+    values: Tensor | None = None
+    """float32 [B, T]: the returns that the value head expects from each state on; None without a value head."""
+    log_weights: Tensor | None = None
+    """float32 [B]: log of the trainer's over the sampler's probability of each completion; None where the step did not
+    compare them."""
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    """float32 [B] each: more scores by name, those of a weighted reward's parts and, where shaping may change the
+    scores, `raw`."""
+    failures: int = 0
+    """Completions without a usable score, including those of prompts that were left out."""
+
+    @property
+    def returns(self) -> Tensor:
+        """float32 [B]: the KL-penalised return of each completion."""
+        return self.rewards.sum(1)
+
+
+@dataclass(frozen=True, slots=True)
 class Advantages:
-    """What each token is reinforced by."""
+    """The credit that each token gets."""
 
     scored: Scored
     advantages: Tensor
     """float32 [B, T]"""
     returns: Tensor | None = None
-    """float32 [B, T]: what the value head should have expected; None for algorithms without one."""
+    """float32 [B, T]: the targets of the value head; None for algorithms without one."""
 
 
 @dataclass(frozen=True, slots=True)

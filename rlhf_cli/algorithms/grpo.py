@@ -58,7 +58,7 @@ class Grpo(Settings):
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """Return of the completion minus its group's mean, divided by its group's spread, at every token."""
         returns = scored.returns
-        relative, deviation = centre_by_group(returns, scored.rollout.batch.samples_per_prompt, scored.counts)
+        relative, deviation = centre_by_group(returns, scored.rollout.batch.samples_per_prompt, scored.learnable)
         if self.scale_by_std:
             relative = relative / (deviation + STD_EPSILON)
         return Advantages(scored, relative.unsqueeze(1) * scored.rollout.completion_mask)

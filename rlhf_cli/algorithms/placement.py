@@ -18,7 +18,12 @@ verdict is proven by enumeration in tests/unit/algorithms/test_placement.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rlhf_cli.types import Distance
 
 Placement = Literal["reward", "exact", "loss_k2"]
 
@@ -38,3 +43,14 @@ NOT_EXACT_OFF_POLICY: Final = (
     "its KL loss is exact only for the policy that wrote the completions: algorithm.epochs=1 "
     "algorithm.minibatch_size=null, or kl=reward"
 )
+
+
+def penalty(distance: Distance, placement: Placement) -> Tensor:
+    """The KL at each position that goes into the reward, float32 [B, T]: zero where all of it is in the loss."""
+    if placement == "loss_k2":
+        return distance.kl.new_zeros(distance.kl.shape)
+    if placement == "exact":
+        if distance.exact is None:
+            raise ValueError("kl=exact needs the exact KL")
+        return distance.exact.kl
+    return distance.kl

@@ -68,7 +68,7 @@ class Ppo(Settings):
         advantages = generalised_advantages(scored.rewards, scored.values, mask, self.gamma, self.gae_lambda)
         returns = advantages + scored.values
         if self.whiten:
-            advantages = whiten(advantages, mask & scored.counts.unsqueeze(1))
+            advantages = whiten(advantages, mask & scored.learnable.unsqueeze(1))
         return Advantages(scored, advantages, returns)
 
     def loss(self, minibatch: Minibatch, forward: Forward) -> LossResult:

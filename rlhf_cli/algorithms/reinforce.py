@@ -36,7 +36,7 @@ class Reinforce(ScoreFunction):
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """Return-to-go minus the baseline, at every token."""
-        baseline = {"none": 0.0, "mean": float(scored.returns[scored.counts].mean()), "running": past.mean}[
+        baseline = {"none": 0.0, "mean": float(scored.returns[scored.learnable].mean()), "running": past.mean}[
             self.baseline
         ]
         advantages = returns_to_go(scored.rewards) - baseline

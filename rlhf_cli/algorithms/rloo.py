@@ -29,5 +29,5 @@ class Rloo(ScoreFunction):
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """Return of the completion minus the mean return of its group's others, at every token."""
         returns = scored.returns
-        centred = returns - leave_one_out(returns, scored.rollout.batch.samples_per_prompt, scored.counts)
+        centred = returns - leave_one_out(returns, scored.rollout.batch.samples_per_prompt, scored.learnable)
         return Advantages(scored, centred.unsqueeze(1) * scored.rollout.completion_mask)

@@ -10,10 +10,11 @@ from torch import nn
 
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.algorithms.placement import Placement
+from rlhf_cli.algorithms.placement import Placement, penalty
 from rlhf_cli.demo.problem import Problem
-from rlhf_cli.engine.reading import score_against_reference
+from rlhf_cli.engine.reading import measure_distance, read_values
 from rlhf_cli.engine.tabular import TabularEngine
+from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.pipeline.update import accumulate, apply, minibatches, summary
 from rlhf_cli.seeding import permutation, seed_for
 from rlhf_cli.types import PromptBatch, Scored
@@ -84,8 +85,15 @@ def roll_out(
     rollout = engine.sample(batch, 64, problem.temperature, lambda: None)
     prompts = torch.tensor([batch.prompt_of(row).tokens[0] for row in range(rows)])
     scores = problem.scores[prompts, engine.final_states(rollout)]
-    return score_against_reference(
-        rollout, scores, engine, problem.beta, rows, lambda: None, kl=kl, needs_value=needs_value
+    distance = measure_distance(rollout, engine, rows, lambda: None, keep_hidden=kl == "exact")
+    return Scored(
+        rollout=rollout,
+        scores=scores,
+        distance=distance,
+        beta=problem.beta,
+        rewards=token_rewards(scores, penalty(distance, kl), problem.beta, rollout.completion_mask),
+        learnable=torch.ones_like(rollout.truncated),
+        values=read_values(rollout, engine, rows) if needs_value else None,
     )
 
 

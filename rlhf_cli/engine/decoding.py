@@ -89,8 +89,6 @@ def decode(
         completion_mask=mask,
         logprobs=logprobs[:, :longest],
         hidden=states[:, :longest],
-        log_weights=torch.zeros(len(batch), device=device),
-        compared=False,
         truncated=truncated,
         texts=tuple(policy.decode(row[keep].tolist()) for row, keep in zip(tokens, mask, strict=True)),
         temperature=temperature,

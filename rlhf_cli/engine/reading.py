@@ -1,4 +1,4 @@
-"""Read a rollout again: log-probabilities and hidden states of the trainer, and the reference beside them."""
+"""Read a rollout: the trainer's log-probabilities, the reference's beside them, and the value head's values."""
 
 from __future__ import annotations
 
@@ -8,92 +8,84 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
 from rlhf_cli.functional.kl import compare_distributions, k1
 from rlhf_cli.functional.logprobs import token_logprobs
-from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.functional.truncation import select_rows
-from rlhf_cli.types import Exact, Rollout, Scored
+from rlhf_cli.types import Distance, Exact, Rollout
 
 
+@torch.no_grad()
 def recompute_logprobs(
     rollout: Rollout, engine: Engine, microbatch_size: int, tick: Callable[[], None], *, reference: bool = False
-) -> Rollout:
-    """The rollout with the trainer's log-probabilities and hidden states in place of the sampler's, and the weights.
+) -> tuple[Rollout, Tensor]:
+    """Replace the sampler's log-probabilities and hidden states by the trainer's; also return the log-weights.
 
-    Sampler and trainer are the same weights, but a cache, a batch or a number format may round differently; k1, the
-    returns and every ratio are then the trainer's. `reference`: of the reference, which wrote it.
+    Log-weights are float32 [B]: log of the trainer's over the sampler's probability of each completion. Both have the
+    same weights, but a cache, a batch or a number format may round differently; k1, the returns and every ratio are
+    then the trainer's. `reference`: the reference sampled the rollout, and reads it.
     """
     mask = rollout.completion_mask
     logprobs, states = torch.zeros_like(rollout.logprobs), torch.zeros_like(rollout.hidden)
-    with torch.no_grad():
-        for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
-            keep = mask[rows]
-            kept = select_rows(rollout.kept, mask, rows)
-            hidden = engine.hidden(rollout, rows, reference=reference)
-            packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature, kept)
-            logprobs[rows], states[rows] = unpacked(packed, keep), unpacked(hidden, keep)
-            tick()
-    log_weights = (logprobs - rollout.logprobs).sum(1)
-    return replace(rollout, logprobs=logprobs, hidden=states, log_weights=log_weights, compared=True)
+    for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
+        keep = mask[rows]
+        kept = select_rows(rollout.kept, mask, rows)
+        hidden = engine.hidden(rollout, rows, reference=reference)
+        packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature, kept)
+        logprobs[rows], states[rows] = unpacked(packed, keep), unpacked(hidden, keep)
+        tick()
+    return replace(rollout, logprobs=logprobs, hidden=states), (logprobs - rollout.logprobs).sum(1)
 
 
-def score_against_reference(
+@torch.no_grad()
+def measure_distance(
     rollout: Rollout,
-    scores: Tensor,
     engine: Engine,
-    beta: float,
     microbatch_size: int,
     tick: Callable[[], None],
     *,
-    counts: Tensor | None = None,
-    learned: Tensor | None = None,
-    kl: Placement = "reward",
-    measure_exact: bool = True,
-    needs_value: bool = False,
-) -> Scored:
-    """Put the reference beside the rollout: its log-probabilities, the KL in nats, and the KL-penalised rewards.
+    exact: bool = True,
+    keep_hidden: bool = False,
+) -> Distance:
+    """Let the reference read the rollout, and measure how far the policy is from it.
 
-    `counts` are the completions that are learned from (None: all), `learned` is what is learned from in place of the
-    scores (None: the scores). `kl` says where the penalty goes; `measure_exact`, whether the exact KL is measured,
-    which kl=exact demands: one more product with the output layer and a softmax for every token.
+    `exact`: measure the exact KL and the entropy too, which takes one more product with the output layer and a softmax
+    for every token. `keep_hidden`: keep the reference's hidden states.
     """
     mask = rollout.completion_mask
-    ref_logprobs, exact, entropy, values = (torch.zeros_like(rollout.logprobs) for _ in range(4))
-    ref_hidden = torch.zeros_like(rollout.hidden) if kl == "exact" else None
-    with torch.no_grad():
-        for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
-            keep = mask[rows]
-            tokens, hidden = rollout.tokens[rows][keep], rollout.hidden[rows][keep]
-            reference = engine.hidden(rollout, rows, reference=True)
-            if measure_exact:
-                kept = select_rows(rollout.kept, mask, rows)
-                measured = compare_distributions(hidden, reference, tokens, engine.head, rollout.temperature, kept)
-                for padded, packed in zip((ref_logprobs, exact, entropy), measured, strict=True):
-                    padded[rows] = unpacked(packed, keep)
-            else:
-                packed = token_logprobs(reference, tokens, engine.head, rollout.temperature)
-                ref_logprobs[rows] = unpacked(packed, keep)
-            if ref_hidden is not None:
-                ref_hidden[rows] = unpacked(reference, keep)
-            if needs_value:
-                values[rows] = unpacked(engine.values(hidden), keep)
-            tick()
-    sampled = k1(rollout.logprobs, ref_logprobs)
-    penalty = {"reward": sampled, "exact": exact, "loss_k2": torch.zeros_like(sampled)}[kl]
-    return Scored(
-        rollout=rollout,
-        scores=scores,
+    ref_logprobs, kl, entropy = (torch.zeros_like(rollout.logprobs) for _ in range(3))
+    ref_hidden = torch.zeros_like(rollout.hidden) if keep_hidden else None
+    for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
+        keep = mask[rows]
+        tokens = rollout.tokens[rows][keep]
+        reference = engine.hidden(rollout, rows, reference=True)
+        if exact:
+            hidden, kept = rollout.hidden[rows][keep], select_rows(rollout.kept, mask, rows)
+            measured = compare_distributions(hidden, reference, tokens, engine.head, rollout.temperature, kept)
+            for padded, packed in zip((ref_logprobs, kl, entropy), measured, strict=True):
+                padded[rows] = unpacked(packed, keep)
+        else:
+            packed = token_logprobs(reference, tokens, engine.head, rollout.temperature)
+            ref_logprobs[rows] = unpacked(packed, keep)
+        if ref_hidden is not None:
+            ref_hidden[rows] = unpacked(reference, keep)
+        tick()
+    return Distance(
         ref_logprobs=ref_logprobs,
-        kl=sampled,
-        exact=Exact(exact, entropy) if measure_exact else None,
+        kl=k1(rollout.logprobs, ref_logprobs),
+        exact=Exact(kl, entropy) if exact else None,
         ref_hidden=ref_hidden,
-        values=values if needs_value else None,
-        beta=beta,
-        rewards=token_rewards(scores if learned is None else learned, penalty, beta, mask),
-        counts=torch.ones_like(rollout.truncated) if counts is None else counts,
     )
+
+
+@torch.no_grad()
+def read_values(rollout: Rollout, engine: Engine, microbatch_size: int) -> Tensor:
+    """The value head's value of every state, float32 [B, T], from the rollout's own hidden states."""
+    values = torch.zeros_like(rollout.logprobs)
+    for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
+        keep = rollout.completion_mask[rows]
+        values[rows] = unpacked(engine.values(rollout.hidden[rows][keep]), keep)
+    return values
 
 
 def microbatches(rows: Tensor, size: int) -> Iterator[Tensor]:

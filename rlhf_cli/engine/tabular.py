@@ -169,8 +169,6 @@ class TabularEngine:
             completion_mask=mask,
             logprobs=logprobs,
             hidden=hidden,
-            log_weights=torch.zeros(len(batch), dtype=torch.float64),
-            compared=False,
             truncated=truncated,
             texts=tuple(texts),
             temperature=temperature,

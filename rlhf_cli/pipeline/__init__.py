@@ -1,19 +1,20 @@
 """The training loop and its stages.
 
-loop       THE loop: it reads as the algorithm does
+loop       the loop: it reads as the algorithm does
 
-scoring    scores, trainer and reference: what a rollout is worth
-update     advantages -> gradient -> new weights, once or several times a rollout
-held_out   evaluation on held-out prompts, fixed decoding
+rollout    sample completions of the next prompts
+scoring    ask the reward, and measure the distance from the reference
+update     advantages -> gradient -> new weights, one or more updates a rollout
+held_out   evaluate on held-out prompts, with fixed decoding
+step       begin a run; complete a step, or skip it
 
 run        Run: everything a run holds, as plain data
 work       timing, progress, stop checks and out-of-memory-safe microbatches of a stage
 state      what a checkpoint saves, and what an interrupted step goes back to
-saving     checkpoints published, failures borne, the best one kept
-skipping   skipped steps, and what is kept of them
+saving     publish checkpoints, bear failures, keep the best one
+skipping   Skip, and the dump of a skipped step's batch
 signals    Ctrl-C, SIGTERM, SIGUSR1 and the time limit, held back where they would tear something
 measures   the metrics of a step
-clock      seconds by phase
 profiling  two steps under torch's profiler
 record     run.json: what ran where and on what
 

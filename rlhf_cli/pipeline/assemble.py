@@ -11,7 +11,7 @@ import torch
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import microbatch_size, predicted_peak
 from rlhf_cli.engine.opening import load_policy
-from rlhf_cli.pipeline.held_out import batch_size
+from rlhf_cli.pipeline.held_out import prompts_at_once
 from rlhf_cli.pipeline.profiling import Profiler
 from rlhf_cli.pipeline.record import record_of, same_ground, write
 from rlhf_cli.pipeline.run import Run
@@ -51,9 +51,7 @@ def assemble(
         engine = build_engine(policy, config.model, reporter.note)
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
     longest = max(len(prompt.tokens) for prompt in (*prompts.encoded.values(), *held_out)) + config.max_new_tokens
-    evaluated = min(
-        batch_size(config.prompts_per_step, config.samples_per_prompt, config.evaluate.samples), len(held_out)
-    )
+    evaluated = min(prompts_at_once(config), len(held_out))
     completions = max(config.prompts_per_step * config.samples_per_prompt, evaluated * config.evaluate.samples)
     recompute = config.model.gradient_checkpointing
     if config.microbatch_size == "auto":

@@ -8,7 +8,7 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.evaluation.optimum import Optimum, at_least, unknown
 from rlhf_cli.pipeline.record import write_peak
-from rlhf_cli.pipeline.run import Run
+from rlhf_cli.pipeline.run import Run, current_beta
 from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.types import PromptBatch
@@ -24,7 +24,7 @@ def conclude(run: Run) -> Result:
     comparison = _comparison(first, last, run) if first and last else None
     result = Result(
         step=run.state.step,
-        beta=last.beta if last else run.beta(config.steps - 1),
+        beta=last.beta if last else current_beta(run, config.steps - 1),
         prompts=comparison.change["reward"].count if comparison else len(run.held_out),
         samples=config.evaluate.samples,
         comparison=comparison,

@@ -2,143 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import torch
 from torch import Tensor
 
-from rlhf_cli.engine import Engine
-from rlhf_cli.engine.reading import recompute_logprobs, score_against_reference
+from rlhf_cli.engine.memory import room_for
+from rlhf_cli.engine.reading import measure_distance, recompute_logprobs
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, towards_optimum
 from rlhf_cli.evaluation.optimum import LEAST, unknown
 from rlhf_cli.functional.mismatch import TOLERANCE, measure_mismatch
-from rlhf_cli.pipeline.scoring import scores_by_prompt
+from rlhf_cli.pipeline.run import Run, current_beta, truncation
+from rlhf_cli.pipeline.scoring import ask, note_failures, scores_by_prompt
 from rlhf_cli.rewards.execution.scorer import Scores
+from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import Prompt, PromptBatch, Rollout, Scored
+from rlhf_cli.types import Distance, PromptBatch, Rollout
 
 TEMPERATURE: Final = 1.0
 AT_ONCE: Final = 64
-"""Completions that are worth writing at once: twice as many take hardly longer, up to about here."""
+"""Completions that are worth sampling at once: twice as many take hardly longer, up to about here."""
 
 
-def batch_size(prompts_per_step: int, samples_per_prompt: int, samples: int) -> int:
-    """Prompts of one batch of an evaluation: those of a step, or more for up to twice a step's completions."""
-    return max(prompts_per_step, min(AT_ONCE, 2 * prompts_per_step * samples_per_prompt) // samples)
-
-
-def evaluate(
-    prompts: Sequence[Prompt],
-    engine: Engine,
-    *,
-    score: Callable[[Rollout, int], Scores],
-    highest: float,
-    step: int,
-    beta: float,
-    undefined: str,
-    seed: int,
-    samples: int,
-    max_new_tokens: int,
-    prompts_at_once: int,
-    fitting: Callable[[Callable[[int], Any]], Any],
-    tick: Callable[[], None],
-) -> Evaluation:
-    """Sample every prompt at temperature 1 and score it; `tick` is called after every token and microbatch.
-
-    `score` scores the completions of some prompts, the number of the first given; a prompt that it leaves out is left
-    out here. `highest` is the highest score there is. `fitting` is given what is to be done in microbatches of a size,
-    and returns what that returns. Raises UserError (exit 4) where fewer than two prompts are left.
+def evaluate(run: Run, step: int) -> Evaluation:
+    """Sample every held-out prompt at temperature 1, score the completions, and compare them with the reference's.
 
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
-    their difference. The reference writes completions too, from the same streams, unless it is known why they could not
-    tell how far the optimum is (`undefined`). At step 0 it is the policy.
+    their difference. The reference samples from the same streams, unless that could not tell how far the optimum is;
+    at step 0 it is the policy. A prompt with a completion that has no score is left out. Raises UserError (exit 4)
+    where fewer than two prompts are left.
     """
-
-    def read(rollout: Rollout, *, reference: bool = False) -> Rollout:
-        again: Rollout = fitting(lambda size: recompute_logprobs(rollout, engine, size, tick, reference=reference))
-        return again
-
-    def compared(rollout: Rollout) -> Scored:
-        zeros = torch.zeros_like(rollout.log_weights)  # no score plays a part in the distance from the reference
-        scored: Scored = fitting(lambda size: score_against_reference(rollout, zeros, engine, beta, size, tick))
-        return scored
-
-    rewards: list[list[float]] = []
-    ref_rewards: list[list[float]] = []
-    columns: list[list[Any]] = [[] for _ in range(6)]
-    of_reference: list[list[Any]] = [[] for _ in range(2)]
-    numbers: list[int] = []
-    failures = 0
-    rounds = True  # the sampler, differently from the trainer: until the first batch shows otherwise
-    for start in range(0, len(prompts), prompts_at_once):
-        chosen = tuple(prompts[start : start + prompts_at_once])
-        seeds = tuple(seed_for(seed, "eval", start + p, s) for p in range(len(chosen)) for s in range(samples))
-        batch = PromptBatch(chosen, samples, seeds)
-        rollout = engine.sample(batch, max_new_tokens, TEMPERATURE, tick)
-        if rounds:
-            rollout = read(rollout)
-            rounds = measure_mismatch(rollout.log_weights).gap > TOLERANCE
-        scores = score(rollout, start)
-        scored, by_prompt = compared(rollout), scores_by_prompt(scores, rollout)
-        dropped, failures = scores.left_out, failures + scores.failures
-        values = (
-            scored.sequence_kl,
-            rollout.lengths,
-            rollout.truncated,
-            rollout.texts,
-            rollout.logprobs.sum(1),
-            scored.ref_logprobs.sum(1),
-        )
-        if step and not undefined:
-            written = engine.sample(batch, max_new_tokens, TEMPERATURE, tick, reference=True)
-            written = read(written, reference=True) if rounds else written
-            policys = read(written)
-            scores = score(written, start)
-            dropped, failures = dropped | scores.left_out, failures + scores.failures
-            ref_by_prompt = scores_by_prompt(scores, written)
-            ref_rewards += [group for number, group in ref_by_prompt.items() if number not in dropped]
-            _extend(of_reference, (policys.logprobs.sum(1), written.logprobs.sum(1)), samples, dropped)
-        rewards += [group for number, group in by_prompt.items() if number not in dropped]
-        _extend(columns, values, samples, dropped)
-        numbers += [start + number for number in range(len(chosen)) if number not in dropped]
+    config, work, limit, samples = run.config, run.work, run.config.max_new_tokens, run.config.evaluate.samples
+    beta = current_beta(run, config.steps - 1)
+    no_optimum = why_no_optimum(config, beta)
+    asks_reference = step > 0 and no_optimum is None
+    at_once = min(prompts_at_once(config), len(run.held_out))
+    batches = -(-len(run.held_out) // at_once)
+    ticks = (2 if asks_reference else 1) * batches * (limit + work.parts(at_once * samples))
+    policy, reference = defaultdict[str, list[Any]](list), defaultdict[str, list[Any]](list)
+    numbers, failures = list[int](), 0
+    sampler_rounds = True  # differently from the trainer, until the first batch shows otherwise
+    with work.phase("evaluation", ticks) as tick, room_for(at_once * samples, "evaluate.samples"):
+        for start in range(0, len(run.held_out), at_once):
+            batch = _batch(run, start, at_once)
+            rollout = run.engine.sample(batch, limit, TEMPERATURE, tick)
+            if sampler_rounds:
+                rollout, log_weights = _recompute(run, rollout, tick)
+                sampler_rounds = measure_mismatch(log_weights).gap > TOLERANCE
+            scores, distance = _score(run, rollout, start, step), _distance(run, rollout, tick)
+            left_out, failures = scores.left_out, failures + scores.failures
+            columns = {
+                "reward": scores_by_prompt(scores, rollout),
+                "kl": _by_prompt(distance.sequence_kl, samples),
+                "length": _by_prompt(rollout.lengths, samples),
+                "truncated": _by_prompt(rollout.truncated, samples),
+                "texts": _by_prompt(rollout.texts, samples),
+                "logprob": _by_prompt(rollout.logprobs.sum(1), samples),
+                "ref_logprob": _by_prompt(distance.ref_logprobs.sum(1), samples),
+            }
+            ref_columns = {}
+            if asks_reference:
+                rollout = run.engine.sample(batch, limit, TEMPERATURE, tick, reference=True)
+                if sampler_rounds:
+                    rollout, _ = _recompute(run, rollout, tick, reference=True)
+                by_policy, _ = _recompute(run, rollout, tick)
+                scores = _score(run, rollout, start, step)
+                left_out, failures = left_out | scores.left_out, failures + scores.failures
+                ref_columns = {
+                    "reward": scores_by_prompt(scores, rollout),
+                    "logprob": _by_prompt(by_policy.logprobs.sum(1), samples),
+                    "ref_logprob": _by_prompt(rollout.logprobs.sum(1), samples),
+                }
+            kept = [number for number in range(len(batch.prompts)) if number not in left_out]
+            numbers += [start + number for number in kept]
+            for table, new in ((policy, columns), (reference, ref_columns)):
+                for name, groups in new.items():
+                    table[name] += [groups[number] for number in kept]
     if len(numbers) < 2:
         raise UserError(
-            f"{len(numbers)} of {len(prompts)} held-out prompts are left: {failures} completions have no score",
+            f"{len(numbers)} of {len(run.held_out)} held-out prompts are left: {failures} completions have no score",
             where="reward",
             fix="mend the reward, or choose reward.on_error=value",
             exit_code=EXIT_REWARD,
         )
-    kl, lengths, truncated, texts, logprob, ref_logprob = columns
-    policy = Completions(rewards, logprob, ref_logprob)
-    other = None if undefined else Completions(ref_rewards, *of_reference) if step else policy
-    found = towards_optimum(policy, other, kl, beta, highest) if other else unknown(undefined)
-    return Evaluation(
-        step, beta, numbers, failures, rewards, kl, lengths, truncated, texts, logprob, ref_logprob, other, found
-    )
+    own = Completions(policy["reward"], policy["logprob"], policy["ref_logprob"])
+    if no_optimum is not None:
+        other, optimum = None, unknown(no_optimum)
+    else:
+        other = Completions(**reference) if asks_reference else own
+        optimum = towards_optimum(own, other, policy["kl"], beta, config.reward.highest)
+    return Evaluation(step, beta, numbers, failures, **policy, reference=other, optimum=optimum)
 
 
-def why_no_optimum(beta: float, trained_at: float, trained_truncated: bool, samples: int) -> str:
-    """Why no sample of the reference can tell how far the optimum is; empty where some may.
+def prompts_at_once(config: RunConfig) -> int:
+    """Prompts of one batch of an evaluation: those of a step, or more for up to twice a step's completions."""
+    prompts = config.prompts_per_step
+    return max(prompts, min(AT_ONCE, 2 * prompts * config.samples_per_prompt) // config.evaluate.samples)
 
-    `trained_at` and `trained_truncated`: what the run's last step samples from.
+
+def why_no_optimum(config: RunConfig, beta: float) -> str | None:
+    """Why no sample of the reference can tell how far the optimum is; None where some may.
+
+    An evaluation tells of the optimum that the run's last step trains towards.
     """
+    temperature = config.temperature.at(config.steps - 1, config.steps)
+    if config.reward.learned_otherwise:
+        return config.reward.learned_otherwise
     if not beta:
         return "beta is 0"
-    if trained_at != TEMPERATURE:
-        return f"trained at T = {trained_at:g}, evaluated at {TEMPERATURE:g}"
-    if trained_truncated:
+    if temperature != TEMPERATURE:
+        return f"trained at T = {temperature:g}, evaluated at {TEMPERATURE:g}"
+    if truncation(config).is_active:
         return "trained on a truncated policy, evaluated on the whole"
-    if samples < LEAST:
-        return f"needs at least {LEAST} samples a prompt (evaluate.samples={samples})"
-    return ""
+    if config.evaluate.samples < LEAST:
+        return f"needs at least {LEAST} samples a prompt (evaluate.samples={config.evaluate.samples})"
+    return None
 
 
-def _extend(
-    columns: Sequence[list[Any]], values: Sequence[Tensor | Sequence[Any]], size: int, dropped: Collection[int]
-) -> None:
-    """Add one value a completion to each column, as lists of `size`: one a prompt that was not dropped."""
-    for column, given in zip(columns, values, strict=True):
-        flat = given.tolist() if isinstance(given, Tensor) else list(given)
-        column.extend(flat[start : start + size] for start in range(0, len(flat), size) if start // size not in dropped)
+def _batch(run: Run, start: int, count: int) -> PromptBatch:
+    """The held-out prompts from number `start` on, at most `count`, and the seed of each sample."""
+    prompts, samples = run.held_out[start : start + count], run.config.evaluate.samples
+    numbers = range(start, start + len(prompts))
+    seeds = tuple(seed_for(run.config.seed, "eval", number, sample) for number in numbers for sample in range(samples))
+    return PromptBatch(prompts, samples, seeds)
+
+
+def _recompute(
+    run: Run, rollout: Rollout, tick: Callable[[], None], *, reference: bool = False
+) -> tuple[Rollout, Tensor]:
+    return run.work.fitting(lambda size: recompute_logprobs(rollout, run.engine, size, tick, reference=reference))
+
+
+def _distance(run: Run, rollout: Rollout, tick: Callable[[], None]) -> Distance:
+    return run.work.fitting(lambda size: measure_distance(rollout, run.engine, size, tick))
+
+
+def _score(run: Run, rollout: Rollout, start: int, step: int) -> Scores:
+    """Scores of the held-out prompts from number `start` on."""
+    scores = ask(run, rollout, seed_for(run.config.seed, "reward/held_out", start), f"step {step}, held-out")
+    note_failures(run, scores, len(rollout.batch), step)
+    return scores
+
+
+def _by_prompt(values: Tensor | Sequence[Any], samples: int) -> Mapping[int, list[Any]]:
+    """The values of each prompt's completions, by its number in the batch."""
+    flat = values.tolist() if isinstance(values, Tensor) else list(values)
+    return dict(enumerate(flat[start : start + samples] for start in range(0, len(flat), samples)))

@@ -2,33 +2,65 @@
 
 from __future__ import annotations
 
-from rlhf_cli.pipeline.run import Run, due
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rlhf_cli.errors import EXIT_DISK, Stopped, UserError
+from rlhf_cli.pipeline.held_out import evaluate
+from rlhf_cli.pipeline.rollout import sample
+from rlhf_cli.pipeline.run import Run, current_beta, due
+from rlhf_cli.pipeline.saving import SaveFailed
+from rlhf_cli.pipeline.scoring import score
 from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.pipeline.step import begin, complete, save, skip, undo
+from rlhf_cli.pipeline.update import update
 from rlhf_cli.types import Advantages
 
 
 def train(run: Run, until: int | None = None) -> None:
-    """Train from the run's last complete step to its last one, or to step `until` of it, which is saved then.
+    """Train from the run's last complete step to its last one, or to step `until` of it, and save that one.
 
     Maximises E[r(x, y)] - beta KL(policy || reference), on prompts x and completions y of the policy. Raises Stopped
     and UserError with the last complete step saved.
     """
     config, total = run.config, run.config.steps
     advantages: Advantages | None  # None: the step was skipped before there were any
-    with run.stoppable():
+    with stoppable(run):
         if run.state.step == 0:
-            run.begin()
+            begin(run)
         for step in range(run.state.step, total if until is None else until):
-            temperature = config.temperature.at(step, total)
-            beta = run.beta(step)
+            temperature, beta = config.temperature.at(step, total), current_beta(run, step)
             try:
-                rollout = run.sample(run.next_prompts(), temperature)
-                scored = run.score(rollout, beta)
+                rollout = sample(run, temperature)
+                scored = score(run, rollout, beta)
                 advantages = config.algorithm.advantages(scored, run.state.baseline)
-                learned = run.update(advantages)
+                learned = update(run, advantages)
             except Skip as reason:
-                advantages, learned = run.skip(reason)
-            evaluated = run.evaluate(step + 1) if due(step + 1, config.evaluate.every, total) else None
-            run.complete(advantages, learned, evaluated)
+                advantages, learned = skip(run, reason)
+            evaluated = evaluate(run, step + 1) if due(step + 1, config.evaluate.every, total) else None
+            complete(run, advantages, learned, evaluated)
         if until is not None:
-            run.save(needed=True)
+            save(run, needed=True)
+
+
+@contextmanager
+def stoppable(run: Run) -> Iterator[None]:
+    """Save the last complete step before a stop, or a mistake that shows itself in mid-run, ends the run."""
+    with run.work.signals.polled():
+        try:
+            yield
+        except SaveFailed:
+            raise
+        except (Stopped, UserError, BrokenPipeError) as reason:
+            # a full disk would refuse once more; while steps are skipped, the newest checkpoint stays one from before
+            if not isinstance(reason, UserError) or (reason.exit_code != EXIT_DISK and not run.state.skipped):
+                undo(run)
+                save(run, needed=True)
+                command = f"rlhf train resume={shlex.quote(str(run.folder))}"
+                run.work.reporter.note(f"step {run.state.step} is saved; continue it by: {command}")
+            raise
+        finally:
+            run.logbook.close()
+            if run.profiler is not None:
+                run.profiler.close()

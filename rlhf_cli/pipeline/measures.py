@@ -18,21 +18,21 @@ def measure(advantages: Advantages) -> dict[str, float]:
     """
     scored, rollout = advantages.scored, advantages.scored.rollout
     mask, samples = rollout.completion_mask, rollout.batch.samples_per_prompt
-    scores, k1 = scored.scores, scored.kl.sum(1)
+    scores, k1 = scored.scores, scored.distance.kl.sum(1)
     groups = scores.view(-1, samples)
     return {
-        "objective": _mean(scores) - scored.beta * _mean(scored.sequence_kl),
+        "objective": _mean(scores) - scored.beta * _mean(scored.distance.sequence_kl),
         "reward/mean": _mean(scores),
         "reward/mean_se": _error(scores, samples),
         "reward/same_in_group": float((groups.amax(1) == groups.amin(1)).double().mean()) if samples > 1 else 0.0,
         "reward/failures": scored.failures,
         **{f"reward/{name}": _mean(part) for name, part in scored.parts.items()},
-        **_exact(scored.exact, mask, samples),
+        **_exact(scored.distance.exact, mask, samples),
         "kl/seq_k1": _mean(k1),
         "kl/seq_k1_se": _error(k1, samples),
         "advantage/rms": float(masked_mean(advantages.advantages.square(), mask).sqrt()),
         **_values(advantages, mask),
-        **(_sampler(rollout.log_weights) if rollout.compared else {}),
+        **_sampler(scored.log_weights),
         "completion/length": _mean(rollout.lengths),
         "completion/truncated": _mean(rollout.truncated),
         "beta": scored.beta,
@@ -63,7 +63,9 @@ def _values(advantages: Advantages, mask: Tensor) -> dict[str, float]:
     }
 
 
-def _sampler(log_weights: Tensor) -> dict[str, float]:
+def _sampler(log_weights: Tensor | None) -> dict[str, float]:
+    if log_weights is None:
+        return {}
     found = measure_mismatch(log_weights)
     return {
         "sampler/log_weight_mean": found.mean,

@@ -1,4 +1,4 @@
-"""From scores to what is learned from: leave prompts out, choose the completions that enter the loss."""
+"""Score a rollout: ask the reward, then measure how far the policy is from the reference."""
 
 from __future__ import annotations
 
@@ -8,11 +8,78 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rlhf_cli.errors import EXIT_REWARD
+from rlhf_cli.algorithms.placement import penalty
+from rlhf_cli.engine.reading import measure_distance, read_values, recompute_logprobs
+from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
+from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, measure_mismatch
+from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.functional.truncation import select_rows
+from rlhf_cli.pipeline.run import Run, due
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.rewards.execution.scorer import Scores
-from rlhf_cli.types import PromptBatch, Rollout
+from rlhf_cli.seeding import seed_for
+from rlhf_cli.types import PromptBatch, Rollout, Scored
+
+
+def score(run: Run, rollout: Rollout, beta: float) -> Scored:
+    """Ask the reward for scores, read the rollout with trainer and reference, and put both together.
+
+    Prompts that the reward cannot score are left out. Raises Skip where nothing is left to learn from, and UserError
+    (exit 7) where sampler and trainer disagree too much.
+    """
+    config, work, step = run.config, run.work, run.state.step + 1
+    with work.phase("reward", 0):
+        answer = ask(run, rollout, seed_for(config.seed, "reward", step - 1), f"step {step}")
+        asked, rollout = len(rollout.batch), drop_unscored(rollout, answer)
+        note_failures(run, answer, asked, step)
+        scores = score_tensor(answer.values, rollout)
+        learnable = learnable_mask(rollout, config.reward.truncated, config.algorithm.min_group)
+    log_weights = None
+    if run.state.sampler_gap is None or run.state.sampler_gap > TOLERANCE:
+        with work.phase("trainer", work.parts(len(rollout.batch))) as tick:
+            sampled = rollout
+            rollout, log_weights = work.fitting(lambda size: recompute_logprobs(sampled, run.engine, size, tick))
+        check_agreement(run, log_weights)
+    with work.phase("reference", work.parts(len(rollout.batch))) as tick:
+        exact = due(step, config.exact_kl_every, config.steps)
+        distance = work.fitting(
+            lambda size: measure_distance(
+                rollout, run.engine, size, tick, exact=exact, keep_hidden=config.kl == "exact"
+            )
+        )
+        values = None
+        if config.algorithm.needs_value:
+            values = work.fitting(lambda size: read_values(rollout, run.engine, size))
+    learned = scores
+    if config.reward.normalise:
+        learned = run.state.spread.observe(scores[learnable].tolist()).normalised(scores)
+    return Scored(
+        rollout=rollout,
+        scores=scores,
+        distance=distance,
+        beta=beta,
+        rewards=token_rewards(learned, penalty(distance, config.kl), beta, rollout.completion_mask),
+        learnable=learnable,
+        values=values,
+        log_weights=log_weights,
+        parts={name: score_tensor(part, rollout) for name, part in answer.parts.items()},
+        failures=answer.failures,
+    )
+
+
+def ask(run: Run, rollout: Rollout, seed: int, where: str) -> Scores:
+    """Ask the reward for scores; `where` is the step, for its errors."""
+    answer = run.scorer.score(rollout, seed=seed, tick=run.work.signals.check, where=where)
+    run.unfinished.retries += answer.retries
+    return answer
+
+
+def note_failures(run: Run, answer: Scores, asked: int, step: int) -> None:
+    """Note the first of the step's failures: `asked` completions were to be scored."""
+    if answer.failures and not run.unfinished.failure_noted:
+        run.unfinished.failure_noted = True
+        failed = f"{answer.failures} of {asked} completions have no usable score"
+        run.work.reporter.note(f"step {step}: {failed}; the first: {answer.first_failure}")
 
 
 def score_tensor(values: Sequence[float], rollout: Rollout) -> Tensor:
@@ -27,11 +94,8 @@ def scores_by_prompt(scores: Scores, rollout: Rollout) -> dict[int, list[float]]
     return dict(zip(kept, groups, strict=True))
 
 
-def drop_unscored(rollout: Rollout, scores: Scores) -> tuple[Rollout, Tensor, dict[str, Tensor]]:
-    """The rollout without the prompts that are left out, its scores, and those of the reward's parts.
-
-    Scores are float32 [B]. Raises Skip where every prompt is left out.
-    """
+def drop_unscored(rollout: Rollout, scores: Scores) -> Rollout:
+    """The rollout without the prompts that are left out; raises Skip where that is every prompt."""
     if not scores.values:
         raise Skip(
             f"no prompt has a score for each of its completions; the first failure: {scores.first_failure}",
@@ -39,32 +103,31 @@ def drop_unscored(rollout: Rollout, scores: Scores) -> tuple[Rollout, Tensor, di
             EXIT_REWARD,
             failures=scores.failures,
         )
-    parts = {name: score_tensor(part, rollout) for name, part in scores.parts.items()}
-    return drop_prompts(rollout, scores.left_out), score_tensor(scores.values, rollout), parts
+    return drop_prompts(rollout, scores.left_out)
 
 
 def learnable_mask(rollout: Rollout, truncated: str, at_least: int) -> Tensor:
-    """The completions that are learned from, bool [B]: all; under truncated=mask those that ended by themselves, where
-    there are `at_least` so many of them in their group.
+    """Mask of completions that enter the loss, bool [B].
 
-    Raises Skip where there are none. DAPO's overlong filtering (arXiv:2503.14476, section 3.4), with the groups too.
+    All of them; under truncated=mask those that ended by themselves, in groups with `at_least` so many of them: DAPO's
+    overlong filtering (arXiv:2503.14476, section 3.4), with the groups too. Raises Skip where there are none.
     """
     if truncated != "mask":
         return torch.ones_like(rollout.truncated)
     ended = ~rollout.truncated
     groups = ended.view(-1, rollout.batch.samples_per_prompt)
-    counts = (groups & (groups.sum(1, keepdim=True) >= at_least)).reshape(-1)
-    if not bool(counts.any()):
+    learnable = (groups & (groups.sum(1, keepdim=True) >= at_least)).reshape(-1)
+    if not bool(learnable.any()):
         raise Skip(
             "no group has enough completions that ended before max_new_tokens (reward.truncated=mask)",
             "raise max_new_tokens, or choose reward.truncated=penalty",
             EXIT_REWARD,
         )
-    return counts
+    return learnable
 
 
 def drop_prompts(rollout: Rollout, prompts: Collection[int]) -> Rollout:
-    """The rollout as if the prompts of these numbers had not been in its batch, nor their completions been sampled."""
+    """The rollout without the prompts of these numbers, as if they had not been in its batch."""
     if not prompts:
         return rollout
     batch, mask = rollout.batch, rollout.completion_mask
@@ -82,8 +145,20 @@ def drop_prompts(rollout: Rollout, prompts: Collection[int]) -> Rollout:
         completion_mask=mask[kept, :width],
         logprobs=rollout.logprobs[kept, :width],
         hidden=rollout.hidden[kept, :width],
-        log_weights=rollout.log_weights[kept],
         truncated=rollout.truncated[kept],
         texts=tuple(rollout.texts[row] for row in rows),
         kept=select_rows(rollout.kept, mask, kept),
     )
+
+
+def check_agreement(run: Run, log_weights: Tensor) -> None:
+    """Note that sampler and trainer disagree; raise UserError (exit 7) where too few samples are left."""
+    found = measure_mismatch(log_weights)
+    text = (
+        f"sampler and trainer disagree by up to {found.gap:.3g} nats a completion: "
+        f"{found.effective_share:.0%} of the samples are left after weighting"
+    )
+    if found.effective_share < STOP_BELOW:
+        raise UserError(text, where="sampler", fix="dtype=float32", exit_code=EXIT_NONFINITE)
+    if found.effective_share < WARN_BELOW:
+        run.work.reporter.note(f"step {run.state.step + 1}: {text}")

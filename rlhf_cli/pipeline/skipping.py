@@ -43,7 +43,7 @@ def dump(run_dir: Path, step: int, reason: str, batch: Advantages) -> Path:
         "tokens": rollout.tokens,
         "completion_mask": rollout.completion_mask,
         "logprobs": rollout.logprobs,
-        "ref_logprobs": scored.ref_logprobs,
+        "ref_logprobs": scored.distance.ref_logprobs,
         "scores": scored.scores,
         "rewards": scored.rewards,
         "advantages": batch.advantages,

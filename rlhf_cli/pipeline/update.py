@@ -1,4 +1,4 @@
-"""From advantages to new weights: as many updates of a rollout as the algorithm asks for, a microbatch at a time."""
+"""Update the weights from advantages: as many updates as the algorithm asks for, a microbatch at a time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,66 @@ from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.reading import microbatches, unpacked
+from rlhf_cli.errors import EXIT_NONFINITE
 from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.losses import k2_loss, token_weights
 from rlhf_cli.functional.mismatch import sequence_weights
 from rlhf_cli.functional.truncation import select_rows
+from rlhf_cli.pipeline.run import Run
+from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.pipeline.state import copy_tensors
 from rlhf_cli.seeding import permutation, seed_for
 from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout
+
+
+class NotFinite(ArithmeticError):
+    """An update led, or would lead, to numbers that are not finite."""
+
+
+def update(run: Run, advantages: Advantages) -> dict[str, float]:
+    """Take every update of this rollout, one or several, and return their metrics.
+
+    Raises Skip where they lead to numbers that are not finite; undoing them is the caller's.
+    """
+    config, step = run.config, run.state.step
+    learnable = advantages.scored.learnable.nonzero().squeeze(1).cpu()
+    plan = [learnable[part] for part in minibatches(len(learnable), config.algorithm, config.seed, step)]
+    lr, parameters, updates = config.optimizer.lr_at(step, config.steps), run.policy.parameters(), []
+    with run.work.phase("update", sum(run.work.parts(len(rows)) for rows in plan)) as tick:
+        run.unfinished.before = copy_tensors(run.policy, run.optimizer)
+        try:
+            for number, rows in enumerate(plan):
+                learned = gradient(run, advantages, rows, seed_for(config.seed, "update", step, number), tick)
+                updates.append(learned | apply(parameters, run.optimizer, lr, config.optimizer.max_grad_norm))
+            check_finite(advantages.scored.rollout, run.engine, parameters)
+        except NotFinite as error:
+            fix = "resume with a lower learning rate: optimizer.lr=... resume_allow=[optimizer.lr]"
+            raise Skip(str(error), fix, EXIT_NONFINITE, batch=advantages) from error
+    learned = summary(updates)
+    if config.model.lora.dropout:  # the update reads another policy than the rollout: nothing about the sampler
+        del learned["sampler/gap"]
+    return learned
+
+
+def gradient(run: Run, advantages: Advantages, rows: Tensor, seed: int, tick: Callable[[], None]) -> dict[str, float]:
+    """Leave the gradient of one update in the weights; returns the loss's metrics. `seed` is that of the dropout."""
+
+    def accumulated(size: int) -> dict[str, float]:
+        run.optimizer.zero_grad()
+        with run.policy.dropout(seed):
+            return accumulate(
+                advantages,
+                rows,
+                run.config.algorithm,
+                run.engine,
+                kl=run.config.kl,
+                max_new_tokens=run.config.max_new_tokens,
+                microbatch_size=size,
+                tick=tick,
+            )
+
+    return run.work.fitting(accumulated)
 
 
 def minibatches(completions: int, algorithm: Algorithm, seed: int, step: int) -> Iterator[Tensor]:
@@ -53,10 +106,11 @@ def accumulate(
     `sampler/gap` is the largest difference, over completions, between the summed log-probabilities of this pass and
     those of the rollout, in nats. Before the first update it should be rounding error.
     """
-    scored, rollout = advantages.scored, advantages.scored.rollout
+    scored, rollout, distance = advantages.scored, advantages.scored.rollout, advantages.scored.distance
     weights = torch.zeros_like(rollout.logprobs)
     weights[rows] = token_weights(rollout.completion_mask[rows], algorithm.aggregation, max_new_tokens).to(weights)
-    weights = weights * sequence_weights(rollout.log_weights).unsqueeze(1)
+    if scored.log_weights is not None:
+        weights = weights * sequence_weights(scored.log_weights).unsqueeze(1)
     totals, gaps = Counter[str](), []
     for part in microbatches(rows, microbatch_size):
         keep = rollout.completion_mask[part]
@@ -76,10 +130,10 @@ def accumulate(
         result = algorithm.loss(minibatch, forward)
         loss = result.loss
         if kl == "loss_k2":
-            loss = loss + scored.beta * k2_loss(forward.logprobs, scored.ref_logprobs[part], minibatch.weights)
+            loss = loss + scored.beta * k2_loss(forward.logprobs, distance.ref_logprobs[part], minibatch.weights)
         elif kl == "exact":
-            assert scored.ref_hidden is not None
-            exact = token_kl(hidden, scored.ref_hidden[part][keep], engine.head, rollout.temperature, kept)
+            assert distance.ref_hidden is not None
+            exact = token_kl(hidden, distance.ref_hidden[part][keep], engine.head, rollout.temperature, kept)
             loss = loss + scored.beta * (minibatch.weights[keep] * exact).sum()
         loss.backward()
         totals.update({"loss": float(loss.detach()), **result.metrics})
@@ -88,10 +142,6 @@ def accumulate(
     tokens = int(rollout.completion_mask[rows].sum())
     means = {name: value if name == "loss" else value / tokens for name, value in totals.items()}
     return means | {"sampler/gap": float(torch.stack(gaps).max())}
-
-
-class NotFinite(ArithmeticError):
-    """An update led, or would lead, to numbers that are not finite."""
 
 
 def apply(
@@ -114,7 +164,7 @@ def apply(
 
 
 @torch.no_grad()
-def check(rollout: Rollout, engine: Engine, parameters: dict[str, nn.Parameter]) -> None:
+def check_finite(rollout: Rollout, engine: Engine, parameters: dict[str, nn.Parameter]) -> None:
     """Raise NotFinite where the new weights are not finite, or make nothing finite of the first completion."""
     if not all(bool(parameter.isfinite().all()) for parameter in parameters.values()):
         raise NotFinite("the weights would not be finite")

@@ -45,7 +45,7 @@ class Logbook:
 
     def samples(self, step: int, scored: Scored, count: int) -> None:
         """Add the first `count` completions of a step to samples.jsonl."""
-        rollout, kl = scored.rollout, scored.sequence_kl.tolist()
+        rollout, kl = scored.rollout, scored.distance.sequence_kl.tolist()
         for row in range(min(count, len(rollout.batch))):
             self._logs["samples"].write(
                 {

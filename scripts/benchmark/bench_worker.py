@@ -29,8 +29,12 @@ from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.models.loading import resolve
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.assemble import assemble
-from rlhf_cli.pipeline.run import Run
+from rlhf_cli.pipeline.rollout import sample
+from rlhf_cli.pipeline.run import Run, current_beta
+from rlhf_cli.pipeline.scoring import score
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.pipeline.step import complete, save
+from rlhf_cli.pipeline.update import update
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.folder import REWARD_LOG
@@ -99,11 +103,11 @@ def take_step(run: Run, watch: Timings) -> dict[str, Any]:
     with alike, the completions' tokens."""
     config, step = run.config, run.state.step
     start = time.perf_counter()
-    rollout = run.sample(run.next_prompts(), config.temperature.at(step, config.steps))
-    scored = run.score(rollout, run.beta(step))
+    rollout = sample(run, config.temperature.at(step, config.steps))
+    scored = score(run, rollout, current_beta(run, step))
     advantages = config.algorithm.advantages(scored, run.state.baseline)
-    learned = run.update(advantages)
-    run.complete(advantages, learned, None)
+    learned = update(run, advantages)
+    complete(run, advantages, learned, None)
     seconds = time.perf_counter() - start
     notes, watch.notes = watch.notes, []
     return {
@@ -116,10 +120,10 @@ def take_step(run: Run, watch: Timings) -> dict[str, Any]:
     }
 
 
-def save(run: Run) -> dict[str, float]:
+def time_save(run: Run) -> dict[str, float]:
     """The seconds that a checkpoint takes."""
     start = time.perf_counter()
-    run.save(needed=True)
+    save(run, needed=True)
     return {"seconds": time.perf_counter() - start}
 
 
@@ -138,7 +142,7 @@ def about(run: Run, steps: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "microbatch_size": config.microbatch_size,
         "reward": config.reward.source.kind,
-        "beta": run.beta(0),
+        "beta": current_beta(run, 0),
         "temperature": config.temperature.at(0, config.steps),
         "lr": config.optimizer.lr,
         "lora": {"rank": lora.rank, "alpha": lora.alpha, "target_modules": lora.target_modules},
@@ -195,7 +199,7 @@ def main() -> int:
             while (asked := parent.request()) is not None:
                 answers: dict[str, Callable[[], dict[str, Any]]] = {
                     "step": lambda: take_step(run, watch),
-                    "save": lambda: save(run),
+                    "save": lambda: time_save(run),
                     "roofline": lambda: roofline(matrices(run.policy), run.policy.device),
                 }
                 parent.answer(answers[asked["do"]]())

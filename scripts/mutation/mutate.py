@@ -35,7 +35,8 @@ from mutants import ROOT, Mutant, mutants
 ROOMS: Final = ("functional", "algorithms", "schedules", "evaluation")
 TESTS: Final = (
     *(f"tests/unit/{room}" for room in ROOMS),
-    *(f"tests/unit/pipeline/test_{name}.py" for name in ("update", "scoring", "measures")),
+    *(f"tests/unit/pipeline/test_{name}.py" for name in ("update", "scoring", "step", "measures")),
+    "tests/unit/engine/test_reading.py",
     "tests/properties",
     "--ignore-glob=*/test_files.py",
     "--ignore-glob=*/test_data.py",

@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.pipeline import update
+from rlhf_cli.pipeline import loop, update
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.runs.checkpoint import publish
@@ -31,13 +31,13 @@ SHORT = ("config=tiny", "steps=6", "prompts_per_step=2", "samples_per_prompt=2",
 
 WAITING = """
 import sys, time
-from rlhf_cli.pipeline.run import Run
-def wait(self):
+from rlhf_cli.pipeline import rollout
+def wait(run):
     print("waiting", file=sys.stderr, flush=True)
     while True:
         time.sleep(0.01)
-        self.work.signals.check()
-Run.next_prompts = wait
+        run.work.signals.check()
+rollout.next_prompts = wait
 """
 """A run whose first step never ends."""
 
@@ -93,16 +93,16 @@ def test_a_run_is_verified_and_only_read(rlhf: Rlhf, out: Path) -> None:
 
 def test_a_run_that_was_stopped_in_between_is_verified_from_step_0(rlhf: Rlhf, tmp_path: Path) -> None:
     many = ("steps=20", "checkpoint.every=20", "optimizer.schedule=linear", "beta=target")
-    complete, steps = Run.complete, []
+    complete, steps = loop.complete, []
 
-    def stopping(self: Run, *arguments: Any) -> None:
-        complete(self, *arguments)
-        steps.append(self.state.step)
-        if self.state.step == 3 and len(steps) == 3:
+    def stopping(run: Run, *arguments: Any) -> None:
+        complete(run, *arguments)
+        steps.append(run.state.step)
+        if run.state.step == 3 and len(steps) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "complete", stopping)
+        patch.setattr(loop, "complete", stopping)
         assert rlhf("train", *SHORT, *many, "run_dir=out").code == 75
     outcome = rlhf("verify-resume", "out")
     assert outcome.code == 0, outcome.err
@@ -114,8 +114,8 @@ def test_the_first_thing_that_differs_is_named(
     quantity: str, rlhf: Rlhf, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if quantity == "completions":
-        sample = Run.sample
-        monkeypatch.setattr(Run, "sample", lambda self, batch, temperature: sample(self, batch, temperature * 3))
+        sample = loop.sample
+        monkeypatch.setattr(loop, "sample", lambda run, temperature: sample(run, temperature * 3))
         said = "completion 1: completion was"
     elif quantity == "scores":
         score = Characters.score

@@ -65,7 +65,7 @@ def test_rloo_sums_to_zero_over_a_group_and_is_the_same_at_every_token(scored: S
 def test_rloo_does_not_see_what_all_completions_of_a_prompt_share(scored: Scored, shift: float) -> None:
     samples = scored.rollout.batch.samples_per_prompt
     moved = scored.scores + torch.arange(len(scored.scores)) // samples * shift
-    other = scored_of(scored.rollout, moved, ref_logprobs=scored.ref_logprobs, beta=scored.beta)
+    other = scored_of(scored.rollout, moved, ref_logprobs=scored.distance.ref_logprobs, beta=scored.beta)
     found, expected = (Rloo(kind="rloo").advantages(s, RunningMean()).advantages for s in (other, scored))
     assert_close(found, expected, rtol=0, atol=1e-9)
 
@@ -103,7 +103,7 @@ def test_padding_changes_neither_the_advantages_nor_the_loss(
                 logprobs=pad(scored.rollout.logprobs, (0, columns)),
             ),
             scored.scores,
-            ref_logprobs=pad(scored.ref_logprobs, (0, columns)),
+            ref_logprobs=pad(scored.distance.ref_logprobs, (0, columns)),
             beta=scored.beta,
         ),
         values=pad(values, (0, columns)),

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.cli import run
-from rlhf_cli.pipeline import update
+from rlhf_cli.pipeline import loop, update
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.runs.checkpoint import list_checkpoints, step_of
 from tests.processes import start
@@ -65,15 +65,15 @@ def whole(config: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> 
 @contextmanager
 def stopping_after(step: int) -> Iterator[None]:
     """SIGTERM reaches this process as soon as the run has completed the step."""
-    complete = Run.complete
+    complete = loop.complete
 
-    def stopping(self: Run, *arguments: Any) -> None:
-        complete(self, *arguments)
-        if self.state.step == step:
+    def stopping(run: Run, *arguments: Any) -> None:
+        complete(run, *arguments)
+        if run.state.step == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "complete", stopping)
+        patch.setattr(loop, "complete", stopping)
         yield
 
 

@@ -108,7 +108,7 @@ def test_a_policy_that_writes_nan_ends_in_one_line_too(
 ) -> None:
     """Should an overflow ever get past the probe that follows an update."""
     overflowing(monkeypatch)
-    monkeypatch.setattr(update, "check", lambda *given: None)
+    monkeypatch.setattr(update, "check_finite", lambda *given: None)
     outcome = rlhf("train", *QUICK, "run_dir=out", *f"algorithm={algorithm}".split(), evaluations, "beta=target")
     assert outcome.code == 7, outcome.err
     assert outcome.err.splitlines()[-1].startswith("error: the gradient is not finite in step ")

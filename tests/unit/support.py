@@ -12,7 +12,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from rlhf_cli.algorithms.placement import Placement, penalty
 from rlhf_cli.data.jsonl import Jsonl
+from rlhf_cli.engine import Engine
+from rlhf_cli.engine.reading import measure_distance, read_values
 from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.functional.kl import k1
 from rlhf_cli.functional.losses import Aggregation, token_weights
@@ -22,7 +25,7 @@ from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Lora, Model, Tiny
 from rlhf_cli.prompts.rows import PartRows, Rows
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.types import Exact, Minibatch, Prompt, PromptBatch, PromptRow, Rollout, Scored
+from rlhf_cli.types import Distance, Exact, Minibatch, Prompt, PromptBatch, PromptRow, Rollout, Scored
 
 
 def lora(**changes: Any) -> Lora:
@@ -93,8 +96,6 @@ def rollout_of(
         completion_mask=mask,
         logprobs=torch.zeros(mask.shape) if logprobs is None else logprobs,
         hidden=torch.zeros(*mask.shape, 1),
-        log_weights=torch.zeros(rows),
-        compared=False,
         truncated=torch.tensor([False] * rows if truncated is None else list(truncated)),
         texts=tuple(f"text {i}" for i in range(rows)) if texts is None else tuple(texts),
         temperature=temperature,
@@ -111,7 +112,7 @@ def scored_of(
     entropy: Tensor | None = None,
     values: Tensor | None = None,
     beta: float = 0.0,
-    counts: Tensor | None = None,
+    learnable: Tensor | None = None,
 ) -> Scored:
     """A scored rollout made by hand, with the rewards that the package computes."""
     zeros = torch.zeros_like(rollout.logprobs)
@@ -121,14 +122,41 @@ def scored_of(
     return Scored(
         rollout=rollout,
         scores=scores,
-        ref_logprobs=ref_logprobs,
-        kl=kl,
-        exact=Exact(zeros if exact_kl is None else exact_kl, zeros if entropy is None else entropy),
-        ref_hidden=None,
-        values=values,
+        distance=Distance(
+            ref_logprobs,
+            kl,
+            Exact(zeros if exact_kl is None else exact_kl, zeros if entropy is None else entropy),
+            ref_hidden=None,
+        ),
         beta=beta,
         rewards=token_rewards(scores, kl, beta, rollout.completion_mask),
-        counts=torch.ones(len(scores), dtype=torch.bool) if counts is None else counts,
+        learnable=torch.ones(len(scores), dtype=torch.bool) if learnable is None else learnable,
+        values=values,
+    )
+
+
+def scored_by(
+    engine: Engine,
+    rollout: Rollout,
+    scores: Tensor,
+    beta: float,
+    *,
+    kl: Placement = "reward",
+    needs_value: bool = False,
+    log_weights: Tensor | None = None,
+) -> Scored:
+    """A rollout with these scores, read by the engine's reference and value head."""
+    rows = len(rollout.batch)
+    distance = measure_distance(rollout, engine, rows, lambda: None, keep_hidden=kl == "exact")
+    return Scored(
+        rollout=rollout,
+        scores=scores,
+        distance=distance,
+        beta=beta,
+        rewards=token_rewards(scores, penalty(distance, kl), beta, rollout.completion_mask),
+        learnable=torch.ones_like(rollout.truncated),
+        values=read_values(rollout, engine, rows) if needs_value else None,
+        log_weights=log_weights,
     )
 
 

@@ -18,10 +18,11 @@ from torch import Tensor
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import Placement
-from rlhf_cli.engine.reading import recompute_logprobs, score_against_reference
+from rlhf_cli.engine.reading import recompute_logprobs
 from rlhf_cli.engine.tabular import TabularEngine
 from rlhf_cli.pipeline.update import accumulate
 from rlhf_cli.types import PromptBatch, Rollout
+from tests.unit.support import scored_by
 
 COMPLETIONS = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2,)]
 MASK = torch.tensor([[True, len(completion) == 2] for completion in COMPLETIONS])
@@ -89,9 +90,10 @@ def expected_gradient(
     total = torch.zeros_like(POLICY)
     for rows in map(list, product(range(len(COMPLETIONS)), repeat=completions)):
         rollout = picked(everything, rows)
+        log_weights = None
         if sampler is not POLICY:
-            rollout = recompute_logprobs(rollout, engine, completions, lambda: None)
-        scored = score_against_reference(rollout, SCORES[rows], engine, BETA, completions, lambda: None, kl=placement)
+            rollout, log_weights = recompute_logprobs(rollout, engine, completions, lambda: None)
+        scored = scored_by(engine, rollout, SCORES[rows], BETA, kl=placement, log_weights=log_weights)
         accumulate(
             algorithm.advantages(scored, past),
             torch.arange(completions),
@@ -116,7 +118,6 @@ def picked(everything: Rollout, rows: list[int]) -> Rollout:
         completion_mask=everything.completion_mask[rows],
         logprobs=everything.logprobs[rows],
         hidden=everything.hidden[rows],
-        log_weights=everything.log_weights[rows],
         truncated=everything.truncated[rows],
         texts=tuple(everything.texts[row] for row in rows),
     )

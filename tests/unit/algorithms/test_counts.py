@@ -31,7 +31,7 @@ def test_completions_that_do_not_count_do_not_change_the_others(name: str, overr
     values = torch.full((6, 2), 0.25)
 
     def advantages(scores: torch.Tensor) -> torch.Tensor:
-        scored = scored_of(rollout, scores, values=values, counts=COUNTS)
+        scored = scored_of(rollout, scores, values=values, learnable=COUNTS)
         return algorithm(name, *overrides).advantages(scored, RunningMean()).advantages[COUNTS]
 
     other = torch.where(COUNTS, SCORES, torch.tensor(-77.0))
@@ -45,7 +45,7 @@ def test_completions_that_do_not_count_are_as_if_never_sampled(name: str, overri
     four = [row for row in range(6) if COUNTS[row]]
     masks = [[1, 1], [1, 0]] * 3
     values = torch.linspace(-1, 1, 12).view(6, 2)
-    with_cut = scored_of(rollout_of(masks, samples=3), SCORES, values=values, counts=COUNTS)
+    with_cut = scored_of(rollout_of(masks, samples=3), SCORES, values=values, learnable=COUNTS)
     without = scored_of(rollout_of([masks[row] for row in four], samples=2), SCORES[four], values=values[four])
     learner = algorithm(name, *overrides)
     assert_close(

@@ -43,9 +43,7 @@ def test_completions_follow_their_prompts_without_their_last_tokens() -> None:
     mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1]], dtype=torch.bool)
     empty = torch.zeros(4, 3)
     tokens = torch.tensor([[11, 12, 13], [21, 0, 0], [31, 32, 0], [41, 42, 43]])
-    rollout = Rollout(
-        batch, tokens, mask, empty, empty[..., None], empty[:, 0], False, empty[:, 0] > 0, ("",) * 4, 1.0, None
-    )
+    rollout = Rollout(batch, tokens, mask, empty, empty[..., None], empty[:, 0] > 0, ("",) * 4, 1.0, None)
     tree = TextTree.of(rollout, torch.tensor([0, 1, 3]), 1, torch.float32)
     assert tree.tokens.tolist() == [7, 1, 2, 3, 11, 12, 41, 42]
     assert tree.positions.tolist() == [0, 1, 1, 2, 2, 3, 3, 4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,52 +16,55 @@ from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, towards_optimum
 from rlhf_cli.evaluation.optimum import LEAST
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.held_out import evaluate, why_no_optimum
+from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.rewards.kinds.characters import Characters
+from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, Rollout
-from tests.unit.support import batch_of, logits_of
+from tests.unit.pipeline.runs import TEXTS, MakeRun, without
+from tests.unit.support import SHAPING, batch_of, logits_of
 
-TEXTS = ("Hello there", "a", "What is rain?", "xyz", "Name a colour.")
 REWARD = Characters(kind="characters", characters="abcdefghijklmnopqrstuvwxyz")
+Evaluated = Callable[..., Evaluation]
 
 
-def by_letters(rollout: Rollout, start: int) -> Scores:
+def by_letters(rollout: Rollout) -> Scores:
     prompts = [rollout.batch.prompt_of(row).row for row in range(len(rollout.batch))]
     return Scores(tuple(REWARD.score(prompts, rollout.texts)), frozenset(), {}, 0, 0, None)
 
 
-def evaluated(
-    policy: Policy,
-    *,
-    step: int = 0,
-    seed: int = 0,
-    at_once: int = 2,
-    microbatch: int = 3,
-    beta: float = 0.2,
-    trained_at: float = 1.0,
-    truncated: bool = False,
-    samples: int = 2,
-    score: Callable[[Rollout, int], Scores] = by_letters,
-) -> Evaluation:
-    return evaluate(
-        batch_of(policy, TEXTS).prompts,
-        TransformersEngine(policy),
-        score=score,
-        highest=REWARD.highest,
-        step=step,
-        beta=beta,
-        undefined=why_no_optimum(beta, trained_at, truncated, samples),
-        seed=seed,
-        samples=samples,
-        max_new_tokens=6,
-        prompts_at_once=at_once,
-        fitting=lambda work: work(microbatch),
-        tick=lambda: None,
-    )
+@pytest.fixture
+def evaluated(make_run: MakeRun) -> Evaluated:
+    """Evaluate a policy, or its reference in its place, on five prompts, `at_once` in a batch."""
+
+    def of(
+        policy: Policy,
+        *,
+        step: int = 0,
+        at_once: int = 2,
+        samples: int = 2,
+        untouched: bool = False,
+        answer: Callable[[Rollout], Scores] = by_letters,
+        **settings: Any,
+    ) -> Evaluation:
+        run = make_run(
+            policy,
+            answer=answer,
+            algorithm={"kind": "reinforce", "baseline": "none"},
+            reward=REWARD.model_dump() | SHAPING,
+            evaluate={"every": 1, "prompts": 5, "samples": samples},
+            prompts_per_step=at_once,
+            samples_per_prompt=1,
+            max_new_tokens=6,
+            **{"beta": {"kind": "constant", "value": 0.2}} | settings,
+        )
+        with policy.reference() if untouched else nullcontext():
+            return evaluate(run, step)
+
+    return of
 
 
-def test_there_is_a_list_a_prompt_and_a_value_a_completion(moved: Policy) -> None:
+def test_there_is_a_list_a_prompt_and_a_value_a_completion(moved: Policy, evaluated: Evaluated) -> None:
     found = evaluated(moved, step=8)
     assert (found.step, found.beta) == (8, 0.2)
     for column in (found.reward, found.kl, found.length, found.truncated, found.texts):
@@ -71,21 +75,20 @@ def test_there_is_a_list_a_prompt_and_a_value_a_completion(moved: Policy) -> Non
     assert_close(torch.tensor(found.reward), torch.tensor(scores))
 
 
-@pytest.mark.parametrize("change", [{"step": 20}, {"at_once": 1}, {"at_once": 5}, {"microbatch": 100}], ids=str)
-def test_the_texts_do_not_depend_on(moved: Policy, change: dict[str, int]) -> None:
+@pytest.mark.parametrize("change", [{"step": 20}, {"at_once": 1}, {"at_once": 5}, {"microbatch_size": 100}], ids=str)
+def test_the_texts_do_not_depend_on(moved: Policy, evaluated: Evaluated, change: dict[str, int]) -> None:
     one, other = evaluated(moved), evaluated(moved, **change)
     assert one.texts == other.texts
     assert one.length == other.length
     assert_close(torch.tensor(one.kl), torch.tensor(other.kl), rtol=0, atol=1e-4)
 
 
-def test_the_texts_depend_on_the_seed(moved: Policy) -> None:
+def test_the_texts_depend_on_the_seed(moved: Policy, evaluated: Evaluated) -> None:
     assert evaluated(moved).texts != evaluated(moved, seed=1).texts
 
 
-def test_the_reference_has_no_kl(moved: Policy) -> None:
-    with moved.reference():
-        found = evaluated(moved)
+def test_the_reference_has_no_kl(moved: Policy, evaluated: Evaluated) -> None:
+    found = evaluated(moved, untouched=True)
     assert max(kl for group in found.kl for kl in group) < 1e-4
 
 
@@ -98,7 +101,7 @@ def log_probability(policy: Policy, prompt: str, text: str, length: int) -> floa
     return float(chosen[range(len(written)), written].sum())
 
 
-def test_log_probabilities_are_of_whole_completions_under_both(moved: Policy) -> None:
+def test_log_probabilities_are_of_whole_completions_under_both(moved: Policy, evaluated: Evaluated) -> None:
     found = evaluated(moved, step=3, samples=LEAST)
     assert found.reference is not None
     checked = 0
@@ -118,7 +121,7 @@ def test_log_probabilities_are_of_whole_completions_under_both(moved: Policy) ->
 
 @pytest.mark.parametrize("samples", [2, LEAST])
 def test_a_sampler_that_rounds_is_read_again_by_the_trainer(
-    moved: Policy, samples: int, monkeypatch: pytest.MonkeyPatch
+    moved: Policy, evaluated: Evaluated, samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = evaluated(moved, step=3, samples=samples)
     sample = TransformersEngine.sample
@@ -137,10 +140,9 @@ def test_a_sampler_that_rounds_is_read_again_by_the_trainer(
             assert_close(one, other, rtol=0, atol=1e-4)
 
 
-def test_the_reference_writes_from_the_same_streams(moved: Policy) -> None:
+def test_the_reference_writes_from_the_same_streams(moved: Policy, evaluated: Evaluated) -> None:
     found = evaluated(moved, step=3, samples=LEAST)
-    with moved.reference():
-        untouched = evaluated(moved, samples=LEAST)
+    untouched = evaluated(moved, samples=LEAST, untouched=True)
     assert found.reference is not None
     assert found.reference.reward == untouched.reward
     assert_close(torch.tensor(found.reference.ref_logprob), torch.tensor(untouched.logprob), rtol=0, atol=1e-4)
@@ -151,7 +153,7 @@ def test_the_reference_writes_from_the_same_streams(moved: Policy) -> None:
 
 @pytest.mark.parametrize(("step", "written"), [(0, 3), (1, 6)])
 def test_the_reference_writes_nothing_twice(
-    moved: Policy, step: int, written: int, monkeypatch: pytest.MonkeyPatch
+    moved: Policy, evaluated: Evaluated, step: int, written: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample, batches = TransformersEngine.sample, []
 
@@ -164,9 +166,8 @@ def test_the_reference_writes_nothing_twice(
     assert len(batches) == written
 
 
-def test_before_the_first_step_the_policy_is_the_reference(moved: Policy) -> None:
-    with moved.reference():
-        found = evaluated(moved, samples=LEAST, beta=2.0)
+def test_before_the_first_step_the_policy_is_the_reference(moved: Policy, evaluated: Evaluated) -> None:
+    found = evaluated(moved, samples=LEAST, untouched=True, beta={"kind": "constant", "value": 2.0})
     assert found.reference == Completions(found.reward, found.logprob, found.ref_logprob)
     assert found.optimum.gain == pytest.approx(0.0, abs=1e-4)
 
@@ -175,22 +176,22 @@ def test_before_the_first_step_the_policy_is_the_reference(moved: Policy) -> Non
     ("change", "reason"),
     [
         ({"samples": LEAST - 1}, "needs at least 21 samples a prompt (evaluate.samples=20)"),
-        ({"samples": LEAST, "beta": 0.0}, "beta is 0"),
-        ({"samples": LEAST, "trained_at": 1.3}, "trained at T = 1.3, evaluated at 1"),
-        ({"samples": LEAST, "truncated": True}, "trained on a truncated policy, evaluated on the whole"),
+        ({"samples": LEAST, "beta": {"kind": "constant", "value": 0.0}}, "beta is 0"),
+        ({"samples": LEAST, "temperature": {"kind": "constant", "value": 1.3}}, "trained at T = 1.3, evaluated at 1"),
+        ({"samples": LEAST, "top_k": 5}, "trained on a truncated policy, evaluated on the whole"),
     ],
 )
 @pytest.mark.parametrize("step", [0, 3])
 def test_the_reference_writes_nothing_where_that_would_say_nothing(
-    moved: Policy, step: int, change: dict[str, Any], reason: str
+    moved: Policy, evaluated: Evaluated, step: int, change: dict[str, Any], reason: str
 ) -> None:
     found = evaluated(moved, step=step, **change)
     assert found.reference is None
     assert (found.optimum.reason, found.optimum.percent, found.optimum.gain) == (reason, None, None)
 
 
-def test_the_percentage_is_of_the_completions_that_were_kept(moved: Policy) -> None:
-    found = evaluated(moved, step=3, samples=64, beta=1.0)
+def test_the_percentage_is_of_the_completions_that_were_kept(moved: Policy, evaluated: Evaluated) -> None:
+    found = evaluated(moved, step=3, samples=64, beta={"kind": "constant", "value": 1.0})
     assert found.reference is not None
     policy = Completions(found.reward, found.logprob, found.ref_logprob)
     expected = towards_optimum(policy, found.reference, found.kl, 1.0, REWARD.highest)
@@ -199,24 +200,11 @@ def test_the_percentage_is_of_the_completions_that_were_kept(moved: Policy) -> N
     assert found.optimum.bound is not None
 
 
-def without_scores(*prompts: str) -> Callable[[Rollout, int], Scores]:
-    """Score by letters, but leave these prompts out."""
-
-    def score(rollout: Rollout, start: int) -> Scores:
-        left_out = frozenset(n for n, prompt in enumerate(rollout.batch.prompts) if prompt.text in prompts)
-        values = by_letters(rollout, start).values
-        size = rollout.batch.samples_per_prompt
-        kept = tuple(value for row, value in enumerate(values) if row // size not in left_out)
-        return Scores(kept, left_out, {}, len(values) - len(kept), 0, "rewards.py:f gave None")
-
-    return score
-
-
 @pytest.mark.parametrize("at_once", [1, 2, 5])
 @pytest.mark.parametrize("samples", [2, LEAST])
-def test_prompts_without_scores_are_left_out(moved: Policy, at_once: int, samples: int) -> None:
+def test_prompts_without_scores_are_left_out(moved: Policy, evaluated: Evaluated, at_once: int, samples: int) -> None:
     whole = evaluated(moved, step=3, samples=samples, at_once=at_once)
-    found = evaluated(moved, step=3, samples=samples, at_once=at_once, score=without_scores("a", "xyz"))
+    found = evaluated(moved, step=3, samples=samples, at_once=at_once, answer=without(by_letters, "a", "xyz"))
     kept = [0, 2, 4]
     assert (found.prompts, whole.prompts) == (kept, [0, 1, 2, 3, 4])
     assert found.failures == 2 * samples * (1 if found.reference is None else 2)
@@ -228,24 +216,37 @@ def test_prompts_without_scores_are_left_out(moved: Policy, at_once: int, sample
         assert len(found.reference.logprob) == len(found.reference.ref_logprob) == 3
 
 
-def test_a_prompt_that_only_the_references_completions_fail_at_is_left_out_too(moved: Policy) -> None:
+def test_a_prompt_that_only_the_references_completions_fail_at_is_left_out_too(
+    moved: Policy, evaluated: Evaluated
+) -> None:
     calls: list[int] = []
 
-    def score(rollout: Rollout, start: int) -> Scores:
+    def answer(rollout: Rollout) -> Scores:
+        start = TEXTS.index(rollout.batch.prompts[0].text)
         calls.append(start)
         # the policy's completions of a batch are scored first, the reference's second
-        return (by_letters if calls.count(start) == 1 else without_scores("a"))(rollout, start)
+        return (by_letters if calls.count(start) == 1 else without(by_letters, "a"))(rollout)
 
-    found = evaluated(moved, step=3, samples=LEAST, score=score)
+    found = evaluated(moved, step=3, samples=LEAST, answer=answer)
     assert calls == [0, 0, 2, 2, 4, 4]
     assert found.prompts == [0, 2, 3, 4]
     assert found.reference is not None
     assert len(found.reward) == len(found.reference.reward) == 4
 
 
-def test_an_evaluation_needs_two_prompts(moved: Policy) -> None:
-    assert evaluated(moved, score=without_scores(*TEXTS[:3])).prompts == [3, 4]
+def test_the_reward_is_asked_with_a_seed_of_the_prompts_and_fails_in_one_note(
+    policy: Policy, make_run: MakeRun
+) -> None:
+    run = make_run(policy, answer=without(by_letters, "a", "xyz"), evaluate={"every": 1, "prompts": 5, "samples": 2})
+    evaluate(run, 6)  # four prompts at once
+    assert run.scorer.asked == [("step 6, held-out", seed_for(0, "reward/held_out", start)) for start in (0, 4)]
+    assert run.work.reporter.notes == ["step 6: 4 of 8 completions have no usable score; the first: f gave None"]
+    assert run.work.reporter.phases == ["evaluation"]
+
+
+def test_an_evaluation_needs_two_prompts(moved: Policy, evaluated: Evaluated) -> None:
+    assert evaluated(moved, answer=without(by_letters, *TEXTS[:3])).prompts == [3, 4]
     with pytest.raises(UserError) as caught:
-        evaluated(moved, score=without_scores(*TEXTS[:4]))
+        evaluated(moved, answer=without(by_letters, *TEXTS[:4]))
     assert caught.value.what == "1 of 5 held-out prompts are left: 8 completions have no score"
     assert caught.value.exit_code == EXIT_REWARD

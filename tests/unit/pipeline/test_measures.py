@@ -62,8 +62,13 @@ def test_what_the_reward_failed_at_is_counted() -> None:
     assert found["reward/failures"] == 3
 
 
+def without_exact(whole: Scored) -> Scored:
+    """The same at a step that does not measure the exact KL."""
+    return replace(whole, distance=replace(whole.distance, exact=None))
+
+
 def test_where_the_kl_was_not_measured_it_is_k1_and_not_called_exact() -> None:
-    found = measure(Rloo(kind="rloo").advantages(replace(scored([2.0, 1.0]), exact=None), RunningMean()))
+    found = measure(Rloo(kind="rloo").advantages(without_exact(scored([2.0, 1.0])), RunningMean()))
     assert found["objective"] == pytest.approx(1.5 - 0.1 * 0.1)
     assert not {"kl/seq", "kl/seq_se", "kl/tok", "policy/entropy"} & found.keys()
     assert found["kl/seq_k1"] == pytest.approx(0.1)
@@ -79,9 +84,7 @@ def test_what_the_values_explain() -> None:
 
 
 def test_sampler_and_trainer() -> None:
-    compared = scored([2.0, 1.0])
-    log_weights = torch.tensor([0.0, math.log(3)])
-    compared = replace(compared, rollout=replace(compared.rollout, log_weights=log_weights, compared=True))
+    compared = replace(scored([2.0, 1.0]), log_weights=torch.tensor([0.0, math.log(3)]))
     found = measure(Rloo(kind="rloo").advantages(compared, RunningMean()))
     assert found["sampler/effective_share"] == pytest.approx((1 + 3) ** 2 / (2 * (1 + 9)))
     assert found["sampler/log_weight_mean"] == pytest.approx(math.log(3) / 2)
@@ -90,7 +93,7 @@ def test_sampler_and_trainer() -> None:
 
 def test_a_sampler_that_agrees_in_every_bit_is_told_from_one_that_was_not_compared() -> None:
     plain = scored([2.0, 1.0])
-    agreed = replace(plain, rollout=replace(plain.rollout, compared=True))
+    agreed = replace(plain, log_weights=torch.zeros(2))
     found = [measure(Rloo(kind="rloo").advantages(one, RunningMean())) for one in (plain, agreed)]
     assert [one.get("sampler/effective_share") for one in found] == [None, pytest.approx(1.0)]
 

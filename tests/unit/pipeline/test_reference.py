@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import torch
 
 from rlhf_cli.engine.choice import build_engine
-from rlhf_cli.engine.native import NativeEngine
-from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import reference
-from rlhf_cli.pipeline.reference import reference_rewards
+from rlhf_cli.pipeline.reference import reference_rewards, reference_texts
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import PromptBatch, PromptRow, Rollout
+from rlhf_cli.types import PromptBatch, PromptRow
 from tests.unit.support import SHAPING, Recorder, config_of, data_fields, rows_of
 
 ROWS = [PromptRow(text, {}, f"test:{i}") for i, text in enumerate(("Hello", "What is rain?", "a"))]
@@ -26,54 +27,60 @@ LETTERS = {"kind": "characters", "characters": "abcdefghijklmnopqrstuvwxyz"} | S
 LETTERS_ALONE = Characters(kind="characters", characters="abcdefghijklmnopqrstuvwxyz")
 
 
+@dataclass
+class Counting(Recorder):
+    """Remembers how many ticks each phase was announced with."""
+
+    ticks: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
+        """Keep the number."""
+        self.ticks[name] = ticks
+        with super().phase(name, ticks) as tick:
+            yield tick
+
+
 def run_of(prompts_at_once: int = 2, samples_at_once: int = 2) -> RunConfig:
     evaluate = {"every": 1, "prompts": 2, "samples": samples_at_once}
     return config_of(prompts_per_step=prompts_at_once, evaluate=evaluate, reward=LETTERS)
 
 
-@pytest.fixture
-def batches(monkeypatch: pytest.MonkeyPatch) -> list[Rollout]:
-    """Every rollout that is sampled in the test."""
-    written: list[Rollout] = []
-    monkeypatch.setattr("rlhf_cli.engine.choice.logit_difference", lambda policy, engine: 0.0)
-    for kind in (NativeEngine, TransformersEngine):
-
-        def noted(engine: Any, batch: PromptBatch, *arguments: Any, sample: Any = kind.sample, **named: Any) -> Rollout:
-            written.append(sample(engine, batch, *arguments, **named))
-            return written[-1]
-
-        monkeypatch.setattr(kind, "sample", noted)
-    return written
+def texts_of(policy: Policy, samples: int, temperature: float, *, by_reference: bool = True) -> list[tuple[str, ...]]:
+    """The completions of all prompts in one batch, each from the stream that is its own."""
+    seeds = tuple(seed_for(0, "oracle", prompt, sample) for prompt in range(3) for sample in range(samples))
+    batch = PromptBatch(tuple(policy.encoder.encode(ROWS)), samples, seeds)
+    engine = build_engine(policy, run_of().model, lambda text: None)
+    texts = engine.sample(batch, 8, temperature, lambda: None, reference=by_reference).texts
+    return [tuple(texts[start : start + samples]) for start in range(0, 3 * samples, samples)]
 
 
-def test_every_completion_has_its_own_stream_and_its_own_score(batches: list[Rollout]) -> None:
+def test_every_completion_has_its_own_stream_and_its_own_score() -> None:
+    texts = texts_of(load_policy(run_of()), 5, 1.3)
+    assert reference_texts(run_of(9, 9), HELD_OUT, 5, 1.3, Recorder()) == list(zip(ROWS, texts, strict=True))
     found = reference_rewards(run_of(9, 9), HELD_OUT, 5, 1.3, Recorder())
-    (rollout,) = batches
-    assert rollout.temperature == 1.3
-    assert rollout.batch.seeds == tuple(seed_for(0, "oracle", p, s) for p in range(3) for s in range(5))
-    scores = LETTERS_ALONE.score([row for row in ROWS for _ in range(5)], rollout.texts)
-    assert found == [pytest.approx(scores[start : start + 5]) for start in (0, 5, 10)]
+    expected = [LETTERS_ALONE.score([row] * 5, group) for row, group in zip(ROWS, texts, strict=True)]
+    assert found == [pytest.approx(scores) for scores in expected]
+    assert len({text for group in texts for text in group}) > 10
 
 
-@pytest.mark.parametrize("at_once", [(1, 2), (2, 2), (1, 5), (2, 5), (1, 7)])
-def test_the_rewards_do_not_depend_on_the_batches(at_once: tuple[int, int], batches: list[Rollout]) -> None:
-    whole = reference_rewards(run_of(9, 9), HELD_OUT, 5, 1.0, Recorder())
-    batches.clear()
-    assert reference_rewards(run_of(*at_once), HELD_OUT, 5, 1.0, Recorder()) == whole
-    assert max(len(rollout.batch) for rollout in batches) <= at_once[0] * at_once[1]
-    assert sum(len(rollout.batch) for rollout in batches) == 15
+@pytest.mark.parametrize(
+    ("at_once", "batches"), [((1, 2), 9), ((2, 2), 6), ((1, 5), 3), ((2, 5), 2), ((1, 7), 3), ((9, 9), 1)]
+)
+def test_the_completions_do_not_depend_on_the_batches(at_once: tuple[int, int], batches: int) -> None:
+    whole = run_of(9, 9)
+    watch, config = Counting(), run_of(*at_once)
+    found = reference_rewards(config, HELD_OUT, 5, 1.0, watch)
+    assert found == reference_rewards(whole, HELD_OUT, 5, 1.0, Recorder())
+    assert watch.ticks["the reference writes"] == batches * 8  # max_new_tokens
+    assert reference_texts(config, HELD_OUT, 5, 1.0, watch) == reference_texts(whole, HELD_OUT, 5, 1.0, Recorder())
 
 
-def test_it_is_the_reference_that_writes(
-    moved: Policy, monkeypatch: pytest.MonkeyPatch, batches: list[Rollout]
-) -> None:
+def test_it_is_the_reference_that_writes(moved: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "load_policy", lambda config: moved)
-    reference_rewards(run_of(9, 9), HELD_OUT, 2, 1.0, Recorder())
-    engine = build_engine(moved, run_of().model, lambda said: None)
-    expected = engine.sample(batches[0].batch, 8, 1.0, lambda: None, reference=True)
-    assert torch.equal(batches[0].tokens, expected.tokens)
-    by_policy = engine.sample(batches[0].batch, 8, 1.0, lambda: None)
-    assert not torch.equal(by_policy.tokens, expected.tokens)
+    found = [texts for _, texts in reference_texts(run_of(9, 9), HELD_OUT, 2, 1.0, Recorder())]
+    assert found == texts_of(moved, 2, 1.0)
+    assert found != texts_of(moved, 2, 1.0, by_reference=False)
 
 
 def test_prompts_that_are_all_too_long() -> None:

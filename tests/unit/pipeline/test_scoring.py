@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from torch.distributions import Categorical, kl_divergence
 from torch.testing import assert_close
 
-from rlhf_cli.engine.reading import microbatches, recompute_logprobs, score_against_reference, unpacked
 from rlhf_cli.engine.transformers import TransformersEngine
-from rlhf_cli.errors import EXIT_REWARD
+from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.scoring import drop_prompts, drop_unscored, learnable_mask, scores_by_prompt
+from rlhf_cli.pipeline.rollout import next_prompts, sample
+from rlhf_cli.pipeline.run import Run
+from rlhf_cli.pipeline.scoring import drop_prompts, drop_unscored, learnable_mask, score, scores_by_prompt
 from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.pipeline.state import TrainState
 from rlhf_cli.rewards.execution.scorer import Scores
+from rlhf_cli.rewards.shaping import Spread
+from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, Rollout, Scored
-from tests.unit.support import batch_of, rollout_of
+from tests.unit.pipeline.runs import TEXTS, MakeRun, by_length, ppo_fields, without
+from tests.unit.support import SHAPING, batch_of, build, rollout_of, tiny
 
 ROLLOUT = rollout_of([[1, 1], [1, 0], [1, 1], [1, 1]], samples=2, texts=["a", "b", "", "d\n\x1b"])
 
 
 class TestUnscored:
-    """Scores beside their rollout, and prompts that have none."""
+    """Prompts that have no scores."""
 
     def test_where_all_have_scores_nothing_is_left_out(self) -> None:
-        rollout, scores, parts = drop_unscored(ROLLOUT, Scores((1.0, -2.5, 0.0, 3.0), frozenset(), {}, 0, 0, None))
-        assert rollout is ROLLOUT
-        assert parts == {}
-        assert (scores.tolist(), scores.dtype) == ([1.0, -2.5, 0.0, 3.0], torch.float32)
+        assert drop_unscored(ROLLOUT, Scores((1.0, -2.5, 0.0, 3.0), frozenset(), {}, 0, 0, None)) is ROLLOUT
 
     def test_a_prompt_without_scores_is_left_out_with_its_completions(self) -> None:
-        found = Scores((0.5, 3.0), frozenset({0}), {"part": (7.0, 8.0)}, 1, 0, "the first")
-        rollout, scores, parts = drop_unscored(ROLLOUT, found)
-        assert parts["part"].tolist() == [7.0, 8.0]
+        rollout = drop_unscored(ROLLOUT, Scores((0.5, 3.0), frozenset({0}), {}, 1, 0, "the first"))
         assert rollout.texts == ("", "d\n\x1b")
-        assert scores.tolist() == [0.5, 3.0]
 
     def test_where_no_prompt_is_left_there_is_nothing_to_learn_from(self) -> None:
         with pytest.raises(Skip) as caught:
@@ -95,8 +92,7 @@ class TestWithout:
         seeds = tuple(batch.seeds[2 * number + sample] for number in kept for sample in range(2))
         alone = PromptBatch(tuple(batch.prompts[number] for number in kept), 2, seeds)
         one, other = (engine.sample(b, 12, 1.3, lambda: None, truncation) for b in (batch, alone))
-        found = drop_prompts(replace(one, log_weights=torch.arange(6.0)), dropped)
-        assert found.log_weights.tolist() == [2.0 * number + sample for number in kept for sample in range(2)]
+        found = drop_prompts(one, dropped)
         assert found.batch == other.batch
         assert (found.texts, found.temperature) == (other.texts, other.temperature)
         for name in ("tokens", "completion_mask", "truncated"):
@@ -116,132 +112,120 @@ class TestWithout:
         assert (found.logprobs.shape, found.hidden.shape) == ((2, 2), (2, 2, 1))
 
 
-class TestAgainst:
-    """The reference beside the rollout."""
-
-    def test_every_figure_is_that_of_full_distributions(self, moved: Policy) -> None:
-        engine = TransformersEngine(moved)
-        rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.4, lambda: None)
-        scored = score_against_reference(rollout, torch.tensor([1.0, 2.0, 3.0, 4.0]), engine, 0.25, 3, lambda: None)
-        for row in range(4):
-            length, one = int(rollout.lengths[row]), torch.tensor([row])
-            tokens = rollout.tokens[row, :length]
-            policy, reference = (
-                Categorical(logits=engine.head(engine.hidden(rollout, one, reference=off)).detach() / 1.4)
-                for off in (False, True)
-            )
-            assert_close(scored.ref_logprobs[row, :length], reference.log_prob(tokens), rtol=0, atol=1e-4)
-            assert_close(scored.exact.kl[row, :length], kl_divergence(policy, reference), rtol=0, atol=1e-4)
-            assert_close(scored.exact.entropy[row, :length], policy.entropy(), rtol=0, atol=1e-4)
-            assert_close(
-                scored.kl[row, :length], policy.log_prob(tokens) - reference.log_prob(tokens), rtol=0, atol=1e-4
-            )
-            assert float(scored.rewards[row].sum()) == pytest.approx(
-                row + 1 - 0.25 * float(scored.kl[row].sum()), abs=1e-5
-            )
-        assert float(scored.exact.kl.sum()) > 0.01
-        assert scored.beta == 0.25
-
-    def test_the_microbatch_size_changes_nothing(self, moved: Policy) -> None:
-        engine = TransformersEngine(moved)
-        rollout = engine.sample(batch_of(moved, ["Hello there", "a", "xyz"], samples=1), 6, 1.0, lambda: None)
-        ticks: list[None] = []
-        found = [
-            score_against_reference(rollout, torch.ones(3), engine, 0.1, size, lambda: ticks.append(None))
-            for size in (1, 2, 5)
-        ]
-        assert len(ticks) == 3 + 2 + 1
-        for other in found[1:]:
-            for name in ("ref_logprobs", "kl", "rewards"):
-                assert_close(getattr(other, name), getattr(found[0], name), rtol=0, atol=1e-5)
-            assert_close(other.exact.kl, found[0].exact.kl, rtol=0, atol=1e-5)
-            assert_close(other.exact.entropy, found[0].exact.entropy, rtol=0, atol=1e-5)
-
-    def test_the_reference_itself_has_no_kl(self, moved: Policy) -> None:
-        engine = TransformersEngine(moved)
-        with moved.reference():
-            rollout = engine.sample(batch_of(moved, ["Hello"], samples=2), 6, 1.0, lambda: None)
-        scored = score_against_reference(rollout, torch.ones(2), engine, 0.1, 2, lambda: None)
-        assert_close(scored.exact.kl, torch.zeros_like(scored.kl), rtol=0, atol=1e-5)
-        assert_close(scored.kl, torch.zeros_like(scored.kl), rtol=0, atol=1e-4)
+def scored_in(run: Run, beta: float = 0.25, temperature: float = 1.0) -> Scored:
+    """A rollout of the run, scored."""
+    return score(run, sample(run, temperature), beta)
 
 
-class TestReread:
-    """The trainer reads what the sampler wrote."""
+class TestScore:
+    """The whole stage."""
 
-    def test_the_trainer_takes_the_samplers_place_and_the_weights_say_how_far_apart_they_were(
-        self, moved: Policy
-    ) -> None:
-        engine = TransformersEngine(moved)
-        honest = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.4, lambda: None)
-        off = torch.tensor([0.5, -0.25, 0.0, 1.0])[:, None] * honest.completion_mask / honest.lengths[:, None]
-        rollout = replace(honest, logprobs=honest.logprobs - off, hidden=torch.zeros_like(honest.hidden))
-        ticks: list[None] = []
-        found = recompute_logprobs(rollout, engine, 3, lambda: ticks.append(None))
-        assert len(ticks) == 2
-        assert_close(found.logprobs, honest.logprobs, rtol=0, atol=1e-5)
-        assert_close(found.log_weights, torch.tensor([0.5, -0.25, 0.0, 1.0]), rtol=0, atol=1e-4)
-        keep = honest.completion_mask
-        assert_close(found.hidden[keep], honest.hidden[keep], rtol=0, atol=1e-4)
-        assert not found.logprobs[~keep].any()
-        assert not found.hidden[~keep].any()
+    def test_scores_and_parts_are_those_of_the_kept_completions(self, policy: Policy, make_run: MakeRun) -> None:
+        def answer(rollout: Rollout) -> Scores:
+            whole = by_length(rollout)
+            return replace(whole, parts={"half": tuple(value / 2 for value in whole.values)})
 
-    def test_a_sampler_that_agrees_leaves_weights_of_one(self, moved: Policy) -> None:
-        engine = TransformersEngine(moved)
-        rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.0, lambda: None)
-        assert not rollout.log_weights.any()
-        assert float(recompute_logprobs(rollout, engine, 4, lambda: None).log_weights.abs().max()) < 1e-4
+        scored = scored_in(make_run(policy, answer=answer, prompts_per_step=3))
+        assert len(scored.rollout.batch) == 6
+        assert (scored.scores.tolist(), scored.scores.dtype) == (scored.rollout.lengths.tolist(), torch.float32)
+        assert scored.parts["half"].tolist() == [score / 2 for score in scored.scores.tolist()]
+        assert (scored.beta, scored.failures, scored.learnable.tolist()) == (0.25, 0, [True] * 6)
 
+    def test_the_reward_is_asked_once_with_a_seed_of_the_step(self, policy: Policy, make_run: MakeRun) -> None:
+        run = make_run(policy, answer=lambda rollout: replace(by_length(rollout), retries=2))
+        run.state = TrainState(step=4)
+        scored_in(run)
+        assert run.scorer.asked == [("step 5", seed_for(0, "reward", 4))]
+        assert run.unfinished.retries == 2
 
-class TestPlacement:
-    """What the rewards hold, by where the KL goes."""
+    def test_prompts_without_scores_are_left_out_and_noted_once_a_step(self, policy: Policy, make_run: MakeRun) -> None:
+        run = make_run(policy, prompts_per_step=3)
+        first, *others = (prompt.text for prompt in next_prompts(run).prompts)
+        run.scorer.answer = without(by_length, first)
+        scored = scored_in(run)
+        assert [prompt.text for prompt in scored.rollout.batch.prompts] == others
+        assert (len(scored.scores), scored.failures) == (4, 2)
+        scored_in(run)
+        note = "step 1: 2 of 6 completions have no usable score; the first: f gave None"
+        assert run.work.reporter.notes == [note]
 
-    @pytest.fixture
-    def rollout(self, moved: Policy) -> Rollout:
-        self.engine = TransformersEngine(moved)
-        return self.engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.0, lambda: None)
+    def test_where_every_prompt_is_left_out_the_step_is_skipped(self, policy: Policy, make_run: MakeRun) -> None:
+        run = make_run(policy, answer=without(by_length, *TEXTS))
+        with pytest.raises(Skip):
+            scored_in(run)
+        assert run.work.reporter.notes == []
 
-    def score_against_reference(self, rollout: Rollout, **changes: Any) -> Scored:
-        return score_against_reference(rollout, torch.ones(4), self.engine, 0.25, 3, lambda: None, **changes)
+    def test_in_the_reward_the_kl_is_k1(self, policy: Policy, make_run: MakeRun) -> None:
+        scored = scored_in(make_run(policy))
+        assert_close(scored.returns, scored.scores - 0.25 * scored.distance.kl.sum(1))
+        assert scored.distance.ref_hidden is None
 
-    def test_in_the_reward_it_is_k1(self, rollout: Rollout) -> None:
-        scored = self.score_against_reference(rollout)
-        assert_close(scored.rewards.sum(1), 1 - 0.25 * scored.kl.sum(1))
-        assert scored.ref_hidden is None
+    def test_exact_it_is_that_of_the_whole_distributions(self, policy: Policy, make_run: MakeRun) -> None:
+        scored = scored_in(make_run(policy, kl="exact"))
+        assert_close(scored.returns, scored.scores - 0.25 * scored.distance.exact.kl.sum(1))
+        assert scored.distance.ref_hidden.shape == scored.rollout.hidden.shape
 
-    def test_exact_it_is_the_whole_distributions(self, rollout: Rollout) -> None:
-        scored = self.score_against_reference(rollout, kl="exact")
-        assert_close(scored.rewards.sum(1), 1 - 0.25 * scored.exact.kl.sum(1))
-        keep = rollout.completion_mask
-        expected = self.engine.hidden(rollout, torch.arange(4), reference=True)
-        assert_close(scored.ref_hidden[keep], expected.detach(), rtol=0, atol=1e-5)
+    def test_as_a_loss_it_leaves_the_rewards_alone(self, policy: Policy, make_run: MakeRun) -> None:
+        assert_close(scored_in(make_run(policy, kl="loss_k2")).returns, torch.tensor(1.0).expand(4) * 8)
 
-    def test_as_a_loss_it_leaves_the_rewards_alone(self, rollout: Rollout) -> None:
-        assert_close(self.score_against_reference(rollout, kl="loss_k2").rewards.sum(1), torch.ones(4))
+    def test_the_exact_kl_is_measured_where_it_is_due(self, policy: Policy, make_run: MakeRun) -> None:
+        run = make_run(policy, exact_kl_every=3, steps=4)
+        measured = []
+        for step in range(4):
+            run.state = TrainState(step=step)
+            measured.append(scored_in(run).distance.exact is not None)
+        assert measured == [False, False, True, True]  # the third step, and the last one
 
-    def test_between_measurements_only_k1_is_known(self, rollout: Rollout) -> None:
-        measured, unmeasured = (
-            self.score_against_reference(rollout),
-            self.score_against_reference(rollout, measure_exact=False),
+    def test_normalised_scores_are_learned_from(self, policy: Policy, make_run: MakeRun) -> None:
+        scores = (1.0, 2.0, 3.0, 6.0)
+        run = make_run(
+            policy,
+            answer=lambda rollout: Scores(scores, frozenset(), {}, 0, 0, None),
+            reward={"kind": "characters", "characters": "abc"} | SHAPING | {"normalise": True},
         )
-        assert unmeasured.exact is None
-        assert_close(unmeasured.ref_logprobs, measured.ref_logprobs, rtol=0, atol=1e-6)
-        assert_close(unmeasured.sequence_kl, measured.kl.sum(1), rtol=0, atol=1e-5)
-        assert_close(measured.sequence_kl, measured.exact.kl.sum(1))
+        run.state = TrainState(spread=Spread().observe([0.0, 4.0]))
+        scored = scored_in(run, beta=0.0)
+        past = torch.tensor([0.0, 4.0, *scores], dtype=torch.float64)
+        expected = (torch.tensor(scores) - past.mean()) / (past.std(correction=0) + 1e-4)
+        assert_close(scored.returns, expected.float())
+        assert scored.scores.tolist() == list(scores)
+        assert run.state.spread.count == 2  # the step is not complete
 
+    def test_values_are_read_where_the_algorithm_needs_them(self, make_run: MakeRun) -> None:
+        policy = build(tiny(), value_head=True)
+        assert scored_in(make_run(policy)).values is None
+        values = scored_in(make_run(policy, algorithm=ppo_fields())).values
+        assert values.shape == (4, 8)
 
-@pytest.mark.parametrize(
-    ("rows", "size", "expected"),
-    [([4, 0, 3, 1, 2], 2, [[4, 0], [3, 1], [2]]), ([7, 5], 2, [[7, 5]]), ([2, 1, 0], 8, [[2, 1, 0]]), ([3], 1, [[3]])],
-)
-def test_microbatches(rows: list[int], size: int, expected: list[list[int]]) -> None:
-    assert [part.tolist() for part in microbatches(torch.tensor(rows), size)] == expected
+    @pytest.mark.parametrize(("gap", "compared"), [(None, True), (0.02, True), (0.001, False)])
+    def test_sampler_and_trainer_are_compared_until_they_agree(
+        self, gap: float | None, compared: bool, policy: Policy, make_run: MakeRun
+    ) -> None:
+        run = make_run(policy)
+        run.state = TrainState(sampler_gap=gap)
+        scored = scored_in(run)
+        assert (scored.log_weights is not None) == compared
+        assert ("trainer" in run.work.reporter.phases) == compared
 
+    @pytest.mark.parametrize(("off", "notes"), [(0.1, 0), (1.5, 1)])
+    def test_a_sampler_that_drifts_is_noted(self, off: float, notes: int, policy: Policy, make_run: MakeRun) -> None:
+        run = make_run(policy)
+        rollout = sample(run, 1.0)
+        logprobs = rollout.logprobs.clone()
+        logprobs[0, 0] -= off
+        score(run, replace(rollout, logprobs=logprobs), 0.1)
+        assert len(run.work.reporter.notes) == notes
+        if notes:  # weights e^1.5, 1, 1, 1: 7.48^2 / (4 * 23.1)
+            assert run.work.reporter.notes == [
+                "step 1: sampler and trainer disagree by up to 1.5 nats a completion: 61% of the samples are left "
+                "after weighting"
+            ]
 
-def test_unpacked_puts_every_value_back_in_its_place() -> None:
-    mask = torch.tensor([[True, True, False], [False, False, False], [True, False, True]])
-    values = torch.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
-    found = unpacked(values, mask)
-    assert found.tolist() == [[1.0, 2.0, 0.0], [0.0, 0.0, 0.0], [3.0, 0.0, 4.0]]
-    (found * torch.arange(9.0).view(3, 3)).sum().backward()
-    assert values.grad.tolist() == [0.0, 1.0, 6.0, 8.0]
+    def test_a_sampler_that_is_another_policy_ends_the_run(self, policy: Policy, make_run: MakeRun) -> None:
+        run = make_run(policy)
+        rollout = sample(run, 1.0)
+        logprobs = rollout.logprobs.clone()
+        logprobs[0, 0] -= 4
+        with pytest.raises(UserError, match=r"^sampler and trainer disagree by up to 4 nats") as caught:
+            score(run, replace(rollout, logprobs=logprobs), 0.1)
+        assert caught.value.exit_code == EXIT_NONFINITE

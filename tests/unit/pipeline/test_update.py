@@ -19,13 +19,13 @@ from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.algorithms.ppo import Ppo
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
-from rlhf_cli.engine.reading import score_against_reference
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.update import NotFinite, accumulate, apply, check, minibatches, summary
+from rlhf_cli.pipeline.update import NotFinite, accumulate, apply, check_finite, minibatches, summary
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, PromptBatch, Rollout, Scored
-from tests.unit.support import batch_of, build, move_adapter, tiny
+from tests.unit.pipeline.runs import ppo_fields
+from tests.unit.support import batch_of, build, move_adapter, scored_by, tiny
 
 TEXTS, SAMPLES, ROWS = ("Hello there", "a", "What is rain?"), 2, 6
 SCORES = torch.tensor([1.0, -0.5, 0.3, 2.0, 0.0, -1.0])
@@ -33,9 +33,7 @@ RLOO, REINFORCE = Rloo(kind="rloo"), Reinforce(kind="reinforce", baseline="mean"
 
 
 def ppo(**changes: Any) -> Ppo:
-    fields = {"clip_range": 0.2, "vf_coef": 0.5, "value_clip_range": 0.2, "gamma": 1.0, "gae_lambda": 0.9}
-    fields |= {"whiten": True, "aggregation": "token_mean", "epochs": 1, "minibatch_size": None}
-    return Ppo.model_validate({"kind": "ppo"} | fields | changes)
+    return Ppo.model_validate(ppo_fields(**changes))
 
 
 def nothing() -> None:
@@ -52,7 +50,7 @@ def policy(request: pytest.FixtureRequest) -> Policy:
 def scored_rollout(policy: Policy, temperature: float = 1.2) -> Scored:
     engine = TransformersEngine(policy)
     rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), 7, temperature, nothing)
-    return score_against_reference(rollout, SCORES, engine, 0.3, ROWS, nothing)
+    return scored_by(engine, rollout, SCORES, 0.3)
 
 
 def gradient(
@@ -131,8 +129,6 @@ def reordered(rollout: Rollout, groups: list[int]) -> tuple[Rollout, list[int]]:
             rollout.completion_mask[rows],
             rollout.logprobs[rows],
             rollout.hidden[rows],
-            rollout.log_weights[rows],
-            rollout.compared,
             rollout.truncated[rows],
             tuple(rollout.texts[row] for row in rows),
             rollout.temperature,
@@ -150,7 +146,7 @@ def test_the_gradient_does_not_depend_on_the_order_of_the_groups(
     scored = scored_rollout(policy)
     expected, _ = gradient(policy, scored, algorithm, 4)
     rollout, rows = reordered(scored.rollout, groups)
-    other = score_against_reference(rollout, SCORES[rows], TransformersEngine(policy), 0.3, 4, nothing)
+    other = scored_by(TransformersEngine(policy), rollout, SCORES[rows], 0.3)
     found, _ = gradient(policy, other, algorithm, 4)
     assert_same_gradient(found, expected)
 
@@ -256,12 +252,12 @@ class TestCheck:
         policy = build(tiny())
         engine = TransformersEngine(policy)
         rollout = engine.sample(batch_of(policy, ["abc"], samples=2), 4, 1.0, nothing)
-        check(rollout, engine, policy.parameters())
+        check_finite(rollout, engine, policy.parameters())
         with torch.no_grad():
             for parameter in policy.parameters().values():
                 parameter.fill_(value)
         with pytest.raises(NotFinite, match=f"^{said}$"):
-            check(rollout, engine, policy.parameters())
+            check_finite(rollout, engine, policy.parameters())
 
 
 class TestMinibatches:
@@ -304,7 +300,7 @@ class TestWithValues:
         move_adapter(self.policy)
         self.engine = TransformersEngine(self.policy)
         rollout = self.engine.sample(batch_of(self.policy, TEXTS, SAMPLES), 7, 1.2, nothing)
-        scored = score_against_reference(rollout, SCORES, self.engine, 0.3, 4, nothing, needs_value=True)
+        scored = scored_by(self.engine, rollout, SCORES, 0.3, needs_value=True)
         return ppo().advantages(scored, RunningMean())
 
     def test_the_first_pass_finds_every_ratio_and_value_where_it_was(self, advantages: Advantages) -> None:
@@ -352,8 +348,8 @@ class TestWithValues:
 def test_the_kl_as_a_loss_is_that_of_the_plain_formula(policy: Policy, kl: Placement) -> None:
     engine = TransformersEngine(policy)
     rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), 7, 1.2, nothing)
-    scored = score_against_reference(rollout, SCORES, engine, 0.3, 4, nothing, kl=kl)
-    silent = replace(RLOO.advantages(scored, RunningMean()), advantages=torch.zeros_like(scored.kl))
+    scored = scored_by(engine, rollout, SCORES, 0.3, kl=kl)
+    silent = replace(RLOO.advantages(scored, RunningMean()), advantages=torch.zeros_like(scored.distance.kl))
     rows = torch.arange(ROWS)
     accumulate(silent, rows, RLOO, engine, kl=kl, max_new_tokens=7, microbatch_size=2, tick=nothing)
     found = {name: parameter.grad.clone() for name, parameter in policy.parameters().items()}
@@ -381,6 +377,6 @@ def test_completions_the_trainer_finds_likelier_count_more(policy: Policy) -> No
     expected = {name: parameter.grad.clone() for name, parameter in policy.parameters().items()}
     for parameter in policy.parameters().values():
         parameter.grad = None
-    weighted = replace(plain, scored=replace(scored, rollout=replace(scored.rollout, log_weights=weights)))
+    weighted = replace(plain, scored=replace(scored, log_weights=weights))
     learn(policy, weighted, RLOO, 4)
     assert_same_gradient({name: parameter.grad for name, parameter in policy.parameters().items()}, expected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_cli.pipeline.clock import Clock
+from rlhf_cli.pipeline.work import Clock
 
 
 class Watch:

@@ -1,0 +1,27 @@
+"""Sample completions of the next prompts from the policy."""
+
+from __future__ import annotations
+
+from rlhf_cli.engine.memory import room_for
+from rlhf_cli.pipeline.run import Run, truncation
+from rlhf_cli.seeding import seed_for
+from rlhf_cli.types import PromptBatch, Rollout
+
+
+def sample(run: Run, temperature: float) -> Rollout:
+    """Sample `samples_per_prompt` completions of each of the step's prompts."""
+    batch, limit = next_prompts(run), run.config.max_new_tokens
+    with run.work.phase("rollout", limit) as tick, room_for(len(batch), "samples_per_prompt"):
+        return run.engine.sample(batch, limit, temperature, tick, truncation(run.config))
+
+
+def next_prompts(run: Run) -> PromptBatch:
+    """The prompts of the step after the last complete one, and the seed of each sample."""
+    config, step = run.config, run.state.step
+    prompts = run.prompts.of_step(step, config.prompts_per_step, config.seed)
+    seeds = tuple(
+        seed_for(config.seed, "rollout", step, prompt, sample)
+        for prompt in range(len(prompts))
+        for sample in range(config.samples_per_prompt)
+    )
+    return PromptBatch(prompts, config.samples_per_prompt, seeds)

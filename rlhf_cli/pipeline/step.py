@@ -1,0 +1,192 @@
+"""Begin a run, and end each step: complete it, or skip it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.functional.mismatch import measure_mismatch
+from rlhf_cli.pipeline.held_out import evaluate
+from rlhf_cli.pipeline.measures import measure
+from rlhf_cli.pipeline.run import Run, Unfinished, due
+from rlhf_cli.pipeline.skipping import Skip, dump
+from rlhf_cli.pipeline.state import Best, TrainState, put_back
+from rlhf_cli.schedules import Controlled
+from rlhf_cli.types import Advantages
+
+TRUNCATED_ALARM: Final = 0.3
+"""Share of truncated completions in the first step that is worth a note."""
+OF_TRUNCATED: Final = {"keep": "judged as cut", "penalty": "penalised for it", "mask": "nothing is learned from them"}
+
+
+def begin(run: Run) -> None:
+    """Step 0: prove now, not after an hour, that a checkpoint can be written, and evaluate the untouched policy."""
+    save(run, needed=True)
+    if run.config.evaluate.every:
+        evaluated = evaluate(run, 0)
+        run.state = replace(run.state, best=Best(0, *evaluated.means()))
+        run.logbook.evaluation(evaluated)
+        run.logbook.metrics(0, evaluated.metrics())
+        run.logbook.timings(0, run.work.clock.lap(), 0, run.unfinished.retries)
+        run.unfinished = Unfinished()
+        run.work.reporter.evaluated(0, evaluated.metrics())
+        run.work.reporter.optimum(0, evaluated.optimum)
+
+
+def skip(run: Run, reason: Skip) -> tuple[Advantages | None, dict[str, float]]:
+    """Undo the step and dump its batch; return the advantages and metrics of a step that changed nothing.
+
+    Saves the last step before a row of skipped ones. Raises UserError where more than `max_skipped_steps` are skipped
+    in a row.
+    """
+    step, skipped = run.state.step + 1, run.state.skipped + 1
+    undo(run)
+    if skipped == 1:
+        save(run, needed=False)
+    place = f": see {dump(run.folder, step, reason.reason, reason.batch)}" if reason.batch else ""
+    if skipped > run.config.max_skipped_steps:
+        raise UserError(
+            f"{reason.reason} in step {step}, and {skipped} steps in a row changed nothing{place}",
+            where="max_skipped_steps",
+            fix=reason.fix,
+            exit_code=reason.exit_code,
+        )
+    run.work.reporter.note(f"step {step} changes nothing: {reason.reason}{place}")
+    return reason.batch, {"skipped": 1.0} | ({} if reason.batch else {"reward/failures": float(reason.failures)})
+
+
+def complete(
+    run: Run, advantages: Advantages | None, learned: Mapping[str, float], evaluated: Evaluation | None
+) -> None:
+    """Advance the state, log the step, report it, and save it where a checkpoint is due.
+
+    `advantages` is None where the step was skipped before there were any.
+    """
+    before, state = run.state, advanced(run, advantages, learned, evaluated)
+    metrics = metrics_of(run, state, advantages, learned, evaluated)
+    timings = log(run, metrics, advantages, evaluated)
+    run.state, run.unfinished = replace(state, logs=run.logbook.marks()), Unfinished()
+    report(run, metrics, timings, advantages, evaluated)
+    save_if_due(run, before.best)
+    if run.profiler is not None:
+        run.profiler.step()
+
+
+def undo(run: Run) -> None:
+    """Put back the weights and moments of the last complete step."""
+    if run.unfinished.before is not None:
+        put_back(run.unfinished.before, run.policy, run.optimizer)
+        run.unfinished.before = None
+
+
+def save(run: Run, *, needed: bool) -> bool:
+    """Publish a checkpoint of the last complete step; returns and raises as `Saver.save` does."""
+    with run.work.phase("checkpoint", 0):
+        return run.saver.save(run.state, run.policy, run.optimizer, run.logbook.sync, needed=needed)
+
+
+def advanced(
+    run: Run, advantages: Advantages | None, learned: Mapping[str, float], evaluated: Evaluation | None
+) -> TrainState:
+    """The state after this step; where the logs end is not known yet. A skipped step moves no running figure."""
+    state, config, step, skipped = run.state, run.config, run.state.step + 1, bool(learned.get("skipped"))
+    if advantages is not None and not skipped:
+        scored = advantages.scored
+        if config.reward.normalise:
+            state = replace(state, spread=state.spread.observe(scored.scores[scored.learnable].tolist()))
+        if isinstance(config.beta, Controlled):
+            kl = float(scored.distance.sequence_kl.double().mean())
+            state = replace(state, control=config.beta.observe(state.control or config.beta.begin(), kl))
+        gap = sampler_gap(advantages, learned)
+        state = replace(
+            state,
+            baseline=state.baseline.observe(scored.returns[scored.learnable]),
+            sampler_gap=state.sampler_gap if gap is None else gap,
+        )
+    if evaluated is not None:
+        candidate = Best(step, *evaluated.means())
+        if state.best is None or candidate.objective(evaluated.beta) > state.best.objective(evaluated.beta):
+            state = replace(state, best=candidate)
+    fitting = run.work.microbatch_size
+    return replace(
+        state,
+        step=step,
+        skipped=state.skipped + 1 if skipped else 0,
+        microbatch_size=fitting if fitting != config.microbatch_size else None,
+    )
+
+
+def metrics_of(
+    run: Run,
+    state: TrainState,
+    advantages: Advantages | None,
+    learned: Mapping[str, float],
+    evaluated: Evaluation | None,
+) -> dict[str, float]:
+    """The step's line of metrics.jsonl; `state` is the one after it."""
+    metrics = {"skipped": 0.0, **learned}
+    if advantages is not None:
+        metrics = measure(advantages) | metrics
+        gap = sampler_gap(advantages, learned)
+        if gap is not None:
+            metrics["sampler/gap"] = gap
+        if run.config.reward.normalise:
+            metrics["reward/scale"] = state.spread.deviation
+    return metrics | (evaluated.metrics() if evaluated is not None else {})
+
+
+def sampler_gap(advantages: Advantages, learned: Mapping[str, float]) -> float | None:
+    """Largest difference between sampler and trainer, nats a completion; None where no pass has told it."""
+    log_weights = advantages.scored.log_weights
+    return learned.get("sampler/gap") if log_weights is None else measure_mismatch(log_weights).gap
+
+
+def log(
+    run: Run, metrics: Mapping[str, float], advantages: Advantages | None, evaluated: Evaluation | None
+) -> dict[str, float]:
+    """Write the step's lines, and return its timings."""
+    step, tokens = run.state.step + 1, 0
+    if advantages is not None:
+        run.logbook.samples(step, advantages.scored, run.config.log_samples)
+        tokens = int(advantages.scored.rollout.lengths.sum())
+    if evaluated is not None:
+        run.logbook.evaluation(evaluated)
+    run.logbook.metrics(step, metrics)
+    return run.logbook.timings(step, run.work.clock.lap(), tokens, run.unfinished.retries)
+
+
+def report(
+    run: Run,
+    metrics: Mapping[str, float],
+    timings: Mapping[str, float],
+    advantages: Advantages | None,
+    evaluated: Evaluation | None,
+) -> None:
+    """Show the step that is complete, with its first completion."""
+    step, config, reporter, sample = run.state.step, run.config, run.work.reporter, ("", "")
+    if advantages is not None:
+        rollout = advantages.scored.rollout
+        sample = rollout.batch.prompt_of(0).row.shown, rollout.texts[0]
+    reporter.step(step, metrics, timings, sample)
+    if evaluated is not None:
+        reporter.optimum(step, evaluated.optimum)
+    share = metrics.get("completion/truncated", 0.0)
+    if step == 1 and share > TRUNCATED_ALARM:
+        fate = OF_TRUNCATED[config.reward.truncated]
+        reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={config.max_new_tokens}, and {fate}")
+
+
+def save_if_due(run: Run, best_before: Best | None) -> None:
+    """Save the last step, those in between that are due, and the best one; a best one that is not saved is not best."""
+    state, keep, total = run.state, run.config.checkpoint, run.config.steps
+    is_best = state.best is not None and state.best.step == state.step
+    # while steps are skipped, the newest checkpoint stays one from before the trouble
+    is_due = due(state.step, keep.every, total) and not state.skipped
+    last = state.step == total
+    if last or is_due or (is_best and keep.keep_best):
+        saved = save(run, needed=last)
+        if is_best and not saved:
+            run.state = replace(state, best=best_before)
