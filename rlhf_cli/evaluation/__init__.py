@@ -1,7 +1,7 @@
-"""Numbers about policies, from plain floats; no torch.
+"""Numbers about policies, from plain Python floats. No torch.
 
-evaluation  what a held-out evaluation found, and how two of them compare
-optimum     how far a policy is towards the optimum, and what may be said of it from samples
+evaluation  a held-out evaluation, and the comparison of two
+optimum     how much of the optimum's gain a policy has, and when samples cannot tell
 oracle      the optimum and the frontier, from the reference's rewards
 best_of_n   the best of n samples: its reward and its KL
 intervals   means with standard errors and t intervals

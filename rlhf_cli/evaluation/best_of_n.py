@@ -1,4 +1,4 @@
-"""Best of n: draw n completions of the reference, keep the one with the highest reward; plain Python floats."""
+"""Best of n: draw n completions of the reference, and keep the one with the highest reward."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import accumulate
 
 
 def expected_best(rewards: Sequence[float], n: int) -> float:
-    """Mean of the best reward over every choice of `n` of the samples: unbiased for the best of n fresh ones.
+    """Mean of the best reward over every choice of `n` of the samples; unbiased for the best of n fresh samples.
 
     The i-th smallest of N is the best of n in C(i-1, n-1) of C(N, n) choices (Chen et al. 2021, arXiv:2107.03374, for
     two-valued rewards). Raises ValueError where there are fewer than `n` samples.
@@ -17,7 +17,7 @@ def expected_best(rewards: Sequence[float], n: int) -> float:
     size = len(rewards)
     if not 1 <= n <= size:
         raise ValueError(f"the best of {n}, out of {size} samples")
-    chance, mean = n / size, 0.0  # of the largest one
+    chance, mean = n / size, 0.0  # of the largest reward
     for place, reward in zip(range(size, 0, -1), sorted(rewards, reverse=True), strict=True):
         mean += chance * reward
         chance *= (place - n) / max(place - 1, 1)
@@ -28,8 +28,8 @@ def best_of_n_kl(rewards: Sequence[float], n: int) -> float:
     """KL(best of n || reference) in nats, with the samples' rewards as the reference's distribution.
 
     sum_k D_k log(D_k / p_k), D_k = F_k^n - F_{k-1}^n, over the distinct rewards in order: p_k is the share of the k-th,
-    F the cumulative share. Never above log n - (n-1)/n, near it where many rewards are all different, and below it
-    where some tie: which of equal completions is kept is the reference's choice.
+    F the cumulative share. It is never above log n - (n-1)/n: near it where many rewards are all different, below it
+    where some are equal, since the reference chooses among equal completions.
     """
     counts = [count for _, count in sorted(Counter(rewards).items())]
     total, ends = len(rewards), list(accumulate(counts))

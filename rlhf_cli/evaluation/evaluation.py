@@ -1,8 +1,8 @@
-"""What a held-out evaluation found, how far that is towards the optimum, and how two of them compare; plain data."""
+"""A held-out evaluation, its metrics, and the comparison of two."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from statistics import fmean
@@ -16,16 +16,16 @@ from rlhf_cli.settings import READ_STRICTLY
 
 @dataclass(frozen=True, slots=True)
 class Completions:
-    """What the optimum is estimated from: one list a prompt, with one value a completion."""
+    """The completions that an optimum is estimated from: one list a prompt, with one value a completion."""
 
     reward: list[list[float]]
     logprob: list[list[float]]
     """Log-probability of the whole completion under the policy, nats."""
     ref_logprob: list[list[float]]
-    """And under the reference."""
+    """The same under the reference."""
 
     def draws(self) -> list[Draws]:
-        """Prompt by prompt."""
+        """The same completions, prompt by prompt."""
         return [Draws(*columns) for columns in zip(self.reward, self.logprob, self.ref_logprob, strict=True)]
 
 
@@ -37,9 +37,9 @@ class Evaluation:
 
     step: int
     beta: float
-    """The beta of the objective: the run's final one; of a controller, whose final one nobody knows, the present."""
+    """Of the objective: the run's final beta; of a controller, which has no known final beta, the present one."""
     prompts: list[int]
-    """The numbers of the held-out prompts all of whose completions have a score."""
+    """Numbers of the held-out prompts; those with a completion without a score are left out."""
     failures: int
     """Completions without a usable score."""
     reward: list[list[float]]
@@ -52,10 +52,10 @@ class Evaluation:
     logprob: list[list[float]]
     """Log-probability of the whole completion under the policy, nats."""
     ref_logprob: list[list[float]]
-    """And under the reference."""
+    """The same under the reference."""
     reference: Completions | None
-    """The reference's own completions, at the same prompts and from the same streams; None where they would say nothing
-    about the optimum."""
+    """The reference's own completions, of the same prompts and random streams; None where the optimum cannot be
+    estimated from them."""
     optimum: Optimum
 
     def row(self) -> dict[str, Any]:
@@ -67,18 +67,18 @@ class Evaluation:
         return [fmean(r) - beta * fmean(k) for r, k in zip(self.reward, self.kl, strict=True)]
 
     def means(self) -> tuple[float, float]:
-        """Reward and KL (nats), the mean over prompts."""
+        """Mean reward and mean KL (nats) over prompts."""
         return fmean(_means(self.reward)), fmean(_means(self.kl))
 
     def of(self, prompts: Collection[int]) -> Self:
-        """The evaluation of some of its prompts alone, as far as it goes by prompt: all but `reference`, `optimum`."""
+        """The evaluation of some of its prompts alone; `reference` and `optimum` stay those of all prompts."""
         places = [place for place, prompt in enumerate(self.prompts) if prompt in prompts]
         names = ("prompts", "reward", "kl", "length", "truncated", "texts", "logprob", "ref_logprob")
         kept: dict[str, Any] = {name: [getattr(self, name)[place] for place in places] for name in names}
         return replace(self, **kept)
 
     def metrics(self) -> dict[str, float]:
-        """What metrics.jsonl shows; standard errors take a prompt as the independent unit."""
+        """The metrics for metrics.jsonl; standard errors take a prompt as the independent unit."""
         reward, kl, objective = _means(self.reward), _means(self.kl), self.objective(self.beta)
         measured = {
             "eval/objective": fmean(objective),
@@ -97,7 +97,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two evaluations of the same prompts: both levels, and the paired change with its 95 % interval."""
+    """Two evaluations of the same prompts: the levels of both, and the paired change, with 95 % intervals."""
 
     before: dict[str, Estimate]
     after: dict[str, Estimate]
@@ -141,19 +141,18 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
 def towards_optimum(
     policy: Completions, reference: Completions, kl: Sequence[Sequence[float]], beta: float, highest: float
 ) -> Optimum:
-    """How much of the optimum's gain the policy has, from completions of both; `kl` of the policy's, nats."""
-    drawn = zip(reference.draws(), policy.draws(), _means(kl), strict=True)
-    return optimum([PromptDraws(*prompt) for prompt in drawn], beta, highest)
+    """Estimate how much of the optimum's gain the policy has, from completions of policy and reference.
+
+    `kl` is of the policy's completions, nats.
+    """
+    prompts = zip(reference.draws(), policy.draws(), _means(kl), strict=True)
+    return optimum([PromptDraws(*prompt) for prompt in prompts], beta, highest)
 
 
 def distinct_2(texts: Sequence[str]) -> float:
-    """Distinct pairs of neighbouring words over all pairs (Li et al. 2016, arXiv:1510.03055); 0 where there is none."""
-    pairs = [pair for text in texts for pair in _pairs(text.lower().split())]
+    """Distinct pairs of neighbouring words over all pairs (Li et al. 2016, arXiv:1510.03055); 0 without any pair."""
+    pairs = [pair for text in texts for pair in pairwise(text.lower().split())]
     return len(set(pairs)) / max(len(pairs), 1)
-
-
-def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
-    return pairwise(words)
 
 
 def _means(groups: Sequence[Sequence[float]]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Means with standard errors and two-sided t intervals; plain Python floats."""
+"""Means with standard errors and two-sided t intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import NormalDist, fmean, stdev
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean, the half-width of its 95 % interval and how many independent values it stands on."""
+    """The mean of `count` independent values, and the half-width of its 95 % interval."""
 
     mean: float
     half_width: float

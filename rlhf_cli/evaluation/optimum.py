@@ -1,4 +1,4 @@
-"""How far a policy is on its way from the reference to the optimum, estimated from samples; plain Python floats.
+"""Estimate from samples how far a policy is on its way from the reference to the optimum.
 
 The optimum of J = E[r] - beta KL(policy || reference) is pi*(y|x) = ref(y|x) exp(r(x,y) / beta) / Z(x), and its value
 J* = beta E_x log Z(x) (Ziegler et al. 2019, arXiv:1909.08593, section 2). Log-probabilities are of whole completions,
@@ -15,26 +15,26 @@ from statistics import fmean
 from typing import Final
 
 MARGIN: Final = 3.0
-"""Nats by which log n has to exceed the KL to the optimum: fewer samples never see where the optimum has its mass."""
+"""Nats by which log n has to exceed KL(optimum || reference): fewer samples do not see where the optimum's mass is."""
 
 LEAST: Final = math.ceil(math.exp(MARGIN))
-"""Samples a prompt below which the margin cannot be kept, even where the optimum is the reference."""
+"""Samples of a prompt below which the margin cannot be kept, even where the optimum is the reference."""
 
 COVERED: Final = 0.9
 """Share of the prompts that have to keep the margin."""
 
 MOVING: Final = 0.02
-"""Share of the gap by which the estimate may grow from half the samples to all of them."""
+"""Share of the gap by which the estimate may grow from half the samples to all samples."""
 
 ROUNDING: Final = 1e-9
-"""A gap below this is rounding."""
+"""A gap below this is an effect of rounding."""
 
 RESAMPLES: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Completions of one prompt, one value each."""
+    """Completions of one prompt: one value each."""
 
     reward: Sequence[float]
     logprob: Sequence[float]
@@ -45,13 +45,13 @@ class Draws:
         return len(self.reward)
 
     def part(self, rows: slice) -> Draws:
-        """Some of them."""
+        """Some of the completions."""
         return Draws(self.reward[rows], self.logprob[rows], self.ref_logprob[rows])
 
 
 @dataclass(frozen=True, slots=True)
 class PromptDraws:
-    """What is known of one prompt."""
+    """The completions of one prompt, drawn from both models."""
 
     reference: Draws
     """Drawn from the reference."""
@@ -63,42 +63,42 @@ class PromptDraws:
 
 @dataclass(frozen=True, slots=True)
 class Tilt:
-    """The optimum of one prompt as samples of the reference alone show it."""
+    """The optimum of one prompt, estimated from samples of the reference alone."""
 
     log_z: float
     reward: float
     """E_pi*[r]"""
     kl: float
-    """KL(pi* || reference), nats; never above the logarithm of the number of samples, whatever the truth is."""
+    """KL(pi* || reference), nats; the estimate is never above the logarithm of the number of samples."""
     effective: float
     """Effective sample size: how many equal weights would be as good."""
 
 
 @dataclass(frozen=True, slots=True)
 class Optimum:
-    """How much of what the optimum gains over the reference a policy has; J* is estimated, the bound needs no J*."""
+    """The share of the optimum's gain over the reference that a policy has: estimated by J*, and bounded without it."""
 
     percent: float | None
     """100 (J - J_ref) / (J* - J_ref), with its approximate 95 % interval; None where it cannot be trusted."""
     low: float | None
     high: float | None
     reason: str
-    """Why there is no percentage; empty where there is one."""
+    """Why there is no percentage; empty, as the files have it, where there is one."""
     gain: float | None
     """J - J_ref; None where the reference was not sampled."""
     bound: float | None
-    """100 (J - J_ref) / (highest reward - J_ref): where J > J_ref, the percentage is no less; None: unknown."""
+    """100 (J - J_ref) / (highest reward - J_ref), a lower bound of the percentage where J > J_ref; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrontierPoint:
-    """The optimum at one beta, means over prompts, from samples of the reference alone."""
+    """The optimum at one beta, estimated from samples of the reference alone; means over prompts."""
 
     beta: float
     reference: float
     """J_ref = E_ref[r]"""
     optimum: float
-    """J*; low in expectation."""
+    """J*; too low in expectation."""
     reward: float
     """E_pi*[r]"""
     kl: float
@@ -106,16 +106,16 @@ class FrontierPoint:
     effective: float
     """Effective sample size a prompt."""
     least_effective: float
-    """That of the worst prompt."""
+    """The effective sample size of the worst prompt."""
     reason: str
-    """Why it cannot be trusted; empty where it can."""
+    """Why the point cannot be trusted; empty, as in JSON, where it can."""
 
 
 def log_z(reference: Draws, policy: Draws, beta: float) -> float:
-    """log Z of one prompt from n samples of the reference and m of the policy, either may be none.
+    """log Z of one prompt from n samples of the reference and m of the policy; n or m may be 0.
 
-    log mean exp( r/beta + log ref - log(a ref + (1-a) pi) ), a = n/(n+m): the samples taken as samples of the mixture
-    (Veach and Guibas 1995, the balance heuristic). Z is unbiased, its logarithm low in expectation.
+    log mean exp( r/beta + log ref - log(a ref + (1-a) pi) ), a = n/(n+m): all samples count as samples of the mixture
+    (Veach and Guibas 1995, the balance heuristic). Z is unbiased, its logarithm too low in expectation.
     """
     n, m = len(reference), len(policy)
     terms = []
@@ -127,7 +127,7 @@ def log_z(reference: Draws, policy: Draws, beta: float) -> float:
 
 
 def tilt(rewards: Sequence[float], beta: float) -> Tilt:
-    """The optimum of one prompt by self-normalised weights exp(r / beta) on samples of the reference."""
+    """Estimate the optimum of one prompt by self-normalised weights exp(r / beta) on samples of the reference."""
     exponents = [reward / beta for reward in rewards]
     total = _log_sum_exp(exponents)
     weights = [math.exp(exponent - total) for exponent in exponents]
@@ -137,10 +137,10 @@ def tilt(rewards: Sequence[float], beta: float) -> Tilt:
 
 
 def optimum(prompts: Sequence[PromptDraws], beta: float, highest: float) -> Optimum:
-    """The percentage of the optimum over several prompts, or the reason why there is none.
+    """Estimate the percentage of the optimum over several prompts, or say why it cannot be estimated.
 
-    J* is estimated prompt by prompt: prompts that are pooled overstate it. `highest` is the highest reward there is,
-    inf where unknown. The interval is a bootstrap over prompts, all terms together, and approximate.
+    J* is estimated prompt by prompt, because pooled prompts overstate it. `highest` is the highest reward there is,
+    inf where unknown. The interval is approximate: a bootstrap over prompts, all terms together.
     """
     at_reference = [fmean(prompt.reference.reward) for prompt in prompts]
     gains = [fmean(p.policy.reward) - beta * p.kl - base for p, base in zip(prompts, at_reference, strict=True)]
@@ -149,7 +149,7 @@ def optimum(prompts: Sequence[PromptDraws], beta: float, highest: float) -> Opti
     values = [beta * log_z(p.reference, p.policy, beta) for p in prompts]
     halves = [beta * fmean(log_z(r, q, beta) for r, q in _halves(p)) for p in prompts]
     gaps = [value - base for value, base in zip(values, at_reference, strict=True)]
-    reason = _refusal([p.reference.reward for p in prompts], gaps, fmean(values) - fmean(halves), beta)
+    reason = _why_untrusted([p.reference.reward for p in prompts], gaps, fmean(values) - fmean(halves), beta)
     if reason:
         return Optimum(None, None, None, reason, gain, bound)
     shares = sorted(_share(a, b) for a, b in _resampled(gains, gaps))
@@ -158,17 +158,17 @@ def optimum(prompts: Sequence[PromptDraws], beta: float, highest: float) -> Opti
 
 
 def unknown(reason: str, gain: float | None = None, bound: float | None = None) -> Optimum:
-    """No percentage, for a reason that no sample can mend."""
+    """An optimum without a percentage, for a reason that more samples cannot remove."""
     return Optimum(None, None, None, reason, gain, bound)
 
 
 def at_least(gain: float, at_reference: float, highest: float) -> float | None:
-    """100 (J - J_ref) / (highest - J_ref): J* is at most the highest reward; None where that is unknown or reached."""
+    """100 (J - J_ref) / (highest - J_ref), since J* is at most `highest`; None where that is unknown or reached."""
     return 100 * gain / (highest - at_reference) if at_reference < highest < math.inf else None
 
 
 def frontier(rewards: Sequence[Sequence[float]], beta: float) -> FrontierPoint:
-    """The optimum at `beta` from the rewards of samples of the reference: a list a prompt."""
+    """Estimate the optimum at `beta` from the rewards of samples of the reference: one list a prompt."""
     tilts = [tilt(values, beta) for values in rewards]
     at_reference = [fmean(values) for values in rewards]
     value = beta * fmean(one.log_z for one in tilts)
@@ -182,17 +182,17 @@ def frontier(rewards: Sequence[Sequence[float]], beta: float) -> FrontierPoint:
         kl=fmean(one.kl for one in tilts),
         effective=fmean(one.effective for one in tilts),
         least_effective=min(one.effective for one in tilts),
-        reason=_refusal(rewards, gaps, value - fmean(halves), beta),
+        reason=_why_untrusted(rewards, gaps, value - fmean(halves), beta) or "",
     )
 
 
 def share_covered(rewards: Sequence[Sequence[float]], beta: float) -> float:
-    """Share of the prompts whose samples of the reference keep the margin; a list of rewards a prompt."""
+    """Share of the prompts with enough samples of the reference to keep the margin; one list of rewards a prompt."""
     return fmean(math.log(len(values)) - tilt(values, beta).kl >= MARGIN for values in rewards)
 
 
-def _refusal(rewards: Sequence[Sequence[float]], gaps: Sequence[float], moved: float, beta: float) -> str:
-    """Why J* cannot be trusted, or nothing: `rewards` of the reference's samples, `moved` from half of them to all."""
+def _why_untrusted(rewards: Sequence[Sequence[float]], gaps: Sequence[float], moved: float, beta: float) -> str | None:
+    """Why J* cannot be trusted; `rewards` are of the reference, `moved` is J* of all samples less J* of half."""
     samples = min(map(len, rewards))
     if samples < LEAST:
         return f"needs at least {LEAST} samples a prompt (got {samples})"
@@ -210,11 +210,11 @@ def _refusal(rewards: Sequence[Sequence[float]], gaps: Sequence[float], moved: f
         return (
             f"too few samples: doubling them moved J* by {100 * grown:.1f} % of the gap, more than {100 * MOVING:.0f} %"
         )
-    return ""
+    return None
 
 
 def _halves(prompt: PromptDraws) -> list[tuple[Draws, Draws]]:
-    """Both halves of a prompt's samples, each with its half of either sampler's."""
+    """A prompt's samples cut into halves, each with half of the reference's and half of the policy's."""
     return [
         (prompt.reference.part(one), prompt.policy.part(other))
         for one, other in zip(_cut(len(prompt.reference)), _cut(len(prompt.policy)), strict=True)
@@ -230,19 +230,19 @@ def _cut(count: int) -> tuple[slice, slice]:
 
 
 def _resampled(*columns: Sequence[float]) -> list[tuple[float, ...]]:
-    """Means of the columns over prompts drawn with replacement, the same prompts for every column; a fixed seed."""
+    """Means of the columns over prompts drawn with replacement by a fixed seed, the same prompts for every column."""
     source, size = Random(0), len(columns[0])
     drawn = (source.choices(range(size), k=size) for _ in range(RESAMPLES))
     return [tuple(fmean(column[row] for row in rows) for column in columns) for rows in drawn]
 
 
 def _share(gain: float, gap: float) -> float:
-    """gain / gap; beyond every bound where there is no gap."""
+    """gain / gap; infinite where there is no gap."""
     return gain / gap if gap > 0 else math.copysign(math.inf, gain)
 
 
 def _ends(ordered: Sequence[float]) -> tuple[float, float]:
-    """Ends of the 95 % interval of ordered resamples."""
+    """The ends of the 95 % interval of sorted resamples."""
     last = len(ordered) - 1
     return ordered[round(0.025 * last)], ordered[round(0.975 * last)]
 
@@ -252,14 +252,15 @@ def _log_sum_exp(values: Sequence[float]) -> float:
     return top + math.log(math.fsum(math.exp(value - top) for value in values))
 
 
-def progress_to_optimum(found: Optimum) -> str:
-    """How much of what the optimum gains over the reference a policy has, or why nobody knows."""
+def progress_to_optimum(progress: Optimum) -> str:
+    """One line: how much of the optimum's gain over the reference a policy has, or why that is not known."""
     parts = []
-    if found.percent is not None:
-        shown = (f"{round(value) + 0.0:.0f}" for value in (found.percent, found.low, found.high) if value is not None)
-        parts = ["{} % [{}, {}] (estimate, biased upward)".format(*shown)]
-    if found.bound is not None and found.bound > 0:
-        parts.append(f"at least {found.bound:.0f} %")
-    if found.reason:
-        parts.append(f"no estimate: {found.reason}")
+    if progress.percent is not None:
+        ends = (progress.percent, progress.low, progress.high)
+        numbers = (f"{round(value) + 0.0:.0f}" for value in ends if value is not None)
+        parts = ["{} % [{}, {}] (estimate, biased upward)".format(*numbers)]
+    if progress.bound is not None and progress.bound > 0:
+        parts.append(f"at least {progress.bound:.0f} %")
+    if progress.reason:
+        parts.append(f"no estimate: {progress.reason}")
     return f"optimum: {'; '.join(parts)}"

@@ -1,4 +1,4 @@
-"""The optimum and the frontier of reward against KL, from the reference's completions alone; plain data, no torch."""
+"""The optimum and the frontier of reward against KL, from the reference's completions alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CURVE: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class BestOf:
-    """Best of n, means over prompts."""
+    """Best of n: means over prompts."""
 
     n: int
     reward: float
@@ -32,29 +32,29 @@ class CurvePoint:
     kl: float
     reward: float
     covered: bool
-    """Whether there were samples enough to see the optimum at this KL."""
+    """Whether there are enough samples to see the optimum at this KL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """What training could reach, as far as completions of the reference tell."""
+    """The best that training could reach, estimated from completions of the reference."""
 
     prompts: int
     samples: int
     """Of each prompt."""
     temperature: float
     beta: float
-    """The run's own: at its end, or of a controller the first."""
+    """Of the run: at its end, or the first beta of a controller."""
     points: tuple[FrontierPoint, ...]
-    """One a beta that was asked for."""
+    """One for each beta that was asked for."""
     best_of: tuple[BestOf, ...]
     """n = 1, 2, 4, ..."""
     curve: tuple[CurvePoint, ...]
-    """The frontier from the reference on, KL rising."""
+    """The frontier, from the reference on; KL rises."""
 
 
 def oracle(rewards: Sequence[Sequence[float]], betas: Sequence[float], beta: float, temperature: float) -> Oracle:
-    """Everything from the rewards of the reference's completions: a list a prompt, of equal lengths."""
+    """Estimate everything from the rewards of the reference's completions: one list a prompt, of equal lengths."""
     samples = len(rewards[0])
     doubling = takewhile(lambda n: n <= samples, (2**power for power in range(64)))
     return Oracle(
@@ -73,7 +73,7 @@ def _best_of(rewards: Sequence[Sequence[float]], n: int) -> BestOf:
 
 
 def _curve(rewards: Sequence[Sequence[float]]) -> list[CurvePoint]:
-    """From a beta that leaves the reference as it is to one that leaves nothing but the best completions."""
+    """From a beta that leaves the reference as it is, to one that keeps the best completions alone."""
     spread = (max(map(max, rewards)) - min(map(min, rewards))) or 1.0
     points = []
     for i in range(CURVE):

@@ -1,4 +1,4 @@
-"""Rank correlation; plain Python floats."""
+"""Ranks, their correlation, and quantiles."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from statistics import StatisticsError, correlation
 
 
 def spearman(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Spearman's rank correlation in [-1, 1]: Pearson's of the ranks, equal values sharing theirs (Spearman 1904).
+    """Spearman's rank correlation in [-1, 1]: Pearson's of the ranks; equal values share a rank (Spearman 1904).
 
-    0 where one of them does not vary, or there are fewer than two pairs.
+    0 where `xs` or `ys` does not vary, or there are fewer than two pairs.
     """
     try:
         return correlation(ranks(xs), ranks(ys))
@@ -19,22 +19,22 @@ def spearman(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1 on; equal values have the mean of the ranks that they take up."""
+    """Ranks from 1; equal values share the mean of their ranks."""
     order = sorted(range(len(values)), key=values.__getitem__)
-    found = [0.0] * len(values)
+    result = [0.0] * len(values)
     first = 0
     while first < len(order):
         last = first
         while last + 1 < len(order) and values[order[last + 1]] == values[order[first]]:
             last += 1
         for place in range(first, last + 1):
-            found[order[place]] = (first + last) / 2 + 1
+            result[order[place]] = (first + last) / 2 + 1
         first = last + 1
-    return found
+    return result
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of the values are at or below, interpolated between neighbours; NaN for none."""
+    """The value that `share` of the values do not exceed, interpolated between neighbours; NaN without values."""
     if not values:
         return math.nan
     inner = sorted(values)

@@ -13,7 +13,7 @@ from rlhf_cli.engine.memory import microbatch_size, predicted_peak
 from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.pipeline.held_out import prompts_at_once
 from rlhf_cli.pipeline.profiling import Profiler
-from rlhf_cli.pipeline.record import record_of, same_ground, write
+from rlhf_cli.pipeline.record import check_ground, record_of, write_record
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
@@ -74,9 +74,9 @@ def assemble(
     record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=height)
     if origin is None:
         state = TrainState()
-        write(folder, record)
+        write_record(folder, record)
     else:
-        same = same_ground(origin.folder, record, reporter, config.resume_allow)
+        same = check_ground(origin.folder, record, reporter, config.resume_allow)
         state = load(origin.checkpoint, policy, optimizer)
         if not same:
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again

@@ -1,9 +1,8 @@
-"""run.json: what ran where and on what, for whoever asks years later, and for a run that is to be continued."""
+"""run.json: the machine, versions, model, data and reward of a run, for a resume and for readers years later."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import sys
 from collections.abc import Sequence
@@ -22,14 +21,14 @@ from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
-from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import RECORD
+from rlhf_cli.runs.json_files import read_object, write_json
 from rlhf_cli.schema import RunConfig
 
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
 MIB: Final = 2**20
 GROUND: Final = ("device", "processor", "dtype", "threads", "engine", "packages")
-"""What a run repeats bit for bit on."""
+"""Keys that have to stay the same for a run to repeat bit for bit."""
 
 RunRecord = dict[str, Any]
 """The content of run.json."""
@@ -38,7 +37,7 @@ RunRecord = dict[str, Any]
 def record_of(
     config: RunConfig, policy: Policy, engine: str, rows: Rows, scorer: Scorer, *, predicted_peak: int
 ) -> RunRecord:
-    """What there is to say at the start; `predicted_peak` in bytes."""
+    """The record at the start of a run; `predicted_peak` in bytes."""
     return {
         "command": sys.argv,
         "seed": config.seed,
@@ -67,26 +66,26 @@ def record_of(
     }
 
 
-def write(folder: Path, record: RunRecord) -> None:
+def write_record(folder: Path, record: RunRecord) -> None:
     """Write run.json."""
-    replace_file(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / RECORD, record)
 
 
 def write_peak(folder: Path, device: torch.device) -> None:
-    """Add the most memory that this process has needed up to now."""
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    write(folder, record | {"memory": record.get("memory", {}) | {"measured_mib": peak(device) // MIB}})
+    """Add the peak memory of this process up to now to run.json."""
+    if record := read_object(folder / RECORD):
+        write_record(folder, record | {"memory": record.get("memory", {}) | {"measured_mib": peak(device) // MIB}})
 
 
-def same_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequence[str]) -> bool:
-    """Refuse another model, other data or another reward's source than the run began with, unless it is allowed.
+def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequence[str]) -> bool:
+    """Refuse a changed model, data or source of the reward, unless `allowed` names it.
 
-    Says what else keeps it from repeating bit for bit, and returns whether nothing does.
+    Notes the other changes that keep the run from repeating bit for bit; returns whether there are none.
     """
+    before = read_object(folder / RECORD)
     try:
-        before = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         before["data"]["sha256"], before["model"]["sha256_sampled"], before["reward"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(
             f"{RECORD} does not say what the run began with",
             where=str(folder),
@@ -104,7 +103,7 @@ def same_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Seque
                 exit_code=EXIT_RESUME,
             )
         reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
-        write(folder, before := before | {name: now[name]})
+        write_record(folder, before := before | {name: now[name]})
     changed = [key for key in GROUND if before.get(key) != now[key]]
     for key in changed:
         reporter.note(f"{key} changed ({before.get(key)} -> {now[key]}): the run continues, but not bit for bit")

@@ -1,5 +1,5 @@
-"""A stretch of a run repeated and compared, bit for bit.
+"""Repeat a stretch of a run, and compare it bit for bit.
 
-repeat      a run's last stretch, from one checkpoint to the next, once more
+repeat      the last stretch of a run, from one checkpoint to the next, once more
 divergence  the first difference between two executions of the same steps
 """

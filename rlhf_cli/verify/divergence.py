@@ -1,9 +1,12 @@
-"""Where two tellings of the same steps part: what is compared, in the order in which one thing causes the next."""
+"""Find the first difference between two executions of the same steps.
+
+Within a step a cause is compared before its effects: rollout, scores, metrics, evaluation.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +22,7 @@ Row = Mapping[str, Any]
 
 TENSORS: Final = ((ADAPTER_WEIGHTS, "weights"), (VALUE_HEAD, "weights"), (OPTIMIZER, "optimizer"))
 CAUSES: Final = ("temperature", "beta", "lr", "completion/", "reward/", "kl/", "policy/")
-"""Beginnings of the metrics that are named first where several differ: what the others follow from."""
+"""Beginnings of the metrics that are named first where several differ: the others follow from them."""
 ROLLOUT: Final = ("prompt", "completion", "truncated")
 LONGEST: Final = 60
 """Characters of a value that are shown."""
@@ -27,7 +30,7 @@ LONGEST: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Some steps of a run: the lines it wrote in them, and the checkpoint they ended with."""
+    """Some steps of a run: the lines of its logs, and the checkpoint at their end."""
 
     metrics: Sequence[Row]
     samples: Sequence[Row]
@@ -37,42 +40,42 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first quantity that differs."""
+    """The first difference."""
 
     step: int
     quantity: str
     """completions, scores, metrics, evaluation, weights, optimizer or state."""
     what: str
-    """Which one of them, and both values."""
+    """Which number or text it is, and both values."""
 
 
 def rows_of(text: bytes) -> list[Row]:
-    """The lines of a jsonl file; a number with a point stays the text it is, so that equal means equal digits."""
+    """The lines of a jsonl file; numbers with a point stay text, so that equal values have equal digits."""
     return [json.loads(line, parse_float=str) for line in text.split(b"\n") if line]
 
 
-def first_divergence(was: Stretch, now: Stretch) -> Divergence | None:
-    """What differs first: by step, and within a step rollout, scores, metrics, evaluation; then what was saved."""
+def find_divergence(was: Stretch, now: Stretch) -> Divergence | None:
+    """The first difference: by step, then in what the checkpoints saved; None where there is none."""
     for step in sorted({row["step"] for row in (*was.metrics, *now.metrics)}):
-        for quantity, what in _of_step(step, was, now):
+        for quantity, what in _compare_step(step, was, now):
             if what:
                 return Divergence(step, quantity, what)
     last = max(row["step"] for row in was.metrics)
     for file, quantity in TENSORS:
-        if what := different_tensor(tensors(was.checkpoint / file), tensors(now.checkpoint / file)):
+        if what := compare_tensors(read_tensors(was.checkpoint / file), read_tensors(now.checkpoint / file)):
             return Divergence(last, quantity, what)
-    before, after = (_state(stretch.checkpoint) for stretch in (was, now))
-    what = _different(before, after, sorted(before.keys() | after.keys()))
+    before, after = (_read_state(stretch.checkpoint) for stretch in (was, now))
+    what = _compare_values(before, after, sorted(before.keys() | after.keys()))
     return Divergence(last, "state", what) if what else None
 
 
-def tensors(file: Path) -> dict[str, Tensor]:
-    """What a checkpoint holds in that file; nothing where there is none."""
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint's file; none where the checkpoint has no such file."""
     return load_file(file) if file.is_file() else {}
 
 
-def different_tensor(was: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str:
-    """The first tensor that is not the same bit for bit, and by how much; empty where there is none."""
+def compare_tensors(was: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str | None:
+    """The first tensor that differs in a bit, and by how much; None where all are equal."""
     for name in sorted(was.keys() | now.keys()):
         if name not in was or name not in now:
             return f"{name} is {'new' if name in now else 'gone'}"
@@ -82,21 +85,24 @@ def different_tensor(was: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> st
         if not torch.equal(_bits(before), _bits(after)):
             apart = (before.double() - after.double()).abs()
             return f"{name} differs in {int((apart != 0).sum())} of {apart.numel()} numbers, by up to {apart.max():.3g}"
-    return ""
+    return None
 
 
-def _of_step(step: int, was: Stretch, now: Stretch) -> Iterable[tuple[str, str]]:
-    """Each quantity of a step with what differs in it, the cause before its effects."""
+def _compare_step(step: int, was: Stretch, now: Stretch) -> Iterator[tuple[str, str | None]]:
+    """Each quantity of a step with its first difference, the cause before its effects."""
     before, after = (_at(step, stretch.samples) for stretch in (was, now))
-    yield "completions", _counted("completions", before, after) or _among("completion", before, after, ROLLOUT)
-    yield "scores", _among("completion", before, after, ("score",))
-    metrics, measured = (_at(step, stretch.metrics) for stretch in (was, now))
-    keys = sorted({key for row in (*metrics, *measured) for key in row if not key.startswith("eval/")}, key=_rank)
-    yield "metrics", _counted("lines", metrics, measured) or _among("line", metrics, measured, keys)
-    yield "metrics", _among("completion", before, after, ("kl",))
-    held_out, again = (_at(step, stretch.evaluations) for stretch in (was, now))
-    fields = ("texts", "reward", *(key for row in held_out for key in row))
-    yield "evaluation", _counted("evaluations", held_out, again) or _among("evaluation", held_out, again, fields)
+    yield (
+        "completions",
+        _compare_counts("completions", before, after) or _compare_rows("completion", before, after, ROLLOUT),
+    )
+    yield "scores", _compare_rows("completion", before, after, ("score",))
+    metrics, new_metrics = (_at(step, stretch.metrics) for stretch in (was, now))
+    keys = sorted({key for row in (*metrics, *new_metrics) for key in row if not key.startswith("eval/")}, key=_rank)
+    yield "metrics", _compare_counts("lines", metrics, new_metrics) or _compare_rows("line", metrics, new_metrics, keys)
+    yield "metrics", _compare_rows("completion", before, after, ("kl",))
+    old, new = (_at(step, stretch.evaluations) for stretch in (was, now))
+    fields = ("texts", "reward", *(key for row in old for key in row))
+    yield "evaluation", _compare_counts("evaluations", old, new) or _compare_rows("evaluation", old, new, fields)
 
 
 def _at(step: int, rows: Sequence[Row]) -> list[Row]:
@@ -107,31 +113,31 @@ def _rank(key: str) -> tuple[int, str]:
     return next((i for i, beginning in enumerate(CAUSES) if key.startswith(beginning)), len(CAUSES)), key
 
 
-def _counted(name: str, was: Sequence[Row], now: Sequence[Row]) -> str:
-    return f"there were {len(was)} {name}, there are {len(now)}" if len(was) != len(now) else ""
+def _compare_counts(name: str, was: Sequence[Row], now: Sequence[Row]) -> str | None:
+    return f"there were {len(was)} {name}, there are {len(now)}" if len(was) != len(now) else None
 
 
-def _among(name: str, was: Sequence[Row], now: Sequence[Row], keys: Sequence[str]) -> str:
-    """What differs first in rows of which there are as many."""
+def _compare_rows(name: str, was: Sequence[Row], now: Sequence[Row], keys: Sequence[str]) -> str | None:
+    """The first difference between as many rows."""
     for number, (before, after) in enumerate(zip(was, now, strict=True), start=1):
-        if what := _different(before, after, keys):
+        if what := _compare_values(before, after, keys):
             return f"{name} {number}: {what}" if len(was) > 1 else what
-    return ""
+    return None
 
 
-def _different(was: Row, now: Row, keys: Sequence[str]) -> str:
+def _compare_values(was: Row, now: Row, keys: Sequence[str]) -> str | None:
     for key in keys:
         if was.get(key) != now.get(key):
-            return f"{key} was {_shown(was.get(key))}, is {_shown(now.get(key))}"
-    return ""
+            return f"{key} was {_shorten(was.get(key))}, is {_shorten(now.get(key))}"
+    return None
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
-def _state(folder: Path) -> Row:
+def _read_state(folder: Path) -> Row:
     """state.json without the mark of timings.jsonl: seconds never repeat."""
     state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"), parse_float=str)
     return state | {"logs": {name: mark for name, mark in state["logs"].items() if name != "timings"}}

@@ -1,4 +1,4 @@
-"""Bit for bit, shown on the user's own run: its last stretch repeated elsewhere, and compared with what it left."""
+"""Repeat the last stretch of a run in another folder, and compare both bit for bit."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from rlhf_cli.runs.folder import CHECKPOINTS, LOGS
 from rlhf_cli.runs.jsonl import Mark
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.verify.divergence import TENSORS, Divergence, Stretch, first_divergence, rows_of, tensors
+from rlhf_cli.verify.divergence import TENSORS, Divergence, Stretch, find_divergence, read_tensors, rows_of
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How much was compared, and what differed first."""
+    """How much was compared, and the first difference."""
 
     first: int
     """Steps, both included."""
@@ -53,7 +53,7 @@ class Verdict:
 def repeat(
     config: RunConfig, rows: Rows, origin: Origin, newer: Path, watch: Reporter, signals: StopSignals
 ) -> Verdict:
-    """Resume from the origin in a temporary folder, go on to the step of `newer`, and compare; the run is only read.
+    """Resume from the origin in a temporary folder, train to the step of `newer`, and compare; the run is only read.
 
     Raises UserError as a resume does, and (exit 5) where a log is not what both checkpoints saw; Stopped.
     """
@@ -77,20 +77,23 @@ def repeat(
             metrics=len(was.metrics),
             completions=len(was.samples),
             evaluations=len(was.evaluations),
-            tensors=sum(len(tensors(newer / file)) for file, _ in TENSORS),
-            divergence=first_divergence(was, now),
+            tensors=sum(len(read_tensors(newer / file)) for file, _ in TENSORS),
+            divergence=find_divergence(was, now),
         )
 
 
 def _stretch(folder: Path, older: Path, newer: Path) -> Stretch:
-    """What the run in `folder` wrote between two checkpoints."""
+    """The lines that the run in `folder` logged between two checkpoints."""
     start, end = read_state(older).logs, read_state(newer).logs
 
     def between(name: str) -> bytes:
         file = folder / LOGS[name]
         content = file.read_bytes() if file.is_file() else b""
         begin, stop = start.get(name, Mark()), end[name]
-        for mark, checkpoint in ((stop, newer), (begin, older)):  # begun anew in between, only the newer one fits
+        for mark, checkpoint in (
+            (stop, newer),
+            (begin, older),
+        ):  # a file begun anew in between fits only `newer`
             if hashlib.sha256(content[: mark.size]).hexdigest() != mark.sha256:
                 raise UserError(
                     f"{file.name} is not what {checkpoint.name} saw",
@@ -105,13 +108,13 @@ def _stretch(folder: Path, older: Path, newer: Path) -> Stretch:
 
 
 class _Steps:
-    """A reporter for steps that were told before: they only tick."""
+    """A reporter that shows a tick for each step, and nothing else."""
 
     def __init__(self, tick: Callable[[], None]) -> None:
         self._tick = tick
 
     def note(self, text: str) -> None:
-        """Said by the run itself, or about a folder that will not last."""
+        """Show nothing: notes are about a temporary folder, or the run had them before."""
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
@@ -127,5 +130,5 @@ class _Steps:
     def step(
         self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
     ) -> None:
-        """One of the phase's parts is done."""
+        """Show that a step of the phase is done."""
         self._tick()

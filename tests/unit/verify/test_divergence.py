@@ -1,4 +1,4 @@
-"""What is named when two tellings of the same steps part."""
+"""The first difference between two executions of the same steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rlhf_cli.verify.divergence import Divergence, Stretch, different_tensor, first_divergence, rows_of
+from rlhf_cli.verify.divergence import Divergence, Stretch, compare_tensors, find_divergence, rows_of
 
 METRICS = ({"step": 3, "loss": "0.5", "grad_norm": "2.0"}, {"step": 4, "loss": "0.25", "grad_norm": "1.0"})
 SAMPLES = tuple(
@@ -44,7 +44,7 @@ def changed(rows: tuple[Mapping[str, Any], ...], number: int, **values: Any) -> 
 
 
 def test_the_same_is_the_same_whatever_time_it_took(was: Stretch, tmp_path: Path) -> None:
-    assert first_divergence(was, replace(was, checkpoint=checkpoint(tmp_path / "now", timings=8))) is None
+    assert find_divergence(was, replace(was, checkpoint=checkpoint(tmp_path / "now", timings=8))) is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_same_is_the_same_whatever_time_it_took(was: Stretch, tmp_path: Path
 def test_what_differs_is_named_with_both_values(
     change: dict[str, Any], found: tuple[int, str, str], was: Stretch
 ) -> None:
-    assert first_divergence(was, replace(was, **change)) == Divergence(*found)
+    assert find_divergence(was, replace(was, **change)) == Divergence(*found)
 
 
 def test_the_earlier_step_comes_first_and_within_it_the_cause(was: Stretch) -> None:
@@ -75,15 +75,15 @@ def test_the_earlier_step_comes_first_and_within_it_the_cause(was: Stretch) -> N
         metrics=changed(METRICS, 1, loss="9.0", lr="0.1", grad_norm="9.0"),
         evaluations=changed(EVALUATIONS, 0, kl=[["0.4"]], texts=[["y"]]),
     )
-    assert first_divergence(was, everything) == Divergence(4, "completions", "completion 1: completion was a, is c")
+    assert find_divergence(was, everything) == Divergence(4, "completions", "completion 1: completion was a, is c")
     scored = replace(everything, samples=changed(SAMPLES, 3, score="2.0"))
-    assert first_divergence(was, scored) == Divergence(4, "scores", "completion 2: score was 1.0, is 2.0")
+    assert find_divergence(was, scored) == Divergence(4, "scores", "completion 2: score was 1.0, is 2.0")
     measured = replace(everything, samples=SAMPLES)
-    assert first_divergence(was, measured) == Divergence(4, "metrics", "lr was null, is 0.1")
+    assert find_divergence(was, measured) == Divergence(4, "metrics", "lr was null, is 0.1")
     evaluated = replace(measured, metrics=METRICS)
-    assert first_divergence(was, evaluated) == Divergence(4, "evaluation", 'texts was [["x"]], is [["y"]]')
+    assert find_divergence(was, evaluated) == Divergence(4, "evaluation", 'texts was [["x"]], is [["y"]]')
     earlier = replace(everything, metrics=changed(METRICS, 0, grad_norm="2.5"))
-    assert first_divergence(was, earlier) == Divergence(3, "metrics", "grad_norm was 2.0, is 2.5")
+    assert find_divergence(was, earlier) == Divergence(3, "metrics", "grad_norm was 2.0, is 2.5")
 
 
 @pytest.mark.parametrize(
@@ -98,30 +98,30 @@ def test_then_weights_then_moments_then_the_state(
     change: dict[str, Any], quantity: str, what: str, was: Stretch, tmp_path: Path
 ) -> None:
     now = replace(was, checkpoint=checkpoint(tmp_path / "now", **change))
-    assert first_divergence(was, now) == Divergence(4, quantity, what)
+    assert find_divergence(was, now) == Divergence(4, quantity, what)
 
 
 def test_a_value_head_belongs_to_the_weights(was: Stretch, tmp_path: Path) -> None:
     now = checkpoint(tmp_path / "now", moment=0.0)
     save_file({"bias": torch.zeros(1)}, now / "value_head.safetensors")
-    assert first_divergence(was, replace(was, checkpoint=now)) == Divergence(4, "weights", "bias is new")
+    assert find_divergence(was, replace(was, checkpoint=now)) == Divergence(4, "weights", "bias is new")
 
 
 @pytest.mark.parametrize(
     ("was", "now", "said"),
     [
         (torch.tensor(0.0), torch.tensor(-0.0), "w differs in 0 of 1 numbers, by up to 0"),  # bits, not values
-        (torch.tensor([torch.nan]), torch.tensor([torch.nan]), ""),
+        (torch.tensor([torch.nan]), torch.tensor([torch.nan]), None),
         (torch.zeros(2), torch.zeros(3), "w was (2,), is (3,)"),
         (torch.zeros(2), torch.zeros(2, dtype=torch.float64), "w was (2,), is (2,)"),
     ],
 )
-def test_tensors_are_compared_bit_for_bit(was: Tensor, now: Tensor, said: str) -> None:
-    assert different_tensor({"w": was}, {"w": now}) == said
+def test_tensors_are_compared_bit_for_bit(was: Tensor, now: Tensor, said: str | None) -> None:
+    assert compare_tensors({"w": was}, {"w": now}) == said
 
 
 def test_a_tensor_may_be_gone() -> None:
-    assert different_tensor({"w": torch.zeros(1)}, {}) == "w is gone"
+    assert compare_tensors({"w": torch.zeros(1)}, {}) == "w is gone"
 
 
 def test_numbers_keep_their_digits() -> None:
@@ -130,6 +130,6 @@ def test_numbers_keep_their_digits() -> None:
 
 def test_a_long_value_is_cut(was: Stretch) -> None:
     now = replace(was, samples=changed(SAMPLES, 0, completion="x" * 99))
-    found = first_divergence(was, now)
+    found = find_divergence(was, now)
     assert found is not None
     assert found.what == f"completion 1: completion was a, is {'x' * 60}..."
