@@ -22,6 +22,6 @@ def locate(path: str) -> Path | None:
     return Path(spec.origin).parent / inside
 
 
-def shown(folder: Path) -> Path:
-    """The folder as the user would write it here."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+def relative_to_here(path: Path) -> Path:
+    """The path as the user would write it in the working directory."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

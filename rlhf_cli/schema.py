@@ -22,7 +22,7 @@ from rlhf_cli.settings import FilePath, Free, Names, Settings, as_tuple
 
 
 class Evaluate(Settings):
-    """Held-out evaluation: temperature 1, nothing truncated but the length, the same random streams every time."""
+    """Held-out evaluation: temperature 1, no truncation but the length, the same random streams every time."""
 
     every: Free[int] = Field(ge=0)
     """Steps between evaluations; 0 = never, neither before nor after. Not free where it decides whether prompts are set
@@ -30,21 +30,21 @@ class Evaluate(Settings):
     prompts: int = Field(ge=2)
     """How many held-out prompts."""
     samples: int = Field(ge=1)
-    """Completions of each."""
+    """Completions of each prompt."""
 
 
 class Checkpoint(Settings):
-    """Checkpoints a run can be resumed from."""
+    """The checkpoints that a run can be resumed from."""
 
     every: int = Field(ge=1)
     """Steps between checkpoints; the last step always has one."""
     keep: int = Field(ge=1)
     """How many of the newest are kept."""
     keep_best: bool
-    """Whether the one with the best held-out objective is kept as well; such a step always has one."""
+    """Whether to keep the checkpoint with the best held-out objective as well; such a step always has a checkpoint."""
     max_failures: int = Field(ge=1)
-    """A checkpoint that the disk refuses is noted, and the next one tries again; so many in a row end the run. A line
-    of metrics.jsonl that it refuses ends it at once."""
+    """The run ends when the disk refuses so many checkpoints in a row; fewer are noted. A refused line of metrics.jsonl
+    ends the run at once."""
 
 
 _UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -85,7 +85,7 @@ class RunConfig(Settings):
     optimizer: AdamW
 
     steps: Free[int] = Field(ge=1)
-    """Rollouts, each followed by the algorithm's updates."""
+    """Number of rollouts, each followed by the algorithm's updates."""
     prompts_per_step: int = Field(ge=1)
     """Prompts of one rollout."""
     samples_per_prompt: int = Field(ge=1)
@@ -95,54 +95,55 @@ class RunConfig(Settings):
     top_k: Annotated[int, Field(ge=1)] | None
     """Rollouts are sampled from the k most probable tokens; null: from all. Evaluations are never truncated."""
     top_p: float = Field(gt=0, le=1)
-    """From the fewest tokens that together have this much probability; 1: all."""
+    """Rollouts are sampled from the fewest tokens that together have this probability; 1: from all."""
     min_p: float = Field(ge=0, le=1)
-    """From tokens with at least this share of the most probable one's probability; 0: all."""
+    """Rollouts are sampled from tokens with at least this share of the top token's probability; 0: from all."""
     exact_kl_every: int = Field(ge=1)
     """Steps between measurements of the exact KL and the entropy; at the steps between, the KL is the sampled k1."""
     microbatch_size: Literal["auto"] | Annotated[int, Field(ge=1)]
-    """Completions that go through the model at once in scoring and updating; auto: from the memory there is.
+    """Completions that go through the model at once in scoring and updating; auto: as many as the memory allows.
     The gradient does not depend on it."""
 
     evaluate: Evaluate
     checkpoint: Free[Checkpoint]
     sinks: Free[Annotated[tuple[Literal["tensorboard", "wandb"], ...], BeforeValidator(as_tuple)]]
-    """Where the curves are shown besides metrics.jsonl; wandb is an extra, and told by its own variables where to send
-    them."""
+    """Programs that show the curves, besides metrics.jsonl; wandb is an extra, and is set by its own environment
+    variables."""
     log_samples: Free[int] = Field(ge=0)
     """Completions of each step that are written to samples.jsonl."""
     max_skipped_steps: int = Field(ge=0)
-    """Steps in a row that may change nothing, because their gradient is not finite or nothing could be judged; one more
+    """Steps in a row that may change nothing, because their gradient is not finite or nothing could be scored; one more
     ends the run."""
     time_limit: Free[Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)] | None]
     """Stop after this time, resumable (exit 75): seconds, 1h30m or 1:30:00; null: never."""
     profile: Free[bool]
-    """Trace the second and the third step into RUN/profile: which operations the time goes to."""
+    """Trace the second and the third step into RUN/profile, to see which operations take the time."""
 
     seed: int = Field(ge=0)
-    """Everything random follows from it."""
+    """Everything random depends on it."""
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"]
-    """Of the frozen weights; the adapter is always float32. auto: float32 on a CPU, bfloat16 on a GPU."""
+    """Type of the frozen weights; the adapter is always float32. auto: float32 on a CPU, bfloat16 on a GPU."""
     threads: Annotated[int, Field(ge=1)] | None
-    """CPU threads; null leaves the choice to torch. Part of what makes a run repeatable."""
+    """CPU threads; null leaves the choice to torch. A run repeats bit for bit with the same number alone."""
 
     run_dir: Free[FilePath | None]
     """Where the run writes; null: outputs/DATE/TIME."""
     sweep_dir: Free[FilePath | None]
-    """Where a multirun writes, one folder a trial; null: outputs/sweeps/NAME-HASH, of what is to be run: the same sweep
-    finds its own folder again."""
+    """Where a multirun writes, one folder a trial; null: outputs/sweeps/NAME-HASH, with a hash of the settings, so that
+    the same sweep finds its folder again."""
     seeds: Free[int] = Field(ge=1)
     """Runs of every point of a multirun, which differ in their seeds: `seed`, `seed + 1`, ..."""
     jobs: Free[Annotated[int, Field(ge=1)] | None]
-    """Trials of a multirun at a time; null: one on each GPU, without one one after the other."""
+    """Trials of a multirun that run at a time; null: one on each GPU; without a GPU one after the other."""
     resume: Free[str | None]
     """A run's or a checkpoint's folder, `latest`, or `auto` (continue run_dir, or start it)."""
     resume_allow: Free[Names]
-    """Keys that may differ from the run that is resumed, beyond the free ones."""
+    """Keys that may differ from the resumed run, besides the free keys."""
     display: Free[Literal["auto", "live", "plain", "json", "quiet"]]
-    """What the terminal shows: a dashboard, a line a step, the metrics as JSON, nothing; auto: live on a terminal."""
+    """live: a dashboard; plain: a line a step; json: the metrics; quiet: nothing; auto: live on a terminal, or else
+    plain."""
 
     @model_validator(mode="after")
     def _fits(self) -> RunConfig:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError
-from rlhf_cli.paths import shown
+from rlhf_cli.paths import relative_to_here
 from rlhf_cli.report.writing import page_of, write_page
 from rlhf_cli.runs.folder import CONFIG, REPORT
 from rlhf_cli.runs.resume import holds_run
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     else:
         file = (folders[0] if len(folders) == 1 else Path.cwd()) / REPORT
     write_page(file, page_of(folders), overwrite=options.output is not None)
-    print(f"written to {shown(file)}")
+    print(f"written to {relative_to_here(file)}")
     return EXIT_DONE
 
 

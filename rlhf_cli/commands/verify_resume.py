@@ -1,4 +1,4 @@
-"""`rlhf verify-resume RUN`: the last steps of a run once more, compared with what they left, bit for bit."""
+"""`rlhf verify-resume RUN`: repeat the last steps of a run, and compare them bit for bit."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ and not across a change of steps or evaluate.every between the two checkpoints.
   rlhf verify-resume outputs/2026-11-22/13-37-05"""
 
 FIXES: Final = {"scores": "the reward has to give the same completion the same score"}
-"""What to do about a quantity that differs first; of the others it is the machine."""
+"""How to mend a first difference that does not come from the machine."""
 
 
 def main(argv: list[str]) -> int:
-    """Repeat and compare; the verdict on stdout, progress on stderr."""
+    """Repeat and compare. Prints the verdict to stdout, progress to stderr."""
     options = _parser().parse_args(argv)
     origin, newer = find_last_stretch(Path(options.run))
     signals = StopSignals()
@@ -60,11 +60,11 @@ def main(argv: list[str]) -> int:
             import_libraries()
             from rlhf_cli.verify.repeat import repeat
         verdict = repeat(config, rows, origin, newer, watch, signals)
-    if (found := verdict.divergence) is not None:
+    if (divergence := verdict.divergence) is not None:
         raise UserError(
-            f"not identical from step {found.step} on: {found.quantity}: {found.what}",
+            f"not identical from step {divergence.step} on: {divergence.quantity}: {divergence.what}",
             where=f"resumed from step {step_of(origin.checkpoint)}",
-            fix=FIXES.get(found.quantity, "repeat it on the machine, libraries and threads that run.json names"),
+            fix=FIXES.get(divergence.quantity, "repeat it on the machine, libraries and threads that run.json names"),
             exit_code=EXIT_RESUME,
         )
     print(f"identical: {verdict.describe()}")

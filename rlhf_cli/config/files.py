@@ -24,7 +24,7 @@ from rlhf_cli.config.options import PRESET, chosen, default_option, groups, pres
 from rlhf_cli.config.security import TRUST, forbidden
 from rlhf_cli.config.yaml_text import parse_yaml
 from rlhf_cli.errors import UserError
-from rlhf_cli.paths import shown
+from rlhf_cli.paths import relative_to_here
 
 PARTS = "parts"  # where a group that is made of several of its own kind has them, by name
 
@@ -51,9 +51,9 @@ def locate(files: Sequence[UserFile], key: str) -> str:
     while key:
         for file in files:
             if key in file.lines:
-                return f"{shown(file.path)}:{file.lines[key]}"
+                return f"{relative_to_here(file.path)}:{file.lines[key]}"
         key = key.rpartition(".")[0]
-    return str(shown(files[0].path))
+    return str(relative_to_here(files[0].path))
 
 
 def read_with_bases(path: Path, above: Sequence[Path] = ()) -> list[UserFile]:
@@ -72,7 +72,7 @@ def read(path: Path, above: Sequence[Path] = ()) -> UserFile:
     code.
     """
     if path in above:
-        raise UserError(f"{shown(above[-1])}: builds on {shown(path)}, which builds on it")
+        raise UserError(f"{relative_to_here(above[-1])}: builds on {relative_to_here(path)}, which builds on it")
     body, lines = parse_yaml(path)
 
     @contextmanager
@@ -80,7 +80,7 @@ def read(path: Path, above: Sequence[Path] = ()) -> UserFile:
         try:
             yield
         except UserError as e:
-            raise UserError(f"{shown(path)}{f':{lines[key]}' if key in lines else ''}: {e.what}") from None
+            raise UserError(f"{relative_to_here(path)}{f':{lines[key]}' if key in lines else ''}: {e.what}") from None
 
     if key := forbidden(body):
         with stands_at(key):

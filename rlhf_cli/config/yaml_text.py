@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlhf_cli.config.security import secret_error, secret_in
 from rlhf_cli.errors import UserError
-from rlhf_cli.paths import shown
+from rlhf_cli.paths import relative_to_here
 
 _LARGEST: Final = 1_000_000
 """Bytes of a file."""
@@ -28,10 +28,10 @@ def parse_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """
     try:
         if path.stat().st_size > _LARGEST:
-            raise UserError(f"{shown(path)}: {path.stat().st_size:,} bytes are no config")
-        return _parse(path.read_text(encoding="utf-8"), str(shown(path)))
+            raise UserError(f"{relative_to_here(path)}: {path.stat().st_size:,} bytes are no config")
+        return _parse(path.read_text(encoding="utf-8"), str(relative_to_here(path)))
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{shown(path)}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
+        raise UserError(f"{relative_to_here(path)}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
 
 
 @cache  # every job of a sweep is composed of the same few files

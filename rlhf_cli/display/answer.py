@@ -14,7 +14,7 @@ from rich.text import Text
 from rlhf_cli.display.pictures import print_picture
 from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.intervals import with_error
-from rlhf_cli.paths import shown
+from rlhf_cli.paths import relative_to_here
 from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import intervals_over
 from rlhf_cli.runs.jsonl import finite
@@ -52,7 +52,7 @@ def show_answer(found: Answer, display: str, report: Path | None) -> None:
         if missing.state != "not evaluated":
             console.print(Text(_missing(missing), style="yellow"), soft_wrap=True)
     if report is not None:
-        console.print(Text.assemble(("Report ", "bold"), visible(str(shown(report)))), soft_wrap=True)
+        console.print(Text.assemble(("Report ", "bold"), visible(str(relative_to_here(report)))), soft_wrap=True)
 
 
 def _points(found: Answer, width: int) -> RenderableType:
@@ -102,11 +102,11 @@ def _recommendation(found: Answer, console: Console) -> None:
     for warning in found.warnings:
         console.print(Padding(Text(visible(f"warning: {warning}"), style="yellow"), (0, 0, 0, 2)))
     if chosen is not None:
-        folders = " ".join(str(shown(Path(found.folder) / trial.name)) for trial in chosen.finished)
+        folders = " ".join(str(relative_to_here(Path(found.folder) / trial.name)) for trial in chosen.finished)
         label = "Its run " if len(chosen.finished) == 1 else "Its runs "
         console.print(Text.assemble((label, "bold"), visible(folders)), soft_wrap=True)
 
 
 def _missing(one: LeftOut) -> str:
-    log = f"; its log: {shown(one.log)}" if one.log else ""
+    log = f"; its log: {relative_to_here(one.log)}" if one.log else ""
     return visible(" ".join(f"left out: {name_of(one.trial.told)}: {one.state}: {one.reason}{log}".split()))

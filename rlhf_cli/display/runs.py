@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rlhf_cli.errors import visible
-from rlhf_cli.paths import shown
+from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import TRIAL_LOG
 from rlhf_cli.runs.listing import RunStatus
@@ -37,7 +37,7 @@ def show_runs(runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord]) -> 
         by_parent.setdefault(run.folder.parent, []).append(run)
     console.print(_line(HEADER, widths, "run"), style="bold", soft_wrap=True)
     for parent, members in by_parent.items():
-        title = visible(f"{shown(parent)}/")
+        title = visible(f"{relative_to_here(parent)}/")
         if parent in sweeps:
             sweep = sweeps[parent]
             title += f"  a sweep, {_finished(sweep, members)} of {len(sweep.trials)} trials finished"
@@ -105,8 +105,10 @@ def _explain(
             console.print(f"  {visible(command)}", markup=False, soft_wrap=True)
         if commands[LISTED:]:
             console.print(f"  and {len(commands) - LISTED} more: rlhf runs --json names them", markup=False)
-    faults = [f"{shown(run.folder)}: {run.reason}" for run in runs if run.reason and run.folder not in failed]
-    faults += [f"{shown(folder / TRIAL_LOG)}: {said}" for folder, said in failed.items()]
+    faults = [
+        f"{relative_to_here(run.folder)}: {run.reason}" for run in runs if run.reason and run.folder not in failed
+    ]
+    faults += [f"{relative_to_here(folder / TRIAL_LOG)}: {said}" for folder, said in failed.items()]
     if faults:
         console.print("\nNot as it should be", style="bold")
         for fault in faults:

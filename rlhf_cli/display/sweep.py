@@ -17,7 +17,7 @@ from rich.text import Text
 from rlhf_cli.display.console import StoppingConsole
 from rlhf_cli.display.words import figures, metric
 from rlhf_cli.errors import visible
-from rlhf_cli.paths import shown
+from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.jsonl import finite
 from rlhf_cli.sweep.pool import Standing, State
 
@@ -68,7 +68,7 @@ class _Failures:
     def changed(self, standing: Standing, which: str) -> None:
         """A trial is not what it was."""
         if standing.state in ("failed", "stopped"):
-            said = f"{which} {standing.state}: {standing.reason}; its log: {shown(standing.job.log)}"
+            said = f"{which} {standing.state}: {standing.reason}; its log: {relative_to_here(standing.job.log)}"
             self.console.print(visible(said), style=STYLES[standing.state], markup=False, soft_wrap=True)
 
 

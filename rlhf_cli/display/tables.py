@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rlhf_cli.display.words import flat
 from rlhf_cli.evaluation.optimum import progress_to_optimum
-from rlhf_cli.paths import shown
+from rlhf_cli.paths import relative_to_here
 from rlhf_cli.report.table import changes
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, METRICS, REPORT, SAMPLES, TENSORBOARD
 from rlhf_cli.runs.result import Result
@@ -24,8 +24,8 @@ def show_result(result: Result, folder: Path) -> None:
     if result.comparison is not None:
         console.print(_comparison(result))
     console.print(_texts(result))
-    place = shlex.quote(str(shown(folder)))
-    console.print(Text.assemble(("Written to ", "bold"), str(shown(folder))), soft_wrap=True)
+    place = shlex.quote(str(relative_to_here(folder)))
+    console.print(Text.assemble(("Written to ", "bold"), str(relative_to_here(folder))), soft_wrap=True)
     rows = Table.grid(padding=(0, 2))
     for name, what in (
         (REPORT, "all of it as a page, for a browser"),

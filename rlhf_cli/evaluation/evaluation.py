@@ -138,7 +138,7 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
     )
 
 
-def towards_optimum(
+def estimate_progress(
     policy: Completions, reference: Completions, kl: Sequence[Sequence[float]], beta: float, highest: float
 ) -> Optimum:
     """Estimate how much of the optimum's gain the policy has, from completions of policy and reference.

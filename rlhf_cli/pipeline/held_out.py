@@ -11,7 +11,7 @@ from torch import Tensor
 from rlhf_cli.engine.memory import room_for
 from rlhf_cli.engine.reading import measure_distance, recompute_logprobs
 from rlhf_cli.errors import EXIT_REWARD, UserError
-from rlhf_cli.evaluation.evaluation import Completions, Evaluation, towards_optimum
+from rlhf_cli.evaluation.evaluation import Completions, Evaluation, estimate_progress
 from rlhf_cli.evaluation.optimum import LEAST, unknown
 from rlhf_cli.functional.mismatch import TOLERANCE, measure_mismatch
 from rlhf_cli.pipeline.run import Run, current_beta, truncation
@@ -92,7 +92,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
         other, optimum = None, unknown(no_optimum)
     else:
         other = Completions(**reference) if asks_reference else own
-        optimum = towards_optimum(own, other, policy["kl"], beta, config.reward.highest)
+        optimum = estimate_progress(own, other, policy["kl"], beta, config.reward.highest)
     return Evaluation(step, beta, numbers, failures, **policy, reference=other, optimum=optimum)
 
 

@@ -1,4 +1,4 @@
-"""Compare the settings of a resumed run with those it began with: which may change is said in the schema."""
+"""Compare the settings of a resumed run with those it began with. The schema marks the settings that may change."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from rlhf_cli.paths import shown
+from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.checkpoint import find_newest, step_of
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, METRICS, RESULT, TENSORBOARD
 from rlhf_cli.runs.json_files import last_lines, read_object, read_rows
@@ -48,8 +48,9 @@ class RunStatus:
         """The command that continues the run, from here or from `anywhere`; None where it is running or broken."""
         if self.checkpoint is None or self.steps is None or self.state in ("running", "broken"):
             return None
+        folder = self.folder if anywhere else relative_to_here(self.folder)
         further = f" steps={2 * self.steps}" if self.state == "finished" else ""
-        return f"rlhf train resume={shlex.quote(str(self.folder if anywhere else shown(self.folder)))}{further}"
+        return f"rlhf train resume={shlex.quote(str(folder))}{further}"
 
     def row(self) -> dict[str, Any]:
         """The status as JSON holds it."""

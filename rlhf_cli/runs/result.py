@@ -26,7 +26,7 @@ class SideBySide:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the last table shows."""
+    """The figures and texts that a run ends with."""
 
     __pydantic_config__ = READ_STRICTLY
 

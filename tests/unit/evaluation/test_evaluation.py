@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
-from rlhf_cli.evaluation.evaluation import Completions, Evaluation, compare, distinct_2, towards_optimum
+from rlhf_cli.evaluation.evaluation import Completions, Evaluation, compare, distinct_2, estimate_progress
 from rlhf_cli.evaluation.optimum import Draws, Optimum, PromptDraws, optimum
 from tests.unit.evaluation.samples import AFTER, BEFORE, evaluation
 
@@ -104,7 +104,7 @@ def test_the_optimum_is_estimated_prompt_by_prompt_from_both_samplers() -> None:
         PromptDraws(Draws([1.0, 3.0], [-1.25, -2.0], [-1.0, -2.0]), Draws([4.0, 6.0], [-1.5, -2.5], [-1.0, -2.0]), 2.0),
         PromptDraws(Draws([0.0, 0.0], [-3.0, -4.0], [-3.0, -4.0]), Draws([1.0, 2.0], [-3.5, -4.5], [-3.0, -4.0]), 0.5),
     ]
-    found = towards_optimum(policy, reference, AFTER.kl, 0.5, 10.0)
+    found = estimate_progress(policy, reference, AFTER.kl, 0.5, 10.0)
     assert found == optimum(prompts, 0.5, 10.0)
     # rewards 5, 1.5, KL 2, .5, of the reference 2, 0: gains 2 and 1.25; the bound is 1.625 of 10 - 1
     assert found.gain == pytest.approx(1.625)

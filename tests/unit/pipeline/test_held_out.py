@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_REWARD, UserError
-from rlhf_cli.evaluation.evaluation import Completions, Evaluation, towards_optimum
+from rlhf_cli.evaluation.evaluation import Completions, Evaluation, estimate_progress
 from rlhf_cli.evaluation.optimum import LEAST
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import evaluate
@@ -194,7 +194,7 @@ def test_the_percentage_is_of_the_completions_that_were_kept(moved: Policy, eval
     found = evaluated(moved, step=3, samples=64, beta={"kind": "constant", "value": 1.0})
     assert found.reference is not None
     policy = Completions(found.reward, found.logprob, found.ref_logprob)
-    expected = towards_optimum(policy, found.reference, found.kl, 1.0, REWARD.highest)
+    expected = estimate_progress(policy, found.reference, found.kl, 1.0, REWARD.highest)
     assert found.optimum == expected
     assert found.optimum.gain is not None
     assert found.optimum.bound is not None

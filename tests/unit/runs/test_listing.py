@@ -14,8 +14,8 @@ import pytest
 from rlhf_cli.runs.checkpoint import MANIFEST
 from rlhf_cli.runs.listing import list_runs, read_status
 from rlhf_cli.runs.lock import is_locked
+from tests.unit.runs.samples import CONFIG
 
-CONFIG = {"steps": 8, "reward": {"kind": "characters"}, "algorithm": {"kind": "rloo"}}
 ROW = {"objective": 0.25, "reward/mean": 0.5, "kl/seq": 2.5}
 
 

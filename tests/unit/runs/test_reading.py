@@ -13,7 +13,7 @@ from rlhf_cli.evaluation.evaluation import Evaluation, compare
 from rlhf_cli.runs.reading import compare_if_paired, read_run
 from rlhf_cli.runs.result import Result
 from tests.unit.evaluation.samples import AFTER, BEFORE
-from tests.unit.runs.test_listing import CONFIG
+from tests.unit.runs.samples import CONFIG
 
 
 def put(file: Path, rows: list[Any], end: str = "") -> None:
