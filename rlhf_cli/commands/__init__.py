@@ -10,7 +10,7 @@ runs           a table of runs: state, step, reward, KL, how to continue
 verify_resume  the last stretch of a run repeated and compared
 demo           the lecture, on the terminal or as a page
 
-ready          what can be refused before anything is written
+ready          mistakes refused before anything is written, and where a run goes on
 sweeping       what train -m does with its trials
 parser         what verbs with plain options share
 stage          how demo looks on a terminal

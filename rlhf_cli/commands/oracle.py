@@ -9,14 +9,13 @@ from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parser import Parser, at_least
-from rlhf_cli.commands.ready import check_sources
+from rlhf_cli.commands.ready import check_sources, code_notices
 from rlhf_cli.config.compose import compose_config
 from rlhf_cli.display.oracle import show_oracle
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.evaluation.oracle import oracle
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.models.location import code_notice
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.schedules import Controlled
 
@@ -56,9 +55,7 @@ def main(argv: list[str]) -> int:
         watch.note(f"beta={config.beta.kind} changes during the run; {beta:g} is its first value")
     if (config.top_k, config.top_p, config.min_p) != (None, 1.0, 0.0):
         watch.note("the run would sample a truncated policy; this is the optimum of the whole one")
-    if notice := code_notice(config.model):
-        watch.note(notice)
-    if notice := config.reward.source.notice():
+    for notice in code_notices(config):
         watch.note(notice)
     with watch.phase("loading torch and transformers", 0):
         import_libraries()

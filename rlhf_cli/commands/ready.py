@@ -1,9 +1,41 @@
-"""What can be refused before anything is written or a model is loaded."""
+"""Prepare a run: refuse mistakes before anything is written, find where it goes on, and say whose code it runs."""
 
 from __future__ import annotations
 
-from rlhf_cli.models.location import local_path
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rlhf_cli.config.compose import amend
+from rlhf_cli.config.security import refuse_unsaid_trust
+from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.models.location import code_notice, local_path
+from rlhf_cli.prompts.rows import check_enough, read_rows
+from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_config
+from rlhf_cli.runs.checkpoint import find_newest, step_of
+from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG
+from rlhf_cli.runs.result import Result
+from rlhf_cli.runs.resume import Origin, find_origin, holds_run, is_finished, read_config
+from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import RunConfig
+
+
+def check_new_run(config: RunConfig) -> None:
+    """Raise UserError for every mistake in a new run that shows before a folder is made or a model is loaded."""
+    if config.resume not in (None, "auto"):
+        raise UserError("a run is continued from the command line alone", where="resume", fix="rlhf train resume=RUN")
+    if config.resume == "auto" and config.run_dir is None and config.sweep_dir is None:
+        raise UserError("resume=auto needs a folder to find its run in", where="resume", fix="add run_dir=FOLDER")
+    wanted = os.environ.pop(FINGERPRINT_VARIABLE, "")
+    if wanted and wanted != fingerprint(config):
+        raise UserError("the settings are not those that the sweep began with", fix="give the sweep's command again")
+    if config.run_dir is not None:
+        origin_in(Path(config.run_dir), config)
+    check_sinks(config.sinks)
+    check_sources(config)
+    rows = read_rows(config)
+    check_enough(rows, [len(part.train) for part in rows.parts], config)
 
 
 def check_sources(config: RunConfig) -> None:
@@ -11,3 +43,66 @@ def check_sources(config: RunConfig) -> None:
     if config.model.kind == "pretrained":
         local_path(config.model)
     config.reward.source.check("reward")
+
+
+def origin_in(folder: Path, config: RunConfig) -> tuple[RunConfig, Origin | None]:
+    """The config to work with in `folder`, and where to go on or None; raises UserError for a run to be left alone."""
+    if not holds_run(folder):
+        return config, None
+    if config.resume != "auto":
+        raise UserError(
+            f"{folder} holds a run already",
+            where="run_dir",
+            fix=f"continue it by resume={folder}, or give another folder",
+        )
+    return resume_config(amend(read_config(folder), ()), config), find_origin(str(folder))
+
+
+def origin_of(target: str, overrides: Sequence[str]) -> tuple[RunConfig, Origin]:
+    """The config to go on with after `resume=target` and these overrides, and where to go on.
+
+    Raises UserError where they do not go with a run that is continued.
+    """
+    if {"-m", "--multirun"} & set(overrides):
+        raise UserError("resume= continues one run, -m starts many", where="resume", fix="leave one of them out")
+    if any(override.startswith(("run_dir=", "sweep_dir=")) for override in overrides):
+        raise UserError("a run goes on in its own folder", where="resume", fix="leave run_dir and sweep_dir out")
+    origin = find_origin(target)
+    saved = read_config(origin.folder)
+    config = amend(saved, overrides)
+    refuse_unsaid_trust(config, overrides, EXIT_RESUME)
+    return resume_config(amend(saved, ()), config), origin
+
+
+def final_result(config: RunConfig, origin: Origin | None) -> Result | None:
+    """The result of a run with nothing left to do; None where a step or the conclusion is missing."""
+    if origin is None or not is_finished(origin, config):
+        return None
+    result = Result.read(origin.folder)
+    return result if result is not None and result.step >= config.steps else None
+
+
+def notes_at_start(config: RunConfig, origin: Origin | None) -> Iterator[str]:
+    """What to say before a run trains: where it goes on, and whose code it runs."""
+    if origin is not None:
+        yield origin.describe()
+        planned = {config.beta.kind, config.temperature.kind, config.optimizer.schedule} != {"constant"}
+        if planned and read_config(origin.folder)["steps"] != config.steps:
+            yield "the schedules depend on steps, which changed: they go on as if it had been so from the start"
+    yield from code_notices(config, REWARD_LOG)
+
+
+def code_notices(config: RunConfig, reward_log: str = "") -> Iterator[str]:
+    """Whose code the model and the reward run; `reward_log` is the file that has what the reward prints, if any."""
+    yield from filter(None, (code_notice(config.model), config.reward.source.notice(reward_log)))
+
+
+@contextmanager
+def errors_name_checkpoint(folder: Path) -> Iterator[None]:
+    """Let an error that ends the run in `folder` name the checkpoint that it can be continued from."""
+    try:
+        yield
+    except UserError as error:
+        newest = find_newest(folder / CHECKPOINTS).folder
+        error.saved = f"step {step_of(newest)}" if newest else ""
+        raise

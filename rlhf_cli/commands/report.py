@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rlhf_cli.commands.parser import Parser
-from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.paths import relative_to_here
-from rlhf_cli.report.writing import page_of, write_page
+from rlhf_cli.report import writing
 from rlhf_cli.runs.folder import CONFIG, REPORT
 from rlhf_cli.runs.resume import holds_run
 from rlhf_cli.sweep.record import SweepRecord
@@ -24,9 +25,18 @@ def main(argv: list[str]) -> int:
             raise UserError("no such folder", where=str(file.parent), exit_code=EXIT_DISK)
     else:
         file = (folders[0] if len(folders) == 1 else Path.cwd()) / REPORT
-    write_page(file, page_of(folders), overwrite=options.output is not None)
+    writing.write_page(file, writing.page_of(folders), overwrite=options.output is not None)
     print(f"written to {relative_to_here(file)}")
     return EXIT_DONE
+
+
+def write_after_training(folder: Path) -> None:
+    """Write the page of a run that has just ended; without it the run is as good, so a failure is a note."""
+    try:
+        writing.write_page(folder / REPORT, writing.page_of([folder]), overwrite=False)
+    except Exception as error:  # whatever it is, the run is finished and saved
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        print(visible(f"note: no {REPORT}: {reason}"), file=sys.stderr)
 
 
 def _folder(name: str) -> Path:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.ready import code_notices
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.models.location import code_notice
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.runs.checkpoint import step_of
@@ -52,9 +52,7 @@ def main(argv: list[str]) -> int:
         watch = progress(config.display)
         for folder, reason in origin.skipped:
             watch.note(f"skipped {folder.name}: {reason}")
-        if notice := code_notice(config.model):
-            watch.note(notice)
-        if notice := config.reward.source.notice():
+        for notice in code_notices(config):
             watch.note(notice)
         with watch.phase("loading torch and transformers", 0):
             import_libraries()
