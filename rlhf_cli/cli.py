@@ -1,4 +1,4 @@
-"""The command `rlhf`: finds the verb, imports it, and turns its mistakes into one line and an exit code."""
+"""The command `rlhf`: find the verb, import it, and turn errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Final
 
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, Stopped, UserError, disk_errors
 
-_EXIT_PIPE: Final = 141  # what a shell reports of a command that its reader left: 128 + SIGPIPE
+_EXIT_PIPE: Final = 141  # as a shell reports a command whose reader left: 128 + SIGPIPE
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A word after `rlhf`; its module has `main(argv) -> exit code` and is imported when the verb is typed."""
+    """A word after `rlhf`. Its module has `main(argv) -> exit code` and is imported only when the verb is typed."""
 
     name: str
     help: str
@@ -26,13 +26,13 @@ class Verb:
 
 VERBS: Final = (
     Verb("train", "fine-tune a language model from a reward", "rlhf_cli.commands.train"),
-    Verb("data", "the prompts as the policy reads them, before any training", "rlhf_cli.commands.data"),
-    Verb("oracle", "the optimum and the frontier, before any training", "rlhf_cli.commands.oracle"),
-    Verb("reward", "any reward on the bench: reward test", "rlhf_cli.commands.reward"),
-    Verb("generate", "what a trained model answers, beside its reference", "rlhf_cli.commands.generate"),
+    Verb("data", "the prompts as the policy reads them, without training", "rlhf_cli.commands.data"),
+    Verb("oracle", "the optimum and the frontier, without training", "rlhf_cli.commands.oracle"),
+    Verb("reward", "try a reward on texts: reward test", "rlhf_cli.commands.reward"),
+    Verb("generate", "answers of a trained model, beside its reference", "rlhf_cli.commands.generate"),
     Verb("report", "a run as a page: curves, comparison, completions", "rlhf_cli.commands.report"),
-    Verb("runs", "what runs there are, and how to continue them", "rlhf_cli.commands.runs"),
-    Verb("verify-resume", "repeat a run's last steps and compare them, bit for bit", "rlhf_cli.commands.verify_resume"),
+    Verb("runs", "list runs, and how to continue them", "rlhf_cli.commands.runs"),
+    Verb("verify-resume", "repeat a run's last steps, and compare bit for bit", "rlhf_cli.commands.verify_resume"),
     Verb("demo", "the ideas behind it, with pictures, in half a minute", "rlhf_cli.commands.demo"),
 )
 
@@ -41,12 +41,12 @@ usage: rlhf VERB [ARGUMENT ...]      rlhf VERB --help      rlhf --version
 
 {verbs}
 
-  rlhf train                                the default: minutes on 2 CPU cores
+  rlhf train                                the default; minutes on 2 CPU cores
   rlhf train config=tiny                    the whole pipeline in seconds
   rlhf train config=./my-run.yaml beta=0.1  your own YAML, and an override
   rlhf train -m beta=0.02,0.1,0.5           a sweep: one run for each value
   rlhf generate RUN "Write a greeting."     RUN is a run's folder
-  rlhf report RUN [RUN ...]                 a run as a page; runs compared
+  rlhf report RUN [RUN ...]                 a page of a run, or of several
   rlhf demo                                 the lecture; --html FILE: as a page
 
 --debug adds the traceback to an error.
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def run(argv: list[str]) -> int:
-    """Runs a command line and returns its exit code; the only place where exceptions become messages."""
+    """Run a command line and return its exit code; only here do exceptions become messages."""
     debug = "--debug" in argv
     try:
         code = _dispatch([argument for argument in argv if argument != "--debug"])

@@ -1,4 +1,4 @@
-"""A mistake of the user: one line that says what, where and how to mend it, and the right exit code."""
+"""Errors that the user can fix: one line that says what, where and how to fix it, and the exit code."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ EXIT_STOPPED: Final = 75  # EX_TEMPFAIL: stopped, and resumable
 
 
 class UserError(Exception):
-    """Raised for anything the user can mend; the command line shows it as one line, without a traceback.
+    """Raised for anything that the user can fix; the command line shows it as one line, without a traceback.
 
-    `what` is the mistake, `where` the key or file:line it stands at, `fix` the thing to do about it; `saved`, where a
-    run had begun, what is left of it.
+    `what` is the mistake, `where` the key or file:line of it, `fix` how to fix it. `saved` is the newest valid
+    checkpoint of a run that had begun.
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", exit_code: int = EXIT_USAGE) -> None:
@@ -43,7 +43,7 @@ class UserError(Exception):
 
 
 def visible(text: str) -> str:
-    """`text` with control characters made visible, line ends excepted: a stranger's text must not drive a terminal."""
+    """Replace control characters other than line ends: a stranger's text must not control a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{MIDDLE DOT}" for c in text)
 
 
@@ -60,7 +60,7 @@ class Stopped(BaseException):
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """A disk that refuses is the user's to mend, wherever it shows."""
+    """Turn every error of the disk into a UserError."""
     try:
         yield
     except BrokenPipeError:

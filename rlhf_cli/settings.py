@@ -1,4 +1,4 @@
-"""The base of every piece of configuration: frozen, closed, strict. Meaning and range live here, values in YAML."""
+"""The base of all settings: frozen, closed, strict. Types, ranges and meanings are in Python, values in YAML."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Settings(BaseModel):
 
 
 def as_tuple(value: Any) -> Any:
-    """A YAML list, as the tuple that a frozen setting holds."""
+    """Turn a list of YAML into the tuple that a frozen setting holds."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 Free = Annotated[_T, IS_FREE]
 """The type of a setting, with everything below it, that does not change what a run learns from its checkpoint on."""
 
-IS_PATH: Final = "a path of the user's: relative to the file it stands in, or to the working directory"
+IS_PATH: Final = "a path of the user's: relative to the file that holds it, or to the working directory"
 IS_MODEL: Final = "a hub id, or a path as above"
 IS_FUNCTION: Final = "module:function, or a path as above, a colon and a function's name"
 

@@ -1,4 +1,4 @@
-"""What `rlhf train -m` does with its trials: runs them in processes of their own, and ends with an answer."""
+"""Run the trials of `rlhf train -m` in processes of their own, and answer which point is best."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ from rlhf_cli.sweep.slots import available_gpus, slots
 
 @contextmanager
 def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
-    """Its folder is this process's alone meanwhile; at the end raises UserError (exit 8) where trials failed."""
+    """Lock the sweep's folder and give what runs its trials; show the answer at the end.
+
+    Raises UserError with EXIT_SWEEP if trials failed, and Stopped if some were stopped.
+    """
     names = {trial.name: name_of(trial.told) for trial in sweep.trials}
     standings: list[Standing] = []
     displays: list[str] = []
@@ -55,12 +58,12 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
             Console(stderr=True).print("The same command goes on with what is not done.", markup=False)
             raise
         if not any(standing.state == "stopped" for standing in standings):
-            # another of hydra's launchers keeps its trials' settings to itself: its sweeps get the page alone
-            _answer(sweep, displays[0] if displays else "quiet")
+            # a sweep of another launcher of hydra's gets the page alone
+            _show_answer(sweep, displays[0] if displays else "quiet")
     failed = [standing for standing in standings if standing.state == "failed"]
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(standings)} trials failed: {'; '.join(one.job.name for one in failed)}",
+            f"{len(failed)} of {len(standings)} trials failed: {'; '.join(standing.job.name for standing in failed)}",
             fix="the same command tries them again, and leaves alone what is done",
             exit_code=EXIT_SWEEP,
         )
@@ -68,23 +71,23 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
         raise Stopped("some trials were stopped; the same command goes on with them")
 
 
-def _answer(sweep: SweepRecord, display: str) -> None:
-    """Show what came of it, and write its page: one that the disk refuses is worth a line, and fails no sweep."""
-    found = answer(sweep)
+def _show_answer(sweep: SweepRecord, display: str) -> None:
+    """Show the answer of the sweep and write its page; if the disk refuses the page, the sweep has not failed."""
+    result = answer(sweep)
     page: Path | None = None
     try:
-        replace_file(sweep.folder / REPORT, sweep_page.html(sweep, found))
+        replace_file(sweep.folder / REPORT, sweep_page.html(sweep, result))
         page = sweep.folder / REPORT
     except OSError as error:
-        said = f"note: the report could not be written: {error.strerror or error}"
-        Console(stderr=True).print(visible(said), markup=False, soft_wrap=True)
-    show_answer(found, display, page)
+        note = f"note: the report could not be written: {error.strerror or error}"
+        Console(stderr=True).print(visible(note), markup=False, soft_wrap=True)
+    show_answer(result, display, page)
 
 
 def _is_done(config: RunConfig, folder: Path) -> bool:
-    """Whether these very settings are trained to their last step; where others are, the trial's process says so."""
-    found = read_status(folder)
-    if found.state != "finished" or (found.steps or 0) < config.steps:
+    """Whether the folder holds a finished run of this config; a run of other settings is refused by its own process."""
+    status = read_status(folder)
+    if status.state != "finished" or (status.steps or 0) < config.steps:
         return False
     try:
         resume_config(amend(read_config(folder), ()), config)
@@ -100,8 +103,8 @@ def _run(launches: Sequence[Launch], names: dict[str, str]) -> list[Standing]:
     jobs = []
     for launch in launches:
         config, folder = launch.config, Path(str(launch.config.run_dir))
-        name, done = names.get(folder.name, folder.name), _is_done(config, folder)
-        jobs.append(Job(name, folder, launch.arguments, config.steps, fingerprint(config), done))
+        name, is_done = names.get(folder.name, folder.name), _is_done(config, folder)
+        jobs.append(Job(name, folder, launch.arguments, config.steps, fingerprint(config), is_done))
     signals = StopSignals()
     with signals.installed(), signals.polled(), trials_shown(first.display) as show:
         return Pool(jobs, slots(first.jobs, gpus, cores), show, signals.check).run()

@@ -1,6 +1,6 @@
-"""The command line of `rlhf train`: hydra's options told from the overrides, and overrides written as hydra wants them.
+"""Read the command line of `rlhf train`: separate options from overrides, and write overrides as hydra reads them.
 
-Stock hydra refuses options after overrides, a number for a group (`beta=0.05`), and a `~` or a bracket in a path.
+Hydra by itself refuses options after overrides, a number for a group (`beta=0.05`), and a `~` or a bracket in a path.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override, OverrideType, Quote, Quot
 from hydra.errors import HydraException
 
 from rlhf_cli.config.keys import absolute, did_you_mean, fields, holds_path, in_schema, nearest
-from rlhf_cli.config.options import PRESET, chosen, groups, is_file, options
+from rlhf_cli.config.options import PRESET, check_option, groups, is_file, options
 from rlhf_cli.errors import UserError
 
 _SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-h": "--help"}
@@ -46,7 +46,7 @@ def parse_arguments(argv: Sequence[str]) -> CommandLine:
 
     Raises UserError on an unknown or misused option.
     """
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     overrides: list[str] = []
     rest = list(argv)
     while rest:
@@ -57,17 +57,17 @@ def parse_arguments(argv: Sequence[str]) -> CommandLine:
         typed, _, value = word.partition("=")
         name = _SHORT.get(typed, typed)
         if name not in _VALUES:
-            raise UserError(f"unknown option {typed}{_meant(typed)}")
+            raise UserError(f"unknown option {typed}{_suggestion(typed)}")
         if not value and rest and rest[0] in _VALUES[name]:
             value = rest.pop(0)
         value = value or ("all" if name == "--info" else "")
         if value not in (_VALUES[name] or ("",)):
             raise UserError(f"{typed} takes " + (" or ".join(_VALUES[name]) or "no value"))
-        found[name] = value
-    return CommandLine(found, tuple(overrides))
+        options[name] = value
+    return CommandLine(options, tuple(overrides))
 
 
-def _meant(option: str) -> str:
+def _suggestion(option: str) -> str:
     setting = nearest(option.lstrip("-"), fields())
     return f"; did you mean {setting}=...?" if setting else did_you_mean(option, OPTIONS)
 
@@ -79,7 +79,7 @@ def _parser() -> OverridesParser:
 
 @cache
 def parse_override(argument: str) -> Override:
-    """An override as hydra reads it; what its grammar chokes on (`~`, brackets, quotes) is taken as plain text.
+    """Parse an override as hydra does; a value that hydra's grammar refuses (`~`, brackets, quotes) is plain text.
 
     Raises UserError if it is not of the form key=value.
     """
@@ -98,7 +98,7 @@ def parse_override(argument: str) -> Override:
 
 
 def rewrite(argument: str, base: Path) -> str:
-    """The override as hydra takes it: what chooses an option or names a path in quotes, paths absolute from `base`.
+    """Rewrite an override for hydra: options of groups and paths in quotes, paths absolute from `base`.
 
     Raises UserError if a group has no such option, or if it is not an override at all.
     """
@@ -109,18 +109,18 @@ def rewrite(argument: str, base: Path) -> str:
         return override.input_line or argument
     key = override.key_or_group
 
-    def ready(value: Any) -> str:
+    def rewrite_value(value: Any) -> str:
         text = value.text if isinstance(value, QuotedString) else "null" if value is None else str(value)
         if _is_group(key):
-            return quote(chosen(key, text, base))
+            return quote(check_option(key, text, base))
         return text if value is None else quote(absolute(key, text, base))
 
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
-    return f"{override.get_key_element()}={','.join(map(ready, values))}"
+    return f"{override.get_key_element()}={','.join(map(rewrite_value, values))}"
 
 
 def _is_text(override: Override) -> bool:
-    """Whether the value is text whatever hydra's grammar makes of it: the option of a group, or a path."""
+    """Whether the value is to be read as text: it is the option of a group, or a path."""
     if override.is_delete() or override.package or override.value_type is ValueType.GLOB_CHOICE_SWEEP:
         return False
     if override.is_interval_sweep() or isinstance(override.value(), dict):
@@ -133,12 +133,12 @@ def _is_group(key: str) -> bool:
 
 
 def quote(text: str) -> str:
-    """The text as a value that hydra's grammar leaves alone."""
+    """Quote a value, so that hydra's grammar leaves it alone."""
     return QuotedString(text, Quote.single).with_quotes()
 
 
 def unquote(override: str) -> str:
-    """The override of one job without the quotes that `rewritten` puts around a plain word."""
-    read = parse_override(override)
-    plain = _is_text(read) and re.fullmatch(r"[\w./:@+-]+", str(read.value()))
-    return f"{read.get_key_element()}={read.value()}" if plain else override
+    """Remove the quotes that `rewrite` put around a plain word."""
+    parsed = parse_override(override)
+    is_plain = _is_text(parsed) and re.fullmatch(r"[\w./:@+-]+", str(parsed.value()))
+    return f"{parsed.get_key_element()}={parsed.value()}" if is_plain else override

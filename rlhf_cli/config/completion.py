@@ -1,4 +1,4 @@
-"""The shell's TAB: verbs, then train's groups, options and keys by hydra, presets and files after `config=`."""
+"""Answer the shell's TAB: verbs; after `train` groups, options and keys by hydra; presets and files after `config=`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rlhf_cli.errors import UserError
 
 
 def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
-    """Answers `rlhf -sc ...`: prints the script of install=SHELL or uninstall=SHELL; for query=SHELL what may follow.
+    """Answer `rlhf -sc ...`: print the script of install=SHELL or uninstall=SHELL; for query=SHELL the next words.
 
-    The line to complete stands in the environment variable COMP_LINE, as hydra's scripts leave it.
+    The line to complete is in the environment variable COMP_LINE, where hydra's scripts put it.
     Raises UserError if the shell or the request is unknown.
     """
     line = os.environ.get("COMP_LINE", "")
@@ -37,19 +37,19 @@ def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
         choices = [*options(PRESET), *(f for f in files if f.endswith(("/", ".yaml", ".yml")))]
         _offer([f"{PRESET}={choice}" for choice in choices], current)
     else:
-        os.environ["COMP_LINE"] = " ".join(["rlhf", *_understood(words[1:]), current])
+        os.environ["COMP_LINE"] = " ".join(["rlhf", *_valid_overrides(words[1:]), current])
         show_completion(argv)
 
 
-def _understood(words: Sequence[str]) -> list[str]:
-    """The overrides that make sense so far; hydra would fail on the others, and on values with spaces."""
-    ready = []
+def _valid_overrides(words: Sequence[str]) -> list[str]:
+    """The overrides that are valid so far; hydra would fail on the others, and on values with spaces."""
+    valid = []
     for word in words:
         try:
-            ready.append(rewrite(word, Path.cwd()))
+            valid.append(rewrite(word, Path.cwd()))
         except UserError:
             continue
-    return [word for word in ready if " " not in word]
+    return [word for word in valid if " " not in word]
 
 
 def _offer(choices: Iterable[str], current: str) -> None:

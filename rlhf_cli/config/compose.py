@@ -22,40 +22,40 @@ from rlhf_cli.schema import RunConfig
 
 
 def compose_config(overrides: Sequence[str]) -> RunConfig:
-    """The config that `rlhf train` would run with these overrides; `run_dir` stays as given, perhaps None.
+    """Compose the config that `rlhf train` would run with these overrides; `run_dir` stays as it is set, perhaps None.
 
     Raises UserError if it is wrong.
     """
     refuse_secrets(overrides)
-    ready = [rewrite(override, Path.cwd()) for override in overrides]
+    rewritten = [rewrite(override, Path.cwd()) for override in overrides]
     with open_hydra() as hydra:
-        return plan_jobs(hydra.config_loader(), ready, sweep=False, check=None).jobs[0].config
+        return plan_jobs(hydra.config_loader(), rewritten, sweep=False, check=None).jobs[0].config
 
 
 def amend(saved: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
-    """A run's saved config with overrides: single keys are set, the option of a group replaces the whole group.
+    """Apply overrides to a run's saved config: a single key is set, the option of a group replaces the whole group.
 
     `saved` is plain data (`RunConfig.model_dump(mode="json")`) and stays so: nothing in it is interpolated.
-    Raises UserError if an override cannot apply to a run that exists, or if the outcome is wrong.
+    Raises UserError if an override cannot apply to a run that exists, or if the resulting config is wrong.
     """
     refuse_secrets(overrides)
     data = copy.deepcopy(dict(saved))
-    read = [parse_override(rewrite(override, Path.cwd())) for override in overrides]
-    for override in read:
+    parsed = [parse_override(rewrite(override, Path.cwd())) for override in overrides]
+    for override in parsed:
         if override.key_or_group == PRESET:
             raise UserError(
                 f"config={override.value()}: a resumed run keeps its own config; change single keys instead"
             )
         if override.is_sweep_override() or override.is_delete():
             raise UserError(f"{override.input_line}: a resumed run takes only key=value")
-    of_groups = [override for override in read if override.key_or_group in groups()]
-    chosen = {one.key_or_group: str(one.input_line) for one in of_groups if isinstance(one.value(), str)}
-    if chosen:
+    of_groups = [override for override in parsed if override.key_or_group in groups()]
+    choices = {o.key_or_group: str(o.input_line) for o in of_groups if isinstance(o.value(), str)}
+    if choices:
         with open_hydra() as hydra:
-            options = compose(hydra.config_loader(), list(chosen.values()))
-        data |= {group: OmegaConf.to_container(options[group], resolve=True) for group in chosen}
-    for override in read:
-        if override.key_or_group not in chosen:
+            options = compose(hydra.config_loader(), list(choices.values()))
+        data |= {group: OmegaConf.to_container(options[group], resolve=True) for group in choices}
+    for override in parsed:
+        if override.key_or_group not in choices:
             _set(data, override.key_or_group, override.value())
     return build_config(data, lambda key: "")
 

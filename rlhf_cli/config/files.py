@@ -1,13 +1,13 @@
-"""A preset or a user's YAML file, read as data: checked, its paths absolute, its choices told from its values.
+"""Read a preset or a user's YAML file as data: check it, make its paths absolute, separate its choices and its values.
 
     model: smollm2                               a name or a number chooses that option of the group
     temperature: {kind: linear, start: 1.2}      `kind` chooses the option, the rest are values over it
-    reward: {kind: weighted, parts: {tone: sentiment, short: {kind: length, target: 5}}}      so it is with named parts
+    reward: {kind: weighted, parts: {tone: sentiment, short: {kind: length, target: 5}}}      named parts likewise
     optimizer: {lr: 1e-4}                        values over the option that would be chosen without them
     defaults: [other.yaml, {beta: linear}]       files and presets to build on, and options again
 
-Values over an option make an option of their own, named by the file: so whoever chooses another one, on the command
-line or in a file that builds on this one, gets that option whole, not mixed with what the file said of the first.
+An option with values over it is an option of its own, named by the file's path. So another choice, on the command
+line or in a file that builds on this one, is the whole of that other option, without the values of this file.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any
 
 from rlhf_cli.config.arguments import rewrite
 from rlhf_cli.config.keys import did_you_mean, with_absolute_paths
-from rlhf_cli.config.options import PRESET, chosen, default_option, groups, preset_path
-from rlhf_cli.config.security import TRUST, forbidden
+from rlhf_cli.config.options import PRESET, check_option, default_option, groups, preset_path
+from rlhf_cli.config.security import TRUST, find_code
 from rlhf_cli.config.yaml_text import parse_yaml
 from rlhf_cli.errors import UserError
 from rlhf_cli.paths import relative_to_here
 
-PARTS = "parts"  # where a group that is made of several of its own kind has them, by name
+PARTS = "parts"  # the key of a group that combines several of its own kind, by name
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class UserFile:
 
     path: Path
     bases: Sequence[Path]
-    """The presets and files it builds on; a later one wins."""
+    """The presets and files it builds on; the last one wins."""
     choices: Mapping[str, str]
     """Group -> the option it chooses: one of configs/, a number, or a file's path."""
     parts: Mapping[str, tuple[str, Mapping[Any, Any]]]
-    """Group -> an option and the values over it: what the option named by this file's path consists of."""
+    """Group -> an option and the values over it: together the option that this file's path names."""
     values: Mapping[str, Any]
     """Everything else it sets."""
     lines: Mapping[str, int]
@@ -47,7 +47,7 @@ class UserFile:
 
 
 def locate(files: Sequence[UserFile], key: str) -> str:
-    """`my-run.yaml:7`, where the key is set, or the group it stands in; the first file alone if none sets it."""
+    """`my-run.yaml:7`: where the key is set, or else the group it stands in; the first file alone if none sets it."""
     while key:
         for file in files:
             if key in file.lines:
@@ -57,67 +57,67 @@ def locate(files: Sequence[UserFile], key: str) -> str:
 
 
 def read_with_bases(path: Path, above: Sequence[Path] = ()) -> list[UserFile]:
-    """The file and all that it builds on, what wins first; `above` are the files that build on it.
+    """Read a file and all files that it builds on, the one that wins first; `above` are the files that build on it.
 
-    Raises UserError as `read` does.
+    Raises UserError as `read_file` does.
     """
-    file = read(path, above)
-    return [file, *(one for base in reversed(file.bases) for one in read_with_bases(base, (*above, path)))]
+    file = read_file(path, above)
+    return [file, *(below for base in reversed(file.bases) for below in read_with_bases(base, (*above, path)))]
 
 
-def read(path: Path, above: Sequence[Path] = ()) -> UserFile:
-    """Reads and checks one file.
+def read_file(path: Path, above: Sequence[Path] = ()) -> UserFile:
+    """Read and check one file.
 
-    Raises UserError if it cannot be read, is no YAML mapping, builds on itself, chooses what there is not, or could run
-    code.
+    Raises UserError if it cannot be read, is no YAML mapping, builds on itself, chooses an option that does not exist,
+    or could run code.
     """
     if path in above:
         raise UserError(f"{relative_to_here(above[-1])}: builds on {relative_to_here(path)}, which builds on it")
     body, lines = parse_yaml(path)
 
     @contextmanager
-    def stands_at(key: str) -> Iterator[None]:
+    def errors_name_line(key: str) -> Iterator[None]:
         try:
             yield
         except UserError as e:
             raise UserError(f"{relative_to_here(path)}{f':{lines[key]}' if key in lines else ''}: {e.what}") from None
 
-    if key := forbidden(body):
-        with stands_at(key):
+    if key := find_code(body):
+        with errors_name_line(key):
             only = ": only the command line may say it" if key.endswith(TRUST) else ""
             raise UserError(f"{key}: not allowed in a file, since it could run code{only}")
     values = with_absolute_paths(body, path.parent)
-    with stands_at("hydra.sweeper.params"):
-        _make_digestible(values.get("hydra", {}).get("sweeper", {}), path.parent)
-    with stands_at("defaults"):
-        bases, choices = _listed(values.pop("defaults", None) or [], path.parent)
+    with errors_name_line("hydra.sweeper.params"):
+        _rewrite_params(values.get("hydra", {}).get("sweeper", {}), path.parent)
+    with errors_name_line("defaults"):
+        bases, choices = _read_defaults(values.pop("defaults", None) or [], path.parent)
 
     parts: dict[str, tuple[str, Mapping[Any, Any]]] = {}
     for group in [group for group in groups() if group in values]:
         base = choices.get(group)
         if base is None and isinstance(values[group], dict):
-            base = _inherited(group, bases, (*above, path))
-        with stands_at(group):
+            base = _inherited_option(group, bases, (*above, path))
+        with errors_name_line(group):
             match values[group]:
                 case None | "???":  # hydra's mark for a value still to come: nothing is chosen yet
                     del values[group]
                 case str() | int() | float() if not isinstance(values[group], bool):
-                    choices[group] = chosen(group, str(values.pop(group)), path.parent)
+                    choices[group] = check_option(group, str(values.pop(group)), path.parent)
                 case {"kind": kind, **over}:
-                    parts[group] = chosen(group, str(kind), path.parent), over
+                    parts[group] = check_option(group, str(kind), path.parent), over
                 case {**over} if base is not None:
                     parts[group] = base, over
     for group, (_, inside) in parts.items():
         for name, option in named_parts(inside).items():
-            with stands_at(f"{group}.{PARTS}.{name}"):
-                chosen(group, option, path.parent)
+            with errors_name_line(f"{group}.{PARTS}.{name}"):
+                check_option(group, option, path.parent)
         choices[group] = str(path)
         del values[group]
     return UserFile(path, bases, choices, parts, values, lines)
 
 
 def named_parts(values: Mapping[Any, Any]) -> dict[str, str]:
-    """The options that a group's named parts choose, by a bare name or by their `kind`; part -> option."""
+    """Part -> option, for the named parts of a group that choose one, by a bare name or by their `kind`."""
     parts = values.get(PARTS)
     named: dict[str, str] = {}
     for name, part in parts.items() if isinstance(parts, Mapping) else ():
@@ -128,8 +128,8 @@ def named_parts(values: Mapping[Any, Any]) -> dict[str, str]:
     return named
 
 
-def _listed(defaults: Any, base: Path) -> tuple[list[Path], dict[str, str]]:
-    """What a `defaults` list names: files and presets to build on, and options of groups."""
+def _read_defaults(defaults: Any, base: Path) -> tuple[list[Path], dict[str, str]]:
+    """The files and presets that a `defaults` list builds on, and the options of groups that it chooses."""
     bases: list[Path] = []
     choices: dict[str, str] = {}
     for item in defaults if isinstance(defaults, list) else [defaults]:
@@ -137,26 +137,26 @@ def _listed(defaults: Any, base: Path) -> tuple[list[Path], dict[str, str]]:
             case "_self_":
                 pass
             case str():
-                bases.append(preset_path(chosen(PRESET, item, base)))
+                bases.append(preset_path(check_option(PRESET, item, base)))
             case {**single} if len(single) == 1:
                 ((name, option),) = single.items()
                 group = str(name).removeprefix("override ").lstrip("/")
                 if group not in groups():
                     raise UserError(f"defaults: no group {name}{did_you_mean(group, groups())}")
-                choices[group] = chosen(group, str(option), base)
+                choices[group] = check_option(group, str(option), base)
             case _:
                 raise UserError(f"defaults: write `- GROUP: OPTION`, `- PRESET` or `- FILE.yaml`, not {item}")
     return bases, choices
 
 
-def _inherited(group: str, bases: Sequence[Path], above: Sequence[Path]) -> str | None:
-    """The option of a group that holds unless the file says otherwise: from what it builds on, else from train.yaml."""
+def _inherited_option(group: str, bases: Sequence[Path], above: Sequence[Path]) -> str | None:
+    """The option of a group that the files below choose, or else train.yaml."""
     below = (file for base in reversed(bases) for file in read_with_bases(base, above))
     return next((file.choices[group] for file in below if group in file.choices), default_option(group))
 
 
-def _make_digestible(sweeper: dict[str, Any], base: Path) -> None:
-    """The sweeper's parameters become overrides without passing the command line: rewrites them here."""
+def _rewrite_params(sweeper: dict[str, Any], base: Path) -> None:
+    """Rewrite the sweeper's parameters: they become overrides, and do not pass the command line."""
     if params := sweeper.get("params"):
         arguments = [rewrite(f"{name}={value}", base) for name, value in params.items()]
         sweeper["params"] = dict(argument.split("=", 1) for argument in arguments)

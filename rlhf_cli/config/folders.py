@@ -21,12 +21,12 @@ def make_folder(plan: Plan) -> Path:
     Raises UserError with EXIT_DISK if it cannot be made.
     """
     config = plan.jobs[0].config
-    chosen = config.sweep_dir if plan.is_sweep else config.run_dir
+    named = config.sweep_dir if plan.is_sweep else config.run_dir
     default = Path(plan.default_dir).absolute()
     try:
-        if not chosen and not plan.is_sweep:
+        if not named and not plan.is_sweep:
             return reserve_folder(default)
-        folder = Path(chosen) if chosen else default / _sweep_name(plan)
+        folder = Path(named) if named else default / _sweep_name(plan)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"{e.filename}: cannot be made: {e.strerror}", exit_code=EXIT_DISK) from e

@@ -1,4 +1,4 @@
-"""The settings of RunConfig by dotted name, read off the schema: which there are, which hold paths, what they mean."""
+"""The settings of RunConfig by dotted name, from the schema: their types, which hold paths, and the nearest name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, Settings
 def fields() -> Mapping[str, FieldInfo]:
     """Every setting, group or value, under its dotted name (`optimizer.lr`), whichever kind of its group has it.
 
-    A * stands for names that the user gives: `data.parts.*.path`.
+    A * stands for names that the user chooses: `data.parts.*.path`.
     """
     return dict(_walk(RunConfig, ""))
 
@@ -41,7 +41,7 @@ def _walk(settings: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInf
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
-    """What a type is made of: the members of unions, the types and the marks of Annotated."""
+    """The parts of a type: the members of unions, the types and the marks of Annotated."""
     if get_origin(annotation) is Annotated:
         yield from annotation.__metadata__
     parts = get_args(annotation)
@@ -55,12 +55,12 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 def _marks() -> Mapping[str, str]:
     """The keys that hold a path, each with its mark: IS_PATH, IS_MODEL or IS_FUNCTION."""
     marks = (IS_PATH, IS_MODEL, IS_FUNCTION)
-    found = {key: [m for m in (*f.metadata, *_leaves(f.annotation)) if m in marks] for key, f in fields().items()}
-    return {key: mark[0] for key, mark in found.items() if mark}
+    marked = {key: [m for m in (*f.metadata, *_leaves(f.annotation)) if m in marks] for key, f in fields().items()}
+    return {key: mark[0] for key, mark in marked.items() if mark}
 
 
 def holds_path(key: str) -> bool:
-    """Whether the setting `key` is a file, a folder, a model or a function."""
+    """Whether the setting `key` names a file, a folder, a model or a function."""
     return in_schema(key) in _marks()
 
 
@@ -72,7 +72,7 @@ def in_schema(key: str) -> str:
 
 
 def absolute(key: str, value: str, base: Path) -> str:
-    """The path `value` of setting `key`, absolute from `base`.
+    """Make the path `value` of setting `key` absolute, from `base`.
 
     A hub id, `module:function` and `package:...` stay what they are.
     """
@@ -86,24 +86,24 @@ def absolute(key: str, value: str, base: Path) -> str:
 
 
 def with_absolute_paths(settings: Mapping[str, Any], base: Path, prefix: str = "") -> dict[str, Any]:
-    """A copy of a nested mapping of settings in which every path is absolute from `base`."""
+    """Copy nested settings with every path made absolute, from `base`."""
 
-    def mended(key: str, value: Any) -> Any:
+    def convert(key: str, value: Any) -> Any:
         if isinstance(value, Mapping):
             return with_absolute_paths(value, base, key + ".")
         return absolute(key, value, base) if holds_path(key) and isinstance(value, str) else value
 
-    return {name: mended(f"{prefix}{name}", value) for name, value in settings.items()}
+    return {name: convert(f"{prefix}{name}", value) for name, value in settings.items()}
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The one of `names` that `name` may have meant, also by its last part (`lr`: `optimizer.lr`); '' if none is."""
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Which of `names` resembles the name, also by its last part (`lr`: `optimizer.lr`); None if none does."""
     known = [key for key in names if "*" not in key]
     by_end = {key.rpartition(".")[2]: key for key in reversed(known)}
     if close := difflib.get_close_matches(name, known, n=1, cutoff=0.7):
         return close[0]
     ends = difflib.get_close_matches(name.rpartition(".")[2], by_end, n=1, cutoff=0.7)
-    return by_end[ends[0]] if ends else ""
+    return by_end[ends[0]] if ends else None
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

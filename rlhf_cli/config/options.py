@@ -1,4 +1,4 @@
-"""The groups that ship in configs/, and what may be chosen from each: an option, a number, or (of `config`) a file."""
+"""The groups that ship in configs/, and what may be chosen from each: an option, a number, or, of `config`, a file."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def options(group: str) -> tuple[str, ...]:
 
 
 def option_list() -> str:
-    """Every group with its options, in lines that fit on a terminal, for the page of help."""
+    """Every group with its options, wrapped for a terminal: a part of the help page."""
     rows = (f"{group}: {', '.join(options(group))}" for group in sorted((*groups(), PRESET)))
     return "\n".join(textwrap.fill(row, 79, subsequent_indent="  ") for row in rows)
 
 
 @cache
 def default_option(group: str) -> str | None:
-    """What train.yaml chooses; None where it leaves the choice to a preset or file."""
+    """The option that train.yaml chooses; None where it leaves the choice to a preset or file."""
     defaults = yaml.safe_load((config_dir() / "train.yaml").read_text(encoding="utf-8"))["defaults"]
     option = next((str(item[group]) for item in defaults if isinstance(item, dict) and group in item), "???")
     return None if option == "???" else option
@@ -55,7 +55,7 @@ def takes_numbers(group: str) -> bool:
 
 
 def is_number(text: str) -> bool:
-    """Whether the text is a number to Python."""
+    """Whether the text is a number."""
     try:
         float(text)
     except ValueError:
@@ -64,7 +64,7 @@ def is_number(text: str) -> bool:
 
 
 def is_file(choice: str) -> bool:
-    """Whether a choice of `config` means a file, not a preset."""
+    """Whether a choice of `config` is a file rather than a preset."""
     return "/" in choice or choice.startswith("~") or choice.endswith((".yaml", ".yml"))
 
 
@@ -73,8 +73,8 @@ def preset_path(choice: str) -> Path:
     return Path(choice) if is_file(choice) else config_dir() / PRESET / f"{choice}.yaml"
 
 
-def chosen(group: str, choice: str, base: Path) -> str:
-    """The option `choice` of `group` as hydra is to see it: files by their absolute path, from `base`.
+def check_option(group: str, choice: str, base: Path) -> str:
+    """Check that `group` has the option `choice`, and return it; a file by its absolute path, from `base`.
 
     Raises UserError if there is no such option, preset or file.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with a config, in plain lines: the file and line, the key, what it must be, what stands there."""
+"""Say in plain lines what is wrong with a config: the file and line, the key, what it must be, what is there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from rlhf_cli.config.files import read
+from rlhf_cli.config.files import read_file
 from rlhf_cli.config.keys import did_you_mean, fields, in_schema
 from rlhf_cli.config.options import PRESET, default_option, groups, options, preset_path
 from rlhf_cli.errors import UserError
@@ -40,10 +40,10 @@ _PLAIN = {  # pydantic's error type -> what the value must be
 
 
 def build_config(data: Mapping[str, Any], place: Callable[[str], str]) -> RunConfig:
-    """The RunConfig of composed settings.
+    """Build the RunConfig of composed settings.
 
-    `place(key)` says where the user set a key: 'my-run.yaml:7: ', or ''
-    for the command line. Raises UserError with one line a problem, all of them.
+    `place(key)` says where the user set a key: 'my-run.yaml:7: ', or '' for the command line. Raises UserError with all
+    problems, a line for each.
     """
     try:
         config = RunConfig.model_validate(data)
@@ -61,7 +61,7 @@ def build_config(data: Mapping[str, Any], place: Callable[[str], str]) -> RunCon
         if key not in missing and key.partition(".")[0] not in unchosen:
             by_key.setdefault(key, []).append(error)
     problems = {key: f"{key}: must be given ({_meaning(key)}): write {key}=..." for key in missing}
-    problems |= {key: _text(key, alternatives, data) for key, alternatives in by_key.items()}
+    problems |= {key: _describe(key, alternatives, data) for key, alternatives in by_key.items()}
     lines = [f"{place(key)}{text}" for key, text in problems.items()]
     if unchosen:
         lines.insert(0, place("") + _nothing_chosen(unchosen))
@@ -71,7 +71,7 @@ def build_config(data: Mapping[str, Any], place: Callable[[str], str]) -> RunCon
 
 
 def _missing(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The keys that hold `???`, hydra's mark for a value that must be given."""
+    """The keys that hold `???`, hydra's mark for a value that is still to be set."""
     for name, value in data.items():
         if isinstance(value, Mapping):
             yield from _missing(value, f"{prefix}{name}.")
@@ -87,12 +87,12 @@ def _nothing_chosen(unchosen: Sequence[str]) -> str:
     have = ", ".join(f"{group} ({', '.join(options(group))})" for group in unchosen)
     default = default_option(PRESET)
     assert default is not None
-    example = default_option(unchosen[-1]) or read(preset_path(default)).choices[unchosen[-1]]
+    example = default_option(unchosen[-1]) or read_file(preset_path(default)).choices[unchosen[-1]]
     return f"nothing is chosen for {have}; add for example `{unchosen[-1]}: {example}`"
 
 
 def _dotted(error: ErrorDetails, data: Mapping[str, Any]) -> str:
-    """The key an error is about: pydantic's location without the names of union members, which are no keys."""
+    """The key that an error is about: pydantic's location without the names of union members."""
     here: Any = data
     keys: list[str] = []
     skipped_kind = False
@@ -110,8 +110,8 @@ def _dotted(error: ErrorDetails, data: Mapping[str, Any]) -> str:
     return ".".join(keys)
 
 
-def _text(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any]) -> str:
-    """One problem, in plain words."""
+def _describe(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any]) -> str:
+    """A problem in plain words; several errors of one key are the alternatives of a union."""
     kind, given = errors[0]["type"], errors[0]["input"]
     group, _, name = key.rpartition(".")
     if kind == "extra_forbidden":

@@ -1,11 +1,12 @@
-"""What a config may not say: a file is data, perhaps a stranger's, and must run no code; none may hold a secret.
+"""Refuse configs that could run code or that hold a secret: a file is data, and perhaps a stranger wrote it.
 
 We never call hydra's `instantiate` on a setting, but hydra itself instantiates launchers, sweepers, callbacks and log
-handlers. What a file says of those is refused before hydra sees it, interpolations that could make it up included.
+handlers. A file that sets those is refused before hydra sees it, and so are interpolations that could make them up.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ from rlhf_cli.schema import RunConfig
 TRUST = "trust_remote_code"
 _RUNS_CODE = {"_target_", "()", "class", TRUST}
 _MAKES_MAPPINGS = re.compile(r"_target_|\$\{\s*oc\.(create|decode)")
-_HYDRA = {  # the parts of `hydra` a file may speak of, and the keys in them where not all may be set
+_HYDRA = {  # the parts of `hydra` that a file may set, and which of their keys; None: all of them
     "run": {"dir"},
     "sweep": {"dir", "subdir"},
     "sweeper": {"params"},
@@ -46,26 +47,26 @@ _LOOKS_LIKE = {
 }
 
 
-def forbidden(body: Mapping[str, Any]) -> str | None:
-    """The dotted name of the first thing in a file's body that could run code, or let a model run its own; or None."""
-    return next((key for found in (_anywhere(body, ""), _of_hydra(body.get("hydra", {}))) for key in found), None)
+def find_code(body: Mapping[str, Any]) -> str | None:
+    """The dotted key of the first setting in a file that could run code, or let a model run its own; or None."""
+    return next(itertools.chain(_code_anywhere(body, ""), _code_of_hydra(body.get("hydra", {}))), None)
 
 
-def _anywhere(value: Any, key: str) -> Iterator[str]:
+def _code_anywhere(value: Any, key: str) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, part in value.items():
             dotted = f"{key}.{name}" if key else str(name)
             if name in _RUNS_CODE or (key and name == "defaults"):
                 yield dotted
-            yield from _anywhere(part, dotted)
+            yield from _code_anywhere(part, dotted)
     elif isinstance(value, list):
         for part in value:
-            yield from _anywhere(part, key)
+            yield from _code_anywhere(part, key)
     elif isinstance(value, str) and _MAKES_MAPPINGS.search(value):
         yield key
 
 
-def _of_hydra(hydra: Any) -> Iterator[str]:
+def _code_of_hydra(hydra: Any) -> Iterator[str]:
     if not isinstance(hydra, Mapping):
         yield "hydra"
         return
@@ -84,9 +85,9 @@ def _of_hydra(hydra: Any) -> Iterator[str]:
 def refuse_unsaid_trust(
     config: RunConfig, typed: Iterable[str], exit_code: int = EXIT_USAGE, how: str = f"model.{TRUST}=true"
 ) -> None:
-    """Raise UserError where a model's code would run and the command line's overrides `typed` do not say so.
+    """Raise UserError if a model's code would run and the overrides `typed` on the command line do not allow it.
 
-    `how` is what to type. However a file or a saved run came to say it: this looks at what would happen.
+    `how` is what to type to allow it. The config decides, not its source: a file or a saved run may have set it.
     """
     said = any(
         o.key_or_group in ("model", f"model.{TRUST}") and TRUST in str(o.input_line) for o in map(parse_override, typed)
@@ -101,21 +102,21 @@ def refuse_unsaid_trust(
 
 
 def refuse_code(typed: Iterable[str]) -> None:
-    """Raise UserError for an override that would have hydra import and call something: a command may be pasted too."""
+    """Raise UserError for an override that would make hydra import and call something: a command may be pasted."""
     for override in map(parse_override, typed):
         key = override.key_or_group
-        names = {*key.split("."), *(name.rpartition(".")[2] for name in _anywhere({key: override.value()}, ""))}
+        names = {*key.split("."), *(name.rpartition(".")[2] for name in _code_anywhere({key: override.value()}, ""))}
         if names & (_RUNS_CODE - {TRUST}) or _MAKES_MAPPINGS.search(str(override.input_line)):
             raise UserError(f"{key}: not allowed, since it could run code")
 
 
-def secret_in(text: str) -> str:
-    """What in the text looks like a secret (`a GitHub token`); '' if nothing does."""
-    return next((kind for kind, pattern in _LOOKS_LIKE.items() if re.search(pattern, text)), "")
+def secret_in(text: str) -> str | None:
+    """Which kind of secret the text seems to hold (`a GitHub token`); None if it holds none."""
+    return next((kind for kind, pattern in _LOOKS_LIKE.items() if re.search(pattern, text)), None)
 
 
 def refuse_secrets(arguments: Iterable[str]) -> None:
-    """Raise UserError where an argument holds what looks like a secret; the message does not repeat it."""
+    """Raise UserError if an argument seems to hold a secret; the message does not repeat it."""
     for argument in arguments:
         if kind := secret_in(argument):
             key = argument.partition("=")[0]
@@ -123,7 +124,7 @@ def refuse_secrets(arguments: Iterable[str]) -> None:
 
 
 def secret_error(kind: str, where: str) -> UserError:
-    """The refusal; `where` says which key or which line."""
+    """The error of a config that holds a secret; `where` is the key or the line."""
     return UserError(
         f"{where}: this looks like {kind}, and a run writes its config to disk",
         fix="leave it in an environment variable: no setting holds a secret",
@@ -144,7 +145,7 @@ def find_secret(settings: Mapping[str, Any], prefix: str = "") -> tuple[str, str
 
 
 def guard_environment() -> None:
-    """Makes `${oc.env:NAME}` refuse names of secrets: what a config says is written to disk."""
+    """Make `${oc.env:NAME}` refuse names of secrets: a run writes its config to disk."""
     OmegaConf.register_new_resolver("oc.env", _env, replace=True)
 
 

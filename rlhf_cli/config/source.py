@@ -1,4 +1,4 @@
-"""Hydra's window on presets and users' files, and on what a group takes besides the files in configs/: numbers."""
+"""A source of configs for hydra: presets, users' files, and the numbers that a group takes besides its files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from rlhf_cli.config.files import PARTS, UserFile, named_parts, read
+from rlhf_cli.config.files import PARTS, UserFile, named_parts, read_file
 from rlhf_cli.config.options import PRESET, groups, is_number, preset_path, takes_numbers
 
 _SCHEME = "rlhf"
 
 
 class RlhfSource(ConfigSource):
-    """Answers for config/..., GROUP/NUMBER and GROUP//absolute/path.yaml; all else is left to the folder configs/."""
+    """Loads config/..., GROUP/NUMBER and GROUP//absolute/path.yaml; the folder configs/ holds all others."""
 
     @staticmethod
     def scheme() -> str:
@@ -34,7 +34,7 @@ class RlhfSource(ConfigSource):
         return False
 
     def is_config(self, config_path: str) -> bool:
-        """Whether it is a preset, a file, or a number of a group that takes them."""
+        """Whether it is a preset, a file, or a number of a group that takes numbers."""
         group, _, option = config_path.partition("/")
         if group == PRESET:
             return preset_path(option).is_file()
@@ -45,11 +45,11 @@ class RlhfSource(ConfigSource):
         return []
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The number as the group's constant, the file as a preset, or the file's part of one group as its option."""
+        """Load a number as the group's constant, a file as a preset, or a file's part of a group as an option."""
         group, _, option = config_path.partition("/")
         content: dict[str, Any]
         if group == PRESET:
-            content = _preset(read(preset_path(option)))
+            content = _preset(read_file(preset_path(option)))
         elif option.startswith("/"):
             content = _part(group, option)
         else:
@@ -59,22 +59,22 @@ class RlhfSource(ConfigSource):
 
 
 def _preset(file: UserFile) -> dict[str, Any]:
-    """The file in hydra's own words; its choices are overrides, so that the command line's still win."""
+    """The file as a config of hydra's; its choices are overrides, so that those of the command line win."""
     overrides = [{f"override /{group}": option} for group, option in file.choices.items()]
-    # a list of options, even of one: only there does hydra take a path with `@` in it for what it is
+    # a list, even of one option: only in a list does hydra read a path that holds an `@`
     bases = [{f"/{PRESET}@_global_": [str(base) for base in file.bases]}] if file.bases else []
     return {**file.values, "defaults": [*bases, "_self_", *overrides]}
 
 
 def _part(group: str, file: str) -> dict[str, Any]:
-    """A file's part of a group in hydra's own words: values over an option, through the files it builds on."""
+    """A file's part of a group as a config of hydra's: values over an option, through the files it builds on."""
     option, layers = file, list[Any]()
     while option.startswith("/"):
-        option, values = read(Path(option)).parts[group]
+        option, values = read_file(Path(option)).parts[group]
         layers.insert(0, values)
     merged: Any = OmegaConf.to_container(OmegaConf.merge(*layers))
     named = named_parts(merged)
-    for name in named:  # what it says besides the choice stands over the option
+    for name in named:  # the other values of a part stand over its option
         part = merged[PARTS][name]
         merged[PARTS][name] = {k: v for k, v in part.items() if k != "kind"} if isinstance(part, dict) else {}
     inside = [{f"/{group}@{PARTS}.{name}": choice} for name, choice in named.items()]
@@ -82,7 +82,7 @@ def _part(group: str, file: str) -> dict[str, Any]:
 
 
 class RlhfSearchPath(SearchPathPlugin):
-    """Puts the source on hydra's search path, ahead of the folder."""
+    """Puts our source on hydra's search path, ahead of the folder."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Called by hydra."""

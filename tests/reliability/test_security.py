@@ -332,7 +332,7 @@ def test_what_looks_like_a_secret_is_refused(
 def test_what_does_not_is_not(harmless: str) -> None:
     from rlhf_cli.config.security import secret_in
 
-    assert secret_in(harmless) == ""
+    assert secret_in(harmless) is None
 
 
 @pytest.mark.case(48)
