@@ -86,28 +86,31 @@ def plan_jobs(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, ch
             check(config)
         return config
 
-    if not sweep:
-        job = tuple(str(override.input_line) for override in own)
-        config = accept(settings, job)
-        if config.seeds > 1:
-            raise UserError("several runs are a sweep and need -m", where="seeds")
-        return Plan([PlannedJob(job, config, "")], sweep, default_dir, overrides, settings)
+    if sweep:
+        jobs, added = _plan_sweep(loader, own, of_hydra, accept)
+        return Plan(jobs, sweep, default_dir, [*overrides, *added], settings)
+    job = tuple(str(override.input_line) for override in own)
+    config = accept(settings, job)
+    if config.seeds > 1:
+        raise UserError("several runs are a sweep and need -m", where="seeds")
+    return Plan([PlannedJob(job, config, "")], sweep, default_dir, overrides, settings)
 
-    points = _combine(own)
-    first_points = {_seeding(point): number for number, point in reversed([*enumerate(points, start=1)])}
-    configs = []
-    for number in sorted(first_points.values()):
-        with _errors_name_job(number, points):
-            configs.append(validate(compose(loader, [*of_hydra, *points[number - 1]]), points[number - 1]))
-    seeds = _seeds(configs, own)
 
+def _plan_sweep(
+    loader: ConfigLoader,
+    own: Sequence[Override],
+    of_hydra: Sequence[str],
+    accept: Callable[[DictConfig, Job], RunConfig],
+) -> tuple[list[PlannedJob], list[str]]:
+    """The jobs of a sweep, and the overrides that follow from its own: the seeds, and what folders are not named by."""
+    seeds = _seeds(loader, own, of_hydra)
     jobs = _combine([*own, *map(parse_override, seeds)])
     constant = ",".join(quote(parse_override(override).key_or_group) for override in sorted(common_overrides(jobs)))
-    added = [*seeds, f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"]
+    naming = f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"
     planned = []
     for number, job in enumerate(jobs, start=1):
         with _errors_name_job(number, jobs):
-            composed = compose(loader, [*of_hydra, added[-1], *job])
+            composed = compose(loader, [*of_hydra, naming, *job])
             config = accept(composed, job)
             with one_line_errors():
                 composed.hydra.job.num = number - 1
@@ -116,7 +119,27 @@ def plan_jobs(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, ch
         raise UserError("run_dir names the folder of one run; a sweep's is sweep_dir")
     if len({job.folder for job in planned}) < len(planned):
         raise UserError("two jobs of the sweep would write to one folder: is a value listed twice?")
-    return Plan(planned, sweep, default_dir, [*overrides, *added], settings)
+    return planned, [*seeds, naming]
+
+
+def _seeds(loader: ConfigLoader, own: Sequence[Override], of_hydra: Sequence[str]) -> list[str]:
+    """`seeds=3` as an override for hydra: `seed=0,1,2`, from the seed of all points on; none for one seed."""
+    points = _combine(own)
+    configs: dict[Job, RunConfig] = {}  # the presets and the values of `seeds`: no other override sets how many seeds
+    for number, point in enumerate(points, start=1):
+        decides = tuple(o for o in point if parse_override(o).key_or_group in (PRESET, "seeds"))
+        if decides not in configs:
+            with _errors_name_job(number, points):
+                configs[decides] = validate(compose(loader, [*of_hydra, *point]), point)
+    counts = {config.seeds for config in configs.values()}
+    if counts == {1}:
+        return []
+    if any(override.key_or_group == "seed" and override.is_sweep_override() for override in own):
+        raise UserError("the seed is swept already", where="seeds", fix="leave seeds or the values of seed out")
+    firsts = {config.seed for config in configs.values()}
+    if len(counts) > 1 or len(firsts) > 1:
+        raise UserError("all points of a sweep have the same seeds", where="seeds", fix="give one seed and one seeds")
+    return [f"seed={','.join(str(min(firsts) + number) for number in range(min(counts)))}"]
 
 
 def _check_hydra(settings: DictConfig) -> None:
@@ -147,24 +170,6 @@ def _combine(overrides: Sequence[Override]) -> list[Job]:
         texts = override.sweep_string_iterator() if is_sweep else [override.get_value_element_as_str()]
         values[override.get_key_element()] = [f"{override.get_key_element()}={text}" for text in texts]
     return [*itertools.product(*values.values())]
-
-
-def _seeding(job: Job) -> Job:
-    """The overrides that decide the seeds of a job."""
-    return tuple(o for o in job if parse_override(o).key_or_group in (PRESET, "seed", "seeds"))
-
-
-def _seeds(configs: Sequence[RunConfig], overrides: Sequence[Override]) -> list[str]:
-    """`seeds=3` as an override for hydra: `seed=0,1,2`, from the seed of all points on; none for one seed."""
-    counts = {config.seeds for config in configs}
-    if counts == {1}:
-        return []
-    if any(override.key_or_group == "seed" and override.is_sweep_override() for override in overrides):
-        raise UserError("the seed is swept already", where="seeds", fix="leave seeds or the values of seed out")
-    firsts = {config.seed for config in configs}
-    if len(counts) > 1 or len(firsts) > 1:
-        raise UserError("all points of a sweep have the same seeds", where="seeds", fix="give one seed and one seeds")
-    return [f"seed={','.join(str(min(firsts) + number) for number in range(min(counts)))}"]
 
 
 @contextmanager
