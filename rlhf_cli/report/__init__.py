@@ -7,7 +7,8 @@ writing          choose the page for some folders, and write it
 run_page         the page of a run
 comparison_page  the page of several runs
 sweep_page       the page of a sweep
-curves           a run's metrics as charts; long runs are averaged
+curves           the charts of a run and of several runs
+series           a metric as a series; long runs are averaged
 frontier         reward against KL, with the points of a sweep
 table            tables as data
 texts            texts cut to a length, settings in lines, two texts with their differences marked

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.intervals import with_error
-from rlhf_cli.report.curves import overlaid, together
+from rlhf_cli.report.curves import overlaid
 from rlhf_cli.report.page import render
 from rlhf_cli.report.run_page import evaluated_prompts, subject
+from rlhf_cli.report.series import steps_per_point
 from rlhf_cli.report.table import Table, changes_table
 from rlhf_cli.report.texts import cut
 from rlhf_cli.runs.reading import Row, SavedRun, compare_if_paired
@@ -34,7 +35,7 @@ class Difference:
 
 def html(runs: Sequence[SavedRun]) -> str:
     """The whole page. The first run is the base: every other run is compared with it."""
-    names = named(runs)
+    names = short_names(runs)
     return render(
         "comparison.html.j2",
         title=f"{len(runs)} runs beside one another",
@@ -43,13 +44,13 @@ def html(runs: Sequence[SavedRun]) -> str:
         base=names[0],
         differences=[_difference(runs[0], run, names[0], name) for name, run in zip(names[1:], runs[1:], strict=True)],
         curves=overlaid([(name, run.metrics, evaluated_prompts(run)) for name, run in zip(names, runs, strict=True)]),
-        steps_a_point=together(max(len(run.metrics) for run in runs)),
+        steps_a_point=steps_per_point(max(len(run.metrics) for run in runs)),
         settings=_settings(runs, names),
     )
 
 
-def named(runs: Sequence[SavedRun]) -> list[str]:
-    """Each run's folder by its last part, or by as many parts as tell it from the others."""
+def short_names(runs: Sequence[SavedRun]) -> list[str]:
+    """The last part of each run's folder, or as many parts as tell it from the others."""
     parts = [run.status.folder.parts for run in runs]
     names = ["" for _ in runs]
     for length in range(1, max(map(len, parts)) + 1):

@@ -1,4 +1,4 @@
-"""The page of one run: how it stands, what the held-out prompts say, its curves, its completions, how to repeat it."""
+"""The page of one run: its state, held-out comparison, curves, completions, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from typing import Any, Final
 from rlhf_cli.evaluation.evaluation import Comparison
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.optimum import progress_to_optimum
-from rlhf_cli.report.curves import number, pictures, timing, together
+from rlhf_cli.report.curves import pictures, timing
 from rlhf_cli.report.page import render
+from rlhf_cli.report.series import number, steps_per_point
 from rlhf_cli.report.table import changes_table
 from rlhf_cli.report.texts import Words, cut, marked
 from rlhf_cli.runs.reading import Row, SavedRun
 
 SHOWN: Final = 3
-"""Logged completions of a step."""
+"""Prompts of a step whose logged completions are shown."""
 _OWN: Final = ("hydra.", "run_dir=", "sweep_dir=", "resume=", "display=", "seeds=", "jobs=")
-"""Arguments that say where a run writes and what it shows, not what it is."""
+"""Arguments that change where a run writes or what it shows, but not what it learns."""
 _QUOTED: Final = re.compile(r"([\w.@/]+=)'([\w./:@,+-]*)'")
-"""A value in quotes that it could do without."""
+"""A value in quotes that it does not need."""
 
 
 def html(run: SavedRun) -> str:
@@ -35,9 +36,9 @@ def html(run: SavedRun) -> str:
         **_held_out(run),
         curves=pictures(run.metrics, evaluated_prompts(run)),
         constants=_constants(run.config),
-        steps_a_point=together(len(run.metrics)),
+        steps_a_point=steps_per_point(len(run.metrics)),
         times=timing(run.timings),
-        timings_a_point=together(len(run.timings)),
+        timings_a_point=steps_per_point(len(run.timings)),
         texts=_texts(run),
         texts_step=run.result.step if run.result else None,
         samples=[*_samples(run.early), *_samples(run.late)],
@@ -50,7 +51,7 @@ def html(run: SavedRun) -> str:
 
 
 def subject(run: SavedRun) -> str:
-    """What is trained from what."""
+    """The model and the reward, in words."""
     model, reward = _named(run.config, "model"), run.config.get("reward")
     path = model.get("path")
     name = Path(path).name if isinstance(path, str) else str(model.get("kind", "a model"))
@@ -58,18 +59,18 @@ def subject(run: SavedRun) -> str:
 
 
 def verdict(comparison: Comparison) -> str:
-    """What the held-out prompts say, in one sentence."""
+    """One sentence: whether the objective changed on the held-out prompts."""
     objective, reward, kl = (comparison.change[name] for name in ("objective", "reward", "kl"))
-    told = f"J {with_error(objective, 3, '+')}, reward {with_error(reward, 3, '+')}, for {kl.mean:.2f} nats of KL"
+    levels = f"J {with_error(objective, 3, '+')}, reward {with_error(reward, 3, '+')}, for {kl.mean:.2f} nats of KL"
     if objective.low > 0:
-        return f"The objective rose on {objective.count} held-out prompts: {told}."
+        return f"The objective rose on {objective.count} held-out prompts: {levels}."
     if objective.high < 0:
-        return f"The objective fell on {objective.count} held-out prompts: {told}."
-    return f"{objective.count} held-out prompts cannot tell whether the objective changed: {told}."
+        return f"The objective fell on {objective.count} held-out prompts: {levels}."
+    return f"{objective.count} held-out prompts cannot tell whether the objective changed: {levels}."
 
 
 def evaluated_prompts(run: SavedRun) -> int:
-    """How many prompts an evaluation has."""
+    """The number of prompts of an evaluation; 0 where it is unknown."""
     if run.first is not None:
         return len(run.first.prompts)
     count = number(_named(run.config, "evaluate").get("prompts"))
@@ -92,7 +93,7 @@ def _standing(run: SavedRun) -> list[tuple[str, str]]:
 
 
 def _held_out(run: SavedRun) -> dict[str, Any]:
-    """The newest comparison with the reference: of the evaluations, or of a result that is as new."""
+    """The newest comparison with the reference: from the evaluations, or from a result that is as new."""
     result = run.result if run.result and run.result.step == (run.last.step if run.last else run.result.step) else None
     comparison = run.comparison or (result.comparison if result else None)
     if comparison is None:

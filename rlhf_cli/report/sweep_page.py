@@ -93,7 +93,7 @@ def _points(answer: Answer) -> Table:
 
 
 def _curved(answer: Answer) -> list[Point]:
-    """The points whose curves are shown, as many as there are colours: the best ones, in the sweep's order."""
+    """The best points, one for each colour of a chart, in the sweep's order."""
     ranked = sorted(answer.points, key=lambda p: (p.number != answer.recommended, not p.pareto, p.number))
     return sorted(ranked[:COLOURS], key=lambda point: point.number)
 
@@ -133,5 +133,5 @@ def _measure(answer: Answer) -> str:
 
 
 def _spaced(name: str) -> str:
-    """With room to break the line."""
+    """The name with spaces where a line may break."""
     return name.replace(",", ", ")

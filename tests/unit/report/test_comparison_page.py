@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.report.comparison_page import html, named, why_not_paired
+from rlhf_cli.report.comparison_page import html, short_names, why_not_paired
 from rlhf_cli.runs.reading import SavedRun
 from tests.pages import parse, said
 from tests.unit.charts.drawn import SVG
@@ -109,4 +109,4 @@ def test_no_text_breaks_the_page() -> None:
 
 def test_names_are_as_short_as_tells_them_apart() -> None:
     runs = [sample_run(folder) for folder in ("/x/1/a", "/x/2/a", "/x/2/b")]
-    assert named(runs) == ["1/a", "2/a", "b"]
+    assert short_names(runs) == ["1/a", "2/a", "b"]

@@ -1,4 +1,4 @@
-"""report.curves: which charts there are, what is averaged, and what is left out; by hand."""
+"""report.curves and report.series: which charts there are, what is averaged, and what is left out; by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from rlhf_cli.charts.pictures import Bars, Chart
-from rlhf_cli.report.curves import MOST, MOST_HELD_OUT, PLOTS, Plot, number, overlaid, pictures, points, thinned, timing
+from rlhf_cli.report.curves import PLOTS, Plot, overlaid, pictures, timing
+from rlhf_cli.report.series import MOST, MOST_HELD_OUT, number, points, thinned
 
 Row = dict[str, Any]
 EVALUATED = {"eval/reward/mean": 0.5, "eval/reward/se": 0.1}
@@ -62,7 +63,7 @@ def test_held_out_points_have_95_percent_intervals() -> None:
     # t at 97.5 % with 2 degrees of freedom is 4.3027
     assert held_out.high[1] == pytest.approx(0.5 + 0.43027, abs=1e-5)
     (reward,) = [plot for plot in PLOTS if plot.title == "Reward"]
-    single = points("", rows, reward, 1)
+    single = points("", rows, reward.held_out, reward.held_out_error, 1)
     assert single.high is not None
     assert math.isnan(single.high[0])
 
