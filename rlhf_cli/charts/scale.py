@@ -67,12 +67,12 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
     """Powers of ten between two positive ends, with 2 and 5 times them where there are few; no more than `count`."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1,)):
-        found = [f * 10.0**e for e in exponents for f in factors if low <= f * 10.0**e <= high]
-        if len(found) <= count:
+        candidates = [f * 10.0**e for e in exponents for f in factors if low <= f * 10.0**e <= high]
+        if len(candidates) <= count:
             break
-    if len(found) < 2:
+    if len(candidates) < 2:
         return ticks(low, high, count)
-    return found[:: math.ceil(len(found) / count)]
+    return candidates[:: math.ceil(len(candidates) / count)]
 
 
 def decades(low: float, high: float, count: int) -> list[float]:

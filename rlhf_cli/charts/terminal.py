@@ -40,15 +40,15 @@ def _bars(bars: Bars, width: int, colours: bool) -> list[Row]:
     names = max(map(len, bars.categories))
     largest = max((v for one in bars.series for v in one.values if math.isfinite(v)), default=0.0) or 1.0
     room = width - names - 8
-    found: list[Row] = []
+    output: list[Row] = []
     for i, category in enumerate(bars.categories):
         for k, one in enumerate(bars.series):
             value = one.values[i]
             fill = (FILLS[0] if colours else FILLS[k]) * max(round(value / largest * room), 0)
             name = category if k == 0 else ""
-            found.append(((f"{name:<{names}} ", ""), (fill or "▏", STYLES[k]), (f" {value:.3f}", "dim")))
+            output.append(((f"{name:<{names}} ", ""), (fill or "▏", STYLES[k]), (f" {value:.3f}", "dim")))
     key = [("━━" if colours else FILLS[k] * 2, one.label) for k, one in enumerate(bars.series)]
-    return [*found, *_legend(key, width)]
+    return [*output, *_legend(key, width)]
 
 
 def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
@@ -73,19 +73,19 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
         _draw(cells, one, _dots(one, across, down), i, fine)
         _write_names(cells, one, across, down, i, fine)
     ticked = {round(down.at(value)) // fine[1]: name for value, name in zip(y, names, strict=True)}
-    found: list[Row] = [((" " * left + " " + chart.y_label, "dim"),)]
+    output: list[Row] = [((" " * left + " " + chart.y_label, "dim"),)]
     if marks:
         flags = _over([(mark.label, round(across.at(mark.x)) // fine[0]) for mark in marks], columns)
-        found.append(((" " * (left + 2) + flags, "dim"),))
+        output.append(((" " * (left + 2) + flags, "dim"),))
     for n, line in enumerate(cells):
-        found.append(((f"{ticked.get(n, ''):>{left}} {'┤' if n in ticked else '│'}", "dim"), *line))
+        output.append(((f"{ticked.get(n, ''):>{left}} {'┤' if n in ticked else '│'}", "dim"), *line))
     tiny = 1e-9 * (across.high - across.low)  # what is left of a sum that is zero
     ends = tuple(f"{0.0 if abs(end) < tiny else end:.4g}" for end in (across.low, across.high))
     gap = columns - len(ends[0]) - len(ends[1])
-    found.append(((f"{'':>{left}} └{'─' * columns}", "dim"),))
-    found.append(((f"{'':>{left}}  {ends[0]}{chart.x_label[: gap - 2]:^{gap}}{ends[1]}", "dim"),))
+    output.append(((f"{'':>{left}} └{'─' * columns}", "dim"),))
+    output.append(((f"{'':>{left}}  {ends[0]}{chart.x_label[: gap - 2]:^{gap}}{ends[1]}", "dim"),))
     key = [(_sample(one, i, colours), one.label) for i, one in enumerate(chart.series)]
-    return [*found, *_legend(key, width)]
+    return [*output, *_legend(key, width)]
 
 
 def _dots(series: Series, across: Scale, down: Scale) -> list[tuple[int, int]]:
@@ -94,14 +94,14 @@ def _dots(series: Series, across: Scale, down: Scale) -> list[tuple[int, int]]:
         (across.at(x), down.at(y)) if known(x, across.log) and known(y, down.log) else None
         for x, y in zip(series.xs, series.ys, strict=True)
     ]
-    found = [(round(place[0]), round(place[1])) for place in places if place]
+    output = [(round(place[0]), round(place[1])) for place in places if place]
     if series.style != "points":
         for a, b in pairwise(places):
             if a and b:
                 count = max(math.ceil(max(abs(a[0] - b[0]), abs(a[1] - b[1]))), 1)
                 between = [(a[0] + (b[0] - a[0]) * k / count, a[1] + (b[1] - a[1]) * k / count) for k in range(count)]
-                found += [(round(x), round(y)) for x, y in between]
-    return [(x, y) for x, y in found if series.style != "dashed" or x // 4 % 2 == 0]
+                output += [(round(x), round(y)) for x, y in between]
+    return [(x, y) for x, y in output if series.style != "dashed" or x // 4 % 2 == 0]
 
 
 def _draw(cells: list[list[Span]], one: Series, dots: Sequence[tuple[int, int]], i: int, fine: tuple[int, int]) -> None:
@@ -145,13 +145,13 @@ def _sample(one: Series, i: int, colours: bool) -> str:
 
 def _legend(names: Sequence[tuple[str, str]], width: int) -> list[Row]:
     """A sample and a name for every series, as many to a row as fit."""
-    found: list[list[Span]] = [[]]
+    output: list[list[Span]] = [[]]
     used = 0
     for i, (sample, name) in enumerate(names):
         wide = len(sample) + len(name) + 4
         if used and used + wide > width:
-            found.append([])
+            output.append([])
             used = 0
-        found[-1] += [(f" {sample} ", STYLES[i]), (f"{name} ", "")]
+        output[-1] += [(f" {sample} ", STYLES[i]), (f"{name} ", "")]
         used += wide
-    return [tuple(row) for row in found]
+    return [tuple(row) for row in output]

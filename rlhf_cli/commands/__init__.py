@@ -11,7 +11,7 @@ verify_resume  the last stretch of a run repeated and compared
 demo           the lecture, on the terminal or as a page
 
 ready          mistakes refused before anything is written, and where a run goes on
-sweeping       what train -m does with its trials
-parser         what verbs with plain options share
-stage          how demo looks on a terminal
+sweeping       run the trials of train -m
+parser         parse plain options
+stage          show a scene of demo on a terminal
 """

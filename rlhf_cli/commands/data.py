@@ -1,4 +1,4 @@
-"""`rlhf data show ...`: the prompts of a run as the policy reads them, before there is a run."""
+"""`rlhf data show ...`: show the prompts of a run as the policy reads them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog="rlhf data", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
-    parser.add_argument("show", choices=["show"], metavar="show", help="what to do with it")
+    parser.add_argument("show", choices=["show"], metavar="show", help="show the prompts")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
     parser.add_argument("--rows", type=at_least(0), default=3, metavar="N", help="prompts to print (default 3)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")

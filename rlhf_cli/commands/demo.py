@@ -1,4 +1,4 @@
-"""`rlhf demo`: the lecture, with pictures that the tool's own functions compute, on the terminal or as a page."""
+"""`rlhf demo`: the lecture, with pictures from the tool's own functions, on the terminal or as a page."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 
 
 def _scenes(chosen: Sequence[str], whole: bool, fast: bool) -> Iterator[Scene]:
-    """One after the other, each computed when it is asked for."""
+    """Yield the scenes; each is computed when it is needed."""
     if whole:
         yield from OPENING
     print("loading torch ...", file=sys.stderr, flush=True)

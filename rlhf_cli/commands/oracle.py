@@ -1,4 +1,4 @@
-"""`rlhf oracle config=...`: what training could reach, before any training."""
+"""`rlhf oracle config=...`: estimate the optimum before any training."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def main(argv: list[str]) -> int:
         import_libraries()
         from rlhf_cli.pipeline.reference import reference_rewards
     rewards = reference_rewards(config, rows, options.samples, temperature, watch)
-    found = oracle(rewards, sorted(betas), beta, temperature)
+    estimate = oracle(rewards, sorted(betas), beta, temperature)
     if options.json:
-        print(json.dumps(asdict(found), indent=2))
+        print(json.dumps(asdict(estimate), indent=2))
     else:
-        show_oracle(found)
+        show_oracle(estimate)
     return EXIT_DONE
 
 

@@ -1,4 +1,4 @@
-"""`rlhf report`: a run or a sweep as one page, or several runs beside one another."""
+"""`rlhf report`: write the page of a run, of a sweep, or of several runs beside one another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scene on a terminal: a panel of words, the pictures, what they show; on a live one the pictures move first."""
+"""Show a scene on a terminal: a panel of words, the pictures and their findings. On a live terminal pictures move."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rlhf_cli.display.pictures import lines
 
 FRAME_S: Final = 0.06
 LEAST: Final = 5
-"""Rows of a plot in a low terminal."""
+"""Least rows of a plot, for a low terminal."""
 
 
 def show(scene: Scene, console: Console, moving: bool) -> None:
-    """Print the scene; with `moving`, how its pictures came about is played before."""
+    """Print the scene. With `moving`, its frames are played first."""
     console.print(_panel(scene))
     if moving and scene.frames:
         spare = console.height - len(_lines(scene.frames[0], console, LEAST))
@@ -54,5 +54,5 @@ def _drawn(pictures: Sequence[Picture], console: Console, height: int) -> Group:
 
 
 def _lines(pictures: Sequence[Picture], console: Console, height: int) -> list[Text]:
-    """Every picture and an empty line behind it."""
+    """The lines of every picture, each with an empty line behind it."""
     return [line for picture in pictures for line in (*lines(picture, console, console.width - 1, height), Text())]

@@ -1,4 +1,4 @@
-"""One run on the toy, watched exactly: what the pictures of several scenes are made of."""
+"""Run an algorithm on the toy, and record J and the policy exactly at every step."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ SAMPLES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Ascent:
-    """A run from the reference to its last step; lists begin before the first one."""
+    """A run from the reference to its last step. Its lists begin before the first step."""
 
     objective: Sequence[float]
     """J, exactly."""
     policy: Sequence[Sequence[float]]
     """The probability of every response."""
     clip_fraction: Sequence[float]
-    """Of each step, hence one less; nan for algorithms that do not clip."""
+    """Of each step, so one value less; nan for algorithms that do not clip."""
     reward: float
     """E[r] at the end."""
     kl: float
     """KL(policy || reference) at the end, nats."""
     percent: float
-    """How much of the way from the reference's J to J* was gone; nan for beta 0, which has no J* to reach."""
+    """Percent of the gap between the reference's J and J* that was closed; nan for beta 0, which has no J*."""
 
 
 def ascend(algorithm: Algorithm, beta: float, steps: int, seed: int) -> Ascent:
@@ -66,7 +66,7 @@ def ascend(algorithm: Algorithm, beta: float, steps: int, seed: int) -> Ascent:
 
 
 def curve(label: str, runs: Sequence[Ascent], until: int | None = None) -> Series:
-    """Mean and range of J over the runs, step by step, as far as step `until`."""
+    """Mean and range of J over the runs at every step up to `until`."""
     columns = list(zip(*(run.objective for run in runs), strict=True))[: None if until is None else until + 1]
     means = [sum(column) / len(column) for column in columns]
     return Series(label, range(len(columns)), means, [*map(min, columns)], [*map(max, columns)])

@@ -1,4 +1,4 @@
-"""Gradient ascent on a problem whose answers are known, by the very stages a training run goes through."""
+"""Gradient ascent on a problem with known answers, by the stages of a training run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def climb(
     kl: Placement = "reward",
     watch: Watch = lambda step, engine, metrics: None,
 ) -> TabularEngine:
-    """Train from the reference with Adam, the learning rate falling to zero by a cosine; returns the policy."""
+    """Train from the reference with Adam and a learning rate that falls to zero by a cosine; return the policy."""
     engine = problem.engine()
     optimizer = torch.optim.Adam(engine.parameters().values())
     past = RunningMean()
@@ -70,7 +70,7 @@ def roll_out(
     seed: int,
     step: int,
 ) -> Scored:
-    """One step's completions, scored; each prompt once before any prompt twice."""
+    """Sample and score the completions of a step. Every prompt comes once before any comes twice."""
     count = len(engine.prompts)
     chosen = [
         permutation(count, seed_for(seed, "order", turn // count))[turn % count]

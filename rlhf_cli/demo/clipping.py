@@ -1,4 +1,4 @@
-"""Scene c: the clipped surrogate, and what it is for: several updates from one rollout."""
+"""Scene c: the clipped surrogate, which allows several updates from one rollout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ideas that come before the first picture and after the last: words alone, on the screen while torch loads."""
+"""The scenes without pictures: the ideas before the first picture, which are read while torch loads, and the tips."""
 
 from __future__ import annotations
 

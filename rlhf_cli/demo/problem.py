@@ -1,4 +1,4 @@
-"""A problem whose every answer is known: a few prompts, every completion listed, a score for each."""
+"""A small problem with known answers: every completion of a few prompts is listed and has a score."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Problem:
         return 100 * (float(self.objective(engine).detach()) - start) / (self.best() - start)
 
     def _listed(self, engine: TabularEngine) -> tuple[Tensor, Tensor, Tensor]:
-        """Of every completion, [P, C]: log pi, which is differentiable, log pi_ref, and the score."""
+        """log pi (differentiable), log pi_ref and score of every completion, each [P, C]."""
         rollout, prompts = engine.all_completions(self.temperature), len(self.reference)
         return (
             engine.sequence_logprobs(rollout).view(prompts, -1),

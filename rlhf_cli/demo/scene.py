@@ -1,4 +1,4 @@
-"""What a part of the lecture is made of, wherever it is shown."""
+"""A scene of the lecture, as data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlhf_cli.charts.pictures import Picture
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One idea: its words, its formula, the file that computes it, and what that file has computed."""
+    """One idea: its words, its formula, the file that computes it, and pictures of the results."""
 
     heading: str
     paragraphs: tuple[str, ...]
@@ -17,9 +17,9 @@ class Scene:
     source: str = ""
     pictures: tuple[Picture, ...] = ()
     findings: tuple[str, ...] = ()
-    """What the pictures show, in numbers."""
+    """The results in numbers."""
     frames: tuple[tuple[Picture, ...], ...] = ()
-    """How it came about, for a place where pictures can move."""
+    """Earlier states of the pictures, for a live terminal."""
 
 
 def percent(share: float) -> str:

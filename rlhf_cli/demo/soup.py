@@ -31,21 +31,21 @@ RESPONSES: Final = (
     Response("Soup.", 0.5, 0.1),
     Response("Great great great!", 1.0, 0.02),
 )
-"""The last one has found a weakness of the score: it earns the most, and nobody would say it."""
+"""The last response exploits a weakness of the score: it earns the most, and nobody would say it."""
 NAMES: Final = tuple(response.text for response in RESPONSES)
 BETA: Final = 0.1
-"""A moderate one for these scores."""
+"""A moderate beta for these scores."""
 
 
 def toy(beta: float) -> Problem:
-    """The problem at this beta; at 0, J is the expected reward and there is no optimum to ask for."""
+    """The problem at this beta. At 0, J is the expected reward, and there is no optimum."""
     reference = torch.tensor([response.probability for response in RESPONSES], dtype=torch.float64).log()
     scores = torch.tensor([0.0, *(response.score for response in RESPONSES)], dtype=torch.float64)
     return Problem(reference.view(1, 1, -1), scores.view(1, -1), beta)
 
 
-def standing(logprobs: Tensor) -> TabularEngine:
-    """A policy with these log-probabilities [6], the reference as it is."""
+def policy_of(logprobs: Tensor) -> TabularEngine:
+    """A policy with these log-probabilities [6], beside the usual reference."""
     engine = toy(BETA).engine()
     with torch.no_grad():
         engine.logits.copy_(logprobs.view(1, 1, -1))

@@ -39,7 +39,7 @@ class Errors:
 
 
 def scene(fast: bool) -> Scene:
-    """The trick, and its error falling like 1/√n."""
+    """The trick, and how its error falls like 1/√n."""
     problem = toy(0.0)
     repetitions = 8 if fast else 24
     # The streams of a completion depend on its place alone: a larger rollout begins with the smaller one.
@@ -86,17 +86,17 @@ def scene(fast: bool) -> Scene:
 
 
 def errors(problem: Problem, rollouts: Mapping[int, Sequence[Scored]], algorithm: Algorithm) -> Errors:
-    """The error of the estimates from n completions, several of each n, for every n the algorithm can do."""
+    """The error of estimates from n completions, for every n that is large enough for the algorithm."""
     sizes = [n for n in SIZES if n >= algorithm.min_group]
     truth = exact_gradient(problem)
-    found = torch.tensor(
+    distances = torch.tensor(
         [
             [float((estimate(problem, scored, algorithm) - truth).norm() / truth.norm()) for scored in rollouts[n]]
             for n in sizes
         ]
     )
-    low, high = found.quantile(torch.tensor([0.1, 0.9]), 1)
-    return Errors(sizes, found.square().mean(1).sqrt().tolist(), low.tolist(), high.tolist())
+    low, high = distances.quantile(torch.tensor([0.1, 0.9]), 1)
+    return Errors(sizes, distances.square().mean(1).sqrt().tolist(), low.tolist(), high.tolist())
 
 
 def exact_gradient(problem: Problem) -> Tensor:
@@ -107,7 +107,7 @@ def exact_gradient(problem: Problem) -> Tensor:
 
 
 def estimate(problem: Problem, scored: Scored, algorithm: Algorithm) -> Tensor:
-    """The gradient of J at the reference as a training step would take it from these completions."""
+    """The gradient of J at the reference, as a training step estimates it from these completions."""
     engine = problem.engine()
     accumulate(
         algorithm.advantages(scored, RunningMean()),
@@ -124,7 +124,7 @@ def estimate(problem: Problem, scored: Scored, algorithm: Algorithm) -> Tensor:
 
 
 def one_sample_error(problem: Problem, baseline: float) -> float:
-    """σ: root mean square error of (r - b) ∇log π from one sample, over the exact gradient's length; by summing."""
+    """σ: root mean square error of (r - b) ∇log π from one sample, over the length of the exact gradient."""
     engine = problem.engine()
     logprobs = engine.sequence_logprobs(engine.all_completions())
     truth = exact_gradient(problem)

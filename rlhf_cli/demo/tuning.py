@@ -1,4 +1,4 @@
-"""Scene d: what beta and the temperature do."""
+"""Scene d: the effects of beta and of the temperature."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rlhf_cli.algorithms.rloo import Rloo
 from rlhf_cli.charts.pictures import Bars, BarSeries, Chart, Series
 from rlhf_cli.demo.ascent import ascend
 from rlhf_cli.demo.scene import Scene, percent
-from rlhf_cli.demo.soup import BETA, NAMES, expected_reward, standing, toy
+from rlhf_cli.demo.soup import BETA, NAMES, expected_reward, policy_of, toy
 from rlhf_cli.functional.logprobs import log_softmax
 
 BETAS: Final = (0.5, BETA, 0.02)
 """Strong, moderate, weak."""
 TRAINED: Final = (0.5, 0.2, BETA, 0.05)
-"""What can be learned in a few steps; smaller ones take longer."""
+"""Betas that can be learned in a few steps; smaller betas take longer."""
 TEMPERATURES: Final = (0.5, 1.0, 2.0)
 
 
@@ -84,11 +84,11 @@ def scene(fast: bool) -> Scene:
 def optimum_at(beta: float) -> tuple[float, float, list[float]]:
     """Expected reward, KL to the reference in nats, and probabilities of pi* for this beta."""
     logprobs = toy(beta).optimum()
-    engine = standing(logprobs)
+    engine = policy_of(logprobs)
     return expected_reward(engine), toy(beta).kl(engine), logprobs.exp().flatten().tolist()
 
 
 def entropy(probabilities: Sequence[float]) -> float:
-    """In nats."""
+    """Entropy in nats."""
     p = torch.tensor(probabilities, dtype=torch.float64)
     return float(-torch.xlogy(p, p).sum())

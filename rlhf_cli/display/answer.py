@@ -1,4 +1,4 @@
-"""What a sweep ends with: its points, reward against KL, the one that is recommended, and why; on stdout."""
+"""Print the answer of a sweep on stdout: its points, reward against KL, the recommended point, and the reason."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ from rlhf_cli.sweep.points import Point
 from rlhf_cli.sweep.record import name_of
 
 WIDE = 100
-"""Characters from which on there is room for the length."""
+"""Width of a terminal that has room for the column `length`."""
 
 
-def show_answer(found: Answer, display: str, report: Path | None) -> None:
-    """All of it; `json` is one object, `quiet` nothing. `report` is the page that says the same, if it is there."""
+def show_answer(answer: Answer, display: str, report: Path | None) -> None:
+    """Print the answer: one object for `json`, nothing for `quiet`. `report` is its page, if there is one."""
     if display == "quiet":
         return
     if display == "json":
-        sys.stdout.write(json.dumps(finite(found.row())) + "\n")
+        sys.stdout.write(json.dumps(finite(answer.row())) + "\n")
         return
     console = Console(highlight=False)
     console.print()
-    if found.points:
-        console.print(_points(found, console.width))
-        print_picture(frontier(found.oracle, found.points, found.recommended), console)
-        if found.oracle is None:
-            console.print(f"the optimum's curve is not known: {found.no_oracle}", style="dim", markup=False)
+    if answer.points:
+        console.print(_points(answer, console.width))
+        print_picture(frontier(answer.oracle, answer.points, answer.recommended), console)
+        if answer.oracle is None:
+            console.print(f"the optimum's curve is not known: {answer.no_oracle}", style="dim", markup=False)
         console.print()
-    _recommendation(found, console)
-    unseen = [missing for missing in found.left_out if missing.state == "not evaluated"]
+    _recommendation(answer, console)
+    unseen = [missing for missing in answer.left_out if missing.state == "not evaluated"]
     if unseen:
         console.print(
             f"never evaluated: {len(unseen)} of the trials ({unseen[0].reason})", style="yellow", markup=False
         )
-    for missing in found.left_out:
+    for missing in answer.left_out:
         if missing.state != "not evaluated":
             console.print(Text(_missing(missing), style="yellow"), soft_wrap=True)
     if report is not None:
         console.print(Text.assemble(("Report ", "bold"), visible(str(relative_to_here(report)))), soft_wrap=True)
 
 
-def _points(found: Answer, width: int) -> RenderableType:
-    several = any(point.trials > 1 for point in found.points)
+def _points(answer: Answer, width: int) -> RenderableType:
+    several = any(point.trials > 1 for point in answer.points)
     caption = (
-        f"J = reward - {found.beta:g}·KL; {intervals_over(found)}\n"
+        f"J = reward - {answer.beta:g}·KL; {intervals_over(answer)}\n"
         "→ recommended   * Pareto front: none has at least the reward at no more KL"
     )
     table = Table(
@@ -75,9 +75,9 @@ def _points(found: Answer, width: int) -> RenderableType:
         table.add_column(name, justify="right", no_wrap=True)
     if width >= WIDE:
         table.add_column("length", justify="right", no_wrap=True)
-    for point in found.points:
+    for point in answer.points:
         cells = (
-            _mark(point, found),
+            _mark(point, answer),
             Text(visible(point.name.replace(",", ", "))),
             *((f"{len(point.finished)}/{point.trials}",) if several else ()),
             with_error(point.reward, 3),
@@ -85,28 +85,28 @@ def _points(found: Answer, width: int) -> RenderableType:
             with_error(point.objective, 3),
             *((with_error(point.length, 1),) if width >= WIDE else ()),
         )
-        table.add_row(*cells, style="bold" if point.number == found.recommended else "")
+        table.add_row(*cells, style="bold" if point.number == answer.recommended else "")
     return table
 
 
-def _mark(point: Point, found: Answer) -> str:
-    return f"{'→ ' if point.number == found.recommended else ''}{point.number}{'*' if point.pareto else ' '}"
+def _mark(point: Point, answer: Answer) -> str:
+    return f"{'→ ' if point.number == answer.recommended else ''}{point.number}{'*' if point.pareto else ' '}"
 
 
-def _recommendation(found: Answer, console: Console) -> None:
-    chosen = found.point(found.recommended)
+def _recommendation(answer: Answer, console: Console) -> None:
+    chosen = answer.point(answer.recommended)
     if chosen is not None:
         console.print(Text(visible(f"Recommended: {chosen.title}"), style="bold"), soft_wrap=True)
-    for sentence in found.reason:
+    for sentence in answer.reason:
         console.print(Padding(Text(visible(sentence)), (0, 0, 0, 2)))
-    for warning in found.warnings:
+    for warning in answer.warnings:
         console.print(Padding(Text(visible(f"warning: {warning}"), style="yellow"), (0, 0, 0, 2)))
     if chosen is not None:
-        folders = " ".join(str(relative_to_here(Path(found.folder) / trial.name)) for trial in chosen.finished)
+        folders = " ".join(str(relative_to_here(Path(answer.folder) / trial.name)) for trial in chosen.finished)
         label = "Its run " if len(chosen.finished) == 1 else "Its runs "
         console.print(Text.assemble((label, "bold"), visible(folders)), soft_wrap=True)
 
 
-def _missing(one: LeftOut) -> str:
-    log = f"; its log: {relative_to_here(one.log)}" if one.log else ""
-    return visible(" ".join(f"left out: {name_of(one.trial.told)}: {one.state}: {one.reason}{log}".split()))
+def _missing(missing: LeftOut) -> str:
+    log = f"; its log: {relative_to_here(missing.log)}" if missing.log else ""
+    return visible(" ".join(f"left out: {name_of(missing.trial.told)}: {missing.state}: {missing.reason}{log}".split()))

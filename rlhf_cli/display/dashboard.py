@@ -45,7 +45,7 @@ class Dashboard(Quiet):
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """Show the phase and how far it is; while a model loads, a download's own progress bar has the terminal."""
+        """Show the phase and its progress. While a model loads, the progress bar of a download has the terminal."""
         if name.startswith("loading"):
             self.console.print(f"{name} ...", markup=False)
             yield lambda: None
@@ -76,7 +76,7 @@ class Dashboard(Quiet):
         self._optimum = progress_to_optimum(found)
 
     def close(self) -> None:
-        """Take the picture down; the last table follows."""
+        """Remove the dashboard from the terminal."""
         self._live.stop()
 
     def _tick(self) -> None:
@@ -129,7 +129,7 @@ class Dashboard(Quiet):
 
 
 def sparkline(values: list[float], width: int = 40) -> str:
-    """The values as a row of bars, averaged down to `width`, between their own smallest and largest; gaps are blank."""
+    """The values as a row of at most `width` bars, from the smallest to the largest value; gaps are blank."""
     if len(values) > width:
         edges = [round(i * len(values) / width) for i in range(width + 1)]
         values = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]

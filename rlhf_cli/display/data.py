@@ -1,4 +1,4 @@
-"""Prompts before a run: some of them as the policy reads them, and how long all are; on stdout."""
+"""Print the prompts of a run on stdout: some as the policy reads them, and the lengths of all."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ BECOMES: Final = {
 
 
 def show_data(look: Look, special: Iterable[str]) -> None:
-    """The prompts, `special` tokens coloured where there are colours, then the figures."""
+    """Print prompts, with `special` tokens in colour, then counts and lengths."""
     console = Console(highlight=False)
     pattern = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True))
-    for one in look.shown:
-        console.print(Text(f"{visible(one.where)}  {one.tokens} tokens", style="dim"), soft_wrap=True)
-        text = Text(visible(one.text))
+    for prompt in look.shown:
+        console.print(Text(f"{visible(prompt.where)}  {prompt.tokens} tokens", style="dim"), soft_wrap=True)
+        text = Text(visible(prompt.text))
         if pattern:
             text.highlight_regex(pattern, "bold cyan")
         console.print(text, soft_wrap=True)
@@ -57,7 +57,9 @@ def _part(part: PartLook, *, alone: bool) -> list[str]:
 def _show_lengths(lengths: Lengths, console: Console) -> None:
     figures = f"{lengths.least} least, {lengths.median} median, {lengths.p90} at 90 %, {lengths.most} most"
     console.print(f"tokens     {figures}")
-    most = max(one.prompts for one in lengths.histogram)
-    for one in lengths.histogram:
-        name = f"{one.first}" if one.first == one.last else f"{one.first}-{one.last}"
-        console.print(f"{name:>10} {one.prompts:>6} {'█' * -(-BAR * one.prompts // most)}".rstrip(), soft_wrap=True)
+    most = max(interval.prompts for interval in lengths.histogram)
+    for interval in lengths.histogram:
+        name = f"{interval.first}" if interval.first == interval.last else f"{interval.first}-{interval.last}"
+        console.print(
+            f"{name:>10} {interval.prompts:>6} {'█' * -(-BAR * interval.prompts // most)}".rstrip(), soft_wrap=True
+        )

@@ -13,11 +13,12 @@ from rich.progress import Progress
 from rlhf_cli.display.words import figures
 from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import Optimum, progress_to_optimum
+from rlhf_cli.reporter import Silent
 from rlhf_cli.runs.jsonl import finite
 
 
-class Quiet:
-    """Only notes, and only on stderr."""
+class Quiet(Silent):
+    """Print only notes, on stderr."""
 
     def __init__(self, console: Console, title: str, total: int) -> None:
         self.console, self.title, self.total = console, title, total
@@ -26,28 +27,12 @@ class Quiet:
         """Print the note."""
         self.console.print(f"note: {visible(text)}", markup=False, soft_wrap=True)
 
-    @contextmanager
-    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """Show nothing."""
-        yield lambda: None
-
-    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Show nothing."""
-
-    def optimum(self, step: int, found: Optimum) -> None:
-        """Show nothing."""
-
-    def step(
-        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
-    ) -> None:
-        """Show nothing."""
-
     def close(self) -> None:
-        """Nothing to leave."""
+        """Do nothing."""
 
 
 class Plain(Quiet):
-    """One line a step, for pipes and logs."""
+    """Print one line a step, for pipes and logs."""
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
@@ -78,11 +63,11 @@ class Plain(Quiet):
 
 
 class PhaseBars(Plain):
-    """A bar for each phase on a terminal, its name elsewhere."""
+    """Show a bar for each phase on a terminal, and its name elsewhere."""
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """Show how far the phase is, if it has parts."""
+        """Show the progress of a phase that has parts."""
         if not ticks or not self.console.is_terminal:
             self._line(f"{name} ...")
             yield lambda: None
@@ -93,7 +78,7 @@ class PhaseBars(Plain):
 
 
 class JsonLines(Quiet):
-    """The metrics lines, as they are in metrics.jsonl, on stdout."""
+    """Print the lines of metrics.jsonl on stdout."""
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         """Print the evaluation as one JSON object."""

@@ -1,4 +1,4 @@
-"""What training could reach: the optimum at each beta, and the frontier beside the best of n; on stdout."""
+"""Print the optimum before any training: at each beta, and as a frontier beside the best of n."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rlhf_cli.evaluation.oracle import Oracle
 from rlhf_cli.report.frontier import frontier
 
 
-def show_oracle(found: Oracle) -> None:
-    """The optimum at each beta, the frontier beside best-of-n, and best-of-n in figures; on stdout."""
+def show_oracle(oracle: Oracle) -> None:
+    """Print the table of betas, the frontier and the table of best of n, on stdout."""
     console = Console(highlight=False)
     table = Table(
-        title=f"The optimum, from {found.prompts} prompts x {found.samples} completions of the reference "
-        f"at T = {found.temperature:g}",
+        title=f"The optimum, from {oracle.prompts} prompts x {oracle.samples} completions of the reference "
+        f"at T = {oracle.temperature:g}",
         title_justify="left",
         caption=Text(
             "Reward and KL are the optimum's. An estimate, biased upward as a yardstick:\n"
@@ -28,25 +28,25 @@ def show_oracle(found: Oracle) -> None:
     )
     for name in ("beta", "J_ref", "J*", "reward", "KL, nats", "effective samples", "trust it"):
         table.add_column(name, justify="right", no_wrap=True)
-    for point in found.points:
+    for point in oracle.points:
         figures = (f"{round(v, 3) + 0.0:.3f}" for v in (point.reference, point.optimum, point.reward, point.kl))
         effective = f"{point.effective:.1f} ({point.least_effective:.1f} or more)"
-        own = "bold" if math.isclose(point.beta, found.beta) else ""
+        own = "bold" if math.isclose(point.beta, oracle.beta) else ""
         table.add_row(f"{point.beta:g}", *figures, effective, "no" if point.reason else "yes", style=own)
     console.print(table)
-    for reason in dict.fromkeys(point.reason for point in found.points if point.reason):
-        betas = ", ".join(f"{point.beta:g}" for point in found.points if point.reason == reason)
+    for reason in dict.fromkeys(point.reason for point in oracle.points if point.reason):
+        betas = ", ".join(f"{point.beta:g}" for point in oracle.points if point.reason == reason)
         console.print(f"beta {betas}: {reason}", markup=False)
     console.print()
-    print_picture(frontier(found), console)
-    console.print(_best_of(found))
+    print_picture(frontier(oracle), console)
+    console.print(_best_of(oracle))
 
 
-def _best_of(found: Oracle) -> RenderableType:
+def _best_of(oracle: Oracle) -> RenderableType:
     table = Table(title="\nBest of n", title_justify="left")
-    for name in ("n", "reward", "KL, nats", f"reward - {found.beta:g}·KL"):
+    for name in ("n", "reward", "KL, nats", f"reward - {oracle.beta:g}·KL"):
         table.add_column(name, justify="right")
-    for one in found.best_of:
-        values = (one.reward, one.kl, one.reward - found.beta * one.kl)
-        table.add_row(str(one.n), *(f"{round(value, 3) + 0.0:.3f}" for value in values))
+    for best in oracle.best_of:
+        values = (best.reward, best.kl, best.reward - oracle.beta * best.kl)
+        table.add_row(str(best.n), *(f"{round(value, 3) + 0.0:.3f}" for value in values))
     return table

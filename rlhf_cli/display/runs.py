@@ -1,4 +1,4 @@
-"""The runs there are: a table by folder, how to continue those that stopped, and what is wrong with the others."""
+"""Print the table of runs, how to continue stopped runs, and what is wrong with broken ones."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from rlhf_cli.sweep.record import Ending, SweepRecord
 HEADER: Final = ("state", "step", "J", "reward", "KL", "saved")
 STYLES: Final = {"running": "green", "finished": "", "stopped": "yellow", "broken": "red", "failed": "red"}
 LISTED: Final = 10
-"""Commands that are written out."""
+"""Most commands that are printed."""
 
 
 def show_runs(runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord]) -> None:
-    """The table and what to type next; on stdout. Runs of one folder stand together, where its newest one would.
+    """Print the table and what to type next, on stdout. `sweeps` are the sweeps by folder.
 
-    Names come last: one that is too long for the terminal goes on in the next line, and disturbs no column. `sweeps`:
-    by their folders.
+    Runs of one folder stand together, in the place of its newest run. Names come last, so that a long name disturbs no
+    column.
     """
     console = Console(highlight=False)
     failed = {run.folder: said for run in runs if run.folder.parent in sweeps and (said := why_failed(run))}
@@ -50,7 +50,7 @@ def show_runs(runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord]) -> 
 
 
 def _finished(sweep: SweepRecord, runs: Sequence[RunStatus]) -> int:
-    """How many of the sweep's trials are trained to the steps that it wants."""
+    """The number of the sweep's trials that have all their steps."""
     done = {run.folder: run.steps or 0 for run in runs if run.state == "finished"}
     return sum(done.get(sweep.path(trial), -1) >= trial.steps for trial in sweep.trials)
 
@@ -86,9 +86,9 @@ def _or_dash(value: float | None, form: str) -> str:
 def _explain(
     console: Console, runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord], failed: Mapping[Path, str]
 ) -> None:
-    """One line a command and a fault, whole however narrow the terminal, so that they can be copied.
+    """Print commands and faults, each in one unbroken line that can be copied.
 
-    A sweep goes on by one command for all of its trials.
+    One command continues all trials of a sweep.
     """
     trials = {sweep.path(trial) for sweep in sweeps.values() for trial in sweep.trials}
     at_work = {run.folder.parent for run in runs if run.state == "running"}

@@ -1,4 +1,4 @@
-"""A sweep while it runs: a live table of its trials on a terminal, a line at each beginning and end elsewhere."""
+"""Show a sweep while it runs: a live table on a terminal, a line when a trial starts or ends elsewhere."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ STYLES: Final[dict[State, str]] = {
     "waiting": "dim", "running": "green", "finished": "", "failed": "bold red", "stopped": "yellow",
 }  # fmt: skip
 FIRST: Final[tuple[State, ...]] = ("running", "failed", "stopped", "finished", "waiting")
-"""Which trials are shown where not all have room."""
+"""Trials of the first states are shown where not all have room."""
 
 Show = Callable[[Sequence[Standing]], None]
 
 
 @contextmanager
 def trials_shown(display: str) -> Iterator[Show]:
-    """What to call with how the trials stand, as often as one likes; `auto` is live on a terminal."""
+    """Yield a function that shows the states of all trials; `auto` is live on a terminal."""
     console = StoppingConsole(stderr=True, highlight=False)
     lines = {"json": _JsonLines, "quiet": _Failures}.get(display, _Lines)(console)
     if display != "live" and (display != "auto" or not console.is_terminal or console.is_dumb_terminal):
@@ -52,31 +52,31 @@ def trials_shown(display: str) -> Iterator[Show]:
 
 
 class _Failures:
-    """One line for each trial that failed or was stopped, when it is."""
+    """Print a line when a trial fails or is stopped."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._seen: dict[int, State] = {}
 
     def show(self, standings: Sequence[Standing]) -> None:
-        """Say what is new."""
+        """Print the changes since the last call."""
         for number, standing in enumerate(standings, start=1):
             if standing.state != self._seen.get(number, "waiting"):
                 self._seen[number] = standing.state
                 self.changed(standing, f"trial {number} of {len(standings)} ({standing.job.name})")
 
     def changed(self, standing: Standing, which: str) -> None:
-        """A trial is not what it was."""
+        """Print the new state of a trial."""
         if standing.state in ("failed", "stopped"):
             said = f"{which} {standing.state}: {standing.reason}; its log: {relative_to_here(standing.job.log)}"
             self.console.print(visible(said), style=STYLES[standing.state], markup=False, soft_wrap=True)
 
 
 class _Lines(_Failures):
-    """One line for every change."""
+    """Print a line for every change."""
 
     def changed(self, standing: Standing, which: str) -> None:
-        """A trial is not what it was."""
+        """Print the new state of a trial."""
         super().changed(standing, which)
         if standing.state == "running":
             self._line(f"{which} ...")
@@ -89,10 +89,10 @@ class _Lines(_Failures):
 
 
 class _JsonLines(_Failures):
-    """One JSON object on stdout for every trial that ended."""
+    """Print one JSON object on stdout for every trial that ends."""
 
     def changed(self, standing: Standing, which: str) -> None:
-        """A trial is not what it was."""
+        """Print the new state of a trial."""
         super().changed(standing, which)
         if standing.state not in ("waiting", "running"):
             row = {
@@ -106,7 +106,7 @@ class _JsonLines(_Failures):
 
 
 def _table(standings: Sequence[Standing], console: Console) -> RenderableType:
-    """The trials in their order, as many as have room, and how many there are of each state."""
+    """The trials in their order, as many as have room, and the count of each state."""
     room = max(console.height - 4, 1)
     chosen = set(sorted(range(len(standings)), key=lambda i: (FIRST.index(standings[i].state), i))[:room])
     table = Table.grid(padding=(0, 2))
@@ -117,8 +117,8 @@ def _table(standings: Sequence[Standing], console: Console) -> RenderableType:
     for number in sorted(chosen):
         table.add_row(*_row(standings[number]))
     count = Counter(standing.state for standing in standings)
-    told = ", ".join(f"{count[state]} {state}" for state in ("finished", "failed", "stopped", "running", "waiting"))
-    return Group(table, Text(f"{len(standings)} trials: {told}", style="dim"))
+    counts = ", ".join(f"{count[state]} {state}" for state in ("finished", "failed", "stopped", "running", "waiting"))
+    return Group(table, Text(f"{len(standings)} trials: {counts}", style="dim"))
 
 
 def _row(standing: Standing) -> tuple[RenderableType, ...]:

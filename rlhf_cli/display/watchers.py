@@ -16,7 +16,7 @@ class Watcher(Reporter, Protocol):
     """A reporter that can be closed."""
 
     def close(self) -> None:
-        """Leave the terminal as it was found."""
+        """Leave the terminal as it was before."""
         ...
 
 

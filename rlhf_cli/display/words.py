@@ -1,4 +1,4 @@
-"""Texts made harmless for a terminal, and figures in a line."""
+"""Make texts harmless for a terminal, and print figures in a line."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rlhf_cli.errors import visible
 
 
 def flat(text: str) -> str:
-    """One line, with control characters made visible."""
+    """The text in one line; control characters become dots."""
     return visible(" ".join(text.split()))
 
 
 def figures(metrics: Mapping[str, float], prefix: str) -> str:
-    """J, reward, KL and length, of the step or (with the prefix eval/) of an evaluation."""
+    """J, reward, KL and length of a step, or with the prefix `eval/` of an evaluation."""
     shown = (
         ("objective", "J", "+.3f"),
         ("reward/mean", "reward", "+.3f"),
@@ -25,5 +25,5 @@ def figures(metrics: Mapping[str, float], prefix: str) -> str:
 
 
 def metric(metrics: Mapping[str, float], name: str) -> float:
-    """The metric; for a KL that was not measured exactly at this step its sampled estimate, for others a gap."""
+    """The metric, or NaN. A KL that was not measured exactly at this step is its sampled estimate."""
     return metrics.get(name, metrics.get("kl/seq_k1", math.nan) if name == "kl/seq" else math.nan)

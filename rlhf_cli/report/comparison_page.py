@@ -54,7 +54,7 @@ def short_names(runs: Sequence[SavedRun]) -> list[str]:
     parts = [run.status.folder.parts for run in runs]
     names = ["" for _ in runs]
     for length in range(1, max(map(len, parts)) + 1):
-        shorter = ["/".join(one[-length:]) for one in parts]
+        shorter = ["/".join(folder[-length:]) for folder in parts]
         count = Counter(shorter)
         names = [name or (short if count[short] == 1 else "") for name, short in zip(names, shorter, strict=True)]
     return [name or str(run.status.folder) for name, run in zip(names, runs, strict=True)]

@@ -51,7 +51,7 @@ COMPARED: Final = tuple(plot for plot in PLOTS if plot.held_out or plot.key == "
 
 def pictures(metrics: Rows, prompts: int) -> list[Chart]:
     """A chart for every plot that has points; `prompts` is the number of prompts of an evaluation."""
-    found = []
+    charts = []
     for plot in PLOTS:
         steps = column(metrics, plot.key)
         if plot.key in SETTINGS and len(set(steps[1])) < 2:
@@ -59,9 +59,9 @@ def pictures(metrics: Rows, prompts: int) -> list[Chart]:
         held_out = points("held-out", metrics, plot.held_out, plot.held_out_error, prompts)
         name = "training" if has_points(held_out) else ""  # a single curve needs no legend
         training = curve(name, metrics, plot.key, plot.error)
-        if series := [one for one in (training, held_out) if has_points(one)]:
-            found.append(_chart(plot.title, plot.y_label, series))
-    return found
+        if series := [each for each in (training, held_out) if has_points(each)]:
+            charts.append(_chart(plot.title, plot.y_label, series))
+    return charts
 
 
 def overlaid(runs: Sequence[tuple[str, Rows, int]]) -> list[Chart]:
@@ -69,16 +69,16 @@ def overlaid(runs: Sequence[tuple[str, Rows, int]]) -> list[Chart]:
 
     Training and evaluations are in charts of their own, so that a run has one colour in all of them.
     """
-    found = []
+    charts = []
     for plot in COMPARED:
         training = [curve(name, rows, plot.key) for name, rows, _ in runs]
         held_out = [points(name, rows, plot.held_out, plot.held_out_error, prompts) for name, rows, prompts in runs]
         for what, series in (("held-out", held_out), ("training", training)):
             if any(map(has_points, series)):
-                found.append(
+                charts.append(
                     _chart(f"{plot.title}, {what}", plot.y_label, list(map(_placed, range(len(series)), series)))
                 )
-    return found
+    return charts
 
 
 def timing(timings: Rows) -> list[Picture]:
@@ -92,9 +92,9 @@ def timing(timings: Rows) -> list[Picture]:
     everything = math.fsum(total.values())
     stretches = ("time/evaluation_s", "time/checkpoint_s")  # of some steps only, and far longer than a step
     phases = [key for key in total if key not in stretches and total[key] > SMALL * everything]
-    series = [one for one in (curve(_phase(key), steps, key) for key in phases) if has_points(one)]
+    series = [each for each in (curve(_phase(key), steps, key) for key in phases) if has_points(each)]
     largest = sorted(total, key=lambda key: -total[key])
-    found: list[Picture] = [
+    charts: list[Picture] = [
         Bars(
             f"Where {_duration(everything)} went",
             "seconds",
@@ -105,9 +105,9 @@ def timing(timings: Rows) -> list[Picture]:
         )
     ]
     if series:
-        found.insert(0, _chart("Time of a step, by phase", "seconds", series))
+        charts.insert(0, _chart("Time of a step, by phase", "seconds", series))
     speed = curve("", steps, "tokens_per_s")
-    return [*found, _chart("Speed of training", "tokens a second", [speed])] if has_points(speed) else found
+    return [*charts, _chart("Speed of training", "tokens a second", [speed])] if has_points(speed) else charts
 
 
 def _chart(title: str, y_label: str, series: Sequence[Series]) -> Chart:

@@ -16,7 +16,7 @@ FEWEST_SEEDS: Final = 3
 
 
 def frontier(oracle: Oracle | None, points: Sequence[Point] = (), recommended: int | None = None) -> Chart:
-    """The chart. Every point of the sweep is shown by its number; `recommended` is the number of one of them."""
+    """The chart. Every point of the sweep is shown by its number; `recommended` is the number of a point."""
     curve = oracle.curve if oracle else ()
     trusted = [point for point in curve if point.covered]
     doubtful = trusted[-1:] + [point for point in curve if not point.covered]
@@ -29,7 +29,7 @@ def frontier(oracle: Oracle | None, points: Sequence[Point] = (), recommended: i
         _points("Pareto front", [point for point in rest if point.pareto]),
         _points("other points", [point for point in rest if not point.pareto]),
     )
-    series = tuple(one for one in every if len(one.xs) > (0 if one.style == "points" else 1))
+    series = tuple(each for each in every if len(each.xs) > (0 if each.style == "points" else 1))
     return Chart("Reward against KL to the reference", "KL, nats", "reward", series)
 
 

@@ -110,7 +110,9 @@ def _held_out(run: SavedRun) -> dict[str, Any]:
 
 def _constants(config: Row) -> str:
     schedules = {"β": _named(config, "beta"), "T": _named(config, "temperature")}
-    return ", ".join(f"{name} = {one.get('value')}" for name, one in schedules.items() if one.get("kind") == "constant")
+    return ", ".join(
+        f"{key} = {each.get('value')}" for key, each in schedules.items() if each.get("kind") == "constant"
+    )
 
 
 def _texts(run: SavedRun) -> list[tuple[str, Words, Words]]:
@@ -124,12 +126,12 @@ def _samples(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     by_prompt: dict[str, Row] = {}
     for row in rows:
         by_prompt.setdefault(str(row.get("prompt", "")), row)
-    found = []
+    samples = []
     for prompt, row in list(by_prompt.items())[:SHOWN]:
         end = ", cut at max_new_tokens" if row.get("truncated") else ""
         name = f"step {row['step']}: score {number(row.get('score')):.3f}, KL {number(row.get('kl')):.2f} nats{end}"
-        found.append((prompt, name, str(row.get("completion", ""))))
-    return found
+        samples.append((prompt, name, str(row.get("completion", ""))))
+    return samples
 
 
 def repeating(record: Row) -> str | None:

@@ -41,8 +41,8 @@ def points(label: str, rows: Rows, key: str, error: str, prompts: int) -> Series
 
 def column(rows: Rows, key: str) -> tuple[list[float], list[float]]:
     """Steps and values of the rows that have the key; a value that is no finite number is NaN."""
-    found = [row for row in rows if key in row]
-    return [number(row["step"]) for row in found], [number(row[key]) for row in found]
+    present = [row for row in rows if key in row]
+    return [number(row["step"]) for row in present], [number(row[key]) for row in present]
 
 
 def number(value: Any) -> float:

@@ -112,7 +112,7 @@ def _curves(answer: Answer, points: Sequence[Point]) -> Iterator[Chart]:
 
 
 def _trials(sweep: SweepRecord, answer: Answer) -> Table:
-    left_out = {one.trial.name: one for one in answer.left_out}
+    left_out = {missing.trial.name: missing for missing in answer.left_out}
     rows: list[tuple[str | Link, ...]] = []
     for trial in sweep.trials:
         name: str | Link = _spaced(name_of(trial.told))

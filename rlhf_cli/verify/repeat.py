@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.pipeline.assemble import assemble
 from rlhf_cli.pipeline.loop import train
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import read_state
 from rlhf_cli.prompts.rows import Rows
-from rlhf_cli.reporter import Reporter
+from rlhf_cli.reporter import Reporter, Silent
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, LOGS
@@ -107,25 +105,11 @@ def _stretch(folder: Path, older: Path, newer: Path) -> Stretch:
     return Stretch(metrics, samples, evaluations, newer)
 
 
-class _Steps:
+class _Steps(Silent):
     """A reporter that shows a tick for each step, and nothing else."""
 
     def __init__(self, tick: Callable[[], None]) -> None:
         self._tick = tick
-
-    def note(self, text: str) -> None:
-        """Show nothing: notes are about a temporary folder, or the run had them before."""
-
-    @contextmanager
-    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """Show nothing."""
-        yield lambda: None
-
-    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Show nothing."""
-
-    def optimum(self, step: int, found: Optimum) -> None:
-        """Show nothing."""
 
     def step(
         self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlhf_cli.demo.problem import Problem, random_problem
-from rlhf_cli.demo.soup import BETA, RESPONSES, standing, toy
+from rlhf_cli.demo.soup import BETA, RESPONSES, policy_of, toy
 from rlhf_cli.engine.tabular import TabularEngine
 
 TWO_STEPS = random_problem(prompts=2, steps=2, tokens=3, beta=0.3, seed=1)
@@ -59,7 +59,7 @@ def test_its_gradient_is_that_of_small_differences() -> None:
 def test_the_optimum_is_a_distribution_and_reaches_the_best() -> None:
     problem = toy(BETA)
     assert float(problem.optimum().exp().sum()) == pytest.approx(1)
-    assert float(problem.objective(standing(problem.optimum())).detach()) == pytest.approx(problem.best())
+    assert float(problem.objective(policy_of(problem.optimum())).detach()) == pytest.approx(problem.best())
     # beta log sum_y ref(y) exp(r(y) / beta)
     z = sum(one.probability * math.exp(one.score / BETA) for one in RESPONSES)
     assert problem.best() == pytest.approx(BETA * math.log(z))
@@ -68,7 +68,7 @@ def test_the_optimum_is_a_distribution_and_reaches_the_best() -> None:
 def test_percent_is_0_at_the_reference_and_100_at_the_optimum() -> None:
     problem = toy(BETA)
     assert problem.percent(problem.engine()) == pytest.approx(0, abs=1e-9)
-    assert problem.percent(standing(problem.optimum())) == pytest.approx(100)
+    assert problem.percent(policy_of(problem.optimum())) == pytest.approx(100)
 
 
 def test_no_policy_is_better_than_the_best() -> None:

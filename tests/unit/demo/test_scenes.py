@@ -11,7 +11,7 @@ from rlhf_cli.algorithms.rloo import Rloo
 from rlhf_cli.demo import clipping, trick, tuning
 from rlhf_cli.demo.ascent import ascend, curve
 from rlhf_cli.demo.climb import roll_out
-from rlhf_cli.demo.soup import BETA, RESPONSES, expected_reward, probabilities, standing, toy
+from rlhf_cli.demo.soup import BETA, RESPONSES, expected_reward, policy_of, probabilities, toy
 from rlhf_cli.demo.toy_example import ALGORITHMS
 from rlhf_cli.demo.toy_example import scene as toy_example
 
@@ -135,7 +135,7 @@ def test_entropy() -> None:
 
 
 def test_a_policy_stands_where_it_is_put() -> None:
-    engine = standing(REFERENCE.flip(0).log())
+    engine = policy_of(REFERENCE.flip(0).log())
     assert probabilities(engine) == pytest.approx(REFERENCE.flip(0).tolist())
     assert expected_reward(engine) == pytest.approx(float(REFERENCE.flip(0) @ SCORES))
 
