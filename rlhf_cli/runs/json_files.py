@@ -28,7 +28,7 @@ def write_json(file: Path, value: Any, indent: int | None = 2) -> None:
 def read_json(kind: TypeAdapter[T], file: Path) -> T | None:
     """The file's content as the type of the adapter; None where it is missing or of another type."""
     try:
-        if not file.is_file() or file.stat().st_size > LARGEST:  # reading a pipe would never end
+        if not file.is_file() or file.stat().st_size > LARGEST:
             return None
         return kind.validate_json(file.read_bytes())
     except (OSError, ValueError):
@@ -50,31 +50,27 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def read_lines(file: Path) -> list[bytes]:
-    """All lines of a file; none where it cannot be read."""
-    try:
-        return file.read_bytes().split(b"\n") if file.is_file() else []
-    except OSError:
-        return []
+    """All lines of a file, as far as it can be read."""
+    return _read(file).split(b"\n")
 
 
 def first_lines(file: Path) -> list[bytes]:
     """The lines in the file's first PART; the last of them may be cut."""
-    try:
-        if not file.is_file():
-            return []
-        with file.open("rb") as handle:
-            return handle.read(PART).split(b"\n")
-    except OSError:
-        return []
+    return _read(file, size=PART).split(b"\n")
 
 
 def last_lines(file: Path) -> list[bytes]:
     """The lines in the file's last PART, the last one first; the first of the file among them may be cut."""
+    return _read(file, start=-PART).split(b"\n")[::-1]
+
+
+def _read(file: Path, start: int = 0, size: int = -1) -> bytes:
+    """`size` bytes of a file (-1: all) from `start`, from the end where that is negative; empty where unreadable."""
     try:
-        if not file.is_file():
-            return []
+        if not file.is_file():  # reading a pipe would never end
+            return b""
         with file.open("rb") as handle:
-            handle.seek(max(0, file.stat().st_size - PART))
-            return handle.read(PART).split(b"\n")[::-1]
+            handle.seek(max(0, file.stat().st_size + start) if start < 0 else start)
+            return handle.read(size)
     except OSError:
-        return []
+        return b""
