@@ -1,4 +1,4 @@
-"""The stages of one step, each a frozen type of its own: a field that does not exist yet cannot be read.
+"""The results of a step's stages, each a frozen type that is built once, complete.
 
     PromptBatch -> Rollout -> Scored -> Advantages -> Minibatch, Forward -> LossResult
 
@@ -27,7 +27,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """One row of a prompt file, as it was read."""
+    """One row of a prompt file."""
 
     prompt: str | tuple[Message, ...]
     columns: Mapping[str, Any]
@@ -37,7 +37,7 @@ class PromptRow:
 
     @property
     def shown(self) -> str:
-        """What a person would call the prompt: the text, or the last turn of the chat."""
+        """The prompt in few words: its text, or the last turn of the chat."""
         return self.prompt if isinstance(self.prompt, str) else self.prompt[-1].content
 
 
@@ -192,16 +192,16 @@ class Advantages:
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """Some completions of one update. Everything here was fixed before the first update of their rollout."""
+    """Some completions of one update. Nothing here changes after the first update of their rollout."""
 
     logprobs: Tensor
-    """float32 [b, T]: of the policy that wrote them."""
+    """float32 [b, T]: of the policy that sampled them."""
     advantages: Tensor
     """float32 [b, T]"""
     weights: Tensor
-    """float32 [b, T]: what each token counts in the loss, zero in the padding.
+    """float32 [b, T]: weight of each token in the loss, zero in the padding.
 
-    They come from all completions of the update: splitting it over microbatches does not change its gradient.
+    They are computed over all completions of the update: microbatches do not change its gradient.
     """
     values: Tensor | None
     """float32 [b, T], as `Scored.values`."""
@@ -211,7 +211,7 @@ class Minibatch:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """The same completions as the policy sees them now; these tensors carry the gradient."""
+    """The same completions under the present policy; these tensors carry the gradient."""
 
     logprobs: Tensor
     """float32 [b, T]"""
@@ -221,7 +221,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class LossResult:
-    """A loss to differentiate, and what to log about it."""
+    """A loss to differentiate, and its metrics."""
 
     loss: Tensor
     """Scalar: this minibatch's share of the update's loss; shares add up."""

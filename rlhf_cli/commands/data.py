@@ -39,14 +39,14 @@ def main(argv: list[str]) -> int:
         watch.note(notice)
     with watch.phase("loading the tokenizer", 0):
         from rlhf_cli.models.encoder import load_encoder
-        from rlhf_cli.prompts.preview import look_at
+        from rlhf_cli.prompts.preview import preview_prompts
 
         encoder, context = load_encoder(config.model)
-    look = look_at(rows, encoder, context, config, options.rows, watch)
+    preview = preview_prompts(rows, encoder, context, config, options.rows, watch)
     if options.json:
-        print(json.dumps(asdict(look), indent=2, ensure_ascii=False))
+        print(json.dumps(asdict(preview), indent=2, ensure_ascii=False))
     else:
-        show_data(look, encoder.special_tokens)
+        show_data(preview, encoder.special_tokens)
     return EXIT_DONE
 
 

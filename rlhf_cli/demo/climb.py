@@ -15,7 +15,7 @@ from rlhf_cli.demo.problem import Problem
 from rlhf_cli.engine.reading import measure_distance, read_values
 from rlhf_cli.engine.tabular import TabularEngine
 from rlhf_cli.functional.returns import token_rewards
-from rlhf_cli.pipeline.update import accumulate, apply, minibatches, summary
+from rlhf_cli.pipeline.update import accumulate_gradient, apply, split_rollout, summarise
 from rlhf_cli.seeding import permutation, seed_for
 from rlhf_cli.types import PromptBatch, Scored
 
@@ -44,8 +44,8 @@ def climb(
         advantages = algorithm.advantages(scored, past)
         past = past.observe(scored.rewards.sum(1))
         rate, updates = lr * (1 + math.cos(math.pi * step / steps)) / 2, []
-        for rows in minibatches(len(scored.scores), algorithm, seed, step):
-            learned = accumulate(
+        for rows in split_rollout(len(scored.scores), algorithm, seed, step):
+            learned = accumulate_gradient(
                 advantages,
                 rows,
                 algorithm,
@@ -56,7 +56,7 @@ def climb(
                 tick=lambda: None,
             )
             updates.append(learned | apply(_trained(engine), optimizer, rate, math.inf))
-        watch(step + 1, engine, summary(updates))
+        watch(step + 1, engine, summarise(updates))
     return engine
 
 

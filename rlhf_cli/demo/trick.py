@@ -19,7 +19,7 @@ from rlhf_cli.demo.climb import roll_out
 from rlhf_cli.demo.problem import Problem
 from rlhf_cli.demo.scene import Scene
 from rlhf_cli.demo.soup import toy
-from rlhf_cli.pipeline.update import accumulate
+from rlhf_cli.pipeline.update import accumulate_gradient
 from rlhf_cli.types import Scored
 
 SIZES: Final = tuple(2**k for k in range(13))
@@ -109,7 +109,7 @@ def exact_gradient(problem: Problem) -> Tensor:
 def estimate(problem: Problem, scored: Scored, algorithm: Algorithm) -> Tensor:
     """The gradient of J at the reference, as a training step estimates it from these completions."""
     engine = problem.engine()
-    accumulate(
+    accumulate_gradient(
         algorithm.advantages(scored, RunningMean()),
         torch.arange(len(scored.scores)),
         algorithm,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rlhf_cli.errors import visible
-from rlhf_cli.prompts.preview import Lengths, Look, PartLook
+from rlhf_cli.prompts.preview import Lengths, PartPreview, Preview
 
 BAR: Final = 40
 BECOMES: Final = {
@@ -20,32 +20,32 @@ BECOMES: Final = {
 }
 
 
-def show_data(look: Look, special: Iterable[str]) -> None:
+def show_data(preview: Preview, special: Iterable[str]) -> None:
     """Print prompts, with `special` tokens in colour, then counts and lengths."""
     console = Console(highlight=False)
     pattern = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True))
-    for prompt in look.shown:
+    for prompt in preview.shown:
         console.print(Text(f"{visible(prompt.where)}  {prompt.tokens} tokens", style="dim"), soft_wrap=True)
         text = Text(visible(prompt.text))
         if pattern:
             text.highlight_regex(pattern, "bold cyan")
         console.print(text, soft_wrap=True)
         console.print()
-    for part in look.parts:
-        for line in _part(part, alone=len(look.parts) == 1):
+    for part in preview.parts:
+        for line in _part(part, alone=len(preview.parts) == 1):
             console.print(line, soft_wrap=True, markup=False)
-    if look.left_out:
-        counts = ", ".join(f"{count} {why}" for why, count in look.left_out.items())
+    if preview.left_out:
+        counts = ", ".join(f"{count} {why}" for why, count in preview.left_out.items())
         console.print(f"left out   {counts}", soft_wrap=True, markup=False)
-    if look.more:
+    if preview.more:
         console.print("           there are rows behind data.max_rows", soft_wrap=True)
-    columns = visible(", ".join(look.columns)) or "none but the prompt"
+    columns = visible(", ".join(preview.columns)) or "none but the prompt"
     console.print(f"columns    {columns}", soft_wrap=True, markup=False)
-    if look.lengths is not None:
-        _show_lengths(look.lengths, console)
+    if preview.lengths is not None:
+        _show_lengths(preview.lengths, console)
 
 
-def _part(part: PartLook, *, alone: bool) -> list[str]:
+def _part(part: PartPreview, *, alone: bool) -> list[str]:
     share = "" if alone else f", {part.share:.0%} of a step"
     first = f"{part.train} to train on, {part.held_out} held out{share}"
     longer = f"{part.longer} longer than {part.limit} tokens"

@@ -1,4 +1,4 @@
-"""A policy on its device, in its dtype, with a fresh adapter."""
+"""Open a policy: on its device, in its dtype, with a fresh adapter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ THREADS: Final = torch.get_num_threads()
 
 
 def load_policy(config: RunConfig) -> Policy:
-    """The policy on its device, in its dtype, with a fresh adapter that depends on the run's seed."""
+    """Load the policy on its device, in its dtype; its fresh adapter follows from the run's seed."""
     torch.set_num_threads(config.threads or THREADS)  # always: the trial before this one may have set another number
     keep_freed_memory()
     device = _device(config.device)

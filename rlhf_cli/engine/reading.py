@@ -27,12 +27,12 @@ def recompute_logprobs(
     """
     mask = rollout.completion_mask
     logprobs, states = torch.zeros_like(rollout.logprobs), torch.zeros_like(rollout.hidden)
-    for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
+    for rows in split_rows(torch.arange(len(rollout.batch)), microbatch_size):
         keep = mask[rows]
         kept = select_rows(rollout.kept, mask, rows)
         hidden = engine.hidden(rollout, rows, reference=reference)
         packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature, kept)
-        logprobs[rows], states[rows] = unpacked(packed, keep), unpacked(hidden, keep)
+        logprobs[rows], states[rows] = unpack(packed, keep), unpack(hidden, keep)
         tick()
     return replace(rollout, logprobs=logprobs, hidden=states), (logprobs - rollout.logprobs).sum(1)
 
@@ -55,7 +55,7 @@ def measure_distance(
     mask = rollout.completion_mask
     ref_logprobs, kl, entropy = (torch.zeros_like(rollout.logprobs) for _ in range(3))
     ref_hidden = torch.zeros_like(rollout.hidden) if keep_hidden else None
-    for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
+    for rows in split_rows(torch.arange(len(rollout.batch)), microbatch_size):
         keep = mask[rows]
         tokens = rollout.tokens[rows][keep]
         reference = engine.hidden(rollout, rows, reference=True)
@@ -63,12 +63,12 @@ def measure_distance(
             hidden, kept = rollout.hidden[rows][keep], select_rows(rollout.kept, mask, rows)
             measured = compare_distributions(hidden, reference, tokens, engine.head, rollout.temperature, kept)
             for padded, packed in zip((ref_logprobs, kl, entropy), measured, strict=True):
-                padded[rows] = unpacked(packed, keep)
+                padded[rows] = unpack(packed, keep)
         else:
             packed = token_logprobs(reference, tokens, engine.head, rollout.temperature)
-            ref_logprobs[rows] = unpacked(packed, keep)
+            ref_logprobs[rows] = unpack(packed, keep)
         if ref_hidden is not None:
-            ref_hidden[rows] = unpacked(reference, keep)
+            ref_hidden[rows] = unpack(reference, keep)
         tick()
     return Distance(
         ref_logprobs=ref_logprobs,
@@ -82,18 +82,18 @@ def measure_distance(
 def read_values(rollout: Rollout, engine: Engine, microbatch_size: int) -> Tensor:
     """The value head's value of every state, float32 [B, T], from the rollout's own hidden states."""
     values = torch.zeros_like(rollout.logprobs)
-    for rows in microbatches(torch.arange(len(rollout.batch)), microbatch_size):
+    for rows in split_rows(torch.arange(len(rollout.batch)), microbatch_size):
         keep = rollout.completion_mask[rows]
-        values[rows] = unpacked(engine.values(rollout.hidden[rows][keep]), keep)
+        values[rows] = unpack(engine.values(rollout.hidden[rows][keep]), keep)
     return values
 
 
-def microbatches(rows: Tensor, size: int) -> Iterator[Tensor]:
+def split_rows(rows: Tensor, size: int) -> Iterator[Tensor]:
     """The row indices in portions of at most `size`."""
     return iter(rows.split(size))
 
 
-def unpacked(values: Tensor, mask: Tensor) -> Tensor:
+def unpack(values: Tensor, mask: Tensor) -> Tensor:
     """[N, ...] values of the positions where `mask` [b, T] is True, back in their places [b, T, ...]; zero elsewhere.
 
     Differentiable.

@@ -1,4 +1,4 @@
-"""RunConfig and prompts -> Run: load the model and fit everything together; fresh, or from a checkpoint."""
+"""RunConfig and prompts -> Run: load the model and fit the parts together, fresh or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def assemble(
     signals: StopSignals,
     origin: Origin | None,
 ) -> Run:
-    """Everything a run needs, in `folder`, at step 0 or at the origin's checkpoint.
+    """Build a run in `folder`, at step 0 or at the origin's checkpoint.
 
     Raises UserError for prompts, models and settings that do not fit together.
     """

@@ -1,4 +1,4 @@
-"""The end of a run: the adapter exported, the last evaluation against the first, a few prompts answered twice."""
+"""End a run: export the adapter, compare the last evaluation with the first, answer a few prompts twice."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.types import PromptBatch
 
-SHOWN: Final = 5
+SIDE_BY_SIDE: Final = 5
+"""Prompts that policy and reference both answer."""
 
 
 def conclude(run: Run) -> Result:
-    """Export the adapter, compare the last evaluation with the first, answer a few prompts twice, and write it down."""
+    """Export the adapter, and write result.json: the change since the first evaluation, and some completions."""
     run.saver.export_adapter(run.state.step)
     first, last = read_first_and_last(run.folder)
     config = run.config
@@ -37,7 +38,7 @@ def conclude(run: Run) -> Result:
 
 
 def _comparison(first: Evaluation, last: Evaluation, run: Run) -> Comparison | None:
-    """None, with a note, where too few prompts are in both: no resume would change that, so the run ends without."""
+    """Compare both evaluations; note where too few prompts are in both, which no resume could change: None."""
     try:
         return compare(first, last)
     except UserError as error:
@@ -45,16 +46,16 @@ def _comparison(first: Evaluation, last: Evaluation, run: Run) -> Comparison | N
         return None
 
 
-def _optimum(found: Optimum, comparison: Comparison, highest: float) -> Optimum:
-    """What the last evaluation found; where it did not sample the reference, the first one is the reference."""
-    if found.gain is not None:
-        return found
+def _optimum(optimum: Optimum, comparison: Comparison, highest: float) -> Optimum:
+    """The last evaluation's; where it did not sample the reference, with the gain over the first evaluation."""
+    if optimum.gain is not None:
+        return optimum
     gain = comparison.change["objective"].mean
-    return unknown(found.reason, gain, at_least(gain, comparison.before["reward"].mean, highest))
+    return unknown(optimum.reason, gain, at_least(gain, comparison.before["reward"].mean, highest))
 
 
 def _side_by_side(run: Run) -> tuple[SideBySide, ...]:
-    prompts = run.held_out[:SHOWN] or run.prompts.first(SHOWN)
+    prompts = run.held_out[:SIDE_BY_SIDE] or run.prompts.first(SIDE_BY_SIDE)
     batch = PromptBatch(prompts, 1, tuple(range(len(prompts))))
     with run.work.phase("side by side", 2 * run.config.max_new_tokens) as tick:
         policy = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick).texts

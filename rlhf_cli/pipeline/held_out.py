@@ -15,7 +15,7 @@ from rlhf_cli.evaluation.evaluation import Completions, Evaluation, estimate_pro
 from rlhf_cli.evaluation.optimum import LEAST, unknown
 from rlhf_cli.functional.mismatch import TOLERANCE, measure_mismatch
 from rlhf_cli.pipeline.run import Run, current_beta, truncation
-from rlhf_cli.pipeline.scoring import ask, note_failures, scores_by_prompt
+from rlhf_cli.pipeline.scoring import ask, group_scores, note_failures
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
@@ -54,13 +54,13 @@ def evaluate(run: Run, step: int) -> Evaluation:
             scores, distance = _score(run, rollout, start, step), _distance(run, rollout, tick)
             left_out, failures = scores.left_out, failures + scores.failures
             columns = {
-                "reward": scores_by_prompt(scores, rollout),
-                "kl": _by_prompt(distance.sequence_kl, samples),
-                "length": _by_prompt(rollout.lengths, samples),
-                "truncated": _by_prompt(rollout.truncated, samples),
-                "texts": _by_prompt(rollout.texts, samples),
-                "logprob": _by_prompt(rollout.logprobs.sum(1), samples),
-                "ref_logprob": _by_prompt(distance.ref_logprobs.sum(1), samples),
+                "reward": group_scores(scores, rollout),
+                "kl": _group(distance.sequence_kl, samples),
+                "length": _group(rollout.lengths, samples),
+                "truncated": _group(rollout.truncated, samples),
+                "texts": _group(rollout.texts, samples),
+                "logprob": _group(rollout.logprobs.sum(1), samples),
+                "ref_logprob": _group(distance.ref_logprobs.sum(1), samples),
             }
             ref_columns = {}
             if asks_reference:
@@ -71,9 +71,9 @@ def evaluate(run: Run, step: int) -> Evaluation:
                 scores = _score(run, rollout, start, step)
                 left_out, failures = left_out | scores.left_out, failures + scores.failures
                 ref_columns = {
-                    "reward": scores_by_prompt(scores, rollout),
-                    "logprob": _by_prompt(by_policy.logprobs.sum(1), samples),
-                    "ref_logprob": _by_prompt(rollout.logprobs.sum(1), samples),
+                    "reward": group_scores(scores, rollout),
+                    "logprob": _group(by_policy.logprobs.sum(1), samples),
+                    "ref_logprob": _group(rollout.logprobs.sum(1), samples),
                 }
             kept = [number for number in range(len(batch.prompts)) if number not in left_out]
             numbers += [start + number for number in kept]
@@ -146,7 +146,7 @@ def _score(run: Run, rollout: Rollout, start: int, step: int) -> Scores:
     return scores
 
 
-def _by_prompt(values: Tensor | Sequence[Any], samples: int) -> Mapping[int, list[Any]]:
+def _group(values: Tensor | Sequence[Any], samples: int) -> Mapping[int, list[Any]]:
     """The values of each prompt's completions, by its number in the batch."""
     flat = values.tolist() if isinstance(values, Tensor) else list(values)
     return dict(enumerate(flat[start : start + samples] for start in range(0, len(flat), samples)))

@@ -11,10 +11,10 @@ from rlhf_cli.types import Advantages, Exact
 
 
 def measure(advantages: Advantages) -> dict[str, float]:
-    """Metrics of one rollout; KL in nats, lengths in tokens.
+    """The metrics of one rollout; KL in nats, lengths in tokens.
 
-    `objective` is mean reward - beta * mean KL, on the prompts of this step; the KL is the exact one where it was
-    measured. `_se` is a standard error over prompts (where there is one only: over its completions).
+    `objective` is mean reward - beta * mean KL on the prompts of this step, with the exact KL where it was measured.
+    `_se` is a standard error over prompts, or over the completions of a single prompt.
     """
     scored, rollout = advantages.scored, advantages.scored.rollout
     mask, samples = rollout.completion_mask, rollout.batch.samples_per_prompt
@@ -52,7 +52,7 @@ def _exact(exact: Exact | None, mask: Tensor, samples: int) -> dict[str, float]:
 
 
 def _values(advantages: Advantages, mask: Tensor) -> dict[str, float]:
-    """1 - Var(returns - values) / Var(returns), over tokens: 1 is a perfect value head, 0 one that says nothing."""
+    """1 - Var(returns - values) / Var(returns), over tokens: 1 for a perfect value head, 0 for a useless one."""
     returns, values = advantages.returns, advantages.scored.values
     if returns is None or values is None:
         return {}

@@ -1,4 +1,4 @@
-"""Two steps under torch's profiler, for whoever asks which operations the time goes to: RUN/profile/."""
+"""Trace two steps with torch's profiler into RUN/profile/: which operations take the time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch.profiler import profile
 from rlhf_cli.reporter import Reporter
 
 STEPS: Final = 2
-"""That are traced, after one that is not: the first step of a process lays out memory and chooses kernels."""
+"""Traced steps. They follow an untraced one: the first step of a process lays out memory and chooses kernels."""
 OPERATIONS: Final = 10
-"""In the table, the most costly first."""
+"""Lines of the table, the most costly first."""
 
 
 class Profiler:
-    """Traces the second and third step of this process into `folder`, and says so.
+    """Trace the second and third step of this process into `folder`, and note it.
 
-    It looks at the clock and at nothing that the operations compute: the run comes out the same, only later.
+    The profiler reads the clock and no result: the run comes out the same, only later.
     """
 
     def __init__(self, folder: Path, device: torch.device, reporter: Reporter) -> None:
@@ -32,7 +32,7 @@ class Profiler:
         os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
     def step(self) -> None:
-        """A step is complete."""
+        """Start or end the trace after a step."""
         self._steps += 1
         if self._steps == 1:
             self._trace = profile()  # of whatever computes: CPU and GPU
@@ -41,7 +41,7 @@ class Profiler:
             self.close()
 
     def close(self) -> None:
-        """Write what was traced: one step or none, where the run ends before the third."""
+        """Write the trace; where the run ends early, it has one step or none."""
         trace, self._trace = self._trace, None
         if trace is None:
             return

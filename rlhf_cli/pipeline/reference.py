@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
-from rlhf_cli.pipeline.scoring import scores_by_prompt
+from rlhf_cli.pipeline.scoring import group_scores
 from rlhf_cli.prompts.encoding import encode_held_out
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
@@ -20,20 +20,19 @@ from rlhf_cli.types import PromptBatch, PromptRow, Rollout
 def reference_rewards(
     config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter
 ) -> list[list[float]]:
-    """The rewards of `samples` completions of the reference at each held-out prompt; a list a prompt.
+    """Score `samples` completions of the reference for each held-out prompt; one list a prompt.
 
-    The streams depend on the seed, the prompt and the sample alone. A prompt with a completion that the reward has no
-    score for is left out. Raises UserError for prompts, models and settings that do not fit together, and for a reward
-    that fails.
+    The streams depend on seed, prompt and sample only. A prompt with a completion that has no score is left out. Raises
+    UserError for prompts, models and settings that do not fit together, and for a reward that fails.
     """
     found: dict[int, list[float]] = {}
     left_out: set[int] = set()
     with Scorer(config.reward, rows.columns, log=None) as scorer:
-        for (start, first), written in _written(config, rows, samples, temperature, reporter):
+        for (start, first), rollout in _rollouts(config, rows, samples, temperature, reporter):
             seed = seed_for(config.seed, "reward/oracle", start, first)
-            scores = scorer.score(written, seed=seed, tick=lambda: None, where="oracle")
+            scores = scorer.score(rollout, seed=seed, tick=lambda: None, where="oracle")
             left_out |= {start + number for number in scores.left_out}
-            for number, values in scores_by_prompt(scores, written).items():
+            for number, values in group_scores(scores, rollout).items():
                 found.setdefault(start + number, []).extend(values)
     kept = [scores for prompt, scores in found.items() if prompt not in left_out]
     if not kept:
@@ -48,20 +47,20 @@ def reference_rewards(
 def reference_texts(
     config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter
 ) -> list[tuple[PromptRow, tuple[str, ...]]]:
-    """`samples` completions of the reference at each held-out prompt, as texts; raises and samples as the above."""
+    """`samples` completions of the reference for each held-out prompt; samples and raises as `reference_rewards`."""
     found: dict[int, tuple[PromptRow, tuple[str, ...]]] = {}
-    for (start, _), written in _written(config, rows, samples, temperature, reporter):
-        size = written.batch.samples_per_prompt
-        for place, prompt in enumerate(written.batch.prompts):
+    for (start, _), rollout in _rollouts(config, rows, samples, temperature, reporter):
+        size = rollout.batch.samples_per_prompt
+        for place, prompt in enumerate(rollout.batch.prompts):
             _, before = found.get(start + place, (prompt.row, ()))
-            found[start + place] = prompt.row, (*before, *written.texts[place * size : (place + 1) * size])
+            found[start + place] = prompt.row, (*before, *rollout.texts[place * size : (place + 1) * size])
     return list(found.values())
 
 
-def _written(
+def _rollouts(
     config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter
 ) -> Iterator[tuple[tuple[int, int], Rollout]]:
-    """Rollouts of the reference, each with the number of its first prompt and of its first sample."""
+    """Sample from the reference; yields rollouts, each with the numbers of its first prompt and first sample."""
     with reporter.phase("loading the model", 0):
         policy = load_policy(config)
         engine = build_engine(policy, config.model, reporter.note)

@@ -1,4 +1,4 @@
-"""Saving a run: room asked for at the start, checkpoints published, failures borne, the best one kept."""
+"""Save a run: check for room at the start, publish checkpoints, bear a disk that refuses, keep the best one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, UserError
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
-from rlhf_cli.pipeline.state import TrainState, files, is_finite
+from rlhf_cli.pipeline.state import TrainState, is_finite, serialise
 from rlhf_cli.runs.checkpoint import find_newest, prune, publish, step_of
 from rlhf_cli.runs.disk import DISK, Disk, replace_file
 from rlhf_cli.runs.folder import ADAPTER, BEST, CHECKPOINTS, LATEST
@@ -42,11 +42,11 @@ class Saver:
         *,
         needed: bool,
     ) -> bool:
-        """Publish a checkpoint of `state`, what it remembers of the logs synced before; then remove what is not kept.
+        """Sync the logs, publish a checkpoint of `state`, and remove the checkpoints that are not kept.
 
-        Returns whether it is there: a disk that refuses is noted, and the next save tries again. Raises SaveFailed
-        where that has happened `max_failures` times in a row or the checkpoint is `needed` (exit 6), and for numbers
-        that are not finite (exit 7), which are never published.
+        Returns False where the disk refuses: that is noted, and the next save tries again. Raises SaveFailed where it
+        refuses `max_failures` times in a row or the checkpoint is `needed` (exit 6), and for numbers that are not
+        finite (exit 7), which are never published.
         """
         if not is_finite(policy, optimizer):
             raise SaveFailed(
@@ -59,7 +59,7 @@ class Saver:
         try:
             sync_logs()
             self.disk.sync(self.folder)
-            publish(root, state.step, files(state, policy, optimizer), self.disk)
+            publish(root, state.step, serialise(state, policy, optimizer), self.disk)
         except OSError as error:
             self._bear(state.step, error, needed)
             return False
@@ -76,7 +76,7 @@ class Saver:
     def check_room(self, policy: Policy) -> None:
         """Raise UserError (exit 6) unless there is room for the checkpoints that will be kept, and one more.
 
-        The size is that of the weights that are trained and of their two moments; what is there already counts.
+        A checkpoint is as large as the trained weights and their two moments. Checkpoints already there count as room.
         """
         size = 3 * sum(p.numel() * p.element_size() for p in policy.parameters().values())
         needed = (self.settings.keep + 1 + self.settings.keep_best) * size
@@ -113,7 +113,7 @@ class Saver:
         return (state.best.step,) if state.best is not None and self.settings.keep_best else ()
 
     def _hint(self, name: str, step: int) -> None:
-        """A small file that tells people where to look; resuming never trusts it."""
+        """Write a small file that tells people where to look; resuming never trusts it."""
         replace_file(self.folder / CHECKPOINTS / name, f"step-{step:08d}\n", self.disk)
 
     def _bear(self, step: int, error: OSError, needed: bool) -> None:

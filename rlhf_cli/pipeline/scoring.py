@@ -32,7 +32,7 @@ def score(run: Run, rollout: Rollout, beta: float) -> Scored:
         answer = ask(run, rollout, seed_for(config.seed, "reward", step - 1), f"step {step}")
         asked, rollout = len(rollout.batch), drop_unscored(rollout, answer)
         note_failures(run, answer, asked, step)
-        scores = score_tensor(answer.values, rollout)
+        scores = to_tensor(answer.values, rollout)
         learnable = learnable_mask(rollout, config.reward.truncated, config.algorithm.min_group)
     log_weights = None
     if run.state.sampler_gap is None or run.state.sampler_gap > TOLERANCE:
@@ -62,7 +62,7 @@ def score(run: Run, rollout: Rollout, beta: float) -> Scored:
         learnable=learnable,
         values=values,
         log_weights=log_weights,
-        parts={name: score_tensor(part, rollout) for name, part in answer.parts.items()},
+        parts={name: to_tensor(part, rollout) for name, part in answer.parts.items()},
         failures=answer.failures,
     )
 
@@ -82,15 +82,15 @@ def note_failures(run: Run, answer: Scores, asked: int, step: int) -> None:
         run.work.reporter.note(f"step {step}: {failed}; the first: {answer.first_failure}")
 
 
-def score_tensor(values: Sequence[float], rollout: Rollout) -> Tensor:
+def to_tensor(values: Sequence[float], rollout: Rollout) -> Tensor:
     """The values as a float32 tensor on the rollout's device."""
     return torch.tensor(values, dtype=torch.float32, device=rollout.tokens.device)
 
 
-def scores_by_prompt(scores: Scores, rollout: Rollout) -> dict[int, list[float]]:
+def group_scores(scores: Scores, rollout: Rollout) -> dict[int, list[float]]:
     """The scores of each prompt that is not left out, by its number in the rollout, rounded to float32."""
     kept = [number for number in range(len(rollout.batch.prompts)) if number not in scores.left_out]
-    groups = score_tensor(scores.values, rollout).view(-1, rollout.batch.samples_per_prompt).tolist()
+    groups = to_tensor(scores.values, rollout).view(-1, rollout.batch.samples_per_prompt).tolist()
     return dict(zip(kept, groups, strict=True))
 
 

@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and the time limit: a run stops where it asks, between two tokens or microbatches.
+"""Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and the time limit: a run stops between two tokens or microbatches.
 
-SIGUSR1 is what Slurm sends ahead of its limit where one asks for it (`--signal=B:USR1@120`).
+Slurm sends SIGUSR1 ahead of its own limit on request (`--signal=B:USR1@120`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from rlhf_cli.errors import EXIT_STOPPED, Stopped
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 PARENT: Final = "RLHF_SWEEP"
-"""The environment variable that names the process of the sweep a run is a trial of."""
+"""The environment variable with the process id of the sweep that started this trial."""
 TWICE_S: Final = 0.3
-"""Wrappers pass on what the terminal sends to all: a second signal so soon after the first is the same one."""
+"""A wrapper passes on a signal that the terminal sent to all: a second one so soon after the first is the same."""
 TWICE_OF_TRIAL_S: Final = 10.0
 """A scheduler's signal reaches a trial twice, the second time through its sweep, which may be slow."""
 
 
 class StopSignals:
-    """The first signal raises Stopped: at once, or where the work is polled, at its next `check`.
+    """The first signal raises Stopped: at once, or inside `polled` at the next `check`. The second one exits at once.
 
-    The second one exits at once, with nothing more saved. `time_limit`, in seconds from `since` on, a time of
-    `time.monotonic`, is a signal as well; so is, for a trial, the end of the sweep that started it.
+    `time_limit` works like a signal, in seconds after `since`, a time of `time.monotonic`. So does the end of the sweep
+    that started a trial.
     """
 
     def __init__(self, time_limit: float | None = None, since: float = 0.0) -> None:
@@ -45,7 +45,7 @@ class StopSignals:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Listen inside the block; the former handlers come back afterwards."""
+        """Handle the signals inside the block, and restore the former handlers afterwards."""
         ignored = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else []  # by nohup
         former = {number: signal.signal(number, self._receive) for number in SIGNALS if number not in ignored}
         try:
@@ -56,7 +56,7 @@ class StopSignals:
 
     @contextmanager
     def polled(self) -> Iterator[None]:
-        """Inside, a signal waits for `check`: there is work that must not be left half done."""
+        """Let signals wait for `check` inside the block, whose work must not be left half done."""
         self._polled = True
         try:
             yield
@@ -66,7 +66,7 @@ class StopSignals:
     def check(self) -> None:
         """Raise Stopped, once, if a signal came or the time is up.
 
-        Called only where nothing is half done that could not be undone.
+        Call it only where everything half done can be undone.
         """
         if self._pending:
             self._pending = False

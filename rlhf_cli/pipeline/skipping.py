@@ -1,4 +1,4 @@
-"""Steps that change nothing: their numbers could not be used. What led to them is kept, to be looked at."""
+"""Skipped steps: the gradient was not finite, or nothing could be scored. The batch is dumped to RUN/skipped."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ KEPT: Final = 4
 
 
 class Skip(Exception):
-    """Nothing can be learned from this step; `exit_code` is the run's, should it happen too often in a row.
+    """Nothing can be learned from this step; `exit_code` is the run's where too many steps in a row are skipped.
 
-    `batch` is what it would have learned from; without one, `failures` completions have no usable score.
+    `batch` holds the advantages of the step, where it came so far; else `failures` completions have no usable score.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Skip(Exception):
 
 
 def dump(run_dir: Path, step: int, reason: str, batch: Advantages) -> Path:
-    """Write what the step would have learned from into RUN/skipped/step-NNNNNNNN; returns that folder.
+    """Write the batch of a skipped step to RUN/skipped/step-NNNNNNNN; returns that folder.
 
     batch.json has prompts, completions and scores, batch.safetensors the tensors of the stages, in nats.
     """
@@ -55,8 +55,8 @@ def dump(run_dir: Path, step: int, reason: str, batch: Advantages) -> Path:
             map(rollout.batch.prompt_of, range(len(rollout.batch))), rollout.texts, scored.scores.tolist(), strict=True
         )
     ]
-    said = {"step": step, "reason": reason, "beta": scored.beta, "temperature": rollout.temperature}
-    text = json.dumps(finite(said | {"completions": completions}), indent=2, ensure_ascii=False)
+    about = {"step": step, "reason": reason, "beta": scored.beta, "temperature": rollout.temperature}
+    text = json.dumps(finite(about | {"completions": completions}), indent=2, ensure_ascii=False)
     (folder / "batch.json").write_text(text + "\n", encoding="utf-8")
     for old in sorted(folder.parent.iterdir())[:-KEPT]:
         shutil.rmtree(old)

@@ -1,6 +1,6 @@
-"""What a run is at the end of a step: exactly what a checkpoint saves, and what stopping in mid-step goes back to.
+"""The state of a run at the end of a step: a checkpoint saves exactly this, and an interrupted step goes back to it.
 
-Random generators are not among it (see seeding), nor is the order of the data: both are functions of the step.
+Random generators and the order of the data are no part of it: both are functions of the step (see seeding).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Literal
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
-from safetensors.torch import save as serialised
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from rlhf_cli.algorithms.baseline import RunningMean
@@ -46,7 +46,7 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class TrainState:
-    """Everything besides the tensors."""
+    """The state besides the tensors."""
 
     __pydantic_config__ = READ_STRICTLY
 
@@ -56,20 +56,20 @@ class TrainState:
     """Completed steps."""
     baseline: RunningMean = field(default_factory=RunningMean)
     spread: Spread = field(default_factory=Spread)
-    """Of the scores, where they are normalised."""
+    """Mean and spread of all scores so far, where they are normalised."""
     control: ControllerState | None = None
-    """Of a beta that follows the KL; None for one that is a function of the step."""
+    """State of the controller that sets beta; None where beta is a function of the step."""
     sampler_gap: float | None = None
-    """Largest difference, over completions, between the sampler's and the trainer's log-probability, at the last step.
+    """Largest difference between the sampler's and the trainer's log-probability of a completion, at the last step.
 
-    Where a rollout is divided, over the completions of its first update. None before the first comparison.
+    Where a rollout is split, of the completions of its first update. None before the first comparison.
     """
     best: Best | None = None
     """None before the first evaluation."""
     skipped: int = 0
-    """Steps in a row, up to this one, that changed nothing because their numbers could not be used."""
+    """Steps in a row, up to this one, that were skipped."""
     microbatch_size: int | None = None
-    """What fitted when the memory ran out; None while the configured one does."""
+    """The size that fitted when memory ran out; None while the configured one fits."""
     logs: Mapping[str, Mark] = field(default_factory=dict)
     """Where each jsonl file ended."""
 
@@ -79,14 +79,14 @@ _STATE: Final = TypeAdapter(TrainState)
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """A copy, in memory, of what is trained and of the optimizer's moments, by parameter name."""
+    """A copy, in memory, of the trained parameters and of the optimizer's moments, by parameter name."""
 
     parameters: Mapping[str, Tensor]
     moments: Mapping[str, Mapping[str, Tensor]]
 
 
 def copy_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> Tensors:
-    """A copy of what the next update will change."""
+    """Copy the tensors that an update changes."""
     parameters = policy.parameters()
     return Tensors(
         parameters={name: p.detach().clone() for name, p in parameters.items()},
@@ -99,8 +99,8 @@ def copy_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 @torch.no_grad()
-def put_back(tensors: Tensors, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
-    """Undo every update since the copy was taken."""
+def restore_tensors(tensors: Tensors, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
+    """Undo every update since `tensors` were copied."""
     optimizer.zero_grad()
     optimizer.state.clear()
     for name, parameter in policy.parameters().items():
@@ -115,26 +115,26 @@ def is_finite(policy: Policy, optimizer: torch.optim.Optimizer) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
-def files(state: TrainState, policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, bytes]:
-    """A checkpoint's files, name -> content, none of them a pickle.
+def serialise(state: TrainState, policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, bytes]:
+    """The files of a checkpoint, name -> content: PEFT folder, value head, moments by parameter name, state.
 
-    The PEFT folder, the value head, the optimizer's moments by parameter name, the state.
+    None of them is a pickle.
     """
     content = policy.adapter_files()
     if policy.value_head is not None:
-        content[VALUE_HEAD] = serialised({n: p.contiguous() for n, p in policy.value_head.state_dict().items()})
+        content[VALUE_HEAD] = to_bytes({n: p.contiguous() for n, p in policy.value_head.state_dict().items()})
     moments = {
         f"{name}|{key}": value.contiguous()
         for name, values in copy_tensors(policy, optimizer).moments.items()
         for key, value in values.items()
     }
-    content[OPTIMIZER] = serialised(moments)
+    content[OPTIMIZER] = to_bytes(moments)
     content[STATE] = (json.dumps(asdict(state), indent=2, sort_keys=True) + "\n").encode()
     return content
 
 
 def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> TrainState:
-    """Take adapter, moments and state from a checkpoint; raises UserError (exit 5) where they are not this run's."""
+    """Load adapter, moments and state from a checkpoint; raises UserError (exit 5) where they are another run's."""
     state = read_state(folder)
     policy.load_adapter(folder)
     if (policy.value_head is not None) != (folder / VALUE_HEAD).is_file():

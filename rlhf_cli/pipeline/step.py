@@ -13,7 +13,7 @@ from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.run import Run, Unfinished, due
 from rlhf_cli.pipeline.skipping import Skip, dump
-from rlhf_cli.pipeline.state import Best, TrainState, put_back
+from rlhf_cli.pipeline.state import Best, TrainState, restore_tensors
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.types import Advantages
 
@@ -65,8 +65,8 @@ def complete(
 
     `advantages` is None where the step was skipped before there were any.
     """
-    before, state = run.state, advanced(run, advantages, learned, evaluated)
-    metrics = metrics_of(run, state, advantages, learned, evaluated)
+    before, state = run.state, advance(run, advantages, learned, evaluated)
+    metrics = collect_metrics(run, state, advantages, learned, evaluated)
     timings = log(run, metrics, advantages, evaluated)
     run.state, run.unfinished = replace(state, logs=run.logbook.marks()), Unfinished()
     report(run, metrics, timings, advantages, evaluated)
@@ -78,7 +78,7 @@ def complete(
 def undo(run: Run) -> None:
     """Put back the weights and moments of the last complete step."""
     if run.unfinished.before is not None:
-        put_back(run.unfinished.before, run.policy, run.optimizer)
+        restore_tensors(run.unfinished.before, run.policy, run.optimizer)
         run.unfinished.before = None
 
 
@@ -88,7 +88,7 @@ def save(run: Run, *, needed: bool) -> bool:
         return run.saver.save(run.state, run.policy, run.optimizer, run.logbook.sync, needed=needed)
 
 
-def advanced(
+def advance(
     run: Run, advantages: Advantages | None, learned: Mapping[str, float], evaluated: Evaluation | None
 ) -> TrainState:
     """The state after this step; where the logs end is not known yet. A skipped step moves no running figure."""
@@ -100,7 +100,7 @@ def advanced(
         if isinstance(config.beta, Controlled):
             kl = float(scored.distance.sequence_kl.double().mean())
             state = replace(state, control=config.beta.observe(state.control or config.beta.begin(), kl))
-        gap = sampler_gap(advantages, learned)
+        gap = measure_gap(advantages, learned)
         state = replace(
             state,
             baseline=state.baseline.observe(scored.returns[scored.learnable]),
@@ -119,7 +119,7 @@ def advanced(
     )
 
 
-def metrics_of(
+def collect_metrics(
     run: Run,
     state: TrainState,
     advantages: Advantages | None,
@@ -130,7 +130,7 @@ def metrics_of(
     metrics = {"skipped": 0.0, **learned}
     if advantages is not None:
         metrics = measure(advantages) | metrics
-        gap = sampler_gap(advantages, learned)
+        gap = measure_gap(advantages, learned)
         if gap is not None:
             metrics["sampler/gap"] = gap
         if run.config.reward.normalise:
@@ -138,7 +138,7 @@ def metrics_of(
     return metrics | (evaluated.metrics() if evaluated is not None else {})
 
 
-def sampler_gap(advantages: Advantages, learned: Mapping[str, float]) -> float | None:
+def measure_gap(advantages: Advantages, learned: Mapping[str, float]) -> float | None:
     """Largest difference between sampler and trainer, nats a completion; None where no pass has told it."""
     log_weights = advantages.scored.log_weights
     return learned.get("sampler/gap") if log_weights is None else measure_mismatch(log_weights).gap

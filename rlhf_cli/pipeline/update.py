@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.reading import microbatches, unpacked
+from rlhf_cli.engine.reading import split_rows, unpack
 from rlhf_cli.errors import EXIT_NONFINITE
 from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
@@ -37,31 +37,33 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
     """
     config, step = run.config, run.state.step
     learnable = advantages.scored.learnable.nonzero().squeeze(1).cpu()
-    plan = [learnable[part] for part in minibatches(len(learnable), config.algorithm, config.seed, step)]
+    plan = [learnable[part] for part in split_rollout(len(learnable), config.algorithm, config.seed, step)]
     lr, parameters, updates = config.optimizer.lr_at(step, config.steps), run.policy.parameters(), []
     with run.work.phase("update", sum(run.work.parts(len(rows)) for rows in plan)) as tick:
         run.unfinished.before = copy_tensors(run.policy, run.optimizer)
         try:
             for number, rows in enumerate(plan):
-                learned = gradient(run, advantages, rows, seed_for(config.seed, "update", step, number), tick)
+                learned = compute_gradient(run, advantages, rows, seed_for(config.seed, "update", step, number), tick)
                 updates.append(learned | apply(parameters, run.optimizer, lr, config.optimizer.max_grad_norm))
             check_finite(advantages.scored.rollout, run.engine, parameters)
         except NotFinite as error:
             fix = "resume with a lower learning rate: optimizer.lr=... resume_allow=[optimizer.lr]"
             raise Skip(str(error), fix, EXIT_NONFINITE, batch=advantages) from error
-    learned = summary(updates)
+    learned = summarise(updates)
     if config.model.lora.dropout:  # the update reads another policy than the rollout: nothing about the sampler
         del learned["sampler/gap"]
     return learned
 
 
-def gradient(run: Run, advantages: Advantages, rows: Tensor, seed: int, tick: Callable[[], None]) -> dict[str, float]:
+def compute_gradient(
+    run: Run, advantages: Advantages, rows: Tensor, seed: int, tick: Callable[[], None]
+) -> dict[str, float]:
     """Leave the gradient of one update in the weights; returns the loss's metrics. `seed` is that of the dropout."""
 
     def accumulated(size: int) -> dict[str, float]:
         run.optimizer.zero_grad()
         with run.policy.dropout(seed):
-            return accumulate(
+            return accumulate_gradient(
                 advantages,
                 rows,
                 run.config.algorithm,
@@ -75,7 +77,7 @@ def gradient(run: Run, advantages: Advantages, rows: Tensor, seed: int, tick: Ca
     return run.work.fitting(accumulated)
 
 
-def minibatches(completions: int, algorithm: Algorithm, seed: int, step: int) -> Iterator[Tensor]:
+def split_rollout(completions: int, algorithm: Algorithm, seed: int, step: int) -> Iterator[Tensor]:
     """The rows of each update, int64 [b], epoch after epoch.
 
     The whole rollout in its own order; or where it is divided, a new permutation each epoch, a pure function of seed,
@@ -90,7 +92,7 @@ def minibatches(completions: int, algorithm: Algorithm, seed: int, step: int) ->
         yield from rows.tensor_split(parts)
 
 
-def accumulate(
+def accumulate_gradient(
     advantages: Advantages,
     rows: Tensor,
     algorithm: Algorithm,
@@ -112,13 +114,13 @@ def accumulate(
     if scored.log_weights is not None:
         weights = weights * sequence_weights(scored.log_weights).unsqueeze(1)
     totals, gaps = Counter[str](), []
-    for part in microbatches(rows, microbatch_size):
+    for part in split_rows(rows, microbatch_size):
         keep = rollout.completion_mask[part]
         hidden, kept = engine.hidden(rollout, part), select_rows(rollout.kept, rollout.completion_mask, part)
         packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature, kept)
         forward = Forward(
-            logprobs=unpacked(packed, keep),
-            values=unpacked(engine.values(hidden), keep) if algorithm.needs_value else None,
+            logprobs=unpack(packed, keep),
+            values=unpack(engine.values(hidden), keep) if algorithm.needs_value else None,
         )
         minibatch = Minibatch(
             logprobs=rollout.logprobs[part],
@@ -173,7 +175,7 @@ def check_finite(rollout: Rollout, engine: Engine, parameters: dict[str, nn.Para
         raise NotFinite("the policy's probabilities would not be finite")
 
 
-def summary(updates: list[dict[str, float]]) -> dict[str, float]:
+def summarise(updates: list[dict[str, float]]) -> dict[str, float]:
     """The metrics of a step's updates: their mean; for the sampler's gap the first, before anything had changed."""
     means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
     return means | {"sampler/gap": updates[0]["sampler/gap"]}

@@ -1,4 +1,4 @@
-"""Work: timing, progress, stop checks and out-of-memory-safe microbatches of a stage."""
+"""Time the stages, show their progress, stop them, and fit their microbatches into memory."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rlhf_cli.reporter import Reporter
 Result = TypeVar("Result")
 
 PHASES: Final = ("rollout", "reward", "reference", "update", "checkpoint")
-"""What every lap has, even where it took no time; others are there where they occurred."""
+"""Phases of every lap, even where they took no time; others appear where they occurred."""
 
 
 class Clock:
-    """Runs from the start; `now` gives seconds that only grow."""
+    """Count seconds by phase, from its creation on; `now` gives seconds that only grow."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
@@ -32,7 +32,7 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time inside as `name`'s, on top of what it has; phases do not nest."""
+        """Add the time inside the block to the phase; phases do not nest."""
         start = self._now()
         try:
             yield
@@ -40,7 +40,7 @@ class Clock:
             self._phases[name] = self._phases.get(name, 0.0) + self._now() - start
 
     def lap(self) -> dict[str, float]:
-        """The seconds of each phase since the last lap, of everything `other`, and of the whole `step`, their sum."""
+        """End a lap: seconds of each phase since the last one, of `other` work, and of the whole `step`, their sum."""
         end, phases = self._now(), self._phases
         total, self._lap, self._phases = end - self._lap, end, {}
         return dict.fromkeys(PHASES, 0.0) | phases | {"other": total - sum(phases.values()), "step": total}
@@ -48,7 +48,7 @@ class Clock:
 
 @dataclass(slots=True)
 class Work:
-    """What every stage of a step is done by."""
+    """Timing, progress, stop checks and out-of-memory-safe microbatches of a stage."""
 
     microbatch_size: int
     """Completions that go through the model at once: as configured, or fewer once the memory has run out."""
@@ -58,7 +58,7 @@ class Work:
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """Time a stretch of work and show it; with every tick, and at its end, it may be stopped."""
+        """Time a stretch of work and show it; it can be stopped at every tick and at its end."""
         with self.clock.phase(name), record_function(name), self.reporter.phase(name, ticks) as shown:
 
             def tick() -> None:
@@ -69,11 +69,11 @@ class Work:
         self.signals.check()
 
     def parts(self, completions: int) -> int:
-        """How many microbatches so many completions are."""
+        """How many microbatches that many completions take."""
         return -(-completions // self.microbatch_size)
 
     def fitting(self, work: Callable[[int], Result]) -> Result:
-        """What `work` makes of microbatches of the size it is given: halved, for good, while they do not fit in memory.
+        """Call `work` with a microbatch size; halve the size, for good, while memory runs out.
 
         Raises UserError where not even one completion fits.
         """

@@ -1,6 +1,6 @@
 """From the rows of a source to token ids.
 
-rows      the prompts, read and divided, before any model is loaded
-encoding  prompts as tokens; what is too long is dropped, cut or refused
-preview   a first look at them: `rlhf data show`
+rows      read the prompts and set the held-out ones aside, before any model is loaded
+encoding  turn prompts into tokens; drop, cut or refuse those that are too long
+preview   counts, lengths and a few prompts before a run: `rlhf data show`
 """

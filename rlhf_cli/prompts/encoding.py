@@ -1,4 +1,4 @@
-"""Prompts in the policy's tokens: of the training prompts only those that the run will use."""
+"""Encode prompts in the policy's tokens: the held-out ones, and the training prompts that the run will use."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class Prompts:
     """The training prompts of a run."""
 
     parts: tuple[order.PartSize, ...]
-    """Each with all its rows that may be used."""
+    """The sizes of the parts, without rows that are dropped."""
     encoded: Mapping[tuple[int, int], Prompt]
-    """By part and row in it, those that will be used, in the order of their first use."""
+    """The prompts that will be used, by part and row, in the order of their first use."""
 
     def of_step(self, step: int, count: int, seed: int) -> tuple[Prompt, ...]:
         """The `count` prompts of `step` (0-based)."""
         return tuple(self.encoded[place] for place in order.prompts_of_step(step, self.parts, count, seed))
 
     def first(self, count: int) -> tuple[Prompt, ...]:
-        """The first ones to be used."""
+        """The first `count` prompts to be used."""
         return tuple(islice(self.encoded.values(), count))
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What becomes of prompts that are too long."""
+    """How long prompts may be, and what happens to longer ones."""
 
     encoder: Encoder
     data: PromptSource
@@ -52,9 +52,9 @@ class Fit:
 
     @classmethod
     def of(cls, data: PromptSource, encoder: Encoder, context: int, max_new_tokens: int) -> Fit:
-        """The limit is data.max_prompt_tokens, or what completions leave of the model's `context`.
+        """Take the limit from data.max_prompt_tokens, or from the room that completions leave in the `context`.
 
-        Raises UserError where they leave nothing.
+        Raises UserError where they leave none.
         """
         room = context - max_new_tokens
         if room < 1:
@@ -78,7 +78,7 @@ class Fit:
         return f"longer than {self.limit} tokens"
 
     def prompts(self, rows: Sequence[PromptRow], tick: Callable[[], None]) -> list[Prompt]:
-        """The prompts that fit or were made to, in order; raises UserError (exit 3) for one that may not be longer.
+        """Encode the rows, in order; drop, cut or refuse prompts that are too long (UserError, exit 3).
 
         `tick` is called after every BATCH of them.
         """
@@ -107,9 +107,9 @@ class Fit:
 def encode(
     rows: Rows, encoder: Encoder, context: int, config: RunConfig, reporter: Reporter
 ) -> tuple[Prompts, tuple[Prompt, ...]]:
-    """The training prompts that the run will use, and the held-out ones; says what was left out.
+    """Encode the training prompts that the run will use, and the held-out ones; note what was left out.
 
-    Raises UserError for prompts that do not fit (exit 3) and where too few are left.
+    Raises UserError (exit 3) for prompts that are too long and where too few are left.
     """
     fits = [Fit.of(part.data, encoder, context, config.max_new_tokens) for part in rows.parts]
     held_out, too_long = _held_out(rows, fits)
@@ -119,7 +119,7 @@ def encode(
         kept = [prompt.row for prompt in _encoded(part.train, fit, reporter)] if fit.drops else part.train
         too_long += Counter({fit.reason: len(part.train) - len(kept)})
         train.append(kept)
-    if note := rows.said(sum(map(len, train)), len(held_out), too_long):
+    if note := rows.describe(sum(map(len, train)), len(held_out), too_long):
         reporter.note(note)
     if config.evaluate.every and len(held_out) < 2:
         raise UserError(
@@ -142,11 +142,13 @@ def encode(
     return Prompts(parts, {place: encoded[place] for place in places}), held_out
 
 
-def encode_held_out(rows: Rows, encoder: Encoder, context: int, config: RunConfig) -> tuple[tuple[Prompt, ...], str]:
-    """The held-out prompts, and what to say about those left out; raises UserError as `encode` does."""
+def encode_held_out(
+    rows: Rows, encoder: Encoder, context: int, config: RunConfig
+) -> tuple[tuple[Prompt, ...], str | None]:
+    """Encode the held-out prompts, and describe those left out; raises UserError as `encode` does."""
     fits = [Fit.of(part.data, encoder, context, config.max_new_tokens) for part in rows.parts]
     held_out, too_long = _held_out(rows, fits)
-    return held_out, rows.said(len(rows.train), len(held_out), too_long)
+    return held_out, rows.describe(len(rows.train), len(held_out), too_long)
 
 
 def _held_out(rows: Rows, fits: Sequence[Fit]) -> tuple[tuple[Prompt, ...], Counter[str]]:
@@ -159,7 +161,7 @@ def _held_out(rows: Rows, fits: Sequence[Fit]) -> tuple[tuple[Prompt, ...], Coun
 
 
 def _encoded(rows: Sequence[PromptRow], fit: Fit, reporter: Reporter) -> list[Prompt]:
-    """Those that fit, with a phase of their own where it takes a while."""
+    """Encode the rows, in a phase of their own where that takes a while."""
     if len(rows) <= BATCH:
         return fit.prompts(rows, lambda: None)
     with reporter.phase("encoding the prompts", -(-len(rows) // BATCH)) as tick:
@@ -167,7 +169,7 @@ def _encoded(rows: Sequence[PromptRow], fit: Fit, reporter: Reporter) -> list[Pr
 
 
 def _used(parts: Sequence[order.PartSize], config: RunConfig) -> list[tuple[int, int]]:
-    """The places of all prompts that the run will use, in the order of their first use."""
+    """The places (part, row) of all prompts that the run will use, in the order of their first use."""
     places: dict[tuple[int, int], None] = {}
     for step in range(config.steps):
         if len(places) == sum(part.rows for part in parts):

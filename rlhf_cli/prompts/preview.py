@@ -1,4 +1,4 @@
-"""What there is to see of prompts before a run: how many, how long, and how the policy reads them; plain data."""
+"""Preview the prompts before a run: how many, how long, and how the policy reads them; plain data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BINS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PromptPreview:
     """One prompt."""
 
     where: str
@@ -30,7 +30,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The prompts of some lengths."""
+    """Prompts with lengths in one range."""
 
     first: int
     """Tokens, both included."""
@@ -40,7 +40,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Lengths in tokens."""
+    """Lengths of prompts in tokens."""
 
     least: int
     median: int
@@ -50,7 +50,7 @@ class Lengths:
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Lengths:
-        """Of at least one length; a quantile is the smallest length that so many do not exceed."""
+        """Summarise at least one length; a quantile is the smallest length that so many do not exceed."""
         ordered = sorted(lengths)
         least, most = ordered[0], ordered[-1]
         width = -(-(most - least + 1) // BINS)
@@ -66,43 +66,46 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True)
-class PartLook:
-    """One source: all there is, or a part of a mixture."""
+class PartPreview:
+    """One source: the whole data, or a part of a mixture."""
 
     name: str
     place: str
     share: float
-    """Of the prompts of a step."""
+    """Share of the prompts of a step."""
     train: int
     held_out: int
     limit: int
     """The longest prompt that the settings allow, in tokens."""
     too_long: str
-    """What becomes of longer ones."""
+    """The setting for longer prompts: error, drop or truncate_left."""
     longer: int
-    """How many there are, held-out ones included."""
+    """Longer prompts, held-out ones included."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """All of it. Rows are counted before longer prompts are dropped."""
+class Preview:
+    """The whole data. Rows are counted before longer prompts are dropped."""
 
-    parts: tuple[PartLook, ...]
+    parts: tuple[PartPreview, ...]
     left_out: dict[str, int]
     """Why -> how many."""
     more: bool
     """Whether there are rows behind data.max_rows."""
     columns: tuple[str, ...]
-    """For the reward."""
+    """Columns for the reward."""
     lengths: Lengths | None
     """None where there is no prompt."""
-    shown: tuple[Shown, ...]
+    shown: tuple[PromptPreview, ...]
+    """Named as in `rlhf data show --json`."""
 
 
-def look_at(rows: Rows, encoder: Encoder, context: int, config: RunConfig, count: int, reporter: Reporter) -> Look:
-    """The whole data, and its first `count` training prompts; raises UserError for what cannot be encoded."""
+def preview_prompts(
+    rows: Rows, encoder: Encoder, context: int, config: RunConfig, count: int, reporter: Reporter
+) -> Preview:
+    """Preview the data and its first `count` training prompts; raises UserError for a prompt that cannot be encoded."""
     lengths: list[int] = []
-    shown: list[Shown] = []
+    shown: list[PromptPreview] = []
     parts = []
     whole = sum(part.weight for part in rows.parts)
     batches = sum(-(-(len(part.train) + len(part.held_out)) // BATCH) for part in rows.parts)
@@ -118,7 +121,7 @@ def look_at(rows: Rows, encoder: Encoder, context: int, config: RunConfig, count
                 tick()
             longer = sum(length > fit.limit for length in lengths[before:])
             parts.append(
-                PartLook(
+                PartPreview(
                     name=part.name,
                     place=part.data.place(held_out=False),
                     share=part.weight / whole,
@@ -129,7 +132,7 @@ def look_at(rows: Rows, encoder: Encoder, context: int, config: RunConfig, count
                     longer=longer,
                 )
             )
-    return Look(
+    return Preview(
         parts=tuple(parts),
         left_out=dict(rows.left_out),
         more=any(part.more for part in rows.parts),
@@ -139,5 +142,5 @@ def look_at(rows: Rows, encoder: Encoder, context: int, config: RunConfig, count
     )
 
 
-def _shown(prompt: Prompt, encoder: Encoder) -> Shown:
-    return Shown(prompt.row.where, len(prompt.tokens), encoder.decode_all(prompt))
+def _shown(prompt: Prompt, encoder: Encoder) -> PromptPreview:
+    return PromptPreview(prompt.row.where, len(prompt.tokens), encoder.decode_all(prompt))

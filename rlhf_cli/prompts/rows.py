@@ -1,4 +1,4 @@
-"""What is read or looked for before any model is loaded: the prompts, divided; the model and the reward."""
+"""Read the prompts and set the held-out ones aside, before any model is loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TWINS: Final = "with a held-out prompt"
 
 @dataclass(frozen=True, slots=True)
 class PartRows:
-    """The prompts of one source as they were read, divided."""
+    """The prompts of one source, for training and held out."""
 
     name: str
     """Empty where there is one source alone."""
@@ -39,7 +39,7 @@ class PartRows:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """All prompts as they were read."""
+    """All prompts, part after part."""
 
     parts: tuple[PartRows, ...]
 
@@ -60,33 +60,33 @@ class Rows:
 
     @property
     def left_out(self) -> Counter[str]:
-        """Why rows are left out -> how many, before anything is known of tokens."""
+        """Why rows are left out -> how many; prompts that are too long come later."""
         return sum((part.left_out for part in self.parts), Counter())
 
-    def said(self, train: int, held_out: int, too_long: Counter[str]) -> str:
-        """What was left out, in one line; '' where there is nothing to say.
+    def describe(self, train: int, held_out: int, too_long: Counter[str]) -> str | None:
+        """One line about the rows that were left out; None where there is nothing to say.
 
-        `train` and `held_out` are how many prompts are left where those `too_long` are not.
+        `train` and `held_out` count the prompts that are left without those `too_long`.
         """
         left_out = self.left_out + too_long
         prompts = {row.prompt for row in self.train}
         both = sum(row.prompt in prompts for row in self.held_out)
         more = any(part.more for part in self.parts)
         if not (left_out or both or more):
-            return ""
+            return None
         rows = f"data: {train + held_out + left_out.total()} rows{', up to data.max_rows' if more else ''}"
-        why = [counted(left_out)] if left_out else []
+        why = [list_reasons(left_out)] if left_out else []
         again = [f"{both} of those are trained on as well"] if both else []
         return "; ".join([rows, *why, f"{train} to train on, {held_out} held out", *again])
 
 
-def counted(left_out: Counter[str]) -> str:
+def list_reasons(left_out: Counter[str]) -> str:
     """`12 by data.dedup, 30 by data.where left out`."""
     return f"{', '.join(f'{count} {why}' for why, count in left_out.items())} left out"
 
 
 def read_rows(config: RunConfig) -> Rows:
-    """The prompts, the held-out ones set aside; raises UserError (exit 3) for anything wrong in them."""
+    """Read the prompts and set the held-out ones aside; raises UserError (exit 3) for anything wrong in them."""
     data, evaluate = config.data, config.evaluate
     weights = [data.weights[name] for name in data.parts]
     counts = split_by_weight(weights, evaluate.prompts)
@@ -107,7 +107,7 @@ def read_rows(config: RunConfig) -> Rows:
 
 
 def _part(name: str, source: PromptSource, weight: float, count: int, *, evaluated: bool) -> PartRows:
-    """The rows of one source, `count` of them held out."""
+    """Read the rows of one source; hold out `count` of them."""
     found = read_source(source, limit=source.max_rows)
     train, held_out, left_out = found.rows, list[PromptRow](), found.left_out
     if count and not source.sets_aside:
@@ -120,7 +120,7 @@ def _part(name: str, source: PromptSource, weight: float, count: int, *, evaluat
 
 
 def _named(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
-    """The rows with their part's name in a column of its own, where there are parts."""
+    """Add the part's name to the rows, in a column of its own, where there are parts."""
     if not part:
         return rows
     for row in rows:
@@ -131,7 +131,7 @@ def _named(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
 
 def check_enough(rows: Rows, counts: Sequence[int], config: RunConfig) -> None:
     """Raise UserError (exit 3) where `counts` training prompts, one number a part, do not make one step."""
-    without = f" ({counted(rows.left_out)})" if rows.left_out else ""
+    without = f" ({list_reasons(rows.left_out)})" if rows.left_out else ""
     if sum(counts) < config.prompts_per_step:
         raise UserError(
             f"{sum(counts)} training prompts{without}, fewer than prompts_per_step={config.prompts_per_step}",

@@ -20,7 +20,7 @@ from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine.reading import recompute_logprobs
 from rlhf_cli.engine.tabular import TabularEngine
-from rlhf_cli.pipeline.update import accumulate
+from rlhf_cli.pipeline.update import accumulate_gradient
 from rlhf_cli.types import PromptBatch, Rollout
 from tests.unit.support import scored_by
 
@@ -94,7 +94,7 @@ def expected_gradient(
         if sampler is not POLICY:
             rollout, log_weights = recompute_logprobs(rollout, engine, completions, lambda: None)
         scored = scored_by(engine, rollout, SCORES[rows], BETA, kl=placement, log_weights=log_weights)
-        accumulate(
+        accumulate_gradient(
             algorithm.advantages(scored, past),
             torch.arange(completions),
             algorithm,

@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 from torch.testing import assert_close
 
-from rlhf_cli.engine.reading import measure_distance, microbatches, read_values, recompute_logprobs, unpacked
+from rlhf_cli.engine.reading import measure_distance, read_values, recompute_logprobs, split_rows, unpack
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.models.policy import Policy
 from tests.unit.support import batch_of, build, move_adapter, tiny
@@ -124,13 +124,13 @@ class TestRecomputed:
     [([4, 0, 3, 1, 2], 2, [[4, 0], [3, 1], [2]]), ([7, 5], 2, [[7, 5]]), ([2, 1, 0], 8, [[2, 1, 0]]), ([3], 1, [[3]])],
 )
 def test_microbatches(rows: list[int], size: int, expected: list[list[int]]) -> None:
-    assert [part.tolist() for part in microbatches(torch.tensor(rows), size)] == expected
+    assert [part.tolist() for part in split_rows(torch.tensor(rows), size)] == expected
 
 
-def test_unpacked_puts_every_value_back_in_its_place() -> None:
+def test_unpack_puts_every_value_back_in_its_place() -> None:
     mask = torch.tensor([[True, True, False], [False, False, False], [True, False, True]])
     values = torch.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
-    found = unpacked(values, mask)
+    found = unpack(values, mask)
     assert found.tolist() == [[1.0, 2.0, 0.0], [0.0, 0.0, 0.0], [3.0, 0.0, 4.0]]
     (found * torch.arange(9.0).view(3, 3)).sum().backward()
     assert values.grad.tolist() == [0.0, 1.0, 6.0, 8.0]

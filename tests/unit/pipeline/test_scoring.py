@@ -14,7 +14,7 @@ from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.rollout import next_prompts, sample
 from rlhf_cli.pipeline.run import Run
-from rlhf_cli.pipeline.scoring import drop_prompts, drop_unscored, learnable_mask, score, scores_by_prompt
+from rlhf_cli.pipeline.scoring import drop_prompts, drop_unscored, group_scores, learnable_mask, score
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import TrainState
 from rlhf_cli.rewards.execution.scorer import Scores
@@ -53,7 +53,7 @@ class TestUnscored:
     def test_scores_of_each_prompt(
         self, values: tuple[float, ...], left_out: set[int], expected: dict[int, list[float]]
     ) -> None:
-        found = scores_by_prompt(Scores(values, frozenset(left_out), {}, 0, 0, None), ROLLOUT)
+        found = group_scores(Scores(values, frozenset(left_out), {}, 0, 0, None), ROLLOUT)
         assert found == {number: torch.tensor(group).tolist() for number, group in expected.items()}
 
 

@@ -19,10 +19,10 @@ from rlhf_cli.pipeline.state import (
     Best,
     TrainState,
     copy_tensors,
-    files,
     is_finite,
     load,
-    put_back,
+    restore_tensors,
+    serialise,
 )
 from rlhf_cli.runs.jsonl import Mark
 from rlhf_cli.schedules.controller import ControllerState
@@ -42,7 +42,7 @@ FULL = TrainState(
 
 def save(folder: Path, state: TrainState, policy: Policy, optimizer: torch.optim.AdamW) -> None:
     """Write the files of a checkpoint as they are."""
-    for name, content in files(state, policy, optimizer).items():
+    for name, content in serialise(state, policy, optimizer).items():
         (folder / name).write_bytes(content)
 
 
@@ -169,7 +169,7 @@ def test_a_step_can_be_undone(steps: int) -> None:
     take(*run, step=50)
     for parameter in run[0].parameters().values():
         parameter.grad = torch.ones_like(parameter)  # half a gradient of the step after
-    put_back(copy, *run)
+    restore_tensors(copy, *run)
     assert_same(run, expected)
     assert all(parameter.grad is None for parameter in run[0].parameters().values())
     for resumed in (run, expected):
@@ -182,7 +182,7 @@ def test_a_copy_is_not_moved_by_what_follows_even_after_it_was_put_back() -> Non
     copy = copy_tensors(*run)
     for step in (60, 61):
         take(*run, step=step)
-        put_back(copy, *run)
+        restore_tensors(copy, *run)
     assert_same(run, expected)
 
 

@@ -22,7 +22,7 @@ from rlhf_cli.algorithms.rloo import Rloo
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.update import NotFinite, accumulate, apply, check_finite, minibatches, summary
+from rlhf_cli.pipeline.update import NotFinite, accumulate_gradient, apply, check_finite, split_rollout, summarise
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, PromptBatch, Rollout, Scored
 from tests.unit.pipeline.runs import ppo_fields
 from tests.unit.support import batch_of, build, move_adapter, scored_by, tiny
@@ -70,7 +70,7 @@ def learn(
 ) -> dict[str, float]:
     """accumulate over the whole rollout."""
     rows, engine = torch.arange(len(advantages.advantages)), TransformersEngine(policy)
-    return accumulate(
+    return accumulate_gradient(
         advantages, rows, algorithm, engine, kl="reward", max_new_tokens=7, microbatch_size=size, tick=tick
     )
 
@@ -264,10 +264,10 @@ class TestMinibatches:
     """Which completions each update sees."""
 
     def test_one_update_takes_the_rollout_as_it_is(self) -> None:
-        assert [rows.tolist() for rows in minibatches(5, RLOO, seed=0, step=3)] == [[0, 1, 2, 3, 4]]
+        assert [rows.tolist() for rows in split_rollout(5, RLOO, seed=0, step=3)] == [[0, 1, 2, 3, 4]]
 
     def test_every_epoch_sees_every_completion_once_in_an_order_of_its_own(self) -> None:
-        plan = [rows.tolist() for rows in minibatches(10, ppo(epochs=2, minibatch_size=4), seed=0, step=3)]
+        plan = [rows.tolist() for rows in split_rollout(10, ppo(epochs=2, minibatch_size=4), seed=0, step=3)]
         assert [len(rows) for rows in plan] == [4, 3, 3, 4, 3, 3]  # no remainder of two
         first, second = [*chain(*plan[:3])], [*chain(*plan[3:])]
         assert sorted(first) == sorted(second) == list(range(10))
@@ -275,20 +275,20 @@ class TestMinibatches:
 
     def test_the_order_is_a_function_of_seed_and_step(self) -> None:
         def plan(seed: int, step: int) -> list[list[int]]:
-            return [rows.tolist() for rows in minibatches(10, ppo(epochs=1, minibatch_size=4), seed, step)]
+            return [rows.tolist() for rows in split_rollout(10, ppo(epochs=1, minibatch_size=4), seed, step)]
 
         assert plan(1, 2) == plan(1, 2)
         assert plan(1, 2) != plan(1, 3)
         assert plan(1, 2) != plan(2, 2)
 
     def test_a_minibatch_as_large_as_the_rollout_is_not_shuffled(self) -> None:
-        plan = [rows.tolist() for rows in minibatches(4, ppo(epochs=2, minibatch_size=4), seed=0, step=0)]
+        plan = [rows.tolist() for rows in split_rollout(4, ppo(epochs=2, minibatch_size=4), seed=0, step=0)]
         assert plan == [[0, 1, 2, 3], [0, 1, 2, 3]]
 
 
 def test_the_summary_is_the_mean_but_for_the_gap_which_only_the_first_update_knows() -> None:
     updates = [{"loss": 1.0, "sampler/gap": 0.001}, {"loss": 3.0, "sampler/gap": 0.9}]
-    assert summary(updates) == {"loss": 2.0, "sampler/gap": 0.001}
+    assert summarise(updates) == {"loss": 2.0, "sampler/gap": 0.001}
 
 
 class TestWithValues:
@@ -323,7 +323,7 @@ class TestWithValues:
     def test_neither_microbatches_nor_the_order_of_rows_change_it(self, advantages: Advantages, size: int) -> None:
         expected, _ = gradient(self.policy, advantages.scored, ppo(), ROWS)
         rows = torch.tensor([3, 0, 5, 1, 4, 2])
-        accumulate(
+        accumulate_gradient(
             advantages,
             rows,
             ppo(),
@@ -351,7 +351,7 @@ def test_the_kl_as_a_loss_is_that_of_the_plain_formula(policy: Policy, kl: Place
     scored = scored_by(engine, rollout, SCORES, 0.3, kl=kl)
     silent = replace(RLOO.advantages(scored, RunningMean()), advantages=torch.zeros_like(scored.distance.kl))
     rows = torch.arange(ROWS)
-    accumulate(silent, rows, RLOO, engine, kl=kl, max_new_tokens=7, microbatch_size=2, tick=nothing)
+    accumulate_gradient(silent, rows, RLOO, engine, kl=kl, max_new_tokens=7, microbatch_size=2, tick=nothing)
     found = {name: parameter.grad.clone() for name, parameter in policy.parameters().items()}
     for parameter in policy.parameters().values():
         parameter.grad = None

@@ -94,27 +94,27 @@ def test_what_is_left_out_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     rows = read_rows(config)
     assert rows.left_out == {"by data.where": 6, "by data.dedup": 3}
-    said = rows.said(0, 2, Counter({"longer than 9 tokens": 1}))
+    said = rows.describe(0, 2, Counter({"longer than 9 tokens": 1}))
     assert said == (
         "data: 12 rows; 6 by data.where, 3 by data.dedup, 1 longer than 9 tokens left out; 0 to train on, 2 held out"
     )
 
 
 def test_where_nothing_is_left_out_nothing_is_said(tmp_path: Path) -> None:
-    assert read_rows(run_of(tmp_path)).said(7, 3, Counter()) == ""
+    assert read_rows(run_of(tmp_path)).describe(7, 3, Counter()) is None
 
 
 def test_rows_behind_max_rows_are_said(tmp_path: Path) -> None:
     rows = read_rows(run_of(tmp_path, data={"max_rows": 9}))
-    assert rows.said(6, 3, Counter()) == "data: 9 rows, up to data.max_rows; 6 to train on, 3 held out"
-    assert read_rows(run_of(tmp_path, data={"max_rows": 10})).said(7, 3, Counter()) == ""
+    assert rows.describe(6, 3, Counter()) == "data: 9 rows, up to data.max_rows; 6 to train on, 3 held out"
+    assert read_rows(run_of(tmp_path, data={"max_rows": 10})).describe(7, 3, Counter()) is None
 
 
 def test_held_out_prompts_of_a_file_that_are_trained_on_too_are_said(tmp_path: Path) -> None:
     config = run_of(tmp_path, eval_rows=5)
     write(tmp_path / "eval.jsonl", 3, "train")
     rows = read_rows(config)
-    assert rows.said(10, 3, Counter()) == (
+    assert rows.describe(10, 3, Counter()) == (
         "data: 13 rows; 10 to train on, 3 held out; 3 of those are trained on as well"
     )
 
