@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def scorer(
+def make_score(
     path: str,
     *,
     revision: str | None,
@@ -28,7 +28,7 @@ def scorer(
     device: str,
     dtype: str,
 ) -> Callable[..., list[float]]:
-    """A function that scores completions with the model.
+    """Make a function that scores completions with the model.
 
     Completions of the same length go through it together, and nothing is padded: a score differs from that of the
     completion alone by rounding at most. Raises OSError and ValueError for a model that cannot be loaded or used.

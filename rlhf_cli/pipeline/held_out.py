@@ -108,8 +108,8 @@ def why_no_optimum(config: RunConfig, beta: float) -> str | None:
     An evaluation tells of the optimum that the run's last step trains towards.
     """
     temperature = config.temperature.at(config.steps - 1, config.steps)
-    if config.reward.learned_otherwise:
-        return config.reward.learned_otherwise
+    if config.reward.why_no_optimum:
+        return config.reward.why_no_optimum
     if not beta:
         return "beta is 0"
     if temperature != TEMPERATURE:

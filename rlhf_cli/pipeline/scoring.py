@@ -52,7 +52,7 @@ def score(run: Run, rollout: Rollout, beta: float) -> Scored:
             values = work.fitting(lambda size: read_values(rollout, run.engine, size))
     learned = scores
     if config.reward.normalise:
-        learned = run.state.spread.observe(scores[learnable].tolist()).normalised(scores)
+        learned = run.state.spread.observe(scores[learnable].tolist()).normalise(scores)
     return Scored(
         rollout=rollout,
         scores=scores,

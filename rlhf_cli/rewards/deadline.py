@@ -1,4 +1,4 @@
-"""A deadline for one completion, so that a hard one does not cost those beside it their scores."""
+"""A time limit for each completion, so that a hard one does not cost the others their scores."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ SHOWN: Final = 200
 """Characters of a completion that the log shows."""
 
 
-class _Late(BaseException):
-    """The time is up; no Exception, so that little swallows it."""
+class _TimeUp(BaseException):
+    """The time is up. It is no Exception, so that little code swallows it."""
 
 
-def in_time(seconds: float, judge: Callable[[str], float | None], text: str) -> float | None:
-    """`judge(text)`, or None where that takes longer than `seconds`; stderr, the run's reward.log, then has the text.
+def score_in_time(seconds: float, score: Callable[[str], float | None], text: str) -> float | None:
+    """Return `score(text)`; None where it takes longer than `seconds`, and the text is then written to stderr.
 
-    It rings by SIGALRM, which interrupts the regular expressions and the long integers of Python's own too, so it works
-    in the main thread alone; and it rings again and again, since some code swallows whatever is raised in it. What even
-    that does not end, the deadline of the whole process does (`reward.timeout_s`).
+    SIGALRM interrupts even regular expressions and long integers, but it works in the main thread only. It is sent
+    again and again, since some code swallows the exception that it raises. The deadline of the whole process
+    (`reward.timeout_s`) ends code that survives all of them.
     """
-    before = signal.signal(signal.SIGALRM, _ring)
+    before = signal.signal(signal.SIGALRM, _time_up)
     try:
         try:
             signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_S)
-            return judge(text)
+            return score(text)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-    except _Late:
-        signal.setitimer(signal.ITIMER_REAL, 0)  # it may have rung just before the one above
+    except _TimeUp:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # the signal may have come just before the line above
         sys.stderr.write(f"no score within {seconds:g} s: {text[:SHOWN]!r}\n")
         return None
     finally:
         signal.signal(signal.SIGALRM, before)
 
 
-def _ring(number: int, frame: Any) -> None:
-    raise _Late
+def _time_up(number: int, frame: Any) -> None:
+    raise _TimeUp

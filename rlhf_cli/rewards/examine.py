@@ -14,8 +14,8 @@ from typing import Final, Literal
 from rlhf_cli.evaluation.ranks import quantile, spearman
 from rlhf_cli.rewards.execution.retrying import ScoreRequest
 from rlhf_cli.rewards.execution.scorer import Scores, SourceScorer
-from rlhf_cli.rewards.kinds import Part
-from rlhf_cli.rewards.kinds.base import InProcess
+from rlhf_cli.rewards.kinds import SingleSource
+from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.rewards.kinds.weighted import Weighted
 from rlhf_cli.types import PromptRow
 
@@ -71,7 +71,7 @@ class Examination:
 
 
 def examine(
-    source: Part | Weighted,
+    source: SingleSource | Weighted,
     groups: Sequence[Group],
     *,
     columns: Sequence[str],
@@ -148,11 +148,11 @@ class _Compare:
         return len(found), found.get(worst, 0.0), _short(self.texts[worst]) if found else ""
 
 
-def _lenient(source: Part | Weighted) -> Part | Weighted:
+def _lenient(source: SingleSource | Weighted) -> SingleSource | Weighted:
     """The same reward, which counts failures instead of ending at the first."""
     if isinstance(source, Weighted):
         return source.model_copy(update={"parts": {name: _lenient(part) for name, part in source.parts.items()}})
-    return source.model_copy(update={"on_error": "mask"}) if isinstance(source, InProcess) else source
+    return source.model_copy(update={"on_error": "mask"}) if isinstance(source, IsolatedSource) else source
 
 
 def _gap(score: float | None, other: float | None) -> float:

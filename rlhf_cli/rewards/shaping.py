@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TINY: Final = 1e-4
-"""Added to the standard deviation: scores that are all but equal are not blown up to unit size."""
+"""Added to the standard deviation, so that almost equal scores are not blown up to unit size."""
 
 
-def shaped(scores: Sequence[float], lengths: Sequence[int], truncated: Sequence[bool], by: Reward) -> list[float]:
+def shape(scores: Sequence[float], lengths: Sequence[int], truncated: Sequence[bool], reward: Reward) -> list[float]:
     """Clip the scores, then subtract the penalties for length and truncation.
 
-    Clipping comes first, so that the penalties are not clipped away. A penalty for a missing end is that of
-    arXiv:2009.01325 as reward libraries have it; the optimum is then that of the score with the penalty.
+    Clipping comes first, so that the penalties are not clipped away. The penalty for a missing end is that of
+    arXiv:2009.01325, in the form that reward libraries use; the optimum is then that of the score with the penalty.
     """
-    low, high = by.clip or (-math.inf, math.inf)
-    lost = by.truncated_penalty if by.truncated == "penalty" else 0.0
+    low, high = reward.clip or (-math.inf, math.inf)
+    penalty = reward.truncated_penalty if reward.truncated == "penalty" else 0.0
     return [
-        min(max(score, low), high) - by.length_penalty * length - lost * cut
-        for score, length, cut in zip(scores, lengths, truncated, strict=True)
+        min(max(score, low), high) - reward.length_penalty * length - penalty * is_cut
+        for score, length, is_cut in zip(scores, lengths, truncated, strict=True)
     ]
 
 
@@ -43,17 +43,17 @@ class Spread:
     """Sum of the squared distances from the mean."""
 
     def observe(self, scores: Iterable[float]) -> Spread:
-        """With `scores` added."""
+        """Add scores."""
         values = list(scores)
         if not values:
             return self
         count, mean = len(values), math.fsum(values) / len(values)
         squares = math.fsum((value - mean) ** 2 for value in values)
-        total, apart = self.count + count, mean - self.mean
+        total, distance = self.count + count, mean - self.mean
         return Spread(
             total,
-            self.mean + apart * count / total,
-            self.squares + squares + apart**2 * self.count * count / total,
+            self.mean + distance * count / total,
+            self.squares + squares + distance**2 * self.count * count / total,
         )
 
     @property
@@ -61,6 +61,6 @@ class Spread:
         """The standard deviation (over all, not all less one) of the scores so far."""
         return math.sqrt(self.squares / self.count) if self.count else 0.0
 
-    def normalised(self, scores: Tensor) -> Tensor:
+    def normalise(self, scores: Tensor) -> Tensor:
         """How many standard deviations each score lies above the mean."""
         return (scores - self.mean) / (self.deviation + TINY)

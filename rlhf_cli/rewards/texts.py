@@ -1,4 +1,4 @@
-"""The text of a completion, and the answer that a pattern of the user's finds in a text."""
+"""The text of a completion, and the answer that a pattern finds in a text."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import AfterValidator, Field
 
 Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
-"""As TRL gives it: a text, or for chat data `[{"role": "assistant", "content": text}]`."""
+"""A completion in TRL's form: a text, or for chat data `[{"role": "assistant", "content": text}]`."""
 
 
 def text_of(completion: Completion) -> str:
-    """The text of a completion; of a chat, that of its last turn."""
+    """The text of a completion; for a chat, the text of its last turn."""
     return completion if isinstance(completion, str) else str(completion[-1]["content"])
 
 
-def compiled(pattern: str, flags: int = 0) -> re.Pattern[str]:
-    """The regular expression; Python's warnings that some may mean something else one day are for no one here."""
+def compile_pattern(pattern: str, flags: int = 0) -> re.Pattern[str]:
+    """Compile a regular expression, without Python's warnings that its meaning may change in the future."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return re.compile(pattern, flags)
 
 
-def _compiles(pattern: str) -> str:
+def _valid_pattern(pattern: str) -> str:
     try:
-        compiled(pattern)
+        compile_pattern(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"must be a regular expression: {error}") from error
     return pattern
 
 
 def _one_group(pattern: str) -> str:
-    if (groups := compiled(pattern).groups) != 1:
+    if (groups := compile_pattern(pattern).groups) != 1:
         raise ValueError(f"must have one group, the answer in (parentheses), and has {groups}")
     return pattern
 
 
-Pattern = Annotated[str, Field(min_length=1), AfterValidator(_compiles)]
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_valid_pattern)]
 """A regular expression of Python's `re`."""
 
 Extractor = Annotated[Pattern, AfterValidator(_one_group)]
 """A regular expression with one group, which is the answer."""
 
 
-def extracted(pattern: re.Pattern[str] | None, text: str) -> str | None:
-    """What the group of the last match has; None without a match, and the whole text without a pattern."""
+def extract_answer(pattern: re.Pattern[str] | None, text: str) -> str | None:
+    """The group of the last match; None without a match, and the whole text without a pattern."""
     if pattern is None:
         return text
     answer: str | None = None
@@ -56,6 +56,6 @@ def extracted(pattern: re.Pattern[str] | None, text: str) -> str | None:
     return answer
 
 
-def expected(pattern: re.Pattern[str] | None, value: Any) -> str | None:
-    """The answer that a column's value holds; None where there is none, and of a list or a mapping."""
-    return extracted(pattern, str(value)) if isinstance(value, str | int | float) else None
+def right_answer(pattern: re.Pattern[str] | None, value: Any) -> str | None:
+    """The answer in a column's value; None where there is none, and for a list or a mapping."""
+    return extract_answer(pattern, str(value)) if isinstance(value, str | int | float) else None

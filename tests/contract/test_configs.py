@@ -20,8 +20,8 @@ from rlhf_cli.models.settings import Lora, Tiny
 from rlhf_cli.models.tiny import build_tiny
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import Settings
+from tests.score_server import ScoreServer
 from tests.support import lines
-from tests.unit.rewards.test_served import Server
 
 CONFIGS = Path(config_package.__file__).parents[2] / "configs"
 OPTIONS = sorted(f"{file.parent.name}={file.stem}" for file in CONFIGS.glob("*/*.yaml") if file.parent.name != "hydra")
@@ -60,7 +60,7 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     judge = LlamaForSequenceClassification(LlamaConfig.from_pretrained(folder / "model", num_labels=1))
     judge.save_pretrained(folder / "judge")
     tokenizer.save_pretrained(folder / "judge")
-    server = Server()
+    server = ScoreServer()
     answers = ["data=jsonl", f"data.path={folder / 'prompts.jsonl'}"]
     return {
         "reward=python": [f"reward.function={folder / 'rewards.py'}:longest"],

@@ -1,14 +1,14 @@
 """Whatever kind of reward it is: cases 37 to 42 hold for each that runs in a process.
 
 The kind's own function scores, in its own process, until a fault is put behind it from the third step on. (Rewards
-that are `Plain` are functions of the texts: that they have a finite score for any text is tested here too.)
+that are `PlainSource` are functions of the texts: that they have a finite score for any text is tested here too.)
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,20 +18,20 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from rlhf_cli.models.tiny import byte_tokenizer
-from rlhf_cli.rewards.kinds import Part
-from rlhf_cli.rewards.kinds.base import InProcess, Plain
+from rlhf_cli.rewards.kinds import SingleSource
+from rlhf_cli.rewards.kinds.base import IsolatedSource, PlainSource
 from rlhf_cli.runs.checkpoint import find_newest
 from rlhf_cli.types import PromptRow
+from tests.score_server import ScoreServer, score_server
 from tests.support import Outcome, lines
 from tests.unit.rewards.support import made
-from tests.unit.rewards.test_served import Server
 
 Rlhf = Callable[..., Outcome]
 
-MEMBERS = get_args(get_args(Part)[0])
+MEMBERS = get_args(get_args(SingleSource)[0])
 KINDS = {str(get_args(member.model_fields["kind"].annotation)[0]): member for member in MEMBERS}
-IN_PROCESS = {kind: member for kind, member in KINDS.items() if issubclass(member, InProcess) and kind != "python"}
-PLAIN = sorted(kind for kind, member in KINDS.items() if issubclass(member, Plain))
+ISOLATED = {kind: member for kind, member in KINDS.items() if issubclass(member, IsolatedSource) and kind != "python"}
+PLAIN = sorted(kind for kind, member in KINDS.items() if issubclass(member, PlainSource))
 
 SHORT = (
     "config=tiny",
@@ -80,9 +80,10 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def server() -> Server:
-    """One that scores, for as long as these tests last."""
-    return Server()
+def server() -> Iterator[ScoreServer]:
+    """A server that scores, as long as these tests last."""
+    with score_server() as listening:
+        yield listening
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def given_to(tmp_path: Path, server: Server, judge: Path) -> Callable[[str], list[str]]:
+def given_to(tmp_path: Path, server: ScoreServer, judge: Path) -> Callable[[str], list[str]]:
     """What a kind needs besides its name."""
     (tmp_path / "prompts.jsonl").write_text(
         "".join(json.dumps({"prompt": f"Say {n}.", "answer": n}) + "\n" for n in range(9))
@@ -115,7 +116,7 @@ def given_to(tmp_path: Path, server: Server, judge: Path) -> Callable[[str], lis
     ("kind", "fault"),
     [
         pytest.param(kind, name, marks=pytest.mark.case(FAULTS[name][0]), id=f"{kind}, {name}")
-        for kind in IN_PROCESS
+        for kind in ISOLATED
         for name in FAULTS
     ],
 )
@@ -128,9 +129,9 @@ def test_a_fault_ends_the_run_with_its_steps_saved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, code, said = FAULTS[fault]
-    member: Any = IN_PROCESS[kind]
-    (tmp_path / "faulty.py").write_text(FAULTY.format(target=member.target, fault=code))
-    monkeypatch.setattr(member, "target", f"{tmp_path / 'faulty.py'}:scorer")
+    member: Any = ISOLATED[kind]
+    (tmp_path / "faulty.py").write_text(FAULTY.format(target=member.factory, fault=code))
+    monkeypatch.setattr(member, "factory", f"{tmp_path / 'faulty.py'}:make_score")
     seconds = 15 if kind == "model" else 2  # in which transformers is to be imported too
     limit = [f"reward.timeout_s={seconds}"] if fault == "hang" else []
     outcome = rlhf("train", *SHORT, f"reward={kind}", *given_to(kind), "reward.on_error=stop", *limit)
@@ -144,13 +145,13 @@ def test_a_fault_ends_the_run_with_its_steps_saved(
 
 
 @pytest.mark.case(39)
-@pytest.mark.parametrize("kind", IN_PROCESS)
+@pytest.mark.parametrize("kind", ISOLATED)
 def test_no_score_for_any_ends_the_run_after_a_few_steps(
     kind: str, rlhf: Rlhf, given_to: Callable[[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    member: Any = IN_PROCESS[kind]
-    (tmp_path / "faulty.py").write_text(FAULTY.format(target=member.target, fault="scores = [None] * len(scores)"))
-    monkeypatch.setattr(member, "target", f"{tmp_path / 'faulty.py'}:scorer")
+    member: Any = ISOLATED[kind]
+    (tmp_path / "faulty.py").write_text(FAULTY.format(target=member.factory, fault="scores = [None] * len(scores)"))
+    monkeypatch.setattr(member, "factory", f"{tmp_path / 'faulty.py'}:make_score")
     few = ("reward.on_error=mask", "max_skipped_steps=1", "steps=6")
     outcome = rlhf("train", *SHORT, f"reward={kind}", *given_to(kind), *few)
     assert outcome.code == 4, outcome.err

@@ -135,7 +135,7 @@ def python(code: str, *argv: str, cwd: Path) -> subprocess.CompletedProcess[str]
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = "import sys; from rlhf_cli.cli import run; run(['--help']); print(*sys.modules)"
     loaded = python(code, cwd=tmp_path).stdout.splitlines()[-1].split()
-    assert not {"torch", "hydra", "omegaconf", "pydantic", "yaml", "rich", "rlhf_cli.schema"} & set(loaded)
+    assert not {"torch", "hydra", "omegaconf", "pydantic", "yaml", "rich", "httpx2", "rlhf_cli.schema"} & set(loaded)
 
 
 def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:

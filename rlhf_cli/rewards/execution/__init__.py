@@ -1,7 +1,7 @@
-"""How a reward is asked, so that a failure is never a score.
+"""How to ask a reward, so that a failure never becomes a score.
 
-scorer    asks a reward, and adds up what its parts say
-retrying  asks one source, again where there was trouble
-process   a function's process: started, asked with a deadline, killed
-worker    what runs in that process
+scorer    score a rollout: ask the reward's sources, add up weighted parts, shape the scores
+retrying  ask one source, again after a failure
+process   start a function's process, call the function with a deadline, kill it
+worker    the script that runs in that process
 """

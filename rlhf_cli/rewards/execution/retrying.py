@@ -1,4 +1,4 @@
-"""One source is asked for scores, again where there was trouble, and its own settings decide what a failure costs."""
+"""Ask one source for scores, again after a failure; the source's own settings decide what a failure costs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
-from rlhf_cli.rewards.execution.process import POLL_S, Misuse, RewardProcess, Trouble
-from rlhf_cli.rewards.kinds import Part
-from rlhf_cli.rewards.kinds.base import InProcess, Plain
+from rlhf_cli.rewards.execution.process import POLL_S, CallFailed, InvalidFunction, RewardProcess
+from rlhf_cli.rewards.kinds import SingleSource
+from rlhf_cli.rewards.kinds.base import IsolatedSource, PlainSource
 from rlhf_cli.rewards.kinds.python import Python
 from rlhf_cli.types import Message, PromptRow
 
 LARGEST: Final = 1e18
-"""Of a score's absolute value: its square is finite in float32."""
+"""The largest absolute value of a score: its square is finite in float32."""
 SHOWN: Final = 200
 """Characters of a completion that an error shows."""
 TRL_ARGUMENTS: Final = ("prompts", "completions", "completion_ids")
-"""What a function is given besides the data's columns; the last where the tokens are known."""
+"""The arguments of a function that are no columns of the data; the last only where the tokens are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ class RetryingSource:
     Open it before the first request, and close it in the end.
     """
 
-    def __init__(self, source: Part, key: str, columns: Iterable[str], log: Path | None) -> None:
+    def __init__(self, source: SingleSource, key: str, columns: Iterable[str], log: Path | None) -> None:
         self._source, self._key, self._log = source, key, log
-        self._settings = source if isinstance(source, InProcess) else None
+        self._settings = source if isinstance(source, IsolatedSource) else None
         self._columns = sorted(set(columns) - set(TRL_ARGUMENTS))
         self._process: RewardProcess | None = None
         self.name: Final = source.name if isinstance(source, Python) else f"{key}={source.kind}"
@@ -78,23 +78,23 @@ class RetryingSource:
         """Hash of the file with the user's function, known once it is open; None for a source of ours."""
 
     def open(self) -> None:
-        """Import the function, in a process of its own; raises UserError where that, or what it needs, is not there."""
-        self._demand(self._source.needs)
-        if isinstance(self._source, Plain):
+        """Start the function's process; raises UserError where the import fails or a column it needs is missing."""
+        self._require_columns(self._source.needs)
+        if isinstance(self._source, PlainSource):
             return
         where = f"{self._key}.function" if isinstance(self._source, Python) else self._key
         self._process = _process_of(self._source, self._key, self._log)
         try:
-            about = self._process.start(lambda: None)
-        except Trouble as error:
+            info = self._process.start(lambda: None)
+        except CallFailed as error:
             cannot = "cannot be imported: it" if isinstance(self._source, Python) else "cannot be used:"
             what = f"{self.name} {cannot} {error}"
             raise UserError(what, where=where, fix=self._advice(), exit_code=EXIT_REWARD) from error
-        except Misuse as error:
+        except InvalidFunction as error:
             raise UserError(f"{self.name} {error}", where=where, exit_code=EXIT_REWARD) from error
-        self.sha256 = about.sha256
+        self.sha256 = info.sha256
         try:
-            self._demand(name for name in about.needs if name not in TRL_ARGUMENTS)
+            self._require_columns(name for name in info.needs if name not in TRL_ARGUMENTS)
         except UserError:
             self.close()
             raise
@@ -107,16 +107,15 @@ class RetryingSource:
     def score(self, request: ScoreRequest) -> SourceScores:
         """Score the completions.
 
-        Raises UserError (exit 4) for a failure that `on_error` lets end the run, and where the source returns something
-        else than a list of scores.
+        Raises UserError (exit 4) where the source returns no list of scores, and for a failure under on_error=stop.
         """
         result = SourceScores()
         try:
-            for row, score in enumerate(self._each(request, result)):
+            for row, score in enumerate(self._score_each(request, result)):
                 result.scores.append(
                     self._replacement(request, row, score, result) if isinstance(score, _Failure) else score
                 )
-        except Misuse as error:
+        except InvalidFunction as error:
             what = f"{self.name} {error}"
             raise UserError(what, where=request.where, fix=error.fix, exit_code=EXIT_REWARD) from error
         return result
@@ -124,7 +123,7 @@ class RetryingSource:
     def _replacement(self, request: ScoreRequest, row: int, failure: _Failure, result: SourceScores) -> float | None:
         """Note the failure; return the score that takes its place, or None to leave the prompt out."""
         place = request.prompts[row].where
-        completion = f" for the completion {_shown(request.completions[row])}" if failure.is_located else ""
+        completion = f" for the completion {_quote(request.completions[row])}" if failure.is_located else ""
         what = f"{self.name} {failure.why}{completion}"
         if self._settings is None or self._settings.on_error == "stop":
             places = (request.where, place) if failure.is_located else (request.where,)
@@ -133,7 +132,7 @@ class RetryingSource:
         result.failures[row] = f"{what} ({place})" if failure.is_located else what
         return self._settings.error_value if self._settings.on_error == "value" else None
 
-    def _demand(self, names: Iterable[str]) -> None:
+    def _require_columns(self, names: Iterable[str]) -> None:
         if unknown := [name for name in names if name not in self._columns]:
             raise UserError(
                 f"{self.name} takes {', '.join(unknown)}, which the data does not have; "
@@ -142,63 +141,63 @@ class RetryingSource:
                 exit_code=EXIT_REWARD,
             )
 
-    def _each(self, request: ScoreRequest, result: SourceScores) -> Iterator[float | _Failure]:
-        """One answer a completion; where the whole batch has none, they are asked for one by one."""
+    def _score_each(self, request: ScoreRequest, result: SourceScores) -> Iterator[float | _Failure]:
+        """Score all completions in one call; where that fails because of one of them, score them one by one."""
         count = len(request.completions)
-        answers: Iterable[float | _Failure | None]
+        scores: Iterable[float | _Failure | None]
         try:
-            answers = self._persist(request, slice(count), result)
-        except Trouble as trouble:
-            if trouble.together or count == 1:
-                answers = [_Failure(str(trouble), is_located=count == 1)] * count
+            scores = self._score_with_retries(request, slice(count), result)
+        except CallFailed as error:
+            if error.is_batch_wide or count == 1:
+                scores = [_Failure(str(error), is_located=count == 1)] * count
             else:
-                answers = (self._alone(request, row, result) for row in range(count))
-        for answer in answers:
-            yield answer if isinstance(answer, _Failure) else _usable(answer)
+                scores = (self._score_alone(request, row, result) for row in range(count))
+        for score in scores:
+            yield score if isinstance(score, _Failure) else _check_usable(score)
 
-    def _alone(self, request: ScoreRequest, row: int, result: SourceScores) -> float | _Failure | None:
+    def _score_alone(self, request: ScoreRequest, row: int, result: SourceScores) -> float | _Failure | None:
         try:
-            return self._persist(request, slice(row, row + 1), result)[0]
-        except Trouble as trouble:
-            return _Failure(str(trouble), is_located=True)
+            return self._score_with_retries(request, slice(row, row + 1), result)[0]
+        except CallFailed as error:
+            return _Failure(str(error), is_located=True)
 
-    def _persist(self, request: ScoreRequest, rows: slice, result: SourceScores) -> Sequence[float | None]:
-        """The source's own scores of some completions; asks again where there was trouble, and raises the last."""
+    def _score_with_retries(self, request: ScoreRequest, rows: slice, result: SourceScores) -> Sequence[float | None]:
+        """The source's own scores of some completions; raises CallFailed after the last try."""
         left = self._settings.retries if self._settings else 0
         while True:
             try:
-                return self._scores(request, rows)
-            except Trouble as trouble:
-                if not left or trouble.after_s is None:
+                return self._score_once(request, rows)
+            except CallFailed as error:
+                if not left or error.retry_after_s is None:
                     raise
                 left, result.retries = left - 1, result.retries + 1
-                _wait(trouble.after_s, request.tick)
+                _wait(error.retry_after_s, request.tick)
 
-    def _scores(self, request: ScoreRequest, rows: slice) -> Sequence[float | None]:
+    def _score_once(self, request: ScoreRequest, rows: slice) -> Sequence[float | None]:
         prompts, completions = request.prompts[rows], request.completions[rows]
-        if isinstance(self._source, Plain):
+        if isinstance(self._source, PlainSource):
             return self._source.score(prompts, completions)
         assert self._process is not None
         takes = self._process.start(request.tick).takes
-        whole = {
-            "prompts": [_plain(row.prompt) for row in prompts],
-            "completions": [_answer(row.prompt, text) for row, text in zip(prompts, completions, strict=True)],
+        arguments = {
+            "prompts": [_trl_prompt(row.prompt) for row in prompts],
+            "completions": [_trl_completion(row.prompt, text) for row, text in zip(prompts, completions, strict=True)],
         }
         if request.token_ids is not None:
-            whole["completion_ids"] = [list(ids) for ids in request.token_ids[rows]]
-        columns = {name: [row.columns.get(name) for row in prompts] for name in self._columns}
-        taken = {name: values for name, values in (whole | columns).items() if takes is None or name in takes}
+            arguments["completion_ids"] = [list(ids) for ids in request.token_ids[rows]]
+        arguments |= {name: [row.columns.get(name) for row in prompts] for name in self._columns}
+        taken = {name: values for name, values in arguments.items() if takes is None or name in takes}
         return self._process.call(taken, len(completions), request.seed, request.tick)
 
     def _advice(self) -> str:
         return f"mend it (see {self._log.name})" if self._log else "mend it"
 
 
-def _process_of(source: InProcess, key: str, log: Path | None) -> RewardProcess:
-    """The process of a user's function, or of one that a factory of ours makes."""
+def _process_of(source: IsolatedSource, key: str, log: Path | None) -> RewardProcess:
+    """The process of the user's function, or of the function that a factory of ours makes."""
     if not isinstance(source, Python):
-        return RewardProcess(source.target, source.options(), source.timeout_s, log)
-    file = source.find(key)
+        return RewardProcess(source.factory, source.options(), source.timeout_s, log)
+    file = source.find_file(key)
     module, _, function = source.function.rpartition(":")
     return RewardProcess(f"{file or module}:{function}", None, source.timeout_s, log)
 
@@ -210,21 +209,21 @@ def _wait(seconds: float, tick: Callable[[], None]) -> None:
         time.sleep(min(left, POLL_S))
 
 
-def _usable(score: float | None) -> float | _Failure:
+def _check_usable(score: float | None) -> float | _Failure:
     if score is not None and abs(score) <= LARGEST:
         return float(score)
     limit = f" (the limit is {LARGEST:g})" if score is not None and math.isfinite(score) else ""
     return _Failure(f"gave {'None' if score is None else f'{score:g}'}{limit}", is_located=True)
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     whole = repr(text)
     return whole if len(whole) <= SHOWN else f"{whole[:SHOWN]}…"
 
 
-def _plain(prompt: str | tuple[Message, ...]) -> Any:
+def _trl_prompt(prompt: str | tuple[Message, ...]) -> Any:
     return prompt if isinstance(prompt, str) else [{"role": turn.role, "content": turn.content} for turn in prompt]
 
 
-def _answer(prompt: str | tuple[Message, ...], completion: str) -> Any:
+def _trl_completion(prompt: str | tuple[Message, ...], completion: str) -> Any:
     return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]

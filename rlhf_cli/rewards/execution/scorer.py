@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Self
 
 from rlhf_cli.rewards.execution.retrying import RetryingSource, ScoreRequest
-from rlhf_cli.rewards.kinds import Part
+from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.weighted import Weighted
 from rlhf_cli.rewards.reward import Reward
-from rlhf_cli.rewards.shaping import shaped
+from rlhf_cli.rewards.shaping import shape
 from rlhf_cli.types import Rollout
 
 
@@ -43,7 +43,7 @@ class SourceScorer:
     `columns` are those of the whole data; functions print to the file `log` (None: nowhere).
     """
 
-    def __init__(self, source: Part | Weighted, columns: Iterable[str], log: Path | None) -> None:
+    def __init__(self, source: SingleSource | Weighted, columns: Iterable[str], log: Path | None) -> None:
         columns = set(columns)
         self._open = ExitStack()
         if isinstance(source, Weighted):
@@ -144,5 +144,5 @@ class Scorer(SourceScorer):
             return own
         kept = [row for row in rows if row // size not in own.left_out]
         lengths, truncated = rollout.lengths.tolist(), rollout.truncated.tolist()
-        values = shaped(own.values, [lengths[row] for row in kept], [truncated[row] for row in kept], self._reward)
+        values = shape(own.values, [lengths[row] for row in kept], [truncated[row] for row in kept], self._reward)
         return replace(own, values=tuple(values), parts={"raw": own.values, **own.parts})

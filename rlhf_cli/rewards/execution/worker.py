@@ -1,8 +1,8 @@
-"""The process of a reward that may fail: import its function, call it when asked, answer in plain numbers.
+"""The process of a reward that may fail: import its function, call it on request, reply with plain numbers.
 
-`process.py` runs this file as a script. It imports nothing but the standard library, so it is up at once and the
-function finds a Python that nobody has touched. A function of ours is made by a factory, from options. Requests and
-answers are lines of JSON through two pipes of their own: what the function prints cannot get between them.
+process.py runs this file as a script. It imports only the standard library, so that it starts at once and the function
+finds an untouched Python. A factory makes a function of ours, from options. Requests and replies are lines of JSON
+through two pipes of their own, so that what the function prints cannot get between them.
 """
 
 from __future__ import annotations
@@ -30,67 +30,68 @@ LONGEST: Final = 300
 """Characters of an exception's message that are passed on."""
 
 
-def main(function: str, options: str, requests: int, answers: int, timeout_s: float) -> None:
-    """Serve `function` until the pipe of requests ends: with the parent, whichever way it goes.
+def main(target: str, options: str, requests: int, replies: int, timeout_s: float) -> None:
+    """Serve the function that `target` names, until the pipe of requests ends; it ends with the parent.
 
-    `options`: empty, or a JSON object; `function` is then a factory, whose result for them is served.
+    `options`: empty, or a JSON object; `target` then names a factory, and its result for the options is served.
     """
-    _guard(requests, answers)
-    module, _, name = function.rpartition(":")
+    _end_with_parent(requests, replies)
+    module, _, name = target.rpartition(":")
     file = module if module.endswith(".py") else ""
-    with open(requests, encoding="ascii") as incoming, open(answers, "w", encoding="ascii") as outgoing:
+    with open(requests, encoding="ascii") as incoming, open(replies, "w", encoding="ascii") as outgoing:
 
-        def answer(**told: Any) -> None:
-            print(json.dumps(told), file=outgoing, flush=True)
+        def reply(**message: Any) -> None:
+            print(json.dumps(message), file=outgoing, flush=True)
 
         try:
-            _watched(timeout_s)
-            source = _imported(module, ours=bool(options))
+            _dump_before_deadline(timeout_s)
+            source = _import(module, is_ours=bool(options))
             file = source.__file__ or ""
-            asked = getattr(source, name, None)
-            if not callable(asked):
+            function = getattr(source, name, None)
+            if not callable(function):
                 has = "is no function" if hasattr(source, name) else "is not there"
-                answer(wrong=f"cannot be called: {name} {has}")
+                reply(wrong=f"cannot be called: {name} {has}")
                 return
             if options:
-                asked = asked(**json.loads(options))
-            theirs = file and not options  # of ours, the record has the version
-            answer(sha256=hashlib.sha256(Path(file).read_bytes()).hexdigest() if theirs else None, **_parameters(asked))
+                function = function(**json.loads(options))
+            is_users = file and not options  # our own version is in the run's record
+            sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest() if is_users else None
+            reply(sha256=sha256, **_parameters(function))
         except BaseException as error:
-            answer(**_trouble(error, file))
+            reply(**_failure(error, file))
             return
         finally:
             faulthandler.cancel_dump_traceback_later()
         runner = asyncio.Runner()
         for line in incoming:
-            answer(**_judged(asked, json.loads(line), file, runner, timeout_s))
+            reply(**_call(function, json.loads(line), file, runner, timeout_s))
         runner.close()
 
 
-def _guard(requests: int, answers: int) -> None:
-    """Leave a process behind that ends all of this, and what the function starts, soon after the pipe of requests ends.
+def _end_with_parent(requests: int, replies: int) -> None:
+    """Start a guard that kills this process, and all that the function starts, soon after the pipe of requests ends.
 
-    A thread would not do: a function may hang without letting any other run, as a regular expression does. It is no
-    child, so that a function that waits for its children does not wait for it.
+    A thread would not do: a function may hang without letting other threads run, as a regular expression does. The
+    guard is no child of this process, so that a function that waits for its children does not wait for it.
     """
     if middle := os.fork():
         os.waitpid(middle, 0)
         return
     if os.fork():
         os._exit(0)
-    os.close(answers)
+    os.close(replies)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     poll = select.poll()
-    poll.register(requests, 0)  # nothing to read: that its other end is closed is always told
+    poll.register(requests, 0)  # no event but the end of the pipe, which is always reported
     poll.poll()
     time.sleep(GRACE_S)  # for the function to leave in order, if it can
     os.killpg(0, signal.SIGKILL)
 
 
-def _imported(module: str, *, ours: bool) -> Any:
-    """The module by its file or by its name; what stands beside it, or in the working directory, can be imported."""
+def _import(module: str, *, is_ours: bool) -> Any:
+    """Import the module by its file or by its name, with the file's folder, or the working directory, on the path."""
     if not module.endswith(".py"):
-        if not ours:
+        if not is_ours:
             sys.path.insert(0, os.getcwd())
         return importlib.import_module(module)
     sys.path.insert(0, os.path.dirname(module))
@@ -104,41 +105,41 @@ def _imported(module: str, *, ours: bool) -> Any:
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
-    """What it takes by name (None: anything), and what of that has no default."""
+    """The arguments it takes by name (None: any), and those it needs: without a default."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of a function that is not written in Python nobody knows
+    except (TypeError, ValueError):  # a function that is not written in Python may have no signature
         return {"takes": ["prompts", "completions"], "needs": []}
     takes = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needs = [p.name for p in parameters if p.default is p.empty and p.kind not in starred]
-    return {"takes": None if anything else takes, "needs": needs}
+    return {"takes": None if takes_any else takes, "needs": needs}
 
 
-def _judged(
+def _call(
     function: Callable[..., Any], request: dict[str, Any], file: str, runner: asyncio.Runner, timeout_s: float
 ) -> dict[str, Any]:
-    """The answer to one request."""
+    """Call the function; return the reply to the request."""
     _seed(request["seed"])
-    _watched(timeout_s)
+    _dump_before_deadline(timeout_s)
     try:
         result = function(**request["arguments"])
         if inspect.isawaitable(result):
-            result = runner.run(_waited(result))
-        return _plain(result, request["count"])
+            result = runner.run(_wait_for(result))
+        return as_scores(result, request["count"])
     except BaseException as error:  # sys.exit() too: it is the function's mistake, and no reason to leave
-        return _trouble(error, file)
+        return _failure(error, file)
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
-async def _waited(result: Any) -> Any:
+async def _wait_for(result: Any) -> Any:
     return await result
 
 
 def _seed(seed: int) -> None:
-    """Seed every global generator that is there: careless functions become repeatable."""
+    """Seed every global generator that is there, so that careless functions become repeatable."""
     random.seed(seed)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed % 2**32)
@@ -146,12 +147,12 @@ def _seed(seed: int) -> None:
         sys.modules["torch"].manual_seed(seed)
 
 
-def _watched(timeout_s: float) -> None:
-    """Write down, just before the deadline, where the function hangs."""
+def _dump_before_deadline(timeout_s: float) -> None:
+    """Write to the log, just before the deadline, where the function hangs."""
     faulthandler.dump_traceback_later(0.9 * timeout_s, file=sys.stderr)
 
 
-def _plain(result: Any, count: int) -> dict[str, Any]:
+def as_scores(result: Any, count: int) -> dict[str, Any]:
     """The result as a list of `count` floats or None, or what is wrong with it."""
     if hasattr(result, "tolist"):  # an array or a tensor
         result = result.tolist()
@@ -164,7 +165,7 @@ def _plain(result: Any, count: int) -> dict[str, Any]:
         value = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of numpy's or torch's
         if not isinstance(value, int | float | None):
             return {"wrong": f"returned {_kind(value)} as score {number} of {count}, not a number or None"}
-        scores.append(None if value is None else _float(value))
+        scores.append(None if value is None else _as_float(value))
     return {"scores": scores}
 
 
@@ -172,27 +173,27 @@ def _kind(value: Any) -> str:
     return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
-def _float(value: float) -> float:
+def _as_float(value: float) -> float:
     try:
         return float(value)
     except OverflowError:
         return float("inf") if value > 0 else float("-inf")
 
 
-def _trouble(error: BaseException, file: str) -> dict[str, Any]:
-    """What happened; of a whole batch that has no answer (`source.Unanswered`) also when to ask again."""
-    if hasattr(error, "after_s"):
-        return {"trouble": _shortened(str(error)), "after_s": error.after_s}
-    return {"trouble": _told(error, file)}
+def _failure(error: BaseException, file: str) -> dict[str, Any]:
+    """The reply after an exception; for a whole batch without an answer (`base.Unanswered`) also when to ask again."""
+    if hasattr(error, "retry_after_s"):
+        return {"failure": _shorten(str(error)), "retry_after_s": error.retry_after_s}
+    return {"failure": _describe(error, file)}
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     line = " ".join(text.split())
     return f"{line[:LONGEST]}…" if len(line) > LONGEST else line
 
 
-def _told(error: BaseException, file: str) -> str:
-    """What happened, in one line, with the place in the user's file; the whole traceback goes to the log."""
+def _describe(error: BaseException, file: str) -> str:
+    """Describe the exception in one line, with the place in the user's file; the whole traceback goes to the log."""
     traceback.print_exception(error)
     if isinstance(error, SystemExit):
         what = f"called sys.exit({'' if error.code is None else repr(error.code)})"
@@ -200,7 +201,7 @@ def _told(error: BaseException, file: str) -> str:
         message = error.msg if isinstance(error, SyntaxError) else str(error)
         what = f"raised {type(error).__name__}: {' '.join(message.split())}".removesuffix(": ")
     place = _place(error, file)
-    return _shortened(what) + (f" at {place}" if place else "")
+    return _shorten(what) + (f" at {place}" if place else "")
 
 
 def _place(error: BaseException, file: str) -> str:
@@ -214,6 +215,6 @@ def _place(error: BaseException, file: str) -> str:
 
 
 if __name__ == "__main__":
-    _, asked_for, given, asked_by, answered_to, seconds = sys.argv
+    _, *texts, requests_fd, replies_fd, seconds = sys.argv
     del sys.argv[1:]  # the function has no command line
-    main(asked_for, given, int(asked_by), int(answered_to), float(seconds))
+    main(texts[0], texts[1], int(requests_fd), int(replies_fd), float(seconds))

@@ -5,18 +5,19 @@ characters   the share of characters that belong to a given set (0 .. 1); cheap,
 length       how near a completion's length comes to a target (0 .. 1)
 keyword      the share of given words that occur, less that of words to avoid (-1 .. 1)
 regex        whether a pattern matches (0 or 1)
-exact_match  whether the answer is the one in a column of the data, as a text (0 or 1)
-math         the same by value: numbers and LaTeX (0 .. 1); an extra
+exact_match  whether the answer equals the one in a column of the data, as a text (0 or 1)
+math         whether the answer has the same value: numbers and LaTeX (0 .. 1); an extra
 python       the user's own function
 model        a reward model: any sequence classification model of transformers
 http         a JSON server
-judge        a language model behind an OpenAI-compatible endpoint, by a rubric
+judge        a language model behind an OpenAI-compatible endpoint, by a rubric (0 .. 1)
 weighted     the sum of several, each times its weight
 
-base         what they share
+base         the base classes of all sources
+endpoint     the settings that http and judge share
 
-A source is a frozen model: `kind` names it, its fields are its knobs, and `highest` is the highest score there is.
-A `Plain` one has `score(prompts, completions)`; one that may fail is `InProcess` (base.py).
+A source is a frozen model: `kind` names it, its fields are its knobs, and `highest` is the highest possible score.
+A `PlainSource` has `score(prompts, completions)`; a source that may fail is an `IsolatedSource` (base.py).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pydantic import Field
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.rewards.kinds.exact_match import ExactMatch
 from rlhf_cli.rewards.kinds.http import Http
-from rlhf_cli.rewards.kinds.judge import Rubric
+from rlhf_cli.rewards.kinds.judge import JudgeReward
 from rlhf_cli.rewards.kinds.keyword import Keyword
 from rlhf_cli.rewards.kinds.length import Length
 from rlhf_cli.rewards.kinds.math import Math
@@ -37,7 +38,8 @@ from rlhf_cli.rewards.kinds.python import Python
 from rlhf_cli.rewards.kinds.regex import Regex
 from rlhf_cli.rewards.kinds.sentiment import Sentiment
 
-Part = Annotated[
-    Sentiment | Characters | Length | Keyword | Regex | ExactMatch | Math | Model | Python | Http | Rubric,
+SingleSource = Annotated[
+    Sentiment | Characters | Length | Keyword | Regex | ExactMatch | Math | Python | Model | Http | JudgeReward,
     Field(discriminator="kind"),
 ]
+"""Any source but a weighted sum."""

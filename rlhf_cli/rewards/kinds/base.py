@@ -1,7 +1,7 @@
-"""What every source of scores can say about itself before it is asked, and which kinds of sources there are.
+"""What every source of scores says about itself before it is asked.
 
-A `Plain` one is a function of the texts, and cannot fail. One that can (a user's code, a server, a library that may
-hang) is `InProcess`: it runs in a process of its own, which can be killed.
+A `PlainSource` is a function of the texts, and cannot fail. A source that can fail (a user's code, a server, a library
+that may hang) is an `IsolatedSource`: it runs in a process of its own, which can be killed.
 """
 
 from __future__ import annotations
@@ -22,56 +22,56 @@ class Source(Settings):
 
     @property
     def highest(self) -> float:
-        """The highest score there is; infinity where nobody knows."""
+        """The highest possible score; infinity where it is unknown."""
         return math.inf
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The data's columns that it cannot do without."""
+        """The columns of the data that it cannot do without."""
         return ()
 
     def check(self, key: str) -> None:
-        """Raise UserError where something that it needs is not there, as far as a look tells; `key` holds it."""
+        """Raise UserError where something that the source needs is missing; its settings stand under `key`."""
 
-    def notice(self, log: str = "") -> str:
-        """What to say before it is asked for the first time; `log` is the file that has what it prints, if any."""
-        return ""
+    def notice(self, log: str | None = None) -> str | None:
+        """A note to show before the source is first asked, if there is one; what it prints goes to the file `log`."""
+        return None
 
 
-class Plain(Source):
-    """A function of the texts, cheap and safe: it is called where it stands."""
+class PlainSource(Source):
+    """A function of the texts, cheap and safe; it runs in the process of the run."""
 
     @abstractmethod
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
-        """One score a completion; neither its neighbours nor their order may matter."""
+        """Score each completion; neither the other completions nor their order may matter."""
 
 
-class InProcess(Source):
-    """One that can hang, break off, or have no score for a completion: it runs in a process of its own."""
+class IsolatedSource(Source):
+    """A source that can hang, crash, or have no score for a completion; it runs in a process of its own."""
 
     timeout_s: float = Field(gt=0, le=86_400)
-    """Seconds that one call may take, or setting it up."""
+    """Seconds that one call may take, and the start of the process."""
     retries: int = Field(ge=0)
-    """How often a call that failed is made again."""
+    """How often a call that failed is repeated."""
     on_error: Literal["stop", "mask", "value"]
-    """Of a completion without a usable score: end the run, leave its prompt out of the step, or take error_value."""
+    """For a completion without a usable score: end the run, leave its prompt out of the step, or take error_value."""
     error_value: float = Field(ge=-1e18, le=1e18, allow_inf_nan=False)
     """The score of such a completion under on_error=value."""
 
-    target: ClassVar[str] = ""
-    """`module:factory` of ours: called once with `options()`, it gives the function that scores."""
+    factory: ClassVar[str] = ""
+    """`module:function` of ours: the process calls it once with `options()`; it returns the function that scores."""
 
     def options(self) -> dict[str, Any]:
-        """What the factory is given, in JSON's types: its own settings, by name."""
-        return self.model_dump(mode="json", exclude={"kind", *InProcess.model_fields})
+        """The factory's arguments, in JSON's types: the source's own settings, by name."""
+        return self.model_dump(mode="json", exclude={"kind", *IsolatedSource.model_fields})
 
 
 class Unanswered(Exception):
-    """A whole batch has no answer this time, whoever is to blame; it is not asked for one by one.
+    """A whole batch has no answer this time, whichever completion is to blame; they are not tried one by one.
 
-    `after_s`: another try makes sense after so many seconds; None: it would be of no use.
+    `retry_after_s`: another try makes sense after so many seconds; None: it would not help.
     """
 
-    def __init__(self, what: str, after_s: float | None = None) -> None:
-        self.after_s = after_s
+    def __init__(self, what: str, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
         super().__init__(what)

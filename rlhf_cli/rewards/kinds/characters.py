@@ -1,4 +1,4 @@
-"""The share of a completion's characters that belong to a set: deterministic, instant, learnable by a random model."""
+"""The share of a completion's characters that belong to a set; a random model can learn it within seconds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from rlhf_cli.rewards.kinds.base import Plain
+from rlhf_cli.rewards.kinds.base import PlainSource
 from rlhf_cli.types import PromptRow
 
 
-class Characters(Plain):
-    """Count the characters of a set."""
+class Characters(PlainSource):
+    """The share of characters that belong to a set."""
 
     kind: Literal["characters"]
     characters: str = Field(min_length=1)
@@ -20,10 +20,10 @@ class Characters(Plain):
 
     @property
     def highest(self) -> float:
-        """Every character counts."""
+        """The score where every character counts."""
         return 1.0
 
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
-        """One share in [0, 1] a completion; 0 for an empty one."""
+        """A share in [0, 1] for each completion; 0 for an empty one."""
         wanted = frozenset(self.characters)
         return [sum(c in wanted for c in text) / max(len(text), 1) for text in completions]

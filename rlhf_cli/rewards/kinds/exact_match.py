@@ -1,4 +1,4 @@
-"""Whether a completion's answer is, letter by letter, the one in a column of the data: 1 or 0."""
+"""Whether a completion's answer equals, letter by letter, the one in a column of the data: 1 or 0."""
 
 from __future__ import annotations
 
@@ -8,64 +8,64 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from rlhf_cli.rewards.deadline import in_time
-from rlhf_cli.rewards.kinds.base import InProcess
-from rlhf_cli.rewards.texts import Completion, Extractor, compiled, expected, extracted, text_of
+from rlhf_cli.rewards.deadline import score_in_time
+from rlhf_cli.rewards.kinds.base import IsolatedSource
+from rlhf_cli.rewards.texts import Completion, Extractor, compile_pattern, extract_answer, right_answer, text_of
 
-FINAL: Final = ".,;:!?…"
+FINAL_PUNCTUATION: Final = ".,;:!?…"
 
 
-class ExactMatch(InProcess):
-    """The answers of completion and data compared as texts: 1,000 is not 1000 (that is what `math` is for)."""
+class ExactMatch(IsolatedSource):
+    """Compare the answers of completion and data as texts: 1,000 is not 1000 (use `math` for that)."""
 
-    target: ClassVar[str] = "rlhf_cli.rewards.kinds.exact_match:scorer"
+    factory: ClassVar[str] = "rlhf_cli.rewards.kinds.exact_match:make_score"
 
     kind: Literal["exact_match"]
     column: str = Field(min_length=1)
     """The column of the data with the right answer: texts or numbers."""
     extract: Extractor | None
-    """The group of its last match in a completion is the answer, and without a match the score is 0; null: the whole
-    completion is."""
+    """A pattern whose group, at its last match in a completion, is the answer; without a match the score is 0. null:
+    the whole completion is the answer."""
     extract_expected: Extractor | None
-    """The same of the column's value, as `#### (.*)` for GSM8K; a row without a match has no score."""
+    """The same for the column's value, as `#### (.*)` for GSM8K; a row without a match has no score."""
     ignore_case: bool
     """Whether capitals do not matter."""
     strip: bool
     """Whether white space around an answer, and punctuation at its end, do not matter."""
     seconds: float = Field(gt=0, le=3600)
-    """Of one completion; one that takes longer has no score."""
+    """Time limit for each completion; one that takes longer has no score."""
 
     @property
     def highest(self) -> float:
-        """Of the right answer."""
+        """The score of the right answer."""
         return 1.0
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The columns of the data that it reads."""
+        """The column with the right answer."""
         return (self.column,)
 
 
-def scorer(
+def make_score(
     column: str, extract: str | None, extract_expected: str | None, ignore_case: bool, strip: bool, seconds: float
 ) -> Callable[..., list[float | None]]:
-    """A function that scores completions: 1.0, 0.0, or None where nothing is expected or `seconds` were not enough."""
-    of_completion = None if extract is None else compiled(extract)
-    of_column = None if extract_expected is None else compiled(extract_expected)
+    """Make a function that scores completions: 1.0, 0.0, or None without a right answer or after `seconds`."""
+    completion_pattern = None if extract is None else compile_pattern(extract)
+    column_pattern = None if extract_expected is None else compile_pattern(extract_expected)
 
-    def plain(text: str) -> str:
+    def normalise(text: str) -> str:
         text = text.casefold() if ignore_case else text
-        return text.strip().rstrip(FINAL).rstrip() if strip else text
+        return text.strip().rstrip(FINAL_PUNCTUATION).rstrip() if strip else text
 
-    def judged(value: Any, text: str) -> float | None:
-        right, answer = expected(of_column, value), extracted(of_completion, text)
+    def score_text(value: Any, text: str) -> float | None:
+        right, answer = right_answer(column_pattern, value), extract_answer(completion_pattern, text)
         if right is None:
             return None
-        return 1.0 if answer is not None and plain(answer) == plain(right) else 0.0
+        return 1.0 if answer is not None and normalise(answer) == normalise(right) else 0.0
 
     def score(completions: Sequence[Completion], **columns: Sequence[Any]) -> list[float | None]:
         return [
-            in_time(seconds, partial(judged, value), text_of(completion))
+            score_in_time(seconds, partial(score_text, value), text_of(completion))
             for completion, value in zip(completions, columns[column], strict=True)
         ]
 

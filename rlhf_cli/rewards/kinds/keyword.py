@@ -1,4 +1,4 @@
-"""Which of some words or phrases a completion contains."""
+"""How many of the wanted words or phrases a completion contains, and how many of those to avoid."""
 
 from __future__ import annotations
 
@@ -8,41 +8,42 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from rlhf_cli.rewards.kinds.base import Plain
+from rlhf_cli.rewards.kinds.base import PlainSource
 from rlhf_cli.settings import Names
 from rlhf_cli.types import PromptRow
 
 
-def _not_empty(words: tuple[str, ...]) -> tuple[str, ...]:
+def _without_empty(words: tuple[str, ...]) -> tuple[str, ...]:
     if not all(word.strip() for word in words):
         raise ValueError("must not have an empty word: every text contains it")
     return words
 
 
-Words = Annotated[Names, AfterValidator(_not_empty)]
-"""Words or phrases, as they stand in a text."""
+Words = Annotated[Names, AfterValidator(_without_empty)]
+"""Words or phrases, as they stand in a text; none is empty."""
 
 
-class Keyword(Plain):
-    """The share of `words` that occur, less the share of `avoid` that occur; how often each does is no matter."""
+class Keyword(PlainSource):
+    """The share of `words` that occur, less the share of `avoid` that occur; how often does not matter."""
 
     kind: Literal["keyword"]
     words: Annotated[Words, Field(min_length=1)]
-    """What is wanted: words or phrases, white space as written. One that stands here twice counts once."""
+    """Wanted words or phrases, white space as written. A word that is listed twice counts once."""
     avoid: Words
-    """What is not; may be empty."""
+    """Unwanted words or phrases; the list may be empty."""
     case_sensitive: bool
     """Whether capitals matter."""
     whole_words: bool
-    """Whether `art` is to be missed in `party`: no letter, digit or underscore may stand beside it."""
+    """Whether only whole words count, so that `party` does not contain `art`: no letter, digit or underscore may stand
+    beside the word."""
 
     @property
     def highest(self) -> float:
-        """All that is wanted, and nothing else."""
+        """The score where all wanted words occur and no unwanted one."""
         return 1.0
 
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
-        """One score in [-1, 1] a completion; 0 for an empty one."""
+        """A score in [-1, 1] for each completion; 0 for an empty one."""
         words, avoid = self._patterns(self.words), self._patterns(self.avoid)
         texts = map(self._case, completions)
         return [_share(words, text) - _share(avoid, text) for text in texts]

@@ -1,4 +1,4 @@
-"""How near a completion's length comes to a target; a target of 0 rewards brevity."""
+"""How near a completion's length comes to a target. A target of 0 rewards brevity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from rlhf_cli.rewards.kinds.base import Plain
+from rlhf_cli.rewards.kinds.base import PlainSource
 from rlhf_cli.types import PromptRow
 
 ENDS: Final = (".", "!", "?", "…", "。", "！", "？")
@@ -16,16 +16,16 @@ CLOSING: Final = "\"'”’»)]}*_"
 
 
 def sentences(text: str) -> int:
-    """Sentences of a language that puts spaces between them: runs of words up to one that ends in . ! ? or the like.
+    """Count sentences, in languages with spaces between words: each ends with a word that ends in . ! ? or the like.
 
-    3.14 is no end, "..." alone no sentence, and what is left without an end at the end counts as one.
+    3.14 ends no sentence, "..." alone is none, and words without an end at the end of the text count as a sentence.
     """
-    count, begun = 0, False
+    count, is_inside = 0, False
     for word in text.split():
-        begun = begun or any(c.isalnum() for c in word)
-        if begun and word.rstrip(CLOSING).endswith(ENDS):
-            count, begun = count + 1, False
-    return count + begun
+        is_inside = is_inside or any(c.isalnum() for c in word)
+        if is_inside and word.rstrip(CLOSING).endswith(ENDS):
+            count, is_inside = count + 1, False
+    return count + is_inside
 
 
 def _words(text: str) -> int:
@@ -35,28 +35,28 @@ def _words(text: str) -> int:
 COUNTS: Final[Mapping[str, Callable[[str], int]]] = {"words": _words, "characters": len, "sentences": sentences}
 
 
-class Length(Plain):
+class Length(PlainSource):
     """1 / (1 + ((n - target) / width)²) of a length n.
 
-    1 at the target and 0.5 at a distance of `width`. It is smooth, and never quite 0: of two completions that are far
-    off, the nearer one still scores higher.
+    It is 1 at the target and 0.5 at a distance of `width`. It never reaches 0, so that of two completions far from the
+    target the nearer one still scores higher.
     """
 
     kind: Literal["length"]
     unit: Literal["words", "characters", "sentences"]
-    """What is counted; words are what white space separates."""
+    """What to count; white space separates words."""
     target: int = Field(ge=0)
     """The length that scores 1; 0 rewards brevity."""
     width: float = Field(gt=0)
-    """How far from the target the score is 0.5."""
+    """The distance from the target at which the score is 0.5."""
 
     @property
     def highest(self) -> float:
-        """At the target."""
+        """The score at the target."""
         return 1.0
 
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
-        """One score in [0, 1] a completion."""
+        """A score in [0, 1] for each completion."""
         count = COUNTS[self.unit]
         distances = [(count(text) - self.target) / self.width for text in completions]
         return [1 / (1 + distance * distance) for distance in distances]

@@ -8,38 +8,39 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.rewards.kinds.base import InProcess
+from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.settings import ModelPath
 
 
-class Model(InProcess):
-    """Scores from a network, in a process and with memory of its own."""
+class Model(IsolatedSource):
+    """Scores from a network, which has its own process and memory."""
 
-    target: ClassVar[str] = "rlhf_cli.models.reward_model:scorer"
+    factory: ClassVar[str] = "rlhf_cli.models.reward_model:make_score"
 
     kind: Literal["model"]
     path: ModelPath
-    """Hub id or local folder, safetensors alone."""
+    """Hub id or local folder; only safetensors are read."""
     revision: str | None
     """Branch, tag or commit of a hub model; null takes the default branch."""
     label: Annotated[int, Field(ge=0)] | str | None
-    """Which of its labels is the score, by number or name; null: the only one."""
+    """The label whose value is the score, by number or name; null: the only label."""
     activation: Literal["none", "sigmoid", "softmax"]
-    """What is made of its logits."""
+    """Applied to the logits."""
     reads: Literal["auto", "chat", "pair", "text", "completion"]
-    """The conversation by the model's own chat template; prompt and completion as a pair, or as one text; the
-    completion alone. auto: chat where there is a template, else a pair where there is a separator, else one text."""
+    """What the model reads. chat: the conversation by the model's own chat template; pair, text: prompt and completion
+    as a pair, or as one text; completion: the completion alone. auto: chat where there is a template, else a pair where
+    there is a separator, else one text."""
     max_tokens: int = Field(ge=1)
-    """What is longer loses its beginning."""
+    """A longer text loses its beginning."""
     batch_size: int = Field(ge=1)
-    """Completions that go through it at once."""
+    """Completions that go through the model at once."""
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """auto takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"]
-    """Of its weights. auto: float32 on a CPU, bfloat16 on a GPU."""
+    """Type of the weights. auto: float32 on a CPU, bfloat16 on a GPU."""
 
     def check(self, key: str) -> None:
-        """Raise UserError where a folder is meant and is not there."""
+        """Raise UserError where `path` is a folder without a model."""
         folder = Path(self.path)
         if folder.is_absolute() and not (folder / "config.json").is_file():
             what = "holds no config.json" if folder.is_dir() else "is no folder"

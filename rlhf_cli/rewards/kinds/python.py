@@ -1,9 +1,9 @@
 """The user's own function, with TRL's signature: `f(prompts, completions, **columns) -> list[float | None]`.
 
-Prompts are texts, or for chat data lists of `{"role", "content"}`; completions are then `[{"role": "assistant",
-"content": text}]`. The data's other columns come by name, as lists, as far as the function takes them, and so do the
-tokens of the completions (`completion_ids`). It runs in a process of its own (`process.py`), which can be killed where
-it hangs.
+Prompts and completions are texts. For chat data a prompt is a list of `{"role", "content"}`, and a completion is
+`[{"role": "assistant", "content": text}]`. The function also gets the data's other columns, as lists by their names,
+and the tokens of the completions (`completion_ids`), as far as it takes them. It runs in a process of its own
+(execution/process.py), which can be killed where it hangs.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Literal
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.paths import locate
-from rlhf_cli.rewards.kinds.base import InProcess
+from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.settings import FunctionPath
 
 
-class Python(InProcess):
-    """A function of the user's."""
+class Python(IsolatedSource):
+    """A function of the user."""
 
     kind: Literal["python"]
     function: FunctionPath
-    """File.py:function, or module:function; sync or async."""
+    """file.py:function, or module:function; sync or async."""
     best: float | None
-    """The highest score there is; null: unknown."""
+    """The highest possible score; null: unknown."""
 
     @property
     def highest(self) -> float:
@@ -34,20 +34,20 @@ class Python(InProcess):
 
     @property
     def name(self) -> str:
-        """What to call the function: `rewards.py:brevity`."""
+        """The function's name in messages, as `rewards.py:brevity`."""
         return self.function.rpartition("/")[2]
 
-    def notice(self, log: str = "") -> str:
-        """What to say before it runs; `log` is the file that has what it prints, if it is kept."""
+    def notice(self, log: str | None = None) -> str:
+        """Say that the function runs in a process of its own, and which file has its output."""
         printed = f"in {log}" if log else "not kept"
         return f"reward: {self.name} runs in a process of its own; what it prints is {printed}"
 
     def check(self, key: str) -> None:
-        """Raise UserError where its file is not there."""
-        self.find(key)
+        """Raise UserError where the function's file is not there."""
+        self.find_file(key)
 
-    def find(self, key: str) -> Path | None:
-        """The function's file; None for one of a module, which only importing it could find.
+    def find_file(self, key: str) -> Path | None:
+        """Find the function's file; None for a function of a module, which only an import could find.
 
         Raises UserError where there is no such file.
         """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.rewards.deadline import in_time
+from rlhf_cli.rewards.deadline import score_in_time
 from rlhf_cli.rewards.execution.retrying import ScoreRequest
 from rlhf_cli.rewards.execution.scorer import SourceScorer
 from rlhf_cli.types import PromptRow
@@ -41,15 +41,15 @@ def stubborn(text: str) -> float:
 def test_what_takes_too_long_has_no_score(judge: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert callable(judge)
     start = time.monotonic()
-    assert in_time(0.05, judge, "x\n" * 150) is None
+    assert score_in_time(0.05, judge, "x\n" * 150) is None
     assert time.monotonic() - start < 2
     shown = "x" + r"\nx" * 99 + r"\n"  # 200 characters
     assert capsys.readouterr().err == f"no score within 0.05 s: '{shown}'\n"
 
 
 def test_what_is_quick_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert in_time(0.05, len, "abc") == 3
-    assert in_time(0.05, lambda text: None, "abc") is None
+    assert score_in_time(0.05, len, "abc") == 3
+    assert score_in_time(0.05, lambda text: None, "abc") is None
     time.sleep(0.2)  # nothing rings afterwards
     assert capsys.readouterr().err == ""
 
@@ -61,10 +61,10 @@ def test_errors_pass_and_the_old_handler_is_back() -> None:
     before = signal.signal(signal.SIGALRM, own)
     try:
         with pytest.raises(ZeroDivisionError):
-            in_time(0.05, lambda text: 1 / 0, "abc")
+            score_in_time(0.05, lambda text: 1 / 0, "abc")
         assert signal.getsignal(signal.SIGALRM) is own
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-        assert in_time(0.01, lambda text: time.sleep(9), "abc") is None
+        assert score_in_time(0.01, lambda text: time.sleep(9), "abc") is None
         assert signal.getsignal(signal.SIGALRM) is own
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     finally:
@@ -73,7 +73,9 @@ def test_errors_pass_and_the_old_handler_is_back() -> None:
 
 def test_in_the_process_of_a_reward_it_rings_too(tmp_path: Path) -> None:
     pattern = {"pattern": "(a|a)+$", "match": "fullmatch", "flags": [], "seconds": 0.05}
-    (tmp_path / "rewards.py").write_text(f"from rlhf_cli.rewards.kinds.regex import scorer\nf = scorer(**{pattern})\n")
+    (tmp_path / "rewards.py").write_text(
+        f"from rlhf_cli.rewards.kinds.regex import make_score\nf = make_score(**{pattern})\n"
+    )
     reward = made("python", function=f"{tmp_path}/rewards.py:f", on_error="value", error_value=-7.0)
     with SourceScorer(reward, [], tmp_path / "reward.log") as scorer:
         rows, texts = [PromptRow("p", {}, "f:1")] * 3, ["aaa", "a" * 60 + "b", "b"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.evaluation.ranks import quantile, ranks, spearman
 from rlhf_cli.rewards.examine import Examination, Group, examine
-from rlhf_cli.rewards.kinds import Part
+from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.rewards.kinds.python import Python
 from rlhf_cli.rewards.kinds.weighted import Weighted
@@ -25,7 +23,7 @@ GROUPS = [Group(PromptRow(f"p{n}", {}, f"c.jsonl:{n}"), (f"{w} x{n}", f"{w}y z",
 Planted = Callable[..., Examination]
 
 
-def examined(source: Part | Weighted, groups: list[Group] = GROUPS, **changes: Any) -> Examination:
+def examined(source: SingleSource | Weighted, groups: list[Group] = GROUPS, **changes: Any) -> Examination:
     given: dict[str, Any] = {"columns": [], "log": None, "batch": 8, "slow_s": 1.0, "seed": 0, "tick": lambda: None}
     return examine(source, groups, **given | changes)
 
@@ -153,22 +151,10 @@ def test_no_score_at_all(planted: Planted) -> None:
 def test_parts_are_lenient_too(tmp_path: Path) -> None:
     (tmp_path / "r.py").write_text("def f(completions):\n    return [None for _ in completions]\n")
     settings = {"timeout_s": 20.0, "retries": 0, "on_error": "stop", "error_value": 0.0, "best": None}
-    parts: dict[str, Part] = {
+    parts: dict[str, SingleSource] = {
         "mine": Python(kind="python", function=f"{tmp_path}/r.py:f", **settings),
         "letters": Characters(kind="characters", characters="abc"),
     }
     found = examined(Weighted(kind="weighted", parts=parts, weights={"mine": 1.0, "letters": 1.0}))
     assert of(found, "exceptions")[0] == "wrong"
     assert found.reward == "r.py:f + reward.parts.letters=characters"
-
-
-def test_ranks_by_hand() -> None:
-    assert ranks([10.0, 30.0, 20.0, 20.0]) == [1.0, 4.0, 2.5, 2.5]
-    # of 1, 2, 3 against 1, 3, 2: 1 - 6 (0 + 1 + 1) / (3 * 8)
-    assert spearman([1, 2, 3], [10, 30, 20]) == pytest.approx(0.5)
-    assert spearman([1, 2, 3], [4, 4, 4]) == spearman([1], [2]) == 0.0
-
-
-def test_quantiles_by_hand() -> None:
-    assert [quantile([4.0, 1.0, 2.0], share) for share in (0, 0.25, 0.5, 1)] == [1.0, 1.5, 2.0, 4.0]
-    assert math.isnan(quantile([], 0.5))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from rlhf_cli.rewards.reward import Reward
-from rlhf_cli.rewards.shaping import Spread, shaped
+from rlhf_cli.rewards.shaping import Spread, shape
 from tests.unit.support import SHAPING
 
 FINITE = st.floats(-1e6, 1e6)
@@ -24,7 +24,7 @@ def of(**changes: Any) -> Reward:
 
 
 def by(reward: Reward) -> list[float]:
-    return shaped([0.5, -3.0, 2.0], [1, 10, 4], [False, True, False], reward)
+    return shape([0.5, -3.0, 2.0], [1, 10, 4], [False, True, False], reward)
 
 
 @pytest.mark.parametrize(
@@ -44,21 +44,12 @@ def test_shaped_by_hand(changes: dict[str, Any], expected: list[float]) -> None:
     assert by(of(**changes)) == expected
 
 
-@pytest.mark.parametrize(
-    ("changes", "shapes"),
-    [({}, False), ({"clip": (0.0, 1.0)}, True), ({"length_penalty": 0.1}, True), ({"truncated": "penalty"}, True),
-     ({"truncated": "mask"}, False), ({"normalise": True}, False)],
-)  # fmt: skip
-def test_it_says_whether_it_shapes(changes: dict[str, Any], shapes: bool) -> None:
-    assert of(**changes).shapes is shapes
-
-
 def test_spread_by_hand() -> None:
     # 1, 2, 3, 6: mean 3, squares 4 + 1 + 0 + 9 = 14
     spread = Spread().observe([1.0, 2.0]).observe([3.0, 6.0])
     assert (spread.count, spread.mean, spread.squares) == (4, 3.0, 14.0)
     assert spread.deviation == math.sqrt(3.5)
-    assert_close(spread.normalised(torch.tensor([3.0, 5.0])), torch.tensor([0.0, 2 / (math.sqrt(3.5) + 1e-4)]))
+    assert_close(spread.normalise(torch.tensor([3.0, 5.0])), torch.tensor([0.0, 2 / (math.sqrt(3.5) + 1e-4)]))
 
 
 @given(st.lists(FINITE, min_size=1, max_size=20), st.lists(FINITE, max_size=20))
@@ -70,7 +61,7 @@ def test_spread_is_that_of_all_it_has_seen_however_it_was_divided(first: list[fl
 
 def test_equal_scores_are_not_blown_up() -> None:
     scores = torch.full((4,), 0.7)
-    assert_close(Spread().observe(scores.tolist()).normalised(scores), torch.zeros(4))
+    assert_close(Spread().observe(scores.tolist()).normalise(scores), torch.zeros(4))
 
 
 def test_before_anything_was_seen_nothing_is_divided_by_zero() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rewards.support import made, refusal, scorer_of
+from tests.unit.rewards.support import limit, made, refusal, score_function
 
 BOXED = r"\\boxed\{(.*?)\}"
 GSM8K = r"####\s*(.*)"
@@ -14,7 +14,7 @@ GSM8K = r"####\s*(.*)"
 
 def scores(texts: list[Any], answers: list[Any], **settings: object) -> list[float | None]:
     reward = made("exact_match", **settings)
-    return scorer_of(reward)(completions=texts, **{name: answers for name in reward.needs})
+    return score_function(reward)(completions=texts, **{name: answers for name in reward.needs})
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_column_may_have_any_name_and_others_may_come_with_it() -> None:
     assert reward.needs == ("the target",)
     columns = {"the target": ["a", "b"], "answer": ["b", "a"]}
     chats = [[{"role": "assistant", "content": text}] for text in ("a", "a")]
-    assert scorer_of(reward)(completions=chats, **columns) == [1.0, 0.0]
+    assert score_function(reward)(completions=chats, **columns) == [1.0, 0.0]
 
 
 def test_a_text_on_which_the_pattern_never_ends_costs_no_other_its_score() -> None:
@@ -98,4 +98,4 @@ def test_what_is_refused() -> None:
         assert said.endswith("must have one group, the answer in (parentheses), and has 0")
         assert refusal("exact_match", **{field: "(a)(b)"}).endswith("and has 2")
         assert refusal("exact_match", **{field: "(a"}).endswith("unterminated subpattern at position 0")
-    assert "at least 1 character" in refusal("exact_match", column="")
+    assert limit("exact_match", column="") == "string_too_short"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.types import PromptRow
-from tests.unit.rewards.support import made, refusal
+from tests.unit.rewards.support import limit, made, refusal
 
 
 def score(text: str, **settings: object) -> float:
@@ -79,6 +79,6 @@ def test_the_range_is_kept(text: str, words: list[str], avoid: list[str]) -> Non
 
 
 def test_what_is_refused() -> None:
-    assert "at least 1" in refusal("keyword", words=[])
+    assert limit("keyword", words=[]) == "too_short"
     assert refusal("keyword", words=["a", " "]).endswith("must not have an empty word: every text contains it")
     assert refusal("keyword", avoid=[""]).endswith("must not have an empty word: every text contains it")

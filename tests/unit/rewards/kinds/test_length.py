@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rlhf_cli.rewards.kinds.length import sentences
 from rlhf_cli.types import PromptRow
-from tests.unit.rewards.support import made, refusal
+from tests.unit.rewards.support import limit, made
 
 
 def score(text: str, **settings: object) -> float:
@@ -79,6 +79,6 @@ def test_a_length_beyond_all_bounds_is_a_number_too() -> None:
 
 
 def test_what_is_refused() -> None:
-    assert "greater than or equal to 0" in refusal("length", target=-1)
-    assert "greater than 0" in refusal("length", width=0.0)
-    assert "'words', 'characters' or 'sentences'" in refusal("length", unit="tokens")
+    assert limit("length", target=-1) == "greater_than_equal"
+    assert limit("length", width=0.0) == "greater_than"
+    assert limit("length", unit="tokens") == "literal_error"

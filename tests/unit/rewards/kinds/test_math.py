@@ -9,7 +9,7 @@ import pytest
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.rewards.kinds import math as of_math
-from tests.unit.rewards.support import made, refusal, scorer_of
+from tests.unit.rewards.support import limit, made, refusal, score_function
 
 FORMAT = 0.25
 GSM8K = r"####\s*(.*)"
@@ -18,7 +18,7 @@ GSM8K = r"####\s*(.*)"
 def scores(texts: list[Any], answers: list[Any], **settings: object) -> list[float | None]:
     pytest.importorskip("math_verify")
     reward = made("math", **({"format_score": FORMAT} | settings))
-    return scorer_of(reward)(completions=texts, **{name: answers for name in reward.needs})
+    return score_function(reward)(completions=texts, **{name: answers for name in reward.needs})
 
 
 @pytest.mark.parametrize(
@@ -149,5 +149,5 @@ def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.M
 def test_settings() -> None:
     reward = made("math", column="solution")
     assert (reward.highest, reward.needs) == (1.0, ("solution",))
-    assert "less than or equal to 1" in refusal("math", format_score=1.5)
+    assert limit("math", format_score=1.5) == "less_than_equal"
     assert refusal("math", extract_expected="72").endswith("and has 0")

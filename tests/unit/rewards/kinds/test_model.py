@@ -20,7 +20,7 @@ from transformers import (
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.tiny import byte_tokenizer
 from tests.support import Outcome, lines
-from tests.unit.rewards.support import made, scorer_of
+from tests.unit.rewards.support import made, score_function
 
 Rlhf = Callable[..., Outcome]
 CHAT = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}"
@@ -64,7 +64,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 def scores(folder: Path, prompts: list[Any] = PROMPTS, texts: list[Any] = TEXTS, **changes: Any) -> list[float]:
-    found: Any = scorer_of(made("model", path=str(folder), device="cpu", **changes))(prompts=prompts, completions=texts)
+    found: Any = score_function(made("model", path=str(folder), device="cpu", **changes))(
+        prompts=prompts, completions=texts
+    )
     return list(found)
 
 

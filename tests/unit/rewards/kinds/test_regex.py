@@ -7,13 +7,13 @@ import time
 import pytest
 
 from rlhf_cli.rewards.texts import text_of
-from tests.unit.rewards.support import made, refusal, scorer_of
+from tests.unit.rewards.support import limit, made, refusal, score_function
 
 THINK = r"<think>.*?</think>\s*<answer>.*?</answer>"
 
 
 def scores(texts: list[str], **settings: object) -> list[float | None]:
-    return scorer_of(made("regex", **settings))(completions=texts)
+    return score_function(made("regex", **settings))(completions=texts)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_one_or_nothing(pattern: str, match: str, flags: list[str], text: str, e
 
 
 def test_the_text_of_a_chat() -> None:
-    score = scorer_of(made("regex", pattern="^yes"))
+    score = score_function(made("regex", pattern="^yes"))
     chats = [[{"role": "assistant", "content": text}] for text in ("yes, I do", "no, yes")]
     assert score(completions=chats) == [1.0, 0.0]
     assert text_of([*chats[1], *chats[0]]) == "yes, I do"
@@ -62,7 +62,6 @@ def test_a_text_on_which_the_pattern_never_ends_costs_no_other_its_score(capsys:
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        ("", "String should have at least 1 character"),
         ("(a", "must be a regular expression: missing ), unterminated subpattern at position 0"),
         ("ab[c", "must be a regular expression: unterminated character set at position 2"),
         ("a{99999999999}", "must be a regular expression: the repetition number is too large"),
@@ -75,5 +74,6 @@ def test_a_bad_pattern_is_refused_by_its_place(pattern: str, said: str) -> None:
 
 def test_settings() -> None:
     assert made("regex", pattern="a").highest == 1.0
-    assert "'ignorecase', 'multiline' or 'dotall'" in refusal("regex", pattern="a", flags=["verbose"])
-    assert "greater than 0" in refusal("regex", pattern="a", seconds=0.0)
+    assert limit("regex", pattern="") == "string_too_short"
+    assert limit("regex", pattern="a", flags=["verbose"]) == "literal_error"
+    assert limit("regex", pattern="a", seconds=0.0) == "greater_than"

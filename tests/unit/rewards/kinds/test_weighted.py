@@ -14,9 +14,8 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.rewards.execution.retrying import ScoreRequest
 from rlhf_cli.rewards.execution.scorer import Scores, SourceScorer
 from rlhf_cli.rewards.kinds.weighted import Weighted
-from rlhf_cli.rewards.reward import AnySource, Reward
+from rlhf_cli.rewards.reward import AnySource
 from rlhf_cli.types import PromptRow
-from tests.unit.support import SHAPING
 
 TONE, LETTERS = {"kind": "sentiment"}, {"kind": "characters", "characters": "ab"}
 ROWS = [PromptRow("p", {}, "p.jsonl:1"), PromptRow("q", {}, "p.jsonl:2")]
@@ -116,17 +115,3 @@ def test_parts_and_weights_fit(parts: dict[str, Any], weights: dict[str, float],
     with pytest.raises(ValidationError) as caught:
         weighted(parts, weights)
     assert said in str(caught.value)
-
-
-def test_the_group_is_one_mapping() -> None:
-    given = {**LETTERS, **SHAPING, "clip": [-1.0, 0.5]}
-    reward = Reward.model_validate(given)
-    assert reward.source.kind == "characters"
-    assert reward.clip == (-1.0, 0.5)
-    assert reward.model_dump(mode="json") == given
-    assert Reward.model_validate(reward.model_dump(mode="json")) == reward
-
-
-@pytest.mark.parametrize(("clip", "highest"), [(None, 1.0), ((-1.0, 0.5), 0.5), ((-1.0, 7.0), 1.0)])
-def test_clipping_lowers_what_can_be_reached(clip: tuple[float, float] | None, highest: float) -> None:
-    assert Reward.model_validate({**LETTERS, **SHAPING, "clip": clip}).highest == highest

@@ -1,10 +1,11 @@
-"""Reward functions of the kinds that TRL documents run unchanged: no import of TRL, no other signature.
+"""The user's own function. Reward functions of the kinds that TRL documents run unchanged, without an import of TRL.
 
-After "Using a custom reward function" in TRL's documentation of its GRPO trainer, versions 0.14 to 1.9.
+They follow "Using a custom reward function" in TRL's documentation of its GRPO trainer, versions 0.14 to 1.9.
 """
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -158,3 +159,14 @@ def test_what_needs_more_than_texts_is_missed_at_once_and_by_name(asked: Asked, 
     """
     with pytest.raises(UserError, match=f"reward_func takes {missing}, which the data does not have"):
         asked(code, ["a", "b"])
+
+
+@pytest.mark.parametrize(("best", "highest"), [(2.5, 2.5), (None, math.inf)])
+def test_the_highest_score_is_what_the_user_says(best: float | None, highest: float) -> None:
+    assert made("python", function="r.py:f", best=best).highest == highest
+
+
+def test_it_says_where_its_output_goes() -> None:
+    reward = made("python", function="/some/where/r.py:f")
+    runs = "reward: r.py:f runs in a process of its own; what it prints is"
+    assert (reward.notice("reward.log"), reward.notice()) == (f"{runs} in reward.log", f"{runs} not kept")

@@ -1,0 +1,73 @@
+"""The settings of a reward that asks a server, and the rules for where prompts may be sent."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.rewards.kinds.base import IsolatedSource
+
+
+class Endpoint(IsolatedSource):
+    """A server, and how to ask it."""
+
+    url: str = Field(min_length=1)
+    """https://..., or http://localhost:PORT/..."""
+    insecure: bool
+    """Whether to allow plain http to another machine: everyone on the way can then read it, and answer."""
+    token_env: str | None = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """The name of the environment variable with the token, which is sent as `Authorization: Bearer`; null: none."""
+    concurrency: int = Field(ge=1, le=256)
+    """Requests under way at a time."""
+    request_timeout_s: float = Field(gt=0, le=86_400)
+    """Seconds that one request may take; timeout_s is for all of a rollout."""
+    max_response_bytes: int = Field(ge=1)
+    """The longest answer that is read."""
+
+    @model_validator(mode="after")
+    def _safe_url(self) -> Self:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("url must be https://HOST/..., or http:// on this machine")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("url must hold no password: give the name of an environment variable as token_env")
+        if parts.scheme == "http" and not is_local(self.url) and not self.insecure:
+            raise ValueError("url is http and not this machine: take https, or allow it by insecure=true")
+        return self
+
+    def options(self) -> dict[str, Any]:
+        """The settings that the process needs; `insecure` was checked before."""
+        return {name: value for name, value in super().options().items() if name != "insecure"}
+
+    def check(self, key: str) -> None:
+        """Raise UserError where the token's variable is not set, or holds what no header can."""
+        if self.token_env is None:
+            return
+        token = os.environ.get(self.token_env, "")
+        if not token:
+            wrong = "is not set"
+        elif not (token.isascii() and token.isprintable()):
+            wrong = "holds a line end or another character that no token has"
+        else:
+            return
+        raise UserError(f"the environment variable {self.token_env} {wrong}", where=f"{key}.token_env", fix="export it")
+
+    def notice(self, log: str | None = None) -> str | None:
+        """Say that prompts and completions leave the machine, and where they go."""
+        if is_local(self.url):
+            return None
+        return f"reward: prompts and completions are sent to {urlsplit(self.url).netloc}"
+
+
+def is_local(url: str) -> bool:
+    """Whether the server is this machine: localhost, or a loopback address."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False

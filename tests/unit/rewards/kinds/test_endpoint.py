@@ -1,0 +1,57 @@
+"""Where prompts may be sent, and the token."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlhf_cli.errors import UserError
+from tests.unit.rewards.support import made, refusal
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://host/", "url must be https://HOST/..., or http:// on this machine"),
+        ("localhost:8001", "url must be https://HOST"),
+        ("http://scores.example/", "url is http and not this machine"),
+        ("http://127.scores.example/", "url is http and not this machine"),
+        ("http://192.168.0.1/", "url is http and not this machine"),
+        ("https://me:secret@scores.example/", "url must hold no password"),
+    ],
+)
+def test_where_prompts_may_be_sent(url: str, said: str) -> None:
+    assert said in refusal("http", url=url)
+    assert said in refusal("judge", url=url, model="m")
+
+
+def test_it_says_that_prompts_leave_the_machine() -> None:
+    assert made("http", url="https://scores.example/x").notice() == (
+        "reward: prompts and completions are sent to scores.example"
+    )
+    assert made("http", url="http://scores.example/x", insecure=True).notice()
+    assert made("http", url="http://localhost:1/x").notice() is None
+
+
+@pytest.mark.parametrize("host", ["localhost:1", "LOCALHOST", "127.0.0.1:8001", "127.9.9.9", "[::1]:8001"])
+def test_http_will_do_for_this_machine(host: str) -> None:
+    assert made("http", url=f"http://{host}/score").notice() is None
+
+
+UNSENDABLE = "holds a line end or another character that no token has"
+
+
+@pytest.mark.parametrize(
+    ("token", "wrong"),
+    [(None, "is not set"), ("", "is not set"), ("tkn-5f0c9a\n", UNSENDABLE), ("tkn-é", UNSENDABLE)],
+)
+def test_the_token_is_there_and_can_be_sent(token: str | None, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reward = made("http", url="https://scores.example/x", token_env="SCORES_TOKEN")
+    monkeypatch.setenv("SCORES_TOKEN", "tkn-5f0c9a")
+    reward.check("reward")
+    monkeypatch.delenv("SCORES_TOKEN")
+    if token is not None:
+        monkeypatch.setenv("SCORES_TOKEN", token)
+    with pytest.raises(UserError) as caught:
+        reward.check("reward")
+    line = f"the environment variable SCORES_TOKEN {wrong} (reward.token_env); fix: export it"
+    assert caught.value.line() == line
