@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
@@ -36,21 +38,18 @@ def trained() -> tuple[Policy, torch.optim.AdamW]:
 
 
 class Run:
-    """A run's folder with checkpoints of the steps 2 (the best) and 4, two being kept, and how it goes on."""
+    """A run in a folder, and how it goes on."""
 
     def __init__(self, folder: Path, trained: tuple[Policy, torch.optim.AdamW]) -> None:
-        folder.mkdir()
         self.folder, self.trained, self.notes = folder, trained, list[str]()
         self.log = JsonlLog(folder / "metrics.jsonl")
-        for step in (0, 2, 4):
-            self.save(step, QuickDisk())
 
     def save(self, step: int, disk: Disk, *, needed: bool = True, keep: int = 2, failures: int = 0) -> Saver:
         self.log.write({"step": step})
         settings = Checkpoint(every=2, keep=keep, keep_best=True, max_failures=3)
         saver = Saver(self.folder, settings, self.notes.append, disk, failures)
         logs: dict[str, Mark] = {"metrics": self.log.mark()}
-        saver.save(TrainState(step, best=Best(2, 1.0, 0.0), logs=logs), *self.trained, self.log.sync, needed=needed)
+        saver.save(TrainState(step=step, best=Best(2, 1.0, 0.0), logs=logs), *self.trained, lambda: None, needed=needed)
         return saver
 
     @property
@@ -58,6 +57,30 @@ class Run:
         return [
             step_of(folder) for folder in list_checkpoints(self.folder / "checkpoints") if why_invalid(folder) is None
         ]
+
+
+@pytest.fixture(scope="module")
+def begun(trained: tuple[Policy, torch.optim.AdamW], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with checkpoints of the steps 2 (the best) and 4, two being kept; leave it as it is."""
+    run = Run(tmp_path_factory.mktemp("begun"), trained)
+    for step in (0, 2, 4):
+        run.save(step, QuickDisk())
+    run.log.close()
+    return run.folder
+
+
+@pytest.fixture
+def copy(begun: Path, trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path) -> Iterator[Callable[[], Run]]:
+    """Copies of that run, each in a folder of its own."""
+    copies: list[Run] = []
+
+    def another() -> Run:
+        copies.append(Run(shutil.copytree(begun, tmp_path / str(len(copies))), trained))
+        return copies[-1]
+
+    yield another
+    for run in copies:
+        run.log.close()
 
 
 def operations(run: Run, step: int) -> int:
@@ -71,14 +94,14 @@ def operations(run: Run, step: int) -> int:
 @pytest.mark.parametrize(
     ("fault", "keep"), [("fails", 1), ("fails for good", 2), ("killed", 1), ("killed", 2), ("torn", 2)]
 )
-def test_cut_short_anywhere(fault: Fault, keep: int, trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path) -> None:
-    whole = Run(tmp_path / "whole", trained)
+def test_cut_short_anywhere(fault: Fault, keep: int, copy: Callable[[], Run]) -> None:
+    whole = copy()
     count = operations(whole, 6)
     assert whole.steps == [6, 4, 2]
     assert count > 15
     states = 0
     for at, power in product(range(count), (None,) if fault.startswith("fails") else POWER):
-        run = Run(tmp_path / f"{at}-{states}", trained)
+        run = copy()
         disk, acknowledged = CrashingDisk(at, fault), False
         try:
             run.save(6, disk, keep=keep)
@@ -97,32 +120,25 @@ def test_cut_short_anywhere(fault: Fault, keep: int, trained: tuple[Policy, torc
             assert run.steps[0] == step, (at, power)
         assert run.steps == [*[8, 6][:keep], 2], (at, power)
         assert not [path for path in (run.folder / "checkpoints").glob(".*") if not path.name.startswith(".bad-")]
-        run.log.close()
-    whole.log.close()
     assert states == count * (1 if fault.startswith("fails") else len(POWER))
 
 
 @pytest.mark.case(17)
 @pytest.mark.parametrize("fault", ["killed", "torn"])
-def test_with_one_kept_the_older_one_stays_until_the_new_one_is_whole(
-    fault: Fault, trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path
-) -> None:
+def test_with_one_kept_the_older_one_stays_until_the_new_one_is_whole(fault: Fault, copy: Callable[[], Run]) -> None:
     seen = set()
     for at in range(40):
-        run = Run(tmp_path / str(at), trained)
+        run = copy()
         try:
             run.save(6, CrashingDisk(at, fault), keep=1)
         except Killed:
             seen.add(tuple(step for step in run.steps if step > 2))
-        run.log.close()
     assert seen == {(4,), (6, 4), (6,)}  # never none
 
 
 @pytest.mark.case(32)
-def test_a_full_disk_is_borne_named_and_forgotten_once_there_is_room(
-    trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path
-) -> None:
-    run = Run(tmp_path / "run", trained)
+def test_a_full_disk_is_borne_named_and_forgotten_once_there_is_room(copy: Callable[[], Run]) -> None:
+    run = copy()
     full = CrashingDisk(0, "fails for good")
     assert run.save(6, full, needed=False).failures == 1
     assert run.notes == [
@@ -139,14 +155,11 @@ def test_a_full_disk_is_borne_named_and_forgotten_once_there_is_room(
         run.save(8, full, needed=True)
     assert run.save(10, QuickDisk(), needed=False, failures=2).failures == 0
     assert run.steps == [10, 4, 2]
-    run.log.close()
 
 
 @pytest.mark.case(32)
-def test_what_cannot_be_tidied_up_does_not_stop_a_run(
-    trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path
-) -> None:
-    run = Run(tmp_path / "run", trained)
+def test_what_cannot_be_tidied_up_does_not_stop_a_run(copy: Callable[[], Run]) -> None:
+    run = copy()
 
     class Sticky(Disk):
         def remove(self, folder: Path) -> None:
@@ -155,16 +168,13 @@ def test_what_cannot_be_tidied_up_does_not_stop_a_run(
     assert run.save(6, Sticky(), keep=1).failures == 0
     assert run.notes == ["step 6 is saved, but the checkpoints cannot be tidied up: Permission denied"]
     assert run.steps == [6, 2]
-    run.log.close()
 
 
 @pytest.mark.case(43)
 @pytest.mark.parametrize("moments", [False, True])
-def test_what_is_not_finite_is_never_published(
-    moments: bool, trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path
-) -> None:
-    run = Run(tmp_path / "run", trained)
-    policy, optimizer = trained
+def test_what_is_not_finite_is_never_published(moments: bool, copy: Callable[[], Run]) -> None:
+    run = copy()
+    policy, optimizer = run.trained
     parameter = next(iter(policy.parameters().values()))
     tensor = optimizer.state[parameter]["exp_avg"] if moments else parameter.data
     before = tensor.clone()
@@ -176,18 +186,16 @@ def test_what_is_not_finite_is_never_published(
         tensor.copy_(before)
     assert caught.value.exit_code == 7
     assert run.steps == [4, 2]
-    run.log.close()
 
 
-def test_the_crashing_disk_crashes(trained: tuple[Policy, torch.optim.AdamW], tmp_path: Path) -> None:
+def test_the_crashing_disk_crashes(copy: Callable[[], Run]) -> None:
     """The enumeration means something: without fsync, a power cut would have lost an acknowledged checkpoint."""
 
     class Careless(CrashingDisk):
         def sync(self, path: Path) -> None:
             """Nothing."""
 
-    run, disk = Run(tmp_path / "run", trained), Careless(10**9, "killed")
+    run, disk = copy(), Careless(10**9, "killed")
     run.save(6, disk)
     disk.cut_power(empty=True, undo=False)
     assert 6 not in run.steps
-    run.log.close()
