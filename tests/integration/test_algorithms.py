@@ -1,9 +1,8 @@
-"""Every algorithm and controller in a real run of the tiny model: it goes on bit for bit, and does what it says."""
+"""Algorithms, controllers and the comparison of sampler and trainer, in real runs of the tiny model."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,34 +13,14 @@ import pytest
 import torch
 
 from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.schedules import Controlled
+from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Rollout
 from tests.support import QUICK, Outcome, contents, lines
 
 Rlhf = Callable[..., Outcome]
 
 PPO = ("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=10")
-
-
-@pytest.mark.parametrize(
-    "choice",
-    [
-        (*PPO, "beta=target"),
-        ("algorithm=dapo", "beta=adaptive", "microbatch_size=3"),
-        ("algorithm=rloo", "kl=exact", "top_p=0.9"),
-        ("algorithm=reinforce", "algorithm.baseline=running", "kl=loss_k2", "exact_kl_every=4"),
-    ],
-    ids=lambda choice: choice[0],
-)
-def test_resumed_from_any_checkpoint_it_is_the_same_run(choice: tuple[str, ...], rlhf: Rlhf, tmp_path: Path) -> None:
-    outcome = rlhf("train", *QUICK, *choice, "run_dir=out")
-    assert outcome.code == 0, outcome.err
-    whole = contents(tmp_path / "out")
-    for step in (4, 2):
-        shutil.rmtree(tmp_path / "out" / "adapter")
-        (tmp_path / "out" / "result.json").unlink()
-        outcome = rlhf("train", f"resume=out/checkpoints/step-{step:08d}")
-        assert outcome.code == 0, outcome.err
-        assert contents(tmp_path / "out") == whole
 
 
 def metrics_of(rlhf: Rlhf, folder: Path, *choice: str) -> list[dict[str, Any]]:
@@ -130,6 +109,20 @@ def test_a_sampler_that_drifts_too_far_stops_the_run(
     assert outcome.err.rstrip().endswith("fix: dtype=float32; newest valid checkpoint: step 0")
 
 
+@pytest.mark.parametrize("kind", ["target", "adaptive"])
+def test_a_controller_hears_the_kl_of_every_step(kind: str, rlhf: Rlhf, tmp_path: Path) -> None:
+    steps = metrics_of(rlhf, tmp_path, f"beta={kind}", "beta.target=0.5", "optimizer.lr=0.03")
+    controller = RunConfig.model_validate_json((tmp_path / "out" / "config.json").read_text()).beta
+    assert isinstance(controller, Controlled)
+    control, betas = controller.begin(), []
+    for row in steps:
+        betas.append(control.beta)
+        control = controller.observe(control, row["kl/seq"])
+    assert [row["beta"] for row in steps] == pytest.approx(betas)
+    assert len(set(betas)) == len(betas)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "beta",
     [
