@@ -91,17 +91,17 @@ def test_mistakes_that_can_be_seen_at_once_leave_nothing_behind(rlhf: Rlhf, tmp_
 @pytest.mark.case(37)
 def test_a_hang_ends_with_a_checkpoint(train: Callable[..., Outcome], tmp_path: Path) -> None:
     began = time.monotonic()
-    outcome = train("calls > 3 and time.sleep(99)", "reward.timeout_s=0.5")
+    outcome = train("calls > 3 and time.sleep(99)", "reward.timeout_s=2")
     assert outcome.code == 4
-    assert time.monotonic() - began < 20
-    assert last(outcome).startswith("error: rewards.py:f did not answer within 0.5 s (reward.timeout_s) (step 4); fix:")
+    assert time.monotonic() - began < 60  # of 99
+    assert last(outcome).startswith("error: rewards.py:f did not answer within 2 s (reward.timeout_s) (step 4); fix:")
     assert saved(tmp_path) == "step-00000003"
     assert "rewards.py" in (tmp_path / "out" / "reward.log").read_text()  # where it hung
 
 
 @pytest.mark.case(37)
 def test_a_hang_that_passes_costs_a_retry(train: Callable[..., Outcome], tmp_path: Path) -> None:
-    outcome = train("calls == 2 and time.sleep(99)", "reward.timeout_s=0.5")
+    outcome = train("calls == 2 and time.sleep(99)", "reward.timeout_s=2")
     assert outcome.code == 0, outcome.err
     metrics, timings = (lines(tmp_path / "out" / f"{name}.jsonl") for name in ("metrics", "timings"))
     assert [row["reward/failures"] for row in metrics] == [0] * 4
