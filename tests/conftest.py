@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.processes import start
 from tests.support import Outcome
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -78,5 +79,17 @@ def rlhf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         code = run(list(argv))
         captured = capfd.readouterr()
         return Outcome(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def forked(tmp_path: Path) -> Callable[..., Outcome]:
+    """Run `rlhf ...` in a fork, in an empty working directory; the trials of a sweep are forks as well."""
+
+    def call(*argv: str) -> Outcome:
+        process = start(*argv, cwd=tmp_path)
+        out, err = process.communicate()
+        return Outcome(process.wait(), out, err)
 
     return call

@@ -1,7 +1,8 @@
 """`rlhf` in processes of its own, forked from a server that has imported everything once.
 
 Importing torch and transformers takes ten times as long as a tiny run. `start` forks, so the process has a pid, signals
-and a death of its own; `start_fresh` is for what concerns the start of the interpreter.
+and a death of its own; the trials of a sweep that runs in it are forks of it. `start_fresh` is for what concerns the
+start of the interpreter.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 import warnings
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import IO, Any, Final
 
 IMPORTED: Final = (
     "rlhf_cli.commands.train", "rlhf_cli.pipeline.assemble", "rlhf_cli.pipeline.loop", "rlhf_cli.pipeline.conclude",
@@ -100,15 +104,65 @@ def _be(argv: tuple[str, ...], cwd: str, environment: dict[str, str], before: st
     for pipe, number in ((out, 1), (err, 2)):
         os.dup2(pipe.fileno(), number)
         pipe.close()
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-    os.environ.clear()
-    os.environ.update(environment)
     os.chdir(cwd)
     tempfile.tempdir = None
     warnings.simplefilter("error")
     exec(before, {})
+    from rlhf_cli.sweep import pool
+
+    pool.subprocess = SimpleNamespace(Popen=_Trial, DEVNULL=subprocess.DEVNULL)
+    _main(argv, environment)
+
+
+def _main(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["rlhf", *argv]
     from rlhf_cli.cli import main
 
-    sys.argv = ["rlhf", *argv]
     main()
+
+
+class _Trial:
+    """A fork of a sweep that is one of its trials: what the sweep needs of subprocess.Popen."""
+
+    def __init__(
+        self, command: Sequence[str], *, stdin: int, stdout: IO[bytes], stderr: IO[bytes], env: Mapping[str, str],
+        start_new_session: bool,
+    ) -> None:  # fmt: skip
+        assert start_new_session
+        assert stdin == subprocess.DEVNULL
+        self.returncode: int | None = None
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid:
+            return
+        code: int | str | None = 1
+        try:
+            os.setsid()
+            for file, number in ((stdout, 1), (stderr, 2)):
+                os.dup2(file.fileno(), number)
+            os.closerange(3, 1024)  # the sweep's lock is one of them
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+                signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+            _main(command[command.index("rlhf_cli") + 1 :], env)
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+    def poll(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None while it runs."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens where it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)

@@ -43,26 +43,26 @@ def steps_done(trial: Path) -> int:
     return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
-def test_the_same_command_finds_its_folder_and_leaves_alone_what_is_done(rlhf: Rlhf, tmp_path: Path) -> None:
+def test_the_same_command_finds_its_folder_and_leaves_alone_what_is_done(forked: Rlhf, tmp_path: Path) -> None:
     sweep = ("config=tiny", "evaluate.every=0", "-m", "seed=0,1")
-    first = rlhf("train", *sweep, "steps=1")
+    first = forked("train", *sweep, "steps=1")
     assert first.code == 0, first.err
     assert "trial 2 of 2 (seed=1) finished: J " in first.err
     (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert folder.name.startswith("tiny-")
     before = {path: path.read_bytes() for path in folder.rglob("*.jsonl")}
-    again = rlhf("train", *sweep, "steps=1")
+    again = forked("train", *sweep, "steps=1")
     assert again.code == 0, again.err
     assert again.err.count("finished before") == 2
     assert {path: path.read_bytes() for path in folder.rglob("*.jsonl")} == before
     # more steps: the same trials go on
-    assert rlhf("train", *sweep, "steps=2").code == 0
+    assert forked("train", *sweep, "steps=2").code == 0
     assert [*folder.parent.iterdir()] == [folder]
     assert [len(lines(trial / "metrics.jsonl")) for trial in trials(folder).values()] == [2, 2]
 
 
-def test_seeds_replicate_every_point(rlhf: Rlhf, tmp_path: Path) -> None:
-    outcome = rlhf(
+def test_seeds_replicate_every_point(forked: Rlhf, tmp_path: Path) -> None:
+    outcome = forked(
         "train", "config=tiny", "steps=1", "evaluate.every=0", "seed=5", "seeds=2", "-m", "beta=0.1,0.2", "sweep_dir=s"
     )
     assert outcome.code == 0, outcome.err
@@ -71,12 +71,12 @@ def test_seeds_replicate_every_point(rlhf: Rlhf, tmp_path: Path) -> None:
     assert [*trials(tmp_path / "s")] == ["seed=5,beta=0.1", "seed=5,beta=0.2", "seed=6,beta=0.1", "seed=6,beta=0.2"]
 
 
-def test_a_file_may_ask_for_a_sweep_of_replicates(rlhf: Rlhf, tmp_path: Path) -> None:
+def test_a_file_may_ask_for_a_sweep_of_replicates(forked: Rlhf, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "defaults: tiny\nsteps: 1\nevaluate: {every: 0}\nseeds: 2\n"
         "hydra: {mode: MULTIRUN, sweeper: {params: {beta: '0.1,0.2'}}}\n"
     )
-    outcome = rlhf("train", "config=./mine.yaml", "sweep_dir=s")
+    outcome = forked("train", "config=./mine.yaml", "sweep_dir=s")
     assert outcome.code == 0, outcome.err
     assert len(trials(tmp_path / "s")) == 4
     assert all((trial / "mine.yaml").is_file() for trial in trials(tmp_path / "s").values())
@@ -96,12 +96,12 @@ def killed(prompts, completions, **columns):
 """
 
 
-def test_failures_are_named_with_their_logs_and_only_they_are_tried_again(rlhf: Rlhf, tmp_path: Path) -> None:
+def test_failures_are_named_with_their_logs_and_only_they_are_tried_again(forked: Rlhf, tmp_path: Path) -> None:
     reward = tmp_path / "r.py"
     reward.write_text(REWARD)
     functions = ",".join(f"{reward}:{name}" for name in ("good", "raises", "killed"))
     sweep = ("config=tiny", "steps=1", "evaluate.every=0", "reward=python", "sweep_dir=s", "-m")
-    outcome = rlhf("train", *sweep, f"reward.function={functions}")
+    outcome = forked("train", *sweep, f"reward.function={functions}")
     assert outcome.code == 8
     found = [line for line in outcome.err.splitlines() if " failed: " in line and line.startswith("trial")]
     assert [line.split(" ", 4)[1] for line in found] == ["2", "3"]
@@ -116,7 +116,7 @@ def test_failures_are_named_with_their_logs_and_only_they_are_tried_again(rlhf: 
     assert "2 of 3 trials failed" in outcome.err.splitlines()[-1]
     before = contents_of(folders[0])
     reward.write_text(REWARD.replace('raise KeyError("gold")', "return [1.0] * len(prompts)"))
-    again = rlhf("train", *sweep, f"reward.function={functions}", "resume_allow=[reward]")
+    again = forked("train", *sweep, f"reward.function={functions}", "resume_allow=[reward]")
     assert again.code == 8
     assert "1 of 3 trials failed" in again.err
     assert contents_of(folders[0]) == before
@@ -127,18 +127,18 @@ def contents_of(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_it_ends_with_an_answer_on_stdout_and_as_a_page(rlhf: Rlhf, tmp_path: Path) -> None:
+def test_it_ends_with_an_answer_on_stdout_and_as_a_page(forked: Rlhf, tmp_path: Path) -> None:
     reward = tmp_path / "r.py"
     reward.write_text(REWARD)
     functions = ",".join(f"{reward}:{name}" for name in ("good", "raises"))
     sweep = ("config=tiny", "steps=2", "evaluate.every=1", "evaluate.prompts=4", "reward=python", "sweep_dir=s", "-m")
-    outcome = rlhf("train", *sweep, f"reward.function={functions}", "seed=0,1")
+    outcome = forked("train", *sweep, f"reward.function={functions}", "seed=0,1")
     assert outcome.code == 8
     assert "Recommended: point 1 (reward.function=r.py:good)" in outcome.out
     assert outcome.out.count("left out: ") == 2
     page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
     assert "Recommended: point 1" in page
-    again = rlhf("train", *sweep, f"reward.function={functions}", "seed=0,1", "display=json")
+    again = forked("train", *sweep, f"reward.function={functions}", "seed=0,1", "display=json")
     *told, answered = map(json.loads, again.out.splitlines())
     assert [one["state"] for one in told] == ["finished", "finished", "failed", "failed"]
     (point,) = answered["points"]
@@ -147,17 +147,17 @@ def test_it_ends_with_an_answer_on_stdout_and_as_a_page(rlhf: Rlhf, tmp_path: Pa
     after = [result["comparison"]["after"] for result in results]
     for name in ("reward", "kl", "objective", "length"):
         assert point[name]["mean"] == pytest.approx((after[0][name]["mean"] + after[1][name]["mean"]) / 2)
-    quiet = rlhf("train", *sweep, f"reward.function={functions}", "seed=0,1", "display=quiet")
+    quiet = forked("train", *sweep, f"reward.function={functions}", "seed=0,1", "display=quiet")
     assert (quiet.code, quiet.out) == (8, "")
 
 
-def test_settings_that_change_between_are_never_mixed(rlhf: Rlhf, tmp_path: Path) -> None:
+def test_settings_that_change_between_are_never_mixed(forked: Rlhf, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("defaults: tiny\nsteps: 1\nevaluate: {every: 0}\noptimizer: {lr: 0.01}\n")
     sweep = ("config=./mine.yaml", "-m", "seed=0,1", "sweep_dir=s")
-    assert rlhf("train", *sweep).code == 0
+    assert forked("train", *sweep).code == 0
     file.write_text(file.read_text().replace("0.01", "0.02"))
-    again = rlhf("train", *sweep)  # the folder is the same, and its runs are others
+    again = forked("train", *sweep)  # the folder is the same, and its runs are others
     assert again.code == 8
     assert again.err.count("the resumed run would not be the same: optimizer.lr: 0.01 -> 0.02") == 2
 
