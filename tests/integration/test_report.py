@@ -177,13 +177,13 @@ def test_it_loads_nothing_heavy(here: Path) -> None:
     assert done.stdout == "written to report.html\nset()\n", done.stderr
 
 
-def test_a_sweep_leaves_its_page_and_writes_it_again(rlhf: Rlhf, tmp_path: Path) -> None:
+def test_a_sweep_leaves_its_page_and_writes_it_again(forked: Rlhf, tmp_path: Path) -> None:
     sweep = ("config=tiny", "steps=2", "evaluate.every=2", "-m", "beta=0.02,0.2", "sweep_dir=s")
-    outcome = rlhf("train", *sweep)
+    outcome = forked("train", *sweep)
     assert outcome.code == 0, outcome.err
     written = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
     assert "Reward against KL" in written
     assert len([*(tmp_path / "s").glob("*/report.html")]) == 2
     (tmp_path / "s" / "report.html").unlink()
-    assert rlhf("report", "s").out == "written to s/report.html\n"
+    assert forked("report", "s").out == "written to s/report.html\n"
     assert (tmp_path / "s" / "report.html").read_text(encoding="utf-8") == written

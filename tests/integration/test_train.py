@@ -98,9 +98,9 @@ def test_a_users_file_is_copied_into_the_run(rlhf: Rlhf, tmp_path: Path) -> None
     assert (tmp_path / "out" / "my-run.yaml").read_text() == (tmp_path / "my-run.yaml").read_text()
 
 
-def test_a_multirun_gives_each_trial_a_folder(rlhf: Rlhf, tmp_path: Path) -> None:
+def test_a_multirun_gives_each_trial_a_folder(forked: Rlhf, tmp_path: Path) -> None:
     sweep = ("-m", "beta=0.02,0.2", "temperature=0.7,1.0", "sweep_dir=sweep")
-    outcome = rlhf("train", "config=tiny", "steps=1", "evaluate.every=0", "display=quiet", *sweep)
+    outcome = forked("train", "config=tiny", "steps=1", "evaluate.every=0", "display=quiet", *sweep)
     assert outcome.code == 0, outcome.err
     configs = [json.loads(file.read_text()) for file in (tmp_path / "sweep").rglob("config.json")]
     found = {(config["beta"]["value"], config["temperature"]["value"]) for config in configs}
