@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlhf_cli.commands import ready
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
 def _launched(job: Launch, begun: float) -> None:
     assert job.config.run_dir is not None
     folder = Path(job.config.run_dir)
-    _run(job.config, folder, lambda: ready.origin_in(folder, job.config), job.source, begun)
+    _run(job.config, folder, lambda: ready.origin_in(folder, job.config), job.source, job.command, begun)
 
 
 def _resume(target: str, overrides: list[str], begun: float) -> None:
@@ -48,7 +48,7 @@ def _resume(target: str, overrides: list[str], begun: float) -> None:
     check_sinks(config.sinks)
     ready.check_sources(config)
     same = str(origin.checkpoint if is_checkpoint(target) else origin.folder)
-    _run(config, origin.folder, lambda: ready.origin_of(same, overrides), None, begun)
+    _run(config, origin.folder, lambda: ready.origin_of(same, overrides), None, (), begun)
 
 
 def _run(
@@ -56,6 +56,7 @@ def _run(
     folder: Path,
     find_origin: Callable[[], tuple[RunConfig, Origin | None]],
     source: Path | None,
+    command: Sequence[str],
     begun: float,
 ) -> None:
     """Train, or finish what was begun, in a folder that no other process uses meanwhile.
@@ -69,7 +70,7 @@ def _run(
         if result is None:
             if source is not None and source.parent != folder:
                 shutil.copyfile(source, folder / source.name)
-            result = _train(config, folder, origin, signals)
+            result = _train(config, folder, origin, signals, command)
     if finished is None:
         write_after_training(folder)
     if loud:
@@ -78,7 +79,9 @@ def _run(
         show_result(result, folder)
 
 
-def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: StopSignals) -> Result:
+def _train(
+    config: RunConfig, folder: Path, origin: Origin | None, signals: StopSignals, command: Sequence[str]
+) -> Result:
     rows = read_rows(config)
     model = Path(config.model.path).name if config.model.kind == "pretrained" else "tiny"
     title = f"{config.algorithm.kind} · {model} · {config.reward.source.kind} · {folder.name}"
@@ -92,7 +95,7 @@ def _train(config: RunConfig, folder: Path, origin: Origin | None, signals: Stop
                 from rlhf_cli.pipeline.assemble import assemble
                 from rlhf_cli.pipeline.conclude import conclude
                 from rlhf_cli.pipeline.loop import train
-            run = assemble(config, rows, folder, scorer, watch, signals, origin)
+            run = assemble(config, rows, folder, scorer, watch, signals, origin, command)
             train(run)
             return conclude(run)
     finally:

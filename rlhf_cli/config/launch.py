@@ -34,6 +34,11 @@ class Launch:
     """The overrides of this job, as typed but for paths, which are absolute."""
 
     @property
+    def command(self) -> tuple[str, ...]:
+        """The command that begins this job, as run.json keeps it."""
+        return ("rlhf", *self.overrides, f"run_dir={quote(str(self.config.run_dir))}")
+
+    @property
     def arguments(self) -> tuple[str, ...]:
         """The arguments of `rlhf` that begin or continue this job in a process of its own."""
         own = f"run_dir={quote(str(self.config.run_dir))}", "resume=auto", "display=plain"

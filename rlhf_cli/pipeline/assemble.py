@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,9 +42,11 @@ def assemble(
     reporter: Reporter,
     signals: StopSignals,
     origin: Origin | None,
+    command: Sequence[str] = (),
 ) -> Run:
     """Build a run in `folder`, at step 0 or at the origin's checkpoint.
 
+    The record of a new run keeps the `command` that began it.
     Raises UserError for prompts, models and settings that do not fit together.
     """
     with reporter.phase("loading the model", 0):
@@ -71,7 +74,7 @@ def assemble(
         eps=config.optimizer.eps,
         weight_decay=config.optimizer.weight_decay,
     )
-    record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=height)
+    record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=height, command=command)
     if origin is None:
         state = TrainState()
         write_record(folder, record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -35,11 +34,18 @@ RunRecord = dict[str, Any]
 
 
 def record_of(
-    config: RunConfig, policy: Policy, engine: str, rows: Rows, scorer: Scorer, *, predicted_peak: int
+    config: RunConfig,
+    policy: Policy,
+    engine: str,
+    rows: Rows,
+    scorer: Scorer,
+    *,
+    predicted_peak: int,
+    command: Sequence[str],
 ) -> RunRecord:
     """The record at the start of a run; `predicted_peak` in bytes."""
     return {
-        "command": sys.argv,
+        "command": list(command),
         "seed": config.seed,
         "device": str(policy.device),
         "processor": _processor(policy.device),

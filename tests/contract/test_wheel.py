@@ -47,4 +47,5 @@ def test_the_wheel_trains_in_a_foreign_folder_with_a_decoy(installed: Path, tmp_
     outcome = rlhf(installed, tmp_path, "train", "config=tiny", "steps=1", "evaluate.every=0", "run_dir=out")
     assert outcome.returncode == 0, outcome.stderr
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()
-    assert "How it stands" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<pre>rlhf train config=tiny steps=1 evaluate.every=0</pre>" in page
