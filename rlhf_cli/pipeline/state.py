@@ -50,8 +50,6 @@ class TrainState:
 
     __pydantic_config__ = READ_STRICTLY
 
-    schema: Literal[4] = 4
-    """Of state.json: other versions of rlhf-cli have others."""
     step: int = 0
     """Completed steps."""
     baseline: RunningMean = field(default_factory=RunningMean)
@@ -72,6 +70,8 @@ class TrainState:
     """The size that fitted when memory ran out; None while the configured one fits."""
     logs: Mapping[str, Mark] = field(default_factory=dict)
     """Where each jsonl file ended."""
+    schema: Literal[4] = 4
+    """Of state.json: other versions of rlhf-cli have others."""
 
 
 _STATE: Final = TypeAdapter(TrainState)
