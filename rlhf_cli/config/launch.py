@@ -36,7 +36,8 @@ class Launch:
     @property
     def command(self) -> tuple[str, ...]:
         """The command that begins this job, as run.json keeps it."""
-        return ("rlhf", *self.overrides, f"run_dir={quote(str(self.config.run_dir))}")
+        own = [override for override in self.overrides if not override.startswith("run_dir=")]
+        return ("rlhf", *own, f"run_dir={quote(str(self.config.run_dir))}")
 
     @property
     def arguments(self) -> tuple[str, ...]:
