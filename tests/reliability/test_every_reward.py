@@ -52,7 +52,7 @@ FAULTY = """
 import inspect, math, time
 from importlib import import_module
 
-def scorer(**options):
+def make_score(**options):
     module, _, name = {target!r}.rpartition(":")
     inner = getattr(import_module(module), name)(**options)
     parameters = inspect.signature(inner).parameters
