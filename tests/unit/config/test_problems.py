@@ -83,8 +83,11 @@ ADD = "add for example `reward: sentiment`"
             "data=jsonl",
             "data.path: must be given (training prompts): write data.path=...",
         ),
-        ("steps=???", "steps: must be given (rollouts, each followed by the algorithm's updates): write steps=..."),
-        ("~steps", "steps: must be given (rollouts, each followed by the algorithm's updates)"),
+        (
+            "steps=???",
+            "steps: must be given (number of rollouts, each followed by the algorithm's updates): write steps=...",
+        ),
+        ("~steps", "steps: must be given (number of rollouts, each followed by the algorithm's updates)"),
         ("~model", f"nothing is chosen for {MODEL}; add for example `model: smollm2`"),
         ("steps=${sed}", "steps: Interpolation key 'sed' not found"),
         ("steps", "steps: not an override: write key=value"),

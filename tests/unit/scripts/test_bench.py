@@ -279,7 +279,7 @@ def test_steps_of_a_tiny_run() -> None:
     with worker.running(overrides, watch) as run:
         about = worker.about(run, steps=2)
         steps = [worker.take_step(run, watch) for _ in range(2)]
-        saved = worker.save(run)
+        saved = worker.time_save(run)
         assert (run.folder / "checkpoints" / "step-00000002").is_dir()
         prompts = {prompt.row.shown: len(prompt.tokens) for prompt in run.prompts.encoded.values()}
     assert not run.folder.exists()
