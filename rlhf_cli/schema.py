@@ -85,7 +85,7 @@ class RunConfig(Settings):
     optimizer: AdamW
 
     steps: Free[int] = Field(ge=1)
-    """Number of rollouts, each followed by the algorithm's updates."""
+    """Rollouts, each followed by the algorithm's updates."""
     prompts_per_step: int = Field(ge=1)
     """Prompts of one rollout."""
     samples_per_prompt: int = Field(ge=1)

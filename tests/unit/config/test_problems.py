@@ -85,9 +85,9 @@ ADD = "add for example `reward: sentiment`"
         ),
         (
             "steps=???",
-            "steps: must be given (number of rollouts, each followed by the algorithm's updates): write steps=...",
+            "steps: must be given (rollouts, each followed by the algorithm's updates): write steps=...",
         ),
-        ("~steps", "steps: must be given (number of rollouts, each followed by the algorithm's updates)"),
+        ("~steps", "steps: must be given (rollouts, each followed by the algorithm's updates)"),
         ("~model", f"nothing is chosen for {MODEL}; add for example `model: smollm2`"),
         ("steps=${sed}", "steps: Interpolation key 'sed' not found"),
         ("steps", "steps: not an override: write key=value"),
