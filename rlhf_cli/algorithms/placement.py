@@ -1,4 +1,4 @@
-"""Where the KL to the reference goes: one place per run, and only places whose gradient is known.
+"""Places for the KL to the reference: one per run, and only those whose gradient is known.
 
     reward   k1 in the reward, the full return: exactly the gradient of J
     exact    the exact KL of each position, in the reward and as a loss at the visited states: also exactly the gradient

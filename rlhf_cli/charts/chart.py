@@ -42,7 +42,7 @@ def draw(chart: Chart) -> str:
 
 
 def _right(marks: Sequence[Mark], share: Scale, left: float, across: float) -> float:
-    """Where the plot ends: early enough for the names of the last marks, which begin at their lines."""
+    """Right end of the plot, which leaves room for the names of the last marks."""
     right = across - EDGE - FONT / 2
     for mark in marks:
         if share.at(mark.x) > 0:

@@ -83,7 +83,7 @@ def final_result(config: RunConfig, origin: Origin | None) -> Result | None:
 
 
 def notes_at_start(config: RunConfig, origin: Origin | None) -> Iterator[str]:
-    """What to say before a run trains: where it goes on, and whose code it runs."""
+    """Notes to show before a run trains: the step it resumes from, and whose code it runs."""
     if origin is not None:
         yield origin.describe()
         planned = {config.beta.kind, config.temperature.kind, config.optimizer.schedule} != {"constant"}

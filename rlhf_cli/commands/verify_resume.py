@@ -36,7 +36,7 @@ and not across a change of steps or evaluate.every between the two checkpoints.
   rlhf verify-resume outputs/2026-11-22/13-37-05"""
 
 FIXES: Final = {"scores": "the reward has to give the same completion the same score"}
-"""How to mend a first difference that does not come from the machine."""
+"""Fixes by the quantity that differs first, where the machine is not to blame."""
 
 
 def main(argv: list[str]) -> int:

@@ -105,7 +105,7 @@ def run_of(
         prompts=Prompts((PartSize("", 1.0, len(prompts)),), {(0, row): prompt for row, prompt in enumerate(prompts)}),
         held_out=prompts,
         saver=Saver(folder, config.checkpoint, reporter.note),
-        scorer=scorer,  # type: ignore[arg-type]
+        scorer=scorer,  # type: ignore[arg-type]  # it answers `score` alone, and a Scorer would start processes
         logbook=Logbook(folder, Curves((), folder, 0, {}, reporter.note)),
         work=Work(microbatch_size, reporter, StopSignals()),
     )

@@ -5,35 +5,17 @@ from __future__ import annotations
 import gzip
 import socket
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
 from rlhf_cli.rewards.kinds.base import Unanswered
-from tests.score_server import ScoreServer, score_server, send
+from tests.score_server import ScoreServer, send
+from tests.unit.rewards.http import TEXTS, scores, unanswered
 from tests.unit.rewards.support import made, score_function
 
 TOKEN = "tkn-5f0c9a"
-TEXTS = ["a", "bb", "ccc"]
-
-
-@pytest.fixture
-def server() -> Iterator[ScoreServer]:
-    with score_server() as listening:
-        yield listening
-
-
-def scores(server: ScoreServer, texts: list[Any] = TEXTS, **changes: Any) -> list[float | None]:
-    score = score_function(made("http", url=server.url, **changes))
-    return score(prompts=["p"] * len(texts), completions=texts, answer=list(range(len(texts))))
-
-
-def unanswered(server: ScoreServer, **changes: Any) -> Unanswered:
-    with pytest.raises(Unanswered) as caught:
-        scores(server, **changes)
-    return caught.value
 
 
 @pytest.mark.parametrize(
