@@ -7,34 +7,24 @@ import importlib
 import os
 import sys
 import traceback
-from dataclasses import dataclass
 from typing import Final
 
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, Stopped, UserError, disk_errors
 
 _EXIT_PIPE: Final = 141  # as a shell reports a command whose reader left: 128 + SIGPIPE
 
-
-@dataclass(frozen=True)
-class Verb:
-    """A word after `rlhf`. Its module has `main(argv) -> exit code` and is imported only when the verb is typed."""
-
-    name: str
-    help: str
-    module: str
-
-
-VERBS: Final = (
-    Verb("train", "fine-tune a language model from a reward", "rlhf_cli.commands.train"),
-    Verb("data", "the prompts as the policy reads them, without training", "rlhf_cli.commands.data"),
-    Verb("oracle", "the optimum and the frontier, without training", "rlhf_cli.commands.oracle"),
-    Verb("reward", "try a reward on texts: reward test", "rlhf_cli.commands.reward"),
-    Verb("generate", "answers of a trained model, beside its reference", "rlhf_cli.commands.generate"),
-    Verb("report", "a run as a page: curves, comparison, completions", "rlhf_cli.commands.report"),
-    Verb("runs", "list runs, and how to continue them", "rlhf_cli.commands.runs"),
-    Verb("verify-resume", "repeat a run's last steps, and compare bit for bit", "rlhf_cli.commands.verify_resume"),
-    Verb("demo", "the ideas behind it, with pictures, in half a minute", "rlhf_cli.commands.demo"),
-)
+VERBS: Final = {
+    "train": "fine-tune a language model from a reward",
+    "data": "the prompts as the policy reads them, without training",
+    "oracle": "the optimum and the frontier, without training",
+    "reward": "try a reward on texts: reward test",
+    "generate": "answers of a trained model, beside its reference",
+    "report": "a run as a page: curves, comparison, completions",
+    "runs": "list runs, and how to continue them",
+    "verify-resume": "repeat a run's last steps, and compare bit for bit",
+    "demo": "the ideas behind it, with pictures, in half a minute",
+}
+"""A verb's help. Its module in commands/ has `main(argv) -> exit code` and is imported only when the verb is typed."""
 
 _HELP: Final = """\
 usage: rlhf VERB [ARGUMENT ...]      rlhf VERB --help      rlhf --version
@@ -89,7 +79,7 @@ def run(argv: list[str]) -> int:
 def _dispatch(argv: list[str]) -> int:
     first, *rest = argv or [""]
     if first in ("", "-h", "--help"):
-        print(_HELP.format(verbs="\n".join(f"  {verb.name:<15}{verb.help}" for verb in VERBS)), end="")
+        print(_HELP.format(verbs="\n".join(f"  {verb:<15}{about}" for verb, about in VERBS.items())), end="")
         return EXIT_DONE if first else EXIT_USAGE
     if first == "--version":
         from rlhf_cli import __version__
@@ -99,18 +89,17 @@ def _dispatch(argv: list[str]) -> int:
     if first in ("-sc", "--shell-completion"):
         from rlhf_cli.config.completion import complete
 
-        complete(rest, [verb.name for verb in VERBS])
+        complete(rest, VERBS)
         return EXIT_DONE
-    module = {verb.name: verb.module for verb in VERBS}.get(first)
-    if module is None:
+    if first not in VERBS:
         raise UserError(f"unknown verb '{first}'{_did_you_mean(first)}")
     with disk_errors():
-        code: int = importlib.import_module(module).main(rest)
+        code: int = importlib.import_module(f"rlhf_cli.commands.{first.replace('-', '_')}").main(rest)
     return code
 
 
 def _did_you_mean(word: str) -> str:
     if "=" in word:
         return f"; did you mean rlhf train {word}?"
-    near = difflib.get_close_matches(word, [verb.name for verb in VERBS], n=1)
+    near = difflib.get_close_matches(word, VERBS, n=1)
     return f"; did you mean {near[0]}?" if near else "; rlhf --help lists the verbs"

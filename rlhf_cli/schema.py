@@ -152,11 +152,7 @@ class RunConfig(Settings):
                 f"samples_per_prompt: algorithm={self.algorithm.kind} compares the completions of a prompt and needs "
                 f"at least {self.algorithm.min_group} (got {self.samples_per_prompt})"
             )
-        if (
-            self.algorithm.kind == "reinforce"
-            and self.algorithm.baseline == "mean"
-            and self.prompts_per_step * self.samples_per_prompt < 2
-        ):
+        if self.prompts_per_step * self.samples_per_prompt < self.algorithm.min_completions:
             raise ValueError("samples_per_prompt: the mean of a single completion would cancel its score altogether")
         if reason := self.algorithm.why_unsound(self.kl):
             raise ValueError(f"kl: algorithm={self.algorithm.kind} refuses kl={self.kl}: {reason}")

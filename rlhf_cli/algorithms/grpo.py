@@ -49,6 +49,7 @@ class Grpo(Settings):
     """Completions of one update; null: the whole rollout."""
 
     min_group: ClassVar[int] = 2
+    min_completions: ClassVar[int] = 1
     needs_value: ClassVar[bool] = False
 
     def why_unsound(self, kl: Placement) -> str | None:

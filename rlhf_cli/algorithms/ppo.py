@@ -50,6 +50,7 @@ class Ppo(Settings):
     """Completions of one update; null: the whole rollout."""
 
     min_group: ClassVar[int] = 1
+    min_completions: ClassVar[int] = 1
     needs_value: ClassVar[bool] = True
 
     def why_unsound(self, kl: Placement) -> str | None:

@@ -30,6 +30,11 @@ class Reinforce(ScoreFunction):
     baseline: Literal["none", "mean", "running"]
     """What is subtracted from the return: nothing, the batch mean, or the mean of past steps."""
 
+    @property
+    def min_completions(self) -> int:
+        """The mean of a single completion would cancel its score altogether."""
+        return 2 if self.baseline == "mean" else 1
+
     def why_unsound(self, kl: Placement) -> str | None:
         """The batch mean shrinks the reward's part of the gradient but not the KL loss: kl=exact would not be exact."""
         return SELF_INCLUSIVE_MEAN if kl == "exact" and self.baseline == "mean" else None

@@ -22,6 +22,11 @@ class ScoreFunction(Settings):
     minibatch_size: ClassVar[int | None] = None
     aggregation: ClassVar[Aggregation] = "sum"
 
+    @property
+    def min_completions(self) -> int:
+        """Completions that a rollout has to have."""
+        return 1
+
     def why_unsound(self, kl: Placement) -> str | None:
         """None: every placement is sound."""
         return None

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.parser import Parser, at_least
 from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.config.arguments import quote
 from rlhf_cli.config.compose import compose_config
@@ -127,9 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("verb", metavar=TEST, help=argparse.SUPPRESS)
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
     parser.add_argument("--completions", type=_file, metavar="FILE", help="jsonl; default: the reference writes them")
-    parser.add_argument("--prompts", type=_count, default=32, metavar="N", help="prompts of the data (default 32)")
-    parser.add_argument("--samples", type=_count, default=4, metavar="N", help="completions of each (default 4)")
-    parser.add_argument("--batch", type=_count, metavar="N", help="completions a call (default: those of a step)")
+    parser.add_argument("--prompts", type=at_least(1), default=32, metavar="N", help="prompts of the data (default 32)")
+    parser.add_argument("--samples", type=at_least(1), default=4, metavar="N", help="completions of each (default 4)")
+    parser.add_argument("--batch", type=at_least(1), metavar="N", help="completions a call (default: those of a step)")
     parser.add_argument("--slow", type=float, default=1.0, metavar="S", help="a slow call, in seconds (default 1)")
     parser.add_argument("--strict", action="store_true", help="exit code 4 also for what is worth a look")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
@@ -140,9 +140,3 @@ def _file(text: str) -> str:
     if not Path(text).is_file():
         raise argparse.ArgumentTypeError(f"no such file: {text}")
     return text
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1 (got {text})")
-    return int(text)

@@ -13,11 +13,11 @@ from rich.progress import Progress
 from rlhf_cli.display.words import figures
 from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import Optimum, progress_to_optimum
-from rlhf_cli.reporter import Silent
+from rlhf_cli.reporter import Reporter
 from rlhf_cli.runs.jsonl import finite
 
 
-class Quiet(Silent):
+class Quiet(Reporter):
     """Print only notes, on stderr."""
 
     def __init__(self, console: Console, title: str, total: int) -> None:
@@ -26,9 +26,6 @@ class Quiet(Silent):
     def note(self, text: str) -> None:
         """Print the note."""
         self.console.print(f"note: {visible(text)}", markup=False, soft_wrap=True)
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class Plain(Quiet):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from rich.console import Console
 
 from rlhf_cli.display.console import StoppingConsole
@@ -12,15 +10,7 @@ from rlhf_cli.display.lines import JsonLines, PhaseBars, Plain, Quiet
 from rlhf_cli.reporter import Reporter
 
 
-class Watcher(Reporter, Protocol):
-    """A reporter that can be closed."""
-
-    def close(self) -> None:
-        """Leave the terminal as it was before."""
-        ...
-
-
-def watcher(display: str, *, title: str, total: int) -> Watcher:
+def watcher(display: str, *, title: str, total: int) -> Reporter:
     """The reporter for `display`; `auto` is live on a terminal and plain otherwise."""
     console = StoppingConsole(stderr=True, highlight=False)
     if display == "live" or (display == "auto" and console.is_terminal and not console.is_dumb_terminal):
@@ -28,6 +18,6 @@ def watcher(display: str, *, title: str, total: int) -> Watcher:
     return {"json": JsonLines, "quiet": Quiet}.get(display, Plain)(console, title, total)
 
 
-def progress(display: str) -> Watcher:
+def progress(display: str) -> Reporter:
     """The reporter of a command without steps; `quiet` prints only notes."""
     return (Quiet if display == "quiet" else PhaseBars)(Console(stderr=True, highlight=False), "", 0)

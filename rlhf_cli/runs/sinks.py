@@ -1,6 +1,7 @@
 """Show the curves outside of metrics.jsonl: in TensorBoard and in Weights & Biases. No error there stops a run.
 
-A sink is a class here, with a name in SINKS and in the schema.
+A sink is a class here, with a name in SINKS and in the schema: it is built from the run's folder, the step it continues
+after, and the run's config as plain data. It may raise any error, and is then left out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.runs.disk import replace_file
@@ -20,21 +21,6 @@ from rlhf_cli.runs.folder import TENSORBOARD, WANDB_ID
 
 WAIT_S: Final = 20
 """How long to wait for a server at the beginning and at the end of a run; wandb/ keeps what could not be sent."""
-
-
-class Sink(Protocol):
-    """Shows curves. It may raise any error, and is then left out.
-
-    Built from the run's folder, the step it continues after, and its config as plain data.
-    """
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add one point to every curve."""
-        ...
-
-    def close(self) -> None:
-        """Take no more points."""
-        ...
 
 
 class TensorBoard:
@@ -103,10 +89,7 @@ class WandB:
         self._run.finish()
 
 
-SINKS: Final[Mapping[str, Callable[[Path, int, Mapping[str, Any]], Sink]]] = {
-    "tensorboard": TensorBoard,
-    "wandb": WandB,
-}
+SINKS: Final[Mapping[str, type[TensorBoard | WandB]]] = {"tensorboard": TensorBoard, "wandb": WandB}
 
 
 def check_sinks(names: Sequence[str]) -> None:
@@ -124,7 +107,7 @@ class Curves:
     def __init__(
         self, names: Sequence[str], run: Path, first_step: int, config: Mapping[str, Any], note: Callable[[str], None]
     ) -> None:
-        self._note, self._open = note, dict[str, Sink]()
+        self._note, self._open = note, dict[str, TensorBoard | WandB]()
         for name in names:
             try:
                 self._open[name] = SINKS[name](run, first_step, config)

@@ -15,7 +15,7 @@ from rlhf_cli.pipeline.loop import train
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import read_state
 from rlhf_cli.prompts.rows import Rows
-from rlhf_cli.reporter import Reporter, Silent
+from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, LOGS
@@ -88,10 +88,7 @@ def _stretch(folder: Path, older: Path, newer: Path) -> Stretch:
         file = folder / LOGS[name]
         content = file.read_bytes() if file.is_file() else b""
         begin, stop = start.get(name, Mark()), end[name]
-        for mark, checkpoint in (
-            (stop, newer),
-            (begin, older),
-        ):  # a file begun anew in between fits only `newer`
+        for mark, checkpoint in ((stop, newer), (begin, older)):  # a file begun anew in between fits only `newer`
             if hashlib.sha256(content[: mark.size]).hexdigest() != mark.sha256:
                 raise UserError(
                     f"{file.name} is not what {checkpoint.name} saw",
@@ -105,7 +102,7 @@ def _stretch(folder: Path, older: Path, newer: Path) -> Stretch:
     return Stretch(metrics, samples, evaluations, newer)
 
 
-class _Steps(Silent):
+class _Steps(Reporter):
     """A reporter that shows a tick for each step, and nothing else."""
 
     def __init__(self, tick: Callable[[], None]) -> None:

@@ -16,7 +16,6 @@ from rlhf_cli.algorithms.placement import Placement, penalty
 from rlhf_cli.data.jsonl import Jsonl
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.reading import measure_distance, read_values
-from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.functional.kl import k1
 from rlhf_cli.functional.losses import Aggregation, token_weights
 from rlhf_cli.functional.returns import token_rewards
@@ -24,6 +23,7 @@ from rlhf_cli.models.building import build_policy
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Lora, Model, Tiny
 from rlhf_cli.prompts.rows import PartRows, Rows
+from rlhf_cli.reporter import Reporter
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Distance, Exact, Minibatch, Prompt, PromptBatch, PromptRow, Rollout, Scored
 
@@ -272,7 +272,7 @@ def config_of(**changes: Any) -> RunConfig:
 
 
 @dataclass
-class Recorder:
+class Recorder(Reporter):
     """A reporter that remembers what it was told."""
 
     notes: list[str] = field(default_factory=list)
@@ -282,12 +282,6 @@ class Recorder:
     def note(self, text: str) -> None:
         """Keep the note."""
         self.notes.append(text)
-
-    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing to remember."""
-
-    def optimum(self, step: int, found: Optimum) -> None:
-        """Nothing to remember."""
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:

@@ -34,6 +34,7 @@ def made(kind: str, **changes: Any) -> Algorithm:
 )
 def test_the_demands_of_each_algorithm(kind: str, demands: tuple[Any, ...]) -> None:
     one = made(kind)
+    assert one.min_completions == 1
     assert (one.min_group, one.needs_value, one.epochs, one.minibatch_size, one.aggregation) == demands
 
 

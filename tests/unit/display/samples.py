@@ -6,8 +6,8 @@ from io import StringIO
 
 from rich.console import Console
 
-from rlhf_cli.display.watchers import Watcher
 from rlhf_cli.evaluation.optimum import Optimum
+from rlhf_cli.reporter import Reporter
 
 METRICS = {
     "objective": 0.4321,
@@ -37,7 +37,7 @@ def printed(to: Console) -> str:
     return to.file.getvalue()
 
 
-def report_run(watch: Watcher, *, sample: tuple[str, str] = ("a prompt", "a completion")) -> None:
+def report_run(watch: Reporter, *, sample: tuple[str, str] = ("a prompt", "a completion")) -> None:
     """Two steps of a run, the second with an evaluation, and a note."""
     with watch.phase("loading the model", 0) as tick:
         tick()
