@@ -24,7 +24,7 @@ from typing import IO, Any, Final
 
 IMPORTED: Final = (
     "rlhf_cli.commands.train", "rlhf_cli.pipeline.assemble", "rlhf_cli.pipeline.loop", "rlhf_cli.pipeline.conclude",
-    "rlhf_cli.config.compose", "transformers.models.llama.modeling_llama", "transformers.models.gpt2.modeling_gpt2",
+    "rlhf_cli.config.jobs", "transformers.models.llama.modeling_llama", "transformers.models.gpt2.modeling_gpt2",
     "peft", "tensorboard.summary.writer.record_writer", "pytest",
 )  # fmt: skip
 """What a run of the tiny model imports, and pytest, which a fork takes for its main module."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from rlhf_cli.commands.parser import Parser, at_least
 from rlhf_cli.commands.ready import check_sources, code_notices
-from rlhf_cli.config.compose import compose_config
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.display.oracle import show_oracle
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, UserError

@@ -12,7 +12,7 @@ from typing import Final
 from rlhf_cli.commands.parser import Parser, at_least
 from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.config.arguments import quote
-from rlhf_cli.config.compose import compose_config
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.data.order import split_by_weight
 from rlhf_cli.display.reward import show_examination
 from rlhf_cli.display.watchers import progress

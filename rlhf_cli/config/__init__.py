@@ -1,21 +1,18 @@
 """From the command line to validated RunConfigs and their runs; the only room that imports hydra and omegaconf.
 
-launch       the runs of a command line: check every job, make the folder, run
-compose      a config without a run: of overrides, or of a saved config and overrides
-arguments    the command line: options apart from overrides, overrides written as hydra reads them
-jobs         the jobs of a command line, each composed and checked once
-composition  what overrides compose, and the RunConfig of it
-naming       the names of a sweep's jobs, in messages and on disk
-folders      the folder that a run or a sweep writes to
-runner       planned jobs run: by ourselves, or by another launcher of hydra's
-show         the pages of --help, --info, --cfg, and of the shell's completion
-completion   the words that the shell's TAB offers
-files        a preset or a user's file: what it builds on, what it chooses, what it sets
-yaml_text    a YAML file as data, with the line of each key
-source       the source of configs behind config=FILE.yaml and beta=0.05, for hydra
-options      the groups that ship in configs/, and what may be chosen from them
-keys         the settings of RunConfig by dotted name, and which of them hold paths
-problems     what is wrong with a config, in plain lines, the nearest right name included
-security     configs that would run code or hold a secret, refused
-session      hydra opened once, and its errors in one line
+launch      the runs of a command line: check every job, make the folder, run
+arguments   the command line: options apart from overrides, overrides written as hydra reads them
+jobs        the jobs of a command line, each composed and checked once
+compose     the RunConfig that overrides compose, alone or over the config of a saved run
+naming      the names of a sweep's jobs, in messages and on disk
+runner      planned jobs run: by ourselves, or by another launcher of hydra's
+completion  the words that the shell's TAB offers
+files       a preset or a user's file: what it builds on, what it chooses, what it sets
+yaml_text   a YAML file as data, with the line of each key
+source      the source of configs behind config=FILE.yaml and beta=0.05, for hydra
+options     the groups that ship in configs/, and what may be chosen from them
+keys        the settings of RunConfig by dotted name, and which of them hold paths
+problems    what is wrong with a config, in plain lines, the nearest right name included
+security    configs that would run code or hold a secret, refused
+session     hydra opened once, its errors in one line, and the pages of --help, --info and --cfg
 """

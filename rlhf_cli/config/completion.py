@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rlhf_cli.config.arguments import OPTIONS, rewrite
 from rlhf_cli.config.options import PRESET, options
-from rlhf_cli.config.show import show_completion
+from rlhf_cli.config.session import show_completion
 from rlhf_cli.errors import UserError
 
 

@@ -6,18 +6,19 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rlhf_cli.config.arguments import parse_override, quote
-from rlhf_cli.config.composition import compose, validate
+from rlhf_cli.config.arguments import parse_override, quote, rewrite
+from rlhf_cli.config.compose import compose, validate
 from rlhf_cli.config.naming import common_overrides, job_name
 from rlhf_cli.config.options import PRESET
-from rlhf_cli.config.security import refuse_unsaid_trust
-from rlhf_cli.config.session import one_line_errors
+from rlhf_cli.config.security import refuse_secrets, refuse_unsaid_trust
+from rlhf_cli.config.session import one_line_errors, open_hydra
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
 
@@ -59,6 +60,17 @@ class Plan:
         """`job 2 of 4 (beta=0.1)`, for each job."""
         jobs = [job.overrides for job in self.jobs]
         return [job_name(number, jobs) for number in range(1, len(jobs) + 1)]
+
+
+def compose_config(overrides: Sequence[str]) -> RunConfig:
+    """Compose the config that `rlhf train` would run with these overrides; `run_dir` stays as it is set, perhaps None.
+
+    Raises UserError if it is wrong.
+    """
+    refuse_secrets(overrides)
+    rewritten = [rewrite(override, Path.cwd()) for override in overrides]
+    with open_hydra() as hydra:
+        return plan_jobs(hydra.config_loader(), rewritten, sweep=False, check=None).jobs[0].config
 
 
 def plan_jobs(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, check: Check | None) -> Plan:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import shlex
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_cli.config.arguments import parse_arguments, quote, rewrite, unquote
-from rlhf_cli.config.composition import source_of
-from rlhf_cli.config.folders import make_folder
+from rlhf_cli.config.arguments import parse_arguments, parse_override, quote, rewrite, unquote
+from rlhf_cli.config.compose import source_of
 from rlhf_cli.config.jobs import Check, Plan, plan_jobs
 from rlhf_cli.config.naming import differences
+from rlhf_cli.config.options import PRESET
 from rlhf_cli.config.runner import OWN_LAUNCHER, raise_failures, record_sweep, run_alone, run_by_hydra
 from rlhf_cli.config.security import refuse_code, refuse_secrets
-from rlhf_cli.config.session import open_hydra
-from rlhf_cli.config.show import show_config, show_help, show_hydra_help, show_info
-from rlhf_cli.errors import UserError
+from rlhf_cli.config.session import PRIMARY, open_hydra, show_config, show_help, show_hydra_help, show_info
+from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.runs.changes import fingerprint
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.record import SweepRecord, Trial
 
@@ -109,3 +111,39 @@ def _launches(plan: Plan, folder: Path) -> list[Launch]:
         config = job.config.model_copy(update=changes)
         launches.append(Launch(config, source_of(job.overrides), tuple(map(unquote, job.overrides))))
     return launches
+
+
+def make_folder(plan: Plan) -> Path:
+    """Make the folder that the config names, or the default one, and return it, absolute.
+
+    Raises UserError with EXIT_DISK if it cannot be made.
+    """
+    config = plan.jobs[0].config
+    named = config.sweep_dir if plan.is_sweep else config.run_dir
+    default = Path(plan.default_dir).absolute()
+    try:
+        if not named and not plan.is_sweep:
+            return reserve_folder(default)
+        folder = Path(named) if named else default / _sweep_name(plan)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"{e.filename}: cannot be made: {e.strerror}", exit_code=EXIT_DISK) from e
+    return folder
+
+
+def reserve_folder(folder: Path) -> Path:
+    """Make a new folder of that name, or with -2, -3, ... appended: two runs of the same second never share one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    candidates = itertools.chain([folder], (folder.with_name(f"{folder.name}-{n}") for n in itertools.count(2)))
+    for candidate in candidates:
+        with suppress(FileExistsError):
+            candidate.mkdir()
+            break
+    return candidate
+
+
+def _sweep_name(plan: Plan) -> str:
+    """The preset's name and a hash of all configs, without what may change on resume."""
+    digest = hashlib.sha256("".join(fingerprint(job.config) for job in plan.jobs).encode()).hexdigest()[:6]
+    presets = [o.value() for o in map(parse_override, plan.jobs[0].overrides) if o.key_or_group == PRESET]
+    return f"{Path(str(presets[-1])).stem if presets else PRIMARY}-{digest}"

@@ -16,7 +16,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_cli.config.arguments import quote
-from rlhf_cli.config.composition import compose
+from rlhf_cli.config.compose import compose
 from rlhf_cli.config.jobs import Plan
 from rlhf_cli.config.session import PRIMARY, one_line_errors
 from rlhf_cli.errors import EXIT_DONE, EXIT_SWEEP, UserError

@@ -22,7 +22,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from rlhf_cli.config.compose import compose_config
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.engine.ragged import shared_prefix_length
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.optimum import Optimum

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from rlhf_cli import config as config_package
 from rlhf_cli.cli import run
-from rlhf_cli.config.compose import compose_config
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.models.settings import Lora, Tiny
 from rlhf_cli.models.tiny import build_tiny
 from rlhf_cli.schema import RunConfig

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlhf_cli.cli import run
-from rlhf_cli.config.compose import compose_config
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.native import NativeEngine

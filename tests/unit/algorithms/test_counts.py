@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.config.compose import compose_config
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.options import options
 from tests.unit.support import rollout_of, scored_of
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.config.compose import amend, compose_config
+from rlhf_cli.config.compose import amend
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.errors import UserError
 from tests.unit.support import SHAPING
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from rlhf_cli.config.compose import compose_config
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch
 
 Started = Callable[..., list[Launch]]

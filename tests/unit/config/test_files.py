@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 from pydantic.fields import FieldInfo
 
-from rlhf_cli.config.compose import compose_config
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.keys import fields
 from rlhf_cli.config.launch import Launch
 from rlhf_cli.config.options import config_dir, groups, options

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlhf_cli.config.compose import compose_config
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch, RunTrials, launch
 from rlhf_cli.sweep.record import SweepRecord
 

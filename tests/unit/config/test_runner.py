@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlhf_cli.config.compose import amend, compose_config
+from rlhf_cli.config.compose import amend
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch, launch
 from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError
 from rlhf_cli.sweep.record import Ending
