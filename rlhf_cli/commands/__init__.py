@@ -2,7 +2,7 @@
 
 train          one run, a multirun, or a run continued
 data           data show: the prompts as the policy reads them
-reward         reward test: any reward on the bench
+reward         reward test: whether a reward is repeatable, fair and quick
 oracle         the optimum and the frontier of reward against KL, before any training
 generate       what a trained policy (and its reference) answers
 report         the page of a run, of several runs or of a sweep

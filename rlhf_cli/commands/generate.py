@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
     import_libraries()
     from rlhf_cli.engine.choice import build_engine
     from rlhf_cli.engine.opening import load_policy
+    from rlhf_cli.functional.sampling import Sampling
 
     policy = load_policy(config)
     policy.load_adapter(adapter)
@@ -54,11 +55,11 @@ def main(argv: list[str]) -> int:
             )
         seeds = tuple(seed_for(options.seed, "generate", sample) for sample in range(options.samples))
         batch = PromptBatch((prompt,), options.samples, seeds)
-        texts = engine.sample(batch, limit, options.temperature, lambda: None).texts
+        texts = engine.sample(batch, Sampling(limit, options.temperature), lambda: None).texts
         if not options.reference:
             print(*map(_shown, texts), sep="\n")
             continue
-        reference = engine.sample(batch, limit, options.temperature, lambda: None, reference=True).texts
+        reference = engine.sample(batch, Sampling(limit, options.temperature), lambda: None, reference=True).texts
         print(f"prompt     {row.shown}")
         for before, after in zip(reference, texts, strict=True):
             print(f"reference  {_shown(before)}\npolicy     {_shown(after)}")

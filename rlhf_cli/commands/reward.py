@@ -1,4 +1,4 @@
-"""`rlhf reward test ...`: any reward on the bench, over data or over completions that there are."""
+"""`rlhf reward test ...`: test a reward on completions of the reference, or on those of a file."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.data.order import split_by_weight
 from rlhf_cli.display.reward import show_examination
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DATA, EXIT_DONE, EXIT_REWARD, EXIT_USAGE, UserError
+from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD, EXIT_USAGE, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.prompts.rows import Rows, read_rows
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.rewards.examine import Group, examine
+from rlhf_cli.rewards.examine import Group, examine, group_completions
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.types import PromptRow
 
 ABOUT: Final = """\
-Any reward on the bench: scores, failures, time, ties, correlation with length,
-and whether a score depends on what stands beside the completion, on the moment,
-or on the seed. The completions are the reference's to prompts of the data, or
-those of a file. Nothing is trained and nothing is written."""
+Test any reward: its scores, failures, time, ties and correlation with length;
+and whether a score depends on the other completions of the call, on the moment,
+or on the seed. The reference writes the completions, to prompts of the data, or
+a file has them. Nothing is trained and nothing is written."""
 
 EXAMPLES: Final = """\
 A file of completions has {"prompt": ..., "completion": ...} a line, and the
@@ -45,44 +44,47 @@ TEST: Final = "test"
 
 
 def main(argv: list[str]) -> int:
-    """Score, compare, print; results on stdout, progress on stderr."""
+    """Collect completions, examine the reward, print; results on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
     if options.verb != TEST:
         raise UserError(f"unknown verb 'reward {options.verb}'", fix=f"rlhf reward {TEST} ...", exit_code=EXIT_USAGE)
-    given = options.completions
-    if given:  # neither the run's model nor its data is used: those of a preset stand in, unless one is named
-        named = any(override.startswith("config=") for override in options.overrides)
-        preset = [] if named else ["config=tiny"]
-        config = compose_config([*preset, *options.overrides, "data=jsonl", f"data.path={quote(given)}"])
-    else:
-        config = compose_config(options.overrides)
-    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 0})})
+    config = _config(options.overrides, options.completions)
     check_sources(config)
     watch = progress(config.display)
     if notice := config.reward.source.notice():
         watch.note(notice)
     rows = read_rows(config)
-    groups = _of_file(rows.train) if given else _of_reference(config, rows, options.prompts, options.samples, watch)
-    with watch.phase("the reward scores", 0):
-        found = examine(
-            config.reward.source,
-            groups,
-            columns=sorted({name for group in groups for name in group.row.columns}),
-            log=None,
-            batch=options.batch or config.prompts_per_step * config.samples_per_prompt,
-            slow_s=options.slow,
-            seed=config.seed,
-            tick=lambda: None,
-        )
-    if options.json:
-        print(json.dumps(asdict(found) | {"verdict": found.verdict}, indent=2, allow_nan=False))
+    if options.completions:
+        groups = group_completions(rows.train)
     else:
-        show_examination(found, groups)
-    return EXIT_REWARD if found.verdict in (("wrong", "look") if options.strict else ("wrong",)) else EXIT_DONE
+        groups = _of_reference(config, rows, options.prompts, options.samples, watch)
+    batch = options.batch or config.prompts_per_step * config.samples_per_prompt
+    with watch.phase("the reward scores", 0):
+        examination = examine(config.reward.source, groups, batch=batch, slow_s=options.slow, seed=config.seed)
+    if options.json:
+        print(json.dumps(asdict(examination) | {"verdict": examination.verdict}, indent=2, allow_nan=False))
+    else:
+        show_examination(examination, groups)
+    refused = ("wrong", "look") if options.strict else ("wrong",)
+    return EXIT_REWARD if examination.verdict in refused else EXIT_DONE
+
+
+def _config(overrides: Sequence[str], completions: str | None) -> RunConfig:
+    """The config of a run that is never evaluated, so that no prompt is held out.
+
+    A file of completions needs neither a model nor data: those of the smallest preset stand in, unless one is named.
+    """
+    if completions is not None:
+        preset = [] if any(override.startswith("config=") for override in overrides) else ["config=tiny"]
+        overrides = [*preset, *overrides, "data=jsonl", f"data.path={quote(completions)}"]
+    config = compose_config(overrides)
+    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 0})})
 
 
 def _of_reference(config: RunConfig, rows: Rows, prompts: int, samples: int, watch: Reporter) -> list[Group]:
-    parts = [(part, split_by_weight([p.weight for p in rows.parts], prompts)[n]) for n, part in enumerate(rows.parts)]
+    """Let the reference write `samples` completions of each of the first `prompts` prompts."""
+    counts = split_by_weight([part.weight for part in rows.parts], prompts)
+    parts = zip(rows.parts, counts, strict=True)
     rows = Rows(tuple(replace(part, held_out=part.train[:count]) for part, count in parts))
     if notice := code_notice(config.model):
         watch.note(notice)
@@ -91,33 +93,6 @@ def _of_reference(config: RunConfig, rows: Rows, prompts: int, samples: int, wat
         from rlhf_cli.pipeline.reference import reference_texts
     temperature = config.temperature.at(0, config.steps)
     return [Group(row, texts) for row, texts in reference_texts(config, rows, samples, temperature, watch)]
-
-
-def _of_file(rows: Sequence[PromptRow]) -> list[Group]:
-    """The completions in a column of that name; lines with the same prompt and columns are a group, wherever they are.
-
-    Raises UserError (exit 3) for a line without a completion.
-    """
-    groups: dict[str, tuple[PromptRow, list[str]]] = {}
-    for row in rows:
-        columns = dict(row.columns)
-        completion = columns.pop("completion", None)
-        if isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], dict):
-            completion = completion[0].get("content")  # as chat data has it
-        if not isinstance(completion, str):
-            raise UserError(
-                "no completion" if completion is None else "a completion that is no text",
-                where=row.where,
-                fix='write {"prompt": "...", "completion": "..."}',
-                exit_code=EXIT_DATA,
-            )
-        same = json.dumps([str(row.prompt), {k: v for k, v in columns.items() if k not in OF_A_SAMPLE}], sort_keys=True)
-        groups.setdefault(same, (PromptRow(row.prompt, columns, row.where), []))[1].append(completion)
-    return [Group(row, tuple(texts)) for row, texts in groups.values()]
-
-
-OF_A_SAMPLE: Final = ("step", "score", "kl", "truncated")
-"""What a run's samples.jsonl has besides: of the completion, not of the prompt."""
 
 
 def _parser() -> argparse.ArgumentParser:

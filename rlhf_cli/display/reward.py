@@ -1,4 +1,4 @@
-"""A reward's examination as a table, with the completions that it likes most and least; on stdout."""
+"""Print the examination of a reward on stdout: its findings, and the completions with the extreme scores."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from rlhf_cli.rewards.examine import Examination, Group
 
 STYLES: Final = {"ok": "green", "look": "yellow", "wrong": "red"}
 EXTREMES: Final = 2
+"""Completions with the highest scores that are printed, and as many with the lowest."""
 
 
-def show_examination(found: Examination, groups: Sequence[Group]) -> None:
-    """What every check found, and the extremes."""
+def show_examination(examination: Examination, groups: Sequence[Group]) -> None:
+    """Print a row for each finding; then the extremes, where there are enough scores."""
     console = Console(highlight=False)
-    table = Table(
-        title=f"{found.reward}: {found.completions} completions of {found.prompts} prompts",
-        title_justify="left",
-        expand=True,
-    )
-    table.add_column("", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("", ratio=1)
-    for finding in found.findings:
+    title = f"{examination.reward}: {examination.completions} completions of {examination.prompts} prompts"
+    table = Table(title=title, title_justify="left", expand=True, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    for finding in examination.findings:
         table.add_row(Text(finding.verdict, style=STYLES[finding.verdict]), finding.check, Text(finding.said))
-    table.show_header = False
     console.print(table)
-    known = sorted(
-        ((score, text) for group, scores in zip(groups, found.scores, strict=True)
-         for score, text in zip(scores, group.texts, strict=True) if score is not None),
-        key=lambda pair: pair[0],
-    )  # fmt: skip
-    if len(known) >= 2 * EXTREMES:
+    scored = [
+        (score, text)
+        for group, scores in zip(groups, examination.scores, strict=True)
+        for text, score in zip(group.texts, scores, strict=True)
+        if score is not None
+    ]
+    scored.sort(key=lambda pair: pair[0])
+    if len(scored) >= 2 * EXTREMES:
         extremes = Table(title="\nHighest and lowest", title_justify="left", expand=True, show_header=False)
-        extremes.add_column("score", justify="right", no_wrap=True)
-        extremes.add_column("completion", ratio=1)
-        for score, text in (*reversed(known[-EXTREMES:]), *known[:EXTREMES]):
+        extremes.add_column(justify="right", no_wrap=True)
+        extremes.add_column(ratio=1)
+        for score, text in (*reversed(scored[-EXTREMES:]), *scored[:EXTREMES]):
             extremes.add_row(f"{score:.4g}", Text(flat(text)))
         console.print(extremes)

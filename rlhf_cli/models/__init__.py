@@ -8,7 +8,7 @@ building      a policy from its settings: the model loaded and frozen, a fresh a
 encoder       prompts as token ids: tokenizer and chat template, without the weights
 loading       a pretrained model and its tokenizer, from a hub, a folder or the cache
 gguf          a packaged GGUF file, converted once into the cache
-limits        a limit on time and memory, for chat templates
+limits        limits on time and memory, for chat templates and slow rewards
 tiny          a random two-layer model with a byte tokenizer
 value_head    PPO's estimate of the return from a state on
 reward_model  a sequence classification model as a reward

@@ -1,4 +1,4 @@
-"""A limit on the time and memory of a block that runs untrusted code, such as a chat template."""
+"""Limits on the time and memory of a block of code, such as a chat template that a stranger wrote."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 _MIB = 2**20
+_REPEAT_S = 0.1
 
 
 class LimitExceeded(Exception):
@@ -26,20 +27,22 @@ class _Alarm(BaseException):
 def limit(seconds: float, mebibytes: int) -> Iterator[None]:
     """Raise LimitExceeded once the block has run for `seconds`, or has allocated `mebibytes`.
 
-    The time limit needs the main thread, where Python handles signals; the memory limit needs Linux, which enforces
-    RLIMIT_AS. The previous alarm and limit are always restored.
+    The memory limit needs Linux, which enforces RLIMIT_AS. The previous limit is always restored.
     """
     try:
-        with _memory(mebibytes * _MIB), _alarm(seconds):
+        with _memory(mebibytes * _MIB), time_limit(seconds):
             yield
-    except _Alarm:
-        raise LimitExceeded(f"takes more than {seconds:g} s") from None
     except MemoryError:
         raise LimitExceeded(f"takes more than {mebibytes} MiB") from None
 
 
 @contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise LimitExceeded once the block has run for `seconds`; the previous alarm is always restored.
+
+    SIGALRM interrupts even regular expressions and long integers, but in the main thread alone: other threads have no
+    limit. It rings again and again, since some code swallows the exception, as a destructor does.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -50,13 +53,14 @@ def _alarm(seconds: float) -> Iterator[None]:
             raise _Alarm
 
     handler = signal.signal(signal.SIGALRM, ring)
-    # it rings repeatedly: a single exception could be swallowed, for example in a destructor
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_S)
     try:
         try:
             yield
         finally:
             over = True
+    except _Alarm:
+        raise LimitExceeded(f"takes more than {seconds:g} s") from None
     finally:
         if left:
             left = max(left - (time.monotonic() - start), 1e-3)

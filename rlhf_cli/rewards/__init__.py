@@ -8,6 +8,7 @@ texts        the text of a completion, and the answer that a pattern finds in it
 deadline     a time limit for each completion
 http_client  JSON requests to a server, for http and judge
 examine      test a reward on completions: `rlhf reward test`
+checks       the checks of that test
 """
 
 from rlhf_cli.rewards.reward import Reward

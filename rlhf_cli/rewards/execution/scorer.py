@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rlhf_cli.rewards.execution.retrying import RetryingSource, ScoreRequest
+from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.rewards.execution.retrying import LARGEST, RetryingSource, ScoreRequest
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.weighted import Weighted
 from rlhf_cli.rewards.reward import Reward
@@ -102,12 +103,14 @@ class SourceScorer:
             )
             for name, answer in answers.items()
         }
+        values = [
+            sum(self._weights[name] * score for name, score in zip(parts, scores, strict=True))
+            for scores in zip(*parts.values(), strict=True)
+        ]
+        _check_size(values, "the weighted sum of a completion's scores", "lower reward.weights", request.where)
         failures = {row: why for answer in reversed(answers.values()) for row, why in answer.failures.items()}
         return Scores(
-            values=tuple(
-                sum(self._weights[name] * score for name, score in zip(parts, scores, strict=True))
-                for scores in zip(*parts.values(), strict=True)
-            ),
+            values=tuple(values),
             left_out=left_out,
             parts={name: scores for name, scores in parts.items() if name},
             failures=len(failures),
@@ -145,4 +148,18 @@ class Scorer(SourceScorer):
         kept = [row for row in rows if row // size not in own.left_out]
         lengths, truncated = rollout.lengths.tolist(), rollout.truncated.tolist()
         values = shape(own.values, [lengths[row] for row in kept], [truncated[row] for row in kept], self._reward)
+        _check_size(
+            values,
+            "the score of a completion with its penalties",
+            "lower reward.length_penalty or reward.truncated_penalty",
+            where,
+        )
         return replace(own, values=tuple(values), parts={"raw": own.values, **own.parts})
+
+
+def _check_size(values: Iterable[float], what: str, fix: str, where: str) -> None:
+    """Raise UserError for a value that training cannot use: too large, or not a number."""
+    for value in values:
+        if not abs(value) <= LARGEST:
+            what = f"{what} is {value:g} (the limit is {LARGEST:g})"
+            raise UserError(what, where=where, fix=fix, exit_code=EXIT_REWARD)

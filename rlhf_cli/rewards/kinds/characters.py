@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,14 +14,11 @@ from rlhf_cli.types import PromptRow
 class Characters(PlainSource):
     """The share of characters that belong to a set."""
 
+    highest: ClassVar[float] = 1.0
+
     kind: Literal["characters"]
     characters: str = Field(min_length=1)
     """The characters that count."""
-
-    @property
-    def highest(self) -> float:
-        """The score where every character counts."""
-        return 1.0
 
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
         """A share in [0, 1] for each completion; 0 for an empty one."""

@@ -19,6 +19,7 @@ class ExactMatch(IsolatedSource):
     """Compare the answers of completion and data as texts: 1,000 is not 1000 (use `math` for that)."""
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.exact_match:make_score"
+    highest: ClassVar[float] = 1.0
 
     kind: Literal["exact_match"]
     column: str = Field(min_length=1)
@@ -34,11 +35,6 @@ class ExactMatch(IsolatedSource):
     """Whether white space around an answer, and punctuation at its end, do not matter."""
     seconds: float = Field(gt=0, le=3600)
     """Time limit for each completion; one that takes longer has no score."""
-
-    @property
-    def highest(self) -> float:
-        """The score of the right answer."""
-        return 1.0
 
     @property
     def needs(self) -> tuple[str, ...]:

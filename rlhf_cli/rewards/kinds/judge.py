@@ -39,6 +39,7 @@ class JudgeReward(Endpoint):
     """A language model as the judge."""
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.judge:make_score"
+    highest: ClassVar[float] = 1.0
 
     kind: Literal["judge"]
     model: str = Field(min_length=1)
@@ -61,11 +62,6 @@ class JudgeReward(Endpoint):
         if self.lowest >= self.best:
             raise ValueError(f"lowest must be below best (got {self.lowest:g} and {self.best:g})")
         return self
-
-    @property
-    def highest(self) -> float:
-        """The score of the best number."""
-        return 1.0
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -26,6 +26,8 @@ Words = Annotated[Names, AfterValidator(_without_empty)]
 class Keyword(PlainSource):
     """The share of `words` that occur, less the share of `avoid` that occur; how often does not matter."""
 
+    highest: ClassVar[float] = 1.0
+
     kind: Literal["keyword"]
     words: Annotated[Words, Field(min_length=1)]
     """Wanted words or phrases, white space as written. A word that is listed twice counts once."""
@@ -36,11 +38,6 @@ class Keyword(PlainSource):
     whole_words: bool
     """Whether only whole words count, so that `party` does not contain `art`: no letter, digit or underscore may stand
     beside the word."""
-
-    @property
-    def highest(self) -> float:
-        """The score where all wanted words occur and no unwanted one."""
-        return 1.0
 
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
         """A score in [-1, 1] for each completion; 0 for an empty one."""

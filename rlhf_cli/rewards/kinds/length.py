@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -42,6 +42,8 @@ class Length(PlainSource):
     target the nearer one still scores higher.
     """
 
+    highest: ClassVar[float] = 1.0
+
     kind: Literal["length"]
     unit: Literal["words", "characters", "sentences"]
     """What to count; white space separates words."""
@@ -49,11 +51,6 @@ class Length(PlainSource):
     """The length that scores 1; 0 rewards brevity."""
     width: float = Field(gt=0)
     """The distance from the target at which the score is 0.5."""
-
-    @property
-    def highest(self) -> float:
-        """The score at the target."""
-        return 1.0
 
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
         """A score in [0, 1] for each completion."""

@@ -31,6 +31,7 @@ class Math(IsolatedSource):
     """Compare numbers and formulas by value; needs the extra `math`."""
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.math:make_score"
+    highest: ClassVar[float] = 1.0
 
     kind: Literal["math"]
     column: str = Field(min_length=1)
@@ -42,11 +43,6 @@ class Math(IsolatedSource):
     """The score of an answer that is readable but wrong."""
     seconds: float = Field(gt=0, le=3600)
     """Time limit for each completion; one that takes longer, on this machine, has no score."""
-
-    @property
-    def highest(self) -> float:
-        """The score of the right answer."""
-        return 1.0
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ class Regex(IsolatedSource):
     """A pattern of Python's `re`. Some patterns take for ever on some texts, so it runs in a process of its own."""
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.regex:make_score"
+    highest: ClassVar[float] = 1.0
 
     kind: Literal["regex"]
     pattern: Pattern
@@ -27,11 +28,6 @@ class Regex(IsolatedSource):
     """ignorecase: capitals do not matter; multiline: ^ and $ match at every line; dotall: the dot matches line ends."""
     seconds: float = Field(gt=0, le=3600)
     """Time limit for each completion; one that takes longer has no score."""
-
-    @property
-    def highest(self) -> float:
-        """The score of a match."""
-        return 1.0
 
 
 def make_score(

@@ -7,7 +7,7 @@ piles of kind words). The KL to the reference works against that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from rlhf_cli.rewards.kinds.base import PlainSource
 from rlhf_cli.types import PromptRow
@@ -16,12 +16,9 @@ from rlhf_cli.types import PromptRow
 class Sentiment(PlainSource):
     """VADER's compound score."""
 
-    kind: Literal["sentiment"]
+    highest: ClassVar[float] = 1.0
 
-    @property
-    def highest(self) -> float:
-        """The upper end of the compound score."""
-        return 1.0
+    kind: Literal["sentiment"]
 
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:
         """A compound score in [-1, 1] for each completion; 0 for an empty one."""

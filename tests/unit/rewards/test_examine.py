@@ -1,4 +1,4 @@
-"""A reward on the bench finds what was planted, and nothing else."""
+"""The checks find what was planted in a reward, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Planted = Callable[..., Examination]
 
 
 def examined(source: SingleSource | Weighted, groups: list[Group] = GROUPS, **changes: Any) -> Examination:
-    given: dict[str, Any] = {"columns": [], "log": None, "batch": 8, "slow_s": 1.0, "seed": 0, "tick": lambda: None}
-    return examine(source, groups, **given | changes)
+    settings: dict[str, Any] = {"batch": 8, "slow_s": 1.0, "seed": 0}
+    return examine(source, groups, **settings | changes)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rlhf_cli.errors import UserError
 from rlhf_cli.rewards import Reward
 from rlhf_cli.rewards.execution.retrying import RetryingSource, ScoreRequest, SourceScores
 from rlhf_cli.rewards.execution.scorer import Scorer
@@ -89,6 +90,14 @@ def test_scores_are_shaped_by_length_and_end_and_the_sources_own_are_kept_beside
     assert scores.values == (0.75 - 1 - 4, -1 - 0.5, 0.5 - 0.5, 0.5 - 1 - 4)
     assert scores.parts == {"raw": (1.0, -2.0, 0.5, 0.5)}
     assert (scores.left_out, scores.failures, scores.retries, scores.first_failure) == ({0}, 1, 2, "one")
+
+
+def test_a_penalty_too_large_for_training_is_refused(answering: Answering) -> None:
+    answering([1.0, 0.5])
+    with pytest.raises(
+        UserError, match=r"with its penalties is -1e\+300 \(the limit is 1e\+18\) \(step 7\); fix: lower "
+    ):
+        scorer_of(length_penalty=1e300).score(rollout_of([[1]] * 2), seed=3, tick=lambda: None, where="step 7")
 
 
 def test_the_sources_own_scores_come_before_the_parts() -> None:

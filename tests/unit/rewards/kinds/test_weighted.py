@@ -76,6 +76,19 @@ def test_a_part_that_fails_names_itself_and_its_key(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("weights", "total"), [((1e300, 1.0), "1e+300"), ((1e308, 1e308), "inf"), ((-2e18, 0.0), "-2e+18")]
+)
+def test_a_sum_too_large_for_training_is_refused(weights: tuple[float, float], total: str) -> None:
+    source = weighted({"a": LETTERS, "b": LETTERS}, {"a": weights[0], "b": weights[1]})
+    with SourceScorer(source, [], None) as scorer, pytest.raises(UserError) as caught:
+        ask(scorer, ["ab", "x"])
+    assert caught.value.exit_code == 4
+    assert caught.value.line() == (
+        f"the weighted sum of a completion's scores is {total} (the limit is 1e+18) (step 3); fix: lower reward.weights"
+    )
+
+
 def test_the_process_of_one_part_is_ended_where_another_cannot_begin(tmp_path: Path) -> None:
     alive = function(tmp_path / "r.py", "import os\nprint(os.getpid())\ndef f(completions): pass")
     broken = function(tmp_path / "broken.py", "1 / 0")
