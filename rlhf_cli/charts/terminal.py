@@ -7,9 +7,9 @@ character.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle, pairwise
+from typing import Final, TypeVar
 
 from rlhf_cli.charts.pictures import Bars, Chart, Picture, Series
 from rlhf_cli.charts.scale import Scale, decades, extent, known, labels, ticks
@@ -17,6 +17,7 @@ from rlhf_cli.charts.scale import Scale, decades, extent, known, labels, ticks
 Span = tuple[str, str]
 """A text and its style, as rich names it."""
 Row = tuple[Span, ...]
+T = TypeVar("T")
 
 STYLES: Final = ("bright_blue", "bright_red", "green", "magenta", "yellow", "cyan", "")
 SYMBOLS: Final = "*o+x#@%"
@@ -35,6 +36,11 @@ def rows(picture: Picture, width: int, colours: bool, height: int = HEIGHT) -> l
     return [((picture.title, "bold"),), *drawn]
 
 
+def _numbered(series: Iterable[T]) -> Iterator[tuple[int, T]]:
+    """Each series with the number of its colour and character, which repeat."""
+    return zip(cycle(range(len(STYLES))), series)
+
+
 def _bars(bars: Bars, width: int, colours: bool) -> list[Row]:
     """The bars of each category below one another, from zero, each with its value behind it."""
     names = max(map(len, bars.categories))
@@ -42,12 +48,12 @@ def _bars(bars: Bars, width: int, colours: bool) -> list[Row]:
     room = width - names - 8
     output: list[Row] = []
     for i, category in enumerate(bars.categories):
-        for k, one in enumerate(bars.series):
+        for k, one in _numbered(bars.series):
             value = one.values[i]
             fill = (FILLS[0] if colours else FILLS[k]) * max(round(value / largest * room), 0)
-            name = category if k == 0 else ""
+            name = category if one is bars.series[0] else ""
             output.append(((f"{name:<{names}} ", ""), (fill or "▏", STYLES[k]), (f" {value:.3f}", "dim")))
-    key = [("━━" if colours else FILLS[k] * 2, one.label) for k, one in enumerate(bars.series)]
+    key = [("━━" if colours else FILLS[k] * 2, one.label) for k, one in _numbered(bars.series)]
     return [*output, *_legend(key, width)]
 
 
@@ -69,7 +75,7 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
     for mark in marks:
         for line in cells:
             line[round(across.at(mark.x)) // fine[0]] = ("┊", "dim")
-    for i, one in enumerate(chart.series):
+    for i, one in _numbered(chart.series):
         _draw(cells, one, _dots(one, across, down), i, fine)
         _write_names(cells, one, across, down, i, fine)
     ticked = {round(down.at(value)) // fine[1]: name for value, name in zip(y, names, strict=True)}
@@ -84,7 +90,7 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
     gap = columns - len(ends[0]) - len(ends[1])
     output.append(((f"{'':>{left}} └{'─' * columns}", "dim"),))
     output.append(((f"{'':>{left}}  {ends[0]}{chart.x_label[: gap - 2]:^{gap}}{ends[1]}", "dim"),))
-    key = [(_sample(one, i, colours), one.label) for i, one in enumerate(chart.series)]
+    key = [(_sample(one, i, colours), one.label) for i, one in _numbered(chart.series)]
     return [*output, *_legend(key, width)]
 
 
@@ -147,7 +153,7 @@ def _legend(names: Sequence[tuple[str, str]], width: int) -> list[Row]:
     """A sample and a name for every series, as many to a row as fit."""
     output: list[list[Span]] = [[]]
     used = 0
-    for i, (sample, name) in enumerate(names):
+    for i, (sample, name) in _numbered(names):
         wide = len(sample) + len(name) + 4
         if used and used + wide > width:
             output.append([])

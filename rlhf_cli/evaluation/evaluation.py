@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.intervals import Estimate, estimate, standard_error
-from rlhf_cli.evaluation.optimum import Draws, Optimum, PromptDraws, optimum
+from rlhf_cli.evaluation.optimum import Draw, Optimum, PromptDraws, optimum
 from rlhf_cli.settings import READ_STRICTLY
 
 
@@ -24,9 +24,10 @@ class Completions:
     ref_logprob: list[list[float]]
     """The same under the reference."""
 
-    def draws(self) -> list[Draws]:
+    def draws(self) -> list[list[Draw]]:
         """The same completions, prompt by prompt."""
-        return [Draws(*columns) for columns in zip(self.reward, self.logprob, self.ref_logprob, strict=True)]
+        prompts = zip(self.reward, self.logprob, self.ref_logprob, strict=True)
+        return [[Draw(*values) for values in zip(*columns, strict=True)] for columns in prompts]
 
 
 @dataclass(frozen=True, slots=True)

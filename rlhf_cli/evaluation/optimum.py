@@ -12,51 +12,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import fmean
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 MARGIN: Final = 3.0
 """Nats by which log n has to exceed KL(optimum || reference): fewer samples do not see where the optimum's mass is."""
-
 LEAST: Final = math.ceil(math.exp(MARGIN))
 """Samples of a prompt below which the margin cannot be kept, even where the optimum is the reference."""
-
 COVERED: Final = 0.9
 """Share of the prompts that have to keep the margin."""
-
 MOVING: Final = 0.02
 """Share of the gap by which the estimate may grow from half the samples to all samples."""
-
 ROUNDING: Final = 1e-9
 """A gap below this is an effect of rounding."""
-
 RESAMPLES: Final = 2000
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """Completions of one prompt: one value each."""
 
-    reward: Sequence[float]
-    logprob: Sequence[float]
+class Draw(NamedTuple):
+    """A completion that one of the two models has written."""
+
+    reward: float
+    logprob: float
     """Under the policy."""
-    ref_logprob: Sequence[float]
-
-    def __len__(self) -> int:
-        return len(self.reward)
-
-    def part(self, rows: slice) -> Draws:
-        """Some of the completions."""
-        return Draws(self.reward[rows], self.logprob[rows], self.ref_logprob[rows])
+    ref_logprob: float
 
 
 @dataclass(frozen=True, slots=True)
 class PromptDraws:
     """The completions of one prompt, drawn from both models."""
 
-    reference: Draws
-    """Drawn from the reference."""
-    policy: Draws
-    """Drawn from the policy."""
+    reference: Sequence[Draw]
+    policy: Sequence[Draw]
     kl: float
     """KL(policy || reference), nats."""
 
@@ -111,7 +98,7 @@ class FrontierPoint:
     """Why the point cannot be trusted; empty, as in JSON, where it can."""
 
 
-def log_z(reference: Draws, policy: Draws, beta: float) -> float:
+def log_z(reference: Sequence[Draw], policy: Sequence[Draw], beta: float) -> float:
     """log Z of one prompt from n samples of the reference and m of the policy; n or m may be 0.
 
     log mean exp( r/beta + log ref - log(a ref + (1-a) pi) ), a = n/(n+m): all samples count as samples of the mixture
@@ -119,10 +106,9 @@ def log_z(reference: Draws, policy: Draws, beta: float) -> float:
     """
     n, m = len(reference), len(policy)
     terms = []
-    for draws in (reference, policy):
-        for reward, logprob, ref_logprob in zip(draws.reward, draws.logprob, draws.ref_logprob, strict=True):
-            parts = [math.log(count / (n + m)) + value for count, value in ((n, ref_logprob), (m, logprob)) if count]
-            terms.append(reward / beta + ref_logprob - _log_sum_exp(parts))
+    for reward, logprob, ref_logprob in (*reference, *policy):
+        parts = [math.log(count / (n + m)) + value for count, value in ((n, ref_logprob), (m, logprob)) if count]
+        terms.append(reward / beta + ref_logprob - _log_sum_exp(parts))
     return _log_sum_exp(terms) - math.log(n + m)
 
 
@@ -142,14 +128,16 @@ def optimum(prompts: Sequence[PromptDraws], beta: float, highest: float) -> Opti
     J* is estimated prompt by prompt, because pooled prompts overstate it. `highest` is the highest reward there is,
     inf where unknown. The interval is approximate: a bootstrap over prompts, all terms together.
     """
-    at_reference = [fmean(prompt.reference.reward) for prompt in prompts]
-    gains = [fmean(p.policy.reward) - beta * p.kl - base for p, base in zip(prompts, at_reference, strict=True)]
+    rewards = [[draw.reward for draw in prompt.reference] for prompt in prompts]
+    at_reference = [fmean(values) for values in rewards]
+    at_policy = [fmean(draw.reward for draw in prompt.policy) - beta * prompt.kl for prompt in prompts]
+    gains = [own - base for own, base in zip(at_policy, at_reference, strict=True)]
     gain = fmean(gains)
     bound = at_least(gain, fmean(at_reference), highest)
     values = [beta * log_z(p.reference, p.policy, beta) for p in prompts]
-    halves = [beta * fmean(log_z(r, q, beta) for r, q in _halves(p)) for p in prompts]
+    halves = [beta * fmean(map(log_z, _halves(p.reference), _halves(p.policy), (beta, beta))) for p in prompts]
     gaps = [value - base for value, base in zip(values, at_reference, strict=True)]
-    reason = _why_untrusted([p.reference.reward for p in prompts], gaps, fmean(values) - fmean(halves), beta)
+    reason = _why_untrusted(rewards, gaps, fmean(values) - fmean(halves), beta)
     if reason:
         return Optimum(None, None, None, reason, gain, bound)
     shares = sorted(_share(a, b) for a, b in _resampled(gains, gaps))
@@ -172,7 +160,7 @@ def frontier(rewards: Sequence[Sequence[float]], beta: float) -> FrontierPoint:
     tilts = [tilt(values, beta) for values in rewards]
     at_reference = [fmean(values) for values in rewards]
     value = beta * fmean(one.log_z for one in tilts)
-    halves = [beta * fmean(tilt(half, beta).log_z for half in _halved(values)) for values in rewards]
+    halves = [beta * fmean(tilt(half, beta).log_z for half in _halves(values)) for values in rewards]
     gaps = [beta * one.log_z - base for one, base in zip(tilts, at_reference, strict=True)]
     return FrontierPoint(
         beta=beta,
@@ -213,20 +201,9 @@ def _why_untrusted(rewards: Sequence[Sequence[float]], gaps: Sequence[float], mo
     return None
 
 
-def _halves(prompt: PromptDraws) -> list[tuple[Draws, Draws]]:
-    """A prompt's samples cut into halves, each with half of the reference's and half of the policy's."""
-    return [
-        (prompt.reference.part(one), prompt.policy.part(other))
-        for one, other in zip(_cut(len(prompt.reference)), _cut(len(prompt.policy)), strict=True)
-    ]
-
-
-def _halved(values: Sequence[float]) -> list[Sequence[float]]:
-    return [values[rows] for rows in _cut(len(values))]
-
-
-def _cut(count: int) -> tuple[slice, slice]:
-    return slice(0, count // 2), slice(count // 2, count)
+def _halves(values: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    middle = len(values) // 2
+    return values[:middle], values[middle:]
 
 
 def _resampled(*columns: Sequence[float]) -> list[tuple[float, ...]]:

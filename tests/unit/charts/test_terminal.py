@@ -55,6 +55,24 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert drawn[5] == " ██ x  ▒▒ y "
 
 
+@pytest.mark.parametrize("colours", [True, False])
+@pytest.mark.parametrize("style", ["line", "points"])
+def test_colours_and_characters_repeat_after_seven_series(colours: bool, style: Style) -> None:
+    series = [Series(f"s{n}", [0.0, 1.0], [n, n + 0.5], style=style, names=["", "end"]) for n in range(9)]
+    key = [span for row in rows(Chart("t", "x", "y", series), 60, colours)[-2:] for span in row]
+    names = {name.strip(): sample for sample, (name, _) in zip(key[::2], key[1::2], strict=True)}
+    assert names["s7"] == names["s0"] != names["s8"] == names["s1"]
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_fillings_of_bars_repeat_after_seven_series(colours: bool) -> None:
+    bars = Bars("t", "", ["a"], [BarSeries(f"s{n}", [1.0]) for n in range(8)])
+    drawn = rows(bars, 50, colours)
+    assert drawn[8][1] == drawn[1][1]
+    assert [row[0][0].strip() for row in drawn[1:9]] == ["a", *[""] * 7]
+    assert colours or drawn[2][1] != drawn[1][1]
+
+
 VALUES = st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf, 0.0])
 
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, compare, distinct_2, estimate_progress
-from rlhf_cli.evaluation.optimum import Draws, Optimum, PromptDraws, optimum
+from rlhf_cli.evaluation.optimum import Draw, Optimum, PromptDraws, optimum
 from tests.unit.evaluation.samples import AFTER, BEFORE, evaluation
 
 
@@ -101,8 +101,12 @@ def test_the_optimum_is_estimated_prompt_by_prompt_from_both_samplers() -> None:
     reference, policy = AFTER.reference, Completions(AFTER.reward, AFTER.logprob, AFTER.ref_logprob)
     assert reference is not None
     prompts = [
-        PromptDraws(Draws([1.0, 3.0], [-1.25, -2.0], [-1.0, -2.0]), Draws([4.0, 6.0], [-1.5, -2.5], [-1.0, -2.0]), 2.0),
-        PromptDraws(Draws([0.0, 0.0], [-3.0, -4.0], [-3.0, -4.0]), Draws([1.0, 2.0], [-3.5, -4.5], [-3.0, -4.0]), 0.5),
+        PromptDraws(
+            [Draw(1.0, -1.25, -1.0), Draw(3.0, -2.0, -2.0)], [Draw(4.0, -1.5, -1.0), Draw(6.0, -2.5, -2.0)], 2.0
+        ),
+        PromptDraws(
+            [Draw(0.0, -3.0, -3.0), Draw(0.0, -4.0, -4.0)], [Draw(1.0, -3.5, -3.0), Draw(2.0, -4.5, -4.0)], 0.5
+        ),
     ]
     found = estimate_progress(policy, reference, AFTER.kl, 0.5, 10.0)
     assert found == optimum(prompts, 0.5, 10.0)

@@ -1,4 +1,4 @@
-"""functional.optimum: against problems whose every completion can be counted."""
+"""evaluation.optimum: against problems whose every completion can be counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rlhf_cli.evaluation import optimum as module
 from rlhf_cli.evaluation.optimum import (
-    Draws,
+    Draw,
     Optimum,
     PromptDraws,
     at_least,
@@ -28,7 +28,13 @@ from rlhf_cli.evaluation.optimum import (
 )
 
 BETA = 0.05
-NOTHING = Draws((), (), ())
+
+
+def draws(rewards: Sequence[float], logprobs: Sequence[float], ref_logprobs: Sequence[float]) -> list[Draw]:
+    return list(map(Draw, rewards, logprobs, ref_logprobs))
+
+
+NOTHING = draws((), (), ())
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,8 @@ class Counted:
     def gap(self, beta: float = BETA) -> float:
         return beta * self.log_z(beta) - self.mean(self.ref)
 
-    def draws(self, rows: Sequence[int], pi: Sequence[float]) -> Draws:
-        return Draws(
-            [self.reward[i] for i in rows], [math.log(pi[i]) for i in rows], [math.log(self.ref[i]) for i in rows]
-        )
+    def draws(self, rows: Sequence[int], pi: Sequence[float]) -> list[Draw]:
+        return [Draw(self.reward[i], math.log(pi[i]), math.log(self.ref[i])) for i in rows]
 
     def sampled(self, source: Random, n: int, m: int, pi: Sequence[float]) -> PromptDraws:
         """n samples of the reference, m of pi."""
@@ -100,8 +104,8 @@ def biases(n: int, m: int, times: int) -> tuple[float, float]:
     source, problems = Random(1), counted(4)
     errors = []
     for _ in range(times):
-        draws = [p.sampled(source, n, m, p.tilted(2 * BETA)) for p in problems]
-        values = [log_z(d.reference, d.policy, BETA) - p.log_z() for d, p in zip(draws, problems, strict=True)]
+        prompts = [p.sampled(source, n, m, p.tilted(2 * BETA)) for p in problems]
+        values = [log_z(d.reference, d.policy, BETA) - p.log_z() for d, p in zip(prompts, problems, strict=True)]
         errors.append(BETA * fmean(values) / fmean(p.gap() for p in problems))
     return fmean(errors), stdev(errors) / math.sqrt(times)
 
@@ -192,7 +196,7 @@ def test_a_problem_within_reach_of_its_samples_has_its_percentage_inside_the_int
     assert found.low < found.percent < found.high < 99  # an interval of its own, not what any percentage has
     assert found.high - found.low < 40
     assert found.gain == pytest.approx(truth, abs=0.02)
-    base = fmean(fmean(d.reference.reward) for d in drawn)
+    base = fmean(fmean(draw.reward for draw in d.reference) for d in drawn)
     assert found.bound == pytest.approx(100 * found.gain / (1.0 - base))
     assert found.bound < found.percent
     assert optimum(drawn, beta, 1.0) == found  # the seed of the bootstrap is fixed
@@ -237,15 +241,15 @@ class TestRefusals:
 
     def test_an_estimate_that_still_grows(self) -> None:
         # One policy sample that beats all others, far from what the reference writes: it is in one half alone.
-        reference = Draws([0.0, 0.01] * 32, [-50.0] * 64, [-3.0] * 64)
-        policy = Draws([0.0] * 63 + [1.0], [-3.0] * 64, [-9.0] * 64)
+        reference = draws([0.0, 0.01] * 32, [-50.0] * 64, [-3.0] * 64)
+        policy = draws([0.0] * 63 + [1.0], [-3.0] * 64, [-9.0] * 64)
         found = optimum([PromptDraws(reference, policy, 6.0)] * 4, 0.1, math.inf)
         assert found.percent is None
         assert found.reason.startswith("too few samples: doubling them moved J* by ")
         assert found.reason.endswith(" % of the gap, more than 2 %")
 
     def test_a_gap_that_may_be_nothing(self) -> None:
-        same = Draws([0.5] * 32, [-3.0] * 32, [-3.0] * 32)
+        same = draws([0.5] * 32, [-3.0] * 32, [-3.0] * 32)
         found = optimum([PromptDraws(same, same, 0.0)] * 4, 0.1, 0.5)
         assert found.percent is None
         assert found.reason == "the gap J* - J_ref is not clear of 0 (interval from 0)"
@@ -253,8 +257,8 @@ class TestRefusals:
 
     def test_a_gap_with_both_signs(self) -> None:
         # Z = (e + 1) / 2 everywhere, J* = .5 log Z = .31: gaps -.19, .31, .31; 1 resample in 27 is the first alone
-        lucky = PromptDraws(Draws([0.5] * 32, [-3.0] * 32, [-3.0] * 32), Draws([0.0] * 32, [-3.0] * 32, [-3.0] * 32), 0)
-        other = PromptDraws(Draws([0.0] * 32, [-3.0] * 32, [-3.0] * 32), Draws([0.5] * 32, [-3.0] * 32, [-3.0] * 32), 0)
+        lucky = PromptDraws(draws([0.5] * 32, [-3.0] * 32, [-3.0] * 32), draws([0.0] * 32, [-3.0] * 32, [-3.0] * 32), 0)
+        other = PromptDraws(draws([0.0] * 32, [-3.0] * 32, [-3.0] * 32), draws([0.5] * 32, [-3.0] * 32, [-3.0] * 32), 0)
         found = optimum([lucky, other, other], 0.5, math.inf)
         assert found.reason == "the gap J* - J_ref is not clear of 0 (interval from -0.19)"
 
@@ -313,7 +317,7 @@ class TestTilt:
         assert -1e-9 <= found.kl <= math.log(len(rewards)) + 1e-9
         assert 1 - 1e-9 <= found.effective <= len(rewards) * (1 + 1e-9)
         assert min(rewards) - 1e-9 <= found.reward <= max(rewards) + 1e-9
-        assert found.log_z == pytest.approx(log_z(Draws(rewards, rewards, rewards), NOTHING, beta))
+        assert found.log_z == pytest.approx(log_z(draws(rewards, rewards, rewards), NOTHING, beta))
 
     def test_a_vanishing_beta_does_not_overflow(self) -> None:
         found = tilt([1.0, -1.0], 1e-9)
@@ -348,14 +352,14 @@ class TestFrontier:
 
     def test_a_large_beta_can_be_trusted_and_a_small_one_cannot(self) -> None:
         source, problems = Random(0), counted(12)
-        rewards = [p.sampled(source, 256, 0, p.ref).reference.reward for p in problems]
+        rewards = [[draw.reward for draw in p.sampled(source, 256, 0, p.ref).reference] for p in problems]
         assert frontier(rewards, 0.5).reason == ""
         assert frontier(rewards, 0.5).optimum == pytest.approx(fmean(0.5 * p.log_z(0.5) for p in problems), abs=0.01)
         assert "too few samples" in frontier(rewards, 0.01).reason
 
     def test_the_reward_and_the_kl_rise_as_beta_falls(self) -> None:
         source, problems = Random(0), counted(4)
-        rewards = [p.sampled(source, 64, 0, p.ref).reference.reward for p in problems]
+        rewards = [[draw.reward for draw in p.sampled(source, 64, 0, p.ref).reference] for p in problems]
         points = [frontier(rewards, beta) for beta in (1.0, 0.3, 0.1, 0.03)]
         assert [p.kl for p in points] == sorted(p.kl for p in points)
         assert [p.reward for p in points] == sorted(p.reward for p in points)
