@@ -9,12 +9,15 @@ neighbours. T = the longest completion of the batch; H = the width of the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Tick = Callable[[], None]
+"""Called again and again during long work: it shows progress, and raises where the work has to stop."""
 
 
 @dataclass(frozen=True, slots=True)

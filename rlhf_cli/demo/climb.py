@@ -15,6 +15,7 @@ from rlhf_cli.demo.problem import Problem
 from rlhf_cli.engine.reading import measure_distance, read_values
 from rlhf_cli.engine.tabular import TabularEngine
 from rlhf_cli.functional.returns import token_rewards
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.update import accumulate_gradient, apply, split_rollout, summarise
 from rlhf_cli.seeding import permutation, seed_for
 from rlhf_cli.types import PromptBatch, Scored
@@ -82,7 +83,7 @@ def roll_out(
         samples_per_prompt,
         tuple(seed_for(seed, "rollout", step, row) for row in range(rows)),
     )
-    rollout = engine.sample(batch, 64, problem.temperature, lambda: None)
+    rollout = engine.sample(batch, Sampling(64, problem.temperature), lambda: None)
     prompts = torch.tensor([batch.prompt_of(row).tokens[0] for row in range(rows)])
     scores = problem.scores[prompts, engine.final_states(rollout)]
     distance = measure_distance(rollout, engine, rows, lambda: None, keep_hidden=kl == "exact")

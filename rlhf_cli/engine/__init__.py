@@ -18,31 +18,21 @@ cpu           the CPU's vendor
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
 
-from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
-from rlhf_cli.types import PromptBatch, Rollout
+from rlhf_cli.functional.sampling import Sampling
+from rlhf_cli.types import PromptBatch, Rollout, Tick
 
 
 class Engine(Protocol):
     """The pipeline's view of a model."""
 
-    def sample(
-        self,
-        batch: PromptBatch,
-        max_new_tokens: int,
-        temperature: float,
-        tick: Callable[[], None],
-        truncation: Truncation = NO_TRUNCATION,
-        *,
-        reference: bool = False,
-    ) -> Rollout:
+    def sample(self, batch: PromptBatch, sampling: Sampling, tick: Tick, *, reference: bool = False) -> Rollout:
         """Sample a completion for every seed of the batch, from the policy or the reference.
 
-        `tick` is called after every token. Temperature 0 is greedy; truncation then changes nothing.
+        `tick` is called after every token.
         """
         ...
 

@@ -14,6 +14,7 @@ from rlhf_cli.engine.memory import is_out_of_memory
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import UserError
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Model
 from rlhf_cli.types import Prompt, PromptBatch, PromptRow
@@ -98,7 +99,7 @@ def logit_difference(policy: Policy, engine: Engine) -> float:
     on wrong logits would go unnoticed.
     """
     batch = PromptBatch((Prompt(PromptRow("", {}, "check"), "", (0, 1, 2)),), 1, (0,))
-    rollout = engine.sample(batch, 3, 0.0, lambda: None)
+    rollout = engine.sample(batch, Sampling(3, 0.0), lambda: None)
     completion = rollout.tokens[0][rollout.completion_mask[0]]
     ids = torch.cat([torch.tensor(batch.prompts[0].tokens, device=policy.device), completion])[None]
     expected = policy.causal(input_ids=ids, use_cache=False).logits[0, 2:-1].float()

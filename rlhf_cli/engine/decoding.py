@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
 from rlhf_cli.functional.logprobs import Head, log_softmax
-from rlhf_cli.functional.sampling import greedy, inverse_cdf
-from rlhf_cli.functional.truncation import Truncation, join, pack, sampling_mask, select
+from rlhf_cli.functional.sampling import Sampling, greedy, inverse_cdf
+from rlhf_cli.functional.truncation import join, pack, sampling_mask, select
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.seeding import uniforms
-from rlhf_cli.types import KeptSets, PromptBatch, Rollout
+from rlhf_cli.types import KeptSets, PromptBatch, Rollout, Tick
 
 FULL: Final = 0.875
 """Share of active texts below which the reader drops the ended ones: dropping moves memory, about as dear as a step."""
@@ -33,22 +33,15 @@ class Reader(Protocol):
 
 @torch.no_grad()
 def decode(
-    reader: Reader,
-    hidden: Tensor,
-    head: Head,
-    policy: Policy,
-    batch: PromptBatch,
-    max_new_tokens: int,
-    temperature: float,
-    tick: Callable[[], None],
-    truncation: Truncation,
+    reader: Reader, hidden: Tensor, head: Head, policy: Policy, batch: PromptBatch, sampling: Sampling, tick: Tick
 ) -> Rollout:
     """Sample a completion for every seed of the batch, calling `tick` after every token.
 
     The reader has read the prompts; `hidden` [B, H] predicts the first tokens. Ended completions leave the reader in
-    groups. Temperature 0 is greedy; truncation then changes nothing.
+    groups.
     """
-    device = hidden.device
+    device, max_new_tokens = hidden.device, sampling.max_new_tokens
+    temperature, truncation = sampling.temperature, sampling.truncation
     ends, uniform = torch.tensor(policy.end_tokens, device=device), uniforms(batch.seeds, max_new_tokens).to(device)
     tokens = torch.full((len(batch), max_new_tokens), policy.pad_token, device=device)
     logprobs = torch.zeros(len(batch), max_new_tokens, device=device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,9 +11,9 @@ from rlhf_cli.engine.decoding import decode
 from rlhf_cli.engine.kernels import attention, fold_mask, take_rows
 from rlhf_cli.engine.llama import Llama, Products
 from rlhf_cli.engine.ragged import TextTree
-from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.types import PromptBatch, Rollout
+from rlhf_cli.types import PromptBatch, Rollout, Tick
 
 
 class NativeEngine:
@@ -34,20 +34,11 @@ class NativeEngine:
         return self.policy.values(hidden)
 
     @torch.no_grad()
-    def sample(
-        self,
-        batch: PromptBatch,
-        max_new_tokens: int,
-        temperature: float,
-        tick: Callable[[], None],
-        truncation: Truncation = NO_TRUNCATION,
-        *,
-        reference: bool = False,
-    ) -> Rollout:
+    def sample(self, batch: PromptBatch, sampling: Sampling, tick: Tick, *, reference: bool = False) -> Rollout:
         """Sample a completion for every seed of the batch; see `decode`."""
         cache = _Cache(self._llama, self._llama.products("reference" if reference else "merged"))
-        hidden = cache.begin(batch, max_new_tokens - 1, self.policy.device)
-        return decode(cache, hidden, self.head, self.policy, batch, max_new_tokens, temperature, tick, truncation)
+        hidden = cache.begin(batch, sampling.max_new_tokens - 1, self.policy.device)
+        return decode(cache, hidden, self.head, self.policy, batch, sampling, tick)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         """The hidden states [N, H] that predict the N completion tokens of `rows`, row after row, without padding."""

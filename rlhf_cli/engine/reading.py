@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -12,12 +12,12 @@ from rlhf_cli.engine import Engine
 from rlhf_cli.functional.kl import compare_distributions, k1
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.truncation import select_rows
-from rlhf_cli.types import Distance, Exact, Rollout
+from rlhf_cli.types import Distance, Exact, Rollout, Tick
 
 
 @torch.no_grad()
 def recompute_logprobs(
-    rollout: Rollout, engine: Engine, microbatch_size: int, tick: Callable[[], None], *, reference: bool = False
+    rollout: Rollout, engine: Engine, microbatch_size: int, tick: Tick, *, reference: bool = False
 ) -> tuple[Rollout, Tensor]:
     """Replace the sampler's log-probabilities and hidden states by the trainer's; also return the log-weights.
 
@@ -39,13 +39,7 @@ def recompute_logprobs(
 
 @torch.no_grad()
 def measure_distance(
-    rollout: Rollout,
-    engine: Engine,
-    microbatch_size: int,
-    tick: Callable[[], None],
-    *,
-    exact: bool = True,
-    keep_hidden: bool = False,
+    rollout: Rollout, engine: Engine, microbatch_size: int, tick: Tick, *, exact: bool = True, keep_hidden: bool = False
 ) -> Distance:
     """Let the reference read the rollout, and measure how far the policy is from it.
 

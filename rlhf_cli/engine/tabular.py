@@ -6,16 +6,16 @@ be listed. The demo, the benchmark of the algorithms and the exact tests run on 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from rlhf_cli.engine.reading import unpack
 from rlhf_cli.functional.logprobs import token_logprobs
-from rlhf_cli.functional.sampling import greedy, inverse_cdf
-from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
+from rlhf_cli.functional.sampling import Sampling, greedy, inverse_cdf
 from rlhf_cli.seeding import uniforms
-from rlhf_cli.types import Prompt, PromptBatch, PromptRow, Rollout
+from rlhf_cli.types import Prompt, PromptBatch, PromptRow, Rollout, Tick
 
 
 class TabularEngine:
@@ -53,24 +53,16 @@ class TabularEngine:
         return hidden[..., -1]
 
     @torch.no_grad()
-    def sample(
-        self,
-        batch: PromptBatch,
-        max_new_tokens: int,
-        temperature: float,
-        tick: Callable[[], None],
-        truncation: Truncation = NO_TRUNCATION,
-        *,
-        reference: bool = False,
-    ) -> Rollout:
-        """Sample a completion for every seed of the batch; temperature 0 is greedy. Refuses truncation (ValueError)."""
-        if truncation.is_active:
+    def sample(self, batch: PromptBatch, sampling: Sampling, tick: Tick, *, reference: bool = False) -> Rollout:
+        """Sample a completion for every seed of the batch; raises ValueError for a truncation."""
+        if sampling.truncation.is_active:
             raise ValueError("a table is sampled from all its tokens")
+        temperature = sampling.temperature
         prompts = self._prompts(batch, torch.arange(len(batch)))
-        uniform = uniforms(batch.seeds, max_new_tokens)
+        uniform = uniforms(batch.seeds, sampling.max_new_tokens)
         states, active = torch.zeros_like(prompts), torch.ones(len(batch), dtype=torch.bool)
         columns: tuple[list[Tensor], ...] = ([], [], [], [])
-        for t in range(max_new_tokens):
+        for t in range(sampling.max_new_tokens):
             active = active & (states < self.reference.shape[1])
             if not active.any():
                 break
@@ -79,19 +71,18 @@ class TabularEngine:
             tokens, logprobs = inverse_cdf(logits, uniform[:, t], temperature) if temperature else greedy(logits)
             for column, value in zip(columns, (tokens * active, active, logprobs * active, hidden), strict=True):
                 column.append(value)
-            states = (self.vocabulary * states + 1 + tokens).where(active, states)
+            states = self._follow(states, tokens).where(active, states)
             active = active & (tokens != self.end) if self.end is not None else active
             tick()
         tokens, mask, logprobs, hidden = (torch.stack(column, 1) for column in columns)
-        truncated = active & (states < self.reference.shape[1])
-        return self._rollout(batch, tokens, mask, logprobs, hidden, truncated=truncated, temperature=temperature)
+        return _rollout(batch, tokens, mask, logprobs, hidden, active & (states < self.reference.shape[1]), temperature)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         """The hidden states [N, V + 1] that predict the N completion tokens of `rows`, row after row."""
         mask, tokens = rollout.completion_mask[rows], rollout.tokens[rows]
         states = torch.zeros_like(tokens)
         for t in range(1, tokens.shape[1]):
-            states[:, t] = self.vocabulary * states[:, t - 1] + 1 + tokens[:, t - 1]
+            states[:, t] = self._follow(states[:, t - 1], tokens[:, t - 1])
         prompts = self._prompts(rollout.batch, rows).unsqueeze(1).expand_as(tokens)
         return self._rows(prompts[mask], states[mask], reference=reference)
 
@@ -99,7 +90,7 @@ class TabularEngine:
         """int64 [B]: the state after each completion's last token, the index of a table of scores."""
         states = torch.zeros(len(rollout.tokens), dtype=torch.long)
         for t in range(rollout.tokens.shape[1]):
-            states = (self.vocabulary * states + 1 + rollout.tokens[:, t]).where(rollout.completion_mask[:, t], states)
+            states = self._follow(states, rollout.tokens[:, t]).where(rollout.completion_mask[:, t], states)
         return states
 
     def all_completions(self, temperature: float = 1.0) -> Rollout:
@@ -118,30 +109,23 @@ class TabularEngine:
         mask = torch.arange(longest) < torch.tensor([len(text) for text in texts]).unsqueeze(1)
         count = len(self.prompts)
         batch = PromptBatch(self.prompts, len(texts), tuple(range(count * len(texts))))
-        empty = torch.zeros(count * len(texts), longest, dtype=torch.float64)
-        rollout = self._rollout(
-            batch,
-            tokens.repeat(count, 1),
-            mask.repeat(count, 1),
-            empty,
-            empty.unsqueeze(2).expand(-1, -1, self.vocabulary + 1).clone(),
-            truncated=torch.zeros(len(batch), dtype=torch.bool),
-            temperature=temperature,
-        )
+        tokens, mask, cut = tokens.repeat(count, 1), mask.repeat(count, 1), torch.zeros(len(batch), dtype=torch.bool)
+        empty = torch.zeros(len(batch), longest, dtype=torch.float64)
+        rollout = _rollout(batch, tokens, mask, empty, empty, cut, temperature)
         with torch.no_grad():
             hidden = self.hidden(rollout, torch.arange(len(batch)))
-            rollout.hidden[rollout.completion_mask] = hidden
-            rollout.logprobs[rollout.completion_mask] = token_logprobs(
-                hidden, rollout.tokens[rollout.completion_mask], self.head, temperature
-            )
-        return rollout
+            logprobs = token_logprobs(hidden, tokens[mask], self.head, temperature)
+        return replace(rollout, logprobs=unpack(logprobs, mask), hidden=unpack(hidden, mask))
 
     def sequence_logprobs(self, rollout: Rollout, *, reference: bool = False) -> Tensor:
         """log pi(completion | prompt) of every row, [B]; differentiable."""
         mask = rollout.completion_mask
         hidden = self.hidden(rollout, torch.arange(len(mask)), reference=reference)
-        packed = token_logprobs(hidden, rollout.tokens[mask], self.head, rollout.temperature)
-        return packed.new_zeros(mask.shape).masked_scatter(mask, packed).sum(1)
+        return unpack(token_logprobs(hidden, rollout.tokens[mask], self.head, rollout.temperature), mask).sum(1)
+
+    def _follow(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """The states that the tokens lead to."""
+        return self.vocabulary * states + 1 + tokens
 
     def _rows(self, prompts: Tensor, states: Tensor, *, reference: bool = False) -> Tensor:
         logits = (self.reference if reference else self.logits)[prompts, states]
@@ -151,26 +135,18 @@ class TabularEngine:
     def _prompts(batch: PromptBatch, rows: Tensor) -> Tensor:
         return torch.tensor([batch.prompt_of(row).tokens[0] for row in rows.tolist()])
 
-    @staticmethod
-    def _rollout(
-        batch: PromptBatch,
-        tokens: Tensor,
-        mask: Tensor,
-        logprobs: Tensor,
-        hidden: Tensor,
-        *,
-        truncated: Tensor,
-        temperature: float,
-    ) -> Rollout:
-        texts = (" ".join(map(str, row[keep].tolist())) for row, keep in zip(tokens, mask, strict=True))
-        return Rollout(
-            batch=batch,
-            tokens=tokens,
-            completion_mask=mask,
-            logprobs=logprobs,
-            hidden=hidden,
-            truncated=truncated,
-            texts=tuple(texts),
-            temperature=temperature,
-            kept=None,
-        )
+
+def _rollout(
+    batch: PromptBatch, tokens: Tensor, mask: Tensor, logprobs: Tensor, hidden: Tensor, cut: Tensor, temperature: float
+) -> Rollout:
+    return Rollout(
+        batch=batch,
+        tokens=tokens,
+        completion_mask=mask,
+        logprobs=logprobs,
+        hidden=hidden,
+        truncated=cut,
+        texts=tuple(" ".join(map(str, row[keep].tolist())) for row, keep in zip(tokens, mask, strict=True)),
+        temperature=temperature,
+        kept=None,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -11,9 +11,9 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlhf_cli.engine.decoding import decode
-from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.types import PromptBatch, Rollout
+from rlhf_cli.types import PromptBatch, Rollout, Tick
 
 
 class TransformersEngine:
@@ -35,21 +35,12 @@ class TransformersEngine:
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
     @torch.no_grad()
-    def sample(
-        self,
-        batch: PromptBatch,
-        max_new_tokens: int,
-        temperature: float,
-        tick: Callable[[], None],
-        truncation: Truncation = NO_TRUNCATION,
-        *,
-        reference: bool = False,
-    ) -> Rollout:
+    def sample(self, batch: PromptBatch, sampling: Sampling, tick: Tick, *, reference: bool = False) -> Rollout:
         """Sample a completion for every seed of the batch; see `decode`."""
         reader = _Reader(self, batch.samples_per_prompt)
         with self.policy.reference() if reference else nullcontext():
             hidden = reader.begin([prompt.tokens for prompt in batch.prompts])
-            return decode(reader, hidden, self.head, self.policy, batch, max_new_tokens, temperature, tick, truncation)
+            return decode(reader, hidden, self.head, self.policy, batch, sampling, tick)
 
     def values(self, hidden: Tensor) -> Tensor:
         """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head."""

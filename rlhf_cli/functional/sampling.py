@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from rlhf_cli.functional.logprobs import log_softmax
+from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 
 BLOCK: Final = 256
 """Tokens per block: the cumulative sum runs over V / 256 block masses, then inside the block that was hit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample completions."""
+
+    max_new_tokens: int
+    temperature: float
+    """0 is greedy; truncation then changes nothing."""
+    truncation: Truncation = NO_TRUNCATION
 
 
 def inverse_cdf(

@@ -7,6 +7,7 @@ from typing import Final
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.evaluation.optimum import Optimum, at_least, unknown
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.record import write_peak
 from rlhf_cli.pipeline.run import Run, current_beta
 from rlhf_cli.runs.reading import read_first_and_last
@@ -58,6 +59,6 @@ def _side_by_side(run: Run) -> tuple[SideBySide, ...]:
     prompts = run.held_out[:SIDE_BY_SIDE] or run.prompts.first(SIDE_BY_SIDE)
     batch = PromptBatch(prompts, 1, tuple(range(len(prompts))))
     with run.work.phase("side by side", 2 * run.config.max_new_tokens) as tick:
-        policy = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick).texts
-        reference = run.engine.sample(batch, run.config.max_new_tokens, 0.0, tick, reference=True).texts
+        policy = run.engine.sample(batch, Sampling(run.config.max_new_tokens, 0.0), tick).texts
+        reference = run.engine.sample(batch, Sampling(run.config.max_new_tokens, 0.0), tick, reference=True).texts
     return tuple(SideBySide(p.row.shown, *pair) for p, *pair in zip(prompts, reference, policy, strict=True))

@@ -14,6 +14,7 @@ from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, estimate_progress
 from rlhf_cli.evaluation.optimum import LEAST, unknown
 from rlhf_cli.functional.mismatch import TOLERANCE, measure_mismatch
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.run import Run, current_beta, truncation
 from rlhf_cli.pipeline.scoring import ask, group_scores, note_failures
 from rlhf_cli.rewards.execution.scorer import Scores
@@ -47,7 +48,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
     with work.phase("evaluation", ticks) as tick, room_for(at_once * samples, "evaluate.samples"):
         for start in range(0, len(run.held_out), at_once):
             batch = _batch(run, start, at_once)
-            rollout = run.engine.sample(batch, limit, TEMPERATURE, tick)
+            rollout = run.engine.sample(batch, Sampling(limit, TEMPERATURE), tick)
             if sampler_rounds:
                 rollout, log_weights = _recompute(run, rollout, tick)
                 sampler_rounds = measure_mismatch(log_weights).gap > TOLERANCE
@@ -64,7 +65,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
             }
             ref_columns = {}
             if asks_reference:
-                rollout = run.engine.sample(batch, limit, TEMPERATURE, tick, reference=True)
+                rollout = run.engine.sample(batch, Sampling(limit, TEMPERATURE), tick, reference=True)
                 if sampler_rounds:
                     rollout, _ = _recompute(run, rollout, tick, reference=True)
                 by_policy, _ = _recompute(run, rollout, tick)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.scoring import group_scores
 from rlhf_cli.prompts.encoding import encode_held_out
 from rlhf_cli.prompts.rows import Rows
@@ -86,4 +87,4 @@ def _rollouts(
                 seeds = tuple(seed_for(config.seed, "oracle", prompt, sample) for prompt in numbers for sample in part)
                 batch = PromptBatch(tuple(prompts[prompt] for prompt in numbers), len(part), seeds)
                 limit = config.max_new_tokens
-                yield (start, first), engine.sample(batch, limit, temperature, tick, reference=True)
+                yield (start, first), engine.sample(batch, Sampling(limit, temperature), tick, reference=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlhf_cli.engine.memory import room_for
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.run import Run, truncation
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, Rollout
@@ -12,7 +13,7 @@ def sample(run: Run, temperature: float) -> Rollout:
     """Sample `samples_per_prompt` completions of each of the step's prompts."""
     batch, limit = next_prompts(run), run.config.max_new_tokens
     with run.work.phase("rollout", limit) as tick, room_for(len(batch), "samples_per_prompt"):
-        return run.engine.sample(batch, limit, temperature, tick, truncation(run.config))
+        return run.engine.sample(batch, Sampling(limit, temperature, truncation(run.config)), tick)
 
 
 def next_prompts(run: Run) -> PromptBatch:

@@ -16,6 +16,7 @@ from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.loading import quiet_peft, resolve
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Pretrained
@@ -108,7 +109,7 @@ def test_sampling_logprobs_are_those_of_a_plain_forward(
     sampled: tuple[Policy, PromptBatch, Engine],
 ) -> None:
     policy, batch, engine = sampled
-    rollout = engine.sample(batch, 16, 0.8, lambda: None)
+    rollout = engine.sample(batch, Sampling(16, 0.8), lambda: None)
     for row in range(4):
         tokens = rollout.tokens[row][rollout.completion_mask[row]]
         prompt = torch.tensor(batch.prompt_of(row).tokens)
@@ -120,7 +121,7 @@ def test_sampling_logprobs_are_those_of_a_plain_forward(
 def test_both_engines_have_the_same_gradient(policy: Policy) -> None:
     prompts = tuple(policy.encode(PromptRow(text, {}, "")) for text in PROMPTS)
     native, library = NativeEngine(policy), TransformersEngine(policy)
-    rollout = native.sample(PromptBatch(prompts, 2, (1, 2, 3, 4)), 12, 1.0, lambda: None)
+    rollout = native.sample(PromptBatch(prompts, 2, (1, 2, 3, 4)), Sampling(12, 1.0), lambda: None)
     tokens, found = rollout.tokens[rollout.completion_mask], []
     for engine in (native, library):
         logprobs = token_logprobs(engine.hidden(rollout, torch.arange(4)), tokens, engine.head, 1.0)

@@ -15,6 +15,7 @@ from rlhf_cli.engine import kernels
 from rlhf_cli.engine.kernels import make_product, rms_norm, rotate, swiglu
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.seeding import seed_for
@@ -66,9 +67,10 @@ def texts(request: pytest.FixtureRequest) -> Sequence[str]:
 
 
 def sampled(
-    engine: NativeEngine, temperature: float = 1.3, samples: int = 3, texts: Sequence[str] = TEXTS, **more: Any
+    engine: NativeEngine, temperature: float = 1.3, texts: Sequence[str] = TEXTS, *, reference: bool = False
 ) -> Rollout:
-    return engine.sample(batch_of(engine.policy, texts, samples), 9, temperature, lambda: None, **more)
+    batch = batch_of(engine.policy, texts, 3)
+    return engine.sample(batch, Sampling(9, temperature), lambda: None, reference=reference)
 
 
 def texts_of(rollout: Rollout, row: int) -> tuple[list[int], list[int]]:
@@ -152,7 +154,7 @@ def test_the_adapters_gradients_are_the_librarys(policy: Policy, recompute: bool
 def test_greedy_text_is_the_librarys(policy: Policy, texts: Sequence[str]) -> None:
     never = replace(policy, end_tokens=(999,))
     batch = batch_of(never, texts)
-    rollout = NativeEngine(never).sample(batch, 12, 0.0, lambda: None)
+    rollout = NativeEngine(never).sample(batch, Sampling(12, 0.0), lambda: None)
     longest = max(len(prompt.tokens) for prompt in batch.prompts)
     ids, mask = torch.zeros(4, longest, dtype=torch.long), torch.zeros(4, longest, dtype=torch.long)
     for row, prompt in enumerate(batch.prompts):
@@ -165,7 +167,7 @@ def test_greedy_text_is_the_librarys(policy: Policy, texts: Sequence[str]) -> No
 
 
 def test_a_completion_of_one_token_is_predicted_by_the_prompt_alone(policy: Policy, engine: NativeEngine) -> None:
-    rollout = engine.sample(batch_of(policy, TEXTS, 2), 1, 1.0, lambda: None)
+    rollout = engine.sample(batch_of(policy, TEXTS, 2), Sampling(1, 1.0), lambda: None)
     with torch.no_grad():
         found = engine.head(engine.hidden(rollout, torch.arange(8)))
         assert_close(found, torch.cat([library(policy, rollout, row) for row in range(8)]), rtol=0, atol=1e-4)
@@ -189,7 +191,7 @@ def test_it_samples_from_the_tempered_softmax() -> None:
     draws = 20_000
     seeds = tuple(seed_for(0, "test", i) for i in range(draws))
     batch = replace(batch_of(policy, ["Hello"]), samples_per_prompt=draws, seeds=seeds)
-    rollout = NativeEngine(policy).sample(batch, 1, 2.5, lambda: None)
+    rollout = NativeEngine(policy).sample(batch, Sampling(1, 2.5), lambda: None)
     expected = draws * torch.softmax(logits_of(policy, batch.prompts[0].tokens)[-1].double() / 2.5, -1)
     counts = torch.bincount(rollout.tokens[:, 0], minlength=257).double()
     assert (expected >= 5).all()
@@ -200,7 +202,8 @@ def test_it_samples_from_the_tempered_softmax() -> None:
 
 
 def test_truncated_sampling_stays_in_its_sets(engine: NativeEngine) -> None:
-    rollout = sampled(engine, truncation=Truncation(5, 1.0, 0.0))
+    sampling = Sampling(9, 1.3, Truncation(5, 1.0, 0.0))
+    rollout = engine.sample(batch_of(engine.policy, TEXTS, 3), sampling, lambda: None)
     assert rollout.kept is not None
     sizes = rollout.kept.offsets.diff()
     assert set(sizes.tolist()) == {5}

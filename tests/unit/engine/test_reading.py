@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.engine.reading import measure_distance, read_values, recompute_logprobs, split_rows, unpack
 from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from tests.unit.support import batch_of, build, move_adapter, tiny
 
@@ -20,7 +21,7 @@ class TestDistance:
 
     def test_every_figure_is_that_of_full_distributions(self, moved: Policy) -> None:
         engine = TransformersEngine(moved)
-        rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.4, lambda: None)
+        rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), Sampling(6, 1.4), lambda: None)
         distance = measure_distance(rollout, engine, 3, lambda: None)
         for row in range(4):
             length, one = int(rollout.lengths[row]), torch.tensor([row])
@@ -38,7 +39,7 @@ class TestDistance:
 
     def test_the_microbatch_size_changes_nothing(self, moved: Policy) -> None:
         engine = TransformersEngine(moved)
-        rollout = engine.sample(batch_of(moved, ["Hello there", "a", "xyz"], samples=1), 6, 1.0, lambda: None)
+        rollout = engine.sample(batch_of(moved, ["Hello there", "a", "xyz"], samples=1), Sampling(6, 1.0), lambda: None)
         ticks: list[None] = []
         first, *others = (
             measure_distance(rollout, engine, size, lambda: ticks.append(None), keep_hidden=True) for size in (1, 2, 5)
@@ -53,14 +54,14 @@ class TestDistance:
     def test_the_reference_itself_has_no_kl(self, moved: Policy) -> None:
         engine = TransformersEngine(moved)
         with moved.reference():
-            rollout = engine.sample(batch_of(moved, ["Hello"], samples=2), 6, 1.0, lambda: None)
+            rollout = engine.sample(batch_of(moved, ["Hello"], samples=2), Sampling(6, 1.0), lambda: None)
         distance = measure_distance(rollout, engine, 2, lambda: None)
         assert_close(distance.exact.kl, torch.zeros_like(distance.kl), rtol=0, atol=1e-5)
         assert_close(distance.kl, torch.zeros_like(distance.kl), rtol=0, atol=1e-4)
 
     def test_the_hidden_states_of_the_reference_are_kept_on_request(self, moved: Policy) -> None:
         engine = TransformersEngine(moved)
-        rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.0, lambda: None)
+        rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), Sampling(6, 1.0), lambda: None)
         assert measure_distance(rollout, engine, 3, lambda: None).ref_hidden is None
         kept = measure_distance(rollout, engine, 3, lambda: None, keep_hidden=True).ref_hidden
         expected = engine.hidden(rollout, torch.arange(4), reference=True).detach()
@@ -68,7 +69,7 @@ class TestDistance:
 
     def test_between_measurements_only_k1_is_known(self, moved: Policy) -> None:
         engine = TransformersEngine(moved)
-        rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.0, lambda: None)
+        rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), Sampling(6, 1.0), lambda: None)
         measured, unmeasured = (
             measure_distance(rollout, engine, 3, lambda: None, exact=exact) for exact in (True, False)
         )
@@ -82,7 +83,7 @@ def test_values_are_those_of_every_state_whatever_the_microbatches() -> None:
     policy = build(tiny("gpt2"), value_head=True)
     move_adapter(policy)
     engine = TransformersEngine(policy)
-    rollout = engine.sample(batch_of(policy, ["Hello there", "a"], samples=2), 6, 1.0, lambda: None)
+    rollout = engine.sample(batch_of(policy, ["Hello there", "a"], samples=2), Sampling(6, 1.0), lambda: None)
     keep = rollout.completion_mask
     expected = engine.values(engine.hidden(rollout, torch.arange(4))).detach()
     for size in (1, 3, 4):
@@ -99,7 +100,7 @@ class TestRecomputed:
         self, moved: Policy
     ) -> None:
         engine = TransformersEngine(moved)
-        honest = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.4, lambda: None)
+        honest = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), Sampling(6, 1.4), lambda: None)
         off = torch.tensor([0.5, -0.25, 0.0, 1.0])[:, None] * honest.completion_mask / honest.lengths[:, None]
         rollout = replace(honest, logprobs=honest.logprobs - off, hidden=torch.zeros_like(honest.hidden))
         ticks: list[None] = []
@@ -114,7 +115,7 @@ class TestRecomputed:
 
     def test_a_sampler_that_agrees_leaves_weights_of_one(self, moved: Policy) -> None:
         engine = TransformersEngine(moved)
-        rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), 6, 1.0, lambda: None)
+        rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), Sampling(6, 1.0), lambda: None)
         _, log_weights = recompute_logprobs(rollout, engine, 4, lambda: None)
         assert float(log_weights.abs().max()) < 1e-4
 

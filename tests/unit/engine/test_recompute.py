@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from tests.unit.support import batch_of, build, move_adapter, tiny
 
@@ -22,7 +23,7 @@ def gradients(policy: Policy, engine: Any) -> tuple[list[Tensor], int]:
         kept.append(tensor.numel())
         return tensor
 
-    rollout = engine.sample(batch_of(policy, ("Hello there", "a"), 2), 9, 1.0, lambda: None)
+    rollout = engine.sample(batch_of(policy, ("Hello there", "a"), 2), Sampling(9, 1.0), lambda: None)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         hidden = engine.hidden(rollout, torch.arange(4))
     loss = (hidden * torch.linspace(-1, 2, hidden.shape[1])).sum()

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from rlhf_cli.engine.tabular import TabularEngine
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.types import PromptBatch
 
@@ -50,7 +51,7 @@ def test_a_text_ends_with_the_end_token() -> None:
 @pytest.mark.parametrize("temperature", [0.7, 1.3])
 def test_sampled_frequencies_are_the_probabilities(end: int | None, temperature: float) -> None:
     engine, samples = moved(end), 4000
-    written = engine.sample(batch(engine, samples), 9, temperature, lambda: None)
+    written = engine.sample(batch(engine, samples), Sampling(9, temperature), lambda: None)
     everything = engine.all_completions(temperature)
     expected = everything.logprobs.sum(1).exp().view(PROMPTS, -1)
     for prompt in range(PROMPTS):
@@ -64,7 +65,7 @@ def test_sampled_frequencies_are_the_probabilities(end: int | None, temperature:
 
 def test_reading_agrees_with_sampling() -> None:
     engine = moved(end=2)
-    written = engine.sample(batch(engine, 30), 9, 0.8, lambda: None)
+    written = engine.sample(batch(engine, 30), Sampling(9, 0.8), lambda: None)
     assert_close(engine.sequence_logprobs(written).detach(), written.logprobs.sum(1))
     keep = written.completion_mask
     assert_close(engine.hidden(written, torch.arange(60)).detach(), written.hidden[keep])
@@ -89,12 +90,12 @@ def test_states_are_numbered_as_in_a_heap() -> None:
 @pytest.mark.parametrize(("limit", "cut"), [(1, True), (2, False), (3, False)])
 def test_a_text_that_is_cut_is_truncated_and_one_that_is_whole_is_not(limit: int, cut: bool) -> None:
     engine = moved()
-    assert (engine.sample(batch(engine, 5), limit, 1.0, lambda: None).truncated == cut).all()
+    assert (engine.sample(batch(engine, 5), Sampling(limit, 1.0), lambda: None).truncated == cut).all()
 
 
 def test_greedy_takes_the_most_probable_token() -> None:
     engine = moved()
-    written = engine.sample(batch(engine, 1), 2, 0.0, lambda: None)
+    written = engine.sample(batch(engine, 1), Sampling(2, 0.0), lambda: None)
     assert written.tokens[:, 0].tolist() == table(1)[:, 0].argmax(-1).tolist()
 
 
@@ -111,4 +112,4 @@ def test_values_are_those_of_the_states_and_can_be_learned() -> None:
 def test_a_table_is_not_truncated() -> None:
     engine = moved()
     with pytest.raises(ValueError, match="all its tokens"):
-        engine.sample(batch(engine, 1), 2, 1.0, lambda: None, Truncation(1, 1.0, 0.0))
+        engine.sample(batch(engine, 1), Sampling(2, 1.0, Truncation(1, 1.0, 0.0)), lambda: None)

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation, sampling_mask, select_rows, unpack
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import PromptBatch, Rollout
@@ -38,7 +39,7 @@ def sampled(
     truncation: Truncation = NO_TRUNCATION,
 ) -> Rollout:
     batch = batch_of(policy, texts, samples)
-    return engine_of(policy, ends).sample(batch, new_tokens, temperature, nothing, truncation)
+    return engine_of(policy, ends).sample(batch, Sampling(new_tokens, temperature, truncation), nothing)
 
 
 def engine_of(policy: Policy, ends: Sequence[int] | None = None) -> TransformersEngine:
@@ -84,10 +85,10 @@ class TestSample:
 
     def test_a_left_padded_batch_writes_what_each_prompt_alone_does(self, moved: Policy) -> None:
         engine, batch = engine_of(moved, OFTEN), batch_of(moved, TEXTS, samples=2)
-        together = engine.sample(batch, 9, 1.3, nothing)
+        together = engine.sample(batch, Sampling(9, 1.3), nothing)
         for p in range(len(TEXTS)):
             alone = engine.sample(
-                PromptBatch(batch.prompts[p : p + 1], 2, batch.seeds[2 * p : 2 * p + 2]), 9, 1.3, nothing
+                PromptBatch(batch.prompts[p : p + 1], 2, batch.seeds[2 * p : 2 * p + 2]), Sampling(9, 1.3), nothing
             )
             for sample in range(2):
                 row = 2 * p + sample
@@ -99,17 +100,19 @@ class TestSample:
 
     def test_a_samples_tokens_follow_from_its_prompt_and_its_seed(self, moved: Policy) -> None:
         engine, batch = TransformersEngine(moved), batch_of(moved, TEXTS, samples=3)
-        whole = engine.sample(batch, 8, 1.0, nothing)
+        whole = engine.sample(batch, Sampling(8, 1.0), nothing)
         # The same twelve streams, in another order of prompts, one sample each.
         for sample in range(3):
             order = (2, 0, 3, 1)
             seeds = tuple(batch.seeds[3 * p + sample] for p in order)
-            other = engine.sample(PromptBatch(tuple(batch.prompts[p] for p in order), 1, seeds), 8, 1.0, nothing)
+            other = engine.sample(
+                PromptBatch(tuple(batch.prompts[p] for p in order), 1, seeds), Sampling(8, 1.0), nothing
+            )
             assert [row_tokens(other, i) for i in range(4)] == [row_tokens(whole, 3 * p + sample) for p in order]
 
     def test_equal_seeds_write_equal_texts_and_other_seeds_others(self, moved: Policy) -> None:
         engine, prompt = TransformersEngine(moved), batch_of(moved, ["Hello"]).prompts
-        rollout = engine.sample(PromptBatch(prompt, 3, (5, 5, 6)), 12, 1.0, nothing)
+        rollout = engine.sample(PromptBatch(prompt, 3, (5, 5, 6)), Sampling(12, 1.0), nothing)
         assert row_tokens(rollout, 0) == row_tokens(rollout, 1) != row_tokens(rollout, 2)
 
     def test_the_end_token_counts_and_nothing_after_it_does(self, moved: Policy) -> None:
@@ -159,10 +162,10 @@ class TestSample:
 
     def test_tick_is_called_once_a_token(self, moved: Policy) -> None:
         ticks: list[None] = []
-        engine_of(moved, NEVER).sample(batch_of(moved, TEXTS), 7, 1.0, lambda: ticks.append(None))
+        engine_of(moved, NEVER).sample(batch_of(moved, TEXTS), Sampling(7, 1.0), lambda: ticks.append(None))
         assert len(ticks) == 7
         ticks.clear()
-        rollout = engine_of(moved, OFTEN).sample(batch_of(moved, TEXTS), 60, 1.0, lambda: ticks.append(None))
+        rollout = engine_of(moved, OFTEN).sample(batch_of(moved, TEXTS), Sampling(60, 1.0), lambda: ticks.append(None))
         assert len(ticks) == int(rollout.lengths.max())
 
     def test_a_stop_in_a_tick_leaves_the_policy_usable(self, moved: Policy) -> None:
@@ -171,10 +174,10 @@ class TestSample:
         def stop() -> None:
             raise KeyboardInterrupt
 
-        before = engine.sample(batch, 5, 1.0, nothing)
+        before = engine.sample(batch, Sampling(5, 1.0), nothing)
         with pytest.raises(KeyboardInterrupt):
-            engine.sample(batch, 5, 1.0, stop)
-        assert torch.equal(engine.sample(batch, 5, 1.0, nothing).tokens, before.tokens)
+            engine.sample(batch, Sampling(5, 1.0), stop)
+        assert torch.equal(engine.sample(batch, Sampling(5, 1.0), nothing).tokens, before.tokens)
 
     def test_no_graph_is_kept(self, moved: Policy) -> None:
         rollout = sampled(moved)
@@ -186,7 +189,7 @@ class TestSample:
         for text in TEXTS:
             batch = batch_of(moved, [text])
             prompt = torch.tensor([batch.prompts[0].tokens])
-            ours = engine.sample(batch, 12, 0.0, nothing)
+            ours = engine.sample(batch, Sampling(12, 0.0), nothing)
             theirs = moved.causal.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
@@ -276,10 +279,12 @@ class TestTruncation:
 
     def test_a_rows_sets_do_not_depend_on_the_batch(self, moved: Policy) -> None:
         truncation, engine, batch = Truncation(40, 0.8, 0.0), engine_of(moved, OFTEN), batch_of(moved, TEXTS, samples=2)
-        together = engine.sample(batch, 9, 1.3, nothing, truncation)
+        together = engine.sample(batch, Sampling(9, 1.3, truncation), nothing)
         for p in range(4):
             seeds = batch.seeds[2 * p : 2 * p + 2]
-            alone = engine.sample(PromptBatch(batch.prompts[p : p + 1], 2, seeds), 9, 1.3, nothing, truncation)
+            alone = engine.sample(
+                PromptBatch(batch.prompts[p : p + 1], 2, seeds), Sampling(9, 1.3, truncation), nothing
+            )
             rows = select_rows(together.kept, together.completion_mask, torch.arange(2 * p, 2 * p + 2))
             assert rows is not None
             assert alone.kept is not None
@@ -333,7 +338,7 @@ class TestHead:
     )
     def test_other_families_are_taken(self, name: str, fields: dict[str, Any]) -> None:
         policy = family(name, **fields)
-        rollout = TransformersEngine(policy).sample(batch_of(policy, TEXTS), 12, 1.0, nothing)
+        rollout = TransformersEngine(policy).sample(batch_of(policy, TEXTS), Sampling(12, 1.0), nothing)
         for row in range(4):
             assert_close(
                 rollout.logprobs[row][rollout.completion_mask[row]],
@@ -347,7 +352,7 @@ class TestHead:
             "Gemma2", head_dim=4, final_logit_softcapping=2.0, attn_logit_softcapping=None, sliding_window=8
         )
         engine = TransformersEngine(policy)
-        rollout = engine.sample(batch_of(policy, TEXTS), 10, 1.0, nothing)
+        rollout = engine.sample(batch_of(policy, TEXTS), Sampling(10, 1.0), nothing)
         logits = engine.head(engine.hidden(rollout, torch.arange(0, 4)))
         assert 1.0 < float(logits.detach().abs().max()) <= 2.0
         for row in range(4):

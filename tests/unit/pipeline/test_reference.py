@@ -12,6 +12,7 @@ import pytest
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import reference
 from rlhf_cli.pipeline.reference import reference_rewards, reference_texts
@@ -51,7 +52,7 @@ def texts_of(policy: Policy, samples: int, temperature: float, *, by_reference: 
     seeds = tuple(seed_for(0, "oracle", prompt, sample) for prompt in range(3) for sample in range(samples))
     batch = PromptBatch(tuple(policy.encoder.encode(ROWS)), samples, seeds)
     engine = build_engine(policy, run_of().model, lambda text: None)
-    texts = engine.sample(batch, 8, temperature, lambda: None, reference=by_reference).texts
+    texts = engine.sample(batch, Sampling(8, temperature), lambda: None, reference=by_reference).texts
     return [tuple(texts[start : start + samples]) for start in range(0, 3 * samples, samples)]
 
 

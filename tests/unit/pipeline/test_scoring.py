@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.rollout import next_prompts, sample
@@ -91,7 +92,7 @@ class TestWithout:
         kept = [number for number in range(3) if number not in dropped]
         seeds = tuple(batch.seeds[2 * number + sample] for number in kept for sample in range(2))
         alone = PromptBatch(tuple(batch.prompts[number] for number in kept), 2, seeds)
-        one, other = (engine.sample(b, 12, 1.3, lambda: None, truncation) for b in (batch, alone))
+        one, other = (engine.sample(b, Sampling(12, 1.3, truncation), lambda: None) for b in (batch, alone))
         found = drop_prompts(one, dropped)
         assert found.batch == other.batch
         assert (found.texts, found.temperature) == (other.texts, other.temperature)

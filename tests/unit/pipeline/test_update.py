@@ -21,6 +21,7 @@ from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.update import NotFinite, accumulate_gradient, apply, check_finite, split_rollout, summarise
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, PromptBatch, Rollout, Scored
@@ -49,7 +50,7 @@ def policy(request: pytest.FixtureRequest) -> Policy:
 
 def scored_rollout(policy: Policy, temperature: float = 1.2) -> Scored:
     engine = TransformersEngine(policy)
-    rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), 7, temperature, nothing)
+    rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), Sampling(7, temperature), nothing)
     return scored_by(engine, rollout, SCORES, 0.3)
 
 
@@ -251,7 +252,7 @@ class TestCheck:
     def test_what_cannot_be_sampled_from_is_noticed(self, value: float, said: str) -> None:
         policy = build(tiny())
         engine = TransformersEngine(policy)
-        rollout = engine.sample(batch_of(policy, ["abc"], samples=2), 4, 1.0, nothing)
+        rollout = engine.sample(batch_of(policy, ["abc"], samples=2), Sampling(4, 1.0), nothing)
         check_finite(rollout, engine, policy.parameters())
         with torch.no_grad():
             for parameter in policy.parameters().values():
@@ -299,7 +300,7 @@ class TestWithValues:
         self.policy = build(tiny("gpt2"), value_head=True)
         move_adapter(self.policy)
         self.engine = TransformersEngine(self.policy)
-        rollout = self.engine.sample(batch_of(self.policy, TEXTS, SAMPLES), 7, 1.2, nothing)
+        rollout = self.engine.sample(batch_of(self.policy, TEXTS, SAMPLES), Sampling(7, 1.2), nothing)
         scored = scored_by(self.engine, rollout, SCORES, 0.3, needs_value=True)
         return ppo().advantages(scored, RunningMean())
 
@@ -347,7 +348,7 @@ class TestWithValues:
 @pytest.mark.parametrize("kl", ["exact", "loss_k2"])
 def test_the_kl_as_a_loss_is_that_of_the_plain_formula(policy: Policy, kl: Placement) -> None:
     engine = TransformersEngine(policy)
-    rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), 7, 1.2, nothing)
+    rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), Sampling(7, 1.2), nothing)
     scored = scored_by(engine, rollout, SCORES, 0.3, kl=kl)
     silent = replace(RLOO.advantages(scored, RunningMean()), advantages=torch.zeros_like(scored.distance.kl))
     rows = torch.arange(ROWS)
