@@ -148,12 +148,8 @@ class Scorer(SourceScorer):
         kept = [row for row in rows if row // size not in own.left_out]
         lengths, truncated = rollout.lengths.tolist(), rollout.truncated.tolist()
         values = shape(own.values, [lengths[row] for row in kept], [truncated[row] for row in kept], self._reward)
-        _check_size(
-            values,
-            "the score of a completion with its penalties",
-            "lower reward.length_penalty or reward.truncated_penalty",
-            where,
-        )
+        fix = "lower reward.length_penalty or reward.truncated_penalty"
+        _check_size(values, "the score of a completion with its penalties", fix, where)
         return replace(own, values=tuple(values), parts={"raw": own.values, **own.parts})
 
 

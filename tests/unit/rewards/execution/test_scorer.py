@@ -94,9 +94,7 @@ def test_scores_are_shaped_by_length_and_end_and_the_sources_own_are_kept_beside
 
 def test_a_penalty_too_large_for_training_is_refused(answering: Answering) -> None:
     answering([1.0, 0.5])
-    with pytest.raises(
-        UserError, match=r"with its penalties is -1e\+300 \(the limit is 1e\+18\) \(step 7\); fix: lower "
-    ):
+    with pytest.raises(UserError, match=r"with its penalties is -1e\+300 \(the limit is 1e\+18\) \(step 7\); fix: "):
         scorer_of(length_penalty=1e300).score(rollout_of([[1]] * 2), seed=3, tick=lambda: None, where="step 7")
 
 
