@@ -1,30 +1,34 @@
-"""Every YAML in configs/ composes, builds and runs one step, the day it is added; every setting is read by a run."""
+"""Every YAML in configs/ composes, builds and runs one step, the day it is added."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic import BaseModel
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from rlhf_cli import config as config_package
 from rlhf_cli.cli import run
 from rlhf_cli.config.jobs import compose_config
-from rlhf_cli.models.settings import Lora, Tiny
+from rlhf_cli.models.loading import load_tokenizer
+from rlhf_cli.models.settings import Lora, Pretrained, Tiny
 from rlhf_cli.models.tiny import build_tiny
-from rlhf_cli.schema import RunConfig
-from rlhf_cli.settings import Settings
 from tests.score_server import ScoreServer
 from tests.support import lines
 
 CONFIGS = Path(config_package.__file__).parents[2] / "configs"
-OPTIONS = sorted(f"{file.parent.name}={file.stem}" for file in CONFIGS.glob("*/*.yaml") if file.parent.name != "hydra")
+NAMES = {
+    group.name: sorted(file.stem for file in group.glob("*.yaml"))
+    for group in sorted(CONFIGS.iterdir())
+    if group.is_dir() and group.name != "hydra"
+}
+"""The options of each group."""
+TASKS = [name for name in NAMES["config"] if name != "tiny"]
+"""Presets that train SmolLM2."""
 ONE_STEP = (
     "steps=1",
     "evaluate.every=0",
@@ -34,8 +38,21 @@ ONE_STEP = (
     "display=quiet",
 )
 EXTRAS = {"data=parquet": "pyarrow", "data=hub": "datasets"}
-REAL = ("model=smollm2", "config=sentiment", "config=brevity", "config=format", "config=gsm8k", "config=reviews")
-MARKS = dict.fromkeys(REAL, pytest.mark.real_model) | dict.fromkeys(EXTRAS, pytest.mark.slow)
+WITH_ANSWERS = ("reward=exact_match", "reward=math")
+
+
+def combined() -> list[tuple[str, ...]]:
+    """Runs of the tiny model with an option of each group: together they have all of them, but for EXTRAS."""
+    groups = {group: names for group, names in NAMES.items() if group != "config"}
+    groups["data"] = [name for name in groups["data"] if f"data={name}" not in EXTRAS]
+    groups["model"] = [name for name in groups["model"] if name != "smollm2"]
+    runs = []
+    for number in range(max(map(len, groups.values()))):
+        options = {group: f"{group}={names[number % len(names)]}" for group, names in groups.items()}
+        if options["reward"] in WITH_ANSWERS:
+            options["data"] = "data=jsonl"
+        runs.append(tuple(options.values()))
+    return runs
 
 
 @pytest.fixture(scope="session")
@@ -83,17 +100,66 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("option", [pytest.param(option, marks=MARKS.get(option, ())) for option in OPTIONS])
-def test_every_option_runs_one_step(
-    option: str, filled_in: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if option in EXTRAS:
-        pytest.importorskip(EXTRAS[option])
+@pytest.fixture(scope="session")
+def small_smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2's tokenizer with a small model of its kind."""
+    settings = compose_config(["config=tiny", "model=smollm2"]).model
+    assert isinstance(settings, Pretrained)
+    tokenizer, config = load_tokenizer(settings)
+    config.update({"hidden_size": 36, "head_dim": 4, "intermediate_size": 36, "num_hidden_layers": 1})
+    folder = tmp_path_factory.mktemp("small")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run_one_step(
+    filled_in: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Run one step with such options, completed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    preset = [] if option.startswith("config=") else ["config=tiny"]
-    assert run(["train", *preset, option, *filled_in.get(option, []), *ONE_STEP, "run_dir=out"]) == 0
-    assert [row["step"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [1]
+
+    def run_one_step(*options: str) -> None:
+        rest = chain.from_iterable(filled_in.get(option, []) for option in options)
+        assert run(["train", *options, *dict.fromkeys(rest), *ONE_STEP, "run_dir=out"]) == 0, options
+        assert [row["step"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [1], options
+
+    return run_one_step
+
+
+@pytest.mark.parametrize("options", combined(), ids=" ".join)
+def test_every_option_runs_one_step(options: tuple[str, ...], run_one_step: Callable[..., None]) -> None:
+    run_one_step("config=tiny", *options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", EXTRAS)
+def test_an_option_that_needs_an_extra_runs_one_step(option: str, run_one_step: Callable[..., None]) -> None:
+    pytest.importorskip(EXTRAS[option])
+    run_one_step("config=tiny", option)
+
+
+@pytest.mark.real_model
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_runs_one_step(name: str, small_smollm2: Path, run_one_step: Callable[..., None]) -> None:
+    """On the tokenizer and chat template of SmolLM2; its weights are in tests/integration/test_real_model.py."""
+    run_one_step(f"config={name}", f"model.path={small_smollm2}")
+
+
+def test_every_task_trains_smollm2(filled_in: dict[str, list[str]]) -> None:
+    smollm2 = compose_config(["config=tiny", "model=smollm2"]).model
+    for name in TASKS:
+        model = compose_config([f"config={name}", *filled_in.get(f"config={name}", [])]).model
+        assert isinstance(model, Pretrained), name
+        assert model.model_copy(update={"prompt_format": "auto"}) == smollm2, name
+
+
+def test_no_option_is_forgotten() -> None:
+    every = {f"{group}={name}" for group, names in NAMES.items() for name in names}
+    run = {*chain.from_iterable(combined()), *EXTRAS, *(f"config={name}" for name in TASKS)}
+    assert every - run == {"config=tiny", "model=smollm2"}  # which all of them stand on
 
 
 def test_every_option_explains_itself() -> None:
@@ -101,74 +167,3 @@ def test_every_option_explains_itself() -> None:
         if "hydra" not in file.parts:
             first, second, *_ = file.read_text().splitlines()
             assert (second if first.startswith("# @package") else first).startswith("# "), file
-
-
-def test_every_setting_is_read_by_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A knob that nothing reads is a lie."""
-    read: set[tuple[str, str]] = set()
-    plain = BaseModel.__getattribute__
-
-    def recording(self: Settings, name: str) -> Any:
-        read.add((type(self).__name__, name))
-        return plain(self, name)
-
-    (tmp_path / "rewards.py").write_text("def none(completions):\n    return [None for _ in completions]\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Settings, "__getattribute__", recording, raising=False)
-    for extra in (
-        [],
-        [
-            "temperature=linear",
-            "beta=cosine",
-            "algorithm=reinforce",
-            "evaluate.every=1",
-            "evaluate.prompts=6",
-            "data.max_prompt_tokens=16",
-            "data.too_long=drop",
-            "optimizer.warmup_steps=0",
-            "reward.truncated=penalty",
-        ],
-        ["algorithm=ppo", "beta=target"],
-        ["algorithm=grpo", "beta=adaptive", "temperature=cosine"],
-        [
-            "reward=python",
-            "reward.function=rewards.py:none",
-            "reward.on_error=value",
-            "reward.retries=0",
-            "evaluate.every=1",
-            "evaluate.prompts=6",
-        ],
-    ):
-        assert run(["train", "config=tiny", *ONE_STEP, *extra, f"run_dir=out{len(extra)}"]) == 0
-    for setting in chain(
-        _settings(compose_config(["config=tiny", "temperature=linear", "beta=cosine", "algorithm=reinforce"])),
-        _settings(compose_config(["config=tiny", "algorithm=ppo", "beta=target"])),
-        _settings(compose_config(["config=tiny", "algorithm=grpo", "beta=adaptive"])),
-        _settings(compose_config(["config=tiny", "reward=python", "reward.function=rewards.py:none"])),
-    ):
-        kind, name = setting
-        # read by the union, by resume, by multirun; and where the disk refuses, or a gradient is not finite
-        if name not in ("kind", "resume_allow", "sweep_dir", "seeds", "jobs", "max_failures", "max_skipped_steps"):
-            assert setting in read, f"{kind}.{name} is read by nothing"
-
-
-def _settings(model: Settings) -> Iterator[tuple[str, str]]:
-    for name in type(model).model_fields:
-        value = model.__dict__[name]
-        if isinstance(value, Settings):
-            yield from _settings(value)
-        else:
-            yield type(model).__name__, name
-
-
-def test_no_value_has_a_default_in_python() -> None:
-    """Types live in Python, values in YAML: a value has one home."""
-    seen, todo = set(), [RunConfig]
-    while todo:
-        model = todo.pop()
-        seen.add(model)
-        for name, field in model.model_fields.items():
-            assert field.is_required(), f"{model.__name__}.{name}"
-        kinds = (*Settings.__subclasses__(), *model.__subclasses__())
-        todo += [kind for kind in kinds if kind not in seen and kind not in todo]
-    assert len(seen) > 8
