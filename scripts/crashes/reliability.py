@@ -1,28 +1,24 @@
-"""Run tests/reliability and write docs/reliability.md: python scripts/crashes/reliability.py [--cases]
+"""Run tests/reliability and write docs/reliability.md: python scripts/crashes/reliability.py [--page]
 
-A test says by `@pytest.mark.case(number)` which of the fifty cases it shows. The page is written only if every case has
-a test and none of them fails.
+A test says by `@pytest.mark.case(number)` which of the fifty cases it shows. The page names the tests' files, so it is
+the same every time; it is written only if every case has a test and none of them fails.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 ROOT: Final = Path(__file__).parents[2]
+TESTS: Final = ROOT / "tests" / "reliability"
 PAGE: Final = ROOT / "docs" / "reliability.md"
-WORST: Final = ("failed", "skipped", "passed")
 
 TEXT: Final = """\
 # Kill it anywhere
@@ -71,111 +67,57 @@ running baseline and a beta that follows the KL) killed by `kill -9`: at an inst
 
 {rows}
 
-Shown by {tests} tests in {seconds:.0f} s on {date}, by `scripts/reliability` (which writes this page):
-{machine}.
-The tests are in [tests/reliability](../tests/reliability/scorecard.py).
+The tests are in [tests/reliability](../tests/reliability/scorecard.py); `scripts/reliability` runs them and writes this
+page.
 """
 
 
-@dataclass
-class Shown:
-    """What the tests of one case came to."""
-
-    tests: set[str] = field(default_factory=set)
-    """Node ids."""
-    outcomes: set[str] = field(default_factory=set)
-    seconds: float = 0.0
-
-    @property
-    def where(self) -> str:
-        """How many there are, by file."""
-        files = Counter(Path(test.partition("::")[0]).name for test in self.tests)
-        return ", ".join(f"{count} in {file}" for file, count in sorted(files.items()))
-
-    @property
-    def outcome(self) -> str:
-        """The worst of them."""
-        return next(outcome for outcome in WORST if outcome in self.outcomes)
+def find_files() -> dict[int, list[str]]:
+    """The test files that show each case, by its number."""
+    files: dict[int, list[str]] = {}
+    for file in sorted(TESTS.glob("test_*.py")):
+        module = import_module(f"tests.reliability.{file.stem}")
+        tests = [value for name, value in vars(module).items() if name.startswith("test_")]
+        for number in sorted({number for test in tests for number in _cases(test)}):
+            files.setdefault(number, []).append(file.name)
+    return files
 
 
-class ByCase:
-    """A pytest plugin: outcome and time of each case."""
-
-    def __init__(self) -> None:
-        self.shown: dict[int, Shown] = {}
-        self.seconds: dict[str, float] = {}
-        """Of each test, by its node id."""
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Which tests show which case."""
-        for item in items:
-            for number in _cases(item):
-                self.shown.setdefault(number, Shown()).tests.add(item.nodeid)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[Any]:
-        """Set-up, call and tear-down all count."""
-        report = yield
-        self.seconds[item.nodeid] = self.seconds.get(item.nodeid, 0.0) + report.duration
-        for number in _cases(item):
-            self.shown[number].outcomes.add(report.outcome)
-            self.shown[number].seconds += report.duration
-        return report
+def _cases(test: Any) -> Iterator[int]:
+    """The cases that a test function is marked with, itself or some of its parameters."""
+    marks = list(getattr(test, "pytestmark", ()))
+    for mark in marks:
+        if mark.name == "parametrize":
+            marks += [other for values in mark.args[1] for other in getattr(values, "marks", ())]
+        elif mark.name == "case":
+            yield from mark.args
 
 
-def _cases(item: pytest.Item) -> set[int]:
-    return {marker.args[0] for marker in item.iter_markers("case")}
-
-
-def table(cases: Mapping[int, Any], shown: Mapping[int, Shown]) -> str:
-    """One line a case; `cases` as in the scorecard."""
-    lines = ["| # | fault | promise | tests | result |", "|--:|---|---|---|---|"]
+def make_page(cases: Mapping[int, Any], files: Mapping[int, list[str]]) -> str:
+    """The page; `cases` as in the scorecard. Raises KeyError for a case without a test."""
+    lines = ["| # | fault | promise | tests |", "|--:|---|---|---|"]
     for number, case in cases.items():
-        found = shown[number]
-        result = f"{found.outcome}, {found.seconds:.1f} s"
-        lines.append(f"| {number} | {case.fault} | {case.promise} | {found.where} | {result} |")
-    return "\n".join(lines)
-
-
-def machine() -> str:
-    """Where it ran."""
-    return (
-        f"{os.cpu_count()} {platform.machine()} cores, {platform.system()}, Python {platform.python_version()}, "
-        f"torch {version('torch')}, transformers {version('transformers')}, peft {version('peft')}"
-    )
+        lines.append(f"| {number} | {case.fault} | {case.promise} | {', '.join(files[number])} |")
+    return TEXT.format(rows="\n".join(lines))
 
 
 def main() -> int:
-    """Run them and write the page, or count the tests of each case."""
+    """Run the tests, then write the page."""
     parser = argparse.ArgumentParser(description="Run the fifty cases and write docs/reliability.md.")
-    parser.add_argument("--cases", action="store_true", help="only print the number of each case and of its tests")
+    parser.add_argument("--page", action="store_true", help="only write the page")
     options = parser.parse_args()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     from tests.reliability.scorecard import CASES
 
-    by_case = ByCase()
-    arguments = ["tests/reliability", "-q", "-p", "no:cacheprovider"]
-    if options.cases:
-        code = pytest.main([*arguments, "--collect-only", "-qq"], plugins=[by_case])
-        for number, found in sorted(by_case.shown.items()):
-            print(f"case {number}: {found.where}")
-        return int(code)
-    code = pytest.main(arguments, plugins=[by_case])
-    missing = [str(number) for number in CASES if number not in by_case.shown]
-    not_shown = [str(number) for number, found in sorted(by_case.shown.items()) if found.outcome != "passed"]
-    if code or missing or not_shown:
-        print(f"not written: {PAGE}")
-        print(f"cases without a test: {' '.join(missing) or 'none'}; not passed: {' '.join(not_shown) or 'none'}")
+    files = find_files()
+    if without := [str(number) for number in CASES if number not in files]:
+        print(f"not written: {PAGE}; cases without a test: {' '.join(without)}")
         return 1
-    text = TEXT.format(
-        rows=table(CASES, by_case.shown),
-        tests=len(by_case.seconds),
-        seconds=sum(by_case.seconds.values()),
-        date=datetime.date.today().isoformat(),
-        machine=machine(),
-    )
-    PAGE.write_text(text, encoding="utf-8")
+    if not options.page and pytest.main([str(TESTS), "-q", "-p", "no:cacheprovider"]):
+        print(f"not written: {PAGE}")
+        return 1
+    PAGE.write_text(make_page(CASES, files), encoding="utf-8")
     print(f"written to {PAGE}")
     return 0
 

@@ -1,6 +1,6 @@
 """The fifty faults and what is promised for each; a test says which it shows by `@pytest.mark.case(number)`.
 
-docs/reliability.md is made from this table and a run of the tests (scripts/reliability).
+docs/reliability.md is made from this table and the marks of the tests (scripts/reliability).
 """
 
 from __future__ import annotations
