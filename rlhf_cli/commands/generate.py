@@ -15,8 +15,7 @@ from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
-from rlhf_cli.runs.adapter import find_adapter
-from rlhf_cli.runs.resume import read_config
+from rlhf_cli.runs.resume import find_adapter, read_config
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
 

@@ -16,7 +16,7 @@ from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_conf
 from rlhf_cli.runs.checkpoint import find_newest, step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import Origin, find_origin, holds_run, is_finished, read_config
+from rlhf_cli.runs.resume import Origin, find_origin, holds_run, read_config
 from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import RunConfig
 
@@ -76,7 +76,7 @@ def origin_of(target: str, overrides: Sequence[str]) -> tuple[RunConfig, Origin]
 
 def final_result(config: RunConfig, origin: Origin | None) -> Result | None:
     """The result of a run with nothing left to do; None where a step or the conclusion is missing."""
-    if origin is None or not is_finished(origin, config):
+    if origin is None or step_of(origin.checkpoint) < config.steps:
         return None
     result = Result.read(origin.folder)
     return result if result is not None and result.step >= config.steps else None

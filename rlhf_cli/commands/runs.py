@@ -9,7 +9,7 @@ from pathlib import Path
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.display.runs import show_runs, why_failed
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
-from rlhf_cli.runs.jsonl import finite
+from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.sweep.record import SweepRecord
 

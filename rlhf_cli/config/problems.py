@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from rlhf_cli.config.keys import did_you_mean, fields, in_schema
 from rlhf_cli.config.options import PRESET, default_option, groups, options, preset_path
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.settings import flatten
 
 _PLAIN = {  # pydantic's error type -> what the value must be
     "int_type": "must be a whole number",
@@ -50,7 +51,7 @@ def build_config(data: Mapping[str, Any], place: Callable[[str], str]) -> RunCon
         errors: list[ErrorDetails] = []
     except ValidationError as e:
         errors = e.errors(include_url=False)
-    missing = list(_missing(data))
+    missing = [key for key, value in flatten(data) if value == "???"]  # hydra's mark for a value still to be set
     unchosen = [group for group in groups() if not _is_chosen(data.get(group, {}))]
     if not (errors or missing or unchosen):
         return config
@@ -68,15 +69,6 @@ def build_config(data: Mapping[str, Any], place: Callable[[str], str]) -> RunCon
     raise UserError(
         lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} problems in the configuration:", *lines])
     )
-
-
-def _missing(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The keys that hold `???`, hydra's mark for a value that is still to be set."""
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            yield from _missing(value, f"{prefix}{name}.")
-        elif value == "???":
-            yield f"{prefix}{name}"
 
 
 def _is_chosen(group: Any) -> bool:

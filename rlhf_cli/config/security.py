@@ -17,6 +17,7 @@ from omegaconf.resolvers import oc
 from rlhf_cli.config.arguments import parse_override
 from rlhf_cli.errors import EXIT_USAGE, UserError
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.settings import flatten
 
 TRUST = "trust_remote_code"
 _RUNS_CODE = {"_target_", "()", "class", TRUST}
@@ -131,17 +132,9 @@ def secret_error(kind: str, where: str) -> UserError:
     )
 
 
-def find_secret(settings: Mapping[str, Any], prefix: str = "") -> tuple[str, str] | None:
+def find_secret(settings: Mapping[str, Any]) -> tuple[str, str] | None:
     """The dotted key of the first text in nested settings that looks like a secret, and what it looks like; or None."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            secret = find_secret(value, f"{prefix}{name}.")
-        else:
-            kind = secret_in(str(value))
-            secret = (f"{prefix}{name}", kind) if kind else None
-        if secret:
-            return secret
-    return None
+    return next(((key, kind) for key, value in flatten(settings) if (kind := secret_in(str(value)))), None)
 
 
 def guard_environment() -> None:

@@ -17,7 +17,7 @@ from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import intervals_over
-from rlhf_cli.runs.jsonl import finite
+from rlhf_cli.runs.json_files import finite
 from rlhf_cli.sweep.answer import Answer
 from rlhf_cli.sweep.outcome import LeftOut
 from rlhf_cli.sweep.points import Point

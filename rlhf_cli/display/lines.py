@@ -14,7 +14,7 @@ from rlhf_cli.display.words import figures
 from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import Optimum, progress_to_optimum
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.runs.jsonl import finite
+from rlhf_cli.runs.json_files import finite
 
 
 class Quiet(Reporter):

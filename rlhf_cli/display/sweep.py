@@ -18,7 +18,7 @@ from rlhf_cli.display.console import StoppingConsole
 from rlhf_cli.display.words import figures, metric
 from rlhf_cli.errors import visible
 from rlhf_cli.paths import relative_to_here
-from rlhf_cli.runs.jsonl import finite
+from rlhf_cli.runs.json_files import finite
 from rlhf_cli.sweep.pool import Standing, State
 
 STYLES: Final[dict[State, str]] = {

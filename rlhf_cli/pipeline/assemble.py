@@ -12,6 +12,7 @@ import torch
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import microbatch_size, predicted_peak
 from rlhf_cli.engine.opening import load_policy
+from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import prompts_at_once
 from rlhf_cli.pipeline.profiling import Profiler
 from rlhf_cli.pipeline.record import check_ground, record_of, write_record
@@ -20,18 +21,18 @@ from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import TrainState, load
 from rlhf_cli.pipeline.work import Work
-from rlhf_cli.prompts.encoding import encode
+from rlhf_cli.prompts.encoding import Prompts, encode
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import abandon
 from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, LOGS, PROFILE, RESULT
-from rlhf_cli.runs.jsonl import Mark, cut_back
-from rlhf_cli.runs.logbook import Logbook
+from rlhf_cli.runs.logbook import Logbook, Mark, cut_back
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.runs.sinks import Curves
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.types import Prompt
 
 
 def assemble(
@@ -53,44 +54,23 @@ def assemble(
         policy = load_policy(config)
         engine = build_engine(policy, config.model, reporter.note)
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
-    longest = max(len(prompt.tokens) for prompt in (*prompts.encoded.values(), *held_out)) + config.max_new_tokens
-    evaluated = min(prompts_at_once(config), len(held_out))
-    completions = max(config.prompts_per_step * config.samples_per_prompt, evaluated * config.evaluate.samples)
-    recompute = config.model.gradient_checkpointing
-    if config.microbatch_size == "auto":
-        size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)
-        config = config.model_copy(update={"microbatch_size": size})
+    config, peak = fit_memory(config, policy, prompts, held_out)
     assert isinstance(config.microbatch_size, int)
-    height = predicted_peak(
-        policy, longest, config.max_new_tokens, completions, config.microbatch_size, recompute=recompute
-    )
     saver = Saver(folder, config.checkpoint, reporter.note)
     saver.check_room(policy)
-
-    optimizer = torch.optim.AdamW(
-        policy.parameters().values(),
-        lr=config.optimizer.lr,
-        betas=config.optimizer.betas,
-        eps=config.optimizer.eps,
-        weight_decay=config.optimizer.weight_decay,
-    )
-    record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=height, command=command)
+    adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
+    optimizer = torch.optim.AdamW(policy.parameters().values(), **adamw)
+    record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=peak, command=command)
     if origin is None:
         state = TrainState()
         write_record(folder, record)
     else:
-        same = check_ground(origin.folder, record, reporter, config.resume_allow)
+        is_same_ground = check_ground(origin.folder, record, reporter, config.resume_allow)
         state = load(origin.checkpoint, policy, optimizer)
-        if not same:
+        if not is_same_ground:
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
-        abandon(folder / CHECKPOINTS, state.step)
-        for name, file in LOGS.items():
-            orphan = cut_back(folder / file, state.logs.get(name, Mark()))
-            if orphan is not None:
-                reporter.note(f"{file} is not what the checkpoint saw; kept as {orphan.name}")
-        (folder / RESULT).unlink(missing_ok=True)  # of another end than the one this run will come to
-    # what was allowed to change was allowed once
-    saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")
+        go_back(folder, state, reporter)
+    saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")  # what was allowed was allowed once
     replace_file(folder / CONFIG, json.dumps(saved, indent=2) + "\n")
     return Run(
         config=config,
@@ -107,3 +87,27 @@ def assemble(
         state=state,
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
     )
+
+
+def fit_memory(
+    config: RunConfig, policy: Policy, prompts: Prompts, held_out: Sequence[Prompt]
+) -> tuple[RunConfig, int]:
+    """Choose the size of microbatches where it is `auto`; returns the config with it, and the expected peak in bytes."""
+    longest = max(len(prompt.tokens) for prompt in (*prompts.encoded.values(), *held_out)) + config.max_new_tokens
+    evaluated = min(prompts_at_once(config), len(held_out)) * config.evaluate.samples
+    completions = max(config.prompts_per_step * config.samples_per_prompt, evaluated)
+    recompute, size = config.model.gradient_checkpointing, config.microbatch_size
+    if size == "auto":
+        size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)
+    peak = predicted_peak(policy, longest, config.max_new_tokens, completions, size, recompute=recompute)
+    return config.model_copy(update={"microbatch_size": size}), peak
+
+
+def go_back(folder: Path, state: TrainState, reporter: Reporter) -> None:
+    """Take the folder back to the moment at which `state` was saved: newer checkpoints, log lines and a result go."""
+    abandon(folder / CHECKPOINTS, state.step)
+    for name, file in LOGS.items():
+        orphan = cut_back(folder / file, state.logs.get(name, Mark()))
+        if orphan is not None:
+            reporter.note(f"{file} is not what the checkpoint saw; kept as {orphan.name}")
+    (folder / RESULT).unlink(missing_ok=True)  # of another end than the one this run will come to

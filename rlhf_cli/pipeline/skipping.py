@@ -10,7 +10,7 @@ from typing import Final
 from safetensors.torch import save_file
 
 from rlhf_cli.runs.folder import SKIPPED
-from rlhf_cli.runs.jsonl import finite
+from rlhf_cli.runs.json_files import finite
 from rlhf_cli.types import Advantages
 
 KEPT: Final = 4

@@ -21,7 +21,7 @@ from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.rewards.shaping import Spread
-from rlhf_cli.runs.jsonl import Mark
+from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.schedules.controller import ControllerState
 from rlhf_cli.settings import READ_STRICTLY
 

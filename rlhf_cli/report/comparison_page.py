@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from rlhf_cli.report.series import steps_per_point
 from rlhf_cli.report.table import Table, changes_table
 from rlhf_cli.report.texts import cut
 from rlhf_cli.runs.reading import Row, SavedRun, compare_if_paired
+from rlhf_cli.settings import flatten
 
 ASIDE: Final = ("run_dir", "sweep_dir", "resume", "resume_allow", "display", "jobs")
 """Settings that do not change what a run learns."""
@@ -100,7 +101,7 @@ def _difference(base: SavedRun, run: SavedRun, base_name: str, name: str) -> Dif
 
 
 def _settings(runs: Sequence[SavedRun], names: Sequence[str]) -> Table:
-    settings = [dict(_flat({**run.config, **_ground(run.record)})) for run in runs]
+    settings = [{key: _as_text(value) for key, value in flatten({**run.config, **_ground(run.record)})} for run in runs]
     keys = [key for key in dict.fromkeys(key for each in settings for key in each) if key.split(".")[0] not in ASIDE]
     differing = [key for key in keys if len({each.get(key) for each in settings}) > 1]
     rows = [[key, *(cut(each.get(key, "–")) for each in settings)] for key in differing]
@@ -111,13 +112,8 @@ def _ground(record: Row) -> dict[str, Any]:
     return {"ran on": {key: record[key] for key in GROUND if key in record}}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys and their values as text."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _inner(values: Row, key: str) -> Row:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,6 +24,15 @@ T = TypeVar("T")
 def write_json(file: Path, value: Any, indent: int | None = 2) -> None:
     """Replace the file, with numbers that JSON does not know as NaN and Infinity; raises OSError."""
     replace_file(file, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """`value` with None for every number that JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def read_json(kind: TypeAdapter[T], file: Path) -> T | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -54,15 +54,9 @@ class RunStatus:
 
     def row(self) -> dict[str, Any]:
         """The status as JSON holds it."""
-        return {
-            "folder": str(self.folder),
-            "state": self.state,
-            "reason": self.reason or "",
-            "step": self.step,
-            "steps": self.steps,
-            "objective": self.objective,
-            "reward": self.reward,
-            "kl": self.kl,
+        row = asdict(self) | {"folder": str(self.folder), "reason": self.reason or ""}
+        del row["changed"]
+        return row | {
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "continue": self.continue_command(),
         }

@@ -1,4 +1,4 @@
-"""Find the run and the checkpoint that `resume=` means."""
+"""Find the run, the checkpoint or the adapter that a path of the user's means."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.runs.checkpoint import NAME, find_newest, list_checkpoints, step_of, why_invalid
-from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, METRICS, RESULT
+from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, METRICS, RESULT
 from rlhf_cli.runs.lock import is_locked
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.runs.result import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,24 @@ def find_last_stretch(run: Path) -> tuple[Origin, Path]:
     return Origin(folder, older, skipped), newer
 
 
+def find_adapter(path: Path) -> tuple[Path, Path]:
+    """The PEFT folder and its run. A run's folder means its newest adapter, exported or of a checkpoint.
+
+    Raises UserError (exit 5) where there is none.
+    """
+    if not path.is_dir():
+        raise UserError("no such folder", where=str(path), fix="name a run's folder", exit_code=EXIT_RESUME)
+    run = path.parent if path.name == ADAPTER else path
+    final = run / ADAPTER
+    if not (holds_run(run) and final.is_dir()):
+        origin = find_origin(str(path))
+        return origin.checkpoint, origin.folder
+    newest, result = find_newest(run / CHECKPOINTS).folder, Result.read(run)
+    if path == final or newest is None or (result is not None and step_of(newest) <= result.step):
+        return final, run
+    return newest, run  # it went on since the adapter was exported
+
+
 def holds_run(folder: Path) -> bool:
     """Whether the folder holds a run that a new one would spoil: its settings, and checkpoints or metrics."""
     metrics = folder / METRICS
@@ -86,11 +104,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise _error(f"{CONFIG} cannot be read: {error}", folder, "name another run") from error
     return config
-
-
-def is_finished(origin: Origin, config: RunConfig) -> bool:
-    """Whether no step is left to do."""
-    return step_of(origin.checkpoint) >= config.steps
 
 
 def _newest_origin(folder: Path) -> Origin:

@@ -28,28 +28,28 @@ class Grid:
     """The points' numbers, row by row; None where no trial is finished."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a sweep found."""
+    """What a sweep found; without a finished trial, little more than why there is none."""
 
     folder: str
     command: str
     """Repeats and continues the sweep."""
-    beta: float | None
+    beta: float | None = None
     """The beta at which all points are compared, J = reward - beta KL; None where no trial is finished."""
-    points: tuple[Point, ...]
+    points: tuple[Point, ...] = ()
     """The points with a finished trial, in the sweep's order."""
-    recommended: int | None
+    recommended: int | None = None
     """The number of a point; None where none can be recommended."""
     reason: tuple[str, ...]
     """Why that point is recommended, in sentences."""
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     """Why the comparison is doubtful, in sentences."""
-    oracle: Oracle | None
+    oracle: Oracle | None = None
     """What training could have reached."""
-    no_oracle: str | None
+    no_oracle: str | None = None
     """Why there is no oracle; None where there is one."""
-    grid: Grid | None
+    grid: Grid | None = None
     """None unless exactly two keys are swept."""
     left_out: tuple[LeftOut, ...]
     """The trials without an outcome."""
@@ -78,14 +78,8 @@ def answer(sweep: SweepRecord) -> Answer:
         return Answer(
             folder=str(sweep.folder),
             command=sweep.command,
-            beta=None,
-            points=(),
-            recommended=None,
             reason=("No trial is finished and evaluated.",),
-            warnings=(),
-            oracle=None,
             no_oracle="no trial is finished",
-            grid=None,
             left_out=left_out,
         )
     beta = median_low(sorted({outcome.last.beta for outcome in outcomes}))

@@ -19,7 +19,7 @@ from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, LOGS
-from rlhf_cli.runs.jsonl import Mark
+from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.verify.divergence import TENSORS, Divergence, Stretch, find_divergence, read_tensors, rows_of

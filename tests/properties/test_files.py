@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from rlhf_cli.display.dashboard import sparkline
 from rlhf_cli.display.words import flat
 from rlhf_cli.runs.checkpoint import find_newest, list_checkpoints, prune, publish, step_of, why_invalid
-from rlhf_cli.runs.jsonl import JsonlLog, cut_back, finite
+from rlhf_cli.runs.json_files import finite
+from rlhf_cli.runs.logbook import JsonlLog, cut_back
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 rows = st.dictionaries(

@@ -16,7 +16,7 @@ from rlhf_cli.pipeline.saving import SaveFailed, Saver
 from rlhf_cli.pipeline.state import Best, TrainState
 from rlhf_cli.runs.checkpoint import find_newest, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.disk import Disk
-from rlhf_cli.runs.jsonl import JsonlLog, Mark
+from rlhf_cli.runs.logbook import JsonlLog, Mark
 from rlhf_cli.schema import Checkpoint
 from tests.reliability.crashing import CrashingDisk, Fault, Killed, QuickDisk
 from tests.unit.support import build, tiny

@@ -62,7 +62,7 @@ def test_if_it_stays_full_the_run_ends_and_goes_on_once_there_is_room(
 def test_a_log_that_cannot_be_written_ends_the_run(
     finished: Path, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import rlhf_cli.runs.jsonl as metrics
+    import rlhf_cli.runs.logbook as metrics
 
     class Full(metrics.JsonlLog):
         def write(self, row: Mapping[str, Any]) -> None:

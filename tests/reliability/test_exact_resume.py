@@ -318,7 +318,7 @@ def test_another_run_in_the_folder_is_refused(
 
 HELD = """
 import os, signal
-from rlhf_cli.runs.jsonl import JsonlLog
+from rlhf_cli.runs.logbook import JsonlLog
 write = JsonlLog.write
 def hold(self, row):
     write(self, row)

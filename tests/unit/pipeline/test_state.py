@@ -24,7 +24,7 @@ from rlhf_cli.pipeline.state import (
     restore_tensors,
     serialise,
 )
-from rlhf_cli.runs.jsonl import Mark
+from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.schedules.controller import ControllerState
 from tests.unit.support import build, tiny
 

@@ -11,8 +11,8 @@ import pytest
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.runs.checkpoint import publish
 from rlhf_cli.runs.lock import hold
-from rlhf_cli.runs.resume import Origin, find_last_stretch, find_origin, holds_run, is_finished, read_config
-from tests.unit.support import config_fields, config_of
+from rlhf_cli.runs.resume import Origin, find_last_stretch, find_origin, holds_run, read_config
+from tests.unit.support import config_fields
 
 files = {"state.json": b"{}"}
 
@@ -201,8 +201,3 @@ def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes 
     with pytest.raises(UserError, match=r"^config\.json cannot be read: .*; fix: name another run$") as caught:
         read_config(tmp_path)
     assert caught.value.exit_code == EXIT_RESUME
-
-
-def test_a_run_is_finished_when_no_step_is_left(tmp_path: Path) -> None:
-    origin = Origin(tmp_path, tmp_path / "step-00000004", ())
-    assert [is_finished(origin, config_of(steps=steps)) for steps in (3, 4, 5)] == [True, True, False]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.runs.checkpoint import publish
-from rlhf_cli.runs.jsonl import finite
+from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.sweep.answer import Grid, answer
 from rlhf_cli.sweep.record import Ending, SweepRecord, Trial

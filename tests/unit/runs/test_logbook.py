@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.runs.jsonl import JsonlLog, Mark, cut_back, finite
+from rlhf_cli.runs.json_files import finite
+from rlhf_cli.runs.logbook import JsonlLog, Mark, cut_back
 
 
 @pytest.fixture
