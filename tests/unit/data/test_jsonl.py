@@ -119,6 +119,8 @@ def test_any_text_is_taken_as_it_is(file: Path, text: str, escaped: bool) -> Non
         ('{"prompt": []}', "the prompt is empty (prompts.jsonl:2); fix: remove the line or write a message"),
         ('{"prompt": null}', "prompt is null (prompts.jsonl:2); fix: give text or a list of chat messages"),
         ('{"prompt": 3}', "prompt is a number (prompts.jsonl:2); fix: give text or a list of chat messages"),
+        ('{"prompt": 7.5}', "prompt is a number (prompts.jsonl:2); fix: give text or a list of chat messages"),
+        ('{"prompt": NaN}', "prompt is a number (prompts.jsonl:2); fix: give text or a list of chat messages"),
         ('{"prompt": false}', "prompt is true or false (prompts.jsonl:2); fix: give text or a list of chat messages"),
         ('{"prompt": {}}', "prompt is an object (prompts.jsonl:2); fix: give text or a list of chat messages"),
         (
@@ -151,7 +153,7 @@ def test_a_broken_chat_message_is_named(file: Path, turn: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("content", ["", "\n\n  \n"])
+@pytest.mark.parametrize("content", ["", "\n\n  \n", "\n \n\r\n", "\ufeff"])
 def test_an_empty_file_is_refused(file: Path, content: str) -> None:
     assert problem_of(file, content) == f"the prompt file is empty ({file}); fix: one JSON object a line"
 
@@ -164,14 +166,19 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         assert caught.value.exit_code == EXIT_DATA
 
 
-def test_bytes_that_are_not_utf_8_are_refused(file: Path) -> None:
-    file.write_bytes(b'{"prompt": "caf\xe9"}')
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"prompt": "caf\xe9"}', "invalid continuation byte at byte 15"),
+        (b"\x1f\x8b\x08", "invalid start byte at byte 1"),
+    ],
+    ids=["latin-1", "gzip"],
+)
+def test_bytes_that_are_not_utf_8_are_refused(content: bytes, reason: str, file: Path) -> None:
+    file.write_bytes(content)
     with pytest.raises(UserError) as caught:
         read_prompts(str(file))
-    assert (
-        caught.value.line()
-        == "not UTF-8 text: invalid continuation byte at byte 15 (prompts.jsonl); fix: save it as UTF-8"
-    )
+    assert caught.value.line() == f"not UTF-8 text: {reason} (prompts.jsonl); fix: save it as UTF-8"
     assert caught.value.exit_code == EXIT_DATA
 
 
@@ -217,8 +224,10 @@ class TestFingerprint:
         ('{"prompt": "\\ud800"}', "half of a surrogate pair, which is no text"),
         ("[" * 200_000, "JSON that cannot be read"),
         ('{"prompt": "x", "n": ' + "9" * 5000 + "}", "JSON that cannot be read"),
+        ("1" * 5000, "JSON that cannot be read"),
+        ("\0\0", "not JSON: Expecting value at column 1"),
     ],
-    ids=["cut", "surrogate", "nested", "digits"],
+    ids=["cut", "surrogate", "nested", "digits", "digits alone", "NUL"],
 )
 def test_json_that_is_none_is_named_by_line(line: str, said: str, file: Path) -> None:
     problem = problem_of(file, GOOD, line)
