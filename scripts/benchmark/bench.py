@@ -1,7 +1,7 @@
-"""How fast a step is, by phase, and how near to what the machine can do; and beside TRL: scripts/bench --help
+"""Measure how fast a step is, by phase, against the limits of the machine and against TRL: scripts/bench --help
 
-Every point of the grid is measured in a process of its own, so that its peak memory is its own; its first step warms
-up and is not counted. Against the peer, the two take their steps in turn, and only one of them works at any moment.
+Every point of the grid has a process of its own, so that its peak memory is its own. Its first step warms up and does
+not count. With a peer, both take their steps in turn, and only one of them works at any moment.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Point:
         return f"{self.prompts} x {self.group} x {self.new_tokens}, {self.dtype}, {self.engine or 'default'} engine"
 
     def overrides(self, chosen: Sequence[str]) -> list[str]:
-        """The run's settings, `chosen` by the user among them."""
+        """The settings of the point's run, with those that the user chose."""
         shape = [
             f"prompts_per_step={self.prompts}",
             f"samples_per_prompt={self.group}",
@@ -67,9 +67,9 @@ class Point:
 
 
 def grid(options: argparse.Namespace) -> list[Point]:
-    """For each dtype and engine: every length with groups of 4, then every size of group with 48 tokens.
+    """The grid: for each dtype and engine, every length with groups of 4, then every size of group with 48 tokens.
 
-    Each varies alone; where only one of the two is given, only that sweep.
+    Where the user gives only one of the two, the points vary that one alone.
     """
     shapes = [(GROUP, length) for length in options.lengths] + [(group, NEW_TOKENS) for group in options.groups]
     return [
@@ -81,23 +81,23 @@ def grid(options: argparse.Namespace) -> list[Point]:
 
 
 def ours(point: Point) -> Worker:
-    """A process for our steps."""
+    """Start a process that takes our steps."""
     return Worker(f"rlhf-cli at {point}", [sys.executable, str(SCRIPTS / "bench_worker.py")])
 
 
 def begin(worker: Worker, point: Point, options: argparse.Namespace) -> dict[str, Any]:
-    """Load everything; returns what there is to know of the run."""
+    """Let the worker load everything; return the facts about its run."""
     return worker.ask(overrides=point.overrides(options.overrides), steps=options.steps + 1)
 
 
 def said(who: str, step: dict[str, Any]) -> dict[str, Any]:
-    """The step, and a line about it for whoever waits."""
+    """Return the step, after a line of progress about it."""
     print(f"  {who} {step['seconds']['step']:.2f} s", file=sys.stderr)
     return step
 
 
 def measured(point: Point, about: dict[str, Any], steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What is kept of a run. Raises Failed where the completions are not as long as they should be."""
+    """The results of a run. Raises Failed where the completions do not have the length of the point."""
     if any(step["tokens"] != point.prompts * point.group * point.new_tokens for step in steps):
         raise Failed(f"{point}: wrote {[step['tokens'] for step in steps]} tokens")
     kept = {key: value for key, value in about.items() if key != "prompts"}
@@ -106,7 +106,7 @@ def measured(point: Point, about: dict[str, Any], steps: Sequence[dict[str, Any]
 
 
 def alone(point: Point, options: argparse.Namespace) -> dict[str, Any]:
-    """Our steps, one after the other."""
+    """Measure our steps, one after the other."""
     with ours(point) as worker:
         about = begin(worker, point, options)
         steps = [said("rlhf-cli", worker.ask(do="step")) for _ in range(options.steps + 1)]
@@ -114,7 +114,7 @@ def alone(point: Point, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def paired(point: Point, options: argparse.Namespace) -> dict[str, Any]:
-    """Our steps and the peer's in turn, on the same prompts. Raises Failed where they do not do the same work."""
+    """Measure our steps and the peer's in turn, on the same prompts; raises Failed where their work differs."""
     completions = point.prompts * point.group
     batch = options.peer_batch or completions
     if completions % batch:
@@ -142,7 +142,7 @@ def paired(point: Point, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Where it ran."""
+    """The machine and the versions of the libraries."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -159,24 +159,24 @@ def machine() -> dict[str, Any]:
 
 
 def whole_number(text: str) -> int:
-    """A number above 0; raises ArgumentTypeError for anything else."""
+    """Read a number above 0; raises ArgumentTypeError for anything else."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
     return int(text)
 
 
 def whole_numbers(text: str) -> list[int]:
-    """32,64,128; raises ArgumentTypeError as well."""
+    """Read numbers such as 32,64,128; raises ArgumentTypeError for anything else."""
     return [whole_number(part) for part in text.split(",")]
 
 
 def words(text: str) -> list[str]:
-    """float32,bfloat16."""
+    """Read words such as float32,bfloat16."""
     return text.split(",")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The parser of the command line."""
     made = argparse.ArgumentParser(
         prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -202,7 +202,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """What has been found so far, after every point."""
+    """Measure the points; yield all results so far after each of them."""
     found: dict[str, Any] = {"machine": machine(), "command": sys.argv[1:], "roofline": {}, "points": [], "pairs": []}
     points = grid(options)
     if (load := os.getloadavg()[0]) > BUSY:
@@ -221,7 +221,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def main() -> int:
-    """Measure and print the tables, or print those of a file."""
+    """Measure and print the tables, or print the tables of a file of results."""
     options = parser().parse_intermixed_args()
     try:
         if options.markdown:

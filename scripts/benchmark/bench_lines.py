@@ -1,6 +1,6 @@
-"""Processes that work only while they are asked to: a line of JSON in, a line of JSON out. Nothing but the library.
+"""Worker processes that answer requests: a line of JSON in, a line of JSON out. Standard library only.
 
-The parent must stay small and import no torch: the peak memory of a process counts from that of its parent on.
+The parent must stay small and import no torch: the peak memory of a process begins with that of its parent.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, Self
 
 
 class Failed(RuntimeError):
-    """A worker ended before it had answered."""
+    """A worker ended without an answer."""
 
 
 class Worker:
-    """A process that answers; its stderr is ours."""
+    """A process that answers requests; its stderr is the parent's."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self.name = name
@@ -33,7 +33,7 @@ class Worker:
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Its answer; raises Failed where there is none."""
+        """Send a request and return the answer; raises Failed where there is none."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -53,31 +53,31 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing more to ask: it ends, and what was wrong on its way out is no answer any more."""
+        """End the process; an error at its end no longer matters."""
         if kind is not None:
             self._process.kill()
         self._process.communicate()
 
 
 class Parent:
-    """The worker's end: whatever else is printed from here on goes to stderr."""
+    """The connection to the parent, in the worker. All other prints of the worker go to stderr from now on."""
 
     def __init__(self) -> None:
         self._answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def request(self) -> dict[str, Any] | None:
-        """What is asked for next; None when nothing will be any more."""
+        """The next request; None at the end."""
         line = sys.stdin.readline()
         return json.loads(line) if line else None
 
     def answer(self, answer: Mapping[str, Any]) -> None:
-        """Say it."""
+        """Send the answer."""
         self._answers.write(json.dumps(answer) + "\n")
 
 
 def peak_memory() -> dict[str, int]:
-    """Bytes that this process has held at most: of the machine's memory, and of a GPU's where torch uses one."""
+    """Peak memory of this process in bytes: of the machine, and of the GPU where torch uses one."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     torch = sys.modules.get("torch")

@@ -1,7 +1,7 @@
-"""The peer's side of scripts/bench: TRL's RLOOTrainer, which waits for the parent before each of its steps.
+"""The peer's side of scripts/bench: TRL's RLOOTrainer, which waits for a request before each step.
 
-It runs in the peer's own environment (peer.txt). What is measured are the trainer's own methods, called by
-itself; names with an underscore are its, of the version that is pinned.
+It runs in an environment of its own (peer.txt). The clock measures the trainer's own methods, as the trainer calls
+them; names with an underscore are TRL's, of the pinned version.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from vader import polarity_scores
 
 
 def now() -> float:
-    """Seconds, once a GPU has done what it was given."""
+    """The time in seconds, after the GPU has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 class Clock:
-    """The seconds of a step's phases, and what the step worked on."""
+    """The seconds of each phase of a step, and the sizes of its work."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """A new step."""
+        """Begin a new step."""
         self.seconds: dict[str, float] = {}
         self.prompts: list[int] = []
         self.tokens = 0
@@ -52,7 +52,7 @@ class Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + now() - start
 
     def sample(self) -> dict[str, Any]:
-        """The step, when it is over; what comes after the inputs are prepared is the update."""
+        """The figures of the step at its end; all time after the preparation of the inputs is the update."""
         total = now() - self.start
         prepared = self.seconds.pop("prepare")
         phases = self.seconds | {"update": total - prepared, "other": prepared - sum(self.seconds.values())}
@@ -65,7 +65,7 @@ class Clock:
 
 
 class Timed(RLOOTrainer):
-    """The trainer, with a clock beside it."""
+    """The trainer, with a clock on its phases."""
 
     clock = Clock()
 
@@ -92,29 +92,29 @@ class Timed(RLOOTrainer):
 
 
 class OnRequest(transformers.TrainerCallback):
-    """Begins a step when it is asked for, and answers when it is done."""
+    """Begin a step on request, and answer at its end."""
 
     def __init__(self, parent: Parent, clock: Clock) -> None:
         self.parent, self.clock = parent, clock
 
     def on_step_begin(self, *state: Any, **more: Any) -> None:
-        """Wait."""
+        """Wait for the request."""
         if self.parent.request() is None:
             sys.exit()
         self.clock.begin()
 
     def on_step_end(self, *state: Any, **more: Any) -> None:
-        """Answer."""
+        """Answer with the figures of the step."""
         self.parent.answer(self.clock.sample())
 
 
 def sentiment(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
-    """What reward=sentiment gives."""
+    """The scores of reward=sentiment."""
     return [polarity_scores(completion[0]["content"])["compound"] for completion in completions]
 
 
 def config_of(asked: dict[str, Any], folder: str) -> RLOOConfig:
-    """The same step: as many prompts, completions and tokens, the same beta and temperature, one update."""
+    """The config of the same step: the same sizes, beta and temperature, and one update."""
     completions, batch = asked["prompts_per_step"] * asked["group"], asked["batch"]
     return RLOOConfig(
         output_dir=folder,
@@ -143,7 +143,7 @@ def config_of(asked: dict[str, Any], folder: str) -> RLOOConfig:
 
 
 def main() -> None:
-    """Train for as many steps as are asked for."""
+    """Take one training step for each request."""
     parent = Parent()
     asked = parent.request()
     assert asked is not None

@@ -1,4 +1,4 @@
-"""What scripts/bench found, as Markdown: a pure function of its JSON."""
+"""The results of scripts/bench as Markdown tables: a pure function of its JSON."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ def fit(x: Sequence[float], seconds: Sequence[float]) -> Fit:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
+    """A Markdown table: text in the first column, numbers in the others."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def seconds(point: Found, phase: str) -> float:
-    """The median over the measured steps; a phase that a step had no need of took no time."""
+    """The median over the measured steps; a phase that a step does not have counts as 0."""
     return median(sample["seconds"].get(phase, 0.0) for sample in point["samples"])
 
 
 def memory(point: Found) -> int:
-    """Bytes at the peak: of the GPU's memory where one was used, else of the machine's."""
+    """Peak memory in bytes: of the GPU where one was used, else of the machine."""
     last = point["samples"][-1]["memory"]
     return int(last.get("cuda", last["rss"]))
 
 
 def tokens_a_second(point: Found) -> float:
-    """Completion tokens trained on."""
+    """Completion tokens that are trained on, per second."""
     return median(sample["tokens"] / sample["seconds"]["step"] for sample in point["samples"])
 
 
 def name(point: Found) -> str:
-    """dtype, engine, prompts x completions x tokens."""
+    """The name of a point: dtype, engine, prompts x completions x tokens."""
     return f"{point['dtype']}, {point['engine']}, {point['prompts']} x {point['group']} x {point['new_tokens']}"
 
 
@@ -88,13 +88,13 @@ def least(point: Found, rates: Found) -> dict[str, tuple[float, float, float | N
 
 
 def best(rates: Found, dtype: str) -> Found:
-    """The fastest of the products."""
+    """The speed of the fastest product."""
     product: Found = max((p for p in rates["products"] if p["dtype"] == dtype), key=lambda p: p["gflop_s"])
     return product
 
 
 def lines(points: Sequence[Found]) -> Iterator[tuple[str, Fit]]:
-    """The fits of every sweep that varies one number alone, by what it varies."""
+    """The fits of the sweeps that vary one number alone, by the name of that number."""
     for varied, fixed in (("new_tokens", "group"), ("group", "new_tokens")):
         same = ("dtype", "engine", "prompts", fixed)
         ordered = sorted(points, key=lambda point: [str(point[key]) for key in same])
@@ -109,7 +109,7 @@ def lines(points: Sequence[Found]) -> Iterator[tuple[str, Fit]]:
 
 
 def report(found: Found) -> str:
-    """Every table there is something for."""
+    """All tables that have rows."""
     parts, rates, points = [_machine(found["machine"])], found["roofline"], found["points"]
     if rates:
         parts += ["## The machine's best", _rates(rates)]
@@ -186,7 +186,7 @@ def _pair(pair: Found) -> str:
 
 
 def ratio(ours: Found, peer: Found) -> tuple[float, float, float]:
-    """The peer's seconds over ours: of the medians, and the least and the most of a pair of steps."""
+    """The peer's seconds over ours: of the medians; and the smallest and largest ratio of a pair of steps."""
     pairs = [
         theirs["seconds"]["step"] / mine["seconds"]["step"]
         for mine, theirs in zip(ours["samples"], peer["samples"], strict=True)

@@ -1,6 +1,6 @@
-"""Our side of scripts/bench: a run whose steps are taken one at a time, when the parent asks.
+"""Our side of scripts/bench: a run that takes one step for each request of the parent.
 
-It is the product's own code: the run that `rlhf train` would put together, and the stages of pipeline/loop.py.
+The code is the product's: the run is assembled as `rlhf train` does it, and its stages are those of pipeline/loop.py.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ NOT_OF_A_STEP: Final = ("time/checkpoint_s", "time/other_s", "time/step_s")
 
 
 class Timings:
-    """The run's reporter: keeps the seconds of the last step's phases and what was said, and shows nothing."""
+    """The run's reporter: it keeps the seconds of the last step's phases and the notes, and shows nothing."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -56,14 +56,14 @@ class Timings:
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """What a GPU was given belongs to the phase that gave it."""
+        """Measure a phase, with the work that it gave to the GPU."""
         yield lambda: None
         synchronise()
 
     def step(
         self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
     ) -> None:
-        """Keep the seconds by phase; a lap of the run's clock also holds what the peer took in between."""
+        """Keep the seconds by phase; the run's own clock also counts the time that the peer took in between."""
         self.seconds = {
             key.removeprefix("time/").removesuffix("_s"): value
             for key, value in timings.items()
@@ -71,19 +71,19 @@ class Timings:
         }
 
     def note(self, text: str) -> None:
-        """What the run has to say, such as that memory ran out, may explain what was measured."""
+        """Keep the note: it may explain a figure, as when memory ran out."""
         self.notes.append(text)
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing is evaluated."""
+        """Never called: the run is not evaluated."""
 
     def optimum(self, step: int, found: Optimum) -> None:
-        """Nothing is evaluated."""
+        """Never called: the run is not evaluated."""
 
 
 @contextmanager
 def running(overrides: Sequence[str], watch: Timings) -> Iterator[Run]:
-    """The run of these overrides, in a folder that is gone afterwards, with completions of exactly max_new_tokens."""
+    """Assemble the run in a temporary folder; all its completions have exactly max_new_tokens tokens."""
     config = compose_config(overrides)
     rows = read_rows(config)
     with (
@@ -99,8 +99,11 @@ def running(overrides: Sequence[str], watch: Timings) -> Iterator[Run]:
 
 
 def take_step(run: Run, watch: Timings) -> dict[str, Any]:
-    """One step as in pipeline/loop.py: seconds by phase and in all, the prompts' lengths and how many tokens they begin
-    with alike, the completions' tokens."""
+    """Take one step as pipeline/loop.py does.
+
+    Returns the seconds by phase and in all, the prompts' lengths, the length of their common beginning, and the number
+    of completion tokens.
+    """
     config, step = run.config, run.state.step
     start = time.perf_counter()
     rollout = sample(run, config.temperature.at(step, config.steps))
@@ -121,14 +124,14 @@ def take_step(run: Run, watch: Timings) -> dict[str, Any]:
 
 
 def time_save(run: Run) -> dict[str, float]:
-    """The seconds that a checkpoint takes."""
+    """Save a checkpoint, and return the seconds that it took."""
     start = time.perf_counter()
     save(run, needed=True)
     return {"seconds": time.perf_counter() - start}
 
 
 def about(run: Run, steps: int) -> dict[str, Any]:
-    """What there is to know of the run; the prompts are those of its first `steps` steps, as they were written."""
+    """The facts about the run; its prompts are those of the first `steps` steps, as the file has them."""
     config, policy = run.config, run.policy
     prompts = [one for step in range(steps) for one in run.prompts.of_step(step, config.prompts_per_step, config.seed)]
     lora = config.model.lora
@@ -151,7 +154,7 @@ def about(run: Run, steps: int) -> dict[str, Any]:
 
 
 def shape_of(policy: Policy) -> Shape:
-    """The model's sizes, from its architecture: an engine may keep the weights in a form of its own."""
+    """The model's sizes, read from its architecture, since an engine may store the weights in another form."""
     config = policy.causal.config.get_text_config()
     heads = config.num_attention_heads
     blocks, head = linear_layers(policy)
@@ -175,7 +178,7 @@ def linear_layers(policy: Policy) -> tuple[list[tuple[int, int]], tuple[int, int
 
 
 def matrices(policy: Policy) -> list[tuple[int, int]]:
-    """(out, in) of what the model multiplies by: a block's layers of one input width stacked, and the output layer."""
+    """(out, in) of the model's products: the layers of a block that share their input are one product."""
     blocks, head = linear_layers(policy)
     count = policy.causal.config.get_text_config().num_hidden_layers
     widths = sorted({deep for _, deep in blocks})
@@ -183,13 +186,13 @@ def matrices(policy: Policy) -> list[tuple[int, int]]:
 
 
 def synchronise() -> None:
-    """Wait for the GPU, where there is one."""
+    """Wait for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def main() -> int:
-    """Answer until nothing more is asked."""
+    """Answer requests until there are none."""
     parent, watch = Parent(), Timings()
     asked = parent.request()
     assert asked is not None

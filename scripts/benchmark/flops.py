@@ -1,4 +1,4 @@
-"""What a step has to multiply at the very least, from the model's shape and the lengths of its texts: no measurement.
+"""The least number of operations of a step, computed from the model's shape and the lengths of its texts.
 
 A product of a [m, k] by a [k, n] matrix counts as 2 m k n floating point operations. Everything else (normalisation,
 softmax, sampling, the optimizer) is left out.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the work of a token depends on."""
+    """The sizes of a model that decide the work of a token."""
 
     blocks: int
     """N_block: weights of the linear layers of all blocks."""
@@ -26,8 +26,10 @@ class Shape:
 
 
 def read_tokens(prompts: Sequence[int], alike: int, group: int, new: int) -> int:
-    """Tokens that the blocks have to read: what all prompts begin with once, each prompt once for its group, and all of
-    a completion but its last token, which predicts nothing.
+    """Tokens that the blocks have to read.
+
+    The common beginning of all prompts once, the rest of each prompt once for its group, and each completion without
+    its last token, which predicts nothing.
 
     `prompts`: the prompts' lengths; the first `alike` tokens are the same in all of them. Each has `group` completions
     of `new` tokens.
@@ -36,7 +38,7 @@ def read_tokens(prompts: Sequence[int], alike: int, group: int, new: int) -> int
 
 
 def causal_pairs(prompts: Sequence[int], alike: int, group: int, new: int) -> int:
-    """Pairs (a token that is read, a token it attends to): itself, and those before it.
+    """Pairs of a token that is read and a token that it attends to: itself, or one before it.
 
     In a text of p tokens p (p + 1) / 2; token t = 1 .. new - 1 of a completion has p + t.
     """
@@ -73,5 +75,5 @@ def needed(shape: Shape, prompts: Sequence[int], alike: int, group: int, new: in
 
 
 def weight_bytes(shape: Shape, new: int, bytes_a_weight: int) -> int:
-    """Bytes that a rollout has to read at the least: every weight once for each token of the longest completion."""
+    """The least number of bytes that a rollout reads: every weight once for each token of the longest completion."""
     return new * (shape.blocks + shape.head) * bytes_a_weight

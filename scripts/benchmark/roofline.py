@@ -1,4 +1,4 @@
-"""The best that this machine does: matrix products in GFLOP/s, reading in GB/s. Measured, in this process."""
+"""Measure the limits of this machine, in this process: matrix products in GFLOP/s, reading in GB/s."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEAST_S: Final = 0.02
 
 
 def roofline(matrices: Sequence[tuple[int, int]], device: torch.device) -> dict[str, Any]:
-    """Products of [rows, in] by each of the (out, in) matrices, in float32 and bfloat16, and the speed of reading."""
+    """Measure products of [rows, in] with each (out, in) matrix, in float32 and bfloat16, and the speed of reading."""
     with torch.no_grad():
         return {"products": list(_products(matrices, device)), "read_gb_s": _reading(device)}
 
@@ -61,7 +61,7 @@ def _reading(device: torch.device) -> float:
 
 
 def _seconds(work: Callable[[], Tensor], device: torch.device) -> float:
-    """The least time of several."""
+    """The shortest time of several calls."""
 
     def timed(times: int) -> float:
         start = time.perf_counter()

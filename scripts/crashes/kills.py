@@ -1,8 +1,8 @@
 """Kill runs at random instants, resume them, compare: scripts/kills [--kills N] [--seed S] [--preset P] [K=V]
 
 Importing torch takes longer than such a run, so this process imports everything once, trains nothing itself, and forks
-for each try. Three kills in five come at an instant drawn uniformly over an undisturbed run; one 0-30 ms after a new
-checkpoint has appeared, one while a save is under way. Every third run is killed again while it is resumed.
+for each try. Three kills in five come at a random instant of the run; one comes 0-30 ms after a new checkpoint has
+appeared, and one during a save. Every third run is killed a second time while it resumes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ REDRAWN: Final = 20
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A whole run to compare with."""
+    """The run that is not killed, to compare with."""
 
     arguments: tuple[str, ...]
     seconds: float
@@ -62,7 +62,7 @@ class Undisturbed:
 
 
 class Child:
-    """`rlhf train` in a fork of this process; what it says goes to a file beside its run's folder."""
+    """`rlhf train` in a fork of this process; its output goes to a file beside the run's folder."""
 
     def __init__(self, arguments: Sequence[str], folder: Path) -> None:
         self.said, self.began = folder.with_suffix(".log"), time.time()
@@ -72,21 +72,21 @@ class Child:
             _work(["train", *arguments, f"run_dir={folder}", "resume=auto"], self.said)
 
     def wait(self) -> int:
-        """Its exit code, or minus the signal that ended it."""
+        """Wait for the end; return the exit code, or minus the signal that ended it."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def ended(self) -> bool:
-        """Whether it has ended; `wait` still tells how."""
+        """Whether the process has ended; `wait` then still returns how."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def failure(self) -> str:
-        """Wait for its end; the exit code and what it said last, or empty where all went well."""
+        """Wait for the end; return the exit code with the last line of output, or nothing where all went well."""
         code, said = self.wait(), self.said.read_text(encoding="utf-8").strip()
         return f"exit code {code}: {said[-500:]}" if code else ""
 
 
 def _work(argv: list[str], said: Path) -> None:
-    """Be `rlhf` to the end, in a fork."""
+    """Run `rlhf` in the fork, and exit."""
     status = 1
     try:
         output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -102,14 +102,14 @@ def _work(argv: list[str], said: Path) -> None:
 
 
 def prepare() -> None:
-    """Import what takes long, and run nothing."""
+    """Import the libraries that take long to import."""
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()
 
 
 def undisturbed(arguments: tuple[str, ...], folder: Path) -> Undisturbed:
-    """The run that is never killed, timed."""
+    """Train the run that is never killed, and time it."""
     began = time.monotonic()
     if failure := Child(arguments, folder).failure():
         sys.exit(f"error: {failure}")
@@ -119,18 +119,18 @@ def undisturbed(arguments: tuple[str, ...], folder: Path) -> Undisturbed:
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """The run's config, as it says itself."""
+    """The run's config, from its folder."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return config
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    """What has to come out the same."""
+    """The contents that have to be the same."""
     return {name: (folder / name).read_bytes() for name in COMPARED}
 
 
 def different(was: dict[str, bytes], now: dict[str, bytes]) -> str:
-    """The first file that differs, and the line in it; empty where none does."""
+    """The first file that differs, and the first such line in it; empty where all are the same."""
     for name, before in was.items():
         if before != now[name]:
             pairs = zip(before.split(b"\n"), now[name].split(b"\n"), strict=False)
@@ -140,7 +140,7 @@ def different(was: dict[str, bytes], now: dict[str, bytes]) -> str:
 
 
 def names(folder: Path) -> list[str]:
-    """What is in the folder of the checkpoints."""
+    """The names in the folder of the checkpoints."""
     try:
         return os.listdir(folder / "checkpoints")
     except FileNotFoundError:
@@ -148,12 +148,12 @@ def names(folder: Path) -> list[str]:
 
 
 def saved(folder: Path) -> set[str]:
-    """The checkpoints that have been published."""
+    """The names of the complete checkpoints."""
     return {name for name in names(folder) if name.startswith("step-")}
 
 
 def phase(folder: Path, began: float) -> str:
-    """What a killed run was doing, from what it left; `began`: when its process was forked."""
+    """What a run was doing when it was killed, judged by its files; `began`: the time when its process was forked."""
     written = folder / "config.json"
     if not written.is_file() or written.stat().st_mtime < began:  # written once everything is loaded
         return "loading"
@@ -171,13 +171,13 @@ Instant = Callable[[Child, Path, Undisturbed, random.Random], str]
 
 
 def any_instant(child: Child, folder: Path, whole: Undisturbed, draws: random.Random) -> str:
-    """Drawn uniformly over an undisturbed run."""
+    """Wait for a random instant of the run."""
     time.sleep(draws.uniform(0, whole.seconds))
     return ""
 
 
 def just_saved(child: Child, folder: Path, whole: Undisturbed, draws: random.Random) -> str:
-    """Some checkpoint has appeared, not longer ago than 30 ms."""
+    """Wait until up to 30 ms after a new checkpoint."""
     _new_checkpoints(child, folder, draws.randint(1, whole.saves))
     seconds = draws.uniform(0, APPEARED_S)
     time.sleep(seconds)
@@ -185,7 +185,7 @@ def just_saved(child: Child, folder: Path, whole: Undisturbed, draws: random.Ran
 
 
 def saving(child: Child, folder: Path, whole: Undisturbed, draws: random.Random) -> str:
-    """Some save is under way."""
+    """Wait until a save is under way."""
     _new_checkpoints(child, folder, draws.randint(0, whole.saves - 1))
     while not child.ended() and not any(name.startswith(".tmp-") for name in names(folder)):
         pass  # a save takes milliseconds: nothing to sleep through
@@ -205,7 +205,7 @@ KINDS: Final[tuple[Instant, ...]] = (any_instant, just_saved, any_instant, savin
 
 
 def killed(instant: Instant, folder: Path, whole: Undisturbed, draws: random.Random, *, afresh: bool) -> str:
-    """Kill a run in that folder (a new one if `afresh`) and say what it was doing; empty where it was over before."""
+    """Kill a run in the folder (a new run if `afresh`); return what it was doing, or "" where it had ended before."""
     for _ in range(REDRAWN):
         child = Child(whole.arguments, folder)
         special = instant(child, folder, whole, draws)
@@ -219,7 +219,7 @@ def killed(instant: Instant, folder: Path, whole: Undisturbed, draws: random.Ran
 
 
 def main() -> int:
-    """Kill, resume, compare, and print a line for each."""
+    """Kill, resume and compare runs, and print a line for each."""
     parser = argparse.ArgumentParser(description="Kill runs at random instants, resume them, and compare every byte.")
     parser.add_argument("--kills", type=int, default=200, metavar="N", help="runs that are killed (default 200)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the instants")

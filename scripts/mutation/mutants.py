@@ -1,4 +1,4 @@
-"""The small mistakes of mutate.py: which there are, and what a module looks like with one of them in it."""
+"""The mutants of mutate.py: the small mistakes that it tries, and a module with one of them in it."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Mutant:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is known by, wherever in the file it stands."""
+        """The mutant's name in equivalent.txt, which does not depend on its line number."""
         return self.file, self.text
 
 
 def mistakes(node: ast.AST) -> Iterator[ast.AST]:
-    """What `node` could have been by mistake."""
+    """The nodes that could stand in the place of `node` by mistake."""
     match node:
         case ast.BinOp(left, ast.Add() | ast.Sub() | ast.Mult() | ast.Div() as op, right):
             yield ast.BinOp(left, ARITHMETIC[type(op)](), right)
@@ -110,5 +110,5 @@ def mutants(file: str) -> list[Mutant]:
 
 
 def headline(node: ast.AST) -> str:
-    """The node as text; of a statement with others in it, only what stands before them."""
+    """The node as text; of a compound statement, only its head."""
     return ast.unparse(node).partition("\n")[0]

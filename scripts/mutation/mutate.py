@@ -1,12 +1,12 @@
 """Mutation testing of the mathematics: python scripts/mutation/mutate.py [FILE ...] [--list] [--at FILE:LINE]
 
-A mutant is one small mistake in one module: a sign, a bound, a forgotten term. The tests that concern the mathematics
-run against each; a mutant they pass survives, and is either equivalent to the original or a test that is missing.
-Those known to be equivalent stand in equivalent.txt with the reason. Exit code 0 if no other survives and all
-of these do.
+A mutant is a module with one small mistake: a sign, a bound, a forgotten term. The tests of the mathematics run against
+each mutant. If they all pass, the mutant survives: either it is equivalent to the original, or a test is missing.
+equivalent.txt lists the mutants that are known to be equivalent, with the reason. The exit code is 0 if exactly these
+survive.
 
 Importing torch takes longer than the tests, so this process imports every library once and forks for each mutant. It
-never imports rlhf_cli itself: every fork does, and gets the mutant in place of the one module.
+never imports rlhf_cli itself: each fork does, and finds the mutant in the place of its module.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SECONDS: Final = 60
 
 
 class Mutated(SourceFileLoader):
-    """Serves the mutant's source for its own module, and is asked before every other finder."""
+    """An import finder, asked before all others, that serves the mutant in the place of its module."""
 
     def __init__(self, mutant: Mutant) -> None:
         name = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -56,19 +56,19 @@ class Mutated(SourceFileLoader):
         self.mutant = mutant
 
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """The mutant, if it is its module that is wanted."""
+        """Find the mutant, if its module is wanted."""
         return spec_from_file_location(name, self.path, loader=self) if name == self.name else None
 
     def get_code(self, fullname: str) -> CodeType:
-        """Compiled from the mutant's source; nothing is read from a cache or written to one."""
+        """Compile the mutant's source, without a cache."""
         return compile(self.mutant.source, self.path, "exec", dont_inherit=True)
 
 
 class NoShrinking:
-    """A pytest plugin: that an example fails is enough, the smallest one is not looked for."""
+    """A pytest plugin that turns off hypothesis' search for the smallest failing example."""
 
     def pytest_sessionstart(self) -> None:
-        """After conftest.py has chosen its profile, before any test is imported."""
+        """Set it after conftest.py has chosen its profile, and before any test is imported."""
         settings.register_profile("mutate", settings(), phases=(Phase.explicit, Phase.generate))
         settings.load_profile("mutate")
 
@@ -76,7 +76,7 @@ class NoShrinking:
 def run_tests(
     tests: Sequence[str], mutant: Mutant | None = None, seconds: int = 0, imported: Path | None = None
 ) -> bool:
-    """Whether the tests pass in a process of their own, within `seconds` if not 0; names of its modules: `imported`."""
+    """Whether the tests pass in a fork, within `seconds` (0: no limit). The fork writes its modules to `imported`."""
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -101,7 +101,7 @@ def run_tests(
 
 
 def survives(mutant: Mutant, seconds: int) -> bool:
-    """Whether no test notices; the module's own tests go first, since they are quick and the likeliest to notice."""
+    """Whether all tests pass with the mutant; the module's own run first, since they are quick and likely to fail."""
     _, room, *_, name = Path(mutant.file).parts
     folder = f"tests/unit/{room}"
     own = f"{folder}/test_{name}" if (ROOT / folder / f"test_{name}").exists() else folder
@@ -109,7 +109,7 @@ def survives(mutant: Mutant, seconds: int) -> bool:
 
 
 def prepare() -> float:
-    """Run the tests as they are, import the libraries that they need, and return the seconds a second run takes."""
+    """Run the tests without a mutant, import the libraries that they need, and return the seconds of a second run."""
     with tempfile.TemporaryDirectory() as folder:
         imported = Path(folder) / "imported"
         if not run_tests(TESTS, imported=imported):
@@ -126,7 +126,7 @@ def prepare() -> float:
 
 
 def known_equivalents(files: Sequence[str]) -> set[tuple[str, str]]:
-    """Key of every line of the list that is about one of the files."""
+    """The mutants in the list that belong to one of the files, by key."""
     lines = EQUIVALENT.read_text(encoding="utf-8").splitlines()
     keys = set()
     for line in lines:

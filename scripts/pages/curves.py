@@ -1,6 +1,6 @@
-"""A metric of several runs against the step, as an SVG: scripts/pages/curves.py OUT.svg METRIC NAME=RUN ...
+"""Draw a metric of several runs against the step, as an SVG: scripts/pages/curves.py OUT.svg METRIC NAME=RUN ...
 
-Each point is the mean of the step and the four before it: a step has eight prompts, and prompts differ.
+Each point is the mean of the step and the four steps before it, since the eight prompts of a step differ.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WINDOW: Final = 5
 
 
 def series(label: str, run: Path, metric: str) -> Series:
-    """The metric of every step that has it."""
+    """The metric as a series, at every step that has it."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     points = [(row["step"], row[metric]) for row in rows if row.get(metric) is not None]
     values = [value for _, value in points]

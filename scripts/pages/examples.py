@@ -1,8 +1,8 @@
 """Build the two example pages: python scripts/pages/examples.py [FOLDER] [--sweep SWEEP] [--fast] [--pictures]
 
-The FOLDER (docs, where git ignores them) gets demo.html, the lecture, and sweep.html, the page of the sweep in the
-folder SWEEP. Without SWEEP, a small sweep is run first. With --pictures, demo.svg and sweep.svg are written too: one
-picture of each page. docs/ keeps those of the whole lecture and of the sweep that docs/sweeps.md describes.
+It writes them to FOLDER (default: docs, where git ignores them): demo.html, the lecture, and sweep.html, the page of
+the sweep in the folder SWEEP, or of a small sweep that it runs first. --pictures also writes one picture of each page,
+demo.svg and sweep.svg; docs/ keeps those of the whole lecture and of the sweep that docs/sweeps.md describes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PICTURES: Final = {
 
 
 def build(folder: Path, sweep: Path | None, *, fast: bool, pictures: bool) -> None:
-    """Write both pages, and their pictures if asked to."""
+    """Write both pages, and their pictures if wanted."""
     rlhf("demo", "--html", str(folder / "demo.html"), *(["--fast"] if fast else []))
     with tempfile.TemporaryDirectory() as scratch:
         if sweep is None:
@@ -45,7 +45,7 @@ def rlhf(*argv: str) -> None:
 
 
 def picture(page: str, title: str) -> str:
-    """The picture of this title; raises ValueError where the page has none."""
+    """The picture with this title; raises ValueError where the page has none."""
     found = re.search(rf'<svg [^>]*aria-label="{re.escape(title)}".*?</svg>', page, re.DOTALL)
     if found is None:
         raise ValueError(f"no picture {title!r}")

@@ -1,4 +1,4 @@
-"""Mend the line numbers of the documents: in [text](FILE#Ln "snippet") n becomes the line that holds the snippet."""
+"""Mend the line numbers in the documents: in [text](FILE#Ln "snippet"), n becomes the line that holds the snippet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def line_of(file: Path, snippet: str) -> int:
 
 
 def mended(document: Path) -> str:
-    """The document's text with every such link on its line."""
+    """The document's text, with the right line number in every such link."""
 
     def mend(match: re.Match[str]) -> str:
         number = line_of(document.parent / match["file"], match["snippet"])

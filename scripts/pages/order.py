@@ -1,4 +1,4 @@
-"""RLOO with groups of 4 and 2, REINFORCE with and without a baseline: percent of the optimum, paired by seed."""
+"""Compare RLOO with groups of 4 and 2, and REINFORCE with and without a baseline: percent of the optimum, by seed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ENTRANTS: tuple[Entrant, ...] = (
 
 
 def problem(seed: int, *, offsets: bool) -> Problem:
-    """Scores with a spread of 1 within a prompt; with `offsets`, prompts that differ more than their completions do."""
+    """A random problem with scores spread by 1 in a prompt; `offsets`: prompts differ more than their completions."""
     plain = random_problem(prompts=PROMPTS, steps=3, tokens=3, beta=BETA, seed=seed)
     if not offsets:
         return plain
@@ -43,7 +43,7 @@ def problem(seed: int, *, offsets: bool) -> Problem:
 
 
 def reached(entrant: Entrant, seed: int, *, offsets: bool) -> float:
-    """Percent of the gap between the reference's J and J* that is closed after the last step."""
+    """Percent of the gap between the reference's J and J* that the last policy has closed."""
     _, algorithm, group = entrant
     one = problem(seed, offsets=offsets)
     policy = climb(
@@ -59,7 +59,7 @@ def reached(entrant: Entrant, seed: int, *, offsets: bool) -> float:
 
 
 def order() -> None:
-    """Both tables."""
+    """Print both tables."""
     for offsets in (True, False):
         found = {e[0]: [reached(e, seed, offsets=offsets) for seed in SEEDS] for e in ENTRANTS}
         spread = f"mean {OFFSET_MEAN:g}, sd {OFFSET_SPREAD:g}" if offsets else "none"
@@ -74,7 +74,7 @@ def order() -> None:
 
 
 def clipping() -> None:
-    """PPO's clip fraction and where it ends, by learning rate."""
+    """Print PPO's clip fraction and its final percent of the optimum, by learning rate."""
     print("\nPPO, 4 epochs x 4 minibatches, 64 completions a step, clip_range 0.2\n")
     print("| learning rate | clip fraction, first step | mean | largest | percent of the optimum |")
     print("|---|---|---|---|---|")
@@ -114,7 +114,7 @@ PPO = Ppo(
 
 
 def shown(value: Estimate, sign: str = "") -> str:
-    """The mean with its 95 % t interval over seeds."""
+    """The mean and its 95 % t interval over seeds, as text."""
     return f"{value.mean:{sign}.1f} [{value.low:{sign}.1f}, {value.high:{sign}.1f}]"
 
 

@@ -1,4 +1,4 @@
-"""Draw the dashboard of a run as it was at a step: python scripts/pages/picture.py RUN OUT.svg STEP"""
+"""Draw the dashboard of a run at a step: python scripts/pages/picture.py RUN OUT.svg STEP"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rows(file: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Replay the run's own files through the dashboard."""
+    """Show the dashboard the run's files up to the step, and save its picture."""
     run, out, until = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     metrics, timings = rows(run / "metrics.jsonl"), rows(run / "timings.jsonl")

@@ -10,13 +10,13 @@ from rlhf_cli.runs.result import Result
 
 
 def minutes(run: Path) -> float:
-    """Minutes spent in steps and evaluations; loading and set-up are not among them."""
+    """Minutes of steps and evaluations, without loading and set-up."""
     lines = (run / "timings.jsonl").read_text(encoding="utf-8").splitlines()
     return sum(json.loads(line)["time/step_s"] for line in lines) / 60
 
 
 def main() -> None:
-    """Print one row a run."""
+    """Print a row for each run."""
     print("| run | reward before | after | change | KL | J before | after | change | length | distinct-2 | minutes |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for run in map(Path, sys.argv[1:]):
