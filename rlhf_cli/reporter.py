@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rlhf_cli.evaluation.optimum import Optimum
+from rlhf_cli.types import Metrics
 
 
 class Reporter:
@@ -19,15 +20,13 @@ class Reporter:
         """A stretch of work. Call the result after each of its parts, at most `ticks` times."""
         yield lambda: None
 
-    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+    def evaluated(self, step: int, metrics: Metrics) -> None:
         """The policy was evaluated before its first step."""
 
     def optimum(self, step: int, found: Optimum) -> None:
         """The optimum for the evaluation that was shown last."""
 
-    def step(
-        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
-    ) -> None:
+    def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
         """A step is complete; `sample` is a prompt and its completion."""
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+Metrics = Mapping[str, float]
 Tick = Callable[[], None]
 """Called again and again during long work: it shows progress, and raises where the work has to stop."""
 

@@ -15,9 +15,9 @@ from rich.text import Text
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.commands.stage import show
 from rlhf_cli.demo.lecture import OPENING, TIPS, TITLE
-from rlhf_cli.demo.page import html
 from rlhf_cli.demo.scene import Scene
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError
+from rlhf_cli.report.page import render
 
 MODULES: Final = {"a": "trick", "b": "toy_example", "c": "clipping", "d": "tuning"}
 WIDEST: Final = 100
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     whole = chosen == list(MODULES)
     scenes = _scenes(chosen, whole, options.fast)
     if file is not None:
-        _write(file, html(list(scenes)))
+        _write(file, render("lecture.html.j2", title=TITLE, scenes=list(scenes)))
         return EXIT_DONE
     console = Console(highlight=False)
     console.width = min(console.width, WIDEST)

@@ -11,5 +11,4 @@ toy_example  scene b: gradient ascent
 clipping     scene c: the clipped surrogate, and PPO
 tuning       scene d: beta and the temperature
 scene        the parts of a scene
-page         the lecture as one HTML page
 """

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
 
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
@@ -56,7 +55,8 @@ def climb(
                 microbatch_size=len(rows),
                 tick=lambda: None,
             )
-            updates.append(learned | apply(_trained(engine), optimizer, rate, math.inf))
+            trained = {name: p for name, p in engine.parameters().items() if p.grad is not None}
+            updates.append(learned | apply(trained, optimizer, rate, math.inf))
         watch(step + 1, engine, summarise(updates))
     return engine
 
@@ -96,7 +96,3 @@ def roll_out(
         learnable=torch.ones_like(rollout.truncated),
         values=read_values(rollout, engine, rows) if needs_value else None,
     )
-
-
-def _trained(engine: TabularEngine) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in engine.parameters().items() if p.grad is not None}

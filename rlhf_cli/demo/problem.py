@@ -27,7 +27,7 @@ class Problem:
         return TabularEngine(self.reference, self.end)
 
     def scores_of(self, engine: TabularEngine) -> Tensor:
-        """The score of every completion, [P, C], in the order of `engine.every`."""
+        """The score of every completion, [P, C], in the order of `engine.all_completions`."""
         return self._listed(engine)[2]
 
     def objective(self, engine: TabularEngine) -> Tensor:

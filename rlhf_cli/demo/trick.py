@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -28,16 +27,6 @@ PLAIN: Final = Reinforce(kind="reinforce", baseline="none")
 WITH_BASELINE: Final = Rloo(kind="rloo")
 
 
-@dataclass(frozen=True, slots=True)
-class Errors:
-    """|estimate - exact| / |exact| for several sizes: root mean square, and the middle 80 % of the repetitions."""
-
-    sizes: Sequence[int]
-    rms: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
-
-
 def scene(fast: bool) -> Scene:
     """The trick, and how its error falls like 1/√n."""
     problem = toy(0.0)
@@ -47,18 +36,15 @@ def scene(fast: bool) -> Scene:
         n: [roll_out(problem, problem.engine(), 1, n, "reward", False, seed, 0) for seed in range(repetitions)]
         for n in SIZES
     }
-    without, baselined = (errors(problem, rollouts, algorithm) for algorithm in (PLAIN, WITH_BASELINE))
+    without = errors("no baseline", problem, rollouts, PLAIN)
+    baselined = errors("mean of the others (RLOO)", problem, rollouts, WITH_BASELINE)
     one, expected = one_sample_error(problem, 0.0), float(problem.objective(problem.engine()).detach())
     law = [one / math.sqrt(n) for n in SIZES]
     picture = Chart(
         "How far the sampled gradient is from the exact one",
         "samples n",
         "error / length of the exact gradient",
-        [
-            Series("no baseline", without.sizes, without.rms, without.low, without.high),
-            Series("mean of the others (RLOO)", baselined.sizes, baselined.rms, baselined.low, baselined.high),
-            Series("the law σ/√n", SIZES, law, style="dashed"),
-        ],
+        [without, baselined, Series("the law σ/√n", SIZES, law, style="dashed")],
         x_log=True,
         y_log=True,
     )
@@ -77,16 +63,19 @@ def scene(fast: bool) -> Scene:
         "rlhf_cli/algorithms/reinforce.py",
         (picture,),
         (
-            f"Error at n = {SIZES[-1]}: {without.rms[-1]:.3f} without a baseline, where the law says {law[-1]:.3f}; "
-            f"{baselined.rms[-1]:.3f} with one. A baseline of E[r] is worth {worth:.1f} times the samples.",
+            f"Error at n = {SIZES[-1]}: {without.ys[-1]:.3f} without a baseline, where the law says {law[-1]:.3f}; "
+            f"{baselined.ys[-1]:.3f} with one. A baseline of E[r] is worth {worth:.1f} times the samples.",
             f"Root mean square of {repetitions} repetitions, band: the middle 80 % of them. σ and the exact gradient "
             "come from a sum over all responses.",
         ),
     )
 
 
-def errors(problem: Problem, rollouts: Mapping[int, Sequence[Scored]], algorithm: Algorithm) -> Errors:
-    """The error of estimates from n completions, for every n that is large enough for the algorithm."""
+def errors(label: str, problem: Problem, rollouts: Mapping[int, Sequence[Scored]], algorithm: Algorithm) -> Series:
+    """|estimate - exact| / |exact| of estimates from n completions, for every n that is large enough for the algorithm.
+
+    The root mean square over the repetitions, and the middle 80 % of them.
+    """
     sizes = [n for n in SIZES if n >= algorithm.min_group]
     truth = exact_gradient(problem)
     distances = torch.tensor(
@@ -96,7 +85,7 @@ def errors(problem: Problem, rollouts: Mapping[int, Sequence[Scored]], algorithm
         ]
     )
     low, high = distances.quantile(torch.tensor([0.1, 0.9]), 1)
-    return Errors(sizes, distances.square().mean(1).sqrt().tolist(), low.tolist(), high.tolist())
+    return Series(label, sizes, distances.square().mean(1).sqrt().tolist(), low.tolist(), high.tolist())
 
 
 def exact_gradient(problem: Problem) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Final
@@ -20,6 +20,7 @@ from rich.text import Text
 from rlhf_cli.display.lines import Quiet
 from rlhf_cli.display.words import figures, flat, metric
 from rlhf_cli.evaluation.optimum import Optimum, progress_to_optimum
+from rlhf_cli.types import Metrics
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 CURVES: Final = (  # metric, name, format; the objective leads
@@ -54,9 +55,7 @@ class Dashboard(Quiet):
         self._phase, self._done, self._ticks = name, 0, ticks
         yield self._tick
 
-    def step(
-        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
-    ) -> None:
+    def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
         """Add a point to every curve."""
         if not self._step:
             self._first, self._began = step, time.monotonic()
@@ -67,7 +66,7 @@ class Dashboard(Quiet):
         if "eval/objective" in metrics:
             self.evaluated(step, metrics)
 
-    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+    def evaluated(self, step: int, metrics: Metrics) -> None:
         """Show the held-out figures under the rest."""
         self._held_out = f"held-out after step {step}: {figures(metrics, 'eval/')}"
 

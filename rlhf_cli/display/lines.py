@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import Optimum, progress_to_optimum
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.runs.json_files import finite
+from rlhf_cli.types import Metrics
 
 
 class Quiet(Reporter):
@@ -38,16 +39,14 @@ class Plain(Quiet):
             self._line(f"{name} ...")
         yield lambda: None
 
-    def step(
-        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
-    ) -> None:
+    def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
         """Print the step, and the evaluation that came with it."""
         shown = figures(metrics, "") if "objective" in metrics else "nothing learned"
         self._line(f"step {step}/{self.total}  {shown}  {timings['time/step_s']:.1f} s")
         if "eval/objective" in metrics:
             self.evaluated(step, metrics)
 
-    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+    def evaluated(self, step: int, metrics: Metrics) -> None:
         """Print the held-out figures."""
         self._line(f"step {step}/{self.total}  held-out: {figures(metrics, 'eval/')}")
 
@@ -77,16 +76,14 @@ class PhaseBars(Plain):
 class JsonLines(Quiet):
     """Print the lines of metrics.jsonl on stdout."""
 
-    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+    def evaluated(self, step: int, metrics: Metrics) -> None:
         """Print the evaluation as one JSON object."""
         self._print(step, metrics)
 
-    def step(
-        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
-    ) -> None:
+    def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
         """Print the step as one JSON object."""
         self._print(step, metrics)
 
-    def _print(self, step: int, metrics: Mapping[str, float]) -> None:
+    def _print(self, step: int, metrics: Metrics) -> None:
         sys.stdout.write(json.dumps(finite({"step": step, **metrics})) + "\n")
         sys.stdout.flush()

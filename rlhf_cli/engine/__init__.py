@@ -34,19 +34,15 @@ class Engine(Protocol):
 
         `tick` is called after every token.
         """
-        ...
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         """The hidden states [N, H] that predict the N completion tokens of `rows`, row after row, without padding.
 
         `rows`: int64 indices of completions. From the policy (differentiable) or the reference.
         """
-        ...
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [N, V] of hidden states [N, H]; the output layer is frozen and shared by policy and reference."""
-        ...
 
     def values(self, hidden: Tensor) -> Tensor:
         """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head."""
-        ...

@@ -24,11 +24,9 @@ class Reader(Protocol):
 
     def read(self, tokens: Tensor) -> Tensor:
         """Read one more token of every text, int64 [b]; returns the states [b, H] that predict the next tokens."""
-        ...
 
     def keep(self, rows: Tensor) -> None:
         """Drop all texts but these, int64 indices in ascending order."""
-        ...
 
 
 @torch.no_grad()

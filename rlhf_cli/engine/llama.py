@@ -10,7 +10,6 @@ The family is Llama, SmolLM2, Mistral, Qwen2 (biases on q, k and v) and Qwen3 (n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -102,36 +101,25 @@ def _scaled_b(layer: Any) -> Tensor:
     return scaled
 
 
-@dataclass(frozen=True, slots=True)
 class Block:
-    """One transformer block: its linear layers and its norms."""
+    """One transformer block: its linear layers and its norms, from the library's layer."""
 
-    linears: tuple[Linear, Linear, Linear, Linear]
-    before_attention: Tensor
-    before_mlp: Tensor
-    query_norm: Tensor | None
-    key_norm: Tensor | None
-
-    @classmethod
-    def of(cls, layer: Any) -> Block:
-        """Build a block from the library's layer."""
+    def __init__(self, layer: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        return cls(
-            linears=(
-                Linear([attention.q_proj, attention.k_proj, attention.v_proj]),
-                Linear([attention.o_proj]),
-                Linear([mlp.gate_proj, mlp.up_proj]),
-                Linear([mlp.down_proj]),
-            ),
-            before_attention=layer.input_layernorm.weight.detach(),
-            before_mlp=layer.post_attention_layernorm.weight.detach(),
-            query_norm=attention.q_norm.weight.detach() if hasattr(attention, "q_norm") else None,
-            key_norm=attention.k_norm.weight.detach() if hasattr(attention, "k_norm") else None,
+        self._linears = (
+            Linear([attention.q_proj, attention.k_proj, attention.v_proj]),
+            Linear([attention.o_proj]),
+            Linear([mlp.gate_proj, mlp.up_proj]),
+            Linear([mlp.down_proj]),
         )
+        self.before_attention: Tensor = layer.input_layernorm.weight.detach()
+        self.before_mlp: Tensor = layer.post_attention_layernorm.weight.detach()
+        self.query_norm: Tensor | None = attention.q_norm.weight.detach() if hasattr(attention, "q_norm") else None
+        self.key_norm: Tensor | None = attention.k_norm.weight.detach() if hasattr(attention, "k_norm") else None
 
     def products(self, which: Which) -> Products:
         """The four products of the reference or the policy."""
-        return Products(*(linear.product(which) for linear in self.linears))
+        return Products(*(linear.product(which) for linear in self._linears))
 
 
 class Llama:
@@ -150,7 +138,7 @@ class Llama:
         self._embedding = decoder.embed_tokens.weight.detach()
         self._angles = decoder.rotary_emb
         self._last_norm = decoder.norm.weight.detach()
-        self._blocks = [Block.of(layer) for layer in decoder.layers]
+        self._blocks = [Block(layer) for layer in decoder.layers]
         self.head = make_product(policy.causal.get_output_embeddings().weight.detach())
 
     @property

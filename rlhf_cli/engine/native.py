@@ -17,7 +17,7 @@ from rlhf_cli.types import PromptBatch, Rollout, Tick
 
 
 class NativeEngine:
-    """Sample with the adapter folded into the weights; read each prompt once for all its completions."""
+    """The `Engine` of the Llama family: it samples with the adapter folded into the weights, and reads prompts once."""
 
     name = "native"
 
@@ -26,22 +26,18 @@ class NativeEngine:
         self._llama = Llama(policy, recompute=recompute)
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits [N, V] of hidden states [N, H]."""
         return self._llama.head(hidden)
 
     def values(self, hidden: Tensor) -> Tensor:
-        """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head."""
         return self.policy.values(hidden)
 
     @torch.no_grad()
     def sample(self, batch: PromptBatch, sampling: Sampling, tick: Tick, *, reference: bool = False) -> Rollout:
-        """Sample a completion for every seed of the batch; see `decode`."""
         cache = _Cache(self._llama, self._llama.products("reference" if reference else "merged"))
         hidden = cache.begin(batch, sampling.max_new_tokens - 1, self.policy.device)
         return decode(cache, hidden, self.head, self.policy, batch, sampling, tick)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
-        """The hidden states [N, H] that predict the N completion tokens of `rows`, row after row, without padding."""
         llama = self._llama
         # on a CPU attention's backward pass takes eight times as long in bfloat16 as in float32
         dtype = torch.float32 if rollout.tokens.device.type == "cpu" else llama.dtype
@@ -52,7 +48,7 @@ class NativeEngine:
 
 
 class _Cache:
-    """Keys and values of all tokens read so far, one row per completion; see `Reader`.
+    """The `Reader` of the native engine: keys and values of all tokens read so far, one row per completion.
 
     A prompt fills the first columns of its rows. The columns behind a shorter prompt stay empty, so that the next token
     of every row goes into the same column.
@@ -89,7 +85,6 @@ class _Cache:
         return llama.norm(states[tree.ends(-1)]).repeat_interleave(copies, 0)
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Read one more token of every text, int64 [b]; returns the states [b, H] that predict the next tokens."""
         rows = len(tokens)
         column, self._width = self._width, self._width + 1
         mask = self._mask[:rows, ..., : self._width]
@@ -104,7 +99,6 @@ class _Cache:
         return self._llama.norm(states)
 
     def keep(self, rows: Tensor) -> None:
-        """Drop all texts but these, int64 indices in ascending order."""
         for cache in (*self._keys, *self._values):
             cache[: len(rows), :, : self._width] = cache[rows, :, : self._width]
         self._mask, self._positions = self._mask[rows], self._positions[rows]

@@ -72,12 +72,7 @@ class Level:
 
     @classmethod
     def of(
-        cls,
-        lengths: Tensor,
-        above: Level | None,
-        parents: Tensor | None,
-        shared_by: int,
-        dtype: torch.dtype,
+        cls, lengths: Tensor, above: Level | None, parents: Tensor | None, shared_by: int, dtype: torch.dtype
     ) -> Level:
         """A level of texts of these lengths; `shared_by` query heads share a key head."""
         texts, device = Ragged.of(lengths), lengths.device

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -27,7 +26,7 @@ def recompute_logprobs(
     """
     mask = rollout.completion_mask
     logprobs, states = torch.zeros_like(rollout.logprobs), torch.zeros_like(rollout.hidden)
-    for rows in split_rows(torch.arange(len(rollout.batch)), microbatch_size):
+    for rows in torch.arange(len(rollout.batch)).split(microbatch_size):
         keep = mask[rows]
         kept = select_rows(rollout.kept, mask, rows)
         hidden = engine.hidden(rollout, rows, reference=reference)
@@ -49,7 +48,7 @@ def measure_distance(
     mask = rollout.completion_mask
     ref_logprobs, kl, entropy = (torch.zeros_like(rollout.logprobs) for _ in range(3))
     ref_hidden = torch.zeros_like(rollout.hidden) if keep_hidden else None
-    for rows in split_rows(torch.arange(len(rollout.batch)), microbatch_size):
+    for rows in torch.arange(len(rollout.batch)).split(microbatch_size):
         keep = mask[rows]
         tokens = rollout.tokens[rows][keep]
         reference = engine.hidden(rollout, rows, reference=True)
@@ -76,15 +75,10 @@ def measure_distance(
 def read_values(rollout: Rollout, engine: Engine, microbatch_size: int) -> Tensor:
     """The value head's value of every state, float32 [B, T], from the rollout's own hidden states."""
     values = torch.zeros_like(rollout.logprobs)
-    for rows in split_rows(torch.arange(len(rollout.batch)), microbatch_size):
+    for rows in torch.arange(len(rollout.batch)).split(microbatch_size):
         keep = rollout.completion_mask[rows]
         values[rows] = unpack(engine.values(rollout.hidden[rows][keep]), keep)
     return values
-
-
-def split_rows(rows: Tensor, size: int) -> Iterator[Tensor]:
-    """The row indices in portions of at most `size`."""
-    return iter(rows.split(size))
 
 
 def unpack(values: Tensor, mask: Tensor) -> Tensor:

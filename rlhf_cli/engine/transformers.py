@@ -17,7 +17,7 @@ from rlhf_cli.types import PromptBatch, Rollout, Tick
 
 
 class TransformersEngine:
-    """Sample with a key-value cache; read prompt and completion in one pass."""
+    """The `Engine` of all other models: it reads prompt and completion in one pass."""
 
     name = "transformers"
 
@@ -30,24 +30,20 @@ class TransformersEngine:
         self._softcap: float | None = getattr(policy.causal.config.get_text_config(), "final_logit_softcapping", None)
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits [N, V] of hidden states [N, H]."""
         logits: Tensor = self._output(hidden)
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
     @torch.no_grad()
     def sample(self, batch: PromptBatch, sampling: Sampling, tick: Tick, *, reference: bool = False) -> Rollout:
-        """Sample a completion for every seed of the batch; see `decode`."""
         reader = _Reader(self, batch.samples_per_prompt)
         with self.policy.reference() if reference else nullcontext():
             hidden = reader.begin([prompt.tokens for prompt in batch.prompts])
             return decode(reader, hidden, self.head, self.policy, batch, sampling, tick)
 
     def values(self, hidden: Tensor) -> Tensor:
-        """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head."""
         return self.policy.values(hidden)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
-        """The hidden states [N, H] that predict the N completion tokens of `rows`, row after row, without padding."""
         device, batch = self.policy.device, rollout.batch
         prompts = [batch.prompt_of(row).tokens for row in rows.tolist()]
         tokens, mask, lengths = rollout.tokens[rows], rollout.completion_mask[rows], rollout.lengths[rows]
@@ -99,7 +95,7 @@ def _enable_recompute(policy: Policy) -> tuple[GradientCheckpointingLayer, ...]:
 
 
 class _Reader:
-    """A reader on the library's own cache; see `Reader`."""
+    """The `Reader` on the library's own cache."""
 
     def __init__(self, engine: TransformersEngine, samples_per_prompt: int) -> None:
         self._engine, self._copies = engine, samples_per_prompt
@@ -115,14 +111,12 @@ class _Reader:
         return hidden.repeat_interleave(self._copies, 0)
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Read one more token of every text, int64 [b]; returns the states [b, H] that predict the next tokens."""
         self._attention = torch.nn.functional.pad(self._attention, (0, 1), value=1)
         hidden = self._engine.read(tokens[:, None], self._attention, self._positions[:, None], self._cache)[:, -1]
         self._positions = self._positions + 1
         return hidden
 
     def keep(self, rows: Tensor) -> None:
-        """Drop all texts but these, int64 indices in ascending order."""
         self._attention, self._positions = self._attention[rows], self._positions[rows]
         self._cache.batch_select_indices(rows)
 

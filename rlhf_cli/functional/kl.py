@@ -60,12 +60,7 @@ def compare_distributions(
 
 
 def token_kl(
-    hidden: Tensor,
-    ref_hidden: Tensor,
-    head: Head,
-    temperature: float,
-    kept: KeptSets | None = None,
-    chunk: int = CHUNK,
+    hidden: Tensor, ref_hidden: Tensor, head: Head, temperature: float, kept: KeptSets | None = None, chunk: int = CHUNK
 ) -> Tensor:
     """Exact KL(policy || reference) at each row: hidden, ref_hidden [N, H] -> [N], differentiable in `hidden`.
 

@@ -57,12 +57,9 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
 
     targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     existing = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    where, fix = "model.lora.target_modules", f"use all-linear, or some of {', '.join(_linear_layers(model))}"
     if missing := sorted(set(lora.target_modules) - existing) if isinstance(targets, list) else []:
-        raise UserError(
-            f"the model has no layer {', '.join(missing)}",
-            where="model.lora.target_modules",
-            fix=f"use all-linear, or some of {', '.join(_linear_layers(model))}",
-        )
+        raise UserError(f"the model has no layer {', '.join(missing)}", where=where, fix=fix)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -78,11 +75,7 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
         try:
             peft = get_peft_model(model, config)
         except ValueError as error:  # a kind of layer that PEFT cannot adapt
-            raise UserError(
-                f"the adapter does not fit: {str(error).splitlines()[0]}",
-                where="model.lora.target_modules",
-                fix=f"use all-linear, or some of {', '.join(_linear_layers(model))}",
-            ) from error
+            raise UserError(f"the adapter does not fit: {str(error).splitlines()[0]}", where=where, fix=fix) from error
     return peft.eval()
 
 

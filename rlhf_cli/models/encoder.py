@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -37,7 +37,14 @@ class Encoder:
             return []
         texts = [self._text(row) for row in rows]
         tokens = self.tokenizer(texts, add_special_tokens=not self.use_chat_template)["input_ids"]
-        return [_prompt(*fields) for fields in zip(rows, texts, tokens, strict=True)]
+        if empty := next((row for row, ids in zip(rows, tokens, strict=True) if not ids), None):
+            raise UserError(
+                "the tokenizer makes no token of the prompt",
+                where=empty.where,
+                fix="remove it, or write what the model's tokenizer knows",
+                exit_code=EXIT_DATA,
+            )
+        return [Prompt(row, text, tuple(ids)) for row, text, ids in zip(rows, texts, tokens, strict=True)]
 
     def keep_end(self, prompt: Prompt, limit: int) -> Prompt:
         """Cut the prompt to its last `limit` tokens."""
@@ -56,38 +63,43 @@ class Encoder:
         return tuple(token.content for token in added if token.special)
 
     def _text(self, row: PromptRow) -> str:
-        if self.use_chat_template:
-            turns = (Message("user", row.prompt),) if isinstance(row.prompt, str) else row.prompt
-            return self._render([{"role": turn.role, "content": turn.content} for turn in turns], row.where)
-        if not isinstance(row.prompt, str):
+        if not self.use_chat_template:
+            if isinstance(row.prompt, str):
+                return row.prompt
             raise UserError(
                 "chat messages, but the prompts are raw text for this model",
                 where=row.where,
                 fix="give text, or a model with a chat template (model.prompt_format=chat)",
                 exit_code=EXIT_DATA,
             )
-        return row.prompt
-
-    def _render(self, chat: list[dict[str, str]], where: str) -> str:
-        """Render the chat by the model's template, within limits: it is a program of the model's author."""
-
-        def refusal(what: str) -> UserError:
-            return UserError(f"the model's chat template {what}", where=where, fix=_OTHER_TEMPLATE, exit_code=EXIT_DATA)
-
+        turns = (Message("user", row.prompt),) if isinstance(row.prompt, str) else row.prompt
+        chat = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
-            with limit(TEMPLATE_SECONDS, TEMPLATE_MIB):  # transformers renders in jinja's sandbox
-                text: str = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-            text.encode()
-        except LimitExceeded as error:
-            raise refusal(str(error)) from None  # a chained error would keep the template's memory alive
-        except UnicodeEncodeError:
-            raise refusal("writes half of a surrogate pair, which is no text") from None
-        except Exception as error:  # jinja's own errors, raised by the model's template
-            message = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise refusal(f"refuses it: {message}") from error
-        if len(text) > TEMPLATE_CHARACTERS:
-            raise refusal(f"makes {len(text):,} characters of it, more than {TEMPLATE_CHARACTERS:,}")
-        return text
+            return render_chat(self.tokenizer, chat, add_generation_prompt=True)
+        except ValueError as error:
+            raise UserError(str(error), where=row.where, fix=_OTHER_TEMPLATE, exit_code=EXIT_DATA) from error
+
+
+def render_chat(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Mapping[str, str]], **options: bool) -> str:
+    """Render the chat by the model's template, within limits: it is a program of the model's author.
+
+    Raises ValueError where the template fails, takes too much, or writes too much.
+    """
+    try:
+        with limit(TEMPLATE_SECONDS, TEMPLATE_MIB):  # transformers renders in jinja's sandbox
+            text: str = tokenizer.apply_chat_template(chat, tokenize=False, **options)
+        text.encode()
+    except LimitExceeded as error:
+        what = str(error)
+    except UnicodeEncodeError:
+        what = "writes half of a surrogate pair, which is no text"
+    except Exception as error:  # jinja's own errors, raised by the model's template
+        what = f"refuses it: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
+    else:
+        if len(text) <= TEMPLATE_CHARACTERS:
+            return text
+        what = f"makes {len(text):,} characters of it, more than {TEMPLATE_CHARACTERS:,}"
+    raise ValueError(f"the model's chat template {what}")  # here: a chained error would keep the template's memory
 
 
 def load_encoder(settings: Model) -> tuple[Encoder, int]:
@@ -117,14 +129,3 @@ def uses_chat_template(prompt_format: str, tokenizer: PreTrainedTokenizerBase, p
     if prompt_format == "chat" and not has_template:
         raise UserError(f"{path} has no chat template", where="model.prompt_format", fix="use auto or raw")
     return has_template and prompt_format != "raw"
-
-
-def _prompt(row: PromptRow, text: str, tokens: list[int]) -> Prompt:
-    if not tokens:
-        raise UserError(
-            "the tokenizer makes no token of the prompt",
-            where=row.where,
-            fix="remove it, or write what the model's tokenizer knows",
-            exit_code=EXIT_DATA,
-        )
-    return Prompt(row, text, tuple(tokens))

@@ -35,8 +35,15 @@ def local_path(settings: Pretrained) -> Path | None:
             )
             raise UserError(missing, where="model.path", fix=f"{EMBEDDED}, or take a model from the hub: {HUB_EXAMPLE}")
         return file
-    folder = Path(settings.path)
-    if folder.is_absolute() and not (folder / "config.json").is_file():
+    return model_folder(settings.path, "model.path")
+
+
+def model_folder(path: str, key: str) -> Path | None:
+    """The folder that `path` names; None for a hub id. Raises UserError for a folder without a model."""
+    folder = Path(path)
+    if not folder.is_absolute():
+        return None
+    if not (folder / "config.json").is_file():
         what = "holds no config.json" if folder.is_dir() else "is no folder"
-        raise UserError(f"{folder} {what}", where="model.path", fix="give a transformers folder or a hub id")
-    return folder if folder.is_absolute() else None
+        raise UserError(f"{folder} {what}", where=key, fix="give a transformers folder or a hub id")
+    return folder

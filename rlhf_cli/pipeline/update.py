@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.reading import split_rows, unpack
+from rlhf_cli.engine.reading import unpack
 from rlhf_cli.errors import EXIT_NONFINITE
 from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
@@ -114,7 +114,7 @@ def accumulate_gradient(
     if scored.log_weights is not None:
         weights = weights * sequence_weights(scored.log_weights).unsqueeze(1)
     totals, gaps = Counter[str](), []
-    for part in split_rows(rows, microbatch_size):
+    for part in rows.split(microbatch_size):
         keep = rollout.completion_mask[part]
         hidden, kept = engine.hidden(rollout, part), select_rows(rollout.kept, rollout.completion_mask, part)
         packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature, kept)

@@ -12,11 +12,11 @@ from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.report.curves import overlaid
 from rlhf_cli.report.page import render
-from rlhf_cli.report.run_page import evaluated_prompts, subject
+from rlhf_cli.report.run_page import evaluated_prompts, mapping_in, subject
 from rlhf_cli.report.series import steps_per_point
 from rlhf_cli.report.table import Table, changes_table
 from rlhf_cli.report.texts import cut
-from rlhf_cli.runs.reading import Row, SavedRun, compare_if_paired
+from rlhf_cli.runs.reading import SavedRun, compare_if_paired
 from rlhf_cli.settings import flatten
 
 ASIDE: Final = ("run_dir", "sweep_dir", "resume", "resume_allow", "display", "jobs")
@@ -65,10 +65,10 @@ def why_not_paired(before: SavedRun, after: SavedRun) -> str | None:
     """Why two last evaluations cannot be compared by prompt; None where they can."""
     if before.last is None or after.last is None:
         return "one of them was not evaluated after its start"
-    prompts = [_inner(run.record, "data").get("sha256") for run in (before, after)]
+    prompts = [mapping_in(run.record, "data").get("sha256") for run in (before, after)]
     if prompts[0] is None or prompts[0] != prompts[1]:
         return "their prompts differ"
-    rewards = [(run.config.get("reward"), _inner(run.record, "reward").get("sha256")) for run in (before, after)]
+    rewards = [(run.config.get("reward"), mapping_in(run.record, "reward").get("sha256")) for run in (before, after)]
     return "their rewards differ" if rewards[0] != rewards[1] else None
 
 
@@ -84,11 +84,8 @@ def _last_levels(last: Evaluation | None) -> list[str]:
     if last is None:
         return ["–"] * 6
     alone = compare_if_paired(last, last)
-    if alone is None:
-        levels = ["–"] * 4
-    else:
-        digits = {"objective": 3, "reward": 3, "kl": 3, "length": 1}
-        levels = [with_error(alone.after[key], count) for key, count in digits.items()]
+    digits = {"objective": 3, "reward": 3, "kl": 3, "length": 1}
+    levels = [with_error(alone.after[key], count) if alone else "–" for key, count in digits.items()]
     return [*levels, f"{last.beta:.3g}", f"step {last.step}"]
 
 
@@ -101,21 +98,16 @@ def _difference(base: SavedRun, run: SavedRun, base_name: str, name: str) -> Dif
 
 
 def _settings(runs: Sequence[SavedRun], names: Sequence[str]) -> Table:
-    settings = [{key: _as_text(value) for key, value in flatten({**run.config, **_ground(run.record)})} for run in runs]
+    grounds = [{"ran on": {key: run.record[key] for key in GROUND if key in run.record}} for run in runs]
+    settings = [
+        {key: _as_text(value) for key, value in flatten({**run.config, **ground})}
+        for run, ground in zip(runs, grounds, strict=True)
+    ]
     keys = [key for key in dict.fromkeys(key for each in settings for key in each) if key.split(".")[0] not in ASIDE]
     differing = [key for key in keys if len({each.get(key) for each in settings}) > 1]
     rows = [[key, *(cut(each.get(key, "–")) for each in settings)] for key in differing]
     return Table(["", *names], rows, words=range(1, len(runs) + 1))
 
 
-def _ground(record: Row) -> dict[str, Any]:
-    return {"ran on": {key: record[key] for key in GROUND if key in record}}
-
-
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _inner(values: Row, key: str) -> Row:
-    inner = values.get(key)
-    return inner if isinstance(inner, Mapping) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from rlhf_cli.charts.pictures import Chart, Series, Style
@@ -43,24 +44,18 @@ def _reachable(label: str, points: Sequence[BestOf | CurvePoint], style: Style) 
 
 
 def _points(label: str, points: Sequence[Point]) -> Series:
-    drawn = [has_bars(point) for point in points]
+    def shown(point: Point, value: Estimate) -> Estimate:
+        return value if has_bars(point) else replace(value, half_width=math.nan)
 
-    def ends(values: Sequence[Estimate]) -> tuple[list[float], list[float]]:
-        return (
-            [value.low if bars else math.nan for value, bars in zip(values, drawn, strict=True)],
-            [value.high if bars else math.nan for value, bars in zip(values, drawn, strict=True)],
-        )
-
-    rewards, kls = [point.reward for point in points], [point.kl for point in points]
-    (low, high), (x_low, x_high) = ends(rewards), ends(kls)
+    rewards, kls = [shown(p, p.reward) for p in points], [shown(p, p.kl) for p in points]
     return Series(
         label,
         [kl.mean for kl in kls],
         [reward.mean for reward in rewards],
-        low,
-        high,
+        [reward.low for reward in rewards],
+        [reward.high for reward in rewards],
         "points",
-        [max(end, 0.0) for end in x_low],
-        x_high,
+        [max(kl.low, 0.0) for kl in kls],
+        [kl.high for kl in kls],
         [str(point.number) for point in points],
     )

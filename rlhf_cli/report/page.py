@@ -7,7 +7,6 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rlhf_cli.charts.pictures import HeatMap, Picture
 from rlhf_cli.charts.svg import svg
 from rlhf_cli.errors import visible
 from rlhf_cli.report.texts import cut, listing
@@ -25,10 +24,6 @@ def _harmless(value: object) -> object:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _drawn(picture: Picture | HeatMap) -> Markup:
-    return Markup(svg(picture))
-
-
 _TEMPLATES: Final = Environment(
     loader=PackageLoader("rlhf_cli.report"),
     autoescape=True,
@@ -38,4 +33,4 @@ _TEMPLATES: Final = Environment(
     keep_trailing_newline=True,
 )
 _TEMPLATES.globals["generator"] = GENERATOR
-_TEMPLATES.filters |= {"svg": _drawn, "cut": cut, "listing": listing}
+_TEMPLATES.filters |= {"svg": lambda picture: Markup(svg(picture)), "cut": cut, "listing": listing}

@@ -52,7 +52,7 @@ def html(run: SavedRun) -> str:
 
 def subject(run: SavedRun) -> str:
     """The model and the reward, in words."""
-    model, reward = _named(run.config, "model"), run.config.get("reward")
+    model, reward = mapping_in(run.config, "model"), run.config.get("reward")
     path = model.get("path")
     name = Path(path).name if isinstance(path, str) else str(model.get("kind", "a model"))
     return f"{name}, trained from {_reward(reward)}"
@@ -73,7 +73,7 @@ def evaluated_prompts(run: SavedRun) -> int:
     """The number of prompts of an evaluation; 0 where it is unknown."""
     if run.first is not None:
         return len(run.first.prompts)
-    count = number(_named(run.config, "evaluate").get("prompts"))
+    count = number(mapping_in(run.config, "evaluate").get("prompts"))
     return 0 if math.isnan(count) else int(count)
 
 
@@ -109,7 +109,7 @@ def _held_out(run: SavedRun) -> dict[str, Any]:
 
 
 def _constants(config: Row) -> str:
-    schedules = {"β": _named(config, "beta"), "T": _named(config, "temperature")}
+    schedules = {"β": mapping_in(config, "beta"), "T": mapping_in(config, "temperature")}
     return ", ".join(
         f"{key} = {each.get('value')}" for key, each in schedules.items() if each.get("kind") == "constant"
     )
@@ -152,18 +152,18 @@ def _reward(reward: Any) -> str:
 
 def _algorithm(config: Row) -> str:
     size = f"{config.get('prompts_per_step')} prompts x {config.get('samples_per_prompt')} completions a step"
-    return f"{_named(config, 'algorithm').get('kind')}, {size}" if "algorithm" in config else ""
+    return f"{mapping_in(config, 'algorithm').get('kind')}, {size}" if "algorithm" in config else ""
 
 
 def _model(record: Row) -> str:
-    model = _named(record, "model")
+    model = mapping_in(record, "model")
     weights, trained = (number(model.get(key)) / 1e6 for key in ("parameters", "trained"))
     if math.isnan(weights + trained):
         return ""
     return f"{weights:.4g} million weights, {trained:.3g} million of them trained, on {record.get('device')}"
 
 
-def _named(values: Row, key: str) -> Row:
-    """A group of settings; empty where it is none."""
+def mapping_in(values: Row, key: str) -> Row:
+    """The mapping under `key`; empty where there is none."""
     inner = values.get(key)
     return inner if isinstance(inner, Mapping) else {}

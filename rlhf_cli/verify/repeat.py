@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from rlhf_cli.runs.folder import CHECKPOINTS, LOGS
 from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.types import Metrics
 from rlhf_cli.verify.divergence import TENSORS, Divergence, Stretch, find_divergence, read_tensors, rows_of
 
 
@@ -108,8 +109,6 @@ class _Steps(Reporter):
     def __init__(self, tick: Callable[[], None]) -> None:
         self._tick = tick
 
-    def step(
-        self, step: int, metrics: Mapping[str, float], timings: Mapping[str, float], sample: tuple[str, str]
-    ) -> None:
+    def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
         """Show that a step of the phase is done."""
         self._tick()

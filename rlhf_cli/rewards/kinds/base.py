@@ -61,9 +61,12 @@ class IsolatedSource(Source):
     factory: ClassVar[str] = ""
     """`module:function` of ours: the process calls it once with `options()`; it returns the function that scores."""
 
+    withheld: ClassVar[frozenset[str]] = frozenset()
+    """Settings that the factory does not need."""
+
     def options(self) -> dict[str, Any]:
-        """The factory's arguments, in JSON's types: the source's own settings, by name."""
-        return self.model_dump(mode="json", exclude={"kind", *IsolatedSource.model_fields})
+        """The factory's arguments, in JSON's types: the source's own settings, by name, without `withheld`."""
+        return self.model_dump(mode="json", exclude={"kind", *self.withheld, *IsolatedSource.model_fields})
 
 
 class Unanswered(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from ipaddress import ip_address
-from typing import Any, Self
+from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -15,6 +15,8 @@ from rlhf_cli.rewards.kinds.base import IsolatedSource
 
 class Endpoint(IsolatedSource):
     """A server, and how to ask it."""
+
+    withheld: ClassVar[frozenset[str]] = frozenset(("insecure",))
 
     url: str = Field(min_length=1)
     """https://..., or http://localhost:PORT/..."""
@@ -39,10 +41,6 @@ class Endpoint(IsolatedSource):
         if parts.scheme == "http" and not is_local(self.url) and not self.insecure:
             raise ValueError("url is http and not this machine: take https, or allow it by insecure=true")
         return self
-
-    def options(self) -> dict[str, Any]:
-        """The settings that the process needs; `insecure` was checked before."""
-        return {name: value for name, value in super().options().items() if name != "insecure"}
 
     def check(self, key: str) -> None:
         """Raise UserError where the token's variable is not set, or holds what no header can."""

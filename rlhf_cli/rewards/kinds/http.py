@@ -25,6 +25,7 @@ class Http(Endpoint):
     """Scores from a JSON server."""
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.http:make_score"
+    withheld: ClassVar[frozenset[str]] = frozenset(("insecure", "best"))
 
     kind: Literal["http"]
     batch_size: int = Field(ge=1)
@@ -38,10 +39,6 @@ class Http(Endpoint):
     def highest(self) -> float:
         """`best`, or infinity where it is unknown."""
         return math.inf if self.best is None else self.best
-
-    def options(self) -> dict[str, Any]:
-        """The settings that the process needs."""
-        return {name: value for name, value in super().options().items() if name != "best"}
 
 
 def make_score(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from rlhf_cli.errors import UserError
+from rlhf_cli.models.location import model_folder
 from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.settings import ModelPath
 
@@ -41,7 +40,4 @@ class Model(IsolatedSource):
 
     def check(self, key: str) -> None:
         """Raise UserError where `path` is a folder without a model."""
-        folder = Path(self.path)
-        if folder.is_absolute() and not (folder / "config.json").is_file():
-            what = "holds no config.json" if folder.is_dir() else "is no folder"
-            raise UserError(f"{folder} {what}", where=f"{key}.path", fix="give a transformers folder or a hub id")
+        model_folder(self.path, f"{key}.path")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rlhf_cli.algorithms.rloo import Rloo
+from rlhf_cli.charts.pictures import Series
 from rlhf_cli.demo import clipping, trick, tuning
 from rlhf_cli.demo.ascent import ascend, curve
 from rlhf_cli.demo.climb import roll_out
@@ -20,14 +21,14 @@ REFERENCE = torch.tensor([response.probability for response in RESPONSES], dtype
 
 
 @pytest.fixture(scope="module")
-def errors() -> dict[str, trick.Errors]:
+def errors() -> dict[str, Series]:
     problem = toy(0.0)
     rollouts = {
         n: [roll_out(problem, problem.engine(), 1, n, "reward", False, seed, 0) for seed in range(6)]
         for n in trick.SIZES
     }
     return {
-        name: trick.errors(problem, rollouts, a)
+        name: trick.errors(name, problem, rollouts, a)
         for name, a in (("without", trick.PLAIN), ("with", trick.WITH_BASELINE))
     }
 
@@ -59,8 +60,8 @@ def test_the_estimate_is_the_mean_over_its_own_samples() -> None:
     assert torch.allclose(trick.estimate(problem, scored, trick.PLAIN).flatten(), expected)
 
 
-def test_the_error_falls_like_one_over_the_root_of_n(errors: dict[str, trick.Errors]) -> None:
-    rms = dict(zip(errors["without"].sizes, errors["without"].rms, strict=True))
+def test_the_error_falls_like_one_over_the_root_of_n(errors: dict[str, Series]) -> None:
+    rms = dict(zip(errors["without"].xs, errors["without"].ys, strict=True))
     assert rms[4096] < rms[64] / 4  # the law says / 8
     sigma = trick.one_sample_error(toy(0.0), 0.0)
     # over all sizes together, where the six repetitions' own noise averages out
@@ -68,9 +69,9 @@ def test_the_error_falls_like_one_over_the_root_of_n(errors: dict[str, trick.Err
     assert abs(sum(ratios) / len(ratios)) < 0.25
 
 
-def test_a_baseline_removes_noise(errors: dict[str, trick.Errors]) -> None:
-    assert errors["with"].sizes[0] == 2  # the mean of the others needs another
-    assert all(b < a / 2 for a, b in zip(errors["without"].rms[1:], errors["with"].rms, strict=True))
+def test_a_baseline_removes_noise(errors: dict[str, Series]) -> None:
+    assert errors["with"].xs[0] == 2  # the mean of the others needs another
+    assert all(b < a / 2 for a, b in zip(errors["without"].ys[1:], errors["with"].ys, strict=True))
 
 
 def test_the_climb_ends_at_the_optimum() -> None:

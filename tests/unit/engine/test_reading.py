@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 from torch.testing import assert_close
 
-from rlhf_cli.engine.reading import measure_distance, read_values, recompute_logprobs, split_rows, unpack
+from rlhf_cli.engine.reading import measure_distance, read_values, recompute_logprobs, unpack
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
@@ -118,14 +117,6 @@ class TestRecomputed:
         rollout = engine.sample(batch_of(moved, ["Hello there", "a"], samples=2), Sampling(6, 1.0), lambda: None)
         _, log_weights = recompute_logprobs(rollout, engine, 4, lambda: None)
         assert float(log_weights.abs().max()) < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("rows", "size", "expected"),
-    [([4, 0, 3, 1, 2], 2, [[4, 0], [3, 1], [2]]), ([7, 5], 2, [[7, 5]]), ([2, 1, 0], 8, [[2, 1, 0]]), ([3], 1, [[3]])],
-)
-def test_microbatches(rows: list[int], size: int, expected: list[list[int]]) -> None:
-    assert [part.tolist() for part in split_rows(torch.tensor(rows), size)] == expected
 
 
 def test_unpack_puts_every_value_back_in_its_place() -> None:
