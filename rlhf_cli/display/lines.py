@@ -25,7 +25,6 @@ class Quiet(Reporter):
         self.console, self.title, self.total = console, title, total
 
     def note(self, text: str) -> None:
-        """Print the note."""
         self.console.print(f"note: {visible(text)}", markup=False, soft_wrap=True)
 
 
@@ -47,11 +46,9 @@ class Plain(Quiet):
             self.evaluated(step, metrics)
 
     def evaluated(self, step: int, metrics: Metrics) -> None:
-        """Print the held-out figures."""
         self._line(f"step {step}/{self.total}  held-out: {figures(metrics, 'eval/')}")
 
     def optimum(self, step: int, found: Optimum) -> None:
-        """Print how far the optimum is."""
         self._line(f"step {step}/{self.total}  held-out, {progress_to_optimum(found)}")
 
     def _line(self, text: str) -> None:
@@ -77,11 +74,9 @@ class JsonLines(Quiet):
     """Print the lines of metrics.jsonl on stdout."""
 
     def evaluated(self, step: int, metrics: Metrics) -> None:
-        """Print the evaluation as one JSON object."""
         self._print(step, metrics)
 
     def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
-        """Print the step as one JSON object."""
         self._print(step, metrics)
 
     def _print(self, step: int, metrics: Metrics) -> None:

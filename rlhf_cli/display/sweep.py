@@ -76,7 +76,6 @@ class _Lines(_Failures):
     """Print a line for every change."""
 
     def changed(self, standing: Standing, which: str) -> None:
-        """Print the new state of a trial."""
         super().changed(standing, which)
         if standing.state == "running":
             self._line(f"{which} ...")
@@ -92,7 +91,6 @@ class _JsonLines(_Failures):
     """Print one JSON object on stdout for every trial that ends."""
 
     def changed(self, standing: Standing, which: str) -> None:
-        """Print the new state of a trial."""
         super().changed(standing, which)
         if standing.state not in ("waiting", "running"):
             row = {

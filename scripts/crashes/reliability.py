@@ -1,7 +1,7 @@
 """Run tests/reliability and write docs/reliability.md: python scripts/crashes/reliability.py [--page]
 
-A test names the one of the fifty cases that it shows by `@pytest.mark.case(number)`. The page names the tests' files and
-no times, so that it is the same every time. It is written only if every case has a test and no test fails.
+A test names the one of the fifty cases that it shows by `@pytest.mark.case(number)`. The page names the tests' files,
+but no times, so that it is the same every time. It is written only if every case has a test and no test fails.
 """
 
 from __future__ import annotations
