@@ -23,7 +23,7 @@ class Reporter:
     def evaluated(self, step: int, metrics: Metrics) -> None:
         """The policy was evaluated before its first step."""
 
-    def optimum(self, step: int, found: Optimum) -> None:
+    def optimum(self, step: int, progress: Optimum) -> None:
         """The optimum for the evaluation that was shown last."""
 
     def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:

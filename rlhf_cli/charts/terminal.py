@@ -85,7 +85,7 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
         output.append(((" " * (left + 2) + flags, "dim"),))
     for n, line in enumerate(cells):
         output.append(((f"{ticked.get(n, ''):>{left}} {'┤' if n in ticked else '│'}", "dim"), *line))
-    tiny = 1e-9 * (across.high - across.low)  # what is left of a sum that is zero
+    tiny = 1e-9 * (across.high - across.low)  # the rounding error of a sum that is zero
     ends = tuple(f"{0.0 if abs(end) < tiny else end:.4g}" for end in (across.low, across.high))
     gap = columns - len(ends[0]) - len(ends[1])
     output.append(((f"{'':>{left}} └{'─' * columns}", "dim"),))

@@ -31,10 +31,10 @@ or on the seed. The reference writes the completions, to prompts of the data, or
 a file has them. Nothing is trained and nothing is written."""
 
 EXAMPLES: Final = """\
-A file of completions has {"prompt": ..., "completion": ...} a line, and the
-columns that the reward takes; samples.jsonl of a run is one. The exit code is 4
-where something is wrong (failures, a score that depends on its batch or cannot
-be repeated), with --strict also where something is worth a look.
+A line of FILE is {"prompt": ..., "completion": ...}, with the columns that the
+reward takes; the samples.jsonl of a run is such a file. The exit code is 4 where
+something is wrong (a failure, or a score that cannot be repeated or depends on
+the other completions), with --strict also where something is worth a look.
 
   rlhf reward test reward=python reward.function=rewards.py:f --completions c.jsonl
   rlhf reward test config=./my-run.yaml --prompts 32 --samples 4

@@ -70,9 +70,9 @@ class Dashboard(Quiet):
         """Show the held-out figures under the rest."""
         self._held_out = f"held-out after step {step}: {figures(metrics, 'eval/')}"
 
-    def optimum(self, step: int, found: Optimum) -> None:
+    def optimum(self, step: int, progress: Optimum) -> None:
         """Show how far the optimum is, below the held-out figures."""
-        self._optimum = progress_to_optimum(found)
+        self._optimum = progress_to_optimum(progress)
 
     def close(self) -> None:
         """Remove the dashboard from the terminal."""

@@ -48,8 +48,8 @@ class Plain(Quiet):
     def evaluated(self, step: int, metrics: Metrics) -> None:
         self._line(f"step {step}/{self.total}  held-out: {figures(metrics, 'eval/')}")
 
-    def optimum(self, step: int, found: Optimum) -> None:
-        self._line(f"step {step}/{self.total}  held-out, {progress_to_optimum(found)}")
+    def optimum(self, step: int, progress: Optimum) -> None:
+        self._line(f"step {step}/{self.total}  held-out, {progress_to_optimum(progress)}")
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)

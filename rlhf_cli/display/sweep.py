@@ -68,8 +68,8 @@ class _Failures:
     def changed(self, standing: Standing, which: str) -> None:
         """Print the new state of a trial."""
         if standing.state in ("failed", "stopped"):
-            said = f"{which} {standing.state}: {standing.reason}; its log: {relative_to_here(standing.job.log)}"
-            self.console.print(visible(said), style=STYLES[standing.state], markup=False, soft_wrap=True)
+            line = f"{which} {standing.state}: {standing.reason}; its log: {relative_to_here(standing.job.log)}"
+            self.console.print(visible(line), style=STYLES[standing.state], markup=False, soft_wrap=True)
 
 
 class _Lines(_Failures):

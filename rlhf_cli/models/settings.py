@@ -28,8 +28,8 @@ class Lora(Settings):
 
 
 Engine = Literal["auto", "native", "transformers"]
-"""What runs the model: native, our own decoder for the Llama family; transformers, any model's own forward pass,
-slower; auto, native where it supports the model."""
+"""The code that runs the model: native, our own decoder for the Llama family; transformers, any model's own forward
+pass, slower; auto, native where it supports the model."""
 
 
 class Pretrained(Settings):

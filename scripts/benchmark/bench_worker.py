@@ -77,7 +77,7 @@ class Timings:
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
         """Never called: the run is not evaluated."""
 
-    def optimum(self, step: int, found: Optimum) -> None:
+    def optimum(self, step: int, progress: Optimum) -> None:
         """Never called: the run is not evaluated."""
 
 

@@ -1,4 +1,4 @@
-"""What every source of scores says about itself before it is asked.
+"""The base classes of all sources of scores.
 
 A `PlainSource` is a function of the texts, and cannot fail. A source that can fail (a user's code, a server, a library
 that may hang) is an `IsolatedSource`: it runs in a process of its own, which can be killed.
