@@ -92,7 +92,7 @@ def assemble(
 def fit_memory(
     config: RunConfig, policy: Policy, prompts: Prompts, held_out: Sequence[Prompt]
 ) -> tuple[RunConfig, int]:
-    """Choose the size of microbatches where it is `auto`; returns the config with it, and the expected peak in bytes."""
+    """Choose the size of microbatches where it is `auto`; return the config with it, and the expected peak in bytes."""
     longest = max(len(prompt.tokens) for prompt in (*prompts.encoded.values(), *held_out)) + config.max_new_tokens
     evaluated = min(prompts_at_once(config), len(held_out)) * config.evaluate.samples
     completions = max(config.prompts_per_step * config.samples_per_prompt, evaluated)
