@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import refuse_unsaid_trust
@@ -21,8 +22,11 @@ from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import RunConfig
 
 
-def check_new_run(config: RunConfig) -> None:
-    """Raise UserError for every mistake in a new run that shows before a folder is made or a model is loaded."""
+def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
+    """Raise UserError for every mistake in a new run that shows before a folder is made or a model is loaded.
+
+    `checked` remembers the settings whose prompts are enough: jobs of a sweep that share them read the prompts once.
+    """
     if config.resume not in (None, "auto"):
         raise UserError("a run is continued from the command line alone", where="resume", fix="rlhf train resume=RUN")
     if config.resume == "auto" and config.run_dir is None and config.sweep_dir is None:
@@ -34,8 +38,11 @@ def check_new_run(config: RunConfig) -> None:
         origin_in(Path(config.run_dir), config)
     check_sinks(config.sinks)
     check_sources(config)
-    rows = read_rows(config)
-    check_enough(rows, [len(part.train) for part in rows.parts], config)
+    prompts = config.data, config.evaluate, config.prompts_per_step
+    if prompts not in checked:
+        rows = read_rows(config)
+        check_enough(rows, [len(part.train) for part in rows.parts], config)
+        checked.append(prompts)
 
 
 def check_sources(config: RunConfig) -> None:

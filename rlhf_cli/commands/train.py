@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from rlhf_cli.commands import ready
@@ -33,7 +34,8 @@ def main(argv: list[str]) -> int:
     if targets and targets[-1] not in ("auto", "null"):
         _resume(targets[-1], [argument for argument in argv if not argument.startswith("resume=")], begun)
     else:
-        launch(argv, lambda job: _launched(job, begun), check=ready.check_new_run, sweep=open_sweep)
+        check = partial(ready.check_new_run, checked=[])
+        launch(argv, lambda job: _launched(job, begun), check=check, sweep=open_sweep)
     return EXIT_DONE
 
 

@@ -7,11 +7,10 @@ text        one prompt per line
 hub         a data set of the Hugging Face hub; an extra
 mixture     several sources, each with a weight
 
-A source is a frozen model: `kind` names it, `records(held_out=...)` yields its raw rows.
+A source is a frozen model: `kind` names it, `raw_rows(held_out=...)` yields its rows.
 
-source      the settings and methods that all sources share
+source      the settings and methods that all sources share; the libraries of the extras
 files       the files that a path or a pattern names
-extras      the libraries of the extras, imported where they are needed
 template    a prompt made from columns: {name} in a text
 conversion  from a raw row to a prompt row
 reading     the rows of a source that are used, and the count of the others

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from rlhf_cli.data.extras import as_json, import_extra
-from rlhf_cli.data.source import PromptSource, RawRow
+from rlhf_cli.data.source import PromptSource, RawRow, as_json, import_extra
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.settings import HubPath
 

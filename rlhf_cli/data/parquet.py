@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
-from rlhf_cli.data.extras import as_json, import_extra
 from rlhf_cli.data.files import bad_row
-from rlhf_cli.data.source import FileSource, RawRow
+from rlhf_cli.data.source import FileSource, RawRow, as_json, import_extra
 
 BATCH: Final = 1024
 """Rows read into memory at once."""

@@ -1,7 +1,9 @@
-"""The settings and methods that all sources of prompts share."""
+"""The settings and methods that all sources of prompts share, and the libraries that some of them need."""
 
 from __future__ import annotations
 
+import importlib
+import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -112,3 +114,23 @@ class FileSource(PromptSource):
     @abstractmethod
     def read(self, file: Path, name: str) -> Iterator[RawRow]:
         """Yield the rows of one file, which messages call `name`."""
+
+
+def import_extra(module: str, kind: str) -> Any:
+    """Import a module; raises UserError (exit 3) with the way to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise UserError(
+            f"data={kind} needs {package}, which is not installed",
+            where="data",
+            fix=f"pip install 'rlhf-cli[{kind}]'",
+            exit_code=EXIT_DATA,
+        ) from error
+
+
+def as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """Convert a row to JSON's types: dates and bytes become text."""
+    columns: dict[str, Any] = json.loads(json.dumps(row, default=str))
+    return columns

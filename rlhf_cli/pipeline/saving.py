@@ -64,11 +64,11 @@ class Saver:
             self._bear(state.step, error, needed)
             return False
         self.failures = 0
+        best = [state.best.step] if state.best is not None and self.settings.keep_best else []
         try:
-            prune(root, self.settings.keep, self._pinned(state), self.disk)
-            self._hint(LATEST, state.step)
-            if state.best is not None and self.settings.keep_best:
-                self._hint(BEST, state.best.step)
+            prune(root, self.settings.keep, best, self.disk)
+            for name, step in ((LATEST, state.step), *((BEST, step) for step in best)):  # for people to look at
+                replace_file(root / name, f"step-{step:08d}\n", self.disk)
         except OSError as error:
             self.note(f"step {state.step} is saved, but the checkpoints cannot be tidied up: {_reason(error)}")
         return True
@@ -108,13 +108,6 @@ class Saver:
     def _clear(self, folder: Path) -> None:
         if folder.exists():
             self.disk.remove(folder)
-
-    def _pinned(self, state: TrainState) -> tuple[int, ...]:
-        return (state.best.step,) if state.best is not None and self.settings.keep_best else ()
-
-    def _hint(self, name: str, step: int) -> None:
-        """Write a small file that tells people where to look; resuming never trusts it."""
-        replace_file(self.folder / CHECKPOINTS / name, f"step-{step:08d}\n", self.disk)
 
     def _bear(self, step: int, error: OSError, needed: bool) -> None:
         self.failures += 1

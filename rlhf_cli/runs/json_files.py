@@ -59,14 +59,9 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             continue
 
 
-def read_lines(file: Path) -> list[bytes]:
-    """All lines of a file, as far as it can be read."""
-    return _read(file).split(b"\n")
-
-
-def first_lines(file: Path) -> list[bytes]:
-    """The lines in the file's first PART; the last of them may be cut."""
-    return _read(file, size=PART).split(b"\n")
+def read_lines(file: Path, size: int = -1) -> list[bytes]:
+    """The lines in the file's first `size` bytes, of which the last may be cut (-1: all), as far as it can be read."""
+    return _read(file, size=size).split(b"\n")
 
 
 def last_lines(file: Path) -> list[bytes]:

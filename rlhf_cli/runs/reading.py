@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, METRICS, RECORD, SAMPLES, TIMINGS
-from rlhf_cli.runs.json_files import first_lines, last_lines, read_lines, read_object, read_rows
+from rlhf_cli.runs.json_files import PART, last_lines, read_lines, read_object, read_rows
 from rlhf_cli.runs.listing import RunStatus, read_status
 from rlhf_cli.runs.result import Result
 
@@ -51,7 +51,7 @@ class SavedRun:
 
 def read_run(folder: Path) -> SavedRun:
     """Everything that the run's folder holds."""
-    early = _of_first_step(first_lines(folder / SAMPLES))
+    early = _of_first_step(read_lines(folder / SAMPLES, PART))
     late = _of_first_step(last_lines(folder / SAMPLES))[::-1]
     first, last = read_first_and_last(folder)
     return SavedRun(

@@ -8,7 +8,7 @@ from statistics import median_low
 from typing import Any
 
 from rlhf_cli.evaluation.oracle import Oracle
-from rlhf_cli.sweep.choice import average, choose, find_pareto_front
+from rlhf_cli.sweep.choice import choose, find_pareto_front, level
 from rlhf_cli.sweep.outcome import LeftOut, Outcome, read_trial
 from rlhf_cli.sweep.points import Point, build_point, candidate_of
 from rlhf_cli.sweep.reach import reach, reference_of, task_of
@@ -109,7 +109,8 @@ def _points(
     groups: dict[SweptSettings, list[Outcome | LeftOut]], finished: _Finished, beta: float, oracle: Oracle | None
 ) -> tuple[Point, ...]:
     candidates = [candidate_of(group) for group in finished.values() if group]
-    front = iter(find_pareto_front([(average(one.kl).mean, average(one.reward).mean) for one in candidates]))
+    levels = [[level(each, lambda last: last.kl), level(each, lambda last: last.reward)] for each in candidates]
+    front = iter(find_pareto_front([(kl.mean, reward.mean) for kl, reward in levels]))
     curve = oracle.curve if oracle else ()
     return tuple(
         build_point(number, settings, len(groups[settings]), group, beta, curve, next(front))

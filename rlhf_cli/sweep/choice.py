@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from rlhf_cli.evaluation.intervals import Estimate, estimate
+from rlhf_cli.sweep.outcome import HeldOut
 
 Values = Mapping[int, Mapping[int, float]]
 """By seed, and for each seed by the prompt's number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Reward and KL of a point."""
-
-    reward: Values
-    kl: Values
-    """Nats."""
-
-    def objective(self, beta: float) -> dict[int, dict[int, float]]:
-        """reward - beta KL, by seed and prompt."""
-        return {
-            seed: {prompt: reward - beta * self.kl[seed][prompt] for prompt, reward in rewards.items()}
-            for seed, rewards in self.reward.items()
-        }
+Candidate = Mapping[int, HeldOut]
+"""A point: the last evaluation of the trial with each seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +29,11 @@ class Choice:
     """J of the best less that of each point, paired by prompt; None where nothing can be paired, and for the best."""
     alike: tuple[int, ...]
     """Points about as good as the best, in falling order of J: within one standard error, or above such a point."""
+
+
+def level(candidate: Candidate, values: Callable[[HeldOut], Mapping[int, float]]) -> Estimate:
+    """The mean of some values of the evaluations, with its interval as in `average`."""
+    return average({seed: values(last) for seed, last in candidate.items()})
 
 
 def average(values: Values) -> Estimate:
@@ -77,7 +69,7 @@ def choose(candidates: Sequence[Candidate], beta: float) -> Choice:
     The rule of Breiman et al. 1984, "Classification and regression trees", section 3.4.3, with the KL for the size of a
     tree, and the error of the paired difference.
     """
-    objectives = [candidate.objective(beta) for candidate in candidates]
+    objectives = [{seed: last.objective(beta) for seed, last in candidate.items()} for candidate in candidates]
     means = [average(objective).mean for objective in objectives]
     order = sorted(range(len(candidates)), key=lambda i: -means[i])
     best = order[0]
@@ -85,6 +77,6 @@ def choose(candidates: Sequence[Candidate], beta: float) -> Choice:
     within = [place for place, i in enumerate(order) if (apart := differences[i]) and apart.mean <= apart.error]
     alike = order[1 : max(within, default=0) + 1]
     # min takes the first of equals, which is the one with the highest J
-    chosen = min([best, *alike], key=lambda i: average(candidates[i].kl).mean)
+    chosen = min([best, *alike], key=lambda i: level(candidates[i], lambda last: last.kl).mean)
     runner_up = order[1] if len(order) > 1 else None
     return Choice(beta, chosen, best, runner_up, tuple(differences), tuple(alike))

@@ -38,16 +38,6 @@ class HeldOut:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingStep:
-    """Means over a step's completions, at the temperature they were sampled with."""
-
-    step: int
-    reward: float
-    kl: float
-    """Nats; exact where it was measured, else its sampled estimate."""
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """A trial that is finished."""
 
@@ -57,7 +47,9 @@ class Outcome:
     """In their order; the last one is of the trained policy."""
     reference: Mapping[int, list[float]]
     """Rewards of the completions at step 0, where the policy is the reference, by prompt; empty: not evaluated."""
-    training: tuple[TrainingStep, ...]
+    training: Mapping[int, tuple[float, float]]
+    """By step, the mean reward and KL of its own completions, at the temperature they were sampled with: nats; exact
+    where it was measured, else its sampled estimate."""
 
     @property
     def first(self) -> HeldOut | None:
@@ -98,7 +90,7 @@ def read_trial(sweep: SweepRecord, trial: Trial) -> Outcome | LeftOut:
         evaluations = [EVALUATION.validate_json(line) for line in _lines(folder / name)]
         held_out = tuple(map(_held_out, evaluations))
         name = METRICS
-        training = tuple(_training_steps(folder / name))
+        training = dict(_training_steps(folder / name))
     except (OSError, ValueError, KeyError, TypeError) as error:
         return _left_out(sweep, trial, "unreadable", f"{name}: {_describe(error)}")
     if not evaluations or evaluations[-1].step == 0:
@@ -150,9 +142,9 @@ def _held_out(evaluation: Evaluation) -> HeldOut:
     return HeldOut(evaluation.step, evaluation.beta, reward, kl, length)
 
 
-def _training_steps(file: Path) -> Iterator[TrainingStep]:
-    """The steps that have a reward; the line of step 0 has none."""
+def _training_steps(file: Path) -> Iterator[tuple[int, tuple[float, float]]]:
+    """The steps that have a reward, with it and the KL; the line of step 0 has none."""
     for row in map(JSON_OBJECT.validate_json, _lines(file)):
         kl = row.get("kl/seq", row.get("kl/seq_k1"))
         if row.get("reward/mean") is not None and kl is not None:
-            yield TrainingStep(row["step"], float(row["reward/mean"]), float(kl))
+            yield row["step"], (float(row["reward/mean"]), float(kl))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -11,8 +11,8 @@ from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.evaluation.oracle import CurvePoint
 from rlhf_cli.schedules import Controlled, Planned
 from rlhf_cli.schedules.constant import Constant
-from rlhf_cli.sweep.choice import Candidate, average
-from rlhf_cli.sweep.outcome import HeldOut, Outcome
+from rlhf_cli.sweep.choice import Candidate, average, level
+from rlhf_cli.sweep.outcome import Outcome
 from rlhf_cli.sweep.reach import is_above
 from rlhf_cli.sweep.record import SweptSettings, Trial, name_of
 
@@ -61,9 +61,8 @@ class Point:
 
 
 def candidate_of(outcomes: Sequence[Outcome]) -> Candidate:
-    """Reward and KL of the last evaluations, by seed and prompt."""
-    last = {outcome.config.seed: outcome.last for outcome in outcomes}
-    return Candidate({seed: one.reward for seed, one in last.items()}, {seed: one.kl for seed, one in last.items()})
+    """The last evaluations, by seed."""
+    return {outcome.config.seed: outcome.last for outcome in outcomes}
 
 
 def build_point(
@@ -76,12 +75,8 @@ def build_point(
     pareto: bool,
 ) -> Point:
     """The point of some outcomes; `beta` is the answer's, `curve` that of the optimum."""
-    config = outcomes[0].config
-
-    def level(values: Callable[[HeldOut], Mapping[int, float]]) -> Estimate:
-        return average({outcome.config.seed: values(outcome.last) for outcome in outcomes})
-
-    reward, kl = level(lambda last: last.reward), level(lambda last: last.kl)
+    config, candidate = outcomes[0].config, candidate_of(outcomes)
+    reward, kl = level(candidate, lambda last: last.reward), level(candidate, lambda last: last.kl)
     return Point(
         number=number,
         name=name_of(dict(settings)),
@@ -91,15 +86,15 @@ def build_point(
         beta=_schedule(config.beta),
         temperature=_schedule(config.temperature),
         over="seeds" if len(outcomes) > 1 else "prompts",
-        objective=level(lambda last: last.objective(beta)),
+        objective=level(candidate, lambda last: last.objective(beta)),
         reward=reward,
         kl=kl,
-        length=level(lambda last: last.length),
+        length=level(candidate, lambda last: last.length),
         change=_change(outcomes, beta),
         pareto=pareto,
         above=is_above(curve, kl.mean, reward.low),
         held_out=_by_step([{e.step: fmean(e.objective(beta).values()) for e in one.evaluations} for one in outcomes]),
-        training=_by_step([{s.step: s.reward - beta * s.kl for s in one.training} for one in outcomes]),
+        training=_by_step([{s: reward - beta * kl for s, (reward, kl) in one.training.items()} for one in outcomes]),
     )
 
 

@@ -7,14 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.evaluation.intervals import Estimate
-from rlhf_cli.sweep.choice import Candidate, average, choose, find_pareto_front, paired_difference
+from rlhf_cli.sweep.choice import Candidate, average, choose, find_pareto_front, level, paired_difference
+from rlhf_cli.sweep.outcome import HeldOut
 
 WHOLE = st.integers(-3, 3).map(float)
 """Few values, so that ties are frequent."""
 
 
 def candidate(*rewards: float, kl: float) -> Candidate:
-    return Candidate({0: dict(enumerate(rewards))}, {0: dict.fromkeys(range(len(rewards)), kl)})
+    return {0: evaluation(*rewards, kl=kl)}
+
+
+def objective(point: Candidate, beta: float) -> dict[int, dict[int, float]]:
+    return {seed: last.objective(beta) for seed, last in point.items()}
+
+
+def evaluation(*rewards: float, kl: float) -> HeldOut:
+    return HeldOut(1, 0.0, dict(enumerate(rewards)), dict.fromkeys(range(len(rewards)), kl), {})
 
 
 @given(st.lists(st.tuples(WHOLE, WHOLE), min_size=1, max_size=12))
@@ -87,7 +96,7 @@ def test_what_is_better_than_a_point_that_is_about_as_good_is_so_too() -> None:
 
 
 def test_what_cannot_be_paired_is_not_chosen_over_the_best() -> None:
-    other = Candidate({1: {0: 0.0, 1: 0.0}}, {1: {0: 0.5, 1: 0.5}})
+    other = {1: evaluation(0.0, 0.0, kl=0.5)}
     found = choose([candidate(9.0, 9.0, kl=1.0), other], 0.1)
     assert (found.best, found.alike, found.differences[1], found.chosen) == (0, (), None, 0)
 
@@ -107,19 +116,14 @@ REWARDS = st.lists(st.floats(-2, 2), min_size=3, max_size=3)
 def test_what_is_chosen_is_never_clearly_dominated(
     rows: list[tuple[list[float], list[float], float]], beta: float
 ) -> None:
-    field = [
-        Candidate(
-            {s: dict(enumerate(r)) for s, r in enumerate(seeds)}, dict.fromkeys((0, 1), dict.fromkeys(range(3), kl))
-        )
-        for *seeds, kl in rows
-    ]
+    field = [{seed: evaluation(*rewards, kl=kl) for seed, rewards in enumerate(seeds)} for *seeds, kl in rows]
     chosen = field[choose(field, beta).chosen]
     for other in field:
         more, less = (
-            average(other.reward).mean >= average(chosen.reward).mean,
-            average(other.kl).mean <= average(chosen.kl).mean,
+            level(other, lambda last: last.reward).mean >= level(chosen, lambda last: last.reward).mean,
+            level(other, lambda last: last.kl).mean <= level(chosen, lambda last: last.kl).mean,
         )
-        difference = paired_difference(other.objective(beta), chosen.objective(beta))
+        difference = paired_difference(objective(other, beta), objective(chosen, beta))
         if more and less and other is not chosen:
             assert difference is not None
             assert difference.low <= 1e-12
