@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.processes import start
-from tests.support import Outcome
+from tests.support import QUICK, Outcome
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tiny tensors gain nothing by threads, and two processes on two cores starve each other at their barriers.
@@ -81,6 +81,20 @@ def rlhf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         return Outcome(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of six steps, with a checkpoint after every second one; leave it as it is."""
+    from rlhf_cli.cli import run
+
+    folder, before = tmp_path_factory.mktemp("finished"), Path.cwd()
+    os.chdir(folder)
+    try:
+        assert run(["train", *QUICK, "run_dir=out"]) == 0
+    finally:
+        os.chdir(before)
+    return folder / "out"
 
 
 @pytest.fixture

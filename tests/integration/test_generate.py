@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import QUICK, Outcome
+from tests.support import Outcome
 
 Rlhf = Callable[..., Outcome]
-
-
-@pytest.fixture
-def finished(rlhf: Rlhf, tmp_path: Path) -> Path:
-    """A finished tiny run."""
-    assert rlhf("train", *QUICK, "run_dir=out").code == 0
-    return tmp_path / "out"
 
 
 def test_prompts_come_from_the_command_line_or_from_stdin(
@@ -66,17 +60,15 @@ def test_a_checkpoint_answers_for_itself(finished: Path, rlhf: Rlhf) -> None:
     ],
 )
 def test_mistakes_are_one_line(argv: list[str], code: int, said: str, finished: Path, rlhf: Rlhf) -> None:
-    outcome = rlhf("generate", *argv)
+    outcome = rlhf("generate", *(str(finished) if word == "out" else word for word in argv))
     assert outcome.code == code
     assert said in outcome.err
 
 
-def test_a_run_that_went_on_answers_with_its_newest_weights(finished: Path, rlhf: Rlhf) -> None:
-    import shutil
-
-    assert "with adapter" in rlhf("generate", str(finished), "Name a tool.").err
+def test_a_run_that_went_on_answers_with_its_newest_weights(finished: Path, rlhf: Rlhf, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "out")
+    assert "with adapter" in rlhf("generate", "out", "Name a tool.").err
     assert rlhf("train", "resume=out", "steps=8").code == 0
-    shutil.copytree(finished, finished.parent / "stopped")
-    result = finished.parent / "stopped" / "result.json"
+    result = run / "result.json"
     result.write_text(result.read_text().replace('"step": 8', '"step": 6'))
-    assert "with checkpoints/step-00000008" in rlhf("generate", "stopped", "Name a tool.").err
+    assert "with checkpoints/step-00000008" in rlhf("generate", "out", "Name a tool.").err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +16,11 @@ Rlhf = Callable[..., Outcome]
 
 def test_a_finished_run_goes_on_with_more_steps(rlhf: Rlhf, tmp_path: Path) -> None:
     constant = ("optimizer.schedule=constant", "evaluate.every=0")
-    assert rlhf("train", *QUICK, *constant, "run_dir=short", "steps=4").code == 0
-    assert rlhf("train", *QUICK, *constant, "run_dir=long", "steps=6").code == 0
-    assert rlhf("train", "resume=short", "steps=6").code == 0
+    assert rlhf("train", *QUICK, *constant, "run_dir=short", "steps=2").code == 0
+    assert rlhf("train", *QUICK, *constant, "run_dir=long", "steps=4").code == 0
+    assert rlhf("train", "resume=short", "steps=4").code == 0
     assert contents(tmp_path / "short") == contents(tmp_path / "long")
-    assert json.loads((tmp_path / "short" / "config.json").read_text())["steps"] == 6
+    assert json.loads((tmp_path / "short" / "config.json").read_text())["steps"] == 4
 
 
 def test_auto_starts_then_continues(rlhf: Rlhf, tmp_path: Path) -> None:
@@ -47,9 +48,9 @@ def test_auto_starts_then_continues(rlhf: Rlhf, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_resumed_is_refused_and_nothing_changes(
-    argv: tuple[str, ...], code: int, said: str, rlhf: Rlhf, tmp_path: Path
+    argv: tuple[str, ...], code: int, said: str, rlhf: Rlhf, finished: Path, tmp_path: Path
 ) -> None:
-    assert rlhf("train", *QUICK, "run_dir=out", "steps=1", "evaluate.every=0").code == 0
+    shutil.copytree(finished, tmp_path / "out")
     before = sorted(path for path in tmp_path.rglob("*"))
     outcome = rlhf("train", *argv)
     assert outcome.code == code, outcome.err
@@ -58,9 +59,10 @@ def test_what_cannot_be_resumed_is_refused_and_nothing_changes(
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
-def test_going_back_to_an_older_checkpoint_leaves_the_newer_ones_behind(rlhf: Rlhf, tmp_path: Path) -> None:
-    assert rlhf("train", *QUICK, "run_dir=out").code == 0
-    before = contents(tmp_path / "out")
+def test_going_back_to_an_older_checkpoint_leaves_the_newer_ones_behind(
+    rlhf: Rlhf, finished: Path, tmp_path: Path
+) -> None:
+    before = contents(shutil.copytree(finished, tmp_path / "out"))
     outcome = rlhf("train", "resume=out/checkpoints/step-00000002", "beta=0.5", "resume_allow=[beta]")
     assert outcome.code == 0, outcome.err
     folder = tmp_path / "out"
@@ -81,5 +83,5 @@ def test_only_the_untouched_policy_counts_as_the_reference(rlhf: Rlhf, tmp_path:
     data.write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(30)))
     given = ("data=jsonl", f"data.path={data}", f"data.eval_path={data}")
     assert rlhf("train", *QUICK, *given, "run_dir=out", "steps=2", "evaluate.every=0").code == 0
-    assert rlhf("train", "resume=out", "steps=6", "evaluate.every=2").code == 0
+    assert rlhf("train", "resume=out", "steps=4", "evaluate.every=1").code == 0
     assert json.loads((tmp_path / "out" / "result.json").read_text())["comparison"] is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.score_server import ScoreServer, score_server, send
-from tests.support import Outcome, lines
+from tests.support import QUICK, Outcome, lines
 
 Rlhf = Callable[..., Outcome]
 TOKEN = "tkn-5f0c9a"
@@ -25,7 +25,7 @@ def test_a_run_is_scored_by_the_server_and_its_token_stands_nowhere(
     server: ScoreServer, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCORES_TOKEN", TOKEN)
-    few = ("config=tiny", "steps=2", "evaluate.every=0", "max_new_tokens=4", "display=plain", "run_dir=out")
+    few = (*QUICK, "steps=2", "evaluate.every=0", "display=plain", "run_dir=out")
     server.faults = [lambda handler, body: send(handler, {}, 503, Retry_After="0")]
     outcome = rlhf("train", *few, "reward=http", f"reward.url={server.url}", "reward.token_env=SCORES_TOKEN")
     assert outcome.code == 0, outcome.err

@@ -1,7 +1,8 @@
 """Whatever kind of reward it is: cases 37 to 42 hold for each that runs in a process.
 
-The kind's own function scores, in its own process, until a fault is put behind it from the third step on. (Rewards
-that are `PlainSource` are functions of the texts: that they have a finite score for any text is tested here too.)
+The kind's own function scores, in its own process, until a fault is put behind it. What a fault costs the run is the
+same for all kinds, and shown with the user's own function (test_rewards.py). (Rewards that are `PlainSource` are
+functions of the texts: that they have a finite score for any text is tested here too.)
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,12 +20,14 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from rlhf_cli.models.tiny import byte_tokenizer
+from rlhf_cli.rewards.execution.retrying import RetryingSource
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource, PlainSource
 from rlhf_cli.runs.checkpoint import find_newest
 from rlhf_cli.types import PromptRow
 from tests.score_server import ScoreServer, score_server
 from tests.support import Outcome, lines
+from tests.unit.rewards.execution.support import ask, refused
 from tests.unit.rewards.support import made
 
 Rlhf = Callable[..., Outcome]
@@ -51,6 +55,7 @@ SHORT = (
 FAULTY = """
 import inspect, math, time
 from importlib import import_module
+from pathlib import Path
 
 def make_score(**options):
     module, _, name = {target!r}.rpartition(":")
@@ -63,20 +68,20 @@ def make_score(**options):
         nonlocal calls
         calls += 1
         scores = inner(**{{name: given[name] for name in given if anything or name in parameters}})
-        if calls > 2:
-            {fault}
+        {fault}
         return scores
 
     return score
 """
 
 FAULTS = {
-    "hang": (37, "time.sleep(99)", "did not answer within "),
     "raise": (38, "raise ValueError('no')", "raised ValueError: no"),
     "one without": (40, "scores[1] = None", "gave None for the completion"),
     "infinite": (41, "scores[-1] = math.inf", "gave inf for the completion"),
     "too few": (42, "scores.pop()", "returned 3 scores for 4 completions"),
+    "hang": (37, "time.sleep(99)", "did not answer within "),
 }
+"""The last kills the process."""
 
 
 @pytest.fixture(scope="module")
@@ -98,68 +103,70 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def given_to(tmp_path: Path, server: ScoreServer, judge: Path) -> Callable[[str], list[str]]:
+def given_to(server: ScoreServer, judge: Path) -> Callable[[str], dict[str, Any]]:
     """What a kind needs besides its name."""
-    (tmp_path / "prompts.jsonl").write_text(
-        "".join(json.dumps({"prompt": f"Say {n}.", "answer": n}) + "\n" for n in range(9))
-    )
     open_settings = {
-        "regex": ["reward.pattern=a"],
-        "http": [f"reward.url={server.url}"],
-        "judge": [f"reward.url={server.url}", "reward.model=m", "reward.best=1e6"],
-        "model": [f"reward.path={judge}"],
+        "regex": {"pattern": "a"},
+        "http": {"url": server.url},
+        "judge": {"url": server.url, "model": "m", "best": 1e6},
+        "model": {"path": str(judge)},
     }
-    return lambda kind: open_settings.get(kind, [])
+    return lambda kind: open_settings.get(kind, {})
 
 
-@pytest.mark.parametrize(
-    ("kind", "fault"),
-    [
-        pytest.param(kind, name, marks=pytest.mark.case(FAULTS[name][0]), id=f"{kind}, {name}")
-        for kind in ISOLATED
-        for name in FAULTS
-    ],
-)
-def test_a_fault_ends_the_run_with_its_steps_saved(
-    kind: str,
-    fault: str,
-    rlhf: Rlhf,
-    given_to: Callable[[str], list[str]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("kind", ISOLATED)
+@pytest.mark.case(37)
+@pytest.mark.case(38)
+@pytest.mark.case(40)
+@pytest.mark.case(41)
+@pytest.mark.case(42)
+def test_each_fault_is_named_and_never_becomes_a_score(
+    kind: str, given_to: Callable[[str], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, code, said = FAULTS[fault]
     member: Any = ISOLATED[kind]
-    (tmp_path / "faulty.py").write_text(FAULTY.format(target=member.factory, fault=code))
-    monkeypatch.setattr(member, "factory", f"{tmp_path / 'faulty.py'}:make_score")
-    seconds = 15 if kind == "model" else 2  # in which transformers is to be imported too
-    limit = [f"reward.timeout_s={seconds}"] if fault == "hang" else []
-    outcome = rlhf("train", *SHORT, f"reward={kind}", *given_to(kind), "reward.on_error=stop", *limit)
-    assert outcome.code == 4, outcome.err
-    assert f"error: reward={kind} {said}" in outcome.err.splitlines()[-1]
-    assert "step 3" in outcome.err.splitlines()[-1]
-    newest = find_newest(tmp_path / "out" / "checkpoints").folder
-    assert newest is not None
-    assert newest.name == "step-00000002"
-    assert [row["step"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [1, 2]
+    now, file = tmp_path / "fault", tmp_path / "faulty.py"
+    now.touch()
+    file.write_text(FAULTY.format(target=member.factory, fault=f"exec(Path({str(now)!r}).read_text())"))
+    monkeypatch.setattr(member, "factory", f"{file}:make_score")
+    source = RetryingSource(made(kind, retries=0, on_error="stop", **given_to(kind)), "reward", ["answer"], None)
+    with ExitStack() as opened:
+        opened.callback(source.close)
+        source.open()
+        ask(source)
+        monkeypatch.setattr(source._process, "_timeout_s", 0.5)  # its imports, which take longer, are done
+        for name, (_, code, said) in FAULTS.items():
+            assert all(score is not None and math.isfinite(score) for score in ask(source).scores), f"before {name}"
+            now.write_text(code)
+            error = refused(lambda: ask(source))
+            now.write_text("")
+            assert error.startswith(f"reward={kind} {said}"), name
+            assert "(step 3" in error, name
 
 
 @pytest.mark.case(39)
 @pytest.mark.parametrize("kind", ISOLATED)
-def test_no_score_for_any_ends_the_run_after_a_few_steps(
-    kind: str, rlhf: Rlhf, given_to: Callable[[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_score_for_any_ends_the_run_with_its_steps_saved(
+    kind: str, rlhf: Rlhf, given_to: Callable[[str], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     member: Any = ISOLATED[kind]
-    (tmp_path / "faulty.py").write_text(FAULTY.format(target=member.factory, fault="scores = [None] * len(scores)"))
+    (tmp_path / "prompts.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"Say {n}.", "answer": n}) + "\n" for n in range(9))
+    )
+    fault = "if calls > 2: scores = [None] * len(scores)"
+    (tmp_path / "faulty.py").write_text(FAULTY.format(target=member.factory, fault=fault))
     monkeypatch.setattr(member, "factory", f"{tmp_path / 'faulty.py'}:make_score")
+    own = [f"reward.{key}={value}" for key, value in given_to(kind).items()]
     few = ("reward.on_error=mask", "max_skipped_steps=1", "steps=6")
-    outcome = rlhf("train", *SHORT, f"reward={kind}", *given_to(kind), *few)
+    outcome = rlhf("train", *SHORT, f"reward={kind}", *own, *few)
     assert outcome.code == 4, outcome.err
     last = outcome.err.splitlines()[-1]
     assert last.startswith("error: no prompt has a score for each of its completions; the first failure: ")
     assert f"reward={kind} gave None" in last
     assert " in step 4, and 2 steps in a row changed nothing" in last
     assert [row["skipped"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [0, 0, 1]
+    newest = find_newest(tmp_path / "out" / "checkpoints").folder
+    assert newest is not None
+    assert newest.name == "step-00000002"
 
 
 @pytest.mark.parametrize("kind", PLAIN)

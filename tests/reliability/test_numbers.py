@@ -61,10 +61,10 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_kept_to_look_at(
     batch = json.loads((folder / "skipped" / "step-00000004" / "batch.json").read_text())
     assert batch["step"] == 4
     assert batch["reason"] == "the gradient is not finite"
-    assert len(batch["completions"]) == 64
+    assert len(batch["completions"]) == 8
     tensors = load_file(folder / "skipped" / "step-00000004" / "batch.safetensors")
     assert {name: len(tensor) for name, tensor in tensors.items()} == dict.fromkeys(
-        ("tokens", "completion_mask", "logprobs", "ref_logprobs", "scores", "rewards", "advantages"), 64
+        ("tokens", "completion_mask", "logprobs", "ref_logprobs", "scores", "rewards", "advantages"), 8
     )
 
 
@@ -234,7 +234,7 @@ def test_a_rollout_that_does_not_fit_is_one_line(rlhf: Rlhf, monkeypatch: pytest
     unchecked(monkeypatch)
     outcome = rlhf("train", *QUICK, "run_dir=out", "evaluate.every=0")
     assert outcome.code == 2
-    assert "error: out of memory while 64 completions were written at once (samples_per_prompt)" in outcome.err
+    assert "error: out of memory while 8 completions were written at once (samples_per_prompt)" in outcome.err
 
 
 def test_an_evaluation_that_does_not_fit_says_so_and_leaves_the_microbatches_alone(
@@ -245,15 +245,15 @@ def test_an_evaluation_that_does_not_fit_says_so_and_leaves_the_microbatches_alo
     plain = NativeEngine.sample
 
     def sample(self: NativeEngine, batch: Any, *given: Any, **named: Any) -> Any:
-        if len(batch) > 64:
+        if len(batch) > 16:
             raise ERRORS[0]
         return plain(self, batch, *given, **named)
 
     monkeypatch.setattr(NativeEngine, "sample", sample)
-    outcome = rlhf("train", *QUICK, "run_dir=out", "evaluate.samples=16")
+    outcome = rlhf("train", *QUICK, "run_dir=out", "evaluate.samples=8")
     assert outcome.code == 2
     assert "microbatches" not in outcome.err
-    assert "error: out of memory while 128 completions were written at once (evaluate.samples)" in outcome.err
+    assert "error: out of memory while 32 completions were written at once (evaluate.samples)" in outcome.err
 
 
 def test_another_error_of_the_model_is_ours(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
