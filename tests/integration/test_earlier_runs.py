@@ -97,11 +97,11 @@ def test_a_finished_sweep_is_answered_again_without_a_trial(rlhf: Rlhf, sweep: P
     assert rlhf("report", str(sweep)).code == 0
 
 
-def test_a_killed_trial_of_a_sweep_is_continued(rlhf: Rlhf, sweep: Path) -> None:
+def test_a_killed_trial_of_a_sweep_is_continued(forked: Rlhf, sweep: Path) -> None:
     trial = sorted(sweep.glob("beta=*"))[0]
     stop_at(trial, 2)
     (trial / "trial.json").unlink()
-    outcome = rlhf("train", *command_of(sweep))
+    outcome = forked("train", *command_of(sweep))
     assert outcome.code == 0, outcome.err
     log = (trial / "log.txt").read_text()
     assert "resumed from step 2" in log

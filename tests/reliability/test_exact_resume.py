@@ -1,6 +1,6 @@
 """Stopped anywhere and resumed: the same bytes as the run that was never interrupted.
 
-Eight prompts, two a step: an epoch is four steps, and a run of ten ends in its third.
+Four prompts, two a step: an epoch is two steps, and a run of five ends in its third.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from tests.support import Outcome, contents, lines
 Rlhf = Callable[..., Outcome]
 Whole = Callable[..., Path]
 
-STEPS, EPOCH = 10, 4
+STEPS, EPOCH = 5, 2
 SMALL = (
     "config=tiny", f"steps={STEPS}", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=4", "data=jsonl",
-    "evaluate.every=4", "evaluate.prompts=2", "evaluate.samples=2", "checkpoint.every=1", "checkpoint.keep=99",
+    "evaluate.every=2", "evaluate.prompts=2", "evaluate.samples=2", "checkpoint.every=1", "checkpoint.keep=99",
     "display=quiet",
 )  # fmt: skip
 
@@ -108,40 +108,40 @@ PPO = ("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=3")
 LIBRARY, RECOMPUTE = "model.engine=transformers", "model.gradient_checkpointing=true"
 RUNNING = ("algorithm=reinforce", "algorithm.baseline=running")
 FOLLOWING = ("beta=adaptive", "beta.target=0.05")
+ACROSS = ("prompts_per_step=3", "steps=3")
 CUT = ("reward.truncated=mask", "algorithm=reinforce", "max_new_tokens=24", "samples_per_prompt=8")
 
 MATRIX = (
     row("step 0", [], 0),
-    row("inside epoch 1, into the next", [3], 3),
-    row("the last step but one", [], 9),
-    row("inside epoch 2", [4], 6, "algorithm=reinforce", "algorithm.baseline=none"),
-    row("inside epoch 2, PPO", [4, 8], 6, *PPO),
-    row("an odd step, PPO", [8], 5, *PPO),
-    row("at the boundary", [5], EPOCH),
+    row("inside epoch 1, into the next", [3], 1),
+    row("at the boundary, right after an evaluation", [5], EPOCH),
+    row("between two evaluations", [11], 3),
+    row("the last step but one", [], 4),
+    row("inside epoch 2", [4], 3, "algorithm=reinforce", "algorithm.baseline=none"),
+    row("inside epoch 2, PPO", [4, 8], 3, *PPO),
+    row("an even step, PPO", [8], 4, *PPO),
     row("at the boundary, GRPO", [5], EPOCH, "algorithm=grpo"),
     row("at the second boundary, DAPO", [5], 2 * EPOCH, "algorithm=dapo", "algorithm.minibatch_size=2"),
-    row("a step reaches across the boundary next", [3], 1, "prompts_per_step=5", "steps=4"),
-    row("a step has reached across the boundary", [4], 2, "prompts_per_step=5", "steps=4"),
-    row("dropout", [9], 6, "model.lora.dropout=0.1"),
-    row("dropout, PPO in microbatches", [9, 8, 10], 5, *PPO, "model.lora.dropout=0.1", "microbatch_size=2"),
-    row("the library's engine", [], 6, LIBRARY),
-    row("the library's engine, PPO", [], 5, *PPO, LIBRARY),
+    row("a step reaches across the boundary next", [3], 1, *ACROSS),
+    row("a step has reached across the boundary", [4], 2, *ACROSS),
+    row("dropout", [9], 3, "model.lora.dropout=0.1"),
+    row("dropout, PPO in microbatches", [9, 8, 10], 3, *PPO, "model.lora.dropout=0.1", "microbatch_size=2"),
+    row("the library's engine", [], 3, LIBRARY),
+    row("the library's engine, PPO", [], 3, *PPO, LIBRARY),
     row("gradient checkpointing", [], 3, RECOMPUTE),
     row("gradient checkpointing, the library's engine", [], 3, RECOMPUTE, LIBRARY),
-    row("microbatches", [10], 7, "microbatch_size=3", "algorithm=reinforce", "algorithm.baseline=mean"),
-    row("microbatches, PPO", [10, 8], 7, "microbatch_size=2", *PPO),
-    row("microbatches, DAPO, adaptive beta", [10], 7, "algorithm=dapo", "microbatch_size=3", *FOLLOWING),
-    row("between two measurements of the exact KL", [11], 7, "exact_kl_every=3", "kl=loss_k2"),
-    row("between two evaluations", [11], 6),
-    row("right after an evaluation", [], 8),
-    row("never evaluated", [], 6, "evaluate.every=0", "log_samples=0"),
-    row("the exact KL in the loss, truncated sampling", [], 6, "kl=exact", "temperature=linear", "top_p=0.9"),
-    row("running baseline", [13], 5, *RUNNING),
-    row("running baseline, adaptive beta", [13], 6, *RUNNING, *FOLLOWING),
-    row("normalised scores", [13], 6, "reward.normalise=true", "reward.length_penalty=0.01"),
-    row("cut completions do not count", [], 7, *CUT),
-    row("beta with an integral", [13], 6, "beta=target", "beta.target=0.05"),
-    row("beta with an integral, PPO", [13], 3, *PPO, "beta=target", "beta.target=0.05"),
+    row("microbatches", [10], 3, "microbatch_size=3", "algorithm=reinforce", "algorithm.baseline=mean"),
+    row("microbatches, PPO", [10, 8], 3, "microbatch_size=2", *PPO),
+    row("microbatches, DAPO, adaptive beta", [10], 3, "algorithm=dapo", "microbatch_size=3", *FOLLOWING),
+    row("between two measurements of the exact KL", [11], 4, "exact_kl_every=3", "kl=loss_k2"),
+    row("never evaluated", [], 3, "evaluate.every=0", "log_samples=0"),
+    row("the exact KL in the loss, truncated sampling", [], 3, "kl=exact", "temperature=linear", "top_p=0.9"),
+    row("running baseline", [13], 3, *RUNNING),
+    row("running baseline, adaptive beta", [13], 3, *RUNNING, *FOLLOWING),
+    row("normalised scores", [13], 3, "reward.normalise=true", "reward.length_penalty=0.01"),
+    row("cut completions do not count", [], 3, *CUT),
+    row("beta with an integral", [13], 3, "beta=target", "beta.target=0.05"),
+    row("beta with an integral, PPO", [13], 2, *PPO, "beta=target", "beta.target=0.05"),
 )
 
 
@@ -154,8 +154,8 @@ def test_resumed_is_the_same_run(step: int, overrides: tuple[str, ...], rlhf: Rl
 @pytest.mark.parametrize(
     ("stops", "overrides"),
     [
-        pytest.param((3, 7), (), id="twice", marks=[pytest.mark.case(3), pytest.mark.case(4)]),
-        pytest.param((5, 7), (*PPO, "beta=target", "beta.target=0.05"), id="twice, PPO", marks=pytest.mark.case(8)),
+        pytest.param((1, 3), (), id="twice", marks=[pytest.mark.case(3), pytest.mark.case(4)]),
+        pytest.param((1, 3), (*PPO, "beta=target", "beta.target=0.05"), id="twice, PPO", marks=pytest.mark.case(8)),
         pytest.param((1, 2, 3), RUNNING, id="after every step", marks=pytest.mark.case(13)),
         pytest.param((EPOCH, 2 * EPOCH), (), id="at every epoch's end", marks=pytest.mark.case(6)),
     ],
@@ -194,21 +194,21 @@ def test_the_same_config_twice_is_the_same_run(
 def test_stopped_between_two_updates_of_a_rollout(
     updates: int, rlhf: Rlhf, whole: Whole, config: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Four updates a rollout; the signal comes after some of those of step 8, and is heard at the next microbatch."""
+    """Four updates a rollout; the signal comes after some of those of step 4, and is heard at the next microbatch."""
     finished, apply, done = whole(*PPO), update.apply, []
 
     def stopping(*arguments: Any) -> dict[str, float]:
         done.append(apply(*arguments))
-        if len(done) == 4 * 7 + updates:
+        if len(done) == 4 * 3 + updates:
             os.kill(os.getpid(), signal.SIGTERM)
         return done[-1]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(update, "apply", stopping)
         assert rlhf("train", *config, *PPO, "checkpoint.every=99", "run_dir=out").code == 75
-    assert len(done) == 4 * 7 + updates
+    assert len(done) == 4 * 3 + updates
     saved = list_checkpoints(tmp_path / "out" / "checkpoints")[0]
-    assert step_of(saved) == 7
+    assert step_of(saved) == 3
     for file in saved.glob("*.safetensors"):
         assert file.read_bytes() == (finished / "checkpoints" / saved.name / file.name).read_bytes()
     assert rlhf("train", "resume=out").code == 0
@@ -218,7 +218,7 @@ def test_stopped_between_two_updates_of_a_rollout(
 @pytest.mark.case(12)
 @pytest.mark.parametrize("overrides", [(), PPO], ids=["RLOO", "PPO"])
 def test_training_does_not_notice_what_is_evaluated_logged_or_saved(overrides: tuple[str, ...], whole: Whole) -> None:
-    never = whole(*overrides, "evaluate.every=0", "checkpoint.every=5", "log_samples=1")
+    never = whole(*overrides, "evaluate.every=0", "checkpoint.every=3", "log_samples=1")
     often = whole(*overrides, "evaluate.every=1", "checkpoint.every=99")
     name = "adapter/adapter_model.safetensors"
     assert (never / name).read_bytes() == (often / name).read_bytes()
@@ -233,20 +233,20 @@ def test_training_does_not_notice_what_is_evaluated_logged_or_saved(overrides: t
 @pytest.mark.case(14)
 @pytest.mark.case(11)
 def test_what_was_logged_after_the_checkpoint_is_cut_back(rlhf: Rlhf, whole: Whole, tmp_path: Path) -> None:
-    """As a kill leaves it: the newest checkpoint is of step 7, the logs go on, and the last line is half written."""
+    """As a kill leaves it: the newest checkpoint is of step 3, the logs go on, and the last line is half written."""
     finished, folder = whole(), tmp_path / "out"
     shutil.copytree(finished, folder)
     shutil.rmtree(folder / "adapter")
     (folder / "result.json").unlink()
     for checkpoint in list_checkpoints(folder / "checkpoints"):
-        if step_of(checkpoint) > 7:
+        if step_of(checkpoint) > 3:
             shutil.rmtree(checkpoint)
     for name in ("metrics", "samples", "evaluations", "timings"):
         with (folder / f"{name}.jsonl").open("ab") as log:
-            log.write(b'{"step": 11, "objec')
+            log.write(b'{"step": 6, "objec')
     outcome = rlhf("train", "resume=out")
     assert outcome.code == 0, outcome.err
-    assert outcome.err == "note: resumed from step 7\n"
+    assert outcome.err == "note: resumed from step 3\n"
     assert contents(folder) == contents(finished)
     for name in ("metrics", "timings"):
         assert [line["step"] for line in lines(folder / f"{name}.jsonl")] == list(range(STEPS + 1))
@@ -334,14 +334,15 @@ JsonlLog.write = hold
 def test_a_process_holds_its_run_until_it_is_killed_inside_the_first_epoch(
     rlhf: Rlhf, whole: Whole, config: tuple[str, ...], tmp_path: Path
 ) -> None:
-    process = start("train", *config, "checkpoint.every=2", "run_dir=out", cwd=tmp_path, before=HELD)
+    single = "prompts_per_step=1"  # an epoch is four steps
+    process = start("train", *config, single, "checkpoint.every=2", "run_dir=out", cwd=tmp_path, before=HELD)
     metrics, deadline = tmp_path / "out" / "metrics.jsonl", time.monotonic() + 60
-    while not (metrics.is_file() and metrics.read_bytes().count(b"\n") > EPOCH - 1):
+    while not (metrics.is_file() and metrics.read_bytes().count(b"\n") > 3):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
     try:
-        for argv in (("resume=out",), (*config, "resume=auto", "run_dir=out")):
+        for argv in (("resume=out",), (*config, single, "resume=auto", "run_dir=out")):
             outcome = rlhf("train", *argv)
             assert outcome.code == 2
             assert "another process is working in this run folder" in outcome.err
@@ -353,4 +354,4 @@ def test_a_process_holds_its_run_until_it_is_killed_inside_the_first_epoch(
     outcome = rlhf("train", "resume=out")
     assert outcome.code == 0, outcome.err
     assert "note: resumed from step 2\n" in outcome.err
-    assert contents(tmp_path / "out") == contents(whole())
+    assert contents(tmp_path / "out") == contents(whole(single))

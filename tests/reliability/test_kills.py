@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "crashes" / "kills.py"
 
 @pytest.mark.case(16)
 def test_killed_anywhere_and_resumed_is_the_same_run(tmp_path: Path) -> None:
-    short = ("steps=8", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=4", "evaluate.every=4")
+    short = ("steps=6", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=4", "evaluate.every=3")
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--kills", "6", "--seed", "1", *short],
         capture_output=True,

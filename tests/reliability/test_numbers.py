@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rlhf_cli.cli import run
 from rlhf_cli.pipeline import update
 from tests.support import QUICK, Outcome, contents, lines
 
@@ -101,15 +102,24 @@ def test_weights_that_make_no_finite_probabilities_are_undone(
 
 
 @pytest.mark.case(43)
-@pytest.mark.parametrize("evaluations", ["evaluate.every=0", "evaluate.every=1", "evaluate.samples=32"])
-@pytest.mark.parametrize("algorithm", ["rloo", "grpo", "ppo algorithm.minibatch_size=null algorithm.epochs=1"])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        # an evaluation knows no algorithm, and an algorithm no evaluation
+        "evaluate.every=1",
+        "evaluate.samples=32",
+        "evaluate.every=0",
+        "evaluate.every=0 algorithm=grpo",
+        "evaluate.every=0 algorithm=ppo algorithm.minibatch_size=null algorithm.epochs=1",
+    ],
+)
 def test_a_policy_that_writes_nan_ends_in_one_line_too(
-    evaluations: str, algorithm: str, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    choice: str, rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should an overflow ever get past the probe that follows an update."""
     overflowing(monkeypatch)
     monkeypatch.setattr(update, "check_finite", lambda *given: None)
-    outcome = rlhf("train", *QUICK, "run_dir=out", *f"algorithm={algorithm}".split(), evaluations, "beta=target")
+    outcome = rlhf("train", *QUICK, "run_dir=out", *choice.split(), "beta=target")
     assert outcome.code == 7, outcome.err
     assert outcome.err.splitlines()[-1].startswith("error: the gradient is not finite in step ")
     assert "Traceback" not in outcome.err
@@ -119,10 +129,10 @@ def test_a_policy_that_writes_nan_ends_in_one_line_too(
 def test_a_run_with_skipped_steps_resumes_exactly(rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as whole:
         spoilt(whole, 2)
-        assert rlhf("train", *QUICK, "run_dir=whole").code == 0
+        assert rlhf("train", *QUICK, "steps=4", "run_dir=whole").code == 0
     with monkeypatch.context() as first:
         spoilt(first, 2)
-        assert rlhf("train", *QUICK, "run_dir=out", "max_skipped_steps=0").code == 7
+        assert rlhf("train", *QUICK, "steps=4", "run_dir=out", "max_skipped_steps=0").code == 7
     with monkeypatch.context() as second:
         spoilt(second, 0)  # the third step once more
         outcome = rlhf("train", "resume=out", "max_skipped_steps=3", "resume_allow=[max_skipped_steps]")
@@ -162,28 +172,37 @@ ERRORS = [
 ]
 
 
+ROOMY = (*QUICK, "steps=2", "evaluate.every=0", "microbatch_size=64", "samples_per_prompt=8")
+
+
+@pytest.fixture(scope="module")
+def plenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with memory for all at once; leave it as it is."""
+    folder = tmp_path_factory.mktemp("plenty") / "out"
+    assert run(["train", *ROOMY, f"run_dir={folder}"]) == 0
+    return folder
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_memory_that_runs_out_halves_the_microbatch_for_good(
-    error: Exception, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, plenty: Path, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = (*QUICK, "steps=4", "evaluate.every=0", "microbatch_size=64", "prompts_per_step=2", "samples_per_prompt=8")
-    assert rlhf("train", *short, "run_dir=plenty").code == 0
     with monkeypatch.context() as small:
         memory = Memory(small, 5, error)
-        outcome = rlhf("train", *short, "run_dir=out")
+        outcome = rlhf("train", *ROOMY, "run_dir=out")
     assert outcome.code == 0, outcome.err
     said = [line for line in outcome.err.splitlines() if "out of memory" in line]
     assert said == [  # 64 -> 32 -> 16 all hold the 16 completions; 8 is too many, 4 fits
         f"note: out of memory: microbatches of {n} completions from here on, not of {2 * n}" for n in (32, 16, 8, 4)
     ]
     assert max(memory.sizes[memory.sizes.index(4) :]) == 4
-    state = json.loads((tmp_path / "out" / "checkpoints" / "step-00000004" / "state.json").read_text())
+    state = json.loads((tmp_path / "out" / "checkpoints" / "step-00000002" / "state.json").read_text())
     assert state["microbatch_size"] == 4
     with monkeypatch.context() as again:
         memory = Memory(again, 5, error)
-        assert rlhf("train", "resume=out", "steps=5").code == 0
+        assert rlhf("train", "resume=out", "steps=3").code == 0
     assert max(memory.sizes) == 4  # remembered
-    ours, theirs = (lines(tmp_path / name / "metrics.jsonl") for name in ("out", "plenty"))
+    ours, theirs = (lines(folder / "metrics.jsonl") for folder in (tmp_path / "out", plenty))
     for mine, other in zip(ours, theirs, strict=False):  # the same gradient
         assert mine["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
         assert mine["loss"] == pytest.approx(other["loss"], rel=1e-2, abs=1e-4)
@@ -194,7 +213,7 @@ def test_memory_that_runs_out_in_the_middle_of_a_gradient_counts_nothing_twice(
 ) -> None:
     from rlhf_cli.engine.native import NativeEngine
 
-    short = (*QUICK, "steps=1", "evaluate.every=0", "microbatch_size=4", "prompts_per_step=2", "samples_per_prompt=8")
+    short = (*QUICK, "steps=1", "evaluate.every=0", "microbatch_size=4", "samples_per_prompt=8")
     assert rlhf("train", *short, "run_dir=plenty").code == 0
     plain, count = NativeEngine.hidden, iter(range(10**6))
 
@@ -250,10 +269,10 @@ def test_an_evaluation_that_does_not_fit_says_so_and_leaves_the_microbatches_alo
         return plain(self, batch, *given, **named)
 
     monkeypatch.setattr(NativeEngine, "sample", sample)
-    outcome = rlhf("train", *QUICK, "run_dir=out", "evaluate.samples=8")
+    outcome = rlhf("train", *QUICK, "run_dir=out", "evaluate.samples=12")
     assert outcome.code == 2
     assert "microbatches" not in outcome.err
-    assert "error: out of memory while 32 completions were written at once (evaluate.samples)" in outcome.err
+    assert "error: out of memory while 24 completions were written at once (evaluate.samples)" in outcome.err
 
 
 def test_another_error_of_the_model_is_ours(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,19 @@ import pytest
 
 from rlhf_cli.cli import run
 from tests.processes import Process, start, start_fresh
-from tests.support import Outcome, contents, lines
+from tests.support import QUICK, Outcome, contents, lines
 
 Rlhf = Callable[..., Outcome]
 
-RUN = ("config=tiny", "steps=24", "checkpoint.every=10", "evaluate.every=12", "evaluate.prompts=4", "display=quiet",
-       "run_dir=out")  # fmt: skip
+STEPS = 12
+RUN = (*QUICK, f"steps={STEPS}", "checkpoint.every=8", "evaluate.every=6", "run_dir=out")
+SLOW_STEPS = """
+import time
+from rlhf_cli.pipeline import loop
+sample = loop.sample
+loop.sample = lambda *given: time.sleep(0.1) or sample(*given)
+"""
+"""A run that is still going when it is asked to stop."""
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +59,8 @@ def newest(folder: Path) -> str:
 def test_the_last_complete_step_is_saved_and_the_run_goes_on_exactly(
     number: signal.Signals, name: str, uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
 ) -> None:
-    process = start("train", *RUN, cwd=tmp_path)
-    after_steps(process, tmp_path, 4)
+    process = start("train", *RUN, cwd=tmp_path, before=SLOW_STEPS)
+    after_steps(process, tmp_path, 2)
     sent = time.monotonic()
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
@@ -74,12 +81,12 @@ def test_the_time_limit_is_a_stop_as_well(
     import rlhf_cli.pipeline.signals as module
 
     now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now.__setitem__(0, now[0] + 0.1) or now[0])
-    outcome = rlhf("train", *RUN, "time_limit=0:00:20")  # every look at the clock takes a tenth of a second
+    monkeypatch.setattr(module.time, "monotonic", lambda: now.__setitem__(0, now[0] + 0.5) or now[0])
+    outcome = rlhf("train", *RUN, "time_limit=0:00:20")  # every look at the clock takes half a second
     assert outcome.code == 75, outcome.err
     assert outcome.err.splitlines()[-1] == "stopped: time limit of 20 s"
     step = lines(tmp_path / "out" / "metrics.jsonl")[-1]["step"]
-    assert 1 <= step < 24
+    assert 1 <= step < STEPS
     assert newest(tmp_path) == f"step-{step:08d}"
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
@@ -99,8 +106,8 @@ Saver.save = lambda self, state, *given, **more: time.sleep(2 * bool(state.step)
 def test_a_second_ctrl_c_leaves_at_once_and_the_run_goes_on_exactly(
     uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
 ) -> None:
-    process = start("train", *RUN, cwd=tmp_path, before=SLOW_SAVES)
-    after_steps(process, tmp_path, 4)
+    process = start("train", *RUN, cwd=tmp_path, before=SLOW_STEPS + SLOW_SAVES)
+    after_steps(process, tmp_path, 2)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -136,7 +143,7 @@ def test_where_its_reader_leaves_the_last_complete_step_is_saved(
     display: str, uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
 ) -> None:
     """`rlhf train 2>&1 | head -5`, or a tee that Ctrl-C ends first."""
-    process = start("train", *RUN, f"display={display}", cwd=tmp_path)
+    process = start("train", *RUN, f"display={display}", cwd=tmp_path, before=SLOW_STEPS)
     stream = process.stderr if display == "plain" else process.stdout
     assert stream is not None
     for _ in range(5):
@@ -147,7 +154,7 @@ def test_where_its_reader_leaves_the_last_complete_step_is_saved(
         assert other is not None
         other.close()
     logged = lines(tmp_path / "out" / "metrics.jsonl")[-1]["step"]
-    assert 1 <= logged < 24
+    assert 1 <= logged < STEPS
     assert newest(tmp_path) == f"step-{logged:08d}"
     assert rlhf("train", "resume=out", "display=quiet").code == 0
     assert contents(tmp_path / "out") == uninterrupted
