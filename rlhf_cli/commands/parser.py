@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
-from rlhf_cli.errors import EXIT_USAGE, UserError
+from rlhf_cli.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -14,7 +14,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise UserError."""
-        raise UserError(message, where=self.prog, fix=f"{self.prog} --help", exit_code=EXIT_USAGE)
+        raise UserError(message, where=self.prog, fix=f"{self.prog} --help")
 
 
 def at_least(least: int) -> Callable[[str], int]:

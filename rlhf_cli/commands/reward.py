@@ -16,7 +16,7 @@ from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.data.order import split_by_weight
 from rlhf_cli.display.reward import show_examination
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD, EXIT_USAGE, UserError
+from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.prompts.rows import Rows, read_rows
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     """Collect completions, examine the reward, print; results on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
     if options.verb != TEST:
-        raise UserError(f"unknown verb 'reward {options.verb}'", fix=f"rlhf reward {TEST} ...", exit_code=EXIT_USAGE)
+        raise UserError(f"unknown verb 'reward {options.verb}'", fix=f"rlhf reward {TEST} ...")
     config = _config(options.overrides, options.completions)
     check_sources(config)
     watch = progress(config.display)

@@ -66,9 +66,10 @@ def launch(argv: Sequence[str], task: Callable[[Launch], None], *, check: Check,
     """
     refuse_secrets(argv)
     line = parse_arguments(argv)
-    if shows := [show for option, show in _PAGES.items() if option in line.options]:
-        shows[0]()
-        return
+    for option, show in (("--help", show_help), ("--hydra-help", show_hydra_help)):
+        if option in line.options:
+            show()
+            return
     overrides = [rewrite(override, Path.cwd()) for override in line.overrides]
     refuse_code(overrides)
     if topic := line.options.get("--info"):
@@ -97,9 +98,6 @@ def launch(argv: Sequence[str], task: Callable[[Launch], None], *, check: Check,
             else:
                 run_by_hydra(hydra, plan, folder, lambda number: task(launches[number]))
         raise_failures(plan, folder)
-
-
-_PAGES = {"--help": show_help, "--hydra-help": show_hydra_help}
 
 
 def _launches(plan: Plan, folder: Path) -> list[Launch]:

@@ -52,7 +52,9 @@ def build_config(data: Mapping[str, Any], place: Callable[[str], str]) -> RunCon
     except ValidationError as e:
         errors = e.errors(include_url=False)
     missing = [key for key, value in flatten(data) if value == "???"]  # hydra's mark for a value still to be set
-    unchosen = [group for group in groups() if not _is_chosen(data.get(group, {}))]
+    unchosen = [
+        group for group in groups() if isinstance(given := data.get(group, {}), Mapping) and "kind" not in given
+    ]
     if not (errors or missing or unchosen):
         return config
 
@@ -69,10 +71,6 @@ def build_config(data: Mapping[str, Any], place: Callable[[str], str]) -> RunCon
     raise UserError(
         lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} problems in the configuration:", *lines])
     )
-
-
-def _is_chosen(group: Any) -> bool:
-    return not isinstance(group, Mapping) or "kind" in group
 
 
 def _nothing_chosen(unchosen: Sequence[str]) -> str:

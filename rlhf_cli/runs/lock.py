@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
-from rlhf_cli.errors import EXIT_USAGE, UserError
+from rlhf_cli.errors import UserError
 from rlhf_cli.runs.folder import LOCK
 
 
@@ -29,7 +29,6 @@ def hold(folder: Path, *, only_read: bool = False) -> Iterator[None]:
                 "another process is working in this run folder",
                 where=str(folder),
                 fix="wait for it, or give another run_dir",
-                exit_code=EXIT_USAGE,
             ) from error
         yield
 
