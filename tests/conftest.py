@@ -34,6 +34,14 @@ settings.load_profile("repeatable")
 ARCHITECTURES = ("llama", "gpt2")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_wait_for_the_disk() -> Iterator[None]:
+    """A tiny run syncs forty times, which takes longer than its steps; no test cuts the power for real."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def moved_policies() -> Callable[[str], Policy]:
     """By architecture, a tiny policy whose adapter was moved away from the reference; shared, so leave it as it is."""

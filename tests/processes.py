@@ -105,6 +105,7 @@ def _be(argv: tuple[str, ...], cwd: str, environment: dict[str, str], before: st
         os.dup2(pipe.fileno(), number)
         pipe.close()
     os.chdir(cwd)
+    os.fsync = lambda handle: None  # as in conftest.py
     tempfile.tempdir = None
     warnings.simplefilter("error")
     exec(before, {})

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from rlhf_cli.runs.disk import replace_file
+import pytest
+
+from rlhf_cli.runs.disk import DISK, replace_file
+
+
+def test_sync_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file"):
+        DISK.sync(path)
+    assert synced == [tmp_path.stat().st_ino, (tmp_path / "file").stat().st_ino]
 
 
 def test_a_small_file_is_replaced_whole(tmp_path: Path) -> None:
