@@ -54,6 +54,11 @@ class Reads(ast.NodeVisitor):
             (self.own.setdefault(self._class, set()) if own else self.attributes).add(node.attr)
         self.generic_visit(node)
 
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg == "include":  # of model_dump
+            self.attributes |= {name.value for name in ast.walk(node.value) if isinstance(name, ast.Constant)}
+        self.generic_visit(node)
+
     def read(self, kind: type[Settings], field: str) -> bool:
         """Whether anything reads the field: the group, one that inherits it or that it inherits from, or another.
 
