@@ -15,7 +15,6 @@ class Characters(PlainSource):
     """The share of characters that belong to a set."""
 
     highest: ClassVar[float] = 1.0
-
     kind: Literal["characters"]
     characters: str = Field(min_length=1)
     """The characters that count."""

@@ -43,7 +43,6 @@ class Length(PlainSource):
     """
 
     highest: ClassVar[float] = 1.0
-
     kind: Literal["length"]
     unit: Literal["words", "characters", "sentences"]
     """What to count; white space separates words."""
