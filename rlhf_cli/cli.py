@@ -9,7 +9,16 @@ import sys
 import traceback
 from typing import Final
 
-from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED, EXIT_USAGE, Stopped, UserError, disk_errors
+from rlhf_cli.errors import (
+    EXIT_BUG,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_STOPPED,
+    EXIT_USAGE,
+    Stopped,
+    UserError,
+    disk_errors,
+)
 
 _EXIT_PIPE: Final = 141  # as a shell reports a command whose reader left: 128 + SIGPIPE
 
@@ -63,10 +72,10 @@ def run(argv: list[str]) -> int:
         return e.exit_code
     except Stopped as e:
         print(f"stopped: {e.reason}", file=sys.stderr)
-        return EXIT_STOPPED
+        return EXIT_STOPPED if e.resumable else EXIT_INTERRUPTED
     except KeyboardInterrupt:
         print("stopped: interrupted", file=sys.stderr)
-        return EXIT_STOPPED
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # python flushes stdout once more on its way out, and would complain then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,6 +17,7 @@ EXIT_DISK: Final = 6
 EXIT_NONFINITE: Final = 7
 EXIT_SWEEP: Final = 8  # some trials of a sweep failed
 EXIT_STOPPED: Final = 75  # EX_TEMPFAIL: stopped, and resumable
+EXIT_INTERRUPTED: Final = 130  # as a shell reports Ctrl-C: stopped, with nothing to resume
 
 
 class UserError(Exception):
@@ -50,11 +51,12 @@ def visible(text: str) -> str:
 class Stopped(BaseException):
     """The user (Ctrl-C) or the machine (SIGTERM) asked the run to stop.
 
-    A BaseException, so that no reward swallows it.
+    A BaseException, so that no reward swallows it. `resumable`: the same command, or resume=, goes on from here.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, resumable: bool = False) -> None:
         self.reason = reason
+        self.resumable = resumable
         super().__init__(reason)
 
 

@@ -9,6 +9,7 @@ neighbours. T = the longest completion of the batch; H = the width of the model.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,14 @@ class Message:
     """One turn of a chat prompt."""
 
     role: str
-    content: str
+    content: str | None
+    """None where the turn has other keys in its place, such as tool_calls."""
+    more: str = ""
+    """All other keys, such as tool_calls, name and reasoning_content: a JSON object, or empty."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The turn as chat templates and reward functions take it."""
+        return {"role": self.role, "content": self.content} | (json.loads(self.more) if self.more else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,7 @@ class PromptRow:
     @property
     def shown(self) -> str:
         """The prompt in few words: its text, or the last turn of the chat."""
-        return self.prompt if isinstance(self.prompt, str) else self.prompt[-1].content
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[-1].content or self.prompt[-1].more
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     config = amend(read_config(run), overrides)
     refuse_unsaid_trust(config, overrides, EXIT_RESUME, how="--trust-remote-code")
     if notice := code_notice(config.model):
-        print(f"note: {notice}", file=sys.stderr)
+        _note(notice)
 
     print(f"loading the model, with {adapter.relative_to(run)} ...", file=sys.stderr)
     import_libraries()
@@ -40,9 +40,9 @@ def main(argv: list[str]) -> int:
     from rlhf_cli.engine.opening import load_policy
     from rlhf_cli.functional.sampling import Sampling
 
-    policy = load_policy(config)
+    policy = load_policy(config, _note)
     policy.load_adapter(adapter)
-    engine = build_engine(policy, config.model, lambda note: print(f"note: {note}", file=sys.stderr))
+    engine = build_engine(policy, config.model, _note)
     limit = options.max_new_tokens or config.max_new_tokens
     for row in rows:
         prompt = policy.encode(row)
@@ -64,6 +64,10 @@ def main(argv: list[str]) -> int:
             print(f"reference  {_shown(before)}\npolicy     {_shown(after)}")
         print()
     return EXIT_DONE
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _shown(text: str) -> str:

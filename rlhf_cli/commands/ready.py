@@ -10,7 +10,7 @@ from typing import Any
 
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import refuse_unsaid_trust
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError
 from rlhf_cli.models.location import code_notice, local_path
 from rlhf_cli.prompts.rows import check_enough, read_rows
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_config
@@ -105,11 +105,14 @@ def code_notices(config: RunConfig, reward_log: str = "") -> Iterator[str]:
 
 
 @contextmanager
-def errors_name_checkpoint(folder: Path) -> Iterator[None]:
-    """Let an error that ends the run in `folder` name the checkpoint that it can be continued from."""
+def ends_name_checkpoint(folder: Path, config: RunConfig) -> Iterator[None]:
+    """Let what ends the run in `folder` early name the checkpoint that it can be continued from, if there is one."""
     try:
         yield
-    except UserError as error:
+    except (UserError, Stopped) as error:
         newest = find_newest(folder / CHECKPOINTS).folder
-        error.saved = f"step {step_of(newest)}" if newest else ""
+        if isinstance(error, UserError):
+            error.saved = f"step {step_of(newest)}" if newest else ""
+        else:
+            error.resumable = newest is not None or config.resume == "auto"  # the same command starts it again
         raise

@@ -54,7 +54,8 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
         sweep.write()
         try:
             yield run_trials
-        except Stopped:
+        except Stopped as stop:
+            stop.resumable = True
             Console(stderr=True).print("The same command goes on with what is not done.", markup=False)
             raise
         if not any(standing.state == "stopped" for standing in standings):
@@ -68,7 +69,7 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
             exit_code=EXIT_SWEEP,
         )
     if any(standing.state == "stopped" for standing in standings):
-        raise Stopped("some trials were stopped; the same command goes on with them")
+        raise Stopped("some trials were stopped; the same command goes on with them", resumable=True)
 
 
 def _show_answer(sweep: SweepRecord, display: str) -> None:

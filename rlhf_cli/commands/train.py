@@ -22,7 +22,7 @@ from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.folder import REWARD_LOG
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import Origin, is_checkpoint
+from rlhf_cli.runs.resume import Origin, is_checkpoint, leaves_no_stub
 from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import RunConfig
 
@@ -66,7 +66,13 @@ def _run(
     Where to go on is only found out there: until then another process may have been at work.
     """
     loud, signals = config.display not in ("json", "quiet"), StopSignals(config.time_limit, begun)
-    with signals.installed(), ready.errors_name_checkpoint(folder), disk_errors(), hold(folder):
+    with (
+        signals.installed(),
+        ready.ends_name_checkpoint(folder, config),
+        disk_errors(),
+        hold(folder),
+        leaves_no_stub(folder),
+    ):
         config, origin = find_origin()
         finished = result = ready.final_result(config, origin)
         if result is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from sys import intern
@@ -109,13 +110,30 @@ def _turns(value: Any, name: str, where: str) -> tuple[Message, ...]:
 
 
 def _message(turn: Any, where: str) -> Message:
-    if not (isinstance(turn, Mapping) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)):
+    role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
+    if isinstance(content, list):
+        content = _joined(content, where)
+    more = {key: turn[key] for key in turn if key not in ("role", "content")} if isinstance(turn, Mapping) else {}
+    more = {key: value for key, value in more.items() if value is not None}  # tables fill what a turn lacks with null
+    if not isinstance(role, str) or not (isinstance(content, str) or (content is None and more)):
         raise bad_row(
             "a chat message without text for 'role' and 'content'", where, 'write {"role": "user", "content": "..."}'
         )
-    if turn["role"] not in ROLES:
-        raise bad_row(f"unknown role '{turn['role']}'", where, f"use one of {', '.join(ROLES)}")
-    return Message(turn["role"], turn["content"])
+    if role not in ROLES:
+        raise bad_row(f"unknown role '{role}'", where, f"use one of {', '.join(ROLES)}")
+    return Message(role, content, json.dumps(more, ensure_ascii=False) if more else "")
+
+
+def _joined(parts: list[Any], where: str) -> str:
+    """The text of a content in parts, `[{"type": "text", "text": "..."}]`; parts of other types are refused."""
+    texts = []
+    for part in parts:
+        text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
+        if not isinstance(text, str):
+            kind = part.get("type", "none") if isinstance(part, Mapping) else describe_type(part)
+            raise bad_row(f"a chat message with a part of type {kind}", where, "give text, which is all that is read")
+        texts.append(text)
+    return "".join(texts)
 
 
 def _with_system(prompt: str | tuple[Message, ...], system: str) -> tuple[Message, ...]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from rlhf_cli.types import PromptRow
+from rlhf_cli.types import Message, PromptRow
 
 
 def set_aside(rows: Sequence[PromptRow], count: int) -> tuple[list[PromptRow], list[PromptRow], int]:
@@ -34,8 +34,12 @@ def fingerprint(rows: Sequence[PromptRow]) -> str:
 
 
 def _json(row: PromptRow) -> str:
-    turns = row.prompt if isinstance(row.prompt, str) else [[turn.role, turn.content] for turn in row.prompt]
+    turns = row.prompt if isinstance(row.prompt, str) else [_parts(turn) for turn in row.prompt]
     return json.dumps([turns, row.columns], sort_keys=True)
+
+
+def _parts(turn: Message) -> list[str | None]:
+    return [turn.role, turn.content, turn.more] if turn.more else [turn.role, turn.content]
 
 
 def _prompt(row: PromptRow) -> str:

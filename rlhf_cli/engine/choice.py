@@ -60,14 +60,24 @@ def _build_checked(policy: Policy, settings: Model, note: Callable[[str], None])
                 f"the native engine cannot run this model: {reason}", where="model.engine", fix="model.engine=auto"
             )
         note(f"the model runs on transformers' own forward pass, which is slower: {reason}")
-    plain = TransformersEngine(policy, recompute=settings.gradient_checkpointing)
-    if not logit_difference(policy, plain) <= tolerance:  # false for NaN too
-        raise UserError(
-            f"{policy.causal.config.model_type} models change their logits in a way that is not supported",
-            where="model.path",
-            fix="use a model of another family, such as Llama, Qwen, Mistral or Gemma",
-        )
+    try:
+        plain = TransformersEngine(policy, recompute=settings.gradient_checkpointing)
+        difference = logit_difference(policy, plain)
+    except Exception as error:  # a family whose cache or layers are not those of a transformer can raise anything
+        if is_out_of_memory(error):
+            raise
+        raise _unsupported(policy, f"cannot be run here ({type(error).__name__}: {error})") from error
+    if not difference <= tolerance:  # false for NaN too
+        raise _unsupported(policy, "change their logits in a way that is not supported")
     return plain
+
+
+def _unsupported(policy: Policy, what: str) -> UserError:
+    return UserError(
+        f"{policy.causal.config.model_type} models {what.splitlines()[0]}",
+        where="model.path",
+        fix="use a model of another family, such as Llama, Qwen, Mistral or Gemma",
+    )
 
 
 @contextmanager
@@ -93,16 +103,21 @@ def _random_adapter(policy: Policy) -> Iterator[None]:
 
 @torch.no_grad()
 def logit_difference(policy: Policy, engine: Engine) -> float:
-    """Largest difference between the engine's and the library's logits on a short text, over the library's largest.
+    """Largest difference between the engine's and the library's logits on two texts, over the library's largest.
 
-    Checks the engine's sampling and reading. Some architectures rescale their logits behind the output layer; training
-    on wrong logits would go unnoticed.
+    Checks the engine's sampling and reading, on prompts of two lengths and so with padding. Some architectures rescale
+    their logits behind the output layer, or let padding into their state; training on wrong logits would go unnoticed.
     """
-    batch = PromptBatch((Prompt(PromptRow("", {}, "check"), "", (0, 1, 2)),), 1, (0,))
-    rollout = engine.sample(batch, Sampling(3, 0.0), lambda: None)
-    completion = rollout.tokens[0][rollout.completion_mask[0]]
-    ids = torch.cat([torch.tensor(batch.prompts[0].tokens, device=policy.device), completion])[None]
-    expected = policy.causal(input_ids=ids, use_cache=False).logits[0, 2:-1].float()
-    ours = (rollout.hidden[0], engine.hidden(rollout, torch.tensor([0])))
-    differences = torch.stack([(engine.head(hidden).float() - expected).abs().max() for hidden in ours])
-    return float(differences.max() / expected.abs().max())
+    prompts = tuple(Prompt(PromptRow("", {}, "check"), "", tokens) for tokens in ((0, 1, 2), (1,)))
+    rollout = engine.sample(PromptBatch(prompts, 1, (0, 0)), Sampling(3, 0.0), lambda: None)
+    read = engine.hidden(rollout, torch.arange(len(prompts))).split(rollout.lengths.tolist())
+    errors, largest = [], []
+    for row, prompt in enumerate(prompts):
+        mask = rollout.completion_mask[row]
+        ids = torch.cat([torch.tensor(prompt.tokens, device=policy.device), rollout.tokens[row][mask]])[None]
+        expected = policy.causal(input_ids=ids, use_cache=False).logits[0, len(prompt.tokens) - 1 : -1].float()
+        errors += [
+            (engine.head(hidden).float() - expected).abs().max() for hidden in (rollout.hidden[row][mask], read[row])
+        ]
+        largest.append(expected.abs().max())
+    return float(torch.stack(errors).max() / torch.stack(largest).max())

@@ -58,7 +58,10 @@ def decode(
         tokens[active, t], logprobs[active, t], states[active, t] = chosen, logprob, hidden
         lengths[active] = t + 1
         tick()
-        unfinished = (~torch.isin(chosen, ends)).nonzero().squeeze(1)
+        goes_on = ~torch.isin(chosen, ends)
+        if policy.stop_texts:
+            goes_on &= ~torch.tensor([_ends(policy, tokens[row, : t + 1].tolist()) for row in active], device=device)
+        unfinished = goes_on.nonzero().squeeze(1)
         active, slots = active[unfinished], slots[unfinished]
         if len(active) == 0 or t + 1 == max_new_tokens:
             break
@@ -85,6 +88,14 @@ def decode(
         temperature=temperature,
         kept=_by_completion(sets) if sets else None,
     )
+
+
+def _ends(policy: Policy, completion: Sequence[int]) -> bool:
+    """Whether one of the policy's stop texts appears at the end of the completion."""
+    longest = max(map(len, policy.stop_texts))
+    # a character takes at most four tokens, and the last token may be a long text of its own
+    end = policy.decode(completion[-4 * longest - 1 :])
+    return any(text in end for text in policy.stop_texts)
 
 
 def _by_completion(sets: Sequence[tuple[Tensor, KeptSets]]) -> KeptSets:

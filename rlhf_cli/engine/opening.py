@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -16,15 +17,21 @@ from rlhf_cli.seeding import seed_for
 THREADS: Final = torch.get_num_threads()
 
 
-def load_policy(config: RunConfig) -> Policy:
-    """Load the policy on its device, in its dtype; its fresh adapter follows from the run's seed."""
+def load_policy(config: RunConfig, note: Callable[[str], None]) -> Policy:
+    """Load the policy on its device, in its dtype; its fresh adapter follows from the run's seed.
+
+    `note` gets a line for each harmless difference between the model and its files.
+    """
     torch.set_num_threads(config.threads or THREADS)  # always: the trial before this one may have set another number
     keep_freed_memory()
     device = _device(config.device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     seed = seed_for(config.seed, "init")
-    return build_policy(config.model, device, dtype, seed, value_head=config.algorithm.needs_value)
+    policy = build_policy(config.model, device, dtype, seed, value_head=config.algorithm.needs_value)
+    for line in policy.notes:
+        note(line)
+    return policy
 
 
 def _device(name: str) -> torch.device:

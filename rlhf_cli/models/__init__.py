@@ -5,7 +5,9 @@ location      where a model is, as far as can be told without torch or a hub
 libraries     torch, transformers and peft, imported once and quickly
 policy        Policy: model, tokenizer, adapter, value head
 building      a policy from its settings: the model loaded and frozen, a fresh adapter
+chat          chats as text: the model's template, within limits
 encoder       prompts as token ids: tokenizer and chat template, without the weights
+files         what must not be opened, and which broken file made a library fail
 loading       a pretrained model and its tokenizer, from a hub, a folder or the cache
 gguf          a packaged GGUF file, converted once into the cache
 limits        limits on time and memory, for chat templates and slow rewards

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.models.chat import end_of_turn, special_tokens
 from rlhf_cli.models.encoder import context_length, uses_chat_template
 from rlhf_cli.models.loading import quiet_peft
 from rlhf_cli.models.policy import Policy
@@ -25,6 +27,7 @@ def build_policy(
 
     So the policy starts as the reference. Raises UserError for a missing model and for target modules it lacks.
     """
+    notes: tuple[str, ...] = ()
     if settings.kind == "tiny":
         from rlhf_cli.models.tiny import build_tiny
 
@@ -33,20 +36,24 @@ def build_policy(
     else:
         from rlhf_cli.models.loading import load
 
-        model, tokenizer = load(settings, dtype)
+        loaded = load(settings, dtype)
+        model, tokenizer, notes = loaded.model, loaded.tokenizer, loaded.notes
         use_chat_template = uses_chat_template(settings.prompt_format, tokenizer, settings.path)
     model.to(device=device).eval()
     for parameter in model.parameters():  # not the buffers: the angles of rotary positions stay float32
         parameter.data = parameter.data.to(dtype)
-    ends = _end_tokens(model, tokenizer)
+    ends, stop_texts = _ends(model, tokenizer, settings.stop, use_chat_template=use_chat_template)
     text = model.config.get_text_config()
     return Policy(
         peft=add_adapter(model, settings.lora, adapter_seed),
         tokenizer=tokenizer,
         use_chat_template=use_chat_template,
         end_tokens=ends,
+        stop_texts=stop_texts,
         pad_token=ends[0],
         context=context_length(model.config),
+        notes=notes,
+        anchor=_anchor(tokenizer),
         value_head=ValueHead(text.hidden_size).to(device) if value_head else None,
     )
 
@@ -86,15 +93,38 @@ def _linear_layers(model: PreTrainedModel) -> list[str]:
     return sorted({name.rpartition(".")[2] for name in linear})
 
 
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The ids of generation_config.eos_token_id and the tokenizer's own; raises UserError where there are none."""
+def _ends(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop: Sequence[int | str], *, use_chat_template: bool
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The tokens and the texts that end a completion.
+
+    They are those of generation_config.eos_token_id, the tokenizer's own, the one that the chat template writes behind
+    a turn, and `stop`. Raises UserError where there are none, and for a token of `stop` that the model does not have.
+    """
+    vocabulary = model.get_input_embeddings().num_embeddings  # a number beyond it is never sampled
+    if beyond := [i for i in stop if isinstance(i, int) and i >= vocabulary]:
+        raise UserError(f"the model has no token {beyond[0]}", where="model.stop", fix=f"give one below {vocabulary}")
     configured = model.generation_config.eos_token_id if model.generation_config else None
-    ids = configured if isinstance(configured, list) else [configured]
-    ends = sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
+    special = set(special_tokens(tokenizer))
+    ids = [
+        *(configured if isinstance(configured, list) else [configured]),
+        tokenizer.eos_token_id,
+        end_of_turn(tokenizer) if use_chat_template else None,
+        *(i for i in stop if isinstance(i, int)),
+        *(tokenizer.convert_tokens_to_ids(token) for token in stop if token in special),
+    ]
+    ends = tuple(sorted({i for i in ids if i is not None and 0 <= i < vocabulary}))
     if not ends:
         raise UserError(
             "the model names no end-of-text token",
             where="model.path",
-            fix="set eos_token_id in its generation_config.json",
+            fix="set eos_token_id in its generation_config.json, or model.stop",
         )
-    return tuple(ends)
+    return ends, tuple(text for text in stop if isinstance(text, str) and text not in special)
+
+
+def _anchor(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """A token to decode texts behind, where the tokenizer drops a space at the beginning of a text; else nothing."""
+    first, *rest = tokenizer("a a", add_special_tokens=False)["input_ids"]
+    drops = tokenizer.decode([first, *rest]) == "a a" and not tokenizer.decode(rest).startswith(" ")
+    return (first,) if drops else ()

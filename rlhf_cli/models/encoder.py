@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.models.limits import LimitExceeded, limit
+from rlhf_cli.models.chat import TemplateError, as_user_error, is_rendered, openings, render_whole, special_tokens
 from rlhf_cli.models.settings import Model
-from rlhf_cli.types import Message, Prompt, PromptRow
+from rlhf_cli.types import Prompt, PromptRow
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
-TEMPLATE_SECONDS: Final = 5.0
-"""Time limit of the template for one prompt; the first prompt includes compiling it."""
-TEMPLATE_MIB: Final = 512
-TEMPLATE_CHARACTERS: Final = 1_000_000
-_OTHER_TEMPLATE: Final = "change the prompt, or use raw text: model.prompt_format=raw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +21,21 @@ class Encoder:
 
     tokenizer: PreTrainedTokenizerBase
     use_chat_template: bool
+    vocabulary: int
+    """Tokens that the model has an embedding for; a tokenizer may know more."""
 
     def encode(self, rows: Sequence[PromptRow]) -> list[Prompt]:
         """Render and tokenize rows.
 
-        Raises UserError (exit 3) for a chat without a template, a template that fails, and a text without tokens.
+        Raises UserError (exit 3) for a chat without a template, a template that fails, a text without tokens, and one
+        with a token that the model does not know.
         """
         if not rows:
             return []
-        texts = [self._text(row) for row in rows]
+        begins = openings(self.tokenizer) if self.use_chat_template else ()
+        texts = [self._text(row, begins) for row in rows]
         tokens = self.tokenizer(texts, add_special_tokens=not self.use_chat_template)["input_ids"]
-        if empty := next((row for row, ids in zip(rows, tokens, strict=True) if not ids), None):
-            raise UserError(
-                "the tokenizer makes no token of the prompt",
-                where=empty.where,
-                fix="remove it, or write what the model's tokenizer knows",
-                exit_code=EXIT_DATA,
-            )
-        return [Prompt(row, text, tuple(ids)) for row, text, ids in zip(rows, texts, tokens, strict=True)]
+        return [self._prompt(*fields) for fields in zip(rows, texts, tokens, strict=True)]
 
     def keep_end(self, prompt: Prompt, limit: int) -> Prompt:
         """Cut the prompt to its last `limit` tokens."""
@@ -59,10 +50,42 @@ class Encoder:
     @property
     def special_tokens(self) -> tuple[str, ...]:
         """The special tokens, as text."""
-        added = self.tokenizer.added_tokens_decoder.values()
-        return tuple(token.content for token in added if token.special)
+        return special_tokens(self.tokenizer)
 
-    def _text(self, row: PromptRow) -> str:
+    def oddity(self, prompt: Prompt) -> str | None:
+        """Say of a prompt what was done to it besides rendering and tokenizing it; None for most."""
+        if self.use_chat_template:
+            is_whole = prompt.text == prompt.row.prompt
+            return "begin as the chat template does: they are taken as rendered already" if is_whole else None
+        bos, end = self.tokenizer.bos_token, self.tokenizer.eos_token
+        if bos and prompt.text.startswith(bos):
+            return f"begin with {bos} themselves: no second one is added"
+        if end and prompt.tokens[-1] == self.tokenizer.eos_token_id and not prompt.text.endswith(end):
+            return f"get {end} at their end from the tokenizer, which tells the model that the text is over"
+        return None
+
+    def _prompt(self, row: PromptRow, text: str, tokens: list[int]) -> Prompt:
+        if not tokens:
+            raise UserError(
+                "the tokenizer makes no token of the prompt",
+                where=row.where,
+                fix="remove it, or write what the model's tokenizer knows",
+                exit_code=EXIT_DATA,
+            )
+        bos = self.tokenizer.bos_token_id
+        if tokens[:2] == [bos, bos] and text.startswith(self.tokenizer.bos_token):
+            tokens = tokens[1:]  # the text's own and the tokenizer's
+        if (highest := max(tokens)) >= self.vocabulary:
+            raise UserError(
+                f"the prompt's token {self.tokenizer.decode([highest])!r} is number {highest}, "
+                f"but the model has embeddings for {self.vocabulary}",
+                where=row.where,
+                fix="leave it out of the prompt, or give the tokenizer that the model was trained with",
+                exit_code=EXIT_DATA,
+            )
+        return Prompt(row, text, tuple(tokens))
+
+    def _text(self, row: PromptRow, begins: tuple[str, ...]) -> str:
         if not self.use_chat_template:
             if isinstance(row.prompt, str):
                 return row.prompt
@@ -72,34 +95,14 @@ class Encoder:
                 fix="give text, or a model with a chat template (model.prompt_format=chat)",
                 exit_code=EXIT_DATA,
             )
-        turns = (Message("user", row.prompt),) if isinstance(row.prompt, str) else row.prompt
-        chat = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
-            return render_chat(self.tokenizer, chat, add_generation_prompt=True)
-        except ValueError as error:
-            raise UserError(str(error), where=row.where, fix=_OTHER_TEMPLATE, exit_code=EXIT_DATA) from error
-
-
-def render_chat(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Mapping[str, str]], **options: bool) -> str:
-    """Render the chat by the model's template, within limits: it is a program of the model's author.
-
-    Raises ValueError where the template fails, takes too much, or writes too much.
-    """
-    try:
-        with limit(TEMPLATE_SECONDS, TEMPLATE_MIB):  # transformers renders in jinja's sandbox
-            text: str = tokenizer.apply_chat_template(chat, tokenize=False, **options)
-        text.encode()
-    except LimitExceeded as error:
-        what = str(error)
-    except UnicodeEncodeError:
-        what = "writes half of a surrogate pair, which is no text"
-    except Exception as error:  # jinja's own errors, raised by the model's template
-        what = f"refuses it: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
-    else:
-        if len(text) <= TEMPLATE_CHARACTERS:
-            return text
-        what = f"makes {len(text):,} characters of it, more than {TEMPLATE_CHARACTERS:,}"
-    raise ValueError(f"the model's chat template {what}")  # here: a chained error would keep the template's memory
+            if not isinstance(row.prompt, str):
+                return render_whole(self.tokenizer, [turn.as_dict() for turn in row.prompt], row.columns.get("tools"))
+            if is_rendered(row.prompt, begins, self.special_tokens):
+                return row.prompt
+            return render_whole(self.tokenizer, [{"role": "user", "content": row.prompt}])
+        except TemplateError as error:
+            raise as_user_error(error, row.where) from None
 
 
 def load_encoder(settings: Model) -> tuple[Encoder, int]:
@@ -110,12 +113,13 @@ def load_encoder(settings: Model) -> tuple[Encoder, int]:
     if settings.kind == "tiny":
         from rlhf_cli.models.tiny import byte_tokenizer
 
-        return Encoder(byte_tokenizer(), use_chat_template=False), settings.context
+        tokenizer = byte_tokenizer()
+        return Encoder(tokenizer, use_chat_template=False, vocabulary=len(tokenizer)), settings.context
     from rlhf_cli.models.loading import load_tokenizer
 
     tokenizer, config = load_tokenizer(settings)
     use_chat_template = uses_chat_template(settings.prompt_format, tokenizer, settings.path)
-    return Encoder(tokenizer, use_chat_template), context_length(config)
+    return Encoder(tokenizer, use_chat_template, config.get_text_config().vocab_size), context_length(config)
 
 
 def context_length(config: PretrainedConfig) -> int:

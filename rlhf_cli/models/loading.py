@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.models.files import ADAPTER_CONFIG, check_files, refuse_broken_file
 from rlhf_cli.models.gguf import convert
 from rlhf_cli.models.location import EMBEDDED, local_path
 from rlhf_cli.models.settings import Pretrained
@@ -20,48 +21,109 @@ from rlhf_cli.models.settings import Pretrained
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+SAFE_LOADING: Final[Mapping[str, Any]] = {
+    "use_safetensors": True,
+    "adapter_kwargs": {"subfolder": "no adapter"},  # where transformers looks for one to add unasked, and finds none
+    "ignore_mismatched_sizes": True,  # the report has them
+    "output_loading_info": True,
+}
+"""How every pretrained model is loaded: from its own safetensors alone, with a report of what did not fit."""
 
-def load(settings: Pretrained, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model as its files describe it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    notes: tuple[str, ...]
+    """One line for each difference between the files and the model that does no harm."""
+
+
+def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
     """Load the model in `dtype`, and its tokenizer, from safetensors only; the model's own code runs only if trusted.
 
-    Raises UserError where the model or its adapter is missing or cannot be read.
+    Every weight comes from the files: transformers would make up at random those that it misses. Raises UserError
+    where the model or its adapter is missing, cannot be read, or does not fit.
     """
     from transformers import AutoModelForCausalLM
 
     with _locate(settings) as source:
         tokenizer = _tokenizer(source, settings)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             source,
+            config=load_config(source, settings.revision, settings.trust_remote_code),
             revision=settings.revision,
             dtype=torch.float32 if settings.adapter else dtype,  # merged in float32: bfloat16 would lose most of it
-            use_safetensors=True,
             trust_remote_code=settings.trust_remote_code,
+            **SAFE_LOADING,
         )
-    return (_merge_adapter(model, settings.adapter) if settings.adapter else model), tokenizer
+        notes = check_weights(report, source, len(model.state_dict()), "model.path")
+    return Loaded(_merge_adapter(model, settings.adapter) if settings.adapter else model, tokenizer, notes)
+
+
+def check_weights(report: Mapping[str, Any], source: str, tensors: int, where: str) -> tuple[str, ...]:
+    """Compare the weights in the files with the model's, by transformers' loading report; note those without a use.
+
+    Raises UserError where the files lack some of the model's `tensors`, or hold them in another shape. Tied weights
+    are no fault: transformers does not report them as missing.
+    """
+    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    fix = "give the whole model, as save_pretrained writes it"
+    if missing:
+        prefixes = {u.removesuffix(m) for u, m in zip(unexpected, missing, strict=False) if u.endswith(f".{m}")}
+        if len(prefixes) == 1 and len(unexpected) == len(missing):
+            fix = f"every name in them begins with {prefixes.pop()}: rename them without it, or {fix}"
+        raise UserError(
+            f"the files of {source} lack {len(missing)} of {tensors} weights: {_some(missing)}",
+            where=where,
+            fix=fix,
+        )
+    if mismatched := sorted(report["mismatched_keys"]):
+        name, stored, wanted = mismatched[0]
+        raise UserError(
+            f"{name} is {list(stored)} in the files of {source}, but {list(wanted)} by its config.json",
+            where=where,
+            fix=fix,
+        )
+    if unexpected:
+        return (f"{source} holds {len(unexpected)} weights that the model does not use: {_some(unexpected)}",)
+    return ()
 
 
 def load_tokenizer(settings: Pretrained) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
     """Load the model's tokenizer and config, without the weights; raises UserError as `load` does."""
+    with _locate(settings) as source:
+        config = load_config(source, settings.revision, settings.trust_remote_code)
+        return _tokenizer(source, settings), config
+
+
+def load_config(source: str, revision: str | None, trust_remote_code: bool = False) -> PretrainedConfig:
+    """Read a model's config.json, but for its choice of kernels, which could name code to fetch from a hub and run."""
     from transformers import AutoConfig
 
-    with _locate(settings) as source:
-        config = AutoConfig.from_pretrained(
-            source, revision=settings.revision, trust_remote_code=settings.trust_remote_code
-        )
-        return _tokenizer(source, settings), config
+    config: PretrainedConfig = AutoConfig.from_pretrained(
+        source, revision=revision, trust_remote_code=trust_remote_code
+    )
+    config._attn_implementation = config._experts_implementation = None  # transformers chooses
+    return config
 
 
 @contextmanager
 def _locate(settings: Pretrained) -> Iterator[str]:
-    """Give the hub id or folder to load from; inside, transformers' errors of loading become UserErrors."""
+    """Give the hub id or folder to load from, its files checked; what a library raises inside becomes a UserError."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # of reading weights, which takes a second; downloads keep theirs
     logging.set_verbosity_error()
     source = resolve(settings)
+    check_files(source, settings.revision, "model.path", adapter_expected=settings.adapter is not None)
     try:
         yield source
-    except (OSError, ValueError, RecursionError) as error:  # anything missing, unreachable or unknown
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a model's files can make the libraries raise anything
+        refuse_broken_file(Path(source), "model.path")
         raise UserError(
             f"cannot load the model {settings.path}: {_first_line(error)}",
             where="model.path",
@@ -72,35 +134,10 @@ def _locate(settings: Pretrained) -> Iterator[str]:
 def _tokenizer(source: str, settings: Pretrained) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    check_tokenizer(source, settings.revision)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         source, revision=settings.revision, trust_remote_code=settings.trust_remote_code
     )
     return tokenizer
-
-
-def check_tokenizer(source: str, revision: str | None) -> None:
-    """Raise UserError where tokenizer_config.json names existing files outside of the model.
-
-    They would be read as its vocabulary. Names are looked up in the working directory, so `vocab_file: .env` would read
-    a secret (transformers#46279). Names of missing files, left over from another machine, are harmless.
-    """
-    from transformers.utils import cached_file
-
-    try:
-        file = cached_file(source, "tokenizer_config.json", revision=revision)
-        config = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
-    except OSError:  # no such file or no such model: loading the tokenizer gives the better message
-        return
-    for key, value in config.items() if isinstance(config, dict) else ():
-        if not (key.endswith("_file") and isinstance(value, str)):
-            continue
-        if os.path.lexists(value) and not Path(value).resolve().is_relative_to(Path(source).resolve()):
-            raise UserError(
-                f"its tokenizer_config.json would have {key} read from {value}, outside of the model",
-                where="model.path",
-                fix="take a model from a source you trust, or remove the key",
-            )
 
 
 def resolve(settings: Pretrained) -> str:
@@ -110,8 +147,9 @@ def resolve(settings: Pretrained) -> str:
 
 
 def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    """Fold an adapter into the model's weights."""
-    from peft import PeftModel
+    """Fold an adapter into the model's weights; raises UserError unless each of its tensors changes one."""
+    from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
 
     folder = Path(adapter)
     if not (folder / "adapter_model.safetensors").is_file():
@@ -121,12 +159,23 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
             fix="give a PEFT folder saved as safetensors; pickled weights are not read",
         )
     try:
-        _check_adapter(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")))
+        _check_adapter(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+        weights = load_file(folder / "adapter_model.safetensors")
         with quiet_peft():
-            merged: PreTrainedModel = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:  # no config, or other names or shapes
+            peft = PeftModel(model, LoraConfig.from_pretrained(adapter))
+            report = set_peft_model_state_dict(peft, weights)
+            lacking = sorted(set(get_peft_model_state_dict(peft, save_embedding_layers=False)) - set(weights))
+            if report.unexpected_keys:
+                raise ValueError(f"the model has no place for {_some(sorted(report.unexpected_keys))}")
+            if lacking:
+                raise ValueError(f"it lacks {_some(lacking)}")
+            merged: PreTrainedModel = peft.merge_and_unload()
+    except Exception as error:  # an adapter's files can make PEFT raise anything
+        refuse_broken_file(folder, "model.adapter")
         raise UserError(
-            f"the adapter does not fit the model: {_first_line(error)}", where="model.adapter", fix="check both"
+            f"the adapter {adapter} does not fit the model: {_first_line(error)}",
+            where="model.adapter",
+            fix="give the model that it was trained on, and the adapter as PEFT saved it",
         ) from error
     return merged
 
@@ -148,4 +197,10 @@ def quiet_peft() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -44,6 +44,12 @@ def model_folder(path: str, key: str) -> Path | None:
     if not folder.is_absolute():
         return None
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise UserError(
+                f"{folder} is an adapter, not a model",
+                where=key,
+                fix=f"give the model that it was trained on, and model.adapter={folder}",
+            )
         what = "holds no config.json" if folder.is_dir() else "is no folder"
         raise UserError(f"{folder} {what}", where=key, fix="give a transformers folder or a hub id")
     return folder

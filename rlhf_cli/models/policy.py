@@ -38,6 +38,12 @@ class Policy:
     """Fills unused positions; it may equal an end token, since masks come from lengths."""
     context: int
     """Longest sequence that the model can read, in tokens."""
+    stop_texts: tuple[str, ...] = ()
+    """Every text that ends a completion in which it appears."""
+    notes: tuple[str, ...] = ()
+    """One line for each difference between the model's files and the model that does no harm."""
+    anchor: tuple[int, ...] = ()
+    """What completions are decoded behind: a token where the tokenizer drops a space at the beginning of a text."""
     value_head: ValueHead | None = None
     """Estimates the return from a state on; None for algorithms that do not need it."""
 
@@ -92,14 +98,20 @@ class Policy:
     @property
     def encoder(self) -> Encoder:
         """The encoder of prompts."""
-        return Encoder(self.tokenizer, self.use_chat_template)
+        return Encoder(self.tokenizer, self.use_chat_template, self.causal.get_input_embeddings().num_embeddings)
 
     def encode(self, row: PromptRow) -> Prompt:
         """Render and tokenize one row; raises UserError (exit 3) as `Encoder.encode` does."""
         return self.encoder.encode([row])[0]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of a completion, without special tokens."""
+        """The text of a completion, without special tokens.
+
+        Some tokenizers drop a space at the beginning of a text; a completion goes on behind a prompt and keeps it.
+        """
+        return self._text([*self.anchor, *tokens]).removeprefix(self._text(self.anchor))
+
+    def _text(self, tokens: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return text
 

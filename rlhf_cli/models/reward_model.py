@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rlhf_cli.models.encoder import render_chat
-from rlhf_cli.models.loading import check_tokenizer
+from rlhf_cli.models.chat import render
+from rlhf_cli.models.files import check_files
+from rlhf_cli.models.loading import SAFE_LOADING, check_weights, load_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,27 +34,27 @@ def make_score(
     """Make a function that scores completions with the model.
 
     Only completions of the same length go through the model together, so that nothing is padded: a score differs from
-    that of the completion alone by rounding at most. Raises OSError and ValueError for a model that cannot be loaded or
-    used.
+    that of the completion alone by rounding at most. Raises OSError, ValueError and UserError for a model that cannot
+    be loaded or used.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    check_tokenizer(path, revision)
+    check_files(path, revision, "reward.path")
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
     model: PreTrainedModel
     model, report = AutoModelForSequenceClassification.from_pretrained(
         path,
+        config=load_config(path, revision),
         revision=revision,
         dtype=dtypes.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32),
-        use_safetensors=True,
-        output_loading_info=True,
+        **SAFE_LOADING,
     )
-    if missing := sorted(report["missing_keys"]):  # transformers fills missing weights with random numbers
-        raise ValueError(f"is no reward model: its checkpoint has no {', '.join(missing[:3])}")
+    for note in check_weights(report, path, len(model.state_dict()), "reward.path"):
+        print(note)  # noqa: T201 - into the log of the reward
     model.to(place).eval()
     column = _column(label, model)
     context = int(getattr(model.config, "max_position_embeddings", None) or max_tokens)
@@ -120,7 +121,7 @@ def _encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> Enco
         answer = completion if isinstance(completion, str) else completion[-1]["content"]
         if reads == "chat":
             turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-            text = render_chat(tokenizer, [*turns, {"role": "assistant", "content": answer}])
+            text = render(tokenizer, [*turns, {"role": "assistant", "content": answer}], prompt=False)
             encoding = tokenizer(text, add_special_tokens=False, truncation=True, max_length=limit)
         else:
             question = prompt if isinstance(prompt, str) else "\n".join(turn["content"] for turn in prompt)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from rlhf_cli.settings import FilePath, ModelPath, Names, Settings
+from rlhf_cli.settings import FilePath, ModelPath, Names, Settings, as_tuple
 
 
 class Lora(Settings):
@@ -27,6 +27,11 @@ class Lora(Settings):
     """Weight-decomposed adapter (arXiv:2402.09353)."""
 
 
+Stop = Annotated[
+    tuple[Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_tuple)
+]
+"""A list of token ids, special tokens and texts in YAML."""
+
 Engine = Literal["auto", "native", "transformers"]
 """The code that runs the model: native, our own decoder for the Llama family; transformers, any model's own forward
 pass, slower; auto, native where it supports the model."""
@@ -45,6 +50,9 @@ class Pretrained(Settings):
     The trained adapter then fits the merged weights, not the model at `path`."""
     prompt_format: Literal["auto", "chat", "raw"]
     """auto: the model's chat template if it has one, else raw text; chat demands a template; raw never uses it."""
+    stop: Stop = ()
+    """What ends a completion besides the model's own end tokens: token ids, special tokens, or texts. A text ends it
+    wherever it appears, and stays in it."""
     trust_remote_code: bool
     """Run the Python code that comes with a model, with your rights. Only on the command line, never in a file."""
     engine: Engine
@@ -67,6 +75,8 @@ class Tiny(Settings):
     """Longest sequence, in tokens (bytes)."""
     seed: int = Field(ge=0)
     """Seed of the random weights."""
+    stop: Stop = ()
+    """What ends a completion besides the end token: token ids, special tokens, or texts."""
     engine: Engine
     gradient_checkpointing: bool
     """Keep less of the forward pass for the backward pass and compute the rest again: less memory, more time."""

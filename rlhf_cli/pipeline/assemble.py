@@ -51,7 +51,7 @@ def assemble(
     Raises UserError for prompts, models and settings that do not fit together.
     """
     with reporter.phase("loading the model", 0):
-        policy = load_policy(config)
+        policy = load_policy(config, reporter.note)
         engine = build_engine(policy, config.model, reporter.note)
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
     config, peak = fit_memory(config, policy, prompts, held_out)

@@ -63,11 +63,9 @@ def _rollouts(
 ) -> Iterator[tuple[tuple[int, int], Rollout]]:
     """Sample from the reference; yields rollouts, each with the numbers of its first prompt and first sample."""
     with reporter.phase("loading the model", 0):
-        policy = load_policy(config)
+        policy = load_policy(config, reporter.note)
         engine = build_engine(policy, config.model, reporter.note)
-    prompts, note = encode_held_out(rows, policy.encoder, policy.context, config)
-    if note:
-        reporter.note(note)
+    prompts = encode_held_out(rows, policy.encoder, policy.context, config, reporter)
     if not prompts:
         raise UserError(
             "no held-out prompt is left",

@@ -139,16 +139,27 @@ def encode(
         own = [(part, row) for part, row in places if part == number]
         prompts = _encoded([kept[row] for _, row in own], fit, reporter)
         encoded |= zip(own, prompts, strict=True)
+    note_oddities(Counter(map(encoder.oddity, [*encoded.values(), *held_out])), reporter)
     return Prompts(parts, {place: encoded[place] for place in places}), held_out
 
 
 def encode_held_out(
-    rows: Rows, encoder: Encoder, context: int, config: RunConfig
-) -> tuple[tuple[Prompt, ...], str | None]:
-    """Encode the held-out prompts, and describe those left out; raises UserError as `encode` does."""
+    rows: Rows, encoder: Encoder, context: int, config: RunConfig, reporter: Reporter
+) -> tuple[Prompt, ...]:
+    """Encode the held-out prompts, and note those left out; raises UserError as `encode` does."""
     fits = [Fit.of(part.data, encoder, context, config.max_new_tokens) for part in rows.parts]
     held_out, too_long = _held_out(rows, fits)
-    return held_out, rows.describe(len(rows.train), len(held_out), too_long)
+    if note := rows.describe(len(rows.train), len(held_out), too_long):
+        reporter.note(note)
+    note_oddities(Counter(map(encoder.oddity, held_out)), reporter)
+    return held_out
+
+
+def note_oddities(oddities: Counter[str | None], reporter: Reporter) -> None:
+    """Note what `Encoder.oddity` says of prompts, and of how many."""
+    for what, count in oddities.items():
+        if what is not None:
+            reporter.note(f"{count} of {oddities.total()} prompts {what}")
 
 
 def _held_out(rows: Rows, fits: Sequence[Fit]) -> tuple[tuple[Prompt, ...], Counter[str]]:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Final
 
 from rlhf_cli.models.encoder import Encoder
-from rlhf_cli.prompts.encoding import BATCH, Fit
+from rlhf_cli.prompts.encoding import BATCH, Fit, note_oddities
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.schema import RunConfig
@@ -105,6 +105,7 @@ def preview_prompts(
 ) -> Preview:
     """Preview the data and its first `count` training prompts; raises UserError for a prompt that cannot be encoded."""
     lengths: list[int] = []
+    oddities = Counter[str | None]()
     shown: list[PromptPreview] = []
     parts = []
     whole = sum(part.weight for part in rows.parts)
@@ -117,6 +118,7 @@ def preview_prompts(
             for start in range(0, len(own), BATCH):
                 prompts = encoder.encode(own[start : start + BATCH])
                 lengths += [len(prompt.tokens) for prompt in prompts]
+                oddities.update(map(encoder.oddity, prompts))
                 shown += [_shown(prompt, encoder) for prompt in prompts[: max(0, count - len(shown))]]
                 tick()
             longer = sum(length > fit.limit for length in lengths[before:])
@@ -132,6 +134,7 @@ def preview_prompts(
                     longer=longer,
                 )
             )
+    note_oddities(oddities, reporter)
     return Preview(
         parts=tuple(parts),
         left_out=dict(rows.left_out),

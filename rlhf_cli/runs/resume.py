@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.runs.checkpoint import NAME, find_newest, list_checkpoints, step_of, why_invalid
-from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, METRICS, RESULT
+from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, LOCK, LOGS, METRICS, RECORD, RESULT, REWARD_LOG
 from rlhf_cli.runs.lock import is_locked
 from rlhf_cli.runs.result import Result
 
@@ -93,6 +96,30 @@ def holds_run(folder: Path) -> bool:
     metrics = folder / METRICS
     has_begun = bool(list_checkpoints(folder / CHECKPOINTS)) or (metrics.is_file() and metrics.stat().st_size > 0)
     return (folder / CONFIG).is_file() and has_begun
+
+
+@contextmanager
+def leaves_no_stub(folder: Path) -> Iterator[None]:
+    """If the block ends early with no run in the folder, remove what it left there, and the folder if that was all.
+
+    What the reward printed stays: it may say why the run ended. The folder must be held.
+    """
+    try:
+        yield
+    except BaseException:
+        if not holds_run(folder):
+            _remove_stub(folder)
+        raise
+
+
+def _remove_stub(folder: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(folder / HYDRA, ignore_errors=True)
+        for name in (LOCK, RECORD, CONFIG, *LOGS.values()):
+            (folder / name).unlink(missing_ok=True)
+        if (folder / REWARD_LOG).is_file() and not (folder / REWARD_LOG).stat().st_size:
+            (folder / REWARD_LOG).unlink()
+        folder.rmdir()
 
 
 def read_config(folder: Path) -> dict[str, Any]:

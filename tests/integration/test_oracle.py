@@ -82,7 +82,7 @@ def test_an_interruption_is_no_traceback(rlhf: Rlhf, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(NativeEngine, "sample", interrupted)
     outcome = rlhf(*FAST)
-    assert (outcome.code, outcome.out) == (75, "")
+    assert (outcome.code, outcome.out) == (130, "")
     assert outcome.err.splitlines()[-1] == "stopped: interrupted"
 
 

@@ -45,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def policy(trained: Path) -> Policy:
     """The policy of that run."""
-    policy = load_policy(compose_config([]))
+    policy = load_policy(compose_config([]), print)
     policy.load_adapter(trained / "adapter")
     return policy
 

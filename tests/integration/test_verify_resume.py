@@ -307,6 +307,6 @@ def test_ctrl_c_ends_it_without_a_trace(out: Path, tmp_path: Path) -> None:
         out_text, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (process.returncode, out_text, err) == (75, "", "stopped: Ctrl-C\n")
+    assert (process.returncode, out_text, err) == (130, "", "stopped: Ctrl-C\n")
     assert list(system.iterdir()) == []
     assert everything(out) == before

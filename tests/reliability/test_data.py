@@ -22,7 +22,7 @@ DATA = ("config=tiny", "data=jsonl", "data.path=p.jsonl")
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading a model is a bug (exit 1)."""
 
-    def load_policy(config: object) -> None:
+    def load_policy(config: object, note: object) -> None:
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(assemble, "load_policy", load_policy)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.models import encoder
+from rlhf_cli.models import chat as templates
 from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.runs.checkpoint import MANIFEST
@@ -406,7 +406,7 @@ def policy() -> Policy:
 def hurry(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a second for what would take hours; what needs memory gets its time, however busy the machine is."""
     if said.endswith("0.5 s"):
-        monkeypatch.setattr(encoder, "TEMPLATE_SECONDS", 0.5)
+        monkeypatch.setattr(templates, "SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -550,4 +550,4 @@ def test_an_adapter_imports_nothing(
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     outcome = rlhf(*chat("run_dir=new", "model.adapter=out/adapter"))
     refused(outcome, 2)
-    assert f"the adapter does not fit the model: adapter_config.json {said} (model.adapter)" in outcome.err
+    assert f"does not fit the model: adapter_config.json {said} (model.adapter)" in outcome.err

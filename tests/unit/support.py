@@ -21,7 +21,7 @@ from rlhf_cli.functional.losses import Aggregation, token_weights
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.models.building import build_policy
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.models.settings import Lora, Model, Tiny
+from rlhf_cli.models.settings import Lora, Model, Pretrained, Tiny
 from rlhf_cli.prompts.rows import PartRows, Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.schema import RunConfig
@@ -40,6 +40,13 @@ def tiny(architecture: str = "llama", **changes: Any) -> Tiny:
     fields = {"kind": "tiny", "layers": 2, "width": 16, "context": 64, "seed": 0, "lora": lora(**adapter)}
     fields |= {"engine": "auto", "gradient_checkpointing": False}
     return Tiny(architecture=architecture, **(fields | changes))
+
+
+def pretrained(path: Path | str, **changes: Any) -> Pretrained:
+    """Settings of a model from a folder."""
+    fields = {"kind": "pretrained", "revision": None, "adapter": None, "prompt_format": "auto", "lora": lora()}
+    fields |= {"trust_remote_code": False, "engine": "auto", "gradient_checkpointing": False}
+    return Pretrained.model_validate({"path": str(path)} | fields | changes)
 
 
 def build(settings: Model, adapter_seed: int = 1, *, value_head: bool = False) -> Policy:

@@ -86,8 +86,9 @@ def test_a_verb_gets_its_arguments_without_debug(verb: Callable[[Answer], None])
             3,
             "error: no rows (p.jsonl:3); fix: add some\n",
         ),
-        (Stopped("SIGTERM at step 3"), 75, "stopped: SIGTERM at step 3\n"),
-        (KeyboardInterrupt(), 75, "stopped: interrupted\n"),
+        (Stopped("SIGTERM at step 3", resumable=True), 75, "stopped: SIGTERM at step 3\n"),
+        (Stopped("SIGTERM at step 3"), 130, "stopped: SIGTERM at step 3\n"),
+        (KeyboardInterrupt(), 130, "stopped: interrupted\n"),
     ],
 )
 def test_errors_are_one_line(

@@ -222,7 +222,7 @@ def _quote(text: str) -> str:
 
 
 def _trl_prompt(prompt: str | tuple[Message, ...]) -> Any:
-    return prompt if isinstance(prompt, str) else [{"role": turn.role, "content": turn.content} for turn in prompt]
+    return prompt if isinstance(prompt, str) else [turn.as_dict() for turn in prompt]
 
 
 def _trl_completion(prompt: str | tuple[Message, ...], completion: str) -> Any:

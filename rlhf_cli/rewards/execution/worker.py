@@ -197,6 +197,8 @@ def _describe(error: BaseException, file: str) -> str:
     traceback.print_exception(error)
     if isinstance(error, SystemExit):
         what = f"called sys.exit({'' if error.code is None else repr(error.code)})"
+    elif hasattr(error, "fix"):  # errors.UserError, whose line is meant for the user
+        return _shorten(str(error))
     else:
         message = error.msg if isinstance(error, SyntaxError) else str(error)
         what = f"raised {type(error).__name__}: {' '.join(message.split())}".removesuffix(": ")

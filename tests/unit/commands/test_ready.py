@@ -1,14 +1,17 @@
-"""What is refused before a run begins."""
+"""What is refused before a run begins, and what ends it early."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf_cli.commands import ready
 from rlhf_cli.config.jobs import compose_config
-from rlhf_cli.errors import UserError
+from rlhf_cli.errors import Stopped, UserError
+from rlhf_cli.runs.checkpoint import publish
+from tests.unit.support import config_of
 
 
 def test_jobs_that_share_their_prompts_read_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +26,25 @@ def test_jobs_that_share_their_prompts_read_them_once(monkeypatch: pytest.Monkey
     assert len(reads) == 2
     with pytest.raises(UserError, match="fewer than prompts_per_step=100000"):
         ready.check_new_run(compose_config(["config=tiny", "prompts_per_step=100000"]), checked)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "resume", "resumable"),
+    [(True, None, True), (False, None, False), (False, "auto", True)],
+    ids=["a checkpoint", "nothing", "nothing, but the same command starts it again"],
+)
+def test_a_stop_is_resumable_where_something_goes_on(
+    tmp_path: Path, checkpoint: bool, resume: str | None, resumable: bool
+) -> None:
+    if checkpoint:
+        publish(tmp_path / "checkpoints", 3, {"state.json": b"{}"})
+    with pytest.raises(Stopped) as caught, ready.ends_name_checkpoint(tmp_path, config_of(resume=resume)):
+        raise Stopped("Ctrl-C")
+    assert caught.value.resumable is resumable
+
+
+def test_an_error_names_the_newest_checkpoint(tmp_path: Path) -> None:
+    publish(tmp_path / "checkpoints", 3, {"state.json": b"{}"})
+    with pytest.raises(UserError) as caught, ready.ends_name_checkpoint(tmp_path, config_of()):
+        raise UserError("no")
+    assert caught.value.line() == "no; newest valid checkpoint: step 3"

@@ -81,6 +81,43 @@ def test_of_whole_conversations_the_last_answer_is_left_to_the_reward() -> None:
     assert problem_of({"messages": [ANSWER]}).startswith("the prompt is empty (f:1)")
 
 
+def test_a_turn_keeps_all_its_keys() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"name": "weather"}], "name": None}
+    made, _ = prompt_of({"prompt": [USER, call, {"role": "tool", "name": "weather", "content": "12"}]})
+    assert [turn.as_dict() for turn in made] == [
+        USER,
+        {"role": "assistant", "content": None, "tool_calls": [{"name": "weather"}]},
+        {"role": "tool", "content": "12", "name": "weather"},
+    ]
+    assert len(set(made)) == 3  # hashable
+
+
+def test_parts_of_text_are_joined() -> None:
+    parts = [{"type": "text", "text": "Hi "}, {"type": "text", "text": "there"}]
+    assert prompt_of({"prompt": [{"role": "user", "content": parts}]})[0] == (Message("user", "Hi there"),)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [({"type": "image", "url": "x"}, "image"), ("Hi", "text"), ({"text": "Hi"}, "none"), ({"type": "text"}, "text")],
+)
+def test_other_parts_are_refused(part: Any, kind: str) -> None:
+    assert problem_of({"prompt": [{"role": "user", "content": [part]}]}) == (
+        f"a chat message with a part of type {kind} (f:1); fix: give text, which is all that is read"
+    )
+
+
+def test_a_turn_needs_a_content_or_other_keys() -> None:
+    for turn in (
+        {"role": "user", "content": None},
+        {"role": "user"},
+        {"content": "Hi"},
+        "Hi",
+        {"role": 3, "content": ""},
+    ):
+        assert problem_of({"prompt": [turn]}).startswith("a chat message without text for 'role' and 'content'")
+
+
 @pytest.mark.parametrize(
     ("columns", "settings", "problem"),
     [

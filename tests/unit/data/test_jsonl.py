@@ -143,7 +143,6 @@ def test_every_mistake_is_named_with_its_line(file: Path, line: str, problem: st
         {"content": "x"},
         {"role": "user", "content": None},
         {"role": 1, "content": "x"},
-        {"role": "user", "content": [{"type": "text", "text": "x"}]},
     ],
 )
 def test_a_broken_chat_message_is_named(file: Path, turn: Any) -> None:

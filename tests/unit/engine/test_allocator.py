@@ -123,7 +123,7 @@ def test_freed_memory_stays_with_the_process(
 def test_loading_a_policy_keeps_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(opening, "keep_freed_memory", lambda: calls.append("kept"))
-    opening.load_policy(config_of())
+    opening.load_policy(config_of(), print)
     assert calls == ["kept"]
 
 

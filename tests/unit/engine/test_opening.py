@@ -12,7 +12,7 @@ from tests.unit.support import config_of
 
 
 def test_the_adapter_follows_from_the_runs_seed() -> None:
-    one, same, other = (load_policy(config_of(seed=seed)).parameters() for seed in (1, 1, 2))
+    one, same, other = (load_policy(config_of(seed=seed), print).parameters() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
@@ -21,16 +21,16 @@ def test_the_adapter_follows_from_the_runs_seed() -> None:
     ("dtype", "expected"), [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
 )
 def test_the_frozen_weights_have_the_dtype_and_the_adapter_is_float32(dtype: str, expected: torch.dtype) -> None:
-    policy = load_policy(config_of(dtype=dtype))
+    policy = load_policy(config_of(dtype=dtype), print)
     assert policy.causal.dtype == expected
     assert {parameter.dtype for parameter in policy.parameters().values()} == {torch.float32}
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_threads_are_set_where_they_are_given() -> None:
-    load_policy(config_of(threads=2))
+    load_policy(config_of(threads=2), print)
     assert torch.get_num_threads() == 2
-    load_policy(config_of(threads=None))  # not what the trial before it had
+    load_policy(config_of(threads=None), print)  # not what the trial before it had
     assert torch.get_num_threads() == opening.THREADS
 
 

@@ -16,9 +16,8 @@ from rlhf_cli.models import loading
 from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.location import EMBEDDED
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.models.settings import Pretrained
 from rlhf_cli.types import Message, PromptRow
-from tests.unit.support import build, logits_of, lora, move_adapter, save_adapter, tiny
+from tests.unit.support import build, logits_of, move_adapter, pretrained, save_adapter, tiny
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
@@ -44,12 +43,6 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("raw"), None)
-
-
-def pretrained(path: Path | str, **changes: Any) -> Pretrained:
-    fields = {"kind": "pretrained", "revision": None, "adapter": None, "prompt_format": "auto", "lora": lora()}
-    fields |= {"trust_remote_code": False, "engine": "auto", "gradient_checkpointing": False}
-    return Pretrained.model_validate({"path": str(path)} | fields | changes)
 
 
 def row(text: str) -> PromptRow:
@@ -131,6 +124,27 @@ def test_every_end_token_counts(raw_model: Path, tmp_path: Path, configured: Any
     policy = build(pretrained(folder))
     assert policy.end_tokens == ends
     assert policy.pad_token == ends[0]
+
+
+def test_the_end_of_a_turn_counts(tmp_path: Path) -> None:
+    """The template ends turns with one token, and the tokenizer's end of text is another."""
+    model, tokenizer = tiny_models.build_tiny(tiny())
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    tokenizer.chat_template = TEMPLATE.replace("{{ m.content }}", "{{ m.content }}<|turn|>")
+    model.resize_token_embeddings(258)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert build(pretrained(tmp_path)).end_tokens == (256, 257)
+    assert build(pretrained(tmp_path, prompt_format="raw")).end_tokens == (256,)
+
+
+def test_stop_names_tokens_and_texts(raw_model: Path) -> None:
+    policy = build(pretrained(raw_model, stop=[10, "<|end|>", "END"]))
+    assert (policy.end_tokens, policy.stop_texts) == ((10, 256), ("END",))
+    assert build(tiny(stop=[10])).end_tokens == (10, 256)
+    with pytest.raises(UserError) as caught:
+        build(pretrained(raw_model, stop=[257]))
+    assert caught.value.line() == "the model has no token 257 (model.stop); fix: give one below 257"
 
 
 def test_a_model_that_cannot_end_is_refused(tmp_path: Path) -> None:

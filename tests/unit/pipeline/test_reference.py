@@ -57,7 +57,7 @@ def texts_of(policy: Policy, samples: int, temperature: float, *, by_reference: 
 
 
 def test_every_completion_has_its_own_stream_and_its_own_score() -> None:
-    texts = texts_of(load_policy(run_of()), 5, 1.3)
+    texts = texts_of(load_policy(run_of(), print), 5, 1.3)
     assert reference_texts(run_of(9, 9), HELD_OUT, 5, 1.3, Recorder()) == list(zip(ROWS, texts, strict=True))
     found = reference_rewards(run_of(9, 9), HELD_OUT, 5, 1.3, Recorder())
     expected = [LETTERS_ALONE.score([row] * 5, group) for row, group in zip(ROWS, texts, strict=True)]
@@ -78,7 +78,7 @@ def test_the_completions_do_not_depend_on_the_batches(at_once: tuple[int, int], 
 
 
 def test_it_is_the_reference_that_writes(moved: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "load_policy", lambda config: moved)
+    monkeypatch.setattr(reference, "load_policy", lambda config, note: moved)
     found = [texts for _, texts in reference_texts(run_of(9, 9), HELD_OUT, 2, 1.0, Recorder())]
     assert found == texts_of(moved, 2, 1.0)
     assert found != texts_of(moved, 2, 1.0, by_reference=False)

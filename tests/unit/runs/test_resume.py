@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError
 from rlhf_cli.runs.checkpoint import publish
+from rlhf_cli.runs.folder import CONFIG, HYDRA, LOCK, METRICS, REWARD_LOG
 from rlhf_cli.runs.lock import hold
-from rlhf_cli.runs.resume import Origin, find_last_stretch, find_origin, holds_run, read_config
+from rlhf_cli.runs.resume import Origin, find_last_stretch, find_origin, holds_run, leaves_no_stub, read_config
 from tests.unit.support import config_fields
 
 files = {"state.json": b"{}"}
@@ -201,3 +202,42 @@ def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes 
     with pytest.raises(UserError, match=r"^config\.json cannot be read: .*; fix: name another run$") as caught:
         read_config(tmp_path)
     assert caught.value.exit_code == EXIT_RESUME
+
+
+class TestStub:
+    """A run that ends before it can be resumed leaves nothing behind."""
+
+    @staticmethod
+    def begin(folder: Path) -> None:
+        """Leave what a run leaves before its first checkpoint."""
+        (folder / HYDRA).mkdir(parents=True)
+        for name in (f"{HYDRA}/config.yaml", LOCK, CONFIG, METRICS, REWARD_LOG):
+            (folder / name).touch()
+
+    @pytest.mark.parametrize("ending", [UserError("no"), Stopped("Ctrl-C"), KeyboardInterrupt(), ValueError("a bug")])
+    def test_its_folder_is_removed(self, tmp_path: Path, ending: BaseException) -> None:
+        self.begin(tmp_path / "out")
+        with pytest.raises(type(ending)), leaves_no_stub(tmp_path / "out"):
+            raise ending
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_others_wrote_stays(self, tmp_path: Path) -> None:
+        self.begin(tmp_path)
+        (tmp_path / "notes.txt").touch()
+        (tmp_path / REWARD_LOG).write_text("why it failed")
+        with pytest.raises(KeyboardInterrupt), leaves_no_stub(tmp_path):
+            raise KeyboardInterrupt
+        assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", REWARD_LOG}
+
+    def test_a_run_stays(self, tmp_path: Path) -> None:
+        self.begin(tmp_path)
+        (tmp_path / METRICS).write_text("{}\n")
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(KeyboardInterrupt), leaves_no_stub(tmp_path):
+            raise KeyboardInterrupt
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_so_does_the_folder_of_a_block_that_ends_well(self, tmp_path: Path) -> None:
+        with leaves_no_stub(tmp_path):
+            self.begin(tmp_path)
+        assert (tmp_path / LOCK).exists()

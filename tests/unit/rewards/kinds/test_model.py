@@ -133,7 +133,7 @@ def test_labels_and_activations(saved: Callable[..., Path]) -> None:
 
 
 def test_a_language_model_is_no_reward_model(saved: Callable[..., Path]) -> None:
-    with pytest.raises(ValueError, match=r"is no reward model: its checkpoint has no score.weight"):
+    with pytest.raises(UserError, match=r"lack 1 of 21 weights: score.weight \(reward.path\)"):
         scores(saved("causal"))
 
 
@@ -161,4 +161,4 @@ def test_a_run_is_scored_by_it(saved: Callable[..., Path], rlhf: Rlhf, tmp_path:
     assert row["reward/mean"] != 0
     outcome = rlhf("train", *few[:-1], "run_dir=no", "reward=model", f"reward.path={saved('causal')}")
     assert outcome.code == 4
-    assert "reward=model cannot be used: raised ValueError: is no reward model" in outcome.err
+    assert f"reward=model cannot be used: the files of {saved('causal')} lack 1 of 21 weights" in outcome.err

@@ -1,0 +1,122 @@
+"""Chats as text, by the model's template: a program of its author, run within limits and checked for what it omits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.models.limits import LimitExceeded, limit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SECONDS: Final = 5.0
+"""Time limit of the template for one prompt; the first prompt includes compiling it."""
+MIB: Final = 512
+CHARACTERS: Final = 1_000_000
+_PROBE: Final = "\N{OBJECT REPLACEMENT CHARACTER}"
+"""A message that no template treats in a special way."""
+
+Turn = dict[str, Any]
+"""role, content and perhaps more, as transformers takes a message."""
+
+
+class TemplateError(ValueError):
+    """The template refuses the chat, writes no text, or exceeds a limit; the message says which."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the model's chat template {what}")
+
+
+def render(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools: Any = None, *, prompt: bool = True) -> str:
+    """Render the chat by the model's template, in jinja's sandbox; raises TemplateError.
+
+    A `prompt` asks for the assistant's turn; a chat that ends within that turn is left open, for the model to go on.
+    """
+    begun = prompt and chat[-1]["role"] == "assistant"
+    how = {"add_generation_prompt": prompt and not begun, "continue_final_message": begun}
+    try:
+        with limit(SECONDS, MIB):
+            text = str(tokenizer.apply_chat_template(list(chat), tools, tokenize=False, **how))
+        text.encode()
+    except LimitExceeded as error:
+        raise TemplateError(str(error)) from None  # a chained error would keep the template's memory alive
+    except UnicodeEncodeError:
+        raise TemplateError("writes half of a surrogate pair, which is no text") from None
+    except Exception as error:  # jinja's own errors, and those that the template raises
+        message = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise TemplateError(f"refuses it: {message}") from error
+    if len(text) > CHARACTERS:
+        raise TemplateError(f"makes {len(text):,} characters of it, more than {CHARACTERS:,}")
+    return text
+
+
+def render_whole(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools: Any = None) -> str:
+    """Render a prompt; raises TemplateError also where the template leaves out a message, a key, or the tools."""
+    turns = [turn | {"content": ""} if _is_null(tokenizer, turn, chat, tools) else turn for turn in chat]
+    text = render(tokenizer, turns, tools)
+    for turn in turns:
+        if turn["role"] in ("system", "user") and turn["content"].strip() not in text:
+            raise TemplateError(f"leaves out the {turn['role']}'s message")
+    for key in dict.fromkeys(key for turn in turns for key in turn if key not in ("role", "content")):
+        if text == render(tokenizer, [{k: v for k, v in turn.items() if k != key} for turn in turns], tools):
+            raise TemplateError(f"leaves out {key} of a message")
+    if tools is not None and text == render(tokenizer, turns):
+        raise TemplateError("leaves out the row's tools")
+    return text
+
+
+def _is_null(tokenizer: PreTrainedTokenizerBase, turn: Turn, chat: Sequence[Turn], tools: Any) -> bool:
+    """Whether the turn has no content and the template would write None for it."""
+    if turn["content"] is not None:
+        return False
+    said = [other | {"content": "None"} if other is turn else other for other in chat]
+    return render(tokenizer, said, tools) == render(tokenizer, chat, tools)
+
+
+def openings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """What the template writes in front of a message: special tokens, or a text where it has none."""
+    try:
+        before = render(tokenizer, [{"role": "user", "content": _PROBE}]).partition(_PROBE)[0].strip()
+    except TemplateError:  # it has demands that this chat does not meet; the prompts may
+        return ()
+    special = tuple(token for token in special_tokens(tokenizer) if token in before)
+    return special or ((before,) if before else ())
+
+
+def is_rendered(text: str, openings: tuple[str, ...], special: tuple[str, ...]) -> bool:
+    """Whether a prompt has been through a template already: an opening stands at its beginning, or behind BOS there."""
+    text = text.lstrip()
+    while openings and not text.startswith(openings):
+        token = next((token for token in special if text.startswith(token)), None)
+        if token is None:
+            return False
+        text = text.removeprefix(token).lstrip()
+    return bool(openings)
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The special token that the template writes behind the assistant's turn; None where it writes none."""
+    chat = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}]
+    try:
+        behind = render(tokenizer, chat, prompt=False).rpartition(_PROBE)[2]
+    except TemplateError:
+        return None
+    places = [(behind.find(token), token) for token in special_tokens(tokenizer) if token in behind]
+    return int(tokenizer.convert_tokens_to_ids(min(places)[1])) if places else None
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """The special tokens, as text."""
+    return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+
+
+def as_user_error(error: TemplateError, where: str) -> UserError:
+    """The error for the prompt at `where` (exit 3)."""
+    return UserError(
+        str(error),
+        where=where,
+        fix="change the prompt, or use raw text: model.prompt_format=raw",
+        exit_code=EXIT_DATA,
+    )

@@ -1,0 +1,118 @@
+"""Check a model's files: what must not be opened, and which broken file made a library fail."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from rlhf_cli.errors import UserError
+
+ADAPTER_CONFIG: Final = "adapter_config.json"
+_LFS_POINTER: Final = b"version https://git-lfs"
+_SAFE: Final = (".safetensors", ".safetensors.index.json")
+
+
+def check_files(source: str, revision: str | None, where: str, *, adapter_expected: bool = False) -> None:
+    """Raise UserError where the files of the model that the key `where` names would change what is loaded.
+
+    That is an adapter beside the weights, which transformers would add unasked (no fault where `adapter_expected`);
+    pickled weights, whichever file names them; quantised weights, which cannot be cast or merged; and files outside of
+    the model that its tokenizer would read.
+    """
+    if not adapter_expected and _cached(source, ADAPTER_CONFIG, revision) is not None:
+        raise UserError(
+            f"{source} holds an adapter beside its weights, which would become part of the model unasked",
+            where=where,
+            fix=f"start from both by model.adapter={source}, or give a folder without {ADAPTER_CONFIG}",
+        )
+    config = _read(source, "config.json", revision)
+    index = _read(source, "model.safetensors.index.json", revision).get("weight_map")
+    named = [config.get("transformers_weights"), *(index.values() if isinstance(index, dict) else ())]
+    if pickled := [name for name in named if name is not None and not str(name).endswith(_SAFE)]:
+        raise UserError(
+            f"its files name pickled weights, {pickled[0]}, and a pickle can run any code",
+            where=where,
+            fix="give a model saved as safetensors",
+        )
+    quantised = config.get("quantization_config")
+    if quantised is not None:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        raise UserError(
+            f"its weights are quantised ({method or 'by an unnamed method'})",
+            where=where,
+            fix="give the model in bfloat16 or float32, which the adapter is trained on",
+        )
+    check_tokenizer(source, revision, where)
+
+
+def check_tokenizer(source: str, revision: str | None, where: str) -> None:
+    """Raise UserError where tokenizer_config.json names existing files outside of the model.
+
+    They would be read as its vocabulary. Names are looked up in the working directory, so `vocab_file: .env` would read
+    a secret (transformers#46279). Names of missing files, left over from another machine, are harmless.
+    """
+    for key, value in _read(source, "tokenizer_config.json", revision).items():
+        if not (key.endswith("_file") and isinstance(value, str)):
+            continue
+        if os.path.lexists(value) and not Path(value).resolve().is_relative_to(Path(source).resolve()):
+            raise UserError(
+                f"its tokenizer_config.json would have {key} read from {value}, outside of the model",
+                where=where,
+                fix="take a model from a source you trust, or remove the key",
+            )
+
+
+def refuse_broken_file(folder: Path, where: str) -> None:
+    """Raise UserError for the first file in the folder that cannot be read; do nothing where all can, or it is none."""
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if file.is_file() and (fault := _fault_of(file)) is not None:
+            what, fix = fault
+            raise UserError(f"{file} {what}", where=where, fix=fix)
+
+
+def _fault_of(file: Path) -> tuple[str, str] | None:
+    """Why a file cannot be read, and the fix; None for a sound one."""
+    from safetensors import SafetensorError, safe_open
+
+    again = "download it again"
+    try:
+        with file.open("rb") as opened:
+            if opened.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                return "is a pointer of Git LFS, not the file itself", f"run `git lfs pull` in {file.parent}"
+        if file.suffix in (".safetensors", ".json") and file.stat().st_size == 0:
+            return "is empty", again
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt"):
+                return None
+        if file.suffix == ".json":
+            json.loads(file.read_text(encoding="utf-8"))
+    except SafetensorError as error:
+        return f"is cut or damaged: {error}", again
+    except (ValueError, RecursionError) as error:
+        return f"is not JSON: {error}", again
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}", "check its rights and the disk"
+    return None
+
+
+def _read(source: str, name: str, revision: str | None) -> dict[str, Any]:
+    """A JSON object among the model's files; empty where it is missing or broken, which loading reports better."""
+    file = _cached(source, name, revision)
+    try:
+        value = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _cached(source: str, name: str, revision: str | None) -> Path | None:
+    """The path of one of the model's files, downloaded where `source` is a hub id; None where there is none."""
+    from transformers.utils import cached_file
+
+    try:
+        file = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError):  # no such model: loading it gives the better message
+        return None
+    return None if file is None else Path(file)

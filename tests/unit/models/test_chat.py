@@ -1,0 +1,208 @@
+"""Prompts through chat templates: nothing is left out, doubled or closed unasked, and every end of a turn is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.models.building import _anchor
+from rlhf_cli.models.chat import TemplateError, end_of_turn, is_rendered, openings, render, render_whole
+from rlhf_cli.models.encoder import Encoder
+from rlhf_cli.types import Message, PromptRow
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TOOLS = (
+    "{% if tools %}{{ tools[0].name }}\n{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}"
+    "{{ m.name }}\n{{ m.content }}{% for call in m.tool_calls %}<call {{ call.name }}>{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PLAIN = "{% for m in messages %}{{ m.content }}{% endfor %}"
+ROLES, TEXTS = ("system", "user", "assistant"), st.text(min_size=1)
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>")
+USER, SYSTEM = {"role": "user", "content": "Hi"}, {"role": "system", "content": "Be kind."}
+
+
+def tokenizer(template: str | None = CHATML, begin: str = "", **names: str) -> PreTrainedTokenizerBase:
+    """A byte tokenizer with ChatML's special tokens; `begin` is what it adds around a raw text, such as "<s> $A"."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = decoders.ByteLevel()
+    inner.add_special_tokens(list(SPECIAL))
+    if begin:
+        special = [(token, inner.token_to_id(token)) for token in SPECIAL]
+        inner.post_processor = processors.TemplateProcessing(single=begin, special_tokens=special)
+    made = PreTrainedTokenizerFast(tokenizer_object=inner, **({"eos_token": "<|endoftext|>"} | names))
+    made.chat_template = template
+    return made
+
+
+def encoder(template: str | None = CHATML, begin: str = "", **names: str) -> Encoder:
+    made = tokenizer(template, begin, **names)
+    return Encoder(made, use_chat_template=template is not None, vocabulary=len(made))
+
+
+def text_of(encoder: Encoder, prompt: Any, **columns: Any) -> str:
+    """What the policy reads: the text of all tokens."""
+    turns = prompt if isinstance(prompt, str) else tuple(Message(**turn) for turn in prompt)
+    return encoder.decode_all(encoder.encode([PromptRow(turns, columns, "f:1")])[0])
+
+
+class TestWhole:
+    """What was asked for is in the prompt, or the prompt is refused."""
+
+    def test_a_prefill_is_left_open(self) -> None:
+        chat = [USER, {"role": "assistant", "content": "Let me think.\n<think>"}]
+        assert render_whole(tokenizer(), chat) == (
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nLet me think.\n<think>"
+        )
+
+    def test_keys_of_a_message_reach_the_template(self) -> None:
+        chat = [USER, {"role": "assistant", "content": None, "tool_calls": [{"name": "weather"}]}]
+        chat += [{"role": "tool", "content": "12 degrees", "name": " weather"}]
+        text = render_whole(tokenizer(TOOLS), chat, [{"name": "weather"}])
+        assert text.startswith("weather\n<|im_start|>user\nHi")
+        assert "<|im_start|>assistant\n<call weather><|im_end|>" in text  # and no "None" for the missing content
+        assert "<|im_start|>tool weather\n12 degrees" in text
+
+    @pytest.mark.parametrize(
+        ("template", "chat", "tools", "what"),
+        [
+            (
+                CHATML,
+                [USER, {"role": "assistant", "content": "", "calls": [1]}, USER],
+                None,
+                "calls of a message",
+            ),
+            (CHATML, [USER | {"name": "Ann"}], None, "name of a message"),
+            (CHATML, [USER], [{"name": "weather"}], "the row's tools"),
+            ("{{ messages[-1].content }}", [SYSTEM, USER], None, "the system's message"),
+            ("{{ messages[0].content[:1] }}", [USER], None, "the user's message"),
+        ],
+    )
+    def test_what_the_template_leaves_out_is_named(
+        self, template: str, chat: list[dict[str, Any]], tools: Any, what: str
+    ) -> None:
+        with pytest.raises(TemplateError, match=f"leaves out {what}$"):
+            render_whole(tokenizer(template), chat, tools)
+
+    def test_it_is_the_datas_fault(self) -> None:
+        with pytest.raises(UserError) as caught:
+            text_of(encoder("no message"), "Hi")
+        assert caught.value.exit_code == EXIT_DATA
+        assert caught.value.line() == (
+            "the model's chat template leaves out the user's message (f:1); "
+            "fix: change the prompt, or use raw text: model.prompt_format=raw"
+        )
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        template=st.sampled_from(
+            [CHATML, TOOLS, "{{ bos_token }}" + CHATML, "{% for m in messages %}{{ m.content }}{% endfor %}"]
+        ),
+        chat=st.lists(
+            st.fixed_dictionaries(
+                {"role": st.sampled_from(["system", "user", "assistant"]), "content": st.text(min_size=1)}
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+    )
+    def test_every_message_is_in_what_the_policy_reads(self, template: str, chat: list[dict[str, str]]) -> None:
+        """For any chat and template: all texts, in order, or a refusal."""
+        try:
+            text = text_of(encoder(template, bos_token="<s>"), chat)
+        except UserError:
+            return
+        place = 0
+        for turn in chat:
+            place = text.index(turn["content"].strip(), place) + len(turn["content"].strip())
+        assert text.count("<s>") - "".join(turn["content"] for turn in chat).count("<s>") <= 1
+
+
+class TestRendered:
+    """A prompt that has been through a template is not put through it again."""
+
+    @pytest.mark.parametrize("template", [CHATML, "{{ bos_token }}" + CHATML])
+    @pytest.mark.parametrize("bos", ["", "<s>"])
+    def test_it_is_taken_as_it_is(self, template: str, bos: str) -> None:
+        made = encoder(template, "<s> $A", bos_token="<s>")
+        text = bos + render(tokenizer(CHATML), [USER])
+        (prompt,) = made.encode([PromptRow(text, {}, "f:1")])
+        assert made.decode_all(prompt) == text
+        assert made.oddity(prompt) == "begin as the chat template does: they are taken as rendered already"
+
+    def test_others_are_rendered(self) -> None:
+        made = encoder()
+        (prompt,) = made.encode([PromptRow("What does <|im_start|> mean?", {}, "f:1")])
+        assert prompt.text.startswith("<|im_start|>user\nWhat does <|im_start|> mean?<|im_end|>")
+        assert made.oddity(prompt) is None
+
+    def test_templates_without_special_tokens(self) -> None:
+        plain = "{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}"
+        begins = openings(tokenizer(plain))
+        assert begins == ("[INST]",)
+        assert is_rendered(" [INST] Hi [/INST]", begins, SPECIAL)
+        assert is_rendered("<s>[INST] Hi [/INST]", begins, SPECIAL)
+        assert not is_rendered("Hi [INST]", begins, SPECIAL)
+        assert not is_rendered("Hi", openings(tokenizer("{{ messages[0].content }}")), SPECIAL)
+
+
+class TestRaw:
+    """What a tokenizer adds around a raw prompt."""
+
+    def test_bos_is_not_doubled(self) -> None:
+        made = encoder(None, "<s> $A", bos_token="<s>")
+        assert text_of(made, "Hi") == text_of(made, "<s>Hi") == "<s>Hi"
+        (prompt,) = made.encode([PromptRow("<s>Hi", {}, "f:1")])
+        assert made.oddity(prompt) == "begin with <s> themselves: no second one is added"
+
+    def test_an_end_that_the_tokenizer_adds_is_said(self) -> None:
+        made = encoder(None, "$A <|endoftext|>")
+        (prompt,) = made.encode([PromptRow("Hi", {}, "f:1")])
+        assert made.oddity(prompt) == (
+            "get <|endoftext|> at their end from the tokenizer, which tells the model that the text is over"
+        )
+
+    def test_a_token_beyond_the_embedding_is_refused(self) -> None:
+        made = Encoder(tokenizer(None), use_chat_template=False, vocabulary=256)
+        with pytest.raises(UserError) as caught:
+            made.encode([PromptRow("Hi<s>", {}, "f:7")])
+        assert caught.value.what == "the prompt's token '<s>' is number 259, but the model has embeddings for 256"
+        assert (caught.value.where, caught.value.exit_code) == ("f:7", EXIT_DATA)
+
+
+class TestEnd:
+    """The token behind the assistant's turn."""
+
+    @pytest.mark.parametrize(
+        ("template", "token"),
+        [
+            (CHATML, "<|im_end|>"),
+            ("{% for m in messages %}{{ m.content }}\n{{ eos_token }}<|im_start|>{% endfor %}", "<|endoftext|>"),
+            ("{% for m in messages %}{{ m.content }}{% endfor %}", None),
+            ("{{ raise_exception('one turn alone') }}", None),
+        ],
+    )
+    def test_it_is_found(self, template: str, token: str | None) -> None:
+        made = tokenizer(template)
+        assert end_of_turn(made) == (None if token is None else made.convert_tokens_to_ids(token))
+
+
+def test_tokenizers_that_drop_a_space_have_an_anchor() -> None:
+    inner = Tokenizer(models.BPE(vocab={"<unk>": 0, "▁": 1, "a": 2, "▁a": 3}, merges=[("▁", "a")], unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    inner.decoder = decoders.Metaspace()
+    made = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="<unk>")
+    assert made.decode([3]) == "a"
+    assert _anchor(made) == (3,)
+    assert _anchor(tokenizer()) == ()

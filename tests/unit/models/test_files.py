@@ -1,0 +1,251 @@
+"""Broken and misleading model folders: each is refused in one line, and nothing is made up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.models import tiny as tiny_models
+from rlhf_cli.models.files import refuse_broken_file
+from tests.unit.support import build, logits_of, move_adapter, pretrained, save_adapter, tiny
+
+TOKENS = (72, 101, 108)
+WEIGHTS = "model.safetensors"
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny llama as a transformers folder."""
+    folder = tmp_path_factory.mktemp("sound")
+    model, tokenizer = tiny_models.build_tiny(tiny())
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(sound: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(sound, tmp_path / "model")
+
+
+def rewrite(file: Path, change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> None:
+    save_file(dict(change(load_file(file))), file, metadata={"format": "pt"})
+
+
+def configure(folder: Path, name: str = "config.json", **fields: Any) -> None:
+    file = folder / name
+    file.write_text(json.dumps((json.loads(file.read_text()) if file.exists() else {}) | fields))
+
+
+def refusal(folder: Path, **changes: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        build(pretrained(folder, **changes))
+    return caught.value.line()
+
+
+class TestWeights:
+    """Every weight of the model comes from its files."""
+
+    def test_a_missing_weight_is_named(self, folder: Path) -> None:
+        rewrite(folder / WEIGHTS, lambda weights: {k: v for k, v in weights.items() if k != "lm_head.weight"})
+        assert refusal(folder) == (
+            f"the files of {folder} lack 1 of 21 weights: lm_head.weight (model.path); "
+            "fix: give the whole model, as save_pretrained writes it"
+        )
+
+    def test_a_prefix_of_all_names_is_the_reason_given(self, folder: Path) -> None:
+        rewrite(folder / WEIGHTS, lambda weights: {f"module.{k}": v for k, v in weights.items()})
+        line = refusal(folder)
+        assert "lack 21 of 21 weights: lm_head.weight, model.embed_tokens.weight, model.layers.0." in line
+        assert "and 18 more (model.path); fix: every name in them begins with module.: rename them" in line
+
+    def test_another_shape_is_named(self, folder: Path) -> None:
+        configure(folder, vocab_size=300)
+        assert refusal(folder).startswith(
+            f"lm_head.weight is [257, 16] in the files of {folder}, but [300, 16] by its config.json (model.path)"
+        )
+
+    def test_tied_weights_are_not_missing(self, folder: Path) -> None:
+        configure(folder, tie_word_embeddings=True)
+        rewrite(folder / WEIGHTS, lambda weights: {k: v for k, v in weights.items() if k != "lm_head.weight"})
+        causal = build(pretrained(folder)).causal
+        assert torch.equal(causal.lm_head.weight, causal.model.embed_tokens.weight)
+
+    def test_a_weight_without_a_use_is_said(self, folder: Path) -> None:
+        rewrite(folder / WEIGHTS, lambda weights: weights | {"score.weight": torch.ones(1, 16)})
+        policy = build(pretrained(folder))
+        assert policy.notes == (f"{folder} holds 1 weights that the model does not use: score.weight",)
+        assert torch.equal(logits_of(policy, TOKENS), logits_of(build(tiny()), TOKENS))
+
+    @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_a_policy_holds_its_files(self, sound: Path, tmp_path: Path, data: st.DataObject) -> None:
+        """Drop, rename or add a weight: no weight of a policy that was built differs from the files."""
+        folder = shutil.copytree(sound, tmp_path / "model", dirs_exist_ok=True)
+        stored = load_file(sound / WEIGHTS)
+        name = data.draw(st.sampled_from(sorted(stored)))
+        change = data.draw(st.sampled_from(["drop", "rename", "add", "none"]))
+        if change in ("drop", "rename"):
+            weight = stored.pop(name)
+            if change == "rename":
+                others = [f"module.{name}", name.replace("weight", "bias"), f"{name}.x"]
+                stored[data.draw(st.sampled_from(others))] = weight
+        elif change == "add":
+            stored[f"extra.{name}"] = stored[name].clone()
+        save_file(stored, folder / WEIGHTS, metadata={"format": "pt"})
+        if change in ("drop", "rename"):
+            assert name in refusal(folder)
+            return
+        policy = build(pretrained(folder))
+        assert bool(policy.notes) == (change == "add")
+        weights = {k.replace(".base_layer", ""): v for k, v in policy.causal.state_dict().items() if "lora" not in k}
+        assert all(torch.equal(weight, stored[key]) for key, weight in weights.items())
+
+
+class TestFiles:
+    """A file that cannot be read is named, with its fix."""
+
+    @pytest.mark.parametrize(
+        ("name", "content", "what", "fix"),
+        [
+            (WEIGHTS, LFS, "is a pointer of Git LFS, not the file itself", "run `git lfs pull` in"),
+            ("tokenizer.json", LFS, "is a pointer of Git LFS, not the file itself", "run `git lfs pull` in"),
+            (WEIGHTS, "", "is empty", "download it again"),
+            (WEIGHTS, "x" * 100, "is cut or damaged: ", "download it again"),
+            ("config.json", "{", "is not JSON: ", "download it again"),
+            ("tokenizer.json", "", "is empty", "download it again"),
+            ("generation_config.json", "[" * 9999, "is not JSON: ", "download it again"),
+        ],
+    )
+    def test_it_is_named(self, folder: Path, name: str, content: str, what: str, fix: str) -> None:
+        (folder / name).write_text(content)
+        line = refusal(folder)
+        assert line.startswith(f"{folder / name} {what}")
+        assert f"(model.path); fix: {fix}" in line
+
+    def test_a_cut_file_is_named(self, folder: Path) -> None:
+        file = folder / WEIGHTS
+        file.write_bytes(file.read_bytes()[:-100])
+        assert refusal(folder).startswith(f"{file} is cut or damaged: ")
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"hidden_size": "16"},
+            {"num_hidden_layers": None},
+            {"num_attention_heads": 0},
+            {"num_attention_heads": 3},
+            {"hidden_act": "no-such-function"},
+            {"rope_parameters": {"rope_type": "no-such-type"}},
+            {"model_type": ["llama"]},
+            {"model_type": "no-such-model"},
+            {"vocab_size": -1},
+            {"max_position_embeddings": "many"},
+        ],
+        ids=str,
+    )
+    def test_an_odd_value_in_config_json_is_one_line(self, folder: Path, fields: dict[str, Any]) -> None:
+        configure(folder, **fields)
+        assert "(model.path); fix: " in refusal(folder)
+
+    def test_sound_folders_have_none(self, sound: Path, tmp_path: Path) -> None:
+        refuse_broken_file(sound, "model.path")
+        refuse_broken_file(tmp_path / "none", "model.path")
+
+
+class TestMisleading:
+    """Files that would have another model loaded, or run code."""
+
+    def test_an_adapter_beside_the_weights_is_not_added_unasked(self, folder: Path) -> None:
+        trained = build(tiny())
+        move_adapter(trained)
+        save_adapter(trained, folder)
+        assert refusal(folder) == (
+            f"{folder} holds an adapter beside its weights, which would become part of the model unasked (model.path); "
+            f"fix: start from both by model.adapter={folder}, or give a folder without adapter_config.json"
+        )
+        both = build(pretrained(folder, adapter=str(folder)))  # as the fix says
+        with both.reference():
+            torch.testing.assert_close(logits_of(both, TOKENS), logits_of(trained, TOKENS), rtol=0, atol=1e-4)
+
+    def test_a_folder_that_is_an_adapter(self, tmp_path: Path) -> None:
+        save_adapter(build(tiny()), tmp_path)
+        assert refusal(tmp_path) == (
+            f"{tmp_path} is an adapter, not a model (model.path); "
+            f"fix: give the model that it was trained on, and model.adapter={tmp_path}"
+        )
+
+    @pytest.mark.parametrize(("method", "named"), [("gptq", "gptq"), (None, "by an unnamed method")])
+    def test_quantised_weights(self, folder: Path, method: str | None, named: str) -> None:
+        configure(folder, quantization_config={"quant_method": method, "bits": 4} if method else {})
+        assert refusal(folder).startswith(f"its weights are quantised ({named}) (model.path); fix: give the model in")
+
+    def test_an_index_that_names_a_pickle(self, folder: Path) -> None:
+        names = load_file(folder / WEIGHTS)
+        (folder / WEIGHTS).unlink()
+        torch.save(names, folder / "pytorch_model.bin")
+        index = {"metadata": {}, "weight_map": dict.fromkeys(names, "pytorch_model.bin")}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        assert refusal(folder).startswith("its files name pickled weights, pytorch_model.bin, and a pickle can run any")
+
+    def test_a_config_that_names_a_pickle(self, folder: Path) -> None:
+        configure(folder, transformers_weights="weights.pt")
+        assert refusal(folder).startswith("its files name pickled weights, weights.pt, and a pickle can run any code")
+
+    @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"])
+    def test_attention_is_not_the_models_choice(self, folder: Path, key: str) -> None:
+        """A name like this one is fetched from a hub and run."""
+        configure(folder, **{key: "someone/kernels"})
+        policy = build(pretrained(folder))
+        assert policy.causal.config._attn_implementation == "sdpa"
+        assert torch.equal(logits_of(policy, TOKENS), logits_of(build(tiny()), TOKENS))
+
+
+class TestAdapter:
+    """Every tensor of model.adapter changes the model, or it is refused."""
+
+    @pytest.fixture
+    def adapter(self, tmp_path: Path) -> Path:
+        trained = build(tiny())
+        move_adapter(trained)
+        (tmp_path / "adapter").mkdir()
+        save_adapter(trained, tmp_path / "adapter")
+        return tmp_path / "adapter"
+
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            (
+                lambda w: {k.replace("model.model.", "model.language_model."): v for k, v in w.items()},
+                "the model has no place for",
+            ),
+            (lambda w: w | {"base_model.model.extra.lora_A.weight": torch.ones(2, 16)}, "the model has no place for"),
+            (lambda w: dict(list(w.items())[1:]), "it lacks base_model.model.model.layers.0."),
+            (lambda w: {k: v[:, :1].contiguous() for k, v in w.items()}, "Error(s) in loading state_dict"),
+        ],
+        ids=["renamed", "one too many", "one missing", "shapes"],
+    )
+    def test_it_fits_wholly(
+        self, folder: Path, adapter: Path, change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]], what: str
+    ) -> None:
+        rewrite(adapter / "adapter_model.safetensors", change)
+        line = refusal(folder, adapter=str(adapter))
+        assert line.startswith(f"the adapter {adapter} does not fit the model: {what}")
+        assert "(model.adapter); fix: give the model that it was trained on" in line
+
+    def test_a_broken_file_is_named(self, folder: Path, adapter: Path) -> None:
+        file = adapter / "adapter_model.safetensors"
+        file.write_text(LFS)
+        assert refusal(folder, adapter=str(adapter)).startswith(f"{file} is a pointer of Git LFS")
