@@ -1,8 +1,8 @@
-"""`rlhf` in processes of its own, forked from a server that has imported everything once.
+"""`rlhf` in processes of its own, forked from a server that has imported everything and made a run.
 
-Importing torch and transformers takes ten times as long as a tiny run. `start` forks, so the process has a pid, signals
-and a death of its own; the trials of a sweep that runs in it are forks of it. `start_fresh` is for what concerns the
-start of the interpreter.
+Importing torch and transformers takes ten times as long as a tiny run, and a first run twice as long as a second.
+`start` forks, so the process has a pid, signals and a death of its own; the trials of a sweep that runs in it are forks
+of it. `start_fresh` is for what concerns the start of the interpreter.
 """
 
 from __future__ import annotations
@@ -22,12 +22,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, Final
 
-IMPORTED: Final = (
-    "rlhf_cli.commands.train", "rlhf_cli.pipeline.assemble", "rlhf_cli.pipeline.loop", "rlhf_cli.pipeline.conclude",
-    "rlhf_cli.config.jobs", "transformers.models.llama.modeling_llama", "transformers.models.gpt2.modeling_gpt2",
-    "peft", "tensorboard.summary.writer.record_writer", "pytest",
-)  # fmt: skip
-"""What a run of the tiny model imports, and pytest, which a fork takes for its main module."""
+IMPORTED: Final = ("tests.first_run", "transformers.models.gpt2.modeling_gpt2", "pytest")
+"""A run of the tiny model with all that it imports, the other architecture, and a fork's main module."""
 
 _SERVER: Final = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(list(IMPORTED))

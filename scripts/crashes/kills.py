@@ -1,8 +1,9 @@
 """Kill runs at random instants, resume them, compare: scripts/kills [--kills N] [--seed S] [--preset P] [K=V]
 
-Importing torch takes longer than such a run, so this process imports everything once, trains nothing itself, and forks
-for each try. Three kills in five come at a random instant of the run; one comes 0-30 ms after a new checkpoint has
-appeared, and one during a save. Every third run is killed a second time while it resumes.
+Importing torch takes longer than such a run, and a first run twice as long as a second, so this process imports
+everything, makes one run, and forks for each try. Three kills in five come at a random instant of the run; one comes
+0-30 ms after a new checkpoint has appeared, and one during a save. Every third run is killed a second time while it
+resumes.
 """
 
 from __future__ import annotations
@@ -101,10 +102,14 @@ def _work(argv: list[str], said: Path) -> None:
     os._exit(status)
 
 
-def prepare() -> None:
-    """Import the libraries that take long to import."""
+def prepare(folder: Path) -> None:
+    """Import what takes long, and make a first run in that folder."""
     for name in IMPORTED:
         importlib.import_module(name)
+    from rlhf_cli.cli import run
+
+    if run(["train", *PRESETS["tiny"], "steps=1", f"run_dir={folder}"]):
+        sys.exit(1)
     gc.freeze()
 
 
@@ -232,7 +237,7 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="rlhf-kills-"))
     os.chdir(root)
     setups = [(*PRESETS[options.preset], *algorithm, *options.overrides) for algorithm in ALGORITHMS]
-    prepare()
+    prepare(root / "first")
     wholes = [undisturbed(setup, root / f"whole-{i}") for i, setup in enumerate(setups)]
     print(f"undisturbed: {', '.join(f'{whole.seconds:.1f} s' for whole in wholes)}", flush=True)
 

@@ -70,7 +70,7 @@ def test_the_adapter_loads_in_peft_and_answers_as_rlhf_generate_does(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    ours = rlhf("generate", str(trained), *PROMPTS, "--max-new-tokens", "24").out.splitlines()
+    ours = rlhf("generate", str(trained), *PROMPTS, "--max-new-tokens", "10").out.splitlines()
     tokenizer = AutoTokenizer.from_pretrained(base_folder)
     base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
     with quiet_peft():
@@ -78,7 +78,7 @@ def test_the_adapter_loads_in_peft_and_answers_as_rlhf_generate_does(
     for prompt, ours_text in zip(PROMPTS, ours, strict=True):
         chat = [{"role": "user", "content": prompt}]
         ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-        output = model.generate(**ids, max_new_tokens=24, do_sample=False)
+        output = model.generate(**ids, max_new_tokens=10, do_sample=False)
         theirs = tokenizer.decode(output[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
         assert ours_text == theirs
 
@@ -109,7 +109,7 @@ def test_sampling_logprobs_are_those_of_a_plain_forward(
     sampled: tuple[Policy, PromptBatch, Engine],
 ) -> None:
     policy, batch, engine = sampled
-    rollout = engine.sample(batch, Sampling(16, 0.8), lambda: None)
+    rollout = engine.sample(batch, Sampling(6, 0.8), lambda: None)
     for row in range(4):
         tokens = rollout.tokens[row][rollout.completion_mask[row]]
         prompt = torch.tensor(batch.prompt_of(row).tokens)
@@ -121,7 +121,7 @@ def test_sampling_logprobs_are_those_of_a_plain_forward(
 def test_both_engines_have_the_same_gradient(policy: Policy) -> None:
     prompts = tuple(policy.encode(PromptRow(text, {}, "")) for text in PROMPTS)
     native, library = NativeEngine(policy), TransformersEngine(policy)
-    rollout = native.sample(PromptBatch(prompts, 2, (1, 2, 3, 4)), Sampling(12, 1.0), lambda: None)
+    rollout = native.sample(PromptBatch(prompts, 2, (1, 2, 3, 4)), Sampling(6, 1.0), lambda: None)
     tokens, found = rollout.tokens[rollout.completion_mask], []
     for engine in (native, library):
         logprobs = token_logprobs(engine.hidden(rollout, torch.arange(4)), tokens, engine.head, 1.0)
