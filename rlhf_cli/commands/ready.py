@@ -13,6 +13,7 @@ from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError
 from rlhf_cli.models.location import code_notice, local_path
 from rlhf_cli.prompts.rows import check_enough, read_rows
+from rlhf_cli.runs.binding import is_own_result
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_config
 from rlhf_cli.runs.checkpoint import find_newest, step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG
@@ -62,7 +63,8 @@ def origin_in(folder: Path, config: RunConfig) -> tuple[RunConfig, Origin | None
             where="run_dir",
             fix=f"continue it by resume={folder}, or give another folder",
         )
-    return resume_config(amend(read_config(folder), ()), config), find_origin(str(folder))
+    origin = find_origin(str(folder))
+    return resume_config(amend(read_config(folder, origin.checkpoint), ()), config), origin
 
 
 def origin_of(target: str, overrides: Sequence[str]) -> tuple[RunConfig, Origin]:
@@ -75,7 +77,7 @@ def origin_of(target: str, overrides: Sequence[str]) -> tuple[RunConfig, Origin]
     if any(override.startswith(("run_dir=", "sweep_dir=")) for override in overrides):
         raise UserError("a run goes on in its own folder", where="resume", fix="leave run_dir and sweep_dir out")
     origin = find_origin(target)
-    saved = read_config(origin.folder)
+    saved = read_config(origin.folder, origin.checkpoint)
     config = amend(saved, overrides)
     refuse_unsaid_trust(config, overrides, EXIT_RESUME)
     return resume_config(amend(saved, ()), config), origin
@@ -85,7 +87,7 @@ def final_result(config: RunConfig, origin: Origin | None) -> Result | None:
     """The result of a run with nothing left to do; None where a step or the conclusion is missing."""
     if origin is None or step_of(origin.checkpoint) < config.steps:
         return None
-    result = Result.read(origin.folder)
+    result = Result.read(origin.folder) if is_own_result(origin.folder) else None
     return result if result is not None and result.step >= config.steps else None
 
 

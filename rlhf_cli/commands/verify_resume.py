@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     origin, newer = find_last_stretch(Path(options.run))
     signals = StopSignals()
     with signals.installed(), hold(origin.folder, only_read=True):
-        config = amend(read_config(origin.folder), [])  # the run as it was: the command line only consents
+        config = amend(read_config(origin.folder, origin.checkpoint), [])  # as it was: the command line only consents
         consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
         refuse_unsaid_trust(config, consent, EXIT_RESUME, how="--trust-remote-code")
         rows = read_rows(config)

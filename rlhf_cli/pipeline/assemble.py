@@ -12,23 +12,24 @@ import torch
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import microbatch_size, predicted_peak
 from rlhf_cli.engine.opening import load_policy
+from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import prompts_at_once
 from rlhf_cli.pipeline.profiling import Profiler
-from rlhf_cli.pipeline.record import check_ground, record_of, write_record
+from rlhf_cli.pipeline.record import check_ground, record_of
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
-from rlhf_cli.pipeline.state import TrainState, load
+from rlhf_cli.pipeline.state import TrainState, load, read_state
 from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import Prompts, encode
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
+from rlhf_cli.runs.binding import write_config, write_record
 from rlhf_cli.runs.checkpoint import abandon
-from rlhf_cli.runs.disk import replace_file
-from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, LOGS, PROFILE, RESULT
-from rlhf_cli.runs.logbook import Logbook, Mark, cut_back
+from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, EVALUATIONS, LOGS, PROFILE, RESULT
+from rlhf_cli.runs.logbook import Logbook, Mark, begins_as_marked, cut_back
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.runs.sinks import Curves
 from rlhf_cli.schema import RunConfig
@@ -50,6 +51,8 @@ def assemble(
     The record of a new run keeps the `command` that began it.
     Raises UserError for prompts, models and settings that do not fit together.
     """
+    if origin is not None:
+        check_evaluations(folder, read_state(origin.checkpoint))
     with reporter.phase("loading the model", 0):
         policy = load_policy(config, reporter.note)
         engine = build_engine(policy, config.model, reporter.note)
@@ -71,7 +74,7 @@ def assemble(
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
         go_back(folder, state, reporter)
     saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")  # what was allowed was allowed once
-    replace_file(folder / CONFIG, json.dumps(saved, indent=2) + "\n")
+    saver.bound = {CONFIG: write_config(folder, json.dumps(saved, indent=2) + "\n")}
     return Run(
         config=config,
         folder=folder,
@@ -101,6 +104,17 @@ def fit_memory(
         size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)
     peak = predicted_peak(policy, longest, config.max_new_tokens, completions, size, recompute=recompute)
     return config.model_copy(update={"microbatch_size": size}), peak
+
+
+def check_evaluations(folder: Path, state: TrainState) -> None:
+    """Raise UserError (exit 5) where evaluations.jsonl is not what the checkpoint saw: the result is read from it."""
+    if (folder / EVALUATIONS).exists() and not begins_as_marked(folder / EVALUATIONS, state.logs.get("evaluations")):
+        raise UserError(
+            f"{EVALUATIONS} is not what the checkpoint saw",
+            where=str(folder / EVALUATIONS),
+            fix="bring back the file as it was, or move it away: the run then ends without a held-out comparison",
+            exit_code=EXIT_RESUME,
+        )
 
 
 def go_back(folder: Path, state: TrainState, reporter: Reporter) -> None:

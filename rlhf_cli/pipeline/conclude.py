@@ -10,6 +10,7 @@ from rlhf_cli.evaluation.optimum import Optimum, at_least, unknown
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.record import write_peak
 from rlhf_cli.pipeline.run import Run, current_beta
+from rlhf_cli.runs.binding import bind_result
 from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.types import PromptBatch
@@ -34,6 +35,7 @@ def conclude(run: Run) -> Result:
         texts=_side_by_side(run),
     )
     result.write(run.folder)
+    bind_result(run.folder)
     write_peak(run.folder, run.policy.device)
     return result
 

@@ -20,8 +20,8 @@ from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
+from rlhf_cli.runs.binding import CONFIGS, read_record, write_record
 from rlhf_cli.runs.folder import RECORD
-from rlhf_cli.runs.json_files import read_object, write_json
 from rlhf_cli.schema import RunConfig
 
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
@@ -69,17 +69,13 @@ def record_of(
         },
         "reward": {"sha256": scorer.sha256},
         "memory": {"predicted_mib": predicted_peak // MIB, "measured_mib": None},
+        CONFIGS: [],
     }
-
-
-def write_record(folder: Path, record: RunRecord) -> None:
-    """Write run.json."""
-    write_json(folder / RECORD, record)
 
 
 def write_peak(folder: Path, device: torch.device) -> None:
     """Add the peak memory of this process up to now to run.json."""
-    if record := read_object(folder / RECORD):
+    if record := read_record(folder):
         write_record(folder, record | {"memory": record.get("memory", {}) | {"measured_mib": peak(device) // MIB}})
 
 
@@ -88,7 +84,7 @@ def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequ
 
     Notes the other changes that keep the run from repeating bit for bit; returns whether there are none.
     """
-    before = read_object(folder / RECORD)
+    before = read_record(folder)
     try:
         before["data"]["sha256"], before["model"]["sha256_sampled"], before["reward"]["sha256"]
     except (KeyError, TypeError) as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -32,6 +32,8 @@ class Saver:
     disk: Disk = DISK
     failures: int = 0
     """In a row."""
+    bound: Mapping[str, str] = field(default_factory=dict)
+    """Files of the run that its checkpoints are bound to: name -> SHA-256."""
 
     def save(
         self,
@@ -59,7 +61,7 @@ class Saver:
         try:
             sync_logs()
             self.disk.sync(self.folder)
-            publish(root, state.step, serialise(state, policy, optimizer), self.disk)
+            publish(root, state.step, serialise(state, policy, optimizer), self.disk, self.bound)
         except OSError as error:
             self._bear(state.step, error, needed)
             return False

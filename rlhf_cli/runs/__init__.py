@@ -9,6 +9,7 @@ logbook     the log of a run as it goes: jsonl files, which a resume cuts back t
 sinks       curves for TensorBoard and Weights & Biases
 result      how a run ended
 resume      which run, checkpoint or adapter a path means
+binding     config.json, run.json and result.json are those that the run wrote
 changes     which settings a resumed run may change
 listing     the runs below a folder, and how each stands
 reading     a run's whole folder; files that are missing or corrupt are skipped

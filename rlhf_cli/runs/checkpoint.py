@@ -15,9 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rlhf_cli.runs.disk import DISK, Disk
+from rlhf_cli.runs.json_files import read_object
 
 MANIFEST: Final = "MANIFEST.json"
 NAME: Final = re.compile(r"step-(\d{8})")
@@ -32,11 +33,14 @@ class Newest:
     """Newer checkpoints that are not valid, each with the reason."""
 
 
-def publish(root: Path, step: int, files: Mapping[str, bytes], disk: Disk = DISK) -> Path:
+def publish(
+    root: Path, step: int, files: Mapping[str, bytes], disk: Disk = DISK, bound: Mapping[str, str] | None = None
+) -> Path:
     """Make the checkpoint `root/step-NNNNNNNN` of `files`, name -> content; returns the folder.
 
-    A valid checkpoint of that step stays as it is; an invalid one is moved aside, never overwritten. Raises OSError
-    when the disk refuses: older checkpoints are still there then, and the new one is whole or absent.
+    The manifest also names the files `bound` to it, which stay outside: name -> SHA-256. A valid checkpoint of that
+    step stays as it is; an invalid one is moved aside, never overwritten. Raises OSError when the disk refuses: older
+    checkpoints are still there then, and the new one is whole or absent.
     """
     if not root.is_dir():
         disk.mkdir(root)
@@ -47,6 +51,7 @@ def publish(root: Path, step: int, files: Mapping[str, bytes], disk: Disk = DISK
             return final
         disk.rename(final, _unused(root / f".bad-{final.name}"))
     manifest = {"schema": 1, "step": step, "files": {name: _entry(files[name]) for name in sorted(files)}}
+    manifest |= {"bound": dict(bound)} if bound else {}
     scratch = _unused(root / f".tmp-{final.name}")
     try:
         disk.mkdir(scratch)
@@ -94,6 +99,12 @@ def why_invalid(folder: Path) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST}: not readable"
     return None
+
+
+def read_bound(folder: Path) -> dict[str, Any]:
+    """The SHA-256 of the files outside that a valid checkpoint is bound to, by name; empty where it names none."""
+    bound = read_object(folder / MANIFEST).get("bound")
+    return bound if isinstance(bound, dict) else {}
 
 
 def list_checkpoints(root: Path) -> list[Path]:

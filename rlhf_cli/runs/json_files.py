@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
-from rlhf_cli.runs.disk import replace_file
+from rlhf_cli.runs.disk import DISK, Disk, replace_file
 
 JSON_OBJECT: Final = TypeAdapter(dict[str, Any])
 LARGEST: Final = 2**24
@@ -21,9 +21,9 @@ PART: Final = 2**17
 T = TypeVar("T")
 
 
-def write_json(file: Path, value: Any, indent: int | None = 2) -> None:
+def write_json(file: Path, value: Any, indent: int | None = 2, disk: Disk = DISK) -> None:
     """Replace the file, with numbers that JSON does not know as NaN and Infinity; raises OSError."""
-    replace_file(file, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    replace_file(file, json.dumps(value, indent=indent, ensure_ascii=False) + "\n", disk)
 
 
 def finite(value: Any) -> Any:

@@ -67,6 +67,11 @@ class JsonlLog:
         self._handle.close()
 
 
+def begins_as_marked(file: Path, mark: Mark | None) -> bool:
+    """Whether the file begins with what was in it at the mark; None: at its beginning."""
+    return mark is None or hashlib.sha256(file.read_bytes()[: mark.size]).hexdigest() == mark.sha256
+
+
 def cut_back(file: Path, mark: Mark) -> Path | None:
     """Cut the file back to `mark`: drop the lines after a checkpoint.
 

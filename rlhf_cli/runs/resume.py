@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.runs.binding import check_config
 from rlhf_cli.runs.checkpoint import NAME, find_newest, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, LOCK, LOGS, METRICS, RECORD, RESULT, REWARD_LOG
 from rlhf_cli.runs.lock import is_locked
@@ -122,10 +123,15 @@ def _remove_stub(folder: Path) -> None:
         folder.rmdir()
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The run's settings as plain data; raises UserError (exit 5) where they are not readable."""
+def read_config(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
+    """The run's settings as plain data.
+
+    Raises UserError (exit 5) where they are not readable, not those that the run wrote, or not of its `checkpoint`.
+    """
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        content = (folder / CONFIG).read_bytes()
+        check_config(folder, content, checkpoint)
+        config: dict[str, Any] = json.loads(content.decode())
         if not isinstance(config, dict):
             raise ValueError("not a mapping of settings")
     except (OSError, ValueError, RecursionError) as error:

@@ -94,6 +94,8 @@ class CrashingDisk(QuickDisk):
             {new / path.relative_to(old) if path.is_relative_to(old) else path for path in paths}
             for paths in (self.unsynced, self.created)
         )
+        if replaced is not None:  # the folder holds its name for good already
+            self.created.discard(new)
         self.renamed.append((old, new, replaced))
 
     def remove(self, folder: Path) -> None:

@@ -102,3 +102,38 @@ def test_a_flipped_bit_never_reaches_a_run(name: str, rlhf: Rlhf, finished: Path
     outcome = rlhf("train", "resume=out")
     assert f"(skipped {NEWEST}: {name}: sha256 mismatch)" in outcome.err
     assert contents(run) == contents(finished)
+
+
+def flip(file: Path, place: float, bit: int = 0) -> None:
+    """Flip one bit of the file, at that share of its length."""
+    content = bytearray(file.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1 << bit
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("file", ["config.json", "run.json", "evaluations.jsonl"])
+@pytest.mark.parametrize(("place", "bit"), [(0.0, 7), (0.31, 0), (0.5, 2), (0.77, 1)])
+def test_a_flipped_bit_beside_the_checkpoint_is_refused_and_nothing_is_written(
+    file: str, place: float, bit: int, rlhf: Rlhf, copied: Callable[[], Path]
+) -> None:
+    run = copied()
+    flip(run / file, place, bit)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    outcome = rlhf("train", "resume=out", "steps=8", "display=quiet")
+    assert outcome.code == 5, outcome.err
+    said = outcome.err.splitlines()[-1]
+    assert said.startswith(f"error: {file} ")
+    assert str(run / file) in said or file == "run.json"
+    assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.mark.parametrize("file", [f"checkpoints/{NEWEST}/MANIFEST.json", "result.json"])
+def test_a_flipped_bit_of_a_finished_run_leaves_the_bytes_of_the_result(
+    file: str, rlhf: Rlhf, finished: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "out")
+    flip(run / file, 0.4)
+    outcome = rlhf("train", "resume=out", "display=quiet")
+    assert outcome.code == 0, outcome.err
+    names = ("result.json", "evaluations.jsonl", "samples.jsonl")
+    assert [(run / name).read_bytes() for name in names] == [(finished / name).read_bytes() for name in names]

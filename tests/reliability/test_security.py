@@ -20,6 +20,7 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.models import chat as templates
 from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.runs.binding import write_config
 from rlhf_cli.runs.checkpoint import MANIFEST
 from rlhf_cli.types import PromptRow
 from tests.support import QUICK, Outcome
@@ -171,7 +172,8 @@ def run_here(begun: Path, attacked: Path) -> Path:
 )
 def test_a_saved_config_is_data(change: dict[str, object], rlhf: Rlhf, run_here: Path) -> None:
     file = run_here / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **change} if isinstance(change, dict) else change))
+    changed = {**json.loads(file.read_text()), **change} if isinstance(change, dict) else change
+    write_config(run_here, json.dumps(changed))  # as if it were the run's own
     refused(rlhf("train", "resume=out", "steps=3"), 2, 3, 5)
     refused(rlhf("generate", "out", "Hello"), 2, 3, 5)
     assert "step-00000003" not in os.listdir(run_here / "checkpoints")
@@ -179,7 +181,7 @@ def test_a_saved_config_is_data(change: dict[str, object], rlhf: Rlhf, run_here:
 
 def test_an_interpolation_in_a_saved_config_stays_text(rlhf: Rlhf, run_here: Path) -> None:
     file = run_here / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"run_dir": "${oc.env:HF_TOKEN}"}))
+    write_config(run_here, json.dumps(json.loads(file.read_text()) | {"run_dir": "${oc.env:HF_TOKEN}"}))
     assert rlhf("train", "resume=out", "steps=3").code == 0
     assert HUSH not in file.read_text()
 

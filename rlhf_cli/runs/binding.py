@@ -1,0 +1,95 @@
+"""Bind a run's files to the run: a config.json or run.json that the run did not write is refused.
+
+run.json lists the SHA-256 of every config.json that the run has had, and ends with a hash of its own. It is written
+before config.json, so whatever a kill leaves is listed. The manifest of a checkpoint names the config.json of its
+moment, so both files of another run do not fit either. What earlier commits wrote has no hashes, and is read as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.runs.checkpoint import read_bound
+from rlhf_cli.runs.disk import DISK, Disk, replace_file
+from rlhf_cli.runs.folder import CONFIG, RECORD, RESULT
+from rlhf_cli.runs.json_files import read_object, write_json
+
+CONFIGS: Final = "configs"
+"""Key of run.json: the SHA-256 of every config.json that the run has had."""
+RESULTS: Final = "result"
+"""Key of run.json: the SHA-256 of result.json."""
+OWN: Final = "sha256"
+"""Last key of run.json: the SHA-256 of all others."""
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """run.json; empty where it is missing or no JSON. Raises UserError (exit 5) where it is not as the run wrote it."""
+    record = read_object(folder / RECORD)
+    if OWN in record and record[OWN] != _own_hash(record):
+        raise _changed(RECORD, folder)
+    return record
+
+
+def write_record(folder: Path, record: Mapping[str, Any], disk: Disk = DISK) -> None:
+    """Write run.json, with its own hash as the last key."""
+    rest = {key: value for key, value in record.items() if key != OWN}
+    write_json(folder / RECORD, rest | {OWN: _own_hash(rest)}, disk=disk)
+
+
+def write_config(folder: Path, text: str, disk: Disk = DISK) -> str:
+    """Write config.json, listed in run.json beforehand; returns its SHA-256."""
+    sha256 = _sha256(text.encode())
+    record = read_record(folder)
+    if record:
+        known = record.get(CONFIGS)
+        if known is None:  # an earlier commit's: what it has now is its own
+            known = [_sha256(_content(folder / CONFIG))]
+        if sha256 not in known:
+            write_record(folder, record | {CONFIGS: [*known, sha256]}, disk)
+    replace_file(folder / CONFIG, text, disk)
+    return sha256
+
+
+def check_config(folder: Path, content: bytes, checkpoint: Path | None) -> None:
+    """Raise UserError (exit 5) where `content` is no config.json of the run, or run.json not of the checkpoint's."""
+    known = read_record(folder).get(CONFIGS) or []
+    bound = read_bound(checkpoint).get(CONFIG) if checkpoint else None
+    if (known or bound) and _sha256(content) not in (known or [bound]):
+        raise _changed(CONFIG, folder, "; settings change on the command line alone")
+    if known and bound and bound not in known:
+        raise _changed(RECORD, folder)
+
+
+def bind_result(folder: Path) -> None:
+    """Note result.json in run.json."""
+    if record := read_record(folder):
+        write_record(folder, record | {RESULTS: _sha256(_content(folder / RESULT))})
+
+
+def is_own_result(folder: Path) -> bool:
+    """Whether result.json is as the run wrote it, as far as run.json tells."""
+    noted = read_record(folder).get(RESULTS)
+    return noted is None or noted == _sha256(_content(folder / RESULT))
+
+
+def _own_hash(record: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in record.items() if key != OWN}
+    return _sha256(json.dumps(rest, sort_keys=True).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _content(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else b""
+
+
+def _changed(name: str, folder: Path, more: str = "") -> UserError:
+    fix = f"bring back the file as it was, or start a new run{more}"
+    return UserError(f"{name} is not what the run wrote", where=str(folder / name), fix=fix, exit_code=EXIT_RESUME)
