@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from statistics import fmean
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.intervals import Estimate, estimate, standard_error
 from rlhf_cli.evaluation.optimum import Draw, Optimum, PromptDraws, optimum
 from rlhf_cli.settings import READ_STRICTLY
+
+LARGEST: Final = 1e100
+"""Magnitude above which a number is damage: its square would soon be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,22 @@ class Evaluation:
     """The reference's own completions, of the same prompts and random streams; None where the optimum cannot be
     estimated from them."""
     optimum: Optimum
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every prompt is there once, with as many values in each list, and every number can be counted with.
+
+        A run writes none that is not; one that was damaged on disk may be.
+        """
+        columns = self.reward, self.kl, self.length, self.truncated, self.texts, self.logprob, self.ref_logprob
+        shapes = {tuple(map(len, column)) for column in columns}
+        numbers: list[list[float]] = [*self.reward, *self.kl, *self.logprob, *self.ref_logprob]
+        return (
+            0 < len({*self.prompts}) == len(self.prompts) == len(self.reward)
+            and len(shapes) == 1
+            and all(map(len, self.reward))
+            and all(abs(value) < LARGEST for value in (self.beta, *chain(*numbers)))
+        )
 
     def row(self) -> dict[str, Any]:
         """Plain data for evaluations.jsonl."""

@@ -11,6 +11,7 @@ from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.record import write_peak
 from rlhf_cli.pipeline.run import Run, current_beta
 from rlhf_cli.runs.binding import bind_result
+from rlhf_cli.runs.folder import EVALUATIONS
 from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.types import PromptBatch
@@ -24,6 +25,8 @@ def conclude(run: Run) -> Result:
     run.saver.export_adapter(run.state.step)
     first, last = read_first_and_last(run.folder)
     config = run.config
+    if config.evaluate.every and not (first and last):
+        run.work.reporter.note(f"nothing to compare: {EVALUATIONS} lacks the first or the last evaluation")
     comparison = _comparison(first, last, run) if first and last else None
     result = Result(
         step=run.state.step,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, product
 from typing import Any, Final
 
 from torch import Tensor
 
 from rlhf_cli.engine.memory import room_for
 from rlhf_cli.engine.reading import measure_distance, recompute_logprobs
-from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, estimate_progress
 from rlhf_cli.evaluation.optimum import LEAST, unknown
 from rlhf_cli.functional.mismatch import TOLERANCE, measure_mismatch
@@ -33,7 +35,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
     their difference. The reference samples from the same streams, unless that could not tell how far the optimum is;
     at step 0 it is the policy. A prompt with a completion that has no score is left out. Raises UserError (exit 4)
-    where fewer than two prompts are left.
+    where fewer than two prompts are left, and (exit 7) where a KL is not finite.
     """
     config, work, limit, samples = run.config, run.work, run.config.max_new_tokens, run.config.evaluate.samples
     beta = current_beta(run, config.steps - 1)
@@ -88,6 +90,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
             fix="mend the reward, or choose reward.on_error=value",
             exit_code=EXIT_REWARD,
         )
+    check_finite(policy, reference, step)
     own = Completions(policy["reward"], policy["logprob"], policy["ref_logprob"])
     if no_optimum is not None:
         other, optimum = None, unknown(no_optimum)
@@ -95,6 +98,19 @@ def evaluate(run: Run, step: int) -> Evaluation:
         other = Completions(**reference) if asks_reference else own
         optimum = estimate_progress(own, other, policy["kl"], beta, config.reward.highest)
     return Evaluation(step, beta, numbers, failures, **policy, reference=other, optimum=optimum)
+
+
+def check_finite(policy: Mapping[str, Sequence[Any]], reference: Mapping[str, Sequence[Any]], step: int) -> None:
+    """Raise UserError (exit 7) where a KL or a log-probability of an evaluation is not finite: nor is its objective."""
+    for name, table in (("kl", policy), *product(("logprob", "ref_logprob"), (policy, reference))):
+        if not all(map(math.isfinite, chain.from_iterable(table.get(name, ())))):
+            what = "KL" if name == "kl" else "log-probability"
+            raise UserError(
+                f"the {what} of a held-out completion is not finite after step {step}",
+                where="evaluate",
+                fix="lower it: optimizer.lr=... resume_allow=[optimizer.lr]" if step else "take dtype=float32",
+                exit_code=EXIT_NONFINITE,
+            )
 
 
 def prompts_at_once(config: RunConfig) -> int:

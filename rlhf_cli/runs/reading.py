@@ -99,11 +99,11 @@ def _of_first_step(lines: Iterable[bytes]) -> list[dict[str, Any]]:
 
 
 def _evaluations(lines: Iterable[bytes]) -> Iterator[Evaluation]:
-    """The lines that are evaluations with completions of every prompt."""
+    """The lines that are sound evaluations."""
     for line in lines:
         try:
             evaluation = EVALUATION.validate_json(line)
-            evaluation.metrics()  # fails where there are no prompts or no completions
-        except (ValueError, ArithmeticError):
+        except ValueError:
             continue
-        yield evaluation
+        if evaluation.is_sound:
+            yield evaluation

@@ -11,16 +11,18 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from rlhf_cli.engine.reading import measure_distance
 from rlhf_cli.engine.transformers import TransformersEngine
-from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, estimate_progress
 from rlhf_cli.evaluation.optimum import LEAST
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.pipeline import held_out
 from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import PromptBatch, Rollout
+from rlhf_cli.types import Distance, PromptBatch, Rollout
 from tests.unit.pipeline.runs import TEXTS, MakeRun, without
 from tests.unit.support import SHAPING, batch_of, logits_of
 
@@ -81,6 +83,21 @@ def test_the_texts_do_not_depend_on(moved: Policy, evaluated: Evaluated, change:
     assert one.texts == other.texts
     assert one.length == other.length
     assert_close(torch.tensor(one.kl), torch.tensor(other.kl), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_kl_that_is_not_finite_ends_the_run_before_it_is_written(
+    step: int, moved: Policy, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*arguments: Any) -> Distance:
+        found = measure_distance(*arguments)
+        return replace(found, exact=None, kl=found.kl.index_fill(0, torch.tensor([1]), torch.inf))
+
+    monkeypatch.setattr(held_out, "measure_distance", measure)
+    with pytest.raises(UserError) as caught:
+        evaluated(moved, step=step)
+    assert caught.value.exit_code == EXIT_NONFINITE == 7
+    assert caught.value.what == f"the KL of a held-out completion is not finite after step {step}"
 
 
 def test_the_texts_depend_on_the_seed(moved: Policy, evaluated: Evaluated) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlhf_cli.evaluation.evaluation import Evaluation, compare
-from rlhf_cli.runs.reading import compare_if_paired, read_run
+from rlhf_cli.runs.reading import compare_if_paired, read_first_and_last, read_run
 from rlhf_cli.runs.result import Result
 from tests.unit.evaluation.samples import AFTER, BEFORE
 from tests.unit.runs.samples import CONFIG
@@ -100,3 +104,48 @@ def test_folders_in_the_place_of_files_are_passed_over(tmp_path: Path) -> None:
     for name in ("config.json", "run.json", "metrics.jsonl", "samples.jsonl", "evaluations.jsonl", "result.json"):
         (tmp_path / name).mkdir()
     assert read_run(tmp_path).metrics == ()
+
+
+def of_twice_the_prompt(row: dict[str, Any]) -> None:
+    row["prompts"] = [0, 0]
+
+
+def of_a_prompt_less(row: dict[str, Any]) -> None:
+    row["texts"] = row["texts"][:1]
+
+
+def of_a_sample_less(row: dict[str, Any]) -> None:
+    row["kl"][1] = row["kl"][1][:1]
+
+
+def of_no_prompts(row: dict[str, Any]) -> None:
+    row |= {name: [] for name in ("prompts", "reward", "kl", "length", "truncated", "texts", "logprob", "ref_logprob")}
+
+
+def of_a_giant(row: dict[str, Any]) -> None:
+    row["reward"][0][0] = 1e308
+
+
+def of_no_number(row: dict[str, Any]) -> None:
+    row["kl"][0][0] = math.nan
+
+
+@pytest.mark.parametrize(
+    "damage", [of_twice_the_prompt, of_a_prompt_less, of_a_sample_less, of_no_prompts, of_a_giant, of_no_number]
+)
+def test_an_evaluation_that_does_not_fit_together_is_passed_over(
+    damage: Callable[[dict[str, Any]], None], run: Path
+) -> None:
+    row = json.loads(json.dumps(AFTER.row()))
+    damage(row)
+    (run / "evaluations.jsonl").write_text(f"{json.dumps(BEFORE.row())}\n{json.dumps(row)}\n")
+    assert read_first_and_last(run) == (BEFORE, None)
+
+
+@given(st.integers(0, 10**9), st.integers(0, 7))
+def test_a_flipped_bit_never_breaks_the_comparison(tmp_path: Path, place: int, bit: int) -> None:
+    content = bytearray("".join(json.dumps(one.row()) + "\n" for one in (BEFORE, AFTER)).encode())
+    content[place % len(content)] ^= 1 << bit
+    (tmp_path / "evaluations.jsonl").write_bytes(content)
+    found = compare_if_paired(*read_first_and_last(tmp_path))
+    assert found is None or all(math.isfinite(change.mean) for change in found.change.values())
