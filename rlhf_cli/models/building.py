@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -18,6 +18,10 @@ from rlhf_cli.models.value_head import ValueHead
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+ATTENTION: Final = ("q_proj", "k_proj", "v_proj", "o_proj")
+"""The linear layers of attention, as most architectures name them."""
 
 
 def build_policy(
@@ -62,10 +66,10 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
     """Wrap the model's target modules in a fresh adapter; raises UserError where they do not exist or do not fit."""
     from peft import LoraConfig, get_peft_model
 
-    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     existing = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    targets = _targets(lora, existing, model.config.model_type)
     where, fix = "model.lora.target_modules", f"use all-linear, or some of {', '.join(_linear_layers(model))}"
-    if missing := sorted(set(lora.target_modules) - existing) if isinstance(targets, list) else []:
+    if missing := sorted(set(targets) - existing) if isinstance(targets, list) else []:
         raise UserError(f"the model has no layer {', '.join(missing)}", where=where, fix=fix)
     config = LoraConfig(
         r=lora.rank,
@@ -84,6 +88,18 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
         except ValueError as error:  # a kind of layer that PEFT cannot adapt
             raise UserError(f"the adapter does not fit: {str(error).splitlines()[0]}", where=where, fix=fix) from error
     return peft.eval()
+
+
+def _targets(lora: Lora, existing: Collection[str], model_type: str) -> str | list[str]:
+    """The layers to adapt, as PEFT takes them: names, or all-linear."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOICES
+
+    if lora.target_modules != "auto":
+        return lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    for names in (ATTENTION, CHOICES.get(model_type)):
+        if isinstance(names, list | tuple) and set(names) <= set(existing):
+            return list(names)
+    return "all-linear"
 
 
 def _linear_layers(model: PreTrainedModel) -> list[str]:

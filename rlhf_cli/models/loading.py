@@ -58,6 +58,7 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
             trust_remote_code=settings.trust_remote_code,
             **SAFE_LOADING,
         )
+        model.name_or_path = settings.path  # exported adapters name it: no folder of this machine's cache
         notes = check_weights(report, source, len(model.state_dict()), "model.path")
     return Loaded(_merge_adapter(model, settings.adapter) if settings.adapter else model, tokenizer, notes)
 

@@ -133,9 +133,18 @@ class Policy:
     def load_adapter(self, folder: Path) -> None:
         """Load the adapter's weights from a PEFT folder; raises UserError (exit 5) where names or shapes differ."""
         from peft import set_peft_model_state_dict
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        weights = load_file(folder / ADAPTER_WEIGHTS)
+        try:
+            weights = load_file(folder / ADAPTER_WEIGHTS)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{ADAPTER_WEIGHTS} cannot be read: {error}",
+                where=str(folder),
+                fix="name a checkpoint of the run",
+                exit_code=EXIT_RESUME,
+            ) from error
         expected = _shapes(self._adapter_weights())
         if _shapes(weights) != expected:
             mismatch = sorted(set(_shapes(weights).items()) ^ set(expected.items()))[0][0]

@@ -16,8 +16,9 @@ class Lora(Settings):
     """Rank r of each update B A."""
     alpha: float = Field(gt=0, allow_inf_nan=False)
     """The update is scaled by alpha / rank (rslora: by alpha / sqrt(rank))."""
-    target_modules: Literal["all-linear"] | Annotated[Names, Field(min_length=1)]
-    """Names of the linear layers to adapt, or all-linear: all but the output layer."""
+    target_modules: Literal["auto", "all-linear"] | Annotated[Names, Field(min_length=1)]
+    """Names of the linear layers to adapt; all-linear: all but the output layer; auto: attention's q_proj, k_proj,
+    v_proj and o_proj, or PEFT's choice for an architecture that names its layers otherwise."""
     dropout: float = Field(ge=0, lt=1)
     """Share of the adapter's inputs that an update drops. Rollouts drop none, so above 0 the update's policy differs
     slightly from the one that wrote them."""

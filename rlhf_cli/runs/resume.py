@@ -88,8 +88,19 @@ def find_adapter(path: Path) -> tuple[Path, Path]:
         return origin.checkpoint, origin.folder
     newest, result = find_newest(run / CHECKPOINTS).folder, Result.read(run)
     if path == final or newest is None or (result is not None and step_of(newest) <= result.step):
+        if newest is not None and result is not None and step_of(newest) == result.step:
+            _check_export(final, newest)
         return final, run
     return newest, run  # it went on since the adapter was exported
+
+
+def _check_export(adapter: Path, checkpoint: Path) -> None:
+    """Raise UserError (exit 5) where a file of the exported adapter is not that of the checkpoint it was made from."""
+    for source in sorted(checkpoint.glob("adapter_*")):
+        file = adapter / source.name
+        if not file.is_file() or file.read_bytes() != source.read_bytes():
+            what = "is not what the run saved" if file.is_file() else "is missing"
+            raise _error(f"{file.name} {what}", adapter, f"name the checkpoint: {checkpoint}")
 
 
 def holds_run(folder: Path) -> bool:

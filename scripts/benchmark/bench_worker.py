@@ -134,7 +134,7 @@ def about(run: Run, steps: int) -> dict[str, Any]:
     """The facts about the run; its prompts are those of the first `steps` steps, as the file has them."""
     config, policy = run.config, run.policy
     prompts = [one for step in range(steps) for one in run.prompts.of_step(step, config.prompts_per_step, config.seed)]
-    lora = config.model.lora
+    lora = policy.peft.peft_config["default"]
     return {
         "model": resolve(config.model) if config.model.kind == "pretrained" else config.model.kind,
         "shape": asdict(shape_of(policy)),
@@ -148,7 +148,7 @@ def about(run: Run, steps: int) -> dict[str, Any]:
         "beta": current_beta(run, 0),
         "temperature": config.temperature.at(0, config.steps),
         "lr": config.optimizer.lr,
-        "lora": {"rank": lora.rank, "alpha": lora.alpha, "target_modules": lora.target_modules},
+        "lora": {"rank": lora.r, "alpha": lora.lora_alpha, "target_modules": sorted(lora.target_modules)},
         "prompts": [prompt.row.shown for prompt in prompts],
     }
 

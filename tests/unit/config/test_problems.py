@@ -73,7 +73,7 @@ ADD = "add for example `reward: sentiment`"
         ("microbatch_size=big", "microbatch_size: must be auto, or a whole number (got 'big')"),
         (
             "model.lora.target_modules=[]",
-            "model.lora.target_modules: must be all-linear, or must have at least 1 entries (got [])",
+            "model.lora.target_modules: must be one of auto or all-linear, or must have at least 1 entries (got [])",
         ),
         (
             "samples_per_prompt=1",

@@ -156,6 +156,11 @@ def test_a_model_that_cannot_end_is_refused(tmp_path: Path) -> None:
         build(pretrained(tmp_path))
 
 
+def test_an_adapter_names_its_model_as_the_settings_do(raw_model: Path) -> None:
+    config = json.loads(build(pretrained(raw_model)).adapter_files()["adapter_config.json"])
+    assert config["base_model_name_or_path"] == str(raw_model)
+
+
 class TestAdapter:
     """model.adapter: an adapter to start from."""
 

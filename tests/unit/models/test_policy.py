@@ -158,6 +158,14 @@ def test_layers_the_model_does_not_have_are_refused_and_those_it_has_are_named()
         assert name in error.fix
 
 
+@pytest.mark.parametrize(
+    ("architecture", "modules"), [("llama", ["k_proj", "o_proj", "q_proj", "v_proj"]), ("gpt2", ["c_attn"])]
+)
+def test_auto_adapts_attention(architecture: str, modules: list[str]) -> None:
+    policy = build(tiny(architecture, target_modules="auto"))
+    assert json.loads(policy.adapter_files()["adapter_config.json"])["target_modules"] == modules
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_all_linear_trains_every_linear_layer_but_the_output(architecture: str) -> None:
     policy = build(tiny(architecture))

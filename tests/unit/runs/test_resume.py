@@ -10,9 +10,18 @@ import pytest
 
 from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError
 from rlhf_cli.runs.checkpoint import publish
-from rlhf_cli.runs.folder import CONFIG, HYDRA, LOCK, METRICS, REWARD_LOG
+from rlhf_cli.runs.folder import ADAPTER, CONFIG, HYDRA, LOCK, METRICS, REWARD_LOG
 from rlhf_cli.runs.lock import hold
-from rlhf_cli.runs.resume import Origin, find_last_stretch, find_origin, holds_run, leaves_no_stub, read_config
+from rlhf_cli.runs.result import Result
+from rlhf_cli.runs.resume import (
+    Origin,
+    find_adapter,
+    find_last_stretch,
+    find_origin,
+    holds_run,
+    leaves_no_stub,
+    read_config,
+)
 from tests.unit.support import config_fields
 
 files = {"state.json": b"{}"}
@@ -202,6 +211,28 @@ def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes 
     with pytest.raises(UserError, match=r"^config\.json cannot be read: .*; fix: name another run$") as caught:
         read_config(tmp_path)
     assert caught.value.exit_code == EXIT_RESUME
+
+
+def test_an_exported_adapter_is_that_of_its_checkpoint(tmp_path: Path) -> None:
+    weights = {"adapter_model.safetensors": b"weights", "adapter_config.json": b"{}"}
+    publish(tmp_path / "checkpoints", 3, weights)
+    (tmp_path / ADAPTER).mkdir()
+    for name, content in weights.items():
+        (tmp_path / ADAPTER / name).write_bytes(content)
+    (tmp_path / CONFIG).write_text(json.dumps(config_fields(steps=3)))
+    Result(step=3, beta=0.1, prompts=0, samples=1, comparison=None, optimum=None, texts=()).write(tmp_path)
+    assert find_adapter(tmp_path) == (tmp_path / ADAPTER, tmp_path)
+    checkpoint = tmp_path / "checkpoints" / "step-00000003"
+    for content, what in ((b"weightz", "is not what the run saved"), (None, "is missing")):
+        file = tmp_path / ADAPTER / "adapter_model.safetensors"
+        file.write_bytes(content) if content else file.unlink()
+        with pytest.raises(UserError) as caught:
+            find_adapter(tmp_path)
+        assert caught.value.line() == (
+            f"adapter_model.safetensors {what} ({tmp_path / ADAPTER}); fix: name the checkpoint: {checkpoint}"
+        )
+        assert caught.value.exit_code == EXIT_RESUME
+    assert find_adapter(checkpoint) == (checkpoint, tmp_path)
 
 
 class TestStub:
