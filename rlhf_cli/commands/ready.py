@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError
 from rlhf_cli.models.location import code_notice, local_path
 from rlhf_cli.prompts.rows import check_enough, read_rows
+from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.runs.binding import is_own_result
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_config
 from rlhf_cli.runs.checkpoint import find_newest, step_of
@@ -39,10 +41,11 @@ def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
         origin_in(Path(config.run_dir), config)
     check_sinks(config.sinks)
     check_sources(config)
-    prompts = config.data, config.evaluate, config.prompts_per_step
+    prompts = config.data, config.evaluate, config.prompts_per_step, config.reward.source
     if prompts not in checked:
         rows = read_rows(config)
         check_enough(rows, [len(part.train) for part in rows.parts], config)
+        check_rows(config.reward.source, chain(rows.train, rows.held_out))
         checked.append(prompts)
 
 

@@ -21,6 +21,7 @@ from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.prompts.rows import Rows, read_rows
 from rlhf_cli.reporter import Reporter
+from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.examine import Group, examine, group_completions
 from rlhf_cli.schema import RunConfig
 
@@ -54,6 +55,7 @@ def main(argv: list[str]) -> int:
     if notice := config.reward.source.notice():
         watch.note(notice)
     rows = read_rows(config)
+    check_rows(config.reward.source, rows.train)
     if options.completions:
         groups = group_completions(rows.train)
     else:

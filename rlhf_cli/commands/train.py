@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from rlhf_cli.commands import ready
@@ -18,6 +19,7 @@ from rlhf_cli.errors import EXIT_DONE, disk_errors
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
+from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.folder import REWARD_LOG
 from rlhf_cli.runs.lock import hold
@@ -91,6 +93,8 @@ def _train(
     config: RunConfig, folder: Path, origin: Origin | None, signals: StopSignals, command: Sequence[str]
 ) -> Result:
     rows = read_rows(config)
+    if origin is not None:  # a new run was checked before it had a folder
+        check_rows(config.reward.source, chain(rows.train, rows.held_out))
     model = Path(config.model.path).name if config.model.kind == "pretrained" else "tiny"
     title = f"{config.algorithm.kind} · {model} · {config.reward.source.kind} · {folder.name}"
     watch = watcher(config.display, title=title, total=config.steps)

@@ -59,7 +59,7 @@ def combined() -> list[tuple[str, ...]]:
 def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What the options that leave something open are completed with."""
     folder = tmp_path_factory.mktemp("given")
-    rows = [json.dumps({"prompt": f"Say {n}.", "answer": n}) + "\n" for n in range(9)]
+    rows = [json.dumps({"prompt": f"Say {n}.", "answer": f"#### {n}"}) + "\n" for n in range(9)]
     (folder / "prompts.jsonl").write_text("".join(rows))
     (folder / "prompts.csv").write_text("prompt\n" + "".join(f"Say {n}.\n" for n in range(9)))
     part = "data.parts.one"

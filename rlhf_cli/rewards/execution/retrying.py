@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.rewards.columns import column_value, has_column
 from rlhf_cli.rewards.execution.process import POLL_S, CallFailed, InvalidFunction, RewardProcess
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource, PlainSource
@@ -133,7 +134,7 @@ class RetryingSource:
         return self._settings.error_value if self._settings.on_error == "value" else None
 
     def _require_columns(self, names: Iterable[str]) -> None:
-        if unknown := [name for name in names if name not in self._columns]:
+        if unknown := [name for name in names if not has_column(self._columns, name)]:
             raise UserError(
                 f"{self.name} takes {', '.join(unknown)}, which the data does not have; "
                 f"its columns: {', '.join(self._columns) or 'none but the prompt'}",
@@ -186,6 +187,7 @@ class RetryingSource:
         if request.token_ids is not None:
             arguments["completion_ids"] = [list(ids) for ids in request.token_ids[rows]]
         arguments |= {name: [row.columns.get(name) for row in prompts] for name in self._columns}
+        arguments |= {name: [column_value(row.columns, name) for row in prompts] for name in self._source.needs}
         taken = {name: values for name, values in arguments.items() if takes is None or name in takes}
         return self._process.call(taken, len(completions), request.seed, request.tick)
 

@@ -33,6 +33,10 @@ class Source(Settings):
     def check(self, key: str) -> None:
         """Raise UserError where something that the source needs is missing; its settings stand under `key`."""
 
+    def wrong_value(self, value: Any) -> str | None:
+        """Why a row's value in a column of `needs` cannot be used, for after the value; None where it can."""
+        return "is missing" if value is None else None
+
     def notice(self, log: str | None = None) -> str | None:
         """A note to show before the source is first asked, if there is one; what it prints goes to the file `log`."""
         return None

@@ -23,7 +23,7 @@ class ExactMatch(IsolatedSource):
 
     kind: Literal["exact_match"]
     column: str = Field(min_length=1)
-    """The column of the data with the right answer: texts or numbers."""
+    """The column of the data with the right answer: texts or numbers; COLUMN.FIELD for a field of an object."""
     extract: Extractor | None
     """A pattern whose group, at its last match in a completion, is the answer; without a match the score is 0. null:
     the whole completion is the answer."""
@@ -40,6 +40,13 @@ class ExactMatch(IsolatedSource):
     def needs(self) -> tuple[str, ...]:
         """The column with the right answer."""
         return (self.column,)
+
+    def wrong_value(self, value: Any) -> str | None:
+        """Why a row has no right answer."""
+        if wrong := super().wrong_value(value):
+            return wrong
+        pattern = None if self.extract_expected is None else compile_pattern(self.extract_expected)
+        return "has no match for extract_expected" if right_answer(pattern, value) is None else None
 
 
 def make_score(

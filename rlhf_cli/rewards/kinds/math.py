@@ -1,9 +1,11 @@
 """Whether a completion's answer has the value of the one in a column of the data, by the library Math-Verify.
 
-The library chooses the answer in a text: "the final answer is ...", a box, "answer: ...", the last LaTeX or the last
-number; several boxes are one set, unless they stand in $. Two answers are the same where sympy can show it: 1,000 and
-1000, 1/2 and 0.5 (to six decimals where one of them is a decimal), x²+1 and 1+x²; 50 % is both 0.5 and 50. Words are no
-mathematics, and neither is a number of more than 4300 digits.
+The right answer is read as a whole: one number, or one expression. In a completion the answer stands in
+<answer>...</answer>, in a box, behind "answer is", "answer:" or ####, or is the last line; else the library chooses the
+last LaTeX or the last number. Several boxes are one set, unless they stand in $. Two answers are the same where sympy
+can show it: 1,000 and 1000, 1/2 and 0.5 (to six decimals where one of them is a decimal), x²+1 and 1+x²; 50 % is both
+0.5 and 50; units and currencies do not count. Sentences are no mathematics, and neither is a number of more than 4300
+digits.
 
 The library's own timeouts are off, because they make an answer wrong that ran out of time; here it has no score.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from typing import Any, ClassVar, Final, Literal
 
@@ -20,11 +22,12 @@ from pydantic import Field
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.rewards.deadline import score_in_time
+from rlhf_cli.rewards.formulas import is_plain_number, read_answer, read_expected, read_part
 from rlhf_cli.rewards.kinds.base import IsolatedSource
-from rlhf_cli.rewards.texts import Completion, Extractor, compile_pattern, right_answer, text_of
+from rlhf_cli.rewards.texts import Completion, Extractor, compile_pattern, extract_answer, right_answer, text_of
 
-MARKS: Final = ("$", r"\(", r"\[", r"\boxed")
-"""The library finds LaTeX in a text by these."""
+CHECKED: Final = 1000
+"""Formulas among the right answers that are read before a run: each takes some hundredths of a second."""
 
 
 class Math(IsolatedSource):
@@ -35,10 +38,15 @@ class Math(IsolatedSource):
 
     kind: Literal["math"]
     column: str = Field(min_length=1)
-    """The column of the data with the right answer: numbers, texts, LaTeX with or without $."""
+    """The column of the data with the right answer: numbers, texts, LaTeX with or without $; COLUMN.FIELD for a field
+    of an object."""
+    extract: Extractor | None = None
+    """A pattern whose group, at its last match in a completion, is the answer; without a match the score is 0. null:
+    the answer is looked for as described above."""
     extract_expected: Extractor | None
     """A pattern whose group, at its last match in the column's value, is the right answer, as `#### (.*)` for GSM8K;
-    null: the whole value is. A row without a match, or whose answer is no mathematics, has no score."""
+    null: the whole value is. A row without a match, or whose answer is no mathematics, is refused before the run, or
+    has no score under on_error=mask."""
     format_score: float = Field(ge=0, le=1)
     """The score of an answer that is readable but wrong."""
     seconds: float = Field(gt=0, le=3600)
@@ -54,36 +62,38 @@ class Math(IsolatedSource):
         if find_spec("math_verify") is None:
             raise UserError("math-verify is not installed", where=key, fix="pip install 'rlhf-cli[math]'")
 
+    def wrong_value(self, value: Any) -> str | None:
+        """Why a row's right answer cannot be used: there is none, or it is no mathematics."""
+        if wrong := super().wrong_value(value):
+            return wrong
+        pattern = None if self.extract_expected is None else compile_pattern(self.extract_expected)
+        right = right_answer(pattern, value)
+        if right is None:
+            return "has no match for extract_expected"
+        readable = is_plain_number(right) or _is_formula(right, self.seconds)
+        return None if readable else "is neither one number nor one expression"
+
 
 def make_score(
-    column: str, extract_expected: str | None, format_score: float, seconds: float
+    column: str, extract: str | None, extract_expected: str | None, format_score: float, seconds: float
 ) -> Callable[..., list[float | None]]:
     """Make a function that scores completions.
 
     1.0 for the right answer, `format_score` for another readable one, 0.0 for none; None where the right answer is not
     readable, or `seconds` were not enough.
     """
-    from math_verify import parse, verify
+    from math_verify import verify
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of being without its own timeouts
+    _silence()
+    pattern = None if extract is None else compile_pattern(extract)
     column_pattern = None if extract_expected is None else compile_pattern(extract_expected)
-
-    def read(text: str) -> list[Any]:
-        """The answer as expressions and, last, as a text; empty where there is none."""
-        answer: list[Any] = parse(text.replace("\N{MINUS SIGN}", "-"), parsing_timeout=None)
-        return answer
-
-    def read_right(text: str) -> list[Any]:
-        """The right answer; a text without marks that looks like a formula is read as one."""
-        is_marked = any(mark in text for mark in MARKS)
-        answer = read(text) if is_marked or "\\" not in text else []
-        return answer or (read(f"${text}$") if not is_marked else [])
 
     def score_text(value: Any, text: str) -> float | None:
         right = right_answer(column_pattern, value)
-        if right is None or not (wanted := read_right(right)):
+        if right is None or not (wanted := read_expected(right)):
             return None
-        answer = read(text)
+        extracted = extract_answer(pattern, text)
+        answer = [] if extracted is None else read_answer(extracted) if pattern is None else read_part(extracted)
         if verify(wanted, answer, timeout_seconds=None):
             return 1.0
         return format_score if any(not isinstance(part, str) for part in answer) else 0.0
@@ -95,3 +105,16 @@ def make_score(
         ]
 
     return score
+
+
+@lru_cache(CHECKED)
+def _is_formula(text: str, seconds: float) -> bool:
+    """Whether a right answer can be read in time; True for those that are not tried."""
+    if _is_formula.cache_info().currsize >= CHECKED:
+        return True
+    _silence()
+    return bool(score_in_time(seconds, lambda text: float(bool(read_expected(text))), text))
+
+
+def _silence() -> None:
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of being without its own timeouts

@@ -1,0 +1,67 @@
+"""The columns of the data that a reward of ours reads, and whether every row has a usable value in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rlhf_cli.data.conversion import describe_type
+from rlhf_cli.data.files import bad_row
+from rlhf_cli.rewards.kinds import SingleSource
+from rlhf_cli.rewards.kinds.base import IsolatedSource
+from rlhf_cli.rewards.kinds.weighted import Weighted
+from rlhf_cli.types import PromptRow
+
+
+def column_value(columns: Mapping[str, Any], name: str) -> Any:
+    """The value of a column, or of a field in it: `reward_model.ground_truth`; None where there is none.
+
+    A list of one value is that value.
+    """
+    value: Any = columns
+    if name in columns:
+        value = columns[name]
+    else:
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def has_column(columns: Iterable[str], name: str) -> bool:
+    """Whether the data has the column, or the one that the field would stand in."""
+    return not {name, name.partition(".")[0]}.isdisjoint(columns)
+
+
+def check_rows(source: SingleSource | Weighted, rows: Iterable[PromptRow], key: str = "reward") -> None:
+    """Raise UserError (exit 3) for the first row whose columns the reward cannot read.
+
+    Under on_error=mask a row may lack a right answer, and is left out; a list or an object is refused even then.
+    """
+    rows = list(rows)
+    if isinstance(source, Weighted):
+        for name, part in source.parts.items():
+            check_rows(part, rows, f"{key}.parts.{name}")
+        return
+    is_masked = isinstance(source, IsolatedSource) and source.on_error == "mask"
+    known = {name for row in rows for name in row.columns}
+    for name in source.needs:
+        if not has_column(known, name):
+            continue  # a column that no row has is a mistake in the reward's settings, and is said so
+        for row in rows:
+            value = column_value(row.columns, name)
+            if isinstance(value, Mapping | list):
+                raise _not_one(name, value, row.where, key)
+            if not is_masked and (wrong := source.wrong_value(value)):
+                what = f"{name} {wrong}" if value is None else f"{name} {value!r:.80} {wrong}"
+                raise bad_row(f"{what}, so that {key}={source.kind} has no score", row.where, _FIX.format(key=key))
+
+
+_FIX = "mend the row, or leave such prompts out: {key}.on_error=mask"
+
+
+def _not_one(name: str, value: Mapping[str, Any] | list[Any], where: str, key: str) -> Exception:
+    if isinstance(value, list):
+        return bad_row(f"{name} is a list of {len(value)} values", where, "give each row one right answer")
+    fields = ", ".join(value) or "nothing"
+    fix = f"name a field of it: {key}.column={name}.{next(iter(value), 'FIELD')}"
+    return bad_row(f"{name} is {describe_type(value)} with {fields}", where, fix)

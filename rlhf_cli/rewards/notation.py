@@ -1,0 +1,118 @@
+"""How answers are written: numbers with their units, expressions as they are typed, and what stands around them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+_INTEGER: Final = r"(?:\d{1,3}(?:[ ,_]\d{3})+(?!\d)|\d+)"
+_SHORT_UNIT: Final = r"(?:[munk]?m|cm|dm|[mk]g|lbs?|oz|ft|in|yd|mi|mph|hrs?|m?s|min|m[lL]|k?W|[kM]?Hz|h)"
+_WORD_UNIT: Final = r"(?!and\b|or\b|to\b|plus\b|minus\b|times\b)[A-Za-z]{3,}(?:[\s/-]+[A-Za-z]+){0,4}"
+_COMMON_UNIT: Final = r"(?:[mck]m|[mk]g|lbs?|oz|ft|in|yd|mi|mph|hrs?|ms|min|m[lL]|k?W|[kM]?Hz|[ap]\.?m\.?)"
+NUMBER: Final = re.compile(
+    rf"""
+    (?P<sign>[-+]?)\s*(?:[$€£¥₹]\s*(?P<after>-?))?
+    (?: (?P<whole>{_INTEGER})\s+(?P<top>[1-9]\d*)\s*/\s*(?P<bottom>\d+)
+      | (?P<numerator>{_INTEGER})\s*/\s*(?P<denominator>{_INTEGER})
+      | (?P<decimal>{_INTEGER}(?:\.\d+)?|\.\d+)(?:[eE](?P<exponent>[-+]?\d{{1,3}}))? )
+    (?:\s*(?P<scale>hundred|thousand|million|billion|trillion)\b)?
+    (?P<percent>\s*(?:%|percent\b|per\ cent\b|pct\b))?
+    (?: \s*°\s*[CF]?
+      | \s*‹[^‹›]*›(?:\^\{{?[23]\}}?|[²³])?
+      | \s*{_COMMON_UNIT}(?:\^\{{?[23]\}}?|[²³])?(?:\s*/\s*{_SHORT_UNIT}(?:\^\{{?[23]\}}?|[²³])?)?
+      | \s*[$€£¥₹]
+      | \s+{_WORD_UNIT} )?
+    """,
+    re.VERBOSE,
+)
+_FUNCTIONS: Final = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|pi|gcd|lcm|max|min|mod"
+_TYPED: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = (
+    (r"\*\*", "^"),
+    (r"\^\(([^()]*)\)", r"^{\1}"),
+    (r"\^(-\w+)", r"^{\1}"),
+    (
+        "[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+",
+        lambda match: "^{" + match[0].translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) + "}",
+    ),
+    (r"(?:√|(?<![\\A-Za-z])sqrt)\s*(?:\(([^()]*)\)|(\w+))", lambda match: rf"\sqrt{{{match[1] or match[2]}}}"),
+    (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])|∞", r"\\infty "),
+    (rf"(?<![\\A-Za-z])({_FUNCTIONS})(?![A-Za-z])", r"\\\1 "),
+    (r"(?<=\s)in(?=[\s(\[{])|∈", r"\\in "),
+    (r"<=|≤", r"\\le "),
+    (r">=|≥", r"\\ge "),
+    (r"!=|≠", r"\\ne "),
+    (r"==", "="),
+    (r"°", r"^\\circ "),
+    (r"∪", r"\\cup "),
+    (r"∩", r"\\cap "),
+    (r"∅", r"\\emptyset "),
+    (r"÷", r"\\div "),
+    (r"·", r"\\cdot "),
+    (r"±", r"\\pm "),
+)
+"""How an expression is typed -> LaTeX."""
+_COMMON: Final = "it|is|so|we|of|to|at|by|as|if|be|an|he|my|the|are|was|has|get|got|for|not|but|its|can|you|she|all|sum"
+"""Short words that no product of letters is likely to be."""
+_TEXT: Final = r"\\(?:text|mathrm|textrm|mbox|textbf|mathbf)\s*\{([^{}]*)\}"
+
+
+def plain(text: str) -> str:
+    """The text with one kind of minus and space, and with dollars and per cent signs that are not escaped."""
+    text = re.sub("[\N{MINUS SIGN}\N{EN DASH}]", "-", text).replace("\N{NO-BREAK SPACE}", " ")
+    return re.sub(r"\\([$%])", r"\1", text)
+
+
+def bare(text: str) -> str:
+    """The text without what stands around an answer: Markdown, LaTeX's marks, a box, a period, round brackets."""
+    text, before = plain(text), ""
+    while text != before:
+        before = text
+        text = re.sub(r"(?<!\.)\.$", "", text.strip().strip("`")).strip()
+        for left, right in (("**", "**"), ("__", "__"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+            inner = text[len(left) : -len(right)]
+            if len(text) > len(left + right) and text.startswith(left) and text.endswith(right) and left not in inner:
+                text = inner
+        box = re.match(r"\\boxed\s*\{", text)
+        if box and closing(text, box.end()) == len(text) - 1:
+            text = text[box.end() : -1]
+        if re.fullmatch(r"\([^(),\n]*\)", text):
+            text = text[1:-1]
+    return text
+
+
+def softened(text: str) -> str:
+    """The text with LaTeX's numbers and units as they are typed: ‹unit›."""
+    text = re.sub(_TEXT, r"‹\1›", text.replace("{,}", ",").replace(r"\!", ""))
+    text = re.sub(r"\\[,;: ]|~", " ", re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", text))
+    return re.sub(r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r" \1/\2 ", text).strip()
+
+
+def typed(text: str) -> str:
+    """The expression in LaTeX, where it is typed otherwise."""
+    for pattern, replacement in _TYPED:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def closing(text: str, start: int) -> int:
+    """Where the brace closes that opened before `start`; the text's end where none does."""
+    depth = 1
+    for place in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if not depth:
+            return place
+    return len(text)
+
+
+def is_prose(text: str) -> bool:
+    """Whether a text holds words: common ones, two of three letters, or one of four beside something else."""
+    rest = re.sub(
+        rf"{_TEXT}|\\(?:begin|end)\{{\w+\}}|\\[A-Za-z]+|(?<![A-Za-z])(?:{_FUNCTIONS}|sqrt|infinity|and|or)(?![A-Za-z])",
+        " ",
+        text,
+    )
+    words = re.findall(r"(?<![A-Za-z])[A-Za-z]{3,}(?![A-Za-z])", rest)
+    beside = re.search(r"(?:^|[\s-])[A-Za-z]{4,}(?:[\s:,-]|$)", rest)
+    common = re.search(rf"(?i)(?:^|\s)(?:{_COMMON})(?:\s|$)", rest)
+    return bool(common) or len(words) > 1 or bool(beside and not re.fullmatch(r"[A-Za-z]+", text))
