@@ -23,7 +23,7 @@ from urllib.request import getproxies
 import httpx2
 
 from rlhf_cli.rewards.kinds.base import Unanswered
-from rlhf_cli.rewards.kinds.endpoint import is_local
+from rlhf_cli.rewards.kinds.endpoint import is_local, is_loopback
 
 PASSING: Final = frozenset((408, 425, 429, *range(500, 600)))
 """The status codes after which another try may help."""
@@ -77,11 +77,14 @@ class Client:
         return answers
 
     def check_reachable(self) -> None:
-        """Raise OSError where nobody listens: better at the start than after a rollout."""
+        """Raise OSError where nobody listens, or where localhost is another machine: better now than later."""
         parts = urlsplit(self._url)
         if is_local(self._url) or not getproxies():  # a proxy may know names that we do not
             port = parts.port or (443 if parts.scheme == "https" else 80)
-            socket.create_connection((str(parts.hostname), port), self._timeout_s).close()
+            with socket.create_connection((str(parts.hostname), port), self._timeout_s) as connection:
+                address = str(connection.getpeername()[0])
+            if is_local(self._url) and not is_loopback(address):
+                raise OSError(f"{parts.hostname} is {address}, which is not this machine")
 
     def _post(self, body: str) -> Any:
         """Send one request; return the JSON of its answer. Raises Unanswered for every other answer, and for none."""

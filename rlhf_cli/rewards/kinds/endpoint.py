@@ -33,7 +33,10 @@ class Endpoint(IsolatedSource):
 
     @model_validator(mode="after")
     def _safe_url(self) -> Self:
+        if not self.url.isprintable() or set(self.url) & set(" \\"):
+            raise ValueError("url must hold no white space and no backslash: programs read them differently")
         parts = urlsplit(self.url)
+        parts.port  # noqa: B018  raises ValueError where it is none
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("url must be https://HOST/..., or http:// on this machine")
         if parts.username is not None or parts.password is not None:
@@ -63,9 +66,16 @@ class Endpoint(IsolatedSource):
 
 
 def is_local(url: str) -> bool:
-    """Whether the server is this machine: localhost, or a loopback address."""
+    """Whether the server is this machine: localhost, or a loopback address; a name is none, whatever it begins with."""
     host = urlsplit(url).hostname or ""
+    return host in ("localhost", "localhost.") or is_loopback(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is written as a loopback address, 127.0.0.0/8 or ::1 (also as ::ffff:127.0.0.1)."""
     try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:  # another name
+        address = ip_address(host)
+    except ValueError:  # a name, or a way to write numbers that programs read differently: 0177.1, 2130706433
         return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)

@@ -163,3 +163,19 @@ def test_no_cookie_is_kept(server: ScoreServer) -> None:
         score(prompts=["p"], completions=["a"])
     assert len(server.headers) == 2
     assert "Cookie" not in server.headers[1]
+
+
+def test_a_localhost_that_is_another_machine_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Connection:
+        def __enter__(self) -> Connection:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def getpeername(self) -> tuple[str, int]:
+            return "192.0.2.7", 80
+
+    monkeypatch.setattr(socket, "create_connection", lambda *arguments: Connection())
+    with pytest.raises(OSError, match=r"localhost is 192\.0\.2\.7, which is not this machine"):
+        score_function(made("http", url="http://localhost/score"))

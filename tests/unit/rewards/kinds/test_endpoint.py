@@ -16,6 +16,38 @@ from tests.unit.rewards.support import made, refusal
         ("http://scores.example/", "url is http and not this machine"),
         ("http://127.scores.example/", "url is http and not this machine"),
         ("http://192.168.0.1/", "url is http and not this machine"),
+        *(
+            (f"http://{host}/", "url is http and not this machine")
+            for host in (
+                "127.0.0.1.scores.example",
+                "127.evil",
+                "localhost.scores.example",
+                "localhost.localdomain",
+                "2130706433",
+                "0x7f000001",
+                "0177.0.0.1",
+                "127.1",
+                "127.0.0.1.",
+                "127.000.000.001",
+                "0.0.0.0",
+                "[::]",
+                "[::ffff:10.0.0.1]",
+                "[2001:db8::1]",
+                "[fe80::1]",
+                "ⓛocalhost",
+                "１２７.0.0.1",
+                "127。0。0。1",
+                "128.0.0.1",
+                "xn--localhost-x",
+            )
+        ),
+        ("http://127.0.0.1@scores.example/", "url must hold no password"),
+        ("http://127.0.0.1:80@scores.example/", "url must hold no password"),
+        ("http://@127.0.0.1/", "url must hold no password"),
+        ("http://127.0.0.1\\@scores.example/", "url must hold no white space and no backslash"),
+        ("http://local\thost/", "url must hold no white space"),
+        ("http://127.0.0.1 .scores.example/", "url must hold no white space"),
+        ("http://localhost:99999/", "Port out of range"),
         ("https://me:secret@scores.example/", "url must hold no password"),
     ],
 )
@@ -32,7 +64,19 @@ def test_it_says_that_prompts_leave_the_machine() -> None:
     assert made("http", url="http://localhost:1/x").notice() is None
 
 
-@pytest.mark.parametrize("host", ["localhost:1", "LOCALHOST", "127.0.0.1:8001", "127.9.9.9", "[::1]:8001"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:1",
+        "LOCALHOST",
+        "localhost.",
+        "127.0.0.1:8001",
+        "127.9.9.9",
+        "[::1]:8001",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+    ],
+)
 def test_http_will_do_for_this_machine(host: str) -> None:
     assert made("http", url=f"http://{host}/score").notice() is None
 
