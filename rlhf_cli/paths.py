@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Final
 
 PACKAGE: Final = "package:"
 
 
+def expand(path: str | Path) -> Path:
+    """The path with `~` written out; as it is where there is no such home folder."""
+    return Path(os.path.expanduser(path))
+
+
 def locate(path: str) -> Path | None:
     """The file or folder that `path` names, existing or not; None where its package is not installed."""
     if not path.startswith(PACKAGE):
-        return Path(path).expanduser()
+        return expand(path)
     package, _, inside = path.removeprefix(PACKAGE).partition("/")
     if not package.isidentifier():  # looking for a.b would import a
         return None

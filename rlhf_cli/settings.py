@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 READ_STRICTLY: Final = ConfigDict(extra="forbid", strict=True)
 """`__pydantic_config__` of a dataclass that is read from a file: no unknown keys, no value of another type."""
@@ -15,6 +15,17 @@ class Settings(BaseModel):
     """A frozen group of settings that refuses unknown keys and values of the wrong type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_used(cls, value: Any) -> Any:
+        """Refuse what no library below takes: whole numbers beyond 64 bits, texts with a NUL."""
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, int) and not -(2**63) <= one < 2**63:
+                raise ValueError("must fit into 64 bits")
+            if isinstance(one, str) and "\0" in one:
+                raise ValueError("must hold no NUL character")
+        return value
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

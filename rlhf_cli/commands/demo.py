@@ -17,6 +17,7 @@ from rlhf_cli.commands.stage import show
 from rlhf_cli.demo.lecture import OPENING, TIPS, TITLE
 from rlhf_cli.demo.scene import Scene
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError
+from rlhf_cli.paths import expand
 from rlhf_cli.report.page import render
 
 MODULES: Final = {"a": "trick", "b": "toy_example", "c": "clipping", "d": "tuning"}
@@ -26,7 +27,7 @@ WIDEST: Final = 100
 def main(argv: list[str]) -> int:
     """Show the scenes, or write them as a page; progress goes to stderr."""
     options = _parser().parse_args(argv)
-    file = Path(options.html).expanduser() if options.html else None
+    file = expand(options.html) if options.html else None
     if file is not None and not file.parent.is_dir():
         raise UserError("no such folder", where=str(file.parent), exit_code=EXIT_DISK)
     chosen = sorted(set(options.scenes)) or list(MODULES)

@@ -6,7 +6,6 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rlhf_cli.commands.parser import Parser, at_least
 from rlhf_cli.config.compose import amend
@@ -15,6 +14,7 @@ from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
+from rlhf_cli.paths import expand
 from rlhf_cli.runs.resume import find_adapter, read_config
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     if options.samples > 1 and not options.temperature:
         raise UserError("greedy answers are all the same", where="--samples", fix="add --temperature 1")
     rows = [PromptRow(text, {}, f"prompt {i}") for i, text in enumerate(_prompts(options.prompts), start=1)]
-    adapter, run = find_adapter(Path(options.run).expanduser().absolute())
+    adapter, run = find_adapter(expand(options.run).absolute())
     overrides = [f"device={options.device}"] if options.device else []
     overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []
     config = amend(read_config(run), overrides)

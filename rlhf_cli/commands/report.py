@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError, visible
-from rlhf_cli.paths import relative_to_here
+from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
 from rlhf_cli.runs.folder import CONFIG, REPORT
 from rlhf_cli.runs.resume import holds_run
@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     folders = list(dict.fromkeys(_folder(name) for name in options.runs))
     if options.output is not None:
-        file = Path(options.output).expanduser().absolute()
+        file = expand(options.output).absolute()
         if not file.parent.is_dir():
             raise UserError("no such folder", where=str(file.parent), exit_code=EXIT_DISK)
     else:
@@ -40,7 +40,7 @@ def write_after_training(folder: Path) -> None:
 
 
 def _folder(name: str) -> Path:
-    folder = Path(name).expanduser().absolute()
+    folder = expand(name).absolute()
     if not folder.is_dir():
         raise UserError("no such folder", where=name, fix="name a run's folder", exit_code=EXIT_RESUME)
     if not holds_run(folder) and SweepRecord.read(folder) is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.display.runs import show_runs, why_failed
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.paths import expand
 from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.sweep.record import SweepRecord
@@ -17,7 +17,7 @@ from rlhf_cli.sweep.record import SweepRecord
 def main(argv: list[str]) -> int:
     """Print the runs; write nothing, and load no library."""
     options = _parser().parse_args(argv)
-    folders = [Path(name).expanduser() for name in options.folders]
+    folders = [expand(name) for name in options.folders]
     for folder in folders:
         if not folder.is_dir() and options.folders != ["outputs"]:
             raise UserError("no such folder", where=str(folder), fix="name a folder with runs", exit_code=EXIT_RESUME)

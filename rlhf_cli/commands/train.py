@@ -32,13 +32,18 @@ from rlhf_cli.schema import RunConfig
 def main(argv: list[str]) -> int:
     """Run it; what can be refused is refused before any folder is made."""
     begun = time.monotonic()
-    targets = [argument.removeprefix("resume=").strip("'\"") for argument in argv if argument.startswith("resume=")]
+    targets = [_unquoted(argument.removeprefix("resume=")) for argument in argv if argument.startswith("resume=")]
     if targets and targets[-1] not in ("auto", "null"):
         _resume(targets[-1], [argument for argument in argv if not argument.startswith("resume=")], begun)
     else:
         check = partial(ready.check_new_run, checked=[])
         launch(argv, lambda job: _launched(job, begun), check=check, sweep=open_sweep)
     return EXIT_DONE
+
+
+def _unquoted(text: str) -> str:
+    """The text without the quotes around it; a folder's name may end in one."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] in "'\"" else text
 
 
 def _launched(job: Launch, begun: float) -> None:

@@ -13,6 +13,7 @@ source      the source of configs behind config=FILE.yaml and beta=0.05, for hyd
 options     the groups that ship in configs/, and what may be chosen from them
 keys        the settings of RunConfig by dotted name, and which of them hold paths
 problems    what is wrong with a config, in plain lines, the nearest right name included
+interpolations  a limit to how many a config evaluates
 security    configs that would run code or hold a secret, refused
 session     hydra opened once, its errors in one line, and the pages of --help, --info and --cfg
 """

@@ -89,7 +89,7 @@ def parse_override(argument: str) -> Override:
         raise UserError(f"{argument}: not an override: write key=value{preset}")
     try:
         return _parser().parse_override(argument)
-    except HydraException:
+    except (HydraException, ValueError):  # ValueError: a number of thousands of digits
         text = ",".join(quote(part) for part in value.split(","))
     try:
         return _parser().parse_override(f"{key}={text}")
@@ -113,6 +113,8 @@ def rewrite(argument: str, base: Path) -> str:
         text = value.text if isinstance(value, QuotedString) else "null" if value is None else str(value)
         if _is_group(key):
             return quote(check_option(key, text, base))
+        if isinstance(value, bool | int | float | list) and not override.is_sweep_override():
+            text = argument.partition("=")[2].strip()  # run_dir=1e3 is no 1000.0
         return text if value is None else quote(absolute(key, text, base))
 
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlhf_cli.config.arguments import parse_override, rewrite
 from rlhf_cli.config.files import locate, read_with_bases
+from rlhf_cli.config.interpolations import allow_interpolations
 from rlhf_cli.config.keys import did_you_mean, fields, with_absolute_paths
 from rlhf_cli.config.options import PRESET, groups, is_file
 from rlhf_cli.config.problems import build_config
@@ -29,6 +30,7 @@ def compose(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
 
     A key that does not exist is added, so that `validate` can name it together with all other problems.
     """
+    allow_interpolations()
     if source := source_of(overrides):
         read_with_bases(source)  # hydra would follow a file that builds on itself for ever
     with one_line_errors():

@@ -19,8 +19,16 @@ from rlhf_cli.errors import EXIT_DISK, UserError
 
 
 def cache_dir() -> Path:
-    """The folder of converted models: $XDG_CACHE_HOME/rlhf-cli, by default ~/.cache/rlhf-cli."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlhf-cli"
+    """The folder of converted models: $XDG_CACHE_HOME/rlhf-cli, by default ~/.cache/rlhf-cli.
+
+    Raises UserError (exit 6) where there is no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlhf-cli"
+    except RuntimeError as error:
+        raise UserError(
+            "this user has no home folder for the cache", fix="set XDG_CACHE_HOME=FOLDER", exit_code=EXIT_DISK
+        ) from error
 
 
 def convert(gguf: Path) -> Path:

@@ -6,7 +6,10 @@ The content of a checkpoint's folder belongs to those who write it: `runs.checkp
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
+
+from rlhf_cli.errors import EXIT_DISK, UserError
 
 CONFIG: Final = "config.json"
 """All settings, as they were when the run began or was last resumed."""
@@ -63,3 +66,22 @@ ENDING: Final = "trial.json"
 """In a trial's folder: how its process ended."""
 TRIAL_LOG: Final = "log.txt"
 """In a trial's folder: all that its processes printed."""
+
+FILES: Final = (CONFIG, RECORD, RESULT, *LOGS.values(), LOCK, REWARD_LOG, REPORT, WANDB_ID)
+FOLDERS: Final = (CHECKPOINTS, ADAPTER, SKIPPED, PROFILE, TENSORBOARD, HYDRA)
+
+
+def check_kinds(folder: Path) -> None:
+    """Raise UserError (exit 6) where something else is in the place of a run's file or folder.
+
+    To open a pipe would never end.
+    """
+    for names, what, is_kind in ((FILES, "file", Path.is_file), (FOLDERS, "folder", Path.is_dir)):
+        for path in (folder / name for name in names):
+            if path.exists() and not is_kind(path):
+                raise UserError(
+                    f"{path.name} is no {what}",
+                    where=str(path),
+                    fix="move it away, or give another run_dir",
+                    exit_code=EXIT_DISK,
+                )

@@ -6,15 +6,27 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.paths import expand
 from rlhf_cli.runs.binding import check_config
 from rlhf_cli.runs.checkpoint import NAME, find_newest, list_checkpoints, step_of, why_invalid
-from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, LOCK, LOGS, METRICS, RECORD, RESULT, REWARD_LOG
-from rlhf_cli.runs.lock import is_locked
+from rlhf_cli.runs.folder import (
+    ADAPTER,
+    CHECKPOINTS,
+    CONFIG,
+    HYDRA,
+    LOCK,
+    LOGS,
+    METRICS,
+    RECORD,
+    REWARD_LOG,
+    check_kinds,
+)
+from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.runs.result import Result
 
 
@@ -25,7 +37,7 @@ class Origin:
     folder: Path
     checkpoint: Path
     skipped: tuple[tuple[Path, str], ...]
-    """Newer checkpoints that cannot be used, each with the reason."""
+    """Newer checkpoints, or for `latest` runs, that cannot be used, each with the reason."""
 
     def describe(self) -> str:
         """One line that names the step and the skipped checkpoints."""
@@ -40,8 +52,8 @@ def find_origin(target: str) -> Origin:
     Raises UserError (exit 5) where there is no run or no checkpoint that verifies.
     """
     if target == "latest":
-        return _newest_origin(_latest_run(Path("outputs")))
-    folder = Path(target).expanduser().absolute()
+        return _latest_origin(Path("outputs"))
+    folder = expand(target).absolute()
     if is_checkpoint(target):
         reason = why_invalid(folder)
         if reason is not None:
@@ -54,7 +66,8 @@ def find_origin(target: str) -> Origin:
 
 def is_checkpoint(target: str) -> bool:
     """Whether `resume=target` means one checkpoint, rather than a run."""
-    return NAME.fullmatch(Path(target).expanduser().absolute().name) is not None
+    folder = expand(target).absolute()
+    return NAME.fullmatch(folder.name) is not None and not holds_run(folder)
 
 
 def find_last_stretch(run: Path) -> tuple[Origin, Path]:
@@ -62,7 +75,7 @@ def find_last_stretch(run: Path) -> tuple[Origin, Path]:
 
     Raises UserError (exit 5) where there is no run, or fewer than two checkpoints verify.
     """
-    folder = _check_run(run.expanduser().absolute())
+    folder = _check_run(expand(run).absolute())
     reasons = [(path, why_invalid(path)) for path in list_checkpoints(folder / CHECKPOINTS)]
     valid = [path for path, reason in reasons if reason is None]
     invalid = [(path, reason) for path, reason in reasons if reason is not None]
@@ -81,7 +94,7 @@ def find_adapter(path: Path) -> tuple[Path, Path]:
     """
     if not path.is_dir():
         raise UserError("no such folder", where=str(path), fix="name a run's folder", exit_code=EXIT_RESUME)
-    run = path.parent if path.name == ADAPTER else path
+    run = path.parent if path.name == ADAPTER and not holds_run(path) else path
     final = run / ADAPTER
     if not (holds_run(run) and final.is_dir()):
         origin = find_origin(str(path))
@@ -159,22 +172,23 @@ def _newest_origin(folder: Path) -> Origin:
 
 
 def _check_run(folder: Path) -> Path:
+    check_kinds(folder)
     if not holds_run(folder):
         raise _error("no run here", folder, "name a run's folder, or one of its checkpoints")
     return folder
 
 
-def _latest_run(outputs: Path) -> Path:
-    runs = (
-        sorted(outputs.rglob(CONFIG), key=lambda file: file.stat().st_mtime, reverse=True) if outputs.is_dir() else []
-    )
+def _latest_origin(outputs: Path) -> Origin:
+    """The newest unfinished run that no process works on; newer runs whose folder is damaged are passed over."""
+    passed: list[tuple[Path, str]] = []
     at_work = False
-    for run in (file.parent.absolute() for file in runs):
-        newest, steps = find_newest(run / CHECKPOINTS).folder, read_config(run).get("steps")
-        if newest is not None and isinstance(steps, int) and (step_of(newest) < steps or not (run / RESULT).is_file()):
-            if not is_locked(run):
-                return run
-            at_work = True
+    for run in list_runs(outputs.absolute()):
+        if run.state == "broken" and run.checkpoint is not None:
+            passed.append((run.folder, run.reason or ""))
+        elif run.state == "stopped":
+            origin = _newest_origin(run.folder)
+            return replace(origin, skipped=(*passed, *origin.skipped))
+        at_work = at_work or run.state == "running"
     what = "no unfinished run that is not at work" if at_work else "no unfinished run"
     raise _error(what, outputs.absolute(), "name the run's folder: resume=RUN")
 

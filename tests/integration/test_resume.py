@@ -85,3 +85,10 @@ def test_only_the_untouched_policy_counts_as_the_reference(rlhf: Rlhf, tmp_path:
     assert rlhf("train", *QUICK, *given, "run_dir=out", "steps=2", "evaluate.every=0").code == 0
     assert rlhf("train", "resume=out", "steps=4", "evaluate.every=1").code == 0
     assert json.loads((tmp_path / "out" / "result.json").read_text())["comparison"] is None
+
+
+def test_a_folder_whose_name_ends_in_a_quote_is_resumed(rlhf: Rlhf, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "step-00000001'")
+    for target in ("step-00000001'", f'"{tmp_path}/step-00000001\'"'):
+        outcome = rlhf("train", f"resume={target}")
+        assert outcome.code == 0, outcome.err

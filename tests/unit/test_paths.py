@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import rlhf_cli
+from rlhf_cli.errors import UserError
+from rlhf_cli.models.gguf import cache_dir
 from rlhf_cli.paths import locate
 
 
@@ -34,3 +36,16 @@ def test_any_other_path_is_itself_with_the_home_folder_put_in(monkeypatch: pytes
 @pytest.mark.parametrize("package", ["a.b", "rlhf_cli.cli", "", "..rlhf_cli"])
 def test_a_package_is_named_plainly_for_looking_inside_one_would_run_it(package: str) -> None:
     assert locate(f"package:{package}/file") is None
+
+
+def test_without_a_home_folder_a_path_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert locate("~/x") == Path("~/x")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(UserError, match="no home folder for the cache") as caught:
+        cache_dir()
+    assert caught.value.exit_code == 6

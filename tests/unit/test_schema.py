@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rlhf_cli.algorithms.placement import REFUSED
@@ -221,3 +223,14 @@ def test_a_time_limit_is_written_as_people_and_schedulers_do(given: Any, seconds
 def test_other_time_limits_are_refused(given: Any) -> None:
     with pytest.raises(ValidationError):
         config_of(time_limit=given)
+
+
+@pytest.mark.parametrize("key", ["seed", "steps", "prompts_per_step", "max_new_tokens", "top_k", "log_samples"])
+def test_a_whole_number_fits_into_64_bits(key: str) -> None:
+    config_of(**{key: 2**62})
+    assert problem(**{key: 2**63}) == "Value error, must fit into 64 bits"
+
+
+@given(st.text(max_size=5), st.text(max_size=5))
+def test_a_text_holds_no_nul(before: str, after: str) -> None:
+    assert problem(run_dir=f"{before}\0{after}") == "Value error, must hold no NUL character"

@@ -8,8 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch
+from rlhf_cli.errors import UserError
 
 Started = Callable[..., list[Launch]]
 Refused = Callable[..., str]
@@ -28,3 +31,24 @@ def test_compose_config_needs_no_folder(cwd: Path) -> None:
     assert compose_config([]).run_dir is None
     assert compose_config(["run_dir=~/r"]).run_dir == os.path.expanduser("~/r")
     assert list(cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "next_one"), [("x", "${{{0}}}${{{0}}}"), ("{x: 1}", "{{x: '${{{0}}}', y: '${{{0}}}'}}")]
+)
+def test_thirty_levels_of_interpolations_are_refused_at_once(first: str, next_one: str, cwd: Path) -> None:
+    levels = [f"a{level}: {next_one.format(f'a{level - 1}')}\n" for level in range(1, 30)]
+    (cwd / "bomb.yaml").write_text(f"defaults: [tiny]\na0: {first}\n" + "".join(levels))
+    with pytest.raises(UserError, match=r"^more than 2,000 interpolations"):
+        compose_config(["config=./bomb.yaml"])
+    assert compose_config(["config=tiny", "steps=7", "run_dir=x-${steps}"]).run_dir == str(cwd / "x-7")
+
+
+@pytest.mark.parametrize("name", ["1e3", "[x]", "true", "0.10", "out'", 'out"', "a'b", "step-00000001", "a b"])
+def test_a_folders_name_is_what_was_typed(name: str, cwd: Path) -> None:
+    assert compose_config(["config=tiny", f"run_dir={name}"]).run_dir == str(cwd / name)
+
+
+def test_a_number_of_thousands_of_digits_is_refused_in_a_line(cwd: Path) -> None:
+    with pytest.raises(UserError, match=r"^steps: must be a whole number \(got '999"):
+        compose_config(["config=tiny", f"steps={'9' * 5000}"])

@@ -154,7 +154,7 @@ class TestLatest:
 
     @staticmethod
     def finished(run: Path) -> Path:
-        (run / "result.json").write_text("{}")
+        (run / "result.json").write_text('{"step": 10}')
         return run
 
     def test_a_run_that_was_killed_while_it_was_concluded_is_unfinished(self, outputs: Path) -> None:
@@ -272,3 +272,44 @@ class TestStub:
         with leaves_no_stub(tmp_path):
             self.begin(tmp_path)
         assert (tmp_path / LOCK).exists()
+
+
+class TestForeignContent:
+    """Whatever lies under outputs/ or in a run's folder."""
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"{", b"[]", b"\xff", b'{"steps": "x"}', b'{"model_type": "llama"}', None]
+    )
+    def test_a_foreign_config_blocks_nothing(
+        self, content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        run = make_run(tmp_path / "outputs" / "run", 2)
+        foreign = tmp_path / "outputs" / "foreign" / "config.json"
+        foreign.parent.mkdir()
+        foreign.symlink_to("nowhere") if content is None else foreign.write_bytes(content)
+        assert find_origin("latest") == Origin(run, run / "checkpoints/step-00000002", ())
+
+    def test_a_damaged_newer_run_is_passed_over_and_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        make_run(tmp_path / "outputs" / "old", 2)
+        newer = make_run(tmp_path / "outputs" / "new", 2) / "config.json"
+        newer.write_text("")
+        os.utime(newer, (2e9, 2e9))
+        assert find_origin("latest").describe() == "resumed from step 2 (skipped new: config.json: not readable)"
+
+    def test_a_run_that_is_named_like_a_checkpoint_is_a_run(self, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "step-00000001", 2)
+        assert find_origin(str(run)) == Origin(run, run / "checkpoints/step-00000002", ())
+        assert find_origin(str(run / "checkpoints/step-00000002")).checkpoint.name == "step-00000002"
+
+    @pytest.mark.parametrize("name", ["metrics.jsonl", "run.json", ".lock", "reward.log", "checkpoints"])
+    def test_a_pipe_in_a_files_place_is_named(self, name: str, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "run", 2) if name != "checkpoints" else make_run(tmp_path / "run")
+        os.mkfifo(run / name)
+        with pytest.raises(UserError) as caught:
+            find_origin(str(run))
+        kind = "folder" if name == "checkpoints" else "file"
+        assert (caught.value.what, caught.value.exit_code) == (f"{name} is no {kind}", 6)
