@@ -14,7 +14,7 @@ from rlhf_cli.evaluation.optimum import Draw, Optimum, PromptDraws, optimum
 from rlhf_cli.settings import READ_STRICTLY
 
 LARGEST: Final = 1e100
-"""Magnitude above which a number is damage: its square would soon be none."""
+"""A number above this magnitude is damage: a little more, and its square is infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Evaluation:
 
     step: int
     beta: float
-    """Of the objective: the run's final beta; of a controller, which has no known final beta, the present one."""
+    """Beta of the objective: the run's final beta, or a controller's present one, since its final one is unknown."""
     prompts: list[int]
     """Numbers of the held-out prompts; those with a completion without a score are left out."""
     failures: int
@@ -64,9 +64,9 @@ class Evaluation:
 
     @property
     def is_sound(self) -> bool:
-        """Whether every prompt is there once, with as many values in each list, and every number can be counted with.
+        """Whether every prompt is there once, with as many values in each list, and no number too large.
 
-        A run writes none that is not; one that was damaged on disk may be.
+        Only damage on disk makes an evaluation unsound.
         """
         columns = self.reward, self.kl, self.length, self.truncated, self.texts, self.logprob, self.ref_logprob
         shapes = {tuple(map(len, column)) for column in columns}

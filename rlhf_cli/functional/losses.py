@@ -18,7 +18,7 @@ Aggregation = Literal["sum", "constant", "token_mean", "sequence_mean"]
 sum            the sum over tokens, the mean over completions: the true gradient
 constant       the same divided by max_new_tokens (Dr. GRPO, arXiv:2503.20783): unbiased up to that scale
 token_mean     the mean over all tokens (DAPO, arXiv:2503.14476): a ratio of two sums, biased by O(1 / completions)
-sequence_mean  the mean over completions of each one's token mean (GRPO, arXiv:2402.03300): biased towards short good
+sequence_mean  the mean over completions of their token means (GRPO, arXiv:2402.03300): biased towards short good
                and long bad completions
 """
 

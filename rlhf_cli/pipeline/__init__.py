@@ -8,10 +8,10 @@ update     advantages -> gradient -> new weights, one or more updates a rollout
 held_out   evaluate on held-out prompts, with fixed decoding
 step       begin a run; complete a step, or skip it
 
-run        Run: everything a run holds, as plain data
+run        everything that a run holds, as plain data
 work       timing, progress, stop checks and out-of-memory-safe microbatches of a stage
 state      what a checkpoint saves, and what an interrupted step goes back to
-saving     publish checkpoints, bear failures, keep the best one
+saving     publish checkpoints, tolerate failed ones, keep the best one
 skipping   Skip, and the dump of a skipped step's batch
 signals    Ctrl-C, SIGTERM, SIGUSR1 and the time limit, held back where they would tear something
 measures   the metrics of a step

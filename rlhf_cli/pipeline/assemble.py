@@ -73,7 +73,7 @@ def assemble(
         if not is_same_ground:
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
         go_back(folder, state, reporter)
-    saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")  # what was allowed was allowed once
+    saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")  # an allowance counts once
     saver.bound = {CONFIG: write_config(folder, json.dumps(saved, indent=2) + "\n")}
     return Run(
         config=config,
@@ -124,4 +124,4 @@ def go_back(folder: Path, state: TrainState, reporter: Reporter) -> None:
         orphan = cut_back(folder / file, state.logs.get(name, Mark()))
         if orphan is not None:
             reporter.note(f"{file} is not what the checkpoint saw; kept as {orphan.name}")
-    (folder / RESULT).unlink(missing_ok=True)  # of another end than the one this run will come to
+    (folder / RESULT).unlink(missing_ok=True)  # it describes another end of the run

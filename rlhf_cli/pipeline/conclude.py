@@ -44,7 +44,7 @@ def conclude(run: Run) -> Result:
 
 
 def _comparison(first: Evaluation, last: Evaluation, run: Run) -> Comparison | None:
-    """Compare both evaluations; note where too few prompts are in both, which no resume could change: None."""
+    """Compare both evaluations; None, with a note, where too few prompts are in both: no resume could change that."""
     try:
         return compare(first, last)
     except UserError as error:
@@ -53,7 +53,7 @@ def _comparison(first: Evaluation, last: Evaluation, run: Run) -> Comparison | N
 
 
 def _optimum(optimum: Optimum, comparison: Comparison, highest: float) -> Optimum:
-    """The last evaluation's; where it did not sample the reference, with the gain over the first evaluation."""
+    """The last evaluation's optimum; if that did not sample the reference, its gain is over the first evaluation."""
     if optimum.gain is not None:
         return optimum
     gain = comparison.change["objective"].mean

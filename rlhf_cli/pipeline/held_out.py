@@ -26,14 +26,14 @@ from rlhf_cli.types import Distance, PromptBatch, Rollout
 
 TEMPERATURE: Final = 1.0
 AT_ONCE: Final = 64
-"""Completions that are worth sampling at once: twice as many take hardly longer, up to about here."""
+"""Completions to sample at once: up to about this number, twice as many take hardly longer."""
 
 
 def evaluate(run: Run, step: int) -> Evaluation:
     """Sample every held-out prompt at temperature 1, score the completions, and compare them with the reference's.
 
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
-    their difference. The reference samples from the same streams, unless that could not tell how far the optimum is;
+    their difference. The reference samples from the same streams, unless `why_no_optimum` has a reason;
     at step 0 it is the policy. A prompt with a completion that has no score is left out. Raises UserError (exit 4)
     where fewer than two prompts are left, and (exit 7) where a KL is not finite.
     """
@@ -46,14 +46,14 @@ def evaluate(run: Run, step: int) -> Evaluation:
     ticks = (2 if asks_reference else 1) * batches * (limit + work.parts(at_once * samples))
     policy, reference = defaultdict[str, list[Any]](list), defaultdict[str, list[Any]](list)
     numbers, failures = list[int](), 0
-    sampler_rounds = True  # differently from the trainer, until the first batch shows otherwise
+    sampler_differs = True  # from the trainer, until the first batch shows otherwise
     with work.phase("evaluation", ticks) as tick, room_for(at_once * samples, "evaluate.samples"):
         for start in range(0, len(run.held_out), at_once):
             batch = _batch(run, start, at_once)
             rollout = run.engine.sample(batch, Sampling(limit, TEMPERATURE), tick)
-            if sampler_rounds:
+            if sampler_differs:
                 rollout, log_weights = _recompute(run, rollout, tick)
-                sampler_rounds = measure_mismatch(log_weights).gap > TOLERANCE
+                sampler_differs = measure_mismatch(log_weights).gap > TOLERANCE
             scores, distance = _score(run, rollout, start, step), _distance(run, rollout, tick)
             left_out, failures = scores.left_out, failures + scores.failures
             columns = {
@@ -68,7 +68,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
             ref_columns = {}
             if asks_reference:
                 rollout = run.engine.sample(batch, Sampling(limit, TEMPERATURE), tick, reference=True)
-                if sampler_rounds:
+                if sampler_differs:
                     rollout, _ = _recompute(run, rollout, tick, reference=True)
                 by_policy, _ = _recompute(run, rollout, tick)
                 scores = _score(run, rollout, start, step)
@@ -114,16 +114,13 @@ def check_finite(policy: Mapping[str, Sequence[Any]], reference: Mapping[str, Se
 
 
 def prompts_at_once(config: RunConfig) -> int:
-    """Prompts of one batch of an evaluation: those of a step, or more for up to twice a step's completions."""
+    """Prompts in a batch of an evaluation: as many as in a step, or more for up to twice a step's completions."""
     prompts = config.prompts_per_step
     return max(prompts, min(AT_ONCE, 2 * prompts * config.samples_per_prompt) // config.evaluate.samples)
 
 
 def why_no_optimum(config: RunConfig, beta: float) -> str | None:
-    """Why no sample of the reference can tell how far the optimum is; None where some may.
-
-    An evaluation tells of the optimum that the run's last step trains towards.
-    """
+    """Why samples of the reference cannot show how far the optimum of the last step is; None where they may."""
     temperature = config.temperature.at(config.steps - 1, config.steps)
     if config.reward.why_no_optimum:
         return config.reward.why_no_optimum

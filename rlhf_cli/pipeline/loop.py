@@ -19,7 +19,7 @@ from rlhf_cli.types import Advantages
 
 
 def train(run: Run, until: int | None = None) -> None:
-    """Train from the run's last complete step to its last one, or to step `until` of it, and save that one.
+    """Train from the last complete step to the end of the run, or to step `until`, and save that step.
 
     Maximises E[r(x, y)] - beta KL(policy || reference), on prompts x and completions y of the policy. Raises Stopped
     and UserError with the last complete step saved.
@@ -46,7 +46,7 @@ def train(run: Run, until: int | None = None) -> None:
 
 @contextmanager
 def stoppable(run: Run) -> Iterator[None]:
-    """Save the last complete step before a stop, or a mistake that shows itself in mid-run, ends the run."""
+    """Save the last complete step before a stop or a user's mistake ends the run."""
     with run.work.signals.polled():
         try:
             yield

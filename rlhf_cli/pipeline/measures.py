@@ -66,11 +66,11 @@ def _values(advantages: Advantages, mask: Tensor) -> dict[str, float]:
 def _sampler(log_weights: Tensor | None) -> dict[str, float]:
     if log_weights is None:
         return {}
-    found = measure_mismatch(log_weights)
+    mismatch = measure_mismatch(log_weights)
     return {
-        "sampler/log_weight_mean": found.mean,
-        "sampler/log_weight_sd": found.deviation,
-        "sampler/effective_share": found.effective_share,
+        "sampler/log_weight_mean": mismatch.mean,
+        "sampler/log_weight_sd": mismatch.deviation,
+        "sampler/effective_share": mismatch.effective_share,
     }
 
 

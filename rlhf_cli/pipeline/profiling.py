@@ -35,7 +35,7 @@ class Profiler:
         """Start or end the trace after a step."""
         self._steps += 1
         if self._steps == 1:
-            self._trace = profile()  # of whatever computes: CPU and GPU
+            self._trace = profile()  # of CPU and GPU
             self._trace.start()
         elif self._steps == 1 + STEPS:
             self.close()
@@ -56,7 +56,7 @@ class Profiler:
                 trace.export_chrome_trace(str(file))
                 table = trace.key_averages().table(sort_by=self._cost, row_limit=OPERATIONS)
                 (self._folder / "operations.txt").write_text(table + "\n", encoding="utf-8")
-        except OSError as error:  # a picture of the run, which stops no run
+        except OSError as error:  # a profile that cannot be written must not stop the run
             self._reporter.note(f"the profile could not be written: {error.strerror or error}")
             return
         self._reporter.note(f"profiled: open {file} in https://ui.perfetto.dev; in short: operations.txt beside it")

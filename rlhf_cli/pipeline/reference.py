@@ -26,7 +26,7 @@ def reference_rewards(
     The streams depend on seed, prompt and sample only. A prompt with a completion that has no score is left out. Raises
     UserError for prompts, models and settings that do not fit together, and for a reward that fails.
     """
-    found: dict[int, list[float]] = {}
+    rewards: dict[int, list[float]] = {}
     left_out: set[int] = set()
     with Scorer(config.reward, rows.columns, log=None) as scorer:
         for (start, first), rollout in _rollouts(config, rows, samples, temperature, reporter):
@@ -34,8 +34,8 @@ def reference_rewards(
             scores = scorer.score(rollout, seed=seed, tick=lambda: None, where="oracle")
             left_out |= {start + number for number in scores.left_out}
             for number, values in group_scores(scores, rollout).items():
-                found.setdefault(start + number, []).extend(values)
-    kept = [scores for prompt, scores in found.items() if prompt not in left_out]
+                rewards.setdefault(start + number, []).extend(values)
+    kept = [scores for prompt, scores in rewards.items() if prompt not in left_out]
     if not kept:
         raise UserError("every prompt has a completion that the reward has no score for", exit_code=EXIT_REWARD)
     if left_out:
@@ -49,13 +49,13 @@ def reference_texts(
     config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter
 ) -> list[tuple[PromptRow, tuple[str, ...]]]:
     """`samples` completions of the reference for each held-out prompt; samples and raises as `reference_rewards`."""
-    found: dict[int, tuple[PromptRow, tuple[str, ...]]] = {}
+    answers: dict[int, tuple[PromptRow, tuple[str, ...]]] = {}
     for (start, _), rollout in _rollouts(config, rows, samples, temperature, reporter):
         size = rollout.batch.samples_per_prompt
         for place, prompt in enumerate(rollout.batch.prompts):
-            _, before = found.get(start + place, (prompt.row, ()))
-            found[start + place] = prompt.row, (*before, *rollout.texts[place * size : (place + 1) * size])
-    return list(found.values())
+            _, before = answers.get(start + place, (prompt.row, ()))
+            answers[start + place] = prompt.row, (*before, *rollout.texts[place * size : (place + 1) * size])
+    return list(answers.values())
 
 
 def _rollouts(

@@ -1,4 +1,4 @@
-"""Save a run: check for room at the start, publish checkpoints, bear a disk that refuses, keep the best one."""
+"""Save a run: check for room at the start, publish checkpoints, tolerate a disk that refuses, keep the best one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Saver:
     note: Callable[[str], None]
     disk: Disk = DISK
     failures: int = 0
-    """In a row."""
+    """Saves in a row that the disk refused."""
     bound: Mapping[str, str] = field(default_factory=dict)
     """Files of the run that its checkpoints are bound to: name -> SHA-256."""
 
@@ -63,7 +63,7 @@ class Saver:
             self.disk.sync(self.folder)
             publish(root, state.step, serialise(state, policy, optimizer), self.disk, self.bound)
         except OSError as error:
-            self._bear(state.step, error, needed)
+            self._tolerate(state.step, error, needed)
             return False
         self.failures = 0
         best = [state.best.step] if state.best is not None and self.settings.keep_best else []
@@ -111,7 +111,7 @@ class Saver:
         if folder.exists():
             self.disk.remove(folder)
 
-    def _bear(self, step: int, error: OSError, needed: bool) -> None:
+    def _tolerate(self, step: int, error: OSError, needed: bool) -> None:
         self.failures += 1
         what = f"the checkpoint of step {step} cannot be written: {_reason(error)}"
         if needed or self.failures >= self.settings.max_failures:

@@ -50,15 +50,15 @@ def score(run: Run, rollout: Rollout, beta: float) -> Scored:
         values = None
         if config.algorithm.needs_value:
             values = work.fitting(lambda size: read_values(rollout, run.engine, size))
-    learned = scores
+    scaled = scores
     if config.reward.normalise:
-        learned = run.state.spread.observe(scores[learnable].tolist()).normalise(scores)
+        scaled = run.state.spread.observe(scores[learnable].tolist()).normalise(scores)
     return Scored(
         rollout=rollout,
         scores=scores,
         distance=distance,
         beta=beta,
-        rewards=token_rewards(learned, penalty(distance, config.kl), beta, rollout.completion_mask),
+        rewards=token_rewards(scaled, penalty(distance, config.kl), beta, rollout.completion_mask),
         learnable=learnable,
         values=values,
         log_weights=log_weights,
@@ -75,7 +75,7 @@ def ask(run: Run, rollout: Rollout, seed: int, where: str) -> Scores:
 
 
 def note_failures(run: Run, answer: Scores, asked: int, step: int) -> None:
-    """Note the first of the step's failures: `asked` completions were to be scored."""
+    """Note the step's first failure; `asked` is the number of completions that were to be scored."""
     if answer.failures and not run.unfinished.failure_noted:
         run.unfinished.failure_noted = True
         failed = f"{answer.failures} of {asked} completions have no usable score"
@@ -109,8 +109,8 @@ def drop_unscored(rollout: Rollout, scores: Scores) -> Rollout:
 def learnable_mask(rollout: Rollout, truncated: str, at_least: int) -> Tensor:
     """Mask of completions that enter the loss, bool [B].
 
-    All of them; under truncated=mask those that ended by themselves, in groups with `at_least` so many of them: DAPO's
-    overlong filtering (arXiv:2503.14476, section 3.4), with the groups too. Raises Skip where there are none.
+    All of them; under truncated=mask those that ended by themselves (DAPO's overlong filtering, arXiv:2503.14476,
+    section 3.4), in groups with `at_least` such completions. Raises Skip where there are none.
     """
     if truncated != "mask":
         return torch.ones_like(rollout.truncated)
@@ -153,12 +153,12 @@ def drop_prompts(rollout: Rollout, prompts: Collection[int]) -> Rollout:
 
 def check_agreement(run: Run, log_weights: Tensor) -> None:
     """Note that sampler and trainer disagree; raise UserError (exit 7) where too few samples are left."""
-    found = measure_mismatch(log_weights)
+    mismatch = measure_mismatch(log_weights)
     text = (
-        f"sampler and trainer disagree by up to {found.gap:.3g} nats a completion: "
-        f"{found.effective_share:.0%} of the samples are left after weighting"
+        f"sampler and trainer disagree by up to {mismatch.gap:.3g} nats a completion: "
+        f"{mismatch.effective_share:.0%} of the samples are left after weighting"
     )
-    if found.effective_share < STOP_BELOW:
+    if mismatch.effective_share < STOP_BELOW:
         raise UserError(text, where="sampler", fix="dtype=float32", exit_code=EXIT_NONFINITE)
-    if found.effective_share < WARN_BELOW:
+    if mismatch.effective_share < WARN_BELOW:
         run.work.reporter.note(f"step {run.state.step + 1}: {text}")

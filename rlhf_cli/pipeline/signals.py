@@ -20,9 +20,9 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 PARENT: Final = "RLHF_SWEEP"
 """The environment variable with the process id of the sweep that started this trial."""
 TWICE_S: Final = 0.3
-"""A wrapper passes on a signal that the terminal sent to all: a second one so soon after the first is the same."""
+"""Within this time a second signal counts as the first: a wrapper passes on a signal that the terminal sent to all."""
 TWICE_OF_TRIAL_S: Final = 10.0
-"""A scheduler's signal reaches a trial twice, the second time through its sweep, which may be slow."""
+"""The same for a trial: a scheduler's signal reaches it again through its sweep, which may be slow."""
 
 
 class StopSignals:
@@ -86,6 +86,6 @@ class StopSignals:
                 os.write(2, b"\x1b[?25h\n")  # a live display hides the cursor
             os._exit(EXIT_STOPPED)
         self._received = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        self._when, self._pending = time.monotonic(), True  # pending: what is raised now could be swallowed
+        self._when, self._pending = time.monotonic(), True  # pending: an exception raised now could be swallowed
         if not self._polled:
             raise Stopped(self._received)

@@ -14,13 +14,13 @@ from rlhf_cli.runs.json_files import finite
 from rlhf_cli.types import Advantages
 
 KEPT: Final = 4
-"""Batches; older ones make room."""
+"""The newest batches, which are kept."""
 
 
 class Skip(Exception):
-    """Nothing can be learned from this step; `exit_code` is the run's where too many steps in a row are skipped.
+    """Nothing can be learned from this step; `exit_code` is for a run that skips too many steps in a row.
 
-    `batch` holds the advantages of the step, where it came so far; else `failures` completions have no usable score.
+    `batch` holds the step's advantages, if it got that far; if not, `failures` completions have no usable score.
     """
 
     def __init__(

@@ -40,13 +40,13 @@ class Best:
     """Exact KL(policy || reference), nats."""
 
     def objective(self, beta: float) -> float:
-        """E[r] - beta KL; at one beta for all that are compared, since a controller's changes."""
+        """E[r] - beta KL; compare at one beta, since a controller's beta changes."""
         return self.reward - beta * self.kl
 
 
 @dataclass(frozen=True, slots=True)
 class TrainState:
-    """The state besides the tensors."""
+    """The state without the tensors."""
 
     __pydantic_config__ = READ_STRICTLY
 
@@ -60,7 +60,7 @@ class TrainState:
     sampler_gap: float | None = None
     """Largest difference between the sampler's and the trainer's log-probability of a completion, at the last step.
 
-    Where a rollout is split, of the completions of its first update. None before the first comparison.
+    Where a rollout is split, over the completions of its first update. None before the first comparison.
     """
     best: Best | None = None
     """None before the first evaluation."""
@@ -147,8 +147,8 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
     if policy.value_head is not None:
         policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
     flat = load_file(folder / OPTIMIZER)
-    found = {key.rpartition("|")[0] for key in flat}
-    if found not in (set(), policy.parameters().keys()):  # none: no step has changed anything yet
+    adapted = {key.rpartition("|")[0] for key in flat}
+    if adapted not in (set(), policy.parameters().keys()):  # none: no step has changed anything yet
         raise UserError("the optimizer's state does not fit the adapter", where=str(folder), exit_code=EXIT_RESUME)
     optimizer.state.clear()
     for name, parameter in policy.parameters().items():

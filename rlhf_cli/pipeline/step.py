@@ -19,7 +19,7 @@ from rlhf_cli.types import Advantages
 
 TRUNCATED_ALARM: Final = 0.3
 """Share of truncated completions in the first step that is worth a note."""
-OF_TRUNCATED: Final = {"keep": "judged as cut", "penalty": "penalised for it", "mask": "nothing is learned from them"}
+FATES: Final = {"keep": "judged as cut", "penalty": "penalised for it", "mask": "nothing is learned from them"}
 
 
 def begin(run: Run) -> None:
@@ -39,8 +39,8 @@ def begin(run: Run) -> None:
 def skip(run: Run, reason: Skip) -> tuple[Advantages | None, dict[str, float]]:
     """Undo the step and dump its batch; return the advantages and metrics of a step that changed nothing.
 
-    Saves the last step before a row of skipped ones. Raises UserError where more than `max_skipped_steps` are skipped
-    in a row.
+    The first skip in a row saves the last complete step. Raises UserError where more than `max_skipped_steps` are
+    skipped in a row.
     """
     step, skipped = run.state.step + 1, run.state.skipped + 1
     undo(run)
@@ -91,7 +91,7 @@ def save(run: Run, *, needed: bool) -> bool:
 def advance(
     run: Run, advantages: Advantages | None, learned: Mapping[str, float], evaluated: Evaluation | None
 ) -> TrainState:
-    """The state after this step; where the logs end is not known yet. A skipped step moves no running figure."""
+    """The state after this step, but for `logs`, which `complete` sets. A skipped step changes no running mean."""
     state, config, step, skipped = run.state, run.config, run.state.step + 1, bool(learned.get("skipped"))
     if advantages is not None and not skipped:
         scored = advantages.scored
@@ -126,7 +126,7 @@ def collect_metrics(
     learned: Mapping[str, float],
     evaluated: Evaluation | None,
 ) -> dict[str, float]:
-    """The step's line of metrics.jsonl; `state` is the one after it."""
+    """The step's line of metrics.jsonl; `state` is the state after the step."""
     metrics = {"skipped": 0.0, **learned}
     if advantages is not None:
         metrics = measure(advantages) | metrics
@@ -139,7 +139,7 @@ def collect_metrics(
 
 
 def measure_gap(advantages: Advantages, learned: Mapping[str, float]) -> float | None:
-    """Largest difference between sampler and trainer, nats a completion; None where no pass has told it."""
+    """Largest difference between sampler and trainer, nats a completion; None where no pass compared them."""
     log_weights = advantages.scored.log_weights
     return learned.get("sampler/gap") if log_weights is None else measure_mismatch(log_weights).gap
 
@@ -175,12 +175,12 @@ def report(
         reporter.optimum(step, evaluated.optimum)
     share = metrics.get("completion/truncated", 0.0)
     if step == 1 and share > TRUNCATED_ALARM:
-        fate = OF_TRUNCATED[config.reward.truncated]
+        fate = FATES[config.reward.truncated]
         reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={config.max_new_tokens}, and {fate}")
 
 
 def save_if_due(run: Run, best_before: Best | None) -> None:
-    """Save the last step, those in between that are due, and the best one; a best one that is not saved is not best."""
+    """Save the last step, a step that is due, and the best one so far; forget a best step that could not be saved."""
     state, keep, total = run.state, run.config.checkpoint, run.config.steps
     is_best = state.best is not None and state.best.step == state.step
     # while steps are skipped, the newest checkpoint stays one from before the trouble

@@ -33,7 +33,7 @@ class NotFinite(ArithmeticError):
 def update(run: Run, advantages: Advantages) -> dict[str, float]:
     """Take every update of this rollout, one or several, and return their metrics.
 
-    Raises Skip where they lead to numbers that are not finite; undoing them is the caller's.
+    Raises Skip where they lead to numbers that are not finite; the caller undoes them.
     """
     config, step = run.config, run.state.step
     learnable = advantages.scored.learnable.nonzero().squeeze(1).cpu()
@@ -50,7 +50,7 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
             fix = "resume with a lower learning rate: optimizer.lr=... resume_allow=[optimizer.lr]"
             raise Skip(str(error), fix, EXIT_NONFINITE, batch=advantages) from error
     learned = summarise(updates)
-    if config.model.lora.dropout:  # the update reads another policy than the rollout: nothing about the sampler
+    if config.model.lora.dropout:  # only the update has dropout, so its gap says nothing about the sampler
         del learned["sampler/gap"]
     return learned
 
@@ -151,8 +151,8 @@ def apply(
 ) -> dict[str, float]:
     """Clip the gradient to `max_grad_norm`, take one step at `lr`, clear it; returns the norm before clipping.
 
-    Raises NotFinite for a gradient that is not finite; the weights are then as they were before this update, and
-    undoing the earlier ones of the same rollout is the caller's.
+    Raises NotFinite for a gradient that is not finite; the weights are then as they were before this update, and the
+    caller undoes the rollout's earlier updates.
     """
     norm = float(nn.utils.clip_grad_norm_(parameters.values(), max_grad_norm))
     if not math.isfinite(norm):
@@ -167,7 +167,7 @@ def apply(
 
 @torch.no_grad()
 def check_finite(rollout: Rollout, engine: Engine, parameters: dict[str, nn.Parameter]) -> None:
-    """Raise NotFinite where the new weights are not finite, or make nothing finite of the first completion."""
+    """Raise NotFinite where the new weights, or their logits of the first completion, are not finite."""
     if not all(bool(parameter.isfinite().all()) for parameter in parameters.values()):
         raise NotFinite("the weights would not be finite")
     hidden = engine.hidden(rollout, torch.tensor([0]))
@@ -176,6 +176,6 @@ def check_finite(rollout: Rollout, engine: Engine, parameters: dict[str, nn.Para
 
 
 def summarise(updates: list[dict[str, float]]) -> dict[str, float]:
-    """The metrics of a step's updates: their mean; for the sampler's gap the first, before anything had changed."""
+    """The means of the updates' metrics; but the sampler's gap of the first update, before any weight changed."""
     means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
     return means | {"sampler/gap": updates[0]["sampler/gap"]}

@@ -21,5 +21,5 @@ def relative_error(kl: float, target: float, largest: float) -> float:
 
 
 def clamp(beta: float, lowest: float, highest: float) -> float:
-    """Keep beta within its bounds: with a target out of reach it would run away, and take as long to return."""
+    """Keep beta within its bounds: with a target out of reach it would run away, and be as slow to return."""
     return min(max(beta, lowest), highest)

@@ -1,9 +1,9 @@
 """A sweep: its trials, the processes they run in, and the answer it ends with.
 
-pool     trials as processes, so many at a time
+pool     trials as processes, a few at a time
 slots    the GPUs or CPU threads that a trial gets
 record   the files of a sweep: what it is to run, and how each trial ended
-outcome  what each trial came to, read from its folder
+outcome  the result of each trial, read from its folder
 choice   the Pareto front, paired differences, the point to recommend
 points   trials that differ in nothing but the seed, as one point
 reason   why that point, in sentences

@@ -21,7 +21,7 @@ class Grid:
     """The points of a sweep of two keys, as a table."""
 
     keys: tuple[str, str]
-    """Of the columns and of the rows."""
+    """The key of the columns, and that of the rows."""
     columns: tuple[str, ...]
     rows: tuple[str, ...]
     numbers: tuple[tuple[int | None, ...], ...]
@@ -30,7 +30,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a sweep found; without a finished trial, little more than why there is none."""
+    """The result of a sweep; without a finished trial, little more than why there is none."""
 
     folder: str
     command: str
@@ -46,7 +46,7 @@ class Answer:
     warnings: tuple[str, ...] = ()
     """Why the comparison is doubtful, in sentences."""
     oracle: Oracle | None = None
-    """What training could have reached."""
+    """The best that training could have reached."""
     no_oracle: str | None = None
     """Why there is no oracle; None where there is one."""
     grid: Grid | None = None

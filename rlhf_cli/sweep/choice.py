@@ -24,7 +24,7 @@ class Choice:
     best: int
     """The point with the highest J."""
     runner_up: int | None
-    """The point with the highest J but for the best."""
+    """The point with the second highest J."""
     differences: tuple[Estimate | None, ...]
     """J of the best less that of each point, paired by prompt; None where nothing can be paired, and for the best."""
     alike: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Read what each trial of a sweep came to; a trial that cannot be read is left out with a reason."""
+"""Read the result of each trial of a sweep; a trial that cannot be read is left out with a reason."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Outcome:
     trial: Trial
     config: RunConfig
     evaluations: tuple[HeldOut, ...]
-    """In their order; the last one is of the trained policy."""
+    """By step; the last one is of the trained policy."""
     reference: Mapping[int, list[float]]
     """Rewards of the completions at step 0, where the policy is the reference, by prompt; empty: not evaluated."""
     training: Mapping[int, tuple[float, float]]
@@ -131,7 +131,7 @@ def _lines(file: Path) -> list[bytes]:
 
 
 def _held_out(evaluation: Evaluation) -> HeldOut:
-    """The means of an evaluation; raises ValueError where it has no prompts, or not as many completions as prompts."""
+    """The means of an evaluation; raises ValueError without prompts, or with another number of groups than prompts."""
 
     def means(values: Sequence[Sequence[float]]) -> dict[int, float]:
         return {prompt: fmean(group) for prompt, group in zip(evaluation.prompts, values, strict=True)}

@@ -31,9 +31,9 @@ class Point:
     """Finished or not."""
     finished: tuple[Trial, ...]
     beta: str
-    """Of the training: `0.1`, `0.2→0.05`, `adaptive`."""
+    """Beta of the training: `0.1`, `0.2→0.05`, `adaptive`."""
     temperature: str
-    """Of the training, written as the beta."""
+    """Temperature of the training, in the same form."""
     over: Literal["prompts", "seeds"]
     """What the intervals are over: the prompts of a single seed, or the means of several seeds."""
     objective: Estimate
@@ -44,11 +44,11 @@ class Point:
     length: Estimate
     """Tokens."""
     change: Estimate | None
-    """Of J from the reference, paired by prompt; None where the reference was not evaluated."""
+    """Change of J from the reference, paired by prompt; None where the reference was not evaluated."""
     pareto: bool
     """Whether no other point has at least its reward at no more KL."""
     above: bool
-    """Whether all of the reward's interval is above the optimum at this KL, where there were samples enough to see."""
+    """Whether all of the reward's interval is above the optimum at this KL, as far as samples cover the curve."""
     held_out: tuple[tuple[int, float], ...]
     """J at the answer's beta by step, at the evaluations that all its trials have."""
     training: tuple[tuple[int, float], ...]
@@ -99,7 +99,7 @@ def build_point(
 
 
 def _change(outcomes: Sequence[Outcome], beta: float) -> Estimate | None:
-    """Of J from the reference, on the prompts that both evaluations have."""
+    """Change of J from the reference, on the prompts that both evaluations have."""
     changes: dict[int, dict[int, float]] = {}
     for outcome in outcomes:
         if outcome.first is None:

@@ -1,4 +1,4 @@
-"""Run the trials of a sweep as processes: a few at a time, each with its own log, whatever end the others come to."""
+"""Run the trials of a sweep as processes: a few at a time, each with its own log, even where others fail."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
 """-P: nothing is imported from the working directory."""
 INTERVAL_S: Final = 0.2
 PATIENCE_S: Final = 60.0
-"""How long a trial waits whose folder another process holds: the trials of a killed sweep end at their next token.
-Then it is started all the same, and fails."""
+"""How long a trial waits for a folder that another process holds: the trials of a killed sweep end at their next token.
+After that it starts anyway, and fails."""
 _TAIL: Final = 2**16
 """Bytes at a log's end that are searched for the reason."""
 
@@ -42,11 +42,11 @@ class Job:
     """Tells it from the others: `beta=0.1,temperature=1`."""
     folder: Path
     arguments: tuple[str, ...]
-    """Of `rlhf`."""
+    """Arguments of `rlhf`."""
     steps: int
-    """How many steps it is to have."""
+    """Steps of the whole trial."""
     fingerprint: str
-    """Of its settings: its process refuses to run others."""
+    """Fingerprint of its settings: its process refuses to run others."""
     is_done: bool
     """Whether it needs no process, because these settings are trained to the end."""
 
@@ -58,7 +58,7 @@ class Job:
 
 @dataclass(slots=True)
 class Standing:
-    """How a trial stands."""
+    """The state of a trial, and how far it has come."""
 
     job: Job
     state: State = "waiting"
@@ -68,7 +68,7 @@ class Standing:
     """Whether it was finished before this sweep began."""
     step: int | None = None
     metrics: Mapping[str, float] | None = None
-    """Of the last step that has them."""
+    """Metrics of the last step that has them."""
 
     def refresh(self) -> None:
         """Read how far it has come."""

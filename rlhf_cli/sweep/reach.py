@@ -11,7 +11,7 @@ from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.outcome import Outcome
 
 TEMPERATURE: Final = 1.0
-"""Of every evaluation."""
+"""Temperature of every evaluation."""
 
 
 def reference_of(config: RunConfig) -> dict[str, Any]:
@@ -47,9 +47,9 @@ def reach(outcomes: Sequence[Outcome], beta: float) -> tuple[Oracle, None] | tup
 
 
 def is_above(curve: Sequence[CurvePoint], kl: float, reward: float) -> bool:
-    """Whether a point has more reward than the optimum at its KL (nats), where there were samples enough to see that.
+    """Whether a point has more reward than the optimum at its KL (nats), where enough samples cover that KL.
 
-    The curve is joined by straight lines; outside of its covered part nothing is above it.
+    Straight lines join the curve; outside its covered part nothing is above it.
     """
     for a, b in pairwise(curve):
         if a.covered and b.covered and a.kl <= kl <= b.kl:

@@ -1,4 +1,4 @@
-"""The files of a sweep: its command and its trials, and in each trial's folder how its process ended."""
+"""The files of a sweep: sweep.json with its command and trials, and in each trial's folder how its process ended."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Trial:
     """One run of a sweep."""
 
     name: str
-    """Of its folder in the sweep's."""
+    """Name of its folder in the sweep's folder."""
     told: dict[str, str]
     """The settings that tell it from the other trials."""
     steps: int = 0
-    """How many steps it is to have."""
+    """Steps of the whole trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class SweepRecord:
     """The folder that the command was given in: paths in the command may be relative to it."""
 
     def again(self) -> str:
-        """The command as it works from the working directory of now."""
+        """The command, as it works from the present working directory."""
         return (
             self.command
             if Path(self.where) in (Path(), Path.cwd())
@@ -72,7 +72,7 @@ class Ending:
     __pydantic_config__ = READ_STRICTLY
 
     exit_code: int
-    """Of the process; below zero the signal that killed it."""
+    """Exit code of the process; below zero, the signal that killed it."""
     said: str
     """One line: why it failed or was stopped; empty where it is done."""
 
@@ -87,7 +87,7 @@ class Ending:
 
     @staticmethod
     def read(folder: Path) -> Ending | None:
-        """How the trial in this folder ended; None where it did not yet, or where that cannot be read."""
+        """How the trial in this folder ended; None where it has not ended, or where its file cannot be read."""
         return read_json(_ENDING, folder / ENDING)
 
 
