@@ -54,6 +54,7 @@ Free = Annotated[_T, IS_FREE]
 IS_PATH: Final = "a path of the user's: relative to the file that holds it, or to the working directory"
 IS_MODEL: Final = "a hub id, or a path as above"
 IS_FUNCTION: Final = "module:function, or a path as above, a colon and a function's name"
+IS_PROSE: Final = "a text in which a line break may stand: on the command line it is written \\n"
 
 FilePath = Annotated[str, Field(min_length=1), IS_PATH]
 """A file or folder; `package:NAME/FILE` names a file inside an installed Python package."""

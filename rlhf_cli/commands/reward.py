@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -54,10 +55,12 @@ def main(argv: list[str]) -> int:
     watch = progress(config.display)
     if notice := config.reward.source.notice():
         watch.note(notice)
-    rows = read_rows(config)
-    check_rows(config.reward.source, rows.train)
+    rows = _to_score(read_rows(config))
+    check_rows(config.reward.source, rows.held_out)
+    if note := rows.describe(0, len(rows.held_out), Counter()):
+        watch.note(note)
     if options.completions:
-        groups = group_completions(rows.train)
+        groups = group_completions(rows.held_out)
     else:
         groups = _of_reference(config, rows, options.prompts, options.samples, watch)
     batch = options.batch or config.prompts_per_step * config.samples_per_prompt
@@ -83,11 +86,19 @@ def _config(overrides: Sequence[str], completions: str | None) -> RunConfig:
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 0})})
 
 
+def _to_score(rows: Rows) -> Rows:
+    """All rows as held-out ones: nothing is trained."""
+    return Rows(tuple(replace(part, train=(), held_out=part.train) for part in rows.parts))
+
+
 def _of_reference(config: RunConfig, rows: Rows, prompts: int, samples: int, watch: Reporter) -> list[Group]:
     """Let the reference write `samples` completions of each of the first `prompts` prompts."""
     counts = split_by_weight([part.weight for part in rows.parts], prompts)
     parts = zip(rows.parts, counts, strict=True)
-    rows = Rows(tuple(replace(part, held_out=part.train[:count]) for part, count in parts))
+    first = (replace(part, held_out=part.held_out[:count], left_out=Counter(), more=False) for part, count in parts)
+    rows = Rows(tuple(first))
+    if len(rows.held_out) < prompts:
+        watch.note(f"{len(rows.held_out)} prompts, fewer than --prompts {prompts}")
     if notice := code_notice(config.model):
         watch.note(notice)
     with watch.phase("loading torch and transformers", 0):

@@ -16,8 +16,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
-from rlhf_cli.config.keys import absolute, did_you_mean, fields, holds_path, in_schema, nearest
+from rlhf_cli.config.keys import absolute, did_you_mean, fields, holds_path, in_schema, nearest, takes_text
 from rlhf_cli.config.options import PRESET, check_option, groups, is_file, options
+from rlhf_cli.config.typed import refuse_reinterpreted, with_breaks
 from rlhf_cli.errors import UserError
 
 _SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-h": "--help"}
@@ -90,6 +91,9 @@ def parse_override(argument: str) -> Override:
     try:
         return _parser().parse_override(argument)
     except (HydraException, ValueError):  # ValueError: a number of thousands of digits
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            fix = f"write \\{value[0]} for a quote within quotes"
+            raise UserError(f"{key}: the quotes do not fit together", fix=fix) from None
         text = ",".join(quote(part) for part in value.split(","))
     try:
         return _parser().parse_override(f"{key}={text}")
@@ -98,15 +102,20 @@ def parse_override(argument: str) -> Override:
 
 
 def rewrite(argument: str, base: Path) -> str:
-    """Rewrite an override for hydra: options of groups and paths in quotes, paths absolute from `base`.
+    """Rewrite an override for hydra: options of groups, paths and texts in quotes, paths absolute from `base`.
 
-    Raises UserError if a group has no such option, or if it is not an override at all.
+    Raises UserError if a group has no such option, if hydra would read something else than was typed, or if it is not
+    an override at all.
     """
     override = parse_override(argument)
+    key, equals, typed = argument.partition("=")
+    if equals and takes_text(override.key_or_group):
+        argument = f"{key}={with_breaks(override.key_or_group, typed)}"
+        override = parse_override(argument)
     if override.type is OverrideType.CHANGE and "*" in in_schema(override.key_or_group):  # hydra knows no such name yet
         override = parse_override(f"++{argument}")
     if not _is_text(override):
-        return override.input_line or argument
+        return _as_typed(override)
     key = override.key_or_group
 
     def rewrite_value(value: Any) -> str:
@@ -119,6 +128,20 @@ def rewrite(argument: str, base: Path) -> str:
 
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
     return f"{override.get_key_element()}={','.join(map(rewrite_value, values))}"
+
+
+def _as_typed(override: Override) -> str:
+    """The override, its text in quotes where hydra would change it: `\\(` in a pattern, a space at the end."""
+    line = str(override.input_line)
+    typed = line.partition("=")[2]
+    is_alone = not override.is_sweep_override() and isinstance(override.value(), str)
+    if is_alone and takes_text(override.key_or_group):
+        is_quoted = typed.strip()[:1] in ("'", '"')
+        return line if is_quoted or typed == override.value() else f"{override.get_key_element()}={quote(typed)}"
+    if override.value_type is ValueType.ELEMENT or override.value_type is ValueType.SIMPLE_CHOICE_SWEEP:
+        values = override.value() if not override.is_sweep_override() else [*override.sweep_iterator()]
+        refuse_reinterpreted(override.key_or_group, typed, values if isinstance(values, list) else [values])
+    return line
 
 
 def _is_text(override: Override) -> bool:

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from rlhf_cli.rewards import Reward
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, Settings
+from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, IS_PROSE, Settings
 
 
 @cache
@@ -64,11 +64,41 @@ def holds_path(key: str) -> bool:
     return in_schema(key) in _marks()
 
 
+def takes_text(key: str) -> bool:
+    """Whether the setting `key` may be a text of the user's own words, or a list of such texts; a path is none."""
+    return str in _types(in_schema(key)) and not holds_path(key)
+
+
+def takes_text_or_number(key: str) -> bool:
+    """Whether the setting `key` may be a text, but also a number or true and false."""
+    return takes_text(key) and bool({int, float, bool} & _types(in_schema(key)))
+
+
+def holds_prose(key: str) -> bool:
+    """Whether the setting `key` is a text in which a line break may stand."""
+    field = fields().get(in_schema(key))
+    return field is not None and IS_PROSE in (*field.metadata, *_leaves(field.annotation))
+
+
+@cache
+def _types(name: str) -> frozenset[Any]:
+    """The types that a setting may have; of a mapping, those of its values."""
+    annotation = fields()[name].annotation if name in fields() else None
+    leaves = _leaves(get_args(annotation)[1] if get_origin(annotation) is dict else annotation)
+    return frozenset(leaf for leaf in leaves if isinstance(leaf, type))
+
+
 def in_schema(key: str) -> str:
     """The name under which `fields` has the setting: `data.parts.*.path` for `data.parts.web.path`."""
+    if key in fields():
+        return key
     names = key.split(".")
-    starred = (".".join([*names[:i], "*", *names[i + 1 :]]) for i in range(1, len(names)))
-    return next((name for name in starred if name in fields()), key)
+    starred = (known for known in fields() if "*" in known and known.count(".") == len(names) - 1)
+    return next((known for known in starred if all(map(_fits, known.split("."), names))), key)
+
+
+def _fits(known: str, name: str) -> bool:
+    return known in ("*", name)
 
 
 def absolute(key: str, value: str, base: Path) -> str:

@@ -1,17 +1,23 @@
-"""Read a YAML file as plain data with the line of each key; refuse what is too large, no mapping, or holds a secret."""
+"""Read a YAML file as plain data with the line of each key; refuse what is too large, no mapping, or holds a secret.
+
+Only `true`, `false`, `null` and decimal numbers are more than text. YAML 1.1 reads `yes` as true, 010 as 8 and 12:30 as
+750; here they are the texts that were typed.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlhf_cli.config.security import secret_error, secret_in
+from rlhf_cli.config.typed import refuse_two_characters, refuse_unclear
 from rlhf_cli.errors import UserError
 from rlhf_cli.paths import relative_to_here
 
@@ -34,24 +40,79 @@ def parse_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise UserError(f"{relative_to_here(path)}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads what it does not know for certain as text, and refuses a key that stands twice in a mapping."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in names[:place]:
+                mark = key.start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {key.value}", mark)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+_INT: Final = r"[-+]?(0|[1-9](_?[0-9])*)"
+_FLOAT: Final = rf"({_INT}(\.[0-9]*)?|[-+]?\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+for _tag, _pattern, _first in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", _INT, "-+0123456789"),
+    ("float", _FLOAT, "-+.0123456789"),
+    ("merge", "<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), list(_first))
+
+
 @cache  # every job of a sweep is composed of the same few files
 def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[str, int]]:
     for number, line in enumerate(text.split("\n"), start=1):  # comments too: a run's folder keeps a copy of the file
         if kind := secret_in(line):
             raise secret_error(kind, f"{name}:{number}")
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Loader)
         if not isinstance(root, yaml.MappingNode | None):
             raise UserError(f"{name}: must be a mapping of settings, like `steps: 100`")
         if root and _count_nodes(root, {}) > _MOST_NODES:
             raise UserError(f"{name}: its aliases (*name) stand for more than {_MOST_NODES:,} values")
-        body: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-        return body, dict(_lines(root, "")) if root else {}
+        if root is None:
+            return {}, {}
+        loader = _Loader("")
+        for key, scalar in _scalars(root, ""):
+            _refuse_misread(key, scalar, loader, name)
+        body: Any = OmegaConf.to_container(OmegaConf.create(loader.construct_document(root)), resolve=False)
+        return body, dict(_lines(root, ""))
     except yaml.MarkedYAMLError as e:
         line = f":{e.problem_mark.line + 1}" if e.problem_mark else ""
         raise UserError(f"{name}{line}: not valid YAML: {e.problem}") from e
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as e:
         raise UserError(f"{name}: not valid YAML: {str(e).splitlines()[0]}") from e
+
+
+def _refuse_misread(key: str, scalar: yaml.ScalarNode, loader: _Loader, name: str) -> None:
+    """Raise UserError for a value that may be another than the one that is read."""
+    try:
+        if scalar.style is None and not scalar.tag.endswith(":str"):
+            refuse_unclear(key, loader.construct_object(scalar), scalar.value)
+        elif scalar.style in (None, "'"):
+            refuse_two_characters(key, scalar.value)
+    except UserError as e:
+        raise UserError(f"{name}:{scalar.start_mark.line + 1}: {e.what}", fix=e.fix) from None
+
+
+def _scalars(node: yaml.Node, key: str) -> Iterator[tuple[str, yaml.ScalarNode]]:
+    """Every value that is neither list nor mapping, with its dotted key; the entries of a list have the key of it."""
+    if isinstance(node, yaml.ScalarNode):
+        yield key, node
+    elif isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            yield from _scalars(value, f"{key}.{name.value}" if key else name.value)
+    else:
+        for value in node.value:
+            yield from _scalars(value, key)
 
 
 def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:

@@ -6,11 +6,17 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from rlhf_cli.data.conversion import column_value, to_prompt_row
 from rlhf_cli.data.source import PromptSource, RawRow
+from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.types import Message, PromptRow
+
+_SHOWN: Final = 3
+"""Values of other rows that the error of a filter names."""
+_MOST: Final = 1000
+"""Values that are counted for it."""
 
 
 @dataclass(slots=True)
@@ -27,14 +33,16 @@ class UsedRows:
 def read_source(source: PromptSource, *, held_out: bool = False, limit: int | None = None) -> UsedRows:
     """Read the first `limit` rows that are used (None: all) and nothing beyond them.
 
-    Raises UserError (exit 3) for a mistake in these rows.
+    Raises UserError (exit 3) for a mistake in these rows, and where `data.where` leaves no training row.
     """
-    used, seen = UsedRows(), set[str | tuple[Message, ...]]()
+    used, seen, unwanted = UsedRows(), set[str | tuple[Message, ...]](), Counter[str]()
     wanted = {name: _values_of(values) for name, values in source.where.items()}
     raw_rows = source.raw_rows(held_out=held_out)
     for raw in raw_rows:
         if not _is_wanted(raw, wanted):
             used.left_out["by data.where"] += 1
+            if len(unwanted) < _MOST:
+                unwanted[_unwanted(raw, wanted)] += 1
             continue
         row = to_prompt_row(raw, source)
         if source.dedup:
@@ -46,17 +54,33 @@ def read_source(source: PromptSource, *, held_out: bool = False, limit: int | No
         if len(used.rows) == limit:
             used.more = next(raw_rows, None) is not None
             break
+    if unwanted and not (used.rows or held_out):
+        raise UserError(
+            f"data.where leaves none of {used.left_out.total()} rows; they have "
+            + ", ".join(f"{value} ({count})" for value, count in unwanted.most_common(_SHOWN)),
+            where=source.place(held_out=False),
+            fix="write the value as the column has it; a text that looks like a number needs quotes",
+            exit_code=EXIT_DATA,
+        )
     return used
 
 
 def _values_of(values: Any) -> list[Any]:
     """The values of a filter, and their spelling in a file that holds only text."""
     each = values if isinstance(values, tuple) else (values,)
-    return [*each, *(json.dumps(value) for value in each if not isinstance(value, str))]
+    spelled = [json.dumps(value) for value in each if not isinstance(value, str)]
+    cased = [form for word in ("true", "false") if word in spelled for form in (word.title(), word.upper())]
+    return [*each, *spelled, *cased]
 
 
 def _is_wanted(raw: RawRow, wanted: dict[str, list[Any]]) -> bool:
     return all(_is_any_of(column_value(raw, name), values) for name, values in wanted.items())
+
+
+def _unwanted(raw: RawRow, wanted: dict[str, list[Any]]) -> str:
+    """The first column that keeps the row out, and its value: `level: 3`."""
+    name = next(name for name, values in wanted.items() if not _is_any_of(raw.columns[name], values))
+    return f"{name}: {json.dumps(raw.columns[name], ensure_ascii=False):.40}"
 
 
 def _is_any_of(value: Any, values: Iterable[Any]) -> bool:

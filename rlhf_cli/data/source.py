@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from rlhf_cli.data.files import file_errors, matching_files
 from rlhf_cli.data.template import check_template, column_names
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.settings import FilePath, Settings, as_tuple
+from rlhf_cli.settings import IS_PROSE, FilePath, Settings, as_tuple
 
 Value = str | int | float | bool | None
 
@@ -32,10 +32,10 @@ class PromptSource(Settings):
 
     prompt: str = Field(min_length=1)
     """The column with the prompt: text, or a list of chat messages."""
-    template: Annotated[str, AfterValidator(check_template)] | None
+    template: Annotated[str, AfterValidator(check_template), IS_PROSE] | None
     """The prompt as a text with names of columns in braces: "Question: {question}\\nAnswer:"; null: the column
     `prompt` alone."""
-    system: Annotated[str, Field(min_length=1)] | None
+    system: Annotated[str, Field(min_length=1), IS_PROSE] | None
     """A system prompt for every prompt that has none; it turns a text into a chat."""
     first_words: Annotated[int, Field(ge=1)] | None
     """Number of words of the column `prompt` that are used, from its beginning; null: all."""

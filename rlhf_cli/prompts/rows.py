@@ -66,7 +66,8 @@ class Rows:
     def describe(self, train: int, held_out: int, too_long: Counter[str]) -> str | None:
         """One line about the rows that were left out; None where there is nothing to say.
 
-        `train` and `held_out` count the prompts that are left without those `too_long`.
+        `train` and `held_out` count the prompts that are left without those `too_long`. Where all are held out, nothing
+        is trained.
         """
         left_out = self.left_out + too_long
         prompts = {row.prompt for row in self.train}
@@ -77,7 +78,8 @@ class Rows:
         rows = f"data: {train + held_out + left_out.total()} rows{', up to data.max_rows' if more else ''}"
         why = [list_reasons(left_out)] if left_out else []
         again = [f"{both} of those are trained on as well"] if both else []
-        return "; ".join([rows, *why, f"{train} to train on, {held_out} held out", *again])
+        uses = f"{train} to train on, {held_out} held out" if self.train else f"{held_out} are used"
+        return "; ".join([rows, *why, uses, *again])
 
 
 def list_reasons(left_out: Counter[str]) -> str:

@@ -38,6 +38,15 @@ def test_completions_of_a_file(rlhf: Rlhf, completions: Path) -> None:
     assert sorted(file.name for file in completions.iterdir()) == ["c.jsonl"]
 
 
+def test_rows_are_counted_that_are_there(rlhf: Rlhf, completions: Path) -> None:
+    outcome = rlhf(*FILE, "reward=characters", "data.where={level: 2}")
+    assert outcome.out.startswith("reward=characters: 2 completions of 1 prompts")
+    assert "note: data: 4 rows; 2 by data.where left out; 2 are used\n" in outcome.err
+    outcome = rlhf(*FILE, "reward=characters", "data.where={level: yes}")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert outcome.err.startswith("error: data.where leaves none of 4 rows; they have level: 1 (2), level: 2 (2) (")
+
+
 def test_a_table_for_eyes(rlhf: Rlhf, completions: Path) -> None:
     outcome = rlhf(*FILE, "reward=characters")
     assert outcome.code == 0
@@ -64,6 +73,7 @@ def test_completions_of_the_reference(rlhf: Rlhf) -> None:
     few = ("max_new_tokens=4", "--prompts", "3", "--samples", "2", "--json")
     outcome = rlhf("reward", "test", "config=tiny", *few)
     assert outcome.code == 0, outcome.err
+    assert "held out" not in outcome.err  # nothing is trained, so nothing is held out
     found = json.loads(outcome.out)
     assert (found["prompts"], [len(scores) for scores in found["scores"]]) == (3, [2, 2, 2])
     assert json.loads(rlhf("reward", "test", "config=tiny", *few).out)["scores"] == found["scores"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from rlhf_cli.rewards.kinds.base import PlainSource
+from rlhf_cli.settings import IS_PROSE
 from rlhf_cli.types import PromptRow
 
 
@@ -16,7 +17,7 @@ class Characters(PlainSource):
 
     highest: ClassVar[float] = 1.0
     kind: Literal["characters"]
-    characters: str = Field(min_length=1)
+    characters: Annotated[str, IS_PROSE] = Field(min_length=1)
     """The characters that count."""
 
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:

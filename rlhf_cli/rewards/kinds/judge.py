@@ -20,6 +20,7 @@ from rlhf_cli.data.template import parse_template
 from rlhf_cli.rewards.kinds.base import Unanswered
 from rlhf_cli.rewards.kinds.endpoint import Endpoint
 from rlhf_cli.rewards.texts import text_of
+from rlhf_cli.settings import IS_PROSE
 
 PLACEHOLDERS: Final = ("prompt", "completion")
 """Names in a rubric that are no columns of the data."""
@@ -44,7 +45,7 @@ class JudgeReward(Endpoint):
     kind: Literal["judge"]
     model: str = Field(min_length=1)
     """The model's name at the endpoint."""
-    rubric: Annotated[str, Field(min_length=1), AfterValidator(_with_completion)]
+    rubric: Annotated[str, Field(min_length=1), AfterValidator(_with_completion), IS_PROSE]
     """The message to the model, with {prompt}, {completion} and columns of the data by their names in braces."""
     lowest: float = Field(allow_inf_nan=False)
     """The number that is scaled to 0."""

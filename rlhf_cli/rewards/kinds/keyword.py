@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from rlhf_cli.rewards.kinds.base import PlainSource
-from rlhf_cli.settings import Names
+from rlhf_cli.settings import IS_PROSE, Names
 from rlhf_cli.types import PromptRow
 
 
@@ -19,7 +19,7 @@ def _without_empty(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
-Words = Annotated[Names, AfterValidator(_without_empty)]
+Words = Annotated[Names, AfterValidator(_without_empty), IS_PROSE]
 """Words or phrases, as they stand in a text; none is empty."""
 
 

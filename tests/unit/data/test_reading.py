@@ -35,8 +35,6 @@ def texts(found: UsedRows) -> str:
         (True, "c"),
         (None, "d"),
         ([None, True], "cd"),
-        (7, ""),
-        ([], ""),
     ],
 )
 def test_rows_with_a_wanted_value_are_used(file: Path, value: Any, expected: str) -> None:
@@ -45,6 +43,24 @@ def test_rows_with_a_wanted_value_are_used(file: Path, value: Any, expected: str
     assert texts(found) == expected
     assert found.left_out.total() == len(ROWS) - len(expected)
     assert set(found.left_out) == {"by data.where"}
+
+
+@pytest.mark.parametrize("value", [7, [], "yes"])
+def test_a_filter_that_no_row_passes_is_refused_with_the_values_there_are(file: Path, value: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        read_source(source_of(file, where={"level": value}))
+    assert caught.value.line() == (
+        'data.where leaves none of 5 rows; they have level: 1 (1), level: "1" (1), level: 2 (1) '
+        f"({file}); fix: write the value as the column has it; a text that looks like a number needs quotes"
+    )
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(("value", "expected"), [(True, "abc"), (False, "d"), ("True", "b")])
+def test_true_is_also_what_spreadsheets_write(tmp_path: Path, value: Any, expected: str) -> None:
+    rows = [{"prompt": p, "right": r} for p, r in (("a", "true"), ("b", "True"), ("c", "TRUE"), ("d", "False"))]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert texts(read_source(source_of(tmp_path / "p.jsonl", where={"right": value}))) == expected
 
 
 def test_all_of_several_filters_must_hold(file: Path) -> None:
