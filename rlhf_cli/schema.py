@@ -114,6 +114,9 @@ class RunConfig(Settings):
     max_skipped_steps: int = Field(ge=0)
     """Steps in a row that may change nothing, because their gradient is not finite or nothing could be scored; one more
     ends the run."""
+    on_no_signal: Free[Literal["warn", "stop"]] = "warn"
+    """What to do at a step in which no prompt has two completions with different scores: warn (a hard task may begin
+    so), or stop the run with that step saved."""
     time_limit: Free[Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)] | None]
     """Stop after this time, resumable (exit 75): seconds, 1h30m or 1:30:00; null: never."""
     profile: Free[bool]

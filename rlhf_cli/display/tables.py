@@ -13,7 +13,9 @@ from rlhf_cli.display.words import flat
 from rlhf_cli.evaluation.optimum import progress_to_optimum
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.report.table import changes
-from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, METRICS, REPORT, SAMPLES, TENSORBOARD
+from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, METRICS, REPORT, SAMPLES, TENSORBOARD
+from rlhf_cli.runs.json_files import read_object
+from rlhf_cli.runs.no_signal import read_no_signal
 from rlhf_cli.runs.result import Result
 
 
@@ -21,8 +23,11 @@ def show_result(result: Result, folder: Path) -> None:
     """Print the result, the files of the run in `folder`, and what to type next."""
     console = Console(highlight=False)
     console.print()
+    no_signal = _no_signal(result, folder)
     if result.comparison is not None:
-        console.print(_comparison(result))
+        console.print(_comparison(result, no_signal))
+    elif no_signal:
+        console.print(no_signal, style="yellow", markup=False)
     console.print(_texts(result))
     place = shlex.quote(str(relative_to_here(folder)))
     console.print(Text.assemble(("Written to ", "bold"), str(relative_to_here(folder))), soft_wrap=True)
@@ -45,7 +50,14 @@ def show_result(result: Result, folder: Path) -> None:
         console.print(f"  {command}", markup=False, soft_wrap=True)
 
 
-def _comparison(result: Result) -> RenderableType:
+def _no_signal(result: Result, folder: Path) -> str | None:
+    samples = read_object(folder / CONFIG).get("samples_per_prompt")
+    steps = read_no_signal(folder, samples).steps if isinstance(samples, int) else 0
+    what = "learned nothing from the reward: no completion scored above another of its prompt"
+    return f"{steps} of {result.step} steps {what}" if steps else None
+
+
+def _comparison(result: Result, no_signal: str | None) -> RenderableType:
     assert result.comparison is not None
     assert result.optimum is not None
     comparison = result.comparison
@@ -54,6 +66,7 @@ def _comparison(result: Result) -> RenderableType:
         title_justify="left",
         caption=Text(
             f"±: 95 % interval over prompts; the change is paired by prompt\n{progress_to_optimum(result.optimum)}"
+            + (f"\n{no_signal}" if no_signal else "")
         ),
         caption_justify="left",
     )

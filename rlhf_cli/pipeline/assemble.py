@@ -30,6 +30,7 @@ from rlhf_cli.runs.binding import write_config, write_record
 from rlhf_cli.runs.checkpoint import abandon
 from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, EVALUATIONS, LOGS, PROFILE, RESULT
 from rlhf_cli.runs.logbook import Logbook, Mark, begins_as_marked, cut_back
+from rlhf_cli.runs.no_signal import read_no_signal
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.runs.sinks import Curves
 from rlhf_cli.schema import RunConfig
@@ -89,6 +90,7 @@ def assemble(
         work=Work(min(config.microbatch_size, state.microbatch_size or config.microbatch_size), reporter, signals),
         state=state,
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
+        no_signal=read_no_signal(folder, config.samples_per_prompt),
     )
 
 

@@ -17,6 +17,7 @@ from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import Prompts
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.logbook import Logbook
+from rlhf_cli.runs.no_signal import NoSignal
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Prompt
@@ -52,6 +53,8 @@ class Run:
     state: TrainState = field(default_factory=TrainState)
     unfinished: Unfinished = field(default_factory=Unfinished)
     profiler: Profiler | None = None
+    no_signal: NoSignal = field(default_factory=NoSignal)
+    """The steps so far that learned nothing from the reward; metrics.jsonl has them too."""
 
 
 def truncation(config: RunConfig) -> Truncation:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from rlhf_cli.errors import UserError
+from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.functional.mismatch import measure_mismatch
 from rlhf_cli.pipeline.held_out import evaluate
@@ -14,6 +14,7 @@ from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.run import Run, Unfinished, due
 from rlhf_cli.pipeline.skipping import Skip, dump
 from rlhf_cli.pipeline.state import Best, TrainState, restore_tensors
+from rlhf_cli.runs.no_signal import IN_A_ROW, why_no_signal
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.types import Advantages
 
@@ -73,6 +74,7 @@ def complete(
     save_if_due(run, before.best)
     if run.profiler is not None:
         run.profiler.step()
+    note_no_signal(run, metrics)
 
 
 def undo(run: Run) -> None:
@@ -177,6 +179,26 @@ def report(
     if step == 1 and share > TRUNCATED_ALARM:
         fate = FATES[config.reward.truncated]
         reporter.note(f"{share:.0%} of the completions were cut at max_new_tokens={config.max_new_tokens}, and {fate}")
+
+
+def note_no_signal(run: Run, metrics: Mapping[str, float]) -> None:
+    """Note the first step that learns nothing from the reward, and IN_A_ROW of them in a row.
+
+    Raises UserError (exit 4) at any such step under on_no_signal=stop.
+    """
+    step, config, before = run.state.step, run.config, run.no_signal
+    run.no_signal = before.observe(metrics, config.samples_per_prompt)
+    if run.no_signal.steps == before.steps:
+        return
+    why = why_no_signal(metrics, config.reward.clip)
+    what = f"step {step} learned nothing from the reward, as no completion scored above another of its prompt: {why}"
+    if config.on_no_signal == "stop":
+        fix = "see the scores by rlhf reward test, or go on with on_no_signal=warn"
+        raise UserError(what, where="on_no_signal", fix=fix, exit_code=EXIT_REWARD)
+    if run.no_signal.steps == 1:
+        run.work.reporter.note(what)
+    if run.no_signal.in_a_row == IN_A_ROW:
+        run.work.reporter.note(f"steps {step - IN_A_ROW + 1} to {step} learned nothing from the reward: {why}")
 
 
 def save_if_due(run: Run, best_before: Best | None) -> None:

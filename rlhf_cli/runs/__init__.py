@@ -8,6 +8,7 @@ json_files  JSON read though it may be missing or foreign, and written whole
 logbook     the log of a run as it goes: jsonl files, which a resume cuts back to where the checkpoint saw them
 sinks       curves for TensorBoard and Weights & Biases
 result      how a run ended
+no_signal   the steps that learned nothing from the reward
 resume      which run, checkpoint or adapter a path means
 binding     config.json, run.json and result.json are those that the run wrote
 changes     which settings a resumed run may change

@@ -42,6 +42,24 @@ COMPARISON = Comparison(
 class TestShowResult:
     """The last table, on stdout."""
 
+    @pytest.mark.parametrize("comparison", [COMPARISON, None])
+    def test_steps_without_a_signal_are_counted(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        comparison: Comparison | None,
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "120")
+        (tmp_path / "config.json").write_text('{"samples_per_prompt": 4}')
+        result = Result(3, 0.05, 8, 4, comparison, KNOWN if comparison else None, ())
+        for same, expected in (([1, 1, 0.5], True), ([0.5, 0, 0.75], False)):
+            rows = [f'{{"step": {n}, "skipped": 0.0, "reward/same_in_group": {s}}}\n' for n, s in enumerate(same, 1)]
+            (tmp_path / "metrics.jsonl").write_text("".join(rows))
+            show_result(result, tmp_path)
+            line = "2 of 3 steps learned nothing from the reward: no completion scored above another of its prompt"
+            assert (line in " ".join(capsys.readouterr().out.split())) is expected
+
     def test_levels_and_changes(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -20,6 +20,7 @@ from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import Best, TrainState, copy_tensors
 from rlhf_cli.pipeline.step import begin, complete, skip, undo
 from rlhf_cli.runs.disk import Disk
+from rlhf_cli.runs.no_signal import NoSignal, read_no_signal
 from rlhf_cli.types import Advantages
 from tests.unit.pipeline.runs import TARGET, MakeRun
 from tests.unit.support import SHAPING, build, rollout_of, scored_of, tiny
@@ -295,6 +296,37 @@ class TestSkip:
         )
         assert caught.value.exit_code == exit_code
         assert is_as(run, before)
+
+
+class TestNoSignal:
+    """A step in which no completion scored above another of its prompt."""
+
+    SAME = torch.tensor([0.0, 0.0])
+
+    def test_the_first_is_noted_and_ten_in_a_row(self, run: Run) -> None:
+        for scores in [[1.0, 3.0], [0.0, 0.0], [1.0, 3.0], *[[0.5, 0.5]] * 11]:
+            complete(run, advantages_of(scores=torch.tensor(scores)), LEARNED, None)
+        nothing = "learned nothing from the reward"
+        notes = [note for note in run.work.reporter.notes if nothing in note]  # type: ignore[attr-defined]
+        assert notes == [
+            f"step 2 {nothing}, as no completion scored above another of its prompt: every score is 0",
+            f"steps 4 to 13 {nothing}: every score is 0.5",
+        ]
+
+    def test_a_resumed_run_knows_what_was_said(self, make_run: MakeRun) -> None:
+        run = make_run(build(tiny()))
+        complete(run, advantages_of(scores=self.SAME), LEARNED, None)
+        assert read_no_signal(run.folder, 2) == run.no_signal == NoSignal(1, 1)
+
+    def test_stop_ends_the_run_with_the_step_logged(self, make_run: MakeRun) -> None:
+        run = make_run(build(tiny()), on_no_signal="stop")
+        complete(run, advantages_of(), LEARNED, None)
+        with pytest.raises(UserError) as caught:
+            complete(run, advantages_of(scores=self.SAME), LEARNED, None)
+        assert caught.value.exit_code == EXIT_REWARD
+        assert caught.value.line().startswith("step 2 learned nothing from the reward, as no completion scored above ")
+        assert caught.value.line().endswith("go on with on_no_signal=warn")
+        assert (run.state.step, [row["step"] for row in lines(run, "metrics")]) == (2, [1, 2])
 
 
 def test_where_nothing_was_changed_there_is_nothing_to_undo(run: Run) -> None:

@@ -1,0 +1,63 @@
+"""Steps that learn nothing from the reward: no completion has a higher score than another of its prompt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from rlhf_cli.runs.folder import METRICS
+from rlhf_cli.runs.json_files import read_lines, read_rows
+
+IN_A_ROW: Final = 10
+"""Such steps in a row that are worth a second note."""
+_SAME: Final = "reward/same_in_group"
+
+
+@dataclass(frozen=True, slots=True)
+class NoSignal:
+    """How many steps of a run learned nothing from the reward. The metrics of its steps say so, also on a resume."""
+
+    steps: int = 0
+    in_a_row: int = 0
+    """Up to the last step; skipped steps neither count nor end a row."""
+
+    def observe(self, metrics: Mapping[str, Any], samples: int) -> NoSignal:
+        """Add a step by its line of metrics.jsonl; `samples` is the number of completions of a prompt."""
+        if metrics.get("skipped") or _SAME not in metrics:
+            return self
+        if not has_no_signal(metrics, samples):
+            return replace(self, in_a_row=0)
+        return NoSignal(self.steps + 1, self.in_a_row + 1)
+
+
+def count_no_signal(rows: Iterable[Mapping[str, Any]], samples: int) -> NoSignal:
+    """Count over the lines of metrics.jsonl."""
+    counted = NoSignal()
+    for row in rows:
+        counted = counted.observe(row, samples)
+    return counted
+
+
+def read_no_signal(folder: Path, samples: int) -> NoSignal:
+    """Count over the metrics in the run's folder; none where there are no metrics."""
+    return count_no_signal(read_rows(read_lines(folder / METRICS)), samples)
+
+
+def has_no_signal(metrics: Mapping[str, Any], samples: int) -> bool:
+    """Whether no group has two different scores; of single completions, whether all of them have the same score."""
+    if samples > 1:
+        return bool(metrics.get(_SAME) == 1.0)
+    return bool(metrics.get("reward/mean_se") == 0.0)
+
+
+def why_no_signal(metrics: Mapping[str, Any], clip: tuple[float, float] | None) -> str:
+    """What the scores of such a step are."""
+    mean = metrics["reward/mean"]
+    if metrics["reward/mean_se"] != 0.0:
+        return "the completions of each prompt have the same score"
+    if clip is not None and any(math.isclose(mean, bound, rel_tol=1e-6, abs_tol=1e-9) for bound in clip):
+        return f"every score is at the limit {mean:g} of reward.clip"
+    return f"every score is {mean:g}"
