@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
 PACKAGE: Final = "package:"
+SYSTEM: Final = ("/proc", "/sys", "/dev", "/run/secrets")
+"""Folders in which nothing is a user's file: /proc/self/environ holds the secrets of this process."""
+MEMORY: Final = "/dev/shm"  # the exception: files that are kept in memory
 
 
 def expand(path: str | Path) -> Path:
@@ -26,6 +30,26 @@ def locate(path: str) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent / inside
+
+
+def why_irregular(path: Path) -> str | None:
+    """Why a path of the user's is neither read nor written; None for files, folders and what does not exist.
+
+    Links are followed.
+    """
+    try:
+        for place in (os.path.abspath(path), os.path.realpath(path)):
+            of_system = next((root for root in SYSTEM if _is_under(place, root)), None)
+            if of_system and not _is_under(place, MEMORY):
+                return f"{of_system} belongs to the system"
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # missing, or no path at all: who opens it says so
+        return None
+    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "neither a file nor a folder"
+
+
+def _is_under(path: str, root: str) -> bool:
+    return path == root or path.startswith(f"{root}/")
 
 
 def relative_to_here(path: Path) -> Path:

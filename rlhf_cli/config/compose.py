@@ -19,7 +19,7 @@ from rlhf_cli.config.interpolations import allow_interpolations
 from rlhf_cli.config.keys import did_you_mean, fields, with_absolute_paths
 from rlhf_cli.config.options import PRESET, groups, is_file
 from rlhf_cli.config.problems import build_config
-from rlhf_cli.config.security import find_secret, refuse_secrets, secret_error
+from rlhf_cli.config.security import find_secret, refuse_secrets, refuse_system_files, secret_error
 from rlhf_cli.config.session import PRIMARY, one_line_errors, open_hydra
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
@@ -79,7 +79,9 @@ def validate(settings: DictConfig, overrides: Sequence[str]) -> RunConfig:
         key, kind = secret
         raise secret_error(kind, f"{where(key)}{key}")
     # paths of files and of the command line are absolute already; those that an interpolation made are not
-    return build_config(with_absolute_paths(data, Path.cwd()), where)
+    data = with_absolute_paths(data, Path.cwd())
+    refuse_system_files(data, where)
+    return build_config(data, where)
 
 
 def amend(saved: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
@@ -107,6 +109,7 @@ def amend(saved: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
     for override in parsed:
         if override.key_or_group not in choices:
             _set(data, override.key_or_group, override.value())
+    refuse_system_files(data, lambda key: "")
     return build_config(data, lambda key: "")
 
 

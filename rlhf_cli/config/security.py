@@ -1,4 +1,4 @@
-"""Refuse configs that could run code or that hold a secret: a file is data, and perhaps a stranger wrote it.
+"""Refuse configs that could run code, hold a secret or read one: a file is data, and perhaps a stranger wrote it.
 
 We never call hydra's `instantiate` on a setting, but hydra itself instantiates launchers, sweepers, callbacks and log
 handlers. A file that sets those is refused before hydra sees it, and so are interpolations that could make them up.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
 from rlhf_cli.config.arguments import parse_override
+from rlhf_cli.config.keys import holds_path
 from rlhf_cli.errors import EXIT_USAGE, UserError
+from rlhf_cli.paths import locate, why_irregular
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import flatten
 
@@ -31,10 +34,14 @@ _HYDRA = {  # the parts of `hydra` that a file may set, and which of their keys;
     "mode": None,
     "verbose": None,
 }
+WRITTEN = ("run_dir", "sweep_dir")
 _INSTANTIATED = ("launcher", "sweeper")
-_SECRET = re.compile("TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
+_SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|AUTH(?!OR)|CRED|COOKIE|DSN|(^|_)PAT($|_)", re.IGNORECASE)
 # Prefixes as their issuers document them; see docs.github.com, "GitHub's token formats", and the rules of gitleaks.
 # A W&B key is 40 hexadecimal digits, as the commit in model.revision is: nothing tells them apart.
+_NAMES = r"(\w+[_-])?(api[_-]?key|key|token|secret|password|passwd|pwd|auth|sig|signature)"
+_HEADER = r"(authorization['\"]?\s*[:=]\s*['\"]?(bearer|basic|token|digest)\s+|x-api-key['\"]?\s*[:=]\s*['\"]?)"
+_VALUE = r"[^\s&$<>{(\[\\'\"]{4,}"  # no interpolation, no placeholder, no pattern
 _LOOKS_LIKE = {
     "a Hugging Face token": r"\bhf_[A-Za-z0-9]{20,}",
     "an API key": r"\bsk-[\w-]*?[A-Za-z0-9]{20,}",  # OpenAI sk-, sk-proj-; Anthropic sk-ant-
@@ -43,8 +50,15 @@ _LOOKS_LIKE = {
     "an AWS access key": r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
     "a Google API key": r"\bAIza[\w-]{35}",
     "a Slack token": r"\bxox[abeoprs]-[\w-]{10,}",
+    "a token of npm or PyPI": r"\b(npm_[A-Za-z0-9]{20,}|pypi-[\w-]{20,})",
+    "a Stripe key": r"\b([sr]k_(live|test)|whsec)_[A-Za-z0-9]{10,}",
+    "an API key of a model's host": r"\b(gsk_|r8_|nvapi-|xai-|pplx-|tgp_v1_)[\w-]{20,}",
+    "a JSON web token": r"\beyJ[\w-]{10,}\.[\w-]{4,}",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",
     "a URL with a password": r"://[^/\s:@]*:[^/\s@]+@",
+    "a URL with a secret": rf"(?i)://\S*[?&;]{_NAMES}={_VALUE}",
+    "a header with a secret": rf"(?i)\b({_HEADER}|bearer\s+(?=\S*\d)(?=\S{{16}})){_VALUE}",
+    "a password": rf"(?i)\b(password|passwd|pwd)={_VALUE}",
 }
 
 
@@ -135,6 +149,30 @@ def secret_error(kind: str, where: str) -> UserError:
 def find_secret(settings: Mapping[str, Any]) -> tuple[str, str] | None:
     """The dotted key of the first text in nested settings that looks like a secret, and what it looks like; or None."""
     return next(((key, kind) for key, value in flatten(settings) if (kind := secret_in(str(value)))), None)
+
+
+def refuse_system_files(settings: Mapping[str, Any], where: Callable[[str], str]) -> None:
+    """Raise UserError for a path in nested settings that leads into the system, or to no regular file or folder.
+
+    A stranger's file could name /proc/self/environ as data. `where(key)` says where a key was set.
+    """
+    for key, value in flatten(settings):
+        if not (isinstance(value, str) and holds_path(key)):
+            continue
+        path = locate(value.rpartition(":")[0] if value.rpartition(":")[0].endswith(".py") else value)
+        if path is None or not (path.is_absolute() or path.exists()):  # a hub id, or a module
+            continue
+        for file in (path, *([] if key in WRITTEN else _files_in(path))):
+            if why := why_irregular(file):
+                what = f"{where(key)}{key}: {file} is not read: {why}"
+                raise UserError(what, fix="give a regular file or folder of your own")
+
+
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (OSError, ValueError):  # no folder, or one that cannot be read: who opens it says so
+        return []
 
 
 def guard_environment() -> None:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rlhf_cli.config.security import secret_error, secret_in
 from rlhf_cli.config.typed import refuse_two_characters, refuse_unclear
 from rlhf_cli.errors import UserError
-from rlhf_cli.paths import relative_to_here
+from rlhf_cli.paths import relative_to_here, why_irregular
 
 _LARGEST: Final = 1_000_000
 """Bytes of a file."""
@@ -33,6 +33,8 @@ def parse_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     Raises UserError if the file cannot be read or is refused.
     """
     try:
+        if why := why_irregular(path):
+            raise UserError(f"{relative_to_here(path)}: cannot be read: {why}")
         if path.stat().st_size > _LARGEST:
             raise UserError(f"{relative_to_here(path)}: {path.stat().st_size:,} bytes are no config")
         return _parse(path.read_text(encoding="utf-8"), str(relative_to_here(path)))

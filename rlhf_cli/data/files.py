@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.paths import locate
+from rlhf_cli.paths import locate, why_irregular
 
 
 def matching_files(path: str) -> list[tuple[Path, str]]:
@@ -25,6 +25,8 @@ def matching_files(path: str) -> list[tuple[Path, str]]:
     if not files:
         what = "no file fits the pattern" if glob.has_magic(path) else "no such prompt file"
         raise UserError(what, where=path, fix="give a file by data.path=", exit_code=EXIT_DATA)
+    if irregular := next(((match, why) for match in files if (why := why_irregular(match))), None):
+        raise UserError(f"cannot be read: {irregular[1]}", where=str(irregular[0]), exit_code=EXIT_DATA)
     root = os.path.commonpath([file.parent for file in files])
     return [(file, os.path.relpath(file, root)) for file in files]
 

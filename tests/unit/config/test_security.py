@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch
+from rlhf_cli.config.security import secret_in
 
 from .conftest import write
 
@@ -95,6 +97,89 @@ def test_a_file_to_build_on_is_read_as_carefully(cwd: Path, refused: Refused, at
 def test_the_refusal_says_what_and_where(cwd: Path, refused: Refused) -> None:
     write(cwd / "r.yaml", TINY + "hydra:\n  callbacks:\n    x: 1\n")
     assert refused("config=r.yaml") == "r.yaml:5: hydra.callbacks: not allowed in a file, since it could run code"
+
+
+OF_THE_SYSTEM = (
+    "/proc/self/environ",
+    "/sys/kernel/notes",
+    "/dev/zero",
+    "/run/secrets/token",
+    "/proc/self/../self/maps",
+)
+
+
+@pytest.mark.parametrize("path", [*OF_THE_SYSTEM, "linked.txt", "folder/environ", "/proc/*/environ", "fifo"])
+def test_no_setting_reads_the_system(cwd: Path, refused: Refused, path: str) -> None:
+    (cwd / "linked.txt").symlink_to("/proc/self/environ")
+    (cwd / "folder").symlink_to("/proc/self")
+    os.mkfifo(cwd / "fifo")
+    for settings in (
+        f"model: tiny\nreward: characters\ndata:\n  kind: text\n  path: {path}\n",
+        f"model: tiny\nreward: characters\ndata: {{kind: text, path: x.txt,\n  eval_path: {path}}}\n",
+        f"model: {{kind: pretrained,\n  path: ./{path}}}\ndata: tiny\nreward: characters\n".replace(".//", "/"),
+        f"model: tiny\ndata: tiny\nreward: {{kind: model,\n  path: ./{path}}}\n".replace(".//", "/"),
+        f"{TINY}run_dir: {path}\n",
+    ):
+        write(cwd / "r.yaml", settings)
+        line = refused("config=r.yaml")
+        assert re.match(
+            r"r.yaml:\d: [\w.]+: \S+ is not read: (/\w+(/secrets)? belongs to the system|neither a file)", line
+        )
+        (cwd / "r.yaml").unlink()
+    assert "is not read" in refused("config=tiny", "data=text", f"data.path={path}")
+
+
+def test_a_model_folder_and_a_file_of_settings_are_regular(cwd: Path, refused: Refused) -> None:
+    write(cwd / "model/config.json", "{}")
+    (cwd / "model/model.safetensors").symlink_to("/dev/zero")
+    assert "model.safetensors is not read: /dev belongs to the system" in refused(
+        "config=tiny", "model=pretrained", "model.path=./model"
+    )
+    (cwd / "r.yaml").symlink_to("/proc/self/environ")
+    assert refused("config=r.yaml") == "r.yaml: cannot be read: /proc belongs to the system"
+
+
+def test_regular_files_behind_links_are_read(cwd: Path) -> None:
+    write(cwd / "real.txt", "a prompt\n")
+    (cwd / "link.txt").symlink_to(cwd / "real.txt")
+    for path in ("link.txt", "missing.txt", "/dev/shm/prompts.txt", "/process/x.txt"):
+        compose_config(["config=tiny", "data=text", f"data.path={path}"])
+
+
+@pytest.mark.parametrize(
+    "name", ["DB_PASS", "GITHUB_PAT", "BASIC_AUTH", "AWS_CREDENTIALS", "SESSION_COOKIE", "SENTRY_DSN"]
+)
+def test_other_names_of_secrets_are_known(refused: Refused, name: str) -> None:
+    assert "it looks like a secret" in refused(f"resume=${{oc.env:{name},x}}")
+
+
+SECRETS = (
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "npm_" + "aB3" * 12, "sk_live_" + "aB3" * 8,
+    "rk_test_" + "aB3" * 8, "password=hunter2", "PWD=hunter2", "https://x.example/score?api_key=abcd1234",
+    "https://x.example/?a=1&access_token=abcd1234", "wss://x.example/v1;sig=abcd1234", "gsk_" + "aB3" * 12,
+    "Authorization: Bearer abcd1234efgh", "authorization: basic bWU6aHVudGVyMg==", "X-Api-Key: abcd1234",
+    "{'Authorization': 'Bearer abcd'}", "Bearer abcdefgh12345678", "pypi-" + "aB3" * 12, "https://x/?Signature=aB3d",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_more_secrets(cwd: Path, refused: Refused, secret: str) -> None:
+    write(cwd / "r.yaml", f'{TINY}# "{secret}"\n')
+    for argv in (("config=r.yaml",), ("config=tiny", f'reward.url="{secret}"')):
+        line = refused(*argv)
+        assert "this looks like a" in line
+        assert secret not in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["token_env: MY_API_KEY", "https://x.example/score?model=a&max_tokens=512", "http://127.0.0.1:8000/score?page=2",
+     "https://x.example/?api_key=${oc.env:PORT}", r"password=(\w+)",
+     "Bearer of bad news and so on", "the password is secret",
+     "https://x.example/?key={key}", "sk_learn", "npm_run", "eyJ", "basic tokens: a, b", "keyboard=abcd"],
+)  # fmt: skip
+def test_what_only_resembles_a_secret_is_allowed(text: str) -> None:
+    assert secret_in(text) is None
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "hf_token", "MY_KEY_2", "password", "A_SECRET"])
