@@ -60,6 +60,12 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
         )
         model.name_or_path = settings.path  # exported adapters name it: no folder of this machine's cache
         notes = check_weights(report, source, len(model.state_dict()), "model.path")
+        if broken := [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]:
+            raise UserError(
+                f"{source} holds weights that are not finite: {_some(broken)}",
+                where="model.path",
+                fix="take an earlier checkpoint of whatever trained it",
+            )
     return Loaded(_merge_adapter(model, settings.adapter) if settings.adapter else model, tokenizer, notes)
 
 

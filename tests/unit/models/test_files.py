@@ -89,6 +89,16 @@ class TestWeights:
         assert policy.notes == (f"{folder} holds 1 weights that the model does not use: score.weight",)
         assert torch.equal(logits_of(policy, TOKENS), logits_of(build(tiny()), TOKENS))
 
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_weights_that_are_not_finite_are_named(self, folder: Path, value: float) -> None:
+        name = "model.layers.1.mlp.up_proj.weight"
+        rewrite(folder / WEIGHTS, lambda weights: weights | {name: weights[name].index_fill(0, torch.tensor(3), value)})
+        assert refusal(folder).startswith(f"{folder} holds weights that are not finite: {name} (model.path)")
+
+    def test_an_output_layer_of_its_own_is_kept_whatever_config_json_says_of_ties(self, folder: Path) -> None:
+        configure(folder, tie_word_embeddings=True)
+        assert torch.equal(logits_of(build(pretrained(folder)), TOKENS), logits_of(build(tiny()), TOKENS))
+
     @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_a_policy_holds_its_files(self, sound: Path, tmp_path: Path, data: st.DataObject) -> None:
