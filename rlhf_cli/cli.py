@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -60,6 +61,7 @@ def main() -> None:
 
 def run(argv: list[str]) -> int:
     """Run a command line and return its exit code; only here do exceptions become messages."""
+    _prepare_streams()
     debug = "--debug" in argv
     try:
         code = _dispatch([argument for argument in argv if argument != "--debug"])
@@ -83,6 +85,16 @@ def run(argv: list[str]) -> int:
     except Exception:
         traceback.print_exc()
         return EXIT_BUG
+
+
+def _prepare_streams() -> None:
+    """Let no text fail to print: what a stream cannot encode is escaped, and a stream that is closed takes anything."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(argv: list[str]) -> int:

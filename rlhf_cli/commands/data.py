@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from typing import Final
 
@@ -44,7 +45,8 @@ def main(argv: list[str]) -> int:
         encoder, context = load_encoder(config.model)
     preview = preview_prompts(rows, encoder, context, config, options.rows, watch)
     if options.json:
-        print(json.dumps(asdict(preview), indent=2, ensure_ascii=False))
+        takes_all = sys.stdout.encoding.lower().startswith("utf")
+        print(json.dumps(asdict(preview), indent=2, ensure_ascii=not takes_all))
     else:
         show_data(preview, encoder.special_tokens)
     return EXIT_DONE

@@ -16,7 +16,7 @@ from rlhf_cli.commands.parser import Parser
 from rlhf_cli.commands.stage import show
 from rlhf_cli.demo.lecture import OPENING, TIPS, TITLE
 from rlhf_cli.demo.scene import Scene
-from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError
+from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError, visible
 from rlhf_cli.paths import expand
 from rlhf_cli.report.page import render
 
@@ -74,7 +74,7 @@ def _write(file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as e:
         raise UserError(f"cannot write the page: {e.strerror}", where=str(file), exit_code=EXIT_DISK) from e
-    print(f"written to {file}")
+    print(visible(f"written to {file}"))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from rlhf_cli.commands.parser import Parser, at_least
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.words import flat
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.paths import expand
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> int:
             print(*map(_shown, texts), sep="\n")
             continue
         reference = engine.sample(batch, Sampling(limit, options.temperature), lambda: None, reference=True).texts
-        print(f"prompt     {row.shown}")
+        print(f"prompt     {_shown(row.shown)}")
         for before, after in zip(reference, texts, strict=True):
             print(f"reference  {_shown(before)}\npolicy     {_shown(after)}")
         print()
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> int:
 
 
 def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {visible(text)}", file=sys.stderr)
 
 
 def _shown(text: str) -> str:
@@ -78,6 +79,8 @@ def _shown(text: str) -> str:
 def _prompts(words: Sequence[str]) -> list[str]:
     """The prompts of the command line, or else the lines of stdin."""
     try:
+        if isinstance(sys.stdin, io.TextIOWrapper):  # whatever the locale says
+            sys.stdin.reconfigure(encoding="utf-8", errors="strict")
         prompts = list(words) if words or sys.stdin.isatty() else [line.rstrip("\n") for line in sys.stdin]
         "".join(prompts).encode()  # bytes of the command line that are no text come as halves of surrogate pairs
     except UnicodeError as error:

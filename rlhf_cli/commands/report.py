@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     else:
         file = (folders[0] if len(folders) == 1 else Path.cwd()) / REPORT
     writing.write_page(file, writing.page_of(folders), overwrite=options.output is not None)
-    print(f"written to {relative_to_here(file)}")
+    print(visible(f"written to {relative_to_here(file)}"))
     return EXIT_DONE
 
 

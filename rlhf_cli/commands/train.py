@@ -13,15 +13,17 @@ from rlhf_cli.commands import ready
 from rlhf_cli.commands.report import write_after_training
 from rlhf_cli.commands.sweeping import open_sweep
 from rlhf_cli.config.launch import Launch, launch
+from rlhf_cli.display.console import reader_may_leave
 from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher
-from rlhf_cli.errors import EXIT_DONE, disk_errors
+from rlhf_cli.errors import EXIT_DONE, disk_errors, visible
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
-from rlhf_cli.runs.folder import REWARD_LOG
+from rlhf_cli.runs.checkpoint import list_checkpoints
+from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, is_checkpoint, leaves_no_stub
@@ -73,6 +75,7 @@ def _run(
     Where to go on is only found out there: until then another process may have been at work.
     """
     loud, signals = config.display not in ("json", "quiet"), StopSignals(config.time_limit, begun)
+    signals.is_resumable = lambda: config.resume == "auto" or bool(list_checkpoints(folder / CHECKPOINTS))
     with (
         signals.installed(),
         ready.ends_name_checkpoint(folder, config),
@@ -86,12 +89,13 @@ def _run(
             if source is not None and source.parent != folder:
                 shutil.copyfile(source, folder / source.name)
             result = _train(config, folder, origin, signals, command)
-    if finished is None:
-        write_after_training(folder)
-    if loud:
-        if finished is not None:
-            print(f"{folder} is finished: all {config.steps} steps are done, nothing was changed")
-        show_result(result, folder)
+    with reader_may_leave():
+        if finished is None:
+            write_after_training(folder)
+        if loud:
+            if finished is not None:
+                print(visible(f"{folder} is finished: all {config.steps} steps are done, nothing was changed"))
+            show_result(result, folder)
 
 
 def _train(

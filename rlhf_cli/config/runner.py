@@ -19,7 +19,7 @@ from rlhf_cli.config.arguments import quote
 from rlhf_cli.config.compose import compose
 from rlhf_cli.config.jobs import Plan
 from rlhf_cli.config.session import PRIMARY, one_line_errors
-from rlhf_cli.errors import EXIT_DONE, EXIT_SWEEP, UserError
+from rlhf_cli.errors import EXIT_DONE, EXIT_SWEEP, UserError, visible
 from rlhf_cli.sweep.record import Ending
 
 OWN_LAUNCHER: Final = "processes"
@@ -88,7 +88,7 @@ class _Trial:
             self._run(now.job.num)
         except UserError as e:
             ending = Ending(e.exit_code, e.line())
-            sys.stderr.write(f"error: {self._names[now.job.num]}: {e.line()}\n")
+            sys.stderr.write(visible(f"error: {self._names[now.job.num]}: {e.line()}\n"))
         except Exception as e:
             self._bug = e
             raise

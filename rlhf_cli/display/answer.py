@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.pictures import print_picture
 from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.intervals import with_error
@@ -34,7 +35,7 @@ def show_answer(answer: Answer, display: str, report: Path | None) -> None:
     if display == "json":
         sys.stdout.write(json.dumps(finite(answer.row())) + "\n")
         return
-    console = Console(highlight=False)
+    console = ResultConsole()
     console.print()
     if answer.points:
         console.print(_points(answer, console.width))

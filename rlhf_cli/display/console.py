@@ -1,8 +1,11 @@
-"""A console on stderr that stops the run when nobody reads any more."""
+"""Consoles whose reader may leave: on stderr that stops the run, on stdout it ends the command."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 
@@ -17,3 +20,25 @@ class StoppingConsole(Console):
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         raise Stopped("nobody reads what it says")
+
+
+class ResultConsole(Console):
+    """A console on stdout, for the results of a command. Where nobody reads them, it raises BrokenPipeError."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing more, and raise the error; rich would exit with 1."""
+        self.quiet = True
+        raise BrokenPipeError
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Print inside what is also in files: that nobody reads it (`| head`) is no error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

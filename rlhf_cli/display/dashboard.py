@@ -19,6 +19,7 @@ from rich.text import Text
 
 from rlhf_cli.display.lines import Quiet
 from rlhf_cli.display.words import figures, flat, metric
+from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import Optimum, progress_to_optimum
 from rlhf_cli.types import Metrics
 
@@ -92,7 +93,7 @@ class Dashboard(Quiet):
             parts += [Text(), Text(self._held_out, style="cyan"), Text(self._optimum, style="cyan")]
         # Not the full width: the terminal's echo of ^C would wrap, and the picture could not be taken down cleanly.
         width = min(self.console.width - 3, 120)
-        return Panel(Group(*parts), title=escape(self.title), border_style="blue", padding=(0, 1), width=width)
+        return Panel(Group(*parts), title=escape(visible(self.title)), border_style="blue", padding=(0, 1), width=width)
 
     def _progress(self) -> RenderableType:
         grid = Table.grid(padding=(0, 1), expand=True)

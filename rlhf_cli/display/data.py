@@ -9,6 +9,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
+from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.errors import visible
 from rlhf_cli.prompts.preview import Lengths, PartPreview, Preview
 
@@ -22,7 +23,7 @@ BECOMES: Final = {
 
 def show_data(preview: Preview, special: Iterable[str]) -> None:
     """Print prompts, with `special` tokens in colour, then counts and lengths."""
-    console = Console(highlight=False)
+    console = ResultConsole()
     pattern = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True))
     for prompt in preview.shown:
         console.print(Text(f"{visible(prompt.where)}  {prompt.tokens} tokens", style="dim"), soft_wrap=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.pictures import print_picture
 from rlhf_cli.evaluation.oracle import Oracle
 from rlhf_cli.report.frontier import frontier
@@ -15,7 +16,7 @@ from rlhf_cli.report.frontier import frontier
 
 def show_oracle(oracle: Oracle) -> None:
     """Print the table of betas, the frontier and the table of best of n, on stdout."""
-    console = Console(highlight=False)
+    console = ResultConsole()
     table = Table(
         title=f"The optimum, from {oracle.prompts} prompts x {oracle.samples} completions of the reference "
         f"at T = {oracle.temperature:g}",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.words import flat
+from rlhf_cli.errors import visible
 from rlhf_cli.rewards.examine import Examination, Group
 
 STYLES: Final = {"ok": "green", "look": "yellow", "wrong": "red"}
@@ -19,14 +20,14 @@ EXTREMES: Final = 2
 
 def show_examination(examination: Examination, groups: Sequence[Group]) -> None:
     """Print a row for each finding; then the extremes, where there are enough scores."""
-    console = Console(highlight=False)
+    console = ResultConsole()
     title = f"{examination.reward}: {examination.completions} completions of {examination.prompts} prompts"
-    table = Table(title=title, title_justify="left", expand=True, show_header=False)
+    table = Table(title=Text(visible(title)), title_justify="left", expand=True, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     for finding in examination.findings:
-        table.add_row(Text(finding.verdict, style=STYLES[finding.verdict]), finding.check, Text(finding.said))
+        table.add_row(Text(finding.verdict, style=STYLES[finding.verdict]), finding.check, Text(flat(finding.said)))
     console.print(table)
     scored = [
         (score, text)

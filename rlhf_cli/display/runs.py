@@ -9,6 +9,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
+from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.errors import visible
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.checkpoint import step_of
@@ -28,7 +29,7 @@ def show_runs(runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord]) -> 
     Runs of one folder stand together, in the place of its newest run. Names come last, so that a long name disturbs no
     column.
     """
-    console = Console(highlight=False)
+    console = ResultConsole()
     failed = {run.folder: said for run in runs if run.folder.parent in sweeps and (said := why_failed(run))}
     rows = {run.folder: _figures(run, "failed" if run.folder in failed else run.state) for run in runs}
     widths = [max(map(len, column)) for column in zip(HEADER, *rows.values(), strict=True)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.words import flat
+from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import progress_to_optimum
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.report.table import changes
@@ -21,7 +23,7 @@ from rlhf_cli.runs.result import Result
 
 def show_result(result: Result, folder: Path) -> None:
     """Print the result, the files of the run in `folder`, and what to type next."""
-    console = Console(highlight=False)
+    console = ResultConsole()
     console.print()
     no_signal = _no_signal(result, folder)
     if result.comparison is not None:
@@ -29,8 +31,8 @@ def show_result(result: Result, folder: Path) -> None:
     elif no_signal:
         console.print(no_signal, style="yellow", markup=False)
     console.print(_texts(result))
-    place = shlex.quote(str(relative_to_here(folder)))
-    console.print(Text.assemble(("Written to ", "bold"), str(relative_to_here(folder))), soft_wrap=True)
+    place = visible(shlex.quote(str(relative_to_here(folder))))
+    console.print(Text.assemble(("Written to ", "bold"), visible(str(relative_to_here(folder)))), soft_wrap=True)
     rows = Table.grid(padding=(0, 2))
     for name, what in (
         (REPORT, "all of it as a page, for a browser"),

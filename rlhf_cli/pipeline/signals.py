@@ -9,12 +9,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from rlhf_cli.errors import EXIT_STOPPED, Stopped
+from rlhf_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Stopped
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 PARENT: Final = "RLHF_SWEEP"
@@ -34,6 +34,8 @@ class StopSignals:
 
     def __init__(self, time_limit: float | None = None, since: float = 0.0) -> None:
         parent = os.environ.pop(PARENT, "")  # not for the processes that this one starts
+        self.is_resumable: Callable[[], bool] = lambda: True
+        """Whether there is something to go on from, for the exit code of the second signal."""
         self._parent = int(parent) if parent.isdigit() else 0
         self._twice_s = TWICE_OF_TRIAL_S if self._parent else TWICE_S
         self._limit = time_limit
@@ -84,7 +86,7 @@ class StopSignals:
                 return
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h\n")  # a live display hides the cursor
-            os._exit(EXIT_STOPPED)
+            os._exit(EXIT_STOPPED if self.is_resumable() else EXIT_INTERRUPTED)
         self._received = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         self._when, self._pending = time.monotonic(), True  # pending: an exception raised now could be swallowed
         if not self._polled:

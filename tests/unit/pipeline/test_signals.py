@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from rlhf_cli.errors import EXIT_STOPPED, Stopped
+from rlhf_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Stopped
 from rlhf_cli.pipeline.signals import StopSignals
 
 EACH = pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_the_former_handlers_come_back(stopped: bool) -> None:
     assert [signal.getsignal(number) for number in numbers] == before
 
 
-@pytest.mark.parametrize("stopping", [True, False])
-def test_the_second_signal_leaves_at_once(stopping: bool) -> None:
+@pytest.mark.parametrize(("stopping", "resumable"), [(True, True), (False, False)])
+def test_the_second_signal_leaves_at_once(stopping: bool, resumable: bool) -> None:
     code = (
         "import signal, time\nfrom rlhf_cli.pipeline.signals import StopSignals\nfrom rlhf_cli.errors import Stopped\n"
-        "signals = StopSignals()\n"
+        f"signals = StopSignals()\nsignals.is_resumable = lambda: {resumable}\n"
         "with signals.installed(), signals.polled():\n"
         "    signal.raise_signal(signal.SIGTERM)\n"
         f"    try:\n        {stopping} and signals.check()\n"
@@ -74,7 +74,8 @@ def test_the_second_signal_leaves_at_once(stopping: bool) -> None:
         "    print('still here')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (EXIT_STOPPED, "saving\n" * stopping, "")
+    code_of_exit = EXIT_STOPPED if resumable else EXIT_INTERRUPTED
+    assert (done.returncode, done.stdout, done.stderr) == (code_of_exit, "saving\n" * stopping, "")
 
 
 @EACH
