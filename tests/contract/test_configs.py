@@ -124,7 +124,8 @@ def run_one_step(
     def run_one_step(*options: str) -> None:
         rest = chain.from_iterable(filled_in.get(option, []) for option in options)
         assert run(["train", *options, *dict.fromkeys(rest), *ONE_STEP, "run_dir=out"]) == 0, options
-        assert [row["step"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [1], options
+        (row,) = lines(tmp_path / "out" / "metrics.jsonl")
+        assert (row["step"], row["reward/failures"]) == (1, 0), options
 
     return run_one_step
 
@@ -132,6 +133,11 @@ def run_one_step(
 @pytest.mark.parametrize("options", combined(), ids=" ".join)
 def test_every_option_runs_one_step(options: tuple[str, ...], run_one_step: Callable[..., None]) -> None:
     run_one_step("config=tiny", *options)
+
+
+@pytest.mark.parametrize("option", EXTRAS)
+def test_an_option_that_needs_an_extra_composes(option: str, filled_in: dict[str, list[str]]) -> None:
+    assert compose_config(["config=tiny", option, *filled_in[option]])
 
 
 @pytest.mark.slow

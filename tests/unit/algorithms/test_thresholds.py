@@ -41,18 +41,18 @@ def problem(beta: float, seed: int) -> Problem:
     return random_problem(prompts=4, steps=3, tokens=3, beta=beta, seed=10 + seed)
 
 
-def reached(one: Problem, fields: dict[str, Any], kl: Placement, *, seed: int, steps: int) -> float:
+def reached(one: Problem, fields: dict[str, Any], kl: Placement, *, seed: int, steps: int, lr: float = 0.05) -> float:
     """Percent of the gap that is closed after `steps` of 64 samples."""
     algorithm: Algorithm = TypeAdapter(Algorithm).validate_python(fields)
     return one.percent(
-        climb(one, algorithm, steps=steps, prompts_per_step=4, samples_per_prompt=16, lr=0.05, seed=seed, kl=kl)
+        climb(one, algorithm, steps=steps, prompts_per_step=4, samples_per_prompt=16, lr=lr, seed=seed, kl=kl)
     )
 
 
 @pytest.mark.parametrize(("name", "fields", "kl", "least"), CASES, ids=NAMES)
 def test_half_of_it_with_one_seed(name: str, fields: dict[str, Any], kl: Placement, least: float) -> None:
-    """A third of the steps: most of the way, and nothing beyond the top."""
-    assert least - 3 < reached(problem(0.3, 0), fields, kl, seed=0, steps=300) <= 100
+    """A tenth of the steps, of twice the size: most of the way, and nothing beyond the top."""
+    assert least - 3 < reached(problem(0.3, 0), fields, kl, seed=0, steps=100, lr=0.1) <= 100
 
 
 @pytest.mark.slow

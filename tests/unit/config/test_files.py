@@ -22,27 +22,6 @@ from .conftest import write
 
 Started = Callable[..., list[Launch]]
 TINY = "model: tiny\ndata: tiny\nreward: characters\n"
-GIVEN = {
-    "model=pretrained": ["model.path=some/model"],
-    **{f"data={kind}": [f"data.path=prompts.{kind}"] for kind in ("jsonl", "csv", "parquet", "text")},
-    "data=hub": ["data.id=some/data"],
-    "data=mixture": ["+data@data.parts.web=csv", "data.parts.web.path=web.csv", "data.weights.web=1"],
-    "reward=python": ["reward.function=rewards.py:f"],
-    "reward=regex": ["reward.pattern=a"],
-    "reward=http": ["reward.url=https://scores.example/score"],
-    "reward=judge": ["reward.url=https://judge.example/v1", "reward.model=some-model"],
-    "reward=model": ["reward.path=some/model"],
-    "config=reviews": ["data.path=reviews.jsonl"],
-    "config=gsm8k": ["data.path=gsm8k.jsonl"],
-    "reward=weighted": ["+reward@reward.parts.letters=characters", "+reward.weights.letters=1.0"],
-}
-
-
-@pytest.mark.parametrize(
-    "choice", [f"{group}={option}" for group in (*groups(), "config") for option in options(group)]
-)
-def test_every_packaged_option_composes(choice: str) -> None:
-    assert compose_config([choice, *GIVEN.get(choice, [])])
 
 
 def _kinds() -> list[tuple[str, str]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from rlhf_cli.config.keys import fields
 from rlhf_cli.config.launch import Launch, launch
 from rlhf_cli.config.options import groups, options
 from rlhf_cli.schema import RunConfig
+from tests.support import Outcome
 
 from .conftest import not_started, sweep_with
 
@@ -70,9 +69,7 @@ def test_help_names_every_key_outside_the_groups_and_none_that_is_not(
 
 
 @pytest.mark.parametrize("argv", [["--info", "defaults"], ["--info"], ["--hydra-help"]])
-def test_info_always_works(cwd: Path, argv: list[str]) -> None:
-    command = [sys.executable, "-m", "rlhf_cli", "train", *argv, "steps=-1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "hydra" in done.stdout
-    assert done.stderr == ""
-    assert list(cwd.iterdir()) == []
+def test_info_always_works(argv: list[str], forked: Callable[..., Outcome]) -> None:
+    outcome = forked("train", *argv, "steps=-1")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "hydra" in outcome.out

@@ -47,6 +47,7 @@ def evaluated(make_run: MakeRun) -> Evaluated:
         samples: int = 2,
         untouched: bool = False,
         answer: Callable[[Rollout], Scores] = by_letters,
+        microbatch_size: int | None = None,
         **settings: Any,
     ) -> Evaluation:
         run = make_run(
@@ -56,6 +57,7 @@ def evaluated(make_run: MakeRun) -> Evaluated:
             reward=REWARD.model_dump() | SHAPING,
             evaluate={"every": 1, "prompts": 5, "samples": samples},
             prompts_per_step=at_once,
+            microbatch_size=microbatch_size or (3 if samples < LEAST - 1 else 64),
             samples_per_prompt=1,
             max_new_tokens=6,
             **{"beta": {"kind": "constant", "value": 0.2}} | settings,
@@ -66,13 +68,13 @@ def evaluated(make_run: MakeRun) -> Evaluated:
     return of
 
 
-def test_there_is_a_list_a_prompt_and_a_value_a_completion(moved: Policy, evaluated: Evaluated) -> None:
-    found = evaluated(moved, step=8)
+def test_there_is_a_list_a_prompt_and_a_value_a_completion(policy: Policy, evaluated: Evaluated) -> None:
+    found = evaluated(policy, step=8)
     assert (found.step, found.beta) == (8, 0.2)
     for column in (found.reward, found.kl, found.length, found.truncated, found.texts):
         assert [len(group) for group in column] == [2] * 5
     assert all(kl > 0 for group in found.kl for kl in group)
-    rows = batch_of(moved, TEXTS).prompts
+    rows = batch_of(policy, TEXTS).prompts
     scores = [REWARD.score([prompt.row] * 2, texts) for prompt, texts in zip(rows, found.texts, strict=True)]
     assert_close(torch.tensor(found.reward), torch.tensor(scores))
 
@@ -87,7 +89,7 @@ def test_the_texts_do_not_depend_on(moved: Policy, evaluated: Evaluated, change:
 
 @pytest.mark.parametrize("step", [0, 3])
 def test_a_kl_that_is_not_finite_ends_the_run_before_it_is_written(
-    step: int, moved: Policy, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+    step: int, policy: Policy, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measure(*arguments: Any) -> Distance:
         found = measure_distance(*arguments)
@@ -95,13 +97,13 @@ def test_a_kl_that_is_not_finite_ends_the_run_before_it_is_written(
 
     monkeypatch.setattr(held_out, "measure_distance", measure)
     with pytest.raises(UserError) as caught:
-        evaluated(moved, step=step)
+        evaluated(policy, step=step)
     assert caught.value.exit_code == EXIT_NONFINITE == 7
     assert caught.value.what == f"the KL of a held-out completion is not finite after step {step}"
 
 
-def test_the_texts_depend_on_the_seed(moved: Policy, evaluated: Evaluated) -> None:
-    assert evaluated(moved).texts != evaluated(moved, seed=1).texts
+def test_the_texts_depend_on_the_seed(policy: Policy, evaluated: Evaluated) -> None:
+    assert evaluated(policy).texts != evaluated(policy, seed=1).texts
 
 
 def test_the_reference_has_no_kl(moved: Policy, evaluated: Evaluated) -> None:
@@ -170,7 +172,7 @@ def test_the_reference_writes_from_the_same_streams(moved: Policy, evaluated: Ev
 
 @pytest.mark.parametrize(("step", "written"), [(0, 3), (1, 6)])
 def test_the_reference_writes_nothing_twice(
-    moved: Policy, evaluated: Evaluated, step: int, written: int, monkeypatch: pytest.MonkeyPatch
+    policy: Policy, evaluated: Evaluated, step: int, written: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample, batches = TransformersEngine.sample, []
 
@@ -179,7 +181,7 @@ def test_the_reference_writes_nothing_twice(
         return sample(engine, batch, *arguments, **named)
 
     monkeypatch.setattr(TransformersEngine, "sample", noted)
-    evaluated(moved, step=step, samples=LEAST)  # five prompts, two at once
+    evaluated(policy, step=step, samples=LEAST)  # five prompts, two at once
     assert len(batches) == written
 
 
@@ -200,15 +202,15 @@ def test_before_the_first_step_the_policy_is_the_reference(moved: Policy, evalua
 )
 @pytest.mark.parametrize("step", [0, 3])
 def test_the_reference_writes_nothing_where_that_would_say_nothing(
-    moved: Policy, evaluated: Evaluated, step: int, change: dict[str, Any], reason: str
+    policy: Policy, evaluated: Evaluated, step: int, change: dict[str, Any], reason: str
 ) -> None:
-    found = evaluated(moved, step=step, **change)
+    found = evaluated(policy, step=step, **change)
     assert found.reference is None
     assert (found.optimum.reason, found.optimum.percent, found.optimum.gain) == (reason, None, None)
 
 
-def test_the_percentage_is_of_the_completions_that_were_kept(moved: Policy, evaluated: Evaluated) -> None:
-    found = evaluated(moved, step=3, samples=64, beta={"kind": "constant", "value": 1.0})
+def test_the_percentage_is_of_the_completions_that_were_kept(policy: Policy, evaluated: Evaluated) -> None:
+    found = evaluated(policy, step=3, samples=64, beta={"kind": "constant", "value": 1.0})
     assert found.reference is not None
     policy = Completions(found.reward, found.logprob, found.ref_logprob)
     expected = estimate_progress(policy, found.reference, found.kl, 1.0, REWARD.highest)
@@ -219,9 +221,9 @@ def test_the_percentage_is_of_the_completions_that_were_kept(moved: Policy, eval
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])
 @pytest.mark.parametrize("samples", [2, LEAST])
-def test_prompts_without_scores_are_left_out(moved: Policy, evaluated: Evaluated, at_once: int, samples: int) -> None:
-    whole = evaluated(moved, step=3, samples=samples, at_once=at_once)
-    found = evaluated(moved, step=3, samples=samples, at_once=at_once, answer=without(by_letters, "a", "xyz"))
+def test_prompts_without_scores_are_left_out(policy: Policy, evaluated: Evaluated, at_once: int, samples: int) -> None:
+    whole = evaluated(policy, step=3, samples=samples, at_once=at_once)
+    found = evaluated(policy, step=3, samples=samples, at_once=at_once, answer=without(by_letters, "a", "xyz"))
     kept = [0, 2, 4]
     assert (found.prompts, whole.prompts) == (kept, [0, 1, 2, 3, 4])
     assert found.failures == 2 * samples * (1 if found.reference is None else 2)
@@ -234,7 +236,7 @@ def test_prompts_without_scores_are_left_out(moved: Policy, evaluated: Evaluated
 
 
 def test_a_prompt_that_only_the_references_completions_fail_at_is_left_out_too(
-    moved: Policy, evaluated: Evaluated
+    policy: Policy, evaluated: Evaluated
 ) -> None:
     calls: list[int] = []
 
@@ -244,7 +246,7 @@ def test_a_prompt_that_only_the_references_completions_fail_at_is_left_out_too(
         # the policy's completions of a batch are scored first, the reference's second
         return (by_letters if calls.count(start) == 1 else without(by_letters, "a"))(rollout)
 
-    found = evaluated(moved, step=3, samples=LEAST, answer=answer)
+    found = evaluated(policy, step=3, samples=LEAST, answer=answer)
     assert calls == [0, 0, 2, 2, 4, 4]
     assert found.prompts == [0, 2, 3, 4]
     assert found.reference is not None
@@ -261,9 +263,9 @@ def test_the_reward_is_asked_with_a_seed_of_the_prompts_and_fails_in_one_note(
     assert run.work.reporter.phases == ["evaluation"]
 
 
-def test_an_evaluation_needs_two_prompts(moved: Policy, evaluated: Evaluated) -> None:
-    assert evaluated(moved, answer=without(by_letters, *TEXTS[:3])).prompts == [3, 4]
+def test_an_evaluation_needs_two_prompts(policy: Policy, evaluated: Evaluated) -> None:
+    assert evaluated(policy, answer=without(by_letters, *TEXTS[:3])).prompts == [3, 4]
     with pytest.raises(UserError) as caught:
-        evaluated(moved, answer=without(by_letters, *TEXTS[:4]))
+        evaluated(policy, answer=without(by_letters, *TEXTS[:4]))
     assert caught.value.what == "1 of 5 held-out prompts are left: 8 completions have no score"
     assert caught.value.exit_code == EXIT_REWARD

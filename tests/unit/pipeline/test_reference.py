@@ -65,16 +65,26 @@ def test_every_completion_has_its_own_stream_and_its_own_score() -> None:
     assert len({text for group in texts for text in group}) > 10
 
 
+@pytest.fixture(scope="module")
+def in_one_batch() -> tuple[Any, Any]:
+    """The scores of the reference's completions, and the completions."""
+    whole = run_of(9, 9)
+    return (
+        reference_rewards(whole, HELD_OUT, 5, 1.0, Recorder()),
+        reference_texts(whole, HELD_OUT, 5, 1.0, Recorder()),
+    )
+
+
 @pytest.mark.parametrize(
     ("at_once", "batches"), [((1, 2), 9), ((2, 2), 6), ((1, 5), 3), ((2, 5), 2), ((1, 7), 3), ((9, 9), 1)]
 )
-def test_the_completions_do_not_depend_on_the_batches(at_once: tuple[int, int], batches: int) -> None:
-    whole = run_of(9, 9)
+def test_the_completions_do_not_depend_on_the_batches(
+    at_once: tuple[int, int], batches: int, in_one_batch: tuple[Any, Any]
+) -> None:
     watch, config = Counting(), run_of(*at_once)
-    found = reference_rewards(config, HELD_OUT, 5, 1.0, watch)
-    assert found == reference_rewards(whole, HELD_OUT, 5, 1.0, Recorder())
+    assert reference_rewards(config, HELD_OUT, 5, 1.0, watch) == in_one_batch[0]
     assert watch.ticks["the reference writes"] == batches * 8  # max_new_tokens
-    assert reference_texts(config, HELD_OUT, 5, 1.0, watch) == reference_texts(whole, HELD_OUT, 5, 1.0, Recorder())
+    assert reference_texts(config, HELD_OUT, 5, 1.0, watch) == in_one_batch[1]
 
 
 def test_it_is_the_reference_that_writes(moved: Policy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from transformers import (
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.tiny import byte_tokenizer
-from tests.support import Outcome, lines
+from tests.support import Outcome
 from tests.unit.rewards.support import made, score_function
 
 Rlhf = Callable[..., Outcome]
@@ -152,13 +152,9 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     made("model", path="someone/some-model").check("reward")
 
 
-def test_a_run_is_scored_by_it(saved: Callable[..., Path], rlhf: Rlhf, tmp_path: Path) -> None:
-    few = ("config=tiny", "steps=1", "evaluate.every=0", "max_new_tokens=4", "display=quiet", "run_dir=out")
-    outcome = rlhf("train", *few, "reward=model", f"reward.path={saved()}")
-    assert outcome.code == 0, outcome.err
-    (row,) = lines(tmp_path / "out" / "metrics.jsonl")
-    assert row["reward/failures"] == 0
-    assert row["reward/mean"] != 0
-    outcome = rlhf("train", *few[:-1], "run_dir=no", "reward=model", f"reward.path={saved('causal')}")
+def test_a_run_says_in_one_line_that_it_is_none(saved: Callable[..., Path], rlhf: Rlhf) -> None:
+    """That a run is scored by a reward model is in tests/contract/test_configs.py."""
+    few = ("config=tiny", "steps=1", "evaluate.every=0", "max_new_tokens=4", "display=quiet", "run_dir=no")
+    outcome = rlhf("train", *few, "reward=model", f"reward.path={saved('causal')}")
     assert outcome.code == 4
     assert f"reward=model cannot be used: the files of {saved('causal')} lack 1 of 21 weights" in outcome.err
