@@ -17,6 +17,7 @@ from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.models.loading import load_tokenizer
 from rlhf_cli.models.settings import Lora, Pretrained, Tiny
 from rlhf_cli.models.tiny import build_tiny
+from rlhf_cli.settings import Settings
 from tests.score_server import ScoreServer
 from tests.support import lines
 
@@ -113,6 +114,11 @@ def small_smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def completed(options: tuple[str, ...], filled_in: dict[str, list[str]]) -> list[str]:
+    """The options, and whatever they leave open, once."""
+    return [*options, *dict.fromkeys(chain.from_iterable(filled_in.get(option, []) for option in options))]
+
+
 @pytest.fixture
 def run_one_step(
     filled_in: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -122,8 +128,7 @@ def run_one_step(
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
     def run_one_step(*options: str) -> None:
-        rest = chain.from_iterable(filled_in.get(option, []) for option in options)
-        assert run(["train", *options, *dict.fromkeys(rest), *ONE_STEP, "run_dir=out"]) == 0, options
+        assert run(["train", *completed(options, filled_in), *ONE_STEP, "run_dir=out"]) == 0, options
         (row,) = lines(tmp_path / "out" / "metrics.jsonl")
         assert (row["step"], row["reward/failures"]) == (1, 0), options
 
@@ -152,6 +157,16 @@ def test_an_option_that_needs_an_extra_runs_one_step(option: str, run_one_step: 
 def test_every_task_runs_one_step(name: str, small_smollm2: Path, run_one_step: Callable[..., None]) -> None:
     """On the tokenizer and chat template of SmolLM2; its weights are in tests/integration/test_real_model.py."""
     run_one_step(f"config={name}", f"model.path={small_smollm2}")
+
+
+def test_every_option_states_every_value(filled_in: dict[str, list[str]]) -> None:
+    """So a default in Python, for runs from before the setting, is never what a new run takes."""
+    for options in combined():
+        todo: list[Settings] = [compose_config(["config=tiny", *completed(options, filled_in)])]
+        while todo:
+            settings = todo.pop()
+            assert settings.model_fields_set == type(settings).model_fields.keys(), options
+            todo += [value for value in settings.__dict__.values() if isinstance(value, Settings)]
 
 
 def test_every_task_trains_smollm2(filled_in: dict[str, list[str]]) -> None:
