@@ -27,13 +27,13 @@ from rlhf_cli.charts.words import FONT, shorten, width
 FILLED: Final = 0.8
 """Share of a category's width that its bars take."""
 SLANT: Final = math.sqrt(0.5)
-"""How far a name turned by 45 degrees reaches, across and down, by its width."""
+"""Reach of a name turned by 45 degrees, across and down, per unit of its width."""
 LONGEST: Final = 200.0
 """Room for a turned name."""
 
 
 def draw(bars: Bars) -> str:
-    """The bars as one <svg> element. Raises ValueError where a series has not one value a category."""
+    """The bars as one <svg> element. Raises ValueError unless a series has one value a category."""
     values = [value for s in bars.series for column in (s.values, s.low, s.high) for value in column]
     y = ticks(*extent([0.0, *filter(math.isfinite, values)]), Y_TICKS, outside=True)
     left, right = left_of(y), bars.width - EDGE

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from rlhf_cli.charts.frame import EDGE, LINE, Y_TICKS, document, head, left_of, legend, line, text, y_axis
 from rlhf_cli.charts.pictures import Chart, Mark
-from rlhf_cli.charts.scale import Scale, decades, extent, known, labels, log_ticks, ticks
+from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, log_ticks, ticks
 from rlhf_cli.charts.series import RADIUS, draw_series, points_between_gaps
 from rlhf_cli.charts.words import FONT, shorten, width
 
@@ -15,7 +15,7 @@ from rlhf_cli.charts.words import FONT, shorten, width
 def draw(chart: Chart) -> str:
     """The chart as one <svg> element. Raises ValueError where the columns of a series differ in length."""
     series = [points_between_gaps(one, chart.x_log, chart.y_log) for one in chart.series]
-    marks = sorted((mark for mark in chart.marks if known(mark.x, chart.x_log)), key=lambda mark: mark.x)
+    marks = sorted((mark for mark in chart.marks if has_place(mark.x, chart.x_log)), key=lambda mark: mark.x)
     points = [point for runs in series for run in runs for point in run]
     ends = extent([end for p in points for end in (p.low, p.y, p.high)], chart.y_log)
     y = decades(*ends, Y_TICKS) if chart.y_log else ticks(*ends, Y_TICKS, outside=True)

@@ -18,7 +18,7 @@ STRONGEST: Final = 0.5
 
 
 def draw(heat: HeatMap) -> str:
-    """The heat map as one <svg> element. Raises ValueError where the values are not one a column and row."""
+    """The heat map as one <svg> element. Raises ValueError unless there is one value for each column and row."""
     room = heat.width / 4
     rows = [shorten(name, room) for name in heat.rows]
     left = EDGE + max(map(width, [*rows, ""])) + 8

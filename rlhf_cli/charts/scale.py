@@ -26,7 +26,7 @@ class Scale:
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
 
-def known(value: float, log: bool) -> bool:
+def has_place(value: float, log: bool) -> bool:
     """Whether the value has a place on the axis."""
     return math.isfinite(value) and not (log and value <= 0)
 
@@ -45,7 +45,7 @@ def extent(values: Sequence[float], log: bool = False) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float, count: int, outside: bool = False) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten between `low` and `high`, no more than `count` steps apart.
+    """Multiples of 1, 2 or 5 times a power of ten between `low` and `high`, in at most `count` steps.
 
     With `outside`, up to one more at each end, so that the ticks enclose the range.
     """
@@ -76,7 +76,7 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def decades(low: float, high: float, count: int) -> list[float]:
-    """Two or more powers of ten that enclose two positive ends, at most about `count` steps apart."""
+    """Two or more powers of ten that enclose two positive ends, in at most about `count` steps."""
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     step = max(math.ceil((last - first) / count), 1)
     return [10.0 ** (step * e) for e in range(first // step, max(-(-last // step), first // step + 1) + 1)]

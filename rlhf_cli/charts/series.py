@@ -8,7 +8,7 @@ from typing import Final
 
 from rlhf_cli.charts.frame import EDGE, colour, line, number, text
 from rlhf_cli.charts.pictures import Series, Style
-from rlhf_cli.charts.scale import Scale, known
+from rlhf_cli.charts.scale import Scale, has_place
 from rlhf_cli.charts.words import shorten, width
 
 RADIUS: Final = 5
@@ -37,9 +37,9 @@ def points_between_gaps(series: Series, x_log: bool, y_log: bool) -> list[list[P
     for x, y, low, high, x_low, x_high, name in zip(
         series.xs, series.ys, lows, highs, x_lows, x_highs, names, strict=True
     ):
-        if known(x, x_log) and known(y, y_log):
-            low, high = (end if known(end, y_log) else y for end in (low, high))
-            x_low, x_high = (end if known(end, x_log) else x for end in (x_low, x_high))
+        if has_place(x, x_log) and has_place(y, y_log):
+            low, high = (end if has_place(end, y_log) else y for end in (low, high))
+            x_low, x_high = (end if has_place(end, x_log) else x for end in (x_low, x_high))
             runs[-1].append(Point(x, y, low, high, x_low, x_high, name))
         else:
             runs.append([])

@@ -12,7 +12,7 @@ from itertools import cycle, pairwise
 from typing import Final, TypeVar
 
 from rlhf_cli.charts.pictures import Bars, Chart, Picture, Series
-from rlhf_cli.charts.scale import Scale, decades, extent, known, labels, ticks
+from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, ticks
 
 Span = tuple[str, str]
 """A text and its style, as rich names it."""
@@ -59,9 +59,9 @@ def _bars(bars: Bars, width: int, colours: bool) -> list[Row]:
 
 def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
     """The curves between two axes, the names of the marks above and a legend below."""
-    marks = [mark for mark in chart.marks if known(mark.x, chart.x_log)]
+    marks = [mark for mark in chart.marks if has_place(mark.x, chart.x_log)]
     points = [(x, y) for one in chart.series for x, y in zip(one.xs, one.ys, strict=True)]
-    points = [(x, y) for x, y in points if known(x, chart.x_log) and known(y, chart.y_log)]
+    points = [(x, y) for x, y in points if has_place(x, chart.x_log) and has_place(y, chart.y_log)]
     xs, ys = [x for x, _ in points] + [mark.x for mark in marks], [y for _, y in points]
     low, high = extent(ys, chart.y_log)
     y = decades(low, high, 4) if chart.y_log else ticks(low, high, 4, outside=True)
@@ -97,7 +97,7 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
 def _dots(series: Series, across: Scale, down: Scale) -> list[tuple[int, int]]:
     """The places that a series covers on the grid: its points and the lines between them."""
     places = [
-        (across.at(x), down.at(y)) if known(x, across.log) and known(y, down.log) else None
+        (across.at(x), down.at(y)) if has_place(x, across.log) and has_place(y, down.log) else None
         for x, y in zip(series.xs, series.ys, strict=True)
     ]
     output = [(round(place[0]), round(place[1])) for place in places if place]
@@ -128,7 +128,7 @@ def _write_names(
 ) -> None:
     """Write the names of points to their right, or to their left where there is no room; cut names that fit nowhere."""
     for x, y, name in zip(one.xs, one.ys, one.names or [""] * len(one.xs), strict=True):
-        if known(x, across.log) and known(y, down.log):
+        if has_place(x, across.log) and has_place(y, down.log):
             line, column = cells[round(down.at(y)) // fine[1]], round(across.at(x)) // fine[0]
             first = column + 1 if column + len(name) < len(line) else max(column - len(name), 0)
             for place, letter in enumerate(name[: len(line) - first], start=first):

@@ -28,7 +28,7 @@ def scene(fast: bool) -> Scene:
         epochs: [sum(column) / seeds for column in zip(*(run.clip_fraction for run in of), strict=True)]
         for epochs, of in runs.items()
     }
-    gone = {epochs: sum(run.percent for run in of) / seeds for epochs, of in runs.items()}
+    closed = {epochs: sum(run.percent for run in of) / seeds for epochs, of in runs.items()}
     return Scene(
         "2, once more: where PPO sits",
         (
@@ -71,7 +71,7 @@ def scene(fast: bool) -> Scene:
         ),
         (
             f"Of the way to J*, {steps} rollouts went: "
-            + ", ".join(f"{_updates(epochs)} {value:.1f} %" for epochs, value in gone.items())
+            + ", ".join(f"{_updates(epochs)} {value:.1f} %" for epochs, value in closed.items())
             + ". Clipped on average: "
             + ", ".join(percent(sum(shares) / steps) for shares in clipped.values())
             + ". The first update of a rollout is never clipped: its ratio is 1.",

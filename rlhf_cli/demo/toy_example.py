@@ -32,7 +32,7 @@ def scene(fast: bool) -> Scene:
     problem = toy(BETA)
     best, optimum = problem.best(), problem.optimum().exp().flatten().tolist()
     run, unheld = held[CHOSEN][0], free[CHOSEN][0].policy[-1]
-    gone = {name: sum(run.percent for run in runs) / len(runs) for name, runs in held.items()}
+    closed = {name: sum(run.percent for run in runs) / len(runs) for name, runs in held.items()}
     return Scene(
         "7. The toy example",
         (
@@ -61,7 +61,7 @@ def scene(fast: bool) -> Scene:
         ),
         (
             f"Of the way from the reference's J to J* = {best:.4f}, {steps} steps went: "
-            + ", ".join(f"{name} {value:.1f} %" for name, value in gone.items())
+            + ", ".join(f"{name} {value:.1f} %" for name, value in closed.items())
             + ". Batch mean and RLOO coincide: for one query they differ by a constant factor, which Adam cancels.",
             f"“{NAMES[-1]}” has the highest score. The reference says it {percent(run.policy[0][-1])} of the time, the "
             f"policy with β = 0 {percent(unheld[-1])}, with β = {BETA:g} {percent(run.policy[-1][-1])}, π* "

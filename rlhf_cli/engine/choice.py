@@ -103,7 +103,7 @@ def _random_adapter(policy: Policy) -> Iterator[None]:
 
 @torch.no_grad()
 def logit_difference(policy: Policy, engine: Engine) -> float:
-    """Largest difference between the engine's and the library's logits on two texts, over the library's largest.
+    """Largest difference of the engine's logits from the library's on two texts, divided by the library's largest.
 
     Checks the engine's sampling and reading, on prompts of two lengths and so with padding. Some architectures rescale
     their logits behind the output layer, or let padding into their state; training on wrong logits would go unnoticed.

@@ -16,7 +16,7 @@ from rlhf_cli.seeding import uniforms
 from rlhf_cli.types import KeptSets, PromptBatch, Rollout, Tick
 
 FULL: Final = 0.875
-"""Share of active texts below which the reader drops the ended ones: dropping moves memory, about as dear as a step."""
+"""Share of active texts below which the reader drops the ended ones: dropping moves memory and costs about a step."""
 
 
 class Reader(Protocol):

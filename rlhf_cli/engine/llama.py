@@ -57,7 +57,7 @@ class Linear:
         self._reference = make_product(self._weight, self._bias)
 
     def product(self, which: Which) -> Product:
-        """The product of the layers with the present adapter; an adapter that changes needs a new product."""
+        """The product of the layers with the adapter as it is now; a changed adapter needs a new product."""
         if which == "reference" or not any(map(_has_adapter, self._layers)):
             return self._reference
         return self._merge() if which == "merged" else self._add_adapter()

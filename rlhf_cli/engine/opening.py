@@ -22,7 +22,7 @@ def load_policy(config: RunConfig, note: Callable[[str], None]) -> Policy:
 
     `note` gets a line for each harmless difference between the model and its files.
     """
-    torch.set_num_threads(config.threads or THREADS)  # always: the trial before this one may have set another number
+    torch.set_num_threads(config.threads or THREADS)  # always: an earlier run may have set another number
     keep_freed_memory()
     device = _device(config.device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -67,6 +67,6 @@ def t_quantile(probability: float, degrees: int) -> float:
 
 
 def with_error(value: Estimate, digits: int, sign: str = "") -> str:
-    """The mean and the half-width of its 95 % interval; `sign` is that of the format."""
+    """The mean and the half-width of its 95 % interval; `sign="+"` shows a plus too."""
     mean = round(value.mean, digits) + 0.0  # never -0.000
     return f"{mean:{sign}.{digits}f} ± {value.half_width:.{digits}f}"

@@ -54,7 +54,7 @@ class Oracle:
 
 
 def oracle(rewards: Sequence[Sequence[float]], betas: Sequence[float], beta: float, temperature: float) -> Oracle:
-    """Estimate everything from the rewards of the reference's completions: one list a prompt, of equal lengths."""
+    """Estimate optimum, best of n and frontier from the reference's rewards: one list a prompt, of equal lengths."""
     samples = len(rewards[0])
     doubling = takewhile(lambda n: n <= samples, (2**power for power in range(64)))
     return Oracle(
@@ -73,7 +73,7 @@ def _best_of(rewards: Sequence[Sequence[float]], n: int) -> BestOf:
 
 
 def _curve(rewards: Sequence[Sequence[float]]) -> list[CurvePoint]:
-    """From a beta that leaves the reference as it is, to one that keeps the best completions alone."""
+    """The frontier, from a beta that leaves the reference as it is to one that keeps only the best completions."""
     spread = (max(map(max, rewards)) - min(map(min, rewards))) or 1.0
     points = []
     for i in range(CURVE):

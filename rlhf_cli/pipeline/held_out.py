@@ -154,7 +154,6 @@ def _distance(run: Run, rollout: Rollout, tick: Callable[[], None]) -> Distance:
 
 
 def _score(run: Run, rollout: Rollout, start: int, step: int) -> Scores:
-    """Scores of the held-out prompts from number `start` on."""
     scores = ask(run, rollout, seed_for(run.config.seed, "reward/held_out", start), f"step {step}, held-out")
     note_failures(run, scores, len(rollout.batch), step)
     return scores

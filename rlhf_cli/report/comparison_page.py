@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.intervals import with_error
-from rlhf_cli.report.curves import overlaid
+from rlhf_cli.report.curves import overlay
 from rlhf_cli.report.page import render
-from rlhf_cli.report.run_page import evaluated_prompts, mapping_in, subject
+from rlhf_cli.report.run_page import count_prompts, mapping_in, subject
 from rlhf_cli.report.series import steps_per_point
 from rlhf_cli.report.table import Table, changes_table
 from rlhf_cli.report.texts import cut
@@ -44,7 +44,7 @@ def html(runs: Sequence[SavedRun]) -> str:
         subjects=[(name, subject(run)) for name, run in zip(names, runs, strict=True)],
         base=names[0],
         differences=[_difference(runs[0], run, names[0], name) for name, run in zip(names[1:], runs[1:], strict=True)],
-        curves=overlaid([(name, run.metrics, evaluated_prompts(run)) for name, run in zip(names, runs, strict=True)]),
+        curves=overlay([(name, run.metrics, count_prompts(run)) for name, run in zip(names, runs, strict=True)]),
         steps_a_point=steps_per_point(max(len(run.metrics) for run in runs)),
         settings=_settings(runs, names),
     )
@@ -93,7 +93,7 @@ def _difference(base: SavedRun, run: SavedRun, base_name: str, name: str) -> Dif
     why = why_not_paired(base, run)
     comparison = None if why else compare_if_paired(base.last, run.last)
     if comparison is None or run.last is None:
-        return Difference(name, None, why or "hardly a prompt has scores in both")
+        return Difference(name, None, why or "too few prompts have scores in both")
     return Difference(name, changes_table(comparison, run.last.beta, (base_name, name, "difference")), None)
 
 

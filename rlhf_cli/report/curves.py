@@ -64,7 +64,7 @@ def pictures(metrics: Rows, prompts: int) -> list[Chart]:
     return charts
 
 
-def overlaid(runs: Sequence[tuple[str, Rows, int]]) -> list[Chart]:
+def overlay(runs: Sequence[tuple[str, Rows, int]]) -> list[Chart]:
     """Charts of several runs, each with a name, its metrics and the number of prompts of its evaluations.
 
     Training and evaluations are in charts of their own, so that a run has one colour in all of them.

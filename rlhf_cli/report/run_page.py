@@ -16,7 +16,7 @@ from rlhf_cli.report.curves import pictures, timing
 from rlhf_cli.report.page import render
 from rlhf_cli.report.series import number, steps_per_point
 from rlhf_cli.report.table import changes_table
-from rlhf_cli.report.texts import Words, cut, marked
+from rlhf_cli.report.texts import Words, cut, mark_differences
 from rlhf_cli.runs.reading import Row, SavedRun
 
 SHOWN: Final = 3
@@ -34,7 +34,7 @@ def html(run: SavedRun) -> str:
         title=f"{run.status.folder.name}: {subject(run)}",
         standing=_standing(run),
         **_held_out(run),
-        curves=pictures(run.metrics, evaluated_prompts(run)),
+        curves=pictures(run.metrics, count_prompts(run)),
         constants=_constants(run.config),
         steps_a_point=steps_per_point(len(run.metrics)),
         times=timing(run.timings),
@@ -42,7 +42,7 @@ def html(run: SavedRun) -> str:
         texts=_texts(run),
         texts_step=run.result.step if run.result else None,
         samples=[*_samples(run.early), *_samples(run.late)],
-        repeat=repeating(run.record),
+        repeat=command_to_repeat(run.record),
         go_on=run.status.continue_command(anywhere=True),
         is_finished=run.status.state == "finished",
         config=run.config,
@@ -69,7 +69,7 @@ def verdict(comparison: Comparison) -> str:
     return f"{objective.count} held-out prompts cannot tell whether the objective changed: {levels}."
 
 
-def evaluated_prompts(run: SavedRun) -> int:
+def count_prompts(run: SavedRun) -> int:
     """The number of prompts of an evaluation; 0 where it is unknown."""
     if run.first is not None:
         return len(run.first.prompts)
@@ -118,7 +118,7 @@ def _constants(config: Row) -> str:
 def _texts(run: SavedRun) -> list[tuple[str, Words, Words]]:
     """The prompts of the result, each with both greedy completions."""
     rows = run.result.texts if run.result else ()
-    return [(row.prompt, *marked(cut(row.reference), cut(row.policy))) for row in rows]
+    return [(row.prompt, *mark_differences(cut(row.reference), cut(row.policy))) for row in rows]
 
 
 def _samples(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
@@ -134,7 +134,7 @@ def _samples(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     return samples
 
 
-def repeating(record: Row) -> str | None:
+def command_to_repeat(record: Row) -> str | None:
     """The command that starts the same run in a folder of its own; None where run.json does not hold it."""
     words = record.get("command")
     if not isinstance(words, list) or not words or words[0] != "rlhf" or not all(isinstance(w, str) for w in words):

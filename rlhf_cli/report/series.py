@@ -18,13 +18,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def curve(label: str, rows: Rows, key: str, error: str = "") -> Series:
-    """The metric at the steps that have it, averaged where they are many, with a band of one standard error."""
+    """The metric at the steps that have it, averaged in a long run, with a band of one standard error."""
     xs, ys = column(rows, key)
     if not error:
-        xs, ys = thinned([xs, ys])
+        xs, ys = thin([xs, ys])
         return Series(label, xs, ys)
     errors = [number(row.get(error)) for row in rows if key in row]
-    return _with_errors(label, thinned([xs, ys, errors]), "line")
+    return _with_errors(label, thin([xs, ys, errors]), "line")
 
 
 def points(label: str, rows: Rows, key: str, error: str, prompts: int) -> Series:
@@ -34,7 +34,7 @@ def points(label: str, rows: Rows, key: str, error: str, prompts: int) -> Series
     errors = [times * number(row.get(error)) for row in rows]
     columns = [*column(rows, key), errors]
     start = 1 if rows and rows[0]["step"] == 0 else 0  # the reference stays by itself
-    later = thinned([values[start:] for values in columns], MOST_HELD_OUT)
+    later = thin([values[start:] for values in columns], MOST_HELD_OUT)
     joined = [[*values[:start], *others] for values, others in zip(columns, later, strict=True)]
     return _with_errors(label, joined, "points")
 
@@ -56,7 +56,7 @@ def steps_per_point(count: int, most: int = MOST) -> int:
     return max(math.ceil(count / most), 1)
 
 
-def thinned(columns: Sequence[Sequence[float]], most: int = MOST) -> list[list[float]]:
+def thin(columns: Sequence[Sequence[float]], most: int = MOST) -> list[list[float]]:
     """The columns with neighbours averaged into at most `most` values; NaN where no neighbour is finite."""
     size = steps_per_point(len(columns[0]), most)
     return [[_mean(values[start : start + size]) for start in range(0, len(values), size)] for values in columns]

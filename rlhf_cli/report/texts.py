@@ -26,7 +26,7 @@ def listing(values: Mapping[str, Any]) -> str:
     return "\n".join(_lines(values, ""))
 
 
-def marked(before: str, after: str) -> tuple[Words, Words]:
+def mark_differences(before: str, after: str) -> tuple[Words, Words]:
     """Both texts, with the words that only one of them has marked.
 
     Words are compared without the space before them, and in order: a word that moved is marked in both texts.

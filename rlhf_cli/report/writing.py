@@ -1,4 +1,4 @@
-"""Choose the page for some folders, and write a page so that a reader sees the old one or the new one."""
+"""Choose the page for some folders, and write a page whole: a reader sees the old one or the new one."""
 
 from __future__ import annotations
 

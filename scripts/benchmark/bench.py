@@ -80,7 +80,7 @@ def grid(options: argparse.Namespace) -> list[Point]:
     ]
 
 
-def ours(point: Point) -> Worker:
+def start_worker(point: Point) -> Worker:
     """Start a process that takes our steps."""
     return Worker(f"rlhf-cli at {point}", [sys.executable, str(SCRIPTS / "bench_worker.py")])
 
@@ -90,13 +90,13 @@ def begin(worker: Worker, point: Point, options: argparse.Namespace) -> dict[str
     return worker.ask(overrides=point.overrides(options.overrides), steps=options.steps + 1)
 
 
-def said(who: str, step: dict[str, Any]) -> dict[str, Any]:
-    """Return the step, after a line of progress about it."""
+def print_step(who: str, step: dict[str, Any]) -> dict[str, Any]:
+    """Print a line of progress about the step, and return it."""
     print(f"  {who} {step['seconds']['step']:.2f} s", file=sys.stderr)
     return step
 
 
-def measured(point: Point, about: dict[str, Any], steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def results_of(point: Point, about: dict[str, Any], steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The results of a run. Raises Failed where the completions do not have the length of the point."""
     if any(step["tokens"] != point.prompts * point.group * point.new_tokens for step in steps):
         raise Failed(f"{point}: wrote {[step['tokens'] for step in steps]} tokens")
@@ -105,21 +105,21 @@ def measured(point: Point, about: dict[str, Any], steps: Sequence[dict[str, Any]
     return found | {"about": kept, "warm_up": steps[0], "samples": steps[1:]}
 
 
-def alone(point: Point, options: argparse.Namespace) -> dict[str, Any]:
+def measure_alone(point: Point, options: argparse.Namespace) -> dict[str, Any]:
     """Measure our steps, one after the other."""
-    with ours(point) as worker:
+    with start_worker(point) as worker:
         about = begin(worker, point, options)
-        steps = [said("rlhf-cli", worker.ask(do="step")) for _ in range(options.steps + 1)]
-        return measured(point, about, steps) | {"save_s": worker.ask(do="save")["seconds"]}
+        steps = [print_step("rlhf-cli", worker.ask(do="step")) for _ in range(options.steps + 1)]
+        return results_of(point, about, steps) | {"save_s": worker.ask(do="save")["seconds"]}
 
 
-def paired(point: Point, options: argparse.Namespace) -> dict[str, Any]:
+def measure_pair(point: Point, options: argparse.Namespace) -> dict[str, Any]:
     """Measure our steps and the peer's in turn, on the same prompts; raises Failed where their work differs."""
     completions = point.prompts * point.group
     batch = options.peer_batch or completions
     if completions % batch:
         raise Failed(f"{completions} completions are not whole batches of {batch}")
-    with ours(point) as mine:
+    with start_worker(point) as mine:
         about = begin(mine, point, options)
         if about["reward"] != "sentiment":
             raise Failed(f"beside a peer the reward is sentiment, not {about['reward']}")
@@ -129,14 +129,14 @@ def paired(point: Point, options: argparse.Namespace) -> dict[str, Any]:
             shape = {"prompts_per_step": point.prompts, "group": point.group, "new_tokens": point.new_tokens}
             of_peer = theirs.ask(**same, **shape, batch=batch, steps=options.steps + 1)
             steps = [
-                (said("rlhf-cli", mine.ask(do="step")), said("the peer", theirs.ask()))
+                (print_step("rlhf-cli", mine.ask(do="step")), print_step("the peer", theirs.ask()))
                 for _ in range(options.steps + 1)
             ]
     if any(one["prompts"] != other["prompts"] for one, other in steps):
         raise Failed(f"{point}: the two did not read the same prompts")
-    peer = measured(point, about, [other for _, other in steps])
+    peer = results_of(point, about, [other for _, other in steps])
     return {
-        "ours": measured(point, about, [one for one, _ in steps]),
+        "ours": results_of(point, about, [one for one, _ in steps]),
         "peer": peer | {"about": of_peer, "engine": "TRL", "tuned": options.tuned, "batch": batch},
     }
 
@@ -207,16 +207,16 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     points = grid(options)
     if (load := os.getloadavg()[0]) > BUSY:
         print(f"warning: the machine has other work (load {load:.1f}): times will be too long", file=sys.stderr)
-    with ours(points[0]) as worker:
+    with start_worker(points[0]) as worker:
         about = begin(worker, points[0], options)
         found["machine"] |= {"threads": f"{about['threads']} threads", "gpu": about["gpu"]}
         found["roofline"] = worker.ask(do="roofline")
     for point in points:
         print(point, file=sys.stderr)
         if options.peer:
-            found["pairs"].append(paired(point, options))
+            found["pairs"].append(measure_pair(point, options))
         else:
-            found["points"].append(alone(point, options))
+            found["points"].append(measure_alone(point, options))
         yield found
 
 

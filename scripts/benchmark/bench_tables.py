@@ -16,7 +16,7 @@ WORKING: Final = ("rollout", "reference", "update", "step")
 BYTES: Final = {"float32": 4, "bfloat16": 2}
 HEAD: Final = ("s a step", "range", *PHASES, "tokens/s", "peak GB")
 FEWEST: Final = 3
-"""Points of a line: fewer always fit."""
+"""Fewest points of a fit: a line goes through any two."""
 
 Found = Mapping[str, Any]
 

@@ -44,9 +44,9 @@ ALGORITHMS: Final = (
     ("algorithm=reinforce", "algorithm.baseline=running", "beta=target"),
 )
 APPEARED_S: Final = 0.03
-"""A checkpoint that has just appeared: so long ago at most."""
+"""Longest time since a checkpoint appeared for a kill just after it."""
 SAVING_S: Final = 0.003
-"""A save that is under way: begun so long ago at most."""
+"""Longest time since a save began for a kill during it."""
 REDRAWN: Final = 20
 """Instants tried before a run counts as one that cannot be hit."""
 
@@ -66,11 +66,11 @@ class Child:
     """`rlhf train` in a fork of this process; its output goes to a file beside the run's folder."""
 
     def __init__(self, arguments: Sequence[str], folder: Path) -> None:
-        self.said, self.began = folder.with_suffix(".log"), time.time()
+        self.log, self.began = folder.with_suffix(".log"), time.time()
         sys.stdout.flush()
         self.pid = os.fork()
         if not self.pid:
-            _work(["train", *arguments, f"run_dir={folder}", "resume=auto"], self.said)
+            _work(["train", *arguments, f"run_dir={folder}", "resume=auto"], self.log)
 
     def wait(self) -> int:
         """Wait for the end; return the exit code, or minus the signal that ended it."""
@@ -80,17 +80,17 @@ class Child:
         """Whether the process has ended; `wait` then still returns how."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
-    def failure(self) -> str:
-        """Wait for the end; return the exit code with the last line of output, or nothing where all went well."""
-        code, said = self.wait(), self.said.read_text(encoding="utf-8").strip()
-        return f"exit code {code}: {said[-500:]}" if code else ""
+    def failure(self) -> str | None:
+        """Wait for the end; return the exit code with the last line of output, or None where all went well."""
+        code, text = self.wait(), self.log.read_text(encoding="utf-8").strip()
+        return f"exit code {code}: {text[-500:]}" if code else None
 
 
-def _work(argv: list[str], said: Path) -> None:
+def _work(argv: list[str], log: Path) -> None:
     """Run `rlhf` in the fork, and exit."""
     status = 1
     try:
-        output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
         from rlhf_cli.cli import run
@@ -113,7 +113,7 @@ def prepare(folder: Path) -> None:
     gc.freeze()
 
 
-def undisturbed(arguments: tuple[str, ...], folder: Path) -> Undisturbed:
+def train_undisturbed(arguments: tuple[str, ...], folder: Path) -> Undisturbed:
     """Train the run that is never killed, and time it."""
     began = time.monotonic()
     if failure := Child(arguments, folder).failure():
@@ -134,14 +134,14 @@ def read(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in COMPARED}
 
 
-def different(was: dict[str, bytes], now: dict[str, bytes]) -> str:
-    """The first file that differs, and the first such line in it; empty where all are the same."""
+def find_difference(was: dict[str, bytes], now: dict[str, bytes]) -> str | None:
+    """The first file that differs, and the first such line in it; None where all are the same."""
     for name, before in was.items():
         if before != now[name]:
             pairs = zip(before.split(b"\n"), now[name].split(b"\n"), strict=False)
             line = next((i for i, (a, b) in enumerate(pairs, start=1) if a != b), 0)
             return f"{name}, line {line}"
-    return ""
+    return None
 
 
 def names(folder: Path) -> list[str]:
@@ -152,7 +152,7 @@ def names(folder: Path) -> list[str]:
         return []
 
 
-def saved(folder: Path) -> set[str]:
+def complete_checkpoints(folder: Path) -> set[str]:
     """The names of the complete checkpoints."""
     return {name for name in names(folder) if name.startswith("step-")}
 
@@ -166,7 +166,7 @@ def phase(folder: Path, began: float) -> str:
     if steps := [int(name.split("-")[2]) for name in left if name.startswith(".tmp-step-")]:
         return f"in the save of step {steps[0]}"
     logged = (folder / "metrics.jsonl").read_bytes().count(b"\n") - bool(config["evaluate"]["every"])
-    if not saved(folder) or logged < 0:
+    if not complete_checkpoints(folder) or logged < 0:
         return "before its first step"
     return f"in step {logged + 1}" if logged < config["steps"] else "after its last step"
 
@@ -181,7 +181,7 @@ def any_instant(child: Child, folder: Path, whole: Undisturbed, draws: random.Ra
     return ""
 
 
-def just_saved(child: Child, folder: Path, whole: Undisturbed, draws: random.Random) -> str:
+def after_save(child: Child, folder: Path, whole: Undisturbed, draws: random.Random) -> str:
     """Wait until up to 30 ms after a new checkpoint."""
     _new_checkpoints(child, folder, draws.randint(1, whole.saves))
     seconds = draws.uniform(0, APPEARED_S)
@@ -189,7 +189,7 @@ def just_saved(child: Child, folder: Path, whole: Undisturbed, draws: random.Ran
     return f", {seconds * 1000:.0f} ms after a checkpoint"
 
 
-def saving(child: Child, folder: Path, whole: Undisturbed, draws: random.Random) -> str:
+def during_save(child: Child, folder: Path, whole: Undisturbed, draws: random.Random) -> str:
     """Wait until a save is under way."""
     _new_checkpoints(child, folder, draws.randint(0, whole.saves - 1))
     while not child.ended() and not any(name.startswith(".tmp-") for name in names(folder)):
@@ -199,18 +199,18 @@ def saving(child: Child, folder: Path, whole: Undisturbed, draws: random.Random)
 
 
 def _new_checkpoints(child: Child, folder: Path, count: int) -> None:
-    seen = saved(folder)
+    seen = complete_checkpoints(folder)
     for _ in range(count):
-        while not child.ended() and saved(folder) <= seen:
+        while not child.ended() and complete_checkpoints(folder) <= seen:
             time.sleep(0.0005)
-        seen |= saved(folder)
+        seen |= complete_checkpoints(folder)
 
 
-KINDS: Final[tuple[Instant, ...]] = (any_instant, just_saved, any_instant, saving, any_instant)
+KINDS: Final[tuple[Instant, ...]] = (any_instant, after_save, any_instant, during_save, any_instant)
 
 
-def killed(instant: Instant, folder: Path, whole: Undisturbed, draws: random.Random, *, afresh: bool) -> str:
-    """Kill a run in the folder (a new run if `afresh`); return what it was doing, or "" where it had ended before."""
+def kill(instant: Instant, folder: Path, whole: Undisturbed, draws: random.Random, *, afresh: bool) -> str | None:
+    """Kill a run in the folder (a new run if `afresh`); return what it was doing, or None where it had ended before."""
     for _ in range(REDRAWN):
         child = Child(whole.arguments, folder)
         special = instant(child, folder, whole, draws)
@@ -218,7 +218,7 @@ def killed(instant: Instant, folder: Path, whole: Undisturbed, draws: random.Ran
         if child.wait() == -signal.SIGKILL:
             return phase(folder, child.began) + special
         if not afresh:
-            return ""
+            return None
         shutil.rmtree(folder)
     sys.exit("error: the runs are over before they can be killed")
 
@@ -238,19 +238,19 @@ def main() -> int:
     os.chdir(root)
     setups = [(*PRESETS[options.preset], *algorithm, *options.overrides) for algorithm in ALGORITHMS]
     prepare(root / "first")
-    wholes = [undisturbed(setup, root / f"whole-{i}") for i, setup in enumerate(setups)]
+    wholes = [train_undisturbed(setup, root / f"whole-{i}") for i, setup in enumerate(setups)]
     print(f"undisturbed: {', '.join(f'{whole.seconds:.1f} s' for whole in wholes)}", flush=True)
 
     began, bad = time.monotonic(), []
     for number in range(1, options.kills + 1):
         draws, folder = random.Random(f"{options.seed}/{number}"), root / f"run-{number}"
         which = number % len(wholes)
-        found = killed(KINDS[number // 2 % len(KINDS)], folder, wholes[which], draws, afresh=True)
-        if number % 3 == 0 and (again := killed(any_instant, folder, wholes[which], draws, afresh=False)):
-            found += f", then {again}"
+        what = kill(KINDS[number // 2 % len(KINDS)], folder, wholes[which], draws, afresh=True)
+        if number % 3 == 0 and (again := kill(any_instant, folder, wholes[which], draws, afresh=False)):
+            what = f"{what}, then {again}"
         failure = Child(wholes[which].arguments, folder).failure()
-        verdict = failure or different(wholes[which].files, read(folder))
-        print(f"{number:>4}  {ALGORITHMS[which][0]:<20} killed {found:<60} {verdict or 'identical'}", flush=True)
+        verdict = failure or find_difference(wholes[which].files, read(folder))
+        print(f"{number:>4}  {ALGORITHMS[which][0]:<20} killed {what:<60} {verdict or 'identical'}", flush=True)
         if verdict:
             bad.append(folder)
         else:

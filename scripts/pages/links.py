@@ -17,7 +17,7 @@ def line_of(file: Path, snippet: str) -> int:
     raise ValueError(f"{file}: no line holds {snippet!r}")
 
 
-def mended(document: Path) -> str:
+def mend_links(document: Path) -> str:
     """The document's text, with the right line number in every such link."""
 
     def mend(match: re.Match[str]) -> str:
@@ -29,7 +29,7 @@ def mended(document: Path) -> str:
 
 if __name__ == "__main__":
     for document in sorted(Path(__file__).parents[2].glob("docs/**/*.md")):
-        text = mended(document)
+        text = mend_links(document)
         if text != document.read_text(encoding="utf-8"):
             document.write_text(text, encoding="utf-8")
             sys.stdout.write(f"{document.name}: line numbers mended\n")

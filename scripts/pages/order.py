@@ -42,7 +42,7 @@ def problem(seed: int, *, offsets: bool) -> Problem:
     return replace(plain, scores=plain.scores + shift)
 
 
-def reached(entrant: Entrant, seed: int, *, offsets: bool) -> float:
+def percent_reached(entrant: Entrant, seed: int, *, offsets: bool) -> float:
     """Percent of the gap between the reference's J and J* that the last policy has closed."""
     _, algorithm, group = entrant
     one = problem(seed, offsets=offsets)
@@ -58,22 +58,26 @@ def reached(entrant: Entrant, seed: int, *, offsets: bool) -> float:
     return one.percent(policy)
 
 
-def order() -> None:
+def print_order() -> None:
     """Print both tables."""
     for offsets in (True, False):
-        found = {e[0]: [reached(e, seed, offsets=offsets) for seed in SEEDS] for e in ENTRANTS}
+        percents_of = {e[0]: [percent_reached(e, seed, offsets=offsets) for seed in SEEDS] for e in ENTRANTS}
         spread = f"mean {OFFSET_MEAN:g}, sd {OFFSET_SPREAD:g}" if offsets else "none"
         print(f"\nOffsets between prompts: {spread}; scores within a prompt: sd 1\n")
         print("| | percent of the optimum | better than the next by | seeds |")
         print("|---|---|---|---|")
-        links = {a: [x - y for x, y in zip(found[a], found[b], strict=True)] for a, b in pairwise(found)}
-        for name, percents in found.items():
+        links = {
+            a: [x - y for x, y in zip(percents_of[a], percents_of[b], strict=True)] for a, b in pairwise(percents_of)
+        }
+        for name, percents in percents_of.items():
             link = links.get(name)
             wins = f"{sum(d > 0 for d in link)} of {len(link)}" if link else ""
-            print(f"| {name} | {shown(estimate(percents))} | {shown(estimate(link), '+') if link else ''} | {wins} |")
+            print(
+                f"| {name} | {as_text(estimate(percents))} | {as_text(estimate(link), '+') if link else ''} | {wins} |"
+            )
 
 
-def clipping() -> None:
+def print_clipping() -> None:
     """Print PPO's clip fraction and its final percent of the optimum, by learning rate."""
     print("\nPPO, 4 epochs x 4 minibatches, 64 completions a step, clip_range 0.2\n")
     print("| learning rate | clip fraction, first step | mean | largest | percent of the optimum |")
@@ -96,7 +100,9 @@ def clipping() -> None:
             means.append(fmean(fractions))
             largest.append(max(fractions))
             ends.append(one.percent(policy))
-        print(f"| {lr:g} | {fmean(first):.3f} | {fmean(means):.3f} | {fmean(largest):.3f} | {shown(estimate(ends))} |")
+        print(
+            f"| {lr:g} | {fmean(first):.3f} | {fmean(means):.3f} | {fmean(largest):.3f} | {as_text(estimate(ends))} |"
+        )
 
 
 PPO = Ppo(
@@ -113,12 +119,12 @@ PPO = Ppo(
 )
 
 
-def shown(value: Estimate, sign: str = "") -> str:
+def as_text(value: Estimate, sign: str = "") -> str:
     """The mean and its 95 % t interval over seeds, as text."""
     return f"{value.mean:{sign}.1f} [{value.low:{sign}.1f}, {value.high:{sign}.1f}]"
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    order()
-    clipping()
+    print_order()
+    print_clipping()

@@ -20,21 +20,21 @@ def main() -> None:
     print("| run | reward before | after | change | KL | J before | after | change | length | distinct-2 | minutes |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for run in map(Path, sys.argv[1:]):
-        found = Result.read(run).comparison
-        assert found is not None, f"{run} was never evaluated"
-        reward, objective = found.change["reward"], found.change["objective"]
-        length = found.after["length"].mean / found.before["length"].mean
+        comparison = Result.read(run).comparison
+        assert comparison is not None, f"{run} was never evaluated"
+        reward, objective = comparison.change["reward"], comparison.change["objective"]
+        length = comparison.after["length"].mean / comparison.before["length"].mean
         cells = [
             run.name,
-            f"{found.before['reward'].mean:.3f}",
-            f"{found.after['reward'].mean:.3f}",
+            f"{comparison.before['reward'].mean:.3f}",
+            f"{comparison.after['reward'].mean:.3f}",
             f"{reward.mean:+.3f} [{reward.low:+.3f}, {reward.high:+.3f}]",
-            f"{found.after['kl'].mean:.2f} ± {found.after['kl'].half_width:.2f}",
-            f"{found.before['objective'].mean:.3f}",
-            f"{found.after['objective'].mean:.3f}",
+            f"{comparison.after['kl'].mean:.2f} ± {comparison.after['kl'].half_width:.2f}",
+            f"{comparison.before['objective'].mean:.3f}",
+            f"{comparison.after['objective'].mean:.3f}",
             f"{objective.mean:+.3f} [{objective.low:+.3f}, {objective.high:+.3f}]",
             f"x {length:.2f}",
-            f"x {found.distinct_2[1] / found.distinct_2[0]:.2f}",
+            f"x {comparison.distinct_2[1] / comparison.distinct_2[0]:.2f}",
             f"{minutes(run):.1f}",
         ]
         print(f"| {' | '.join(cells)} |")

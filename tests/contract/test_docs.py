@@ -68,7 +68,7 @@ def test_every_link_to_a_line_leads_to_what_it_names() -> None:
     found = 0
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
-        assert links.mended(document) == text, f"{document.name}: scripts/lint mends it"
+        assert links.mend_links(document) == text, f"{document.name}: scripts/lint mends it"
         found += len(links.LINK.findall(text))
     assert found > 20
 

@@ -45,10 +45,10 @@ def kills() -> ModuleType:
 
 def test_a_difference_is_named(kills: ModuleType) -> None:
     was = {"metrics.jsonl": b"1\n2\n", "result.json": b"{}\n"}
-    assert kills.different(was, dict(was)) == ""
-    assert kills.different(was, was | {"metrics.jsonl": b"1\n3\n"}) == "metrics.jsonl, line 2"
-    assert kills.different(was, was | {"metrics.jsonl": b"1\n2\n3\n"}) == "metrics.jsonl, line 3"
-    assert kills.different(was, was | {"result.json": b"[]\n"}) == "result.json, line 1"
+    assert kills.find_difference(was, dict(was)) is None
+    assert kills.find_difference(was, was | {"metrics.jsonl": b"1\n3\n"}) == "metrics.jsonl, line 2"
+    assert kills.find_difference(was, was | {"metrics.jsonl": b"1\n2\n3\n"}) == "metrics.jsonl, line 3"
+    assert kills.find_difference(was, was | {"result.json": b"[]\n"}) == "result.json, line 1"
 
 
 def test_what_a_killed_run_was_doing(kills: ModuleType, tmp_path: Path) -> None:

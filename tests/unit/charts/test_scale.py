@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rlhf_cli.charts.scale import Scale, decades, extent, known, labels, log_ticks, ticks
+from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, log_ticks, ticks
 
 SIZES = st.floats(-1e30, 1e30).filter(lambda value: value == 0 or abs(value) > 1e-30)
 
@@ -121,7 +121,7 @@ def test_any_positive_range_has_decades(low: float, ratio: float, count: int) ->
 
 
 def test_what_has_a_place_on_an_axis() -> None:
-    assert known(-1.0, False)
-    assert known(1e-9, True)
-    assert not known(0.0, True)
-    assert not known(float("nan"), False)
+    assert has_place(-1.0, False)
+    assert has_place(1e-9, True)
+    assert not has_place(0.0, True)
+    assert not has_place(float("nan"), False)

@@ -89,7 +89,7 @@ def test_two_runs_without_a_record_are_not_taken_for_the_same_data() -> None:
 
 def test_too_few_common_prompts_are_said() -> None:
     far = replace(BETTER, prompts=[1, 2])
-    assert "a and b are not paired: hardly a prompt has scores in both." in said(
+    assert "a and b are not paired: too few prompts have scores in both." in said(
         sections(sample_run(), other(last=far))["Against a"]
     )
 

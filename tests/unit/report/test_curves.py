@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rlhf_cli.charts.pictures import Bars, Chart
-from rlhf_cli.report.curves import PLOTS, Plot, overlaid, pictures, timing
-from rlhf_cli.report.series import MOST, MOST_HELD_OUT, number, points, thinned
+from rlhf_cli.report.curves import PLOTS, Plot, overlay, pictures, timing
+from rlhf_cli.report.series import MOST, MOST_HELD_OUT, number, points, thin
 
 Row = dict[str, Any]
 EVALUATED = {"eval/reward/mean": 0.5, "eval/reward/se": 0.1}
@@ -71,13 +71,13 @@ def test_held_out_points_have_95_percent_intervals() -> None:
 def test_a_long_run_is_averaged() -> None:
     # 3 x MOST - 1 steps: three a point, and two in the last
     steps = [float(step) for step in range(1, 3 * MOST)]
-    xs, ys = thinned([steps, [step if step % 3 else math.nan for step in steps]])
+    xs, ys = thin([steps, [step if step % 3 else math.nan for step in steps]])
     assert len(xs) == MOST
     assert xs[:2] == [2, 5]
     assert ys[:2] == [1.5, 4.5]  # of 1, 2 and of 4, 5: what is no number has no say
     assert xs[-1] == 3 * MOST - 1.5
-    assert math.isnan(thinned([[1.0] * 2 * MOST, [math.nan] * 2 * MOST])[1][0])
-    assert thinned([steps[:MOST]]) == [steps[:MOST]]
+    assert math.isnan(thin([[1.0] * 2 * MOST, [math.nan] * 2 * MOST])[1][0])
+    assert thin([steps[:MOST]]) == [steps[:MOST]]
 
 
 def test_many_evaluations_are_averaged_but_for_the_reference() -> None:
@@ -124,12 +124,12 @@ def test_a_run_keeps_its_colour() -> None:
     """The colour is by place: a run without evaluations holds it, without a name in the legend."""
     silent = [{"step": 1, "reward/mean": 0.1}]
     loud = [{"step": 1, "reward/mean": 0.2, **EVALUATED}]
-    held_out, training = overlaid([("a", silent, 8), ("b", loud, 8)])
+    held_out, training = overlay([("a", silent, 8), ("b", loud, 8)])
     assert (held_out.title, training.title) == ("Reward, held-out", "Reward, training")
     assert [one.label for one in held_out.series] == ["", "b"]
     assert [one.label for one in training.series] == ["a", "b"]
 
 
 def test_where_colours_begin_again_lines_are_dashed() -> None:
-    (chart,) = overlaid([(str(n), [{"step": 1, "reward/mean": 0.1}], 8) for n in range(8)])
+    (chart,) = overlay([(str(n), [{"step": 1, "reward/mean": 0.1}], 8) for n in range(8)])
     assert [one.style for one in chart.series] == ["line"] * 7 + ["dashed"]

@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_cli.evaluation.evaluation import compare
 from rlhf_cli.report.curves import PLOTS
-from rlhf_cli.report.run_page import html, repeating, subject, verdict
+from rlhf_cli.report.run_page import command_to_repeat, html, subject, verdict
 from rlhf_cli.runs.reading import SavedRun
 from rlhf_cli.runs.result import Result, SideBySide
 from tests.pages import parse, said
@@ -202,7 +202,7 @@ def test_a_long_run_stays_small_and_says_that_it_is_averaged() -> None:
     ],
 )
 def test_the_command_that_repeats_it(command: Any, line: str | None) -> None:
-    assert repeating({"command": command}) == line
+    assert command_to_repeat({"command": command}) == line
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.report.texts import LONGEST, Words, cut, listing, marked
+from rlhf_cli.report.texts import LONGEST, Words, cut, listing, mark_differences
 
 
 def shown(words: Words) -> str:
@@ -29,7 +29,7 @@ def shown(words: Words) -> str:
     ],
 )
 def test_by_hand(before: str, after: str, left: str, right: str) -> None:
-    old, new = marked(before, after)
+    old, new = mark_differences(before, after)
     assert (shown(old), shown(new)) == (left, right)
 
 
@@ -38,7 +38,7 @@ WORDS = st.lists(st.sampled_from(["a", "b", "<c", " ", "\n", "&", "\x1b", "d e"]
 
 @given(WORDS, WORDS)
 def test_each_side_keeps_its_text_and_what_is_unmarked_is_common(before: str, after: str) -> None:
-    sides = marked(before, after)
+    sides = mark_differences(before, after)
     assert ["".join(text for text, _ in side) for side in sides] == [before, after]
     common = ["".join(text for text, is_alone in side if not is_alone).split() for side in sides]
     assert common[0] == common[1]

@@ -137,11 +137,11 @@ def test_overrides_of_a_point() -> None:
 
 def test_completions_of_another_length_are_refused() -> None:
     point, about = bench.Point(2, 3, 4, "float32", None), {"engine": "native", "dtype": "float32", "prompts": ["a"]}
-    found = bench.measured(point, about, [{"tokens": 24}, {"tokens": 24}])
+    found = bench.results_of(point, about, [{"tokens": 24}, {"tokens": 24}])
     assert (found["engine"], found["warm_up"], found["samples"]) == ("native", {"tokens": 24}, [{"tokens": 24}])
     assert found["about"] == {"engine": "native", "dtype": "float32"}
     with pytest.raises(bench_lines.Failed, match=r"2 x 3 x 4, float32, default engine: wrote \[24, 23\] tokens"):
-        bench.measured(point, about, [{"tokens": 24}, {"tokens": 23}])
+        bench.results_of(point, about, [{"tokens": 24}, {"tokens": 23}])
 
 
 def sample(step: float, **phases: float) -> dict[str, Any]:
