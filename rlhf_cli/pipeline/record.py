@@ -19,6 +19,7 @@ from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
+from rlhf_cli.rewards.execution.process import reward_environment
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.binding import CONFIGS, read_record, write_record
 from rlhf_cli.runs.folder import RECORD
@@ -67,7 +68,7 @@ def record_of(
             "train": len(rows.train),
             "held_out": len(rows.held_out),
         },
-        "reward": {"sha256": scorer.sha256},
+        "reward": {"sha256": scorer.sha256, "environment": reward_environment() if scorer.sha256 else None},
         "memory": {"predicted_mib": predicted_peak // MIB, "measured_mib": None},
         CONFIGS: [],
     }
@@ -106,9 +107,13 @@ def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequ
             )
         reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
         write_record(folder, before := before | {name: now[name]})
-    changed = [key for key in GROUND if before.get(key) != now[key]]
-    for key in changed:
-        reporter.note(f"{key} changed ({before.get(key)} -> {now[key]}): the run continues, but not bit for bit")
+    changed = [(key, before.get(key), now[key]) for key in GROUND if before.get(key) != now[key]]
+    old, new = before["reward"].get("environment"), now["reward"]["environment"]
+    if old and new:  # the user's function, and no record of an earlier commit
+        names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+        changed += [(f"{name} of the reward's process", old.get(name), new.get(name)) for name in names]
+    for key, was, is_now in changed:
+        reporter.note(f"{key} changed ({was} -> {is_now}): the run continues, but not bit for bit")
     return not changed
 
 

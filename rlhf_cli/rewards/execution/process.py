@@ -22,6 +22,10 @@ from typing import Any, Final
 POLL_S: Final = 0.05
 GRACE_S: Final = 1.0
 LARGEST_REPLY: Final = 64 * 2**20
+FIXED: Final[Mapping[str, str]] = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+"""The same order of a set, encoding of files, format of numbers and local time in every process of a function."""
+NOTED: Final = ("PYTHONPATH", "PYTHONOPTIMIZE", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+"""Variables that a function may depend on as well, which stay the user's."""
 _CHUNK: Final = 2**16
 _WORKER: Final = Path(__file__).with_name("worker.py")
 
@@ -56,6 +60,11 @@ class FunctionInfo:
     """The arguments it takes by name; None for any."""
     needs: list[str]
     """The arguments without a default."""
+
+
+def reward_environment() -> dict[str, str]:
+    """What is known to reach a function's process from outside: the variables that are fixed, and those noted."""
+    return {**FIXED, **{name: os.environ[name] for name in NOTED if name in os.environ}}
 
 
 class RewardProcess:
@@ -133,7 +142,7 @@ class RewardProcess:
                     stderr=log,
                     pass_fds=(requests, replies),
                     start_new_session=True,  # Ctrl-C is for us; and all that it starts can be killed together
-                    env={"PYTHONHASHSEED": "0"} | os.environ,  # sets have the same order every time
+                    env=os.environ | FIXED,
                 )
             finally:
                 os.close(requests)

@@ -174,3 +174,23 @@ def test_it_ends_with_its_parent_however_that_ends(line: str, tmp_path: Path) ->
         parent.kill()
     assert len(pids) == 2
     assert all(gone(pid) for pid in pids)
+
+
+def test_hash_seed_encoding_locale_and_time_zone_are_the_same_everywhere(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"PYTHONHASHSEED": "7", "PYTHONUTF8": "0", "LC_ALL": "C", "TZ": "Asia/Tokyo"}.items():
+        monkeypatch.setenv(name, value)
+    source = opened(
+        """
+        import locale, sys, time
+        def f(completions):
+            locale.setlocale(locale.LC_ALL, "")
+            is_utf8 = locale.getpreferredencoding() == "utf-8"
+            return [hash("a") % 2**40, is_utf8, time.localtime(0).tm_hour, sys.flags.hash_randomization]
+        """
+    )
+    expected = subprocess.run(
+        [sys.executable, "-c", "print(hash('a') % 2**40)"], env={"PYTHONHASHSEED": "0"}, capture_output=True, check=True
+    )
+    assert list(ask(source).scores) == [float(expected.stdout), 1.0, 0.0, 0.0]
