@@ -11,9 +11,12 @@ from rlhf_cli.engine.allocator import keep_freed_memory
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.building import build_policy
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.models.specials import SpecialTokens
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 
+WHY_HIDDEN: Final = "it ends a completion, or reward.special_tokens drops it"
+"""Why a special token that is looked for is in no completion's text."""
 THREADS: Final = torch.get_num_threads()
 
 
@@ -28,9 +31,13 @@ def load_policy(config: RunConfig, note: Callable[[str], None]) -> Policy:
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     seed = seed_for(config.seed, "init")
-    policy = build_policy(config.model, device, dtype, seed, value_head=config.algorithm.needs_value)
+    strings = config.reward.source.strings
+    special = SpecialTokens(config.reward.special_tokens, (*strings, *map(str, config.model.stop)))
+    policy = build_policy(config.model, device, dtype, seed, value_head=config.algorithm.needs_value, special=special)
     for line in policy.notes:
         note(line)
+    if hidden := policy.hidden_from_texts(strings):
+        note(f"the reward looks for {', '.join(hidden)}, which no text of a completion has: {WHY_HIDDEN}")
     return policy
 
 

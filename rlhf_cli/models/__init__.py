@@ -6,6 +6,7 @@ libraries     torch, transformers and peft, imported once and quickly
 policy        Policy: model, tokenizer, adapter, value head
 building      a policy from its settings: the model loaded and frozen, a fresh adapter
 chat          chats as text: the model's template, within limits
+specials      special tokens in completions: which of them the texts keep
 encoder       prompts as token ids: tokenizer and chat template, without the weights
 files         what must not be opened, and which broken file made a library fail
 loading       a pretrained model and its tokenizer, from a hub, a folder or the cache

@@ -13,6 +13,7 @@ from rlhf_cli.models.encoder import context_length, uses_chat_template
 from rlhf_cli.models.loading import quiet_peft
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Lora, Model
+from rlhf_cli.models.specials import NONE_KEPT, SpecialTokens
 from rlhf_cli.models.value_head import ValueHead
 
 if TYPE_CHECKING:
@@ -25,7 +26,13 @@ ATTENTION: Final = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def build_policy(
-    settings: Model, device: torch.device, dtype: torch.dtype, adapter_seed: int, *, value_head: bool = False
+    settings: Model,
+    device: torch.device,
+    dtype: torch.dtype,
+    adapter_seed: int,
+    *,
+    value_head: bool = False,
+    special: SpecialTokens = NONE_KEPT,
 ) -> Policy:
     """Load and freeze the model; add an adapter with A random by `adapter_seed` and B zero, and a value head of zeros.
 
@@ -58,6 +65,7 @@ def build_policy(
         context=context_length(model.config),
         notes=notes,
         anchor=_anchor(tokenizer),
+        kept_tokens=frozenset(special.kept(tokenizer, ends, use_chat_template=use_chat_template)),
         value_head=ValueHead(text.hidden_size).to(device) if value_head else None,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.encoder import Encoder
+from rlhf_cli.models.specials import is_named, special_ids
 from rlhf_cli.models.value_head import ValueHead
 from rlhf_cli.types import Prompt, PromptRow
 
@@ -44,6 +45,8 @@ class Policy:
     """One line for each difference between the model's files and the model that does no harm."""
     anchor: tuple[int, ...] = ()
     """What completions are decoded behind: a token where the tokenizer drops a space at the beginning of a text."""
+    kept_tokens: frozenset[int] = frozenset()
+    """Special tokens that stay in the texts of completions."""
     value_head: ValueHead | None = None
     """Estimates the return from a state on; None for algorithms that do not need it."""
 
@@ -105,15 +108,23 @@ class Policy:
         return self.encoder.encode([row])[0]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of a completion, without special tokens.
+        """The text of a completion, without the special tokens that are not kept.
 
         Some tokenizers drop a space at the beginning of a text; a completion goes on behind a prompt and keeps it.
         """
         return self._text([*self.anchor, *tokens]).removeprefix(self._text(self.anchor))
 
     def _text(self, tokens: Sequence[int]) -> str:
-        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return text
+        if self.kept_tokens.isdisjoint(tokens):
+            return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        dropped = set(special_ids(self.tokenizer).values()) - self.kept_tokens
+        return str(self.tokenizer.decode([token for token in tokens if token not in dropped]))
+
+    def hidden_from_texts(self, strings: Iterable[str]) -> list[str]:
+        """The special tokens that the strings name although no completion's text has them."""
+        hidden = (token for token, number in special_ids(self.tokenizer).items() if number not in self.kept_tokens)
+        strings = tuple(strings)
+        return [token for token in hidden if is_named(token, strings)]
 
     def adapter_files(self) -> dict[str, bytes]:
         """The files of a PEFT folder, name -> content: float32 safetensors and a config, both reproducible."""

@@ -11,7 +11,7 @@ import torch
 
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import microbatch_size, predicted_peak
-from rlhf_cli.engine.opening import load_policy
+from rlhf_cli.engine.opening import WHY_HIDDEN, load_policy
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import prompts_at_once
@@ -25,6 +25,7 @@ from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import Prompts, encode
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
+from rlhf_cli.rewards.columns import column_value
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.binding import write_config, write_record
 from rlhf_cli.runs.checkpoint import abandon
@@ -57,6 +58,7 @@ def assemble(
     with reporter.phase("loading the model", 0):
         policy = load_policy(config, reporter.note)
         engine = build_engine(policy, config.model, reporter.note)
+    _note_hidden_tokens(config, rows, policy, reporter)
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
     config, peak = fit_memory(config, policy, prompts, held_out)
     assert isinstance(config.microbatch_size, int)
@@ -92,6 +94,16 @@ def assemble(
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
         no_signal=read_no_signal(folder, config.samples_per_prompt),
     )
+
+
+def _note_hidden_tokens(config: RunConfig, rows: Rows, policy: Policy, reporter: Reporter) -> None:
+    """Note special tokens that a column of right answers holds and no completion's text has."""
+    for name in config.reward.source.needs:
+        values = {str(column_value(row.columns, name)) for row in rows.train}
+        if hidden := policy.hidden_from_texts(values):
+            reporter.note(
+                f"the column {name} holds {', '.join(hidden)}, which no text of a completion has: {WHY_HIDDEN}"
+            )
 
 
 def fit_memory(

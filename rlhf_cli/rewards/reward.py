@@ -28,6 +28,10 @@ class Reward(Settings):
     policy then maximises the score of completions that end)."""
     truncated_penalty: float = Field(ge=0, allow_inf_nan=False)
     """Subtracted from the score of a cut completion under truncated=penalty."""
+    special_tokens: Literal["auto", "strip", "keep"] = "auto"
+    """Special tokens in the texts of completions: strip drops them, keep keeps them; auto keeps those that the chat
+    template writes or that the reward looks for (patterns, words, rubric, the file of a function). The token that
+    ended a completion, and padding, never stay."""
     normalise: bool
     """Whether to learn from scores less their mean, in units of their standard deviation, both over the run so far."""
 

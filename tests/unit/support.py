@@ -186,6 +186,7 @@ def minibatch_of(
 SHAPING: Final = {
     "clip": None,
     "length_penalty": 0.0,
+    "special_tokens": "auto",
     "truncated": "keep",
     "truncated_penalty": 1.0,
     "normalise": False,

@@ -30,6 +30,15 @@ class Source(Settings):
         """The columns of the data that it cannot do without."""
         return ()
 
+    sought: ClassVar[tuple[str, ...]] = ()
+    """Settings with what is looked for in completions."""
+
+    @property
+    def strings(self) -> tuple[str, ...]:
+        """What is looked for in completions: patterns, words, texts."""
+        values = [getattr(self, name) for name in self.sought]
+        return tuple(text for value in values for text in ((value,) if isinstance(value, str) else value or ()))
+
     def check(self, key: str) -> None:
         """Raise UserError where something that the source needs is missing; its settings stand under `key`."""
 

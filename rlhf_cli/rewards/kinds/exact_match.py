@@ -20,6 +20,7 @@ class ExactMatch(IsolatedSource):
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.exact_match:make_score"
     highest: ClassVar[float] = 1.0
+    sought: ClassVar[tuple[str, ...]] = ("extract",)
 
     kind: Literal["exact_match"]
     column: str = Field(min_length=1)

@@ -41,6 +41,7 @@ class JudgeReward(Endpoint):
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.judge:make_score"
     highest: ClassVar[float] = 1.0
+    sought: ClassVar[tuple[str, ...]] = ("rubric",)
 
     kind: Literal["judge"]
     model: str = Field(min_length=1)

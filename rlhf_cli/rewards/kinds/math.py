@@ -35,6 +35,7 @@ class Math(IsolatedSource):
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.math:make_score"
     highest: ClassVar[float] = 1.0
+    sought: ClassVar[tuple[str, ...]] = ("extract",)
 
     kind: Literal["math"]
     column: str = Field(min_length=1)

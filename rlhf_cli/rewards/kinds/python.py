@@ -37,6 +37,13 @@ class Python(IsolatedSource):
         """The function's name in messages, as `rewards.py:brevity`."""
         return self.function.rpartition("/")[2]
 
+    @property
+    def strings(self) -> tuple[str, ...]:
+        """The text of the function's file, where it is found without an import."""
+        path = self.function.rpartition(":")[0]
+        file = locate(path if path.endswith(".py") else path.replace(".", "/") + ".py")
+        return (file.read_text(encoding="utf-8", errors="replace"),) if file is not None and file.is_file() else ()
+
     def notice(self, log: str | None = None) -> str:
         """Say that the function runs in a process of its own, and which file has its output."""
         printed = f"in {log}" if log else "not kept"

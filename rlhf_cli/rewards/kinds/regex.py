@@ -19,6 +19,7 @@ class Regex(IsolatedSource):
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.regex:make_score"
     highest: ClassVar[float] = 1.0
+    sought: ClassVar[tuple[str, ...]] = ("pattern",)
 
     kind: Literal["regex"]
     pattern: Pattern

@@ -44,6 +44,11 @@ class Weighted(Source):
         weights = [(self.weights[name], part.highest) for name, part in self.parts.items() if self.weights[name]]
         return sum(weight * highest if weight > 0 else math.inf for weight, highest in weights)
 
+    @property
+    def strings(self) -> tuple[str, ...]:
+        """What any of the parts looks for."""
+        return tuple(text for part in self.parts.values() for text in part.strings)
+
     def check(self, key: str) -> None:
         """Raise UserError where a part needs something that is missing."""
         for name, part in self.parts.items():
