@@ -33,7 +33,7 @@ LONGEST: Final = 200.0
 
 
 def draw(bars: Bars) -> str:
-    """The bars as one <svg> element. Raises ValueError unless a series has one value a category."""
+    """The bars as one <svg> element. Raises ValueError unless each series has one value a category."""
     values = [value for s in bars.series for column in (s.values, s.low, s.high) for value in column]
     y = ticks(*extent([0.0, *filter(math.isfinite, values)]), Y_TICKS, outside=True)
     left, right = left_of(y), bars.width - EDGE

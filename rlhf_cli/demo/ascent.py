@@ -26,7 +26,7 @@ class Ascent:
     policy: Sequence[Sequence[float]]
     """The probability of every response."""
     clip_fraction: Sequence[float]
-    """Of each step, so one value less; nan for algorithms that do not clip."""
+    """One value a step, so one less than above; nan for algorithms that do not clip."""
     reward: float
     """E[r] at the end."""
     kl: float

@@ -64,7 +64,7 @@ class Evaluation:
 
     @property
     def is_sound(self) -> bool:
-        """Whether every prompt is there once, with as many values in each list, and no number too large.
+        """Whether every prompt occurs once, all lists have values for it, and no number is too large.
 
         Only damage on disk makes an evaluation unsound.
         """

@@ -70,7 +70,7 @@ class Optimum:
     low: float | None
     high: float | None
     reason: str
-    """Why there is no percentage; empty, as the files have it, where there is one."""
+    """Why there is no percentage; empty, as in the files, where there is one."""
     gain: float | None
     """J - J_ref; None where the reference was not sampled."""
     bound: float | None

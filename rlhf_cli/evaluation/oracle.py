@@ -46,7 +46,7 @@ class Oracle:
     beta: float
     """Of the run: at its end, or the first beta of a controller."""
     points: tuple[FrontierPoint, ...]
-    """One for each beta that was asked for."""
+    """A point for each beta that was asked for."""
     best_of: tuple[BestOf, ...]
     """n = 1, 2, 4, ..."""
     curve: tuple[CurvePoint, ...]

@@ -53,7 +53,7 @@ def stoppable(run: Run) -> Iterator[None]:
         except SaveFailed:
             raise
         except (Stopped, UserError, BrokenPipeError) as reason:
-            # a full disk would refuse once more; while steps are skipped, the newest checkpoint stays one from before
+            # a full disk would refuse once more; while steps are skipped, keep the checkpoint from before them
             if not isinstance(reason, UserError) or (reason.exit_code != EXIT_DISK and not run.state.skipped):
                 undo(run)
                 save(run, needed=True)

@@ -17,7 +17,7 @@ def sample(run: Run, temperature: float) -> Rollout:
 
 
 def next_prompts(run: Run) -> PromptBatch:
-    """The prompts of the step after the last complete one, and the seed of each sample."""
+    """The prompts of the next step, and the seed of each sample."""
     config, step = run.config, run.state.step
     prompts = run.prompts.of_step(step, config.prompts_per_step, config.seed)
     seeds = tuple(

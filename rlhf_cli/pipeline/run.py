@@ -25,7 +25,7 @@ from rlhf_cli.types import Prompt
 
 @dataclass(slots=True)
 class Unfinished:
-    """The step under way: what stopping has to undo, and what completing it will log."""
+    """The step under way: the weights to restore if it stops, and figures to log when it completes."""
 
     before: Tensors | None = None
     """The weights and moments to go back to; None until an update may change them."""
@@ -37,7 +37,7 @@ class Unfinished:
 
 @dataclass(slots=True)
 class Run:
-    """Everything a run holds; `state` is that of its last complete step."""
+    """Everything a run holds; `state` is the state after the last complete step."""
 
     config: RunConfig
     folder: Path
@@ -63,7 +63,7 @@ def truncation(config: RunConfig) -> Truncation:
 
 
 def current_beta(run: Run, step: int) -> float:
-    """The weight of the KL at `step`: its schedule's, or the present one of the controller that follows the KL."""
+    """The weight of the KL at `step`: from its schedule, or the present value of the controller that follows the KL."""
     schedule = run.config.beta
     if isinstance(schedule, Controlled):
         return (run.state.control or schedule.begin()).beta
@@ -71,5 +71,5 @@ def current_beta(run: Run, step: int) -> float:
 
 
 def due(step: int, every: int, total: int) -> bool:
-    """Whether something done every `every` steps (0 = never), and after the last one, is due after step `step`."""
+    """Whether something that is done every `every` steps (0: never), and at the end, is due after step `step`."""
     return every > 0 and (step % every == 0 or step == total)

@@ -205,7 +205,7 @@ def save_if_due(run: Run, best_before: Best | None) -> None:
     """Save the last step, a step that is due, and the best one so far; forget a best step that could not be saved."""
     state, keep, total = run.state, run.config.checkpoint, run.config.steps
     is_best = state.best is not None and state.best.step == state.step
-    # while steps are skipped, the newest checkpoint stays one from before the trouble
+    # while steps are skipped, keep the checkpoint from before them
     is_due = due(state.step, keep.every, total) and not state.skipped
     last = state.step == total
     if last or is_due or (is_best and keep.keep_best):

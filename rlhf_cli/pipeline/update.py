@@ -58,7 +58,7 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
 def compute_gradient(
     run: Run, advantages: Advantages, rows: Tensor, seed: int, tick: Callable[[], None]
 ) -> dict[str, float]:
-    """Leave the gradient of one update in the weights; returns the loss's metrics. `seed` is that of the dropout."""
+    """Leave the gradient of one update in the weights; returns the loss's metrics. `seed` is for the dropout."""
 
     def accumulated(size: int) -> dict[str, float]:
         run.optimizer.zero_grad()

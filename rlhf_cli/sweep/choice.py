@@ -26,7 +26,7 @@ class Choice:
     runner_up: int | None
     """The point with the second highest J."""
     differences: tuple[Estimate | None, ...]
-    """J of the best less that of each point, paired by prompt; None where nothing can be paired, and for the best."""
+    """J of the best point minus that of each, paired by prompt; None where nothing can be paired, and for the best."""
     alike: tuple[int, ...]
     """Points about as good as the best, in falling order of J: within one standard error, or above such a point."""
 
@@ -43,7 +43,7 @@ def average(values: Values) -> Estimate:
 
 
 def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """For each point (KL, reward), whether no other has at least its reward at no more KL, and is better in one."""
+    """For each point (KL, reward): whether no other is better in one of the two, and at least as good in the other."""
     return [
         not any(kl <= own_kl and reward >= own and (kl < own_kl or reward > own) for kl, reward in points)
         for own_kl, own in points
@@ -64,7 +64,7 @@ def paired_difference(a: Values, b: Values) -> Estimate | None:
 
 
 def choose(candidates: Sequence[Candidate], beta: float) -> Choice:
-    """The simplest point that is about as good as the best: of those within one standard error the one with least KL.
+    """Choose the point with the least KL among those within one standard error of the best.
 
     The rule of Breiman et al. 1984, "Classification and regression trees", section 3.4.3, with the KL for the size of a
     tree, and the error of the paired difference.

@@ -25,7 +25,7 @@ class HeldOut:
 
     step: int
     beta: float
-    """Of the run's objective: its final one."""
+    """The final beta of the run's objective."""
     reward: Mapping[int, float]
     kl: Mapping[int, float]
     """Exact KL(policy || reference), nats."""

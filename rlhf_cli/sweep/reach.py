@@ -59,7 +59,7 @@ def is_above(curve: Sequence[CurvePoint], kl: float, reward: float) -> bool:
 
 
 def _reference_rewards(outcomes: Sequence[Outcome]) -> list[list[float]]:
-    """Rewards of the reference's completions, one list a prompt; of each seed, those of the trial with the most."""
+    """Rewards of the reference's completions, one list a prompt; for each seed, from the trial with the most."""
     by_seed: dict[int, Outcome] = {}
     for outcome in outcomes:
         known = by_seed.get(outcome.config.seed)

@@ -118,7 +118,7 @@ def _compare_counts(name: str, was: Sequence[Row], now: Sequence[Row]) -> str | 
 
 
 def _compare_rows(name: str, was: Sequence[Row], now: Sequence[Row], keys: Sequence[str]) -> str | None:
-    """The first difference between as many rows."""
+    """The first difference between two lists of rows of the same length."""
     for number, (before, after) in enumerate(zip(was, now, strict=True), start=1):
         if what := _compare_values(before, after, keys):
             return f"{name} {number}: {what}" if len(was) > 1 else what
