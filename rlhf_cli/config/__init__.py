@@ -12,6 +12,7 @@ yaml_text   a YAML file as data, with the line of each key
 source      the source of configs behind config=FILE.yaml and beta=0.05, for hydra
 options     the groups that ship in configs/, and what may be chosen from them
 typed       what was typed is what is read, or is refused
+foreign     the names of settings in other tools, with ours
 keys        the settings of RunConfig by dotted name, and which of them hold paths
 problems    what is wrong with a config, in plain lines, the nearest right name included
 interpolations  a limit to how many a config evaluates

@@ -16,7 +16,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
-from rlhf_cli.config.keys import absolute, did_you_mean, fields, holds_path, in_schema, nearest, takes_text
+from rlhf_cli.config.foreign import offered, ours_for
+from rlhf_cli.config.keys import absolute, did_you_mean, holds_path, in_schema, nearest, takes_text
 from rlhf_cli.config.options import PRESET, check_option, groups, is_file, options
 from rlhf_cli.config.typed import refuse_reinterpreted, with_breaks
 from rlhf_cli.errors import UserError
@@ -32,6 +33,19 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "--hydra-help": (),
 }
 OPTIONS = (*_VALUES, *_SHORT)
+_STARTS = {"--run", "-r", "--multirun", "-m"}
+_ONLY_SHOW = {
+    "dry_run",
+    "dryrun",
+    "no_run",
+    "norun",
+    "no_train",
+    "check",
+    "check_only",
+    "validate",
+    "test_run",
+    "simulate",
+}
 
 
 @dataclass(frozen=True)
@@ -69,8 +83,16 @@ def parse_arguments(argv: Sequence[str]) -> CommandLine:
 
 
 def _suggestion(option: str) -> str:
-    setting = nearest(option.lstrip("-"), fields())
-    return f"; did you mean {setting}=...?" if setting else did_you_mean(option, OPTIONS)
+    """What to type instead; never an option that starts runs, unless a dash alone is wrong."""
+    name = option.lstrip("-").replace("-", "_")
+    if name in _ONLY_SHOW:
+        return "; nothing runs with --cfg job, which shows the settings"
+    if ours := ours_for(name):
+        return f"; here it is {ours}=..."
+    setting = nearest(name, offered())
+    same = name.replace("_", "")
+    offered_options = [known for known in OPTIONS if known not in _STARTS or known.lstrip("-") == same]
+    return f"; did you mean {setting}=...?" if setting else did_you_mean(option, offered_options)
 
 
 @cache

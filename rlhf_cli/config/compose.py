@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlhf_cli.config.arguments import parse_override, rewrite
 from rlhf_cli.config.files import locate, read_with_bases
+from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.interpolations import allow_interpolations
-from rlhf_cli.config.keys import did_you_mean, fields, with_absolute_paths
+from rlhf_cli.config.keys import with_absolute_paths
 from rlhf_cli.config.options import PRESET, groups, is_file
 from rlhf_cli.config.problems import build_config
 from rlhf_cli.config.security import find_secret, refuse_secrets, refuse_system_files, secret_error
@@ -119,5 +120,5 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         here = here.get(parent)
         if not isinstance(here, dict):
-            raise UserError(f"unknown setting '{key}'{did_you_mean(key, fields())}")
+            raise UserError(unknown_setting(key))
     here[last] = value

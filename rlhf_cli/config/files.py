@@ -102,15 +102,15 @@ def read_file(path: Path, above: Sequence[Path] = ()) -> UserFile:
                 case None | "???":  # hydra's mark for a value still to come: nothing is chosen yet
                     del values[group]
                 case str() | int() | float() if not isinstance(values[group], bool):
-                    choices[group] = check_option(group, str(values.pop(group)), path.parent)
+                    choices[group] = check_option(group, str(values.pop(group)), path.parent, in_file=True)
                 case {"kind": kind, **over}:
-                    parts[group] = check_option(group, str(kind), path.parent), over
+                    parts[group] = check_option(group, str(kind), path.parent, in_file=True), over
                 case {**over} if base is not None:
                     parts[group] = base, over
     for group, (_, inside) in parts.items():
         for name, option in named_parts(inside).items():
             with errors_name_line(f"{group}.{PARTS}.{name}"):
-                check_option(group, option, path.parent)
+                check_option(group, option, path.parent, in_file=True)
         choices[group] = str(path)
         del values[group]
     return UserFile(path, bases, choices, parts, values, lines)
@@ -137,13 +137,13 @@ def _read_defaults(defaults: Any, base: Path) -> tuple[list[Path], dict[str, str
             case "_self_":
                 pass
             case str():
-                bases.append(preset_path(check_option(PRESET, item, base)))
+                bases.append(preset_path(check_option(PRESET, item, base, in_file=True)))
             case {**single} if len(single) == 1:
                 ((name, option),) = single.items()
                 group = str(name).removeprefix("override ").lstrip("/")
                 if group not in groups():
                     raise UserError(f"defaults: no group {name}{did_you_mean(group, groups())}")
-                choices[group] = check_option(group, str(option), base)
+                choices[group] = check_option(group, str(option), base, in_file=True)
             case _:
                 raise UserError(f"defaults: write `- GROUP: OPTION`, `- PRESET` or `- FILE.yaml`, not {item}")
     return bases, choices

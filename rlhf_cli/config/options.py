@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import textwrap
 from functools import cache
 from pathlib import Path
@@ -73,10 +76,57 @@ def preset_path(choice: str) -> Path:
     return Path(choice) if is_file(choice) else config_dir() / PRESET / f"{choice}.yaml"
 
 
-def check_option(group: str, choice: str, base: Path) -> str:
+_FORMATS = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".txt": "text",
+}
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+
+def in_two_keys(group: str, choice: str) -> tuple[str, str, str] | None:
+    """A model, a file or a function that was typed as an option: the option it needs, the setting, and its value.
+
+    None where it does not look like one.
+    """
+    path = Path(choice)
+    match group:
+        case "model" if re.search("[A-Za-z]", choice):
+            return "pretrained", "path", choice
+        case "data" if path.suffix in _FORMATS:
+            return _FORMATS[path.suffix], "path", choice
+        case "data" if _HUB_ID.fullmatch(choice):
+            return "hub", "id", choice
+        case "reward" if choice.startswith(("http://", "https://")):
+            return "http", "url", choice
+        case "reward" if path.suffix == ".py":
+            return "python", "function", f"{choice}:FUNCTION"
+        case "reward" if ":" in choice:
+            return "python", "function", choice
+        case "reward" if _HUB_ID.fullmatch(choice):
+            return "model", "path", choice
+    return None
+
+
+def _instead(group: str, choice: str, *, in_file: bool) -> str:
+    """`; did you mean rloo?`, or the two keys to copy; nothing where neither is known."""
+    found, near = in_two_keys(group, choice), did_you_mean(choice, options(group))
+    if found is None or (near and group == "model" and "/" not in choice):
+        return near
+    kind, key, value = found
+    if in_file:
+        quoted = value if re.fullmatch(r"[\w./:-]+", value) else json.dumps(value)
+        return f"; write {group}: {{kind: {kind}, {key}: {quoted}}}"
+    return f"; write {group}={kind} {shlex.quote(f'{group}.{key}={value}')}"
+
+
+def check_option(group: str, choice: str, base: Path, *, in_file: bool = False) -> str:
     """Check that `group` has the option `choice`, and return it; a file by its absolute path, from `base`.
 
-    Raises UserError if there is no such option, preset or file.
+    `in_file`: whether a file chooses it. Raises UserError if there is no such option, preset or file.
     """
     if group == PRESET and is_file(choice):
         path = Path(os.path.abspath(base / os.path.expanduser(choice)))
@@ -89,5 +139,5 @@ def check_option(group: str, choice: str, base: Path) -> str:
     have = ", ".join(options(group)) + (", or a number" if takes_numbers(group) else "")
     kind = "option" if group != PRESET else "preset"
     is_sibling = group == PRESET and (base / f"{choice}.yaml").is_file()
-    near = f"; did you mean {choice}.yaml?" if is_sibling else did_you_mean(choice, options(group))
+    near = f"; did you mean {choice}.yaml?" if is_sibling else _instead(group, choice, in_file=in_file)
     raise UserError(f"{group}={choice}: no such {kind}; have {have}{near}")

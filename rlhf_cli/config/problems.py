@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rlhf_cli.config.files import read_file
-from rlhf_cli.config.keys import did_you_mean, fields, in_schema
+from rlhf_cli.config.foreign import unknown_setting
+from rlhf_cli.config.keys import fields, in_schema
 from rlhf_cli.config.options import PRESET, default_option, groups, options, preset_path
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
@@ -107,7 +108,7 @@ def _describe(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any])
     if kind == "extra_forbidden":
         if in_schema(key) in fields():
             return f"{key}: {group} is {_at(group, data)['kind']}, which has no {name}"
-        return f"unknown setting '{key}'{did_you_mean(key, fields())}"
+        return unknown_setting(key, given)
     if kind == "missing":
         return f"{key}: must be given ({_meaning(key)})"
     if not errors[0]["loc"]:
