@@ -7,6 +7,7 @@ import io
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rlhf_cli.commands.parser import Parser, at_least
 from rlhf_cli.config.compose import amend
@@ -15,8 +16,8 @@ from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
-from rlhf_cli.paths import expand
-from rlhf_cli.runs.resume import find_adapter, read_config
+from rlhf_cli.paths import expand, relative_to_here
+from rlhf_cli.runs.resume import find_adapter, newest_run, read_config
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
 
@@ -27,7 +28,8 @@ def main(argv: list[str]) -> int:
     if options.samples > 1 and not options.temperature:
         raise UserError("greedy answers are all the same", where="--samples", fix="add --temperature 1")
     rows = [PromptRow(text, {}, f"prompt {i}") for i, text in enumerate(_prompts(options.prompts), start=1)]
-    adapter, run = find_adapter(expand(options.run).absolute())
+    named = newest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
+    adapter, run = find_adapter(named)
     overrides = [f"device={options.device}"] if options.device else []
     overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []
     config = amend(read_config(run), overrides)
@@ -35,7 +37,7 @@ def main(argv: list[str]) -> int:
     if notice := code_notice(config.model):
         _note(notice)
 
-    print(f"loading the model, with {adapter.relative_to(run)} ...", file=sys.stderr)
+    print(f"loading the model, with {relative_to_here(adapter)} ...", file=sys.stderr)
     import_libraries()
     from rlhf_cli.engine.choice import build_engine
     from rlhf_cli.engine.opening import load_policy
@@ -94,7 +96,7 @@ def _prompts(words: Sequence[str]) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="rlhf generate", description="Let a trained policy answer prompts.")
-    parser.add_argument("run", metavar="RUN", help="a run's folder, or one of its checkpoints")
+    parser.add_argument("run", metavar="RUN", help="a run's folder, one of its checkpoints, or latest")
     parser.add_argument("prompts", metavar="PROMPT", nargs="*", help="prompts; without any, one a line from stdin")
     parser.add_argument("--reference", action="store_true", help="show the reference's answer beside the policy's")
     parser.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help="0: greedy (default)")

@@ -11,7 +11,7 @@ from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError, visibl
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
 from rlhf_cli.runs.folder import CONFIG, REPORT
-from rlhf_cli.runs.resume import holds_run
+from rlhf_cli.runs.resume import holds_run, newest_run
 from rlhf_cli.sweep.record import SweepRecord
 
 
@@ -40,7 +40,7 @@ def write_after_training(folder: Path) -> None:
 
 
 def _folder(name: str) -> Path:
-    folder = expand(name).absolute()
+    folder = newest_run(Path("outputs")) if name == "latest" else expand(name).absolute()
     if not folder.is_dir():
         raise UserError("no such folder", where=name, fix="name a run's folder", exit_code=EXIT_RESUME)
     if not holds_run(folder) and SweepRecord.read(folder) is None:
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "sweep's points and what it recommends; or several runs beside one another, each against the first.",
     )
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", help="the folder of a run or of a sweep; several runs are compared"
+        "runs", metavar="RUN", nargs="+", help="the folder of a run or of a sweep, or latest; several runs are compared"
     )
     parser.add_argument(
         "--output", metavar="FILE", help=f"where to write it (default: RUN/{REPORT}; for several runs ./{REPORT})"

@@ -11,6 +11,7 @@ runs       the table of `rlhf runs`
 oracle     the optimum before any training
 sweep      the trials of a sweep while they run
 answer     the answer of a sweep
+following  the commands that may follow a run or a sweep
 pictures   charts in characters
 words      harmless texts, figures in a line
 """

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.following import after_sweep, print_next
 from rlhf_cli.display.pictures import print_picture
 from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.intervals import with_error
@@ -54,6 +55,8 @@ def show_answer(answer: Answer, display: str, report: Path | None) -> None:
             console.print(Text(_missing(missing), style="yellow"), soft_wrap=True)
     if report is not None:
         console.print(Text.assemble(("Report ", "bold"), visible(str(relative_to_here(report)))), soft_wrap=True)
+    if following := after_sweep(answer):
+        print_next(console, following)
 
 
 def _points(answer: Answer, width: int) -> RenderableType:

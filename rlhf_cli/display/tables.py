@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -10,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.following import after_run, print_next
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import progress_to_optimum
@@ -31,7 +31,6 @@ def show_result(result: Result, folder: Path) -> None:
     elif no_signal:
         console.print(no_signal, style="yellow", markup=False)
     console.print(_texts(result))
-    place = visible(shlex.quote(str(relative_to_here(folder))))
     console.print(Text.assemble(("Written to ", "bold"), visible(str(relative_to_here(folder)))), soft_wrap=True)
     rows = Table.grid(padding=(0, 2))
     for name, what in (
@@ -43,13 +42,7 @@ def show_result(result: Result, folder: Path) -> None:
         if name != REPORT or (folder / REPORT).is_file():
             rows.add_row("", name, what)
     console.print(rows, soft_wrap=True)
-    console.print("Next", style="bold")
-    for command in (
-        f'rlhf generate {place} --reference "Describe a long queue in one sentence."',
-        f"rlhf train resume={place} steps={2 * result.step}",
-        "rlhf train -m beta=0.02,0.1 temperature=0.8,1.2",
-    ):
-        console.print(f"  {command}", markup=False, soft_wrap=True)
+    print_next(console, after_run(result, folder))
 
 
 def _no_signal(result: Result, folder: Path) -> str | None:

@@ -134,13 +134,17 @@ def _samples(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     return samples
 
 
-def command_to_repeat(record: Row) -> str | None:
-    """The command that starts the same run in a folder of its own; None where run.json does not hold it."""
+def command_to_repeat(record: Row, without: Sequence[str] = ()) -> str | None:
+    """The command that starts the same run in a folder of its own; None where run.json does not hold it.
+
+    The overrides of the keys `without`, and of what is inside them, are left out.
+    """
     words = record.get("command")
     if not isinstance(words, list) or not words or words[0] != "rlhf" or not all(isinstance(w, str) for w in words):
         return None
     kept = [_QUOTED.sub(r"\1\2", word) for word in words[1:] if "=" in word and not word.startswith(_OWN)]
-    return shlex.join(["rlhf", "train", *kept])
+    left_out = tuple(f"{key}{end}" for key in without for end in ("=", "."))
+    return shlex.join(["rlhf", "train", *(word for word in kept if not word.startswith(left_out))])
 
 
 def _reward(reward: Any) -> str:

@@ -193,5 +193,16 @@ def _latest_origin(outputs: Path) -> Origin:
     raise _error(what, outputs.absolute(), "name the run's folder: resume=RUN")
 
 
+def newest_run(outputs: Path) -> Path:
+    """The run that changed last, finished or not, which `latest` means where a run is only read.
+
+    Raises UserError (exit 5) where there is none.
+    """
+    folder = next((run.folder for run in list_runs(outputs.absolute()) if run.state != "broken"), None)
+    if folder is None:
+        raise _error("no run", outputs.absolute(), "name the run's folder")
+    return folder
+
+
 def _error(what: str, folder: Path, fix: str) -> UserError:
     return UserError(what, where=str(folder), fix=fix, exit_code=EXIT_RESUME)

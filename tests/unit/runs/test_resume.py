@@ -20,6 +20,7 @@ from rlhf_cli.runs.resume import (
     find_origin,
     holds_run,
     leaves_no_stub,
+    newest_run,
     read_config,
 )
 from tests.unit.support import config_fields
@@ -141,6 +142,16 @@ class TestLastTwo:
 
 class TestLatest:
     """resume=latest: the newest unfinished run under outputs/."""
+
+    def test_to_read_a_finished_run_is_as_good(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UserError, match=r"^no run "):
+            newest_run(Path("outputs"))
+        old, new = make_run(tmp_path / "outputs/a", 2), make_run(tmp_path / "outputs/b", 10)
+        broken = make_run(tmp_path / "outputs/c")
+        for age, run in enumerate((broken, new, old)):
+            os.utime(run / "config.json", (1e9 - age, 1e9 - age))
+        assert newest_run(Path("outputs")) == new
 
     @pytest.fixture
     def outputs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

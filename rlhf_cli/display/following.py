@@ -1,0 +1,75 @@
+"""The commands that may follow a run or a sweep, each in one line that can be copied."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from rlhf_cli.display.words import flat
+from rlhf_cli.errors import visible
+from rlhf_cli.paths import relative_to_here
+from rlhf_cli.report.run_page import command_to_repeat
+from rlhf_cli.runs.folder import CONFIG, RECORD
+from rlhf_cli.runs.json_files import read_object
+from rlhf_cli.runs.result import Result
+from rlhf_cli.sweep.answer import Answer
+
+LONGEST: Final = 60
+"""Characters of a prompt that is worth to be typed again."""
+PROMPT: Final = "Describe a long queue in one sentence."
+
+
+def print_next(console: Console, commands: Sequence[str]) -> None:
+    """Print the commands; a narrow terminal breaks none of them."""
+    console.print("Next", style="bold")
+    for command in commands:
+        console.print(f"  {visible(command)}", markup=False, soft_wrap=True)
+
+
+def after_run(result: Result, folder: Path) -> list[str]:
+    """Ask the policy, train on, and vary what the run was: its own settings, not those of the default."""
+    place = _quoted(folder)
+    return [
+        f"rlhf generate {place} --reference {shlex.quote(_prompt(result))}",
+        f"rlhf train resume={place} steps={2 * result.step}",
+        *_variation(folder),
+    ]
+
+
+def after_sweep(answer: Answer) -> list[str]:
+    """Ask the recommended policy, train it on, and repeat every point with more seeds, where it had one."""
+    commands = []
+    chosen = answer.point(answer.recommended)
+    if chosen is not None and chosen.finished:
+        folder = Path(answer.folder) / chosen.finished[0].name
+        result = Result.read(folder)
+        commands += after_run(result, folder)[:2] if result else []
+    if answer.command and " seeds=" not in answer.command and " seed=" not in answer.command:
+        commands.append(f"{answer.command} seeds=3")
+    return commands
+
+
+def _prompt(result: Result) -> str:
+    """A prompt that the run answered, if it is short."""
+    short = (row.prompt for row in result.texts if len(row.prompt) <= LONGEST and flat(row.prompt) == row.prompt)
+    return next(short, PROMPT)
+
+
+def _variation(folder: Path) -> list[str]:
+    """The run's own command as a sweep, over beta if that is a number, or else over seeds."""
+    beta = read_object(folder / CONFIG).get("beta")
+    value = beta.get("value") if isinstance(beta, dict) and beta.get("kind") == "constant" else None
+    if isinstance(value, float) and value > 0:
+        key, varied = "beta", f"beta={value / 2:g},{value:g},{value * 2:g}"
+    else:
+        key, varied = "seed", "seeds=3"
+    command = command_to_repeat(read_object(folder / RECORD), (key,))
+    return [f"{command} -m {varied}"] if command else []
+
+
+def _quoted(folder: Path) -> str:
+    return shlex.quote(str(relative_to_here(folder)))
