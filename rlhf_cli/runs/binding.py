@@ -62,7 +62,12 @@ def check_config(folder: Path, content: bytes, checkpoint: Path | None) -> None:
     if (known or bound) and _sha256(content) not in (known or [bound]):
         raise _changed(CONFIG, folder, "; settings change on the command line alone")
     if known and bound and bound not in known:
-        raise _changed(RECORD, folder)
+        raise UserError(
+            f"{RECORD} and the checkpoint are not of one run",
+            where=str(checkpoint),
+            fix=f"bring back {RECORD} as it was, or resume from another checkpoint of the run",
+            exit_code=EXIT_RESUME,
+        )
 
 
 def bind_result(folder: Path) -> None:
