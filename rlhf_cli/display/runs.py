@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,7 @@ def show_runs(runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord]) -> 
     by_parent: dict[Path, list[RunStatus]] = {}
     for run in runs:
         by_parent.setdefault(run.folder.parent, []).append(run)
+    common = set.intersection(*(set(run.overrides) for run in runs)) if len(runs) > 1 else set()
     console.print(_line(HEADER, widths, "run"), style="bold", soft_wrap=True)
     for parent, members in by_parent.items():
         title = visible(f"{relative_to_here(parent)}/")
@@ -47,6 +48,8 @@ def show_runs(runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord]) -> 
             line = _line(rows[run.folder], widths, visible(run.folder.name))
             line.stylize(STYLES[rows[run.folder][0]], 0, widths[0] + 2)
             console.print(line, soft_wrap=True)
+            if about := _about(run, common):
+                console.print(Text(visible(f"    {about}"), style="dim"), soft_wrap=True)
     _explain(console, runs, sweeps, failed)
 
 
@@ -76,6 +79,16 @@ def _figures(run: RunStatus, state: str) -> tuple[str, ...]:
         _or_dash(run.kl, ".2f"),
         "none" if run.checkpoint is None else str(step_of(run.checkpoint)),
     )
+
+
+def _about(run: RunStatus, common: Collection[str]) -> str:
+    """What the run is made of, the overrides that not all runs have, and its last held-out figures."""
+    own = " ".join(override for override in run.overrides if override not in common)
+    parts = [" · ".join(run.made_of), own]
+    if (found := run.held_out) is not None:
+        figures = f"J {found['objective']:+.3f}, reward {found['reward']:+.3f}, KL {found['kl']:.2f}"
+        parts.append(f"held-out at step {found['step']}: {figures}")
+    return "  ".join(filter(None, parts))
 
 
 def _or_dash(value: float | None, form: str) -> str:

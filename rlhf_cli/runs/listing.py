@@ -11,12 +11,15 @@ from typing import Any, Final, Literal
 
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.checkpoint import find_newest, step_of
-from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, METRICS, RESULT, TENSORBOARD
+from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, METRICS, RECORD, RESULT, TENSORBOARD
 from rlhf_cli.runs.json_files import last_lines, read_object, read_rows
 from rlhf_cli.runs.lock import is_locked
 
 WITHOUT_RUNS: Final = (CHECKPOINTS, ADAPTER, TENSORBOARD, HYDRA)
 """Folders inside a run's in which no other run is looked for."""
+
+_UNSHOWN: Final = ("run_dir=", "sweep_dir=", "display=", "resume=", "hydra.", "seeds=", "jobs=")
+_EVALUATED: Final = {"step": "step", "objective": "eval/objective", "reward": "eval/reward/mean", "kl": "eval/kl/seq"}
 
 State = Literal["running", "finished", "stopped", "broken"]
 """running: a process works in it; stopped: it can be continued, killed or not; broken: it cannot."""
@@ -43,6 +46,12 @@ class RunStatus:
     """The newest that verifies."""
     changed: float
     """When its settings or metrics were last written, in seconds since 1970."""
+    made_of: tuple[str, ...] = ()
+    """The names of its model, algorithm and reward; empty where its settings are not readable."""
+    overrides: tuple[str, ...] = ()
+    """Those of the command that began it, but for where and how it shows itself."""
+    held_out: Mapping[str, float] | None = None
+    """`objective`, `reward` and `kl` of its last evaluation, and its `step`; None before the first."""
 
     def continue_command(self, *, anywhere: bool = False) -> str | None:
         """The command that continues the run, from here or from `anywhere`; None where it is running or broken."""
@@ -100,6 +109,9 @@ def read_status(folder: Path) -> RunStatus:
         kl=_number(metrics.get("kl/seq", metrics.get("kl/seq_k1"))),
         checkpoint=checkpoint,
         changed=max(map(_modified, (folder / CONFIG, folder / METRICS))),
+        made_of=_made_of(config),
+        overrides=_overrides(read_object(folder / RECORD)),
+        held_out=_last_evaluation(folder),
     )
 
 
@@ -114,6 +126,27 @@ def read_last_metrics(folder: Path) -> tuple[int | None, Mapping[str, Any]]:
         if "objective" in row:
             return last_step, row
     return last_step, {}
+
+
+def _made_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """`SmolLM2-135M`, `rloo`, `sentiment`."""
+    groups = (config.get(group) for group in ("model", "algorithm", "reward"))
+    names = (group.get("path", group.get("kind")) if isinstance(group, dict) else None for group in groups)
+    return tuple(Path(name).name for name in names if isinstance(name, str))
+
+
+def _overrides(record: Mapping[str, Any]) -> tuple[str, ...]:
+    words = record.get("command")
+    typed = words[1:] if isinstance(words, list) else []
+    return tuple(word for word in typed if isinstance(word, str) and "=" in word and not word.startswith(_UNSHOWN))
+
+
+def _last_evaluation(folder: Path) -> Mapping[str, float] | None:
+    for row in read_rows(last_lines(folder / METRICS)):
+        found = {name: _number(row.get(key)) for name, key in _EVALUATED.items()}
+        if None not in found.values():
+            return {name: value for name, value in found.items() if value is not None}
+    return None
 
 
 def _find_runs(root: Path) -> Iterator[Path]:

@@ -51,8 +51,10 @@ def test_the_table(columns: int, here: Path, rlhf: Rlhf, monkeypatch: pytest.Mon
     outcome = rlhf("runs")
     assert (outcome.code, outcome.err) == (0, "")
     table, commands, faults = outcome.out.split("\n\n")
-    rows = table.splitlines()
+    about = [row.strip() for row in table.splitlines() if row.startswith("    ")]
+    rows = [row for row in table.splitlines() if not row.startswith("    ")]
     assert rows[0].split() == ["state", "step", "J", "reward", "KL", "saved", "run"]
+    assert about == ["tiny · rloo · characters"] * 4
     assert [(row.split()[0], *row.split()[-1:]) if row[0] == " " else row for row in rows[1:]] == [
         "outputs/",
         ("broken", "broken"),

@@ -1,0 +1,36 @@
+"""display.runs: what a line about a run says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.display.runs import show_runs
+from rlhf_cli.runs.listing import list_runs
+
+
+def write_run(folder: Path, command: list[str], *metrics: dict[str, float]) -> None:
+    folder.mkdir(parents=True)
+    model, algorithm, reward = {"kind": "pretrained", "path": "/m/SmolLM2"}, {"kind": "rloo"}, {"kind": "length"}
+    config = {"steps": 4, "model": model, "algorithm": algorithm, "reward": reward}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "run.json").write_text(json.dumps({"command": ["rlhf", *command, f"run_dir={folder}", "display=plain"]}))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
+
+
+def test_runs_are_told_apart_by_what_differs_and_by_held_out_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluated = {"eval/objective": 0.25, "eval/reward/mean": 0.5, "eval/kl/seq": 2.5}
+    step = {"objective": 0.1, "reward/mean": 0.2, "kl/seq": 1.0}
+    write_run(tmp_path / "a", ["config=mine.yaml", "beta=0.1"], {"step": 2, **step, **evaluated}, {"step": 3, **step})
+    write_run(tmp_path / "b", ["config=mine.yaml", "beta=0.2"], {"step": 1, **step})
+    show_runs(list_runs(tmp_path), {})
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
+    assert sorted(line for line in lines if "SmolLM2" in line) == [
+        "SmolLM2 · rloo · length  beta=0.1  held-out at step 2: J +0.250, reward +0.500, KL 2.50",
+        "SmolLM2 · rloo · length  beta=0.2",
+    ]
