@@ -145,8 +145,8 @@ class RunConfig(Settings):
     resume_allow: Free[Names]
     """Keys that may differ from the resumed run, besides the free keys."""
     display: Free[Literal["auto", "live", "plain", "json", "quiet"]]
-    """live: a dashboard; plain: a line a step; json: the metrics; quiet: nothing; auto: live on a terminal, or else
-    plain."""
+    """live: a dashboard; plain: a line a step; json: the metrics, then folder and result; quiet: nothing; auto: live on
+    a terminal, or else plain."""
 
     @model_validator(mode="after")
     def _fits(self) -> RunConfig:

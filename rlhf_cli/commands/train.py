@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,6 +26,7 @@ from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import list_checkpoints
 from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG
+from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, is_checkpoint, leaves_no_stub
@@ -96,6 +99,8 @@ def _run(
             if finished is not None:
                 print(visible(f"{folder} is finished: all {config.steps} steps are done, nothing was changed"))
             show_result(result, folder)
+        elif config.display == "json":
+            print(json.dumps(finite({"run_dir": str(folder), "result": asdict(result)})))
 
 
 def _train(

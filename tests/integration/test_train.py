@@ -83,9 +83,12 @@ def test_the_plain_display_says_one_line_a_step(rlhf: Rlhf) -> None:
         assert word in outcome.out
 
 
-def test_the_json_display_is_the_metrics_file(rlhf: Rlhf, tmp_path: Path) -> None:
+def test_the_json_display_is_the_metrics_file_and_the_result(rlhf: Rlhf, tmp_path: Path) -> None:
     outcome = rlhf("train", *QUICK, "display=json", "run_dir=out")
-    assert [json.loads(line) for line in outcome.out.splitlines()] == lines(tmp_path / "out" / "metrics.jsonl")
+    *steps, end = [json.loads(line) for line in outcome.out.splitlines()]
+    assert steps == lines(tmp_path / "out" / "metrics.jsonl")
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert end == {"run_dir": str(tmp_path / "out"), "result": result}
 
 
 def test_a_users_file_is_copied_into_the_run(rlhf: Rlhf, tmp_path: Path) -> None:
