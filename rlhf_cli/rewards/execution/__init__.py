@@ -3,5 +3,8 @@
 scorer    score a rollout: ask the reward's sources, add up weighted parts, shape the scores
 retrying  ask one source, again after a failure
 process   start a function's process, call the function with a deadline, kill it
+messages  the messages of that process, checked whole
+imported  the files that a user's function consists of, hashed
+ending    end a process with everything that it started
 worker    the script that runs in that process
 """

@@ -9,15 +9,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import selectors
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from rlhf_cli.rewards.execution.ending import MARK, end_all, find_family
+from rlhf_cli.rewards.execution.messages import (
+    CallFailed,
+    FunctionInfo,
+    Garbled,
+    InvalidFunction,
+    as_info,
+    as_scores,
+    read_message,
+)
 
 POLL_S: Final = 0.05
 GRACE_S: Final = 1.0
@@ -28,38 +39,6 @@ NOTED: Final = ("PYTHONPATH", "PYTHONOPTIMIZE", "OMP_NUM_THREADS", "MKL_NUM_THRE
 """Variables that a function may depend on as well, which stay the user's."""
 _CHUNK: Final = 2**16
 _WORKER: Final = Path(__file__).with_name("worker.py")
-
-
-class CallFailed(Exception):
-    """The function gave no answer this time; the message continues a sentence that begins with its name.
-
-    `is_batch_wide`: the cause is no single completion, so that asking for them one by one would not help.
-    `retry_after_s`: how long to wait before another try; None: another try would not help.
-    """
-
-    def __init__(self, what: str, *, is_batch_wide: bool = False, retry_after_s: float | None = 0.0) -> None:
-        self.is_batch_wide, self.retry_after_s = is_batch_wide, retry_after_s
-        super().__init__(what)
-
-
-class InvalidFunction(Exception):
-    """The function is unusable, so that no other try and no other completion would help; `fix` says what would."""
-
-    def __init__(self, what: str, fix: str = "return a list with one number (or None) for each completion") -> None:
-        self.fix = fix
-        super().__init__(what)
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionInfo:
-    """A function's file and arguments, known once it is imported."""
-
-    sha256: str | None
-    """Hash of the user's file; None for a function of ours."""
-    takes: list[str] | None
-    """The arguments it takes by name; None for any."""
-    needs: list[str]
-    """The arguments without a default."""
 
 
 def reward_environment() -> dict[str, str]:
@@ -79,6 +58,7 @@ class RewardProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._requests = self._replies = -1
         self._info: FunctionInfo | None = None
+        self._number, self._mark = 0, ""
 
     def start(self, tick: Callable[[], None]) -> FunctionInfo:
         """Start the process, if there is none, and import the function.
@@ -89,7 +69,7 @@ class RewardProcess:
         if self._process is None or self._info is None:
             self._spawn()
             try:
-                info = FunctionInfo(**self._exchange(b"", tick))
+                info = as_info(self._exchange(b"", 0, tick))
                 if self._info is not None and info.sha256 != self._info.sha256:
                     raise InvalidFunction(
                         "changed while the run was going", fix="bring it back, or resume with resume_allow=[reward]"
@@ -102,25 +82,29 @@ class RewardProcess:
 
     def call(self, arguments: dict[str, Any], count: int, seed: int, tick: Callable[[], None]) -> list[float | None]:
         """Call the started function for `count` scores; raises CallFailed or InvalidFunction where it gives none."""
-        request = {"arguments": arguments, "count": count, "seed": seed}
-        scores: list[float | None] = self._exchange(json.dumps(request).encode() + b"\n", tick)["scores"]
-        return scores
+        self._number += 1
+        request = {"number": self._number, "arguments": arguments, "count": count, "seed": seed}
+        try:
+            return as_scores(self._exchange(json.dumps(request).encode() + b"\n", self._number, tick), count)
+        except Garbled:
+            self.kill()
+            raise
 
     def close(self) -> None:
         """Let the process leave in order, and kill it if it does not."""
         if self._process is not None:
+            family = find_family(self._process.pid, self._mark)  # while its children are known by their parent
             os.close(self._requests)
             self._requests = -1
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)
-            self.kill()
+            self.kill(family)
 
-    def kill(self) -> None:
-        """End the process at once, with everything it started."""
+    def kill(self, family: Collection[int] = ()) -> None:
+        """End the process at once, with everything it started, and those of its `family` that are known already."""
         if self._process is None:
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        end_all(self._process.pid, self._mark, family)
         self._process.wait()
         self._process = None
         for pipe in (self._requests, self._replies):
@@ -129,6 +113,7 @@ class RewardProcess:
         self._requests = self._replies = -1
 
     def _spawn(self) -> None:
+        self._mark = secrets.token_hex(16)
         with open(self._log or os.devnull, "ab") as log:
             requests, self._requests = os.pipe()
             self._replies, replies = os.pipe()
@@ -142,7 +127,7 @@ class RewardProcess:
                     stderr=log,
                     pass_fds=(requests, replies),
                     start_new_session=True,  # Ctrl-C is for us; and all that it starts can be killed together
-                    env=os.environ | FIXED,
+                    env={**os.environ, **FIXED, MARK: self._mark},
                 )
             finally:
                 os.close(requests)
@@ -150,22 +135,14 @@ class RewardProcess:
         os.set_blocking(self._requests, False)
         os.set_blocking(self._replies, False)
 
-    def _exchange(self, request: bytes, tick: Callable[[], None]) -> dict[str, Any]:
-        """Send a line, receive a line. Where no line comes back, the process is dead afterwards."""
+    def _exchange(self, request: bytes, number: int, tick: Callable[[], None]) -> dict[str, Any]:
+        """Send a line, receive the line with its number. Where none comes back, the process is dead afterwards."""
         try:
             line = self._send_and_receive(memoryview(request), tick)
         except BaseException:
             self.kill()
             raise
-        reply: dict[str, Any] = json.loads(line)
-        if "wrong" in reply:
-            raise InvalidFunction(reply["wrong"])
-        if "failure" in reply:
-            is_batch_wide = "retry_after_s" in reply
-            raise CallFailed(
-                reply["failure"], is_batch_wide=is_batch_wide, retry_after_s=reply.get("retry_after_s", 0.0)
-            )
-        return reply
+        return read_message(line, number)
 
     def _send_and_receive(self, request: memoryview, tick: Callable[[], None]) -> bytes:
         assert self._process is not None

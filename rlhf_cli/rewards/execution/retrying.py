@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.rewards.columns import column_value, has_column
-from rlhf_cli.rewards.execution.process import POLL_S, CallFailed, InvalidFunction, RewardProcess
+from rlhf_cli.rewards.execution.messages import CallFailed, InvalidFunction
+from rlhf_cli.rewards.execution.process import POLL_S, RewardProcess
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource, PlainSource
 from rlhf_cli.rewards.kinds.python import Python

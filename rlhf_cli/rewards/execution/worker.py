@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import hashlib
 import importlib
 import importlib.util
 import inspect
+import itertools
 import json
 import os
 import random
@@ -25,6 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+_STDERR: Final = sys.stderr
+_DUMPS: Final = json.JSONEncoder().encode
+_LOADS: Final = json.JSONDecoder().decode
+"""Kept here, since a function may replace those of the module."""
 GRACE_S: Final = 1.0
 LONGEST: Final = 300
 """Characters of an exception's message that are passed on."""
@@ -40,8 +44,9 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
     file = module if module.endswith(".py") else ""
     with open(requests, encoding="ascii") as incoming, open(replies, "w", encoding="ascii") as outgoing:
 
-        def reply(**message: Any) -> None:
-            print(json.dumps(message), file=outgoing, flush=True)
+        def reply(number: int = 0, **message: Any) -> None:
+            outgoing.write(_DUMPS({"number": number, **message}) + "\n")
+            outgoing.flush()
 
         try:
             _dump_before_deadline(timeout_s)
@@ -53,9 +58,9 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
                 reply(wrong=f"cannot be called: {name} {has}")
                 return
             if options:
-                function = function(**json.loads(options))
+                function = function(**_LOADS(options))
             is_users = file and not options  # our own version is in the run's record
-            sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest() if is_users else None
+            sha256 = _load_ours("imported").hash_of(file) if is_users else None
             reply(sha256=sha256, **_parameters(function))
         except BaseException as error:
             reply(**_failure(error, file))
@@ -64,7 +69,8 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
             faulthandler.cancel_dump_traceback_later()
         runner = asyncio.Runner()
         for line in incoming:
-            reply(**_call(function, json.loads(line), file, runner, timeout_s))
+            request = _LOADS(line)
+            reply(request["number"], **_call(function, request, file, runner, timeout_s))
         runner.close()
 
 
@@ -74,6 +80,8 @@ def _end_with_parent(requests: int, replies: int) -> None:
     A thread would not do: a function may hang without letting other threads run, as a regular expression does. The
     guard is no child of this process, so that a function that waits for its children does not wait for it.
     """
+    ending = _load_ours("ending")
+    worker, mark = os.getpid(), os.environ.get(ending.MARK, "")
     if middle := os.fork():
         os.waitpid(middle, 0)
         return
@@ -85,6 +93,7 @@ def _end_with_parent(requests: int, replies: int) -> None:
     poll.register(requests, 0)  # no event but the end of the pipe, which is always reported
     poll.poll()
     time.sleep(GRACE_S)  # for the function to leave in order, if it can
+    ending.end_all(worker, mark)
     os.killpg(0, signal.SIGKILL)
 
 
@@ -94,12 +103,28 @@ def _import(module: str, *, is_ours: bool) -> Any:
         if not is_ours:
             sys.path.insert(0, os.getcwd())
         return importlib.import_module(module)
-    sys.path.insert(0, os.path.dirname(module))
-    name = Path(module).stem
-    spec = importlib.util.spec_from_file_location(name, module)
+    folder, name = os.path.dirname(module), Path(module).stem
+    if importlib.util.find_spec(name) is None:
+        sys.path.insert(0, folder)
+    else:  # a file that is named like a library must not stand before it
+        sys.path.append(folder)
+        name = f"reward_{name}"
+    return _load(name, module, sys.modules)
+
+
+def _load_ours(name: str) -> Any:
+    """One of our files beside this one, under no name that the function could meet."""
+    return _load(name, Path(__file__).with_name(f"{name}.py"))
+
+
+def _load(name: str, file: str | Path, modules: dict[str, Any] | None = None) -> Any:
+    """Import a file under a name, which `modules` gets first, for a file that asks for itself."""
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
-    sys.modules[name] = source = importlib.util.module_from_spec(spec)
+    source = importlib.util.module_from_spec(spec)
+    if modules is not None:
+        modules[name] = source
     spec.loader.exec_module(source)
     return source
 
@@ -148,8 +173,8 @@ def _seed(seed: int) -> None:
 
 
 def _dump_before_deadline(timeout_s: float) -> None:
-    """Write to the log, just before the deadline, where the function hangs."""
-    faulthandler.dump_traceback_later(0.9 * timeout_s, file=sys.stderr)
+    """Write to the log, before the deadline, where the function hangs."""
+    faulthandler.dump_traceback_later(0.9 * timeout_s, file=_STDERR)
 
 
 def as_scores(result: Any, count: int) -> dict[str, Any]:
@@ -158,10 +183,12 @@ def as_scores(result: Any, count: int) -> dict[str, Any]:
         result = result.tolist()
     if not isinstance(result, list | tuple):
         return {"wrong": f"returned {_kind(result)}, not a list of {count} scores"}
-    if len(result) != count:
-        return {"wrong": f"returned {len(result)} scores for {count} completions"}
+    values = [*itertools.islice(result, count + 1)]  # a list of a class of its own may say another length
+    if len(result) != count or len(values) != count:
+        length = len(result) if len(result) != count else f"{len(values)}{'+' if len(values) > count else ''}"
+        return {"wrong": f"returned {length} scores for {count} completions"}
     scores = []
-    for number, value in enumerate(result, start=1):
+    for number, value in enumerate(values, start=1):
         value = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of numpy's or torch's
         if not isinstance(value, int | float | None):
             return {"wrong": f"returned {_kind(value)} as score {number} of {count}, not a number or None"}
@@ -194,7 +221,7 @@ def _shorten(text: str) -> str:
 
 def _describe(error: BaseException, file: str) -> str:
     """Describe the exception in one line, with the place in the user's file; the whole traceback goes to the log."""
-    traceback.print_exception(error)
+    traceback.print_exception(error, file=_STDERR)
     if isinstance(error, SystemExit):
         what = f"called sys.exit({'' if error.code is None else repr(error.code)})"
     elif hasattr(error, "fix"):  # errors.UserError, whose line is meant for the user

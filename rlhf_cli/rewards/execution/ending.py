@@ -1,0 +1,55 @@
+"""End a process with everything that it started, also what left its group or lost its parent.
+
+worker.py loads this file as well, so that it imports only the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Collection
+from typing import Final
+
+MARK: Final = "RLHF_REWARD_PROCESS"
+"""The environment variable that a reward's process and all that it starts have in common."""
+ROUNDS: Final = 20
+"""How often it is looked for what was started meanwhile."""
+
+
+def end_all(pid: int, mark: str, family: Collection[int] = ()) -> None:
+    """Kill the group of `pid`, its descendants, every process with the mark, and `family`, but not the caller."""
+    for number in range(ROUNDS):
+        found = find_family(pid, mark) | (
+            set(family) if not number else set()
+        )  # before the group: an orphan is no descendant any more
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgrp() != pid:
+                os.killpg(pid, signal.SIGKILL)
+        for one in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(one, signal.SIGKILL)
+        if not found:
+            return
+
+
+def find_family(root: int, mark: str) -> set[int]:
+    """The descendants of `root` and the processes with the mark that still run; none without /proc."""
+    entry = f"{MARK}={mark}".encode()
+    parents, marked = dict[int, int](), set[int]()
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if not name.isdecimal() or int(name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            with open(f"/proc/{name}/stat", "rb") as file:
+                state, parent = file.read().rpartition(b") ")[2].split()[:2]
+            if state in (b"Z", b"X"):
+                continue
+            parents[int(name)] = int(parent)
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if entry in file.read().split(b"\0"):
+                    marked.add(int(name))
+    family = {root}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return (family & parents.keys()) | marked

@@ -1,0 +1,123 @@
+"""The messages of a reward's process, checked whole: what a function writes to their pipe is never a score."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from rlhf_cli.settings import READ_STRICTLY
+
+GARBAGE: Final = "wrote something else than its scores to the pipe of its answers"
+
+
+class CallFailed(Exception):
+    """The function gave no answer this time; the message continues a sentence that begins with its name.
+
+    `is_batch_wide`: the cause is no single completion, so that asking for them one by one would not help.
+    `retry_after_s`: how long to wait before another try; None: another try would not help.
+    """
+
+    def __init__(self, what: str, *, is_batch_wide: bool = False, retry_after_s: float | None = 0.0) -> None:
+        self.is_batch_wide, self.retry_after_s = is_batch_wide, retry_after_s
+        super().__init__(what)
+
+
+class Garbled(CallFailed):
+    """The process sent something else than the message that is due; the next one cannot be trusted either."""
+
+    def __init__(self) -> None:
+        super().__init__(GARBAGE)
+
+
+class InvalidFunction(Exception):
+    """The function is unusable, so that no other try and no other completion would help; `fix` says what would."""
+
+    def __init__(self, what: str, fix: str = "return a list with one number (or None) for each completion") -> None:
+        self.fix = fix
+        super().__init__(what)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionInfo:
+    """A function's file and arguments, known once it is imported."""
+
+    __pydantic_config__ = READ_STRICTLY
+
+    sha256: str | None
+    """Hash of the user's file and of those that it imports; None for a function of ours."""
+    takes: list[str] | None
+    """The arguments it takes by name; None for any."""
+    needs: list[str]
+    """The arguments without a default."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    __pydantic_config__ = READ_STRICTLY
+
+    scores: list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Invalid:
+    __pydantic_config__ = READ_STRICTLY
+
+    wrong: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    __pydantic_config__ = READ_STRICTLY
+
+    failure: str
+    retry_after_s: float | None = 0.0
+
+
+_INFO: Final = TypeAdapter(FunctionInfo)
+_SCORES: Final = TypeAdapter(_Scores)
+_INVALID: Final = TypeAdapter(_Invalid)
+_FAILED: Final = TypeAdapter(_Failed)
+_Message = TypeVar("_Message")
+
+
+def read_message(line: bytes, number: int) -> dict[str, Any]:
+    """The answer to request `number`, without that.
+
+    Raises CallFailed or InvalidFunction for an answer that says so, and Garbled for anything that is none.
+    """
+    try:
+        reply: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        reply = None
+    if not isinstance(reply, dict) or reply.pop("number", None) != number:
+        raise Garbled
+    if "wrong" in reply:
+        raise InvalidFunction(_checked(_INVALID, reply).wrong)
+    if "failure" in reply:
+        failed = _checked(_FAILED, reply)
+        is_batch_wide = "retry_after_s" in reply
+        raise CallFailed(failed.failure, is_batch_wide=is_batch_wide, retry_after_s=failed.retry_after_s)
+    return reply
+
+
+def as_info(reply: dict[str, Any]) -> FunctionInfo:
+    """The first message; raises Garbled for another."""
+    return _checked(_INFO, reply)
+
+
+def as_scores(reply: dict[str, Any], count: int) -> list[float | None]:
+    """The `count` scores of an answer; raises Garbled for anything else."""
+    scores = _checked(_SCORES, reply).scores
+    if len(scores) != count:
+        raise Garbled
+    return scores
+
+
+def _checked(kind: TypeAdapter[_Message], reply: Any) -> _Message:
+    try:
+        return kind.validate_json(json.dumps(reply))  # as from a file: strict, and no dict for a class
+    except ValidationError:
+        raise Garbled from None

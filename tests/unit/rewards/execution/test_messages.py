@@ -1,0 +1,90 @@
+"""What a function may write, replace or return: never a score that it did not give."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rlhf_cli.rewards.execution.messages import CallFailed, Garbled, InvalidFunction, as_info, as_scores, read_message
+from rlhf_cli.rewards.execution.worker import as_scores as scores_of
+from tests.unit.rewards.execution.support import Opened, ask
+
+
+class Liar(list[float]):
+    """A list that says another length than it has."""
+
+    def __len__(self) -> int:
+        return 4
+
+
+@pytest.mark.parametrize(("values", "said"), [([1.0], "1"), ([1.0] * 9, "5+")])
+def test_a_list_that_lies_about_its_length(values: list[float], said: str) -> None:
+    assert scores_of(Liar(values), 4) == {"wrong": f"returned {said} scores for 4 completions"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"x\n", b"{}\n", b"[]\n", b"null\n", b'{"number": 2, "scores": []}\n', b"[" * 9999, b"\xff\n", b"1\n{}\n"],
+)
+def test_what_is_no_message(line: bytes) -> None:
+    with pytest.raises(Garbled):
+        read_message(line, 1)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [{}, {"scores": 1}, {"scores": ["1"]}, {"scores": [True]}, {"scores": [1.0, 2.0]}, {"scores": [1.0], "more": 1}],
+)
+def test_what_is_no_list_of_one_score(reply: dict[str, Any]) -> None:
+    with pytest.raises(Garbled):
+        as_scores(reply, 1)
+    with pytest.raises(Garbled):
+        as_info(reply)
+
+
+def test_messages() -> None:
+    assert as_scores({"scores": [None, 1, float("inf")]}, 3) == [None, 1.0, float("inf")]
+    with pytest.raises(InvalidFunction, match=r"^bad$"):
+        read_message(json.dumps({"number": 1, "wrong": "bad"}).encode(), 1)
+    with pytest.raises(CallFailed, match=r"^slow$") as caught:
+        read_message(json.dumps({"number": 1, "failure": "slow", "retry_after_s": None}).encode(), 1)
+    assert (caught.value.is_batch_wide, caught.value.retry_after_s) == (True, None)
+    with pytest.raises(Garbled):
+        read_message(b'{"number": 1, "failure": 7}', 1)
+
+
+def test_garbage_on_the_pipe_is_a_failure_of_its_completion(opened: Opened) -> None:
+    source = opened(
+        """
+        import os
+        def f(completions):
+            if "bb" in completions:
+                for number in range(3, 20):
+                    try:
+                        os.write(number, b'{"number": 1, "scores": [9, 9, 9, 9]}x\\n')
+                    except OSError:
+                        pass
+            return [1] * len(completions)
+        """,
+        on_error="value",
+        retries=1,
+    )
+    found = ask(source)
+    assert found.scores == [1.0, -7.0, 1.0, 1.0]
+    assert found.retries == 2
+    assert "wrote something else than its scores to the pipe" in found.failures[1]
+
+
+def test_a_function_may_replace_what_it_likes(opened: Opened) -> None:
+    source = opened(
+        """
+        import builtins, json, os, sys
+        json.dumps = json.loads = os.write = builtins.print = None
+        sys.stdout = sys.stderr = None
+        def f(completions):
+            return [len(text) for text in completions]
+        """
+    )
+    assert ask(source).scores == ask(source).scores == [1.0, 2.0, 3.0, 4.0]
