@@ -34,6 +34,10 @@ How that is done: everything random is a pure function of the seed and what it i
 synced and published by one rename ([`checkpoint.py`](../rlhf_cli/runs/checkpoint.py)); what a run is at the end
 of a step is exactly what a checkpoint holds ([`state.py`](../rlhf_cli/pipeline/state.py)).
 
+The files beside the checkpoints are bound to them ([`binding.py`](../rlhf_cli/runs/binding.py)): a config.json, a
+run.json or an evaluations.jsonl that the run did not write, by a flipped bit, by hand or from another run, is refused
+with exit 5 before a model is loaded. Settings change on the command line alone. A damaged result.json is made again.
+
 To see it on a run of your own: `rlhf verify-resume RUN` resumes it from its last checkpoint but one in a temporary
 folder, and compares what comes out, bit for bit.
 
@@ -56,6 +60,9 @@ running baseline and a beta that follows the KL) killed by `kill -9`: at an inst
 ## What is not promised
 
 - On a GPU, and in bfloat16, nothing has been measured yet.
+- A reward's process has a fixed hash seed, encoding, locale and time zone, and run.json has the other variables that may
+  matter (`PYTHONPATH`, numbers of threads): a difference is said on resume. What else a reward reads of the environment
+  is not compared.
 - A reward has to be a function of what it is given (the generators of `random`, numpy and torch are seeded before every
   call): what it keeps in variables of its own is not saved.
 - Where memory runs out, the smaller microbatches round differently; a run resumed from before that instant repeats it
