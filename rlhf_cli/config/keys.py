@@ -104,13 +104,17 @@ def _fits(known: str, name: str) -> bool:
 def absolute(key: str, value: str, base: Path) -> str:
     """Make the path `value` of setting `key` absolute, from `base`.
 
-    A hub id, `module:function` and `package:...` stay what they are.
+    A hub id, `module:function` and `package:...` stay what they are; but a module that is a file in `base` becomes that
+    file, so that a run that is resumed from another folder finds it again.
     """
     path = os.path.abspath(base / os.path.expanduser(value))
     if value in ("", "???") or value.startswith("package:") or "${" in value:
         return value
     if _marks()[in_schema(key)] == IS_FUNCTION:
-        return path if value.rpartition(":")[0].endswith(".py") else value
+        module, _, function = value.rpartition(":")
+        if module.isidentifier() and os.path.isfile(base / f"{module}.py"):
+            return f"{os.path.abspath(base / module)}.py:{function}"
+        return path if module.endswith(".py") else value
     is_path = _marks()[in_schema(key)] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
     return path if is_path else value
 

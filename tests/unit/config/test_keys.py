@@ -1,0 +1,17 @@
+"""Keys of settings, and the paths that they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlhf_cli.config.keys import absolute
+
+
+def test_a_module_that_is_a_file_is_found_again_from_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text("")
+    key = "reward.function"
+    assert absolute(key, "rewards:f", tmp_path) == f"{tmp_path}/rewards.py:f"
+    assert absolute(key, "rewards.py:f", tmp_path) == f"{tmp_path}/rewards.py:f"
+    assert absolute(key, "other:f", tmp_path) == "other:f"
+    assert absolute(key, "package.rewards:f", tmp_path) == "package.rewards:f"
+    assert absolute(key, "${name}:f", tmp_path) == "${name}:f"
