@@ -60,9 +60,9 @@ running baseline and a beta that follows the KL) killed by `kill -9`: at an inst
 ## What is not promised
 
 - On a GPU, and in bfloat16, nothing has been measured yet.
-- A reward's process has a fixed hash seed, encoding, locale and time zone, and run.json has the other variables that may
-  matter (`PYTHONPATH`, numbers of threads): a difference is said on resume. What else a reward reads of the environment
-  is not compared.
+- A reward's process has a fixed hash seed, encoding, locale and time zone, and run.json has the other variables that
+  may matter (`PYTHONPATH`, numbers of threads): a difference is said on resume. What else a reward reads of the
+  environment is not compared.
 - A reward has to be a function of what it is given (the generators of `random`, numpy and torch are seeded before every
   call): what it keeps in variables of its own is not saved.
 - Where memory runs out, the smaller microbatches round differently; a run resumed from before that instant repeats it
