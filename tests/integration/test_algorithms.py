@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 
 from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.runs.binding import read_record, write_record
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Rollout
@@ -143,9 +143,8 @@ def test_a_controller_settles_on_its_target(beta: tuple[str, ...], rlhf: Rlhf, t
 
 def test_on_other_ground_sampler_and_trainer_are_compared_again(rlhf: Rlhf, tmp_path: Path) -> None:
     assert rlhf("train", *QUICK, ROUNDS, "run_dir=out").code == 0
-    record = tmp_path / "out" / "run.json"
-    was = json.loads(record.read_text())
-    record.write_text(json.dumps(was | {"packages": was["packages"] | {"torch": "2.10.0"}}))
+    was = read_record(tmp_path / "out")
+    write_record(tmp_path / "out", was | {"packages": was["packages"] | {"torch": "2.10.0"}})
     outcome = rlhf("train", "resume=out/checkpoints/step-00000004", "steps=6")
     assert outcome.code == 0, outcome.err
     assert "note: packages changed" in outcome.err

@@ -126,7 +126,7 @@ def test_what_is_there_already_counts_as_room(
 
 
 @pytest.mark.case(33)
-@pytest.mark.parametrize("given", ["run_dir=file/run", "run_dir=/proc/run", "run_dir=/dev/null"])
+@pytest.mark.parametrize("given", ["run_dir=file/run", "run_dir=file", "run_dir=file/run/deeper"])
 def test_a_folder_that_cannot_be_made_is_named_before_a_model_is_loaded(
     given: str, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,9 +95,7 @@ def test_what_is_left_out_is_said_in_one_line(tmp_path: Path) -> None:
     rows = read_rows(config)
     assert rows.left_out == {"by data.where": 6, "by data.dedup": 3}
     said = rows.describe(0, 2, Counter({"longer than 9 tokens": 1}))
-    assert said == (
-        "data: 12 rows; 6 by data.where, 3 by data.dedup, 1 longer than 9 tokens left out; 0 to train on, 2 held out"
-    )
+    assert said == ("data: 12 rows; 6 by data.where, 3 by data.dedup, 1 longer than 9 tokens left out; 2 are used")
 
 
 def test_where_nothing_is_left_out_nothing_is_said(tmp_path: Path) -> None:

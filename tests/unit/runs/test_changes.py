@@ -12,7 +12,7 @@ from tests.unit.support import config_fields, config_of, tiny
 
 FREE = {
     "steps", "checkpoint", "evaluate.every", "log_samples", "time_limit", "profile", "display", "run_dir", "sweep_dir",
-    "resume", "resume_allow", "seeds", "jobs", "sinks",
+    "resume", "resume_allow", "seeds", "jobs", "sinks", "on_no_signal",
 }  # fmt: skip
 
 
