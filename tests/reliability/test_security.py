@@ -36,43 +36,16 @@ HUSH = "hush-hush-hush"
 
 FILES = {
     "_target_ in a setting": f"x: {TOUCH}",
-    "_target_ over an option": f"model: {{kind: tiny, lora: {TOUCH}}}",
-    "_target_ in a list": f"resume_allow: [{TOUCH}]",
-    "class": "x: {class: pathlib.Path}",
-    "()": f"x: {{(): pathlib.Path.touch, self: {CANARY}}}",
     "callbacks": f"hydra: {{callbacks: {{x: {TOUCH}}}}}",
-    "job logging": f"hydra: {{job_logging: {LOG}}}",
-    "hydra's own logging": f"hydra: {{hydra_logging: {LOG}}}",
-    "launcher": f"hydra: {{mode: MULTIRUN, launcher: {TOUCH}}}",
-    "sweeper's parameters": f"hydra: {{mode: MULTIRUN, sweeper: {{params: {{+hydra.callbacks.x: '{TOUCH}'}}}}}}",
     "oc.create": f"a: '{{_tar'\nb: 'get_: {CANARY}}}'\nx: '${{oc.create:${{a}}${{b}}}}'",
-    "oc.decode": "x: '${oc.decode:a}'",
-    "a secret by oc.env": "run_dir: ${oc.env:HF_TOKEN}",
-    "a resolver of its own": f"run_dir: '${{shell:touch {CANARY}}}'",
-    "a resolver of hydra's": "run_dir: '${hydra:runtime.cwd,x}'",
-    "defaults: callbacks": "defaults: [override hydra/callbacks: x]",
-    "defaults: logging": "defaults: [/hydra/job_logging: stdout]",
-    "defaults: a file": "defaults: [/etc/passwd]",
-    "defaults inside": "model: {kind: tiny, defaults: [/hydra/job_logging: stdout]}",
-    "search path": "hydra: {searchpath: [file:///tmp]}",
-    "environment": "hydra: {job: {env_set: {LD_PRELOAD: x}}}",
     "a python object": f"x: !!python/object/apply:os.system ['touch {CANARY}']",
-    "a python module": "x: !!python/module:antigravity",
     "an import by a path": "data: {kind: jsonl, path: 'package:trap.inner/x.jsonl'}",
     "a model's code": "model: {kind: pretrained, path: ./m, trust_remote_code: true}",
     "a model's code, in a group of one's own": "a: {trust_remote_code: true}\nmodel: ${a}",
     "a model's code, as a parameter": "hydra: {mode: MULTIRUN, sweeper: {params: {model.trust_remote_code: 'true'}}}",
     "a model's code, inside a parameter": "hydra: {sweeper: {params: {model: '{trust_remote_code: true}'}}}",
-    "aliases of aliases": "\n".join(
-        [f"a0: &a0 {['x'] * 9}", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
-    ),
-    "merged aliases": "\n".join(
-        ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12))]
-    ),
-    "inside itself": "x: &x [*x]",
-    "deeper than python goes": f"x: {'[' * 5000}{']' * 5000}",
-    "a number of 9000 digits": f"steps: {'9' * 9000}",
 }
+"""Ways through every layer; tests/unit/config/test_security.py tries all the others."""
 
 
 @pytest.fixture

@@ -62,12 +62,40 @@ ATTACKS = {
     "a secret in the sweep's folder": "hydra: {mode: MULTIRUN, sweep: {dir: '${oc.env:A_SECRET}'}}",
     "a secret in a trial's folder": "hydra: {mode: MULTIRUN, sweep: {subdir: '${oc.env:A_SECRET}'}}",
 }
+UNREADABLE = {
+    "a resolver of its own": ("run_dir: '${shell:touch MARKER}'", "Unsupported interpolation type shell"),
+    "a resolver of hydra's": ("run_dir: '${hydra:runtime.cwd,x}'", "r.yaml:4: run_dir: "),
+    "a file that is no config": ("defaults: [/etc/passwd]", "/etc/passwd: must be a mapping of settings"),
+    "a python module": ("x: !!python/module:antigravity", "could not determine a constructor"),
+    "aliases of aliases": (
+        "\n".join([f"a0: &a0 {['x'] * 9}", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]),
+        "its aliases",
+    ),
+    "merged aliases": (
+        "\n".join(
+            ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12))]
+        ),
+        "its aliases",
+    ),
+    "deeper than python goes": (f"x: {'[' * 5000}{']' * 5000}", "maximum recursion depth exceeded"),
+    "a number of 9000 digits": (f"steps: {'9' * 9000}", "Exceeds the limit (4300 digits)"),
+}
+"""And what each is refused for."""
 
 
 @pytest.fixture(autouse=True)
 def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_TOKEN", "my_Api_kEy", "PASSWORD", "A_SECRET"):
         monkeypatch.setenv(name, "hush")
+
+
+@pytest.mark.parametrize(("text", "said"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_what_no_config_needs_is_refused(cwd: Path, refused: Refused, text: str, said: str) -> None:
+    write(cwd / "r.yaml", f"{TINY}{text.replace('MARKER', str(cwd / 'marker'))}\n")
+    line = refused("config=r.yaml")
+    assert said in line
+    assert "\n" not in line
+    assert not (cwd / "marker").exists()
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
@@ -108,25 +136,39 @@ OF_THE_SYSTEM = (
 )
 
 
-@pytest.mark.parametrize("path", [*OF_THE_SYSTEM, "linked.txt", "folder/environ", "/proc/*/environ", "fifo"])
-def test_no_setting_reads_the_system(cwd: Path, refused: Refused, path: str) -> None:
+@pytest.fixture
+def system_files(cwd: Path) -> None:
+    """Links to what the system holds, and a pipe."""
     (cwd / "linked.txt").symlink_to("/proc/self/environ")
     (cwd / "folder").symlink_to("/proc/self")
     os.mkfifo(cwd / "fifo")
-    for settings in (
-        f"model: tiny\nreward: characters\ndata:\n  kind: text\n  path: {path}\n",
-        f"model: tiny\nreward: characters\ndata: {{kind: text, path: x.txt,\n  eval_path: {path}}}\n",
-        f"model: {{kind: pretrained,\n  path: ./{path}}}\ndata: tiny\nreward: characters\n".replace(".//", "/"),
-        f"model: tiny\ndata: tiny\nreward: {{kind: model,\n  path: ./{path}}}\n".replace(".//", "/"),
-        f"{TINY}run_dir: {path}\n",
-    ):
-        write(cwd / "r.yaml", settings)
-        line = refused("config=r.yaml")
-        assert re.match(
-            r"r.yaml:\d: [\w.]+: \S+ is not read: (/\w+(/secrets)? belongs to the system|neither a file)", line
-        )
-        (cwd / "r.yaml").unlink()
-    assert "is not read" in refused("config=tiny", "data=text", f"data.path={path}")
+
+
+NOT_READ = r"[\w.]+: \S+ is not read: (/\w+(/secrets)? belongs to the system|neither a file)"
+
+
+@pytest.mark.usefixtures("system_files")
+@pytest.mark.parametrize("path", [*OF_THE_SYSTEM, "linked.txt", "folder/environ", "/proc/*/environ", "fifo"])
+def test_nothing_of_the_system_is_read(refused: Refused, path: str) -> None:
+    assert re.match(NOT_READ, refused("config=tiny", "data=text", f"data.path={path}"))
+
+
+@pytest.mark.usefixtures("system_files")
+@pytest.mark.parametrize("path", ["/proc/self/environ", "linked.txt", "fifo"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "model: tiny\nreward: characters\ndata:\n  kind: text\n  path: {path}\n",
+        "model: tiny\nreward: characters\ndata: {{kind: text, path: x.txt,\n  eval_path: {path}}}\n",
+        "model: {{kind: pretrained,\n  path: ./{path}}}\ndata: tiny\nreward: characters\n",
+        "model: tiny\ndata: tiny\nreward: {{kind: model,\n  path: ./{path}}}\n",
+        TINY + "run_dir: {path}\n",
+    ],
+    ids=["data", "held-out data", "model", "reward model", "run folder"],
+)
+def test_no_setting_reads_the_system(cwd: Path, refused: Refused, path: str, settings: str) -> None:
+    write(cwd / "r.yaml", settings.format(path=path).replace(".//", "/"))
+    assert re.match(rf"r.yaml:\d: {NOT_READ}", refused("config=r.yaml"))
 
 
 def test_a_model_folder_and_a_file_of_settings_are_regular(cwd: Path, refused: Refused) -> None:
