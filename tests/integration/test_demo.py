@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from rlhf_cli.commands.demo import MODULES
 from rlhf_cli.demo.lecture import OPENING, TIPS
 from tests.support import Outcome
 
 Rlhf = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def scenes_are_computed_once() -> Iterator[None]:
+    """They are the same every time, and take seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in MODULES.values():
+            module = importlib.import_module(f"rlhf_cli.demo.{name}")
+            patch.setattr(module, "scene", cache(module.scene))
+        yield
 
 
 def test_one_scene_through_a_pipe(rlhf: Rlhf) -> None:
