@@ -67,8 +67,8 @@ def test_mistakes_are_one_line(argv: list[str], code: int, said: str, finished: 
 
 def test_a_run_that_went_on_answers_with_its_newest_weights(finished: Path, rlhf: Rlhf, tmp_path: Path) -> None:
     run = shutil.copytree(finished, tmp_path / "out")
-    assert "with adapter" in rlhf("generate", "out", "Name a tool.").err
+    assert "with out/adapter" in rlhf("generate", "out", "Name a tool.").err
     assert rlhf("train", "resume=out", "steps=8").code == 0
     result = run / "result.json"
     result.write_text(result.read_text().replace('"step": 8', '"step": 6'))
-    assert "with checkpoints/step-00000008" in rlhf("generate", "out", "Name a tool.").err
+    assert "with out/checkpoints/step-00000008" in rlhf("generate", "out", "Name a tool.").err
