@@ -39,6 +39,7 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
 
     `options`: empty, or a JSON object; `target` then names a factory, and its result for the options is served.
     """
+    sys.dont_write_bytecode = True  # Python tells a stale cache by second and size, and would run the old function
     _end_with_parent(requests, replies)
     module, _, name = target.rpartition(":")
     file = module if module.endswith(".py") else ""

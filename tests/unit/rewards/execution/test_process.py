@@ -75,8 +75,14 @@ def test_an_answer_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("on_error", ["stop", "mask"])
 def test_a_file_that_changed_is_not_taken_over_when_it_starts_anew(
-    on_error: str, opened: Opened, tmp_path: Path
+    on_error: str, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+
+    def write(text: str) -> None:
+        file.write_text(text)
+        os.utime(file, (1e9, 1e9))  # in the same second, as Python's cache of compiled files sees it
+
     code = """
         import os
         def f(completions):
@@ -86,13 +92,13 @@ def test_a_file_that_changed_is_not_taken_over_when_it_starts_anew(
     source, file = opened(code, on_error=on_error, retries=0), tmp_path / "rewards.py"
     assert ask(source, TEXTS[:2]).scores == [1.0, 1.0]
     before = file.read_text()
-    file.write_text(before.replace("[1]", "[2]"))
+    write(before.replace("[1]", "[2]"))
     assert ask(source, TEXTS[:2]).scores == [1.0, 1.0]  # of the process that there is
     fix = "bring it back, or resume with resume_allow=[reward]"
     changed = f"rewards.py:f changed while the run was going (step 3); fix: {fix}"
     assert refused(lambda: ask(source)) == changed
     assert refused(lambda: ask(source, TEXTS[:2])) == changed
-    file.write_text(before)
+    write(before)
     assert ask(source, TEXTS[:2]).scores == [1.0, 1.0]
 
 
