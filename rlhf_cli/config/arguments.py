@@ -83,7 +83,7 @@ def parse_arguments(argv: Sequence[str]) -> CommandLine:
 
 
 def _suggestion(option: str) -> str:
-    """What to type instead; never an option that starts runs, unless a dash alone is wrong."""
+    """Suggest another option; one that starts runs only where a dash alone is wrong."""
     name = option.lstrip("-").replace("-", "_")
     if name in _ONLY_SHOW:
         return "; nothing runs with --cfg job, which shows the settings"

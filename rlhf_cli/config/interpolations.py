@@ -16,6 +16,7 @@ class _Count:
     """Evaluations since the last `allow_interpolations`."""
 
     done = 0
+    is_limited = False
 
 
 def allow_interpolations() -> None:
@@ -26,7 +27,7 @@ def allow_interpolations() -> None:
 def limit_interpolations() -> None:
     """Let omegaconf raise UserError from now on where a job needs more evaluations than MOST."""
     evaluate: Any = Container.resolve_parse_tree
-    if getattr(evaluate, "is_limited", False):
+    if _Count.is_limited:
         return
 
     def counted(self: Container, *arguments: Any, **options: Any) -> Any:
@@ -35,5 +36,5 @@ def limit_interpolations() -> None:
             raise UserError(f"more than {MOST:,} interpolations (${{...}}) are evaluated: do they name one another?")
         return evaluate(self, *arguments, **options)
 
-    counted.is_limited = True  # type: ignore[attr-defined]
-    Container.resolve_parse_tree = counted  # type: ignore[method-assign]
+    _Count.is_limited = True
+    Container.resolve_parse_tree = counted  # type: ignore[method-assign]  # omegaconf has no limit of its own

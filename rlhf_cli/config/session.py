@@ -91,7 +91,7 @@ def show_hydra_help() -> None:
 
 
 def _flags() -> argparse.ArgumentParser:
-    """What hydra's page says of flags; those of hydra's own parser, which we do not offer, stay out."""
+    """A parser for hydra's help page, without the flags of hydra's own parser, which we do not offer."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("overrides", help="KEY=VALUE; for the options see rlhf train --help")
     return parser

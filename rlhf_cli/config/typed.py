@@ -1,4 +1,4 @@
-"""What was typed is what is read: find the places where YAML or hydra's grammar would read something else.
+"""Refuse values that YAML or hydra's grammar would read as something else than was typed.
 
 A setting that takes texts as well as numbers cannot tell the version 1.10 from the number 1.1. There a number, true,
 false and null must be spelled as JSON spells it; any other spelling is refused, with both ways to say it.

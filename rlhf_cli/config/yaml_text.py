@@ -42,7 +42,7 @@ def parse_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise UserError(f"{relative_to_here(path)}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Reads what it does not know for certain as text, and refuses a key that stands twice in a mapping."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}

@@ -82,7 +82,7 @@ def _figures(run: RunStatus, state: str) -> tuple[str, ...]:
 
 
 def _about(run: RunStatus, common: Collection[str]) -> str:
-    """What the run is made of, the overrides that not all runs have, and its last held-out figures."""
+    """Describe a run: model, algorithm and reward, the overrides that not all runs have, the last held-out figures."""
     own = " ".join(override for override in run.overrides if override not in common)
     parts = [" · ".join(run.made_of), own]
     if (found := run.held_out) is not None:

@@ -17,7 +17,7 @@ BLOCK: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to sample completions."""
+    """Settings of a rollout's sampling."""
 
     max_new_tokens: int
     temperature: float

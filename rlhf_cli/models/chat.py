@@ -76,7 +76,7 @@ def _is_null(tokenizer: PreTrainedTokenizerBase, turn: Turn, chat: Sequence[Turn
 
 
 def openings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """What the template writes in front of a message: special tokens, or a text where it has none."""
+    """The special tokens that the template writes in front of a message, or its text where it has none."""
     try:
         before = render(tokenizer, [{"role": "user", "content": _PROBE}]).partition(_PROBE)[0].strip()
     except TemplateError:  # it has demands that this chat does not meet; the prompts may

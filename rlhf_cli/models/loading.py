@@ -27,7 +27,7 @@ SAFE_LOADING: Final[Mapping[str, Any]] = {
     "ignore_mismatched_sizes": True,  # the report has them
     "output_loading_info": True,
 }
-"""How every pretrained model is loaded: from its own safetensors alone, with a report of what did not fit."""
+"""Arguments for every from_pretrained: read the model's own safetensors alone, and report what did not fit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Policy:
     notes: tuple[str, ...] = ()
     """One line for each difference between the model's files and the model that does no harm."""
     anchor: tuple[int, ...] = ()
-    """What completions are decoded behind: a token where the tokenizer drops a space at the beginning of a text."""
+    """A token to decode completions behind, where the tokenizer drops a space at the beginning of a text; else none."""
     kept_tokens: frozenset[int] = frozenset()
     """Special tokens that stay in the texts of completions."""
     value_head: ValueHead | None = None

@@ -54,7 +54,7 @@ def make_score(
         **SAFE_LOADING,
     )
     for note in check_weights(report, path, len(model.state_dict()), "reward.path"):
-        print(note)  # noqa: T201 - into the log of the reward
+        print(note)  # noqa: T201 - reward.log has what this process prints
     model.to(place).eval()
     column = _column(label, model)
     context = int(getattr(model.config, "max_position_embeddings", None) or max_tokens)

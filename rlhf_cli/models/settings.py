@@ -52,7 +52,7 @@ class Pretrained(Settings):
     prompt_format: Literal["auto", "chat", "raw"]
     """auto: the model's chat template if it has one, else raw text; chat demands a template; raw never uses it."""
     stop: Stop = ()
-    """What ends a completion besides the model's own end tokens: token ids, special tokens, or texts. A text ends it
+    """Token ids, special tokens or texts that end a completion, besides the model's own end tokens. A text ends it
     wherever it appears, and stays in it."""
     trust_remote_code: bool
     """Run the Python code that comes with a model, with your rights. Only on the command line, never in a file."""
@@ -77,7 +77,7 @@ class Tiny(Settings):
     seed: int = Field(ge=0)
     """Seed of the random weights."""
     stop: Stop = ()
-    """What ends a completion besides the end token: token ids, special tokens, or texts."""
+    """Token ids, special tokens or texts that end a completion, besides the end token."""
     engine: Engine
     gradient_checkpointing: bool
     """Keep less of the forward pass for the backward pass and compute the rest again: less memory, more time."""

@@ -117,7 +117,7 @@ def _read_number(text: str) -> list[Any] | None:
     if match is None:
         return None
     from math_verify import parse
-    from sympy import Integer, Rational  # type: ignore[import-untyped]
+    from sympy import Integer, Rational
 
     def integer(name: str) -> Any:
         return Integer(re.sub(r"\D", "", match[name]))

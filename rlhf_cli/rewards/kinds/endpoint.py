@@ -36,8 +36,7 @@ class Endpoint(IsolatedSource):
         if not self.url.isprintable() or set(self.url) & set(" \\"):
             raise ValueError("url must hold no white space and no backslash: programs read them differently")
         parts = urlsplit(self.url)
-        parts.port  # noqa: B018  raises ValueError where it is none
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.port == 0 or parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("url must be https://HOST/..., or http:// on this machine")
         if parts.username is not None or parts.password is not None:
             raise ValueError("url must hold no password: give the name of an environment variable as token_env")
