@@ -1,6 +1,6 @@
-"""Run tests/reliability and write docs/reliability.md: python scripts/crashes/reliability.py [--page]
+"""Run the tests of the eighty cases and write docs/reliability.md: python scripts/crashes/reliability.py [--page]
 
-A test names the one of the fifty cases that it shows by `@pytest.mark.case(number)`. The page names the tests' files,
+A test names the one of the eighty cases that it shows by `@pytest.mark.case(number)`. The page names the tests' files,
 but no times, so that it is the same every time. It is written only if every case has a test and no test fails.
 """
 
@@ -12,12 +12,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import pytest
 
 ROOT: Final = Path(__file__).parents[2]
-TESTS: Final = ROOT / "tests" / "reliability"
+TESTS: Final = ROOT / "tests"
 PAGE: Final = ROOT / "docs" / "reliability.md"
 
 TEXT: Final = """\
@@ -70,24 +71,35 @@ running baseline and a beta that follows the KL) killed by `kill -9`: at an inst
 - Bytes are compared on one machine with one set of libraries. What differs is said on resume, and the run continues.
 - Texts are written to files as they came; on a terminal control characters are shown as `·`.
 
-## The fifty cases
+## The eighty cases
 
 {rows}
 
-The tests are in [tests/reliability](../tests/reliability/scorecard.py); `scripts/reliability` runs them and writes this
-page.
+The cases are in [tests/reliability](../tests/reliability/scorecard.py), their tests in the files
+below [tests](../tests); `scripts/reliability` runs them and writes this page.
 """
 
 
 def find_files() -> dict[int, list[str]]:
-    """The test files that show each case, by its number."""
+    """The test files that show each case, below tests/, by its number."""
     files: dict[int, list[str]] = {}
-    for file in sorted(TESTS.glob("test_*.py")):
-        module = import_module(f"tests.reliability.{file.stem}")
-        tests = [value for name, value in vars(module).items() if name.startswith("test_")]
-        for number in sorted({number for test in tests for number in _cases(test)}):
-            files.setdefault(number, []).append(file.name)
+    for file in sorted(TESTS.rglob("test_*.py")):
+        if "mark.case(" not in file.read_text(encoding="utf-8"):
+            continue
+        path = file.relative_to(ROOT).with_suffix("")
+        module = import_module(".".join(path.parts))
+        for number in sorted({number for test in _tests(module) for number in _cases(test)}):
+            files.setdefault(number, []).append(file.relative_to(TESTS).as_posix())
     return files
+
+
+def _tests(scope: ModuleType | type) -> Iterator[Any]:
+    """The test functions of a module, those of its classes included."""
+    for name, value in vars(scope).items():
+        if name.startswith("test_"):
+            yield value
+        elif name.startswith("Test") and isinstance(value, type):
+            yield from _tests(value)
 
 
 def _cases(test: Any) -> Iterator[int]:
@@ -110,7 +122,7 @@ def make_page(cases: Mapping[int, Any], files: Mapping[int, list[str]]) -> str:
 
 def main() -> int:
     """Run the tests, then write the page."""
-    parser = argparse.ArgumentParser(description="Run the fifty cases and write docs/reliability.md.")
+    parser = argparse.ArgumentParser(description="Run the eighty cases and write docs/reliability.md.")
     parser.add_argument("--page", action="store_true", help="only write the page")
     options = parser.parse_args()
     os.chdir(ROOT)
@@ -121,7 +133,7 @@ def main() -> int:
     if without := [str(number) for number in CASES if number not in files]:
         print(f"not written: {PAGE}; cases without a test: {' '.join(without)}")
         return 1
-    if not options.page and pytest.main([str(TESTS), "-q", "-p", "no:cacheprovider"]):
+    if not options.page and pytest.main([str(TESTS), "-q", "-p", "no:cacheprovider", "-m", "case"]):
         print(f"not written: {PAGE}")
         return 1
     PAGE.write_text(make_page(CASES, files), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The scorecard is kept: each of the fifty cases has a test, and the page lists them as they are promised."""
+"""The scorecard is kept: each of the eighty cases has a test, and the page lists them as they are promised."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def script() -> ModuleType:
     return module
 
 
-def test_there_are_fifty_cases() -> None:
-    assert list(CASES) == list(range(1, 51))
+def test_there_are_eighty_cases() -> None:
+    assert list(CASES) == list(range(1, 81))
 
 
 def test_every_case_has_a_test(script: ModuleType) -> None:

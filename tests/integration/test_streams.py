@@ -31,6 +31,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, encoding: str, *argv: str, terminal: 
         return raw.getvalue().decode(encoding)
 
 
+@pytest.mark.case(72)
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_every_command_prints_where_few_characters_can_be_encoded(
     encoding: str, here: Path, monkeypatch: pytest.MonkeyPatch
@@ -46,12 +47,14 @@ def test_every_command_prints_where_few_characters_can_be_encoded(
     assert "written to" in shown(monkeypatch, encoding, "report", "out")
 
 
+@pytest.mark.case(75)
 def test_a_prompts_escape_sequences_do_not_reach_a_terminal(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompt = "\x1b]0;owned\x07\x1b[31mred"
     assert "\x1b" not in shown(monkeypatch, "utf-8", "generate", "out", "--reference", prompt, terminal=True)
     assert prompt in shown(monkeypatch, "utf-8", "generate", "out", "--reference", prompt)  # a file has it as it is
 
 
+@pytest.mark.case(73)
 def test_a_reader_that_leaves_after_the_run_is_done_is_no_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "result.json").unlink()
     reading, writing = os.pipe()
@@ -67,6 +70,7 @@ def test_a_reader_that_leaves_after_the_run_is_done_is_no_error(here: Path, monk
         assert run(["runs", "."]) == 141  # nothing but its output was wanted
 
 
+@pytest.mark.case(73)
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
 def test_a_stream_that_is_closed_is_no_error(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, name, None)

@@ -1,4 +1,4 @@
-"""The fifty faults and what is promised for each; a test says which it shows by `@pytest.mark.case(number)`.
+"""The eighty faults and what is promised for each; a test says which it shows by `@pytest.mark.case(number)`.
 
 docs/reliability.md is made from this table and the marks of the tests (scripts/reliability).
 """
@@ -71,4 +71,34 @@ CASES: Final = {
     48: Case("a secret in config or environment", "refused, and nowhere in the run folder"),
     49: Case("a malicious pickle in a checkpoint", "never read"),
     50: Case("a hostile chat template", "sandboxed, bounded in time, memory and size"),
+    51: Case("weights missing from the model's files", "refused, and the keys named; nothing is made up at random"),
+    52: Case("an adapter beside the model's weights", "refused; the line says how to train over it, and how without"),
+    53: Case("an adapter whose tensors do not fit the model", "refused: every tensor is used, or none"),
+    54: Case("a chat that ends with the assistant's turn", "continued, not closed"),
+    55: Case("a prompt that is rendered already", "taken as it is, and said: no second template, no second BOS"),
+    56: Case("a special token that the reward looks for", "kept in the text that is scored, or missed in a note"),
+    57: Case("the template ends a turn with another token than eos", "both end a completion"),
+    58: Case("a message's key that the template does not use", "refused by its name; all others reach the template"),
+    59: Case("the right answer is a formula, or no mathematics", "compared as a formula, or refused with its row"),
+    60: Case("a host that only looks like this machine", "told by its address; nothing is sent without https"),
+    61: Case("a flipped bit beside the checkpoint", "exit 5 before a model is loaded, and the file named"),
+    62: Case("a module that the reward imports has changed", "exit 5 on resume, unless allowed"),
+    63: Case("a reward that tells no completions apart", "said with the reason; stop where on_no_signal says so"),
+    64: Case("`yes`, `1_000` or a typed line break", "read as it was typed, or refused"),
+    65: Case("model weights cut, empty, of another shape, or a pointer", "one line with the file; no run folder"),
+    66: Case("weights quantised for a library that is not there", "one line with the library; no run folder"),
+    67: Case("odd values in config.json, tokens beyond the embedding", "one line with the key or the token"),
+    68: Case("garbage from a reward's process", "a failure of its completion; on_error and retries apply"),
+    69: Case("a reward's file named like a library, or resumed elsewhere", "found, and the library too"),
+    70: Case("children of a reward's process", "ended with it, though they left its group"),
+    71: Case("a held-out KL that is not finite", "exit 7, one line, before the evaluation is written"),
+    72: Case("a terminal that knows few characters", "what it cannot show is escaped; exit 0"),
+    73: Case("the reader of stdout leaves", "the run is complete, exit 0"),
+    74: Case("Ctrl-C while the model loads", "exit 130 and no stub of a folder; 75 where a run goes on"),
+    75: Case("escape sequences in prompts or completions", "harmless on a terminal, as they came in a file"),
+    76: Case("foreign or damaged folders under outputs/", "passed over, named where they are newer; the rest resumes"),
+    77: Case("an interpolation bomb, numbers of thousands of digits", "one line, at once"),
+    78: Case("/proc, /sys, /dev, pipes as data or model", "refused before they are read"),
+    79: Case("a token, password or key in a URL, a header or a text", "refused before anything is written"),
+    80: Case("a model's config that names a pickle or an attention", "not read; the attention is ours"),
 }

@@ -111,6 +111,7 @@ def flip(file: Path, place: float, bit: int = 0) -> None:
     file.write_bytes(content)
 
 
+@pytest.mark.case(61)
 @pytest.mark.parametrize("file", ["config.json", "run.json", "evaluations.jsonl"])
 @pytest.mark.parametrize(("place", "bit"), [(0.0, 7), (0.31, 0), (0.5, 2), (0.77, 1)])
 def test_a_flipped_bit_beside_the_checkpoint_is_refused_and_nothing_is_written(

@@ -121,6 +121,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_run_goes_on_exactly(
     assert contents(tmp_path / "out") == uninterrupted
 
 
+@pytest.mark.case(74)
 @pytest.mark.case(34)
 def test_while_the_model_loads_it_stops_at_once(tmp_path: Path) -> None:
     process = start_fresh("train", *RUN, cwd=tmp_path)

@@ -33,6 +33,7 @@ def test_compose_config_needs_no_folder(cwd: Path) -> None:
     assert list(cwd.iterdir()) == []
 
 
+@pytest.mark.case(77)
 @pytest.mark.parametrize(
     ("first", "next_one"), [("x", "${{{0}}}${{{0}}}"), ("{x: 1}", "{{x: '${{{0}}}', y: '${{{0}}}'}}")]
 )
@@ -49,6 +50,7 @@ def test_a_folders_name_is_what_was_typed(name: str, cwd: Path) -> None:
     assert compose_config(["config=tiny", f"run_dir={name}"]).run_dir == str(cwd / name)
 
 
+@pytest.mark.case(77)
 def test_a_number_of_thousands_of_digits_is_refused_in_a_line(cwd: Path) -> None:
     with pytest.raises(UserError, match=r"^steps: must be a whole number \(got '999"):
         compose_config(["config=tiny", f"steps={'9' * 5000}"])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from rlhf_cli.config.keys import absolute
 
 
+@pytest.mark.case(69)
 def test_a_module_that_is_a_file_is_found_again_from_another_folder(tmp_path: Path) -> None:
     (tmp_path / "rewards.py").write_text("")
     key = "reward.function"

@@ -147,6 +147,7 @@ def system_files(cwd: Path) -> None:
 NOT_READ = r"[\w.]+: \S+ is not read: (/\w+(/secrets)? belongs to the system|neither a file)"
 
 
+@pytest.mark.case(78)
 @pytest.mark.usefixtures("system_files")
 @pytest.mark.parametrize("path", [*OF_THE_SYSTEM, "linked.txt", "folder/environ", "/proc/*/environ", "fifo"])
 def test_nothing_of_the_system_is_read(refused: Refused, path: str) -> None:
@@ -171,6 +172,7 @@ def test_no_setting_reads_the_system(cwd: Path, refused: Refused, path: str, set
     assert re.match(rf"r.yaml:\d: {NOT_READ}", refused("config=r.yaml"))
 
 
+@pytest.mark.case(78)
 def test_a_model_folder_and_a_file_of_settings_are_regular(cwd: Path, refused: Refused) -> None:
     write(cwd / "model/config.json", "{}")
     (cwd / "model/model.safetensors").symlink_to("/dev/zero")
@@ -188,6 +190,7 @@ def test_regular_files_behind_links_are_read(cwd: Path) -> None:
         compose_config(["config=tiny", "data=text", f"data.path={path}"])
 
 
+@pytest.mark.case(79)
 @pytest.mark.parametrize(
     "name", ["DB_PASS", "GITHUB_PAT", "BASIC_AUTH", "AWS_CREDENTIALS", "SESSION_COOKIE", "SENTRY_DSN"]
 )
@@ -204,6 +207,7 @@ SECRETS = (
 )  # fmt: skip
 
 
+@pytest.mark.case(79)
 @pytest.mark.parametrize("secret", SECRETS)
 def test_more_secrets(cwd: Path, refused: Refused, secret: str) -> None:
     write(cwd / "r.yaml", f'{TINY}# "{secret}"\n')

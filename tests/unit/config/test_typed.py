@@ -33,6 +33,7 @@ def value(override: str) -> Any:
     return parse_override(once).value()
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize("text", ["yes", "no", "on", "off", "Yes", "NO", "y", "010", "-007", "0x10", "0o7", "0b1",
                                   "12:30", "1:30:00", "190:20:30.15", "2026-11-28", "1.2.3", "nan", "inf", "1__0",
                                   "=", "a: b".replace(": ", ":")])  # fmt: skip
@@ -151,6 +152,7 @@ def test_a_pattern_is_what_was_typed(typed: str) -> None:
     assert value(f"reward.pattern={typed}") == typed
 
 
+@pytest.mark.case(64)
 @given(st.text(st.sampled_from(r"ab \()[]{}:=.$1-\"'"), min_size=1, max_size=8))
 def test_a_text_is_what_was_typed_or_is_refused(typed: str) -> None:
     """Whole in quotes it is the text within; `$` with a brace begins an interpolation; a number is refused later."""

@@ -60,12 +60,14 @@ def text_of(encoder: Encoder, prompt: Any, **columns: Any) -> str:
 class TestWhole:
     """What was asked for is in the prompt, or the prompt is refused."""
 
+    @pytest.mark.case(54)
     def test_a_prefill_is_left_open(self) -> None:
         chat = [USER, {"role": "assistant", "content": "Let me think.\n<think>"}]
         assert render_whole(tokenizer(), chat) == (
             "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nLet me think.\n<think>"
         )
 
+    @pytest.mark.case(58)
     def test_keys_of_a_message_reach_the_template(self) -> None:
         chat = [USER, {"role": "assistant", "content": None, "tool_calls": [{"name": "weather"}]}]
         chat += [{"role": "tool", "content": "12 degrees", "name": " weather"}]
@@ -74,6 +76,7 @@ class TestWhole:
         assert "<|im_start|>assistant\n<call weather><|im_end|>" in text  # and no "None" for the missing content
         assert "<|im_start|>tool weather\n12 degrees" in text
 
+    @pytest.mark.case(58)
     @pytest.mark.parametrize(
         ("template", "chat", "tools", "what"),
         [
@@ -132,6 +135,7 @@ class TestWhole:
 class TestRendered:
     """A prompt that has been through a template is not put through it again."""
 
+    @pytest.mark.case(55)
     @pytest.mark.parametrize("template", [CHATML, "{{ bos_token }}" + CHATML])
     @pytest.mark.parametrize("bos", ["", "<s>"])
     def test_it_is_taken_as_it_is(self, template: str, bos: str) -> None:
@@ -160,6 +164,7 @@ class TestRendered:
 class TestRaw:
     """What a tokenizer adds around a raw prompt."""
 
+    @pytest.mark.case(55)
     def test_bos_is_not_doubled(self) -> None:
         made = encoder(None, "<s> $A", bos_token="<s>")
         assert text_of(made, "Hi") == text_of(made, "<s>Hi") == "<s>Hi"
@@ -173,6 +178,7 @@ class TestRaw:
             "get <|endoftext|> at their end from the tokenizer, which tells the model that the text is over"
         )
 
+    @pytest.mark.case(67)
     def test_a_token_beyond_the_embedding_is_refused(self) -> None:
         made = Encoder(tokenizer(None), use_chat_template=False, vocabulary=256)
         with pytest.raises(UserError) as caught:

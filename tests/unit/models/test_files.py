@@ -58,6 +58,7 @@ def refusal(folder: Path, **changes: Any) -> str:
 class TestWeights:
     """Every weight of the model comes from its files."""
 
+    @pytest.mark.case(51)
     def test_a_missing_weight_is_named(self, folder: Path) -> None:
         rewrite(folder / WEIGHTS, lambda weights: {k: v for k, v in weights.items() if k != "lm_head.weight"})
         assert refusal(folder) == (
@@ -65,12 +66,14 @@ class TestWeights:
             "fix: give the whole model, as save_pretrained writes it"
         )
 
+    @pytest.mark.case(51)
     def test_a_prefix_of_all_names_is_the_reason_given(self, folder: Path) -> None:
         rewrite(folder / WEIGHTS, lambda weights: {f"module.{k}": v for k, v in weights.items()})
         line = refusal(folder)
         assert "lack 21 of 21 weights: lm_head.weight, model.embed_tokens.weight, model.layers.0." in line
         assert "and 18 more (model.path); fix: every name in them begins with module.: rename them" in line
 
+    @pytest.mark.case(65)
     def test_another_shape_is_named(self, folder: Path) -> None:
         configure(folder, vocab_size=300)
         assert refusal(folder).startswith(
@@ -127,6 +130,7 @@ class TestWeights:
 class TestFiles:
     """A file that cannot be read is named, with its fix."""
 
+    @pytest.mark.case(65)
     @pytest.mark.parametrize(
         ("name", "content", "what", "fix"),
         [
@@ -145,11 +149,13 @@ class TestFiles:
         assert line.startswith(f"{folder / name} {what}")
         assert f"(model.path); fix: {fix}" in line
 
+    @pytest.mark.case(65)
     def test_a_cut_file_is_named(self, folder: Path) -> None:
         file = folder / WEIGHTS
         file.write_bytes(file.read_bytes()[:-100])
         assert refusal(folder).startswith(f"{file} is cut or damaged: ")
 
+    @pytest.mark.case(67)
     @pytest.mark.parametrize(
         "fields",
         [
@@ -178,6 +184,7 @@ class TestFiles:
 class TestMisleading:
     """Files that would have another model loaded, or run code."""
 
+    @pytest.mark.case(52)
     def test_an_adapter_beside_the_weights_is_not_added_unasked(self, folder: Path) -> None:
         trained = build(tiny())
         move_adapter(trained)
@@ -197,11 +204,13 @@ class TestMisleading:
             f"fix: give the model that it was trained on, and model.adapter={tmp_path}"
         )
 
+    @pytest.mark.case(66)
     @pytest.mark.parametrize(("method", "named"), [("gptq", "gptq"), (None, "by an unnamed method")])
     def test_quantised_weights(self, folder: Path, method: str | None, named: str) -> None:
         configure(folder, quantization_config={"quant_method": method, "bits": 4} if method else {})
         assert refusal(folder).startswith(f"its weights are quantised ({named}) (model.path); fix: give the model in")
 
+    @pytest.mark.case(80)
     def test_an_index_that_names_a_pickle(self, folder: Path) -> None:
         names = load_file(folder / WEIGHTS)
         (folder / WEIGHTS).unlink()
@@ -210,10 +219,12 @@ class TestMisleading:
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
         assert refusal(folder).startswith("its files name pickled weights, pytorch_model.bin, and a pickle can run any")
 
+    @pytest.mark.case(80)
     def test_a_config_that_names_a_pickle(self, folder: Path) -> None:
         configure(folder, transformers_weights="weights.pt")
         assert refusal(folder).startswith("its files name pickled weights, weights.pt, and a pickle can run any code")
 
+    @pytest.mark.case(80)
     @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"])
     def test_attention_is_not_the_models_choice(self, folder: Path, key: str) -> None:
         """A name like this one is fetched from a hub and run."""
@@ -234,6 +245,7 @@ class TestAdapter:
         save_adapter(trained, tmp_path / "adapter")
         return tmp_path / "adapter"
 
+    @pytest.mark.case(53)
     @pytest.mark.parametrize(
         ("change", "what"),
         [

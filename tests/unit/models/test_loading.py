@@ -112,6 +112,7 @@ class TestChat:
             policy.tokenizer.chat_template = former
 
 
+@pytest.mark.case(57)
 @pytest.mark.parametrize(
     ("configured", "ends"),
     [(256, (256,)), ([10, 13], (10, 13, 256)), ([256, 3], (3, 256)), (None, (256,))],
@@ -126,6 +127,7 @@ def test_every_end_token_counts(raw_model: Path, tmp_path: Path, configured: Any
     assert policy.pad_token == ends[0]
 
 
+@pytest.mark.case(57)
 def test_the_end_of_a_turn_counts(tmp_path: Path) -> None:
     """The template ends turns with one token, and the tokenizer's end of text is another."""
     model, tokenizer = tiny_models.build_tiny(tiny())

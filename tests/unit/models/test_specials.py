@@ -24,6 +24,7 @@ def policy() -> Policy:
     return dataclasses.replace(build(tiny()), tokenizer=tokenizer)
 
 
+@pytest.mark.case(56)
 @pytest.mark.parametrize(
     ("mode", "strings", "use_chat_template", "text"),
     [
@@ -50,6 +51,7 @@ def test_what_a_text_keeps(
     assert reading.decode(a) == "a"
 
 
+@pytest.mark.case(56)
 def test_what_is_looked_for_in_vain_is_named(policy: Policy) -> None:
     ids = special_ids(policy.tokenizer)
     reading = dataclasses.replace(policy, kept_tokens=frozenset({ids[THINK]}))

@@ -87,6 +87,7 @@ def test_the_texts_do_not_depend_on(moved: Policy, evaluated: Evaluated, change:
     assert_close(torch.tensor(one.kl), torch.tensor(other.kl), rtol=0, atol=1e-4)
 
 
+@pytest.mark.case(71)
 @pytest.mark.parametrize("step", [0, 3])
 def test_a_kl_that_is_not_finite_ends_the_run_before_it_is_written(
     step: int, policy: Policy, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch

@@ -303,6 +303,7 @@ class TestNoSignal:
 
     SAME = torch.tensor([0.0, 0.0])
 
+    @pytest.mark.case(63)
     def test_the_first_is_noted_and_ten_in_a_row(self, run: Run) -> None:
         for scores in [[1.0, 3.0], [0.0, 0.0], [1.0, 3.0], *[[0.5, 0.5]] * 11]:
             complete(run, advantages_of(scores=torch.tensor(scores)), LEARNED, None)
@@ -318,6 +319,7 @@ class TestNoSignal:
         complete(run, advantages_of(scores=self.SAME), LEARNED, None)
         assert read_no_signal(run.folder, 2) == run.no_signal == NoSignal(1, 1)
 
+    @pytest.mark.case(63)
     def test_stop_ends_the_run_with_the_step_logged(self, make_run: MakeRun) -> None:
         run = make_run(build(tiny()), on_no_signal="stop")
         complete(run, advantages_of(), LEARNED, None)

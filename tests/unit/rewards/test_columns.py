@@ -73,6 +73,7 @@ def test_a_row_without_a_right_answer_is_refused_unless_it_is_masked() -> None:
     check_rows(made("exact_match", extract_expected="#### (.*)", on_error="mask"), rows("7", None))
 
 
+@pytest.mark.case(59)
 def test_a_right_answer_that_is_no_mathematics_is_refused() -> None:
     pytest.importorskip("math_verify")
     line = refusal(made("math"), "5x-7", "72", "two words here")

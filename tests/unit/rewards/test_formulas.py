@@ -126,6 +126,7 @@ def scores(table: list[tuple[str, list[str]]], **settings: Any) -> dict[tuple[st
     )
 
 
+@pytest.mark.case(59)
 def test_right_and_wrong_answers() -> None:
     assert len(pairs(RIGHT)) + len(pairs(WRONG)) >= 150
     assert [pair for pair, score in scores(RIGHT).items() if score != 1.0] == []

@@ -165,6 +165,7 @@ def test_no_cookie_is_kept(server: ScoreServer) -> None:
     assert "Cookie" not in server.headers[1]
 
 
+@pytest.mark.case(60)
 def test_a_localhost_that_is_another_machine_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Connection:
         def __enter__(self) -> Connection:

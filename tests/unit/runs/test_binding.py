@@ -58,6 +58,7 @@ def json_of(file: Path) -> dict[str, object]:
 class TestConfig:
     """config.json is one that the run has had."""
 
+    @pytest.mark.case(61)
     @given(st.integers(0, 10**6))
     def test_a_flipped_bit_is_named(self, tmp_path: Path, place: int) -> None:
         checkpoint = begin(tmp_path)
@@ -71,6 +72,7 @@ class TestConfig:
         line = refused(lambda: read_config(tmp_path, checkpoint), "config.json")
         assert line.endswith("or start a new run; settings change on the command line alone")
 
+    @pytest.mark.case(61)
     def test_that_of_another_run_is_refused(self, tmp_path: Path) -> None:
         own, other = tmp_path / "own", tmp_path / "other"
         checkpoint = begin(own)

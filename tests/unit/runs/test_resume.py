@@ -256,6 +256,9 @@ class TestStub:
         for name in (f"{HYDRA}/config.yaml", LOCK, CONFIG, METRICS, REWARD_LOG):
             (folder / name).touch()
 
+    @pytest.mark.case(65)
+    @pytest.mark.case(66)
+    @pytest.mark.case(74)
     @pytest.mark.parametrize("ending", [UserError("no"), Stopped("Ctrl-C"), KeyboardInterrupt(), ValueError("a bug")])
     def test_its_folder_is_removed(self, tmp_path: Path, ending: BaseException) -> None:
         self.begin(tmp_path / "out")
@@ -288,6 +291,7 @@ class TestStub:
 class TestForeignContent:
     """Whatever lies under outputs/ or in a run's folder."""
 
+    @pytest.mark.case(76)
     @pytest.mark.parametrize(
         "content", [b"", b"{", b"[]", b"\xff", b'{"steps": "x"}', b'{"model_type": "llama"}', None]
     )
@@ -301,6 +305,7 @@ class TestForeignContent:
         foreign.symlink_to("nowhere") if content is None else foreign.write_bytes(content)
         assert find_origin("latest") == Origin(run, run / "checkpoints/step-00000002", ())
 
+    @pytest.mark.case(76)
     def test_a_damaged_newer_run_is_passed_over_and_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support import gone
 from tests.unit.rewards.execution.support import Opened, ask
 
 
+@pytest.mark.case(70)
 def test_children_that_left_the_group_are_ended(opened: Opened, tmp_path: Path) -> None:
     source = opened(
         """

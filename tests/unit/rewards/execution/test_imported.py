@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from rlhf_cli.rewards.execution.process import RewardProcess
 
 CODE = "import beside, json, torch_free\ndef f(completions):\n    return [beside.score] * len(completions)\n"
 
 
+@pytest.mark.case(62)
 def test_the_files_that_it_imports_count_as_its_own(tmp_path: Path) -> None:
     def sha256() -> str | None:
         process = RewardProcess(f"{tmp_path}/rewards.py:f", None, 20.0, None)
@@ -31,6 +34,7 @@ def test_the_files_that_it_imports_count_as_its_own(tmp_path: Path) -> None:
     assert sha256() == hashlib.sha256(b"def f(completions): pass").hexdigest()
 
 
+@pytest.mark.case(69)
 def test_a_file_named_like_a_library_may_import_it(tmp_path: Path) -> None:
     for name, code in (
         ("math", "math.sqrt(16)"),

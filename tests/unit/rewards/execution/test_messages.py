@@ -19,6 +19,7 @@ class Liar(list[float]):
         return 4
 
 
+@pytest.mark.case(68)
 @pytest.mark.parametrize(("values", "said"), [([1.0], "1"), ([1.0] * 9, "5+")])
 def test_a_list_that_lies_about_its_length(values: list[float], said: str) -> None:
     assert scores_of(Liar(values), 4) == {"wrong": f"returned {said} scores for 4 completions"}
@@ -55,6 +56,7 @@ def test_messages() -> None:
         read_message(b'{"number": 1, "failure": 7}', 1)
 
 
+@pytest.mark.case(68)
 def test_garbage_on_the_pipe_is_a_failure_of_its_completion(opened: Opened) -> None:
     source = opened(
         """
@@ -77,6 +79,7 @@ def test_garbage_on_the_pipe_is_a_failure_of_its_completion(opened: Opened) -> N
     assert "wrote something else than its scores to the pipe" in found.failures[1]
 
 
+@pytest.mark.case(68)
 def test_a_function_may_replace_what_it_likes(opened: Opened) -> None:
     source = opened(
         """

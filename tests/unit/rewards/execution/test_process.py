@@ -148,6 +148,7 @@ def test_one_that_does_not_leave_is_killed(opened: Opened, monkeypatch: pytest.M
     assert time.monotonic() - start < 1
 
 
+@pytest.mark.case(70)
 @pytest.mark.parametrize(
     "line",
     [

@@ -8,6 +8,7 @@ from rlhf_cli.errors import UserError
 from tests.unit.rewards.support import made, refusal
 
 
+@pytest.mark.case(60)
 @pytest.mark.parametrize(
     ("url", "said"),
     [
