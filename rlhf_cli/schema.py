@@ -159,6 +159,8 @@ class RunConfig(Settings):
             raise ValueError("samples_per_prompt: the mean of a single completion would cancel its score altogether")
         if reason := self.algorithm.why_unsound(self.kl):
             raise ValueError(f"kl: algorithm={self.algorithm.kind} refuses kl={self.kl}: {reason}")
+        if self.reward.truncated == "mask" and (reason := self.algorithm.why_no_mask):
+            raise ValueError(f"reward.truncated: algorithm={self.algorithm.kind} refuses truncated=mask: {reason}")
         if self.kl == "exact" and self.exact_kl_every > 1:
             raise ValueError("exact_kl_every: kl=exact needs the exact KL at every step: exact_kl_every=1")
         if isinstance(self.beta, Controlled) and self.exact_kl_every > 1:

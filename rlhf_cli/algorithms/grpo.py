@@ -50,6 +50,7 @@ class Grpo(Settings):
 
     min_group: ClassVar[int] = 2
     min_completions: ClassVar[int] = 1
+    why_no_mask: ClassVar[str | None] = None
     needs_value: ClassVar[bool] = False
 
     def why_unsound(self, kl: Placement) -> str | None:

@@ -51,6 +51,7 @@ class Ppo(Settings):
 
     min_group: ClassVar[int] = 1
     min_completions: ClassVar[int] = 1
+    why_no_mask: ClassVar[str | None] = None
     needs_value: ClassVar[bool] = True
 
     def why_unsound(self, kl: Placement) -> str | None:

@@ -14,7 +14,7 @@ Deviations from the paper: none. Aggregation: sum over tokens, mean over complet
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import SELF_INCLUSIVE_MEAN, Placement
@@ -29,6 +29,11 @@ class Reinforce(ScoreFunction):
     kind: Literal["reinforce"]
     baseline: Literal["none", "mean", "running"]
     """What is subtracted from the return: nothing, the batch mean, or the mean of past steps."""
+
+    why_no_mask: ClassVar[str | None] = (
+        "its returns are not compared within their prompt, so it would also learn how often completions end, up or "
+        "down by the size of the scores: algorithm=rloo, or reward.truncated=penalty"
+    )
 
     @property
     def min_completions(self) -> int:

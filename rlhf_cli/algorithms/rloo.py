@@ -6,6 +6,9 @@ over the completions of one prompt. The others do not depend on completion i, so
 follows each prompt's difficulty without a value network. The whole completion is one action: all its tokens have its
 advantage. The *penalised* return goes through the baseline, not the raw score.
 
+Under reward.truncated=mask the group is its completions that ended, and the gradient is exactly that of
+E[r | ended] - beta KL(policy | ended || reference | ended), whose optimum is pi_ref(y | ended) exp(r / beta) / Z.
+
 Deviations from the paper: none. Aggregation: sum over tokens, mean over completions.
 """
 

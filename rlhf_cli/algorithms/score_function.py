@@ -17,6 +17,7 @@ class ScoreFunction(Settings):
     """The base of algorithms whose loss is -(1/B) sum_i sum_t A_it log pi(a_it | s_it)."""
 
     min_group: ClassVar[int] = 1
+    why_no_mask: ClassVar[str | None] = None
     needs_value: ClassVar[bool] = False
     epochs: ClassVar[int] = 1
     minibatch_size: ClassVar[int | None] = None

@@ -102,6 +102,8 @@ def notes_at_start(config: RunConfig, origin: Origin | None) -> Iterator[str]:
         planned = {config.beta.kind, config.temperature.kind, config.optimizer.schedule} != {"constant"}
         if planned and read_config(origin.folder)["steps"] != config.steps:
             yield "the schedules depend on steps, which changed: they go on as if it had been so from the start"
+    if config.kl == "exact":
+        yield "kl=exact is unbiased, but its noise does not vanish at the optimum as that of kl=reward does"
     yield from code_notices(config, REWARD_LOG)
 
 

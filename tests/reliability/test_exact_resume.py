@@ -109,7 +109,7 @@ LIBRARY, RECOMPUTE = "model.engine=transformers", "model.gradient_checkpointing=
 RUNNING = ("algorithm=reinforce", "algorithm.baseline=running")
 FOLLOWING = ("beta=adaptive", "beta.target=0.05")
 ACROSS = ("prompts_per_step=3", "steps=3")
-CUT = ("reward.truncated=mask", "algorithm=reinforce", "max_new_tokens=24", "samples_per_prompt=8")
+CUT = ("reward.truncated=mask", "algorithm=rloo", "max_new_tokens=24", "samples_per_prompt=8")
 
 MATRIX = (
     row("step 0", [], 0),

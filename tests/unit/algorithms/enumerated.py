@@ -8,9 +8,10 @@ expected gradient of an algorithm goes through the package: scoring, advantages,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,12 +21,15 @@ from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine.reading import recompute_logprobs
 from rlhf_cli.engine.tabular import TabularEngine
+from rlhf_cli.pipeline.scoring import learnable_mask
+from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.update import accumulate_gradient
 from rlhf_cli.types import PromptBatch, Rollout
 from tests.unit.support import scored_by
 
 COMPLETIONS = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2,)]
 MASK = torch.tensor([[True, len(completion) == 2] for completion in COMPLETIONS])
+ENDED = torch.tensor([completion[-1] == 2 for completion in COMPLETIONS])
 BETA = 0.3
 NOTHING = RunningMean()
 
@@ -73,30 +77,45 @@ def engine_at(table: Tensor) -> TabularEngine:
     return engine
 
 
-def expected_gradient(
+def expected_gradient(algorithm: Algorithm, completions: int, **circumstances: Any) -> Tensor:
+    """Minus the gradient of the algorithm's loss, averaged over every batch that is not skipped: [4, 3]."""
+    total, learned_from = torch.zeros_like(POLICY), 0.0
+    for probability, gradient in batch_gradients(algorithm, completions, **circumstances):
+        total += probability * gradient
+        learned_from += probability
+    return total / learned_from
+
+
+def batch_gradients(
     algorithm: Algorithm,
     completions: int,
     *,
     placement: Placement = "reward",
     past: RunningMean = NOTHING,
-    sampler: Tensor = POLICY,
-) -> Tensor:
-    """Minus the gradient of the algorithm's loss, averaged over every batch of `completions` samples: [4, 3].
+    policy: Tensor = POLICY,
+    sampler: Tensor | None = None,
+    truncated: str = "keep",
+) -> Iterator[tuple[float, Tensor]]:
+    """Every batch of `completions` samples: its probability, and minus the gradient of the algorithm's loss, [4, 3].
 
-    The samples come from the table `sampler`; where that is not the policy, the trainer reads them again.
+    The samples come from the table `sampler`, by default the policy; where it is another, the trainer reads them
+    again. `truncated` is the setting of the reward.
     """
-    engine, everything = engine_at(POLICY), engine_at(sampler).all_completions()
-    probabilities = logprobs(sampler).sum(1).exp()
-    total = torch.zeros_like(POLICY)
+    engine, everything = engine_at(policy), engine_at(policy if sampler is None else sampler).all_completions()
+    probabilities = logprobs(policy if sampler is None else sampler).sum(1).exp()
     for rows in map(list, product(range(len(COMPLETIONS)), repeat=completions)):
-        rollout = picked(everything, rows)
+        rollout = replace(picked(everything, rows), truncated=~ENDED[rows])
+        try:
+            learnable = learnable_mask(rollout, truncated, algorithm.min_group)
+        except Skip:
+            continue
         log_weights = None
-        if sampler is not POLICY:
+        if sampler is not None:
             rollout, log_weights = recompute_logprobs(rollout, engine, completions, lambda: None)
         scored = scored_by(engine, rollout, SCORES[rows], BETA, kl=placement, log_weights=log_weights)
         accumulate_gradient(
-            algorithm.advantages(scored, past),
-            torch.arange(completions),
+            algorithm.advantages(replace(scored, learnable=learnable), past),
+            learnable.nonzero().squeeze(1),
             algorithm,
             engine,
             kl=placement,
@@ -104,9 +123,15 @@ def expected_gradient(
             microbatch_size=completions,
             tick=lambda: None,
         )
-        total -= probabilities[rows].prod() * engine.logits.grad[0]
+        yield float(probabilities[rows].prod()), -engine.logits.grad[0]
         engine.logits.grad = None
-    return total
+
+
+def optimum() -> Tensor:
+    """The table of the policy reference(y) exp(score / beta) / Z, which maximises J."""
+    best = torch.softmax(logprobs(REFERENCE).sum(1) + SCORES / BETA, 0)
+    first = torch.stack([best[0:3].sum(), best[3:6].sum(), best[6]])
+    return torch.stack([first, best[0:3], best[3:6], torch.ones(3, dtype=torch.float64)]).log()
 
 
 def picked(everything: Rollout, rows: list[int]) -> Rollout:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -21,18 +23,22 @@ from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, Scored
 from tests.unit.algorithms.enumerated import (
     BETA,
     COMPLETIONS,
+    ENDED,
     MASK,
     NOTHING,
     POLICY,
     REFERENCE,
     SCORES,
+    batch_gradients,
     engine_at,
     expected_gradient,
     gradient_of,
     logprobs,
     objective,
+    optimum,
     random,
 )
+from tests.unit.support import config_of
 
 NONE, RUNNING, RLOO = (
     Reinforce(kind="reinforce", baseline="none"),
@@ -110,9 +116,43 @@ def test_means_over_tokens_change_its_direction(aggregation: str) -> None:
     assert off_direction(expected_gradient(grpo(aggregation=aggregation), 2)) > 1e-3
 
 
-def off_direction(found: Tensor) -> float:
-    """The share of `found` that no scaling of the true gradient explains."""
-    true = gradient_of(objective)
+def test_without_cut_completions_rloo_follows_the_objective_of_those_that_end() -> None:
+    found = expected_gradient(RLOO, 3, truncated="mask")
+    assert_close(found, gradient_of(objective_of_ended), rtol=0, atol=1e-6)
+
+
+def test_grpo_follows_it_up_to_its_size() -> None:
+    found = expected_gradient(grpo(), 2, truncated="mask")
+    assert off_direction(found, objective_of_ended) < 1e-6
+
+
+@pytest.mark.parametrize(("baseline", "off"), [("none", 0.4), ("running", 0.4), ("mean", 0.05)])
+def test_reinforce_does_not_follow_it_and_is_refused(baseline: str, off: float) -> None:
+    one = Reinforce.model_validate({"kind": "reinforce", "baseline": baseline})
+    assert off_direction(expected_gradient(one, 2, truncated="mask"), objective_of_ended) > off
+    with pytest.raises(ValidationError, match=r"algorithm=reinforce refuses truncated=mask: .*algorithm=rloo"):
+        config_of(algorithm=one.model_dump(), reward=config_of().reward.model_dump() | {"truncated": "mask"})
+
+
+def objective_of_ended(table: Tensor) -> Tensor:
+    """E[r | ended] - beta KL(policy | ended || reference | ended), over the completions that end by themselves."""
+    policy = torch.log_softmax(logprobs(table).sum(1)[ENDED], 0)
+    reference = torch.log_softmax(logprobs(REFERENCE).sum(1)[ENDED], 0)
+    return (policy.exp() * (SCORES[ENDED] - BETA * (policy - reference))).sum()
+
+
+@pytest.mark.parametrize("placement", ["reward", "exact"])
+def test_at_the_optimum_the_noise_of_kl_in_the_reward_vanishes_and_that_of_the_exact_kl_does_not(
+    placement: Placement,
+) -> None:
+    gradients = [g for _, g in batch_gradients(RLOO, 2, policy=optimum(), placement=placement)]
+    assert (max(float(gradient.abs().max()) for gradient in gradients) < 1e-6) is (placement == "reward")
+    assert float(expected_gradient(RLOO, 2, policy=optimum(), placement=placement).abs().max()) < 1e-6
+
+
+def off_direction(found: Tensor, aim: Callable[[Tensor], Tensor] = objective) -> float:
+    """The share of `found` that no scaling of the gradient of `aim` explains."""
+    true = gradient_of(aim)
     along = (found * true).sum() / (true * true).sum() * true
     return float((found - along).norm() / along.norm())
 

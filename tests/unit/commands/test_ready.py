@@ -43,6 +43,12 @@ def test_a_stop_is_resumable_where_something_goes_on(
     assert caught.value.resumable is resumable
 
 
+def test_a_run_with_the_exact_kl_is_told_of_its_noise() -> None:
+    assert not [note for note in ready.notes_at_start(config_of(), None) if "kl=exact" in note]
+    (note,) = [note for note in ready.notes_at_start(config_of(kl="exact", exact_kl_every=1), None) if "kl=" in note]
+    assert note == "kl=exact is unbiased, but its noise does not vanish at the optimum as that of kl=reward does"
+
+
 def test_an_error_names_the_newest_checkpoint(tmp_path: Path) -> None:
     publish(tmp_path / "checkpoints", 3, {"state.json": b"{}"})
     with pytest.raises(UserError) as caught, ready.ends_name_checkpoint(tmp_path, config_of()):
