@@ -45,7 +45,7 @@ def standard_error(values: Sequence[float]) -> float:
     return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
 
 
-def t_quantile(probability: float, degrees: int) -> float:
+def t_quantile(probability: float, degrees: float) -> float:
     """Quantile of Student's t; exact for 1 and 2 degrees of freedom.
 
     From 5 on it is within 1e-3 of the tables for 95 % intervals: Cornish-Fisher expansion, Abramowitz and Stegun

@@ -6,7 +6,8 @@ record   the files of a sweep: what it is to run, and how each trial ended
 outcome  the result of each trial, read from its folder
 choice   the Pareto front, paired differences, the point to recommend
 points   trials that differ in nothing but the seed, as one point
-reason   why that point, in sentences
+reason   why that point, or why none, in sentences
+power    how many prompts, seeds or steps would show a gain
 reach    the optimum's curve and best-of-n, from the sweep's own evaluations
 answer   the answer, put together
 """

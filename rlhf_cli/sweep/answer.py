@@ -8,11 +8,12 @@ from statistics import median_low
 from typing import Any
 
 from rlhf_cli.evaluation.oracle import Oracle
-from rlhf_cli.sweep.choice import choose, find_pareto_front, level
+from rlhf_cli.sweep.choice import choose, find_gains, find_pareto_front, level
 from rlhf_cli.sweep.outcome import LeftOut, Outcome, read_trial
-from rlhf_cli.sweep.points import Point, build_point, candidate_of
+from rlhf_cli.sweep.points import Point, build_point, candidate_of, gain_of
+from rlhf_cli.sweep.power import Needed, calculate_needed
 from rlhf_cli.sweep.reach import reach, reference_of, task_of
-from rlhf_cli.sweep.reason import explain_choice
+from rlhf_cli.sweep.reason import explain_choice, explain_no_gain
 from rlhf_cli.sweep.record import SweepRecord, SweptSettings, group_by_point
 
 
@@ -42,7 +43,9 @@ class Answer:
     recommended: int | None = None
     """The number of a point; None where none can be recommended."""
     reason: tuple[str, ...]
-    """Why that point is recommended, in sentences."""
+    """Why that point is recommended or why none is, in sentences."""
+    needed: Needed | None = None
+    """What would show a gain; None unless no point is distinguishable from the reference."""
     warnings: tuple[str, ...] = ()
     """Why the comparison is doubtful, in sentences."""
     oracle: Oracle | None = None
@@ -85,7 +88,7 @@ def answer(sweep: SweepRecord) -> Answer:
     beta = median_low(sorted({outcome.last.beta for outcome in outcomes}))
     oracle, no_oracle = reach(outcomes, beta)
     points = _points(groups, finished, beta, oracle)
-    recommended, reason = _recommend(finished, points, beta)
+    recommended, reason, needed = _recommend(finished, points, beta)
     return Answer(
         folder=str(sweep.folder),
         command=sweep.command,
@@ -93,6 +96,7 @@ def answer(sweep: SweepRecord) -> Answer:
         points=points,
         recommended=recommended,
         reason=reason,
+        needed=needed,
         warnings=tuple(_warnings(outcomes, points)),
         oracle=oracle,
         no_oracle=no_oracle,
@@ -119,15 +123,29 @@ def _points(
     )
 
 
-def _recommend(finished: _Finished, points: Sequence[Point], beta: float) -> tuple[int | None, tuple[str, ...]]:
-    """The number of the recommended point and why, in sentences."""
-    outcomes = [outcome for group in finished.values() for outcome in group]
+def _recommend(
+    finished: _Finished, points: Sequence[Point], beta: float
+) -> tuple[int | None, tuple[str, ...], Needed | None]:
+    """The number of the recommended point; why, in sentences; and what would show a gain where nothing does."""
+    groups = [group for group in finished.values() if group]
+    outcomes = [outcome for group in groups for outcome in group]
     if any(task_of(one.config) != task_of(outcomes[0].config) for one in outcomes):
-        return None, ("The trials do not share reward, data and evaluate.prompts: their J cannot be compared.",)
-    candidates = [candidate_of(group) for group in finished.values() if group]
-    choices = [choose(candidates, factor * beta) for factor in ((1.0, 0.5, 2.0) if beta else (1.0,))]
+        return None, ("The trials do not share reward, data and evaluate.prompts: their J cannot be compared.",), None
     is_beta_swept = len({outcome.last.beta for outcome in outcomes}) > 1
-    return points[choices[0].chosen].number, explain_choice(choices, points, is_beta_swept)
+    gains = [gain_of(group, beta) for group in groups]
+    if not find_gains(gains):
+        place, best = max(((i, gain) for i, gain in enumerate(gains) if gain), key=lambda pair: pair[1].mean)
+        needed = calculate_needed(best, sum(gain is not None for gain in gains), groups[place][0].last.step)
+        shape = groups[place][0].config.evaluate.prompts, best.squares.seeds, groups[place][0].last.step
+        return None, explain_no_gain(needed, points[place], beta, is_beta_swept, shape), needed
+    candidates = [candidate_of(group) for group in groups]
+    choices = []
+    for at in (beta, beta / 2, beta * 2) if beta else (beta,):
+        among = find_gains([gain_of(group, at) for group in groups])
+        choices.append(choose(candidates, at, among) if among else None)
+    chosen = choices[0]
+    assert chosen is not None  # there are gains at beta itself
+    return points[chosen.chosen].number, explain_choice(chosen, choices[1:], points, is_beta_swept), None
 
 
 def _warnings(outcomes: Sequence[Outcome], points: Sequence[Point]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from rlhf_cli.evaluation.contrasts import Contrast, contrast, holm, optimism_of_best
 from rlhf_cli.evaluation.intervals import Estimate, estimate
 from rlhf_cli.sweep.outcome import HeldOut
 
@@ -25,10 +26,13 @@ class Choice:
     """The point with the highest J."""
     runner_up: int | None
     """The point with the second highest J."""
-    differences: tuple[Estimate | None, ...]
-    """J of the best point minus that of each, paired by prompt; None where nothing can be paired, and for the best."""
+    differences: tuple[Contrast | None, ...]
+    """J of the best point minus that of each, paired by seed and prompt; None for the best, for a point that was not
+    to be chosen, and where nothing can be paired."""
     alike: tuple[int, ...]
     """Points about as good as the best, in falling order of J: within one standard error, or above such a point."""
+    optimism: float
+    """By how much the best J is too high on average, if all points are equal: it was chosen for being high."""
 
 
 def level(candidate: Candidate, values: Callable[[HeldOut], Mapping[int, float]]) -> Estimate:
@@ -50,33 +54,46 @@ def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
-def paired_difference(a: Values, b: Values) -> Estimate | None:
-    """a - b with its interval over prompts, on the seeds and prompts of both; None for fewer than two prompts.
+def paired_difference(a: Values, b: Values) -> Contrast | None:
+    """a - b on the seeds and prompts of both; None without a seed, or with fewer than two prompts."""
+    return contrast(
+        {
+            seed: {prompt: a[seed][prompt] - b[seed][prompt] for prompt in a[seed].keys() & b[seed].keys()}
+            for seed in a.keys() & b.keys()
+        }
+    )
 
-    All seeds have the same prompts: a prompt's difference is the mean over the seeds.
+
+def find_gains(gains: Sequence[Contrast | None]) -> list[int]:
+    """The places of the points that clearly gain over the reference, by Holm's rule over all that can be compared.
+
+    None is a point whose reference was not evaluated. Where that is so of all points, all may be chosen.
     """
-    by_prompt: dict[int, list[float]] = {}
-    for seed in a.keys() & b.keys():
-        for prompt in a[seed].keys() & b[seed].keys():
-            by_prompt.setdefault(prompt, []).append(a[seed][prompt] - b[seed][prompt])
-    differences = [fmean(by_prompt[prompt]) for prompt in sorted(by_prompt)]
-    return estimate(differences) if len(differences) > 1 else None
+    known = [(place, gain) for place, gain in enumerate(gains) if gain]
+    rejected = holm([gain.p for _, gain in known])
+    clear = [place for (place, gain), is_clear in zip(known, rejected, strict=True) if is_clear and gain.mean > 0]
+    return clear if known else [*range(len(gains))]
 
 
-def choose(candidates: Sequence[Candidate], beta: float) -> Choice:
+def choose(candidates: Sequence[Candidate], beta: float, among: Sequence[int] | None = None) -> Choice:
     """Choose the point with the least KL among those within one standard error of the best.
 
-    The rule of Breiman et al. 1984, "Classification and regression trees", section 3.4.3, with the KL for the size of a
-    tree, and the error of the paired difference.
+    Only the places `among` are considered, at least one; all where it is None. The rule of Breiman et al. 1984,
+    "Classification and regression trees", section 3.4.3, with the KL for the size of a tree, and the error of the
+    paired difference.
     """
     objectives = [{seed: last.objective(beta) for seed, last in candidate.items()} for candidate in candidates]
     means = [average(objective).mean for objective in objectives]
-    order = sorted(range(len(candidates)), key=lambda i: -means[i])
+    order = sorted(range(len(candidates)) if among is None else among, key=lambda i: -means[i])
     best = order[0]
-    differences = [None if i == best else paired_difference(objectives[best], own) for i, own in enumerate(objectives)]
+    differences = [
+        paired_difference(objectives[best], own) if i in order[1:] else None for i, own in enumerate(objectives)
+    ]
     within = [place for place, i in enumerate(order) if (apart := differences[i]) and apart.mean <= apart.error]
     alike = order[1 : max(within, default=0) + 1]
     # min takes the first of equals, which is the one with the highest J
     chosen = min([best, *alike], key=lambda i: level(candidates[i], lambda last: last.kl).mean)
     runner_up = order[1] if len(order) > 1 else None
-    return Choice(beta, chosen, best, runner_up, tuple(differences), tuple(alike))
+    errors = [difference.error for difference in differences if difference]
+    optimism = optimism_of_best(errors) if errors else 0.0
+    return Choice(beta, chosen, best, runner_up, tuple(differences), tuple(alike), optimism)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+from rlhf_cli.evaluation.contrasts import Contrast, contrast
 from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.evaluation.oracle import CurvePoint
 from rlhf_cli.schedules import Controlled, Planned
 from rlhf_cli.schedules.constant import Constant
-from rlhf_cli.sweep.choice import Candidate, average, level
+from rlhf_cli.sweep.choice import Candidate, level
 from rlhf_cli.sweep.outcome import Outcome
 from rlhf_cli.sweep.reach import is_above
 from rlhf_cli.sweep.record import SweptSettings, Trial, name_of
@@ -44,7 +45,7 @@ class Point:
     length: Estimate
     """Tokens."""
     change: Estimate | None
-    """Change of J from the reference, paired by prompt; None where the reference was not evaluated."""
+    """Change of J from the reference, paired by seed and prompt; None where the reference was not evaluated."""
     pareto: bool
     """Whether no other point has at least its reward at no more KL."""
     above: bool
@@ -90,7 +91,7 @@ def build_point(
         reward=reward,
         kl=kl,
         length=level(candidate, lambda last: last.length),
-        change=_change(outcomes, beta),
+        change=gain.interval if (gain := gain_of(outcomes, beta)) else None,
         pareto=pareto,
         above=is_above(curve, kl.mean, reward.low),
         held_out=_by_step([{e.step: fmean(e.objective(beta).values()) for e in one.evaluations} for one in outcomes]),
@@ -98,15 +99,15 @@ def build_point(
     )
 
 
-def _change(outcomes: Sequence[Outcome], beta: float) -> Estimate | None:
-    """Change of J from the reference, on the prompts that both evaluations have."""
+def gain_of(outcomes: Sequence[Outcome], beta: float) -> Contrast | None:
+    """Change of J from the reference, on the prompts that both evaluations have; None where it was not evaluated."""
     changes: dict[int, dict[int, float]] = {}
     for outcome in outcomes:
         if outcome.first is None:
             return None
         before, after = outcome.first.objective(beta), outcome.last.objective(beta)
         changes[outcome.config.seed] = {prompt: after[prompt] - before[prompt] for prompt in after if prompt in before}
-    return average(changes) if all(changes.values()) else None
+    return contrast(changes)
 
 
 def _by_step(curves: Sequence[Mapping[int, float]]) -> tuple[tuple[int, float], ...]:

@@ -1,4 +1,4 @@
-"""Explain in sentences why a point of a sweep is recommended."""
+"""Explain in sentences why a point of a sweep is recommended, or why none is and what would change that."""
 
 from __future__ import annotations
 
@@ -7,32 +7,105 @@ from collections.abc import Sequence
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.sweep.choice import Choice
 from rlhf_cli.sweep.points import Point
+from rlhf_cli.sweep.power import POWER, Needed
 
 
-def explain_choice(choices: Sequence[Choice], points: Sequence[Point], is_beta_swept: bool) -> tuple[str, ...]:
-    """Sentences about the first choice; the others are those at half and at twice its beta, where that is not 0.
+def explain_choice(
+    choice: Choice, others: Sequence[Choice | None], points: Sequence[Point], is_beta_swept: bool
+) -> tuple[str, ...]:
+    """Sentences about the choice; the others are those at half and at twice its beta, where that is not 0.
 
-    `is_beta_swept` says whether the points were trained with betas of their own.
+    None among the others is a beta at which nothing gains. `is_beta_swept` says whether the points were trained with
+    betas of their own.
     """
-    choice, *others = choices
-    sentences = [_yardstick(choice.beta, is_beta_swept), _compare(choice, points)]
+    sentences = [_yardstick(choice.beta, is_beta_swept)]
+    considered = sum(difference is not None for difference in choice.differences) + 1
+    if considered < len(points):
+        sentences.append(
+            f"Considered: the {considered} of {len(points)} points that clearly gain over the reference."
+            if considered > 1
+            else f"It is the only one of {len(points)} points that clearly gains over the reference."
+        )
+    if choice.runner_up is not None or len(points) == 1:
+        sentences.append(_compare(choice, points))
     if choice.runner_up is not None:
         sentences.append(
-            "Each difference is averaged over the seeds that both points have, and its interval is over prompts."
-            if any(point.over == "seeds" for point in points)
-            else "Each point is one run, and the interval is over prompts: what another seed would change is not in it "
-            "(seeds=3 shows it)."
+            f"The highest of {considered} estimates was chosen for being high: if all were equal, it would be too high "
+            f"by about {choice.optimism:.3f}."
         )
     change = points[choice.chosen].change
-    if change is not None:
-        sentences.append(
-            f"Over the reference it gains {with_error(change, 3, '+')} in J."
-            if change.low > 0
-            else f"That it gains anything over the reference is not clear: {with_error(change, 3, '+')} in J."
-        )
-    if others and choice.runner_up is not None:
+    if change is None:
+        sentences.append("The reference was not evaluated: whether any point gains over it is not known.")
+    else:
+        family = f", clear among {len(points)} points (Holm's rule)" if len(points) > 1 else ""
+        sentences.append(f"Over the reference it gains {with_error(change, 3, '+')} in J{family}.")
+    sentences.append(_over(points))
+    if others and len(points) > 1:
         sentences.append(_at_other_betas(choice, others, points))
     return tuple(sentences)
+
+
+def explain_no_gain(
+    needed: Needed, best: Point, beta: float, is_beta_swept: bool, shape: tuple[int, int, int]
+) -> tuple[str, ...]:
+    """Sentences about a sweep without a clear gain; `shape` is its prompts, seeds and steps.
+
+    `best` is the point with the largest change from the reference.
+    """
+    change = f"{with_error(best.change, 3, '+')} in J" if best.change else ""
+    sentences = [
+        _yardstick(beta, is_beta_swept),
+        f"Nothing is distinguishable from the reference, so nothing is recommended. The largest change is {change}, of "
+        f"{best.title}"
+        + (
+            ": clear by itself, but not among so many points (Holm's rule)."
+            if best.change and best.change.low > 0
+            else "."
+        ),
+        f"As it was, this sweep would have shown a gain of {needed.least_gain:.3f} or more ({POWER:.0%} of the time).",
+        *_settle(needed, *shape),
+        _over([best]),
+    ]
+    return tuple(sentences)
+
+
+def _settle(needed: Needed, prompts: int, seeds: int, steps: int) -> list[str]:
+    """What would show the gain."""
+    if needed.gain <= 0:
+        return [
+            "No gain was seen that more prompts or seeds could confirm: more steps or another learning rate come first."
+        ]
+    ways = []
+    if needed.prompts is not None:
+        ways.append(f"about {_round_up(needed.prompts)} held-out prompts (evaluate.prompts; now {prompts})")
+    if needed.seeds is not None:
+        ways.append(f"{_round_up(needed.seeds)} seeds (now {seeds})")
+    if needed.steps is not None:
+        ways.append(f"about {_round_up(needed.steps)} steps (now {steps}), if it grew in proportion")
+    sentences = [f"A gain as large as the best one seen, {needed.gain:+.3f}, would be shown by {', or '.join(ways)}."]
+    if needed.prompts is None:
+        sentences.append("Prompts alone would not: the seeds differ too much.")
+    if seeds == 1:
+        sentences.append("How many seeds it takes, one seed cannot say: seeds=3 shows how much they differ.")
+    elif needed.seeds is None:
+        sentences.append("Seeds alone would not: the prompts are too few.")
+    return sentences
+
+
+def _round_up(count: int) -> int:
+    """Two digits are enough for an estimate."""
+    unit = int(10 ** max(len(str(count)) - 2, 0))
+    return -(-count // unit) * unit
+
+
+def _over(points: Sequence[Point]) -> str:
+    """What the intervals of the differences are over, and what they leave out."""
+    if any(point.over == "seeds" for point in points):
+        return "Intervals of differences are over the seeds and the prompts that both points have."
+    return (
+        "Each point is one run, and the intervals are over prompts: they are about these runs. Whether another seed "
+        "would change them, one seed cannot say (seeds=3)."
+    )
 
 
 def _yardstick(beta: float, is_beta_swept: bool) -> str:
@@ -50,7 +123,8 @@ def _compare(choice: Choice, points: Sequence[Point]) -> str:
         lower = f"{points[choice.runner_up].title}, is {_lower(choice, choice.runner_up)}"
         difference, clear = choice.differences[choice.runner_up], ""
         if difference is not None:
-            clear = ": a clear difference" if difference.low > 0 else ": more than one standard error, not a clear one"
+            runs = " between these two runs" if difference.squares.seeds == 1 else ""
+            clear = f": a clear difference{runs}" if difference.low > 0 else ": more than one standard error, not clear"
         return f"Its J is the highest, {highest}; the next, {lower}{clear}."
     kl = points[choice.chosen].kl.mean
     simplest = f"the lowest KL, {kl:.2f} nats: the simplest policy that is about as good."
@@ -74,14 +148,18 @@ def _lower(choice: Choice, place: int) -> str:
     difference = choice.differences[place]
     if difference is None:
         return "lower by what nobody can tell (no seed and prompts in common)"
-    mean, low, high = (f"{round(v, 3) + 0.0:.3f}" for v in (difference.mean, difference.low, difference.high))
+    ends = difference.interval
+    mean, low, high = (f"{round(v, 3) + 0.0:.3f}" for v in (ends.mean, ends.low, ends.high))
     return f"lower by {mean} (95 %: {low} to {high})"
 
 
-def _at_other_betas(choice: Choice, others: Sequence[Choice], points: Sequence[Point]) -> str:
-    half, twice = others
-    at_half, at_twice = f"{half.beta:g}", f"{twice.beta:g}"
-    if half.chosen == twice.chosen == choice.chosen:
+def _at_other_betas(choice: Choice, others: Sequence[Choice | None], points: Sequence[Point]) -> str:
+    at_half, at_twice = f"{choice.beta / 2:g}", f"{choice.beta * 2:g}"
+    if all(one is not None and one.chosen == choice.chosen for one in others):
         return f"The choice would be the same at half this beta ({at_half}) and at twice it ({at_twice})."
-    first, second = ("the same" if one.chosen == choice.chosen else points[one.chosen].title for one in others)
+    names = (
+        "nothing" if one is None else "the same" if one.chosen == choice.chosen else points[one.chosen].title
+        for one in others
+    )
+    first, second = names
     return f"At half this beta ({at_half}) the choice would be {first}, at twice it ({at_twice}) {second}."

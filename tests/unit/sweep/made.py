@@ -62,9 +62,7 @@ def two_by_two(folder: Path, *, seeds: Sequence[int] = (0, 1), noise: float = 0.
         for seed in seeds:
             told = {"beta": beta, "temperature": temperature} | ({"seed": str(seed)} if len(seeds) > 1 else {})
             trial = Trial(",".join(f"{key}={value}" for key, value in told.items()) + "-abc", told)
-            rewards = [
-                reward + seed / 100 + one + more * (-1) ** place for place, one in enumerate((-0.1, -0.1, 0.1, 0.1))
-            ]
+            rewards = [reward + seed / 100 + one + more * (-1) ** place for place, one in enumerate(SPREAD)]
             schedules = {"beta": constant(beta), "temperature": constant(temperature)}
             write_trial(folder / trial.name, rewards, kl, seed=seed, **schedules | config)
             trials.append(trial)

@@ -63,7 +63,8 @@ def test_a_clear_choice_and_how_it_moves(tmp_path: Path) -> None:
         "Its J is the highest, +0.425; the next, point 1 (beta=0.1, temperature=0.7), is lower by 0.020 "
         "(95 %: 0.020 to 0.020): a clear difference."
     )
-    assert "Over the reference it gains +0.220 ± 0.000 in J." in found.reason
+    assert "Over the reference it gains +0.220 ± 0.000 in J, clear among 4 points (Holm's rule)." in found.reason
+    assert found.needed is None
     assert last == (
         "At half this beta (0.05) the choice would be point 1 (beta=0.1, temperature=0.7), at twice it (0.2) the same."
     )
@@ -90,25 +91,62 @@ def test_within_noise_the_lowest_kl_wins_and_that_is_said(tmp_path: Path) -> Non
     assert found.reason[0] == "The points are compared by J = reward - 0.05·KL, the beta they were trained with."
     assert found.reason[1] == (
         "The highest J, +0.505, is of point 1 (beta=0.1, temperature=0.7); this one is lower by 0.040 "
-        "(95 %: -0.235 to 0.315). Of the 2 points within one standard error of the best it has the lowest KL, 0.80 "
+        "(95 %: -0.236 to 0.316). Of the 2 points within one standard error of the best it has the lowest KL, 0.80 "
         "nats: the simplest policy that is about as good."
     )
 
 
 def test_seeds_that_were_not_run_are_said(tmp_path: Path) -> None:
-    assert any("what another seed would change" in one for one in answer(two_by_two(tmp_path / "a", seeds=(3,))).reason)
-    assert any("averaged over the seeds" in one for one in answer(two_by_two(tmp_path / "b")).reason)
+    alone, several = answer(two_by_two(tmp_path / "a", seeds=(3,))).reason, answer(two_by_two(tmp_path / "b")).reason
+    assert any("one seed cannot say" in one for one in alone)
+    assert "a clear difference between these two runs." in alone[1] + alone[2]
+    assert any("over the seeds and the prompts" in one for one in several)
 
 
-def test_no_gain_over_the_reference_is_said(tmp_path: Path) -> None:
+def test_where_nothing_gains_nothing_is_recommended(tmp_path: Path) -> None:
     write_trial(tmp_path / "t", [0.1, 0.3, 0.2, 0.2], 0.1)
     found = answer(SweepRecord(tmp_path, "", (Trial("t", {}),)))
     assert found.points[0].name == "the only one"
-    assert found.reason[1] == "It is the only point with a finished trial; its J is +0.195."
-    assert any(
-        one.startswith("That it gains anything over the reference is not clear: -0.005 ± ") for one in found.reason
+    assert found.recommended is None
+    # changes of J 0, 0, 0.1, -0.1, less 0.005: standard error 0.0408, t(3) = 3.182
+    assert found.reason[1] == (
+        "Nothing is distinguishable from the reference, so nothing is recommended. The largest change is "
+        "-0.005 ± 0.130 in J, of point 1 (the only one)."
     )
-    assert len(found.reason) == 3
+    assert found.reason[3].startswith("No gain was seen that more prompts or seeds could confirm: more steps")
+    assert found.needed is not None
+    # (3.1824 + 0.8416) 0.0408
+    assert found.needed.least_gain == pytest.approx(0.16428, rel=1e-3)
+
+
+def test_what_would_settle_it_is_said(tmp_path: Path) -> None:
+    # changes 0.15, 0.05, 0.15, 0.05: 0.1 with an error of 0.0289; (3.182 + 0.842) 0.0289 = 0.1162 is more
+    write_trial(tmp_path / "t", [0.25, 0.35, 0.25, 0.35], 0.0)
+    one = answer(SweepRecord(tmp_path, "", (Trial("t", {}),)))
+    assert one.recommended == 1  # clear, t = 3.46, though as likely as not
+    two = SweepRecord(tmp_path, "", (Trial("t", {"k": "1"}), Trial("u", {"k": "2"})))
+    write_trial(tmp_path / "u", [0.1, 0.3, 0.1, 0.3], 0.0)  # no change at all
+    found = answer(two)
+    assert found.recommended is None
+    assert found.reason[1].endswith("+0.100 ± 0.092 in J, of point 1 (k=1): clear by itself, but not among so many "
+                                    "points (Holm's rule).")  # fmt: skip
+    # at 0.025: t(7) = 2.841, so 8 prompts show 0.0752; t(5) = 3.163, and 6 show 0.0944; t(4) = 3.495, and 5 show 0.1120
+    assert found.reason[3:5] == (
+        "A gain as large as the best one seen, +0.100, would be shown by about 6 held-out prompts (evaluate.prompts; "
+        "now 4), or about 6 steps (now 4), if it grew in proportion.",
+        "How many seeds it takes, one seed cannot say: seeds=3 shows how much they differ.",
+    )
+
+
+def test_only_what_gains_is_considered(tmp_path: Path) -> None:
+    # J 0.9 -+ 0.9 in turn is the highest and not clear; 0.5 everywhere is, and is the only one
+    sweep = SweepRecord(tmp_path, "", tuple(Trial(name, {"k": name}) for name in "ab"))
+    write_trial(tmp_path / "a", [0.0, 1.8, 0.0, 1.8], 0.0)
+    write_trial(tmp_path / "b", [0.4, 0.6, 0.4, 0.6], 0.0)
+    found = answer(sweep)
+    assert found.recommended == 2
+    assert found.reason[1] == "It is the only one of 2 points that clearly gains over the reference."
+    assert not any("highest" in sentence for sentence in found.reason)
 
 
 def test_the_grid_has_every_pair(tmp_path: Path) -> None:
@@ -160,6 +198,8 @@ def test_without_completions_of_the_reference_there_is_no_curve(tmp_path: Path) 
     found = answer(sweep)
     assert (found.oracle, found.no_oracle) == (None, "no trial evaluated the reference")
     assert {point.change for point in found.points} == {None}
+    assert found.recommended == 2
+    assert "The reference was not evaluated: whether any point gains over it is not known." in found.reason
 
 
 def test_a_point_above_the_optimum_is_named(tmp_path: Path) -> None:
@@ -195,7 +235,7 @@ def test_trials_that_say_nothing_are_listed_and_left_out(tmp_path: Path) -> None
         ("not started", "the same command starts it"),
     ]
     assert [one.log for one in found.left_out] == [a / "log.txt", None, None, None]
-    assert found.recommended == 3
+    assert found.recommended is None  # at its beta, 0.2, it loses
     assert c.name == found.points[0].finished[0].name
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_cli.evaluation.contrasts import Contrast, contrast
 from rlhf_cli.evaluation.intervals import Estimate
-from rlhf_cli.sweep.choice import Candidate, average, choose, find_pareto_front, level, paired_difference
+from rlhf_cli.sweep.choice import Candidate, average, choose, find_gains, find_pareto_front, level, paired_difference
 from rlhf_cli.sweep.outcome import HeldOut
 
 WHOLE = st.integers(-3, 3).map(float)
@@ -55,8 +56,9 @@ def test_pairs_are_of_the_same_prompt_and_seed() -> None:
     # differences 1, 2 of seed 0 and 3, 0 of seed 1: two prompts with the means 2 and 1
     found = paired_difference(a, b)
     assert found is not None
-    assert (found.mean, found.count) == (1.5, 2)
-    assert found.half_width == pytest.approx(0.5 * 12.706, rel=1e-4)
+    # mean squares: seeds 0, prompts 1, the rest 4; the error is sqrt(1 / 4), t(1) = 12.706
+    assert (found.mean, found.interval.count, found.error) == (1.5, 2, 0.5)
+    assert found.interval.half_width == pytest.approx(0.5 * 12.706, rel=1e-4)
     assert paired_difference({0: {0: 1.0, 1: 2.0}}, {1: {0: 1.0, 1: 2.0}}) is None
     assert paired_difference({0: {0: 1.0, 1: 2.0}}, {0: {1: 2.0}}) is None
 
@@ -66,7 +68,9 @@ def test_a_clear_best_is_chosen_whatever_its_kl() -> None:
     found = choose([candidate(0.7, 0.9, kl=3.0), candidate(0.4, 0.6, kl=1.0)], 0.1)
     assert (found.chosen, found.best, found.runner_up, found.alike) == (0, 0, 1, ())
     assert found.differences[0] is None
-    assert found.differences[1] == Estimate(pytest.approx(0.1), pytest.approx(0.0, abs=1e-9), 2)
+    difference = found.differences[1]
+    assert difference is not None
+    assert difference.interval == Estimate(pytest.approx(0.1), pytest.approx(0.0, abs=1e-9), 2)
 
 
 def test_of_what_is_within_a_standard_error_the_lowest_kl_is_chosen() -> None:
@@ -127,3 +131,21 @@ def test_what_is_chosen_is_never_clearly_dominated(
         if more and less and other is not chosen:
             assert difference is not None
             assert difference.low <= 1e-12
+
+
+def test_a_point_that_is_not_among_them_is_not_chosen() -> None:
+    field = [candidate(0.9, 0.9, kl=1.0), candidate(0.5, 0.5, kl=1.0), candidate(0.4, 0.4, kl=1.0)]
+    found = choose(field, 0.0, [1, 2])
+    assert (found.chosen, found.best, found.runner_up, found.differences[0]) == (1, 1, 2, None)
+
+
+def test_gains_are_clear_by_holms_rule() -> None:
+    # t(1) = 12.706 at 95 %, 25.452 at 97.5 %: the means of 0 and 2 x by prompt are x, with an error of x / t
+    def gain(t: float, mean: float = 1.0) -> Contrast | None:
+        return contrast({0: {0: mean - mean / t, 1: mean + mean / t}})
+
+    assert find_gains([gain(13.0)]) == [0]
+    assert find_gains([gain(13.0), gain(13.0)]) == []
+    assert find_gains([gain(13.0), gain(26.0)]) == [0, 1]
+    assert find_gains([gain(26.0), gain(13.0, -1.0), None]) == [0]
+    assert find_gains([None, None]) == [0, 1]

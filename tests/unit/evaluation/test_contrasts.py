@@ -1,0 +1,89 @@
+"""Means over seeds and prompts, by hand and by the tables."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from rlhf_cli.evaluation.contrasts import contrast, exact_t_quantile, holm, optimism_of_best, t_tail
+
+
+@pytest.mark.parametrize(
+    ("probability", "degrees", "table"),
+    [(0.975, 1, 12.7062), (0.975, 3, 3.18245), (0.995, 4, 4.60409), (0.9995, 2, 31.5991), (0.975, 30, 2.04227)],
+)
+def test_quantiles_are_those_of_the_tables(probability: float, degrees: int, table: float) -> None:
+    assert exact_t_quantile(probability, degrees) == pytest.approx(table, rel=2e-5)
+    assert t_tail(-table, degrees) == pytest.approx(2 * (1 - probability), rel=2e-4)
+
+
+def test_degrees_between_two_whole_numbers_lie_between() -> None:
+    assert exact_t_quantile(0.975, 2) > exact_t_quantile(0.975, 2.5) > exact_t_quantile(0.975, 3)
+    # t of 1 degree is Cauchy's: beyond 1 is half
+    assert t_tail(1.0, 1.0) == pytest.approx(0.5)
+    assert t_tail(0.0, 1.5) == pytest.approx(1.0)
+
+
+def test_several_seeds_by_hand() -> None:
+    # rows 1 3 2 and 5 7 9: seeds' means 2 and 7, prompts' 3, 5, 5.5, mean 4.5
+    found = contrast({0: {0: 1.0, 1: 3.0, 2: 2.0}, 1: {0: 5.0, 1: 7.0, 2: 9.0, 9: 100.0}})
+    assert found is not None
+    squares = found.squares
+    # 3 (2.5^2 + 2.5^2); 2 (1.5^2 + 0.5^2 + 1^2) / 2; the rest: 0.5, 0.5, -1 and their opposites, over 2
+    assert (squares.seed, squares.prompt, squares.rest) == pytest.approx((37.5, 3.5, 1.5))
+    # of the seeds' means: 2.5, t(1); crossed: sqrt(39.5 / 6), and 39.5^2 / (37.5^2 + 3.5^2 / 2 + 1.5^2 / 2) degrees
+    (seeds, one), (crossed, degrees) = squares.tests()
+    assert (seeds, one, crossed) == pytest.approx((2.5, 1, math.sqrt(39.5 / 6)))
+    assert degrees == pytest.approx(39.5**2 / (37.5**2 + 3.5**2 / 2 + 1.5**2 / 2))
+    # the wider of both
+    assert found.interval.half_width == pytest.approx(max(12.7062 * 2.5, exact_t_quantile(0.975, degrees) * crossed))
+    assert found.p == pytest.approx(max(t_tail(4.5 / 2.5, 1), t_tail(4.5 / crossed, degrees)))
+    assert (found.mean, found.error) == pytest.approx((4.5, math.sqrt(39.5 / 6)))
+
+
+def test_the_variances_come_back() -> None:
+    found = contrast({0: {0: 1.0, 1: 3.0, 2: 2.0}, 1: {0: 5.0, 1: 7.0, 2: 9.0}})
+    assert found is not None
+    assert found.squares.parts() == pytest.approx(((37.5 - 1.5) / 3, (3.5 - 1.5) / 2, 1.5))
+
+
+def test_fewer_than_two_prompts_are_no_contrast() -> None:
+    assert contrast({}) is None
+    assert contrast({0: {0: 1.0, 1: 2.0}, 1: {1: 1.0, 2: 2.0}}) is None
+
+
+def test_no_spread_at_all_is_sure() -> None:
+    same, none = contrast({0: {0: 1.0, 1: 1.0}}), contrast({0: {0: 0.0, 1: 0.0}, 1: {0: 0.0, 1: 0.0}})
+    assert same is not None
+    assert none is not None
+    assert (same.p, same.low, none.p) == (0.0, 1.0, 1.0)
+
+
+def test_holms_rule_by_hand() -> None:
+    # 0.01 <= 0.05 / 3; 0.02 <= 0.05 / 2; 0.06 > 0.05
+    assert holm([0.06, 0.01, 0.02]) == [False, True, True]
+    # 0.03 > 0.05 / 2 stops it, though 0.04 <= 0.05
+    assert holm([0.01, 0.04, 0.03]) == [True, False, False]
+    assert holm([]) == []
+
+
+def test_the_best_of_equals_is_too_high_by_what_was_drawn() -> None:
+    # differences with an error of sqrt(2) are of estimates with an error of 1; the largest of 16 has the mean 1.766
+    assert optimism_of_best([math.sqrt(2)] * 15) == pytest.approx(1.766, abs=0.01)
+
+
+def test_equal_points_whose_seeds_differ_are_seldom_called_different() -> None:
+    # over prompts alone it is every third of these: the seeds differ by as much as the prompts
+    draw, wrong = random.Random(0), 0
+    for _ in range(200):
+        prompts = [draw.gauss(0, 0.1) for _ in range(16)]
+        rows = {
+            seed: {p: own + shift + draw.gauss(0, 0.2) for p, own in enumerate(prompts)}
+            for seed, shift in enumerate(draw.gauss(0, 0.1) for _ in range(3))
+        }
+        found = contrast(rows)
+        assert found is not None
+        wrong += found.p <= 0.05
+    assert wrong <= 16  # of 200: 5 % and two standard deviations
