@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.types import Metrics
 
 
@@ -22,9 +21,6 @@ class Reporter:
 
     def evaluated(self, step: int, metrics: Metrics) -> None:
         """The policy was evaluated before its first step."""
-
-    def optimum(self, step: int, progress: Optimum) -> None:
-        """The optimum for the evaluation that was shown last."""
 
     def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
         """A step is complete; `sample` is a prompt and its completion."""

@@ -20,7 +20,6 @@ from rich.text import Text
 from rlhf_cli.display.lines import Quiet
 from rlhf_cli.display.words import figures, flat, metric
 from rlhf_cli.errors import visible
-from rlhf_cli.evaluation.optimum import Optimum, progress_to_optimum
 from rlhf_cli.types import Metrics
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
@@ -42,7 +41,7 @@ class Dashboard(Quiet):
         self._phase, self._done, self._ticks = "", 0, 0
         self._step, self._first, self._began = 0, 0, time.monotonic()
         self._speed, self._sample = "", ("", "")
-        self._held_out, self._optimum = "", ""
+        self._held_out = ""
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4, transient=True)
 
     @contextmanager
@@ -71,10 +70,6 @@ class Dashboard(Quiet):
         """Show the held-out figures under the rest."""
         self._held_out = f"held-out after step {step}: {figures(metrics, 'eval/')}"
 
-    def optimum(self, step: int, progress: Optimum) -> None:
-        """Show how far the optimum is, below the held-out figures."""
-        self._optimum = progress_to_optimum(progress)
-
     def close(self) -> None:
         """Remove the dashboard from the terminal."""
         self._live.stop()
@@ -90,7 +85,7 @@ class Dashboard(Quiet):
             parts += [Text(flat(prompt), style="dim", overflow="ellipsis", no_wrap=True)]
             parts += [Text(flat(completion), overflow="ellipsis", no_wrap=True)]
         if self._held_out:
-            parts += [Text(), Text(self._held_out, style="cyan"), Text(self._optimum, style="cyan")]
+            parts += [Text(), Text(self._held_out, style="cyan")]
         # Not the full width: the terminal's echo of ^C would wrap, and the picture could not be taken down cleanly.
         width = min(self.console.width - 3, 120)
         return Panel(Group(*parts), title=escape(visible(self.title)), border_style="blue", padding=(0, 1), width=width)

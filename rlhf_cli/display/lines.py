@@ -12,7 +12,6 @@ from rich.progress import Progress
 
 from rlhf_cli.display.words import figures
 from rlhf_cli.errors import visible
-from rlhf_cli.evaluation.optimum import Optimum, progress_to_optimum
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.runs.json_files import finite
 from rlhf_cli.types import Metrics
@@ -47,9 +46,6 @@ class Plain(Quiet):
 
     def evaluated(self, step: int, metrics: Metrics) -> None:
         self._line(f"step {step}/{self.total}  held-out: {figures(metrics, 'eval/')}")
-
-    def optimum(self, step: int, progress: Optimum) -> None:
-        self._line(f"step {step}/{self.total}  held-out, {progress_to_optimum(progress)}")
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)

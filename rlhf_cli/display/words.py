@@ -14,14 +14,16 @@ def flat(text: str) -> str:
 
 
 def figures(metrics: Mapping[str, float], prefix: str) -> str:
-    """J, reward, KL and length of a step, or with the prefix `eval/` of an evaluation."""
+    """J, reward, KL and length of a step; with the prefix `eval/` of an evaluation, and its share of the optimum."""
     shown = (
         ("objective", "J", "+.3f"),
         ("reward/mean", "reward", "+.3f"),
         ("kl/seq", "KL", ".2f"),
         ("completion/length", "length", ".1f"),
     )
-    return "  ".join(f"{label} {round(metric(metrics, prefix + name), 3) + 0.0:{form}}" for name, label, form in shown)
+    parts = [f"{label} {round(metric(metrics, prefix + name), 3) + 0.0:{form}}" for name, label, form in shown]
+    share = metrics.get(f"{prefix}optimum")
+    return "  ".join(parts if share is None else [*parts, f"optimum {round(share) + 0.0:.0f} %"])
 
 
 def metric(metrics: Mapping[str, float], name: str) -> float:

@@ -230,14 +230,15 @@ def _log_sum_exp(values: Sequence[float]) -> float:
 
 
 def progress_to_optimum(progress: Optimum) -> str:
-    """One line: how much of the optimum's gain over the reference a policy has, or why that is not known."""
-    parts = []
+    """A sentence without its dot: how much of the optimum's gain a policy has, or why that is not known."""
+    shares = []
     if progress.percent is not None:
         ends = (progress.percent, progress.low, progress.high)
         numbers = (f"{round(value) + 0.0:.0f}" for value in ends if value is not None)
-        parts = ["{} % [{}, {}] (estimate, biased upward)".format(*numbers)]
+        shares.append("about {} % (95 % interval {} to {}; if anything too high)".format(*numbers))
     if progress.bound is not None and progress.bound > 0:
-        parts.append(f"at least {progress.bound:.0f} %")
-    if progress.reason:
-        parts.append(f"no estimate: {progress.reason}")
-    return f"optimum: {'; '.join(parts)}"
+        shares.append(f"at least {progress.bound:.0f} %")
+    if not shares:
+        return f"How much of the largest possible gain in J this policy has is not known: {progress.reason}"
+    closer = f"; no closer estimate: {progress.reason}" if progress.reason else ""
+    return f"Of the largest possible gain in J, this policy has {', and '.join(shares)}{closer}"

@@ -2,7 +2,7 @@
 
 settings      the `model` group; imports no torch, so that a config is validated quickly
 location      where a model is, as far as can be told without torch or a hub
-libraries     torch, transformers and peft, imported once and quickly
+libraries     torch, transformers and peft, imported once and quickly, and silenced
 policy        Policy: model, tokenizer, adapter, value head
 building      a policy from its settings: the model loaded and frozen, a fresh adapter
 chat          chats as text: the model's template, within limits

@@ -1,4 +1,4 @@
-"""Import torch, transformers and PEFT at once, while the garbage collector is off.
+"""Import torch, transformers and PEFT at once, while the garbage collector is off; and silence transformers.
 
 They create some 400,000 objects that live until the end. The collector would scan them several times during the import,
 at every full collection of a run, and again at the exit: a second of a short command's time.
@@ -20,3 +20,11 @@ def import_libraries() -> None:
     finally:
         gc.enable()
     gc.freeze()
+
+
+def silence_transformers() -> None:
+    """Let transformers print no warnings, and no bars of reading and writing weights; downloads keep theirs."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

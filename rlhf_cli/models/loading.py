@@ -15,6 +15,7 @@ import torch
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.files import ADAPTER_CONFIG, check_files, refuse_broken_file
 from rlhf_cli.models.gguf import convert
+from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.location import EMBEDDED, local_path
 from rlhf_cli.models.settings import Pretrained
 
@@ -119,10 +120,7 @@ def load_config(source: str, revision: str | None, trust_remote_code: bool = Fal
 @contextmanager
 def _locate(settings: Pretrained) -> Iterator[str]:
     """Give the hub id or folder to load from, its files checked; what a library raises inside becomes a UserError."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # of reading weights, which takes a second; downloads keep theirs
-    logging.set_verbosity_error()
+    silence_transformers()
     source = resolve(settings)
     check_files(source, settings.revision, "model.path", adapter_expected=settings.adapter is not None)
     try:

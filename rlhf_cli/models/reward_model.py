@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlhf_cli.models.chat import render
 from rlhf_cli.models.files import check_files
+from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.loading import SAFE_LOADING, check_weights, load_config
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ def make_score(
     be loaded or used.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
+    silence_transformers()
     check_files(path, revision, "reward.path")
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -34,7 +34,6 @@ def begin(run: Run) -> None:
         run.logbook.timings(0, run.work.clock.lap(), 0, run.unfinished.retries)
         run.unfinished = Unfinished()
         run.work.reporter.evaluated(0, evaluated.metrics())
-        run.work.reporter.optimum(0, evaluated.optimum)
 
 
 def skip(run: Run, reason: Skip) -> tuple[Advantages | None, dict[str, float]]:
@@ -173,8 +172,6 @@ def report(
         rollout = advantages.scored.rollout
         sample = rollout.batch.prompt_of(0).row.shown, rollout.texts[0]
     reporter.step(step, metrics, timings, sample)
-    if evaluated is not None:
-        reporter.optimum(step, evaluated.optimum)
     share = metrics.get("completion/truncated", 0.0)
     if step == 1 and share > TRUNCATED_ALARM:
         fate = FATES[config.reward.truncated]

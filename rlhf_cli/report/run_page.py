@@ -103,7 +103,7 @@ def _held_out(run: SavedRun) -> dict[str, Any]:
     assert last is not None
     optimum = result.optimum if result else run.last.optimum if run.last else None
     notes = [f"After step {last.step}, at T = 1. ±: 95 % interval over prompts; the change is paired by prompt."]
-    notes += [f"{progress_to_optimum(optimum).capitalize()}."] if optimum else []
+    notes += [f"{progress_to_optimum(optimum)}."] if optimum else []
     table = changes_table(comparison, last.beta, ("reference", "policy", "change"))
     return {"verdict": verdict(comparison), "changes": table, "notes": notes}
 

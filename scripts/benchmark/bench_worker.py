@@ -25,7 +25,6 @@ from transformers.pytorch_utils import Conv1D
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.engine.ragged import shared_prefix_length
 from rlhf_cli.errors import UserError
-from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.models.loading import resolve
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.assemble import assemble
@@ -75,9 +74,6 @@ class Timings:
         self.notes.append(text)
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Never called: the run is not evaluated."""
-
-    def optimum(self, step: int, progress: Optimum) -> None:
         """Never called: the run is not evaluated."""
 
 

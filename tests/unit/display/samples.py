@@ -17,7 +17,13 @@ METRICS = {
     "completion/length": 11.75,
     "sampler/gap": 1e-6,
 }
-HELD_OUT = {"eval/objective": -0.25, "eval/reward/mean": -0.125, "eval/kl/seq": 2.5, "eval/completion/length": 12.0}
+HELD_OUT = {
+    "eval/objective": -0.25,
+    "eval/reward/mean": -0.125,
+    "eval/kl/seq": 2.5,
+    "eval/completion/length": 12.0,
+    "eval/optimum": 62.6,
+}
 KNOWN = Optimum(62.6, 54.9, 71.2, "", 0.3, 27.8)
 TIMINGS = {"time/step_s": 1.26, "tokens_per_s": 345.6}
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 line one\nline two\r\x00\x9b31m \u202ereversed [red]not markup[/red] [/x]"
@@ -49,6 +55,4 @@ def report_run(watch: Reporter, *, sample: tuple[str, str] = ("a prompt", "a com
             with watch.phase("evaluation", 3) as tick:
                 tick()
         watch.step(step, METRICS | (HELD_OUT if step == 2 else {}), TIMINGS, sample)
-        if step == 2:
-            watch.optimum(step, KNOWN)
     watch.note("3 of 9 prompts [dropped]")

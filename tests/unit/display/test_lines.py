@@ -28,8 +28,7 @@ def test_plain_lines_are_exactly_these() -> None:
         "step 1/40  J +0.432  reward +0.500  KL 1.36  length 11.8  1.3 s\n"
         "evaluation ...\n"
         "step 2/40  J +0.432  reward +0.500  KL 1.36  length 11.8  1.3 s\n"
-        "step 2/40  held-out: J -0.250  reward -0.125  KL 2.50  length 12.0\n"
-        "step 2/40  held-out, optimum: 63 % [55, 71] (estimate, biased upward); at least 28 %\n"
+        "step 2/40  held-out: J -0.250  reward -0.125  KL 2.50  length 12.0  optimum 63 %\n"
         "note: 3 of 9 prompts [dropped]\n"
     )
 

@@ -75,7 +75,7 @@ class TestShowResult:
             "KL, nats 0.000 ± 0.000 1.000 ± 0.250 +1.000 ± 0.250",
             "length, tokens 11.0 ± 1.0 12.3 ± 0.5 -1.3 ± 0.6",
             "distinct word pairs 0.900 0.750 -0.150",
-            "optimum: 63 % [55, 71] (estimate, biased upward); at least 28 %",
+            "Of the largest possible gain in J, this policy has about 63 %",
             "Say something. before after",
             f"rlhf train resume={tmp_path} steps=80",
         ):

@@ -373,15 +373,22 @@ def test_the_bound() -> None:
     assert at_least(0.0, 1.0, 1.0) is None
 
 
+HAS = "Of the largest possible gain in J, this policy has"
+UNKNOWN = "How much of the largest possible gain in J this policy has is not known: beta is 0"
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (Optimum(62.6, 54.9, 71.2, "", 0.3, 27.8), "optimum: 63 % [55, 71] (estimate, biased upward); at least 28 %"),
-        (Optimum(-0.3, -12.0, -0.4, "", -0.1, -5.0), "optimum: 0 % [-12, 0] (estimate, biased upward)"),
-        (Optimum(40.0, 30.0, 50.0, "", 0.1, None), "optimum: 40 % [30, 50] (estimate, biased upward)"),
-        (unknown("beta is 0", 0.3, 27.8), "optimum: at least 28 %; no estimate: beta is 0"),
-        (unknown("beta is 0", -0.3, -27.8), "optimum: no estimate: beta is 0"),
-        (unknown("beta is 0"), "optimum: no estimate: beta is 0"),
+        (
+            Optimum(62.6, 54.9, 71.2, "", 0.3, 27.8),
+            f"{HAS} about 63 % (95 % interval 55 to 71; if anything too high), and at least 28 %",
+        ),
+        (Optimum(-0.3, -12.0, -0.4, "", -0.1, -5.0), f"{HAS} about 0 % (95 % interval -12 to 0; if anything too high)"),
+        (Optimum(40.0, 30.0, 50.0, "", 0.1, None), f"{HAS} about 40 % (95 % interval 30 to 50; if anything too high)"),
+        (unknown("beta is 0", 0.3, 27.8), f"{HAS} at least 28 %; no closer estimate: beta is 0"),
+        (unknown("beta is 0", -0.3, -27.8), UNKNOWN),
+        (unknown("beta is 0"), UNKNOWN),
     ],
 )
 def test_the_progress_in_words(found: Optimum, said: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch.testing import assert_close
+from transformers.utils import logging
 
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models import loading
@@ -51,6 +52,12 @@ def row(text: str) -> PromptRow:
 
 def test_a_model_from_a_folder_is_the_model_that_was_saved(raw_model: Path) -> None:
     assert torch.equal(logits_of(build(pretrained(raw_model)), TOKENS), logits_of(build(tiny()), TOKENS))
+
+
+def test_loading_draws_no_bar(raw_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logging.enable_progress_bar()
+    build(pretrained(raw_model))
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

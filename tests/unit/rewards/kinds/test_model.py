@@ -16,6 +16,7 @@ from transformers import (
     LlamaForCausalLM,
     LlamaForSequenceClassification,
 )
+from transformers.utils import logging
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.tiny import byte_tokenizer
@@ -68,6 +69,14 @@ def scores(folder: Path, prompts: list[Any] = PROMPTS, texts: list[Any] = TEXTS,
         prompts=prompts, completions=texts
     )
     return list(found)
+
+
+def test_loading_draws_no_bar(saved: Callable[..., Path], capfd: pytest.CaptureFixture[str]) -> None:
+    folder = saved("llama")
+    logging.enable_progress_bar()
+    capfd.readouterr()
+    scores(folder)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("architecture", ["llama", "bert"])
