@@ -1,10 +1,17 @@
-"""Bound how many interpolations (`${...}`) a config evaluates: each may name two others, thirty levels a billion."""
+"""Bound how many interpolations (`${...}`) a config evaluates: each may name two others, thirty levels a billion.
+
+And parse each text of them once: hydra asks for the same thirty in every job of a sweep, 0.03 s a job.
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
+import omegaconf._utils
+import omegaconf.base
 from omegaconf.base import Container
+from omegaconf.grammar_parser import parse
 
 from rlhf_cli.errors import UserError
 
@@ -38,3 +45,12 @@ def limit_interpolations() -> None:
 
     _Count.is_limited = True
     Container.resolve_parse_tree = counted  # type: ignore[method-assign]  # omegaconf has no limit of its own
+
+
+def parse_each_once() -> None:
+    """Let omegaconf keep the syntax tree of a text with interpolations; whoever evaluates one only reads it."""
+    users: list[Any] = [omegaconf.base, omegaconf._utils]
+    if any(user.parse is parse for user in users):
+        once = lru_cache(maxsize=1024)(parse)
+        for user in users:
+            user.parse = once

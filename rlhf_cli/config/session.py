@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlhf_cli.config.interpolations import limit_interpolations
+from rlhf_cli.config.interpolations import limit_interpolations, parse_each_once
 from rlhf_cli.config.naming import trial_name
 from rlhf_cli.config.options import config_dir, option_list
 from rlhf_cli.config.security import guard_environment
@@ -35,6 +35,7 @@ def _prepare() -> None:
     OmegaConf.register_new_resolver("option_list", option_list, replace=True)
     guard_environment()
     limit_interpolations()
+    parse_each_once()
 
 
 @contextmanager

@@ -3,9 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch, OpenSweep, RunTrials, launch
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
@@ -45,6 +47,13 @@ def started() -> Recorder:
         return jobs
 
     return run
+
+
+@pytest.fixture(scope="session")
+def saved_paths() -> dict[str, Any]:
+    """The saved config of a run that reads a path for each of data, model and reward; leave it as it is."""
+    options = ("data=text", "data.path=x.txt", "model=pretrained", "model.path=m", "reward=model", "reward.path=r")
+    return compose_config(["config=tiny", *options]).model_dump(mode="json")
 
 
 def not_started(job: object) -> None:

@@ -11,27 +11,33 @@ import pytest
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.errors import UserError
+from rlhf_cli.schema import RunConfig
 from tests.unit.support import SHAPING
 
 from .conftest import write
 
 
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    """The config of a tiny run."""
+    return compose_config(["config=tiny", "beta=linear", "seed=7", "run_dir=/r"])
+
+
 @pytest.fixture
-def saved() -> dict[str, Any]:
-    """config.json of a tiny run, read back."""
-    config = compose_config(["config=tiny", "beta=linear", "seed=7", "run_dir=r"]).model_dump(mode="json")
-    return dict(json.loads(json.dumps(config)))
+def saved(config: RunConfig) -> dict[str, Any]:
+    """config.json of that run, read back."""
+    return dict(json.loads(config.model_dump_json()))
 
 
-def test_without_overrides_it_is_the_saved_config(saved: dict[str, Any]) -> None:
-    assert amend(saved, ()) == compose_config(["config=tiny", "beta=linear", "seed=7", "run_dir=r"])
+def test_without_overrides_it_is_the_saved_config(saved: dict[str, Any], config: RunConfig) -> None:
+    assert amend(saved, ()) == config
 
 
 def test_single_keys_are_set(saved: dict[str, Any], cwd: Path) -> None:
     before = json.dumps(saved)
-    config = amend(saved, ["checkpoint.every=5", "beta.start=3", "steps=99", "++seed=8", "data.path=p (1).jsonl"])
-    assert (config.checkpoint.every, config.beta.at(0, 9), config.steps, config.seed) == (5, 3.0, 99, 8)
-    assert config.data.path == str(cwd / "p (1).jsonl")
+    changed = amend(saved, ["checkpoint.every=5", "beta.start=3", "steps=99", "++seed=8", "data.path=p (1).jsonl"])
+    assert (changed.checkpoint.every, changed.beta.at(0, 9), changed.steps, changed.seed) == (5, 3.0, 99, 8)
+    assert changed.data.path == str(cwd / "p (1).jsonl")
     assert json.dumps(saved) == before
 
 
@@ -54,8 +60,8 @@ def test_an_option_replaces_the_whole_group(
 
 
 def test_keys_stand_over_options(saved: dict[str, Any]) -> None:
-    config = amend(saved, ["data.path=/p.jsonl", "data=jsonl", "model=smollm2"])
-    assert (config.data.path, config.model.kind) == ("/p.jsonl", "pretrained")
+    changed = amend(saved, ["data.path=/p.jsonl", "data=jsonl", "model=smollm2"])
+    assert (changed.data.path, changed.model.kind) == ("/p.jsonl", "pretrained")
 
 
 @pytest.mark.parametrize(

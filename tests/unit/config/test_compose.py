@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.config.compose import compose
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch
+from rlhf_cli.config.session import open_hydra
 from rlhf_cli.errors import UserError
 
 Started = Callable[..., list[Launch]]
@@ -33,21 +35,32 @@ def test_compose_config_needs_no_folder(cwd: Path) -> None:
     assert list(cwd.iterdir()) == []
 
 
+def test_what_becomes_of_one_job_is_not_seen_by_the_next(cwd: Path) -> None:
+    """The files of configs/ are read once; each job has a copy."""
+    with open_hydra() as hydra:
+        first = compose(hydra.config_loader(), ["config=tiny", "beta=linear"])
+        first.beta.start, first.hydra.job.name = 5.0, "changed"
+        first.optimizer.lr = 0.5
+        second = compose(hydra.config_loader(), ["config=tiny", "beta=linear"])
+    assert (second.beta.start, second.hydra.job.name) == (0.1, "train")
+    assert second.optimizer.lr < 0.5
+
+
 @pytest.mark.case(77)
-@pytest.mark.parametrize(
-    ("first", "next_one"), [("x", "${{{0}}}${{{0}}}"), ("{x: 1}", "{{x: '${{{0}}}', y: '${{{0}}}'}}")]
-)
-def test_thirty_levels_of_interpolations_are_refused_at_once(first: str, next_one: str, cwd: Path) -> None:
-    levels = [f"a{level}: {next_one.format(f'a{level - 1}')}\n" for level in range(1, 30)]
-    (cwd / "bomb.yaml").write_text(f"defaults: [tiny]\na0: {first}\n" + "".join(levels))
-    with pytest.raises(UserError, match=r"^more than 2,000 interpolations"):
-        compose_config(["config=./bomb.yaml"])
+def test_thirty_levels_of_interpolations_are_refused_at_once(cwd: Path) -> None:
+    for first, next_one in (("x", "${{{0}}}${{{0}}}"), ("{x: 1}", "{{x: '${{{0}}}', y: '${{{0}}}'}}")):
+        levels = [f"a{level}: {next_one.format(f'a{level - 1}')}\n" for level in range(1, 30)]
+        (cwd / "bomb.yaml").write_text(f"defaults: [tiny]\na0: {first}\n" + "".join(levels))
+        with pytest.raises(UserError, match=r"^more than 2,000 interpolations"):
+            compose_config(["config=./bomb.yaml"])
     assert compose_config(["config=tiny", "steps=7", "run_dir=x-${steps}"]).run_dir == str(cwd / "x-7")
 
 
-@pytest.mark.parametrize("name", ["1e3", "[x]", "true", "0.10", "out'", 'out"', "a'b", "step-00000001", "a b"])
-def test_a_folders_name_is_what_was_typed(name: str, cwd: Path) -> None:
-    assert compose_config(["config=tiny", f"run_dir={name}"]).run_dir == str(cwd / name)
+@pytest.mark.parametrize("names", [("1e3", "[x]", "true"), ("0.10", "out'", 'out"'), ("a'b", "step-00000001", "a b")])
+def test_a_folders_name_is_what_was_typed(names: tuple[str, str, str], cwd: Path) -> None:
+    keys = ("run_dir", "sweep_dir", "data.path")
+    config = compose_config(["config=tiny", *(f"{key}={name}" for key, name in zip(keys, names, strict=True))])
+    assert [config.run_dir, config.sweep_dir, config.data.path] == [str(cwd / name) for name in names]
 
 
 @pytest.mark.case(77)

@@ -9,6 +9,8 @@ from typing import Any, get_args
 import pytest
 from pydantic.fields import FieldInfo
 
+from rlhf_cli.config.arguments import parse_override, rewrite
+from rlhf_cli.config.compose import amend
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.keys import fields
 from rlhf_cli.config.launch import Launch
@@ -44,11 +46,13 @@ def test_every_kind_is_an_option_of_its_name(group: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "value"), [("0.05", 0.05), ("1e-3", 0.001), ("2", 2.0), ("'0.3'", 0.3), ("0", 0.0), ("choice(0.4)", 0.4)]
+    ("numbers", "values"),
+    [(("0.05", "1e-3"), (0.05, 0.001)), (("0", "2"), (0.0, 2.0)), (("'0.3'", "choice(0.4)"), (0.3, 0.4))],
 )
-def test_a_number_is_an_option_of_beta(number: str, value: float) -> None:
-    beta = compose_config(["config=tiny", f"beta={number}"]).beta
-    assert beta.model_dump() == {"kind": "constant", "value": value}
+def test_a_number_is_an_option_of_beta_and_temperature(numbers: tuple[str, str], values: tuple[float, float]) -> None:
+    config = compose_config(["config=tiny", f"beta={numbers[0]}", f"temperature={numbers[1]}"])
+    found = [config.beta.model_dump(), config.temperature.model_dump()]
+    assert found == [{"kind": "constant", "value": value} for value in values]
 
 
 def test_options_and_values_combine() -> None:
@@ -86,10 +90,11 @@ def test_any_path_works(cwd: Path, started: Started, name: str, monkeypatch: pyt
     monkeypatch.setenv("HOME", str(cwd))
     file = write(cwd / "some where" / name, TINY + "beta: {kind: linear, end: 0.3}\n")
     quoted = "'" + str(file).replace("'", r"\'") + "'"
-    for path in (quoted, *(() if "," in name else (str(file), f"some where/{name}", f"~/some where/{name}"))):
-        (job,) = started(f"config={path}", "steps=1")
-        assert job.source == file
-        assert job.config.beta.at(1, 2) == 0.3
+    (job,) = started(f"config={quoted}", "steps=1")
+    assert job.source == file
+    assert job.config.beta.at(1, 2) == 0.3
+    for path in () if "," in name else (str(file), f"some where/{name}", f"~/some where/{name}"):
+        assert rewrite(f"config={path}", cwd) == rewrite(f"config={quoted}", cwd)
 
 
 def test_the_file_of_a_function_is_found_from_where_it_is_named(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,30 +102,35 @@ def test_the_file_of_a_function_is_found_from_where_it_is_named(cwd: Path, monke
     body = "model: tiny\ndata: tiny\nreward: {kind: python, function: my rewards.py:good}\n"
     write(cwd / "some where/r.yaml", body)
     assert compose_config(["config=some where/r.yaml"]).reward.source.function == f"{cwd}/some where/my rewards.py:good"
-    for given, expected in (
-        ("rewards.py:good", f"{cwd}/rewards.py:good"),
+    given = compose_config(["config=some where/r.yaml", "reward.function=rewards.py:good"])
+    assert given.reward.source.function == f"{cwd}/rewards.py:good"
+    for typed, expected in (
         ("../a:b.py:good", f"{cwd.parent}/a:b.py:good"),
         ("~/rewards.py:good", f"{cwd}/home/rewards.py:good"),
         ("/rewards.py:good", "/rewards.py:good"),
         ("rewards:good", "rewards:good"),
         ("my.rewards:good", "my.rewards:good"),
     ):
-        assert (
-            compose_config(["config=some where/r.yaml", f"reward.function={given}"]).reward.source.function == expected
-        )
+        assert parse_override(rewrite(f"reward.function={typed}", cwd)).value() == expected
+
+
+@pytest.fixture(scope="module")
+def with_function() -> dict[str, Any]:
+    """The saved config of a run whose reward is a function; leave it as it is."""
+    return compose_config(["config=tiny", "reward=python", "reward.function=/r.py:f"]).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("given", ["good", "rewards.py", ":good", "rewards.py:", "rewards.py:not a name", "''"])
-def test_a_function_without_a_module_or_a_name_is_refused(given: str) -> None:
+def test_a_function_without_a_module_or_a_name_is_refused(given: str, with_function: dict[str, Any]) -> None:
     with pytest.raises(UserError) as caught:
-        compose_config(["config=tiny", "reward=python", f"reward.function={given}"])
+        amend(with_function, [f"reward.function={given}"])
     assert caught.value.line().startswith("reward.function: must be file.py:function or module:function (got ")
 
 
 @pytest.mark.parametrize("given", ["/etc/passwd:f", "./rewards:f", "rewards.pyc/x:f", "package:rlhf_cli/x.txt:f"])
-def test_a_function_in_a_file_that_is_no_python_is_refused(given: str) -> None:
+def test_a_function_in_a_file_that_is_no_python_is_refused(given: str, with_function: dict[str, Any]) -> None:
     with pytest.raises(UserError) as caught:
-        compose_config(["config=tiny", "reward=python", f"reward.function={given}"])
+        amend(with_function, [f"reward.function={given}"])
     assert caught.value.line().startswith("reward.function: the file must end in .py (got ")
     assert caught.value.exit_code == 2
 
@@ -213,11 +223,11 @@ def test_paths_are_relative_to_where_they_stand(cwd: Path, monkeypatch: pytest.M
     ],
 )
 def test_a_model_is_a_path_if_it_looks_like_one_or_exists(
-    cwd: Path, monkeypatch: pytest.MonkeyPatch, typed: str, stored: str
+    cwd: Path, monkeypatch: pytest.MonkeyPatch, saved_paths: dict[str, Any], typed: str, stored: str
 ) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     (cwd / "here").mkdir()
-    model = compose_config(["model=pretrained", f"model.path={typed}"]).model.model_dump()
+    model = amend(saved_paths, [f"model.path={typed}"]).model.model_dump()
     assert model["path"] == stored.format(cwd=cwd)
 
 

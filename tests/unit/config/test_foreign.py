@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import pytest
@@ -28,8 +28,7 @@ def test_every_answer_is_a_setting_and_every_question_is_none() -> None:
     assert not set(names) & fields().keys()
 
 
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
+NAMES = dict(
     [
         # TRL
         ("learning_rate", "optimizer.lr"), ("num_generations", "samples_per_prompt"), ("output_dir", "run_dir"),
@@ -60,11 +59,15 @@ def test_every_answer_is_a_setting_and_every_question_is_none() -> None:
         ("adapter_name_or_path", "model.adapter"), ("ppo_target", "beta.target"), ("max_samples", "data.max_rows"),
     ],
 )  # fmt: skip
-def test_names_of_other_tools(theirs: str, ours: str) -> None:
-    assert ours_for(theirs) == ours
+
+
+def test_names_of_other_tools() -> None:
+    assert {theirs: ours_for(theirs) for theirs in NAMES} == NAMES
     with pytest.raises(UserError) as caught:
-        compose_config(["config=tiny", f"{theirs}=1"])
-    assert f"unknown setting '{theirs}'; here it is {ours}" in caught.value.line()
+        compose_config(["config=tiny", *(f"{theirs}=1" for theirs in NAMES)])
+    told = caught.value.line()
+    for theirs, ours in NAMES.items():
+        assert f"unknown setting '{theirs}'; here it is {ours}" in told
 
 
 def test_the_settings_of_a_mapping_are_named_one_by_one() -> None:
@@ -110,36 +113,48 @@ def test_options_of_other_tools(refused: Refused, argv: tuple[str, ...], line: s
     assert refused("config=tiny", *argv) == line
 
 
-@pytest.mark.parametrize(
-    ("typed", "keys", "yaml"),
-    [
-        ("model=gpt2", "model=pretrained model.path=gpt2", "{kind: pretrained, path: gpt2}"),
-        ("model=org/name", "model=pretrained model.path=org/name", "{kind: pretrained, path: org/name}"),
-        ("model=./my model", "model=pretrained 'model.path=./my model'", '{kind: pretrained, path: "./my model"}'),
-        ("data=prompts.jsonl", "data=jsonl data.path=prompts.jsonl", "{kind: jsonl, path: prompts.jsonl}"),
-        ("data=a/b.csv", "data=csv data.path=a/b.csv", "{kind: csv, path: a/b.csv}"),
-        ("data=all/*.parquet", "data=parquet 'data.path=all/*.parquet'", '{kind: parquet, path: "all/*.parquet"}'),
-        ("data=prompts.txt", "data=text data.path=prompts.txt", "{kind: text, path: prompts.txt}"),
-        ("data=openai/gsm8k", "data=hub data.id=openai/gsm8k", "{kind: hub, id: openai/gsm8k}"),
-        ("reward=rewards.py:f", "reward=python reward.function=rewards.py:f", "{kind: python, function: rewards.py:f}"),
-        ("reward=rewards.py", "reward=python reward.function=rewards.py:FUNCTION",
-         "{kind: python, function: rewards.py:FUNCTION}"),
-        ("reward=my.rewards:f", "reward=python reward.function=my.rewards:f", "{kind: python, function: my.rewards:f}"),
-        ("reward=https://x.example/s", "reward=http reward.url=https://x.example/s",
-         "{kind: http, url: https://x.example/s}"),
-        ("reward=org/scorer", "reward=model reward.path=org/scorer", "{kind: model, path: org/scorer}"),
-    ],
-)  # fmt: skip
+TWO_KEYS = [
+    ("model=gpt2", "model=pretrained model.path=gpt2", "{kind: pretrained, path: gpt2}"),
+    ("model=org/name", "model=pretrained model.path=org/name", "{kind: pretrained, path: org/name}"),
+    ("model=./my model", "model=pretrained 'model.path=./my model'", '{kind: pretrained, path: "./my model"}'),
+    ("data=prompts.jsonl", "data=jsonl data.path=prompts.jsonl", "{kind: jsonl, path: prompts.jsonl}"),
+    ("data=a/b.csv", "data=csv data.path=a/b.csv", "{kind: csv, path: a/b.csv}"),
+    ("data=all/*.parquet", "data=parquet 'data.path=all/*.parquet'", '{kind: parquet, path: "all/*.parquet"}'),
+    ("data=prompts.txt", "data=text data.path=prompts.txt", "{kind: text, path: prompts.txt}"),
+    ("data=openai/gsm8k", "data=hub data.id=openai/gsm8k", "{kind: hub, id: openai/gsm8k}"),
+    ("reward=rewards.py:f", "reward=python reward.function=rewards.py:f", "{kind: python, function: rewards.py:f}"),
+    ("reward=rewards.py", "reward=python reward.function=rewards.py:FUNCTION",
+     "{kind: python, function: rewards.py:FUNCTION}"),
+    ("reward=my.rewards:f", "reward=python reward.function=my.rewards:f", "{kind: python, function: my.rewards:f}"),
+    ("reward=https://x.example/s", "reward=http reward.url=https://x.example/s",
+     "{kind: http, url: https://x.example/s}"),
+    ("reward=org/scorer", "reward=model reward.path=org/scorer", "{kind: model, path: org/scorer}"),
+]  # fmt: skip
+
+
+def tiny_but_for(*groups: str) -> str:
+    """A file's choices of the tiny run, without those of these groups."""
+    tiny = {"model": "tiny", "data": "tiny", "reward": "characters"}
+    return "".join(f"{name}: {option}\n" for name, option in tiny.items() if name not in groups)
+
+
+@pytest.mark.parametrize(("typed", "keys", "yaml"), TWO_KEYS)
 def test_a_choice_that_needs_two_keys_is_told_both(refused: Refused, typed: str, keys: str, yaml: str) -> None:
     line = refused("config=tiny", typed)
     assert line.endswith(f"; write {keys}")
-    assert compose_config(["config=tiny", *shlex.split(keys)])
     group, _, choice = typed.partition("=")
-    others = "".join(f"{name}: {option}\n" for name, option in
-                     {"model": "tiny", "data": "tiny", "reward": "characters"}.items() if name != group)  # fmt: skip
-    write(Path("r.yaml"), f"{others}{group}: '{choice}'\n")
+    write(Path("r.yaml"), f"{tiny_but_for(group)}{group}: '{choice}'\n")
     with pytest.raises(UserError) as caught:
         compose_config(["config=r.yaml"])
     assert caught.value.line().endswith(f"; write {group}: {yaml}")
-    write(Path("r.yaml"), f"{others}{group}: {yaml}\n")
+
+
+@pytest.mark.parametrize("chosen", [*zip_longest(*([row[1:] for row in TWO_KEYS if row[0].startswith(f"{group}=")]
+                                                   for group in ("model", "data", "reward")))])  # fmt: skip
+def test_the_two_keys_that_are_told_are_taken(chosen: tuple[tuple[str, str] | None, ...]) -> None:
+    told = [given for given in chosen if given]
+    assert compose_config(["config=tiny", *(word for keys, _ in told for word in shlex.split(keys))])
+    of_file = {keys.partition("=")[0]: yaml for keys, yaml in told}
+    others = tiny_but_for(*of_file)
+    write(Path("r.yaml"), others + "".join(f"{group}: {yaml}\n" for group, yaml in of_file.items()))
     assert compose_config(["config=r.yaml"])

@@ -39,18 +39,16 @@ def test_a_sweep_runs_every_combination_in_a_folder_named_by_it(cwd: Path, start
 
 
 @pytest.mark.parametrize(
-    ("values", "betas"),
+    ("beta", "temperature", "values"),
     [
-        ("0.02,0.2", [0.02, 0.2]),
-        ("1e-3,2", [0.001, 2.0]),
-        ("choice(0.1,0.2)", [0.1, 0.2]),
-        ("range(1,4)", [1.0, 2.0, 3.0]),
-        ("sort(3,1,2)", [1.0, 2.0, 3.0]),
-        ("0.5", [0.5]),
+        ("0.02,1e-3", "0.5", [(0.02, 0.5), (0.001, 0.5)]),
+        ("choice(0.1,2)", "range(1,3)", [(0.1, 1.0), (0.1, 2.0), (2.0, 1.0), (2.0, 2.0)]),
+        ("sort(3,1,2)", "1", [(1.0, 1.0), (2.0, 1.0), (3.0, 1.0)]),
     ],
 )
-def test_numbers_can_be_swept(started: Started, values: str, betas: list[float]) -> None:
-    assert [job.config.beta.at(0, 1) for job in started("-m", "config=tiny", f"beta={values}")] == betas
+def test_numbers_can_be_swept(started: Started, beta: str, temperature: str, values: list[tuple[float, float]]) -> None:
+    jobs = started("-m", "config=tiny", f"beta={beta}", f"temperature={temperature}")
+    assert [(job.config.beta.at(0, 1), job.config.temperature.at(0, 1)) for job in jobs] == values
 
 
 @pytest.mark.parametrize(

@@ -26,25 +26,56 @@ ADD = "add for example `reward: sentiment`"
 
 
 @pytest.mark.parametrize(
+    "mistakes",
+    [
+        {
+            "stpes=3": "unknown setting 'stpes'; did you mean steps?",
+            "lr=3": "unknown setting 'lr'; did you mean optimizer.lr?",
+            "optimiser.lr=0.1": "unknown setting 'optimiser'; did you mean optimizer?",
+            "checkpoint.evry=3": "unknown setting 'checkpoint.evry'; did you mean checkpoint.every?",
+            "zzz=1": "unknown setting 'zzz'",
+            "steps=0": "steps: must be at least 1 (got 0)",
+            "optimizer.lr=2": "optimizer.lr: must be below 1 (got 2)",
+            "optimizer.betas=[0.9]": "optimizer.betas.1: must be given (it has no default)",
+            "model.lora.dora=1": "model.lora.dora: must be true or false (got 1)",
+            "model.lora.target_modules=[]": (
+                "model.lora.target_modules: must be one of auto or all-linear, or must have at least 1 entries (got [])"
+            ),
+            "beta=inf": "beta.value: must be finite (got inf)",
+            "display=lively": "display: must be one of auto, live, plain, json or quiet (got 'lively')",
+            "reward=characters": "",
+            "reward.characters=5": "reward.characters: must be text (got 5)",
+            "device=gpu": r"device: must match ^(auto|cpu|cuda(:\d+)?)$ (got 'gpu')",
+            "microbatch_size=big": "microbatch_size: must be auto, or a whole number (got 'big')",
+        },
+        {
+            "steps=ten": "steps: must be a whole number (got 'ten')",
+            "seed=": "seed: must be a whole number (got '')",
+            "optimizer.lr=0": "optimizer.lr: must be above 0 (got 0)",
+            "beta=-0.05": "beta.value: must be at least 0 (got -0.05)",
+            "data=jsonl": "data.path: must be given (training prompts): write data.path=...",
+        },
+        {
+            "steps=???": "steps: must be given (rollouts, each followed by the algorithm's updates): write steps=...",
+            "seed=1.5": "seed: must be a whole number (got 1.5)",
+            "optimizer.lr=fast": "optimizer.lr: must be a number (got 'fast')",
+            "beta=linear": "",
+            "beta.value=1": "beta.value: beta is linear, which has no value",
+        },
+    ],
+)
+def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, str]) -> None:
+    """All are told at once, a line each, in plain words; an empty line stands for a word that is right."""
+    expected = sorted(f"  {line}" for line in mistakes.values() if line)
+    first, *lines = refused(*mistakes).splitlines()
+    assert first == f"{len(expected)} problems in the configuration:"
+    assert sorted(lines) == expected
+
+
+@pytest.mark.parametrize(
     ("argv", "line"),
     [
-        ("stpes=3", "unknown setting 'stpes'; did you mean steps?"),
-        ("lr=3", "unknown setting 'lr'; did you mean optimizer.lr?"),
-        ("optimiser.lr=0.1", "unknown setting 'optimiser'; did you mean optimizer?"),
-        ("checkpoint.evry=3", "unknown setting 'checkpoint.evry'; did you mean checkpoint.every?"),
-        ("zzz=1", "unknown setting 'zzz'"),
-        ("steps=0", "steps: must be at least 1 (got 0)"),
-        ("steps=ten", "steps: must be a whole number (got 'ten')"),
-        ("steps=1.5", "steps: must be a whole number (got 1.5)"),
-        ("steps=", "steps: must be a whole number (got '')"),
         ("steps.x=1", "steps: must be a whole number (got a mapping)"),
-        ("optimizer.lr=2", "optimizer.lr: must be below 1 (got 2)"),
-        ("optimizer.lr=0", "optimizer.lr: must be above 0 (got 0)"),
-        ("optimizer.lr=fast", "optimizer.lr: must be a number (got 'fast')"),
-        ("optimizer.betas=[0.9]", "optimizer.betas.1: must be given (it has no default)"),
-        ("model.lora.dora=1", "model.lora.dora: must be true or false (got 1)"),
-        ("beta=-0.05", "beta.value: must be at least 0 (got -0.05)"),
-        ("beta=inf", "beta.value: must be finite (got inf)"),
         (
             "beta=hihg",
             f"beta=hihg: no such option; have {BETAS}, or a number",
@@ -57,7 +88,6 @@ ADD = "add for example `reward: sentiment`"
             "beta=[0.1,0.2]",
             f"beta=[0.1, 0.2]: no such option; have {BETAS}, or a number",
         ),
-        ("beta=linear beta.value=1", "beta.value: beta is linear, which has no value"),
         ("temperature=0", "temperature: must stay above 0: greedy decoding cannot explore, so it cannot train"),
         (
             "algorithm=rlo",
@@ -67,25 +97,9 @@ ADD = "add for example `reward: sentiment`"
         ("config=tinny", f"config=tinny: no such preset; have {OPTIONS['config']}; did you mean tiny?"),
         ("config=near.yml", "config=near.yml: no such file; did you mean near.yaml?"),
         ("config=near", f"config=near: no such preset; have {OPTIONS['config']}; did you mean near.yaml?"),
-        ("display=lively", "display: must be one of auto, live, plain, json or quiet (got 'lively')"),
-        ("reward=characters reward.characters=5", "reward.characters: must be text (got 5)"),
-        ("device=gpu", r"device: must match ^(auto|cpu|cuda(:\d+)?)$ (got 'gpu')"),
-        ("microbatch_size=big", "microbatch_size: must be auto, or a whole number (got 'big')"),
-        (
-            "model.lora.target_modules=[]",
-            "model.lora.target_modules: must be one of auto or all-linear, or must have at least 1 entries (got [])",
-        ),
         (
             "samples_per_prompt=1",
             "samples_per_prompt: algorithm=rloo compares the completions of a prompt and needs at least 2 (got 1)",
-        ),
-        (
-            "data=jsonl",
-            "data.path: must be given (training prompts): write data.path=...",
-        ),
-        (
-            "steps=???",
-            "steps: must be given (rollouts, each followed by the algorithm's updates): write steps=...",
         ),
         ("~steps", "steps: must be given (rollouts, each followed by the algorithm's updates)"),
         ("~model", f"nothing is chosen for {MODEL}; add for example `model: smollm2`"),
@@ -132,15 +146,7 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
             "model: tiny\ndata: {path: x}\nreward: ???\n",
             f"r.yaml: nothing is chosen for {DATA}, {REWARD}; {ADD}",
         ),
-        (TINY + "stpes: 5\n", "r.yaml:4: unknown setting 'stpes'; did you mean steps?"),
-        (
-            TINY + "evaluate:\n  # often\n  evry: 5\n",
-            "r.yaml:6: unknown setting 'evaluate.evry'; did you mean evaluate.every?",
-        ),
         (TINY + "steps: many\n", "r.yaml:4: steps: must be a whole number (got 'many')"),
-        (TINY + "beta: -0.1\n", "r.yaml:4: beta.value: must be at least 0 (got -0.1)"),
-        (TINY + "beta: {kind: linear, start: x}\n", "r.yaml:4: beta.start: must be a number (got 'x')"),
-        (TINY + "beta: {kind: linear, value: 1}\n", "r.yaml:4: beta.value: beta is linear, which has no value"),
         (
             TINY + "algorithm: rlo\n",
             f"r.yaml:4: algorithm=rlo: no such option; have {ALGORITHMS}; did you mean rloo?",
@@ -149,13 +155,7 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
             "model: tiny\ndata: tiny\nreward: {kind: characterz}\n",
             f"r.yaml:3: reward=characterz: no such option; have {OPTIONS['reward']}; did you mean characters?",
         ),
-        (TINY + "device: true\n", "r.yaml:4: device: must be text (got True)"),
-        (
-            "model: tiny\ndata: jsonl\nreward: characters\n",
-            "r.yaml:2: data.path: must be given (training prompts): write data.path=...",
-        ),
         (TINY + "steps: ${sed}\n", "r.yaml:4: steps: Interpolation key 'sed' not found"),
-        (TINY + "config: tiny\n", "r.yaml:4: unknown setting 'config'"),
         (TINY + "1: 2\n", "r.yaml:4: 1: Keys should be strings (got 1)"),
         ("model: tiny\ndata: [tiny\nreward: x\n", "r.yaml:3: not valid YAML: expected ',' or ']', but got ':'"),
         ("model: tiny\n\tdata: tiny\n", "r.yaml:2: not valid YAML: found character '\\t' that cannot start any token"),
@@ -181,6 +181,35 @@ def test_mistakes_in_a_file(cwd: Path, refused: Refused, text: str, line: str) -
     write(cwd / "s.yaml", TINY)
     write(cwd / "t.yaml", "defaults: [r.yaml]\nbeta: {value: 2}\n")
     assert refused("config=r.yaml") == line
+
+
+def test_many_mistakes_in_a_file(cwd: Path, refused: Refused) -> None:
+    lines = (
+        "model: tiny",
+        "data: jsonl",
+        "reward: characters",
+        "stpes: 5",
+        "evaluate:",
+        "  # often",
+        "  evry: 5",
+        "beta: {kind: linear, start: x, value: 1}",
+        "device: true",
+        "config: tiny",
+        "temperature: -0.1",
+    )
+    write(cwd / "r.yaml", "\n".join(lines))
+    first, *others = refused("config=r.yaml").splitlines()
+    assert first == "8 problems in the configuration:"
+    assert sorted(others) == [
+        "  r.yaml:10: unknown setting 'config'",
+        "  r.yaml:11: temperature.value: must be at least 0 (got -0.1)",
+        "  r.yaml:2: data.path: must be given (training prompts): write data.path=...",
+        "  r.yaml:4: unknown setting 'stpes'; did you mean steps?",
+        "  r.yaml:7: unknown setting 'evaluate.evry'; did you mean evaluate.every?",
+        "  r.yaml:8: beta.start: must be a number (got 'x')",
+        "  r.yaml:8: beta.value: beta is linear, which has no value",
+        "  r.yaml:9: device: must be text (got True)",
+    ]
 
 
 def test_all_problems_are_told_at_once_each_with_its_place(cwd: Path, refused: Refused) -> None:

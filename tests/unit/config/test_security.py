@@ -6,12 +6,17 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from rlhf_cli.config.compose import amend
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch
-from rlhf_cli.config.security import secret_in
+from rlhf_cli.config.security import guard_environment, secret_in
+from rlhf_cli.errors import UserError
 
 from .conftest import write
 
@@ -150,12 +155,19 @@ NOT_READ = r"[\w.]+: \S+ is not read: (/\w+(/secrets)? belongs to the system|nei
 @pytest.mark.case(78)
 @pytest.mark.usefixtures("system_files")
 @pytest.mark.parametrize("path", [*OF_THE_SYSTEM, "linked.txt", "folder/environ", "/proc/*/environ", "fifo"])
-def test_nothing_of_the_system_is_read(refused: Refused, path: str) -> None:
-    assert re.match(NOT_READ, refused("config=tiny", "data=text", f"data.path={path}"))
+def test_nothing_of_the_system_is_read(saved_paths: dict[str, Any], path: str) -> None:
+    for key in ("data.path", "data.eval_path", "model.path", "reward.path", "run_dir"):
+        is_model = key in ("model.path", "reward.path") and path[0] != "/"
+        with pytest.raises(UserError, match=f"^{NOT_READ}"):
+            amend(saved_paths, [f"{key}={'./' if is_model else ''}{path}"])
 
 
 @pytest.mark.usefixtures("system_files")
-@pytest.mark.parametrize("path", ["/proc/self/environ", "linked.txt", "fifo"])
+def test_an_override_names_no_file_of_the_system(refused: Refused) -> None:
+    assert re.match(NOT_READ, refused("config=tiny", "data=text", "data.path=linked.txt"))
+
+
+@pytest.mark.usefixtures("system_files")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -167,8 +179,8 @@ def test_nothing_of_the_system_is_read(refused: Refused, path: str) -> None:
     ],
     ids=["data", "held-out data", "model", "reward model", "run folder"],
 )
-def test_no_setting_reads_the_system(cwd: Path, refused: Refused, path: str, settings: str) -> None:
-    write(cwd / "r.yaml", settings.format(path=path).replace(".//", "/"))
+def test_no_setting_of_a_file_reads_the_system(cwd: Path, refused: Refused, settings: str) -> None:
+    write(cwd / "r.yaml", settings.format(path="/proc/self/environ").replace(".//", "/"))
     assert re.match(rf"r.yaml:\d: {NOT_READ}", refused("config=r.yaml"))
 
 
@@ -192,10 +204,16 @@ def test_regular_files_behind_links_are_read(cwd: Path) -> None:
 
 @pytest.mark.case(79)
 @pytest.mark.parametrize(
-    "name", ["DB_PASS", "GITHUB_PAT", "BASIC_AUTH", "AWS_CREDENTIALS", "SESSION_COOKIE", "SENTRY_DSN"]
-)
-def test_other_names_of_secrets_are_known(refused: Refused, name: str) -> None:
-    assert "it looks like a secret" in refused(f"resume=${{oc.env:{name},x}}")
+    "name", ["DB_PASS", "GITHUB_PAT", "BASIC_AUTH", "AWS_CREDENTIALS", "SESSION_COOKIE", "SENTRY_DSN",
+             "HF_TOKEN", "hf_token", "MY_KEY_2", "password", "A_SECRET"]
+)  # fmt: skip
+def test_names_of_secrets_are_known(name: str) -> None:
+    guard_environment()
+    for text in (f"${{oc.env:{name},x}}", f"${{oc.env:{name}}}"):
+        config = OmegaConf.create({"resume": text})
+        with pytest.raises(OmegaConfBaseException) as caught:
+            OmegaConf.to_container(config, resolve=True)
+        assert f"${{oc.env:{name}}}: not allowed: it looks like a secret" in str(caught.value)
 
 
 SECRETS = (
@@ -228,10 +246,9 @@ def test_what_only_resembles_a_secret_is_allowed(text: str) -> None:
     assert secret_in(text) is None
 
 
-@pytest.mark.parametrize("name", ["HF_TOKEN", "hf_token", "MY_KEY_2", "password", "A_SECRET"])
-def test_no_secret_comes_from_the_command_line(refused: Refused, name: str) -> None:
-    assert refused(f"resume=${{oc.env:{name}}}") == (
-        f"${{oc.env:{name}}}: not allowed: it looks like a secret, and a run writes its config to disk"
+def test_no_secret_comes_from_the_command_line(refused: Refused) -> None:
+    assert refused("resume=${oc.env:hf_token}") == (
+        "${oc.env:hf_token}: not allowed: it looks like a secret, and a run writes its config to disk"
     )
 
 
