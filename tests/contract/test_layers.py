@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -74,12 +75,19 @@ def imports(file: Path) -> Iterator[str]:
             yield from (name if name in MODULES else node.module for name in names)
 
 
-IMPORTS = {module: set(imports(file)) for module, file in MODULES.items()}
-OWN = {module: {name for name in names if name in MODULES} for module, names in IMPORTS.items()}
+@cache
+def imported() -> dict[str, set[str]]:
+    """What each module imports; read when the first test asks, not by each process that only lists the tests."""
+    return {module: set(imports(file)) for module, file in MODULES.items()}
+
+
+def own() -> dict[str, set[str]]:
+    """What each module imports of the package."""
+    return {module: names & MODULES.keys() for module, names in imported().items()}
 
 
 def libraries(module: str) -> set[str]:
-    return {name.split(".")[0] for name in IMPORTS[module]}
+    return {name.split(".")[0] for name in imported()[module]}
 
 
 def test_every_room_has_a_layer() -> None:
@@ -89,7 +97,7 @@ def test_every_room_has_a_layer() -> None:
 def test_imports_point_down() -> None:
     upward = [
         f"{module} imports {name}"
-        for module, names in OWN.items()
+        for module, names in own().items()
         for name in names
         if room(name) not in (room(module), "__init__") and rank(name) >= rank(module)
     ]
@@ -99,7 +107,7 @@ def test_imports_point_down() -> None:
 def test_no_import_goes_in_a_circle_inside_a_room_either() -> None:
     circle: list[str] = []
     try:
-        TopologicalSorter(OWN).prepare()
+        TopologicalSorter(own()).prepare()
     except CycleError as error:
         circle = error.args[1]
     assert circle == []
