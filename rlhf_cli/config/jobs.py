@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from rlhf_cli.config.arguments import parse_override, quote, rewrite
 from rlhf_cli.config.compose import compose, validate
@@ -99,7 +100,7 @@ def plan_jobs(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, ch
         return config
 
     if sweep:
-        jobs, added = _plan_sweep(loader, own, of_hydra, accept)
+        jobs, added = _plan_sweep(loader, settings, own, of_hydra, accept)
         return Plan(jobs, sweep, default_dir, [*overrides, *added], settings)
     job = tuple(str(override.input_line) for override in own)
     config = accept(settings, job)
@@ -110,12 +111,13 @@ def plan_jobs(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, ch
 
 def _plan_sweep(
     loader: ConfigLoader,
+    settings: DictConfig,
     own: Sequence[Override],
     of_hydra: Sequence[str],
     accept: Callable[[DictConfig, Job], RunConfig],
 ) -> tuple[list[PlannedJob], list[str]]:
     """The jobs of a sweep, and the overrides that follow from its own: the seeds, and what folders are not named by."""
-    seeds = _seeds(loader, own, of_hydra)
+    seeds = [] if _is_one_seed(settings, own) else _seeds(loader, own, of_hydra)
     jobs = _combine([*own, *map(parse_override, seeds)])
     constant = ",".join(quote(parse_override(override).key_or_group) for override in sorted(common_overrides(jobs)))
     naming = f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"
@@ -132,6 +134,14 @@ def _plan_sweep(
     if len({job.folder for job in planned}) < len(planned):
         raise UserError("two jobs of the sweep would write to one folder: is a value listed twice?")
     return planned, [*seeds, naming]
+
+
+def _is_one_seed(settings: DictConfig, own: Sequence[Override]) -> bool:
+    """Whether no point has several seeds, as far as the overrides composed together tell, before any point is."""
+    is_open = any(override.is_sweep_override() and override.key_or_group in (PRESET, "seeds") for override in own)
+    with suppress(OmegaConfBaseException):
+        return not is_open and settings.seeds == 1
+    return False
 
 
 def _seeds(loader: ConfigLoader, own: Sequence[Override], of_hydra: Sequence[str]) -> list[str]:

@@ -6,11 +6,38 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+# Imports and runs as `rlhf` does, and says what the garbage collector did and which modules are there.
+PROGRAM = """
+import gc, sys
+sys.path.insert(0, sys.argv.pop(1))
+from rlhf_cli.cli import run
+from rlhf_cli.models.libraries import import_libraries
+
+collections = []
+gc.callbacks.append(lambda phase, info: collections.append(phase))
+before = "torch" in sys.modules
+del collections[:]
+import_libraries()
+during, frozen = len(collections), gc.get_freeze_count()
+import_libraries()
+again = gc.get_freeze_count()
+code = run(sys.argv[1:])
+print(code, before, during, frozen > 200_000, again == frozen, gc.isenabled(), len(collections) > 0, *sys.modules)
+"""
+NEVER_NEEDED = {
+    "torch._inductor.compile_fx",
+    "torch.utils.tensorboard",
+    "transformers.pipelines",
+    "transformers.trainer",
+    "transformers.training_args",
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +51,26 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def rlhf(site: Path, cwd: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from rlhf_cli.cli import main; main()"
+@dataclass(frozen=True)
+class Trained:
+    """What a run of the wheel left behind."""
+
+    folder: Path
+    printed: list[str]
+
+
+@pytest.fixture(scope="module")
+def trained(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run of one step by a new interpreter, in a folder with a decoy."""
+    cwd = tmp_path_factory.mktemp("foreign")
+    (cwd / "configs").mkdir()
+    (cwd / "configs" / "train.yaml").write_text("steps: not ours\n")
+    argv = ("train", "config=tiny", "steps=1", "evaluate.every=0", "display=quiet", "run_dir=out")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    return subprocess.run(
-        [sys.executable, "-c", program, str(site), *argv], cwd=cwd, env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", PROGRAM, str(installed), *argv]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return Trained(cwd / "out", done.stdout.split())
 
 
 def test_the_wheel_holds_configs_prompts_and_templates(installed: Path) -> None:
@@ -41,11 +82,18 @@ def test_the_wheel_holds_configs_prompts_and_templates(installed: Path) -> None:
     assert (package / "py.typed").is_file()
 
 
-def test_the_wheel_trains_in_a_foreign_folder_with_a_decoy(installed: Path, tmp_path: Path) -> None:
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "train.yaml").write_text("steps: not ours\n")
-    outcome = rlhf(installed, tmp_path, "train", "config=tiny", "steps=1", "evaluate.every=0", "run_dir=out")
-    assert outcome.returncode == 0, outcome.stderr
-    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+def test_the_wheel_trains_in_a_foreign_folder_with_a_decoy(trained: Trained) -> None:
+    assert trained.printed[0] == "0"
+    assert (trained.folder / "adapter" / "adapter_model.safetensors").is_file()
+    page = (trained.folder / "report.html").read_text(encoding="utf-8")
     assert "<pre>rlhf train config=tiny steps=1 evaluate.every=0</pre>" in page
+
+
+def test_a_run_imports_what_it_needs_without_the_collector(trained: Trained) -> None:
+    """The big libraries come while the garbage collector is off, and nothing comes that a run has no use for."""
+    _, before, during, frozen, same, enabled, later, *modules = trained.printed
+    assert before == "False"
+    assert during == "0"
+    assert (frozen, same, enabled, later) == ("True",) * 4
+    assert "transformers.models.llama.modeling_llama" in modules
+    assert not NEVER_NEEDED & set(modules)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.engine import opening
+from rlhf_cli.engine import allocator, opening
 from rlhf_cli.engine.allocator import VARIABLES, keep_freed_memory
 from tests.processes import start
 from tests.support import Outcome, contents
@@ -22,9 +22,10 @@ GLIBC = platform.libc_ver()[0] == "glibc"
 
 # How much of the memory of a freed block of 64 MiB the process still has.
 KEPT = """
-import ctypes, resource
+import ctypes, resource, runpy, sys
 from pathlib import Path
-from rlhf_cli.engine.allocator import keep_freed_memory
+
+keep_freed_memory = runpy.run_path(sys.argv[1])["keep_freed_memory"]  # not by its package, which imports torch
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -114,7 +115,7 @@ def test_freed_memory_stays_with_the_process(
     choice: str, least: float, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RLHF_ALLOCATOR", choice)
-    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", KEPT, allocator.__file__], capture_output=True, text=True, check=True)
     share, kind = done.stdout.split(maxsplit=1)
     assert least < float(share) < most
     assert kind.strip() == choice or kind.startswith("glibc 2.")
