@@ -24,10 +24,11 @@ from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
-from rlhf_cli.runs.checkpoint import list_checkpoints
+from rlhf_cli.runs.checkpoint import list_checkpoints, step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG
 from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.lock import hold
+from rlhf_cli.runs.reading import read_metrics
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, is_checkpoint, leaves_no_stub
 from rlhf_cli.runs.sinks import check_sinks
@@ -111,7 +112,8 @@ def _train(
         check_rows(config.reward.source, chain(rows.train, rows.held_out))
     model = Path(config.model.path).name if config.model.kind == "pretrained" else "tiny"
     title = f"{config.algorithm.kind} · {model} · {config.reward.source.kind} · {folder.name}"
-    watch = watcher(config.display, title=title, total=config.steps)
+    past = read_metrics(folder, step_of(origin.checkpoint)) if origin else ()
+    watch = watcher(config.display, title=title, total=config.steps, past=past)
     try:
         for note in ready.notes_at_start(config, origin):
             watch.note(note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -22,18 +23,38 @@ def fields() -> Mapping[str, FieldInfo]:
 
     A * stands for names that the user chooses: `data.parts.*.path`.
     """
-    return dict(_walk(RunConfig, ""))
+    return {name: field for name, field, _ in _walk(RunConfig, "")}
 
 
-def _walk(settings: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+@cache
+def meanings() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+    """The meanings of every value, by its key, each with the kinds of the group that give it this meaning.
+
+    What holds more settings has no entry, nor has `kind`, which follows from the option, nor a part under a name that
+    the user chooses.
+    """
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name, field, settings in _walk(RunConfig, ""):
+        if not name.endswith(("kind", "*")) and "*" not in name:
+            kinds = get_args(settings.model_fields["kind"].annotation) if "kind" in settings.model_fields else ()
+            found[name][" ".join((field.description or "").split())] += kinds
+    holders = {name.rpartition(".")[0] for name in found}
+    return {
+        name: {meaning: tuple(kinds) for meaning, kinds in each.items()}
+        for name, each in found.items()
+        if name not in holders
+    }
+
+
+def _walk(settings: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInfo, type[Settings]]]:
     for name, field in settings.model_fields.items():
         if (settings, name) == (Reward, "source"):  # its settings stand beside those of the group
             inner = prefix
         else:
-            yield prefix + name, field
+            yield prefix + name, field, settings
             inner = f"{prefix}{name}."
         if get_origin(field.annotation) is dict:
-            yield f"{inner}*", field
+            yield f"{inner}*", field, settings
             inner += "*."
         for part in _leaves(field.annotation):
             if isinstance(part, type) and issubclass(part, Settings):

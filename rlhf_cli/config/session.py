@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlhf_cli.config.interpolations import limit_interpolations, parse_each_once
 from rlhf_cli.config.naming import trial_name
-from rlhf_cli.config.options import config_dir, option_list
+from rlhf_cli.config.options import config_dir, key_list, option_list
 from rlhf_cli.config.security import guard_environment
 from rlhf_cli.config.source import RlhfSearchPath, RlhfSource
 from rlhf_cli.errors import UserError
@@ -33,6 +33,7 @@ def _prepare() -> None:
     Plugins.instance().register(RlhfSearchPath)
     OmegaConf.register_new_resolver("trial_name", trial_name, replace=True)
     OmegaConf.register_new_resolver("option_list", option_list, replace=True)
+    OmegaConf.register_new_resolver("key_list", lambda: key_list().replace("$", "$$"), replace=True)  # a Template
     guard_environment()
     limit_interpolations()
     parse_each_once()
@@ -86,9 +87,9 @@ def show_help() -> None:
 
 
 def show_hydra_help() -> None:
-    """Print hydra's own page of help."""
+    """Print what of hydra works here."""
     with _printer() as printer:
-        printer.hydra_help(PRIMARY, _flags(), argparse.Namespace(overrides=[]))
+        printer.hydra_help(PRIMARY, _flags(), argparse.Namespace(overrides=["hydra/hydra_help=train"]))
 
 
 def _flags() -> argparse.ArgumentParser:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from statistics import fmean
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -30,19 +30,28 @@ CURVES: Final = (  # metric, name, format; the objective leads
     ("policy/entropy", "entropy, nats", "{:.2f}"),
     ("completion/length", "length, tokens", "{:.1f}"),
 )
+FRAME: Final = 4
+"""Columns of the border, with the space inside it."""
+GAP: Final = 2
+LEAST_BARS: Final = 8
 
 
 class Dashboard(Quiet):
-    """Curves of the metrics, the phase at work, the newest sample and the newest evaluation."""
+    """Curves of the metrics, the phase at work, the newest sample and the newest evaluation.
 
-    def __init__(self, console: Console, title: str, total: int) -> None:
+    `past` has the metrics of the steps before, where a run is resumed.
+    """
+
+    def __init__(self, console: Console, title: str, total: int, past: Sequence[Metrics] = ()) -> None:
         super().__init__(console, title, total)
         self._curves: dict[str, list[float]] = {name: [] for name, *_ in CURVES}
         self._phase, self._done, self._ticks = "", 0, 0
-        self._step, self._first, self._began = 0, 0, time.monotonic()
+        self._step, self._seconds = 0, list[float]()
         self._speed, self._sample = "", ("", "")
         self._held_out = ""
-        self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4, transient=True)
+        self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4)
+        for row in past:
+            self._add(int(row["step"]), row)
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
@@ -57,37 +66,42 @@ class Dashboard(Quiet):
 
     def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
         """Add a point to every curve."""
-        if not self._step:
-            self._first, self._began = step, time.monotonic()
-        self._step, self._sample = step, sample
+        self._sample = sample
+        self._seconds.append(timings["time/step_s"])
         self._speed = f"{timings['tokens_per_s']:.0f} tokens/s · {timings['time/step_s']:.1f} s"
-        for name, curve in self._curves.items():
-            curve.append(metric(metrics, name))
-        if "eval/objective" in metrics:
-            self.evaluated(step, metrics)
+        self._add(step, metrics)
 
     def evaluated(self, step: int, metrics: Metrics) -> None:
         """Show the held-out figures under the rest."""
         self._held_out = f"held-out after step {step}: {figures(metrics, 'eval/')}"
 
     def close(self) -> None:
-        """Remove the dashboard from the terminal."""
+        """Leave the dashboard on the terminal, without a phase at work."""
+        self._phase, self._ticks = "", 0
         self._live.stop()
+
+    def _add(self, step: int, metrics: Metrics) -> None:
+        if step > 0:  # before the first step there is only an evaluation
+            self._step = step
+            for name, curve in self._curves.items():
+                curve.append(metric(metrics, name))
+        if "eval/objective" in metrics:
+            self.evaluated(step, metrics)
 
     def _tick(self) -> None:
         self._done += 1
 
     def _picture(self) -> RenderableType:
+        # Not the full width: the terminal's echo of ^C would wrap, and the picture could not be drawn over cleanly.
+        width = self.console.width - 3
         parts: list[RenderableType] = [self._progress(), Text()]
         if self._step:
-            parts += [self._metrics(), Text()]
+            parts += [self._metrics(width - FRAME), Text()]
             prompt, completion = self._sample
             parts += [Text(flat(prompt), style="dim", overflow="ellipsis", no_wrap=True)]
             parts += [Text(flat(completion), overflow="ellipsis", no_wrap=True)]
         if self._held_out:
             parts += [Text(), Text(self._held_out, style="cyan")]
-        # Not the full width: the terminal's echo of ^C would wrap, and the picture could not be taken down cleanly.
-        width = min(self.console.width - 3, 120)
         return Panel(Group(*parts), title=escape(visible(self.title)), border_style="blue", padding=(0, 1), width=width)
 
     def _progress(self) -> RenderableType:
@@ -104,34 +118,64 @@ class Dashboard(Quiet):
         return grid
 
     def _remaining(self) -> str:
-        done = self._step - self._first
-        if done < 1:
+        """The steps that are left, at the mean time of this process's steps, evaluations and all."""
+        left = self.total - self._step
+        if left <= 0 or not self._seconds:
             return ""
-        seconds = int((time.monotonic() - self._began) / done * (self.total - self._step))
-        return f"{seconds // 60}:{seconds % 60:02d} left"
+        minutes, seconds = divmod(int(fmean(self._seconds) * left), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02d}:{seconds:02d} left" if hours else f"{minutes}:{seconds:02d} left"
 
-    def _metrics(self) -> RenderableType:
-        grid = Table.grid(padding=(0, 2))
+    def _metrics(self, room: int) -> RenderableType:
+        """A row a curve in `room` columns: the newest value, then the bars between their lowest and highest value."""
+        rows = []
         for name, label, form in CURVES:
             curve = self._curves[name]
+            rows.append((label, *(_short(form, end) for end in (curve[-1], *ends(curve)))))
+        head = ("", "now", "low", "high")
+        left = room - sum(max(map(len, column)) for column in zip(head, *rows, strict=True)) - GAP * len(head)
+        bars = max(left, LEAST_BARS)
+        grid = Table.grid(padding=(0, GAP, 0, 0))
+        for place in range(len(head) + 1):
+            grid.add_column(justify="right" if place in (1, 2) else "left", no_wrap=True)
+        grid.add_row(*(Text(word, style="dim") for word in (*head[:3], "", head[3])))
+        for (name, *_), (label, now, low, high) in zip(CURVES, rows, strict=True):
             style = "bold" if name == "objective" else ""
+            spark = sparkline(self._curves[name], bars, max(bars // self.total, 1))
             grid.add_row(
                 Text(label, style=style),
-                Text(form.format(curve[-1]), style=style),
-                Text(sparkline(curve), style="green"),
+                Text(now, style=style),
+                Text(low, style="dim"),
+                Text(spark, style="green"),
+                Text(high, style="dim"),
             )
         return grid
 
 
-def sparkline(values: list[float], width: int = 40) -> str:
-    """The values as a row of at most `width` bars, from the smallest to the largest value; gaps are blank."""
+def sparkline(values: Sequence[float], width: int = 40, each: int = 1) -> str:
+    """The values as a row of at most `width` bars, from the smallest to the largest value; gaps are blank.
+
+    A bar is `each` characters wide where all have room; more values than room are averaged.
+    """
+    low, high = ends(values)
+    span = high - low or 1.0
     if len(values) > width:
         edges = [round(i * len(values) / width) for i in range(width + 1)]
-        values = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
-    known = [value for value in values if math.isfinite(value)] or [0.0]
-    low, span = min(known), (max(known) - min(known)) or 1.0
+        known = [[value for value in values[a:b] if math.isfinite(value)] for a, b in pairwise(edges)]
+        values = [fmean(part) if part else math.nan for part in known]
 
     def bar(value: float) -> str:
         return SPARKS[min(int((value - low) / span * len(SPARKS)), len(SPARKS) - 1)] if math.isfinite(value) else " "
 
-    return "".join(map(bar, values))
+    return "".join(bar(value) * (each if len(values) * each <= width else 1) for value in values)
+
+
+def ends(values: Sequence[float]) -> tuple[float, float]:
+    """The smallest and the largest finite value; NaN without one."""
+    known = [value for value in values if math.isfinite(value)] or [math.nan]
+    return min(known), max(known)
+
+
+def _short(form: str, value: float) -> str:
+    """The value in a few characters, a dash where it is no number."""
+    return "-" if not math.isfinite(value) else form.format(value) if abs(value) < 1e5 else f"{value:.0e}"

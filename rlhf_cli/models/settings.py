@@ -34,8 +34,6 @@ Stop = Annotated[
 """A list of token ids, special tokens and texts in YAML."""
 
 Engine = Literal["auto", "native", "transformers"]
-"""The code that runs the model: native, our own decoder for the Llama family; transformers, any model's own forward
-pass, slower; auto, native where it supports the model."""
 
 
 class Pretrained(Settings):
@@ -57,6 +55,8 @@ class Pretrained(Settings):
     trust_remote_code: bool
     """Run the Python code that comes with a model, with your rights. Only on the command line, never in a file."""
     engine: Engine
+    """The code that runs the model: native, our own decoder for the Llama family; transformers, any model's own forward
+    pass, slower; auto, native where it supports the model."""
     gradient_checkpointing: bool
     """Keep less of the forward pass for the backward pass and compute the rest again: less memory, more time."""
     lora: Lora
@@ -79,6 +79,8 @@ class Tiny(Settings):
     stop: Stop = ()
     """Token ids, special tokens or texts that end a completion, besides the end token."""
     engine: Engine
+    """The code that runs the model: native, our own decoder for the Llama family; transformers, any model's own forward
+    pass, slower; auto, native where it supports the model."""
     gradient_checkpointing: bool
     """Keep less of the forward pass for the backward pass and compute the rest again: less memory, more time."""
     lora: Lora

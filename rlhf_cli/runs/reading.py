@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,12 @@ def read_run(folder: Path) -> SavedRun:
         first=first,
         last=last,
     )
+
+
+def read_metrics(folder: Path, until: int) -> list[dict[str, float]]:
+    """The rows of metrics.jsonl up to step `until`; a value that is no number is NaN."""
+    rows = (row for row in _steps(read_lines(folder / METRICS)) if row["step"] <= until)
+    return [{key: value if isinstance(value, int | float) else math.nan for key, value in row.items()} for row in rows]
 
 
 def read_first_and_last(folder: Path) -> tuple[Evaluation | None, Evaluation | None]:

@@ -43,7 +43,7 @@ class Math(IsolatedSource):
     of an object."""
     extract: Extractor | None = None
     """A pattern whose group, at its last match in a completion, is the answer; without a match the score is 0. null:
-    the answer is looked for as described above."""
+    in <answer>, in a box, behind "answer is" or ####, or the last line."""
     extract_expected: Extractor | None
     """A pattern whose group, at its last match in the column's value, is the right answer, as `#### (.*)` for GSM8K;
     null: the whole value is. A row without a match, or whose answer is no mathematics, is refused before the run, or

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlhf_cli.config.keys import fields
+from rlhf_cli.config import security
+from rlhf_cli.config.arguments import OPTIONS
+from rlhf_cli.config.keys import fields, meanings
 from rlhf_cli.config.launch import Launch, launch
-from rlhf_cli.config.options import groups, options
+from rlhf_cli.config.options import options
 from rlhf_cli.schema import RunConfig
 from tests.support import Outcome
 
@@ -57,18 +59,41 @@ def test_help_is_a_page_of_80_columns_whatever_else_is_typed(
     assert list(cwd.iterdir()) == []
 
 
-def test_help_names_every_key_outside_the_groups_and_none_that_is_not(
+def test_help_has_every_key_with_its_default_and_its_meaning(
     capsys: pytest.CaptureFixture[str], started: Started
 ) -> None:
     assert started("--help") == []
     page = capsys.readouterr().out
-    words = set(re.findall(r"\b[a-z][a-z_.]+\b", page[page.index("Keys people type") : page.index("\nOptions")]))
-    holds_more = {key.rpartition(".")[0] for key in fields()}
-    assert words >= {key for key in fields() if key.split(".")[0] not in groups()} - holds_more
-    assert {word for word in words if "_" in word or "." in word} <= fields().keys()
+    found = dict(re.findall(r"^([a-z][a-z_.]+)=(.+)\n    \S", page, re.MULTILINE))
+    own = {key for key in fields() if "*" not in key and not key.endswith(".kind")}
+    assert found.keys() == own - {key.rpartition(".")[0] for key in own}
+    assert (found["steps"], found["evaluate.every"], found["top_k"], found["sinks"]) == (
+        "40", "20", "null", '["tensorboard"]',
+    )  # fmt: skip
+    assert (found["data.path"], found["data.where"], found["reward.clip"]) == ("...", "{}", "null")
+    assert found["algorithm.clip_range_high"] == "0.28|0.2"  # dapo; grpo and what follows it
+    assert "\n    Rollouts, each followed by the algorithm's updates.\n" in page
+    assert "reward.best=null|10\n    With python: The highest possible score; null: unknown.\n" in page
+    assert "    With judge: The number that is scaled to 1.\n" in page
+    assert "optimizer.lr=0.0005\n    Peak learning rate.\n" in page  # its only kind needs no name
 
 
-@pytest.mark.parametrize("argv", [["--info", "defaults"], ["--info"], ["--hydra-help"]])
+def test_every_setting_says_what_it_means() -> None:
+    """The page of help is made of it."""
+    assert [key for key, each in meanings().items() if "" in each] == []
+
+
+def test_hydra_help_shows_what_works_here(capsys: pytest.CaptureFixture[str], started: Started) -> None:
+    assert started("--hydra-help", "steps=-1") == []
+    page = capsys.readouterr().out
+    assert max(map(len, page.splitlines())) <= 80
+    flags = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", page))
+    assert flags == {*OPTIONS} - {"--run", "-r", "--help", "-h", "--hydra-help"}  # those show pages, or change nothing
+    parts = {name.split(".")[0] for name in re.findall(r"(?<!//)hydra[./](\w+)", page)}
+    assert parts <= security._HYDRA.keys()
+
+
+@pytest.mark.parametrize("argv", [["--info", "defaults"], ["--info"]])
 def test_info_always_works(argv: list[str], forked: Callable[..., Outcome]) -> None:
     outcome = forked("train", *argv, "steps=-1")
     assert (outcome.code, outcome.err) == (0, "")

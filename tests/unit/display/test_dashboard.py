@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.display import dashboard
 from rlhf_cli.display.dashboard import Dashboard, sparkline
 from tests.unit.display.samples import (
     DANGEROUS,
+    HELD_OUT,
     HOSTILE,
     METRICS,
     TIMINGS,
@@ -27,9 +27,9 @@ class TestDashboard:
     def picture(width: int, **kwargs: Any) -> str:
         watch = Dashboard(console(width, terminal=True), "rloo · tiny [x] · run", 40)
         report_run(watch, **kwargs)
-        watch.close()
         to = console(width, terminal=True)
         to.print(watch._picture())
+        watch.close()
         return to.export_text()
 
     @pytest.mark.parametrize("width", [60, 80, 140, 250])
@@ -69,21 +69,60 @@ class TestDashboard:
         ]
         assert order == sorted(order)
 
-    def test_the_time_left_is_that_of_the_steps_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        clock = iter([0.0, 0.0, 100.0])
-        monkeypatch.setattr(dashboard.time, "monotonic", lambda: next(clock))
+    def test_the_time_left_is_that_of_the_steps_left(self) -> None:
         watch = Dashboard(console(80, terminal=True), "title", 40)
-        watch.step(10, METRICS, TIMINGS, ("p", "c"))
         assert watch._remaining() == ""  # nothing to judge by yet
-        watch.step(14, METRICS, TIMINGS, ("p", "c"))
-        assert watch._remaining() == "10:50 left"  # 100 s for four steps, 26 left: 650 s
+        watch.step(10, METRICS, TIMINGS | {"time/step_s": 20.0}, ("p", "c"))
+        watch.step(11, METRICS, TIMINGS | {"time/step_s": 30.0}, ("p", "c"))
+        assert watch._remaining() == "12:05 left"  # 29 steps of 25 s: 725 s
+        watch.total = 491
+        assert watch._remaining() == "3:20:00 left"  # 480 steps of 25 s
+        watch.total = 11
+        assert watch._remaining() == ""
 
-    def test_the_terminal_is_left_as_it_was_found(self) -> None:
+    def test_it_stays_when_it_ends_and_the_cursor_comes_back(self) -> None:
         to = console(80, terminal=True)
         watch = Dashboard(to, "title", 40)
         report_run(watch)
         watch.close()
-        assert printed(to).count("\x1b[?25l") == printed(to).count("\x1b[?25h") == 1  # the cursor comes back
+        assert printed(to).count("\x1b[?25l") == printed(to).count("\x1b[?25h") == 1
+        last = printed(to)[printed(to).rindex("title") :]
+        assert "step 2/40" in last
+        assert "\x1b[2K" not in last  # nothing erases it
+
+    def test_a_resumed_run_has_its_history(self) -> None:
+        rows = [{"step": 0, **HELD_OUT}, *({"step": step, **METRICS, "objective": step / 10} for step in range(1, 5))]
+        to = console(80, terminal=True)
+        watch = Dashboard(to, "title", 8, rows)
+        to.print(watch._picture())
+        text = to.export_text()
+        assert "step 4/8" in text
+        assert "held-out after step 0: J -0.250" in text
+        assert " left " not in text  # the time of another process says nothing about this one
+        watch.step(5, METRICS | {"objective": 0.0}, TIMINGS, ("p", "c"))
+        assert watch._curves["objective"] == [0.1, 0.2, 0.3, 0.4, 0.0]
+
+    @pytest.mark.parametrize("width", [80, 140])
+    def test_the_curves_use_the_width_and_have_a_scale(self, width: int) -> None:
+        to = console(width, terminal=True)
+        watch = Dashboard(to, "title", 8)
+        for step in range(1, 9):
+            watch.step(step, METRICS | {"objective": step / 10}, TIMINGS, ("p", "c"))
+        to.print(watch._picture())
+        (line,) = [line for line in to.export_text().splitlines() if "J = reward" in line]
+        label, now, low, bars, high = line.strip("│ ").replace("reward - ", "reward-").rsplit(maxsplit=4)
+        assert (label, now, low, high) == ("J = reward-β·KL", "+0.800", "+0.100", "+0.800")
+        assert bars == "".join(bar * (len(bars) // 8) for bar in "▁▂▃▄▅▆▇█")
+        assert width - 60 <= len(bars) <= width - 40
+
+    def test_what_was_not_measured_is_a_dash(self) -> None:
+        to = console(80, terminal=True)
+        watch = Dashboard(to, "title", 8)
+        watch.step(1, {"skipped": 1.0, "reward/mean": 1e30}, TIMINGS, ("", ""))
+        to.print(watch._picture())
+        lines = to.export_text().splitlines()
+        assert ["│", "KL,", "nats", "-", "-", "-", "│"] in [line.split() for line in lines]
+        assert any("reward" in line and line.count("1e+30") == 3 for line in lines)
 
     def test_closing_without_having_begun_is_fine(self) -> None:
         Dashboard(console(80, terminal=True), "title", 40).close()
@@ -117,8 +156,13 @@ class TestSparkline:
         assert sparkline(values) == "▁" * len(values)
 
     def test_more_values_than_room_are_averaged(self) -> None:
-        assert sparkline([0.0, 2.0, 4.0, 6.0], width=2) == "▁█"  # means 1 and 5
-        assert sparkline([0.0, 10.0, 5.0, 5.0], width=2) == "▁▁"  # means 5 and 5
+        assert sparkline([0.0, 2.0, 4.0, 6.0], width=2) == "▂▇"  # means 1 and 5 between 0 and 6
+        assert sparkline([0.0, 10.0, 5.0, 5.0], width=2) == "▅▅"  # means 5 and 5
+        assert sparkline([0.0, math.nan, math.nan, math.nan, 8.0, 8.0], width=3) == "▁ █"
+
+    def test_bars_are_wider_where_there_is_room(self) -> None:
+        assert sparkline([0.0, 1.0], width=6, each=3) == "▁▁▁███"
+        assert sparkline([0.0, 1.0], width=5, each=3) == "▁█"
 
     @pytest.mark.parametrize("count", [39, 40, 41, 79, 1000])
     def test_it_is_never_wider_than_its_room(self, count: int) -> None:
