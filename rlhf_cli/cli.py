@@ -29,6 +29,7 @@ VERBS: Final = {
     "oracle": "the optimum and the frontier, without training",
     "reward": "try a reward on texts: reward test",
     "generate": "answers of a trained model, beside its reference",
+    "label": "which is better? blind votes of people, and the win rate",
     "report": "a run as a page: curves, comparison, completions",
     "runs": "list runs, and how to continue them",
     "verify-resume": "repeat a run's last steps, and compare bit for bit",
@@ -46,6 +47,7 @@ usage: rlhf VERB [ARGUMENT ...]      rlhf VERB --help      rlhf --version
   rlhf train config=./my-run.yaml beta=0.1  your own YAML, and an override
   rlhf train -m beta=0.02,0.1,0.5           a sweep: one run for each value
   rlhf generate RUN "Write a greeting."     RUN is a run's folder
+  rlhf label RUN                            policy against reference, blind
   rlhf report RUN [RUN ...]                 a page of a run, or of several
   rlhf demo                                 the lecture; --html FILE: as a page
 

@@ -25,10 +25,11 @@ class Jsonl(FileSource):
             for number, line in enumerate(lines, start=1):
                 if not line.isspace():
                     where = f"{name}:{number}"
-                    yield RawRow(_object(line.rstrip("\r\n"), where), where)
+                    yield RawRow(json_object(line.rstrip("\r\n"), where), where)
 
 
-def _object(line: str, where: str) -> dict[str, Any]:
+def json_object(line: str, where: str) -> dict[str, Any]:
+    """The line as a JSON object whose texts can be written as UTF-8; raises UserError (exit 3) for anything else."""
     try:
         row = json.loads(line)
         if "\\u" in line:  # an escape may be half of a pair; the text itself, decoded strictly, holds none

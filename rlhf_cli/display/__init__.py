@@ -12,6 +12,7 @@ oracle     the optimum before any training
 sweep      the trials of a sweep while they run
 answer     the answer of a sweep
 following  the commands that may follow a run or a sweep
+labelling  questions to a rater, and what the votes say
 pictures   charts in characters
 words      harmless texts, figures in a line
 """

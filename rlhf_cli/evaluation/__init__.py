@@ -4,7 +4,7 @@ evaluation  a held-out evaluation, and the comparison of two
 optimum     how much of the optimum's gain a policy has, and when samples cannot tell
 oracle      the optimum and the frontier, from the reference's rewards
 best_of_n   the best of n samples: its reward and its KL
-intervals   means with standard errors and t intervals
+intervals   means with standard errors and t intervals, shares with Wilson's
 contrasts   means over seeds and prompts with intervals and tests; Holm's rule
 ranks       quantiles and rank correlation
 """

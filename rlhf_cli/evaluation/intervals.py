@@ -1,4 +1,4 @@
-"""Means with standard errors and two-sided t intervals."""
+"""Means with standard errors and two-sided t intervals; shares with Wilson's interval."""
 
 from __future__ import annotations
 
@@ -30,6 +30,30 @@ class Estimate:
     def high(self) -> float:
         """Upper end of the 95 % interval."""
         return self.mean + self.half_width
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share in [0, 1] with its 95 % interval, and the number of independent observations that it is as good as."""
+
+    mean: float
+    low: float
+    high: float
+    count: float
+
+
+def wilson(mean: float, count: float, z: float = NormalDist().inv_cdf(0.975)) -> Share:
+    """A share of `count` observations with Wilson's score interval (1927); from 0 to 1 where there is none.
+
+    Where an observation may be 1/2, the interval is rather too wide: the variance of such observations is at most
+    mean (1 - mean).
+    """
+    if not count:
+        return Share(math.nan, 0.0, 1.0, 0.0)
+    shrink = 1 + z * z / count
+    center = (mean + z * z / (2 * count)) / shrink
+    half_width = z / shrink * math.sqrt(mean * (1 - mean) / count + z * z / (4 * count * count))
+    return Share(mean, max(0.0, center - half_width), min(1.0, center + half_width), count)
 
 
 def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:

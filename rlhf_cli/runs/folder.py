@@ -51,6 +51,8 @@ REPORT: Final = "report.html"
 """The run or the sweep as a page."""
 SKIPPED: Final = "skipped"
 """A folder with the batches of steps that changed nothing."""
+FEEDBACK: Final = "feedback"
+"""A folder with pairs of completions, and beside each file of them the votes of people."""
 PROFILE: Final = "profile"
 """A folder with the traces of torch's profiler."""
 TENSORBOARD: Final = "tb"
@@ -68,7 +70,7 @@ TRIAL_LOG: Final = "log.txt"
 """In a trial's folder: all that its processes printed."""
 
 FILES: Final = (CONFIG, RECORD, RESULT, *LOGS.values(), LOCK, REWARD_LOG, REPORT, WANDB_ID)
-FOLDERS: Final = (CHECKPOINTS, ADAPTER, SKIPPED, PROFILE, TENSORBOARD, HYDRA)
+FOLDERS: Final = (CHECKPOINTS, ADAPTER, SKIPPED, FEEDBACK, PROFILE, TENSORBOARD, HYDRA)
 
 
 def check_kinds(folder: Path) -> None:

@@ -25,6 +25,7 @@ LAYERS = (
     {"algorithms", "rewards"},
     {"schema"},
     {"runs", "prompts", "engine"},
+    {"feedback"},
     {"pipeline"},
     {"verify", "sweep"},
     {"config", "report"},
@@ -41,8 +42,10 @@ HOMES = {
     "peft": {"models", "engine"},
     "tokenizers": {"models", "engine"},
     "rich": {"display", "commands"},
+    "starlette": {"feedback"},
+    "uvicorn": {"feedback"},
 }
-WITHOUT_TORCH = {"runs", "evaluation", "charts", "report"}
+WITHOUT_TORCH = {"runs", "evaluation", "charts", "report", "feedback"}
 
 
 def name_of(file: Path) -> str:

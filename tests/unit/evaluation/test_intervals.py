@@ -8,7 +8,7 @@ from statistics import NormalDist, stdev
 
 import pytest
 
-from rlhf_cli.evaluation.intervals import estimate, standard_error, t_quantile
+from rlhf_cli.evaluation.intervals import estimate, standard_error, t_quantile, wilson
 
 # Two-sided 95 % and 99 %, from any statistics table.
 AT_975 = {1: 12.7062, 2: 4.30265, 5: 2.57058, 10: 2.22814, 30: 2.04227, 63: 1.99834}
@@ -83,3 +83,17 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(count: int) -> None:
 def test_of_what_is_not_finite_there_is_no_error(odd: float) -> None:
     assert math.isnan(standard_error([1.0, odd, 2.0]))
     assert math.isnan(estimate([1.0, odd, 2.0]).half_width)
+
+
+@pytest.mark.parametrize(
+    ("mean", "count", "low", "high"), [(0.7, 10, 0.3968, 0.8922), (0.0, 10, 0.0, 0.2775), (1.0, 10, 0.7225, 1.0)]
+)
+def test_wilson_against_the_tables(mean: float, count: int, low: float, high: float) -> None:
+    found = wilson(mean, count)
+    assert (found.mean, found.count) == (mean, count)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_wilson_without_observations_knows_nothing() -> None:
+    found = wilson(math.nan, 0)
+    assert (math.isnan(found.mean), found.low, found.high) == (True, 0.0, 1.0)

@@ -1,0 +1,80 @@
+"""`rlhf label RUN [RUN]` or FILE: blind votes on pairs of completions, and the win rate that they show."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Final
+
+from rlhf_cli.commands.pairing import find_pairs
+from rlhf_cli.commands.parser import Parser, at_least
+from rlhf_cli.display.labelling import describe_rate, label, show_tally
+from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
+from rlhf_cli.feedback.pairs import read_pairs
+from rlhf_cli.feedback.session import Session
+from rlhf_cli.feedback.tally import tally
+from rlhf_cli.feedback.votes import VoteFile
+from rlhf_cli.paths import relative_to_here
+
+ABOUT: Final = """\
+Blind votes on pairs of completions: which is better? Of a run: its policy
+against its reference, on the held-out prompts. Of two runs: policy against
+policy. Or a jsonl file with prompt, a and b (or chosen and rejected).
+The sides are shuffled. Each vote is a line of a file, on disk before the next
+question; the same command goes on where you left, and several may label."""
+
+EXAMPLES: Final = """\
+  rlhf label latest
+  rlhf label outputs/a outputs/b --rater anna
+  rlhf label pairs.jsonl --choose informative --json"""
+
+
+def main(argv: list[str]) -> int:
+    """Ask, then print what the votes say; questions on stderr, the result on stdout."""
+    options = _parser().parse_args(argv)
+    if len(options.what) > 2:
+        raise UserError("one run, two runs or one file", where="rlhf label", fix="rlhf label --help")
+    file, names = find_pairs(options.what)
+    pairs, votes = read_pairs(file), VoteFile(file)
+    if options.choose == "informative" and not any(pair.rewards for pair in pairs):
+        _note("no rewards in the file: --choose informative has only the lengths to go by")
+    session = Session(pairs, votes, options.rater, options.choose, options.seed)
+    for line in votes.read().odd:
+        _note(f"{line}; it stays, and does not count")
+    if foreign := tally(votes.read(), pairs).foreign:
+        _note(f"{foreign} lines of {votes.file.name} are on pairs that are not asked here; they do not count")
+    shown = (lambda: describe_rate(tally(votes.read(), pairs), names[0])) if options.show else None
+    try:
+        label(session, shown)
+    except KeyboardInterrupt as error:
+        raise Stopped("every vote is saved; the same command goes on", resumable=True) from error
+    result = tally(votes.read(), pairs)
+    if options.json:
+        head = {"pairs_file": str(file), "votes_file": str(votes.file), "a": names[0], "b": names[1]}
+        print(json.dumps(head | {"result": result.row()}))
+    else:
+        show_tally(result, names)
+        print(visible(f"votes       {relative_to_here(votes.file)}"))
+    return EXIT_DONE
+
+
+def _note(text: str) -> None:
+    print(f"note: {visible(text)}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="rlhf label", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+    parser.add_argument("what", metavar="RUN|FILE", nargs="+", help="a run's folder or latest; two runs; or a file")
+    parser.add_argument("--rater", metavar="NAME", default="me", help="who votes (default: me)")
+    parser.add_argument(
+        "--choose",
+        choices=("random", "informative"),
+        default="random",
+        help="what is asked first: any pair, or those that narrow the interval most",
+    )
+    parser.add_argument("--show", action="store_true", help="show the win rate while you vote")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="S", help="of sides and order (default 0)")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    return parser

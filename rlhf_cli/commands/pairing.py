@@ -1,0 +1,61 @@
+"""Find the pairs that a command line means: those of a file, of a run, or of two runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
+from rlhf_cli.feedback.from_runs import pairs_file, rows_of_run, rows_of_two, titles
+from rlhf_cli.feedback.pairs import write_rows
+from rlhf_cli.paths import expand, relative_to_here
+from rlhf_cli.runs.binding import read_record
+from rlhf_cli.runs.resume import holds_run, newest_run, read_config
+from rlhf_cli.types import PromptRow
+
+
+def find_pairs(what: Sequence[str]) -> tuple[Path, tuple[str, str]]:
+    """The file of pairs that is meant, made where it is missing, and what its sides are."""
+    paths = [newest_run(Path("outputs")) if word == "latest" else expand(word).absolute() for word in what]
+    if len(paths) == 1 and not paths[0].is_dir():
+        return paths[0], ("a", "b")
+    for path in paths:
+        if not path.is_dir() or not holds_run(path):
+            what_is = "no run here" if path.is_dir() else "no such folder"
+            raise UserError(what_is, where=str(path), fix="rlhf runs lists them", exit_code=EXIT_RESUME)
+    if len(set(map(Path.resolve, paths))) < len(paths):
+        raise UserError("both runs are the same", where="rlhf label", fix="name two")
+    file = pairs_file(paths)
+    if not file.exists():
+        prompts = [_held_out(path) for path in paths]
+        write_rows(file, rows_of_run(paths[0], prompts[0]) if len(paths) == 1 else rows_of_two(paths, prompts))
+    return file, titles(paths)
+
+
+def _held_out(run: Path) -> list[PromptRow]:
+    """The held-out prompts of a run, by their numbers in its evaluations; raises UserError where they changed."""
+    print(f"reading the prompts of {relative_to_here(run)} ...", file=sys.stderr)
+    from rlhf_cli.config.compose import amend
+    from rlhf_cli.config.security import TRUST
+    from rlhf_cli.data.split import fingerprint
+    from rlhf_cli.prompts.rows import read_rows
+
+    config = amend(read_config(run), ())
+    rows = read_rows(config)
+    if read_record(run).get("data", {}).get("sha256") != fingerprint([*rows.train, *rows.held_out]):
+        raise UserError(
+            "the prompts are no longer those of the run",
+            where=str(run),
+            fix="bring its data back",
+            exit_code=EXIT_DATA,
+        )
+    if not any(part.data.too_long == "drop" for part in rows.parts):
+        return rows.held_out
+    from rlhf_cli.display.watchers import progress
+    from rlhf_cli.models.encoder import load_encoder
+    from rlhf_cli.prompts.encoding import encode_held_out
+
+    trustless = config.model.model_copy(update={TRUST: False}) if config.model.kind == "pretrained" else config.model
+    encoder, context = load_encoder(trustless)  # prompts that are too long have no number
+    return [prompt.row for prompt in encode_held_out(rows, encoder, context, config, progress(config.display))]

@@ -1,0 +1,113 @@
+"""The pairs of a run: its policy's held-out completions against the reference's, or against another run's policy.
+
+They are on disk already, in evaluations.jsonl. The reference's are those of step 0, where the policy is the reference.
+A prompt gives one pair, so that pairs are independent, and the second text is another sample than the first where there
+are several: two texts of one random stream would be alike more often than those of two models are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.feedback.preference import Row, chat_text
+from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, FEEDBACK
+from rlhf_cli.runs.json_files import read_object
+from rlhf_cli.runs.reading import read_first_and_last
+from rlhf_cli.types import PromptRow
+
+_UNFIT: Final = re.compile(r"[^\w.-]+")
+
+
+def last_evaluation(run: Path) -> Evaluation:
+    """The newest evaluation of the run's policy; raises UserError (exit 3) where there is none."""
+    return _evaluations(run)[1]
+
+
+def _evaluations(run: Path) -> tuple[Evaluation, Evaluation]:
+    first, last = read_first_and_last(run)
+    if first is None or last is None:
+        missing = "the reference's (step 0)" if first is None else "the policy's"
+        raise UserError(
+            f"no held-out completions to compare: {EVALUATIONS} lacks {missing}",
+            where=str(run),
+            fix="train with evaluate.every=8, say; or label a file of pairs",
+            exit_code=EXIT_DATA,
+        )
+    return first, last
+
+
+def pairs_file(runs: Sequence[Path]) -> Path:
+    """Where the pairs of a run, or of two, are kept: the name follows from what is compared.
+
+    Raises UserError (exit 3) where a run has no completions.
+    """
+    first, last = _evaluations(runs[0])
+    if len(runs) == 1:
+        name, other = f"step-{last.step:08d}", first
+    else:
+        other = last_evaluation(runs[1])
+        name = f"step-{last.step:08d}-against-{_UNFIT.sub('_', runs[1].name)}-step-{other.step:08d}"
+    texts = [[one.prompts, one.texts] for one in (last, other)]
+    digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+    return runs[0] / FEEDBACK / f"{name}-{digest[:8]}.jsonl"
+
+
+def titles(runs: Sequence[Path]) -> tuple[str, str]:
+    """What the two sides are."""
+    if len(runs) == 1:
+        return f"policy (step {last_evaluation(runs[0]).step})", "reference"
+    first, second = (f"{run.name} (step {last_evaluation(run).step})" for run in runs)
+    return first, second
+
+
+def rows_of_run(run: Path, prompts: Sequence[PromptRow]) -> list[Row]:
+    """The policy against the reference on every held-out prompt that both have scores for."""
+    first, last = _evaluations(run)
+    return _rows(last, _texts(prompts), first, _texts(prompts), same_reward=True, where=run)
+
+
+def rows_of_two(runs: Sequence[Path], prompts: Sequence[Sequence[PromptRow]]) -> list[Row]:
+    """The policy of one run against that of the other, on the held-out prompts that both have.
+
+    Their rewards are kept where both runs have the same one.
+    """
+    rewards = [read_object(run / CONFIG).get("reward") for run in runs]
+    first, second = map(last_evaluation, runs)
+    same_reward = rewards[0] == rewards[1] and rewards[0] is not None
+    return _rows(first, _texts(prompts[0]), second, _texts(prompts[1]), same_reward=same_reward, where=runs[1])
+
+
+def _texts(prompts: Sequence[PromptRow]) -> list[str]:
+    return [
+        row.prompt
+        if isinstance(row.prompt, str)
+        else chat_text([(turn.role, turn.content if turn.content is not None else turn.more) for turn in row.prompt])
+        for row in prompts
+    ]
+
+
+def _rows(
+    a: Evaluation, prompts_a: Sequence[str], b: Evaluation, prompts_b: Sequence[str], *, same_reward: bool, where: Path
+) -> list[Row]:
+    place_of = {prompts_b[number]: place for place, number in reversed(list(enumerate(b.prompts)))}
+    rows = []
+    for place, number in enumerate(a.prompts):
+        prompt = prompts_a[number]
+        if (other := place_of.get(prompt)) is None:
+            continue
+        sample = min(1, len(b.texts[other]) - 1)
+        rewards = (a.reward[place][0], b.reward[other][sample]) if same_reward else None
+        rows.append(Row(prompt, a.texts[place][0], b.texts[other][sample], rewards))
+    if not rows:
+        what = "they have no held-out prompt in common"
+        raise UserError(
+            what, where=str(where), fix="label runs of the same data and evaluate.prompts", exit_code=EXIT_DATA
+        )
+    return rows

@@ -1,0 +1,81 @@
+"""A prompt with two completions, and the jsonl file that holds such pairs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_cli.data.files import bad_row, file_errors
+from rlhf_cli.data.jsonl import json_object
+from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.feedback.preference import Row, read_row
+from rlhf_cli.paths import why_irregular
+from rlhf_cli.runs.disk import DISK
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A prompt with two completions. Which of them is shown first is the session's to choose."""
+
+    id: str
+    """16 hex digits that follow from the texts: votes refer to it."""
+    prompt: str
+    a: str
+    b: str
+    rewards: tuple[float, float] | None
+    """Of a and b, as far as they are known and of one reward."""
+
+    @property
+    def is_same(self) -> bool:
+        """Whether nobody could tell the completions apart: it is a tie without asking."""
+        return self.a.strip() == self.b.strip()
+
+    @property
+    def text(self) -> dict[str, str]:
+        """The completions by their side."""
+        return {"a": self.a, "b": self.b}
+
+
+def read_pairs(file: Path) -> tuple[Pair, ...]:
+    """The pairs of a jsonl file; raises UserError (exit 3) for a file or a row that cannot be read."""
+    if not file.is_file() or (why := why_irregular(file)):
+        what = f"cannot be read: {why}" if file.is_file() else "no such file of pairs"
+        raise UserError(what, where=str(file), fix="name a run's folder, or a jsonl file", exit_code=EXIT_DATA)
+    rows = []
+    with file_errors(file, file.name), file.open(encoding="utf-8-sig", newline="\n") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.isspace():
+                where = f"{file.name}:{number}"
+                rows.append(read_row(json_object(line.rstrip("\r\n"), where), where))
+    if not rows:
+        raise bad_row("no pair in the file", str(file), 'write {"prompt": "...", "a": "...", "b": "..."}')
+    return with_ids(rows)
+
+
+def with_ids(rows: Iterable[Row]) -> tuple[Pair, ...]:
+    """The pairs of rows. Rows of the same texts are told apart by their order."""
+    seen = Counter[tuple[str, str, str]]()
+    pairs = []
+    for row in rows:
+        texts = row.prompt, row.a, row.b
+        digest = hashlib.sha256(json.dumps([*texts, seen[texts]]).encode()).hexdigest()
+        seen[texts] += 1
+        pairs.append(Pair(digest[:16], *texts, row.rewards))
+    return tuple(pairs)
+
+
+def write_rows(file: Path, rows: Sequence[Row]) -> None:
+    """Write a file of pairs whole, unless it is there: its name says what is in it. Raises OSError."""
+    if file.exists():
+        return
+    file.parent.mkdir(exist_ok=True)
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    DISK.write(scratch, "".join(f"{json.dumps(row.as_dict(), ensure_ascii=False)}\n" for row in rows).encode())
+    DISK.sync(scratch)
+    DISK.rename(scratch, file)
+    DISK.sync(file.parent)

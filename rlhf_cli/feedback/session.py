@@ -1,0 +1,100 @@
+"""What one rater is asked next, and what became of it: a pure function of the pairs, the rater's votes and the seed.
+
+So a reload, a kill or another terminal goes on with the same pair, and sides do not change in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.feedback.choice import Choose, Prediction, draw, informative, uniform
+from rlhf_cli.feedback.pairs import Pair
+from rlhf_cli.feedback.votes import Choice, Side, Standing, Vote, VoteFile
+from rlhf_cli.seeding import seed_for
+
+LONGEST_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A pair to vote on, as it is shown."""
+
+    pair: Pair
+    left: Side
+    """The side that is shown first."""
+    chance: float
+    number: int
+    """From 1: the first without a vote is one more than there are votes."""
+    of: int
+
+    @property
+    def right(self) -> Side:
+        """The side that is shown second."""
+        return "b" if self.left == "a" else "a"
+
+
+class Session:
+    """One rater at one file of pairs."""
+
+    def __init__(self, pairs: tuple[Pair, ...], votes: VoteFile, rater: str, choose: Choose, seed: int) -> None:
+        if not rater.strip() or not rater.isprintable() or len(rater) > LONGEST_NAME:
+            what = f"a rater's name is 1 to {LONGEST_NAME} printable characters"
+            raise UserError(what, where="--rater", fix="--rater anna")
+        self.rater = rater
+        self._asked = {pair.id: pair for pair in pairs if not pair.is_same}
+        self._votes, self._choose, self._seed = votes, choose, seed
+
+    def question(self) -> Question | None:
+        """What to ask now; None where every pair has a vote. Raises OSError where the disk refuses."""
+        standing = self._votes.read().of(self.rater)
+        number = sum(pair in standing.valid for pair in self._asked) + 1
+        for pair in standing.taken_back:
+            if pair in self._asked:
+                return self._question(pair, standing.drawn[pair].chance, number)
+        left = [pair for pair in self._asked if pair not in standing.drawn]
+        if not left:
+            return None
+        chance = dict(zip(left, self._chances(left, standing), strict=True))
+        pair = draw(chance, self._seed_of("label/choice", len(self._asked) - len(left)))
+        return self._question(pair, chance[pair], number)
+
+    def answer(self, question: Question, choice: Choice, note: str = "") -> None:
+        """Write a vote; it is on disk when this returns. Raises OSError where the disk refuses."""
+        self._write(question.pair.id, choice, question.left, question.chance, note)
+
+    def undo(self) -> bool:
+        """Take the rater's newest vote back, so that its pair is asked again; False where there is none."""
+        standing = self._votes.read().of(self.rater)
+        newest = next((pair for pair in reversed(standing.history) if pair in self._asked), None)
+        if newest is None:
+            return False
+        vote = standing.valid[newest]
+        self._write(newest, "undo", vote.left, vote.chance, "")
+        return True
+
+    def _chances(self, left: Sequence[str], standing: Standing) -> list[float]:
+        if self._choose == "random":
+            return uniform(len(left))
+        prediction = Prediction(list(self._asked.values()))
+        for pair, vote in standing.valid.items():
+            if pair in self._asked and vote.score is not None:
+                prediction.learn(pair, vote.score)
+        return informative(prediction.of(left))
+
+    def _question(self, pair: str, chance: float, number: int) -> Question:
+        return Question(self._asked[pair], self._left(pair), chance, number, len(self._asked))
+
+    def _write(self, pair: str, what: str, left: Side, chance: float, note: str) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._votes.append(Vote(now, self.rater, pair, what, left, chance, note))  # type: ignore[arg-type]
+
+    def _left(self, pair: str) -> Side:
+        return "a" if self._seed_of("label/side", int(pair, 16)) % 2 else "b"
+
+    def _seed_of(self, stream: str, counter: int) -> int:
+        name = int.from_bytes(hashlib.sha256(self.rater.encode()).digest()[:8], "little")
+        return seed_for(self._seed, stream, name, counter)

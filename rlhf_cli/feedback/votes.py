@@ -1,0 +1,149 @@
+"""The file of votes: one JSON line a vote, on disk before it is acknowledged, and never rewritten.
+
+Several processes may write: each line is appended under a lock. A line that a kill cut short stays, and the next one
+begins on a line of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, get_args
+
+from pydantic import Field, TypeAdapter
+
+from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.paths import why_irregular
+from rlhf_cli.settings import READ_STRICTLY
+
+Side = Literal["a", "b"]
+Choice = Literal["a", "b", "tie", "both_bad", "skip"]
+"""The better side; equally good; equally bad; no opinion, which does not count."""
+CHOICES: Final = get_args(Choice)
+SCORES: Final = {"a": 1.0, "tie": 0.5, "both_bad": 0.5, "b": 0.0}
+"""What a vote counts for a. A skip has no score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One line."""
+
+    __pydantic_config__ = READ_STRICTLY
+
+    time: str
+    """UTC, ISO 8601."""
+    rater: str
+    pair: str
+    """The pair's id."""
+    vote: Choice | Literal["undo"]
+    """undo takes the rater's vote on the pair back."""
+    left: Side
+    """The side that was shown first."""
+    chance: Annotated[float, Field(gt=0, le=1)]
+    """The chance with which this pair was chosen out of those that the rater had not been asked."""
+    note: str = ""
+
+    @property
+    def score(self) -> float | None:
+        """1 where a is better, 1/2 for a tie, 0 where b is; None for a skip."""
+        return SCORES.get(self.vote)
+
+
+_VOTE: Final = TypeAdapter(Vote)
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """What a file holds."""
+
+    lines: tuple[Vote, ...]
+    odd: tuple[str, ...]
+    """`file:line: reason` for every line that is no vote, such as one that a kill cut short. It does not count."""
+
+    def raters(self) -> list[str]:
+        """Who voted, in the order of their first lines."""
+        return list(dict.fromkeys(vote.rater for vote in self.lines))
+
+    def of(self, rater: str) -> Standing:
+        """What one rater's lines come to."""
+        return Standing.of(vote for vote in self.lines if vote.rater == rater)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The votes of one rater that stand, and those that were taken back."""
+
+    drawn: dict[str, Vote]
+    """The first line on each pair, by the pair's id, in the order in which they were asked."""
+    valid: dict[str, Vote]
+    """The vote that stands, in the same order."""
+    history: tuple[str, ...]
+    """The pairs of `valid` in the order in which they were last voted on."""
+
+    @classmethod
+    def of(cls, lines: Iterable[Vote]) -> Standing:
+        """Apply the lines in order: a later vote on a pair replaces an earlier one."""
+        drawn: dict[str, Vote] = {}
+        valid: dict[str, Vote] = {}
+        for vote in lines:
+            valid.pop(vote.pair, None)
+            if vote.vote != "undo":
+                drawn.setdefault(vote.pair, vote)
+                valid[vote.pair] = vote
+        return cls(drawn, {pair: valid[pair] for pair in drawn if pair in valid}, tuple(valid))
+
+    @property
+    def taken_back(self) -> list[str]:
+        """The pairs that were asked and have no vote now, in the order in which they were asked."""
+        return [pair for pair in self.drawn if pair not in self.valid]
+
+
+class VoteFile:
+    """The votes beside a file of pairs."""
+
+    def __init__(self, pairs: Path) -> None:
+        self.file = pairs.with_name(f"{pairs.name.removesuffix('.jsonl')}.votes.jsonl")
+        if why := why_irregular(self.file) or ("a folder" if self.file.is_dir() else None):
+            raise UserError(f"no file of votes: {why}", where=str(self.file), fix="move it away", exit_code=EXIT_DATA)
+
+    def read(self) -> Votes:
+        """All lines that are votes, and what is wrong with the others; raises OSError where the disk refuses."""
+        if not self.file.exists():
+            return Votes((), ())
+        votes, odd = [], []
+        *lines, rest = self.file.read_bytes().split(b"\n")
+        for number, line in enumerate([*lines, rest], start=1):
+            if not line:
+                continue
+            try:
+                votes.append(_VOTE.validate_json(line))
+            except ValueError:
+                why = "half a line, as a kill leaves it" if line is rest else "no vote"
+                odd.append(f"{self.file.name}:{number}: {why}")
+        return Votes(tuple(votes), tuple(odd))
+
+    def append(self, vote: Vote) -> None:
+        """Add a line, and return when it is on disk; raises OSError where the disk refuses."""
+        line = json.dumps(asdict(vote), ensure_ascii=False).encode() + b"\n"
+        is_new = not self.file.exists()
+        handle = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            size = os.fstat(handle).st_size
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                line = b"\n" + line  # a kill or a full disk cut the last line short
+            while line:
+                line = line[os.write(handle, line) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        if is_new:
+            folder = os.open(self.file.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)

@@ -1,0 +1,177 @@
+"""`rlhf label`: pairs of a run, of two runs, of a file."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import Outcome, lines
+
+Rlhf = Callable[..., Outcome]
+
+
+@pytest.fixture
+def label(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Run `rlhf label ...` with lines on stdin."""
+
+    def call(*argv: str, typed: str = "") -> Outcome:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        return rlhf("label", *argv)
+
+    return call
+
+
+def file_of(folder: Path, count: int = 6) -> Path:
+    file = folder / "pairs.jsonl"
+    rows = [{"prompt": f"prompt {n}", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(count)]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return file
+
+
+def test_a_run_is_labelled_and_gone_on_with(finished: Path, label: Callable[..., Outcome], tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "out")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    first = label("out", typed="1\nt\n")
+    assert first.code == 0, first.err
+    assert "reading the prompts of out ..." in first.err
+    assert "policy (step 6) (a) against reference (b)" in first.out
+    (pairs,) = (run / "feedback").glob("*[!s].jsonl")
+    rows = lines(pairs)
+    last, reference = lines(run / "evaluations.jsonl")[-1], lines(run / "evaluations.jsonl")[0]
+    assert [row["a"] for row in rows] == [texts[0] for texts in last["texts"]]
+    assert [row["b"] for row in rows] == [texts[1] for texts in reference["texts"]]
+    assert len({row["prompt"] for row in rows}) == 4
+    again = label("out", "--json", typed="1\n1\n1\n")
+    assert "reading the prompts" not in again.err
+    result = json.loads(again.out)
+    assert result["result"]["votes"] == 4
+    assert Path(result["votes_file"]).name == f"{pairs.stem}.votes.jsonl"
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_prompts_are_those_that_were_answered(
+    finished: Path, label: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    assert label("out").code == 0
+    (pairs,) = (tmp_path / "out" / "feedback").glob("*.jsonl")
+    asked = {row["prompt"] for row in lines(pairs)}
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert asked == {text["prompt"] for text in result["texts"]}
+
+
+def test_two_runs(finished: Path, label: Callable[..., Outcome], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(finished, tmp_path / name)
+    found = label("one", "two", typed="1\n")
+    assert found.code == 0, found.err
+    assert "one (step 6) (a) against two (step 6) (b)" in found.out
+    assert label("one", "one").code == 2
+
+
+def test_a_file(label: Callable[..., Outcome], tmp_path: Path) -> None:
+    file = file_of(tmp_path)
+    found = label("pairs.jsonl", "--rater", "anna", "--choose", "informative", "--show", typed="1\n2\nt\n")
+    assert found.code == 0, found.err
+    assert "no rewards in the file" in found.err
+    assert "no vote yet" in found.err
+    assert [line["rater"] for line in lines(file.with_name("pairs.votes.jsonl"))] == ["anna"] * 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["nowhere"], 3, "no such file of pairs"),
+        (["."], 5, "no run here"),
+        ([".", "x.jsonl"], 5, "no run here"),
+        (["a", "b", "c"], 2, "one run, two runs or one file"),
+        (["x.jsonl", "--rater", ""], 2, "a rater's name"),
+        (["x.jsonl", "--choose", "best"], 2, "invalid choice"),
+        (["x.jsonl", "--seed", "-1"], 2, "must be 0 or more"),
+        (["empty.jsonl"], 3, "no pair in the file"),
+        (["half.jsonl"], 3, "not JSON"),
+        (["apart.jsonl"], 3, "begin with nothing that both have (apart.jsonl:1)"),
+    ],
+)
+def test_mistakes_are_one_line(
+    argv: list[str], code: int, said: str, label: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    file_of(tmp_path).rename(tmp_path / "x.jsonl")
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "half.jsonl").write_text('{"prompt": "p"')
+    (tmp_path / "apart.jsonl").write_text('{"chosen": "Yes", "rejected": "No"}\n')
+    outcome = label(*argv)
+    assert outcome.code == code, outcome.err
+    assert outcome.err.startswith("error: ")
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not list(tmp_path.glob("*.votes.jsonl"))
+
+
+def test_a_run_without_samples(finished: Path, label: Callable[..., Outcome], tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "out")
+    (run / "evaluations.jsonl").write_text("")
+    outcome = label("out")
+    assert (outcome.code, outcome.err.count("\n")) == (3, 1)
+    assert "no held-out completions to compare" in outcome.err
+    assert not (run / "feedback").exists()
+
+
+def test_votes_that_do_not_count_are_said(label: Callable[..., Outcome], tmp_path: Path) -> None:
+    file = file_of(tmp_path)
+    label("pairs.jsonl", typed="1\n1\n1\n")
+    votes = tmp_path / "pairs.votes.jsonl"
+    content = votes.read_text().splitlines()
+    votes.write_text("\n".join([content[0].replace("rater", "ratre"), *content[1:], '{"time"']))
+    file_of(tmp_path, 5)
+    found = label("pairs.jsonl", typed="2\n")
+    assert "note: pairs.votes.jsonl:1: no vote; it stays, and does not count" in found.err
+    assert "note: pairs.votes.jsonl:4: half a line, as a kill leaves it; it stays, and does not count" in found.err
+    assert votes.read_text().startswith(content[0].replace("rater", "ratre"))
+    assert lines(file)[0]["prompt"] == "prompt 0"
+    file.write_text(file.read_text().replace("prompt", "question").replace('"question"', '"prompt"'))
+    assert "lines of pairs.votes.jsonl are on pairs that are not asked here" in label("pairs.jsonl").err
+
+
+TORN = """
+import io, os, sys, time
+write = os.write
+def torn(handle, data):
+    time.sleep(0.001)
+    return write(handle, data[: len(data) // 2 + 1])
+os.write = torn
+sys.stdin = io.StringIO("1\\n" * 999)
+from rlhf_cli.cli import main
+sys.argv = ["rlhf", "label", "pairs.jsonl"]
+main()
+"""
+"""Every vote is written in several pieces, with time for a kill between any two of them."""
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])
+def test_kills_lose_no_acknowledged_vote(kills: int, tmp_path: Path) -> None:
+    file_of(tmp_path, 30 * kills)
+    rng, acknowledged = random.Random(kills), 0
+    for _ in range(kills):
+        process = subprocess.Popen([sys.executable, "-c", TORN], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        said = [process.stderr.readline() for _ in range(rng.randrange(9, 99))]  # nine lines a question
+        time.sleep(rng.uniform(0.0, 0.01))
+        process.kill()
+        acknowledged += (*said, *process.stderr).count("saved\n")
+        process.stderr.close()
+        process.wait()
+    content = (tmp_path / "pairs.votes.jsonl").read_bytes()
+    whole = [json.loads(line) for line in content.split(b"\n") if line.startswith(b"{") and line.endswith(b"}")]
+    assert acknowledged > kills
+    assert acknowledged <= len(whole) <= acknowledged + kills
+    assert len({line["pair"] for line in whole}) == len(whole)

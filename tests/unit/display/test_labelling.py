@@ -1,0 +1,132 @@
+"""display.labelling: by keys on a terminal, by lines on a pipe."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.display.labelling import describe_rate, label, show_tally
+from rlhf_cli.feedback.pairs import with_ids
+from rlhf_cli.feedback.preference import Row
+from rlhf_cli.feedback.session import Session
+from rlhf_cli.feedback.tally import Tally, tally
+from rlhf_cli.feedback.votes import VoteFile
+from tests.unit.feedback.samples import pairs_of, vote
+
+ANSI = "\x1b]0;owned\x07\u202e<script>"
+
+
+@pytest.fixture
+def votes(tmp_path: Path) -> VoteFile:
+    return VoteFile(tmp_path / "pairs.jsonl")
+
+
+@pytest.fixture
+def type_lines(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    return lambda text: monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+
+
+def session(votes: VoteFile) -> Session:
+    pairs = with_ids(Row(f"prompt {n}", f"first {n} {ANSI}", f"second {n}", None) for n in range(5))
+    return Session(pairs, votes, "me", "random", 0)
+
+
+def test_lines_of_a_pipe(
+    votes: VoteFile, type_lines: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_lines("1\n2\nwhat?\nn  a reason \nt\nu\nu\nb\ns\n")
+    label(session(votes), None)
+    lines = votes.read().lines
+    first, second = lines[:2]
+    assert (first.vote == first.left, second.vote == second.left) == (True, False)
+    assert [(line.vote, line.note) for line in lines[2:]] == [
+        ("tie", "a reason"), ("undo", ""), ("undo", ""), ("both_bad", ""), ("skip", ""),
+    ]  # fmt: skip
+    assert lines[5].pair == second.pair
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("saved") == 5
+    assert err.count("taken back") == 2
+    assert "pair 1 of 5" in err
+    assert err.count("1 first better") == 10  # with every question, and for what is no key
+
+
+def test_model_text_is_shown_as_text(
+    votes: VoteFile, type_lines: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_lines("")
+    label(session(votes), None)
+    err = capsys.readouterr().err
+    assert "<U+001B>]0;owned<U+0007><U+202E><script>" in err
+    assert not {"\x1b]", "\x07", "\u202e"} & {err[place : place + 2] for place in range(len(err))}
+    assert not {"\x07", "\u202e"} & set(err)
+
+
+def test_keys_of_a_terminal(
+    votes: VoteFile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    master, slave = pty.openpty()
+    pressed = iter([b"1", b"\x1b[A", b"T", b"q"])
+    real = os.read
+
+    def read(handle: int, size: int) -> bytes:
+        os.write(master, next(pressed))
+        return real(handle, size)
+
+    with open(slave, encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        monkeypatch.setattr("rlhf_cli.display.labelling.os.read", read)
+        label(session(votes), None)
+    os.close(master)
+    assert [line.vote for line in votes.read().lines][1:] == ["tie"]
+    assert len(votes.read().lines) == 2
+
+
+def test_nothing_to_take_back(
+    votes: VoteFile, type_lines: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_lines("u\n")
+    label(session(votes), None)
+    assert "nothing to take back" in capsys.readouterr().err
+    assert votes.read().lines == ()
+
+
+def test_the_win_rate_is_shown_to_those_who_ask(
+    votes: VoteFile, type_lines: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_lines("")
+    label(session(votes), lambda: "a wins 50 %")
+    assert "pair 1 of 5  a wins 50 %" in capsys.readouterr().err
+
+
+def counted(*words: str) -> Tally:
+    from rlhf_cli.feedback.votes import Votes
+
+    pairs = pairs_of(10)
+    lines = [vote(p, w, chance=1 / (10 - n)) for n, (p, w) in enumerate(zip(pairs, words, strict=False))]
+    return tally(Votes(tuple(lines), ()), pairs)
+
+
+def test_what_the_votes_say(capsys: pytest.CaptureFixture[str]) -> None:
+    found = counted("a", "a", "b", "tie", "skip")
+    assert describe_rate(found, "policy\x1b") == "policy<U+001B> wins 62.5% [21.9%, 90.8%]"
+    assert describe_rate(counted(), "policy") == "no vote yet"
+    show_tally(found, ("policy (step 4)", "reference"))
+    out = capsys.readouterr().out
+    assert "compared    policy (step 4) (a) against reference (b)\npairs       10\n" in out
+    assert "me          2 a, 1 b, 1 tie, 1 skip\n" in out
+    assert "win rate    a 62.5% [" in out
+    assert "without ties, 3 votes" in out
+    assert "reward      people agree with it 37.5% [" in out
+    assert "sides" not in out
+
+
+def test_a_rater_who_reads_one_side_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    show_tally(counted(*["a"] * 10), ("x", "y"))  # the first side each time
+    assert "sides       the first text won 100.0%" in capsys.readouterr().out

@@ -1,0 +1,166 @@
+"""feedback.win_rate: unbiased, however pairs were chosen; and Wilson's interval where they were random."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from random import Random
+from statistics import fmean
+
+import pytest
+
+from rlhf_cli.evaluation.intervals import wilson
+from rlhf_cli.feedback.choice import Prediction, draw, informative, uniform
+from rlhf_cli.feedback.pairs import Pair, with_ids
+from rlhf_cli.feedback.preference import Row
+from rlhf_cli.feedback.votes import Standing, Vote
+from rlhf_cli.feedback.win_rate import estimate, is_random, reward_agreement, win_rate
+from tests.unit.feedback.samples import pairs_of, standing, vote
+
+NAMES = {1.0: "a", 0.5: "tie", 0.0: "b"}
+
+
+def random_votes(pairs: Sequence[Pair], words: str, rater: str = "me") -> Standing:
+    """Votes (a, b, t, s) on the first pairs, as random draws leave them."""
+    names = {"a": "a", "b": "b", "t": "tie", "s": "skip"}
+    votes = enumerate(zip(pairs, words, strict=False))
+    return standing(*(vote(p, names[w], rater=rater, chance=1 / (len(pairs) - n)) for n, (p, w) in votes))
+
+
+def drawn_in_every_way(pairs: Sequence[Pair], scores: dict[str, float], count: int) -> list[tuple[float, Standing]]:
+    """Every sequence of `count` informative draws, with its probability."""
+    sequences: list[tuple[float, list[Vote]]] = [(1.0, [])]
+    for _ in range(count):
+        longer = []
+        for probability, votes in sequences:
+            prediction = Prediction(pairs)
+            for one in votes:
+                prediction.learn(one.pair, scores[one.pair])
+            left = [pair.id for pair in pairs if pair.id not in {one.pair for one in votes}]
+            for name, chance in zip(left, informative(prediction.of(left)), strict=True):
+                longer.append((probability * chance, [*votes, vote(name, NAMES[scores[name]], chance=chance)]))
+        sequences = longer
+    return [(probability, standing(*votes)) for probability, votes in sequences]
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_the_estimate_is_unbiased_though_the_choice_is_not(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over every sequence of draws, the estimate's mean is the mean of all scores; that of the plain votes is not."""
+    monkeypatch.setattr("rlhf_cli.feedback.choice.EVERY", 1)
+    pairs = with_ids(
+        Row(f"{n}", "x" * (n + 1), "yy", (reward, 0.0)) for n, reward in enumerate([4.0, 0.1, -3.0, 0.0, 5.0])
+    )
+    scores = dict(zip([pair.id for pair in pairs], [1.0, 0.0, 0.5, 0.0, 1.0], strict=True))
+    ways = drawn_in_every_way(pairs, scores, count)
+    assert math.fsum(probability for probability, _ in ways) == pytest.approx(1.0)
+    expected, plain = 0.0, 0.0
+    for probability, found in ways:
+        estimated = estimate(found, pairs)
+        assert estimated is not None
+        expected += probability * estimated.mean
+        plain += probability * fmean(scores[pair] for pair in found.valid)
+    assert expected == pytest.approx(0.5, abs=1e-12)
+    if count < len(pairs):
+        assert abs(plain - 0.5) > 0.02
+
+
+def test_votes_on_all_pairs_are_the_mean_and_no_draw_is_left_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs, rng = pairs_of(30), Random(1)
+    scores = {pair.id: rng.choice([0.0, 0.5, 1.0]) for pair in pairs}
+    left, votes, prediction = [pair.id for pair in pairs], [], Prediction(pairs)
+    for seed in range(30):
+        chance = dict(zip(left, informative(prediction.of(left)), strict=True))
+        name = draw(chance, seed)
+        votes.append(vote(name, NAMES[scores[name]], chance=chance[name]))
+        prediction.learn(name, scores[name])
+        left.remove(name)
+    found = win_rate({"me": standing(*votes)}, pairs)
+    assert not is_random(standing(*votes))
+    assert found.mean == pytest.approx(fmean(scores.values()), abs=0.02)
+    plain = wilson(fmean(scores.values()), 30)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.05)
+
+
+def test_random_votes_have_the_interval_of_wilson() -> None:
+    pairs = pairs_of(50)
+    found = win_rate({"me": random_votes(pairs, "aaaaaaabbb")}, pairs)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.7, 0.3968, 0.8922), abs=1e-4)
+    assert found.count == pytest.approx(10)
+
+
+def test_ties_count_half_and_skips_nothing() -> None:
+    pairs = pairs_of(50)
+    assert win_rate({"me": random_votes(pairs, "aatbs")}, pairs).mean == pytest.approx(2.5 / 4)
+
+
+def test_identical_pairs_are_ties_that_are_known() -> None:
+    pairs = (*pairs_of(30), *with_ids(Row(f"same {n}", "x", "x", None) for n in range(10)))
+    found = win_rate({"me": random_votes(pairs_of(30), "aaaaaaaaab")}, pairs)
+    assert found.mean == pytest.approx(0.25 * 0.5 + 0.75 * 0.9)
+    all_voted = win_rate({"me": random_votes(pairs_of(30), "a" * 27 + "bbb")}, pairs)
+    assert all_voted.high - all_voted.low < found.high - found.low
+
+
+def test_raters_weigh_alike() -> None:
+    pairs = pairs_of(50)
+    one, two = random_votes(pairs, "aaaa", "anna"), random_votes(pairs, "bb", "ben")
+    both = win_rate({"anna": one, "ben": two}, pairs)
+    assert both.mean == pytest.approx(0.5)
+
+
+def test_two_who_say_the_same_on_the_same_pairs_do_not_make_more_pairs() -> None:
+    pairs = pairs_of(10)
+    one = win_rate({"anna": random_votes(pairs, "aaaaaaabbb")}, pairs)
+    two = win_rate({n: random_votes(pairs, "aaaaaaabbb", n) for n in ("anna", "ben")}, pairs)
+    assert (two.low, two.high) == pytest.approx((one.low, one.high))
+
+
+def test_without_votes_nothing_is_known() -> None:
+    found = win_rate({}, pairs_of(3))
+    assert (math.isnan(found.mean), found.low, found.high) == (True, 0.0, 1.0)
+
+
+def test_agreement_with_the_reward_by_hand() -> None:
+    """Even pairs prefer a, odd ones b; the last pair has equal rewards and does not count."""
+    pairs = (*pairs_of(4), *with_ids([Row("equal", "x", "y", (1.0, 1.0))]))
+    found = reward_agreement({"me": random_votes(pairs, "abata")}, pairs)
+    assert found is not None
+    assert found.mean == pytest.approx((1 + 1 + 1 + 0.5) / 4)
+    assert reward_agreement({"me": random_votes(pairs_of(3, rewards=False), "aba")}, pairs_of(3, rewards=False)) is None
+
+
+def test_agreement_is_unbiased_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlhf_cli.feedback.choice.EVERY", 1)
+    pairs = with_ids(Row(f"{n}", "x", "yy", (reward, 0.0)) for n, reward in enumerate([4.0, 0.1, -3.0, 0.0, 5.0]))
+    scores = dict(zip([pair.id for pair in pairs], [1.0, 0.0, 1.0, 0.0, 1.0], strict=True))
+    expected = 0.0
+    signs = {pair.id: sign for pair, sign in zip(pairs, [1, 1, -1, 0, 1], strict=True)}
+    for probability, found in drawn_in_every_way(pairs, scores, 3):
+        # agreement of a way without a vote on a pair of unequal rewards would be unknown; three draws always have one
+        estimated = estimate(found, pairs, signs)
+        assert estimated is not None
+        expected += probability * estimated.mean
+    assert expected == pytest.approx((1 + 0 + 0 + 1) / 4, abs=1e-12)
+
+
+@pytest.mark.parametrize("choose", ["random", "informative"])
+def test_intervals_cover(choose: str) -> None:
+    """Of the share by which votes are made; scripts/benchmark/informative.py has the figures."""
+    covered, worlds = 0, 40
+    law = 0.5  # reward differences are symmetric
+    for seed in range(worlds):
+        rng = Random(seed)
+        pairs = with_ids(Row(f"{n}", "x", "y", (rng.gauss(0, 1), 0.0)) for n in range(50))
+        left, votes, prediction = [pair.id for pair in pairs], [], Prediction(pairs)
+        gap = {pair.id: pair.rewards[0] for pair in pairs if pair.rewards}
+        for _ in range(25):
+            shares = uniform(len(left)) if choose == "random" else informative(prediction.of(left))
+            chance = dict(zip(left, shares, strict=True))
+            name = draw(chance, rng.getrandbits(40))
+            score = float(rng.random() < 1 / (1 + math.exp(-3 * gap[name])))
+            votes.append(vote(name, NAMES[score], chance=chance[name]))
+            prediction.learn(name, score)
+            left.remove(name)
+        found = win_rate({"me": standing(*votes)}, pairs)
+        covered += found.low <= law <= found.high
+    assert covered / worlds >= 0.86  # 0.95 less 2.6 standard errors
