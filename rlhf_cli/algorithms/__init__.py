@@ -10,9 +10,9 @@ baseline        the running mean that REINFORCE may subtract
 placement       where the KL may go, and why some places are refused
 
 An algorithm is a frozen model. `advantages(scored, past)` and `loss(minibatch, forward)` are its mathematics.
-`min_group`, `min_completions`, `needs_value`, `why_unsound(kl)` and `why_no_mask` are its demands. `epochs`,
-`minibatch_size` and `aggregation` tell the pipeline how often, in what portions and with what weights a rollout's
-tokens enter the loss.
+`min_group`, `min_completions`, `needs_value`, `shared_trunk`, `why_unsound(kl)` and `why_no_mask` are its demands.
+`epochs`, `minibatch_size` and `aggregation` tell the pipeline how often, in what portions and with what weights a
+rollout's tokens enter the loss.
 """
 
 from typing import Annotated

@@ -52,6 +52,7 @@ class Grpo(Settings):
     min_completions: ClassVar[int] = 1
     why_no_mask: ClassVar[str | None] = None
     needs_value: ClassVar[bool] = False
+    shared_trunk: ClassVar[bool] = False
 
     def why_unsound(self, kl: Placement) -> str | None:
         """kl=exact would not be exact: the group's mean includes the completion itself."""

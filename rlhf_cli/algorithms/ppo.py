@@ -10,6 +10,7 @@ minibatches; clipping keeps each update near the policy that wrote the completio
 
 Deviations from the paper: no entropy bonus, since the KL to the reference keeps the policy spread out; the value head
 is not a network of its own but one linear layer, initialised to zero, on the last hidden state of the adapted model.
+The head reads those states without sending a gradient back, unless `shared_trunk` lets its loss train the adapter too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Ppo(Settings):
     """How far a token's ratio may move from 1 before its gradient stops."""
     vf_coef: float = Field(ge=0, allow_inf_nan=False)
     """Weight of the value loss."""
+    shared_trunk: bool = True
+    """Whether the value loss trains the adapter too; false: the head alone, and the adapter follows the surrogate."""
     value_clip_range: float | None = Field(gt=0)
     """How far a value may move from its old one before it is clipped; null: no clipping."""
     gamma: float = Field(gt=0, le=1)
@@ -55,11 +58,15 @@ class Ppo(Settings):
     needs_value: ClassVar[bool] = True
 
     def why_unsound(self, kl: Placement) -> str | None:
-        """kl=exact is not exact off-policy, nor where the reward is rescaled or discounted and the KL loss is not."""
+        """kl=exact is not exact off-policy, nor where something rescales, discounts or replaces the reward alone."""
         if kl == "exact" and (self.epochs > 1 or self.minibatch_size is not None):
             return NOT_EXACT_OFF_POLICY
         if kl == "exact" and (self.whiten or self.gamma < 1):
             return "it would rescale the reward but not the KL loss beside it: algorithm.whiten=false algorithm.gamma=1"
+        if kl == "exact" and self.gae_lambda < 1:
+            return "the value head would stand for the rest of the return: algorithm.gae_lambda=1, or kl=reward"
+        if kl == "exact" and self.shared_trunk and self.vf_coef > 0:
+            return "the value loss would move the policy as well: algorithm.shared_trunk=false, or kl=reward"
         return None
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:

@@ -19,6 +19,7 @@ class ScoreFunction(Settings):
     min_group: ClassVar[int] = 1
     why_no_mask: ClassVar[str | None] = None
     needs_value: ClassVar[bool] = False
+    shared_trunk: ClassVar[bool] = False
     epochs: ClassVar[int] = 1
     minibatch_size: ClassVar[int | None] = None
     aggregation: ClassVar[Aggregation] = "sum"

@@ -33,7 +33,15 @@ def load_policy(config: RunConfig, note: Callable[[str], None]) -> Policy:
     seed = seed_for(config.seed, "init")
     strings = config.reward.source.strings
     special = SpecialTokens(config.reward.special_tokens, (*strings, *map(str, config.model.stop)))
-    policy = build_policy(config.model, device, dtype, seed, value_head=config.algorithm.needs_value, special=special)
+    policy = build_policy(
+        config.model,
+        device,
+        dtype,
+        seed,
+        value_head=config.algorithm.needs_value,
+        shared_trunk=config.algorithm.shared_trunk,
+        special=special,
+    )
     for line in policy.notes:
         note(line)
     if hidden := policy.hidden_from_texts(strings):

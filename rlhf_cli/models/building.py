@@ -32,10 +32,12 @@ def build_policy(
     adapter_seed: int,
     *,
     value_head: bool = False,
+    shared_trunk: bool = False,
     special: SpecialTokens = NONE_KEPT,
 ) -> Policy:
     """Load and freeze the model; add an adapter with A random by `adapter_seed` and B zero, and a value head of zeros.
 
+    `shared_trunk` lets the value head's loss train the adapter as well.
     So the policy starts as the reference. Raises UserError for a missing model and for target modules it lacks.
     """
     notes: tuple[str, ...] = ()
@@ -66,7 +68,7 @@ def build_policy(
         notes=notes,
         anchor=_anchor(tokenizer),
         kept_tokens=frozenset(special.kept(tokenizer, ends, use_chat_template=use_chat_template)),
-        value_head=ValueHead(text.hidden_size).to(device) if value_head else None,
+        value_head=ValueHead(text.hidden_size, shared_trunk=shared_trunk).to(device) if value_head else None,
     )
 
 

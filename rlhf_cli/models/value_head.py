@@ -6,15 +6,20 @@ from torch import Tensor, nn
 
 
 class ValueHead(nn.Module):
-    """w . h + b in float32; zero at first, since random values would only add noise."""
+    """w . h + b in float32; zero at first, since random values would only add noise.
 
-    def __init__(self, width: int) -> None:
+    On a shared trunk, the gradient of its loss goes on into the states; else it stays in the head.
+    """
+
+    def __init__(self, width: int, *, shared_trunk: bool) -> None:
         super().__init__()
+        self.shared_trunk = shared_trunk
         self.linear = nn.Linear(width, 1)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """The value of each state: [N, H] -> float32 [N]."""
-        values: Tensor = self.linear(hidden.float())
+        states = hidden if self.shared_trunk else hidden.detach()
+        values: Tensor = self.linear(states.float())
         return values.squeeze(-1)

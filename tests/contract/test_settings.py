@@ -15,7 +15,14 @@ from rlhf_cli.settings import Settings
 
 READ_BY_A_VALIDATOR = {"insecure": "it only says which urls are allowed"}
 """Settings that nothing else reads, and why that is enough."""
-NEWER_THAN_RUNS = {"Math.extract", "Pretrained.stop", "Reward.special_tokens", "RunConfig.on_no_signal", "Tiny.stop"}
+NEWER_THAN_RUNS = {
+    "Math.extract",
+    "Ppo.shared_trunk",
+    "Pretrained.stop",
+    "Reward.special_tokens",
+    "RunConfig.on_no_signal",
+    "Tiny.stop",
+}
 """Settings that runs were saved without: these resume with the default, and new runs take the value in YAML."""
 
 

@@ -49,9 +49,10 @@ def pretrained(path: Path | str, **changes: Any) -> Pretrained:
     return Pretrained.model_validate({"path": str(path)} | fields | changes)
 
 
-def build(settings: Model, adapter_seed: int = 1, *, value_head: bool = False) -> Policy:
+def build(settings: Model, adapter_seed: int = 1, *, value_head: bool = False, shared_trunk: bool = False) -> Policy:
     """The policy in float32 on the CPU."""
-    return build_policy(settings, torch.device("cpu"), torch.float32, adapter_seed, value_head=value_head)
+    cpu, float32 = torch.device("cpu"), torch.float32
+    return build_policy(settings, cpu, float32, adapter_seed, value_head=value_head, shared_trunk=shared_trunk)
 
 
 @torch.no_grad()

@@ -181,7 +181,14 @@ def test_an_unknown_place_for_the_kl_is_a_plain_mistake() -> None:
 
 def test_what_an_algorithm_refuses_is_said_in_its_own_words() -> None:
     ppo = {"kind": "ppo", "clip_range": 0.2, "vf_coef": 0.1, "value_clip_range": None, "gamma": 1.0}
-    ppo |= {"gae_lambda": 0.95, "whiten": False, "aggregation": "token_mean", "epochs": 4, "minibatch_size": None}
+    ppo |= {
+        "gae_lambda": 1.0,
+        "shared_trunk": False,
+        "whiten": False,
+        "aggregation": "token_mean",
+        "epochs": 4,
+        "minibatch_size": None,
+    }
     assert config_of(algorithm=ppo).algorithm.kind == "ppo"
     assert problem(algorithm=ppo, kl="exact") == (
         "Value error, kl: algorithm=ppo refuses kl=exact: its KL loss is exact only for the policy that wrote the "

@@ -297,7 +297,7 @@ class TestWithValues:
 
     @pytest.fixture
     def advantages(self) -> Advantages:
-        self.policy = build(tiny("gpt2"), value_head=True)
+        self.policy = build(tiny("gpt2"), value_head=True, shared_trunk=True)
         move_adapter(self.policy)
         self.engine = TransformersEngine(self.policy)
         rollout = self.engine.sample(batch_of(self.policy, TEXTS, SAMPLES), Sampling(7, 1.2), nothing)
@@ -319,6 +319,13 @@ class TestWithValues:
         for name, parameter in self.policy.parameters().items():
             assert parameter.grad is not None, name
             assert float(parameter.grad.abs().max()) > 0, name
+
+    def test_without_a_shared_trunk_it_stays_in_the_head(self, advantages: Advantages) -> None:
+        assert self.policy.value_head is not None
+        self.policy.value_head.shared_trunk = False
+        learn(self.policy, replace(advantages, advantages=torch.zeros_like(advantages.advantages)), ppo(), 4)
+        moved = {name for name, p in self.policy.parameters().items() if p.grad is not None and p.grad.abs().max() > 0}
+        assert moved == {"value_head.linear.weight", "value_head.linear.bias"}
 
     @pytest.mark.parametrize("size", [1, 4, 100])
     def test_neither_microbatches_nor_the_order_of_rows_change_it(self, advantages: Advantages, size: int) -> None:
