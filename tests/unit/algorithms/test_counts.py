@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -16,6 +18,7 @@ COUNTS = torch.tensor([True, False, True, True, True, False])
 SCORES = torch.tensor([1.0, 5.0, 2.0, -1.0, 4.0, 0.0])
 
 
+@cache
 def algorithm(name: str, *overrides: str) -> Algorithm:
     return compose_config(["config=tiny", f"algorithm={name}", *overrides]).algorithm
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ LLAMA3 = {
     "original_max_position_embeddings": 16,
 }  # fmt: skip
 
+Drawn = Callable[[Sequence[str]], tuple[Rollout, list[Tensor]]]
 POLICIES: dict[str, Callable[[], Policy]] = {
     "Llama": lambda: family("Llama", scale=3.0),
     "Llama, SmolLM2's": lambda: family("Llama", scale=3.0, tie_word_embeddings=True, adapter=ATTENTION),
@@ -84,6 +86,21 @@ def library(policy: Policy, rollout: Rollout, row: int) -> Tensor:
     return logits[len(prompt) - 1 : -1]
 
 
+def library_of_all(policy: Policy, rollout: Rollout) -> list[Tensor]:
+    """The same of every row, without gradients; rows of one length share a pass, so that there is no padding either."""
+    texts = [texts_of(rollout, row) for row in range(len(rollout.batch))]
+    by_length: dict[int, list[int]] = {}
+    for row, (prompt, completion) in enumerate(texts):
+        by_length.setdefault(len(prompt) + len(completion), []).append(row)
+    found: dict[int, Tensor] = {}
+    for rows in by_length.values():
+        ids = torch.tensor([prompt + completion for prompt, completion in (texts[row] for row in rows)])
+        with torch.no_grad():
+            logits = policy.causal(input_ids=ids, use_cache=False).logits
+        found |= {row: logits[place, len(texts[row][0]) - 1 : -1] for place, row in enumerate(rows)}
+    return [found[row] for row in range(len(texts))]
+
+
 def select_rows(rollout: Rollout, rows: list[int]) -> Tensor:
     return torch.cat([rollout.tokens[row][rollout.completion_mask[row]] for row in rows])
 
@@ -94,22 +111,20 @@ def test_sampling_has_the_librarys_logprobs(
 ) -> None:
     rollout = sampled(engine, temperature, texts=texts)
     assert temperature == 0 or len(set(rollout.lengths.tolist())) > 1
-    for row in range(len(rollout.batch)):
-        with torch.no_grad():
-            plain = torch.log_softmax(library(policy, rollout, row) / (temperature or 1.0), -1)
+    for row, logits in enumerate(library_of_all(policy, rollout)):
+        plain = torch.log_softmax(logits / (temperature or 1.0), -1)
         expected = plain.gather(1, select_rows(rollout, [row])[:, None])[:, 0]
         assert_close(rollout.logprobs[row][rollout.completion_mask[row]], expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4, 5], [7, 2, 11, 3], [4]])
 def test_reading_has_the_librarys_logits(
-    policy: Policy, engine: NativeEngine, rows: list[int], texts: Sequence[str]
+    drawn: Drawn, engine: NativeEngine, rows: list[int], texts: Sequence[str]
 ) -> None:
-    rollout = sampled(engine, texts=texts)
+    rollout, logits = drawn(texts)
     with torch.no_grad():
         found = engine.head(engine.hidden(rollout, torch.tensor(rows)))
-        expected = torch.cat([library(policy, rollout, row) for row in rows])
-    assert_close(found, expected, rtol=0, atol=1e-4)
+    assert_close(found, torch.cat([logits[row] for row in rows]), rtol=0, atol=1e-4)
 
 
 def test_the_reference_is_the_library_without_the_adapter(policy: Policy, engine: NativeEngine) -> None:
@@ -130,6 +145,18 @@ def test_the_reference_samples_too(policy: Policy, engine: NativeEngine) -> None
     assert not torch.equal(rollout.tokens[:, :1], sampled(engine, 1.0).tokens[:, :1])
 
 
+@pytest.fixture(scope="module")
+def drawn(policy: Policy, engine: NativeEngine) -> Drawn:
+    """A rollout of the texts and the library's logits of each of its rows: once a policy; leave them as they are."""
+
+    @cache
+    def of(texts: Sequence[str]) -> tuple[Rollout, list[Tensor]]:
+        rollout = sampled(engine, texts=texts)
+        return rollout, library_of_all(policy, rollout)
+
+    return of
+
+
 def gradients(policy: Policy, logprobs: Tensor) -> dict[str, Tensor]:
     """Of a weighted sum of the log-probabilities, so that no two tokens count alike."""
     loss = (logprobs * torch.linspace(-1, 2, len(logprobs))).sum()
@@ -138,9 +165,11 @@ def gradients(policy: Policy, logprobs: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_the_adapters_gradients_are_the_librarys(policy: Policy, recompute: bool, texts: Sequence[str]) -> None:
+def test_the_adapters_gradients_are_the_librarys(
+    policy: Policy, drawn: Drawn, recompute: bool, texts: Sequence[str]
+) -> None:
     engine, rows = NativeEngine(policy, recompute=recompute), [0, 1, 2, 8, 4]
-    rollout = sampled(engine, texts=texts)
+    rollout, _ = drawn(texts)
     tokens = select_rows(rollout, rows)
     read = engine.hidden(rollout, torch.tensor(rows))
     found = gradients(policy, token_logprobs(read, tokens, engine.head, 0.8))
