@@ -22,7 +22,7 @@ from rlhf_cli.charts.frame import (
 )
 from rlhf_cli.charts.pictures import Bars, BarSeries
 from rlhf_cli.charts.scale import Scale, extent, ticks
-from rlhf_cli.charts.words import FONT, shorten, width
+from rlhf_cli.charts.words import FONT, safe, shorten, width
 
 FILLED: Final = 0.8
 """Share of a category's width that its bars take."""
@@ -49,21 +49,24 @@ def draw(bars: Bars) -> str:
     each = slot * FILLED / max(len(bars.series), 1)
     for i, series in enumerate(bars.series):
         indent = slot * (1 - FILLED) / 2 + each * i
-        parts += _bars(series, colour(i), [start + indent for start in starts], each, down)
+        parts += _bars(series, colour(i), bars.categories, [start + indent for start in starts], each, down)
     draw_names = _turned_names if turned else _level_names
     names, bottom = draw_names(bars.categories, [start + slot / 2 for start in starts], slot, down.start)
     key, bottom = legend([series.label for series in bars.series], ["bar"] * len(bars.series), bars.width, bottom)
     return document(bars.title, bars.width, bottom + EDGE, [*parts, *names, *key])
 
 
-def _bars(series: BarSeries, kind: str, places: Sequence[float], wide: float, down: Scale) -> list[str]:
+def _bars(
+    series: BarSeries, kind: str, names: Sequence[str], places: Sequence[float], wide: float, down: Scale
+) -> list[str]:
     parts = []
-    for x, value in zip(places, series.values, strict=True):
+    for x, value, name in zip(places, series.values, names, strict=True):
         if math.isfinite(value):
             ends = sorted((down.at(0.0), down.at(value)))
             parts.append(
                 f'<rect class="bar {kind}" x="{number(x)}" y="{number(ends[0])}" '
-                f'width="{number(wide)}" height="{number(ends[1] - ends[0])}"/>'
+                f'width="{number(wide)}" height="{number(ends[1] - ends[0])}">'
+                f"<title>{safe(f'{name}: {series.label} {value:.4g}'.replace(':  ', ': '))}</title></rect>"
             )
     if series.low and series.high:
         for x, low, high in zip(places, series.low, series.high, strict=True):

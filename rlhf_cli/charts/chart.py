@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from rlhf_cli.charts.frame import EDGE, LINE, Y_TICKS, document, head, left_of, legend, line, text, y_axis
+from rlhf_cli.charts.hover import strips, title, value_of
 from rlhf_cli.charts.pictures import Chart, Mark
 from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, log_ticks, ticks
-from rlhf_cli.charts.series import RADIUS, draw_series, points_between_gaps
+from rlhf_cli.charts.series import RADIUS, Point, draw_series, points_between_gaps
 from rlhf_cli.charts.words import FONT, shorten, width
 
 
@@ -32,10 +33,17 @@ def draw(chart: Chart) -> str:
     flags, top = _flags(marks, across, chart.width, top, chart.height)
     down = Scale(y[0], y[-1], top + chart.height, top, chart.y_log)
     parts += y_axis(y, down, left, right)
-    parts += _x_axis(chart, across, down.start)
+    whole = all(float(x).is_integer() for x in (*(p.x for p in points), *(mark.x for mark in marks)))
+    parts += _x_axis(chart, across, down.start, whole)
     parts += flags
-    for i, (one, runs) in enumerate(zip(chart.series, series, strict=True)):
-        parts += draw_series(runs, one.style, i, across, down, chart.width)
+    drawn = list(zip(chart.series, series, strict=True))
+    parts += strips(chart.x_label, drawn, across, down)
+    for i, (one, runs) in enumerate(drawn):
+
+        def hover(p: Point, label: str = one.label) -> str:
+            return title(chart.x_label, p.x, [value_of(p, p.name or label)])
+
+        parts += draw_series(runs, one.style, i, across, down, chart.width, hover)
     names, styles = [one.label for one in chart.series], [one.style for one in chart.series]
     key, bottom = legend(names, styles, chart.width, down.start + 2 * LINE + 8)
     return document(chart.title, chart.width, bottom + EDGE, [*parts, *key])
@@ -69,10 +77,11 @@ def _flags(marks: Sequence[Mark], across: Scale, end: float, top: float, height:
     return parts, top
 
 
-def _x_axis(chart: Chart, across: Scale, bottom: float) -> list[str]:
-    """Ticks, as many as have room for their names, and the name of x."""
+def _x_axis(chart: Chart, across: Scale, bottom: float, whole: bool) -> list[str]:
+    """Ticks, as many as have room for their names, and the name of x; between steps, which are `whole`, is none."""
     for count in (7, 5, 4, 3, 2):
         values = (log_ticks if across.log else ticks)(across.low, across.high, count)
+        values = [value for value in values if value.is_integer()] if whole and not across.log else values
         names = labels(values, across.log)
         halves = [width(name) / 2 for name in names]
         # A name at the right end may be wider than the edge; it moves in.

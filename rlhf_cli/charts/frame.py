@@ -40,6 +40,9 @@ STYLE: Final = """
 .chart .bar, .chart .points { fill: var(--c) }
 .chart .error { stroke: var(--c); stroke-width: 1.5 }
 .chart .bar-error { stroke: currentColor; stroke-width: 1.5 }
+.chart .strip { fill: transparent; pointer-events: all }
+.chart .strip:hover { fill: var(--grid); fill-opacity: 0.5 }
+.chart :is(.line, .dashed, .band, .error, .name, .grid, .axis, .mark) { pointer-events: none }
 .chart .cell { fill: var(--c) }
 .chart .chosen { fill: none; stroke: currentColor; stroke-width: 2.5 }
 """ + "".join(f".chart .c{i} {{ --c: var(--c{i}) }}\n" for i in range(COLOURS))

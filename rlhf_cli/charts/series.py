@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,11 +47,19 @@ def points_between_gaps(series: Series, x_log: bool, y_log: bool) -> list[list[P
 
 
 def draw_series(
-    runs: Sequence[Sequence[Point]], style: Style, i: int, across: Scale, down: Scale, end: float
+    runs: Sequence[Sequence[Point]],
+    style: Style,
+    i: int,
+    across: Scale,
+    down: Scale,
+    end: float,
+    hover: Callable[[Point], str],
 ) -> list[str]:
-    """The elements of series `i` on a picture that is `end` wide."""
+    """The elements of series `i` on a picture that is `end` wide; `hover` makes the <title> of a point."""
     placed = [[_placed(point, across, down) for point in run] for run in runs]
-    return _points(placed, i, end) if style == "points" else _curve(placed, style, i)
+    if style != "points":
+        return _curve(placed, style, i)
+    return _points(placed, [hover(p) for run in runs for p in run], i, end)
 
 
 def _placed(p: Point, across: Scale, down: Scale) -> Point:
@@ -75,17 +83,17 @@ def _curve(runs: Sequence[Sequence[Point]], style: Style, i: int) -> list[str]:
     return parts
 
 
-def _points(runs: Sequence[Sequence[Point]], i: int, end: float) -> list[str]:
+def _points(runs: Sequence[Sequence[Point]], titles: Sequence[str], i: int, end: float) -> list[str]:
     """Error bars, dots on them and their names, which keep left of `end`."""
     parts = []
-    for p in (p for run in runs for p in run):
+    for p, title in zip((p for run in runs for p in run), titles, strict=True):
         if p.low != p.high:
             parts.append(line(f"error {colour(i)}", p.x, p.low, p.x, p.high))
             parts += [line(f"error {colour(i)}", p.x - 4, y, p.x + 4, y) for y in (p.low, p.high)]
         if p.x_low != p.x_high:
             parts.append(line(f"error {colour(i)}", p.x_low, p.y, p.x_high, p.y))
             parts += [line(f"error {colour(i)}", x, p.y - 4, x, p.y + 4) for x in (p.x_low, p.x_high)]
-        parts.append(_dot(p, i, RADIUS))
+        parts.append(_dot(p, i, RADIUS, title))
         if p.name:
             name = shorten(p.name, end / 3)
             fits = p.x + RADIUS + 3 + width(name) <= end - EDGE / 2
@@ -94,8 +102,9 @@ def _points(runs: Sequence[Sequence[Point]], i: int, end: float) -> list[str]:
     return parts
 
 
-def _dot(point: Point, i: int, radius: float) -> str:
-    return f'<circle class="points {colour(i)}" cx="{number(point.x)}" cy="{number(point.y)}" r="{radius}"/>'
+def _dot(point: Point, i: int, radius: float, title: str = "") -> str:
+    place = f'cx="{number(point.x)}" cy="{number(point.y)}" r="{radius}"'
+    return f'<circle class="points {colour(i)}" {place}>{title}</circle>'
 
 
 def _path(corners: Sequence[tuple[float, float]]) -> str:

@@ -8,7 +8,7 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.evaluation.optimum import Optimum, at_least, unknown
 from rlhf_cli.functional.sampling import Sampling
-from rlhf_cli.pipeline.record import write_peak
+from rlhf_cli.pipeline.record import write_end
 from rlhf_cli.pipeline.run import Run, current_beta
 from rlhf_cli.runs.binding import bind_result
 from rlhf_cli.runs.folder import EVALUATIONS
@@ -39,7 +39,7 @@ def conclude(run: Run) -> Result:
     )
     result.write(run.folder)
     bind_result(run.folder)
-    write_peak(run.folder, run.policy.device)
+    write_end(run.folder, run.policy.device, [prompt.row.shown for prompt in run.held_out])
     return result
 
 

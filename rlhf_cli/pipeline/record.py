@@ -21,7 +21,7 @@ from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.process import reward_environment
 from rlhf_cli.rewards.execution.scorer import Scorer
-from rlhf_cli.runs.binding import CONFIGS, read_record, write_record
+from rlhf_cli.runs.binding import CONFIGS, HELD_OUT, read_record, write_record
 from rlhf_cli.runs.folder import RECORD
 from rlhf_cli.schema import RunConfig
 
@@ -74,10 +74,11 @@ def record_of(
     }
 
 
-def write_peak(folder: Path, device: torch.device) -> None:
-    """Add the peak memory of this process up to now to run.json."""
+def write_end(folder: Path, device: torch.device, held_out: Sequence[str]) -> None:
+    """Add the peak memory of this process up to now to run.json, and the held-out prompts: evaluations number them."""
     if record := read_record(folder):
-        write_record(folder, record | {"memory": record.get("memory", {}) | {"measured_mib": peak(device) // MIB}})
+        memory = record.get("memory", {}) | {"measured_mib": peak(device) // MIB}
+        write_record(folder, record | {"memory": memory, HELD_OUT: list(held_out)})
 
 
 def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequence[str]) -> bool:

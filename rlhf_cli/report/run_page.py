@@ -12,11 +12,13 @@ from typing import Any, Final
 from rlhf_cli.evaluation.evaluation import Comparison
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.optimum import progress_to_optimum
+from rlhf_cli.report.answers import answers_by_change
 from rlhf_cli.report.curves import pictures, timing
 from rlhf_cli.report.page import render
 from rlhf_cli.report.series import number, steps_per_point
 from rlhf_cli.report.table import changes_table
 from rlhf_cli.report.texts import Words, cut, mark_differences
+from rlhf_cli.runs.binding import HELD_OUT
 from rlhf_cli.runs.reading import Row, SavedRun
 
 SHOWN: Final = 3
@@ -41,12 +43,13 @@ def html(run: SavedRun) -> str:
         timings_a_point=steps_per_point(len(run.timings)),
         texts=_texts(run),
         texts_step=run.result.step if run.result else None,
+        answers=answers_by_change(run.first, run.last, _prompts(run.record)),
         samples=[*_samples(run.early), *_samples(run.late)],
         repeat=command_to_repeat(run.record),
         go_on=run.status.continue_command(anywhere=True),
         is_finished=run.status.state == "finished",
         config=run.config,
-        machine={key: value for key, value in run.record.items() if key != "command"},
+        machine={key: value for key, value in run.record.items() if key not in ("command", HELD_OUT)},
     )
 
 
@@ -106,6 +109,12 @@ def _held_out(run: SavedRun) -> dict[str, Any]:
     notes += [f"{progress_to_optimum(optimum)}."] if optimum else []
     table = changes_table(comparison, last.beta, ("reference", "policy", "change"))
     return {"verdict": verdict(comparison), "changes": table, "notes": notes}
+
+
+def _prompts(record: Row) -> list[str]:
+    """The held-out prompts in the order of their numbers; none where the run has not ended, or nobody knows."""
+    prompts = record.get(HELD_OUT)
+    return prompts if isinstance(prompts, list) and all(isinstance(prompt, str) for prompt in prompts) else []
 
 
 def _constants(config: Row) -> str:

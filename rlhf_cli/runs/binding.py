@@ -23,6 +23,8 @@ CONFIGS: Final = "configs"
 """Key of run.json: the SHA-256 of every config.json that the run has had."""
 RESULTS: Final = "result"
 """Key of run.json: the SHA-256 of result.json."""
+HELD_OUT: Final = "held_out"
+"""Key of run.json: the held-out prompts, once the run has ended."""
 OWN: Final = "sha256"
 """Last key of run.json: the SHA-256 of all others."""
 

@@ -32,6 +32,7 @@ def test_every_section_is_there() -> None:
         "Curves",
         "Time",
         "What changed in the texts, after step 4",
+        "All held-out completions",
         "Samples from training",
         "To repeat it",
     ]
@@ -70,6 +71,20 @@ def test_the_table() -> None:
         "Of the largest possible gain in J, this policy has at least 30 %; no closer estimate: too few samples."
         in said(section)
     )
+
+
+def test_all_held_out_completions_are_folded_by_prompt() -> None:
+    run = sample_run()
+    run = replace(run, record={**run.record, "held_out": ["first", "second"]})
+    section = sections(run)["All held-out completions"]
+    (outer,) = section.findall("details")
+    assert said(outer[0]) == "2 prompts, reward changed from +3.000 to +1.500"
+    assert [said(one[0]) for one in outer.findall("details")] == ["+3.000 first", "+1.500 second"]
+    assert "policy, reward 5.000 4.000 a a a 6.000" in said(section)
+    assert "open" not in outer.attrib
+    for unknown in (None, [1, 2], "first"):
+        run = replace(run, record={**run.record, "held_out": unknown})
+        assert "+1.500 held-out prompt 2" in said(sections(run)["All held-out completions"])
 
 
 @pytest.mark.parametrize(

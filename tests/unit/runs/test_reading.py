@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.evaluation.evaluation import Evaluation, compare
-from rlhf_cli.runs.reading import compare_if_paired, read_first_and_last, read_run
+from rlhf_cli.runs.reading import compare_if_paired, read_first_and_last, read_metrics, read_run
 from rlhf_cli.runs.result import Result
 from tests.unit.evaluation.samples import AFTER, BEFORE
 from tests.unit.runs.samples import CONFIG
@@ -149,3 +149,12 @@ def test_a_flipped_bit_never_breaks_the_comparison(tmp_path: Path, place: int, b
     (tmp_path / "evaluations.jsonl").write_bytes(content)
     found = compare_if_paired(*read_first_and_last(tmp_path))
     assert found is None or all(math.isfinite(change.mean) for change in found.change.values())
+
+
+def test_the_metrics_up_to_a_step_are_numbers(tmp_path: Path) -> None:
+    rows = [{"step": 0, "eval/objective": 0.5}, {"step": 1, "objective": None}, "x", {"step": 2}, {"step": 3}]
+    put(tmp_path / "metrics.jsonl", rows, end='{"step": 1, "obj')
+    start, first, second = read_metrics(tmp_path, 2)
+    assert (start, second) == ({"step": 0, "eval/objective": 0.5}, {"step": 2})
+    assert math.isnan(first["objective"])
+    assert read_metrics(tmp_path / "nowhere", 2) == []

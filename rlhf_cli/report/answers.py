@@ -1,0 +1,62 @@
+"""The completions of all held-out prompts, before and after, ordered by how the reward changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Final
+
+from rlhf_cli.evaluation.evaluation import Evaluation
+
+SHOWN: Final = 8
+"""Completions of a prompt that a page shows of each side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one policy wrote for a prompt."""
+
+    reward: float
+    """Mean over its completions."""
+    completions: Sequence[tuple[float, str]]
+    """The first of them, each with its reward."""
+    more: int
+    """Completions that are not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A held-out prompt, with its completions in the first and the last evaluation."""
+
+    prompt: str
+    before: Side
+    after: Side
+
+    @property
+    def change(self) -> float:
+        """Mean reward of the last evaluation less that of the first."""
+        return self.after.reward - self.before.reward
+
+
+def answers_by_change(first: Evaluation | None, last: Evaluation | None, prompts: Sequence[str]) -> list[Answers]:
+    """The prompts of both evaluations, the greatest rise of the reward first; `prompts` are their texts, if known."""
+    if first is None or last is None:
+        return []
+    places = {number: place for place, number in enumerate(first.prompts)}
+    found = [
+        Answers(
+            prompts[number] if number < len(prompts) else f"held-out prompt {number + 1}",
+            _side(first, places[number]),
+            _side(last, place),
+        )
+        for place, number in enumerate(last.prompts)
+        if number in places
+    ]
+    return sorted(found, key=lambda answers: -answers.change)
+
+
+def _side(evaluation: Evaluation, place: int) -> Side:
+    rewards, texts = evaluation.reward[place], evaluation.texts[place]
+    pairs = list(zip(rewards, texts, strict=True))
+    return Side(fmean(rewards), pairs[:SHOWN], len(pairs[SHOWN:]))
