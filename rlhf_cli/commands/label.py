@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
 from rlhf_cli.commands.pairing import find_pairs
 from rlhf_cli.commands.parser import Parser, at_least
-from rlhf_cli.display.labelling import describe_rate, label, show_tally
+from rlhf_cli.display.labelling import label, show_tally
 from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
 from rlhf_cli.feedback.pairs import read_pairs
+from rlhf_cli.feedback.saying import describe, describe_rate
 from rlhf_cli.feedback.session import Session
-from rlhf_cli.feedback.tally import tally
+from rlhf_cli.feedback.tally import Tally, tally
 from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.paths import relative_to_here
 
@@ -26,6 +28,7 @@ question; the same command goes on where you left, and several may label."""
 
 EXAMPLES: Final = """\
   rlhf label latest
+  rlhf label latest --web                   a page, for a mouse or a finger
   rlhf label outputs/a outputs/b --rater anna
   rlhf label pairs.jsonl --choose informative --json"""
 
@@ -40,23 +43,46 @@ def main(argv: list[str]) -> int:
     if options.choose == "informative" and not any(pair.rewards for pair in pairs):
         _note("no rewards in the file: --choose informative has only the lengths to go by")
     session = Session(pairs, votes, options.rater, options.choose, options.seed)
+
+    def result() -> Tally:
+        return tally(votes.read(), pairs)
+
     for line in votes.read().odd:
         _note(f"{line}; it stays, and does not count")
-    if foreign := tally(votes.read(), pairs).foreign:
+    if foreign := result().foreign:
         _note(f"{foreign} lines of {votes.file.name} are on pairs that are not asked here; they do not count")
-    shown = (lambda: describe_rate(tally(votes.read(), pairs), names[0])) if options.show else None
-    try:
-        label(session, shown)
-    except KeyboardInterrupt as error:
-        raise Stopped("every vote is saved; the same command goes on", resumable=True) from error
-    result = tally(votes.read(), pairs)
+    shown = (lambda: describe_rate(result(), names[0])) if options.show else None
+    if options.web:
+        serve, build_app = _web()
+        with suppress(KeyboardInterrupt):
+            serve(
+                lambda token, port: build_app(session, token, port, lambda: list(describe(result(), names)), shown),
+                options.port,
+                lambda link: print(f"open {link}\nCtrl-C ends it; every vote is saved at once", file=sys.stderr),
+            )
+    else:
+        try:
+            label(session, shown)
+        except KeyboardInterrupt as error:
+            raise Stopped("every vote is saved; the same command goes on", resumable=True) from error
     if options.json:
         head = {"pairs_file": str(file), "votes_file": str(votes.file), "a": names[0], "b": names[1]}
-        print(json.dumps(head | {"result": result.row()}))
+        print(json.dumps(head | {"result": result().row()}))
     else:
-        show_tally(result, names)
+        show_tally(result(), names)
         print(visible(f"votes       {relative_to_here(votes.file)}"))
     return EXIT_DONE
+
+
+def _web() -> tuple[Any, Any]:
+    """The functions of the page, which needs an extra."""
+    try:
+        from rlhf_cli.feedback.web.app import build_app
+        from rlhf_cli.feedback.web.serving import serve
+    except ImportError as error:
+        what = "the page needs starlette and uvicorn, which are not installed"
+        raise UserError(what, where="--web", fix="pip install 'rlhf-cli[label]', or label without --web") from error
+    return serve, build_app
 
 
 def _note(text: str) -> None:
@@ -76,5 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--show", action="store_true", help="show the win rate while you vote")
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="S", help="of sides and order (default 0)")
+    parser.add_argument("--web", action="store_true", help="ask on a page that this machine serves to itself")
+    parser.add_argument("--port", type=at_least(0), default=0, metavar="P", help="of the page (default: any free one)")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return parser

@@ -16,8 +16,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole
-from rlhf_cli.evaluation.intervals import Share
 from rlhf_cli.feedback.readable import one_line, readable
+from rlhf_cli.feedback.saying import describe
 from rlhf_cli.feedback.session import Question, Session
 from rlhf_cli.feedback.tally import Tally
 from rlhf_cli.feedback.votes import Choice
@@ -110,43 +110,8 @@ def _key() -> str:
     return pressed.decode(errors="replace").lower()
 
 
-def describe_rate(tally: Tally, title: str) -> str:
-    """The present win rate in a few words."""
-    return f"{one_line(title)} wins {share(tally.win_rate)}" if tally.votes else "no vote yet"
-
-
-def share(value: Share) -> str:
-    """A share and its interval."""
-    return f"{value.mean:.1%} [{value.low:.1%}, {value.high:.1%}]"
-
-
 def show_tally(tally: Tally, titles: tuple[str, str]) -> None:
     """Print what the votes say, on stdout."""
     console = ResultConsole()
-    first, second = map(one_line, titles)
-
-    def line(name: str, text: str) -> None:
-        console.print(f"{name:<12}{text}", markup=False, soft_wrap=True)
-
-    line("compared", f"{first} (a) against {second} (b)")
-    alike = f", {tally.identical} of them identical: ties without asking" if tally.identical else ""
-    line("pairs", f"{tally.pairs}{alike}")
-    for rater, counts in tally.raters.items():
-        votes = ", ".join(f"{count} {choice.replace('_', ' ')}" for choice, count in counts.items() if count)
-        line(one_line(rater), votes or "nothing that stands")
-    if not tally.votes:
-        line("win rate", "no vote yet")
-        return
-    line("win rate", f"a {share(tally.win_rate)}  95 % interval; ties and both bad count half")
-    if tally.decided is not None:
-        line("", f"a {share(tally.decided)}  without ties, {tally.decided.count:.0f} votes")
-    if tally.agreement is not None:
-        line("reward", f"people agree with it {share(tally.agreement)}  where it tells a pair apart; ties count half")
-    if tally.kappa is not None:
-        value = "undefined: all say the same one thing" if tally.kappa.value is None else f"{tally.kappa.value:.2f}"
-        line(
-            "raters",
-            f"{tally.kappa.kind.title()}'s kappa {value}, {tally.kappa.raters} raters on {tally.kappa.pairs} pairs",
-        )
-    if tally.left is not None and not tally.left.low <= 0.5 <= tally.left.high:
-        line("sides", f"the first text won {share(tally.left)} of the votes for one side: read both to their ends")
+    for name, text in describe(tally, titles):
+        console.print(f"{one_line(name):<12}{one_line(text)}", markup=False, soft_wrap=True)

@@ -10,4 +10,6 @@ choice      which pair is asked next, with the chance of it: at random, or where
 win_rate    the win rate that votes show, with its interval
 agreement   Cohen's and Fleiss' kappa
 tally       all that the votes of a file say
+saying      the same in words
+web         the labelling page, an extra
 """

@@ -142,6 +142,16 @@ def test_votes_that_do_not_count_are_said(label: Callable[..., Outcome], tmp_pat
     assert "lines of pairs.votes.jsonl are on pairs that are not asked here" in label("pairs.jsonl").err
 
 
+def test_the_page_is_an_extra(label: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file_of(tmp_path)
+    for name in [name for name in sys.modules if name.startswith("rlhf_cli.feedback.web")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    outcome = label("pairs.jsonl", "--web")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "fix: pip install 'rlhf-cli[label]'" in outcome.err
+
+
 TORN = """
 import io, os, sys, time
 write = os.write

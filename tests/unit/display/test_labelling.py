@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.display.labelling import describe_rate, label, show_tally
+from rlhf_cli.display.labelling import label, show_tally
 from rlhf_cli.feedback.pairs import with_ids
 from rlhf_cli.feedback.preference import Row
+from rlhf_cli.feedback.saying import describe_rate
 from rlhf_cli.feedback.session import Session
 from rlhf_cli.feedback.tally import Tally, tally
 from rlhf_cli.feedback.votes import VoteFile
@@ -115,7 +116,7 @@ def counted(*words: str) -> Tally:
 
 def test_what_the_votes_say(capsys: pytest.CaptureFixture[str]) -> None:
     found = counted("a", "a", "b", "tie", "skip")
-    assert describe_rate(found, "policy\x1b") == "policy<U+001B> wins 62.5% [21.9%, 90.8%]"
+    assert describe_rate(found, "policy") == "policy wins 62.5% [21.9%, 90.8%]"
     assert describe_rate(counted(), "policy") == "no vote yet"
     show_tally(found, ("policy (step 4)", "reference"))
     out = capsys.readouterr().out

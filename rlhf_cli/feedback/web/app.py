@@ -1,0 +1,109 @@
+"""The page's routes. The page only ever hears of a first and a second text: which is a is known here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from rlhf_cli.feedback.readable import readable
+from rlhf_cli.feedback.session import Question, Session
+from rlhf_cli.feedback.votes import Choice
+from rlhf_cli.feedback.web.guard import App, Guard
+
+STATIC: Final = Path(__file__).parent / "static"
+FILES: Final = {"label.css": "text/css", "label.js": "text/javascript", "icon.svg": "image/svg+xml"}
+LONGEST_NOTE: Final = 2000
+CHOICES: Final[dict[str, Choice]] = {"tie": "tie", "both_bad": "both_bad", "skip": "skip"}
+
+
+def build_app(
+    session: Session, token: str, port: int, said: Callable[[], list[tuple[str, str]]], shown: Callable[[], str] | None
+) -> App:
+    """The page for one rater. `said` is what the votes say, for the end; `shown` the present win rate, if wanted."""
+
+    def state(status: int = 200, **more: Any) -> Response:
+        question = session.question()
+        if question is None:
+            lines = [[readable(name), readable(text)] for name, text in said()]
+            return JSONResponse({"done": True, "said": lines, **more}, status)
+        texts = question.pair.text
+        return JSONResponse(
+            {
+                "done": False,
+                "pair": question.pair.id,
+                "number": question.number,
+                "of": question.of,
+                "prompt": readable(question.pair.prompt),
+                "first": readable(texts[question.left]),
+                "second": readable(texts[question.right]),
+                "rate": readable(shown()) if shown else "",
+                **more,
+            },
+            status,
+        )
+
+    def page(request: Request) -> Response:
+        text = (STATIC / "label.html").read_text(encoding="utf-8").replace("{token}", token)
+        return Response(text, media_type="text/html")
+
+    def file(request: Request) -> Response:
+        name = request.url.path.removeprefix("/")
+        return Response((STATIC / name).read_bytes(), media_type=FILES[name])
+
+    def question(request: Request) -> Response:
+        return state()
+
+    async def vote(request: Request) -> Response:
+        body = await _body(request)
+        asked = session.question()
+        choice = _choice(body.get("vote"), asked)
+        note = body.get("note", "")
+        if choice is None or not isinstance(note, str) or len(note) > LONGEST_NOTE:
+            return JSONResponse({"error": "no vote"}, 400)
+        if asked is None or body.get("pair") != asked.pair.id:  # another tab, or a page that was gone back to
+            return state(409, error="that pair has a vote already; this is the next one")
+        return _saved(lambda: session.answer(asked, choice, note.strip())) or state()
+
+    async def undo(request: Request) -> Response:
+        done: list[bool] = []
+        failed = _saved(lambda: done.append(session.undo()))
+        return failed or (state() if done[0] else state(409, error="nothing to take back"))
+
+    routes = [
+        Route("/", page),
+        *(Route(f"/{name}", file) for name in FILES),
+        Route("/api/question", question),
+        Route("/api/vote", vote, methods=["POST"]),
+        Route("/api/undo", undo, methods=["POST"]),
+    ]
+    return Guard(Starlette(routes=routes), token, port)
+
+
+def _choice(vote: Any, asked: Question | None) -> Choice | None:
+    if vote in ("first", "second") and asked is not None:
+        return asked.left if vote == "first" else asked.right
+    return CHOICES.get(vote) if isinstance(vote, str) else None
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _saved(write: Callable[[], None]) -> Response | None:
+    """Write, or answer why it was not written."""
+    try:
+        write()
+    except OSError as error:
+        return JSONResponse({"error": f"not saved: the disk refuses: {error.strerror}"}, 507)
+    return None
