@@ -12,6 +12,7 @@ from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
 from rlhf_cli.runs.folder import CONFIG, REPORT
 from rlhf_cli.runs.resume import holds_run, newest_run
+from rlhf_cli.sweep.growth import read_beta
 from rlhf_cli.sweep.record import SweepRecord
 
 
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> int:
             raise UserError("no such folder", where=str(file.parent), exit_code=EXIT_DISK)
     else:
         file = (folders[0] if len(folders) == 1 else Path.cwd()) / REPORT
-    writing.write_page(file, writing.page_of(folders), overwrite=options.output is not None)
+    writing.write_page(file, writing.page_of(folders, options.compare_at), overwrite=options.output is not None)
     print(visible(f"written to {relative_to_here(file)}"))
     return EXIT_DONE
 
@@ -60,5 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--output", metavar="FILE", help=f"where to write it (default: RUN/{REPORT}; for several runs ./{REPORT})"
+    )
+    parser.add_argument(
+        "--compare-at", metavar="BETA", type=read_beta, help="the beta at which to compare the points of a sweep"
     )
     return parser

@@ -23,12 +23,14 @@ from rlhf_cli.config.typed import refuse_reinterpreted, with_breaks
 from rlhf_cli.errors import UserError
 
 _SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-h": "--help"}
+COMPARE_AT = "--compare-at"
 _VALUES: dict[str, tuple[str, ...]] = {
     "--multirun": (),
     "--run": (),
     "--cfg": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     "--resolve": (),
+    COMPARE_AT: (),
     "--help": (),
     "--hydra-help": (),
 }
@@ -73,8 +75,11 @@ def parse_arguments(argv: Sequence[str]) -> CommandLine:
         name = _SHORT.get(typed, typed)
         if name not in _VALUES:
             raise UserError(f"unknown option {typed}{_suggestion(typed)}")
-        if not value and rest and rest[0] in _VALUES[name]:
+        if not value and rest and (rest[0] in _VALUES[name] or name == COMPARE_AT):
             value = rest.pop(0)
+        if name == COMPARE_AT:
+            options[name] = value
+            continue
         value = value or ("all" if name == "--info" else "")
         if value not in (_VALUES[name] or ("",)):
             raise UserError(f"{typed} takes " + (" or ".join(_VALUES[name]) or "no value"))

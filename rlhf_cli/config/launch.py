@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlhf_cli.config.arguments import parse_arguments, parse_override, quote, rewrite, unquote
+from rlhf_cli.config.arguments import COMPARE_AT, parse_arguments, parse_override, quote, rewrite, unquote
 from rlhf_cli.config.compose import source_of
 from rlhf_cli.config.jobs import Check, Plan, plan_jobs
-from rlhf_cli.config.naming import differences
+from rlhf_cli.config.naming import common_overrides, differences
 from rlhf_cli.config.options import PRESET
 from rlhf_cli.config.runner import OWN_LAUNCHER, raise_failures, record_sweep, run_alone, run_by_hydra
 from rlhf_cli.config.security import refuse_code, refuse_secrets
@@ -21,6 +22,16 @@ from rlhf_cli.config.session import PRIMARY, open_hydra, show_config, show_help,
 from rlhf_cli.errors import EXIT_DISK, UserError
 from rlhf_cli.runs.changes import fingerprint
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.sweep.growth import (
+    SEED,
+    find_begun,
+    fixed_settings,
+    is_under,
+    keep_begun,
+    read_begun,
+    read_beta,
+    yardstick,
+)
 from rlhf_cli.sweep.record import SweepRecord, Trial
 
 
@@ -76,22 +87,25 @@ def launch(argv: Sequence[str], task: Callable[[Launch], None], *, check: Check,
         show_info(topic, overrides)
         return
     part, is_sweep = line.options.get("--cfg"), "--multirun" in line.options
+    at = read_beta(line.options[COMPARE_AT]) if COMPARE_AT in line.options else None
     if part and is_sweep:
         raise UserError("--cfg shows the config of one run: leave -m out")
 
     with open_hydra() as hydra:
         plan = plan_jobs(hydra.config_loader(), overrides, sweep=is_sweep, check=None if part else check)
+        if at is not None and not plan.is_sweep:
+            raise UserError("--compare-at is the beta at which a sweep compares its points: it needs -m")
         if part:
             show_config(part, overrides, resolve="--resolve" in line.options)
             return
         folder = make_folder(plan)
-        launches = _launches(plan, folder)
         if not plan.is_sweep:
+            launches = _launches(plan, folder)
             run_alone(hydra, plan, folder, lambda: task(launches[0]))
             return
-        told = differences([job.overrides for job in plan.jobs])
-        trials = (Trial(job.folder, own, job.config.steps) for job, own in zip(plan.jobs, told, strict=True))
-        with sweep(SweepRecord(folder, f"rlhf train {shlex.join(argv)}", tuple(trials), str(Path.cwd()))) as run_trials:
+        plan, record = _go_on(plan, SweepRecord(folder, f"rlhf train {shlex.join(argv)}", (), str(Path.cwd()), at))
+        launches = _launches(plan, folder)
+        with sweep(record) as run_trials:
             if plan.launcher == OWN_LAUNCHER:
                 record_sweep(hydra, plan, folder)
                 run_trials(launches)
@@ -122,11 +136,17 @@ def make_folder(plan: Plan) -> Path:
     try:
         if not named and not plan.is_sweep:
             return reserve_folder(default)
-        folder = Path(named) if named else default / _sweep_name(plan)
+        folder = Path(named) if named else _sweep_folder(default, plan)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"{e.filename}: cannot be made: {e.strerror}", exit_code=EXIT_DISK) from e
     return folder
+
+
+def _sweep_folder(parent: Path, plan: Plan) -> Path:
+    """The folder of the plan in `parent`; one that an earlier version made keeps its name."""
+    earlier = parent / _sweep_name(plan, is_earlier=True)
+    return earlier if earlier.is_dir() else parent / _sweep_name(plan)
 
 
 def reserve_folder(folder: Path) -> Path:
@@ -140,8 +160,59 @@ def reserve_folder(folder: Path) -> Path:
     return candidate
 
 
-def _sweep_name(plan: Plan) -> str:
-    """The preset's name and a hash of all configs, without what may change on resume."""
-    digest = hashlib.sha256("".join(fingerprint(job.config) for job in plan.jobs).encode()).hexdigest()[:6]
+def _sweep_name(plan: Plan, is_earlier: bool = False) -> str:
+    """The preset's name and a hash of the settings that are fixed, without what may change on resume.
+
+    Earlier versions hashed the configs of all jobs.
+    """
+    what = "".join(fingerprint(job.config) for job in plan.jobs) if is_earlier else json.dumps(_fixed(plan))
+    digest = hashlib.sha256(what.encode()).hexdigest()[:6]
     presets = [o.value() for o in map(parse_override, plan.jobs[0].overrides) if o.key_or_group == PRESET]
     return f"{Path(str(presets[-1])).stem if presets else PRIMARY}-{digest}"
+
+
+def _swept(plan: Plan) -> list[str]:
+    """The keys of the values that are swept, but for the seed."""
+    listed = {o.key_or_group for o in map(parse_override, plan.overrides) if o.is_sweep_override()}
+    common = common_overrides([job.overrides for job in plan.jobs])
+    own = {
+        parse_override(override).key_or_group
+        for job in plan.jobs
+        for override in job.overrides
+        if override not in common
+    }
+    return sorted((listed | own) - {SEED})
+
+
+def _fixed(plan: Plan) -> tuple[list[str], dict[str, str]]:
+    """The keys that are swept, and the settings that are not: where presets are swept, those of the command line."""
+    swept = _swept(plan)
+    fixed = fixed_settings([job.config for job in plan.jobs], swept)
+    if PRESET not in swept:
+        return swept, fixed
+    typed = [parse_override(override).key_or_group for override in plan.jobs[0].overrides]
+    return swept, {key: value for key, value in fixed.items() if is_under(key, typed)}
+
+
+def _go_on(plan: Plan, sweep: SweepRecord) -> tuple[Plan, SweepRecord]:
+    """The plan with the folders of trials that were begun before, and the record of these and of all other trials.
+
+    Raises UserError (exit 5) where the folder holds a sweep of other fixed settings.
+    """
+    swept, fixed = _fixed(plan)
+    known = SweepRecord.read(sweep.folder)
+    begun = read_begun(known)
+    configs = [job.config for job in plan.jobs]
+    if plan.launcher == OWN_LAUNCHER:  # hydra's other launchers name the folders themselves
+        names = find_begun(begun, [job.folder for job in plan.jobs], configs, swept)
+        plan = replace(plan, jobs=[replace(job, folder=name) for job, name in zip(plan.jobs, names, strict=True)])
+    planned = {job.folder for job in plan.jobs}
+    kept = keep_begun(known, begun, planned, fixed)
+    told = differences([job.overrides for job in plan.jobs], [trial.told for trial in kept])
+    trials = (Trial(job.folder, own, job.config.steps) for job, own in zip(plan.jobs, told, strict=True))
+    at = sweep.compare_at
+    if at is None:
+        at = known.compare_at if known else None
+    if at is None:
+        at = yardstick([config for _, config in begun] or configs)
+    return plan, replace(sweep, trials=(*trials, *kept), compare_at=at)

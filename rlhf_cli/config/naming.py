@@ -25,12 +25,16 @@ def job_name(number: int, jobs: Sequence[Sequence[str]]) -> str:
     return f"job {number} of {len(jobs)}" + (f" ({own})" if own else "")
 
 
-def differences(jobs: Sequence[Sequence[str]]) -> list[dict[str, str]]:
-    """For each job, the keys that not all jobs set alike, with its values; a path is cut short where that is enough."""
+def differences(jobs: Sequence[Sequence[str]], taken: Sequence[dict[str, str]] = ()) -> list[dict[str, str]]:
+    """For each job, the keys that not all jobs set alike, with its values.
+
+    A path is cut short where that is enough to tell the jobs from each other, and from those that are `taken`.
+    """
     common = common_overrides(jobs)
     own = [[unquote(override) for override in job if override not in common] for job in jobs]
     short = [dict(map(_shorten, job)) for job in own]
-    if len({tuple(values.items()) for values in short}) == len(short):
+    every = [*short, *taken]
+    if len({tuple(values.items()) for values in every}) == len(every):
         return short
     return [dict(override.split("=", 1) for override in job) for job in own]
 

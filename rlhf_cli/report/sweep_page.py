@@ -14,7 +14,7 @@ from rlhf_cli.report.table import Link, Table
 from rlhf_cli.runs.folder import REPORT
 from rlhf_cli.sweep.answer import Answer
 from rlhf_cli.sweep.points import Point
-from rlhf_cli.sweep.record import SweepRecord, name_of
+from rlhf_cli.sweep.record import SweepRecord, Trial, name_of
 
 
 def html(sweep: SweepRecord, answer: Answer) -> str:
@@ -30,7 +30,7 @@ def html(sweep: SweepRecord, answer: Answer) -> str:
         heat_map=_heat_map(answer),
         measure=_measure(answer),
         intervals=intervals_over(answer),
-        points=_points(answer),
+        points=_points(sweep, answer),
         curves=list(_curves(answer, curves)),
         curves_shown=len(curves),
         trials=_trials(sweep, answer),
@@ -72,9 +72,8 @@ def _heat_map(answer: Answer) -> HeatMap | None:
     )
 
 
-def _points(answer: Answer) -> Table:
-    several = any(point.trials > 1 for point in answer.points)
-    head = ("", "point", "reward", "KL, nats", "J", "change of J", "length", *(("runs",) if several else ()))
+def _points(sweep: SweepRecord, answer: Answer) -> Table:
+    head = ("", "point", "reward", "KL, nats", "J", "change of J", "length", "runs")
     rows = [
         (
             f"{point.number}{'*' if point.pareto else ''}",
@@ -84,7 +83,10 @@ def _points(answer: Answer) -> Table:
             with_error(point.objective, 3),
             "–" if point.change is None else with_error(point.change, 3, "+"),
             with_error(point.length, 1),
-            *((f"{len(point.finished)} of {point.trials}",) if several else ()),
+            [
+                Link(f"seed {seed}" if (seed := trial.told.get("seed")) else "run", _address(sweep, trial))
+                for trial in point.finished
+            ],
         )
         for point in answer.points
     ]
@@ -117,7 +119,7 @@ def _trials(sweep: SweepRecord, answer: Answer) -> Table:
     for trial in sweep.trials:
         name: str | Link = _spaced(name_of(trial.told))
         if (sweep.path(trial) / REPORT).is_file():
-            name = Link(str(name), f"{trial.name}/{REPORT}")
+            name = Link(str(name), _address(sweep, trial))
         missing = left_out.get(trial.name)
         if missing is None:
             rows.append((name, "finished", "", ""))
@@ -126,6 +128,11 @@ def _trials(sweep: SweepRecord, answer: Answer) -> Table:
             rows.append((name, missing.state, missing.reason, log))
     columns = 4 if left_out else 2
     return Table(("trial", "state", "why", "")[:columns], [row[:columns] for row in rows], words=range(1, columns))
+
+
+def _address(sweep: SweepRecord, trial: Trial) -> str:
+    """The trial's report, or its folder where there is none, relative to the page."""
+    return f"{trial.name}/{REPORT}" if (sweep.path(trial) / REPORT).is_file() else f"{trial.name}/"
 
 
 def _measure(answer: Answer) -> str:

@@ -35,7 +35,7 @@ class Table:
     """
 
     head: Sequence[str]
-    rows: Sequence[Sequence[str | Link]]
+    rows: Sequence[Sequence[str | Link | Sequence[Link]]]
     words: range = range(0)
     """Columns of text, which is broken into lines. The other columns hold numbers."""
     strong: int | None = None

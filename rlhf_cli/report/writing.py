@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +19,16 @@ _HEAD: Final = 2**10
 """Characters at the beginning of a page that hold its generator."""
 
 
-def page_of(folders: Sequence[Path]) -> str:
-    """The page of a sweep, of a run, or of several runs."""
+def page_of(folders: Sequence[Path], compare_at: float | None = None) -> str:
+    """The page of a sweep, of a run, or of several runs. `compare_at` is another beta for the points of a sweep.
+
+    Raises UserError where there is such a beta and no sweep.
+    """
     if len(folders) == 1 and (sweep := SweepRecord.read(folders[0])) is not None:
+        sweep = sweep if compare_at is None else replace(sweep, compare_at=compare_at)
         return sweep_page.html(sweep, answer(sweep))
+    if compare_at is not None:
+        raise UserError("--compare-at is for the folder of a sweep", where=str(folders[0]))
     runs = [read_run(folder) for folder in folders]
     return run_page.html(runs[0]) if len(runs) == 1 else comparison_page.html(runs)
 

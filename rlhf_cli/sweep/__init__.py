@@ -3,6 +3,7 @@
 pool     trials as processes, a few at a time
 slots    the GPUs or CPU threads that a trial gets
 record   the files of a sweep: what it is to run, and how each trial ended
+growth   a sweep that goes on with more values: its fixed settings, and the trials it has
 outcome  the result of each trial, read from its folder
 choice   the Pareto front, paired differences, the point to recommend
 points   trials that differ in nothing but the seed, as one point

@@ -13,7 +13,7 @@ from rlhf_cli.sweep.outcome import LeftOut, Outcome, read_trial
 from rlhf_cli.sweep.points import Point, build_point, candidate_of, gain_of
 from rlhf_cli.sweep.power import Needed, calculate_needed
 from rlhf_cli.sweep.reach import reach, reference_of, task_of
-from rlhf_cli.sweep.reason import explain_choice, explain_no_gain
+from rlhf_cli.sweep.reason import explain_choice, explain_no_gain, explain_yardstick
 from rlhf_cli.sweep.record import SweepRecord, SweptSettings, group_by_point
 
 
@@ -85,7 +85,8 @@ def answer(sweep: SweepRecord) -> Answer:
             no_oracle="no trial is finished",
             left_out=left_out,
         )
-    beta = median_low(sorted({outcome.last.beta for outcome in outcomes}))
+    betas = sorted({outcome.last.beta for outcome in outcomes})
+    beta = median_low(betas) if sweep.compare_at is None else sweep.compare_at
     oracle, no_oracle = reach(outcomes, beta)
     points = _points(groups, finished, beta, oracle)
     recommended, reason, needed = _recommend(finished, points, beta)
@@ -131,13 +132,13 @@ def _recommend(
     outcomes = [outcome for group in groups for outcome in group]
     if any(task_of(one.config) != task_of(outcomes[0].config) for one in outcomes):
         return None, ("The trials do not share reward, data and evaluate.prompts: their J cannot be compared.",), None
-    is_beta_swept = len({outcome.last.beta for outcome in outcomes}) > 1
+    yardstick = explain_yardstick(beta, sorted({outcome.last.beta for outcome in outcomes}))
     gains = [gain_of(group, beta) for group in groups]
     if not find_gains(gains):
         place, best = max(((i, gain) for i, gain in enumerate(gains) if gain), key=lambda pair: pair[1].mean)
         needed = calculate_needed(best, sum(gain is not None for gain in gains), groups[place][0].last.step)
         shape = groups[place][0].config.evaluate.prompts, best.squares.seeds, groups[place][0].last.step
-        return None, explain_no_gain(needed, points[place], beta, is_beta_swept, shape), needed
+        return None, explain_no_gain(needed, points[place], yardstick, shape), needed
     candidates = [candidate_of(group) for group in groups]
     choices = []
     for at in (beta, beta / 2, beta * 2) if beta else (beta,):
@@ -145,7 +146,7 @@ def _recommend(
         choices.append(choose(candidates, at, among) if among else None)
     chosen = choices[0]
     assert chosen is not None  # there are gains at beta itself
-    return points[chosen.chosen].number, explain_choice(chosen, choices[1:], points, is_beta_swept), None
+    return points[chosen.chosen].number, explain_choice(chosen, choices[1:], points, yardstick), None
 
 
 def _warnings(outcomes: Sequence[Outcome], points: Sequence[Point]) -> list[str]:

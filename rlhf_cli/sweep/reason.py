@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median_low
 
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.sweep.choice import Choice
@@ -11,14 +12,13 @@ from rlhf_cli.sweep.power import POWER, Needed
 
 
 def explain_choice(
-    choice: Choice, others: Sequence[Choice | None], points: Sequence[Point], is_beta_swept: bool
+    choice: Choice, others: Sequence[Choice | None], points: Sequence[Point], yardstick: str
 ) -> tuple[str, ...]:
     """Sentences about the choice; the others are those at half and at twice its beta, where that is not 0.
 
-    None among the others is a beta at which nothing gains. `is_beta_swept` says whether the points were trained with
-    betas of their own.
+    None among the others is a beta at which nothing gains. `yardstick` is the first sentence.
     """
-    sentences = [_yardstick(choice.beta, is_beta_swept)]
+    sentences = [yardstick]
     considered = sum(difference is not None for difference in choice.differences) + 1
     if considered < len(points):
         sentences.append(
@@ -45,16 +45,24 @@ def explain_choice(
     return tuple(sentences)
 
 
-def explain_no_gain(
-    needed: Needed, best: Point, beta: float, is_beta_swept: bool, shape: tuple[int, int, int]
-) -> tuple[str, ...]:
+def explain_yardstick(beta: float, trained: Sequence[float]) -> str:
+    """The sentence on the beta at which the points are compared; `trained` are theirs, each once, in order."""
+    measure = f"J = reward - {beta:g}·KL"
+    if list(trained) == [beta]:
+        return f"The points are compared by {measure}, the beta they were trained with."
+    if beta == median_low(trained):
+        return f"All points are compared at one beta, the lower median of theirs: {measure}."
+    return f"All points are compared at one beta, as the first plan or --compare-at fixed it: {measure}."
+
+
+def explain_no_gain(needed: Needed, best: Point, yardstick: str, shape: tuple[int, int, int]) -> tuple[str, ...]:
     """Sentences about a sweep without a clear gain; `shape` is its prompts, seeds and steps.
 
     `best` is the point with the largest change from the reference.
     """
     change = f"{with_error(best.change, 3, '+')} in J" if best.change else ""
     sentences = [
-        _yardstick(beta, is_beta_swept),
+        yardstick,
         f"Nothing is distinguishable from the reference, so nothing is recommended. The largest change is {change}, of "
         f"{best.title}"
         + (
@@ -62,7 +70,8 @@ def explain_no_gain(
             if best.change and best.change.low > 0
             else "."
         ),
-        f"As it was, this sweep would have shown a gain of {needed.least_gain:.3f} or more ({POWER:.0%} of the time).",
+        f"As it was, this sweep would have shown a gain of {needed.least_gain:.3f} or more "
+        f"({100 * POWER:.0f} % of the time).",
         *_settle(needed, *shape),
         _over([best]),
     ]
@@ -106,13 +115,6 @@ def _over(points: Sequence[Point]) -> str:
         "Each point is one run, and the intervals are over prompts: they are about these runs. Whether another seed "
         "would change them, one seed cannot say (seeds=3)."
     )
-
-
-def _yardstick(beta: float, is_beta_swept: bool) -> str:
-    measure = f"J = reward - {beta:g}·KL"
-    if is_beta_swept:
-        return f"All points are compared at one beta, the lower median of theirs: {measure}."
-    return f"The points are compared by {measure}, the beta they were trained with."
 
 
 def _compare(choice: Choice, points: Sequence[Point]) -> str:

@@ -41,6 +41,8 @@ class SweepRecord:
     trials: tuple[Trial, ...]
     where: str = ""
     """The folder that the command was given in: paths in the command may be relative to it."""
+    compare_at: float | None = None
+    """The beta at which all points are compared; None in the record of an earlier version: from the points."""
 
     def again(self) -> str:
         """The command, as it works from the present working directory."""
@@ -56,13 +58,15 @@ class SweepRecord:
 
     def write(self) -> None:
         """Keep it as sweep.json."""
-        write_json(self.folder / SWEEP, asdict(_Content(self.command, self.where, self.trials)))
+        write_json(self.folder / SWEEP, asdict(_Content(self.command, self.where, self.trials, self.compare_at)))
 
     @staticmethod
     def read(folder: Path) -> SweepRecord | None:
         """The record of the sweep in this folder; None where there is none that can be read."""
         content = read_json(_CONTENT, folder / SWEEP)
-        return None if content is None else SweepRecord(folder, content.command, content.trials, content.where)
+        if content is None:
+            return None
+        return SweepRecord(folder, content.command, content.trials, content.where, content.compare_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class _Content:
     command: str
     where: str
     trials: tuple[Trial, ...]
+    compare_at: float | None = None
 
 
 _CONTENT: Final = TypeAdapter(_Content)

@@ -65,10 +65,17 @@ def test_processes_of_the_same_second_get_different_folders(cwd: Path) -> None:
     assert {*(cwd / "o").iterdir()} == {*made}
 
 
-def test_a_sweep_has_the_folder_of_what_is_to_be_run(started: Started) -> None:
+def test_a_sweep_has_the_folder_of_its_fixed_settings(started: Started) -> None:
     def folder(*argv: str) -> str:
-        return Path(str(started("config=tiny", "-m", "beta=0.1", *argv)[0].config.run_dir)).parent.name
+        return Path(str(started("config=tiny", "-m", *argv)[0].config.run_dir)).parent.name
 
-    plain = folder()
-    assert plain == folder("steps=9", "display=quiet", "jobs=2", "checkpoint.every=3")
-    assert len({plain, folder("seeds=2"), folder("optimizer.lr=1e-5"), folder("temperature=0.5")}) == 4
+    plain = folder("beta=0.1,0.2")
+    assert plain == folder("beta=0.1,0.2", "steps=9", "display=quiet", "jobs=2", "checkpoint.every=3")
+    assert plain == folder("beta=0.3,0.1,0.2")  # a value more
+    assert plain == folder("beta=0.1,0.2", "seeds=2")  # seeds are replicates
+    others = (
+        ("beta=0.1", "temperature=1,0.5"),
+        ("beta=0.1,0.2", "optimizer.lr=1e-5"),
+        ("beta=0.1,0.2", "temperature=0.5"),
+    )
+    assert len({plain, *(folder(*argv) for argv in others)}) == 4

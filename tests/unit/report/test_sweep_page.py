@@ -62,6 +62,7 @@ def test_the_page_has_every_part(tmp_path: Path) -> None:
     assert (len(points), len(trials)) == (4, 8)
     assert [row.get("class") for row in points] == [None, "strong", None, None]
     assert "0.505 ± 0.064" in "".join(points[1].itertext())
+    assert [link.text for link in points[1].iter("a")] == ["seed 0", "seed 1"]
     assert [row[0].text for row in points] == ["1*", "2*", "3", "4*"]
 
 
@@ -81,9 +82,12 @@ def test_trials_lead_to_their_reports_and_failures_to_their_logs(tmp_path: Path)
     text = html(sweep, answer(sweep))
     links = {link.text: link.get("href", "") for link in parsed(text).iter("a")}
     assert links == {
+        "run": "./beta%3D0.2%2Ctemperature%3D1-abc/",  # the last of the points: it has no report
         "beta=0.1, temperature=0.7": "./beta%3D0.1%2Ctemperature%3D0.7-abc/report.html",
         "log": "./beta%3D0.1%2Ctemperature%3D1-abc/log.txt",
     }
+    points = [[link.get("href") for link in row.iter("a")] for row in next(parsed(text).iter("table")).iter("tr")]
+    assert points[1] == ["./beta%3D0.1%2Ctemperature%3D0.7-abc/report.html"]
     trials = [[*row.itertext()] for row in list(parsed(text).iter("table"))[1].iter("tr")]
     assert trials[2] == ["beta=0.1, temperature=1", "failed", "the reward <failed>", "log"]
     assert trials[1] == ["beta=0.1, temperature=0.7", "finished"]

@@ -1,0 +1,111 @@
+"""Go on with a sweep that has grown: the settings that are fixed name its folder, and begun trials keep theirs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from statistics import median_low
+from typing import Final
+
+from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.runs.changes import is_free
+from rlhf_cli.runs.folder import CONFIG
+from rlhf_cli.schedules import Controlled
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.settings import flatten
+from rlhf_cli.sweep.record import SweepRecord, Trial
+
+SEED: Final = "seed"
+"""A seed is a replicate of a point, and no setting of it: more seeds are the same sweep."""
+
+Begun = Sequence[tuple[Trial, RunConfig]]
+"""Trials that have a folder with settings in it."""
+
+
+def fixed_settings(configs: Sequence[RunConfig], swept: Collection[str]) -> dict[str, str]:
+    """The settings that all jobs of a sweep share and that decide what is learnt, as JSON by dotted key.
+
+    `swept` are the keys of the swept values: they and what is below them are not fixed, nor is the seed.
+    """
+    first, *others = [_settings(config, ()) for config in configs]
+    shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+    return {key: value for key, value in shared.items() if not is_under(key, (*swept, SEED))}
+
+
+def read_begun(sweep: SweepRecord | None) -> Begun:
+    """The trials of a sweep whose settings can be read."""
+    begun: list[tuple[Trial, RunConfig]] = []
+    if sweep is not None:
+        for trial in sweep.trials:
+            with suppress(OSError, ValueError):
+                config = RunConfig.model_validate_json((sweep.path(trial) / CONFIG).read_bytes())
+                begun.append((trial, config))
+    return begun
+
+
+def find_begun(begun: Begun, names: Sequence[str], configs: Sequence[RunConfig], swept: Collection[str]) -> list[str]:
+    """The name of each job's folder: that of the trial which was begun with the same settings, or else its own."""
+    known = {json.dumps(_settings(config, swept), sort_keys=True): trial.name for trial, config in begun}
+    own = {trial.name for trial, _ in begun} & {*names}
+    return [
+        name if name in own else known.get(json.dumps(_settings(config, swept), sort_keys=True), name)
+        for name, config in zip(names, configs, strict=True)
+    ]
+
+
+def keep_begun(
+    sweep: SweepRecord | None, begun: Begun, planned: Collection[str], fixed: Mapping[str, str]
+) -> list[Trial]:
+    """The trials of other values that the folder holds: those with a folder, in their order.
+
+    Raises UserError (exit 5) where one of them has other fixed settings.
+    """
+    for trial, config in begun:
+        settings = _settings(config, ())
+        changed = [key for key, value in fixed.items() if settings.get(key) != value]
+        if trial.name not in planned and changed:
+            key = changed[0]
+            raise UserError(
+                f"it holds a sweep of other fixed settings: {key}: {settings.get(key)} -> {fixed[key]}",
+                where=str(sweep.folder if sweep else "sweep_dir"),
+                fix="give another sweep_dir",
+                exit_code=EXIT_RESUME,
+            )
+    if sweep is None:
+        return []
+    return [trial for trial in sweep.trials if trial.name not in planned and sweep.path(trial).is_dir()]
+
+
+def yardstick(configs: Sequence[RunConfig]) -> float:
+    """The beta at which to compare points: the lower median of their final betas, a controller's first one."""
+    return median_low(sorted({_final_beta(config) for config in configs}))
+
+
+def read_beta(text: str) -> float:
+    """The beta that `--compare-at` gives; raises UserError for what is none."""
+    with suppress(ValueError):
+        if math.isfinite(beta := float(text)) and beta >= 0:
+            return beta
+    raise UserError(f"--compare-at takes a beta, a number of 0 or more, and not '{text}'")
+
+
+def _final_beta(config: RunConfig) -> float:
+    if isinstance(config.beta, Controlled):
+        return config.beta.begin().beta
+    return config.beta.at(config.steps - 1, config.steps)
+
+
+def _settings(config: RunConfig, swept: Collection[str]) -> dict[str, str]:
+    """What decides what is learnt, with what is swept; not the microbatch size, which `auto` stands for."""
+    return {
+        key: json.dumps(value)
+        for key, value in flatten(config.model_dump(mode="json"))
+        if is_under(key, swept) or not (is_free(key.split(".")[0]) or key == "microbatch_size")
+    }
+
+
+def is_under(key: str, roots: Collection[str]) -> bool:
+    """Whether the dotted key is one of the roots, or below one."""
+    return any(key == root or key.startswith(f"{root}.") for root in roots)
