@@ -83,28 +83,26 @@ class TestWithout:
     """Prompts that are taken out of a rollout leave no trace."""
 
     @pytest.mark.parametrize("truncation", [NO_TRUNCATION, Truncation(top_k=9, top_p=0.9, min_p=0.0)])
-    @pytest.mark.parametrize("dropped", [{0}, {1}, {2}, {0, 2}, set()])
-    def test_it_is_the_rollout_of_the_others_alone(
-        self, moved: Policy, dropped: set[int], truncation: Truncation
-    ) -> None:
-        engine = TransformersEngine(moved)
+    def test_it_is_the_rollout_of_the_others_alone(self, moved: Policy, truncation: Truncation) -> None:
+        engine, sampling = TransformersEngine(moved), Sampling(12, 1.3, truncation)
         batch = batch_of(moved, ["Hello there", "a", "What is rain?"], samples=2)
-        kept = [number for number in range(3) if number not in dropped]
-        seeds = tuple(batch.seeds[2 * number + sample] for number in kept for sample in range(2))
-        alone = PromptBatch(tuple(batch.prompts[number] for number in kept), 2, seeds)
-        one, other = (engine.sample(b, Sampling(12, 1.3, truncation), lambda: None) for b in (batch, alone))
-        found = drop_prompts(one, dropped)
-        assert found.batch == other.batch
-        assert (found.texts, found.temperature) == (other.texts, other.temperature)
-        for name in ("tokens", "completion_mask", "truncated"):
-            assert torch.equal(getattr(found, name), getattr(other, name)), name
-        for name in ("logprobs", "hidden"):  # another width of the batch may round otherwise
-            assert_close(getattr(found, name), getattr(other, name), rtol=0, atol=1e-4)
-        if one.kept is None or other.kept is None or found.kept is None:
-            assert one.kept is other.kept is found.kept is None
-        else:
-            assert torch.equal(found.kept.ids, other.kept.ids)
-            assert torch.equal(found.kept.offsets, other.kept.offsets)
+        one = engine.sample(batch, sampling, lambda: None)
+        for dropped in ({0}, {1}, {2}, {0, 2}, set[int]()):
+            kept = [number for number in range(3) if number not in dropped]
+            seeds = tuple(batch.seeds[2 * number + sample] for number in kept for sample in range(2))
+            alone = PromptBatch(tuple(batch.prompts[number] for number in kept), 2, seeds)
+            other, found = engine.sample(alone, sampling, lambda: None), drop_prompts(one, dropped)
+            assert found.batch == other.batch
+            assert (found.texts, found.temperature) == (other.texts, other.temperature)
+            for name in ("tokens", "completion_mask", "truncated"):
+                assert torch.equal(getattr(found, name), getattr(other, name)), (dropped, name)
+            for name in ("logprobs", "hidden"):  # another width of the batch may round otherwise
+                assert_close(getattr(found, name), getattr(other, name), rtol=0, atol=1e-4)
+            if one.kept is None or other.kept is None or found.kept is None:
+                assert one.kept is other.kept is found.kept is None
+            else:
+                assert torch.equal(found.kept.ids, other.kept.ids)
+                assert torch.equal(found.kept.offsets, other.kept.offsets)
 
     def test_what_is_left_is_no_wider_than_its_longest_completion(self) -> None:
         rollout = rollout_of([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]])
