@@ -1,4 +1,4 @@
-"""`python -m rlhf_cli`: the command line of this very interpreter, for the trials of a sweep."""
+"""`python -m rlhf_cli`: the command line, run by the same interpreter; the trials of a sweep start so."""
 
 from rlhf_cli.cli import main
 

@@ -21,7 +21,7 @@ from rlhf_cli.errors import (
     disk_errors,
 )
 
-_EXIT_PIPE: Final = 141  # as a shell reports a command whose reader left: 128 + SIGPIPE
+_EXIT_PIPE: Final = 141  # 128 + SIGPIPE, as a shell reports a command whose reader has gone
 
 VERBS: Final = {
     "train": "fine-tune a language model from a reward",
@@ -35,7 +35,7 @@ VERBS: Final = {
     "verify-resume": "repeat a run's last steps, and compare bit for bit",
     "demo": "the ideas behind it, with pictures, in half a minute",
 }
-"""A verb's help. Its module in commands/ has `main(argv) -> exit code` and is imported only when the verb is typed."""
+"""The verbs and their help. A verb's module in commands/ has `main(argv) -> exit code`, and is imported when typed."""
 
 _HELP: Final = """\
 usage: rlhf VERB [ARGUMENT ...]      rlhf VERB --help      rlhf --version
@@ -81,7 +81,7 @@ def run(argv: list[str]) -> int:
         print("stopped: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # python flushes stdout once more on its way out, and would complain then
+        # python flushes stdout once more when it ends, and would complain then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_PIPE
     except Exception:
@@ -90,7 +90,7 @@ def run(argv: list[str]) -> int:
 
 
 def _prepare_streams() -> None:
-    """Let no text fail to print: what a stream cannot encode is escaped, and a stream that is closed takes anything."""
+    """Let every text print: escape characters that a stream cannot encode, and replace a closed stream by /dev/null."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:

@@ -1,4 +1,4 @@
-"""Errors that the user can fix: one line that says what, where and how to fix it, and the exit code."""
+"""Errors that the user can fix: one line with the mistake, its place and the fix; and the exit codes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ EXIT_INTERRUPTED: Final = 130  # as a shell reports Ctrl-C: stopped, with nothin
 class UserError(Exception):
     """Raised for anything that the user can fix; the command line shows it as one line, without a traceback.
 
-    `what` is the mistake, `where` the key or file:line of it, `fix` how to fix it. `saved` is the newest valid
-    checkpoint of a run that had begun.
+    `what` is the mistake, `where` its key or file:line, `fix` the way to mend it. `saved` is the newest valid
+    checkpoint of a run that had begun, or empty.
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", exit_code: int = EXIT_USAGE) -> None:
@@ -44,14 +44,14 @@ class UserError(Exception):
 
 
 def visible(text: str) -> str:
-    """Replace control characters other than line ends: a stranger's text must not control a terminal."""
+    """Replace each control character but the line end with a dot: foreign text must not control a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{MIDDLE DOT}" for c in text)
 
 
 class Stopped(BaseException):
     """The user (Ctrl-C) or the machine (SIGTERM) asked the run to stop.
 
-    A BaseException, so that no reward swallows it. `resumable`: the same command, or resume=, goes on from here.
+    It is a BaseException, so that no reward swallows it. `resumable`: the same command, or resume=, goes on from here.
     """
 
     def __init__(self, reason: str, *, resumable: bool = False) -> None:
@@ -62,7 +62,7 @@ class Stopped(BaseException):
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Turn every error of the disk into a UserError."""
+    """Turn an OSError into a UserError (exit 6); a broken pipe passes."""
     try:
         yield
     except BrokenPipeError:

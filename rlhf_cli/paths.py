@@ -10,17 +10,17 @@ from typing import Final
 
 PACKAGE: Final = "package:"
 SYSTEM: Final = ("/proc", "/sys", "/dev", "/run/secrets")
-"""Folders in which nothing is a user's file: /proc/self/environ holds the secrets of this process."""
-MEMORY: Final = "/dev/shm"  # the exception: files that are kept in memory
+"""Folders without files of a user; /proc/self/environ, for one, holds the secrets of this process."""
+MEMORY: Final = "/dev/shm"  # the exception: a user's files in memory
 
 
 def expand(path: str | Path) -> Path:
-    """The path with `~` written out; as it is where there is no such home folder."""
+    """Write out the `~` of a path; one without such a home folder stays as it is."""
     return Path(os.path.expanduser(path))
 
 
 def locate(path: str) -> Path | None:
-    """The file or folder that `path` names, existing or not; None where its package is not installed."""
+    """Find the file or folder that `path` names, existing or not; None where its package is not installed."""
     if not path.startswith(PACKAGE):
         return expand(path)
     package, _, inside = path.removeprefix(PACKAGE).partition("/")
@@ -33,7 +33,7 @@ def locate(path: str) -> Path | None:
 
 
 def why_irregular(path: Path) -> str | None:
-    """Why a path of the user's is neither read nor written; None for files, folders and what does not exist.
+    """Why a path of the user must not be read or written; None for a file, a folder, and a path that does not exist.
 
     Links are followed.
     """
@@ -43,7 +43,7 @@ def why_irregular(path: Path) -> str | None:
             if of_system and not _is_under(place, MEMORY):
                 return f"{of_system} belongs to the system"
         mode = os.stat(path).st_mode
-    except (OSError, ValueError):  # missing, or no path at all: who opens it says so
+    except (OSError, ValueError):  # missing, or no path at all: opening it fails in better words
         return None
     return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "neither a file nor a folder"
 

@@ -1,4 +1,4 @@
-"""The messages of a run to its reporter. The one here shows nothing; the display has those that show."""
+"""The events of a run that a reporter may show. This reporter shows nothing; those of display/ do."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from rlhf_cli.types import Metrics
 
 
 class Reporter:
-    """Hears how a run gets on, and shows nothing; others override what they show."""
+    """Takes the events of a run and shows nothing; a subclass overrides those that it shows."""
 
     def note(self, text: str) -> None:
-        """A message worth a line."""
+        """A message for the user, one line."""
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """A stretch of work. Call the result after each of its parts, at most `ticks` times."""
+        """Show a stretch of work while the context is open. It gives a function to call after each of `ticks` parts."""
         yield lambda: None
 
     def evaluated(self, step: int, metrics: Metrics) -> None:

@@ -1,7 +1,7 @@
 """RunConfig: everything one run depends on, validated, frozen, plain data. It knows no hydra, no torch and no file.
 
 Types, ranges and meanings stand here; the values stand in configs/*.yaml. No field has a default in Python, so a
-value has one home. A resumed run may change what is Free; anything else has to be named in `resume_allow`.
+value has one home. A resumed run may change Free settings; it must name all others in `resume_allow`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from rlhf_cli.settings import FilePath, Free, Names, Settings, as_tuple
 
 
 class Evaluate(Settings):
-    """Held-out evaluation: temperature 1, no truncation but the length, the same random streams every time."""
+    """Held-out evaluation: at temperature 1, from all tokens, with the same random streams every time."""
 
     every: Free[int] = Field(ge=0)
-    """Steps between evaluations; 0 = never, neither before nor after. Not free where it decides whether prompts are set
-    aside: that would change the training data."""
+    """Steps between evaluations; 0 = never, also not before and after the run. A resumed run may not change it from
+    or to 0: that would change the training data."""
     prompts: int = Field(ge=2)
     """How many held-out prompts."""
     samples: int = Field(ge=1)
@@ -43,15 +43,15 @@ class Checkpoint(Settings):
     keep_best: bool
     """Whether to keep the checkpoint with the best held-out objective as well; such a step always has a checkpoint."""
     max_failures: int = Field(ge=1)
-    """The run ends when the disk refuses so many checkpoints in a row; fewer are noted. A refused line of metrics.jsonl
-    ends the run at once."""
+    """The run ends when the disk refuses so many checkpoints in a row; each one before is a note. A refused line of
+    metrics.jsonl ends the run at once."""
 
 
 _UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 def _seconds(value: Any) -> Any:
-    """1h30m, 1.5h, or 1:30:00 and 1-12:00:00 as schedulers write it, in seconds."""
+    """Convert a time to seconds: 1h30m, 1.5h, or as schedulers write it 1:30:00 and 1-12:00:00."""
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, str):
@@ -63,7 +63,8 @@ def _seconds(value: Any) -> Any:
     raise ValueError("write seconds, 1h30m or 1:30:00")
 
 
-def _sound(value: Any) -> Any:
+def _refuse_unsound(value: Any) -> Any:
+    """Refuse placements of the KL that are known to be wrong, each with its reason."""
     if isinstance(value, str) and value in REFUSED:
         raise ValueError(f"{REFUSED[value]}; use reward, exact or loss_k2")
     return value
@@ -76,7 +77,7 @@ class RunConfig(Settings):
     data: Data
     reward: Reward
     algorithm: Algorithm
-    kl: Annotated[Placement, BeforeValidator(_sound)]
+    kl: Annotated[Placement, BeforeValidator(_refuse_unsound)]
     """Where the KL goes: reward (k1 in the reward), exact (no sampled estimator), loss_k2 (partial)."""
     beta: Beta
     """Weight of KL(policy || reference) in the objective, per nat."""

@@ -1,4 +1,4 @@
-"""Random streams as pure functions of their purpose, so that no generator is ever saved or replayed.
+"""Random streams as pure functions of their purpose: no generator is saved or replayed.
 
 `seed_for(run_seed, "rollout", step, prompt, sample)` always returns the same number: an evaluation, an extra log line
 or a resumed run does not change what a later step draws.
@@ -32,8 +32,8 @@ def permutation(size: int, seed: int) -> list[int]:
 def uniforms(seeds: Iterable[int], length: int) -> torch.Tensor:
     """Uniform draws in [0, 1): float64 [B, length], one row per seed; a row does not depend on the other rows.
 
-    torch's CPU generator uses the low 32 bits of a seed: among 10^5 streams two may coincide, which would correlate two
-    completions and nothing else.
+    torch's CPU generator uses the low 32 bits of a seed. Among 10^5 streams two may coincide; then two completions are
+    correlated, and nothing else.
     """
     import torch
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 READ_STRICTLY: Final = ConfigDict(extra="forbid", strict=True)
-"""`__pydantic_config__` of a dataclass that is read from a file: no unknown keys, no value of another type."""
+"""`__pydantic_config__` of a dataclass that is read from a file: it refuses unknown keys and values of another type."""
 
 
 class Settings(BaseModel):
@@ -18,8 +18,8 @@ class Settings(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _can_be_used(cls, value: Any) -> Any:
-        """Refuse what no library below takes: whole numbers beyond 64 bits, texts with a NUL."""
+    def _refuse_unusable(cls, value: Any) -> Any:
+        """Refuse values that the libraries cannot take: whole numbers beyond 64 bits, texts with a NUL."""
         for one in value if isinstance(value, list | tuple) else (value,):
             if isinstance(one, int) and not -(2**63) <= one < 2**63:
                 raise ValueError("must fit into 64 bits")
@@ -29,7 +29,7 @@ class Settings(BaseModel):
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested settings, under its dotted key."""
+    """Yield every value of nested settings with its dotted key."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{name}.")
@@ -49,9 +49,9 @@ IS_FREE: Final = "a resumed run may change it without being asked"
 
 _T = TypeVar("_T")
 Free = Annotated[_T, IS_FREE]
-"""The type of a setting, with everything below it, that does not change what a run learns from its checkpoint on."""
+"""Marks a setting, with all settings below it, that does not change what a run learns after its checkpoint."""
 
-IS_PATH: Final = "a path of the user's: relative to the file that holds it, or to the working directory"
+IS_PATH: Final = "a path of the user: relative to the file that holds it, or to the working directory"
 IS_MODEL: Final = "a hub id, or a path as above"
 IS_FUNCTION: Final = "module:function, or a path as above, a colon and a function's name"
 IS_PROSE: Final = "a text in which a line break may stand: on the command line it is written \\n"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Metrics = Mapping[str, float]
 Tick = Callable[[], None]
-"""Called again and again during long work: it shows progress, and raises where the work has to stop."""
+"""A function that long work calls again and again: it shows progress, and raises where the work has to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class PromptRow:
 
     @property
     def shown(self) -> str:
-        """The prompt in few words: its text, or the last turn of the chat."""
+        """The prompt as reports show it: its text, or the last turn of the chat."""
         return self.prompt if isinstance(self.prompt, str) else self.prompt[-1].content or self.prompt[-1].more
 
 
@@ -59,7 +59,7 @@ class Prompt:
 
     row: PromptRow
     text: str
-    """As the policy reads it, chat template applied."""
+    """The text that the policy reads, with the chat template applied."""
     tokens: tuple[int, ...]
 
 
@@ -70,7 +70,7 @@ class PromptBatch:
     prompts: tuple[Prompt, ...]
     samples_per_prompt: int
     seeds: tuple[int, ...]
-    """One a completion [B]: the seed of its own stream of uniforms."""
+    """[B]: the seed of each completion's own stream of uniforms."""
 
     def __post_init__(self) -> None:
         if len(self.seeds) != len(self):
@@ -88,7 +88,7 @@ class PromptBatch:
 class KeptSets:
     """The tokens that N positions could be sampled from; position i has `ids[offsets[i] : offsets[i + 1]]`.
 
-    Four bytes a kept token: no [N, V] tensor is held. `functional.truncation` makes and reads it.
+    It takes four bytes a kept token, and no [N, V] tensor. `functional.truncation` makes and reads it.
     """
 
     ids: Tensor
@@ -96,7 +96,7 @@ class KeptSets:
     offsets: Tensor
     """int64 [N + 1], from 0."""
     vocabulary: int
-    """V."""
+    """V, the number of tokens that there are."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -110,11 +110,11 @@ class Rollout:
     tokens: Tensor
     """int64 [B, T], right-padded."""
     completion_mask: Tensor
-    """bool [B, T]: True = counts; built from lengths, the end-of-text token included."""
+    """bool [B, T]: True = counts. Built from the lengths, which include the end-of-text token."""
     logprobs: Tensor
     """float32 [B, T]: log-probabilities under the SAMPLING distribution: softmax(logits / temperature) over `kept`.
 
-    The sampler's, or the trainer's own once `recompute_logprobs` has replaced them.
+    They are the sampler's; `recompute_logprobs` replaces them with the trainer's.
     """
     hidden: Tensor
     """[B, T, H]: the hidden state that predicted each token; with it, the exact KL costs no second policy pass."""
@@ -147,11 +147,11 @@ class Distance:
     """How far the policy is from the reference on a rollout, in nats."""
 
     ref_logprobs: Tensor
-    """float32 [B, T], tempered as the policy's are."""
+    """float32 [B, T]: at the temperature of the policy's."""
     kl: Tensor
     """float32 [B, T]: k1 = logprobs - ref_logprobs, the sampled estimator."""
     exact: Exact | None
-    """Measured over the whole vocabulary; None at the steps between (`exact_kl_every`)."""
+    """The figures over the whole vocabulary; None at steps that do not measure them (`exact_kl_every`)."""
     ref_hidden: Tensor | None
     """[B, T, H]: the reference's hidden states; None unless the loss needs them (kl=exact)."""
 
@@ -173,17 +173,17 @@ class Scored:
     rewards: Tensor
     """float32 [B, T]: the KL penalty at every token, where `kl` puts it into the reward, plus the score at the last."""
     learnable: Tensor
-    """bool [B]: the completions that are learned from; the others are part of no baseline and of no loss."""
+    """bool [B]: the completions to learn from; the others are part of no baseline and of no loss."""
     values: Tensor | None = None
     """float32 [B, T]: the returns that the value head expects from each state on; None without a value head."""
     log_weights: Tensor | None = None
-    """float32 [B]: log of the trainer's over the sampler's probability of each completion; None where the step did not
+    """float32 [B]: log of the trainer's probability of each completion over the sampler's; None where the step did not
     compare them."""
     parts: Mapping[str, Tensor] = field(default_factory=dict)
-    """float32 [B] each: more scores by name, those of a weighted reward's parts and, where shaping may change the
-    scores, `raw`."""
+    """float32 [B] each: more scores by name: those of a weighted reward's parts, and `raw` where shaping may change the
+    scores."""
     failures: int = 0
-    """Completions without a usable score, including those of prompts that were left out."""
+    """The number of completions without a usable score, including those of prompts that were left out."""
 
     @property
     def returns(self) -> Tensor:
@@ -204,16 +204,16 @@ class Advantages:
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """Some completions of one update. Nothing here changes after the first update of their rollout."""
+    """Some completions of one update. All later updates of the same rollout use the same values."""
 
     logprobs: Tensor
-    """float32 [b, T]: of the policy that sampled them."""
+    """float32 [b, T]: under the policy that sampled them."""
     advantages: Tensor
     """float32 [b, T]"""
     weights: Tensor
     """float32 [b, T]: weight of each token in the loss, zero in the padding.
 
-    They are computed over all completions of the update: microbatches do not change its gradient.
+    They are computed over all completions of the update, so that microbatches do not change its gradient.
     """
     values: Tensor | None
     """float32 [b, T], as `Scored.values`."""
@@ -236,6 +236,6 @@ class LossResult:
     """A loss to differentiate, and its metrics."""
 
     loss: Tensor
-    """Scalar: this minibatch's share of the update's loss; shares add up."""
+    """Scalar: this minibatch's share of the update's loss; the shares add up to it."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Each summed over this minibatch's tokens; the pipeline divides by the number of tokens."""
+    """Sums over this minibatch's tokens; the pipeline divides them by the number of tokens."""

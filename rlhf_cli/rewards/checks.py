@@ -1,6 +1,6 @@
-"""The checks of `rlhf reward test`: each reads scores, and says whether something is wrong or worth a look.
+"""The checks of `rlhf reward test`: each reads scores and returns a Finding: ok, worth a look, or wrong.
 
-Scores are by the number of the completion; None stands for a completion without a usable score.
+Scores stand under the number of their completion, from 0; None is a completion without a usable score.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from rlhf_cli.evaluation.ranks import spearman
 from rlhf_cli.rewards.execution.scorer import Scores
 
 SAME: Final = 1e-4
-"""A smaller difference, in units of the scores' spread or of one, is rounding in a network's batch."""
+"""Smaller differences are rounding. In units of the scores' standard deviation, or of 1 where that is larger."""
 CORRELATED: Final = 0.5
-"""A rank correlation with length that is worth a look, unless chance may give it."""
+"""A rank correlation with the length that is worth a look, unless chance explains it."""
 CHANCE: Final = 3.0
-"""Standard errors that chance hardly reaches."""
+"""Chance hardly explains a correlation of so many standard errors."""
 FLAT: Final = 0.5
 """A share of groups without variance that is worth a look."""
 
@@ -35,10 +35,11 @@ class Finding:
     check: str
     verdict: Verdict
     said: str
+    """The result in one sentence; `rlhf reward test --json` writes it under this name."""
 
 
-def usable(results: Sequence[Scores]) -> Finding:
-    """Whether every completion has a score, at the first try."""
+def check_failures(results: Sequence[Scores]) -> Finding:
+    """Check that every completion has a score at the first try."""
     count = sum(len(result.values) + len(result.left_out) for result in results)
     failures = sum(result.failures for result in results)
     retries = sum(result.retries for result in results)
@@ -50,10 +51,10 @@ def usable(results: Sequence[Scores]) -> Finding:
     return Finding("exceptions", "look" if retries else "ok", f"all {count} completions have a score{repeated}")
 
 
-def repeatable(
+def check_determinism(
     first: ByNumber, again: ByNumber, restarted: ByNumber, reseeded: ByNumber, texts: Sequence[str]
 ) -> Finding:
-    """Whether the scores are the same when asked again, after a restart of the process, and with another seed."""
+    """Check that the scores are the same in a second call, in a new process, and with another seed."""
     for others, when in ((again, "asked again"), (restarted, "asked in a new process")):
         count, most, text = _differences(first, others, texts)
         if count:
@@ -68,8 +69,8 @@ def repeatable(
     return Finding("determinism", "ok", "the same scores when asked again, and in a new process")
 
 
-def independent(first: ByNumber, alone: ByNumber, texts: Sequence[str], *, is_repeatable: bool) -> Finding:
-    """Whether a completion has the same score alone; only a repeatable reward can show that."""
+def check_batch(first: ByNumber, alone: ByNumber, texts: Sequence[str], *, is_repeatable: bool) -> Finding:
+    """Check that a completion has the same score alone; without repeatable scores nothing can be compared."""
     if not is_repeatable:
         return Finding("batch", "look", "cannot be told apart from the reward's own changes")
     count, most, text = _differences(first, alone, texts)
@@ -79,8 +80,8 @@ def independent(first: ByNumber, alone: ByNumber, texts: Sequence[str], *, is_re
     return Finding("batch", "ok", f"{len(alone)} completions have the same score alone")
 
 
-def bounded(scores: ByNumber, highest: float) -> Finding:
-    """Whether no score is above the highest that the reward declares."""
+def check_range(scores: ByNumber, highest: float) -> Finding:
+    """Check that no score is above the highest that the reward declares."""
     known = _known(scores)
     if not known:
         return Finding("range", "wrong", "there is no score")
@@ -91,16 +92,16 @@ def bounded(scores: ByNumber, highest: float) -> Finding:
     return Finding("range", "ok", what)
 
 
-def quick(call_s: Mapping[str, float], slow_s: float) -> Finding:
-    """Whether half of the calls take no more than `slow_s`."""
+def check_latency(call_s: Mapping[str, float], slow_s: float) -> Finding:
+    """Check that the median call takes at most `slow_s` seconds; `call_s` is that of an `Examination`."""
     what = f"p50 {_time(call_s['p50'])}, p99 {_time(call_s['p99'])} a call of {call_s['completions']:.0f}"
     if call_s["p50"] > slow_s:
         return Finding("latency", "look", f"{what}: more than {_time(slow_s)}, every step waits for it")
     return Finding("latency", "ok", what)
 
 
-def varied(scores: Sequence[Sequence[float | None]]) -> Finding:
-    """Whether the completions of a prompt differ in score; one list of scores a prompt."""
+def check_variance(scores: Sequence[Sequence[float | None]]) -> Finding:
+    """Check that the completions of a prompt differ in score; `scores` has one list a prompt."""
     known = [[score for score in group if score is not None] for group in scores]
     several = [group for group in known if len(group) > 1]
     if not several:
@@ -113,8 +114,8 @@ def varied(scores: Sequence[Sequence[float | None]]) -> Finding:
     return Finding("variance", "ok", what)
 
 
-def length_blind(scores: ByNumber, texts: Sequence[str]) -> Finding:
-    """Whether the scores follow the length of the texts."""
+def check_length(scores: ByNumber, texts: Sequence[str]) -> Finding:
+    """Check that the scores do not follow the length of the texts, in characters."""
     lengths = [len(texts[number]) for number, score in scores.items() if score is not None]
     rho = spearman(_known(scores), lengths)
     what = f"rank correlation {rho:+.2f} with the length in characters"
@@ -125,7 +126,7 @@ def length_blind(scores: ByNumber, texts: Sequence[str]) -> Finding:
 
 
 def _differences(first: ByNumber, others: ByNumber, texts: Sequence[str]) -> tuple[int, float, str]:
-    """How many of the other scores differ from the first ones, the largest difference, and the text that has it."""
+    """Count the scores that differ from the first ones; return also the largest difference, and its text."""
     tolerance = SAME * max(1.0, pstdev(_known(first) or [0.0]))
     gaps = {number: gap for number, other in others.items() if (gap := _gap(first[number], other)) > tolerance}
     worst = max(gaps, key=gaps.__getitem__, default=None)
@@ -133,7 +134,7 @@ def _differences(first: ByNumber, others: ByNumber, texts: Sequence[str]) -> tup
 
 
 def _gap(score: float | None, other: float | None) -> float:
-    """The distance of two scores; infinity where only one of them is there."""
+    """The distance of two scores: 0 where both are missing, infinity where one is."""
     if score is None or other is None:
         return 0.0 if score is other else math.inf
     return abs(score - other)

@@ -1,4 +1,4 @@
-"""The columns of the data that a reward of ours reads, and whether every row has a usable value in them."""
+"""The columns of the data that a built-in reward reads: find a row's value, and refuse rows without a usable one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rlhf_cli.types import PromptRow
 
 
 def column_value(columns: Mapping[str, Any], name: str) -> Any:
-    """The value of a column, or of a field in it: `reward_model.ground_truth`; None where there is none.
+    """Return the value of a column, or of a field in it (`reward_model.ground_truth`); None where there is none.
 
-    A list of one value is that value.
+    A list with a single value counts as that value.
     """
     value: Any = columns
     if name in columns:
@@ -28,14 +28,15 @@ def column_value(columns: Mapping[str, Any], name: str) -> Any:
 
 
 def has_column(columns: Iterable[str], name: str) -> bool:
-    """Whether the data has the column, or the one that the field would stand in."""
+    """Whether the data has the column `name`, or for COLUMN.FIELD the column."""
     return not {name, name.partition(".")[0]}.isdisjoint(columns)
 
 
 def check_rows(source: SingleSource | Weighted, rows: Iterable[PromptRow], key: str = "reward") -> None:
     """Raise UserError (exit 3) for the first row whose columns the reward cannot read.
 
-    Under on_error=mask a row may lack a right answer, and is left out; a list or an object is refused even then.
+    `key` is where the reward's settings stand. Under on_error=mask a row may lack its right answer: it has no score. A
+    list or an object is refused even then.
     """
     rows = list(rows)
     if isinstance(source, Weighted):
@@ -46,7 +47,7 @@ def check_rows(source: SingleSource | Weighted, rows: Iterable[PromptRow], key: 
     known = {name for row in rows for name in row.columns}
     for name in source.needs:
         if not has_column(known, name):
-            continue  # a column that no row has is a mistake in the reward's settings, and is said so
+            continue  # the settings name a wrong column: RetryingSource.open refuses that in better words
         for row in rows:
             value = column_value(row.columns, name)
             if isinstance(value, Mapping | list):

@@ -13,9 +13,9 @@ SHOWN: Final = 200
 
 
 def score_in_time(seconds: float, score: Callable[[str], float | None], text: str) -> float | None:
-    """Return `score(text)`; None where it takes longer than `seconds`, and the text is then written to stderr.
+    """Return `score(text)`, or None after `seconds`; the text is then written to stderr.
 
-    The deadline of the whole process (`reward.timeout_s`) ends code that survives the alarm.
+    Some code survives this alarm; the deadline of the whole process (`reward.timeout_s`) ends it.
     """
     try:
         with time_limit(seconds):

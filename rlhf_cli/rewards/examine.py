@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from rlhf_cli.data.files import bad_row
@@ -20,7 +20,7 @@ from rlhf_cli.rewards.kinds.weighted import Weighted
 from rlhf_cli.types import PromptRow
 
 ALONE: Final = 32
-"""Completions that are scored alone as well."""
+"""How many completions are also scored alone, at most."""
 OF_A_SAMPLE: Final = ("step", "score", "kl", "truncated")
 """The columns of a run's samples.jsonl that belong to the completion, not to the prompt."""
 
@@ -35,16 +35,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The scores of a reward, and the findings of every check."""
+    """The scores of a reward, and one finding a check."""
 
     reward: str
     prompts: int
     completions: int
     scores: list[list[float | None]]
-    """One list a prompt, with one score a completion; None without a usable score."""
+    """One list a prompt, one score a completion; None for a completion without a usable score."""
     findings: list[Finding]
     call_s: dict[str, float]
-    """Seconds of a call, as p50 and p99; and the number of completions of a call."""
+    """`p50` and `p99`: seconds of a call; `completions`: the number of completions in it."""
 
     @property
     def verdict(self) -> Verdict:
@@ -85,48 +85,66 @@ def examine(
     texts = [text for group in groups for text in group.texts]
     columns = {name for row in rows for name in row.columns}
     source = _tolerant(source)
-    results: list[Scores] = []
-    seconds: list[float] = []
 
-    def ask(scorer: SourceScorer, parts: Sequence[Sequence[int]], seed: int) -> dict[int, float | None]:
-        """Score the completions of these numbers, one call a part; return the scores by number."""
-        scores: dict[int, float | None] = {}
-        for part in parts:
-            prompts, completions = [rows[number] for number in part], [texts[number] for number in part]
-            request = ScoreRequest(prompts, completions, None, seed, lambda: None, "reward test")
-            begun = time.monotonic()
-            results.append(scorer.score_texts(request, 1))
-            seconds.append(time.monotonic() - begun)
-            values, left_out = iter(results[-1].values), results[-1].left_out
-            scores |= {number: None if place in left_out else next(values) for place, number in enumerate(part)}
-        return scores
+    def ask(scorer: SourceScorer, batches: Sequence[Sequence[int]], seed: int) -> _Round:
+        return _score_batches(scorer, rows, texts, batches, seed)
 
-    parts = [range(start, min(start + batch, len(texts))) for start in range(0, len(texts), batch)]
+    batches = [range(start, min(start + batch, len(texts))) for start in range(0, len(texts), batch)]
     spread = {round(place * (len(texts) - 1) / max(ALONE - 1, 1)) for place in range(min(ALONE, len(texts)))}
     with SourceScorer(source, columns, None) as scorer:
-        name, first = scorer.name, ask(scorer, parts, seed)
-        call_s = {"p50": quantile(seconds, 0.5), "p99": quantile(seconds, 0.99), "completions": min(batch, len(texts))}
-        usable = checks.usable(results)
-        chosen = [number for number in sorted(spread) if first[number] is not None]
-        parts = parts if chosen else []  # without a score there is nothing to compare
-        again = ask(scorer, parts, seed)
-        alone = ask(scorer, [[number] for number in chosen], seed)
-        reseeded = ask(scorer, parts, seed + 1)
+        name, first = scorer.name, ask(scorer, batches, seed)
+        singles = [[number] for number in sorted(spread) if first.scores[number] is not None]
+        repeated = batches if singles else []  # without a score there is nothing to compare
+        again = ask(scorer, repeated, seed).scores
+        alone = ask(scorer, singles, seed).scores
+        reseeded = ask(scorer, repeated, seed + 1).scores
     with SourceScorer(source, columns, None) as scorer:
-        restarted = ask(scorer, parts, seed)
-    remaining = iter(first.values())
+        restarted = ask(scorer, repeated, seed).scores
+    remaining = iter(first.scores.values())
     scores = [[next(remaining) for _ in group.texts] for group in groups]
-    repeatable = checks.repeatable(first, again, restarted, reseeded, texts)
+    p50, p99 = quantile(first.seconds, 0.5), quantile(first.seconds, 0.99)
+    call_s = {"p50": p50, "p99": p99, "completions": min(batch, len(texts))}
+    determinism = checks.check_determinism(first.scores, again, restarted, reseeded, texts)
     findings = [
-        usable,
-        repeatable,
-        checks.independent(first, alone, texts, is_repeatable=repeatable.verdict == "ok"),
-        checks.bounded(first, source.highest),
-        checks.quick(call_s, slow_s),
-        checks.varied(scores),
-        checks.length_blind(first, texts),
+        checks.check_failures(first.results),
+        determinism,
+        checks.check_batch(first.scores, alone, texts, is_repeatable=determinism.verdict == "ok"),
+        checks.check_range(first.scores, source.highest),
+        checks.check_latency(call_s, slow_s),
+        checks.check_variance(scores),
+        checks.check_length(first.scores, texts),
     ]
     return Examination(name, len(groups), len(texts), scores, findings, call_s)
+
+
+@dataclass(slots=True)
+class _Round:
+    """Completions that were scored once."""
+
+    scores: dict[int, float | None] = field(default_factory=dict)
+    """By the number of the completion; None without a usable score."""
+    results: list[Scores] = field(default_factory=list)
+    """One a call, as are `seconds`."""
+    seconds: list[float] = field(default_factory=list)
+
+
+def _score_batches(
+    scorer: SourceScorer, rows: Sequence[PromptRow], texts: Sequence[str], batches: Sequence[Sequence[int]], seed: int
+) -> _Round:
+    """Score the completions of these numbers, one call a batch."""
+    done = _Round()
+    for batch in batches:
+        prompts, completions = [rows[number] for number in batch], [texts[number] for number in batch]
+        request = ScoreRequest(prompts, completions, None, seed, lambda: None, "reward test")
+        begun = time.monotonic()
+        result = scorer.score_texts(request, 1)
+        done.seconds.append(time.monotonic() - begun)
+        done.results.append(result)
+        values = iter(result.values)
+        done.scores |= {
+            number: None if place in result.left_out else next(values) for place, number in enumerate(batch)
+        }
+    return done
 
 
 def _tolerant(source: SingleSource | Weighted) -> SingleSource | Weighted:

@@ -1,8 +1,10 @@
-r"""Read answers as mathematics, by the library Math-Verify: a text that is an answer as a whole, or one with an answer.
+r"""Read answers as mathematics with the library Math-Verify: a text that is an answer, or a text that contains one.
 
-The library searches a text for what it can read, and so it finds 5 in `5x-7` and 2 in `(1, 2)`. Here an answer is read
-as a whole where it can be: as one number (with thousands, a fraction, a currency, per cent, units), else as one
-expression in LaTeX or as it is typed. Only what is neither is searched.
+The library searches a text for anything readable: it finds 5 in `5x-7` and 2 in `(1, 2)`. Here an answer is first read
+as a whole: as one number (with thousands, a fraction, a currency, per cent, units), or as one expression, in LaTeX or
+typed. Only a text that is neither is searched.
+
+A `read_` function returns a list, as the library does: the answer as sympy reads it and, last, as a text.
 """
 
 from __future__ import annotations
@@ -11,33 +13,41 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from rlhf_cli.rewards.notation import NUMBER, bare, closing, is_prose, plain, softened, typed
+from rlhf_cli.rewards.notation import (
+    NUMBER,
+    find_closing_brace,
+    is_prose,
+    normalise_signs,
+    simplify_latex,
+    strip_marks,
+    to_latex,
+)
 
 _SCALES: Final = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _LONGEST: Final = 1000
 """Characters of the longest expression that is read as a whole."""
 _CURRENCY: Final = re.compile(r"(?<![\\$\w])\$(?=-?\d[\d,]*(?:\.\d+)?[.,;:!?]?(?:\s+[A-Za-z]{2,}|\s*$|\s*\n))")
-"""A dollar before an amount in prose, which is no LaTeX."""
+"""A dollar sign that is a currency in prose, and opens no LaTeX."""
 _ANCHOR: Final = re.compile(r"(?i)(?:\banswer\b[^\n:=]{0,40}?(?:\bis\b|[:=])\s*[:=]?|####)[ \t]*([^\n]+)")
 
 
 def read_whole(text: str) -> list[Any]:
-    """Read a text that is one number or one expression: as sympy has it and, last, as a text; else empty."""
-    text = bare(text)
+    """Read a text that is one number or one expression; empty for any other text."""
+    text = strip_marks(text)
     if (number := _read_number(text)) is not None:
         return number
     if not text or len(text) > _LONGEST or is_prose(text):
         return []
-    if re.fullmatch(r"[A-Za-z]{4,}|(?i:yes|no|odd)", text):  # a word is a name, and no product of letters
+    if re.fullmatch(r"[A-Za-z]{4,}|(?i:yes|no|odd)", text):  # a word is a name, not a product of its letters
         text = rf"\text{{{text}}}"
-    return _with_formula(_latex(typed(text)))
+    return _with_formula(_latex(to_latex(text)))
 
 
 def read_search(text: str) -> list[Any]:
-    """Read what the library finds in a text; empty where there is nothing to read."""
+    """Search a text with the library; empty where it finds nothing."""
     from math_verify import parse
 
-    text = _CURRENCY.sub("", plain(text))
+    text = _CURRENCY.sub("", normalise_signs(text))
     text = re.sub(r"\*\*|__|`", "", text)
     text = re.sub(r"(?<=:)(?=[-$.\d])|</?[a-z]+>", " ", text)
     text = re.sub(r"(?<![\w\\])\((-?[\d.]+)\)", r" \1 ", text)  # not f(7), whose argument is no answer
@@ -46,9 +56,9 @@ def read_search(text: str) -> list[Any]:
 
 
 def read_expected(text: str) -> list[Any]:
-    """Read the right answer: as a whole, else the formula that it marks as LaTeX; empty where it is no mathematics.
+    """Read the right answer: as a whole, else the formula marked as LaTeX in it; empty where it is no mathematics.
 
-    Of a solution that ends with `#### 72`, as those of GSM8K do, that is the right answer.
+    A solution that ends with `#### 72`, as those of GSM8K do, has the right answer 72.
     """
     text = text.rpartition("####")[2]
     answer = read_whole(text)
@@ -58,7 +68,7 @@ def read_expected(text: str) -> list[Any]:
 
 
 def read_answer(text: str) -> list[Any]:
-    """Read the answer in a completion: where it says that it stands, else as a whole, else what the library finds."""
+    """Read the answer in a completion: at a mark (tag, box, "answer is"), else its last line, else by a search."""
     for candidate in _candidates(text):
         if answer := read_whole(candidate):
             return answer
@@ -66,19 +76,19 @@ def read_answer(text: str) -> list[Any]:
 
 
 def read_part(text: str) -> list[Any]:
-    """Read the part of a completion that is the answer: as a whole, else what is found in it."""
+    """Read the part of a completion that `extract` chose: as a whole, else the answer in it."""
     return read_whole(text) or read_answer(text)
 
 
 def is_plain_number(text: str) -> bool:
-    """Whether a text is one number, which is quick to see and always readable."""
-    match = NUMBER.fullmatch(softened(bare(text.rpartition("####")[2])))
+    """Whether a text is one number without a fraction. Such a text is always readable, and this test is quick."""
+    match = NUMBER.fullmatch(simplify_latex(strip_marks(text.rpartition("####")[2])))
     return match is not None and len(text) < _LONGEST and not match["bottom"] and not match["denominator"]
 
 
 def _candidates(text: str) -> Iterator[str]:
-    """Texts that may be the answer as a whole, the surest first."""
-    text = plain(text)
+    """The parts of a text that may be the whole answer, the surest first."""
+    text = normalise_signs(text)
     if tags := re.findall(r"<answer>(.*?)(?:</answer>|$)", text, re.DOTALL | re.IGNORECASE):
         yield from _inside(tags[-1])
     elif r"\boxed" in text:
@@ -91,29 +101,29 @@ def _candidates(text: str) -> Iterator[str]:
 
 
 def _inside(text: str) -> Iterator[str]:
-    """The candidates in the text between tags: its box, what stands behind an anchor, the whole."""
+    """The candidates in the text between <answer> tags: its box, the whole, the text after "answer is"."""
     yield from _boxed(text)
     yield text
     yield from reversed(_ANCHOR.findall(text))
 
 
 def _boxed(text: str) -> Iterator[str]:
-    """The content of the last box, unless it is one of several that are the answer together."""
+    """The content of the last box, unless several boxes are the answer together."""
     boxes = [*re.finditer(r"\\(?:f?boxed)\s*\{", text)]
     if not boxes:
         return
-    end = closing(text, boxes[-1].end())
+    end = find_closing_brace(text, boxes[-1].end())
     together = len(boxes) > 1 and re.fullmatch(
         r"[\s$]*(?:,|and|or|,\s*and|,\s*or)[\s$]*",
-        text[closing(text, boxes[-2].end()) + 1 : boxes[-1].start()],
+        text[find_closing_brace(text, boxes[-2].end()) + 1 : boxes[-1].start()],
     )
     if not together:
         yield text[boxes[-1].end() : end]
 
 
 def _read_number(text: str) -> list[Any] | None:
-    """The number that the whole text is; empty where it cannot be computed, None where it is none."""
-    match = NUMBER.fullmatch(softened(text))
+    """Read a text that is one number; empty where it divides by zero, None where it is no number."""
+    match = NUMBER.fullmatch(simplify_latex(text))
     if match is None:
         return None
     from math_verify import parse
@@ -126,8 +136,8 @@ def _read_number(text: str) -> list[Any] | None:
     decimal = re.sub("^[.]", "0.", re.sub("[ ,_]", "", match["decimal"] or ""))
     tens = int(match["exponent"] or 0) + _SCALES.get(match["scale"] or "", 0)
     if decimal and not tens:
-        found: list[Any] = parse(f"{sign}{decimal}{'%' if match['percent'] else ''}", parsing_timeout=None)
-        return found
+        answer: list[Any] = parse(f"{sign}{decimal}{'%' if match['percent'] else ''}", parsing_timeout=None)
+        return answer
     below = match["bottom"] or match["denominator"]
     if below and not int(re.sub(r"\D", "", below)):
         return []
@@ -142,10 +152,10 @@ def _read_number(text: str) -> list[Any] | None:
 def _latex(text: str) -> list[Any]:
     from math_verify import LatexExtractionConfig, parse
 
-    found: list[Any] = parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)
-    return found
+    answer: list[Any] = parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)
+    return answer
 
 
 def _with_formula(answer: list[Any]) -> list[Any]:
-    """The answer, where one of its readings is more than a text."""
+    """The answer where sympy could read it; empty where it is only a text."""
     return answer if any(not isinstance(part, str) for part in answer) else []

@@ -33,7 +33,7 @@ SHOWN: Final = 200
 
 
 class Client:
-    """Ask one server. When a batch is repeated, only the requests that have no answer yet are sent again."""
+    """The client of one server. When a batch is repeated, it sends only the requests without an answer again."""
 
     def __init__(
         self, url: str, *, token_env: str | None, concurrency: int, request_timeout_s: float, max_response_bytes: int
@@ -55,7 +55,7 @@ class Client:
         self._tries = 0
 
     def ask(self, bodies: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """Send the requests, several at a time, and return the answers. Raises Unanswered where one has none."""
+        """Send the requests, several at a time, and return their answers. Raises Unanswered if one has none."""
         texts = [json.dumps(body, sort_keys=True) for body in bodies]
         if texts != self._batch:
             self._batch, self._answers, self._tries = texts, {}, 0
@@ -77,7 +77,7 @@ class Client:
         return answers
 
     def check_reachable(self) -> None:
-        """Raise OSError where nobody listens, or where localhost is another machine: better now than later."""
+        """Raise OSError where nobody listens, or where localhost is another machine: before the run, not in it."""
         parts = urlsplit(self._url)
         if is_local(self._url) or not getproxies():  # a proxy may know names that we do not
             port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -87,7 +87,7 @@ class Client:
                 raise OSError(f"{parts.hostname} is {address}, which is not this machine")
 
     def _post(self, body: str) -> Any:
-        """Send one request; return the JSON of its answer. Raises Unanswered for every other answer, and for none."""
+        """Send one request and return the JSON of its answer. Raises Unanswered where there is none."""
         deadline = time.monotonic() + self._timeout_s
         try:
             with self._client.stream("POST", self._url, content=body.encode()) as response:

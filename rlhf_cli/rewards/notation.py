@@ -1,4 +1,4 @@
-"""How answers are written: numbers with their units, expressions as they are typed, and what stands around them."""
+"""Turn the ways to write an answer into one: signs, units, marks around it, and expressions that are typed."""
 
 from __future__ import annotations
 
@@ -51,21 +51,21 @@ _TYPED: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = (
     (r"·", r"\\cdot "),
     (r"±", r"\\pm "),
 )
-"""How an expression is typed -> LaTeX."""
+"""Pairs: a pattern of a typed expression, and its LaTeX."""
 _COMMON: Final = "it|is|so|we|of|to|at|by|as|if|be|an|he|my|the|are|was|has|get|got|for|not|but|its|can|you|she|all|sum"
-"""Short words that no product of letters is likely to be."""
+"""Short words that are hardly a product of letters."""
 _TEXT: Final = r"\\(?:text|mathrm|textrm|mbox|textbf|mathbf)\s*\{([^{}]*)\}"
 
 
-def plain(text: str) -> str:
-    """The text with one kind of minus and space, and with dollars and per cent signs that are not escaped."""
+def normalise_signs(text: str) -> str:
+    """Write every minus and space in one way, and unescape dollar and per cent signs."""
     text = re.sub("[\N{MINUS SIGN}\N{EN DASH}]", "-", text).replace("\N{NO-BREAK SPACE}", " ")
     return re.sub(r"\\([$%])", r"\1", text)
 
 
-def bare(text: str) -> str:
-    """The text without what stands around an answer: Markdown, LaTeX's marks, a box, a period, round brackets."""
-    text, before = plain(text), ""
+def strip_marks(text: str) -> str:
+    """Strip the marks around an answer: Markdown, LaTeX's delimiters, a box, a period, round brackets."""
+    text, before = normalise_signs(text), ""
     while text != before:
         before = text
         text = re.sub(r"(?<!\.)\.$", "", text.strip().strip("`")).strip()
@@ -74,29 +74,29 @@ def bare(text: str) -> str:
             if len(text) > len(left + right) and text.startswith(left) and text.endswith(right) and left not in inner:
                 text = inner
         box = re.match(r"\\boxed\s*\{", text)
-        if box and closing(text, box.end()) == len(text) - 1:
+        if box and find_closing_brace(text, box.end()) == len(text) - 1:
             text = text[box.end() : -1]
         if re.fullmatch(r"\([^(),\n]*\)", text):
             text = text[1:-1]
     return text
 
 
-def softened(text: str) -> str:
-    """The text with LaTeX's numbers and units as they are typed: ‹unit›."""
+def simplify_latex(text: str) -> str:
+    """Write LaTeX's numbers as they are typed, and its units as ‹unit›."""
     text = re.sub(_TEXT, r"‹\1›", text.replace("{,}", ",").replace(r"\!", ""))
     text = re.sub(r"\\[,;: ]|~", " ", re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", text))
     return re.sub(r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r" \1/\2 ", text).strip()
 
 
-def typed(text: str) -> str:
-    """The expression in LaTeX, where it is typed otherwise."""
+def to_latex(text: str) -> str:
+    """Write a typed expression in LaTeX; LaTeX stays as it is."""
     for pattern, replacement in _TYPED:
         text = re.sub(pattern, replacement, text)
     return text
 
 
-def closing(text: str, start: int) -> int:
-    """Where the brace closes that opened before `start`; the text's end where none does."""
+def find_closing_brace(text: str, start: int) -> int:
+    """Find the brace that closes the one before `start`; the text's end where there is none."""
     depth = 1
     for place in range(start, len(text)):
         depth += {"{": 1, "}": -1}.get(text[place], 0)
@@ -106,7 +106,7 @@ def closing(text: str, start: int) -> int:
 
 
 def is_prose(text: str) -> bool:
-    """Whether a text holds words: common ones, two of three letters, or one of four beside something else."""
+    """Whether a text is prose: a common word, two words of three letters, or one of four beside something else."""
     rest = re.sub(
         rf"{_TEXT}|\\(?:begin|end)\{{\w+\}}|\\[A-Za-z]+|(?<![A-Za-z])(?:{_FUNCTIONS}|sqrt|infinity|and|or)(?![A-Za-z])",
         " ",

@@ -20,7 +20,7 @@ class Reward(Settings):
     source: AnySource
     """Where the scores come from."""
     clip: Annotated[tuple[Bound, Bound], BeforeValidator(as_tuple)] | None
-    """[low, high]: scores below and above count as these; null: no limits."""
+    """[low, high]: scores outside count as the nearer limit; null: no limits."""
     length_penalty: float = Field(ge=0, allow_inf_nan=False)
     """Subtracted for every token of a completion."""
     truncated: Literal["keep", "penalty", "mask"]
@@ -46,7 +46,7 @@ class Reward(Settings):
 
     @model_serializer(mode="wrap")
     def _join_source(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The one mapping that stands in YAML."""
+        """Put the source's settings back into the one mapping of the YAML."""
         shaping: dict[str, Any] = serialize(self)
         source: dict[str, Any] = shaping.pop("source")
         return source | shaping
@@ -64,12 +64,12 @@ class Reward(Settings):
 
     @property
     def why_no_optimum(self) -> str | None:
-        """Why training maximises something else than the scores that are evaluated; None where they are the same."""
+        """Why training does not maximise the scores that evaluations measure; None where it does."""
         if self.truncated == "mask":
             return "nothing is learned from cut completions, which are evaluated"
         return "learned from normalised scores, evaluated as they are" if self.normalise else None
 
     @property
-    def shapes(self) -> bool:
+    def has_shaping(self) -> bool:
         """Whether shaping can change a score; `normalise` does not count."""
         return self.clip is not None or self.length_penalty > 0 or self.truncated == "penalty"

@@ -19,8 +19,8 @@ TINY: Final = 1e-4
 def shape(scores: Sequence[float], lengths: Sequence[int], truncated: Sequence[bool], reward: Reward) -> list[float]:
     """Clip the scores, then subtract the penalties for length and truncation.
 
-    Clipping comes first, so that the penalties are not clipped away. The penalty for a missing end is that of
-    arXiv:2009.01325, in the form that reward libraries use; the optimum is then that of the score with the penalty.
+    All lists have one value a completion; lengths are in tokens. Clipping comes first, so that no penalty is clipped
+    away. The penalty for a missing end comes from arXiv:2009.01325; it is part of the score that training maximises.
     """
     low, high = reward.clip or (-math.inf, math.inf)
     penalty = reward.truncated_penalty if reward.truncated == "penalty" else 0.0
@@ -43,7 +43,7 @@ class Spread:
     """Sum of the squared distances from the mean."""
 
     def observe(self, scores: Iterable[float]) -> Spread:
-        """Add scores."""
+        """Return the spread with these scores added."""
         values = list(scores)
         if not values:
             return self
@@ -58,9 +58,9 @@ class Spread:
 
     @property
     def deviation(self) -> float:
-        """The standard deviation (over all, not all less one) of the scores so far."""
+        """The standard deviation of the scores so far, with n in the denominator, not n - 1."""
         return math.sqrt(self.squares / self.count) if self.count else 0.0
 
     def normalise(self, scores: Tensor) -> Tensor:
-        """How many standard deviations each score lies above the mean."""
+        """Return how many standard deviations each score lies above the mean: a tensor of the same shape."""
         return (scores - self.mean) / (self.deviation + TINY)

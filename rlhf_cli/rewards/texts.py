@@ -1,4 +1,4 @@
-"""The text of a completion, and the answer that a pattern finds in a text."""
+"""The text of a completion, and the answer in a text that a pattern finds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Extractor = Annotated[Pattern, AfterValidator(_one_group)]
 
 
 def extract_answer(pattern: re.Pattern[str] | None, text: str) -> str | None:
-    """The group of the last match; None without a match, and the whole text without a pattern."""
+    """Return the group of the last match, or None without a match; without a pattern, the whole text."""
     if pattern is None:
         return text
     answer: str | None = None
@@ -57,5 +57,5 @@ def extract_answer(pattern: re.Pattern[str] | None, text: str) -> str | None:
 
 
 def right_answer(pattern: re.Pattern[str] | None, value: Any) -> str | None:
-    """The answer in a column's value; None where there is none, and for a list or a mapping."""
+    """Return the answer in a column's value; None where there is none, and for a list or a mapping."""
     return extract_answer(pattern, str(value)) if isinstance(value, str | int | float) else None

@@ -4,7 +4,7 @@ scorer    score a rollout: ask the reward's sources, add up weighted parts, shap
 retrying  ask one source, again after a failure
 process   start a function's process, call the function with a deadline, kill it
 messages  the messages of that process, checked whole
-imported  the files that a user's function consists of, hashed
+hashing   hash the file of a user's function with the files that it imports
 ending    end a process with everything that it started
 worker    the script that runs in that process
 """

@@ -1,6 +1,6 @@
-"""End a process with everything that it started, also what left its group or lost its parent.
+"""End a process with everything that it started, also processes that left its group or lost their parent.
 
-worker.py loads this file as well, so that it imports only the standard library.
+worker.py loads this file as well, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from collections.abc import Collection
 from typing import Final
 
 MARK: Final = "RLHF_REWARD_PROCESS"
-"""The environment variable that a reward's process and all that it starts have in common."""
+"""The environment variable by which the processes that a reward's process starts are recognised."""
 ROUNDS: Final = 20
-"""How often it is looked for what was started meanwhile."""
+"""How often to look for processes that were started meanwhile."""
 
 
 def end_all(pid: int, mark: str, family: Collection[int] = ()) -> None:
-    """Kill the group of `pid`, its descendants, every process with the mark, and `family`, but not the caller."""
+    """Kill the group of `pid`, its descendants, every process with the mark, and `family`; the caller lives on."""
     for number in range(ROUNDS):
-        found = find_family(pid, mark) | (
-            set(family) if not number else set()
-        )  # before the group: an orphan is no descendant any more
+        alive = find_family(pid, mark)  # before the group is killed: an orphan is no descendant any more
+        if number == 0:
+            alive |= set(family)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.getpgrp() != pid:
                 os.killpg(pid, signal.SIGKILL)
-        for one in found:
+        for one in alive:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(one, signal.SIGKILL)
-        if not found:
+        if not alive:
             return
 
 
 def find_family(root: int, mark: str) -> set[int]:
-    """The descendants of `root` and the processes with the mark that still run; none without /proc."""
+    """Find the descendants of `root` and the processes with the mark that still run; none without /proc."""
     entry = f"{MARK}={mark}".encode()
     parents, marked = dict[int, int](), set[int]()
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():

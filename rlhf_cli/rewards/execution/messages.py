@@ -1,4 +1,4 @@
-"""The messages of a reward's process, checked whole: what a function writes to their pipe is never a score."""
+"""The messages of a reward's process, fully checked: text that a function writes to their pipe is never a score."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ GARBAGE: Final = "wrote something else than its scores to the pipe of its answer
 
 
 class CallFailed(Exception):
-    """The function gave no answer this time; the message continues a sentence that begins with its name.
+    """The function gave no answer this time. The message continues a sentence that begins with the function's name.
 
-    `is_batch_wide`: the cause is no single completion, so that asking for them one by one would not help.
+    `is_batch_wide`: no single completion is the cause, so asking for them one by one would not help.
     `retry_after_s`: how long to wait before another try; None: another try would not help.
     """
 
@@ -26,14 +26,14 @@ class CallFailed(Exception):
 
 
 class Garbled(CallFailed):
-    """The process sent something else than the message that is due; the next one cannot be trusted either."""
+    """The process did not send the expected message; later messages cannot be trusted either."""
 
     def __init__(self) -> None:
         super().__init__(GARBAGE)
 
 
 class InvalidFunction(Exception):
-    """The function is unusable, so that no other try and no other completion would help; `fix` says what would."""
+    """The function is unusable: no other try and no other completion would help. `fix` tells the user what would."""
 
     def __init__(self, what: str, fix: str = "return a list with one number (or None) for each completion") -> None:
         self.fix = fix
@@ -47,9 +47,9 @@ class FunctionInfo:
     __pydantic_config__ = READ_STRICTLY
 
     sha256: str | None
-    """Hash of the user's file and of those that it imports; None for a function of ours."""
+    """Hash of the user's file and of those that it imports; None for a built-in function."""
     takes: list[str] | None
-    """The arguments it takes by name; None for any."""
+    """The arguments that it takes by name; None: any."""
     needs: list[str]
     """The arguments without a default."""
 
@@ -84,9 +84,9 @@ _Message = TypeVar("_Message")
 
 
 def read_message(line: bytes, number: int) -> dict[str, Any]:
-    """The answer to request `number`, without that.
+    """Return the answer to request `number`, without the number.
 
-    Raises CallFailed or InvalidFunction for an answer that says so, and Garbled for anything that is none.
+    Raises CallFailed or InvalidFunction where the answer reports one, and Garbled for anything but an answer.
     """
     try:
         reply: Any = json.loads(line)
@@ -104,12 +104,12 @@ def read_message(line: bytes, number: int) -> dict[str, Any]:
 
 
 def as_info(reply: dict[str, Any]) -> FunctionInfo:
-    """The first message; raises Garbled for another."""
+    """Return the first message of a process; raises Garbled for any other."""
     return _checked(_INFO, reply)
 
 
 def as_scores(reply: dict[str, Any], count: int) -> list[float | None]:
-    """The `count` scores of an answer; raises Garbled for anything else."""
+    """Return the `count` scores of an answer; raises Garbled for anything else."""
     scores = _checked(_SCORES, reply).scores
     if len(scores) != count:
         raise Garbled

@@ -1,4 +1,4 @@
-"""Start the process of a function, call the function with a deadline, and kill the process where it hangs.
+"""Start the process of a function, call the function with a deadline, and kill the process if it hangs.
 
 Every wait is short enough to notice a signal: `tick` is called at least every 50 ms of a call. If it raises, the
 process is killed first.
@@ -31,25 +31,28 @@ from rlhf_cli.rewards.execution.messages import (
 )
 
 POLL_S: Final = 0.05
+"""Seconds between two calls of `tick`, at most."""
 GRACE_S: Final = 1.0
+"""Seconds for a process to end in order."""
 LARGEST_REPLY: Final = 64 * 2**20
+"""Bytes of the longest reply that is read."""
 FIXED: Final[Mapping[str, str]] = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
-"""The same order of a set, encoding of files, format of numbers and local time in every process of a function."""
+"""Variables that are the same for every function: the order of sets, the encoding, the locale and the time zone."""
 NOTED: Final = ("PYTHONPATH", "PYTHONOPTIMIZE", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
-"""Variables that a function may depend on as well, which stay the user's."""
+"""Variables that stay the user's, though a function may depend on them; a run records them."""
 _CHUNK: Final = 2**16
 _WORKER: Final = Path(__file__).with_name("worker.py")
 
 
 def reward_environment() -> dict[str, str]:
-    """What is known to reach a function's process from outside: the variables that are fixed, and those noted."""
+    """The environment variables that a function may depend on: the fixed ones, and those of NOTED that are set."""
     return {**FIXED, **{name: os.environ[name] for name in NOTED if name in os.environ}}
 
 
 class RewardProcess:
-    """The process of one function. It starts when it is needed, and again after it was killed.
+    """The process of one function. `start` starts it, and starts it again after it was killed.
 
-    `target`: file.py:function or module:function; with `options`, a factory that makes the function from them.
+    `target`: file.py:function or module:function. With `options`, it is a factory that makes the function from them.
     """
 
     def __init__(self, target: str, options: Mapping[str, Any] | None, timeout_s: float, log: Path | None) -> None:
@@ -61,10 +64,10 @@ class RewardProcess:
         self._number, self._mark = 0, ""
 
     def start(self, tick: Callable[[], None]) -> FunctionInfo:
-        """Start the process, if there is none, and import the function.
+        """Start the process, unless it runs, and import the function.
 
-        Raises CallFailed or InvalidFunction where that fails, and InvalidFunction where the file changed since the
-        first start: the scores of one run would come from two functions.
+        Raises CallFailed or InvalidFunction where that fails. Raises InvalidFunction also where the file changed since
+        the first start: the scores of one run would come from two functions.
         """
         if self._process is None or self._info is None:
             self._spawn()
@@ -81,7 +84,7 @@ class RewardProcess:
         return self._info
 
     def call(self, arguments: dict[str, Any], count: int, seed: int, tick: Callable[[], None]) -> list[float | None]:
-        """Call the started function for `count` scores; raises CallFailed or InvalidFunction where it gives none."""
+        """Call the function for `count` scores; raises CallFailed or InvalidFunction where it gives none."""
         self._number += 1
         request = {"number": self._number, "arguments": arguments, "count": count, "seed": seed}
         try:
@@ -91,7 +94,7 @@ class RewardProcess:
             raise
 
     def close(self) -> None:
-        """Let the process leave in order, and kill it if it does not."""
+        """Let the process end in order, and kill it if it does not."""
         if self._process is not None:
             family = find_family(self._process.pid, self._mark)  # while its children are known by their parent
             os.close(self._requests)
@@ -101,7 +104,7 @@ class RewardProcess:
             self.kill(family)
 
     def kill(self, family: Collection[int] = ()) -> None:
-        """End the process at once, with everything it started, and those of its `family` that are known already."""
+        """End the process at once, with everything that it started and the processes of `family`."""
         if self._process is None:
             return
         end_all(self._process.pid, self._mark, family)
@@ -120,13 +123,13 @@ class RewardProcess:
             numbers = (requests, replies, self._timeout_s)
             try:
                 self._process = subprocess.Popen(
-                    # -P: nothing of ours on its path; -u: the log has all that it printed, however it ends
+                    # -P: our folder is not on its path; -u: the log has all that it printed, however it ends
                     [sys.executable, "-P", "-u", str(_WORKER), self._target, self._options, *map(str, numbers)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     pass_fds=(requests, replies),
-                    start_new_session=True,  # Ctrl-C is for us; and all that it starts can be killed together
+                    start_new_session=True,  # Ctrl-C does not reach it, and all that it starts can be killed together
                     env={**os.environ, **FIXED, MARK: self._mark},
                 )
             finally:
@@ -136,7 +139,7 @@ class RewardProcess:
         os.set_blocking(self._replies, False)
 
     def _exchange(self, request: bytes, number: int, tick: Callable[[], None]) -> dict[str, Any]:
-        """Send a line, receive the line with its number. Where none comes back, the process is dead afterwards."""
+        """Send a line and receive the line with its number. Where none comes back, kill the process."""
         try:
             line = self._send_and_receive(memoryview(request), tick)
         except BaseException:
@@ -160,7 +163,7 @@ class RewardProcess:
                     )
                 ready = [key.fd for key, _ in selector.select(min(left, POLL_S))]
                 if self._requests in ready:
-                    with contextlib.suppress(BrokenPipeError):  # it is dead: reading will notice
+                    with contextlib.suppress(BrokenPipeError):  # the process is dead: reading will notice
                         request = request[os.write(self._requests, request[:_CHUNK]) :]
                     if not request:
                         selector.unregister(self._requests)

@@ -1,4 +1,4 @@
-"""Ask one source for scores, again after a failure; the source's own settings decide what a failure costs."""
+"""Ask one source for scores, again after a failure; the source's own settings say how often, and what then."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST: Final = 1e18
 SHOWN: Final = 200
 """Characters of a completion that an error shows."""
 TRL_ARGUMENTS: Final = ("prompts", "completions", "completion_ids")
-"""The arguments of a function that are no columns of the data; the last only where the tokens are known."""
+"""The arguments of a function that are no columns of the data; it gets the last where the tokens are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ScoreRequest:
     token_ids: Sequence[Sequence[int]] | None
     """The tokens of each completion; None where only texts are known."""
     seed: int
-    """Seeds the global random generators of the reward's process."""
+    """For the global random generators of the reward's process."""
     tick: Callable[[], None]
     """Called again and again while the reward takes its time."""
     where: str
@@ -61,11 +61,11 @@ class _Failure:
 
     why: str
     is_located: bool
-    """Whether this completion caused it; otherwise any completion of the same call may have."""
+    """Whether this completion is known to have caused it; otherwise any completion of the call may have."""
 
 
 class RetryingSource:
-    """Ask one source for scores, and again after a failure; `key` is where its settings stand.
+    """One source that is asked again after a failure; `key` is where its settings stand.
 
     Open it before the first request, and close it in the end.
     """
@@ -77,7 +77,7 @@ class RetryingSource:
         self._process: RewardProcess | None = None
         self.name: Final = source.name if isinstance(source, Python) else f"{key}={source.kind}"
         self.sha256: str | None = None
-        """Hash of the file with the user's function, known once it is open; None for a source of ours."""
+        """Hash of the file with the user's function, known once it is open; None for a built-in source."""
 
     def open(self) -> None:
         """Start the function's process; raises UserError where the import fails or a column it needs is missing."""
@@ -109,7 +109,7 @@ class RetryingSource:
     def score(self, request: ScoreRequest) -> SourceScores:
         """Score the completions.
 
-        Raises UserError (exit 4) where the source returns no list of scores, and for a failure under on_error=stop.
+        Raises UserError (exit 4) where the source returns no list of scores, or fails under on_error=stop.
         """
         result = SourceScores()
         try:
@@ -144,7 +144,7 @@ class RetryingSource:
             )
 
     def _score_each(self, request: ScoreRequest, result: SourceScores) -> Iterator[float | _Failure]:
-        """Score all completions in one call; where that fails because of one of them, score them one by one."""
+        """Score all completions in one call; if one of them makes it fail, score them one by one."""
         count = len(request.completions)
         scores: Iterable[float | _Failure | None]
         try:
@@ -164,7 +164,7 @@ class RetryingSource:
             return _Failure(str(error), is_located=True)
 
     def _score_with_retries(self, request: ScoreRequest, rows: slice, result: SourceScores) -> Sequence[float | None]:
-        """The source's own scores of some completions; raises CallFailed after the last try."""
+        """Ask for the scores of some completions; raises CallFailed after the last try."""
         left = self._settings.retries if self._settings else 0
         while True:
             try:
@@ -197,7 +197,7 @@ class RetryingSource:
 
 
 def _process_of(source: IsolatedSource, key: str, log: Path | None) -> RewardProcess:
-    """The process of the user's function, or of the function that a factory of ours makes."""
+    """The process of the user's function, or of the function that a built-in factory makes."""
     if not isinstance(source, Python):
         return RewardProcess(source.factory, source.options(), source.timeout_s, log)
     file = source.find_file(key)

@@ -1,4 +1,4 @@
-"""Score completions with a reward: ask its source, or add up the parts of a weighted one, then shape the scores."""
+"""Score completions with a reward: ask its source, or the parts of a weighted one, then shape the scores."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Scores:
     retries: int
     """Calls that were repeated."""
     first_failure: str | None
-    """The first of the failures, in one line; None where there is none."""
+    """The reason of the first failure, in one line; None without failures."""
 
 
 class SourceScorer:
-    """Score texts with a reward's source, as they are. Use it inside `with`, which holds the sources' processes.
+    """Scores of texts from a reward's source, before shaping. Use it inside `with`: the processes live as long.
 
-    `columns` are those of the whole data; functions print to the file `log` (None: nowhere).
+    `columns` are those of the whole data. Functions print to the file `log` (None: nowhere).
     """
 
     def __init__(self, source: SingleSource | Weighted, columns: Iterable[str], log: Path | None) -> None:
@@ -62,7 +62,7 @@ class SourceScorer:
 
     @property
     def sha256(self) -> str | None:
-        """Hash of the file, or files, with the user's functions; None for a reward of ours."""
+        """Hash of the files with the user's functions; None for a built-in reward."""
         hashes = [source.sha256 for source in self._sources.values() if source.sha256 is not None]
         if len(hashes) > 1:
             return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
@@ -84,7 +84,7 @@ class SourceScorer:
         self._open.close()
 
     def score_texts(self, request: ScoreRequest, samples_per_prompt: int) -> Scores:
-        """Score texts; `samples_per_prompt` neighbours have their prompt in common.
+        """Score texts; each `samples_per_prompt` neighbours belong to one prompt.
 
         Raises UserError (exit 4) as `RetryingSource.score` does.
         """
@@ -120,14 +120,14 @@ class SourceScorer:
 
 
 class Scorer(SourceScorer):
-    """Score the completions of a rollout, then clip the scores and subtract penalties."""
+    """Scores of a rollout's completions, clipped and with penalties subtracted."""
 
     def __init__(self, reward: Reward, columns: Iterable[str], log: Path | None) -> None:
         super().__init__(reward.source, columns, log)
         self._reward = reward
 
     def score(self, rollout: Rollout, *, seed: int, tick: Callable[[], None], where: str) -> Scores:
-        """Score a rollout; `seed`, `tick` and `where` are those of a `ScoreRequest`, and so are the errors."""
+        """Score a rollout; `seed`, `tick` and `where` are those of a `ScoreRequest`. Raises as `score_texts` does."""
         batch = rollout.batch
         rows, size = range(len(batch)), batch.samples_per_prompt
         own = self.score_texts(
@@ -143,7 +143,7 @@ class Scorer(SourceScorer):
             ),
             size,
         )
-        if not self._reward.shapes:
+        if not self._reward.has_shaping:
             return own
         kept = [row for row in rows if row // size not in own.left_out]
         lengths, truncated = rollout.lengths.tolist(), rollout.truncated.tolist()
@@ -154,7 +154,7 @@ class Scorer(SourceScorer):
 
 
 def _check_size(values: Iterable[float], what: str, fix: str, where: str) -> None:
-    """Raise UserError for a value that training cannot use: too large, or not a number."""
+    """Raise UserError (exit 4) for a value that training cannot use: too large, or not a number."""
     for value in values:
         if not abs(value) <= LARGEST:
             what = f"{what} is {value:g} (the limit is {LARGEST:g})"

@@ -1,8 +1,8 @@
 """The process of a reward that may fail: import its function, call it on request, reply with plain numbers.
 
 process.py runs this file as a script. It imports only the standard library, so that it starts at once and the function
-finds an untouched Python. A factory makes a function of ours, from options. Requests and replies are lines of JSON
-through two pipes of their own, so that what the function prints cannot get between them.
+finds an untouched Python. A built-in function is made by a factory, from options. Requests and replies are lines of
+JSON through two pipes of their own, so that the function's output cannot get between them.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from typing import Any, Final
 _STDERR: Final = sys.stderr
 _DUMPS: Final = json.JSONEncoder().encode
 _LOADS: Final = json.JSONDecoder().decode
-"""Kept here, since a function may replace those of the module."""
+"""Bound here, since a function may replace those of the module."""
 GRACE_S: Final = 1.0
 LONGEST: Final = 300
-"""Characters of an exception's message that are passed on."""
+"""Characters of an exception's message that a reply holds, at most."""
 
 
 def main(target: str, options: str, requests: int, replies: int, timeout_s: float) -> None:
-    """Serve the function that `target` names, until the pipe of requests ends; it ends with the parent.
+    """Serve the function that `target` names until the pipe of requests, a file descriptor, ends with the parent.
 
-    `options`: empty, or a JSON object; `target` then names a factory, and its result for the options is served.
+    With `options`, a JSON object, `target` names a factory, and its result for them is served; "" stands for none.
     """
     sys.dont_write_bytecode = True  # Python tells a stale cache by second and size, and would run the old function
     _end_with_parent(requests, replies)
@@ -51,7 +51,7 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
 
         try:
             _dump_before_deadline(timeout_s)
-            source = _import(module, is_ours=bool(options))
+            source = _import(module, is_builtin=bool(options))
             file = source.__file__ or ""
             function = getattr(source, name, None)
             if not callable(function):
@@ -60,8 +60,8 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
                 return
             if options:
                 function = function(**_LOADS(options))
-            is_users = file and not options  # our own version is in the run's record
-            sha256 = _load_ours("imported").hash_of(file) if is_users else None
+            is_users = file and not options  # for a built-in function, the run records our version
+            sha256 = _load_neighbour("hashing").hash_with_imports(file) if is_users else None
             reply(sha256=sha256, **_parameters(function))
         except BaseException as error:
             reply(**_failure(error, file))
@@ -78,10 +78,10 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
 def _end_with_parent(requests: int, replies: int) -> None:
     """Start a guard that kills this process, and all that the function starts, soon after the pipe of requests ends.
 
-    A thread would not do: a function may hang without letting other threads run, as a regular expression does. The
-    guard is no child of this process, so that a function that waits for its children does not wait for it.
+    The guard is a process: a function that hangs may let no other thread run, as a regular expression does. It is no
+    child of this process, so a function that waits for its children does not wait for the guard.
     """
-    ending = _load_ours("ending")
+    ending = _load_neighbour("ending")
     worker, mark = os.getpid(), os.environ.get(ending.MARK, "")
     if middle := os.fork():
         os.waitpid(middle, 0)
@@ -93,33 +93,33 @@ def _end_with_parent(requests: int, replies: int) -> None:
     poll = select.poll()
     poll.register(requests, 0)  # no event but the end of the pipe, which is always reported
     poll.poll()
-    time.sleep(GRACE_S)  # for the function to leave in order, if it can
+    time.sleep(GRACE_S)  # so that the function can end in order
     ending.end_all(worker, mark)
     os.killpg(0, signal.SIGKILL)
 
 
-def _import(module: str, *, is_ours: bool) -> Any:
-    """Import the module by its file or by its name, with the file's folder, or the working directory, on the path."""
+def _import(module: str, *, is_builtin: bool) -> Any:
+    """Import a module by its file or name; the file's folder, or else the working directory, joins the import path."""
     if not module.endswith(".py"):
-        if not is_ours:
+        if not is_builtin:
             sys.path.insert(0, os.getcwd())
         return importlib.import_module(module)
     folder, name = os.path.dirname(module), Path(module).stem
     if importlib.util.find_spec(name) is None:
         sys.path.insert(0, folder)
-    else:  # a file that is named like a library must not stand before it
+    else:  # the file has the name of a library, which must stay importable
         sys.path.append(folder)
         name = f"reward_{name}"
     return _load(name, module, sys.modules)
 
 
-def _load_ours(name: str) -> Any:
-    """One of our files beside this one, under no name that the function could meet."""
+def _load_neighbour(name: str) -> Any:
+    """Load a file beside this one, without a name in `sys.modules` that the function could meet."""
     return _load(name, Path(__file__).with_name(f"{name}.py"))
 
 
 def _load(name: str, file: str | Path, modules: dict[str, Any] | None = None) -> Any:
-    """Import a file under a name, which `modules` gets first, for a file that asks for itself."""
+    """Run a file as a module. `modules` gets it before it runs, because a file may import itself."""
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
@@ -131,7 +131,7 @@ def _load(name: str, file: str | Path, modules: dict[str, Any] | None = None) ->
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
-    """The arguments it takes by name (None: any), and those it needs: without a default."""
+    """The arguments that the function takes by name (None: any), and those that it needs: without a default."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a function that is not written in Python may have no signature
@@ -154,7 +154,7 @@ def _call(
         if inspect.isawaitable(result):
             result = runner.run(_wait_for(result))
         return as_scores(result, request["count"])
-    except BaseException as error:  # sys.exit() too: it is the function's mistake, and no reason to leave
+    except BaseException as error:  # sys.exit() too: it is a mistake of the function, and must not end this process
         return _failure(error, file)
     finally:
         faulthandler.cancel_dump_traceback_later()
@@ -165,7 +165,7 @@ async def _wait_for(result: Any) -> Any:
 
 
 def _seed(seed: int) -> None:
-    """Seed every global generator that is there, so that careless functions become repeatable."""
+    """Seed every global random generator in use, so that careless functions become repeatable."""
     random.seed(seed)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed % 2**32)
@@ -174,23 +174,23 @@ def _seed(seed: int) -> None:
 
 
 def _dump_before_deadline(timeout_s: float) -> None:
-    """Write to the log, before the deadline, where the function hangs."""
+    """Write a traceback to the log shortly before the deadline, which shows where the function hangs."""
     faulthandler.dump_traceback_later(0.9 * timeout_s, file=_STDERR)
 
 
 def as_scores(result: Any, count: int) -> dict[str, Any]:
-    """The result as a list of `count` floats or None, or what is wrong with it."""
+    """The reply for a function's result: `count` scores, each a float or None, or what is wrong with it."""
     if hasattr(result, "tolist"):  # an array or a tensor
         result = result.tolist()
     if not isinstance(result, list | tuple):
         return {"wrong": f"returned {_kind(result)}, not a list of {count} scores"}
-    values = [*itertools.islice(result, count + 1)]  # a list of a class of its own may say another length
+    values = [*itertools.islice(result, count + 1)]  # a subclass of list may report another length
     if len(result) != count or len(values) != count:
         length = len(result) if len(result) != count else f"{len(values)}{'+' if len(values) > count else ''}"
         return {"wrong": f"returned {length} scores for {count} completions"}
     scores = []
     for number, value in enumerate(values, start=1):
-        value = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of numpy's or torch's
+        value = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of numpy or torch
         if not isinstance(value, int | float | None):
             return {"wrong": f"returned {_kind(value)} as score {number} of {count}, not a number or None"}
         scores.append(None if value is None else _as_float(value))
@@ -209,7 +209,7 @@ def _as_float(value: float) -> float:
 
 
 def _failure(error: BaseException, file: str) -> dict[str, Any]:
-    """The reply after an exception; for a whole batch without an answer (`base.Unanswered`) also when to ask again."""
+    """The reply after an exception; after `base.Unanswered` it also says when to ask again."""
     if hasattr(error, "retry_after_s"):
         return {"failure": _shorten(str(error)), "retry_after_s": error.retry_after_s}
     return {"failure": _describe(error, file)}

@@ -1,17 +1,17 @@
-"""One reward, one file.
+"""The rewards: one reward, one file.
 
 sentiment    how positive a completion reads (VADER compound, -1 .. 1)
 characters   the share of characters that belong to a given set (0 .. 1); cheap, for first looks and tests
-length       how near a completion's length comes to a target (0 .. 1)
-keyword      the share of given words that occur, less that of words to avoid (-1 .. 1)
+length       how close a completion's length is to a target (0 .. 1)
+keyword      the share of wanted words that occur, less that of words to avoid (-1 .. 1)
 regex        whether a pattern matches (0 or 1)
 exact_match  whether the answer equals the one in a column of the data, as a text (0 or 1)
-math         whether the answer has the same value: numbers and LaTeX (0 .. 1); an extra
+math         whether the answer has the value of the one in a column, numbers and LaTeX (0 .. 1); an extra
 python       the user's own function
 model        a reward model: any sequence classification model of transformers
 http         a JSON server
 judge        a language model behind an OpenAI-compatible endpoint, by a rubric (0 .. 1)
-weighted     the sum of several, each times its weight
+weighted     a weighted sum of several
 
 base         the base classes of all sources
 endpoint     the settings that http and judge share

@@ -27,27 +27,27 @@ class Source(Settings):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The columns of the data that it cannot do without."""
+        """The columns of the data that the source cannot do without."""
         return ()
 
-    sought: ClassVar[tuple[str, ...]] = ()
-    """Settings with what is looked for in completions."""
+    searched_settings: ClassVar[tuple[str, ...]] = ()
+    """The names of the settings that hold `strings`."""
 
     @property
     def strings(self) -> tuple[str, ...]:
-        """What is looked for in completions: patterns, words, texts."""
-        values = [getattr(self, name) for name in self.sought]
+        """The patterns, words and texts that the source looks for in completions."""
+        values = [getattr(self, name) for name in self.searched_settings]
         return tuple(text for value in values for text in ((value,) if isinstance(value, str) else value or ()))
 
     def check(self, key: str) -> None:
-        """Raise UserError where something that the source needs is missing; its settings stand under `key`."""
+        """Raise UserError where something that the source needs is missing; `key` is where its settings stand."""
 
     def wrong_value(self, value: Any) -> str | None:
-        """Why a row's value in a column of `needs` cannot be used, for after the value; None where it can."""
+        """Why a row's value in a column of `needs` is unusable, to continue a sentence after the value; else None."""
         return "is missing" if value is None else None
 
     def notice(self, log: str | None = None) -> str | None:
-        """A note to show before the source is first asked, if there is one; what it prints goes to the file `log`."""
+        """A note to show before the source is first asked, or None; `log` is the file of the source's output."""
         return None
 
 
@@ -72,20 +72,20 @@ class IsolatedSource(Source):
     """The score of such a completion under on_error=value."""
 
     factory: ClassVar[str] = ""
-    """`module:function` of ours: the process calls it once with `options()`; it returns the function that scores."""
+    """`module:function` that the process calls once with `options()`; it returns the function that scores."""
 
-    withheld: ClassVar[frozenset[str]] = frozenset()
+    unused_by_factory: ClassVar[frozenset[str]] = frozenset()
     """Settings that the factory does not need."""
 
     def options(self) -> dict[str, Any]:
-        """The factory's arguments, in JSON's types: the source's own settings, by name, without `withheld`."""
-        return self.model_dump(mode="json", exclude={"kind", *self.withheld, *IsolatedSource.model_fields})
+        """The factory's arguments, in JSON's types: the source's own settings, by name, without `unused_by_factory`."""
+        return self.model_dump(mode="json", exclude={"kind", *self.unused_by_factory, *IsolatedSource.model_fields})
 
 
 class Unanswered(Exception):
-    """A whole batch has no answer this time, whichever completion is to blame; they are not tried one by one.
+    """A whole batch has no answer this time. Its completions are not tried one by one.
 
-    `retry_after_s`: another try makes sense after so many seconds; None: it would not help.
+    `retry_after_s`: seconds until another try makes sense; None: it would not help.
     """
 
     def __init__(self, what: str, retry_after_s: float | None = None) -> None:

@@ -16,12 +16,12 @@ from rlhf_cli.rewards.kinds.base import IsolatedSource
 class Endpoint(IsolatedSource):
     """A server, and how to ask it."""
 
-    withheld: ClassVar[frozenset[str]] = frozenset(("insecure",))
+    unused_by_factory: ClassVar[frozenset[str]] = frozenset(("insecure",))
 
     url: str = Field(min_length=1)
     """https://..., or http://localhost:PORT/..."""
     insecure: bool
-    """Whether to allow plain http to another machine: everyone on the way can then read it, and answer."""
+    """Whether to allow plain http to another machine. Everyone on the way can then read the texts and forge scores."""
     token_env: str | None = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The name of the environment variable with the token, which is sent as `Authorization: Bearer`; null: none."""
     concurrency: int = Field(ge=1, le=256)
@@ -45,7 +45,7 @@ class Endpoint(IsolatedSource):
         return self
 
     def check(self, key: str) -> None:
-        """Raise UserError where the token's variable is not set, or holds what no header can."""
+        """Raise UserError where the token's variable is not set, or is no text for a header."""
         if self.token_env is None:
             return
         token = os.environ.get(self.token_env, "")
@@ -58,14 +58,14 @@ class Endpoint(IsolatedSource):
         raise UserError(f"the environment variable {self.token_env} {wrong}", where=f"{key}.token_env", fix="export it")
 
     def notice(self, log: str | None = None) -> str | None:
-        """Say that prompts and completions leave the machine, and where they go."""
+        """A note that prompts and completions leave the machine, and where they go; None for this machine."""
         if is_local(self.url):
             return None
         return f"reward: prompts and completions are sent to {urlsplit(self.url).netloc}"
 
 
 def is_local(url: str) -> bool:
-    """Whether the server is this machine: localhost, or a loopback address; a name is none, whatever it begins with."""
+    """Whether the server is this machine: localhost or a loopback address, not a name such as 127.0.0.1.example.com."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "localhost.") or is_loopback(host)
 

@@ -1,4 +1,4 @@
-"""Whether a completion's answer equals, letter by letter, the one in a column of the data: 1 or 0."""
+"""Whether a completion's answer equals the one in a column of the data, letter by letter: 1 or 0."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ExactMatch(IsolatedSource):
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.exact_match:make_score"
     highest: ClassVar[float] = 1.0
-    sought: ClassVar[tuple[str, ...]] = ("extract",)
+    searched_settings: ClassVar[tuple[str, ...]] = ("extract",)
 
     kind: Literal["exact_match"]
     column: str = Field(min_length=1)

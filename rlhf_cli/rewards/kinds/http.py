@@ -25,7 +25,7 @@ class Http(Endpoint):
     """Scores from a JSON server."""
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.http:make_score"
-    withheld: ClassVar[frozenset[str]] = frozenset(("insecure", "best"))
+    unused_by_factory: ClassVar[frozenset[str]] = frozenset(("insecure", "best"))
 
     kind: Literal["http"]
     batch_size: int = Field(ge=1)
@@ -33,7 +33,7 @@ class Http(Endpoint):
     send_columns: bool
     """Whether to send the data's other columns too."""
     best: float | None
-    """The highest score there is; null: unknown."""
+    """The highest possible score; null: unknown."""
 
     @property
     def highest(self) -> float:
@@ -68,7 +68,7 @@ def make_score(
 
 
 def _request_id(body: dict[str, Any]) -> str:
-    """The same for the same content."""
+    """An id that is the same for the same content."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 

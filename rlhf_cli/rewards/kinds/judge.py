@@ -1,4 +1,4 @@
-"""A language model judges by a rubric, behind an OpenAI-compatible endpoint: POST URL/chat/completions.
+"""A language model that judges by a rubric, behind an OpenAI-compatible endpoint: POST URL/chat/completions.
 
 Each completion is a request of its own. The score is the last `Score: NUMBER` of the answer (or `"score": NUMBER`, or
 the whole answer where it is a number), scaled to 0 .. 1. An answer without a number, or with one outside of the
@@ -26,7 +26,7 @@ PLACEHOLDERS: Final = ("prompt", "completion")
 """Names in a rubric that are no columns of the data."""
 _NUMBER: Final = r"-?\d+(?:\.\d+)?"
 _SCORE: Final = re.compile(rf"score[^\w-]{{0,4}}[:=][^\w-]{{0,3}}({_NUMBER})(?!\s?[-/\d]|\.\d)", re.IGNORECASE)
-"""Not the 7 of `Score: 7-8`, nor the 4 of `Score: 4/5`, which is on another scale."""
+"""It does not match `Score: 7-8`, nor `Score: 4/5`, which is on another scale."""
 
 
 def _with_completion(value: str) -> str:
@@ -41,7 +41,7 @@ class JudgeReward(Endpoint):
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.judge:make_score"
     highest: ClassVar[float] = 1.0
-    sought: ClassVar[tuple[str, ...]] = ("rubric",)
+    searched_settings: ClassVar[tuple[str, ...]] = ("rubric",)
 
     kind: Literal["judge"]
     model: str = Field(min_length=1)
@@ -104,7 +104,7 @@ def make_score(
 
 
 def read_score(answer: str, lowest: float, best: float) -> float | None:
-    """The score in an answer, from 0 for `lowest` to 1 for `best`; None where no number is in that range."""
+    """Read the score in an answer: 0 for `lowest` to 1 for `best`; None without a number in that range."""
     whole = answer.strip()
     numbers = [whole] if re.fullmatch(_NUMBER, whole) else _SCORE.findall(whole)
     number = float(numbers[-1]) if numbers else math.nan

@@ -1,4 +1,4 @@
-"""How many of the wanted words or phrases a completion contains, and how many of those to avoid."""
+"""The share of wanted words or phrases that a completion contains, less the share of unwanted ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Keyword(PlainSource):
     """The share of `words` that occur, less the share of `avoid` that occur; how often does not matter."""
 
     highest: ClassVar[float] = 1.0
-    sought: ClassVar[tuple[str, ...]] = ("words", "avoid")
+    searched_settings: ClassVar[tuple[str, ...]] = ("words", "avoid")
     kind: Literal["keyword"]
     words: Annotated[Words, Field(min_length=1)]
     """Wanted words or phrases, white space as written. A word that is listed twice counts once."""

@@ -1,4 +1,4 @@
-"""How near a completion's length comes to a target. A target of 0 rewards brevity."""
+"""How close a completion's length is to a target. A target of 0 rewards brevity."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rlhf_cli.types import PromptRow
 
 ENDS: Final = (".", "!", "?", "…", "。", "！", "？")
 CLOSING: Final = "\"'”’»)]}*_"
-"""What may stand after the end of a sentence: quotes, brackets, and Markdown's emphasis."""
+"""Characters that may follow the end of a sentence: quotes, brackets, and Markdown's emphasis."""
 
 
-def sentences(text: str) -> int:
-    """Count sentences, in languages with spaces between words: each ends with a word that ends in . ! ? or the like.
+def count_sentences(text: str) -> int:
+    """Count the sentences of a text with spaces between its words. A sentence ends with a word that ends in . ! ? or …
 
-    3.14 ends no sentence, "..." alone is none, and words without an end at the end of the text count as a sentence.
+    3.14 ends no sentence, "..." alone is none, and a last sentence without a period counts.
     """
     count, is_inside = 0, False
     for word in text.split():
@@ -28,18 +28,23 @@ def sentences(text: str) -> int:
     return count + is_inside
 
 
-def _words(text: str) -> int:
+def count_words(text: str) -> int:
+    """Count the words of a text: white space separates them."""
     return len(text.split())
 
 
-COUNTS: Final[Mapping[str, Callable[[str], int]]] = {"words": _words, "characters": len, "sentences": sentences}
+COUNTS: Final[Mapping[str, Callable[[str], int]]] = {
+    "words": count_words,
+    "characters": len,
+    "sentences": count_sentences,
+}
 
 
 class Length(PlainSource):
-    """1 / (1 + ((n - target) / width)²) of a length n.
+    """The score 1 / (1 + ((n - target) / width)²) for a length n.
 
-    It is 1 at the target and 0.5 at a distance of `width`. It never reaches 0, so that of two completions far from the
-    target the nearer one still scores higher.
+    It is 1 at the target and 0.5 at a distance of `width`. It never reaches 0: of two completions far from the target,
+    the nearer one still scores higher.
     """
 
     highest: ClassVar[float] = 1.0

@@ -1,4 +1,4 @@
-"""Whether a completion's answer has the value of the one in a column of the data, by the library Math-Verify.
+"""Whether a completion's answer has the same value as the one in a column of the data; by the library Math-Verify.
 
 The right answer is read as a whole: one number, or one expression. In a completion the answer stands in
 <answer>...</answer>, in a box, behind "answer is", "answer:" or ####, or is the last line; else the library chooses the
@@ -7,7 +7,7 @@ can show it: 1,000 and 1000, 1/2 and 0.5 (to six decimals where one of them is a
 0.5 and 50; units and currencies do not count. Sentences are no mathematics, and neither is a number of more than 4300
 digits.
 
-The library's own timeouts are off, because they make an answer wrong that ran out of time; here it has no score.
+The library's own timeouts are off: they would call an answer wrong that took too long. Here it has no score.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.rewards.texts import Completion, Extractor, compile_pattern, extract_answer, right_answer, text_of
 
 CHECKED: Final = 1000
-"""Formulas among the right answers that are read before a run: each takes some hundredths of a second."""
+"""How many formulas among the right answers are read before a run; each takes some hundredths of a second."""
 
 
 class Math(IsolatedSource):
@@ -35,7 +35,7 @@ class Math(IsolatedSource):
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.math:make_score"
     highest: ClassVar[float] = 1.0
-    sought: ClassVar[tuple[str, ...]] = ("extract",)
+    searched_settings: ClassVar[tuple[str, ...]] = ("extract",)
 
     kind: Literal["math"]
     column: str = Field(min_length=1)
@@ -91,11 +91,11 @@ def make_score(
 
     def score_text(value: Any, text: str) -> float | None:
         right = right_answer(column_pattern, value)
-        if right is None or not (wanted := read_expected(right)):
+        if right is None or not (expected := read_expected(right)):
             return None
         extracted = extract_answer(pattern, text)
         answer = [] if extracted is None else read_answer(extracted) if pattern is None else read_part(extracted)
-        if verify(wanted, answer, timeout_seconds=None):
+        if verify(expected, answer, timeout_seconds=None):
             return 1.0
         return format_score if any(not isinstance(part, str) for part in answer) else 0.0
 
@@ -110,7 +110,7 @@ def make_score(
 
 @lru_cache(CHECKED)
 def _is_formula(text: str, seconds: float) -> bool:
-    """Whether a right answer can be read in time; True for those that are not tried."""
+    """Whether a right answer can be read within `seconds`; True without a try after the first CHECKED ones."""
     if _is_formula.cache_info().currsize >= CHECKED:
         return True
     _silence()
@@ -118,4 +118,4 @@ def _is_formula(text: str, seconds: float) -> bool:
 
 
 def _silence() -> None:
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of being without its own timeouts
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own timeouts are off

@@ -12,7 +12,7 @@ from rlhf_cli.settings import ModelPath
 
 
 class Model(IsolatedSource):
-    """Scores from a network, which has its own process and memory."""
+    """Scores from a network in a process of its own."""
 
     factory: ClassVar[str] = "rlhf_cli.models.reward_model:make_score"
 

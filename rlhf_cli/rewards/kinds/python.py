@@ -19,7 +19,7 @@ from rlhf_cli.settings import FunctionPath
 
 
 class Python(IsolatedSource):
-    """A function of the user."""
+    """Scores from a function of the user."""
 
     kind: Literal["python"]
     function: FunctionPath
@@ -39,13 +39,13 @@ class Python(IsolatedSource):
 
     @property
     def strings(self) -> tuple[str, ...]:
-        """The text of the function's file, where it is found without an import."""
+        """The text of the function's file; empty where only an import would find it."""
         path = self.function.rpartition(":")[0]
         file = locate(path if path.endswith(".py") else path.replace(".", "/") + ".py")
         return (file.read_text(encoding="utf-8", errors="replace"),) if file is not None and file.is_file() else ()
 
     def notice(self, log: str | None = None) -> str:
-        """Say that the function runs in a process of its own, and which file has its output."""
+        """A note that the function runs in a process of its own, and which file has its output."""
         printed = f"in {log}" if log else "not kept"
         return f"reward: {self.name} runs in a process of its own; what it prints is {printed}"
 

@@ -15,11 +15,11 @@ from rlhf_cli.settings import as_tuple
 
 
 class Regex(IsolatedSource):
-    """A pattern of Python's `re`. Some patterns take for ever on some texts, so it runs in a process of its own."""
+    """A pattern of Python's `re`. It runs in a process of its own: some patterns take for ever on some texts."""
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.regex:make_score"
     highest: ClassVar[float] = 1.0
-    sought: ClassVar[tuple[str, ...]] = ("pattern",)
+    searched_settings: ClassVar[tuple[str, ...]] = ("pattern",)
 
     kind: Literal["regex"]
     pattern: Pattern

@@ -1,7 +1,7 @@
 """How positive a completion reads: the compound score of VADER (Hutto and Gilbert 2014), in [-1, 1].
 
-It is a lexicon with rules, not a model: it runs anywhere in microseconds, and a policy can game it (exclamation marks,
-piles of kind words). The KL to the reference works against that.
+VADER is a lexicon with rules, not a model. It runs anywhere in microseconds, and a policy can game it with exclamation
+marks and piles of kind words; the KL to the reference works against that.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from rlhf_cli.rewards.kinds.base import Source
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 RESERVED: Final = frozenset(("mean", "mean_se", "same_in_group", "failures", "retries", "raw", "scale"))
-"""The other names that metrics.jsonl has under reward/."""
+"""Names under reward/ in metrics.jsonl that no part may take."""
 
 
 class Weighted(Source):
@@ -46,7 +46,7 @@ class Weighted(Source):
 
     @property
     def strings(self) -> tuple[str, ...]:
-        """What any of the parts looks for."""
+        """The strings of all parts."""
         return tuple(text for part in self.parts.values() for text in part.strings)
 
     def check(self, key: str) -> None:

@@ -37,7 +37,7 @@ def test_clipping_lowers_what_can_be_reached(clip: tuple[float, float] | None, h
      ({"truncated": "mask"}, False), ({"normalise": True}, False)],
 )  # fmt: skip
 def test_it_says_whether_it_shapes(changes: dict[str, Any], shapes: bool) -> None:
-    assert of(**changes).shapes is shapes
+    assert of(**changes).has_shaping is shapes
 
 
 @pytest.mark.parametrize("clip", [[1.0, 1.0], [2.0, 1.0]])

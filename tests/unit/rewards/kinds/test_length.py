@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.rewards.kinds.length import sentences
+from rlhf_cli.rewards.kinds.length import count_sentences
 from rlhf_cli.types import PromptRow
 from tests.unit.rewards.support import limit, made
 
@@ -60,7 +60,7 @@ def test_brevity() -> None:
     ],
 )
 def test_sentences(text: str, count: int) -> None:
-    assert sentences(text) == count
+    assert count_sentences(text) == count
 
 
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 300), st.floats(1e-3, 1e6))

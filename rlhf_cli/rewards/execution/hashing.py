@@ -1,4 +1,7 @@
-"""The files that a user's function consists of; worker.py loads this file: it imports the standard library alone."""
+"""Hash the file of a user's function with the files that it imports.
+
+worker.py loads this file as well, so it imports only the standard library.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from typing import Final
 _INSTALLED: Final = tuple(
     os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
-"""Folders of Python and of installed packages, whose versions a run records."""
+"""Folders of Python and of installed packages. A run records their versions instead."""
 
 
-def hash_of(file: str) -> str:
-    """The hash of the file; together with the other files that it imported from its folder or the working directory."""
+def hash_with_imports(file: str) -> str:
+    """Return the SHA-256 of the file and of the files that it imported from its folder or the working directory."""
     folders = tuple(f"{os.path.realpath(folder)}{os.sep}" for folder in {os.path.dirname(file) or ".", os.getcwd()})
     named = (getattr(module, "__file__", None) for module in [*sys.modules.values()])
     files = {os.path.realpath(path) for path in named if isinstance(path, str) and os.path.isfile(path)}
