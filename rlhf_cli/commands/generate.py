@@ -17,7 +17,7 @@ from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.paths import expand, relative_to_here
-from rlhf_cli.runs.resume import find_adapter, newest_run, read_config
+from rlhf_cli.runs.resume import find_adapter, find_latest_run, read_config
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
 
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     if options.samples > 1 and not options.temperature:
         raise UserError("greedy answers are all the same", where="--samples", fix="add --temperature 1")
     rows = [PromptRow(text, {}, f"prompt {i}") for i, text in enumerate(_prompts(options.prompts), start=1)]
-    named = newest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
+    named = find_latest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
     adapter, run = find_adapter(named)
     overrides = [f"device={options.device}"] if options.device else []
     overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []

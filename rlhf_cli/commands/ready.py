@@ -20,7 +20,7 @@ from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_conf
 from rlhf_cli.runs.checkpoint import find_newest, step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG, check_kinds
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import Origin, find_origin, holds_run, read_config
+from rlhf_cli.runs.resume import Origin, find_origin, has_run, read_config
 from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import RunConfig
 
@@ -59,7 +59,7 @@ def check_sources(config: RunConfig) -> None:
 def origin_in(folder: Path, config: RunConfig) -> tuple[RunConfig, Origin | None]:
     """The config to work with in `folder`, and where to go on or None; raises UserError for a run to be left alone."""
     check_kinds(folder)
-    if not holds_run(folder):
+    if not has_run(folder):
         return config, None
     if config.resume != "auto":
         raise UserError(

@@ -30,7 +30,7 @@ from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.reading import read_metrics
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import Origin, is_checkpoint, leaves_no_stub
+from rlhf_cli.runs.resume import Origin, is_checkpoint, remove_stub_on_failure
 from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import RunConfig
 
@@ -85,7 +85,7 @@ def _run(
         ready.ends_name_checkpoint(folder, config),
         disk_errors(),
         hold(folder),
-        leaves_no_stub(folder),
+        remove_stub_on_failure(folder),
     ):
         config, origin = find_origin()
         finished = result = ready.final_result(config, origin)

@@ -1,4 +1,4 @@
-"""Where prompts come from; one source, one file.
+"""The data: where prompts come from. One source, one file.
 
 jsonl       one JSON object per line
 csv         a header, then one row per line
@@ -9,12 +9,12 @@ mixture     several sources, each with a weight
 
 A source is a frozen model: `kind` names it, `raw_rows(held_out=...)` yields its rows.
 
-source      the settings and methods that all sources share; the libraries of the extras
+source      the settings and methods that all sources share; import the library of an extra
 files       the files that a path or a pattern names
-template    a prompt made from columns: {name} in a text
+template    a text with the names of columns in braces: {name}
 conversion  from a raw row to a prompt row
-reading     the rows of a source that are used, and the count of the others
-split       which rows are held out, by their hash; the fingerprint of all
+reading     read the rows of a source, and count those that are left out
+split       choose the held-out rows by their hash; the fingerprint of all rows
 order       which prompts belong to which step: a pure function of seed and step
 
 The folder prompts/ holds the prompt files of the package.

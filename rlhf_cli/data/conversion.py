@@ -26,15 +26,15 @@ def to_prompt_row(raw: RawRow, source: PromptSource) -> PromptRow:
     """
     prompt = _prompt(raw, source)
     if source.system is not None:
-        prompt = _with_system(prompt, source.system)
+        prompt = _add_system(prompt, source.system)
     is_plain = source.prompt == "prompt" and source.template is None and source.first_words is None
     # names are the same in every row: one string of each is enough
     columns = {intern(name): value for name, value in raw.columns.items() if not (is_plain and name == "prompt")}
     return PromptRow(prompt, columns, raw.where)
 
 
-def column_value(raw: RawRow, name: str) -> Any:
-    """The value of a column; raises UserError (exit 3), with the nearest name, where it is missing."""
+def read_column(raw: RawRow, name: str) -> Any:
+    """Return the value of a column; raises UserError (exit 3), with the nearest name, where it is missing."""
     try:
         return raw.columns[name]
     except KeyError:
@@ -48,7 +48,7 @@ def column_value(raw: RawRow, name: str) -> Any:
 
 
 def describe_type(value: Any) -> str:
-    """The type of a JSON value, in words."""
+    """Name the type of a JSON value in words."""
     names = {
         bool: "true or false",
         type(None): "null",
@@ -69,23 +69,23 @@ def _prompt(raw: RawRow, source: PromptSource) -> str | tuple[Message, ...]:
         return _text(text, where)
     if source.prompt == "prompt" and "prompt" not in raw.columns and MESSAGES in raw.columns:
         return _turns(raw.columns[MESSAGES], MESSAGES, where)
-    value = column_value(raw, source.prompt)
+    value = read_column(raw, source.prompt)
     if isinstance(value, str):
-        return _text(first_words(value, source.first_words), where)
+        return _text(keep_first_words(value, source.first_words), where)
     if source.first_words is not None:
         raise bad_row(f"{source.prompt} is {describe_type(value)}", where, "data.first_words cuts texts alone")
     return _turns(value, source.prompt, where)
 
 
 def _field(raw: RawRow, name: str, source: PromptSource) -> str:
-    value = column_value(raw, name)
+    value = read_column(raw, name)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise bad_row(f"{name} is {describe_type(value)}", raw.where, "data.template takes texts and numbers")
-    return first_words(str(value), source.first_words if name == source.prompt else None)
+    return keep_first_words(str(value), source.first_words if name == source.prompt else None)
 
 
-def first_words(text: str, count: int | None) -> str:
-    """The text up to the end of its `count`th word, white space unchanged; None: all of it."""
+def keep_first_words(text: str, count: int | None) -> str:
+    """Cut the text after its `count`th word, white space unchanged; None: keep all of it."""
     if count is None:
         return text
     words = re.match(rf"\s*(?:\S+\s+){{0,{count - 1}}}\S+", text)
@@ -112,9 +112,11 @@ def _turns(value: Any, name: str, where: str) -> tuple[Message, ...]:
 def _message(turn: Any, where: str) -> Message:
     role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
     if isinstance(content, list):
-        content = _joined(content, where)
+        content = _join(content, where)
     more = {key: turn[key] for key in turn if key not in ("role", "content")} if isinstance(turn, Mapping) else {}
-    more = {key: value for key, value in more.items() if value is not None}  # tables fill what a turn lacks with null
+    more = {
+        key: value for key, value in more.items() if value is not None
+    }  # tables fill the keys that a turn lacks with null
     if not isinstance(role, str) or not (isinstance(content, str) or (content is None and more)):
         raise bad_row(
             "a chat message without text for 'role' and 'content'", where, 'write {"role": "user", "content": "..."}'
@@ -124,8 +126,8 @@ def _message(turn: Any, where: str) -> Message:
     return Message(role, content, json.dumps(more, ensure_ascii=False) if more else "")
 
 
-def _joined(parts: list[Any], where: str) -> str:
-    """The text of a content in parts, `[{"type": "text", "text": "..."}]`; parts of other types are refused."""
+def _join(parts: list[Any], where: str) -> str:
+    """Join a content that is a list of parts, `[{"type": "text", "text": "..."}]`; refuse parts of other types."""
     texts = []
     for part in parts:
         text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
@@ -136,6 +138,6 @@ def _joined(parts: list[Any], where: str) -> str:
     return "".join(texts)
 
 
-def _with_system(prompt: str | tuple[Message, ...], system: str) -> tuple[Message, ...]:
+def _add_system(prompt: str | tuple[Message, ...], system: str) -> tuple[Message, ...]:
     turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     return turns if turns[0].role == "system" else (Message("system", system), *turns)

@@ -1,4 +1,4 @@
-"""A header row, then one row per record, separated by commas; all values are text."""
+"""Prompts from csv files: a header row, then one row per record; all values are text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.source import FileSource, RawRow
 
 LONGEST: Final = 2**27
-"""Largest field, in characters; Python's own limit is 131,072."""
+"""The longest field, in characters; Python's own limit is 131,072."""
 
 
 class Csv(FileSource):
@@ -25,7 +25,7 @@ class Csv(FileSource):
         """Yield every row, named by the line it begins on; raises UserError (exit 3) for a row that does not fit."""
         csv.field_size_limit(LONGEST)
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = _numbered(lines, name)
+            rows = _number_rows(lines, name)
             header, where = next(rows, ([], ""))
             if twice := [column for column in header if header.count(column) > 1]:
                 raise bad_row(f"two columns are called '{twice[0]}'", where, "rename one of them")
@@ -39,7 +39,7 @@ class Csv(FileSource):
                 yield RawRow(dict(zip(header, values, strict=True)), where)
 
 
-def _numbered(lines: Iterable[str], name: str) -> Iterator[tuple[list[str], str]]:
+def _number_rows(lines: Iterable[str], name: str) -> Iterator[tuple[list[str], str]]:
     """Yield the rows that are not blank, each with name:line of its beginning."""
     reader = csv.reader(lines, strict=True)
     while True:

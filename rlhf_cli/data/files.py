@@ -1,4 +1,4 @@
-"""The files that a path or pattern names, and the errors of reading them."""
+"""Find the files that a path or pattern names, and name the errors of reading them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.paths import locate, why_irregular
 
 
-def matching_files(path: str) -> list[tuple[Path, str]]:
-    """The file, or the files that match the pattern, by name, each with its name in messages.
+def find_files(path: str) -> list[tuple[Path, str]]:
+    """Find the file, or the files that match the pattern, sorted by name; each with its name in messages.
 
-    Raises UserError (exit 3) where there is none.
+    Raises UserError (exit 3) where there is none, or one is no regular file.
     """
     file = locate(path)
     if file is not None and file.is_file():
@@ -33,7 +33,7 @@ def matching_files(path: str) -> list[tuple[Path, str]]:
 
 @contextmanager
 def file_errors(file: Path, name: str) -> Iterator[None]:
-    """Turn errors of reading the file inside, and text that is not UTF-8, into UserErrors (exit 3)."""
+    """Turn errors of reading the file, and text that is not UTF-8, into UserErrors (exit 3)."""
     try:
         yield
     except UnicodeDecodeError as error:

@@ -1,4 +1,7 @@
-"""A data set of the Hugging Face hub, by `datasets`, an extra; from its version 4 on it runs no code of data sets."""
+"""Prompts from a data set of the Hugging Face hub.
+
+The library `datasets` is an extra; from its version 4 on it runs no code of data sets.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class Hub(PromptSource):
         return self.eval_split is None
 
     def place(self, *, held_out: bool) -> str:
-        """id/split."""
+        """The data set and the split, as `id/split`."""
         split = self.eval_split if held_out and self.eval_split is not None else self.split
         return f"{self.id}/{split}"
 

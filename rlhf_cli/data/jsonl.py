@@ -1,4 +1,4 @@
-"""One JSON object per line."""
+"""Prompts from jsonl files: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def json_object(line: str, where: str) -> dict[str, Any]:
     """The line as a JSON object whose texts can be written as UTF-8; raises UserError (exit 3) for anything else."""
     try:
         row = json.loads(line)
-        if "\\u" in line:  # an escape may be half of a pair; the text itself, decoded strictly, holds none
+        if "\\u" in line:  # an escape may be half of a surrogate pair; text decoded strictly has none
             json.dumps(row, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise bad_row(f"not JSON: {error.msg} at column {error.colno}", where, Jsonl.holds) from error

@@ -19,7 +19,7 @@ PART_COLUMN: Final = "data_part"
 
 
 class Mixture(Settings):
-    """Several sources, the parts, each with its own settings; held-out prompts come from all parts by weight."""
+    """Several sources, called parts, each with its own settings. Held-out prompts too come from all parts by weight."""
 
     kind: Literal["mixture"]
     parts: dict[str, Annotated[SingleSource, Field(discriminator="kind")]] = Field(min_length=1)

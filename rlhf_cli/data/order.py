@@ -1,7 +1,7 @@
 """Which prompts a step uses: epoch after epoch, each in its own order, cut into steps of any size.
 
-A pure function of (seed, step): there is no iterator to save and no special case at the end of an epoch. Each part of a
-mixture has its own epochs.
+This is a pure function of seed and step: there is no iterator to save, and no special case at the end of an epoch. Each
+part of a mixture has its own epochs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rlhf_cli.seeding import permutation, seed_for
 
 @dataclass(frozen=True, slots=True)
 class PartSize:
-    """Name, weight and number of rows of a part: what the order depends on."""
+    """The name, weight and number of rows of a part, on which the order depends."""
 
     name: str
     """Empty for a single source."""
@@ -24,7 +24,7 @@ class PartSize:
 
 
 def prompts_of_step(step: int, parts: Sequence[PartSize], prompts_per_step: int, seed: int) -> list[tuple[int, int]]:
-    """(part, row of the part) for each prompt of `step` (0-based); a step may span the end of an epoch."""
+    """Return (part, row of the part) for each prompt of `step` (0-based); a step may span the end of an epoch."""
     first = step * prompts_per_step
     weights = tuple(part.weight for part in parts)
     # up to the next power of two: the table grows with the run and is recomputed only at every doubling

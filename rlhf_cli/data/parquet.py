@@ -1,4 +1,4 @@
-"""Columns of typed values, read batch by batch by pyarrow, an extra."""
+"""Prompts from parquet files, read batch by batch by pyarrow, an extra."""
 
 from __future__ import annotations
 

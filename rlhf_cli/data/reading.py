@@ -1,4 +1,4 @@
-"""Read the rows of a source that are used, and count the others by reason."""
+"""Read the rows of a source, leave out those that its settings exclude, and count these by reason."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rlhf_cli.data.conversion import column_value, to_prompt_row
+from rlhf_cli.data.conversion import read_column, to_prompt_row
 from rlhf_cli.data.source import PromptSource, RawRow
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.types import Message, PromptRow
 
 _SHOWN: Final = 3
-"""Values of other rows that the error of a filter names."""
+"""How many excluded values the error of a filter names."""
 _MOST: Final = 1000
-"""Values that are counted for it."""
+"""How many excluded rows are counted for that error."""
 
 
 @dataclass(slots=True)
@@ -27,11 +27,11 @@ class UsedRows:
     left_out: Counter[str] = field(default_factory=Counter)
     """Reason -> number of rows."""
     more: bool = False
-    """Whether there are further rows, which were not read."""
+    """Whether rows follow that were not read."""
 
 
 def read_source(source: PromptSource, *, held_out: bool = False, limit: int | None = None) -> UsedRows:
-    """Read the first `limit` rows that are used (None: all) and nothing beyond them.
+    """Read the rows until `limit` of them are used (None: all), and look whether one more follows.
 
     Raises UserError (exit 3) for a mistake in these rows, and where `data.where` leaves no training row.
     """
@@ -42,7 +42,7 @@ def read_source(source: PromptSource, *, held_out: bool = False, limit: int | No
         if not _is_wanted(raw, wanted):
             used.left_out["by data.where"] += 1
             if len(unwanted) < _MOST:
-                unwanted[_unwanted(raw, wanted)] += 1
+                unwanted[_rejected_value(raw, wanted)] += 1
             continue
         row = to_prompt_row(raw, source)
         if source.dedup:
@@ -66,7 +66,7 @@ def read_source(source: PromptSource, *, held_out: bool = False, limit: int | No
 
 
 def _values_of(values: Any) -> list[Any]:
-    """The values of a filter, and their spelling in a file that holds only text."""
+    """The values of a filter, and their spellings in a file of texts."""
     each = values if isinstance(values, tuple) else (values,)
     spelled = [json.dumps(value) for value in each if not isinstance(value, str)]
     cased = [form for word in ("true", "false") if word in spelled for form in (word.title(), word.upper())]
@@ -74,15 +74,15 @@ def _values_of(values: Any) -> list[Any]:
 
 
 def _is_wanted(raw: RawRow, wanted: dict[str, list[Any]]) -> bool:
-    return all(_is_any_of(column_value(raw, name), values) for name, values in wanted.items())
+    return all(_is_any_of(read_column(raw, name), values) for name, values in wanted.items())
 
 
-def _unwanted(raw: RawRow, wanted: dict[str, list[Any]]) -> str:
-    """The first column that keeps the row out, and its value: `level: 3`."""
+def _rejected_value(raw: RawRow, wanted: dict[str, list[Any]]) -> str:
+    """The first column that excludes the row, and its value: `level: 3`."""
     name = next(name for name, values in wanted.items() if not _is_any_of(raw.columns[name], values))
     return f"{name}: {json.dumps(raw.columns[name], ensure_ascii=False):.40}"
 
 
 def _is_any_of(value: Any, values: Iterable[Any]) -> bool:
-    """Whether `values` contain the value; true equals 1 in Python but not in JSON."""
+    """Whether `values` contain the value, as in JSON: there, unlike in Python, true is not 1."""
     return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)

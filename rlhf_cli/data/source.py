@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from rlhf_cli.data.files import file_errors, matching_files
+from rlhf_cli.data.files import file_errors, find_files
 from rlhf_cli.data.template import check_template, column_names
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.settings import IS_PROSE, FilePath, Settings, as_tuple
@@ -28,7 +28,7 @@ class RawRow(NamedTuple):
 
 
 class PromptSource(Settings):
-    """How prompts are built from rows, and which rows are left out."""
+    """A source of prompts: where its rows are, how prompts are built from them, and which rows are left out."""
 
     prompt: str = Field(min_length=1)
     """The column with the prompt: text, or a list of chat messages."""
@@ -40,11 +40,11 @@ class PromptSource(Settings):
     first_words: Annotated[int, Field(ge=1)] | None
     """Number of words of the column `prompt` that are used, from its beginning; null: all."""
     where: dict[str, Value | Annotated[tuple[Value, ...], BeforeValidator(as_tuple)]]
-    """Column -> the value, or values, that a row must have there to be used."""
+    """Column -> the value, or the values, one of which a row must have there to be used."""
     dedup: bool
     """Whether repeated prompts are left out."""
     max_rows: Annotated[int, Field(ge=1)] | None
-    """Largest number of training rows, those left out not counted; null: all."""
+    """Largest number of training rows, not counting those left out; null: all."""
     max_prompt_tokens: int = Field(ge=1)
     """The longest prompt, in the policy's tokens, chat template included."""
     too_long: Literal["error", "drop", "truncate_left"]
@@ -71,12 +71,12 @@ class PromptSource(Settings):
 
     @property
     def parts(self) -> Mapping[str, PromptSource]:
-        """This source alone, without a name."""
+        """The sources by name, as a mixture has them: this one alone, without a name."""
         return {"": self}
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """The whole weight."""
+        """Their weights: this one has the whole weight."""
         return {"": 1.0}
 
 
@@ -97,13 +97,13 @@ class FileSource(PromptSource):
         return self.eval_path is None
 
     def place(self, *, held_out: bool) -> str:
-        """The path."""
+        """The path of the training prompts, or of the held-out ones where they have their own."""
         return self.eval_path if held_out and self.eval_path is not None else self.path
 
     def raw_rows(self, *, held_out: bool) -> Iterator[RawRow]:
-        """Yield the rows of one file after the other; raises UserError (exit 3) for a row that cannot be read."""
+        """Yield the rows, file after file; raises UserError (exit 3) for a row that cannot be read, or without rows."""
         path, any_row = self.place(held_out=held_out), False
-        for file, name in matching_files(path):
+        for file, name in find_files(path):
             with file_errors(file, name):
                 for row in self.read(file, name):
                     any_row = True

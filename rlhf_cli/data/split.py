@@ -1,4 +1,4 @@
-"""Which rows are held out, by their hash: independent of the seed and of the file's order."""
+"""Choose the held-out rows by their hash, independent of the seed and of the order of the file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from rlhf_cli.types import Message, PromptRow
 
 
 def set_aside(rows: Sequence[PromptRow], count: int) -> tuple[list[PromptRow], list[PromptRow], int]:
-    """Split rows into training rows, in order, and `count` held-out rows; also count the rows that are neither.
+    """Split rows into training rows, in order, and `count` held-out rows; return also how many are neither.
 
     The rows whose prompts have the smallest SHA-256 are held out: adding a row displaces at most one of them. Rows with
-    the same prompt stay together, so that no held-out prompt is trained on; the surplus ones are neither.
+    the same prompt stay together, so that no held-out prompt is trained on; surplus rows of such a prompt are neither.
     """
     if not rows or not count:
         return list(rows), [], 0
@@ -26,7 +26,7 @@ def set_aside(rows: Sequence[PromptRow], count: int) -> tuple[list[PromptRow], l
 
 
 def fingerprint(rows: Sequence[PromptRow]) -> str:
-    """SHA-256 over prompts and columns, in order: files with the same rows have the same fingerprint."""
+    """Hash prompts and columns in their order (SHA-256): the same rows have the same fingerprint in any file."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(_json(row).encode())

@@ -1,4 +1,4 @@
-"""A text with the names of columns in braces. Only plain names: a template can reach no attribute and run no code."""
+"""Templates: texts with the names of columns in braces. Only plain names, so no template reaches an attribute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One prompt per line."""
+"""Prompts from text files: one prompt per line."""
 
 from __future__ import annotations
 

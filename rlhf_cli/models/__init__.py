@@ -1,18 +1,18 @@
-"""The home of transformers and peft: a causal language model with a LoRA adapter; the reference is the adapter off.
+"""The models, by transformers and peft: a causal language model with a LoRA adapter; without it, the reference.
 
-settings      the `model` group; imports no torch, so that a config is validated quickly
-location      where a model is, as far as can be told without torch or a hub
-libraries     torch, transformers and peft, imported once and quickly, and silenced
+settings      the `model` group; it imports no torch, so that validating a config is quick
+location      find a model as far as possible without torch or a hub
+libraries     import torch, transformers and peft once and quickly, and silence them
 policy        Policy: model, tokenizer, adapter, value head
-building      a policy from its settings: the model loaded and frozen, a fresh adapter
-chat          chats as text: the model's template, within limits
-specials      special tokens in completions: which of them the texts keep
-encoder       prompts as token ids: tokenizer and chat template, without the weights
-files         what must not be opened, and which broken file made a library fail
-loading       a pretrained model and its tokenizer, from a hub, a folder or the cache
-gguf          a packaged GGUF file, converted once into the cache
+building      build a policy: load and freeze the model, add a fresh adapter
+chat          render chats as text: the model's template, within limits
+specials      which special tokens stay in the texts of completions
+encoder       encode prompts as token ids: tokenizer and chat template, without the weights
+files         refuse files that must not be opened; find the broken file that made a library fail
+loading       load a pretrained model and its tokenizer, from a hub, a folder or the cache
+gguf          convert a packaged GGUF file, once, into the cache
 limits        limits on time and memory, for chat templates and slow rewards
 tiny          a random two-layer model with a byte tokenizer
-value_head    PPO's estimate of the return from a state on
+value_head    PPO's estimate of the return that follows a state
 reward_model  a sequence classification model as a reward
 """

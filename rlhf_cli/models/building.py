@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.models.chat import end_of_turn, special_tokens
+from rlhf_cli.models.chat import find_end_of_turn, special_tokens
 from rlhf_cli.models.encoder import context_length, uses_chat_template
 from rlhf_cli.models.loading import quiet_peft
 from rlhf_cli.models.policy import Policy
@@ -37,8 +37,8 @@ def build_policy(
 ) -> Policy:
     """Load and freeze the model; add an adapter with A random by `adapter_seed` and B zero, and a value head of zeros.
 
-    `shared_trunk` lets the value head's loss train the adapter as well.
-    So the policy starts as the reference. Raises UserError for a missing model and for target modules it lacks.
+    So the policy starts as the reference. `shared_trunk` lets the value head's loss train the adapter as well. Raises
+    UserError for a missing model, and for target modules that it lacks.
     """
     notes: tuple[str, ...] = ()
     if settings.kind == "tiny":
@@ -55,7 +55,7 @@ def build_policy(
     model.to(device=device).eval()
     for parameter in model.parameters():  # not the buffers: the angles of rotary positions stay float32
         parameter.data = parameter.data.to(dtype)
-    ends, stop_texts = _ends(model, tokenizer, settings.stop, use_chat_template=use_chat_template)
+    ends, stop_texts = _find_ends(model, tokenizer, settings.stop, use_chat_template=use_chat_template)
     text = model.config.get_text_config()
     return Policy(
         peft=add_adapter(model, settings.lora, adapter_seed),
@@ -66,8 +66,8 @@ def build_policy(
         pad_token=ends[0],
         context=context_length(model.config),
         notes=notes,
-        anchor=_anchor(tokenizer),
-        kept_tokens=frozenset(special.kept(tokenizer, ends, use_chat_template=use_chat_template)),
+        anchor=_find_anchor(tokenizer),
+        kept_tokens=frozenset(special.select(tokenizer, ends, use_chat_template=use_chat_template)),
         value_head=ValueHead(text.hidden_size, shared_trunk=shared_trunk).to(device) if value_head else None,
     )
 
@@ -77,8 +77,8 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
     from peft import LoraConfig, get_peft_model
 
     existing = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    targets = _targets(lora, existing, model.config.model_type)
-    where, fix = "model.lora.target_modules", f"use all-linear, or some of {', '.join(_linear_layers(model))}"
+    targets = _choose_targets(lora, existing, model.config.model_type)
+    where, fix = "model.lora.target_modules", f"use all-linear, or some of {', '.join(_find_linear_layers(model))}"
     if missing := sorted(set(targets) - existing) if isinstance(targets, list) else []:
         raise UserError(f"the model has no layer {', '.join(missing)}", where=where, fix=fix)
     config = LoraConfig(
@@ -100,8 +100,8 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
     return peft.eval()
 
 
-def _targets(lora: Lora, existing: Collection[str], model_type: str) -> str | list[str]:
-    """The layers to adapt, as PEFT takes them: names, or all-linear."""
+def _choose_targets(lora: Lora, existing: Collection[str], model_type: str) -> str | list[str]:
+    """Choose the layers to adapt, as PEFT takes them: names, or all-linear."""
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOICES
 
     if lora.target_modules != "auto":
@@ -112,20 +112,20 @@ def _targets(lora: Lora, existing: Collection[str], model_type: str) -> str | li
     return "all-linear"
 
 
-def _linear_layers(model: PreTrainedModel) -> list[str]:
-    """The names of layers that an adapter can cover: linear ones (GPT-2's are Conv1D) except the output layer."""
+def _find_linear_layers(model: PreTrainedModel) -> list[str]:
+    """List the layers that an adapter can cover: all linear ones (GPT-2's are Conv1D) but the output layer."""
     output = model.get_output_embeddings()
     linear = (n for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D") and m is not output)
     return sorted({name.rpartition(".")[2] for name in linear})
 
 
-def _ends(
+def _find_ends(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop: Sequence[int | str], *, use_chat_template: bool
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """The tokens and the texts that end a completion.
+    """Find the tokens and the texts that end a completion.
 
-    They are those of generation_config.eos_token_id, the tokenizer's own, the one that the chat template writes behind
-    a turn, and `stop`. Raises UserError where there are none, and for a token of `stop` that the model does not have.
+    They are generation_config.eos_token_id, the tokenizer's own, the token that the chat template writes after a turn,
+    and `stop`. Raises UserError where there are none, and for a token of `stop` that the model does not have.
     """
     vocabulary = model.get_input_embeddings().num_embeddings  # a number beyond it is never sampled
     if beyond := [i for i in stop if isinstance(i, int) and i >= vocabulary]:
@@ -135,7 +135,7 @@ def _ends(
     ids = [
         *(configured if isinstance(configured, list) else [configured]),
         tokenizer.eos_token_id,
-        end_of_turn(tokenizer) if use_chat_template else None,
+        find_end_of_turn(tokenizer) if use_chat_template else None,
         *(i for i in stop if isinstance(i, int)),
         *(tokenizer.convert_tokens_to_ids(token) for token in stop if token in special),
     ]
@@ -149,8 +149,8 @@ def _ends(
     return ends, tuple(text for text in stop if isinstance(text, str) and text not in special)
 
 
-def _anchor(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """A token to decode texts behind, where the tokenizer drops a space at the beginning of a text; else nothing."""
+def _find_anchor(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """A token to put before a completion when decoding it, if the tokenizer drops a text's first space; else none."""
     first, *rest = tokenizer("a a", add_special_tokens=False)["input_ids"]
     drops = tokenizer.decode([first, *rest]) == "a a" and not tokenizer.decode(rest).startswith(" ")
     return (first,) if drops else ()

@@ -1,4 +1,7 @@
-"""Chats as text, by the model's template: a program of its author, run within limits and checked for what it omits."""
+"""Render chats as text by the model's template.
+
+A template is a program of the model's author: it runs within limits, and its text is checked for omissions.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,18 @@ if TYPE_CHECKING:
 SECONDS: Final = 5.0
 """Time limit of the template for one prompt; the first prompt includes compiling it."""
 MIB: Final = 512
+"""Memory limit of the template for one prompt."""
 CHARACTERS: Final = 1_000_000
+"""Characters of the longest rendered prompt."""
 _PROBE: Final = "\N{OBJECT REPLACEMENT CHARACTER}"
 """A message that no template treats in a special way."""
 
 Turn = dict[str, Any]
-"""role, content and perhaps more, as transformers takes a message."""
+"""A message as transformers takes it: role, content and perhaps more keys."""
 
 
 class TemplateError(ValueError):
-    """The template refuses the chat, writes no text, or exceeds a limit; the message says which."""
+    """The template refuses the chat, omits a part of it, or exceeds a limit; the message says which."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"the model's chat template {what}")
@@ -32,7 +37,7 @@ class TemplateError(ValueError):
 def render(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools: Any = None, *, prompt: bool = True) -> str:
     """Render the chat by the model's template, in jinja's sandbox; raises TemplateError.
 
-    A `prompt` asks for the assistant's turn; a chat that ends within that turn is left open, for the model to go on.
+    A `prompt` asks for the assistant's turn. A chat that ends with a turn of the assistant is left open for the model.
     """
     begun = prompt and chat[-1]["role"] == "assistant"
     how = {"add_generation_prompt": prompt and not begun, "continue_final_message": begun}
@@ -53,7 +58,7 @@ def render(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools: Any 
 
 
 def render_whole(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools: Any = None) -> str:
-    """Render a prompt; raises TemplateError also where the template leaves out a message, a key, or the tools."""
+    """Render a prompt; raises TemplateError also where the template omits a message, a key, or the tools."""
     turns = [turn | {"content": ""} if _is_null(tokenizer, turn, chat, tools) else turn for turn in chat]
     text = render(tokenizer, turns, tools)
     for turn in turns:
@@ -71,22 +76,22 @@ def _is_null(tokenizer: PreTrainedTokenizerBase, turn: Turn, chat: Sequence[Turn
     """Whether the turn has no content and the template would write None for it."""
     if turn["content"] is not None:
         return False
-    said = [other | {"content": "None"} if other is turn else other for other in chat]
-    return render(tokenizer, said, tools) == render(tokenizer, chat, tools)
+    written_out = [other | {"content": "None"} if other is turn else other for other in chat]
+    return render(tokenizer, written_out, tools) == render(tokenizer, chat, tools)
 
 
-def openings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """The special tokens that the template writes in front of a message, or its text where it has none."""
+def find_openings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Find the special tokens that the template writes before a message; without such tokens, its text there."""
     try:
         before = render(tokenizer, [{"role": "user", "content": _PROBE}]).partition(_PROBE)[0].strip()
-    except TemplateError:  # it has demands that this chat does not meet; the prompts may
+    except TemplateError:  # this chat does not meet its demands; the prompts may
         return ()
     special = tuple(token for token in special_tokens(tokenizer) if token in before)
     return special or ((before,) if before else ())
 
 
 def is_rendered(text: str, openings: tuple[str, ...], special: tuple[str, ...]) -> bool:
-    """Whether a prompt has been through a template already: an opening stands at its beginning, or behind BOS there."""
+    """Whether a prompt is rendered already: it begins with an opening, perhaps after special tokens such as BOS."""
     text = text.lstrip()
     while openings and not text.startswith(openings):
         token = next((token for token in special if text.startswith(token)), None)
@@ -96,8 +101,8 @@ def is_rendered(text: str, openings: tuple[str, ...], special: tuple[str, ...]) 
     return bool(openings)
 
 
-def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The special token that the template writes behind the assistant's turn; None where it writes none."""
+def find_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Find the id of the special token that the template writes after the assistant's turn; None without one."""
     chat = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}]
     try:
         behind = render(tokenizer, chat, prompt=False).rpartition(_PROBE)[2]
@@ -113,7 +118,7 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 
 def as_user_error(error: TemplateError, where: str) -> UserError:
-    """The error for the prompt at `where` (exit 3)."""
+    """Turn the error into one about the prompt at `where` (exit 3)."""
     return UserError(
         str(error),
         where=where,

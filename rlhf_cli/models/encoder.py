@@ -1,4 +1,4 @@
-"""Prompts as token ids: the tokenizer and the chat template, without the weights."""
+"""Encode prompts as token ids: the tokenizer and the chat template, without the weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.models.chat import TemplateError, as_user_error, is_rendered, openings, render_whole, special_tokens
+from rlhf_cli.models.chat import TemplateError, as_user_error, find_openings, is_rendered, render_whole, special_tokens
 from rlhf_cli.models.settings import Model
 from rlhf_cli.types import Prompt, PromptRow
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """Turn prompts into token ids."""
+    """The encoder of a model's prompts."""
 
     tokenizer: PreTrainedTokenizerBase
     use_chat_template: bool
     vocabulary: int
-    """Tokens that the model has an embedding for; a tokenizer may know more."""
+    """The number of tokens with an embedding; a tokenizer may know more."""
 
     def encode(self, rows: Sequence[PromptRow]) -> list[Prompt]:
         """Render and tokenize rows.
 
-        Raises UserError (exit 3) for a chat without a template, a template that fails, a text without tokens, and one
-        with a token that the model does not know.
+        Raises UserError (exit 3) for a chat without a template, a template that fails, a text without tokens, and a
+        text with a token that the model does not know.
         """
         if not rows:
             return []
-        begins = openings(self.tokenizer) if self.use_chat_template else ()
+        begins = find_openings(self.tokenizer) if self.use_chat_template else ()
         texts = [self._text(row, begins) for row in rows]
         tokens = self.tokenizer(texts, add_special_tokens=not self.use_chat_template)["input_ids"]
         return [self._prompt(*fields) for fields in zip(rows, texts, tokens, strict=True)]
@@ -53,7 +53,7 @@ class Encoder:
         return special_tokens(self.tokenizer)
 
     def oddity(self, prompt: Prompt) -> str | None:
-        """Say of a prompt what was done to it besides rendering and tokenizing it; None for most."""
+        """Name the odd treatment of a prompt, to continue "N prompts ..."; None for most prompts."""
         if self.use_chat_template:
             is_whole = prompt.text == prompt.row.prompt
             return "begin as the chat template does: they are taken as rendered already" if is_whole else None
@@ -74,7 +74,7 @@ class Encoder:
             )
         bos = self.tokenizer.bos_token_id
         if tokens[:2] == [bos, bos] and text.startswith(self.tokenizer.bos_token):
-            tokens = tokens[1:]  # the text's own and the tokenizer's
+            tokens = tokens[1:]  # one from the text, one from the tokenizer
         if (highest := max(tokens)) >= self.vocabulary:
             raise UserError(
                 f"the prompt's token {self.tokenizer.decode([highest])!r} is number {highest}, "

@@ -1,4 +1,4 @@
-"""Check a model's files: what must not be opened, and which broken file made a library fail."""
+"""Check a model's files: refuse those that must not be opened, and find the broken one that made a library fail."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SAFE: Final = (".safetensors", ".safetensors.index.json")
 
 
 def check_files(source: str, revision: str | None, where: str, *, adapter_expected: bool = False) -> None:
-    """Raise UserError where the files of the model that the key `where` names would change what is loaded.
+    """Raise UserError where loading the model's files would do more than read its weights; `where` is the setting.
 
-    That is an adapter beside the weights, which transformers would add unasked (no fault where `adapter_expected`);
-    pickled weights, whichever file names them; quantised weights, which cannot be cast or merged; and files outside of
-    the model that its tokenizer would read.
+    Refused are an adapter beside the weights, which transformers would add unasked (unless `adapter_expected`), pickled
+    weights in any file, quantised weights, which cannot be cast or merged, and files outside of the model that its
+    tokenizer would read.
     """
     if not adapter_expected and _cached(source, ADAPTER_CONFIG, revision) is not None:
         raise UserError(
@@ -29,8 +29,8 @@ def check_files(source: str, revision: str | None, where: str, *, adapter_expect
         )
     config = _read(source, "config.json", revision)
     index = _read(source, "model.safetensors.index.json", revision).get("weight_map")
-    named = [config.get("transformers_weights"), *(index.values() if isinstance(index, dict) else ())]
-    if pickled := [name for name in named if name is not None and not str(name).endswith(_SAFE)]:
+    names = [config.get("transformers_weights"), *(index.values() if isinstance(index, dict) else ())]
+    if pickled := [name for name in names if name is not None and not str(name).endswith(_SAFE)]:
         raise UserError(
             f"its files name pickled weights, {pickled[0]}, and a pickle can run any code",
             where=where,
@@ -65,15 +65,15 @@ def check_tokenizer(source: str, revision: str | None, where: str) -> None:
 
 
 def refuse_broken_file(folder: Path, where: str) -> None:
-    """Raise UserError for the first file in the folder that cannot be read; do nothing where all can, or it is none."""
+    """Raise UserError for the first file in the folder that is broken; do nothing where none is, or for a hub id."""
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if file.is_file() and (fault := _fault_of(file)) is not None:
+        if file.is_file() and (fault := _find_fault(file)) is not None:
             what, fix = fault
             raise UserError(f"{file} {what}", where=where, fix=fix)
 
 
-def _fault_of(file: Path) -> tuple[str, str] | None:
-    """Why a file cannot be read, and the fix; None for a sound one."""
+def _find_fault(file: Path) -> tuple[str, str] | None:
+    """Say why a file cannot be read, and the fix; None for a sound file."""
     from safetensors import SafetensorError, safe_open
 
     again = "download it again"
@@ -98,7 +98,7 @@ def _fault_of(file: Path) -> tuple[str, str] | None:
 
 
 def _read(source: str, name: str, revision: str | None) -> dict[str, Any]:
-    """A JSON object among the model's files; empty where it is missing or broken, which loading reports better."""
+    """Read one of the model's JSON files; empty where it is missing or broken: loading reports that better."""
     file = _cached(source, name, revision)
     try:
         value = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
@@ -108,7 +108,7 @@ def _read(source: str, name: str, revision: str | None) -> dict[str, Any]:
 
 
 def _cached(source: str, name: str, revision: str | None) -> Path | None:
-    """The path of one of the model's files, downloaded where `source` is a hub id; None where there is none."""
+    """Find one of the model's files, and download it for a hub id; None where there is no such file."""
     from transformers.utils import cached_file
 
     try:

@@ -23,7 +23,7 @@ def import_libraries() -> None:
 
 
 def silence_transformers() -> None:
-    """Let transformers print no warnings, and no bars of reading and writing weights; downloads keep theirs."""
+    """Silence transformers' warnings and its bars for reading and writing weights; downloads keep theirs."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

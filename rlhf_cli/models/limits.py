@@ -1,4 +1,4 @@
-"""Limits on the time and memory of a block of code, such as a chat template that a stranger wrote."""
+"""Limit the time and memory of a block of code, such as a chat template that a stranger wrote."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LimitExceeded(Exception):
 
 
 class _Alarm(BaseException):
-    """Not an Exception: jinja swallows those in constant expressions and tries again later."""
+    """The end of the time. It is no Exception: jinja swallows those in constant expressions, and tries again later."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def limit(seconds: float, mebibytes: int) -> Iterator[None]:
     The memory limit needs Linux, which enforces RLIMIT_AS. The previous limit is always restored.
     """
     try:
-        with _memory(mebibytes * _MIB), time_limit(seconds):
+        with _memory_limit(mebibytes * _MIB), time_limit(seconds):
             yield
     except MemoryError:
         raise LimitExceeded(f"takes more than {mebibytes} MiB") from None
@@ -40,8 +40,8 @@ def limit(seconds: float, mebibytes: int) -> Iterator[None]:
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise LimitExceeded once the block has run for `seconds`; the previous alarm is always restored.
 
-    SIGALRM interrupts even regular expressions and long integers, but in the main thread alone: other threads have no
-    limit. It rings again and again, since some code swallows the exception, as a destructor does.
+    SIGALRM interrupts even regular expressions and long integers, but only in the main thread: other threads have no
+    limit. It rings again and again, because some code swallows the exception, as a destructor does.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -70,7 +70,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _memory(size: int) -> Iterator[None]:
+def _memory_limit(size: int) -> Iterator[None]:
     statm = Path("/proc/self/statm")
     if not statm.is_file():  # not Linux
         yield

@@ -24,33 +24,33 @@ if TYPE_CHECKING:
 
 SAFE_LOADING: Final[Mapping[str, Any]] = {
     "use_safetensors": True,
-    "adapter_kwargs": {"subfolder": "no adapter"},  # where transformers looks for one to add unasked, and finds none
-    "ignore_mismatched_sizes": True,  # the report has them
+    "adapter_kwargs": {"subfolder": "no adapter"},  # transformers looks there for one to add unasked, and finds none
+    "ignore_mismatched_sizes": True,  # the report lists them
     "output_loading_info": True,
 }
-"""Arguments for every from_pretrained: read the model's own safetensors alone, and report what did not fit."""
+"""Arguments for every from_pretrained: read only the model's own safetensors, and report weights that do not fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model as its files describe it."""
+    """A loaded model."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     notes: tuple[str, ...]
-    """One line for each difference between the files and the model that does no harm."""
+    """One line for each harmless difference between the files and the model."""
 
 
 def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
     """Load the model in `dtype`, and its tokenizer, from safetensors only; the model's own code runs only if trusted.
 
-    Every weight comes from the files: transformers would make up at random those that it misses. Raises UserError
-    where the model or its adapter is missing, cannot be read, or does not fit.
+    Every weight comes from the files; transformers alone would make up missing ones at random. Raises UserError where
+    the model or its adapter is missing, cannot be read, or does not fit.
     """
     from transformers import AutoModelForCausalLM
 
     with _locate(settings) as source:
-        tokenizer = _tokenizer(source, settings)
+        tokenizer = _load_tokenizer(source, settings)
         model, report = AutoModelForCausalLM.from_pretrained(
             source,
             config=load_config(source, settings.revision, settings.trust_remote_code),
@@ -59,7 +59,7 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
             trust_remote_code=settings.trust_remote_code,
             **SAFE_LOADING,
         )
-        model.name_or_path = settings.path  # exported adapters name it: no folder of this machine's cache
+        model.name_or_path = settings.path  # exported adapters name it, and not a folder of this machine's cache
         notes = check_weights(report, source, len(model.state_dict()), "model.path")
         if broken := [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]:
             raise UserError(
@@ -71,10 +71,10 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
 
 
 def check_weights(report: Mapping[str, Any], source: str, tensors: int, where: str) -> tuple[str, ...]:
-    """Compare the weights in the files with the model's, by transformers' loading report; note those without a use.
+    """Check by transformers' loading report that the files have every weight; return notes about unused ones.
 
-    Raises UserError where the files lack some of the model's `tensors`, or hold them in another shape. Tied weights
-    are no fault: transformers does not report them as missing.
+    Raises UserError where the files lack some of the model's `tensors` weights, or have them in another shape. Tied
+    weights are no fault: transformers does not report them as missing.
     """
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     fix = "give the whole model, as save_pretrained writes it"
@@ -88,9 +88,9 @@ def check_weights(report: Mapping[str, Any], source: str, tensors: int, where: s
             fix=fix,
         )
     if mismatched := sorted(report["mismatched_keys"]):
-        name, stored, wanted = mismatched[0]
+        name, stored, expected = mismatched[0]
         raise UserError(
-            f"{name} is {list(stored)} in the files of {source}, but {list(wanted)} by its config.json",
+            f"{name} is {list(stored)} in the files of {source}, but {list(expected)} by its config.json",
             where=where,
             fix=fix,
         )
@@ -103,11 +103,11 @@ def load_tokenizer(settings: Pretrained) -> tuple[PreTrainedTokenizerBase, Pretr
     """Load the model's tokenizer and config, without the weights; raises UserError as `load` does."""
     with _locate(settings) as source:
         config = load_config(source, settings.revision, settings.trust_remote_code)
-        return _tokenizer(source, settings), config
+        return _load_tokenizer(source, settings), config
 
 
 def load_config(source: str, revision: str | None, trust_remote_code: bool = False) -> PretrainedConfig:
-    """Read a model's config.json, but for its choice of kernels, which could name code to fetch from a hub and run."""
+    """Read a model's config.json without its choice of kernels, which could name code to fetch from a hub and run."""
     from transformers import AutoConfig
 
     config: PretrainedConfig = AutoConfig.from_pretrained(
@@ -119,7 +119,7 @@ def load_config(source: str, revision: str | None, trust_remote_code: bool = Fal
 
 @contextmanager
 def _locate(settings: Pretrained) -> Iterator[str]:
-    """Give the hub id or folder to load from, its files checked; what a library raises inside becomes a UserError."""
+    """Check the files and give the hub id or folder to load from; a library's error inside becomes a UserError."""
     silence_transformers()
     source = resolve(settings)
     check_files(source, settings.revision, "model.path", adapter_expected=settings.adapter is not None)
@@ -136,7 +136,7 @@ def _locate(settings: Pretrained) -> Iterator[str]:
         ) from error
 
 
-def _tokenizer(source: str, settings: Pretrained) -> PreTrainedTokenizerBase:
+def _load_tokenizer(source: str, settings: Pretrained) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -146,13 +146,13 @@ def _tokenizer(source: str, settings: Pretrained) -> PreTrainedTokenizerBase:
 
 
 def resolve(settings: Pretrained) -> str:
-    """The hub id or folder that transformers can load; a packaged GGUF file is converted on first use."""
+    """Return the hub id or folder that transformers can load; a packaged GGUF file is converted on first use."""
     file = local_path(settings)
     return str(convert(file)) if file is not None and file.is_file() else settings.path
 
 
 def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    """Fold an adapter into the model's weights; raises UserError unless each of its tensors changes one."""
+    """Merge an adapter into the model's weights; raises UserError unless each of its tensors has a place there."""
     from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -186,7 +186,7 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
 
 
 def _check_adapter(config: Any) -> None:
-    """Raise ValueError for an adapter that would make PEFT import a module or fetch a model that its file names."""
+    """Raise ValueError for a config that is not LoRA's, or that would make PEFT import a module of its choice."""
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise ValueError("adapter_config.json is not of a LoRA adapter")
     if config.get("megatron_config"):  # PEFT would import the module that megatron_core names
@@ -195,7 +195,7 @@ def _check_adapter(config: Any) -> None:
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Silence a warning of PEFT about an attribute that transformers renamed: no user could mend it."""
+    """Silence a warning of PEFT that no user could mend: transformers renamed an attribute."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         yield
@@ -206,6 +206,6 @@ def _first_line(error: Exception) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first three names, and how many more there are."""
+    """The first three names, and the number of the others."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

@@ -1,4 +1,4 @@
-"""Where a model is, as far as can be told without loading torch or asking a hub."""
+"""Find a model as far as possible without loading torch or asking a hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HUB_EXAMPLE: Final = "model=pretrained model.path=HuggingFaceTB/SmolLM2-135M-Ins
 
 
 def code_notice(settings: Model) -> str | None:
-    """The notice that code of the model will run; None where none will."""
+    """A notice that the model's code will run; None where it has none that runs."""
     if settings.kind != "pretrained" or not settings.trust_remote_code:
         return None
     revision = f"revision {settings.revision}" if settings.revision else "its newest; model.revision pins one"
@@ -22,7 +22,7 @@ def code_notice(settings: Model) -> str | None:
 
 
 def local_path(settings: Pretrained) -> Path | None:
-    """The packaged file or local folder that `path` names; None for a hub id.
+    """Find the packaged file or local folder that `path` names; None for a hub id.
 
     Raises UserError where it names a package or a folder that does not exist.
     """
@@ -39,7 +39,7 @@ def local_path(settings: Pretrained) -> Path | None:
 
 
 def model_folder(path: str, key: str) -> Path | None:
-    """The folder that `path` names; None for a hub id. Raises UserError for a folder without a model."""
+    """Find the folder that `path` names; None for a hub id. Raises UserError for a folder without a model."""
     folder = Path(path)
     if not folder.is_absolute():
         return None

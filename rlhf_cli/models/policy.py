@@ -42,13 +42,13 @@ class Policy:
     stop_texts: tuple[str, ...] = ()
     """Every text that ends a completion in which it appears."""
     notes: tuple[str, ...] = ()
-    """One line for each difference between the model's files and the model that does no harm."""
+    """One line for each harmless difference between the model's files and the model."""
     anchor: tuple[int, ...] = ()
-    """A token to decode completions behind, where the tokenizer drops a space at the beginning of a text; else none."""
+    """A token to put before a completion when decoding it, if the tokenizer drops a text's first space; else none."""
     kept_tokens: frozenset[int] = frozenset()
     """Special tokens that stay in the texts of completions."""
     value_head: ValueHead | None = None
-    """Estimates the return from a state on; None for algorithms that do not need it."""
+    """Estimates the return that follows a state; None for algorithms that do not need it."""
 
     @property
     def causal(self) -> PreTrainedModel:
@@ -64,13 +64,13 @@ class Policy:
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """Inside, the model is the reference: the adapter is off."""
+        """Switch the adapter off during the block: the model is the reference."""
         with self.peft.disable_adapter():
             yield
 
     @contextmanager
     def dropout(self, seed: int) -> Iterator[None]:
-        """Inside, the adapter's dropout is on, seeded by `seed`; the base model's stays off."""
+        """Switch the adapter's dropout on during the block, seeded by `seed`; the base model's stays off."""
         layers = [m for name, m in self.peft.named_modules() if isinstance(m, nn.Dropout) and "lora_dropout" in name]
         if not layers:
             yield
@@ -108,9 +108,9 @@ class Policy:
         return self.encoder.encode([row])[0]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of a completion, without the special tokens that are not kept.
+        """Return the text of a completion, without special tokens other than `kept_tokens`.
 
-        Some tokenizers drop a space at the beginning of a text; a completion goes on behind a prompt and keeps it.
+        Some tokenizers drop the first space of a text. A completion follows a prompt, so it keeps its space.
         """
         return self._text([*self.anchor, *tokens]).removeprefix(self._text(self.anchor))
 
@@ -121,13 +121,13 @@ class Policy:
         return str(self.tokenizer.decode([token for token in tokens if token not in dropped]))
 
     def hidden_from_texts(self, strings: Iterable[str]) -> list[str]:
-        """The special tokens that the strings name although no completion's text has them."""
+        """Find the special tokens that the strings name although the texts of completions never have them."""
         hidden = (token for token, number in special_ids(self.tokenizer).items() if number not in self.kept_tokens)
         strings = tuple(strings)
         return [token for token in hidden if is_named(token, strings)]
 
     def adapter_files(self) -> dict[str, bytes]:
-        """The files of a PEFT folder, name -> content: float32 safetensors and a config, both reproducible."""
+        """Make the files of a PEFT folder, name -> content: float32 safetensors and a config, both reproducible."""
         from safetensors.torch import save
 
         weights = {k: v.detach().cpu().contiguous() for k, v in self._adapter_weights().items()}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Encode = Callable[[Any, Any], tuple[list[int], list[int]]]
-"""From a prompt and a completion to token ids and their segments (empty where the model has none)."""
+"""A function of a prompt and a completion: token ids, and their segments (empty where the model has none)."""
 
 
 def make_score(
@@ -34,31 +34,14 @@ def make_score(
 ) -> Callable[..., list[float]]:
     """Make a function that scores completions with the model.
 
-    Only completions of the same length go through the model together, so that nothing is padded: a score differs from
-    that of the completion alone by rounding at most. Raises OSError, ValueError and UserError for a model that cannot
-    be loaded or used.
+    A batch has only completions of the same length, so nothing is padded: a score differs from that of the completion
+    alone by rounding at most. Raises OSError, ValueError and UserError for a model that cannot be loaded or used.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    silence_transformers()
-    check_files(path, revision, "reward.path")
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
-    model: PreTrainedModel
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        path,
-        config=load_config(path, revision),
-        revision=revision,
-        dtype=dtypes.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32),
-        **SAFE_LOADING,
-    )
-    for note in check_weights(report, path, len(model.state_dict()), "reward.path"):
-        print(note)  # noqa: T201 - reward.log has what this process prints
-    model.to(place).eval()
-    column = _column(label, model)
+    model, tokenizer = _load(path, revision, place, dtype)
+    column = _find_column(label, model)
     context = int(getattr(model.config, "max_position_embeddings", None) or max_tokens)
-    encode = _encoder(reads, tokenizer, min(max_tokens, context))
+    encode = _make_encoder(reads, tokenizer, min(max_tokens, context))
     activate: Callable[[Tensor], Tensor] = {
         "none": lambda x: x,
         "sigmoid": lambda x: x.sigmoid(),
@@ -77,7 +60,7 @@ def make_score(
     def score(prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
         encoded = [encode(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
         scores = [0.0] * len(encoded)
-        for rows in _of_equal_length([len(tokens) for tokens, _ in encoded], batch_size):
+        for rows in _batch_by_length([len(tokens) for tokens, _ in encoded], batch_size):
             values = activate(logits([encoded[row][0] for row in rows], [encoded[row][1] for row in rows]))
             for row, value in zip(rows, values[:, column].tolist(), strict=True):
                 scores[row] = value
@@ -86,8 +69,31 @@ def make_score(
     return score
 
 
-def _of_equal_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Batches of at most `most` rows of the same length, as row numbers."""
+def _load(
+    path: str, revision: str | None, place: torch.device, dtype: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the model, on its device, and its tokenizer."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    silence_transformers()
+    check_files(path, revision, "reward.path")
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
+    model: PreTrainedModel
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        path,
+        config=load_config(path, revision),
+        revision=revision,
+        dtype=dtypes.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32),
+        **SAFE_LOADING,
+    )
+    for note in check_weights(report, path, len(model.state_dict()), "reward.path"):
+        print(note)  # noqa: T201 - reward.log has what this process prints
+    return model.to(place).eval(), tokenizer
+
+
+def _batch_by_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Yield batches of at most `most` rows of the same length, as row numbers."""
     by_length: dict[int, list[int]] = {}
     for row, length in enumerate(lengths):
         by_length.setdefault(length, []).append(row)
@@ -96,8 +102,8 @@ def _of_equal_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
             yield rows[start : start + most]
 
 
-def _column(label: int | str | None, model: PreTrainedModel) -> int:
-    """The column of the logits that is the score."""
+def _find_column(label: int | str | None, model: PreTrainedModel) -> int:
+    """Find the column of the logits that is the score; raises ValueError where `label` does not name one."""
     names: dict[int, str] = model.config.id2label
     listed = ", ".join(f"{number} ({name})" for number, name in names.items())
     if label is None:
@@ -110,7 +116,8 @@ def _column(label: int | str | None, model: PreTrainedModel) -> int:
     return int(numbers[0])
 
 
-def _encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> Encode:
+def _make_encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> Encode:
+    """Make the function that encodes what the model reads, of at most `limit` tokens."""
     if reads == "auto":
         reads = "chat" if tokenizer.chat_template else "pair" if tokenizer.sep_token else "text"
     if reads == "chat" and not tokenizer.chat_template:

@@ -1,4 +1,4 @@
-"""The `model` group."""
+"""The `model` group of the configuration: a pretrained or a tiny model, and its adapter."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Lora(Settings):
     rank: int = Field(ge=1)
     """Rank r of each update B A."""
     alpha: float = Field(gt=0, allow_inf_nan=False)
-    """The update is scaled by alpha / rank (rslora: by alpha / sqrt(rank))."""
+    """Scales the update by alpha / rank (rslora: by alpha / sqrt(rank))."""
     target_modules: Literal["auto", "all-linear"] | Annotated[Names, Field(min_length=1)]
     """Names of the linear layers to adapt; all-linear: all but the output layer; auto: attention's q_proj, k_proj,
     v_proj and o_proj, or PEFT's choice for an architecture that names its layers otherwise."""
     dropout: float = Field(ge=0, lt=1)
     """Share of the adapter's inputs that an update drops. Rollouts drop none, so above 0 the update's policy differs
-    slightly from the one that wrote them."""
+    slightly from the policy that sampled."""
     rslora: bool
     """Rank-stabilised scaling (arXiv:2312.03732)."""
     dora: bool

@@ -1,7 +1,7 @@
-"""Special tokens in completions: which of them the texts keep, for the reward, the samples and the pages.
+"""Choose the special tokens that stay in the texts of completions, for the reward, the samples and the pages.
 
-auto keeps what the chat template writes or the reward looks for, as `<think>`; a token that ends a completion never
-stays.
+auto keeps those that the chat template writes or the reward looks for, such as `<think>`. A token that ends a
+completion never stays.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ Mode = Literal["auto", "strip", "keep"]
 
 @dataclass(frozen=True, slots=True)
 class SpecialTokens:
-    """What the texts of completions do with special tokens."""
+    """The rule for special tokens in the texts of completions."""
 
     mode: Mode = "strip"
     strings: tuple[str, ...] = ()
-    """What the reward looks for: patterns, keywords, rubrics, the text of a function's file."""
+    """The strings that the reward looks for: patterns, keywords, rubrics, the text of a function's file."""
 
-    def kept(self, tokenizer: PreTrainedTokenizerBase, never: Collection[int], *, use_chat_template: bool) -> set[int]:
-        """The special tokens, by id, that stay in texts; those of `never` and padding do not."""
+    def select(
+        self, tokenizer: PreTrainedTokenizerBase, never: Collection[int], *, use_chat_template: bool
+    ) -> set[int]:
+        """Select the special tokens, by id, that stay in texts; those of `never` and padding do not."""
         if self.mode == "strip":
             return set()
         template = str(tokenizer.chat_template or "") if use_chat_template else ""
@@ -48,7 +50,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def is_named(token: str, strings: Iterable[str]) -> bool:
-    """Whether one of the strings holds the token, as it is or in a regular expression: `</?think>`."""
+    """Whether one of the strings contains the token, as it is or in a regular expression: `</?think>`."""
     word = re.escape(re.sub(r"^\W+|\W+$", "", token))
     loose = None
     if word and not token[0].isalnum():

@@ -1,4 +1,4 @@
-"""A random model with a byte tokenizer, made from a seed: nothing to download, small enough for tests."""
+"""Build a random model with a byte tokenizer from a seed: nothing to download, small enough for tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build_tiny(settings: Tiny) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 
 
 def byte_tokenizer() -> PreTrainedTokenizerBase:
-    """A tokenizer of 256 bytes and an end token, without a chat template: prompts are raw text."""
+    """Build a tokenizer of 256 bytes and an end token, without a chat template: prompts are raw text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""PPO's estimate of the return from a state on: one linear layer on the adapted model's last hidden state."""
+"""PPO's estimate of the return that follows a state: a linear layer on the adapted model's last hidden state."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class ValueHead(nn.Module):
-    """w . h + b in float32; zero at first, since random values would only add noise.
+    """w . h + b in float32. Both w and b begin at zero, because random values would only add noise.
 
-    On a shared trunk, the gradient of its loss goes on into the states; else it stays in the head.
+    On a shared trunk the gradient of its loss continues into the states; otherwise it stays in the head.
     """
 
     def __init__(self, width: int, *, shared_trunk: bool) -> None:

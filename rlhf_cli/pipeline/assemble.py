@@ -30,7 +30,7 @@ from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.binding import write_config, write_record
 from rlhf_cli.runs.checkpoint import abandon
 from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, EVALUATIONS, LOGS, PROFILE, RESULT
-from rlhf_cli.runs.logbook import Logbook, Mark, begins_as_marked, cut_back
+from rlhf_cli.runs.logbook import Logbook, Mark, cut_back, has_marked_beginning
 from rlhf_cli.runs.no_signal import read_no_signal
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.runs.sinks import Curves
@@ -122,7 +122,9 @@ def fit_memory(
 
 def check_evaluations(folder: Path, state: TrainState) -> None:
     """Raise UserError (exit 5) where evaluations.jsonl is not what the checkpoint saw: the result is read from it."""
-    if (folder / EVALUATIONS).exists() and not begins_as_marked(folder / EVALUATIONS, state.logs.get("evaluations")):
+    if (folder / EVALUATIONS).exists() and not has_marked_beginning(
+        folder / EVALUATIONS, state.logs.get("evaluations")
+    ):
         raise UserError(
             f"{EVALUATIONS} is not what the checkpoint saw",
             where=str(folder / EVALUATIONS),

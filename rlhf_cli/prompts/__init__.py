@@ -1,4 +1,4 @@
-"""From the rows of a source to token ids.
+"""Prompts: from the rows of a source to token ids.
 
 rows      read the prompts and set the held-out ones aside, before any model is loaded
 encoding  turn prompts into tokens; drop, cut or refuse those that are too long

@@ -1,4 +1,4 @@
-"""Encode prompts in the policy's tokens: the held-out ones, and the training prompts that the run will use."""
+"""Encode prompts as the policy's tokens: the held-out ones, and the training prompts that the run will use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Prompts:
     """The training prompts of a run."""
 
     parts: tuple[order.PartSize, ...]
-    """The sizes of the parts, without rows that are dropped."""
+    """The sizes of the parts, not counting dropped rows."""
     encoded: Mapping[tuple[int, int], Prompt]
     """The prompts that will be used, by part and row, in the order of their first use."""
 
@@ -77,19 +77,19 @@ class Fit:
         """Why a prompt is left out."""
         return f"longer than {self.limit} tokens"
 
-    def prompts(self, rows: Sequence[PromptRow], tick: Callable[[], None]) -> list[Prompt]:
-        """Encode the rows, in order; drop, cut or refuse prompts that are too long (UserError, exit 3).
+    def encode(self, rows: Sequence[PromptRow], tick: Callable[[], None]) -> list[Prompt]:
+        """Encode the rows in order; drop or cut prompts that are too long, or raise UserError (exit 3).
 
-        `tick` is called after every BATCH of them.
+        It calls `tick` after every BATCH of rows.
         """
-        found: list[Prompt] = []
+        prompts: list[Prompt] = []
         for start in range(0, len(rows), BATCH):
-            fitted = map(self._fitted, self.encoder.encode(rows[start : start + BATCH]))
-            found += [prompt for prompt in fitted if prompt is not None]
+            batch = map(self._fit, self.encoder.encode(rows[start : start + BATCH]))
+            prompts += [prompt for prompt in batch if prompt is not None]
             tick()
-        return found
+        return prompts
 
-    def _fitted(self, prompt: Prompt) -> Prompt | None:
+    def _fit(self, prompt: Prompt) -> Prompt | None:
         if len(prompt.tokens) <= self.limit:
             return prompt
         if self.drops:
@@ -107,16 +107,16 @@ class Fit:
 def encode(
     rows: Rows, encoder: Encoder, context: int, config: RunConfig, reporter: Reporter
 ) -> tuple[Prompts, tuple[Prompt, ...]]:
-    """Encode the training prompts that the run will use, and the held-out ones; note what was left out.
+    """Encode the training prompts that the run will use, and the held-out ones; note the rows that were left out.
 
-    Raises UserError (exit 3) for prompts that are too long and where too few are left.
+    `context` is in tokens. Raises UserError (exit 3) for a prompt that is too long, and where too few are left.
     """
     fits = [Fit.of(part.data, encoder, context, config.max_new_tokens) for part in rows.parts]
-    held_out, too_long = _held_out(rows, fits)
+    held_out, too_long = _encode_held_out(rows, fits)
     train = []
     for part, fit in zip(rows.parts, fits, strict=True):
-        # which rows are used depends on all of them; else only those that are used need to be looked at
-        kept = [prompt.row for prompt in _encoded(part.train, fit, reporter)] if fit.drops else part.train
+        # dropping changes the order of all rows, so all are encoded; else it is enough to encode those that are used
+        kept = [prompt.row for prompt in _encode(part.train, fit, reporter)] if fit.drops else part.train
         too_long += Counter({fit.reason: len(part.train) - len(kept)})
         train.append(kept)
     if note := rows.describe(sum(map(len, train)), len(held_out), too_long):
@@ -129,18 +129,25 @@ def encode(
             exit_code=EXIT_DATA,
         )
     check_enough(rows, [len(kept) for kept in train], config)
+    prompts = _encode_used(rows, train, fits, config, reporter)
+    note_oddities(Counter(map(encoder.oddity, [*prompts.encoded.values(), *held_out])), reporter)
+    return prompts, held_out
 
+
+def _encode_used(
+    rows: Rows, train: Sequence[Sequence[PromptRow]], fits: Sequence[Fit], config: RunConfig, reporter: Reporter
+) -> Prompts:
+    """Encode those rows of `train`, part after part, that the run will use."""
     parts = tuple(
         order.PartSize(part.name, part.weight, len(kept)) for part, kept in zip(rows.parts, train, strict=True)
     )
-    places = _used(parts, config)
+    places = _used_places(parts, config)
     encoded: dict[tuple[int, int], Prompt] = {}
     for number, (kept, fit) in enumerate(zip(train, fits, strict=True)):
         own = [(part, row) for part, row in places if part == number]
-        prompts = _encoded([kept[row] for _, row in own], fit, reporter)
+        prompts = _encode([kept[row] for _, row in own], fit, reporter)
         encoded |= zip(own, prompts, strict=True)
-    note_oddities(Counter(map(encoder.oddity, [*encoded.values(), *held_out])), reporter)
-    return Prompts(parts, {place: encoded[place] for place in places}), held_out
+    return Prompts(parts, {place: encoded[place] for place in places})
 
 
 def encode_held_out(
@@ -148,7 +155,7 @@ def encode_held_out(
 ) -> tuple[Prompt, ...]:
     """Encode the held-out prompts, and note those left out; raises UserError as `encode` does."""
     fits = [Fit.of(part.data, encoder, context, config.max_new_tokens) for part in rows.parts]
-    held_out, too_long = _held_out(rows, fits)
+    held_out, too_long = _encode_held_out(rows, fits)
     if note := rows.describe(len(rows.train), len(held_out), too_long):
         reporter.note(note)
     note_oddities(Counter(map(encoder.oddity, held_out)), reporter)
@@ -156,30 +163,30 @@ def encode_held_out(
 
 
 def note_oddities(oddities: Counter[str | None], reporter: Reporter) -> None:
-    """Note what `Encoder.oddity` says of prompts, and of how many."""
+    """Note each oddity of `Encoder.oddity`, with the number of its prompts; None counts the others."""
     for what, count in oddities.items():
         if what is not None:
             reporter.note(f"{count} of {oddities.total()} prompts {what}")
 
 
-def _held_out(rows: Rows, fits: Sequence[Fit]) -> tuple[tuple[Prompt, ...], Counter[str]]:
-    found, too_long = list[Prompt](), Counter[str]()
+def _encode_held_out(rows: Rows, fits: Sequence[Fit]) -> tuple[tuple[Prompt, ...], Counter[str]]:
+    held_out, too_long = list[Prompt](), Counter[str]()
     for part, fit in zip(rows.parts, fits, strict=True):
-        prompts = fit.prompts(part.held_out, lambda: None)
+        prompts = fit.encode(part.held_out, lambda: None)
         too_long += Counter({fit.reason: len(part.held_out) - len(prompts)})
-        found += prompts
-    return tuple(found), too_long
+        held_out += prompts
+    return tuple(held_out), too_long
 
 
-def _encoded(rows: Sequence[PromptRow], fit: Fit, reporter: Reporter) -> list[Prompt]:
-    """Encode the rows, in a phase of their own where that takes a while."""
+def _encode(rows: Sequence[PromptRow], fit: Fit, reporter: Reporter) -> list[Prompt]:
+    """Encode the rows; many rows are a phase of their own."""
     if len(rows) <= BATCH:
-        return fit.prompts(rows, lambda: None)
+        return fit.encode(rows, lambda: None)
     with reporter.phase("encoding the prompts", -(-len(rows) // BATCH)) as tick:
-        return fit.prompts(rows, tick)
+        return fit.encode(rows, tick)
 
 
-def _used(parts: Sequence[order.PartSize], config: RunConfig) -> list[tuple[int, int]]:
+def _used_places(parts: Sequence[order.PartSize], config: RunConfig) -> list[tuple[int, int]]:
     """The places (part, row) of all prompts that the run will use, in the order of their first use."""
     places: dict[tuple[int, int], None] = {}
     for step in range(config.steps):

@@ -1,4 +1,4 @@
-"""Preview the prompts before a run: how many, how long, and how the policy reads them; plain data."""
+"""Preview the prompts before a run: how many there are, how long they are, and how the policy reads them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PromptPreview:
     where: str
     tokens: int
     text: str
-    """As the policy reads it: chat template applied, special tokens written out."""
+    """The text that the policy reads, with the chat template applied and special tokens written out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Lengths:
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Lengths:
-        """Summarise at least one length; a quantile is the smallest length that so many do not exceed."""
+        """Summarise the lengths, at least one; a quantile is the smallest length that such a share does not exceed."""
         ordered = sorted(lengths)
         least, most = ordered[0], ordered[-1]
         width = -(-(most - least + 1) // BINS)
@@ -80,24 +80,24 @@ class PartPreview:
     too_long: str
     """The setting for longer prompts: error, drop or truncate_left."""
     longer: int
-    """Longer prompts, held-out ones included."""
+    """The number of longer prompts, held-out ones included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The whole data. Rows are counted before longer prompts are dropped."""
+    """A preview of the whole data. Rows are counted before longer prompts are dropped."""
 
     parts: tuple[PartPreview, ...]
     left_out: dict[str, int]
-    """Why -> how many."""
+    """Reason -> number of rows."""
     more: bool
-    """Whether there are rows behind data.max_rows."""
+    """Whether there are more rows than data.max_rows."""
     columns: tuple[str, ...]
     """Columns for the reward."""
     lengths: Lengths | None
     """None where there is no prompt."""
     shown: tuple[PromptPreview, ...]
-    """Named as in `rlhf data show --json`."""
+    """The first prompts; `rlhf data show --json` writes them under this name."""
 
 
 def preview_prompts(
@@ -119,7 +119,7 @@ def preview_prompts(
                 prompts = encoder.encode(own[start : start + BATCH])
                 lengths += [len(prompt.tokens) for prompt in prompts]
                 oddities.update(map(encoder.oddity, prompts))
-                shown += [_shown(prompt, encoder) for prompt in prompts[: max(0, count - len(shown))]]
+                shown += [_preview(prompt, encoder) for prompt in prompts[: max(0, count - len(shown))]]
                 tick()
             longer = sum(length > fit.limit for length in lengths[before:])
             parts.append(
@@ -145,5 +145,5 @@ def preview_prompts(
     )
 
 
-def _shown(prompt: Prompt, encoder: Encoder) -> PromptPreview:
+def _preview(prompt: Prompt, encoder: Encoder) -> PromptPreview:
     return PromptPreview(prompt.row.where, len(prompt.tokens), encoder.decode_all(prompt))

@@ -19,6 +19,7 @@ from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import PromptRow
 
 TWINS: Final = "with a held-out prompt"
+"""Reason for rows that are left out: their prompt is held out, and enough rows are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,9 @@ class PartRows:
     train: Sequence[PromptRow]
     held_out: Sequence[PromptRow]
     left_out: Counter[str]
-    """Why -> how many."""
+    """Reason -> number of rows."""
     more: bool = False
-    """Whether there are rows behind data.max_rows."""
+    """Whether there are more rows than data.max_rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,13 @@ class Rows:
 
     @property
     def left_out(self) -> Counter[str]:
-        """Why rows are left out -> how many; prompts that are too long come later."""
+        """Reason -> number of rows; prompts that are too long are counted later."""
         return sum((part.left_out for part in self.parts), Counter())
 
     def describe(self, train: int, held_out: int, too_long: Counter[str]) -> str | None:
-        """One line about the rows that were left out; None where there is nothing to say.
+        """One line about the rows that were left out; None where there are none, and the rest needs no word.
 
-        `train` and `held_out` count the prompts that are left without those `too_long`. Where all are held out, nothing
-        is trained.
+        `train` and `held_out` count the prompts that remain without those `too_long`.
         """
         left_out = self.left_out + too_long
         prompts = {row.prompt for row in self.train}
@@ -83,7 +83,7 @@ class Rows:
 
 
 def list_reasons(left_out: Counter[str]) -> str:
-    """`12 by data.dedup, 30 by data.where left out`."""
+    """Join reasons and numbers: `12 by data.dedup, 30 by data.where left out`."""
     return f"{', '.join(f'{count} {why}' for why, count in left_out.items())} left out"
 
 
@@ -110,19 +110,21 @@ def read_rows(config: RunConfig) -> Rows:
 
 def _part(name: str, source: PromptSource, weight: float, count: int, *, evaluated: bool) -> PartRows:
     """Read the rows of one source; hold out `count` of them."""
-    found = read_source(source, limit=source.max_rows)
-    train, held_out, left_out = found.rows, list[PromptRow](), found.left_out
+    used = read_source(source, limit=source.max_rows)
+    train, held_out, left_out = used.rows, list[PromptRow](), used.left_out
     if count and not source.sets_aside:
         own = read_source(source, held_out=True, limit=count)
         held_out, left_out = own.rows, left_out + own.left_out
     elif count and evaluated:
         train, held_out, twins = set_aside(train, count)
         left_out += Counter({TWINS: twins})
-    return PartRows(name, source, weight, _named(train, name), _named(held_out, name), left_out, found.more)
+    return PartRows(
+        name, source, weight, _add_part_name(train, name), _add_part_name(held_out, name), left_out, used.more
+    )
 
 
-def _named(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
-    """Add the part's name to the rows, in a column of its own, where there are parts."""
+def _add_part_name(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
+    """Add the part's name to the rows in a column of its own; a single source has no name."""
     if not part:
         return rows
     for row in rows:
@@ -132,7 +134,7 @@ def _named(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
 
 
 def check_enough(rows: Rows, counts: Sequence[int], config: RunConfig) -> None:
-    """Raise UserError (exit 3) where `counts` training prompts, one number a part, do not make one step."""
+    """Raise UserError (exit 3) where `counts` training prompts, one number a part, are too few for a step."""
     without = f" ({list_reasons(rows.left_out)})" if rows.left_out else ""
     if sum(counts) < config.prompts_per_step:
         raise UserError(

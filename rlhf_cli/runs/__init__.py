@@ -1,17 +1,17 @@
-"""A run's folder: its files, how they are written, and how they are read. No torch.
+"""The folder of a run: its files, and how to write and read them. No torch.
 
 folder      every file name in a run's folder and a sweep's
-disk        the changes a save makes on disk; tests make any of them fail
+disk        the changes that a save makes on disk; tests make any of them fail
 lock        one process a folder
 checkpoint  atomic, verified checkpoints
-json_files  JSON read though it may be missing or foreign, and written whole
-logbook     the log of a run as it goes: jsonl files, which a resume cuts back to where the checkpoint saw them
+json_files  read JSON that may be missing or foreign; write it whole
+logbook     the logs of a run: jsonl files, which a resume cuts back to their length at the checkpoint
 sinks       curves for TensorBoard and Weights & Biases
 result      how a run ended
 no_signal   the steps that learned nothing from the reward
-resume      which run, checkpoint or adapter a path means
-binding     config.json, run.json and result.json are those that the run wrote
+resume      find the run, checkpoint or adapter that a path means
+binding     check that config.json, run.json and result.json are those that the run wrote
 changes     which settings a resumed run may change
-listing     the runs below a folder, and how each stands
-reading     a run's whole folder; files that are missing or corrupt are skipped
+listing     list the runs below a folder, each with its state
+reading     read the whole folder of a run; skip files that are missing or corrupt
 """

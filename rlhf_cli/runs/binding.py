@@ -1,8 +1,8 @@
 """Bind a run's files to the run: a config.json or run.json that the run did not write is refused.
 
 run.json lists the SHA-256 of every config.json that the run has had, and ends with a hash of its own. It is written
-before config.json, so whatever a kill leaves is listed. The manifest of a checkpoint names the config.json of its
-moment, so both files of another run do not fit either. What earlier commits wrote has no hashes, and is read as it is.
+before config.json, so it lists the config.json that a kill leaves. The manifest of a checkpoint names the config.json
+of its moment, so both files of another run do not fit either. Files of earlier versions have no hashes: no check.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OWN: Final = "sha256"
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """run.json; empty where it is missing or no JSON. Raises UserError (exit 5) where it is not as the run wrote it."""
+    """Read run.json; empty where it is missing or no JSON. Raises UserError (exit 5) where it was changed."""
     record = read_object(folder / RECORD)
     if OWN in record and record[OWN] != _own_hash(record):
         raise _changed(RECORD, folder)
@@ -44,12 +44,12 @@ def write_record(folder: Path, record: Mapping[str, Any], disk: Disk = DISK) -> 
 
 
 def write_config(folder: Path, text: str, disk: Disk = DISK) -> str:
-    """Write config.json, listed in run.json beforehand; returns its SHA-256."""
+    """List config.json in run.json, then write it; returns its SHA-256. Raises OSError where the disk refuses."""
     sha256 = _sha256(text.encode())
     record = read_record(folder)
     if record:
         known = record.get(CONFIGS)
-        if known is None:  # an earlier commit's: what it has now is its own
+        if known is None:  # of an earlier version: its present config.json counts as its own
             known = [_sha256(_content(folder / CONFIG))]
         if sha256 not in known:
             write_record(folder, record | {CONFIGS: [*known, sha256]}, disk)
@@ -58,7 +58,7 @@ def write_config(folder: Path, text: str, disk: Disk = DISK) -> str:
 
 
 def check_config(folder: Path, content: bytes, checkpoint: Path | None) -> None:
-    """Raise UserError (exit 5) where `content` is no config.json of the run, or run.json not of the checkpoint's."""
+    """Raise UserError (exit 5) where `content` is no config.json of the run, or run.json and checkpoint do not fit."""
     known = read_record(folder).get(CONFIGS) or []
     bound = read_bound(checkpoint).get(CONFIG) if checkpoint else None
     if (known or bound) and _sha256(content) not in (known or [bound]):
@@ -73,13 +73,13 @@ def check_config(folder: Path, content: bytes, checkpoint: Path | None) -> None:
 
 
 def bind_result(folder: Path) -> None:
-    """Note result.json in run.json."""
+    """Add the hash of result.json to run.json."""
     if record := read_record(folder):
         write_record(folder, record | {RESULTS: _sha256(_content(folder / RESULT))})
 
 
 def is_own_result(folder: Path) -> bool:
-    """Whether result.json is as the run wrote it, as far as run.json tells."""
+    """Whether result.json is as the run wrote it; True where run.json has no hash of it."""
     noted = read_record(folder).get(RESULTS)
     return noted is None or noted == _sha256(_content(folder / RESULT))
 

@@ -1,4 +1,4 @@
-"""Compare the settings of a resumed run with those it began with. The schema marks the settings that may change."""
+"""Compare the settings of a resumed run with those that it began with; the schema marks those that may change."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import IS_FREE, Settings
 
 FINGERPRINT_VARIABLE: Final = "RLHF_SETTINGS"
-"""The environment variable that gives a trial the fingerprint of the settings that its sweep has checked."""
+"""The environment variable with the fingerprint of the settings that a sweep has checked for its trial."""
 
 
-def resume_config(saved: RunConfig, wanted: RunConfig) -> RunConfig:
-    """The config to resume with: as wanted, `auto` as it was resolved when the run began.
+def resume_config(saved: RunConfig, requested: RunConfig) -> RunConfig:
+    """Return the config to resume with: the requested one, with `auto` as it was resolved when the run began.
 
-    Raises UserError (exit 5) that names every key which changes the run and is not allowed to by resume_allow.
+    Raises UserError (exit 5) with every changed key that is neither free nor in resume_allow.
     """
-    if wanted.microbatch_size == "auto":
-        wanted = wanted.model_copy(update={"microbatch_size": saved.microbatch_size})
-    before, after = saved.model_dump(mode="json"), wanted.model_dump(mode="json")
-    _check_names(wanted.resume_allow, {*_keys(before), *_keys(after)})
-    sets_aside = {bool(config.evaluate.every) and config.data.sets_aside for config in (saved, wanted)}
+    if requested.microbatch_size == "auto":
+        requested = requested.model_copy(update={"microbatch_size": saved.microbatch_size})
+    before, after = saved.model_dump(mode="json"), requested.model_dump(mode="json")
+    _check_names(requested.resume_allow, {*_keys(before), *_keys(after)})
+    sets_aside = {bool(config.evaluate.every) and config.data.sets_aside for config in (saved, requested)}
     bound = () if len(sets_aside) == 1 else ("evaluate.every",)
     changed = [
         f"{key}: {old} -> {new}"
         for key, old, new in _differences(before, after)
-        if (key in bound or not is_free(key)) and not _is_under(key, wanted.resume_allow)
+        if (key in bound or not is_free(key)) and not _is_under(key, requested.resume_allow)
     ]
     if changed:
         raise UserError(
@@ -40,11 +40,11 @@ def resume_config(saved: RunConfig, wanted: RunConfig) -> RunConfig:
             fix="leave these as they were, start a new run, or name them in resume_allow=[...]",
             exit_code=EXIT_RESUME,
         )
-    return wanted
+    return requested
 
 
 def is_free(key: str) -> bool:
-    """Whether a resumed run may change this key without being asked."""
+    """Whether a resumed run may change this key without naming it in resume_allow."""
     return _is_under(key, free_keys())
 
 
@@ -55,7 +55,7 @@ def free_keys() -> tuple[str, ...]:
 
 
 def fingerprint(config: RunConfig) -> str:
-    """A hash of all settings that a resumed run may not change without being asked, and of the whole of `evaluate`."""
+    """Hash all settings that a resumed run may not change freely, and the whole of `evaluate` (SHA-256)."""
     bound = {key: value for key, value in config.model_dump(mode="json").items() if not is_free(key)}
     return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
 

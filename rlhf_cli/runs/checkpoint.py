@@ -1,8 +1,8 @@
 """Publish, verify and prune checkpoints. A checkpoint is whole or absent.
 
 It is a folder `step-NNNNNNNN` with any files and, written last, MANIFEST.json with the size and SHA-256 of each. It is
-written aside, synced and published by one rename, and verified before it is used. This module does not know what the
-files mean.
+written under another name, synced, and published by one rename; it is verified before it is used. This module does not
+know what the files mean.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Newest:
 def publish(
     root: Path, step: int, files: Mapping[str, bytes], disk: Disk = DISK, bound: Mapping[str, str] | None = None
 ) -> Path:
-    """Make the checkpoint `root/step-NNNNNNNN` of `files`, name -> content; returns the folder.
+    """Make the checkpoint `root/step-NNNNNNNN` of `files`, name -> content; returns its folder.
 
-    The manifest also names the files `bound` to it, which stay outside: name -> SHA-256. A valid checkpoint of that
+    `bound` are files outside that belong to it, name -> SHA-256; the manifest names them. A valid checkpoint of that
     step stays as it is; an invalid one is moved aside, never overwritten. Raises OSError when the disk refuses: older
     checkpoints are still there then, and the new one is whole or absent.
     """
@@ -102,19 +102,19 @@ def why_invalid(folder: Path) -> str | None:
 
 
 def read_bound(folder: Path) -> dict[str, Any]:
-    """The SHA-256 of the files outside that a valid checkpoint is bound to, by name; empty where it names none."""
+    """Read the SHA-256 of the outside files that a valid checkpoint names, by name; empty where it names none."""
     bound = read_object(folder / MANIFEST).get("bound")
     return bound if isinstance(bound, dict) else {}
 
 
 def list_checkpoints(root: Path) -> list[Path]:
-    """The checkpoint folders under `root`, newest first, valid or not."""
+    """List the checkpoint folders under `root`, newest first, valid or not."""
     folders = [folder for folder in root.iterdir() if NAME.fullmatch(folder.name)] if root.is_dir() else []
     return sorted(folders, key=lambda folder: folder.name, reverse=True)
 
 
 def find_newest(root: Path) -> Newest:
-    """The newest valid checkpoint under `root`, and why newer ones are skipped."""
+    """Find the newest valid checkpoint under `root`; say why newer ones are skipped."""
     skipped: list[tuple[Path, str]] = []
     for folder in list_checkpoints(root):
         reason = why_invalid(folder)
@@ -125,7 +125,7 @@ def find_newest(root: Path) -> Newest:
 
 
 def prune(root: Path, keep: int, pinned: Collection[int] = (), disk: Disk = DISK) -> None:
-    """Remove the valid checkpoints that are neither among the newest `keep` nor of the steps `pinned`.
+    """Remove valid checkpoints, but not the newest `keep`, nor those of the steps `pinned`.
 
     Also removes the scratch folders that killed runs left behind. Raises OSError when the disk refuses.
     """
@@ -133,7 +133,7 @@ def prune(root: Path, keep: int, pinned: Collection[int] = (), disk: Disk = DISK
     for folder in valid[keep:]:
         if step_of(folder) not in pinned:
             gone = _unused(root / f".old-{folder.name}")
-            disk.rename(folder, gone)  # vanishes at once; deleting may take longer
+            disk.rename(folder, gone)  # it vanishes at once; deleting may take longer
             disk.remove(gone)
     for leftover in [*root.glob(".tmp-*"), *root.glob(".old-*")]:
         disk.remove(leftover)

@@ -1,4 +1,4 @@
-"""The changes that a save makes on disk, one method for each: a test can fail, tear or kill any one of them."""
+"""The changes that a save makes on disk, one method a change: a test can fail, tear or kill any of them."""
 
 from __future__ import annotations
 

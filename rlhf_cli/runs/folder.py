@@ -1,6 +1,6 @@
-"""The one owner of every name inside a run's folder and a sweep's; joined to the folder's path: `folder / METRICS`.
+"""Every name inside a run's folder and a sweep's, as a constant: `folder / METRICS` is the path.
 
-The content of a checkpoint's folder belongs to those who write it: `runs.checkpoint` and `pipeline.state`.
+The names inside a checkpoint's folder are in `runs.checkpoint` and `pipeline.state`, which write them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rlhf_cli.errors import EXIT_DISK, UserError
 CONFIG: Final = "config.json"
 """All settings, as they were when the run began or was last resumed."""
 RECORD: Final = "run.json"
-"""Machine, versions, model, data and reward that the run began with."""
+"""The machine, versions, model, data and reward that the run began with."""
 RESULT: Final = "result.json"
 """How the run ended."""
 
@@ -32,7 +32,7 @@ LOGS: Final[Mapping[str, str]] = {
     "samples": SAMPLES,
     "evaluations": EVALUATIONS,
 }
-"""The jsonl files by the names under which a checkpoint remembers how long they were."""
+"""The jsonl files, by the names under which a checkpoint stores their lengths."""
 
 CHECKPOINTS: Final = "checkpoints"
 """A folder with one folder a checkpoint, and the hints LATEST and BEST."""
@@ -74,9 +74,9 @@ FOLDERS: Final = (CHECKPOINTS, ADAPTER, SKIPPED, FEEDBACK, PROFILE, TENSORBOARD,
 
 
 def check_kinds(folder: Path) -> None:
-    """Raise UserError (exit 6) where something else is in the place of a run's file or folder.
+    """Raise UserError (exit 6) where a run's file is no file, or a run's folder no folder.
 
-    To open a pipe would never end.
+    Opening a pipe, for one, would never end.
     """
     for names, what, is_kind in ((FILES, "file", Path.is_file), (FOLDERS, "folder", Path.is_dir)):
         for path in (folder / name for name in names):

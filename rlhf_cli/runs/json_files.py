@@ -1,4 +1,4 @@
-"""Read JSON that may be missing, half written or foreign; write JSON that is whole or as it was."""
+"""Read JSON files that may be missing, half written or foreign; replace a JSON file whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rlhf_cli.runs.disk import DISK, Disk, replace_file
 
 JSON_OBJECT: Final = TypeAdapter(dict[str, Any])
 LARGEST: Final = 2**24
-"""Bytes of a JSON file that is read; those of a run are far smaller."""
+"""The largest JSON file that is read, in bytes; those of a run are far smaller."""
 PART: Final = 2**17
-"""Bytes at a jsonl file's beginning or end that are read for its first or last lines."""
+"""Bytes at the beginning or end of a jsonl file that are read for its first or last lines."""
 
 T = TypeVar("T")
 
 
 def write_json(file: Path, value: Any, indent: int | None = 2, disk: Disk = DISK) -> None:
-    """Replace the file, with numbers that JSON does not know as NaN and Infinity; raises OSError."""
+    """Replace the file. Numbers that JSON lacks are written as NaN and Infinity. Raises OSError."""
     replace_file(file, json.dumps(value, indent=indent, ensure_ascii=False) + "\n", disk)
 
 
 def finite(value: Any) -> Any:
-    """`value` with None for every number that JSON cannot hold."""
+    """Return `value` with None in place of every number that is not finite, which JSON lacks."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -36,7 +36,7 @@ def finite(value: Any) -> Any:
 
 
 def read_json(kind: TypeAdapter[T], file: Path) -> T | None:
-    """The file's content as the type of the adapter; None where it is missing or of another type."""
+    """Read the file as the adapter's type; None where it is missing or of another type."""
     try:
         if not file.is_file() or file.stat().st_size > LARGEST:
             return None
@@ -46,12 +46,12 @@ def read_json(kind: TypeAdapter[T], file: Path) -> T | None:
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """The file's JSON object; empty where there is none that can be read."""
+    """Read the file's JSON object; empty where it has none."""
     return read_json(JSON_OBJECT, file) or {}
 
 
 def read_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The lines that are JSON objects; passes over others, such as the half line of a killed run."""
+    """Yield the lines that are JSON objects; skip others, such as the half line of a killed run."""
     for line in lines:
         try:
             yield JSON_OBJECT.validate_json(line)
@@ -60,17 +60,17 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def read_lines(file: Path, size: int = -1) -> list[bytes]:
-    """The lines in the file's first `size` bytes, of which the last may be cut (-1: all), as far as it can be read."""
+    """Read the lines in the file's first `size` bytes (-1: all), of which the last may be cut; [b""] if unreadable."""
     return _read(file, size=size).split(b"\n")
 
 
-def last_lines(file: Path) -> list[bytes]:
-    """The lines in the file's last PART, the last one first; the first of the file among them may be cut."""
+def read_last_lines(file: Path) -> list[bytes]:
+    """Read the lines in the file's last PART bytes, last line first; the last of the list may be cut."""
     return _read(file, start=-PART).split(b"\n")[::-1]
 
 
 def _read(file: Path, start: int = 0, size: int = -1) -> bytes:
-    """`size` bytes of a file (-1: all) from `start`, from the end where that is negative; empty where unreadable."""
+    """Read `size` bytes (-1: all) from `start`, which counts from the end if negative; empty where unreadable."""
     try:
         if not file.is_file():  # reading a pipe would never end
             return b""

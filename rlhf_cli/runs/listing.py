@@ -1,4 +1,4 @@
-"""List the runs below a folder, and tell how each stands. Only reads; a folder may be half written or foreign."""
+"""List the runs below a folder, each with its state. It only reads; a folder may be half written or foreign."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Final, Literal
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.checkpoint import find_newest, step_of
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, METRICS, RECORD, RESULT, TENSORBOARD
-from rlhf_cli.runs.json_files import last_lines, read_object, read_rows
+from rlhf_cli.runs.json_files import read_last_lines, read_object, read_rows
 from rlhf_cli.runs.lock import is_locked
 
 WITHOUT_RUNS: Final = (CHECKPOINTS, ADAPTER, TENSORBOARD, HYDRA)
-"""Folders inside a run's in which no other run is looked for."""
+"""Folders inside a run that are not searched for other runs."""
 
 _UNSHOWN: Final = ("run_dir=", "sweep_dir=", "display=", "resume=", "hydra.", "seeds=", "jobs=")
 _EVALUATED: Final = {"step": "step", "objective": "eval/objective", "reward": "eval/reward/mean", "kl": "eval/kl/seq"}
@@ -27,34 +27,34 @@ State = Literal["running", "finished", "stopped", "broken"]
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """How one run stands, as its folder tells."""
+    """The state of one run, read from its folder."""
 
     folder: Path
     state: State
     reason: str | None
-    """Why it is broken, or why newer checkpoints are passed over."""
+    """Why the run is broken, or why newer checkpoints are skipped."""
     step: int | None
     """The last step with a line of metrics."""
     steps: int | None
-    """How many steps the run is to have."""
+    """How many steps the run has in all."""
     objective: float | None
-    """Of the last step that has one; so are `reward` and `kl`."""
+    """The objective of the last step that has one; `reward` and `kl` are of the same step."""
     reward: float | None
     kl: float | None
-    """Nats; exact where it was measured, else its sampled estimate."""
+    """Nats: the exact KL where it was measured, else its sampled estimate."""
     checkpoint: Path | None
-    """The newest that verifies."""
+    """The newest valid one."""
     changed: float
     """When its settings or metrics were last written, in seconds since 1970."""
     made_of: tuple[str, ...] = ()
-    """The names of its model, algorithm and reward; empty where its settings are not readable."""
+    """The names of its model, algorithm and reward; `rlhf runs --json` writes them under this name."""
     overrides: tuple[str, ...] = ()
-    """Those of the command that began it, but for where and how it shows itself."""
+    """The overrides of the command that began it, without folders and display."""
     held_out: Mapping[str, float] | None = None
     """`objective`, `reward` and `kl` of its last evaluation, and its `step`; None before the first."""
 
     def continue_command(self, *, anywhere: bool = False) -> str | None:
-        """The command that continues the run, from here or from `anywhere`; None where it is running or broken."""
+        """The command that continues the run, from this folder or from `anywhere`; None for a running or broken run."""
         if self.checkpoint is None or self.steps is None or self.state in ("running", "broken"):
             return None
         folder = self.folder if anywhere else relative_to_here(self.folder)
@@ -62,7 +62,7 @@ class RunStatus:
         return f"rlhf train resume={shlex.quote(str(folder))}{further}"
 
     def row(self) -> dict[str, Any]:
-        """The status as JSON holds it."""
+        """The status in JSON's types."""
         row = asdict(self) | {"folder": str(self.folder), "reason": self.reason or ""}
         del row["changed"]
         return row | {
@@ -72,19 +72,19 @@ class RunStatus:
 
 
 def list_runs(root: Path) -> list[RunStatus]:
-    """Every run in `root` or below it, the last changed first."""
+    """List every run in `root` or below it, the last changed first."""
     return sorted(map(read_status, _find_runs(root.resolve())), key=lambda run: (-run.changed, run.folder))
 
 
 def read_status(folder: Path) -> RunStatus:
-    """How the run in `folder` stands."""
+    """Read the state of the run in `folder`."""
     is_running, config = is_locked(folder), read_object(folder / CONFIG)
     steps = _whole(config.get("steps"))
     last_step, metrics = read_last_metrics(folder)
     try:
         newest = find_newest(folder / CHECKPOINTS)
         checkpoint, skipped = newest.folder, newest.skipped
-    except OSError as error:  # a run that works meanwhile, or a folder that cannot be read
+    except OSError as error:  # a running process changed it meanwhile, or it cannot be read
         checkpoint, skipped = None, ((folder / CHECKPOINTS, error.strerror or str(error)),)
     reason = "; ".join(f"{path.name}: {why}" for path, why in skipped)
     state: State
@@ -116,12 +116,12 @@ def read_status(folder: Path) -> RunStatus:
 
 
 def read_last_metrics(folder: Path) -> tuple[int | None, Mapping[str, Any]]:
-    """The last step that has a line of metrics, and the last line with an objective; None and {} where there is none.
+    """Read the last step that has a line of metrics, and the last line with an objective; None and {} without one.
 
     The line of step 0 has no objective.
     """
     last_step: int | None = None
-    for row in read_rows(last_lines(folder / METRICS)):
+    for row in read_rows(read_last_lines(folder / METRICS)):
         last_step = _whole(row.get("step")) if last_step is None else last_step
         if "objective" in row:
             return last_step, row
@@ -142,15 +142,15 @@ def _overrides(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _last_evaluation(folder: Path) -> Mapping[str, float] | None:
-    for row in read_rows(last_lines(folder / METRICS)):
-        found = {name: _number(row.get(key)) for name, key in _EVALUATED.items()}
-        if None not in found.values():
-            return {name: value for name, value in found.items() if value is not None}
+    for row in read_rows(read_last_lines(folder / METRICS)):
+        figures = {name: _number(row.get(key)) for name, key in _EVALUATED.items()}
+        if None not in figures.values():
+            return {name: value for name, value in figures.items() if value is not None}
     return None
 
 
 def _find_runs(root: Path) -> Iterator[Path]:
-    """The folders of runs: their config.json is of this tool, or unreadable beside checkpoints."""
+    """Yield the folders whose config.json is of this tool, or unreadable and beside checkpoints."""
     for name, folders, files in os.walk(root):
         folder = Path(name)
         folders.sort()

@@ -1,4 +1,4 @@
-"""Hold a run's folder: one process works in it at a time."""
+"""Lock the folder of a run: one process works in it at a time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rlhf_cli.runs.folder import LOCK
 
 @contextmanager
 def hold(folder: Path, *, only_read: bool = False) -> Iterator[None]:
-    """Hold the folder for the life of the block; raises UserError (exit 2) while another process holds it.
+    """Hold the folder's lock during the block; raises UserError (exit 2) where another process holds it.
 
-    With `only_read` a folder in which nothing can be written is no error: its lock is shared, and without a lock file
-    there is none.
+    With `only_read`, a folder that cannot be written is no error: its lock is shared, and without a lock file it is not
+    locked at all.
     """
     with _open_lock(folder / LOCK, only_read) as handle:
         try:
@@ -34,7 +34,7 @@ def hold(folder: Path, *, only_read: bool = False) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process holds the folder now. Writes nothing: to see it, the lock is shared for an instant."""
+    """Whether a process holds the folder now. It writes nothing, and shares the lock for an instant to find out."""
     lock = folder / LOCK
     try:
         if lock.is_symlink() or not lock.is_file():
@@ -58,8 +58,8 @@ def _open_lock(file: Path, only_read: bool) -> AbstractContextManager[IO[str] | 
 
 
 def _take(handle: IO[str]) -> None:
-    """Take the lock at the second try at the latest: `is_locked` has it for less than the time waited here."""
-    how = fcntl.LOCK_EX if handle.writable() else fcntl.LOCK_SH  # network disks give a reader no other
+    """Take the lock, with one more try: `is_locked` has it for less than the time waited here."""
+    how = fcntl.LOCK_EX if handle.writable() else fcntl.LOCK_SH  # network disks give a reader no exclusive one
     try:
         fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,6 +1,6 @@
-"""Log a run as it goes: metrics, timings, samples and evaluations line by line, and its curves.
+"""The logs of a run: metrics, timings, samples and evaluations line by line, and its curves.
 
-A jsonl file can be cut back to where a checkpoint saw it.
+A resume cuts each jsonl file back to its length at the checkpoint.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class JsonlLog:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        # a buffer would try again at the end to write what a full disk refused
+        # a buffer would write once more at the end the bytes that a full disk refused
         self._handle = file.open("ab", buffering=0)
         self._digest = hashlib.sha256(file.read_bytes())
         self._size = file.stat().st_size
@@ -59,7 +59,7 @@ class JsonlLog:
         return Mark(self._size, self._digest.hexdigest())
 
     def sync(self) -> None:
-        """Put the file on disk: a checkpoint must not remember more of it than a power cut leaves."""
+        """Put the file on disk: a checkpoint must not count lines that a power cut would lose."""
         os.fsync(self._handle.fileno())
 
     def close(self) -> None:
@@ -67,15 +67,15 @@ class JsonlLog:
         self._handle.close()
 
 
-def begins_as_marked(file: Path, mark: Mark | None) -> bool:
-    """Whether the file begins with what was in it at the mark; None: at its beginning."""
+def has_marked_beginning(file: Path, mark: Mark | None) -> bool:
+    """Whether the file begins with its content at the mark; None marks its beginning."""
     return mark is None or hashlib.sha256(file.read_bytes()[: mark.size]).hexdigest() == mark.sha256
 
 
 def cut_back(file: Path, mark: Mark) -> Path | None:
     """Cut the file back to `mark`: drop the lines after a checkpoint.
 
-    If the file's beginning is not what the checkpoint saw, keeps a copy beside it and returns the copy's path.
+    If the file's beginning was changed since the checkpoint, keep a copy beside it and return the copy's path.
     """
     content = file.read_bytes() if file.exists() else b""
     copy = None
@@ -102,7 +102,7 @@ class Logbook:
         return {name: log.mark() for name, log in self._logs.items()}
 
     def sync(self) -> None:
-        """Put the files on disk as far as they are written; raises OSError where the disk refuses."""
+        """Put the lines written so far on disk; raises OSError where the disk refuses."""
         for log in self._logs.values():
             log.sync()
 
@@ -137,9 +137,9 @@ class Logbook:
             )
 
     def timings(self, step: int, seconds: Mapping[str, float], tokens: int, retries: int) -> dict[str, float]:
-        """A lap of the clock, the tokens a second of those that train, and how often the reward was asked again.
+        """Add a line to timings.jsonl: the seconds of each phase, tokens a second of training, the reward's retries.
 
-        Returns what it wrote. A checkpoint is written after its step's line: its seconds are in the next one.
+        Returns the timings. A checkpoint is written after the line of its step, so its seconds are in the next line.
         """
         training = seconds["step"] - seconds.get("evaluation", 0.0) - seconds["checkpoint"]
         timings = {f"time/{name}_s": round(value, 4) for name, value in seconds.items()}

@@ -1,4 +1,4 @@
-"""Steps that learn nothing from the reward: no completion has a higher score than another of its prompt."""
+"""Steps that learn nothing from the reward: the completions of each prompt have the same score."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rlhf_cli.runs.folder import METRICS
 from rlhf_cli.runs.json_files import read_lines, read_rows
 
 IN_A_ROW: Final = 10
-"""Such steps in a row that are worth a second note."""
+"""So many such steps in a row are worth a second note."""
 _SAME: Final = "reward/same_in_group"
 
 
 @dataclass(frozen=True, slots=True)
 class NoSignal:
-    """How many steps of a run learned nothing from the reward. The metrics of its steps say so, also on a resume."""
+    """How many steps of a run learned nothing from the reward. It follows from metrics.jsonl, also on a resume."""
 
     steps: int = 0
     in_a_row: int = 0
-    """Up to the last step; skipped steps neither count nor end a row."""
+    """The length of the row that ends at the last step; skipped steps neither count nor end a row."""
 
     def observe(self, metrics: Mapping[str, Any], samples: int) -> NoSignal:
         """Add a step by its line of metrics.jsonl; `samples` is the number of completions of a prompt."""
@@ -34,27 +34,27 @@ class NoSignal:
 
 
 def count_no_signal(rows: Iterable[Mapping[str, Any]], samples: int) -> NoSignal:
-    """Count over the lines of metrics.jsonl."""
-    counted = NoSignal()
+    """Count such steps in the lines of metrics.jsonl."""
+    count = NoSignal()
     for row in rows:
-        counted = counted.observe(row, samples)
-    return counted
+        count = count.observe(row, samples)
+    return count
 
 
 def read_no_signal(folder: Path, samples: int) -> NoSignal:
-    """Count over the metrics in the run's folder; none where there are no metrics."""
+    """Count such steps in the metrics of the run's folder; none without metrics."""
     return count_no_signal(read_rows(read_lines(folder / METRICS)), samples)
 
 
 def has_no_signal(metrics: Mapping[str, Any], samples: int) -> bool:
-    """Whether no group has two different scores; of single completions, whether all of them have the same score."""
+    """Whether no group has two different scores; with one sample a prompt, whether all scores are the same."""
     if samples > 1:
         return bool(metrics.get(_SAME) == 1.0)
     return bool(metrics.get("reward/mean_se") == 0.0)
 
 
 def why_no_signal(metrics: Mapping[str, Any], clip: tuple[float, float] | None) -> str:
-    """What the scores of such a step are."""
+    """Why such a step learns nothing: a clause about its scores."""
     mean = metrics["reward/mean"]
     if metrics["reward/mean_se"] != 0.0:
         return "the completions of each prompt have the same score"

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, METRICS, RECORD, SAMPLES, TIMINGS
-from rlhf_cli.runs.json_files import PART, last_lines, read_lines, read_object, read_rows
+from rlhf_cli.runs.json_files import PART, read_last_lines, read_lines, read_object, read_rows
 from rlhf_cli.runs.listing import RunStatus, read_status
 from rlhf_cli.runs.result import Result
 
@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SavedRun:
-    """One run, with all that its folder holds."""
+    """One run, with the content of its folder."""
 
     status: RunStatus
     config: Row
@@ -51,9 +51,9 @@ class SavedRun:
 
 
 def read_run(folder: Path) -> SavedRun:
-    """Everything that the run's folder holds."""
+    """Read the whole folder of a run."""
     early = _of_first_step(read_lines(folder / SAMPLES, PART))
-    late = _of_first_step(last_lines(folder / SAMPLES))[::-1]
+    late = _of_first_step(read_last_lines(folder / SAMPLES))[::-1]
     first, last = read_first_and_last(folder)
     return SavedRun(
         status=read_status(folder),
@@ -76,14 +76,14 @@ def read_metrics(folder: Path, until: int) -> list[dict[str, float]]:
 
 
 def read_first_and_last(folder: Path) -> tuple[Evaluation | None, Evaluation | None]:
-    """The evaluation of the untouched policy, which is the reference, and the newest later one."""
+    """Read the evaluation of the untouched policy, which is the reference, and the newest later one."""
     lines = read_lines(folder / EVALUATIONS)
     first = next((evaluation for evaluation in _evaluations(lines[:1]) if evaluation.step == 0), None)
     return first, next((evaluation for evaluation in _evaluations(reversed(lines)) if evaluation.step > 0), None)
 
 
 def compare_if_paired(before: Evaluation | None, after: Evaluation | None) -> Comparison | None:
-    """`after` against `before`; None where one is missing, or they share fewer than two prompts."""
+    """Compare `after` with `before`; None where one is missing, or they share fewer than two prompts."""
     try:
         return compare(before, after) if before and after else None
     except UserError:
@@ -91,7 +91,7 @@ def compare_if_paired(before: Evaluation | None, after: Evaluation | None) -> Co
 
 
 def _steps(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The lines that say which step they are of."""
+    """The rows with a step."""
     return (row for row in read_rows(lines) if type(row.get("step")) is int)
 
 

@@ -1,4 +1,4 @@
-"""How a run ended: before and after on the held-out prompts, and a few texts side by side."""
+"""The result of a run: the figures before and after on the held-out prompts, and a few texts side by side."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Result:
     texts: tuple[SideBySide, ...]
 
     def write(self, folder: Path) -> None:
-        """Keep it as result.json."""
+        """Write it as result.json; raises OSError."""
         write_json(folder / RESULT, asdict(self))
 
     @staticmethod
     def read(folder: Path) -> Result | None:
-        """The result of a finished run; None where there is none that can be read."""
+        """Read the result of a finished run; None where it is missing or foreign."""
         return read_json(_RESULT, folder / RESULT)
 
 

@@ -1,4 +1,4 @@
-"""Find the run, the checkpoint or the adapter that a path of the user's means."""
+"""Find the run, the checkpoint or the adapter that a user's path means."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Origin:
     folder: Path
     checkpoint: Path
     skipped: tuple[tuple[Path, str], ...]
-    """Newer checkpoints, or for `latest` runs, that cannot be used, each with the reason."""
+    """Newer checkpoints that cannot be used, each with the reason; for `latest` also newer runs."""
 
     def describe(self) -> str:
         """One line that names the step and the skipped checkpoints."""
@@ -46,10 +46,10 @@ class Origin:
 
 
 def find_origin(target: str) -> Origin:
-    """The origin that `resume=target` means: a run's folder, a checkpoint's folder, or `latest`.
+    """Find where `resume=target` continues: `target` is a run's folder, a checkpoint's folder, or `latest`.
 
-    `latest` is the newest unfinished run under outputs/ that no process works on.
-    Raises UserError (exit 5) where there is no run or no checkpoint that verifies.
+    `latest` is the newest unfinished run under outputs/ that no process works on. Raises UserError (exit 5) where there
+    is no run or no valid checkpoint.
     """
     if target == "latest":
         return _latest_origin(Path("outputs"))
@@ -67,11 +67,11 @@ def find_origin(target: str) -> Origin:
 def is_checkpoint(target: str) -> bool:
     """Whether `resume=target` means one checkpoint, rather than a run."""
     folder = expand(target).absolute()
-    return NAME.fullmatch(folder.name) is not None and not holds_run(folder)
+    return NAME.fullmatch(folder.name) is not None and not has_run(folder)
 
 
 def find_last_stretch(run: Path) -> tuple[Origin, Path]:
-    """The last stretch of a run: the newest valid checkpoint but one, where it began, and the newest, where it ended.
+    """Find the last stretch of a run: from the second newest valid checkpoint to the newest.
 
     Raises UserError (exit 5) where there is no run, or fewer than two checkpoints verify.
     """
@@ -88,15 +88,15 @@ def find_last_stretch(run: Path) -> tuple[Origin, Path]:
 
 
 def find_adapter(path: Path) -> tuple[Path, Path]:
-    """The PEFT folder and its run. A run's folder means its newest adapter, exported or of a checkpoint.
+    """Find the PEFT folder that a path means, and its run. A run means its newest adapter, exported or in a checkpoint.
 
     Raises UserError (exit 5) where there is none.
     """
     if not path.is_dir():
         raise UserError("no such folder", where=str(path), fix="name a run's folder", exit_code=EXIT_RESUME)
-    run = path.parent if path.name == ADAPTER and not holds_run(path) else path
+    run = path.parent if path.name == ADAPTER and not has_run(path) else path
     final = run / ADAPTER
-    if not (holds_run(run) and final.is_dir()):
+    if not (has_run(run) and final.is_dir()):
         origin = find_origin(str(path))
         return origin.checkpoint, origin.folder
     newest, result = find_newest(run / CHECKPOINTS).folder, Result.read(run)
@@ -104,11 +104,11 @@ def find_adapter(path: Path) -> tuple[Path, Path]:
         if newest is not None and result is not None and step_of(newest) == result.step:
             _check_export(final, newest)
         return final, run
-    return newest, run  # it went on since the adapter was exported
+    return newest, run  # the run went on after it exported the adapter
 
 
 def _check_export(adapter: Path, checkpoint: Path) -> None:
-    """Raise UserError (exit 5) where a file of the exported adapter is not that of the checkpoint it was made from."""
+    """Raise UserError (exit 5) where the exported adapter differs from the checkpoint that it was made from."""
     for source in sorted(checkpoint.glob("adapter_*")):
         file = adapter / source.name
         if not file.is_file() or file.read_bytes() != source.read_bytes():
@@ -116,7 +116,7 @@ def _check_export(adapter: Path, checkpoint: Path) -> None:
             raise _error(f"{file.name} {what}", adapter, f"name the checkpoint: {checkpoint}")
 
 
-def holds_run(folder: Path) -> bool:
+def has_run(folder: Path) -> bool:
     """Whether the folder holds a run that a new one would spoil: its settings, and checkpoints or metrics."""
     metrics = folder / METRICS
     has_begun = bool(list_checkpoints(folder / CHECKPOINTS)) or (metrics.is_file() and metrics.stat().st_size > 0)
@@ -124,15 +124,15 @@ def holds_run(folder: Path) -> bool:
 
 
 @contextmanager
-def leaves_no_stub(folder: Path) -> Iterator[None]:
-    """If the block ends early with no run in the folder, remove what it left there, and the folder if that was all.
+def remove_stub_on_failure(folder: Path) -> Iterator[None]:
+    """If the block fails before a run has begun, remove the files of the attempt, and the folder if it is empty then.
 
-    What the reward printed stays: it may say why the run ended. The folder must be held.
+    The reward's output stays: it may say why the attempt failed. The caller holds the folder's lock.
     """
     try:
         yield
     except BaseException:
-        if not holds_run(folder):
+        if not has_run(folder):
             _remove_stub(folder)
         raise
 
@@ -148,9 +148,9 @@ def _remove_stub(folder: Path) -> None:
 
 
 def read_config(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
-    """The run's settings as plain data.
+    """Read the run's settings as plain data.
 
-    Raises UserError (exit 5) where they are not readable, not those that the run wrote, or not of its `checkpoint`.
+    Raises UserError (exit 5) where they are unreadable, not those that the run wrote, or not of its `checkpoint`.
     """
     try:
         content = (folder / CONFIG).read_bytes()
@@ -173,13 +173,13 @@ def _newest_origin(folder: Path) -> Origin:
 
 def _check_run(folder: Path) -> Path:
     check_kinds(folder)
-    if not holds_run(folder):
+    if not has_run(folder):
         raise _error("no run here", folder, "name a run's folder, or one of its checkpoints")
     return folder
 
 
 def _latest_origin(outputs: Path) -> Origin:
-    """The newest unfinished run that no process works on; newer runs whose folder is damaged are passed over."""
+    """The newest unfinished run that no process works on; newer runs with a damaged folder are skipped."""
     passed: list[tuple[Path, str]] = []
     at_work = False
     for run in list_runs(outputs.absolute()):
@@ -193,8 +193,8 @@ def _latest_origin(outputs: Path) -> Origin:
     raise _error(what, outputs.absolute(), "name the run's folder: resume=RUN")
 
 
-def newest_run(outputs: Path) -> Path:
-    """The run that changed last, finished or not, which `latest` means where a run is only read.
+def find_latest_run(outputs: Path) -> Path:
+    """Find the run that changed last, finished or not: `latest` for commands that only read a run.
 
     Raises UserError (exit 5) where there is none.
     """

@@ -1,6 +1,6 @@
-"""Show the curves outside of metrics.jsonl: in TensorBoard and in Weights & Biases. No error there stops a run.
+"""Copy the curves to TensorBoard and to Weights & Biases. No error there stops a run.
 
-A sink is a class here, with a name in SINKS and in the schema: it is built from the run's folder, the step it continues
+A sink is a class with a name in SINKS and in the schema. It is built from the run's folder, the step that it continues
 after, and the run's config as plain data. It may raise any error, and is then left out.
 """
 
@@ -20,13 +20,13 @@ from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import TENSORBOARD, WANDB_ID
 
 WAIT_S: Final = 20
-"""How long to wait for a server at the beginning and at the end of a run; wandb/ keeps what could not be sent."""
+"""Seconds to wait for a server at the beginning and end of a run; wandb/ keeps the points that were not sent."""
 
 
 class TensorBoard:
     """The metrics as TensorBoard scalars; points after `first_step` of an interrupted try are hidden.
 
-    Writes at once and in this thread: tensorboard's own writer has a thread whose errors nobody could catch.
+    It writes at once and in this thread: the errors of the thread in tensorboard's own writer cannot be caught.
     """
 
     def __init__(self, run: Path, first_step: int, config: Mapping[str, Any]) -> None:
@@ -37,7 +37,7 @@ class TensorBoard:
         self._event, self._summary = Event, Summary
         folder = run / TENSORBOARD
         folder.mkdir(exist_ok=True)
-        name = f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"  # readers take them in the order of their names
+        name = f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"  # readers sort them by name
         self._records = RecordWriter((folder / name).open("xb", buffering=0))
         self._write(file_version="brain.Event:2")
         self._write(step=first_step + 1, session_log=SessionLog(status=SessionLog.START))
@@ -58,7 +58,7 @@ class TensorBoard:
 class WandB:
     """The metrics as a run of Weights & Biases, set by WANDB_MODE, WANDB_PROJECT and the like.
 
-    A resumed run is the same run there: wandb.id keeps its id. With WANDB_MODE=offline everything stays in wandb/.
+    A resumed run continues the same run there, whose id is in wandb.id. With WANDB_MODE=offline all stays in wandb/.
     """
 
     def __init__(self, run: Path, first_step: int, config: Mapping[str, Any]) -> None:
@@ -76,7 +76,7 @@ class WandB:
             config=dict(config),
             settings=wandb.Settings(console="off", silent=True, init_timeout=WAIT_S, finish_timeout=WAIT_S),
         )
-        # a resumed run goes back to its checkpoint: points are placed by their step, not by the order they come in
+        # a resumed run goes back to its checkpoint, so a point is placed by its step, not by its order
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
@@ -125,7 +125,7 @@ class Curves:
                     self._open.pop(name).close()
 
     def close(self) -> None:
-        """Take no more points."""
+        """Close all sinks."""
         for name, sink in self._open.items():
             try:
                 sink.close()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rlhf_cli.data.conversion import first_words, to_prompt_row
+from rlhf_cli.data.conversion import keep_first_words, to_prompt_row
 from rlhf_cli.data.source import RawRow
 from rlhf_cli.data.template import parse_template
 from rlhf_cli.errors import EXIT_DATA, UserError
@@ -54,7 +54,7 @@ def test_with_a_template_the_column_prompt_is_one_as_well() -> None:
     ],
 )
 def test_the_first_words_keep_the_space_between_them(count: int | None, text: str, expected: str) -> None:
-    assert first_words(text, count) == expected
+    assert keep_first_words(text, count) == expected
 
 
 def test_the_first_words_leave_the_whole_text_to_the_reward() -> None:

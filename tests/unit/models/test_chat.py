@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.building import _anchor
-from rlhf_cli.models.chat import TemplateError, end_of_turn, is_rendered, openings, render, render_whole
+from rlhf_cli.models.chat import TemplateError, find_end_of_turn, find_openings, is_rendered, render, render_whole
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.types import Message, PromptRow
 
@@ -153,12 +153,12 @@ class TestRendered:
 
     def test_templates_without_special_tokens(self) -> None:
         plain = "{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}"
-        begins = openings(tokenizer(plain))
+        begins = find_openings(tokenizer(plain))
         assert begins == ("[INST]",)
         assert is_rendered(" [INST] Hi [/INST]", begins, SPECIAL)
         assert is_rendered("<s>[INST] Hi [/INST]", begins, SPECIAL)
         assert not is_rendered("Hi [INST]", begins, SPECIAL)
-        assert not is_rendered("Hi", openings(tokenizer("{{ messages[0].content }}")), SPECIAL)
+        assert not is_rendered("Hi", find_openings(tokenizer("{{ messages[0].content }}")), SPECIAL)
 
 
 class TestRaw:
@@ -201,7 +201,7 @@ class TestEnd:
     )
     def test_it_is_found(self, template: str, token: str | None) -> None:
         made = tokenizer(template)
-        assert end_of_turn(made) == (None if token is None else made.convert_tokens_to_ids(token))
+        assert find_end_of_turn(made) == (None if token is None else made.convert_tokens_to_ids(token))
 
 
 def test_tokenizers_that_drop_a_space_have_an_anchor() -> None:

@@ -43,7 +43,7 @@ def test_what_a_text_keeps(
     ids = special_ids(policy.tokenizer)
     a, b, c = policy.tokenizer(["a", " b", " c"], add_special_tokens=False)["input_ids"]
     tokens = [ids[THINK], *a, ids[CLOSE], *b, ids[TURN], *c, ids[END]]
-    kept = SpecialTokens(mode, strings).kept(  # type: ignore[arg-type]
+    kept = SpecialTokens(mode, strings).select(  # type: ignore[arg-type]
         policy.tokenizer, {ids[END]}, use_chat_template=use_chat_template
     )
     reading = dataclasses.replace(policy, kept_tokens=frozenset(kept))

@@ -27,7 +27,7 @@ def fitted(
     policy: Policy, found: list[PromptRow], limit: int, too_long: str = "error", max_new: int = 8
 ) -> list[Prompt]:
     data = Jsonl.model_validate(data_fields(max_prompt_tokens=limit, too_long=too_long))
-    return Fit.of(data, policy.encoder, policy.context, max_new).prompts(found, lambda: None)
+    return Fit.of(data, policy.encoder, policy.context, max_new).encode(found, lambda: None)
 
 
 def encoded(
@@ -80,7 +80,7 @@ def test_batches_make_no_difference(moved: Policy, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(prompts, "BATCH", 4)
     data = Jsonl.model_validate(data_fields(max_prompt_tokens=20))
     fit = Fit.of(data, moved.encoder, moved.context, 8)
-    assert fit.prompts(rows(*range(1, 10)), lambda: ticks.append(None)) == whole
+    assert fit.encode(rows(*range(1, 10)), lambda: ticks.append(None)) == whole
     assert len(ticks) == 3
 
 

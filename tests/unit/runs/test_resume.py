@@ -17,11 +17,11 @@ from rlhf_cli.runs.resume import (
     Origin,
     find_adapter,
     find_last_stretch,
+    find_latest_run,
     find_origin,
-    holds_run,
-    leaves_no_stub,
-    newest_run,
+    has_run,
     read_config,
+    remove_stub_on_failure,
 )
 from tests.unit.support import config_fields
 
@@ -146,12 +146,12 @@ class TestLatest:
     def test_to_read_a_finished_run_is_as_good(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(UserError, match=r"^no run "):
-            newest_run(Path("outputs"))
+            find_latest_run(Path("outputs"))
         old, new = make_run(tmp_path / "outputs/a", 2), make_run(tmp_path / "outputs/b", 10)
         broken = make_run(tmp_path / "outputs/c")
         for age, run in enumerate((broken, new, old)):
             os.utime(run / "config.json", (1e9 - age, 1e9 - age))
-        assert newest_run(Path("outputs")) == new
+        assert find_latest_run(Path("outputs")) == new
 
     @pytest.fixture
     def outputs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -202,13 +202,13 @@ class TestLatest:
 
 
 def test_a_run_is_a_folder_with_a_config_and_a_checkpoint_valid_or_not(tmp_path: Path) -> None:
-    assert not holds_run(tmp_path)
-    assert not holds_run(make_run(tmp_path / "only a config"))
-    assert holds_run(make_run(tmp_path / "run", 0))
+    assert not has_run(tmp_path)
+    assert not has_run(make_run(tmp_path / "only a config"))
+    assert has_run(make_run(tmp_path / "run", 0))
     spoil(tmp_path / "run", 0)
-    assert holds_run(tmp_path / "run")
+    assert has_run(tmp_path / "run")
     (tmp_path / "run" / "config.json").unlink()
-    assert not holds_run(tmp_path / "run")
+    assert not has_run(tmp_path / "run")
 
 
 def test_the_saved_config_is_plain_data(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ class TestStub:
     @pytest.mark.parametrize("ending", [UserError("no"), Stopped("Ctrl-C"), KeyboardInterrupt(), ValueError("a bug")])
     def test_its_folder_is_removed(self, tmp_path: Path, ending: BaseException) -> None:
         self.begin(tmp_path / "out")
-        with pytest.raises(type(ending)), leaves_no_stub(tmp_path / "out"):
+        with pytest.raises(type(ending)), remove_stub_on_failure(tmp_path / "out"):
             raise ending
         assert list(tmp_path.iterdir()) == []
 
@@ -270,7 +270,7 @@ class TestStub:
         self.begin(tmp_path)
         (tmp_path / "notes.txt").touch()
         (tmp_path / REWARD_LOG).write_text("why it failed")
-        with pytest.raises(KeyboardInterrupt), leaves_no_stub(tmp_path):
+        with pytest.raises(KeyboardInterrupt), remove_stub_on_failure(tmp_path):
             raise KeyboardInterrupt
         assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", REWARD_LOG}
 
@@ -278,12 +278,12 @@ class TestStub:
         self.begin(tmp_path)
         (tmp_path / METRICS).write_text("{}\n")
         before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(KeyboardInterrupt), leaves_no_stub(tmp_path):
+        with pytest.raises(KeyboardInterrupt), remove_stub_on_failure(tmp_path):
             raise KeyboardInterrupt
         assert sorted(tmp_path.rglob("*")) == before
 
     def test_so_does_the_folder_of_a_block_that_ends_well(self, tmp_path: Path) -> None:
-        with leaves_no_stub(tmp_path):
+        with remove_stub_on_failure(tmp_path):
             self.begin(tmp_path)
         assert (tmp_path / LOCK).exists()
 
