@@ -1,10 +1,11 @@
-"""Held-out evaluation: always the same prompts, temperature 1 and streams, so that two evaluations are paired."""
+"""Held-out evaluation: the same prompts, temperature and random streams every time, so that evaluations are paired."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, product
 from typing import Any, Final
 
@@ -22,11 +23,26 @@ from rlhf_cli.pipeline.scoring import ask, group_scores, note_failures
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import Distance, PromptBatch, Rollout
+from rlhf_cli.types import Distance, PromptBatch, Rollout, Tick
+
+Columns = defaultdict[str, list[Any]]
 
 TEMPERATURE: Final = 1.0
 AT_ONCE: Final = 64
-"""Completions to sample at once: up to about this number, twice as many take hardly longer."""
+"""Completions to sample at once. Up to about this number, twice as many take hardly longer."""
+
+
+@dataclass(slots=True)
+class _Samples:
+    """The completions of an evaluation, as columns: one list a prompt, one value a completion."""
+
+    numbers: list[int] = field(default_factory=list)
+    """The held-out prompts that have a score for every completion."""
+    failures: int = 0
+    """Completions without a usable score."""
+    policy: Columns = field(default_factory=lambda: defaultdict(list))
+    reference: Columns = field(default_factory=lambda: defaultdict(list))
+    """Empty where the reference was not sampled."""
 
 
 def evaluate(run: Run, step: int) -> Evaluation:
@@ -37,67 +53,86 @@ def evaluate(run: Run, step: int) -> Evaluation:
     at step 0 it is the policy. A prompt with a completion that has no score is left out. Raises UserError (exit 4)
     where fewer than two prompts are left, and (exit 7) where a KL is not finite.
     """
-    config, work, limit, samples = run.config, run.work, run.config.max_new_tokens, run.config.evaluate.samples
-    beta = current_beta(run, config.steps - 1)
-    no_optimum = why_no_optimum(config, beta)
+    beta = current_beta(run, run.config.steps - 1)
+    no_optimum = why_no_optimum(run.config, beta)
     asks_reference = step > 0 and no_optimum is None
-    at_once = min(prompts_at_once(config), len(run.held_out))
-    batches = -(-len(run.held_out) // at_once)
-    ticks = (2 if asks_reference else 1) * batches * (limit + work.parts(at_once * samples))
-    policy, reference = defaultdict[str, list[Any]](list), defaultdict[str, list[Any]](list)
-    numbers, failures = list[int](), 0
-    sampler_differs = True  # from the trainer, until the first batch shows otherwise
-    with work.phase("evaluation", ticks) as tick, room_for(at_once * samples, "evaluate.samples"):
-        for start in range(0, len(run.held_out), at_once):
-            batch = _batch(run, start, at_once)
-            rollout = run.engine.sample(batch, Sampling(limit, TEMPERATURE), tick)
-            if sampler_differs:
-                rollout, log_weights = _recompute(run, rollout, tick)
-                sampler_differs = measure_mismatch(log_weights).gap > TOLERANCE
-            scores, distance = _score(run, rollout, start, step), _distance(run, rollout, tick)
-            left_out, failures = scores.left_out, failures + scores.failures
-            columns = {
-                "reward": group_scores(scores, rollout),
-                "kl": _group(distance.sequence_kl, samples),
-                "length": _group(rollout.lengths, samples),
-                "truncated": _group(rollout.truncated, samples),
-                "texts": _group(rollout.texts, samples),
-                "logprob": _group(rollout.logprobs.sum(1), samples),
-                "ref_logprob": _group(distance.ref_logprobs.sum(1), samples),
-            }
-            ref_columns = {}
-            if asks_reference:
-                rollout = run.engine.sample(batch, Sampling(limit, TEMPERATURE), tick, reference=True)
-                if sampler_differs:
-                    rollout, _ = _recompute(run, rollout, tick, reference=True)
-                by_policy, _ = _recompute(run, rollout, tick)
-                scores = _score(run, rollout, start, step)
-                left_out, failures = left_out | scores.left_out, failures + scores.failures
-                ref_columns = {
-                    "reward": group_scores(scores, rollout),
-                    "logprob": _group(by_policy.logprobs.sum(1), samples),
-                    "ref_logprob": _group(rollout.logprobs.sum(1), samples),
-                }
-            kept = [number for number in range(len(batch.prompts)) if number not in left_out]
-            numbers += [start + number for number in kept]
-            for table, new in ((policy, columns), (reference, ref_columns)):
-                for name, groups in new.items():
-                    table[name] += [groups[number] for number in kept]
-    if len(numbers) < 2:
+    samples = _sample_prompts(run, step, asks_reference=asks_reference)
+    if len(samples.numbers) < 2:
         raise UserError(
-            f"{len(numbers)} of {len(run.held_out)} held-out prompts are left: {failures} completions have no score",
+            f"{len(samples.numbers)} of {len(run.held_out)} held-out prompts are left: "
+            f"{samples.failures} completions have no score",
             where="reward",
             fix="mend the reward, or choose reward.on_error=value",
             exit_code=EXIT_REWARD,
         )
-    check_finite(policy, reference, step)
+    policy = samples.policy
+    check_finite(policy, samples.reference, step)
     own = Completions(policy["reward"], policy["logprob"], policy["ref_logprob"])
     if no_optimum is not None:
         other, optimum = None, unknown(no_optimum)
     else:
-        other = Completions(**reference) if asks_reference else own
-        optimum = estimate_progress(own, other, policy["kl"], beta, config.reward.highest)
-    return Evaluation(step, beta, numbers, failures, **policy, reference=other, optimum=optimum)
+        other = Completions(**samples.reference) if asks_reference else own
+        optimum = estimate_progress(own, other, policy["kl"], beta, run.config.reward.highest)
+    return Evaluation(step, beta, samples.numbers, samples.failures, **policy, reference=other, optimum=optimum)
+
+
+def _sample_prompts(run: Run, step: int, *, asks_reference: bool) -> _Samples:
+    """Sample and score the held-out prompts batch by batch, by the policy and, if asked, by the reference."""
+    config, work = run.config, run.work
+    at_once = min(prompts_at_once(config), len(run.held_out))
+    completions = at_once * config.evaluate.samples
+    batches = -(-len(run.held_out) // at_once)
+    ticks = (2 if asks_reference else 1) * batches * (config.max_new_tokens + work.parts(completions))
+    samples = _Samples()
+    sampler_differs = True  # from the trainer, until the first batch shows otherwise
+    with work.phase("evaluation", ticks) as tick, room_for(completions, "evaluate.samples"):
+        for start in range(0, len(run.held_out), at_once):
+            batch = _batch(run, start, at_once)
+            rollout = _sample(run, batch, tick)
+            if sampler_differs:
+                rollout, log_weights = _recompute(run, rollout, tick)
+                sampler_differs = measure_mismatch(log_weights).gap > TOLERANCE
+            scores = _score(run, rollout, start, step)
+            policy, reference = _policy_columns(run, rollout, scores, tick), {}
+            left_out, samples.failures = scores.left_out, samples.failures + scores.failures
+            if asks_reference:
+                rollout = _sample(run, batch, tick, reference=True)
+                if sampler_differs:
+                    rollout, _ = _recompute(run, rollout, tick, reference=True)
+                by_policy, _ = _recompute(run, rollout, tick)
+                scores = _score(run, rollout, start, step)
+                reference = _reference_columns(rollout, by_policy, scores)
+                left_out, samples.failures = left_out | scores.left_out, samples.failures + scores.failures
+            kept = [number for number in range(len(batch.prompts)) if number not in left_out]
+            samples.numbers += [start + number for number in kept]
+            for table, new in ((samples.policy, policy), (samples.reference, reference)):
+                for name, groups in new.items():
+                    table[name] += [groups[number] for number in kept]
+    return samples
+
+
+def _policy_columns(run: Run, rollout: Rollout, scores: Scores, tick: Tick) -> dict[str, Mapping[int, list[Any]]]:
+    """The columns of one batch that the policy sampled, by name; each has a list a prompt."""
+    distance, samples = _distance(run, rollout, tick), rollout.batch.samples_per_prompt
+    return {
+        "reward": group_scores(scores, rollout),
+        "kl": _group(distance.sequence_kl, samples),
+        "length": _group(rollout.lengths, samples),
+        "truncated": _group(rollout.truncated, samples),
+        "texts": _group(rollout.texts, samples),
+        "logprob": _group(rollout.logprobs.sum(1), samples),
+        "ref_logprob": _group(distance.ref_logprobs.sum(1), samples),
+    }
+
+
+def _reference_columns(rollout: Rollout, by_policy: Rollout, scores: Scores) -> dict[str, Mapping[int, list[Any]]]:
+    """The columns of one batch that the reference sampled; `by_policy` has the policy's log-probabilities of it."""
+    samples = rollout.batch.samples_per_prompt
+    return {
+        "reward": group_scores(scores, rollout),
+        "logprob": _group(by_policy.logprobs.sum(1), samples),
+        "ref_logprob": _group(rollout.logprobs.sum(1), samples),
+    }
 
 
 def check_finite(policy: Mapping[str, Sequence[Any]], reference: Mapping[str, Sequence[Any]], step: int) -> None:
@@ -143,13 +178,15 @@ def _batch(run: Run, start: int, count: int) -> PromptBatch:
     return PromptBatch(prompts, samples, seeds)
 
 
-def _recompute(
-    run: Run, rollout: Rollout, tick: Callable[[], None], *, reference: bool = False
-) -> tuple[Rollout, Tensor]:
+def _sample(run: Run, batch: PromptBatch, tick: Tick, *, reference: bool = False) -> Rollout:
+    return run.engine.sample(batch, Sampling(run.config.max_new_tokens, TEMPERATURE), tick, reference=reference)
+
+
+def _recompute(run: Run, rollout: Rollout, tick: Tick, *, reference: bool = False) -> tuple[Rollout, Tensor]:
     return run.work.fitting(lambda size: recompute_logprobs(rollout, run.engine, size, tick, reference=reference))
 
 
-def _distance(run: Run, rollout: Rollout, tick: Callable[[], None]) -> Distance:
+def _distance(run: Run, rollout: Rollout, tick: Tick) -> Distance:
     return run.work.fitting(lambda size: measure_distance(rollout, run.engine, size, tick))
 
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.models.building import _anchor
+from rlhf_cli.models.building import _find_anchor
 from rlhf_cli.models.chat import TemplateError, find_end_of_turn, find_openings, is_rendered, render, render_whole
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.types import Message, PromptRow
@@ -210,5 +210,5 @@ def test_tokenizers_that_drop_a_space_have_an_anchor() -> None:
     inner.decoder = decoders.Metaspace()
     made = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="<unk>")
     assert made.decode([3]) == "a"
-    assert _anchor(made) == (3,)
-    assert _anchor(tokenizer()) == ()
+    assert _find_anchor(made) == (3,)
+    assert _find_anchor(tokenizer()) == ()
