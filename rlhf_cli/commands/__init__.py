@@ -1,19 +1,19 @@
-"""One verb, one file: parse, assemble, call, print. `main(argv)` returns the exit code.
+"""The verbs of `rlhf`. One verb, one file: parse, assemble, call, print; `main(argv)` returns the exit code.
 
-train          one run, a multirun, or a run continued
+train          train: start a run or a sweep, or resume a run
 data           data show: the prompts as the policy reads them
 reward         reward test: whether a reward is repeatable, fair and quick
 oracle         the optimum and the frontier of reward against KL, before any training
-generate       what a trained policy (and its reference) answers
+generate       the answers of a trained policy, and of its reference
 label          blind votes of people on pairs of completions
 report         the page of a run, of several runs or of a sweep
 runs           a table of runs: state, step, reward, KL, how to continue
-verify_resume  the last stretch of a run repeated and compared
+verify_resume  repeat the last stretch of a run, and compare
 demo           the lecture, on the terminal or as a page
 
-ready          mistakes refused before anything is written, and where a run goes on
-pairing        the pairs that label means
-sweeping       run the trials of train -m
-parser         parse plain options
+ready          refuse mistakes before anything is written, and find where a run continues
+pairing        find the pairs that `label` asks about
+sweeping       run the trials of train -m, and show the answer
+parser         parse the options of a verb
 stage          show a scene of demo on a terminal
 """

@@ -28,8 +28,8 @@ def main(argv: list[str]) -> int:
     if options.samples > 1 and not options.temperature:
         raise UserError("greedy answers are all the same", where="--samples", fix="add --temperature 1")
     rows = [PromptRow(text, {}, f"prompt {i}") for i, text in enumerate(_prompts(options.prompts), start=1)]
-    named = find_latest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
-    adapter, run = find_adapter(named)
+    path = find_latest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
+    adapter, run = find_adapter(path)
     overrides = [f"device={options.device}"] if options.device else []
     overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []
     config = amend(read_config(run), overrides)
@@ -74,17 +74,17 @@ def _note(text: str) -> None:
 
 
 def _shown(text: str) -> str:
-    """The text itself for a pipe or a file; one line without control characters for a terminal."""
+    """Return the text as it is for a pipe or a file; as one line without control characters for a terminal."""
     return flat(text) if sys.stdout.isatty() else text
 
 
 def _prompts(words: Sequence[str]) -> list[str]:
     """The prompts of the command line, or else the lines of stdin."""
     try:
-        if isinstance(sys.stdin, io.TextIOWrapper):  # whatever the locale says
+        if isinstance(sys.stdin, io.TextIOWrapper):  # in any locale
             sys.stdin.reconfigure(encoding="utf-8", errors="strict")
         prompts = list(words) if words or sys.stdin.isatty() else [line.rstrip("\n") for line in sys.stdin]
-        "".join(prompts).encode()  # bytes of the command line that are no text come as halves of surrogate pairs
+        "".join(prompts).encode()  # bytes that are no UTF-8 arrive as halves of surrogate pairs
     except UnicodeError as error:
         raise UserError("a prompt is not UTF-8 text", where="rlhf generate", fix="give it as UTF-8") from error
     prompts = [prompt for prompt in prompts if prompt.strip()]

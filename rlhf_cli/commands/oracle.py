@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     """Sample the reference and print; results on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
     config = compose_config(options.overrides)
-    # Held-out prompts are set aside even for a run that is never evaluated.
+    # also a run that is never evaluated gets held-out prompts here
     config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 1})})
     end = config.steps - 1, config.steps
     temperature = config.temperature.at(*end)

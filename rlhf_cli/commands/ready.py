@@ -1,4 +1,4 @@
-"""Prepare a run: refuse mistakes before anything is written, find where it goes on, and say whose code it runs."""
+"""Prepare a run: refuse mistakes before anything is written, find where it continues, and name the code it runs."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from rlhf_cli.schema import RunConfig
 def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
     """Raise UserError for every mistake in a new run that shows before a folder is made or a model is loaded.
 
-    `checked` remembers the settings whose prompts are enough: jobs of a sweep that share them read the prompts once.
+    `checked` holds the settings whose prompts have been checked: jobs of a sweep that share them read the prompts once.
     """
     if config.resume not in (None, "auto"):
         raise UserError("a run is continued from the command line alone", where="resume", fix="rlhf train resume=RUN")
     if config.resume == "auto" and config.run_dir is None and config.sweep_dir is None:
         raise UserError("resume=auto needs a folder to find its run in", where="resume", fix="add run_dir=FOLDER")
-    wanted = os.environ.pop(FINGERPRINT_VARIABLE, "")
-    if wanted and wanted != fingerprint(config):
+    expected = os.environ.pop(FINGERPRINT_VARIABLE, "")
+    if expected and expected != fingerprint(config):
         raise UserError("the settings are not those that the sweep began with", fix="give the sweep's command again")
     if config.run_dir is not None:
-        origin_in(Path(config.run_dir), config)
+        find_run_in(Path(config.run_dir), config)
     check_sinks(config.sinks)
     check_sources(config)
     prompts = config.data, config.evaluate, config.prompts_per_step, config.reward.source
@@ -50,14 +50,17 @@ def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
 
 
 def check_sources(config: RunConfig) -> None:
-    """Raise UserError where the model's folder, or something that the reward needs, is not there."""
+    """Raise UserError where the model's folder, or something that the reward needs, is missing."""
     if config.model.kind == "pretrained":
         local_path(config.model)
     config.reward.source.check("reward")
 
 
-def origin_in(folder: Path, config: RunConfig) -> tuple[RunConfig, Origin | None]:
-    """The config to work with in `folder`, and where to go on or None; raises UserError for a run to be left alone."""
+def find_run_in(folder: Path, config: RunConfig) -> tuple[RunConfig, Origin | None]:
+    """Find the run in `folder`: the config to use, and where to continue (None: a new run).
+
+    Raises UserError where the folder holds a run that this command must not touch.
+    """
     check_kinds(folder)
     if not has_run(folder):
         return config, None
@@ -71,10 +74,10 @@ def origin_in(folder: Path, config: RunConfig) -> tuple[RunConfig, Origin | None
     return resume_config(amend(read_config(folder, origin.checkpoint), ()), config), origin
 
 
-def origin_of(target: str, overrides: Sequence[str]) -> tuple[RunConfig, Origin]:
-    """The config to go on with after `resume=target` and these overrides, and where to go on.
+def find_run_to_resume(target: str, overrides: Sequence[str]) -> tuple[RunConfig, Origin]:
+    """Find the run that `resume=target` means: its config with these overrides, and where to continue.
 
-    Raises UserError where they do not go with a run that is continued.
+    Raises UserError for overrides that a resumed run cannot take.
     """
     if {"-m", "--multirun"} & set(overrides):
         raise UserError("resume= continues one run, -m starts many", where="resume", fix="leave one of them out")
@@ -87,8 +90,8 @@ def origin_of(target: str, overrides: Sequence[str]) -> tuple[RunConfig, Origin]
     return resume_config(amend(saved, ()), config), origin
 
 
-def final_result(config: RunConfig, origin: Origin | None) -> Result | None:
-    """The result of a run with nothing left to do; None where a step or the conclusion is missing."""
+def read_final_result(config: RunConfig, origin: Origin | None) -> Result | None:
+    """Read the result of a run with nothing left to do; None where a step or the conclusion is missing."""
     if origin is None or step_of(origin.checkpoint) < config.steps:
         return None
     result = Result.read(origin.folder) if is_own_result(origin.folder) else None
@@ -96,7 +99,7 @@ def final_result(config: RunConfig, origin: Origin | None) -> Result | None:
 
 
 def notes_at_start(config: RunConfig, origin: Origin | None) -> Iterator[str]:
-    """Notes to show before a run trains: the step it resumes from, and whose code it runs."""
+    """Yield the notes to show before a run trains: the step that it resumes from, and the code that it runs."""
     if origin is not None:
         yield origin.describe()
         planned = {config.beta.kind, config.temperature.kind, config.optimizer.schedule} != {"constant"}
@@ -108,13 +111,13 @@ def notes_at_start(config: RunConfig, origin: Origin | None) -> Iterator[str]:
 
 
 def code_notices(config: RunConfig, reward_log: str = "") -> Iterator[str]:
-    """Whose code the model and the reward run; `reward_log` is the file that has what the reward prints, if any."""
+    """Yield notes about the code that model and reward run; `reward_log` is the file of the reward's output, if any."""
     yield from filter(None, (code_notice(config.model), config.reward.source.notice(reward_log)))
 
 
 @contextmanager
-def ends_name_checkpoint(folder: Path, config: RunConfig) -> Iterator[None]:
-    """Let what ends the run in `folder` early name the checkpoint that it can be continued from, if there is one."""
+def name_checkpoint_on_failure(folder: Path, config: RunConfig) -> Iterator[None]:
+    """If the run in `folder` fails or stops, add the checkpoint that it can continue from to the error."""
     try:
         yield
     except (UserError, Stopped) as error:

@@ -32,10 +32,10 @@ def main(argv: list[str]) -> int:
 
 
 def write_after_training(folder: Path) -> None:
-    """Write the page of a run that has just ended; without it the run is as good, so a failure is a note."""
+    """Write the page of a run that has just ended; a failure is a note, because the run itself is complete."""
     try:
         writing.write_page(folder / REPORT, writing.page_of([folder]), overwrite=False)
-    except Exception as error:  # whatever it is, the run is finished and saved
+    except Exception as error:  # of any kind: the run is finished and saved
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         print(visible(f"note: no {REPORT}: {reason}"), file=sys.stderr)
 

@@ -55,14 +55,14 @@ def main(argv: list[str]) -> int:
     watch = progress(config.display)
     if notice := config.reward.source.notice():
         watch.note(notice)
-    rows = _to_score(read_rows(config))
+    rows = _hold_out_all(read_rows(config))
     check_rows(config.reward.source, rows.held_out)
     if note := rows.describe(0, len(rows.held_out), Counter()):
         watch.note(note)
     if options.completions:
         groups = group_completions(rows.held_out)
     else:
-        groups = _of_reference(config, rows, options.prompts, options.samples, watch)
+        groups = _sample_reference(config, rows, options.prompts, options.samples, watch)
     batch = options.batch or config.prompts_per_step * config.samples_per_prompt
     with watch.phase("the reward scores", 0):
         examination = examine(config.reward.source, groups, batch=batch, slow_s=options.slow, seed=config.seed)
@@ -86,12 +86,12 @@ def _config(overrides: Sequence[str], completions: str | None) -> RunConfig:
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 0})})
 
 
-def _to_score(rows: Rows) -> Rows:
-    """All rows as held-out ones: nothing is trained."""
+def _hold_out_all(rows: Rows) -> Rows:
+    """Make all rows held-out ones: nothing is trained."""
     return Rows(tuple(replace(part, train=(), held_out=part.train) for part in rows.parts))
 
 
-def _of_reference(config: RunConfig, rows: Rows, prompts: int, samples: int, watch: Reporter) -> list[Group]:
+def _sample_reference(config: RunConfig, rows: Rows, prompts: int, samples: int, watch: Reporter) -> list[Group]:
     """Let the reference write `samples` completions of each of the first `prompts` prompts."""
     counts = split_by_weight([part.weight for part in rows.parts], prompts)
     parts = zip(rows.parts, counts, strict=True)

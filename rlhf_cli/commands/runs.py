@@ -1,4 +1,4 @@
-"""`rlhf runs`: list the runs, tell how each stands, and how to continue it."""
+"""`rlhf runs`: list the runs, each with its state and the command that continues it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show a scene on a terminal: a panel of words, the pictures and their findings. On a live terminal pictures move."""
+"""Show a scene on a terminal: a panel of words, the pictures and their findings. A live terminal shows movement."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rlhf_cli.display.pictures import lines
 
 FRAME_S: Final = 0.06
 LEAST: Final = 5
-"""Least rows of a plot, for a low terminal."""
+"""The fewest rows of a plot, for a low terminal."""
 
 
 def show(scene: Scene, console: Console, moving: bool) -> None:
-    """Print the scene. With `moving`, its frames are played first."""
+    """Print the scene; with `moving`, play its frames first."""
     console.print(_panel(scene))
     if moving and scene.frames:
         spare = console.height - len(_lines(scene.frames[0], console, LEAST))

@@ -55,15 +55,15 @@ def _unquoted(text: str) -> str:
 def _launched(job: Launch, begun: float) -> None:
     assert job.config.run_dir is not None
     folder = Path(job.config.run_dir)
-    _run(job.config, folder, lambda: ready.origin_in(folder, job.config), job.source, job.command, begun)
+    _run(job.config, folder, lambda: ready.find_run_in(folder, job.config), job.source, job.command, begun)
 
 
 def _resume(target: str, overrides: list[str], begun: float) -> None:
-    config, origin = ready.origin_of(target, overrides)
+    config, origin = ready.find_run_to_resume(target, overrides)
     check_sinks(config.sinks)
     ready.check_sources(config)
     same = str(origin.checkpoint if is_checkpoint(target) else origin.folder)
-    _run(config, origin.folder, lambda: ready.origin_of(same, overrides), None, (), begun)
+    _run(config, origin.folder, lambda: ready.find_run_to_resume(same, overrides), None, (), begun)
 
 
 def _run(
@@ -82,13 +82,13 @@ def _run(
     signals.is_resumable = lambda: config.resume == "auto" or bool(list_checkpoints(folder / CHECKPOINTS))
     with (
         signals.installed(),
-        ready.ends_name_checkpoint(folder, config),
+        ready.name_checkpoint_on_failure(folder, config),
         disk_errors(),
         hold(folder),
         remove_stub_on_failure(folder),
     ):
         config, origin = find_origin()
-        finished = result = ready.final_result(config, origin)
+        finished = result = ready.read_final_result(config, origin)
         if result is None:
             if source is not None and source.parent != folder:
                 shutil.copyfile(source, folder / source.name)

@@ -16,10 +16,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
-from rlhf_cli.config.foreign import offered, ours_for
-from rlhf_cli.config.keys import absolute, did_you_mean, holds_path, in_schema, nearest, takes_text
+from rlhf_cli.config.foreign import list_suggestions, ours_for
+from rlhf_cli.config.keys import did_you_mean, find_nearest, holds_path, make_absolute, schema_name, takes_text
 from rlhf_cli.config.options import PRESET, check_option, groups, is_file, options
-from rlhf_cli.config.typed import refuse_reinterpreted, with_breaks
+from rlhf_cli.config.typed import insert_breaks, refuse_reinterpreted
 from rlhf_cli.errors import UserError
 
 _SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-h": "--help"}
@@ -88,16 +88,16 @@ def parse_arguments(argv: Sequence[str]) -> CommandLine:
 
 
 def _suggestion(option: str) -> str:
-    """Suggest another option; one that starts runs only where a dash alone is wrong."""
+    """Suggest the option or setting that is meant; an option that starts runs only where just the dashes are wrong."""
     name = option.lstrip("-").replace("-", "_")
     if name in _ONLY_SHOW:
         return "; nothing runs with --cfg job, which shows the settings"
     if ours := ours_for(name):
         return f"; here it is {ours}=..."
-    setting = nearest(name, offered())
+    setting = find_nearest(name, list_suggestions())
     same = name.replace("_", "")
-    offered_options = [known for known in OPTIONS if known not in _STARTS or known.lstrip("-") == same]
-    return f"; did you mean {setting}=...?" if setting else did_you_mean(option, offered_options)
+    candidates = [known for known in OPTIONS if known not in _STARTS or known.lstrip("-") == same]
+    return f"; did you mean {setting}=...?" if setting else did_you_mean(option, candidates)
 
 
 @cache
@@ -107,9 +107,9 @@ def _parser() -> OverridesParser:
 
 @cache
 def parse_override(argument: str) -> Override:
-    """Parse an override as hydra does; a value that hydra's grammar refuses (`~`, brackets, quotes) is plain text.
+    """Parse an override as hydra does; a value that hydra's grammar refuses (`~`, brackets, quotes) becomes plain text.
 
-    Raises UserError if it is not of the form key=value.
+    Raises UserError if the override is not of the form key=value.
     """
     key, equals, value = argument.partition("=")
     if not key or not (equals or argument.startswith("~")):
@@ -129,17 +129,18 @@ def parse_override(argument: str) -> Override:
 
 
 def rewrite(argument: str, base: Path) -> str:
-    """Rewrite an override for hydra: options of groups, paths and texts in quotes, paths absolute from `base`.
+    """Rewrite an override for hydra: put options of groups, paths and texts in quotes; make paths absolute from `base`.
 
-    Raises UserError if a group has no such option, if hydra would read something else than was typed, or if it is not
-    an override at all.
+    Raises UserError if a group has no such option, if hydra would read something else than was typed, or if the
+    argument is no override.
     """
     override = parse_override(argument)
     key, equals, typed = argument.partition("=")
     if equals and takes_text(override.key_or_group):
-        argument = f"{key}={with_breaks(override.key_or_group, typed)}"
+        argument = f"{key}={insert_breaks(override.key_or_group, typed)}"
         override = parse_override(argument)
-    if override.type is OverrideType.CHANGE and "*" in in_schema(override.key_or_group):  # hydra knows no such name yet
+    if override.type is OverrideType.CHANGE and "*" in schema_name(override.key_or_group):
+        # hydra does not know a name that the user chose
         override = parse_override(f"++{argument}")
     if not _is_text(override):
         return _as_typed(override)
@@ -150,15 +151,15 @@ def rewrite(argument: str, base: Path) -> str:
         if _is_group(key):
             return quote(check_option(key, text, base))
         if isinstance(value, bool | int | float | list) and not override.is_sweep_override():
-            text = argument.partition("=")[2].strip()  # run_dir=1e3 is no 1000.0
-        return text if value is None else quote(absolute(key, text, base))
+            text = argument.partition("=")[2].strip()  # run_dir=1e3 is not 1000.0
+        return text if value is None else quote(make_absolute(key, text, base))
 
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
     return f"{override.get_key_element()}={','.join(map(rewrite_value, values))}"
 
 
 def _as_typed(override: Override) -> str:
-    """The override, its text in quotes where hydra would change it: `\\(` in a pattern, a space at the end."""
+    """Keep an override as typed: put its text in quotes where hydra would change it (`\\(`, a space at the end)."""
     line = str(override.input_line)
     typed = line.partition("=")[2]
     is_alone = not override.is_sweep_override() and isinstance(override.value(), str)
@@ -172,7 +173,7 @@ def _as_typed(override: Override) -> str:
 
 
 def _is_text(override: Override) -> bool:
-    """Whether the value is to be read as text: it is the option of a group, or a path."""
+    """Whether the value is a text: the option of a group, or a path."""
     if override.is_delete() or override.package or override.value_type is ValueType.GLOB_CHOICE_SWEEP:
         return False
     if override.is_interval_sweep() or isinstance(override.value(), dict):
@@ -185,7 +186,7 @@ def _is_group(key: str) -> bool:
 
 
 def quote(text: str) -> str:
-    """Quote a value, so that hydra's grammar leaves it alone."""
+    """Quote a value, so that hydra's grammar does not change it."""
     return QuotedString(text, Quote.single).with_quotes()
 
 

@@ -1,4 +1,7 @@
-"""Answer the shell's TAB: verbs; after `train` groups, options and keys by hydra; presets and files after `config=`."""
+"""Answer the shell's TAB.
+
+It offers verbs; after `train` hydra's groups, options and keys; and after `config=` presets and files.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ from rlhf_cli.errors import UserError
 def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
     """Answer `rlhf -sc ...`: print the script of install=SHELL or uninstall=SHELL; for query=SHELL the next words.
 
-    The line to complete is in the environment variable COMP_LINE, where hydra's scripts put it.
-    Raises UserError if the shell or the request is unknown.
+    Hydra's scripts put the line to complete into the environment variable COMP_LINE. Raises UserError if the shell or
+    the request is unknown.
     """
     line = os.environ.get("COMP_LINE", "")
     if not any(argument.startswith("query=") for argument in argv):
@@ -42,7 +45,7 @@ def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
 
 
 def _valid_overrides(words: Sequence[str]) -> list[str]:
-    """The overrides that are valid so far; hydra would fail on the others, and on values with spaces."""
+    """Keep the valid overrides: hydra would fail on the others, and on values with spaces."""
     valid = []
     for word in words:
         try:

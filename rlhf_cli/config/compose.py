@@ -1,4 +1,4 @@
-"""Compose overrides with hydra, or with a run's saved config, and validate the outcome as a RunConfig."""
+"""Compose overrides with hydra, or over a run's saved config, and validate the result as a RunConfig."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rlhf_cli.config.arguments import parse_override, rewrite
 from rlhf_cli.config.files import locate, read_with_bases
 from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.interpolations import allow_interpolations
-from rlhf_cli.config.keys import with_absolute_paths
+from rlhf_cli.config.keys import make_paths_absolute
 from rlhf_cli.config.options import PRESET, groups, is_file
 from rlhf_cli.config.problems import build_config
 from rlhf_cli.config.security import find_secret, refuse_secrets, refuse_system_files, secret_error
@@ -27,9 +27,9 @@ from rlhf_cli.schema import RunConfig
 
 
 def compose(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
-    """Compose train.yaml and the overrides, hydra's own node included; unchecked: sweeps and missing values stay open.
+    """Compose train.yaml and the overrides, including hydra's own node. Nothing is checked: lists to sweep stay lists.
 
-    A key that does not exist is added, so that `validate` can name it together with all other problems.
+    An unknown key is added, so that `validate` can name it together with all other problems.
     """
     allow_interpolations()
     if source := source_of(overrides):
@@ -54,17 +54,17 @@ def _sets_value(argument: str) -> bool:
 
 
 def source_of(overrides: Sequence[str]) -> Path | None:
-    """The user's file that the overrides of a job name; None for a preset."""
-    named = [
+    """Find the user's file that the overrides of a job choose; None for a preset."""
+    choices = [
         o.value() for o in map(parse_override, overrides) if o.key_or_group == PRESET and not o.is_sweep_override()
     ]
-    return Path(str(named[-1])) if named and is_file(str(named[-1])) else None
+    return Path(str(choices[-1])) if choices and is_file(str(choices[-1])) else None
 
 
 def validate(settings: DictConfig, overrides: Sequence[str]) -> RunConfig:
-    """Validate what the overrides of a job composed.
+    """Validate the composed settings of a job as a RunConfig.
 
-    Raises UserError with all problems, each with its file and line where a file sets the key.
+    Raises UserError with all problems; each has the file and line that sets the key, if a file does.
     """
     typed = {parse_override(override).key_or_group for override in overrides} - {PRESET}
 
@@ -79,17 +79,17 @@ def validate(settings: DictConfig, overrides: Sequence[str]) -> RunConfig:
     if secret := find_secret(data):  # an environment variable with a harmless name may hold a secret
         key, kind = secret
         raise secret_error(kind, f"{where(key)}{key}")
-    # paths of files and of the command line are absolute already; those that an interpolation made are not
-    data = with_absolute_paths(data, Path.cwd())
+    # only paths that an interpolation made are not absolute yet
+    data = make_paths_absolute(data, Path.cwd())
     refuse_system_files(data, where)
     return build_config(data, where)
 
 
 def amend(saved: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
-    """Apply overrides to a run's saved config: a single key is set, the option of a group replaces the whole group.
+    """Apply overrides to a run's saved config: a key sets one value, an option replaces its whole group.
 
-    `saved` is plain data (`RunConfig.model_dump(mode="json")`) and stays so: nothing in it is interpolated.
-    Raises UserError if an override cannot apply to a run that exists, or if the resulting config is wrong.
+    `saved` is plain data (`RunConfig.model_dump(mode="json")`); nothing in it is interpolated. Raises UserError if an
+    override cannot apply to a run that exists, or if the new config is wrong.
     """
     refuse_secrets(overrides)
     data = copy.deepcopy(dict(saved))

@@ -1,13 +1,13 @@
-"""Read a preset or a user's YAML file as data: check it, make its paths absolute, separate its choices and its values.
+"""Read a preset or a user's YAML file: check it, make its paths absolute, separate its choices from its values.
 
     model: smollm2                               a name or a number chooses that option of the group
     temperature: {kind: linear, start: 1.2}      `kind` chooses the option, the rest are values over it
     reward: {kind: weighted, parts: {tone: sentiment, short: {kind: length, target: 5}}}      named parts likewise
-    optimizer: {lr: 1e-4}                        values over the option that would be chosen without them
+    optimizer: {lr: 1e-4}                        values over the inherited option
     defaults: [other.yaml, {beta: linear}]       files and presets to build on, and options again
 
-An option with values over it is an option of its own, named by the file's path. So another choice, on the command
-line or in a file that builds on this one, is the whole of that other option, without the values of this file.
+An option with values over it is an option of its own, named by the file's path. So a choice on the command line, or in
+a file that builds on this one, replaces both: none of this file's values for the group remain.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_cli.config.arguments import rewrite
-from rlhf_cli.config.keys import did_you_mean, with_absolute_paths
+from rlhf_cli.config.keys import did_you_mean, make_paths_absolute
 from rlhf_cli.config.options import PRESET, check_option, default_option, groups, preset_path
 from rlhf_cli.config.security import TRUST, find_code
 from rlhf_cli.config.yaml_text import parse_yaml
@@ -35,19 +35,19 @@ class UserFile:
 
     path: Path
     bases: Sequence[Path]
-    """The presets and files it builds on; the last one wins."""
+    """The presets and files that it builds on; the last one wins."""
     choices: Mapping[str, str]
-    """Group -> the option it chooses: one of configs/, a number, or a file's path."""
+    """Group -> the option that the file chooses: one of configs/, a number, or a file's path."""
     parts: Mapping[str, tuple[str, Mapping[Any, Any]]]
-    """Group -> an option and the values over it: together the option that this file's path names."""
+    """Group -> an option and the values over it; `choices` has this file's path for the group."""
     values: Mapping[str, Any]
-    """Everything else it sets."""
+    """All its other settings."""
     lines: Mapping[str, int]
     """Dotted key -> the line it stands on."""
 
 
 def locate(files: Sequence[UserFile], key: str) -> str:
-    """`my-run.yaml:7`: where the key is set, or else the group it stands in; the first file alone if none sets it."""
+    """Find the line that sets the key, or else its group: `my-run.yaml:7`; without one, the first file's name."""
     while key:
         for file in files:
             if key in file.lines:
@@ -57,7 +57,7 @@ def locate(files: Sequence[UserFile], key: str) -> str:
 
 
 def read_with_bases(path: Path, above: Sequence[Path] = ()) -> list[UserFile]:
-    """Read a file and all files that it builds on, the one that wins first; `above` are the files that build on it.
+    """Read a file and all files that it builds on, the winning one first; `above` are the files that build on it.
 
     Raises UserError as `read_file` does.
     """
@@ -86,7 +86,7 @@ def read_file(path: Path, above: Sequence[Path] = ()) -> UserFile:
         with errors_name_line(key):
             only = ": only the command line may say it" if key.endswith(TRUST) else ""
             raise UserError(f"{key}: not allowed in a file, since it could run code{only}")
-    values = with_absolute_paths(body, path.parent)
+    values = make_paths_absolute(body, path.parent)
     with errors_name_line("hydra.sweeper.params"):
         _rewrite_params(values.get("hydra", {}).get("sweeper", {}), path.parent)
     with errors_name_line("defaults"):
@@ -108,7 +108,7 @@ def read_file(path: Path, above: Sequence[Path] = ()) -> UserFile:
                 case {**over} if base is not None:
                     parts[group] = base, over
     for group, (_, inside) in parts.items():
-        for name, option in named_parts(inside).items():
+        for name, option in options_of_parts(inside).items():
             with errors_name_line(f"{group}.{PARTS}.{name}"):
                 check_option(group, option, path.parent, in_file=True)
         choices[group] = str(path)
@@ -116,20 +116,20 @@ def read_file(path: Path, above: Sequence[Path] = ()) -> UserFile:
     return UserFile(path, bases, choices, parts, values, lines)
 
 
-def named_parts(values: Mapping[Any, Any]) -> dict[str, str]:
-    """Part -> option, for the named parts of a group that choose one, by a bare name or by their `kind`."""
+def options_of_parts(values: Mapping[Any, Any]) -> dict[str, str]:
+    """Find the options that the parts of a group choose, part -> option: by a bare name, or by `kind`."""
     parts = values.get(PARTS)
-    named: dict[str, str] = {}
+    options: dict[str, str] = {}
     for name, part in parts.items() if isinstance(parts, Mapping) else ():
         if isinstance(part, str):
-            named[str(name)] = part
+            options[str(name)] = part
         elif isinstance(part, Mapping) and "kind" in part:
-            named[str(name)] = str(part["kind"])
-    return named
+            options[str(name)] = str(part["kind"])
+    return options
 
 
 def _read_defaults(defaults: Any, base: Path) -> tuple[list[Path], dict[str, str]]:
-    """The files and presets that a `defaults` list builds on, and the options of groups that it chooses."""
+    """Read a `defaults` list: the files and presets to build on, and the options of groups."""
     bases: list[Path] = []
     choices: dict[str, str] = {}
     for item in defaults if isinstance(defaults, list) else [defaults]:
@@ -150,13 +150,13 @@ def _read_defaults(defaults: Any, base: Path) -> tuple[list[Path], dict[str, str
 
 
 def _inherited_option(group: str, bases: Sequence[Path], above: Sequence[Path]) -> str | None:
-    """The option of a group that the files below choose, or else train.yaml."""
+    """Find the option of a group that the files below choose, or else train.yaml."""
     below = (file for base in reversed(bases) for file in read_with_bases(base, above))
     return next((file.choices[group] for file in below if group in file.choices), default_option(group))
 
 
 def _rewrite_params(sweeper: dict[str, Any], base: Path) -> None:
-    """Rewrite the sweeper's parameters: they become overrides, and do not pass the command line."""
+    """Rewrite the sweeper's parameters, which become overrides although they are not on the command line."""
     if params := sweeper.get("params"):
         arguments = [rewrite(f"{name}={value}", base) for name, value in params.items()]
         sweeper["params"] = dict(argument.split("=", 1) for argument in arguments)

@@ -1,6 +1,6 @@
 """The names that other tools give to settings, with ours: TRL, verl, OpenRLHF and LLaMA-Factory.
 
-A name that two tools use for different things has the setting that most users of both would look for.
+Where two tools use a name for different things, it stands for the one that most of their users look for.
 """
 
 from __future__ import annotations
@@ -110,37 +110,37 @@ OURS: Final[Mapping[str, tuple[str, ...]]] = {
     "device": ("use_cpu", "no_cuda", "device_map"),
     "profile": ("profiler", "torch_profiler"),
 }  # fmt: skip
-"""Our setting -> the names of it elsewhere; a dotted name is one of verl's, without what stands before."""
+"""Our setting -> its names in other tools. A dotted name is the end of one of verl's."""
 
 _GUARDS: Final = ("insecure", "trust_remote_code")
 _BY_NAME: Final = {name: ours for ours, names in OURS.items() for name in names}
 
 
 def ours_for(name: str) -> str | None:
-    """Our setting for a name of another tool: its longest end that the table has; None where it has none."""
+    """Find our setting for a name of another tool, by its longest end in the table; None without one."""
     parts = name.split(".")
     ends = (".".join(parts[start:]) for start in range(len(parts)))
     return next((_BY_NAME[end] for end in ends if end in _BY_NAME), None)
 
 
 def unknown_setting(key: str, value: Any = None) -> str:
-    """Say that there is no such setting, and which one of ours it is elsewhere, or which one resembles it.
+    """Say that there is no such setting, and name ours for it, or the nearest one.
 
-    `value` is what it was to be; where that is a mapping, the settings in it are named.
+    `value` is the value of the unknown setting; if it is a mapping, the message names the settings in it.
     """
     names = [name for name in _dotted_names(key, value) if ours_for(name)] or [key]
     if ours_for(names[0]):
         return "; ".join(f"unknown setting '{name}'; here it is {ours_for(name)}" for name in names)
-    return f"unknown setting '{key}'{did_you_mean(key, offered())}"
+    return f"unknown setting '{key}'{did_you_mean(key, list_suggestions())}"
 
 
-def offered() -> list[str]:
-    """The settings that may be offered for one that does not exist; none of them lowers a guard."""
+def list_suggestions() -> list[str]:
+    """List the settings that a message may suggest; none of them lowers a guard."""
     return [key for key in fields() if key.rpartition(".")[2] not in _GUARDS]
 
 
 def _dotted_names(name: str, value: Any) -> Iterator[str]:
-    """The names of all settings in a value: `actor.optim.lr` for `actor` with {optim: {lr: 1}}."""
+    """Yield the names of all settings in a value: `actor.optim.lr` for `actor` with {optim: {lr: 1}}."""
     if isinstance(value, Mapping) and value:
         for key, part in value.items():
             yield from _dotted_names(f"{name}.{key}", part)

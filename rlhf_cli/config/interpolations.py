@@ -1,6 +1,6 @@
-"""Bound how many interpolations (`${...}`) a config evaluates: each may name two others, thirty levels a billion.
+"""Limit how many interpolations (`${...}`) a config evaluates: if each names two others, 30 levels are a billion.
 
-And parse each text of them once: hydra asks for the same thirty in every job of a sweep, 0.03 s a job.
+Each text of them is parsed once: hydra asks for the same thirty in every job of a sweep, 0.03 s a job.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from omegaconf.grammar_parser import parse
 from rlhf_cli.errors import UserError
 
 MOST: Final = 2000
-"""Evaluations of one job; our own configs need some thirty."""
+"""The most evaluations of one job; our own configs need some thirty."""
 
 
 class _Count:
-    """Evaluations since the last `allow_interpolations`."""
+    """The evaluations since the last `allow_interpolations`."""
 
     done = 0
     is_limited = False
 
 
 def allow_interpolations() -> None:
-    """Begin a new job, with as many evaluations as any."""
+    """Begin a new job: count its evaluations from zero."""
     _Count.done = 0
 
 

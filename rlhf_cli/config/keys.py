@@ -1,4 +1,4 @@
-"""The settings of RunConfig by dotted name, from the schema: their types, which hold paths, and the nearest name."""
+"""The settings of RunConfig by dotted name, from the schema: types, paths, and the setting nearest to a name."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, IS_PROSE, Settings
 
 @cache
 def fields() -> Mapping[str, FieldInfo]:
-    """Every setting, group or value, under its dotted name (`optimizer.lr`), whichever kind of its group has it.
+    """Every setting, group or value, under its dotted name (`optimizer.lr`), of all kinds of its group.
 
-    A * stands for names that the user chooses: `data.parts.*.path`.
+    A * stands for a name that the user chooses: `data.parts.*.path`.
     """
     return {name: field for name, field, _ in _walk(RunConfig, "")}
 
@@ -62,7 +62,7 @@ def _walk(settings: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInf
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
-    """The parts of a type: the members of unions, the types and the marks of Annotated."""
+    """Yield the parts of a type: the members of unions, and the type and marks of Annotated."""
     if get_origin(annotation) is Annotated:
         yield from annotation.__metadata__
     parts = get_args(annotation)
@@ -82,22 +82,22 @@ def _marks() -> Mapping[str, str]:
 
 def holds_path(key: str) -> bool:
     """Whether the setting `key` names a file, a folder, a model or a function."""
-    return in_schema(key) in _marks()
+    return schema_name(key) in _marks()
 
 
 def takes_text(key: str) -> bool:
-    """Whether the setting `key` may be a text of the user's own words, or a list of such texts; a path is none."""
-    return str in _types(in_schema(key)) and not holds_path(key)
+    """Whether the setting `key` may be a text of the user, or a list of them; a path is no such text."""
+    return str in _types(schema_name(key)) and not holds_path(key)
 
 
 def takes_text_or_number(key: str) -> bool:
-    """Whether the setting `key` may be a text, but also a number or true and false."""
-    return takes_text(key) and bool({int, float, bool} & _types(in_schema(key)))
+    """Whether the setting `key` may be a text, and also a number or true and false."""
+    return takes_text(key) and bool({int, float, bool} & _types(schema_name(key)))
 
 
 def holds_prose(key: str) -> bool:
     """Whether the setting `key` is a text in which a line break may stand."""
-    field = fields().get(in_schema(key))
+    field = fields().get(schema_name(key))
     return field is not None and IS_PROSE in (*field.metadata, *_leaves(field.annotation))
 
 
@@ -109,8 +109,8 @@ def _types(name: str) -> frozenset[Any]:
     return frozenset(leaf for leaf in leaves if isinstance(leaf, type))
 
 
-def in_schema(key: str) -> str:
-    """The name under which `fields` has the setting: `data.parts.*.path` for `data.parts.web.path`."""
+def schema_name(key: str) -> str:
+    """Return the name of a setting in `fields`: `data.parts.*.path` for `data.parts.web.path`."""
     if key in fields():
         return key
     names = key.split(".")
@@ -122,37 +122,37 @@ def _fits(known: str, name: str) -> bool:
     return known in ("*", name)
 
 
-def absolute(key: str, value: str, base: Path) -> str:
+def make_absolute(key: str, value: str, base: Path) -> str:
     """Make the path `value` of setting `key` absolute, from `base`.
 
-    A hub id, `module:function` and `package:...` stay what they are; but a module that is a file in `base` becomes that
-    file, so that a run that is resumed from another folder finds it again.
+    A hub id, `module:function` and `package:...` stay as they are. But a module that is a file in `base` becomes that
+    file, so that a run resumed from another folder finds it again.
     """
     path = os.path.abspath(base / os.path.expanduser(value))
     if value in ("", "???") or value.startswith("package:") or "${" in value:
         return value
-    if _marks()[in_schema(key)] == IS_FUNCTION:
+    if _marks()[schema_name(key)] == IS_FUNCTION:
         module, _, function = value.rpartition(":")
         if module.isidentifier() and os.path.isfile(base / f"{module}.py"):
             return f"{os.path.abspath(base / module)}.py:{function}"
         return path if module.endswith(".py") else value
-    is_path = _marks()[in_schema(key)] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
+    is_path = _marks()[schema_name(key)] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
     return path if is_path else value
 
 
-def with_absolute_paths(settings: Mapping[str, Any], base: Path, prefix: str = "") -> dict[str, Any]:
+def make_paths_absolute(settings: Mapping[str, Any], base: Path, prefix: str = "") -> dict[str, Any]:
     """Copy nested settings with every path made absolute, from `base`."""
 
     def convert(key: str, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return with_absolute_paths(value, base, key + ".")
-        return absolute(key, value, base) if holds_path(key) and isinstance(value, str) else value
+            return make_paths_absolute(value, base, key + ".")
+        return make_absolute(key, value, base) if holds_path(key) and isinstance(value, str) else value
 
     return {name: convert(f"{prefix}{name}", value) for name, value in settings.items()}
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Which of `names` resembles the name, also by its last part (`lr`: `optimizer.lr`); None if none does."""
+def find_nearest(name: str, names: Iterable[str]) -> str | None:
+    """Find the one of `names` that is like the name, also by its last part (`lr`: `optimizer.lr`); None without one."""
     known = [key for key in names if "*" not in key]
     by_end = {key.rpartition(".")[2]: key for key in reversed(known)}
     if close := difflib.get_close_matches(name, known, n=1, cutoff=0.7):
@@ -163,5 +163,5 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean steps?`, or nothing."""
-    near = nearest(name, names)
+    near = find_nearest(name, names)
     return f"; did you mean {near}?" if near else ""

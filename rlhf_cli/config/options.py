@@ -1,4 +1,4 @@
-"""The groups that ship in configs/, and what may be chosen from each: an option, a number, or, of `config`, a file."""
+"""The groups that ship in configs/, and their options; some groups also take a number, and `config` a file."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def _read(group: str, name: str) -> dict[str, Any]:
 
 @cache
 def default_option(group: str) -> str | None:
-    """The option that train.yaml chooses; None where it leaves the choice to a preset or file."""
+    """The option that train.yaml chooses; None where it leaves the choice to a preset or a file."""
     defaults = yaml.safe_load((config_dir() / "train.yaml").read_text(encoding="utf-8"))["defaults"]
     option = next((str(item[group]) for item in defaults if isinstance(item, dict) and group in item), "???")
     return None if option == "???" else option
 
 
 def takes_numbers(group: str) -> bool:
-    """Whether a bare number is an option of the group: `beta=0.05` is short for its `constant`."""
+    """Whether a number is an option of the group: `beta=0.05` is short for `constant` with this value."""
     return "constant" in options(group)
 
 
@@ -127,7 +127,7 @@ def is_file(choice: str) -> bool:
 
 
 def preset_path(choice: str) -> Path:
-    """The file behind a choice of `config` that is a preset's name or an absolute path."""
+    """The file of a choice of `config`: a preset's name, or an absolute path."""
     return Path(choice) if is_file(choice) else config_dir() / PRESET / f"{choice}.yaml"
 
 
@@ -142,10 +142,10 @@ _FORMATS = {
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
-def in_two_keys(group: str, choice: str) -> tuple[str, str, str] | None:
-    """A model, a file or a function that was typed as an option: the option it needs, the setting, and its value.
+def split_option(group: str, choice: str) -> tuple[str, str, str] | None:
+    """Split a model, a file or a function that was typed as an option: into the option, the setting, and its value.
 
-    None where it does not look like one.
+    None for a choice that looks like none of them.
     """
     path = Path(choice)
     match group:
@@ -167,11 +167,11 @@ def in_two_keys(group: str, choice: str) -> tuple[str, str, str] | None:
 
 
 def _instead(group: str, choice: str, *, in_file: bool) -> str:
-    """`; did you mean rloo?`, or the two keys to copy; nothing where neither is known."""
-    found, near = in_two_keys(group, choice), did_you_mean(choice, options(group))
-    if found is None or (near and group == "model" and "/" not in choice):
+    """`; did you mean rloo?`, or the two keys to copy; empty where neither is known."""
+    keys, near = split_option(group, choice), did_you_mean(choice, options(group))
+    if keys is None or (near and group == "model" and "/" not in choice):
         return near
-    kind, key, value = found
+    kind, key, value = keys
     if in_file:
         quoted = value if re.fullmatch(r"[\w./:-]+", value) else json.dumps(value)
         return f"; write {group}: {{kind: {kind}, {key}: {quoted}}}"
@@ -179,9 +179,9 @@ def _instead(group: str, choice: str, *, in_file: bool) -> str:
 
 
 def check_option(group: str, choice: str, base: Path, *, in_file: bool = False) -> str:
-    """Check that `group` has the option `choice`, and return it; a file by its absolute path, from `base`.
+    """Check that `group` has the option `choice`, and return it; return a file as an absolute path, from `base`.
 
-    `in_file`: whether a file chooses it. Raises UserError if there is no such option, preset or file.
+    `in_file`: whether a file makes the choice. Raises UserError if there is no such option, preset or file.
     """
     if group == PRESET and is_file(choice):
         path = Path(os.path.abspath(base / os.path.expanduser(choice)))

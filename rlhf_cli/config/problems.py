@@ -1,4 +1,4 @@
-"""Say in plain lines what is wrong with a config: the file and line, the key, what it must be, what is there."""
+"""Describe the mistakes in a config in plain lines: the file and line, the key, the rule, and the value."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic_core import ErrorDetails
 
 from rlhf_cli.config.files import read_file
 from rlhf_cli.config.foreign import unknown_setting
-from rlhf_cli.config.keys import fields, in_schema
+from rlhf_cli.config.keys import fields, schema_name
 from rlhf_cli.config.options import PRESET, default_option, groups, options, preset_path
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import flatten
 
-_PLAIN = {  # pydantic's error type -> what the value must be
+_PLAIN = {  # pydantic's error type -> the rule in plain words
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
@@ -44,8 +44,8 @@ _PLAIN = {  # pydantic's error type -> what the value must be
 def build_config(data: Mapping[str, Any], place: Callable[[str], str]) -> RunConfig:
     """Build the RunConfig of composed settings.
 
-    `place(key)` says where the user set a key: 'my-run.yaml:7: ', or '' for the command line. Raises UserError with all
-    problems, a line for each.
+    `place(key)` is where the user set a key: 'my-run.yaml:7: ', or '' for the command line. Raises UserError with all
+    problems, one a line.
     """
     try:
         config = RunConfig.model_validate(data)
@@ -54,12 +54,12 @@ def build_config(data: Mapping[str, Any], place: Callable[[str], str]) -> RunCon
         errors = e.errors(include_url=False)
     missing = [key for key, value in flatten(data) if value == "???"]  # hydra's mark for a value still to be set
     unchosen = [
-        group for group in groups() if isinstance(given := data.get(group, {}), Mapping) and "kind" not in given
+        group for group in groups() if isinstance(value := data.get(group, {}), Mapping) and "kind" not in value
     ]
     if not (errors or missing or unchosen):
         return config
 
-    by_key: dict[str, list[ErrorDetails]] = {}  # the alternatives of a union fail one by one, and are one problem
+    by_key: dict[str, list[ErrorDetails]] = {}  # the alternatives of a union fail one by one, but are one problem
     for error in errors:
         key = _dotted(error, data)
         if key not in missing and key.partition(".")[0] not in unchosen:
@@ -102,13 +102,13 @@ def _dotted(error: ErrorDetails, data: Mapping[str, Any]) -> str:
 
 
 def _describe(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any]) -> str:
-    """A problem in plain words; several errors of one key are the alternatives of a union."""
-    kind, given = errors[0]["type"], errors[0]["input"]
+    """Describe a problem in plain words; several errors of one key are the alternatives of a union."""
+    kind, value = errors[0]["type"], errors[0]["input"]
     group, _, name = key.rpartition(".")
     if kind == "extra_forbidden":
-        if in_schema(key) in fields():
+        if schema_name(key) in fields():
             return f"{key}: {group} is {_at(group, data)['kind']}, which has no {name}"
-        return unknown_setting(key, given)
+        return unknown_setting(key, value)
     if kind == "missing":
         return f"{key}: must be given ({_meaning(key)})"
     if not errors[0]["loc"]:
@@ -116,9 +116,9 @@ def _describe(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any])
     if kind == "union_tag_invalid":
         return f"{key}: {_must(errors[0])}"
     first, *others = map(_must, errors)
-    if isinstance(given, Mapping) and kind == "value_error":  # a rule about the settings of a group
+    if isinstance(value, Mapping) and kind == "value_error":  # a rule about the settings of a group
         return f"{key}: {first}"
-    got = "a mapping" if isinstance(given, Mapping) else f"{given:g}" if isinstance(given, float) else f"{given!r:.60}"
+    got = "a mapping" if isinstance(value, Mapping) else f"{value:g}" if isinstance(value, float) else f"{value!r:.60}"
     return f"{key}: {', or '.join([first, *(other.removeprefix('must be ') for other in others)])} (got {got})"
 
 
@@ -130,13 +130,13 @@ def _at(key: str, data: Mapping[str, Any]) -> Any:
 
 
 def _must(error: ErrorDetails) -> str:
-    given = error.get("ctx", {})
-    context = {k: f"{v:g}" if isinstance(v, float) else str(v).replace("'", "") for k, v in given.items()}
+    limits = error.get("ctx", {})
+    context = {k: f"{v:g}" if isinstance(v, float) else str(v).replace("'", "") for k, v in limits.items()}
     one_of = "one of " if " or " in context.get("expected", "") else ""
     return _PLAIN.get(error["type"], error["msg"]).format(**context, one_of=one_of)
 
 
 def _meaning(key: str) -> str:
-    field = fields().get(in_schema(key))
+    field = fields().get(schema_name(key))
     text = (field.description if field else None) or "it has no default"
     return text[0].lower() + text[1:].rstrip(".")

@@ -1,7 +1,7 @@
-"""Refuse configs that could run code, hold a secret or read one: a file is data, and perhaps a stranger wrote it.
+"""Refuse configs that could run code, or that hold or read a secret: a stranger may have written the file.
 
 We never call hydra's `instantiate` on a setting, but hydra itself instantiates launchers, sweepers, callbacks and log
-handlers. A file that sets those is refused before hydra sees it, and so are interpolations that could make them up.
+handlers. A file that sets one of them is refused before hydra sees it; so is an interpolation that could make one.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _HYDRA = {  # the parts of `hydra` that a file may set, and which of their keys;
     "mode": None,
     "verbose": None,
 }
-WRITTEN = ("run_dir", "sweep_dir")
+WRITTEN_PATHS = ("run_dir", "sweep_dir")
 _INSTANTIATED = ("launcher", "sweeper")
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|AUTH(?!OR)|CRED|COOKIE|DSN|(^|_)PAT($|_)", re.IGNORECASE)
 # Prefixes as their issuers document them; see docs.github.com, "GitHub's token formats", and the rules of gitleaks.
-# A W&B key is 40 hexadecimal digits, as the commit in model.revision is: nothing tells them apart.
+# A W&B key is 40 hexadecimal digits, like the commit in model.revision: it cannot be recognised.
 _NAMES = r"(\w+[_-])?(api[_-]?key|key|token|secret|password|passwd|pwd|auth|sig|signature)"
 _HEADER = r"(authorization['\"]?\s*[:=]\s*['\"]?(bearer|basic|token|digest)\s+|x-api-key['\"]?\s*[:=]\s*['\"]?)"
 _VALUE = r"[^\s&$<>{(\[\\'\"]{4,}"  # no interpolation, no placeholder, no pattern
@@ -63,7 +63,7 @@ _LOOKS_LIKE = {
 
 
 def find_code(body: Mapping[str, Any]) -> str | None:
-    """The dotted key of the first setting in a file that could run code, or let a model run its own; or None."""
+    """Find the dotted key of the first setting in a file that could run code, a model's included; None without one."""
     return next(itertools.chain(_code_anywhere(body, ""), _code_of_hydra(body.get("hydra", {}))), None)
 
 
@@ -102,12 +102,12 @@ def refuse_unsaid_trust(
 ) -> None:
     """Raise UserError if a model's code would run and the overrides `typed` on the command line do not allow it.
 
-    `how` is what to type to allow it. The config decides, not its source: a file or a saved run may have set it.
+    `how` is the text to type to allow it. The setting counts wherever it comes from, also from a file or a saved run.
     """
-    said = any(
+    is_allowed = any(
         o.key_or_group in ("model", f"model.{TRUST}") and TRUST in str(o.input_line) for o in map(parse_override, typed)
     )
-    if config.model.kind == "pretrained" and config.model.trust_remote_code and not said:
+    if config.model.kind == "pretrained" and config.model.trust_remote_code and not is_allowed:
         raise UserError(
             f"code that came with {config.model.path} would run, and only the command line may allow that",
             where=f"model.{TRUST}",
@@ -117,7 +117,7 @@ def refuse_unsaid_trust(
 
 
 def refuse_code(typed: Iterable[str]) -> None:
-    """Raise UserError for an override that would make hydra import and call something: a command may be pasted."""
+    """Raise UserError for an override that would make hydra import and call code: users paste commands of others."""
     for override in map(parse_override, typed):
         key = override.key_or_group
         names = {*key.split("."), *(name.rpartition(".")[2] for name in _code_anywhere({key: override.value()}, ""))}
@@ -125,17 +125,17 @@ def refuse_code(typed: Iterable[str]) -> None:
             raise UserError(f"{key}: not allowed, since it could run code")
 
 
-def secret_in(text: str) -> str | None:
-    """Which kind of secret the text seems to hold (`a GitHub token`); None if it holds none."""
+def kind_of_secret(text: str) -> str | None:
+    """Name the kind of secret that the text seems to hold (`a GitHub token`); None without one."""
     return next((kind for kind, pattern in _LOOKS_LIKE.items() if re.search(pattern, text)), None)
 
 
 def refuse_secrets(arguments: Iterable[str]) -> None:
     """Raise UserError if an argument seems to hold a secret; the message does not repeat it."""
     for argument in arguments:
-        if kind := secret_in(argument):
+        if kind := kind_of_secret(argument):
             key = argument.partition("=")[0]
-            raise secret_error(kind, "an argument" if secret_in(key) or key == argument else key)
+            raise secret_error(kind, "an argument" if kind_of_secret(key) or key == argument else key)
 
 
 def secret_error(kind: str, where: str) -> UserError:
@@ -147,14 +147,14 @@ def secret_error(kind: str, where: str) -> UserError:
 
 
 def find_secret(settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The dotted key of the first text in nested settings that looks like a secret, and what it looks like; or None."""
-    return next(((key, kind) for key, value in flatten(settings) if (kind := secret_in(str(value)))), None)
+    """Find the first text in nested settings that looks like a secret: its dotted key, and the kind; or None."""
+    return next(((key, kind) for key, value in flatten(settings) if (kind := kind_of_secret(str(value)))), None)
 
 
 def refuse_system_files(settings: Mapping[str, Any], where: Callable[[str], str]) -> None:
     """Raise UserError for a path in nested settings that leads into the system, or to no regular file or folder.
 
-    A stranger's file could name /proc/self/environ as data. `where(key)` says where a key was set.
+    A stranger's file could name /proc/self/environ as data. `where(key)` is the place that sets a key.
     """
     for key, value in flatten(settings):
         if not (isinstance(value, str) and holds_path(key)):
@@ -162,7 +162,7 @@ def refuse_system_files(settings: Mapping[str, Any], where: Callable[[str], str]
         path = locate(value.rpartition(":")[0] if value.rpartition(":")[0].endswith(".py") else value)
         if path is None or not (path.is_absolute() or path.exists()):  # a hub id, or a module
             continue
-        for file in (path, *([] if key in WRITTEN else _files_in(path))):
+        for file in (path, *([] if key in WRITTEN_PATHS else _files_in(path))):
             if why := why_irregular(file):
                 what = f"{where(key)}{key}: {file} is not read: {why}"
                 raise UserError(what, fix="give a regular file or folder of your own")
@@ -171,7 +171,7 @@ def refuse_system_files(settings: Mapping[str, Any], where: Callable[[str], str]
 def _files_in(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
-    except (OSError, ValueError):  # no folder, or one that cannot be read: who opens it says so
+    except (OSError, ValueError):  # no folder, or an unreadable one: opening it fails in better words
         return []
 
 

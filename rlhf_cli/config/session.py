@@ -1,4 +1,4 @@
-"""Hydra, opened once for a command with our source of configs and our resolvers: its errors in one line, its pages."""
+"""Open hydra once for a command, with our source of configs and our resolvers; print its pages and errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _prepare() -> None:
 
 @contextmanager
 def open_hydra() -> Iterator[GlobalHydra]:
-    """Open hydra on our configs; inside of another `open_hydra`, give the one that is open."""
+    """Open hydra on our configs; within another `open_hydra`, give the open one."""
     _prepare()
     if GlobalHydra.instance().is_initialized():
         yield GlobalHydra.instance()
@@ -52,7 +52,7 @@ def open_hydra() -> Iterator[GlobalHydra]:
 
 @contextmanager
 def one_line_errors(place: Callable[[str], str] = lambda key: "") -> Iterator[None]:
-    """Turn what hydra and omegaconf raise into a UserError of one line; `place(key)` says where a key was set."""
+    """Turn errors of hydra and omegaconf into a UserError of one line; `place(key)` is the place that sets a key."""
     try:
         yield
     except (HydraException, OmegaConfBaseException, ValueError) as e:
@@ -67,7 +67,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _line(causes: Sequence[BaseException], place: Callable[[str], str]) -> str:
-    """The first line of the innermost message that is not empty, and the key that it is about."""
+    """The first line of the innermost message that is not empty, after the key that it is about."""
     last = next((c for c in reversed(causes) if str(c).strip()), causes[0])
     key = next((key for c in causes if (key := getattr(c, "full_key", None))), "")
     return (f"{place(key)}{key}: " if key else "") + (str(last).strip().splitlines() or [type(last).__name__])[0]
@@ -75,7 +75,7 @@ def _line(causes: Sequence[BaseException], place: Callable[[str], str]) -> str:
 
 @contextmanager
 def _printer() -> Iterator[Any]:
-    """The object behind hydra's own `compose`: it prints what `hydra.main` would, without parsing `sys.argv` again."""
+    """Give the object behind hydra's `compose`: it prints the pages of `hydra.main` without parsing `sys.argv`."""
     with open_hydra() as opened, one_line_errors():
         yield opened.hydra
 
@@ -87,20 +87,20 @@ def show_help() -> None:
 
 
 def show_hydra_help() -> None:
-    """Print what of hydra works here."""
+    """Print the page of `rlhf train --hydra-help`."""
     with _printer() as printer:
         printer.hydra_help(PRIMARY, _flags(), argparse.Namespace(overrides=["hydra/hydra_help=train"]))
 
 
 def _flags() -> argparse.ArgumentParser:
-    """A parser for hydra's help page, without the flags of hydra's own parser, which we do not offer."""
+    """A parser for the help page, without those flags of hydra that we do not offer."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("overrides", help="KEY=VALUE; for the options see rlhf train --help")
     return parser
 
 
 def show_info(topic: str, overrides: Sequence[str]) -> None:
-    """Print how the config is put together."""
+    """Print how the config is composed."""
     with _printer() as printer:
         printer.show_info(topic, PRIMARY, list(overrides))
 

@@ -1,4 +1,4 @@
-"""A source of configs for hydra: our options, presets, users' files, and the numbers that a group takes besides."""
+"""Give hydra its configs: our options, presets, users' files, and the numbers that some groups take."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from rlhf_cli.config.files import PARTS, UserFile, named_parts, read_file
+from rlhf_cli.config.files import PARTS, UserFile, options_of_parts, read_file
 from rlhf_cli.config.options import PRESET, config_dir, groups, is_number, preset_path, takes_numbers
 
 _SCHEME = "rlhf"
@@ -29,15 +29,15 @@ class RlhfSource(ConfigSource):
         return _SCHEME
 
     def available(self) -> bool:
-        """Always."""
+        """Return True: hydra asks whether the source exists."""
         return True
 
     def is_group(self, config_path: str) -> bool:
-        """Never: hydra finds the groups in configs/ itself."""
+        """Return False: hydra itself finds the groups in configs/."""
         return False
 
     def is_config(self, config_path: str) -> bool:
-        """Whether it is an option, a preset, a file, or a number of a group that takes numbers."""
+        """Whether the path is an option, a preset, a file, or a number for a group that takes numbers."""
         group, _, option = config_path.partition("/")
         if group == PRESET:
             return preset_path(option).is_file()
@@ -46,7 +46,7 @@ class RlhfSource(ConfigSource):
         return group in groups() and (option.startswith("/") or (takes_numbers(group) and is_number(option)))
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """Nothing: numbers and files are too many to list."""
+        """Return nothing: there are too many numbers and files to list."""
         return []
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -78,7 +78,7 @@ def _read_once(file: Path) -> tuple[DictConfig | ListConfig, dict[str, Any]]:
 
 
 def _preset(file: UserFile) -> dict[str, Any]:
-    """The file as a config of hydra's; its choices are overrides, so that those of the command line win."""
+    """Turn a file into a config for hydra; its choices are overrides, so that those of the command line win."""
     overrides = [{f"override /{group}": option} for group, option in file.choices.items()]
     # a list, even of one option: only in a list does hydra read a path that holds an `@`
     bases = [{f"/{PRESET}@_global_": [str(base) for base in file.bases]}] if file.bases else []
@@ -86,17 +86,17 @@ def _preset(file: UserFile) -> dict[str, Any]:
 
 
 def _part(group: str, file: str) -> dict[str, Any]:
-    """A file's part of a group as a config of hydra's: values over an option, through the files it builds on."""
+    """Turn a file's part of a group into a config for hydra: values over an option, through the files it builds on."""
     option, layers = file, list[Any]()
     while option.startswith("/"):
         option, values = read_file(Path(option)).parts[group]
         layers.insert(0, values)
     merged: Any = OmegaConf.to_container(OmegaConf.merge(*layers))
-    named = named_parts(merged)
-    for name in named:  # the other values of a part stand over its option
+    choices = options_of_parts(merged)
+    for name in choices:  # the other values of a part stand over its option
         part = merged[PARTS][name]
         merged[PARTS][name] = {k: v for k, v in part.items() if k != "kind"} if isinstance(part, dict) else {}
-    inside = [{f"/{group}@{PARTS}.{name}": choice} for name, choice in named.items()]
+    inside = [{f"/{group}@{PARTS}.{name}": choice} for name, choice in choices.items()]
     return {**merged, "defaults": [option, *inside, "_self_"]}
 
 
@@ -104,5 +104,5 @@ class RlhfSearchPath(SearchPathPlugin):
     """Puts our source on hydra's search path, ahead of the folder."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Called by hydra."""
+        """Prepend our source; hydra calls this."""
         search_path.prepend(_SCHEME, f"{_SCHEME}://")

@@ -1,7 +1,7 @@
 """Refuse values that YAML or hydra's grammar would read as something else than was typed.
 
-A setting that takes texts as well as numbers cannot tell the version 1.10 from the number 1.1. There a number, true,
-false and null must be spelled as JSON spells it; any other spelling is refused, with both ways to say it.
+A setting that takes texts as well as numbers cannot tell the version 1.10 from the number 1.1. For such a setting a
+number, true, false and null must be spelled as in JSON. Any other spelling is refused; the error has both spellings.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ _UNESCAPED: Final = re.compile(r"\\[\\()\[\]{}:=, \t]")
 _BREAK: Final = re.compile(r"(?<!\\)\\([nt])(?![a-z])")
 """A line break or a tab; before a small letter it may be a command of TeX, like \\nabla or \\times."""
 _UNCLEAR: Final = re.compile(r"(?<!\\)\\[nt][a-z]\w*")
+"""A line break or a tab before a word, or a word with a backslash."""
 _CHARACTERS: Final = {"n": "\n", "t": "\t"}
 
 
 def refuse_unclear(key: str, value: Any, typed: str) -> None:
-    """Raise UserError where `value`, read from a scalar without quotes, might as well be the text that was `typed`."""
+    """Raise UserError where `value`, read from a scalar without quotes, may also be meant as the text `typed`."""
     spelled = json.dumps(value)
     if takes_text_or_number(key) and spelled != (typed.lower() if isinstance(value, bool) else typed):
         text = f"the text '{typed}' or {_kind(value)} {spelled}" if typed else "nothing, or null"
@@ -33,13 +34,13 @@ def refuse_unclear(key: str, value: Any, typed: str) -> None:
 
 def refuse_two_characters(key: str, text: str) -> None:
     """Raise UserError where a line break is meant: `\\n` in a file's text without quotes or in single ones."""
-    if holds_prose(key) and (found := _BREAK.search(text)):
-        what = f"{key}: {found.group()} stays two characters here"
-        raise UserError(what, fix=f'put the text in double quotes: "...{found.group()}..."')
+    if holds_prose(key) and (escape := _BREAK.search(text)):
+        what = f"{key}: {escape.group()} stays two characters here"
+        raise UserError(what, fix=f'put the text in double quotes: "...{escape.group()}..."')
 
 
-def with_breaks(key: str, typed: str) -> str:
-    r"""The value of an override with `\n` and `\t` as a line break and a tab, if the setting holds prose.
+def insert_breaks(key: str, typed: str) -> str:
+    r"""Turn `\n` and `\t` in the value of an override into a line break and a tab, if the setting holds prose.
 
     Raises UserError where a small letter follows: it may be a command of TeX.
     """
@@ -49,11 +50,11 @@ def with_breaks(key: str, typed: str) -> str:
         name = "a line break" if unclear.group()[1] == "n" else "a tab"
         what = f"{key}: {unclear.group()} may be {name} and {unclear.group()[2:]}, or a word with a backslash"
         raise UserError(what, fix=f"set {key} in a YAML file, in double quotes (a line break) or in single ones")
-    return _BREAK.sub(lambda found: _CHARACTERS[found.group(1)], typed)
+    return _BREAK.sub(lambda escape: _CHARACTERS[escape.group(1)], typed)
 
 
 def refuse_reinterpreted(key: str, typed: str, values: Iterable[Any]) -> None:
-    """Raise UserError where hydra's grammar read other `values` from an override, or from its list, than were typed."""
+    """Raise UserError where hydra's grammar read other `values` from an override, or its list, than were typed."""
     unquoted = _QUOTED.sub(" ", typed)
     words = re.split(r"[\s,:(){}\[\]]+", unquoted)
     lost = _UNESCAPED.search(unquoted)

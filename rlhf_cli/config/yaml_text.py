@@ -1,7 +1,7 @@
-"""Read a YAML file as plain data with the line of each key; refuse what is too large, no mapping, or holds a secret.
+"""Read a YAML file as plain data with the line of each key.
 
-Only `true`, `false`, `null` and decimal numbers are more than text. YAML 1.1 reads `yes` as true, 010 as 8 and 12:30 as
-750; here they are the texts that were typed.
+A file is refused if it is too large, no mapping, or holds a secret. Only `true`, `false`, `null` and decimal numbers
+are more than text: YAML 1.1 would read `yes` as true, 010 as 8 and 12:30 as 750; here they stay texts.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlhf_cli.config.security import secret_error, secret_in
+from rlhf_cli.config.security import kind_of_secret, secret_error
 from rlhf_cli.config.typed import refuse_two_characters, refuse_unclear
 from rlhf_cli.errors import UserError
 from rlhf_cli.paths import relative_to_here, why_irregular
 
 _LARGEST: Final = 1_000_000
-"""Bytes of a file."""
+"""The largest file, in bytes."""
 _MOST_NODES: Final = 100_000
-"""Keys and values of a file, each alias written out."""
+"""The most keys and values of a file, with each alias written out."""
 
 
 def parse_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """Give the mapping, interpolations untouched, and the line of each dotted key. Both are shared: change neither.
+    """Return the mapping, interpolations untouched, and the line of each dotted key. Both are cached: change neither.
 
     Raises UserError if the file cannot be read or is refused.
     """
@@ -43,7 +43,7 @@ def parse_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """Reads what it does not know for certain as text, and refuses a key that stands twice in a mapping."""
+    """Reads every unclear value as text, and refuses a key that stands twice in a mapping."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
@@ -72,7 +72,7 @@ for _tag, _pattern, _first in (
 @cache  # every job of a sweep is composed of the same few files
 def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[str, int]]:
     for number, line in enumerate(text.split("\n"), start=1):  # comments too: a run's folder keeps a copy of the file
-        if kind := secret_in(line):
+        if kind := kind_of_secret(line):
             raise secret_error(kind, f"{name}:{number}")
     try:
         root = yaml.compose(text, Loader=_Loader)
@@ -95,7 +95,7 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def _refuse_misread(key: str, scalar: yaml.ScalarNode, loader: _Loader, name: str) -> None:
-    """Raise UserError for a value that may be another than the one that is read."""
+    """Raise UserError for a value that may be meant as another one."""
     try:
         if scalar.style is None and not scalar.tag.endswith(":str"):
             refuse_unclear(key, loader.construct_object(scalar), scalar.value)
@@ -106,7 +106,7 @@ def _refuse_misread(key: str, scalar: yaml.ScalarNode, loader: _Loader, name: st
 
 
 def _scalars(node: yaml.Node, key: str) -> Iterator[tuple[str, yaml.ScalarNode]]:
-    """Every value that is neither list nor mapping, with its dotted key; the entries of a list have the key of it."""
+    """Yield every value that is neither list nor mapping, with its dotted key; a list's entries have the list's key."""
     if isinstance(node, yaml.ScalarNode):
         yield key, node
     elif isinstance(node, yaml.MappingNode):
@@ -120,7 +120,7 @@ def _scalars(node: yaml.Node, key: str) -> Iterator[tuple[str, yaml.ScalarNode]]
 def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
     """Count the nodes with every alias written out, without writing them out (aliases of aliases explode)."""
     if id(node) not in known:
-        known[id(node)] = _MOST_NODES  # until it is known: a node inside itself has no end
+        known[id(node)] = _MOST_NODES  # meanwhile: a node that contains itself has no end
         inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
         parts = inner if isinstance(node, yaml.CollectionNode) else ()
         known[id(node)] = 1 + sum(_count_nodes(part, known) for part in parts)

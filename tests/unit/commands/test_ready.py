@@ -38,7 +38,7 @@ def test_a_stop_is_resumable_where_something_goes_on(
 ) -> None:
     if checkpoint:
         publish(tmp_path / "checkpoints", 3, {"state.json": b"{}"})
-    with pytest.raises(Stopped) as caught, ready.ends_name_checkpoint(tmp_path, config_of(resume=resume)):
+    with pytest.raises(Stopped) as caught, ready.name_checkpoint_on_failure(tmp_path, config_of(resume=resume)):
         raise Stopped("Ctrl-C")
     assert caught.value.resumable is resumable
 
@@ -51,6 +51,6 @@ def test_a_run_with_the_exact_kl_is_told_of_its_noise() -> None:
 
 def test_an_error_names_the_newest_checkpoint(tmp_path: Path) -> None:
     publish(tmp_path / "checkpoints", 3, {"state.json": b"{}"})
-    with pytest.raises(UserError) as caught, ready.ends_name_checkpoint(tmp_path, config_of()):
+    with pytest.raises(UserError) as caught, ready.name_checkpoint_on_failure(tmp_path, config_of()):
         raise UserError("no")
     assert caught.value.line() == "no; newest valid checkpoint: step 3"

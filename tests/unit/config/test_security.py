@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch
-from rlhf_cli.config.security import guard_environment, secret_in
+from rlhf_cli.config.security import guard_environment, kind_of_secret
 from rlhf_cli.errors import UserError
 
 from .conftest import write
@@ -243,7 +243,7 @@ def test_more_secrets(cwd: Path, refused: Refused, secret: str) -> None:
      "https://x.example/?key={key}", "sk_learn", "npm_run", "eyJ", "basic tokens: a, b", "keyboard=abcd"],
 )  # fmt: skip
 def test_what_only_resembles_a_secret_is_allowed(text: str) -> None:
-    assert secret_in(text) is None
+    assert kind_of_secret(text) is None
 
 
 def test_no_secret_comes_from_the_command_line(refused: Refused) -> None:
