@@ -27,20 +27,20 @@ TEXT: Final = """\
 Kill a run at any instant: `kill -9`, out of memory, a power cut, a full disk. `rlhf train resume=RUN` continues from
 the newest checkpoint that verifies, and every later line of metrics.jsonl, every completion and the final adapter are
 byte for byte those of the run that was never interrupted: on a CPU, on the same machine type, with the same library
-versions, the same config and a reward that gives the same completion the same score. Whatever cannot be continued so
-is refused, in one line.
+versions, the same config and a reward that gives the same completion the same score. A run that cannot be
+continued so is refused, in one line.
 
-How that is done: everything random is a pure function of the seed and what it is for
+How that is done: everything random is a pure function of the seed and its purpose
 ([`seeding.py`](../rlhf_cli/seeding.py)), so there is no generator to save; a checkpoint is written aside, hashed,
-synced and published by one rename ([`checkpoint.py`](../rlhf_cli/runs/checkpoint.py)); what a run is at the end
-of a step is exactly what a checkpoint holds ([`state.py`](../rlhf_cli/pipeline/state.py)).
+synced and published by one rename ([`checkpoint.py`](../rlhf_cli/runs/checkpoint.py)); a checkpoint holds
+exactly the state of a run at the end of a step ([`state.py`](../rlhf_cli/pipeline/state.py)).
 
 The files beside the checkpoints are bound to them ([`binding.py`](../rlhf_cli/runs/binding.py)): a config.json, a
 run.json or an evaluations.jsonl that the run did not write, by a flipped bit, by hand or from another run, is refused
 with exit 5 before a model is loaded. Settings change on the command line alone. A damaged result.json is made again.
 
 To see it on a run of your own: `rlhf verify-resume RUN` resumes it from its last checkpoint but one in a temporary
-folder, and compares what comes out, bit for bit.
+folder, and compares the results bit for bit.
 
 ## On a cluster
 
@@ -62,13 +62,13 @@ running baseline and a beta that follows the KL) killed by `kill -9`: at an inst
 
 - On a GPU, and in bfloat16, nothing has been measured yet.
 - A reward's process has a fixed hash seed, encoding, locale and time zone, and run.json has the other variables that
-  may matter (`PYTHONPATH`, numbers of threads): a difference is said on resume. What else a reward reads of the
-  environment is not compared.
-- A reward has to be a function of what it is given (the generators of `random`, numpy and torch are seeded before every
-  call): what it keeps in variables of its own is not saved.
+  may matter (`PYTHONPATH`, numbers of threads): a resume notes a difference. Other things that a reward reads from
+  the environment are not compared.
+- A reward has to be a function of its arguments (the generators of `random`, numpy and torch are seeded before every
+  call): its own variables are not saved.
 - Where memory runs out, the smaller microbatches round differently; a run resumed from before that instant repeats it
   only if the memory runs out again. The gradient is the same up to rounding.
-- Bytes are compared on one machine with one set of libraries. What differs is said on resume, and the run continues.
+- Bytes are compared on one machine with one set of libraries. A resume notes each difference, and the run continues.
 - Texts are written to files as they came; on a terminal control characters are shown as `·`.
 
 ## The eighty cases
