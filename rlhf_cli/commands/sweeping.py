@@ -13,7 +13,7 @@ from rich.console import Console
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.launch import Launch, RunTrials
 from rlhf_cli.display.answer import show_answer
-from rlhf_cli.display.sweep import trials_shown
+from rlhf_cli.display.sweep import show_trials
 from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors, visible
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.report import sweep_page
@@ -107,5 +107,5 @@ def _run(launches: Sequence[Launch], names: dict[str, str]) -> list[Standing]:
         name, is_done = names.get(folder.name, folder.name), _is_done(config, folder)
         jobs.append(Job(name, folder, launch.arguments, config.steps, fingerprint(config), is_done))
     signals = StopSignals()
-    with signals.installed(), signals.polled(), trials_shown(first.display) as show:
+    with signals.installed(), signals.polled(), show_trials(first.display) as show:
         return Pool(jobs, slots(first.jobs, gpus, cores), show, signals.check).run()

@@ -1,4 +1,4 @@
-"""Consoles whose reader may leave: on stderr that stops the run, on stdout it ends the command."""
+"""Consoles whose reader may leave: on stderr this stops the run, on stdout it ends the command."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ResultConsole(Console):
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Print inside what is also in files: that nobody reads it (`| head`) is no error."""
+    """Let the block print copies of what files hold: it is no error if nobody reads them (`| head`)."""
     try:
         yield
         sys.stdout.flush()

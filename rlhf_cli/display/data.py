@@ -1,4 +1,4 @@
-"""Print the prompts of a run on stdout: some as the policy reads them, and the lengths of all."""
+"""Print the prompts of a run on stdout: a few as the policy reads them, and the lengths of all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rlhf_cli.errors import visible
 from rlhf_cli.prompts.preview import Lengths, PartPreview, Preview
 
 BAR: Final = 40
+"""Characters of the longest bar of the histogram."""
 BECOMES: Final = {
     "error": "a run that uses one stops",
     "drop": "left out",

@@ -39,8 +39,8 @@ class Plain(Quiet):
 
     def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
         """Print the step, and the evaluation that came with it."""
-        shown = figures(metrics, "") if "objective" in metrics else "nothing learned"
-        self._line(f"step {step}/{self.total}  {shown}  {timings['time/step_s']:.1f} s")
+        result = figures(metrics, "") if "objective" in metrics else "nothing learned"
+        self._line(f"step {step}/{self.total}  {result}  {timings['time/step_s']:.1f} s")
         if "eval/objective" in metrics:
             self.evaluated(step, metrics)
 

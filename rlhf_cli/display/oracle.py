@@ -1,4 +1,4 @@
-"""Print the optimum before any training: at each beta, and as a frontier beside the best of n."""
+"""Print the optimum before any training: at each beta, and as a frontier beside best of n."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures on a terminal: as wide as it has room, in colours where it has them."""
+"""Print pictures on a terminal: as wide as it has room, in colours where it has them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from rlhf_cli.charts.pictures import Picture
 from rlhf_cli.charts.terminal import rows
 
 WIDEST: Final = 80
-"""Characters of a picture beside text."""
+"""The widest picture, in characters."""
 
 
 def lines(picture: Picture, console: Console, width: int, height: int) -> list[Text]:
-    """The picture, `height` rows of plot, in at most `width` characters."""
+    """Draw the picture with `height` rows of plot, at most `width` characters wide."""
     colours = console.color_system is not None and not console.no_color
     return [Text.assemble(*row) for row in rows(picture, width, colours, height)]
 
 
 def print_picture(picture: Picture, console: Console) -> None:
-    """Print the picture, 14 rows of plot."""
+    """Print the picture with 14 rows of plot."""
     for line in lines(picture, console, min(console.width, WIDEST) - 1, 14):
         console.print(line, soft_wrap=True)

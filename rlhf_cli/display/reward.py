@@ -15,7 +15,7 @@ from rlhf_cli.rewards.examine import Examination, Group
 
 STYLES: Final = {"ok": "green", "look": "yellow", "wrong": "red"}
 EXTREMES: Final = 2
-"""Completions with the highest scores that are printed, and as many with the lowest."""
+"""How many completions with the highest scores are printed, and with the lowest."""
 
 
 def show_examination(examination: Examination, groups: Sequence[Group]) -> None:

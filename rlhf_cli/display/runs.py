@@ -1,4 +1,4 @@
-"""Print the table of runs, how to continue stopped runs, and what is wrong with broken ones."""
+"""Print the table of runs, the commands that continue stopped runs, and the faults of broken ones."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from rlhf_cli.sweep.record import Ending, SweepRecord
 HEADER: Final = ("state", "step", "J", "reward", "KL", "saved")
 STYLES: Final = {"running": "green", "finished": "", "stopped": "yellow", "broken": "red", "failed": "red"}
 LISTED: Final = 10
-"""Most commands that are printed."""
+"""How many commands are printed, at most."""
 
 
 def show_runs(runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord]) -> None:
-    """Print the table and what to type next, on stdout. `sweeps` are the sweeps by folder.
+    """Print the table and the next commands on stdout. `sweeps` are the sweeps by folder.
 
-    Runs of one folder stand together, in the place of its newest run. Names come last, so that a long name disturbs no
-    column.
+    Runs of one folder stand together, in the place of the newest of them. Names come last, so that a long name shifts
+    no column.
     """
     console = ResultConsole()
-    failed = {run.folder: said for run in runs if run.folder.parent in sweeps and (said := why_failed(run))}
+    failed = {run.folder: why for run in runs if run.folder.parent in sweeps and (why := why_failed(run))}
     rows = {run.folder: _figures(run, "failed" if run.folder in failed else run.state) for run in runs}
     widths = [max(map(len, column)) for column in zip(HEADER, *rows.values(), strict=True)]
     by_parent: dict[Path, list[RunStatus]] = {}
@@ -60,7 +60,7 @@ def _finished(sweep: SweepRecord, runs: Sequence[RunStatus]) -> int:
 
 
 def why_failed(trial: RunStatus) -> str | None:
-    """Why the trial of a sweep failed when it was last tried; None where it did not."""
+    """Why the last try of a sweep's trial failed; None where it did not."""
     ending = Ending.read(trial.folder)
     return ending.said if ending and ending.is_failure and trial.state not in ("running", "finished") else None
 
@@ -85,9 +85,9 @@ def _about(run: RunStatus, common: Collection[str]) -> str:
     """Describe a run: model, algorithm and reward, the overrides that not all runs have, the last held-out figures."""
     own = " ".join(override for override in run.overrides if override not in common)
     parts = [" · ".join(run.made_of), own]
-    if (found := run.held_out) is not None:
-        figures = f"J {found['objective']:+.3f}, reward {found['reward']:+.3f}, KL {found['kl']:.2f}"
-        parts.append(f"held-out at step {found['step']}: {figures}")
+    if (last := run.held_out) is not None:
+        figures = f"J {last['objective']:+.3f}, reward {last['reward']:+.3f}, KL {last['kl']:.2f}"
+        parts.append(f"held-out at step {last['step']}: {figures}")
     return "  ".join(filter(None, parts))
 
 
@@ -122,7 +122,7 @@ def _explain(
     faults = [
         f"{relative_to_here(run.folder)}: {run.reason}" for run in runs if run.reason and run.folder not in failed
     ]
-    faults += [f"{relative_to_here(folder / TRIAL_LOG)}: {said}" for folder, said in failed.items()]
+    faults += [f"{relative_to_here(folder / TRIAL_LOG)}: {why}" for folder, why in failed.items()]
     if faults:
         console.print("\nNot as it should be", style="bold")
         for fault in faults:

@@ -25,13 +25,13 @@ STYLES: Final[dict[State, str]] = {
     "waiting": "dim", "running": "green", "finished": "", "failed": "bold red", "stopped": "yellow",
 }  # fmt: skip
 FIRST: Final[tuple[State, ...]] = ("running", "failed", "stopped", "finished", "waiting")
-"""Trials of the first states are shown where not all have room."""
+"""The order of importance: where not all trials have room, those of the first states are shown."""
 
 Show = Callable[[Sequence[Standing]], None]
 
 
 @contextmanager
-def trials_shown(display: str) -> Iterator[Show]:
+def show_trials(display: str) -> Iterator[Show]:
     """Yield a function that shows the states of all trials; `auto` is live on a terminal."""
     console = StoppingConsole(stderr=True, highlight=False)
     lines = {"json": _JsonLines, "quiet": _Failures}.get(display, _Lines)(console)
@@ -104,7 +104,7 @@ class _JsonLines(_Failures):
 
 
 def _table(standings: Sequence[Standing], console: Console) -> RenderableType:
-    """The trials in their order, as many as have room, and the count of each state."""
+    """The trials in their order, as many as there is room for, and the count of each state."""
     room = max(console.height - 4, 1)
     chosen = set(sorted(range(len(standings)), key=lambda i: (FIRST.index(standings[i].state), i))[:room])
     table = Table.grid(padding=(0, 2))

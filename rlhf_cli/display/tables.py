@@ -1,4 +1,4 @@
-"""Print the end of a run on stdout: the last table, the texts, where everything is, and what to type next."""
+"""Print the result of a run on stdout: the last table, the texts, the files, and the next commands."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from rlhf_cli.runs.result import Result
 
 
 def show_result(result: Result, folder: Path) -> None:
-    """Print the result, the files of the run in `folder`, and what to type next."""
+    """Print the result, the files of the run in `folder`, and the next commands."""
     console = ResultConsole()
     console.print()
     no_signal = _no_signal(result, folder)
     if result.comparison is not None:
-        console.print(_comparison(result, no_signal))
+        console.print(_comparison_table(result, no_signal))
     elif no_signal:
         console.print(no_signal, style="yellow", markup=False)
-    console.print(_texts(result))
+    console.print(_texts_table(result))
     console.print(Text.assemble(("Written to ", "bold"), visible(str(relative_to_here(folder)))), soft_wrap=True)
     rows = Table.grid(padding=(0, 2))
     for name, what in (
@@ -52,7 +52,7 @@ def _no_signal(result: Result, folder: Path) -> str | None:
     return f"{steps} of {result.step} steps {what}" if steps else None
 
 
-def _comparison(result: Result, no_signal: str | None) -> RenderableType:
+def _comparison_table(result: Result, no_signal: str | None) -> RenderableType:
     assert result.comparison is not None
     assert result.optimum is not None
     comparison = result.comparison
@@ -72,7 +72,7 @@ def _comparison(result: Result, no_signal: str | None) -> RenderableType:
     return table
 
 
-def _texts(result: Result) -> RenderableType:
+def _texts_table(result: Result) -> RenderableType:
     table = Table(title="Greedy completions", title_justify="left", show_lines=True, expand=True)
     for name in ("prompt", "reference", "policy"):
         table.add_column(name, ratio=1, style="dim" if name == "prompt" else "")

@@ -1,4 +1,4 @@
-"""Make texts harmless for a terminal, and print figures in a line."""
+"""Make texts harmless for a terminal, and put figures in a line."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from rlhf_cli.errors import visible
 
 
 def flat(text: str) -> str:
-    """The text in one line; control characters become dots."""
+    """Put the text in one line; control characters become dots."""
     return visible(" ".join(text.split()))
 
 
 def figures(metrics: Mapping[str, float], prefix: str) -> str:
-    """J, reward, KL and length of a step; with the prefix `eval/` of an evaluation, and its share of the optimum."""
-    shown = (
+    """Put J, reward, KL and length of a step in a line; with the prefix `eval/` those of an evaluation."""
+    columns = (
         ("objective", "J", "+.3f"),
         ("reward/mean", "reward", "+.3f"),
         ("kl/seq", "KL", ".2f"),
         ("completion/length", "length", ".1f"),
     )
-    parts = [f"{label} {round(metric(metrics, prefix + name), 3) + 0.0:{form}}" for name, label, form in shown]
+    parts = [f"{label} {round(metric(metrics, prefix + name), 3) + 0.0:{form}}" for name, label, form in columns]
     share = metrics.get(f"{prefix}optimum")
     return "  ".join(parts if share is None else [*parts, f"optimum {round(share) + 0.0:.0f} %"])
 
 
 def metric(metrics: Mapping[str, float], name: str) -> float:
-    """The metric, or NaN. A KL that was not measured exactly at this step is its sampled estimate."""
+    """Return the metric, or NaN; a KL that this step did not measure exactly is its sampled estimate."""
     return metrics.get(name, metrics.get("kl/seq_k1", math.nan) if name == "kl/seq" else math.nan)
