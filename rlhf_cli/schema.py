@@ -116,7 +116,7 @@ class RunConfig(Settings):
     """Steps in a row that may change nothing, because their gradient is not finite or nothing could be scored; one more
     ends the run."""
     on_no_signal: Free[Literal["warn", "stop"]] = "warn"
-    """What to do at a step in which no prompt has two completions with different scores: warn (a hard task may begin
+    """The reaction to a step in which no prompt has two completions with different scores: warn (a hard task may begin
     so), or stop the run with that step saved."""
     time_limit: Free[Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)] | None]
     """Stop after this time, resumable (exit 75): seconds, 1h30m or 1:30:00; null: never."""

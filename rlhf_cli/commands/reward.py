@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=at_least(1), default=4, metavar="N", help="completions of each (default 4)")
     parser.add_argument("--batch", type=at_least(1), metavar="N", help="completions a call (default: those of a step)")
     parser.add_argument("--slow", type=float, default=1.0, metavar="S", help="a slow call, in seconds (default 1)")
-    parser.add_argument("--strict", action="store_true", help="exit code 4 also for what is worth a look")
+    parser.add_argument("--strict", action="store_true", help="exit code 4 also for a finding worth a look")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     return parser
 

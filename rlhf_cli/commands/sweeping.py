@@ -32,7 +32,7 @@ from rlhf_cli.sweep.slots import available_gpus, slots
 
 @contextmanager
 def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
-    """Lock the sweep's folder and give what runs its trials; show the answer at the end.
+    """Lock the sweep's folder and give the function that runs its trials; show the answer at the end.
 
     Raises UserError with EXIT_SWEEP if trials failed, and Stopped if some were stopped.
     """
@@ -56,7 +56,7 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
             yield run_trials
         except Stopped as stop:
             stop.resumable = True
-            Console(stderr=True).print("The same command goes on with what is not done.", markup=False)
+            Console(stderr=True).print("The same command goes on with the trials that are not done.", markup=False)
             raise
         if not any(standing.state == "stopped" for standing in standings):
             # a sweep of another launcher of hydra's gets the page alone
@@ -65,7 +65,7 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
     if failed:
         raise UserError(
             f"{len(failed)} of {len(standings)} trials failed: {'; '.join(standing.job.name for standing in failed)}",
-            fix="the same command tries them again, and leaves alone what is done",
+            fix="the same command tries them again, and no finished trial",
             exit_code=EXIT_SWEEP,
         )
     if any(standing.state == "stopped" for standing in standings):

@@ -1,4 +1,4 @@
-"""`rlhf train`: one run, a multirun (-m), or a run continued (resume=)."""
+"""`rlhf train`: start a run or a sweep (-m), or resume a run (resume=)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from rlhf_cli.schema import RunConfig
 
 
 def main(argv: list[str]) -> int:
-    """Run it; what can be refused is refused before any folder is made."""
+    """Start or resume the run or the sweep; refuse mistakes before any folder is made."""
     begun = time.monotonic()
     targets = [_unquoted(argument.removeprefix("resume=")) for argument in argv if argument.startswith("resume=")]
     if targets and targets[-1] not in ("auto", "null"):
@@ -74,9 +74,9 @@ def _run(
     command: Sequence[str],
     begun: float,
 ) -> None:
-    """Train, or finish what was begun, in a folder that no other process uses meanwhile.
+    """Train, or finish a run, in a folder that no other process uses meanwhile.
 
-    Where to go on is only found out there: until then another process may have been at work.
+    `find_origin` is called with the folder locked: before that, another process may have been at work.
     """
     loud, signals = config.display not in ("json", "quiet"), StopSignals(config.time_limit, begun)
     signals.is_resumable = lambda: config.resume == "auto" or bool(list_checkpoints(folder / CHECKPOINTS))

@@ -19,7 +19,7 @@ from rlhf_cli.runs.result import Result
 from rlhf_cli.sweep.answer import Answer
 
 LONGEST: Final = 60
-"""Characters of a prompt that is worth to be typed again."""
+"""Characters of the longest prompt that a command repeats."""
 PROMPT: Final = "Describe a long queue in one sentence."
 
 
@@ -31,7 +31,7 @@ def print_next(console: Console, commands: Sequence[str]) -> None:
 
 
 def after_run(result: Result, folder: Path) -> list[str]:
-    """Ask the policy, train on, and vary what the run was: its own settings, not those of the default."""
+    """Return commands that ask the policy, train on, and vary the run with its own settings."""
     place = _quoted(folder)
     return [
         f"rlhf generate {place} --reference {shlex.quote(_prompt(result))}",
@@ -41,7 +41,7 @@ def after_run(result: Result, folder: Path) -> list[str]:
 
 
 def after_sweep(answer: Answer) -> list[str]:
-    """Ask the recommended policy, train it on, and repeat every point with more seeds, where it had one."""
+    """Return commands that ask the recommended policy, train it on, and repeat every point with more seeds."""
     commands = []
     chosen = answer.point(answer.recommended)
     if chosen is not None and chosen.finished:

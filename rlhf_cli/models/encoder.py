@@ -69,7 +69,7 @@ class Encoder:
             raise UserError(
                 "the tokenizer makes no token of the prompt",
                 where=row.where,
-                fix="remove it, or write what the model's tokenizer knows",
+                fix="remove it, or write a text that the model's tokenizer knows",
                 exit_code=EXIT_DATA,
             )
         bos = self.tokenizer.bos_token_id

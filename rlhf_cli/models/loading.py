@@ -65,7 +65,7 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
             raise UserError(
                 f"{source} holds weights that are not finite: {_some(broken)}",
                 where="model.path",
-                fix="take an earlier checkpoint of whatever trained it",
+                fix="take an earlier checkpoint of its training",
             )
     return Loaded(_merge_adapter(model, settings.adapter) if settings.adapter else model, tokenizer, notes)
 

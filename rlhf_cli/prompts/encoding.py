@@ -48,7 +48,7 @@ class Fit:
     limit: int
     """The longest prompt, in tokens."""
     why: str
-    """What sets the limit."""
+    """The setting or the model that sets the limit, for messages."""
 
     @classmethod
     def of(cls, data: PromptSource, encoder: Encoder, context: int, max_new_tokens: int) -> Fit:
@@ -164,9 +164,9 @@ def encode_held_out(
 
 def note_oddities(oddities: Counter[str | None], reporter: Reporter) -> None:
     """Note each oddity of `Encoder.oddity`, with the number of its prompts; None counts the others."""
-    for what, count in oddities.items():
-        if what is not None:
-            reporter.note(f"{count} of {oddities.total()} prompts {what}")
+    for oddity, count in oddities.items():
+        if oddity is not None:
+            reporter.note(f"{count} of {oddities.total()} prompts {oddity}")
 
 
 def _encode_held_out(rows: Rows, fits: Sequence[Fit]) -> tuple[tuple[Prompt, ...], Counter[str]]:

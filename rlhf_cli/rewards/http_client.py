@@ -109,7 +109,7 @@ class Client:
         try:
             return json.loads(content)
         except (ValueError, RecursionError):
-            raise self._unanswered("answered with what is no JSON", content) from None
+            raise self._unanswered("answered with a text that is not JSON", content) from None
 
     def _read(self, response: httpx2.Response, deadline: float, limit: int) -> bytes:
         """Read the body, or a little more than `limit` bytes of it; raises TimeoutError after the deadline."""

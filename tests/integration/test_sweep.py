@@ -236,7 +236,7 @@ def test_a_stopped_sweep_saves_its_trials(tmp_path: Path, number: int) -> None:
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert "The same command goes on with what is not done." in said
+    assert "The same command goes on with the trials that are not done." in said
     ending = Ending.read(first)
     assert ending is not None
     assert ending.exit_code == 75

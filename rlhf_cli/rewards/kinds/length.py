@@ -50,7 +50,7 @@ class Length(PlainSource):
     highest: ClassVar[float] = 1.0
     kind: Literal["length"]
     unit: Literal["words", "characters", "sentences"]
-    """What to count; white space separates words."""
+    """The unit to count; white space separates words."""
     target: int = Field(ge=0)
     """The length that scores 1; 0 rewards brevity."""
     width: float = Field(gt=0)

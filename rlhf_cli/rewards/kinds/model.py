@@ -26,9 +26,9 @@ class Model(IsolatedSource):
     activation: Literal["none", "sigmoid", "softmax"]
     """Applied to the logits."""
     reads: Literal["auto", "chat", "pair", "text", "completion"]
-    """What the model reads. chat: the conversation by the model's own chat template; pair, text: prompt and completion
-    as a pair, or as one text; completion: the completion alone. auto: chat where there is a template, else a pair where
-    there is a separator, else one text."""
+    """The text that the model reads. chat: the conversation by the model's own chat template; pair, text: prompt and
+    completion as a pair, or as one text; completion: the completion alone. auto: chat where there is a template, else a
+    pair where there is a separator, else one text."""
     max_tokens: int = Field(ge=1)
     """A longer text loses its beginning."""
     batch_size: int = Field(ge=1)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.config.keys import absolute
+from rlhf_cli.config.keys import make_absolute
 
 
 @pytest.mark.case(69)
 def test_a_module_that_is_a_file_is_found_again_from_another_folder(tmp_path: Path) -> None:
     (tmp_path / "rewards.py").write_text("")
     key = "reward.function"
-    assert absolute(key, "rewards:f", tmp_path) == f"{tmp_path}/rewards.py:f"
-    assert absolute(key, "rewards.py:f", tmp_path) == f"{tmp_path}/rewards.py:f"
-    assert absolute(key, "other:f", tmp_path) == "other:f"
-    assert absolute(key, "package.rewards:f", tmp_path) == "package.rewards:f"
-    assert absolute(key, "${name}:f", tmp_path) == "${name}:f"
+    assert make_absolute(key, "rewards:f", tmp_path) == f"{tmp_path}/rewards.py:f"
+    assert make_absolute(key, "rewards.py:f", tmp_path) == f"{tmp_path}/rewards.py:f"
+    assert make_absolute(key, "other:f", tmp_path) == "other:f"
+    assert make_absolute(key, "package.rewards:f", tmp_path) == "package.rewards:f"
+    assert make_absolute(key, "${name}:f", tmp_path) == "${name}:f"

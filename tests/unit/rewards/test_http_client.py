@@ -58,8 +58,8 @@ def test_it_waits_longer_each_time_and_what_is_answered_is_not_asked_again(serve
     ("fault", "said"),
     [
         (lambda handler, body: send(handler, b"<html>", kind="text/html"), "answered with text/html, not application/"),
-        (lambda handler, body: send(handler, b"{oops"), "answered with what is no JSON: {oops"),
-        (lambda handler, body: send(handler, b"[" * 4000), "answered with what is no JSON"),
+        (lambda handler, body: send(handler, b"{oops"), "answered with a text that is not JSON: {oops"),
+        (lambda handler, body: send(handler, b"[" * 4000), "answered with a text that is not JSON"),
         (lambda handler, body: send(handler, b" " * 5000), "answered with more than 4096 bytes"),
         (
             lambda handler, body: send(handler, {}, 307, Location="http://127.0.0.1:9/"),
@@ -152,7 +152,7 @@ def test_nothing_is_unpacked(server: ScoreServer) -> None:
     server.faults = [lambda handler, body: send(handler, bomb, Content_Encoding="gzip")]
     assert str(unanswered(server, max_response_bytes=4096)).startswith("answered with more than 4096 bytes")
     server.faults = [lambda handler, body: send(handler, gzip.compress(b"[]"), Content_Encoding="gzip")]
-    assert str(unanswered(server)).startswith("answered with what is no JSON")
+    assert str(unanswered(server)).startswith("answered with a text that is not JSON")
     assert server.headers[0]["Accept-Encoding"] == "identity"
 
 
