@@ -48,6 +48,11 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{MIDDLE DOT}" for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its type if it has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class Stopped(BaseException):
     """The user (Ctrl-C) or the machine (SIGTERM) asked the run to stop.
 

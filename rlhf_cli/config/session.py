@@ -21,7 +21,7 @@ from rlhf_cli.config.naming import trial_name
 from rlhf_cli.config.options import config_dir, key_list, option_list
 from rlhf_cli.config.security import guard_environment
 from rlhf_cli.config.source import RlhfSearchPath, RlhfSource
-from rlhf_cli.errors import UserError
+from rlhf_cli.errors import UserError, first_line
 
 PRIMARY = "train"
 
@@ -70,7 +70,7 @@ def _line(causes: Sequence[BaseException], place: Callable[[str], str]) -> str:
     """The first line of the innermost message that is not empty, after the key that it is about."""
     last = next((c for c in reversed(causes) if str(c).strip()), causes[0])
     key = next((key for c in causes if (key := getattr(c, "full_key", None))), "")
-    return (f"{place(key)}{key}: " if key else "") + (str(last).strip().splitlines() or [type(last).__name__])[0]
+    return (f"{place(key)}{key}: " if key else "") + first_line(last)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlhf_cli.config.security import kind_of_secret, secret_error
 from rlhf_cli.config.typed import refuse_two_characters, refuse_unclear
-from rlhf_cli.errors import UserError
+from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.paths import relative_to_here, why_irregular
 
 _LARGEST: Final = 1_000_000
@@ -91,7 +91,7 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[str, int]]:
         line = f":{e.problem_mark.line + 1}" if e.problem_mark else ""
         raise UserError(f"{name}{line}: not valid YAML: {e.problem}") from e
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as e:
-        raise UserError(f"{name}: not valid YAML: {str(e).splitlines()[0]}") from e
+        raise UserError(f"{name}: not valid YAML: {first_line(e)}") from e
 
 
 def _refuse_misread(key: str, scalar: yaml.ScalarNode, loader: _Loader, name: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from rlhf_cli.data.source import PromptSource, RawRow, as_json, import_extra
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import EXIT_DATA, UserError, first_line
 from rlhf_cli.settings import HubPath
 
 
@@ -46,9 +46,8 @@ class Hub(PromptSource):
             split = place.removeprefix(f"{self.id}/")
             rows = datasets.load_dataset(self.id, self.name, split=split, revision=self.revision)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-            message = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise UserError(
-                f"cannot load the data set: {message}",
+                f"cannot load the data set: {first_line(error).rstrip('.')}",
                 where=place,
                 fix="check data.id, data.name, data.split and the network",
                 exit_code=EXIT_DATA,

@@ -8,6 +8,7 @@ from typing import ClassVar, Final, Literal
 
 from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.source import FileSource, RawRow, as_json, import_extra
+from rlhf_cli.errors import first_line
 
 BATCH: Final = 1024
 """Rows read into memory at once."""
@@ -31,5 +32,4 @@ class Parquet(FileSource):
                         number += 1
                         yield RawRow(as_json(row), f"{name}:{number}")
         except arrow.ArrowException as error:
-            message = str(error).strip().splitlines()[0]
-            raise bad_row(f"not parquet: {message}", f"{name}:{number + 1}", "write it anew") from error
+            raise bad_row(f"not parquet: {first_line(error)}", f"{name}:{number + 1}", "write it anew") from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from rlhf_cli.errors import UserError
+from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.models.chat import find_end_of_turn, special_tokens
 from rlhf_cli.models.encoder import context_length, uses_chat_template
 from rlhf_cli.models.loading import quiet_peft
@@ -96,7 +96,7 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
         try:
             peft = get_peft_model(model, config)
         except ValueError as error:  # a kind of layer that PEFT cannot adapt
-            raise UserError(f"the adapter does not fit: {str(error).splitlines()[0]}", where=where, fix=fix) from error
+            raise UserError(f"the adapter does not fit: {first_line(error)}", where=where, fix=fix) from error
     return peft.eval()
 
 

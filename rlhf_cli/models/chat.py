@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import EXIT_DATA, UserError, first_line
 from rlhf_cli.models.limits import LimitExceeded, limit
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def render(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools: Any 
     except UnicodeEncodeError:
         raise TemplateError("writes half of a surrogate pair, which is no text") from None
     except Exception as error:  # jinja's own errors, and those that the template raises
-        message = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise TemplateError(f"refuses it: {message}") from error
+        raise TemplateError(f"refuses it: {first_line(error)[:200]}") from error
     if len(text) > CHARACTERS:
         raise TemplateError(f"makes {len(text):,} characters of it, more than {CHARACTERS:,}")
     return text

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from rlhf_cli.errors import UserError
+from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.models.files import ADAPTER_CONFIG, check_files, refuse_broken_file
 from rlhf_cli.models.gguf import convert
 from rlhf_cli.models.libraries import silence_transformers
@@ -130,7 +130,7 @@ def _locate(settings: Pretrained) -> Iterator[str]:
     except Exception as error:  # a model's files can make the libraries raise anything
         refuse_broken_file(Path(source), "model.path")
         raise UserError(
-            f"cannot load the model {settings.path}: {_first_line(error)}",
+            f"cannot load the model {settings.path}: {first_line(error).rstrip('.')}",
             where="model.path",
             fix=f"check the name and the network, give a folder, or use the embedded model: {EMBEDDED}",
         ) from error
@@ -178,7 +178,7 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     except Exception as error:  # an adapter's files can make PEFT raise anything
         refuse_broken_file(folder, "model.adapter")
         raise UserError(
-            f"the adapter {adapter} does not fit the model: {_first_line(error)}",
+            f"the adapter {adapter} does not fit the model: {first_line(error).rstrip('.')}",
             where="model.adapter",
             fix="give the model that it was trained on, and the adapter as PEFT saved it",
         ) from error
@@ -199,10 +199,6 @@ def quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         yield
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.errors import UserError
+from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import TENSORBOARD, WANDB_ID
 
@@ -112,7 +112,7 @@ class Curves:
             try:
                 self._open[name] = SINKS[name](run, first_step, config)
             except Exception as error:
-                note(f"no curves in {name}: {_first_line(error)}")
+                note(f"no curves in {name}: {_reason(error)}")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to every curve of every sink."""
@@ -120,7 +120,7 @@ class Curves:
             try:
                 sink.write(step, metrics)
             except Exception as error:
-                self._note(f"the curves in {name} end before step {step}: {_first_line(error)}")
+                self._note(f"the curves in {name} end before step {step}: {_reason(error)}")
                 with suppress(Exception):
                     self._open.pop(name).close()
 
@@ -130,10 +130,8 @@ class Curves:
             try:
                 sink.close()
             except Exception as error:
-                self._note(f"the last curves in {name} may be missing: {_first_line(error)}")
+                self._note(f"the last curves in {name} may be missing: {_reason(error)}")
 
 
-def _first_line(error: Exception) -> str:
-    """The first line of an error's message, or the error's kind."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text.strip().splitlines() or [type(error).__name__])[0]
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)

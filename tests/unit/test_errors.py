@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_cli.errors import EXIT_DATA, EXIT_USAGE, Stopped, UserError
+from rlhf_cli.errors import EXIT_DATA, EXIT_USAGE, Stopped, UserError, first_line
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,8 @@ def test_stopping_is_not_an_exception_that_a_reward_could_swallow() -> None:
 
 def test_a_strangers_text_does_not_drive_the_terminal() -> None:
     assert UserError("column \x1b]0;title\x07").line() == "column \N{MIDDLE DOT}]0;title\N{MIDDLE DOT}"
+
+
+@pytest.mark.parametrize(("message", "line"), [("\n it is off \nsecond", "it is off "), ("", "ValueError")])
+def test_the_first_line_of_a_message_or_the_type(message: str, line: str) -> None:
+    assert first_line(ValueError(message)) == line
