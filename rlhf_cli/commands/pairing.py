@@ -11,17 +11,17 @@ from rlhf_cli.feedback.from_runs import pairs_file, rows_of_run, rows_of_two, ti
 from rlhf_cli.feedback.pairs import write_rows
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.runs.binding import read_record
-from rlhf_cli.runs.resume import holds_run, newest_run, read_config
+from rlhf_cli.runs.resume import find_latest_run, has_run, read_config
 from rlhf_cli.types import PromptRow
 
 
 def find_pairs(what: Sequence[str]) -> tuple[Path, tuple[str, str]]:
     """The file of pairs that is meant, made where it is missing, and what its sides are."""
-    paths = [newest_run(Path("outputs")) if word == "latest" else expand(word).absolute() for word in what]
+    paths = [find_latest_run(Path("outputs")) if word == "latest" else expand(word).absolute() for word in what]
     if len(paths) == 1 and not paths[0].is_dir():
         return paths[0], ("a", "b")
     for path in paths:
-        if not path.is_dir() or not holds_run(path):
+        if not path.is_dir() or not has_run(path):
             what_is = "no run here" if path.is_dir() else "no such folder"
             raise UserError(what_is, where=str(path), fix="rlhf runs lists them", exit_code=EXIT_RESUME)
     if len(set(map(Path.resolve, paths))) < len(paths):
