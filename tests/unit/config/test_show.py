@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from rlhf_cli.config import security
-from rlhf_cli.config.arguments import OPTIONS
+from rlhf_cli.config.arguments import COMPARE_AT, OPTIONS
 from rlhf_cli.config.keys import fields, meanings
 from rlhf_cli.config.launch import Launch, launch
 from rlhf_cli.config.options import options
@@ -73,7 +73,7 @@ def test_help_has_every_key_with_its_default_and_its_meaning(
     assert (found["data.path"], found["data.where"], found["reward.clip"]) == ("...", "{}", "null")
     assert found["algorithm.clip_range_high"] == "0.28|0.2"  # dapo; grpo and what follows it
     assert "\n    Rollouts, each followed by the algorithm's updates.\n" in page
-    assert "reward.best=null|10\n    With python: The highest possible score; null: unknown.\n" in page
+    assert "reward.best=null|10\n    With python, http: The highest possible score; null: unknown.\n" in page
     assert "    With judge: The number that is scaled to 1.\n" in page
     assert "optimizer.lr=0.0005\n    Peak learning rate.\n" in page  # its only kind needs no name
 
@@ -88,7 +88,8 @@ def test_hydra_help_shows_what_works_here(capsys: pytest.CaptureFixture[str], st
     page = capsys.readouterr().out
     assert max(map(len, page.splitlines())) <= 80
     flags = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", page))
-    assert flags == {*OPTIONS} - {"--run", "-r", "--help", "-h", "--hydra-help"}  # those show pages, or change nothing
+    of_no_use = {"--run", "-r", "--help", "-h", "--hydra-help"}  # they show pages, or change nothing
+    assert flags == {*OPTIONS} - of_no_use - {COMPARE_AT}  # which is no flag of hydra's
     parts = {name.split(".")[0] for name in re.findall(r"(?<!//)hydra[./](\w+)", page)}
     assert parts <= security._HYDRA.keys()
 
