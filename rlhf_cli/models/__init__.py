@@ -9,6 +9,7 @@ chat          render chats as text: the model's template, within limits
 specials      which special tokens stay in the texts of completions
 encoder       encode prompts as token ids: tokenizer and chat template, without the weights
 files         refuse files that must not be opened; find the broken file that made a library fail
+fingerprint   hash the weights, and how text is read and written
 loading       load a pretrained model and its tokenizer, from a hub, a folder or the cache
 gguf          convert a packaged GGUF file, once, into the cache
 limits        limits on time and memory, for chat templates and slow rewards

@@ -5,8 +5,11 @@ A template is a program of the model's author: it runs within limits, and its te
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime, tzinfo
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from rlhf_cli.errors import EXIT_DATA, UserError, first_line
 from rlhf_cli.models.limits import LimitExceeded, limit
@@ -22,6 +25,10 @@ CHARACTERS: Final = 1_000_000
 """Characters of the longest rendered prompt."""
 _PROBE: Final = "\N{OBJECT REPLACEMENT CHARACTER}"
 """A message that no template treats in a special way."""
+
+NOW: Final = datetime(2024, 7, 26)
+"""The time that a template which asks for it gets, so that a run repeats and resumes on another day."""
+_CHOOSES: Final = re.compile(r"\|\s*random\b|['\"]random['\"]")
 
 Turn = dict[str, Any]
 """A message as transformers takes it: role, content and perhaps more keys."""
@@ -39,8 +46,11 @@ def render(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools: Any 
 
     A `prompt` asks for the assistant's turn. A chat that ends with a turn of the assistant is left open for the model.
     """
+    if _CHOOSES.search(str(tokenizer.chat_template)):
+        raise TemplateError("chooses at random, so that no run would repeat")
     begun = prompt and chat[-1]["role"] == "assistant"
     how = {"add_generation_prompt": prompt and not begun, "continue_final_message": begun}
+    _stop_clock()
     try:
         with limit(SECONDS, MIB):
             text = str(tokenizer.apply_chat_template(list(chat), tools, tokenize=False, **how))
@@ -56,12 +66,29 @@ def render(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools: Any 
     return text
 
 
+@cache
+def _stop_clock() -> None:
+    """Let transformers' strftime_now, which templates call for today's date, always give the same one."""
+    from transformers.utils import chat_template_utils
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls(NOW.year, NOW.month, NOW.day, tzinfo=tz)
+
+    vars(chat_template_utils)["datetime"] = Stopped
+
+
 def render_whole(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools: Any = None) -> str:
     """Render a prompt; raises TemplateError also where the template omits a message, a key, or the tools."""
     turns = [turn | {"content": ""} if _is_null(tokenizer, turn, chat, tools) else turn for turn in chat]
     text = render(tokenizer, turns, tools)
-    for turn in turns:
-        if turn["role"] in ("system", "user") and turn["content"].strip() not in text:
+    for place, turn in enumerate(turns):
+        if (turn["content"] or "").strip() in text:
+            continue
+        other = [*turns[:place], turn | {"content": f"{_PROBE}{turn['content']}{_PROBE}"}, *turns[place + 1 :]]
+        # a template may write an answer without its thoughts, or a tool's result as JSON
+        if turn["role"] in ("system", "user") or render(tokenizer, other, tools) == text:
             raise TemplateError(f"leaves out the {turn['role']}'s message")
     for key in dict.fromkeys(key for turn in turns for key in turn if key not in ("role", "content")):
         if text == render(tokenizer, [{k: v for k, v in turn.items() if k != key} for turn in turns], tools):
@@ -109,6 +136,18 @@ def find_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
         return None
     places = [(behind.find(token), token) for token in special_tokens(tokenizer) if token in behind]
     return int(tokenizer.convert_tokens_to_ids(min(places)[1])) if places else None
+
+
+def opens_turn(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a prompt ends where the assistant's answer begins, and not before the special token that opens it."""
+    ask = [{"role": "user", "content": "x"}]
+    try:
+        prompt, closed = render(tokenizer, ask), render(tokenizer, ask, prompt=False)
+        before = render(tokenizer, [*ask, {"role": "assistant", "content": _PROBE}], prompt=False).partition(_PROBE)[0]
+    except TemplateError:
+        return True
+    opening = before.removeprefix(prompt.rstrip())
+    return prompt != closed or opening == before or not any(token in opening for token in special_tokens(tokenizer))
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:

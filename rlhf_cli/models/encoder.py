@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.models.chat import TemplateError, as_user_error, find_openings, is_rendered, render_whole, special_tokens
+from rlhf_cli.models.chat import (
+    NOW,
+    TemplateError,
+    as_user_error,
+    find_openings,
+    is_rendered,
+    opens_turn,
+    render_whole,
+    special_tokens,
+)
 from rlhf_cli.models.settings import Model
 from rlhf_cli.types import Prompt, PromptRow
 
@@ -52,8 +61,23 @@ class Encoder:
         """The special tokens, as text."""
         return special_tokens(self.tokenizer)
 
+    def template_notes(self) -> list[str]:
+        """What prompts get from the chat template that its user may not expect."""
+        if not self.use_chat_template:
+            return []
+        notes = []
+        if "strftime_now" in str(self.tokenizer.chat_template):
+            notes.append(f"the chat template writes the date: always {NOW:%d %b %Y}, so that the run repeats")
+        if not opens_turn(self.tokenizer):
+            notes.append("the chat template does not open the assistant's turn: the model goes on behind the user's")
+        return notes
+
     def oddity(self, prompt: Prompt) -> str | None:
         """Name the odd treatment of a prompt, to continue "N prompts ..."; None for most prompts."""
+        unknown, number = self.tokenizer.unk_token, self.tokenizer.unk_token_id
+        names_own = number in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)  # as GPT-2 has it
+        if unknown and not names_own and number in prompt.tokens and unknown not in prompt.text:
+            return f"hold what the tokenizer does not know, and the model reads {unknown} there"
         if self.use_chat_template:
             is_whole = prompt.text == prompt.row.prompt
             return "begin as the chat template does: they are taken as rendered already" if is_whole else None

@@ -12,6 +12,9 @@ from rlhf_cli.errors import UserError
 ADAPTER_CONFIG: Final = "adapter_config.json"
 _LFS_POINTER: Final = b"version https://git-lfs"
 _SAFE: Final = (".safetensors", ".safetensors.index.json")
+_WHOLE: Final = "model.safetensors"
+_INDEX: Final = "model.safetensors.index.json"
+_READABLE: Final = ("F64", "F32", "F16", "BF16")
 
 
 def check_files(source: str, revision: str | None, where: str, *, adapter_expected: bool = False) -> None:
@@ -19,8 +22,22 @@ def check_files(source: str, revision: str | None, where: str, *, adapter_expect
 
     Refused are an adapter beside the weights, which transformers would add unasked (unless `adapter_expected`), pickled
     weights in any file, quantised weights, which cannot be cast or merged, and files outside of the model that its
-    tokenizer would read.
+    tokenizer would read. A folder with two sets of weights, or a revision of a folder, is refused too: one of the two
+    would be ignored.
     """
+    if Path(source).is_dir():
+        if revision is not None:
+            raise UserError(
+                f"{source} is a folder, which has no revisions: {revision} would be ignored",
+                where=where.replace("path", "revision"),
+                fix="leave it out, or give the model's name on the hub",
+            )
+        if (Path(source) / _WHOLE).exists() and (Path(source) / _INDEX).exists():
+            raise UserError(
+                f"{source} holds the weights twice, in {_WHOLE} and in the files of {_INDEX}",
+                where=where,
+                fix="remove those that are not meant",
+            )
     if not adapter_expected and _cached(source, ADAPTER_CONFIG, revision) is not None:
         raise UserError(
             f"{source} holds an adapter beside its weights, which would become part of the model unasked",
@@ -28,7 +45,7 @@ def check_files(source: str, revision: str | None, where: str, *, adapter_expect
             fix=f"start from both by model.adapter={source}, or give a folder without {ADAPTER_CONFIG}",
         )
     config = _read(source, "config.json", revision)
-    index = _read(source, "model.safetensors.index.json", revision).get("weight_map")
+    index = _read(source, _INDEX, revision).get("weight_map")
     names = [config.get("transformers_weights"), *(index.values() if isinstance(index, dict) else ())]
     if pickled := [name for name in names if name is not None and not str(name).endswith(_SAFE)]:
         raise UserError(
@@ -45,6 +62,28 @@ def check_files(source: str, revision: str | None, where: str, *, adapter_expect
             fix="give the model in bfloat16 or float32, which the adapter is trained on",
         )
     check_tokenizer(source, revision, where)
+
+
+def check_types(source: str, revision: str | None, where: str) -> None:
+    """Raise UserError for weights stored as whole numbers, or as floats of 8 bits: read as they are, without the scale
+    that belongs to them, they are other weights.
+    """
+    from safetensors import safe_open
+
+    index = _read(source, _INDEX, revision).get("weight_map")
+    names = sorted(set(map(str, index.values()))) if isinstance(index, dict) else [_WHOLE]
+    for file in (_cached(source, name, revision) for name in names):
+        if file is None:
+            continue
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():  # noqa: SIM118 - it is no dict
+                kind = opened.get_slice(key).get_dtype()
+                if key.endswith("weight") and kind not in _READABLE:
+                    raise UserError(
+                        f"{key} of {source} is stored as {kind}, which means nothing without a scale",
+                        where=where,
+                        fix="give the model in bfloat16 or float32",
+                    )
 
 
 def check_tokenizer(source: str, revision: str | None, where: str) -> None:
@@ -99,7 +138,11 @@ def _find_fault(file: Path) -> tuple[str, str] | None:
 
 def _read(source: str, name: str, revision: str | None) -> dict[str, Any]:
     """Read one of the model's JSON files; empty where it is missing or broken: loading reports that better."""
-    file = _cached(source, name, revision)
+    return read_json(_cached(source, name, revision))
+
+
+def read_json(file: Path | None) -> dict[str, Any]:
+    """The JSON object in a file; empty where it is missing or broken."""
     try:
         value = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
     except (OSError, ValueError, RecursionError):

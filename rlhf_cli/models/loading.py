@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from rlhf_cli.errors import UserError, first_line
-from rlhf_cli.models.files import ADAPTER_CONFIG, check_files, refuse_broken_file
+from rlhf_cli.models.files import ADAPTER_CONFIG, check_files, check_types, read_json, refuse_broken_file
 from rlhf_cli.models.gguf import convert
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.location import EMBEDDED, local_path
@@ -61,13 +61,17 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
         )
         model.name_or_path = settings.path  # exported adapters name it, and not a folder of this machine's cache
         notes = check_weights(report, source, len(model.state_dict()), "model.path")
+        check_types(source, settings.revision, "model.path")
         if broken := [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]:
             raise UserError(
                 f"{source} holds weights that are not finite: {_some(broken)}",
                 where="model.path",
                 fix="take an earlier checkpoint of its training",
             )
-    return Loaded(_merge_adapter(model, settings.adapter) if settings.adapter else model, tokenizer, notes)
+    if settings.adapter is None:
+        return Loaded(model, tokenizer, notes)
+    about = _compare_adapter(Path(settings.adapter), settings.path, tokenizer)
+    return Loaded(_merge_adapter(model, settings.adapter), tokenizer, (*notes, *about))
 
 
 def check_weights(report: Mapping[str, Any], source: str, tensors: int, where: str) -> tuple[str, ...]:
@@ -174,7 +178,10 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
                 raise ValueError(f"the model has no place for {_some(sorted(report.unexpected_keys))}")
             if lacking:
                 raise ValueError(f"it lacks {_some(lacking)}")
+            before = _logits(peft.eval())
             merged: PreTrainedModel = peft.merge_and_unload()
+            if not torch.allclose(before, after := _logits(merged), atol=1e-3 * float(after.abs().max())):
+                raise ValueError("merged into the weights it has another effect")
     except Exception as error:  # an adapter's files can make PEFT raise anything
         refuse_broken_file(folder, "model.adapter")
         raise UserError(
@@ -183,6 +190,27 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
             fix="give the model that it was trained on, and the adapter as PEFT saved it",
         ) from error
     return merged
+
+
+@torch.no_grad()
+def _logits(model: torch.nn.Module) -> torch.Tensor:
+    """The model's logits of a short text."""
+    logits: torch.Tensor = model(input_ids=torch.arange(4)[None]).logits
+    return logits
+
+
+def _compare_adapter(folder: Path, path: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Note where an adapter was trained on a model of another name, or by another chat template."""
+    notes = []
+    config, told = (read_json(folder / name) for name in (ADAPTER_CONFIG, "tokenizer_config.json"))
+    base = str(config.get("base_model_name_or_path") or path)
+    if Path(base).name.casefold() != Path(path).name.casefold():
+        notes.append(f"the adapter was trained on {base}, by its {ADAPTER_CONFIG}, and is merged into {path}")
+    file = folder / "chat_template.jinja"
+    own = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else told.get("chat_template")
+    if own is not None and own != tokenizer.chat_template:
+        notes.append(f"the adapter {folder} brings a chat template of its own, which is not used: the model's is")
+    return notes
 
 
 def _check_adapter(config: Any) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.models.chat import render
-from rlhf_cli.models.files import check_files
+from rlhf_cli.models.files import check_files, check_types
+from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.loading import SAFE_LOADING, check_weights, load_config
 
@@ -66,6 +67,8 @@ def make_score(
                 scores[row] = value
         return scores
 
+    text = text_fingerprint(tokenizer, (), use_chat_template=bool(tokenizer.chat_template))
+    vars(score)["sha256"] = f"{weights_fingerprint(model.named_parameters())}-{text}"  # worker.py passes it on
     return score
 
 
@@ -87,6 +90,7 @@ def _load(
         dtype=dtypes.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32),
         **SAFE_LOADING,
     )
+    check_types(path, revision, "reward.path")
     for note in check_weights(report, path, len(model.state_dict()), "reward.path"):
         print(note)  # noqa: T201 - reward.log has what this process prints
     return model.to(place).eval(), tokenizer

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from rlhf_cli.settings import FilePath, ModelPath, Names, Settings, as_tuple
+from rlhf_cli.settings import IS_PROSE, FilePath, ModelPath, Names, Settings, as_tuple
 
 
 class Lora(Settings):
@@ -29,7 +29,7 @@ class Lora(Settings):
 
 
 Stop = Annotated[
-    tuple[Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_tuple)
+    tuple[Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_tuple), IS_PROSE
 ]
 """A list of token ids, special tokens and texts in YAML."""
 

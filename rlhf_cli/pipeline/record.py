@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from rlhf_cli.engine.allocator import keep_freed_memory
 from rlhf_cli.engine.cpu import cpu_vendor
 from rlhf_cli.engine.memory import peak
 from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
@@ -59,7 +59,12 @@ def record_of(
         "packages": {name: version(name) for name in PACKAGES},
         "model": {
             "loaded_from": policy.causal.config.name_or_path or config.model.kind,
-            "sha256_sampled": _weights_fingerprint(policy),
+            "sha256_sampled": weights_fingerprint(
+                (name, weight) for name, weight in policy.peft.named_parameters() if name not in policy.parameters()
+            ),
+            "sha256_text": text_fingerprint(
+                policy.tokenizer, policy.end_tokens, use_chat_template=policy.use_chat_template
+            ),
             "parameters": sum(p.numel() for p in policy.causal.parameters()),
             "trained": sum(p.numel() for p in policy.parameters().values()),
         },
@@ -96,12 +101,21 @@ def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequ
             fix="bring it back, or start a new run",
             exit_code=EXIT_RESUME,
         ) from error
-    for name, key in (("data", "sha256"), ("model", "sha256_sampled"), ("reward", "sha256")):
-        if before[name][key] == now[name][key]:
+    for name, key in (
+        ("data", "sha256"),
+        ("model", "sha256_sampled"),
+        ("model", "sha256_text"),
+        ("reward", "sha256"),
+    ):
+        if before[name].get(key) in (
+            None,
+            now[name].get(key),
+        ):  # None: an earlier commit's record, which has no such hash
             continue
         if not any(one == name or one.startswith(f"{name}.") for one in allowed):
+            what = "model's tokenizer, chat template or end tokens" if key == "sha256_text" else name
             raise UserError(
-                f"the {name} changed since the run began",
+                f"the {what} changed since the run began",
                 where=str(folder),
                 fix=f"bring the {name} back, start a new run, or allow it: resume_allow=[{name}]",
                 exit_code=EXIT_RESUME,
@@ -122,15 +136,3 @@ def _processor(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{cpu_vendor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _weights_fingerprint(policy: Policy) -> str:
-    """SHA-256 over names, shapes and up to 1024 evenly spaced values of every frozen weight: quick on any size."""
-    digest = hashlib.sha256()
-    trained = policy.parameters().keys()
-    for name, weight in sorted(policy.peft.named_parameters(), key=lambda pair: pair[0]):
-        if name not in trained:
-            flat = weight.detach().flatten()
-            values = flat[:: max(1, len(flat) // 1024)].float().cpu().contiguous()
-            digest.update(f"{name} {tuple(weight.shape)}".encode() + values.numpy().tobytes())
-    return digest.hexdigest()

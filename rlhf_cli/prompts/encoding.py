@@ -130,7 +130,7 @@ def encode(
         )
     check_enough(rows, [len(kept) for kept in train], config)
     prompts = _encode_used(rows, train, fits, config, reporter)
-    note_oddities(Counter(map(encoder.oddity, [*prompts.encoded.values(), *held_out])), reporter)
+    note_oddities(encoder, Counter(map(encoder.oddity, [*prompts.encoded.values(), *held_out])), reporter)
     return prompts, held_out
 
 
@@ -158,15 +158,17 @@ def encode_held_out(
     held_out, too_long = _encode_held_out(rows, fits)
     if note := rows.describe(len(rows.train), len(held_out), too_long):
         reporter.note(note)
-    note_oddities(Counter(map(encoder.oddity, held_out)), reporter)
+    note_oddities(encoder, Counter(map(encoder.oddity, held_out)), reporter)
     return held_out
 
 
-def note_oddities(oddities: Counter[str | None], reporter: Reporter) -> None:
-    """Note each oddity of `Encoder.oddity`, with the number of its prompts; None counts the others."""
-    for oddity, count in oddities.items():
-        if oddity is not None:
-            reporter.note(f"{count} of {oddities.total()} prompts {oddity}")
+def note_oddities(encoder: Encoder, oddities: Counter[str | None], reporter: Reporter) -> None:
+    """Note what the encoder says of its template, and `Encoder.oddity` of prompts, and of how many."""
+    for note in encoder.template_notes():
+        reporter.note(note)
+    for what, count in oddities.items():
+        if what is not None:
+            reporter.note(f"{count} of {oddities.total()} prompts {what}")
 
 
 def _encode_held_out(rows: Rows, fits: Sequence[Fit]) -> tuple[tuple[Prompt, ...], Counter[str]]:

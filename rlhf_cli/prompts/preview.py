@@ -134,7 +134,7 @@ def preview_prompts(
                     longer=longer,
                 )
             )
-    note_oddities(oddities, reporter)
+    note_oddities(encoder, oddities, reporter)
     return Preview(
         parts=tuple(parts),
         left_out=dict(rows.left_out),

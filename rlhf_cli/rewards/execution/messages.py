@@ -47,7 +47,7 @@ class FunctionInfo:
     __pydantic_config__ = READ_STRICTLY
 
     sha256: str | None
-    """Hash of the user's file and of those that it imports; None for a built-in function."""
+    """Hash of the user's file and its imports, or of a reward model; None for another built-in function."""
     takes: list[str] | None
     """The arguments that it takes by name; None: any."""
     needs: list[str]

@@ -77,7 +77,7 @@ class RetryingSource:
         self._process: RewardProcess | None = None
         self.name: Final = source.name if isinstance(source, Python) else f"{key}={source.kind}"
         self.sha256: str | None = None
-        """Hash of the file with the user's function, known once it is open; None for a built-in source."""
+        """Hash of the user's function or of a reward model, known once it is open; None for another source."""
 
     def open(self) -> None:
         """Start the function's process; raises UserError where the import fails or a column it needs is missing."""

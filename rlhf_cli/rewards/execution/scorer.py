@@ -62,7 +62,7 @@ class SourceScorer:
 
     @property
     def sha256(self) -> str | None:
-        """Hash of the files with the user's functions; None for a built-in reward."""
+        """Hash of the files with the user's functions, and of reward models; None where there are none."""
         hashes = [source.sha256 for source in self._sources.values() if source.sha256 is not None]
         if len(hashes) > 1:
             return hashlib.sha256(" ".join(hashes).encode()).hexdigest()

@@ -117,6 +117,11 @@ def test_a_line_break_may_be_typed_in_an_override(key: str, quote: str) -> None:
     assert value(rf"{key}={quote}Q: {{prompt}}\nA:\t{quote}") == "Q: {prompt}\nA:\t"
 
 
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_and_in_a_list_of_texts(quote: str) -> None:
+    assert value(rf"model.stop=[{quote}\n\n{quote},{quote}Q:{quote},7]") == ["\n\n", "Q:", 7]
+
+
 def test_a_word_of_tex_is_no_line_break() -> None:
     for word in (r"\nabla", r"\times"):
         with pytest.raises(UserError, match=r"data.template: \\\w+ may be (a line break and abla|a tab and imes), or"):
@@ -132,6 +137,12 @@ def test_two_characters_in_a_file_are_no_line_break(text: str) -> None:
         compose_config(["config=r.yaml"])
     fix = 'put the text in double quotes: "...\\n..."'
     assert caught.value.line() == f"r.yaml:6: data.template: \\n stays two characters here; fix: {fix}"
+
+
+def test_nor_in_a_list() -> None:
+    write(Path("r.yaml"), r"model: {kind: tiny, stop: ['\n']}")
+    with pytest.raises(UserError, match=r"^r.yaml:1: model.stop: \\n stays two characters here; fix: put the text in"):
+        compose_config(["config=r.yaml"])
 
 
 @pytest.mark.parametrize(

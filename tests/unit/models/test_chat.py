@@ -25,6 +25,7 @@ TOOLS = (
     "{{ m.name }}\n{{ m.content }}{% for call in m.tool_calls %}<call {{ call.name }}>{% endfor %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+NO_TOOLS = "{% for m in messages if m.role in ('system', 'user') %}<|im_start|>{{ m.content }}{% endfor %}"
 PLAIN = "{% for m in messages %}{{ m.content }}{% endfor %}"
 ROLES, TEXTS = ("system", "user", "assistant"), st.text(min_size=1)
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>")
@@ -90,6 +91,8 @@ class TestWhole:
             (CHATML, [USER], [{"name": "weather"}], "the row's tools"),
             ("{{ messages[-1].content }}", [SYSTEM, USER], None, "the system's message"),
             ("{{ messages[0].content[:1] }}", [USER], None, "the user's message"),
+            (NO_TOOLS, [USER, {"role": "tool", "content": "42"}, USER], None, "the tool's message"),
+            (NO_TOOLS, [USER, {"role": "assistant", "content": "No."}, USER], None, "the assistant's message"),
         ],
     )
     def test_what_the_template_leaves_out_is_named(
@@ -97,6 +100,12 @@ class TestWhole:
     ) -> None:
         with pytest.raises(TemplateError, match=f"leaves out {what}$"):
             render_whole(tokenizer(template), chat, tools)
+
+    @pytest.mark.parametrize("form", ["m.content.split('</think>')[-1]", "m.content | tojson"])
+    def test_a_message_in_another_form_is_not_left_out(self, form: str) -> None:
+        template = "{% for m in messages %}{{ m.content if m.role == 'user' else " + form + " }}{% endfor %}"
+        answer = {"role": "assistant", "content": '<think>Hm.</think>\n"No"'}
+        assert "No" in render_whole(tokenizer(template), [USER, answer, USER])
 
     def test_it_is_the_datas_fault(self) -> None:
         with pytest.raises(UserError) as caught:
@@ -130,6 +139,47 @@ class TestWhole:
         for turn in chat:
             place = text.index(turn["content"].strip(), place) + len(turn["content"].strip())
         assert text.count("<s>") - "".join(turn["content"] for turn in chat).count("<s>") <= 1
+
+
+class TestRepeats:
+    """A prompt is the same on another day, and in another process."""
+
+    def test_the_date_is_always_the_same_and_said(self) -> None:
+        made = encoder("{{ strftime_now('%d %b %Y %H:%M') }}\n" + CHATML)
+        assert text_of(made, "Hi").startswith("26 Jul 2024 00:00\n<|im_start|>user\nHi")
+        assert made.template_notes() == [
+            "the chat template writes the date: always 26 Jul 2024, so that the run repeats"
+        ]
+        assert encoder().template_notes() == encoder(None).template_notes() == []
+
+    @pytest.mark.parametrize("choice", ["{{ ['a', 'b'] | random }}", "{{ [['a']] | map('random') | join }}"])
+    def test_a_choice_at_random_is_refused(self, choice: str) -> None:
+        with pytest.raises(TemplateError, match="chooses at random, so that no run would repeat"):
+            render(tokenizer(choice + CHATML), [USER])
+        assert render(tokenizer("Be random. " + CHATML), [USER]).startswith("Be random. <|im_start|>user")
+
+
+class TestOpened:
+    """A prompt ends where the answer begins."""
+
+    NOTE = "the chat template does not open the assistant's turn: the model goes on behind the user's"
+
+    def test_a_template_without_the_header_is_said(self) -> None:
+        assert encoder(CHATML.partition("{% if add")[0]).template_notes() == [self.NOTE]
+
+    @pytest.mark.parametrize(
+        "template",
+        [
+            CHATML,
+            "{% for m in messages %}{{ '[' + m.content + ']' if m.role == 'user' else m.content }}{% endfor %}",
+            CHATML.replace("assistant\n{%", "assistant\n<think>\n{%"),
+            "{{ raise_exception('no') }}",
+            "<s>{{ messages[0].content }}<|im_end|>{% for m in messages[1:] %}{{ m.content }}{% endfor %}",
+        ],
+        ids=["ChatML", "Mistral's", "with thoughts", "refuses", "no header"],
+    )
+    def test_others_are_sound(self, template: str) -> None:
+        assert encoder(template).template_notes() == []
 
 
 class TestRendered:
@@ -177,6 +227,17 @@ class TestRaw:
         assert made.oddity(prompt) == (
             "get <|endoftext|> at their end from the tokenizer, which tells the model that the text is over"
         )
+
+    def test_text_that_the_tokenizer_does_not_know_is_said(self) -> None:
+        inner = Tokenizer(models.WordLevel({"?": 0, "Hi": 1}, unk_token="?"))
+        inner.pre_tokenizer = pre_tokenizers.Whitespace()
+        for own, said in (("Hi there", True), ("Hi ?", False), ("Hi", False)):
+            for eos, is_own in (("Hi", False), ("?", True)):  # GPT-2's unknown token is its end of text
+                made = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="?", eos_token=eos)
+                one = Encoder(made, use_chat_template=False, vocabulary=2)
+                oddity = one.oddity(one.encode([PromptRow(own, {}, "f:1")])[0])
+                note = "hold what the tokenizer does not know, and the model reads ? there"
+                assert (oddity == note) == (said and not is_own)
 
     @pytest.mark.case(67)
     def test_a_token_beyond_the_embedding_is_refused(self) -> None:

@@ -12,12 +12,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.files import refuse_broken_file
+from rlhf_cli.models.loading import quiet_peft
 from tests.unit.support import build, logits_of, move_adapter, pretrained, save_adapter, tiny
 
 TOKENS = (72, 101, 108)
@@ -210,6 +212,27 @@ class TestMisleading:
         configure(folder, quantization_config={"quant_method": method, "bits": 4} if method else {})
         assert refusal(folder).startswith(f"its weights are quantised ({named}) (model.path); fix: give the model in")
 
+    @pytest.mark.parametrize(("kind", "name"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")])
+    def test_weights_that_need_a_scale(self, folder: Path, kind: torch.dtype, name: str) -> None:
+        key = "model.layers.0.mlp.down_proj.weight"
+        rewrite(folder / WEIGHTS, lambda w: {**w, key: w[key].to(kind), "mask.bias": torch.ones(2, dtype=torch.int8)})
+        assert refusal(folder) == (
+            f"{key} of {folder} is stored as {name}, which means nothing without a scale (model.path); "
+            "fix: give the model in bfloat16 or float32"
+        )
+
+    def test_two_sets_of_weights(self, folder: Path) -> None:
+        (folder / f"{WEIGHTS}.index.json").write_text("{}")
+        assert refusal(folder).startswith(
+            f"{folder} holds the weights twice, in {WEIGHTS} and in the files of {WEIGHTS}."
+        )
+
+    def test_a_revision_of_a_folder(self, folder: Path) -> None:
+        assert refusal(folder, revision="v2") == (
+            f"{folder} is a folder, which has no revisions: v2 would be ignored (model.revision); "
+            "fix: leave it out, or give the model's name on the hub"
+        )
+
     @pytest.mark.case(80)
     def test_an_index_that_names_a_pickle(self, folder: Path) -> None:
         names = load_file(folder / WEIGHTS)
@@ -271,3 +294,29 @@ class TestAdapter:
         file = adapter / "adapter_model.safetensors"
         file.write_text(LFS)
         assert refusal(folder, adapter=str(adapter)).startswith(f"{file} is a pointer of Git LFS")
+
+    @pytest.mark.parametrize("by_adapter", [True, False])
+    def test_another_base_is_said(self, folder: Path, adapter: Path, by_adapter: bool) -> None:
+        base = "other/Base-1B" if by_adapter else "/home/ann/Model"  # the folder is called model
+        configure(adapter, "adapter_config.json", base_model_name_or_path=base)
+        notes = build(pretrained(folder, adapter=str(adapter))).notes
+        said = f"the adapter was trained on {base}, by its adapter_config.json, and is merged into {folder}"
+        assert notes == ((said,) if by_adapter else ())
+
+    def test_a_template_of_its_own_is_said(self, folder: Path, adapter: Path) -> None:
+        (adapter / "chat_template.jinja").write_text("{{ messages }}")
+        configure(adapter, "adapter_config.json", base_model_name_or_path=str(folder))
+        notes = build(pretrained(folder, adapter=str(adapter))).notes
+        assert notes == (f"the adapter {adapter} brings a chat template of its own, which is not used: the model's is",)
+
+    def test_one_that_merging_would_change_is_refused(self, folder: Path, tmp_path: Path) -> None:
+        base = build(tiny()).peft.unload()
+        config = LoraConfig(r=2, target_modules=["q_proj"], layer_replication=[(0, 2), (0, 2)], task_type="CAUSAL_LM")
+        with quiet_peft():
+            trained = get_peft_model(base, config)
+        for name, weight in trained.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(len(name)))
+        trained.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+        line = refusal(folder, adapter=str(tmp_path / "adapter"))
+        assert "does not fit the model: merged into the weights it has another effect" in line

@@ -1,4 +1,4 @@
-"""run.json: the fingerprint of the weights."""
+"""run.json: what a resumed run compares."""
 
 from __future__ import annotations
 
@@ -6,22 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from rlhf_cli.pipeline.record import GROUND, _weights_fingerprint, check_ground
+from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.pipeline.record import GROUND, check_ground
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.process import FIXED, reward_environment
 from rlhf_cli.runs.binding import write_record
-from tests.unit.support import build, move_adapter, tiny
-
-
-def test_the_fingerprint_is_that_of_the_frozen_weights() -> None:
-    one, moved, other = build(tiny()), build(tiny(), adapter_seed=2), build(tiny(seed=1))
-    move_adapter(moved)
-    assert _weights_fingerprint(one) == _weights_fingerprint(moved) != _weights_fingerprint(other)
-    with torch.no_grad():
-        one.causal.get_input_embeddings().weight[0, 0] += 1
-    assert _weights_fingerprint(one) != _weights_fingerprint(moved)
 
 
 class Notes(Reporter):
@@ -65,3 +55,29 @@ def test_the_environment_of_a_reward_names_what_is_fixed_and_no_secret(monkeypat
     assert known["PYTHONPATH"] == "here"
     assert known.items() >= FIXED.items()
     assert "HF_TOKEN" not in known
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "what"),
+    [
+        ("data", "sha256", "data"),
+        ("model", "sha256_sampled", "model"),
+        ("model", "sha256_text", "model's tokenizer, chat template or end tokens"),
+        ("reward", "sha256", "reward"),
+    ],
+)
+def test_what_a_run_learns_from_does_not_change_unsaid(part: str, key: str, what: str, tmp_path: Path) -> None:
+    now = record(None)
+    now[part] = now[part] | {key: "now"}
+    write_record(tmp_path, record(None) | {part: now[part] | {key: "before"}})
+    with pytest.raises(UserError) as caught:
+        check_ground(tmp_path, now, Notes(), ())
+    assert (caught.value.what, caught.value.exit_code) == (f"the {what} changed since the run began", EXIT_RESUME)
+    assert check_ground(tmp_path, now, Notes(), (part,))
+    assert check_ground(tmp_path, now, Notes(), ())  # it was allowed, and noted as the run's own
+
+
+@pytest.mark.parametrize(("part", "key"), [("model", "sha256_text"), ("reward", "sha256")])
+def test_a_record_of_an_earlier_commit_has_fewer_hashes(part: str, key: str, tmp_path: Path) -> None:
+    write_record(tmp_path, record(None) | {part: record(None)[part] | {key: None}})
+    assert check_ground(tmp_path, record(None) | {part: record(None)[part] | {key: "new"}}, Notes(), ())
