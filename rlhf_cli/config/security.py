@@ -43,22 +43,22 @@ _NAMES = r"(\w+[_-])?(api[_-]?key|key|token|secret|password|passwd|pwd|auth|sig|
 _HEADER = r"(authorization['\"]?\s*[:=]\s*['\"]?(bearer|basic|token|digest)\s+|x-api-key['\"]?\s*[:=]\s*['\"]?)"
 _VALUE = r"[^\s&$<>{(\[\\'\"]{4,}"  # no interpolation, no placeholder, no pattern
 _LOOKS_LIKE = {
-    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{20,}",
-    "an API key": r"\bsk-[\w-]*?[A-Za-z0-9]{20,}",  # OpenAI sk-, sk-proj-; Anthropic sk-ant-
-    "a GitHub token": r"\b(gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{22,})",
-    "a GitLab token": r"\bglpat-[\w-]{20,}",
-    "an AWS access key": r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
-    "a Google API key": r"\bAIza[\w-]{35}",
-    "a Slack token": r"\bxox[abeoprs]-[\w-]{10,}",
-    "a token of npm or PyPI": r"\b(npm_[A-Za-z0-9]{20,}|pypi-[\w-]{20,})",
-    "a Stripe key": r"\b([sr]k_(live|test)|whsec)_[A-Za-z0-9]{10,}",
-    "an API key of a model's host": r"\b(gsk_|r8_|nvapi-|xai-|pplx-|tgp_v1_)[\w-]{20,}",
-    "a JSON web token": r"\beyJ[\w-]{10,}\.[\w-]{4,}",
+    "a Hugging Face token": r"(?<![^\W_])hf_[A-Za-z0-9]{20,}",
+    "an API key": r"(?<![^\W_])sk-[\w-]*?[A-Za-z0-9]{20,}",  # OpenAI sk-, sk-proj-; Anthropic sk-ant-
+    "a GitHub token": r"(?<![^\W_])(gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{22,})",
+    "a GitLab token": r"(?<![^\W_])glpat-[\w-]{20,}",
+    "an AWS access key": r"(?<![^\W_])(AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])",
+    "a Google API key": r"(?<![^\W_])AIza[\w-]{35}",
+    "a Slack token": r"(?<![^\W_])xox[abeoprs]-[\w-]{10,}",
+    "a token of npm or PyPI": r"(?<![^\W_])(npm_[A-Za-z0-9]{20,}|pypi-[\w-]{20,})",
+    "a Stripe key": r"(?<![^\W_])([sr]k_(live|test)|whsec)_[A-Za-z0-9]{10,}",
+    "an API key of a model's host": r"(?<![^\W_])(gsk_|r8_|nvapi-|xai-|pplx-|tgp_v1_)[\w-]{20,}",
+    "a JSON web token": r"(?<![^\W_])eyJ[\w-]{10,}\.[\w-]{4,}",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",
     "a URL with a password": r"://[^/\s:@]*:[^/\s@]+@",
     "a URL with a secret": rf"(?i)://\S*[?&;]{_NAMES}={_VALUE}",
-    "a header with a secret": rf"(?i)\b({_HEADER}|bearer\s+(?=\S*\d)(?=\S{{16}})){_VALUE}",
-    "a password": rf"(?i)\b(password|passwd|pwd)={_VALUE}",
+    "a header with a secret": rf"(?i)(?<![^\W_])({_HEADER}|bearer\s+(?=\S*\d)(?=\S{{16}})){_VALUE}",
+    "a password": rf"(?i)(?<![^\W_])(password|passwd|pwd)={_VALUE}",
 }
 
 

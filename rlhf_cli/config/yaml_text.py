@@ -111,6 +111,8 @@ def _scalars(node: yaml.Node, key: str) -> Iterator[tuple[str, yaml.ScalarNode]]
         yield key, node
     elif isinstance(node, yaml.MappingNode):
         for name, value in node.value:
+            if not isinstance(name, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "found a key that is no text", name.start_mark)
             yield from _scalars(value, f"{key}.{name.value}" if key else name.value)
     else:
         for value in node.value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from rlhf_cli.data.conversion import describe_type
 from rlhf_cli.data.files import bad_row
@@ -28,17 +28,32 @@ class Jsonl(FileSource):
                     yield RawRow(json_object(line.rstrip("\r\n"), where), where)
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in an object")
+    return row
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON; null says that a value is missing")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant)
+
+
 def json_object(line: str, where: str) -> dict[str, Any]:
     """The line as a JSON object whose texts can be written as UTF-8; raises UserError (exit 3) for anything else."""
     try:
-        row = json.loads(line)
+        row = _DECODER.decode(line)
         if "\\u" in line:  # an escape may be half of a surrogate pair; text decoded strictly has none
             json.dumps(row, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise bad_row(f"not JSON: {error.msg} at column {error.colno}", where, Jsonl.holds) from error
     except UnicodeEncodeError as error:
         raise bad_row("half of a surrogate pair, which is no text", where, "save it as UTF-8") from error
-    except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
+    except (RecursionError, ValueError) as error:  # nested too deeply; too many digits; as above
         raise bad_row(f"JSON that cannot be read: {error}", where, "one plain JSON object a line") from error
     if not isinstance(row, dict):
         raise bad_row(f"not a JSON object but {describe_type(row)}", where, 'write {"prompt": "..."}')

@@ -6,6 +6,7 @@ import importlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -131,6 +132,13 @@ def import_extra(module: str, kind: str) -> Any:
 
 
 def as_json(row: dict[str, Any]) -> dict[str, Any]:
-    """Convert a row to JSON's types: dates and bytes become text."""
-    columns: dict[str, Any] = json.loads(json.dumps(row, default=str))
+    """Convert a row to JSON's types: dates and bytes become text; a number that is missing (NaN) becomes null."""
+    columns: dict[str, Any] = json.loads(json.dumps(row, default=_as_text), parse_constant=lambda name: None)
     return columns
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes):  # some programs write texts so; an image stays what Python shows
+        with suppress(UnicodeDecodeError):
+            return value.decode()
+    return str(value)

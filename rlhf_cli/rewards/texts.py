@@ -57,5 +57,10 @@ def extract_answer(pattern: re.Pattern[str] | None, text: str) -> str | None:
 
 
 def right_answer(pattern: re.Pattern[str] | None, value: Any) -> str | None:
-    """Return the answer in a column's value; None where there is none, and for a list or a mapping."""
+    """Return the answer in a column's value; None where there is none, and for a list or a mapping.
+
+    A whole number is written as one: tables with a missing value keep 72 as 72.0.
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
     return extract_answer(pattern, str(value)) if isinstance(value, str | int | float) else None

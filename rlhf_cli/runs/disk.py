@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Final
 
 
+def no_link(path: str, flags: int) -> int:
+    """Open a file as `open` does, but not where a link leads."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 class Disk:
     """The file system. A power cut may undo any change before its `sync`."""
 
@@ -16,8 +21,9 @@ class Disk:
         folder.mkdir()
 
     def write(self, file: Path, content: bytes) -> None:
-        """Make a file, or replace its content."""
-        file.write_bytes(content)
+        """Make a file, or replace its content; a link is not followed: that is an error."""
+        with open(file, "wb", opener=no_link) as opened:
+            opened.write(content)
 
     def sync(self, path: Path) -> None:
         """Make sure that a file's content, or a folder's names, survive a power cut."""

@@ -76,8 +76,16 @@ FOLDERS: Final = (CHECKPOINTS, ADAPTER, SKIPPED, FEEDBACK, PROFILE, TENSORBOARD,
 def check_kinds(folder: Path) -> None:
     """Raise UserError (exit 6) where a run's file is no file, or a run's folder no folder.
 
-    Opening a pipe, for one, would never end.
+    Opening a pipe, for one, would never end, and a link would have another file read, cut or written.
     """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_symlink() and not path.is_dir() and (path.name in FILES or path.name.startswith(".")):
+            raise UserError(
+                f"{path.name} is a link, and what it leads to would be changed",
+                where=str(path),
+                fix="put the file itself there, or give another folder",
+                exit_code=EXIT_DISK,
+            )
     for names, what, is_kind in ((FILES, "file", Path.is_file), (FOLDERS, "folder", Path.is_dir)):
         for path in (folder / name for name in names):
             if path.exists() and not is_kind(path):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.runs.disk import no_link
 from rlhf_cli.runs.folder import LOGS
 from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.sinks import Curves
@@ -38,7 +39,7 @@ class JsonlLog:
     def __init__(self, file: Path) -> None:
         self.file = file
         # a buffer would write once more at the end the bytes that a full disk refused
-        self._handle = file.open("ab", buffering=0)
+        self._handle = open(file, "ab", buffering=0, opener=no_link)  # noqa: SIM115 - `close` closes it
         self._digest = hashlib.sha256(file.read_bytes())
         self._size = file.stat().st_size
 

@@ -217,7 +217,7 @@ def _failure(error: BaseException, file: str) -> dict[str, Any]:
 
 
 def _shorten(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair is no text
     return f"{line[:LONGEST]}…" if len(line) > LONGEST else line
 
 

@@ -159,6 +159,8 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
         (TINY + "1: 2\n", "r.yaml:4: 1: Keys should be strings (got 1)"),
         ("model: tiny\ndata: [tiny\nreward: x\n", "r.yaml:3: not valid YAML: expected ',' or ']', but got ':'"),
         ("model: tiny\n\tdata: tiny\n", "r.yaml:2: not valid YAML: found character '\\t' that cannot start any token"),
+        ("model: tiny\n? [a, b]\n: 3\n", "r.yaml:2: not valid YAML: found a key that is no text"),
+        ("? {a: b}\n: 3\n", "r.yaml:1: not valid YAML: found a key that is no text"),
         ("steps: 1\nsteps: 2\n", "r.yaml:2: not valid YAML: found duplicate key steps"),
         ("- model: tiny\n", "r.yaml: must be a mapping of settings, like `steps: 100`"),
         ("hello", "r.yaml: must be a mapping of settings, like `steps: 100`"),

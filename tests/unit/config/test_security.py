@@ -235,6 +235,13 @@ def test_more_secrets(cwd: Path, refused: Refused, secret: str) -> None:
         assert secret not in line
 
 
+@pytest.mark.parametrize("secret", ["hf_" + "aB3" * 8, "AKIA" + "ABCD" * 4, "ghp_" + "aB3" * 12, "password=hunter2"])
+def test_a_secret_may_be_part_of_a_name(secret: str) -> None:
+    assert secret_in(f"out_{secret}_2")
+    assert secret_in(f"run-{secret}")
+    assert not secret_in(f"x{secret}")
+
+
 @pytest.mark.parametrize(
     "text",
     ["token_env: MY_API_KEY", "https://x.example/score?model=a&max_tokens=512", "http://127.0.0.1:8000/score?page=2",

@@ -120,7 +120,6 @@ def test_any_text_is_taken_as_it_is(file: Path, text: str, escaped: bool) -> Non
         ('{"prompt": null}', "prompt is null (prompts.jsonl:2); fix: give text or a list of chat messages"),
         ('{"prompt": 3}', "prompt is a number (prompts.jsonl:2); fix: give text or a list of chat messages"),
         ('{"prompt": 7.5}', "prompt is a number (prompts.jsonl:2); fix: give text or a list of chat messages"),
-        ('{"prompt": NaN}', "prompt is a number (prompts.jsonl:2); fix: give text or a list of chat messages"),
         ('{"prompt": false}', "prompt is true or false (prompts.jsonl:2); fix: give text or a list of chat messages"),
         ('{"prompt": {}}', "prompt is an object (prompts.jsonl:2); fix: give text or a list of chat messages"),
         (
@@ -222,11 +221,18 @@ class TestFingerprint:
         ('{"prompt": "a",', "not JSON: Expecting property name enclosed in double quotes at column 16"),
         ('{"prompt": "\\ud800"}', "half of a surrogate pair, which is no text"),
         ("[" * 200_000, "JSON that cannot be read"),
+        ('{"prompt": "a", "prompt": "b"}', "JSON that cannot be read: 'prompt' stands twice in an object"),
+        ('{"prompt": "a", "of": {"n": 1, "m": 2, "n": 1}}', "JSON that cannot be read: 'n' stands twice in an object"),
+        (
+            '{"prompt": "a", "answer": NaN}',
+            "JSON that cannot be read: NaN is no JSON; null says that a value is missing",
+        ),
+        ('{"prompt": "a", "n": [-Infinity]}', "JSON that cannot be read: -Infinity is no JSON"),
         ('{"prompt": "x", "n": ' + "9" * 5000 + "}", "JSON that cannot be read"),
         ("1" * 5000, "JSON that cannot be read"),
         ("\0\0", "not JSON: Expecting value at column 1"),
     ],
-    ids=["cut", "surrogate", "nested", "digits", "digits alone", "NUL"],
+    ids=["cut", "surrogate", "nested", "twice", "twice within", "NaN", "infinity", "digits", "digits alone", "NUL"],
 )
 def test_json_that_is_none_is_named_by_line(line: str, said: str, file: Path) -> None:
     problem = problem_of(file, GOOD, line)

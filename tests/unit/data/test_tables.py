@@ -13,6 +13,7 @@ import pytest
 from rlhf_cli.data.hub import Hub
 from rlhf_cli.data.parquet import Parquet
 from rlhf_cli.data.reading import read_source
+from rlhf_cli.data.source import as_json
 from rlhf_cli.errors import EXIT_DATA, UserError
 from tests.unit.support import data_fields
 
@@ -71,6 +72,20 @@ def test_a_split_of_the_hub(asked: list[tuple[Any, ...]]) -> None:
     ]
     assert found.rows[0].columns == {"day": "2026-01-01"}  # JSON has no dates
     assert asked == [("me/set", "main", "train", "abc")]
+
+
+def test_rows_of_a_table_are_json() -> None:
+    """A text that is stored as bytes is that text, and a number that is missing is null."""
+    row = {"text": "né".encode(), "image": b"\xff\xd8", "day": datetime.date(2026, 1, 1), "n": 2.0, "of": [{"x": b"y"}]}
+    assert as_json(row | {"answer": float("nan"), "top": float("inf")}) == {
+        "text": "né",
+        "image": "b'\\xff\\xd8'",
+        "day": "2026-01-01",
+        "n": 2.0,
+        "of": [{"x": "y"}],
+        "answer": None,
+        "top": None,
+    }
 
 
 def test_held_out_prompts_may_come_from_another_split(asked: list[tuple[Any, ...]]) -> None:

@@ -321,6 +321,21 @@ class TestForeignContent:
         assert find_origin(str(run)) == Origin(run, run / "checkpoints/step-00000002", ())
         assert find_origin(str(run / "checkpoints/step-00000002")).checkpoint.name == "step-00000002"
 
+    @pytest.mark.parametrize("name", ["samples.jsonl", "config.json", "reward.log", ".config.json.tmp"])
+    def test_a_link_in_a_files_place_is_refused(self, name: str, tmp_path: Path) -> None:
+        """A stranger's run would otherwise write over any file of the user's."""
+        run, mine = make_run(tmp_path / "run", 2), tmp_path / "mine"
+        (run / name).unlink(missing_ok=True)
+        for path in (run / name, run / "of my own"):
+            path.symlink_to(mine)
+        with pytest.raises(UserError) as caught:
+            find_origin(str(run))
+        assert caught.value.line().startswith(f"{name} is a link, and what it leads to would be changed ({run / name})")
+        (run / name).unlink()
+        if name == "config.json":
+            (run / name).write_text("{}")
+        find_origin(str(run))  # other links are the user's own business
+
     @pytest.mark.parametrize("name", ["metrics.jsonl", "run.json", ".lock", "reward.log", "checkpoints"])
     def test_a_pipe_in_a_files_place_is_named(self, name: str, tmp_path: Path) -> None:
         run = make_run(tmp_path / "run", 2) if name != "checkpoints" else make_run(tmp_path / "run")

@@ -22,6 +22,7 @@ SEEN = "import json\ndef f({}):\n    print(json.dumps(seen := locals(), sort_key
 TROUBLE = [
     ("1 / 0", "raised ZeroDivisionError: division by zero at rewards.py:4"),
     ("raise ValueError('two\\nlines  of it')", "raised ValueError: two lines of it at rewards.py:4"),
+    ("raise ValueError('\\ud800')", "raised ValueError: \\ud800 at rewards.py:4"),
     ("helper()", "raised KeyError: 'x' at rewards.py:7"),
     ("json.loads('')", "raised JSONDecodeError: Expecting value: line 1 column 1 (char 0) at rewards.py:4"),
     ("raise KeyboardInterrupt", "raised KeyboardInterrupt at rewards.py:4"),

@@ -36,6 +36,9 @@ def scores(texts: list[Any], answers: list[Any], **settings: object) -> list[flo
         (True, True, "", "Paris", 0.0),
         (True, True, "72", 72, 1.0),
         (True, True, "72.0", 72, 0.0),
+        (True, True, "72", 72.0, 1.0),  # as a table with a missing value keeps it
+        (True, True, "72.0", 72.0, 0.0),
+        (True, True, "1e+300", 1e300, 1.0),
         (True, True, "0.5", 0.5, 1.0),
         (True, True, "1,000", "1000", 0.0),
         (True, True, "$72", "72", 0.0),
