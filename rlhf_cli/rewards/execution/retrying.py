@@ -22,6 +22,8 @@ LARGEST: Final = 1e18
 """The largest absolute value of a score: its square is finite in float32."""
 SHOWN: Final = 200
 """Characters of a completion that an error shows."""
+_TEXTS: Final = frozenset(("completions", "completion_ids"))
+"""The arguments of which a reward takes one at least."""
 TRL_ARGUMENTS: Final = ("prompts", "completions", "completion_ids")
 """The arguments of a function that are no columns of the data; it gets the last where the tokens are known."""
 
@@ -96,6 +98,14 @@ class RetryingSource:
             raise UserError(f"{self.name} {error}", where=where, exit_code=EXIT_REWARD) from error
         self.sha256 = info.sha256
         try:
+            if isinstance(self._source, Python) and info.takes is not None and not set(info.takes) & _TEXTS:
+                # a stranger's settings could call subprocess:getoutput with a column `cmd` of the stranger's data
+                raise UserError(
+                    f"{self.name} takes no completions, so that it cannot be a reward",
+                    where=where,
+                    fix="write def f(prompts, completions, **columns)",
+                    exit_code=EXIT_REWARD,
+                )
             self._require_columns(name for name in info.needs if name not in TRL_ARGUMENTS)
         except UserError:
             self.close()

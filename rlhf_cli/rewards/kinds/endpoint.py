@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import os
 from ipaddress import ip_address
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.rewards.kinds.base import IsolatedSource
+
+OWN_HOSTS: Final = {
+    "OPENAI_": ("openai.com", "azure.com"),
+    "ANTHROPIC_": ("anthropic.com",),
+    "HF_": ("huggingface.co", "huggingface.cloud", "hf.space"),
+    "HUGGING": ("huggingface.co", "huggingface.cloud", "hf.space"),
+    "GITHUB_": ("github.com", "github.ai", "azure.com"),
+    "GH_": ("github.com", "github.ai", "azure.com"),
+    "AWS_": ("amazonaws.com",),
+    "AZURE_": ("azure.com",),
+    "GOOGLE_": ("googleapis.com",),
+    "GEMINI_": ("googleapis.com",),
+    "WANDB_": ("wandb.ai",),
+}
+"""The beginning of a variable's name -> the domains that its token is for: a stranger's settings name both."""
 
 
 class Endpoint(IsolatedSource):
@@ -42,7 +57,19 @@ class Endpoint(IsolatedSource):
             raise ValueError("url must hold no password: give the name of an environment variable as token_env")
         if parts.scheme == "http" and not is_local(self.url) and not self.insecure:
             raise ValueError("url is http and not this machine: take https, or allow it by insecure=true")
+        if (owners := self._other_owners()) is not None:
+            raise ValueError(
+                f"token_env: {self.token_env} is for {' or '.join(owners)}, and would be sent to {parts.hostname}: "
+                "export that server's own token under another name"
+            )
         return self
+
+    def _other_owners(self) -> tuple[str, ...] | None:
+        """The domains that the token is for, where the server is none of them; None where it may be sent there."""
+        host = f".{(urlsplit(self.url).hostname or '').rstrip('.')}"
+        domains = next((own for name, own in OWN_HOSTS.items() if (self.token_env or "").upper().startswith(name)), ())
+        is_own = is_local(self.url) or any(host.endswith(f".{domain}") for domain in domains)
+        return domains if domains and not is_own else None
 
     def check(self, key: str) -> None:
         """Raise UserError where the token's variable is not set, or is no text for a header."""
@@ -61,7 +88,8 @@ class Endpoint(IsolatedSource):
         """A note that prompts and completions leave the machine, and where they go; None for this machine."""
         if is_local(self.url):
             return None
-        return f"reward: prompts and completions are sent to {urlsplit(self.url).netloc}"
+        token = f", and the token in {self.token_env}," if self.token_env else ""
+        return f"reward: prompts and completions{token} are sent to {urlsplit(self.url).netloc}"
 
 
 def is_local(url: str) -> bool:

@@ -91,6 +91,18 @@ def test_a_column_that_no_row_has_is_missed_before_anything_else_happens(opened:
     assert caught.value.exit_code == EXIT_REWARD
 
 
+@pytest.mark.parametrize("parameters", ["", "prompts", "cmd, *, encoding=None"])
+def test_a_function_without_completions_is_never_called(opened: Opened, parameters: str) -> None:
+    """Settings and data of a stranger's would otherwise run subprocess:getoutput(cmd)."""
+    with pytest.raises(UserError) as caught:
+        opened(f"def f({parameters}):\n    return [1.0]", columns=["cmd"])
+    assert caught.value.line() == (
+        "rewards.py:f takes no completions, so that it cannot be a reward (reward.function); "
+        "fix: write def f(prompts, completions, **columns)"
+    )
+    assert caught.value.exit_code == EXIT_REWARD
+
+
 def test_a_long_completion_is_cut_and_control_characters_are_made_harmless(opened: Opened) -> None:
     source = opened("def f(completions):\n    return [None]")
     line = refused(lambda: ask(source, ["\x1b[2J" * 99]))

@@ -57,6 +57,38 @@ def test_where_prompts_may_be_sent(url: str, said: str) -> None:
     assert said in refusal("judge", url=url, model="m")
 
 
+@pytest.mark.parametrize(
+    ("name", "url", "allowed"),
+    [
+        ("OPENAI_API_KEY", "https://api.openai.com/v1", True),
+        ("OPENAI_API_KEY", "https://me.openai.azure.com./v1", True),
+        ("OPENAI_API_KEY", "http://localhost:8000/v1", True),
+        ("OPENAI_API_KEY", "https://scores.example/", False),
+        ("openai_api_key", "https://openai.com.scores.example/", False),
+        ("OPENAI_API_KEY", "https://evilopenai.com/", False),
+        ("HF_TOKEN", "https://x.endpoints.huggingface.cloud/", True),
+        ("HF_TOKEN", "https://api.openai.com/v1", False),
+        ("AWS_SECRET_ACCESS_KEY", "https://scores.example/", False),
+        ("GITHUB_TOKEN", "https://scores.example/", False),
+        ("SCORES_TOKEN", "https://scores.example/", True),
+    ],
+)
+def test_a_known_services_token_goes_to_no_other(name: str, url: str, allowed: bool) -> None:
+    if allowed:
+        made("judge", url=url, model="m", token_env=name)
+        return
+    said = refusal("judge", url=url, model="m", token_env=name)
+    assert f"token_env: {name} is for " in said
+    assert "and would be sent to " in said
+
+
+def test_it_says_that_the_token_leaves_the_machine() -> None:
+    source = made("http", url="https://scores.example/a", token_env="SCORES_TOKEN")
+    assert source.notice() == (
+        "reward: prompts and completions, and the token in SCORES_TOKEN, are sent to scores.example"
+    )
+
+
 def test_it_says_that_prompts_leave_the_machine() -> None:
     assert made("http", url="https://scores.example/x").notice() == (
         "reward: prompts and completions are sent to scores.example"
