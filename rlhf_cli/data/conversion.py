@@ -104,7 +104,7 @@ def _turns(value: Any, name: str, where: str) -> tuple[Message, ...]:
     turns = tuple(_message(turn, where) for turn in value)
     if name == MESSAGES and turns and turns[-1].role == "assistant":
         turns = turns[:-1]
-    if not turns:
+    if not any((turn.content or "").strip() or turn.more for turn in turns):
         raise bad_row("the prompt is empty", where, "remove the line or write a message")
     return turns
 

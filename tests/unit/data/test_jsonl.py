@@ -116,6 +116,10 @@ def test_any_text_is_taken_as_it_is(file: Path, text: str, escaped: bool) -> Non
         ),
         ('{"prompt": ""}', "the prompt is empty (prompts.jsonl:2); fix: remove the line or write a prompt"),
         ('{"prompt": " \\n "}', "the prompt is empty (prompts.jsonl:2); fix: remove the line or write a prompt"),
+        (
+            '{"prompt": [{"role": "system", "content": ""}, {"role": "user", "content": " \\n"}]}',
+            "the prompt is empty (prompts.jsonl:2); fix: remove the line or write a message",
+        ),
         ('{"prompt": []}', "the prompt is empty (prompts.jsonl:2); fix: remove the line or write a message"),
         ('{"prompt": null}', "prompt is null (prompts.jsonl:2); fix: give text or a list of chat messages"),
         ('{"prompt": 3}', "prompt is a number (prompts.jsonl:2); fix: give text or a list of chat messages"),
