@@ -6,6 +6,7 @@ The library `datasets` is an extra; from its version 4 on it runs no code of dat
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from rlhf_cli.data.source import PromptSource, RawRow, as_json, import_extra
@@ -40,6 +41,13 @@ class Hub(PromptSource):
 
     def raw_rows(self, *, held_out: bool) -> Iterator[RawRow]:
         """Yield the split's rows; raises UserError (exit 3) where it cannot be loaded."""
+        if self.revision is not None and Path(self.id).is_dir():
+            raise UserError(
+                f"{self.id} is a folder, which has no revisions: {self.revision} would be ignored",
+                where="data.revision",
+                fix="leave it out, or give the data set's name on the hub",
+                exit_code=EXIT_DATA,
+            )
         datasets, place = import_extra("datasets", self.kind), self.place(held_out=held_out)
         datasets.logging.set_verbosity_error()
         try:

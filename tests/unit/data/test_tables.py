@@ -97,6 +97,12 @@ def test_held_out_prompts_may_come_from_another_split(asked: list[tuple[Any, ...
 
 
 @pytest.mark.usefixtures("asked")
+def test_a_folder_has_no_revisions(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is a folder, which has no revisions: abc would be ignored \(data.revision\)"):
+        read_source(hub(id=str(tmp_path), revision="abc"))
+
+
+@pytest.mark.usefixtures("asked")
 def test_a_missing_split_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         read_source(hub(split="none"))
