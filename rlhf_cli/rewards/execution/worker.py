@@ -60,9 +60,8 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
                 return
             if options:
                 function = function(**_LOADS(options))
-            is_users = file and not options  # for a built-in function, the run records our version; a model has a hash
-            hash_with_imports = _load_neighbour("hashing").hash_with_imports
-            sha256 = hash_with_imports(file) if is_users else getattr(function, "sha256", None)
+            hash_users = _load_neighbour("hashing").hash_with_imports  # for built-in ones, the run records our version
+            sha256 = hash_users(file) if file and not options else getattr(function, "sha256", None)
             reply(sha256=sha256, **_parameters(function))
         except BaseException as error:
             reply(**_failure(error, file))
