@@ -33,11 +33,12 @@ def label(session: Session, shown: Callable[[], str] | None) -> None:
 
     `shown` gives the present win rate, for a rater who wants to see it.
     """
-    console, note = Console(stderr=True, highlight=False), ""
+    console, note, asked = Console(stderr=True, highlight=False), "", False
     question = session.question()
     while question is not None:
-        if not note:
+        if not asked:
             _ask(question, console, shown)
+            asked = True
         key, said = _read(console)
         if key == "q":
             break
@@ -56,7 +57,7 @@ def label(session: Session, shown: Callable[[], str] | None) -> None:
             console.print(KEYS, markup=False)
             continue
         console.print("taken back" if key == "u" else "saved", style="dim")
-        note = ""
+        note, asked = "", False
         question = session.question()
     console.print()
 

@@ -29,11 +29,11 @@ def describe(tally: Tally, titles: tuple[str, str]) -> Iterator[tuple[str, str]]
     if not tally.votes:
         yield "win rate", "no vote yet"
         return
-    yield "win rate", f"a {share(tally.win_rate)}  95 % interval; ties and both bad count half"
+    yield "win rate", f"a {share(tally.win_rate)} 95 % interval; ties and both bad count half"
     if tally.decided is not None:
-        yield "", f"a {share(tally.decided)}  without ties, {tally.decided.count:.0f} votes"
+        yield "", f"a {share(tally.decided)} without ties, {tally.decided.count:.0f} votes"
     if tally.agreement is not None:
-        yield "reward", f"people agree with it {share(tally.agreement)}  where it tells a pair apart; ties count half"
+        yield "reward", f"people agree with it {share(tally.agreement)} where it tells a pair apart; ties count half"
     if (kappa := tally.kappa) is not None:
         value = "undefined: all say the same one thing" if kappa.value is None else f"{kappa.value:.2f}"
         yield "raters", f"{kappa.kind.title()}'s kappa {value}, {kappa.raters} raters on {kappa.pairs} pairs"

@@ -79,6 +79,7 @@ def test_the_wheel_holds_configs_prompts_and_templates(installed: Path) -> None:
     assert (package / "configs" / "config" / "sentiment.yaml").is_file()
     assert (package / "data" / "prompts" / "writing_train.jsonl").is_file()
     assert (package / "report" / "templates" / "run.html.j2").is_file()
+    assert (package / "feedback" / "web" / "static" / "label.html").is_file()
     assert (package / "py.typed").is_file()
 
 

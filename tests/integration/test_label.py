@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -152,36 +151,47 @@ def test_the_page_is_an_extra(label: Callable[..., Outcome], tmp_path: Path, mon
     assert "fix: pip install 'rlhf-cli[label]'" in outcome.err
 
 
-TORN = """
-import io, os, sys, time
-write = os.write
+KILLED: Final = """
+import io, os, random, signal, sys, time
+import rlhf_cli.commands.label
+from rlhf_cli.cli import run
+
+kills, acknowledged = int(sys.argv[1]), 0
+rng, write = random.Random(kills), os.write
+
 def torn(handle, data):
     time.sleep(0.001)
     return write(handle, data[: len(data) // 2 + 1])
-os.write = torn
-sys.stdin = io.StringIO("1\\n" * 999)
-from rlhf_cli.cli import main
-sys.argv = ["rlhf", "label", "pairs.jsonl"]
-main()
+
+for _ in range(kills):
+    reading, writing = os.pipe()
+    labeller = os.fork()
+    if not labeller:
+        os.dup2(writing, 2)
+        os.write = torn
+        sys.stdin = io.StringIO("1\\n" * 999)
+        os._exit(run(["label", "pairs.jsonl"]))
+    os.close(writing)
+    with open(reading, encoding="utf-8") as said:
+        first = [said.readline() for _ in range(rng.randrange(9, 99))]  # nine lines a question
+        time.sleep(rng.uniform(0.0, 0.01))
+        os.kill(labeller, signal.SIGKILL)
+        acknowledged += (*first, *said).count("saved\\n")
+    os.waitpid(labeller, 0)
+print(acknowledged)
 """
-"""Every vote is written in several pieces, with time for a kill between any two of them."""
+"""Kill labeller after labeller. Each vote is written in several pieces, with time for a kill between any two."""
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_kills_lose_no_acknowledged_vote(kills: int, tmp_path: Path) -> None:
     file_of(tmp_path, 30 * kills)
-    rng, acknowledged = random.Random(kills), 0
-    for _ in range(kills):
-        process = subprocess.Popen([sys.executable, "-c", TORN], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        said = [process.stderr.readline() for _ in range(rng.randrange(9, 99))]  # nine lines a question
-        time.sleep(rng.uniform(0.0, 0.01))
-        process.kill()
-        acknowledged += (*said, *process.stderr).count("saved\n")
-        process.stderr.close()
-        process.wait()
-    content = (tmp_path / "pairs.votes.jsonl").read_bytes()
-    whole = [json.loads(line) for line in content.split(b"\n") if line.startswith(b"{") and line.endswith(b"}")]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(kills)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    acknowledged = int(done.stdout)
+    content = (tmp_path / "pairs.votes.jsonl").read_bytes().split(b"\n")
+    whole = [json.loads(line) for line in content if line.startswith(b"{") and line.endswith(b"}")]
     assert acknowledged > kills
     assert acknowledged <= len(whole) <= acknowledged + kills
     assert len({line["pair"] for line in whole}) == len(whole)

@@ -178,7 +178,8 @@ def test_a_vote_that_the_disk_refuses_is_said(ask: Ask, monkeypatch: pytest.Monk
     asked = ask()[2]
     monkeypatch.setattr(os, "write", lambda handle, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     status, _, body = ask("/api/vote", POST, {"pair": asked["pair"], "vote": "first"})
-    assert (status, body) == (507, {"error": "not saved: the disk refuses: No space left on device"})
+    assert (status, body) == (507, {"error": "the disk refuses, and nothing was saved: No space left on device"})
+    assert ask("/api/undo", POST, {})[0] == 409
 
 
 def test_the_end_says_what_the_votes_say(ask: Ask) -> None:

@@ -69,12 +69,11 @@ def build_app(
             return JSONResponse({"error": "no vote"}, 400)
         if asked is None or body.get("pair") != asked.pair.id:  # another tab, or a page that was gone back to
             return state(409, error="that pair has a vote already; this is the next one")
-        return _saved(lambda: session.answer(asked, choice, note.strip())) or state()
+        session.answer(asked, choice, note.strip())
+        return state()
 
     async def undo(request: Request) -> Response:
-        done: list[bool] = []
-        failed = _saved(lambda: done.append(session.undo()))
-        return failed or (state() if done[0] else state(409, error="nothing to take back"))
+        return state() if session.undo() else state(409, error="nothing to take back")
 
     routes = [
         Route("/", page),
@@ -83,7 +82,7 @@ def build_app(
         Route("/api/vote", vote, methods=["POST"]),
         Route("/api/undo", undo, methods=["POST"]),
     ]
-    return Guard(Starlette(routes=routes), token, port)
+    return Guard(Starlette(routes=routes, exception_handlers={OSError: _refused_by_disk}), token, port)
 
 
 def _choice(vote: Any, asked: Question | None) -> Choice | None:
@@ -100,10 +99,6 @@ async def _body(request: Request) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _saved(write: Callable[[], None]) -> Response | None:
-    """Write, or answer why it was not written."""
-    try:
-        write()
-    except OSError as error:
-        return JSONResponse({"error": f"not saved: the disk refuses: {error.strerror}"}, 507)
-    return None
+def _refused_by_disk(request: Request, error: Exception) -> Response:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return JSONResponse({"error": f"the disk refuses, and nothing was saved: {reason}"}, 507)
