@@ -1,12 +1,15 @@
-"""`rlhf` in processes of its own, forked from a server that has imported everything and made a run.
+"""`rlhf` in processes of its own, forked from the tests' process, which has imported everything and made a run.
 
 Importing torch and transformers takes ten times as long as a tiny run, and a first run twice as long as a second.
 `start` forks, so the process has a pid, signals and a death of its own; the trials of a sweep that runs in it are forks
-of it. `start_fresh` is for what concerns the start of the interpreter.
+of it. The only other threads of the tests' process are those of pytest-xdist, and hold no lock that `rlhf` needs.
+`start_fresh` is for what concerns the start of the interpreter.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
 import io
 import multiprocessing
 import os
@@ -22,22 +25,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, Final
 
-IMPORTED: Final = ("tests.first_run", "transformers.models.gpt2.modeling_gpt2", "pytest")
-"""A run of the tiny model with all that it imports, the other architecture, and a fork's main module."""
-
-_SERVER: Final = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(list(IMPORTED))
+_FORK: Final = multiprocessing.get_context("fork")
 
 
 class Process:
     """A running `rlhf`: what the tests need of subprocess.Popen."""
 
     def __init__(self, argv: tuple[str, ...], cwd: Path, before: str) -> None:
-        out, its_out = _SERVER.Pipe(duplex=False)
-        err, its_err = _SERVER.Pipe(duplex=False)
+        importlib.import_module("tests.first_run")
+        out, its_out = _FORK.Pipe(duplex=False)
+        err, its_err = _FORK.Pipe(duplex=False)
         given = (argv, str(cwd), dict(os.environ), before, its_out, its_err)
-        self._process = _SERVER.Process(target=_be, args=given, daemon=True)
-        self._process.start()
+        self._process = _FORK.Process(target=_be, args=given, daemon=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 minds threads, of whatever kind
+            self._process.start()
         its_out.close()
         its_err.close()
         self.stdout, self.stderr = _text(out), _text(err)
@@ -77,7 +79,7 @@ class Process:
 
 
 def start(*argv: str, cwd: Path, before: str = "") -> Process:
-    """Run `rlhf ...` in a process of its own, after the code `before`."""
+    """Run `rlhf ...` in a process of its own, after the code `before`, which may also be all that it runs."""
     return Process(argv, cwd, before)
 
 
@@ -97,9 +99,8 @@ def _text(pipe: Connection) -> io.TextIOWrapper:
 
 def _be(argv: tuple[str, ...], cwd: str, environment: dict[str, str], before: str, out: Any, err: Any) -> None:
     """Be `rlhf` to the end, in the fork."""
-    for pipe, number in ((out, 1), (err, 2)):
-        os.dup2(pipe.fileno(), number)
-        pipe.close()
+    gc.freeze()  # a file of the parent's that is collected here would close its number, which is another file's by then
+    _begin(out, err, environment)
     os.chdir(cwd)
     os.fsync = lambda handle: None  # as in conftest.py
     tempfile.tempdir = None
@@ -108,14 +109,23 @@ def _be(argv: tuple[str, ...], cwd: str, environment: dict[str, str], before: st
     from rlhf_cli.sweep import pool
 
     pool.subprocess = SimpleNamespace(Popen=_Trial, DEVNULL=subprocess.DEVNULL)
-    _main(argv, environment)
+    _main(argv)
 
 
-def _main(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+def _begin(out: Any, err: Any, environment: Mapping[str, str]) -> None:
+    """Let the fork print there in that environment, and hold and handle nothing else of its parent's."""
+    for file, number in ((out, 1), (err, 2)):
+        os.dup2(file.fileno(), number)
+    os.closerange(3, 1024)  # a parent's lock or pipe would stay open with the fork
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(stop, signal.SIG_DFL if stop != signal.SIGINT else signal.default_int_handler)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
     os.environ.clear()
     os.environ.update(environment)
+
+
+def _main(argv: Sequence[str]) -> None:
     sys.argv = ["rlhf", *argv]
     from rlhf_cli.cli import main
 
@@ -139,12 +149,8 @@ class _Trial:
         code: int | str | None = 1
         try:
             os.setsid()
-            for file, number in ((stdout, 1), (stderr, 2)):
-                os.dup2(file.fileno(), number)
-            os.closerange(3, 1024)  # the sweep's lock is one of them
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-                signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
-            _main(command[command.index("rlhf_cli") + 1 :], env)
+            _begin(stdout, stderr, env)
+            _main(command[command.index("rlhf_cli") + 1 :])
         except SystemExit as end:
             code = end.code
         except BaseException:
