@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from rlhf_cli.errors import EXIT_DISK
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.pipeline import saving
 from rlhf_cli.pipeline.saving import SaveFailed, Saver
 from rlhf_cli.pipeline.state import Best, TrainState
 from rlhf_cli.runs.checkpoint import find_newest, list_checkpoints, step_of, why_invalid
@@ -35,6 +37,22 @@ def trained() -> tuple[Policy, torch.optim.AdamW]:
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     return policy, optimizer
+
+
+@pytest.fixture(autouse=True, scope="module")
+def serialised_once() -> Iterator[None]:
+    """The same state is the same bytes: they are made once, and written hundreds of times."""
+    made: dict[str, dict[str, bytes]] = {}
+
+    def serialise(state: TrainState, *what: Any) -> dict[str, bytes]:
+        if repr(state) not in made:
+            made[repr(state)] = plain(state, *what)
+        return made[repr(state)]
+
+    plain = saving.serialise
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving, "serialise", serialise)
+        yield
 
 
 class Run:
