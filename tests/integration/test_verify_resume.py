@@ -26,8 +26,9 @@ from tests.support import Outcome
 
 Rlhf = Callable[..., Outcome]
 
-SHORT = ("config=tiny", "steps=6", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=4", "display=plain",
-         "checkpoint.every=3", "checkpoint.keep_best=false", "evaluate.every=2", "evaluate.prompts=2")  # fmt: skip
+SHORT = ("config=tiny", "model.layers=1", "steps=6", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=4",
+         "display=plain", "checkpoint.every=3", "checkpoint.keep_best=false", "evaluate.every=2", "evaluate.prompts=2",
+         "evaluate.samples=2")  # fmt: skip
 
 WAITING = """
 import sys, time

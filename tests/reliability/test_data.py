@@ -15,7 +15,7 @@ from tests.support import Outcome, lines
 Rlhf = Callable[..., Outcome]
 GOOD = '{"prompt": "Say it."}\n'
 ELEVEN = "".join(f'{{"prompt": "Say {number}."}}\n' for number in range(11))
-DATA = ("config=tiny", "data=jsonl", "data.path=p.jsonl")
+DATA = ("config=tiny", "model.layers=1", "samples_per_prompt=2", "data=jsonl", "data.path=p.jsonl")
 
 
 @pytest.fixture
@@ -143,7 +143,8 @@ def test_odd_prompts_go_through_and_drive_no_terminal(display: str, rlhf: Rlhf, 
     rows = [{"prompt": text, "id": text} for text in ODD]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
     (tmp_path / "escaped.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    few = ("steps=2", "prompts_per_step=4", "evaluate.every=1", "evaluate.prompts=8", "log_samples=99", "run_dir=out")
+    few = ("steps=2", "prompts_per_step=4", "log_samples=99", "run_dir=out")
+    few += ("evaluate.every=1", "evaluate.prompts=8", "evaluate.samples=2")
     outcome = rlhf("train", *DATA, "data.eval_path=escaped.jsonl", *few, f"display={display}")
     assert outcome.code == 0, outcome.err
     assert {row["prompt"] for row in lines(tmp_path / "out" / "samples.jsonl")} == set(ODD)

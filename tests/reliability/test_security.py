@@ -24,7 +24,7 @@ from rlhf_cli.runs.binding import write_config
 from rlhf_cli.runs.checkpoint import MANIFEST
 from rlhf_cli.types import PromptRow
 from tests.support import QUICK, Outcome
-from tests.unit.support import build, data_fields, tiny
+from tests.unit.support import build, data_fields, pretrained, save_adapter, tiny
 
 Rlhf = Callable[..., Outcome]
 TINY = "model: tiny\ndata: tiny\nreward: characters\nsteps: 1\ndisplay: quiet\n"
@@ -204,15 +204,14 @@ def test_a_pickle_in_the_place_of_a_file_is_not_read(name: str, rlhf: Rlhf, run_
 @pytest.mark.case(49)
 @pytest.mark.parametrize("weights", [True, False], ids=["beside safetensors", "instead of safetensors"])
 def test_pickles_in_an_adapter_and_a_model_are_not_read(
-    weights: bool, rlhf: Rlhf, run_here: Path, chat_model: Path
+    weights: bool, rlhf: Rlhf, attacked: Path, chat_model: Path
 ) -> None:
-    here = run_here.parent
+    here = attacked
     model = shutil.copytree(chat_model, here / "model")
     adapter = here / "sft"
-    train = ("train", *QUICK, "model=pretrained", "model.path=./model", "model.lora.target_modules=all-linear")
-    once = (*train, "steps=1", "evaluate.every=0")
-    assert rlhf(*once, "run_dir=first").code == 0
-    shutil.copytree(here / "first" / "adapter", adapter)
+    once = chat()
+    adapter.mkdir()
+    save_adapter(build(pretrained(model)), adapter)
     plant(adapter, here / CANARY)
     if weights:
         plant(model, here / CANARY)
@@ -281,13 +280,14 @@ def test_what_looks_like_a_secret_is_refused(
     (tmp_path / "comment.yaml").write_text(f"{TINY}# {secret}\n")
     (tmp_path / "base.yaml").write_text("defaults: [comment.yaml]\n")
     before = sorted(tmp_path.rglob("*"))
+    composed = (("config=tiny", "resume_allow=['${oc.env:HARMLESS}']"), "resume_allow: ")  # takes as long as all others
     for arguments, where in (
         (("config=tiny", f"run_dir={secret}"), "run_dir: "),
         (("config=tiny", f"resume_allow=[beta,'{secret}']"), "resume_allow: "),
         (("config=tiny", secret), "an argument: "),
         (("config=tiny", f"--{secret}"), "an argument: "),
         (("config=tiny", "-m", f"run_dir=a,{secret}"), "run_dir: "),
-        (("config=tiny", "resume_allow=['${oc.env:HARMLESS}']"), "resume_allow: "),
+        *([composed] if secret == SECRETS[0] else []),
         (("config=value.yaml",), "value.yaml:6: "),
         (("config=comment.yaml",), "comment.yaml:6: "),
         (("config=base.yaml",), "comment.yaml:6: "),
@@ -340,7 +340,8 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def chat(*more: str) -> tuple[str, ...]:
     """A run of one step with the model of the folder `model`."""
-    few = ("steps=1", "evaluate.every=0", "max_new_tokens=4", "model.lora.target_modules=all-linear")
+    few = ("steps=1", "samples_per_prompt=2", "evaluate.every=0", "max_new_tokens=4")
+    few += ("model.lora.target_modules=all-linear",)
     return ("train", "config=tiny", "display=quiet", "model=pretrained", "model.path=./model", *few, *more)
 
 
