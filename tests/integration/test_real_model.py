@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -17,17 +20,36 @@ from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.sampling import Sampling
-from rlhf_cli.models.loading import quiet_peft, resolve
+from rlhf_cli.models import loading
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Pretrained
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
 from tests.support import Outcome, lines
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 pytestmark = pytest.mark.real_model
 
 Rlhf = Callable[..., Outcome]
 PROMPTS = ("Write one sentence about a bus that is late.", "Describe rain.")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded_once() -> Iterator[None]:
+    """The weights are read once; whoever loads the model gets a copy of it."""
+    load, kept = loading.load, dict[str, loading.Loaded]()
+
+    def load_copy(settings: Pretrained, dtype: torch.dtype) -> loading.Loaded:
+        what = f"{settings} {dtype}"
+        if what not in kept:
+            kept[what] = load(settings, dtype)
+        return replace(kept[what], model=copy.deepcopy(kept[what].model))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "load", load_copy)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +76,16 @@ def policy(trained: Path) -> Policy:
 def base_folder() -> str:
     settings = compose_config([]).model
     assert isinstance(settings, Pretrained)
-    return resolve(settings)
+    return loading.resolve(settings)
+
+
+@pytest.fixture(scope="module")
+def base_model(base_folder: str) -> PreTrainedModel:
+    """The model as transformers loads it; shared, so leave it as it is."""
+    from transformers import AutoModelForCausalLM
+
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+    return model.eval()
 
 
 def test_the_adapter_moved(trained: Path) -> None:
@@ -65,16 +96,15 @@ def test_the_adapter_moved(trained: Path) -> None:
 
 
 def test_the_adapter_loads_in_peft_and_answers_as_rlhf_generate_does(
-    trained: Path, base_folder: str, rlhf: Rlhf
+    trained: Path, base_model: PreTrainedModel, base_folder: str, rlhf: Rlhf
 ) -> None:
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     ours = rlhf("generate", str(trained), *PROMPTS, "--max-new-tokens", "10").out.splitlines()
     tokenizer = AutoTokenizer.from_pretrained(base_folder)
-    base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
-    with quiet_peft():
-        model = PeftModel.from_pretrained(base, str(trained / "adapter")).eval()
+    with loading.quiet_peft():
+        model = PeftModel.from_pretrained(copy.deepcopy(base_model), str(trained / "adapter")).eval()
     for prompt, ours_text in zip(PROMPTS, ours, strict=True):
         chat = [{"role": "user", "content": prompt}]
         ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -84,14 +114,11 @@ def test_the_adapter_loads_in_peft_and_answers_as_rlhf_generate_does(
 
 
 @torch.no_grad()
-def test_adapter_off_is_the_untouched_base_model(policy: Policy, base_folder: str) -> None:
-    from transformers import AutoModelForCausalLM
-
-    base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32).eval()
+def test_adapter_off_is_the_untouched_base_model(policy: Policy, base_model: PreTrainedModel) -> None:
     ids = torch.tensor([policy.encode(PromptRow(PROMPTS[0], {}, "")).tokens])
     with policy.reference():
         off = policy.causal(input_ids=ids).logits
-    assert torch.equal(off, base(input_ids=ids).logits)
+    assert torch.equal(off, base_model(input_ids=ids).logits)
     assert not torch.equal(policy.causal(input_ids=ids).logits, off)
 
 
