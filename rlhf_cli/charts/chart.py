@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from rlhf_cli.charts.frame import EDGE, LINE, Y_TICKS, document, head, left_of, legend, line, text, y_axis
 from rlhf_cli.charts.hover import strips, title, value_of
-from rlhf_cli.charts.pictures import Chart, Mark
+from rlhf_cli.charts.pictures import Chart, Mark, colours_of
 from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, log_ticks, ticks
-from rlhf_cli.charts.series import RADIUS, Point, draw_series, points_between_gaps
+from rlhf_cli.charts.series import RADIUS, Box, Point, dots_of, draw_series, points_between_gaps
 from rlhf_cli.charts.words import FONT, shorten, width
 
 
@@ -38,14 +38,17 @@ def draw(chart: Chart) -> str:
     parts += flags
     drawn = list(zip(chart.series, series, strict=True))
     parts += strips(chart.x_label, drawn, across, down)
-    for i, (one, runs) in enumerate(drawn):
+    colours, taken = colours_of(chart.series), list[Box]()
+    for one, runs in drawn:
+        taken += dots_of(runs, one.style, across, down)
+    for i, (one, runs) in zip(colours, drawn, strict=True):
 
         def hover(p: Point, label: str = one.label) -> str:
             return title(chart.x_label, p.x, [value_of(p, p.name or label)])
 
-        parts += draw_series(runs, one.style, i, across, down, chart.width, hover)
+        parts += draw_series(runs, one.style, i, across, down, chart.width, hover, taken)
     names, styles = [one.label for one in chart.series], [one.style for one in chart.series]
-    key, bottom = legend(names, styles, chart.width, down.start + 2 * LINE + 8)
+    key, bottom = legend(names, styles, chart.width, down.start + 2 * LINE + 8, colours)
     return document(chart.title, chart.width, bottom + EDGE, [*parts, *key])
 
 

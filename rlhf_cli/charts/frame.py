@@ -108,11 +108,17 @@ def y_axis(ticks: Sequence[float], down: Scale, left: float, right: float) -> li
     return parts
 
 
-def legend(names: Sequence[str], kinds: Sequence[str], across: float, top: float) -> tuple[list[str], float]:
-    """A sample and a name for every series with a name, in rows from `top`; and the y coordinate where they end."""
+def legend(
+    names: Sequence[str], kinds: Sequence[str], across: float, top: float, colours: Sequence[int] | None = None
+) -> tuple[list[str], float]:
+    """A sample and a name for every series with a name, in rows from `top`; and the y coordinate where they end.
+
+    `colours` are the numbers of their colours, by default their places.
+    """
     parts: list[str] = []
     x, y = float(EDGE), top
-    named = [(i, name, kind) for i, (name, kind) in enumerate(zip(names, kinds, strict=True)) if name]
+    numbers = range(len(names)) if colours is None else colours
+    named = [(i, name, kind) for i, name, kind in zip(numbers, names, kinds, strict=True) if name]
     for i, name, kind in named:
         name = shorten(name, across - 2 * EDGE - SWATCH - 8)
         wide = SWATCH + 8 + width(name)

@@ -26,6 +26,8 @@ class Series:
     x_low: Sequence[float] | None = None
     x_high: Sequence[float] | None = None
     names: Sequence[str] | None = None
+    colour: int | None = None
+    """The number of its colour, 0 to 6; None: its place in the chart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,11 @@ class Chart:
     x_log: bool = False
     y_log: bool = False
     marks: Sequence[Mark] = ()
+
+
+def colours_of(series: Sequence[Series]) -> list[int]:
+    """The number of each series' colour."""
+    return [place if one.colour is None else one.colour for place, one in enumerate(series)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,14 @@ from typing import Final
 from rlhf_cli.charts.frame import EDGE, colour, line, number, text
 from rlhf_cli.charts.pictures import Series, Style
 from rlhf_cli.charts.scale import Scale, has_place
-from rlhf_cli.charts.words import shorten, width
+from rlhf_cli.charts.words import FONT, shorten, width
 
 RADIUS: Final = 5
 """Radius of a point."""
+ASCENT: Final = 0.75 * FONT
+"""Height of a letter above its baseline."""
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of what a name must not cover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,24 @@ def draw_series(
     down: Scale,
     end: float,
     hover: Callable[[Point], str],
+    taken: list[Box],
 ) -> list[str]:
-    """The elements of series `i` on a picture that is `end` wide; `hover` makes the <title> of a point."""
+    """The elements of a series of colour `i` on a picture that is `end` wide; `hover` makes the <title> of a point.
+
+    Names keep clear of the boxes in `taken`, and are added to them.
+    """
     placed = [[_placed(point, across, down) for point in run] for run in runs]
     if style != "points":
         return _curve(placed, style, i)
-    return _points(placed, [hover(p) for run in runs for p in run], i, end)
+    return _points(placed, [hover(p) for run in runs for p in run], i, end, taken)
+
+
+def dots_of(runs: Sequence[Sequence[Point]], style: Style, across: Scale, down: Scale) -> list[Box]:
+    """The boxes of the dots of a series; a line has none."""
+    if style != "points":
+        return []
+    dots = [_placed(point, across, down) for run in runs for point in run]
+    return [(p.x - RADIUS, p.y - RADIUS, p.x + RADIUS, p.y + RADIUS) for p in dots]
 
 
 def _placed(p: Point, across: Scale, down: Scale) -> Point:
@@ -83,8 +99,8 @@ def _curve(runs: Sequence[Sequence[Point]], style: Style, i: int) -> list[str]:
     return parts
 
 
-def _points(runs: Sequence[Sequence[Point]], titles: Sequence[str], i: int, end: float) -> list[str]:
-    """Error bars, dots on them and their names, which keep left of `end`."""
+def _points(runs: Sequence[Sequence[Point]], titles: Sequence[str], i: int, end: float, taken: list[Box]) -> list[str]:
+    """Error bars, dots on them and their names, which keep left of `end` and clear of what is taken."""
     parts = []
     for p, title in zip((p for run in runs for p in run), titles, strict=True):
         if p.low != p.high:
@@ -96,10 +112,30 @@ def _points(runs: Sequence[Sequence[Point]], titles: Sequence[str], i: int, end:
         parts.append(_dot(p, i, RADIUS, title))
         if p.name:
             name = shorten(p.name, end / 3)
-            fits = p.x + RADIUS + 3 + width(name) <= end - EDGE / 2
-            x = p.x + RADIUS + 3 if fits else p.x - RADIUS - 3
-            parts.append(text("name" if fits else "name end", x, p.y - RADIUS, name))
+            kind, x, y = _place_name(p, width(name), end, taken)
+            parts.append(text(kind, x, y, name))
     return parts
+
+
+def _place_name(p: Point, wide: float, end: float, taken: list[Box]) -> tuple[str, float, float]:
+    """The class and place of the name of a point: beside the dot, or above or below where that is taken.
+
+    Where all places are taken, it is the first within the picture.
+    """
+    gap = RADIUS + 3
+    rows = [p.y - RADIUS, p.y + RADIUS + ASCENT, *(p.y - RADIUS - n * FONT for n in (1, 2, 3))]
+    places = [(kind, p.x + side * gap, y) for y in rows for kind, side in (("name", 1), ("name end", -1))]
+    lefts = [x if kind == "name" else x - wide for kind, x, _ in places]
+    boxes = [(left, y - ASCENT, left + wide, y) for left, (_, _, y) in zip(lefts, places, strict=True)]
+    inside = [k for k, box in enumerate(boxes) if box[0] >= EDGE / 2 and box[2] <= end - EDGE / 2] or [0]
+    free = [k for k in inside if not any(_overlap(boxes[k], other) for other in taken)]
+    best = (free or inside)[0]
+    taken.append(boxes[best])
+    return places[best]
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _dot(point: Point, i: int, radius: float, title: str = "") -> str:

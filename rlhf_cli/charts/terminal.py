@@ -11,13 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, pairwise
 from typing import Final, TypeVar
 
-from rlhf_cli.charts.pictures import Bars, Chart, Picture, Series
+from rlhf_cli.charts.pictures import Bars, Chart, Picture, Series, colours_of
 from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, ticks
 
 Span = tuple[str, str]
 """A text and its style, as rich names it."""
 Row = tuple[Span, ...]
 T = TypeVar("T")
+Ink = tuple[str, str]
+"""A series' character where there are no colours, and its style where there are."""
 
 STYLES: Final = ("bright_blue", "bright_red", "green", "magenta", "yellow", "cyan", "")
 SYMBOLS: Final = "*o+x#@%"
@@ -53,7 +55,7 @@ def _bars(bars: Bars, width: int, colours: bool) -> list[Row]:
             fill = (FILLS[0] if colours else FILLS[k]) * max(round(value / largest * room), 0)
             name = category if one is bars.series[0] else ""
             output.append(((f"{name:<{names}} ", ""), (fill or "▏", STYLES[k]), (f" {value:.3f}", "dim")))
-    key = [("━━" if colours else FILLS[k] * 2, one.label) for k, one in _numbered(bars.series)]
+    key = [("━━" if colours else FILLS[k] * 2, one.label, STYLES[k]) for k, one in _numbered(bars.series)]
     return [*output, *_legend(key, width)]
 
 
@@ -75,9 +77,11 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
     for mark in marks:
         for line in cells:
             line[round(across.at(mark.x)) // fine[0]] = ("┊", "dim")
-    for i, one in _numbered(chart.series):
-        _draw(cells, one, _dots(one, across, down), i, fine)
-        _write_names(cells, one, across, down, i, fine)
+    shades = [STYLES[number % len(STYLES)] for number in colours_of(chart.series)]
+    inks = list(zip(cycle(SYMBOLS), shades))
+    for ink, one in zip(inks, chart.series, strict=True):
+        _draw(cells, one, _dots(one, across, down), ink, fine)
+        _write_names(cells, one, across, down, ink, fine)
     ticked = {round(down.at(value)) // fine[1]: name for value, name in zip(y, names, strict=True)}
     output: list[Row] = [((" " * left + " " + chart.y_label, "dim"),)]
     if marks:
@@ -90,7 +94,7 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
     gap = columns - len(ends[0]) - len(ends[1])
     output.append(((f"{'':>{left}} └{'─' * columns}", "dim"),))
     output.append(((f"{'':>{left}}  {ends[0]}{chart.x_label[: gap - 2]:^{gap}}{ends[1]}", "dim"),))
-    key = [(_sample(one, i, colours), one.label) for i, one in _numbered(chart.series)]
+    key = [(_sample(one, ink, colours), one.label, ink[1]) for ink, one in zip(inks, chart.series, strict=True)]
     return [*output, *_legend(key, width)]
 
 
@@ -110,21 +114,24 @@ def _dots(series: Series, across: Scale, down: Scale) -> list[tuple[int, int]]:
     return [(x, y) for x, y in output if series.style != "dashed" or x // 4 % 2 == 0]
 
 
-def _draw(cells: list[list[Span]], one: Series, dots: Sequence[tuple[int, int]], i: int, fine: tuple[int, int]) -> None:
+def _draw(
+    cells: list[list[Span]], one: Series, dots: Sequence[tuple[int, int]], ink: Ink, fine: tuple[int, int]
+) -> None:
+    symbol, style = ink
     for x, y in dots:
         line, column = cells[y // fine[1]], x // fine[0]
         if fine == (1, 1):
-            line[column] = (SYMBOLS[i], "")
+            line[column] = (symbol, "")
         elif one.style == "points":
-            line[column] = (POINT, STYLES[i])
+            line[column] = (POINT, style)
         else:
             before = ord(line[column][0]) - BLANK
             kept = before if 0 < before < 0x100 else 0
-            line[column] = (chr(BLANK + (kept | BRAILLE[x % 2][y % 4])), STYLES[i])
+            line[column] = (chr(BLANK + (kept | BRAILLE[x % 2][y % 4])), style)
 
 
 def _write_names(
-    cells: list[list[Span]], one: Series, across: Scale, down: Scale, i: int, fine: tuple[int, int]
+    cells: list[list[Span]], one: Series, across: Scale, down: Scale, ink: Ink, fine: tuple[int, int]
 ) -> None:
     """Write the names of points to their right, or to their left where there is no room; cut names that fit nowhere."""
     for x, y, name in zip(one.xs, one.ys, one.names or [""] * len(one.xs), strict=True):
@@ -132,7 +139,7 @@ def _write_names(
             line, column = cells[round(down.at(y)) // fine[1]], round(across.at(x)) // fine[0]
             first = column + 1 if column + len(name) < len(line) else max(column - len(name), 0)
             for place, letter in enumerate(name[: len(line) - first], start=first):
-                line[place] = (letter, STYLES[i] if fine != (1, 1) else "")
+                line[place] = (letter, ink[1] if fine != (1, 1) else "")
 
 
 def _over(names: Sequence[tuple[str, int]], room: int) -> str:
@@ -143,21 +150,21 @@ def _over(names: Sequence[tuple[str, int]], room: int) -> str:
     return line[:room]
 
 
-def _sample(one: Series, i: int, colours: bool) -> str:
+def _sample(one: Series, ink: Ink, colours: bool) -> str:
     if not colours:
-        return SYMBOLS[i] * 2
+        return ink[0] * 2
     return {"line": "━━", "dashed": "╍╍", "points": POINT}[one.style]
 
 
-def _legend(names: Sequence[tuple[str, str]], width: int) -> list[Row]:
-    """A sample and a name for every series, as many to a row as fit."""
+def _legend(names: Sequence[tuple[str, str, str]], width: int) -> list[Row]:
+    """A sample and a name for every series, and the style of the sample; as many to a row as fit."""
     output: list[list[Span]] = [[]]
     used = 0
-    for i, (sample, name) in _numbered(names):
+    for sample, name, style in names:
         wide = len(sample) + len(name) + 4
         if used and used + wide > width:
             output.append([])
             used = 0
-        output[-1] += [(f" {sample} ", STYLES[i]), (f"{name} ", "")]
+        output[-1] += [(f" {sample} ", style), (f"{name} ", "")]
         used += wide
     return [tuple(row) for row in output]

@@ -1,4 +1,8 @@
-"""Reward against KL: the optimum's curve and the best of n, and the points of a sweep among them."""
+"""Reward against KL: the optimum's curve and the best of n, and the points of a sweep among them.
+
+A colour means one thing on the whole page of a sweep: what can be reached, the recommended point, the Pareto front, the
+other points. The colours that are left over tell curves of points apart.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,11 @@ from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.evaluation.oracle import BestOf, CurvePoint, Oracle
 from rlhf_cli.sweep.points import Point
 
+REACHABLE: Final = 0
+RECOMMENDED: Final = 2
+PARETO: Final = 6
+OTHERS: Final = 5
+LEFT_OVER: Final = (1, 3, 4)
 FEWEST_SEEDS: Final = 3
 """The interval of two seeds is 13 standard errors to either side: it would leave no room for anything else."""
 
@@ -26,9 +35,9 @@ def frontier(oracle: Oracle | None, points: Sequence[Point] = (), recommended: i
         _reachable("the optimum", trusted, "line"),
         _reachable("the optimum, from too few samples", doubtful, "dashed"),
         _reachable("best of n", oracle.best_of if oracle else (), "points"),
-        _points("recommended", [point for point in points if point.number == recommended]),
-        _points("Pareto front", [point for point in rest if point.pareto]),
-        _points("other points", [point for point in rest if not point.pareto]),
+        _points("recommended", RECOMMENDED, [point for point in points if point.number == recommended]),
+        _points("Pareto front", PARETO, [point for point in rest if point.pareto]),
+        _points("other points", OTHERS, [point for point in rest if not point.pareto]),
     )
     series = tuple(each for each in every if len(each.xs) > (0 if each.style == "points" else 1))
     return Chart("Reward against KL to the reference", "KL, nats", "reward", series)
@@ -40,10 +49,11 @@ def has_bars(point: Point) -> bool:
 
 
 def _reachable(label: str, points: Sequence[BestOf | CurvePoint], style: Style) -> Series:
-    return Series(label, [point.kl for point in points], [point.reward for point in points], style=style)
+    kls, rewards = [point.kl for point in points], [point.reward for point in points]
+    return Series(label, kls, rewards, style=style, colour=REACHABLE)
 
 
-def _points(label: str, points: Sequence[Point]) -> Series:
+def _points(label: str, colour: int, points: Sequence[Point]) -> Series:
     def shown(point: Point, value: Estimate) -> Estimate:
         return value if has_bars(point) else replace(value, half_width=math.nan)
 
@@ -58,4 +68,5 @@ def _points(label: str, points: Sequence[Point]) -> Series:
         [max(kl.low, 0.0) for kl in kls],
         [kl.high for kl in kls],
         [str(point.number) for point in points],
+        colour,
     )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
-from rlhf_cli.charts.frame import COLOURS
-from rlhf_cli.charts.pictures import Chart, HeatMap, Series
+from rlhf_cli.charts.pictures import Chart, HeatMap, Series, Style
 from rlhf_cli.evaluation.intervals import with_error
-from rlhf_cli.report.frontier import frontier, has_bars
+from rlhf_cli.report.frontier import LEFT_OVER, RECOMMENDED, frontier, has_bars
 from rlhf_cli.report.page import render
 from rlhf_cli.report.table import Link, Table
 from rlhf_cli.runs.folder import REPORT
 from rlhf_cli.sweep.answer import Answer
 from rlhf_cli.sweep.points import Point
 from rlhf_cli.sweep.record import SweepRecord, Trial, name_of
+
+CURVES: Final[tuple[Style, ...]] = ("line", "dashed")
 
 
 def html(sweep: SweepRecord, answer: Answer) -> str:
@@ -95,17 +97,21 @@ def _points(sweep: SweepRecord, answer: Answer) -> Table:
 
 
 def _curved(answer: Answer) -> list[Point]:
-    """The best points, one for each colour of a chart, in the sweep's order."""
+    """The best points, as many as their curves can be told apart, in the sweep's order."""
     ranked = sorted(answer.points, key=lambda p: (p.number != answer.recommended, not p.pareto, p.number))
-    return sorted(ranked[:COLOURS], key=lambda point: point.number)
+    count = len(CURVES) * len(LEFT_OVER) + (answer.recommended is not None)
+    return sorted(ranked[:count], key=lambda point: point.number)
 
 
 def _curves(answer: Answer, points: Sequence[Point]) -> Iterator[Chart]:
     def chart(title: str, of: Callable[[Point], Sequence[tuple[int, float]]]) -> Chart:
-        series = [
-            Series(f"{point.number}: {_spaced(point.name)}", [s for s, _ in of(point)], [v for _, v in of(point)])
-            for point in points
-        ]
+        looks = iter([(colour, style) for style in CURVES for colour in LEFT_OVER])
+        series = []
+        for point in points:
+            colour, style = (RECOMMENDED, CURVES[0]) if point.number == answer.recommended else next(looks)
+            steps, values = [s for s, _ in of(point)], [v for _, v in of(point)]
+            label = f"{point.number}: {_spaced(point.name)}"
+            series.append(Series(label, steps, values, style=style, colour=colour))
         return Chart(title, "step", _measure(answer), series)
 
     yield chart("On the held-out prompts", lambda point: point.held_out)

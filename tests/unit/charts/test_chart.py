@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rlhf_cli.charts.pictures import Chart, Mark, Series, Style
 from rlhf_cli.charts.svg import svg
-from rlhf_cli.charts.words import width
+from rlhf_cli.charts.words import FONT, width
 from tests.unit.charts.drawn import assert_inside, corners, of_class, parse, size, texts
 
 NAN = math.nan
@@ -239,3 +239,31 @@ def test_a_name_without_room_on_the_right_stands_on_the_left() -> None:
     first, last = of_class(picture, "name")
     assert "end" not in first.get("class", "").split()
     assert "end" in last.get("class", "").split()
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=2, max_size=9, unique=True))
+def test_names_of_points_keep_clear_of_one_another_and_of_other_dots(places: list[tuple[int, int]]) -> None:
+    xs, ys = [10.0 * x for x, _ in places], [10.0 * y for _, y in places]
+    half = len(places) // 2
+    names = [f"n{i}" for i in range(len(places))]
+    picture = chart(
+        Series("a", xs[:half], ys[:half], style="points", names=names[:half]),
+        Series("b", xs[half:], ys[half:], style="points", names=names[half:]),
+    )
+    drawn = {one.text: corners(one) for one in of_class(picture, "name")}
+    assert sorted(drawn) == names
+    for (one, ((left, _), (right, base))), (other, ((start, _), (end, line))) in combinations(drawn.items(), 2):
+        assert right <= start or end <= left or abs(base - line) >= 0.7 * FONT, (one, other)
+
+
+def test_a_name_moves_where_another_point_is() -> None:
+    picture = chart(Series("a", [0.0, 0.3, 10.0], [0.0, 0.0, 1.0], style="points", names=["left", "next", "end"]))
+    at = {one.text: (one.get("class"), corners(one)[-1][1]) for one in of_class(picture, "name")}
+    assert at["next"][0] == "name"  # nothing stands in its way
+    assert at["left"][1] != at["next"][1]  # the right side is the other's, and the left end of the picture is near
+
+
+def test_series_of_one_colour_keep_it() -> None:
+    picture = chart(Series("a", [0.0, 1.0], [0.0, 1.0], colour=4), Series("b", [0.0, 1.0], [1.0, 0.0], colour=4))
+    assert len(of_class(picture, "c4")) == 4  # two lines and their samples in the legend
+    assert of_class(picture, "c0") == of_class(picture, "c1") == []

@@ -127,6 +127,17 @@ def test_many_points_have_lines_of_the_best_alone(tmp_path: Path) -> None:
     assert "7 of 9 points are shown: the Pareto front first." in text
 
 
+def test_a_colour_means_one_thing_on_the_page(tmp_path: Path) -> None:
+    sweep = two_by_two(tmp_path / "s")
+    found = answer(sweep)
+    meanings = {series.label: series.colour for series in drawn(found).series}
+    assert meanings["recommended"] not in {colour for label, colour in meanings.items() if label != "recommended"}
+    curves = pictures(html(sweep, found))["On the held-out prompts"]
+    used = {one.get("class", "").split()[-1] for one in curves.iter() if one.tag.endswith(("path", "line"))}
+    shown = {int(name[1:]) for name in used if re.fullmatch(r"c\d", name)}
+    assert shown & set(meanings.values()) == {meanings["recommended"]}
+
+
 def test_the_frontier_shows_every_point_by_its_number(tmp_path: Path) -> None:
     chart = drawn(answer(two_by_two(tmp_path, seeds=(0,))))
     assert [series.label for series in chart.series] == [
