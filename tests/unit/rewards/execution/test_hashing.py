@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.rewards.execution.hashing import hash_with_imports
 from rlhf_cli.rewards.execution.process import RewardProcess
 
 CODE = "import beside, json, torch_free\ndef f(completions):\n    return [beside.score] * len(completions)\n"
@@ -32,6 +33,35 @@ def test_the_files_that_it_imports_count_as_its_own(tmp_path: Path) -> None:
     assert sha256() != first
     (tmp_path / "rewards.py").write_text("def f(completions): pass")
     assert sha256() == hashlib.sha256(b"def f(completions): pass").hexdigest()
+
+
+def test_and_those_that_it_will_import_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pack" / "deep").mkdir(parents=True)
+    for name, code in {
+        "rewards.py": "def f(completions):\n    from pack.deep import one\n    import json, absent",
+        "pack/__init__.py": "",
+        "pack/deep/__init__.py": "",
+        "pack/deep/one.py": "def g():\n    from ..two import x",
+        "pack/two.py": "def g(:",  # that it is no Python is said by the import
+        "json.py": "",
+        "unused.py": "",
+    }.items():
+        (tmp_path / name).write_text(code)
+    first = hash_with_imports("rewards.py")
+    for name, counts in {
+        "pack/__init__.py": True,
+        "pack/deep/__init__.py": True,
+        "pack/deep/one.py": True,
+        "pack/two.py": True,
+        "json.py": False,
+        "unused.py": False,
+    }.items():
+        before = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(f"{before}\n")
+        assert (hash_with_imports("rewards.py") != first) == counts, name
+        (tmp_path / name).write_text(before)
+    assert hash_with_imports("rewards.py") == first
 
 
 @pytest.mark.case(69)
