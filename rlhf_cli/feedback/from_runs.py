@@ -23,6 +23,7 @@ from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.types import PromptRow
 
 _UNFIT: Final = re.compile(r"[^\w.-]+")
+_NAME: Final = re.compile(r"step-(\d{8})(?:-against-(.+)-step-(\d{8}))?-[0-9a-f]{8}")
 
 
 def last_evaluation(run: Path) -> Evaluation:
@@ -57,6 +58,19 @@ def pairs_file(runs: Sequence[Path]) -> Path:
     texts = [[one.prompts, one.texts] for one in (last, other)]
     digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
     return runs[0] / FEEDBACK / f"{name}-{digest[:8]}.jsonl"
+
+
+def labelled_files(run: Path) -> list[Path]:
+    """The files of pairs that were made of a run, by step."""
+    return sorted(file for file in (run / FEEDBACK).glob("*.jsonl") if _NAME.fullmatch(file.stem))
+
+
+def titles_of(file: Path) -> tuple[str, str]:
+    """What the two sides of such a file are, by its name."""
+    match = _NAME.fullmatch(file.stem)
+    assert match is not None
+    step, other, of_other = match.groups()
+    return f"policy (step {int(step)})", f"{other} (step {int(of_other)})" if other else "reference"
 
 
 def titles(runs: Sequence[Path]) -> tuple[str, str]:

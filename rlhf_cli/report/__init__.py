@@ -10,6 +10,7 @@ sweep_page       the page of a sweep
 curves           the charts of a run and of several runs
 series           a metric as a series; long runs are averaged
 answers          the completions of the held-out prompts, by change
+votes            the votes of people on a run's completions
 frontier         reward against KL, with the points of a sweep
 table            tables as data
 texts            texts cut to a length, settings in lines, two texts with their differences marked

@@ -18,6 +18,7 @@ from rlhf_cli.report.page import render
 from rlhf_cli.report.series import number, steps_per_point
 from rlhf_cli.report.table import changes_table
 from rlhf_cli.report.texts import Words, cut, mark_differences
+from rlhf_cli.report.votes import labelled
 from rlhf_cli.runs.binding import HELD_OUT
 from rlhf_cli.runs.reading import Row, SavedRun
 
@@ -43,6 +44,7 @@ def html(run: SavedRun) -> str:
         timings_a_point=steps_per_point(len(run.timings)),
         texts=_texts(run),
         texts_step=run.result.step if run.result else None,
+        votes=labelled(run.status.folder),
         answers=answers_by_change(run.first, run.last, _prompts(run.record)),
         samples=[*_samples(run.early), *_samples(run.late)],
         repeat=command_to_repeat(run.record),
