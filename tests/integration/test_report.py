@@ -49,6 +49,7 @@ def test_train_leaves_its_page(here: Path) -> None:
         "Curves",
         "Time",
         "What changed in the texts, after step 6",
+        "All held-out completions",
         "Samples from training",
         "To repeat it",
     ]
