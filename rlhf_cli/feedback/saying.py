@@ -20,7 +20,7 @@ def share(value: Share) -> str:
 
 def describe(tally: Tally, titles: tuple[str, str]) -> Iterator[tuple[str, str]]:
     """Lines of a name and a text; a name is empty where the line goes on with the one before."""
-    yield "compared", f"{titles[0]} (a) against {titles[1]} (b)"
+    yield "compared", "a against b" if titles == ("a", "b") else f"{titles[0]} (a) against {titles[1]} (b)"
     alike = f", {tally.identical} of them identical: ties without asking" if tally.identical else ""
     yield "pairs", f"{tally.pairs}{alike}"
     for rater, counts in tally.raters.items():

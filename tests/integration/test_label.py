@@ -83,6 +83,7 @@ def test_a_file(label: Callable[..., Outcome], tmp_path: Path) -> None:
     assert found.code == 0, found.err
     assert "no rewards in the file" in found.err
     assert "no vote yet" in found.err
+    assert found.out.startswith("compared    a against b\n")
     assert [line["rater"] for line in lines(file.with_name("pairs.votes.jsonl"))] == ["anna"] * 3
 
 
