@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import sys
@@ -33,6 +34,8 @@ def label(session: Session, shown: Callable[[], str] | None) -> None:
 
     `shown` gives the present win rate, for a rater who wants to see it.
     """
+    if isinstance(sys.stdin, io.TextIOWrapper):  # a note is text, whatever the locale says and somebody types
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     console, note, asked = Console(stderr=True, highlight=False), "", False
     question = session.question()
     while question is not None:
@@ -89,14 +92,20 @@ def _read(console: Console) -> tuple[str, str]:
         key = _key()
         if key != "n":
             return key, ""
-        return key, console.input("note: ").strip()
+        try:
+            return key, console.input("note: ").strip()
+        except EOFError:  # Ctrl-D: no note
+            return key, ""
     line = sys.stdin.readline()
     words = line.strip()
     return (words[:1] if words[:1] == "n" else words) or ("q" if not line else " "), words[1:].strip()
 
 
 def _key() -> str:
-    """One key of the terminal. A key that sends several characters is none of ours."""
+    """One key of the terminal. A key that sends several characters is none of ours.
+
+    Keys that were pressed before are dropped: nobody votes on what is not shown yet.
+    """
     handle = sys.stdin.fileno()
     before = termios.tcgetattr(handle)
     try:

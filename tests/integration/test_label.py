@@ -142,6 +142,15 @@ def test_votes_that_do_not_count_are_said(label: Callable[..., Outcome], tmp_pat
     assert "lines of pairs.votes.jsonl are on pairs that are not asked here" in label("pairs.jsonl").err
 
 
+def test_a_note_that_is_no_text_is_kept_as_far_as_it_is(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_of(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"n so \xff\n1\n"), errors="surrogateescape"))
+    assert rlhf("label", "pairs.jsonl").code == 0
+    assert lines(tmp_path / "pairs.votes.jsonl")[0]["note"] == "so \ufffd"
+
+
 def test_the_page_is_an_extra(label: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file_of(tmp_path)
     for name in [name for name in sys.modules if name.startswith("rlhf_cli.feedback.web")]:

@@ -162,6 +162,7 @@ def test_votes_of_the_page(ask: Ask, pairs: Path, session: Session) -> None:
 
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{", b"\xff", {"vote": "a"}, {"vote": ["first"]}, {"vote": "first", "note": 3},
+             {"vote": "first", "note": "\ud800"},
              {"vote": "first", "note": "x" * 2001}, b"[" * 5000]
 )  # fmt: skip
 def test_what_is_no_vote_is_refused(ask: Ask, body: Any, pairs: Path) -> None:

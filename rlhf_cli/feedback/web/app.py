@@ -65,7 +65,7 @@ def build_app(
         asked = session.question()
         choice = _choice(body.get("vote"), asked)
         note = body.get("note", "")
-        if choice is None or not isinstance(note, str) or len(note) > LONGEST_NOTE:
+        if choice is None or not _is_note(note):
             return JSONResponse({"error": "no vote"}, 400)
         if asked is None or body.get("pair") != asked.pair.id:  # another tab, or a page that was gone back to
             return state(409, error="that pair has a vote already; this is the next one")
@@ -89,6 +89,11 @@ def _choice(vote: Any, asked: Question | None) -> Choice | None:
     if vote in ("first", "second") and asked is not None:
         return asked.left if vote == "first" else asked.right
     return CHOICES.get(vote) if isinstance(vote, str) else None
+
+
+def _is_note(value: Any) -> bool:
+    """Whether it is a text that a file can hold: no half of a surrogate pair."""
+    return isinstance(value, str) and len(value) <= LONGEST_NOTE and value == value.encode(errors="replace").decode()
 
 
 async def _body(request: Request) -> dict[str, Any]:
