@@ -23,7 +23,7 @@ from rlhf_cli.feedback.session import Question, Session
 from rlhf_cli.feedback.tally import Tally
 from rlhf_cli.feedback.votes import Choice
 
-KEYS: Final = "1 first better  2 second better  t tie  b both bad  s skip  u undo  n note  q leave"
+KEYS: Final = "1 first  2 second  t tie  b both bad  s skip  u undo  n note  q leave"
 CHOICES: Final[dict[str, Choice]] = {"t": "tie", "b": "both_bad", "s": "skip"}
 SIDE_BY_SIDE: Final = 100
 """Width of a terminal on which two texts stand beside each other."""

@@ -55,7 +55,7 @@ def test_lines_of_a_pipe(
     assert err.count("saved") == 5
     assert err.count("taken back") == 2
     assert "pair 1 of 5" in err
-    assert err.count("1 first better") == 9  # with every question, and once for what is no key
+    assert err.count("1 first  2 second") == 9  # with every question, and once for what is no key
     assert err.count("pair ") == 8
 
 
