@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import importlib
 import io
+import logging
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,10 +65,15 @@ class Process:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for its end and return all that it printed. A tiny run prints less than a pipe holds."""
-        self.wait(timeout)
-        with self.stdout, self.stderr:
-            return self.stdout.read(), self.stderr.read()
+        """Wait for its end and return all that it printed, read meanwhile: a pipe may hold as little as a page."""
+        with self.stdout, self.stderr, ThreadPoolExecutor(2) as readers:
+            printed = [readers.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+            return printed[0].result(), printed[1].result()
 
     def send_signal(self, number: int) -> None:
         """Nothing happens where it has ended."""
@@ -119,6 +126,9 @@ def _begin(out: Any, err: Any, environment: Mapping[str, str]) -> None:
     os.closerange(3, 1024)  # a parent's lock or pipe would stay open with the fork
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(stop, signal.SIG_DFL if stop != signal.SIGINT else signal.default_int_handler)
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            logger.handlers.clear()  # they write to streams of the parent's, which are closed here
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
     os.environ.clear()
