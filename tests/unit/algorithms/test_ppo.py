@@ -110,7 +110,11 @@ def test_without_a_value_head_it_refuses() -> None:
         ({"gamma": 0.9}, "exact", True),
         ({"epochs": 2}, "exact", True),
         ({"minibatch_size": 2}, "exact", True),
+        ({"gae_lambda": 0.9}, "exact", True),
+        ({"shared_trunk": True}, "exact", True),
+        ({"shared_trunk": True, "vf_coef": 0.0}, "exact", False),
     ],
 )
 def test_what_it_refuses(changes: dict[str, Any], kl: Any, refused: bool) -> None:
-    assert (ppo(**changes).why_unsound(kl) is not None) == refused
+    one = ppo(**({"gae_lambda": 1.0, "shared_trunk": False} | changes))
+    assert (one.why_unsound(kl) is not None) == refused
