@@ -1,4 +1,4 @@
-"""What a picture says where the pointer rests: values in <title> elements, which browsers show without a script."""
+"""Values of a picture where the pointer rests: <title> elements, which browsers show without a script."""
 
 from __future__ import annotations
 

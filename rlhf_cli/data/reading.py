@@ -14,9 +14,9 @@ from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.types import Message, PromptRow
 
 _SHOWN: Final = 3
-"""How many excluded values the error of a filter names."""
+"""The number of excluded values that the error of a filter names."""
 _MOST: Final = 1000
-"""How many excluded rows are counted for that error."""
+"""The most excluded rows that are counted for that error."""
 
 
 @dataclass(slots=True)

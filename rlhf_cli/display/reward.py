@@ -15,7 +15,7 @@ from rlhf_cli.rewards.examine import Examination, Group
 
 STYLES: Final = {"ok": "green", "look": "yellow", "wrong": "red"}
 EXTREMES: Final = 2
-"""How many completions with the highest scores are printed, and with the lowest."""
+"""The number of completions that are printed from either end of the scores."""
 
 
 def show_examination(examination: Examination, groups: Sequence[Group]) -> None:

@@ -20,7 +20,7 @@ from rlhf_cli.sweep.record import Ending, SweepRecord
 HEADER: Final = ("state", "step", "J", "reward", "KL", "saved")
 STYLES: Final = {"running": "green", "finished": "", "stopped": "yellow", "broken": "red", "failed": "red"}
 LISTED: Final = 10
-"""How many commands are printed, at most."""
+"""The most commands that are printed."""
 
 
 def show_runs(runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord]) -> None:

@@ -94,7 +94,7 @@ def contrast(values: Mapping[int, Mapping[int, float]]) -> Contrast | None:
 
 
 def holm(ps: Sequence[float], level: float = LEVEL) -> list[bool]:
-    """Which of several hypotheses to reject, so that none is rejected wrongly with 1 - `level` (Holm 1979)."""
+    """Decide which of several hypotheses to reject: none of them wrongly, with probability 1 - `level` (Holm 1979)."""
     rejected = [False] * len(ps)
     for place, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
         if ps[i] > level / (len(ps) - place):

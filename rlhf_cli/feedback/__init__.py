@@ -1,11 +1,11 @@
-"""People's feedback: pairs of completions, votes on them, and what the votes say. No torch.
+"""People's feedback: pairs of completions, votes on them, and the win rate that they show. No torch.
 
 pairs       a prompt with two completions, and a file of them
 preference  columns of a preference row: a and b, or chosen and rejected, in the formats of TRL
 from_runs   the pairs of a run (policy against reference) and of two runs
 readable    a text as a person may read it, on a terminal and on a page
 votes       the file of votes: one line a vote, never rewritten, written by several at once
-session     what one rater is asked next, and what became of it
+session     ask one rater pair after pair, and write the votes down
 choice      which pair is asked next, with the chance of it: at random, or where the interval shrinks most
 win_rate    the win rate that votes show, with its interval
 agreement   Cohen's and Fleiss' kappa

@@ -45,7 +45,7 @@ def _evaluations(run: Path) -> tuple[Evaluation, Evaluation]:
 
 
 def pairs_file(runs: Sequence[Path]) -> Path:
-    """Where the pairs of a run, or of two, are kept: the name follows from what is compared.
+    """The file of the pairs of a run, or of two; its name follows from the evaluations that are compared.
 
     Raises UserError (exit 3) where a run has no completions.
     """
@@ -66,7 +66,7 @@ def labelled_files(run: Path) -> list[Path]:
 
 
 def titles_of(file: Path) -> tuple[str, str]:
-    """What the two sides of such a file are, by its name."""
+    """Names of the two sides of such a file, read from its own name."""
     match = _NAME.fullmatch(file.stem)
     assert match is not None
     step, other, of_other = match.groups()
@@ -74,7 +74,7 @@ def titles_of(file: Path) -> tuple[str, str]:
 
 
 def titles(runs: Sequence[Path]) -> tuple[str, str]:
-    """What the two sides are."""
+    """Names of the two sides."""
     if len(runs) == 1:
         return f"policy (step {last_evaluation(runs[0]).step})", "reference"
     first, second = (f"{run.name} (step {last_evaluation(run).step})" for run in runs)

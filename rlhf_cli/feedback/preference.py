@@ -64,7 +64,7 @@ def _shared(first: Any, second: Any) -> Any:
 
 
 def _alike(first: Sequence[Any], second: Sequence[Any]) -> int:
-    """How many elements, from the first on, are the same."""
+    """The length of the common beginning."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(first), len(second)))
 

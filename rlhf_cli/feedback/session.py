@@ -1,6 +1,7 @@
-"""What one rater is asked next, and what became of it: a pure function of the pairs, the rater's votes and the seed.
+"""Ask one rater pair after pair, and write the votes down.
 
-So a reload, a kill or another terminal goes on with the same pair, and sides do not change in between.
+The next question is a pure function of the pairs, the rater's votes and the seed. So a reload, a kill or another
+terminal goes on with the same pair, and sides do not change in between.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from rlhf_cli.errors import UserError
 from rlhf_cli.feedback.choice import Choose, Prediction, draw, informative, uniform
 from rlhf_cli.feedback.pairs import Pair
-from rlhf_cli.feedback.votes import Choice, Side, Standing, Vote, VoteFile
+from rlhf_cli.feedback.votes import Ballot, Choice, Side, Standing, Vote, VoteFile
 from rlhf_cli.seeding import seed_for
 
 LONGEST_NAME = 64
@@ -49,7 +50,7 @@ class Session:
         self._votes, self._choose, self._seed = votes, choose, seed
 
     def question(self) -> Question | None:
-        """What to ask now; None where every pair has a vote. Raises OSError where the disk refuses."""
+        """The next pair to vote on; None where every pair has a vote. Raises OSError where the disk refuses."""
         standing = self._votes.read().of(self.rater)
         number = sum(pair in standing.valid for pair in self._asked) + 1
         for pair in standing.taken_back:
@@ -88,9 +89,9 @@ class Session:
     def _question(self, pair: str, chance: float, number: int) -> Question:
         return Question(self._asked[pair], self._left(pair), chance, number, len(self._asked))
 
-    def _write(self, pair: str, what: str, left: Side, chance: float, note: str) -> None:
+    def _write(self, pair: str, what: Ballot, left: Side, chance: float, note: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._votes.append(Vote(now, self.rater, pair, what, left, chance, note))  # type: ignore[arg-type]
+        self._votes.append(Vote(now, self.rater, pair, what, left, chance, note))
 
     def _left(self, pair: str) -> Side:
         return "a" if self._seed_of("label/side", int(pair, 16)) % 2 else "b"

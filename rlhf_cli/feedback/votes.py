@@ -23,9 +23,11 @@ from rlhf_cli.settings import READ_STRICTLY
 Side = Literal["a", "b"]
 Choice = Literal["a", "b", "tie", "both_bad", "skip"]
 """The better side; equally good; equally bad; no opinion, which does not count."""
+Ballot = Choice | Literal["undo"]
+"""The vote of a line."""
 CHOICES: Final = get_args(Choice)
 SCORES: Final = {"a": 1.0, "tie": 0.5, "both_bad": 0.5, "b": 0.0}
-"""What a vote counts for a. A skip has no score."""
+"""The score that a vote gives to a. A skip has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Vote:
     rater: str
     pair: str
     """The pair's id."""
-    vote: Choice | Literal["undo"]
+    vote: Ballot
     """undo takes the rater's vote on the pair back."""
     left: Side
     """The side that was shown first."""
@@ -58,18 +60,18 @@ _VOTE: Final = TypeAdapter(Vote)
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """What a file holds."""
+    """The lines of a file of votes."""
 
     lines: tuple[Vote, ...]
     odd: tuple[str, ...]
     """`file:line: reason` for every line that is no vote, such as one that a kill cut short. It does not count."""
 
     def raters(self) -> list[str]:
-        """Who voted, in the order of their first lines."""
+        """The names of the raters, in the order of their first lines."""
         return list(dict.fromkeys(vote.rater for vote in self.lines))
 
     def of(self, rater: str) -> Standing:
-        """What one rater's lines come to."""
+        """The votes of one rater that stand."""
         return Standing.of(vote for vote in self.lines if vote.rater == rater)
 
 

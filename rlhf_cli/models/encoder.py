@@ -62,7 +62,7 @@ class Encoder:
         return special_tokens(self.tokenizer)
 
     def template_notes(self) -> list[str]:
-        """What prompts get from the chat template that its user may not expect."""
+        """Notes on additions of the chat template that its user may not expect."""
         if not self.use_chat_template:
             return []
         notes = []

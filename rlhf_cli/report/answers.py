@@ -15,7 +15,7 @@ SHOWN: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What one policy wrote for a prompt."""
+    """The completions of one policy for a prompt."""
 
     reward: float
     """Mean over its completions."""

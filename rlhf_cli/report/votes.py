@@ -1,4 +1,4 @@
-"""What people's votes on a run's completions say, and the pairs on which people and the reward disagree most."""
+"""The tally of people's votes on a run's completions, and the pairs on which people and the reward disagree most."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from rlhf_cli.rewards.kinds.weighted import Weighted
 from rlhf_cli.types import PromptRow
 
 ALONE: Final = 32
-"""How many completions are also scored alone, at most."""
+"""The most completions that are also scored alone."""
 OF_A_SAMPLE: Final = ("step", "score", "kl", "truncated")
 """The columns of a run's samples.jsonl that belong to the completion, not to the prompt."""
 

@@ -36,7 +36,7 @@ class RunStatus:
     step: int | None
     """The last step with a line of metrics."""
     steps: int | None
-    """How many steps the run has in all."""
+    """The number of steps that the run is to have."""
     objective: float | None
     """The objective of the last step that has one; `reward` and `kl` are of the same step."""
     reward: float | None

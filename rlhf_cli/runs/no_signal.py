@@ -18,7 +18,7 @@ _SAME: Final = "reward/same_in_group"
 
 @dataclass(frozen=True, slots=True)
 class NoSignal:
-    """How many steps of a run learned nothing from the reward. It follows from metrics.jsonl, also on a resume."""
+    """The number of steps that learned nothing from the reward. It follows from metrics.jsonl, also on a resume."""
 
     steps: int = 0
     in_a_row: int = 0

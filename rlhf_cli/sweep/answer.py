@@ -45,7 +45,7 @@ class Answer:
     reason: tuple[str, ...]
     """Why that point is recommended or why none is, in sentences."""
     needed: Needed | None = None
-    """What would show a gain; None unless no point is distinguishable from the reference."""
+    """Prompts, seeds and steps that would show a gain; None unless no point is distinguishable from the reference."""
     warnings: tuple[str, ...] = ()
     """Why the comparison is doubtful, in sentences."""
     oracle: Oracle | None = None

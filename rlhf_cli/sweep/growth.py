@@ -98,7 +98,7 @@ def _final_beta(config: RunConfig) -> float:
 
 
 def _settings(config: RunConfig, swept: Collection[str]) -> dict[str, str]:
-    """What decides what is learnt, with what is swept; not the microbatch size, which `auto` stands for."""
+    """The settings that decide what is learned, and the swept ones; not the microbatch size, which may be `auto`."""
     return {
         key: json.dumps(value)
         for key, value in flatten(config.model_dump(mode="json"))

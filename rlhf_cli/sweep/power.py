@@ -18,7 +18,7 @@ MOST_SEEDS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """What would show a gain in four of five sweeps; each alone, with the rest as it was."""
+    """Prompts, seeds and steps that would show a gain in four of five sweeps: each alone, with the rest as it was."""
 
     gain: float
     """The gain that is to be shown: the best one seen."""
@@ -33,7 +33,7 @@ class Needed:
 
 
 def calculate_needed(gain: Contrast, points: int, steps: int) -> Needed:
-    """What would show this gain as one of `points`, after as many `steps`.
+    """Calculate the prompts, seeds or steps that would show this gain as one of `points`, after as many `steps`.
 
     A gain is shown where it is at least (t + z) standard errors: t is the quantile of the test at the level of Holm's
     first step, 0.05 / points, z that of the power (the sample size formula for normal means: Lachin 1981). The

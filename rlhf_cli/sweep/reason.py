@@ -79,7 +79,7 @@ def explain_no_gain(needed: Needed, best: Point, yardstick: str, shape: tuple[in
 
 
 def _settle(needed: Needed, prompts: int, seeds: int, steps: int) -> list[str]:
-    """What would show the gain."""
+    """Sentences about the prompts, seeds or steps that would show the gain."""
     if needed.gain <= 0:
         return [
             "No gain was seen that more prompts or seeds could confirm: more steps or another learning rate come first."
@@ -108,7 +108,7 @@ def _round_up(count: int) -> int:
 
 
 def _over(points: Sequence[Point]) -> str:
-    """What the intervals of the differences are over, and what they leave out."""
+    """The sentence that names what the intervals of differences cover, and what they leave out."""
     if any(point.over == "seeds" for point in points):
         return "Intervals of differences are over the seeds and the prompts that both points have."
     return (

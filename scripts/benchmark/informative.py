@@ -1,4 +1,4 @@
-"""How many votes `rlhf label --choose informative` saves, and whether its intervals hold what they promise.
+"""Measure the votes that `rlhf label --choose informative` saves, and the coverage of its intervals.
 
 A simulated annotator votes by the Bradley-Terry law on a hidden quality, of which the reward sees a part, and calls a
 share of the pairs a tie: P(a over b) = 1 / (1 + exp(-(SLOPE x reward difference + SHIFT + noise))).
@@ -20,7 +20,7 @@ from rlhf_cli.evaluation.intervals import Share, wilson
 from rlhf_cli.feedback.choice import Choose, Prediction, draw, informative, uniform
 from rlhf_cli.feedback.pairs import with_ids
 from rlhf_cli.feedback.preference import Row
-from rlhf_cli.feedback.votes import Standing, Vote
+from rlhf_cli.feedback.votes import Choice, Standing, Vote
 from rlhf_cli.feedback.win_rate import win_rate
 
 WORLDS: Final = {
@@ -31,7 +31,8 @@ WORLDS: Final = {
 """Slope, shift, and the standard deviation of what the reward does not see."""
 TIES: Final = 0.05
 VOTES: Final = 100
-NAMES: Final = {1.0: "a", 0.5: "tie", 0.0: "b"}
+ASKED: Final[tuple[tuple[Choose, int], ...]] = (("random", 60), ("informative", 30), ("informative", 60))
+NAMES: Final[dict[float, Choice]] = {1.0: "a", 0.5: "tie", 0.0: "b"}
 
 
 class Annotator:
@@ -65,7 +66,7 @@ class Annotator:
                 chances = dict(zip(left, shares, strict=True))
                 name = draw(chances, self._rng.getrandbits(60))
                 left.remove(name)
-                cast[name] = Vote("", "me", name, NAMES[self.scores[name]], "a", chances[name])  # type: ignore[arg-type]
+                cast[name] = Vote("", "me", name, NAMES[self.scores[name]], "a", chances[name])
                 prediction.learn(name, self.scores[name])
             some = dict(list(cast.items())[:count])
             return win_rate({"me": Standing(some, some, tuple(some))}, self.pairs)
@@ -123,9 +124,9 @@ def main() -> None:
     print("| world | choice | votes | held | width | mean error |\n|---|---|---|---|---|---|")
     for name, law in WORLDS.items():
         truth = share_of(*law)
-        for choose, count in (("random", 60), ("informative", 30), ("informative", 60)):
+        for choose, count in ASKED:
             worlds = (Annotator(seed, *law, options.pairs) for seed in range(1000, 1000 + options.simulations))
-            found = [world.votes(choose)(count) for world in worlds]  # type: ignore[arg-type]
+            found = [world.votes(choose)(count) for world in worlds]
             held = wilson(fmean(one.low <= truth <= one.high for one in found), len(found))
             errors = [one.mean - truth for one in found]
             error = f"{fmean(errors):+.4f} ± {1.96 * stdev(errors) / math.sqrt(len(errors)):.4f}"

@@ -80,12 +80,12 @@ def imports(file: Path) -> Iterator[str]:
 
 @cache
 def imported() -> dict[str, set[str]]:
-    """What each module imports; read when the first test asks, not by each process that only lists the tests."""
+    """The imports of each module; read when the first test asks, not by each process that only lists the tests."""
     return {module: set(imports(file)) for module, file in MODULES.items()}
 
 
 def own() -> dict[str, set[str]]:
-    """What each module imports of the package."""
+    """The modules of the package that each module imports."""
     return {module: names & MODULES.keys() for module, names in imported().items()}
 
 

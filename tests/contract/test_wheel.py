@@ -53,7 +53,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run of the wheel left behind."""
+    """The folder of a run of the wheel."""
 
     folder: Path
     printed: list[str]

@@ -14,7 +14,7 @@ from typing import Final
 MARK: Final = "RLHF_REWARD_PROCESS"
 """The environment variable by which the processes that a reward's process starts are recognised."""
 ROUNDS: Final = 20
-"""How often to look for processes that were started meanwhile."""
+"""The number of rounds that look for processes that were started meanwhile."""
 
 
 def end_all(pid: int, mark: str, family: Collection[int] = ()) -> None:

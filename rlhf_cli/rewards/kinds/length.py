@@ -1,4 +1,4 @@
-"""How close a completion's length is to a target. A target of 0 rewards brevity."""
+"""Reward: the closeness of a completion's length to a target. A target of 0 rewards brevity."""
 
 from __future__ import annotations
 

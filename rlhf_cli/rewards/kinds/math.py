@@ -27,7 +27,7 @@ from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.rewards.texts import Completion, Extractor, compile_pattern, extract_answer, right_answer, text_of
 
 CHECKED: Final = 1000
-"""How many formulas among the right answers are read before a run; each takes some hundredths of a second."""
+"""The most formulas among the right answers that are read before a run; each takes some hundredths of a second."""
 
 
 class Math(IsolatedSource):

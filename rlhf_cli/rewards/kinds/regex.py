@@ -23,7 +23,7 @@ class Regex(IsolatedSource):
 
     kind: Literal["regex"]
     pattern: Pattern
-    """What a completion is searched for, as Python's `re` writes it."""
+    """The pattern that a completion has to match, as Python's `re` writes it."""
     match: Literal["search", "fullmatch"]
     """Whether the pattern may match anywhere, or must match the whole completion."""
     flags: Annotated[tuple[Literal["ignorecase", "multiline", "dotall"], ...], BeforeValidator(as_tuple)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rlhf_cli.feedback.pairs import Pair, with_ids, write_rows
 from rlhf_cli.feedback.preference import Row
-from rlhf_cli.feedback.votes import Standing, Vote
+from rlhf_cli.feedback.votes import Ballot, Side, Standing, Vote
 
 
 def pairs_of(count: int, rewards: bool = True) -> tuple[Pair, ...]:
@@ -26,12 +26,12 @@ def file_of(folder: Path, rows: list[Row]) -> Path:
     return file
 
 
-def vote(pair: Pair | str, what: str, *, rater: str = "me", left: str = "a", chance: float = 0.5) -> Vote:
+def vote(pair: Pair | str, what: Ballot, *, rater: str = "me", left: Side = "a", chance: float = 0.5) -> Vote:
     """A line."""
     name = pair if isinstance(pair, str) else pair.id
-    return Vote("2026-11-28T00:00:00+00:00", rater, name, what, left, chance)  # type: ignore[arg-type]
+    return Vote("2026-11-28T00:00:00+00:00", rater, name, what, left, chance)
 
 
 def standing(*votes: Vote) -> Standing:
-    """What the lines come to."""
+    """The votes that stand after these lines."""
     return Standing.of(votes)

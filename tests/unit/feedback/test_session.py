@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.feedback.choice import Choose
 from rlhf_cli.feedback.pairs import with_ids
 from rlhf_cli.feedback.preference import Row
 from rlhf_cli.feedback.session import Question, Session
@@ -14,8 +15,8 @@ from rlhf_cli.feedback.votes import VoteFile
 from tests.unit.feedback.samples import pairs_of
 
 
-def session(folder: Path, rater: str = "me", choose: str = "random", count: int = 6, seed: int = 0) -> Session:
-    return Session(pairs_of(count), VoteFile(folder / "pairs.jsonl"), rater, choose, seed)  # type: ignore[arg-type]
+def session(folder: Path, rater: str = "me", choose: Choose = "random", count: int = 6, seed: int = 0) -> Session:
+    return Session(pairs_of(count), VoteFile(folder / "pairs.jsonl"), rater, choose, seed)
 
 
 def asked(one: Session) -> Question:

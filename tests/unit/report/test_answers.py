@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.report.answers import SHOWN, answers_by_change
 from tests.unit.evaluation.samples import AFTER, BEFORE
 
@@ -26,8 +27,8 @@ def test_a_prompt_without_a_score_in_one_of_both_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(("first", "last"), [(None, AFTER), (BEFORE, None)])
-def test_there_is_nothing_to_show_without_both(first: object, last: object) -> None:
-    assert answers_by_change(first, last, []) == []  # type: ignore[arg-type]
+def test_there_is_nothing_to_show_without_both(first: Evaluation | None, last: Evaluation | None) -> None:
+    assert answers_by_change(first, last, []) == []
 
 
 def test_of_many_completions_some_are_shown() -> None:

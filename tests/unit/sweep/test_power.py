@@ -1,4 +1,4 @@
-"""How much more would show a gain, by hand."""
+"""The prompts, seeds and steps that would show a gain, by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a function starts ends with its process."""
+"""Processes that a function starts end with its own."""
 
 from __future__ import annotations
 

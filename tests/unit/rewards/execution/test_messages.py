@@ -1,4 +1,4 @@
-"""What a function may write, replace or return: never a score that it did not give."""
+"""Messages of a reward's process: no score comes out that the function did not give."""
 
 from __future__ import annotations
 
