@@ -1,4 +1,6 @@
-"""RunConfig: everything one run depends on, validated, frozen, plain data. It knows no hydra, no torch and no file.
+"""RunConfig: everything one run of `rlhf train` depends on; TrainingConfig: the part that every training has.
+
+Both are validated, frozen, plain data. They know no hydra, no torch and no file.
 
 Types, ranges and meanings stand here; the values stand in configs/*.yaml. No field has a default in Python, so a
 value has one home. A resumed run may change Free settings; it must name all others in `resume_allow`.
@@ -21,14 +23,19 @@ from rlhf_cli.schedules.optimizer import AdamW
 from rlhf_cli.settings import FilePath, Free, Names, Settings, as_tuple
 
 
-class Evaluate(Settings):
-    """Held-out evaluation: at temperature 1, from all tokens, with the same random streams every time."""
+class HeldOut(Settings):
+    """Evaluation on rows that are never trained on."""
 
     every: Free[int] = Field(ge=0)
     """Steps between evaluations; 0 = never, also not before and after the run. A resumed run may not change it from
     or to 0: that would change the training data."""
     prompts: int = Field(ge=2)
     """How many held-out prompts."""
+
+
+class Evaluate(HeldOut):
+    """Held-out evaluation: at temperature 1, from all tokens, with the same random streams every time."""
+
     samples: int = Field(ge=1)
     """Completions of each prompt."""
 
@@ -70,59 +77,31 @@ def _refuse_unsound(value: Any) -> Any:
     return value
 
 
-class RunConfig(Settings):
-    """One run."""
+class TrainingConfig(Settings):
+    """The settings that every kind of training has."""
 
     model: Model
     data: Data
-    reward: Reward
-    algorithm: Algorithm
-    kl: Annotated[Placement, BeforeValidator(_refuse_unsound)]
-    """Where the KL goes: reward (k1 in the reward), exact (no sampled estimator), loss_k2 (partial)."""
-    beta: Beta
-    """Weight of KL(policy || reference) in the objective, per nat."""
-    temperature: Schedule
-    """Sampling temperature of the rollouts."""
     optimizer: AdamW
-
     steps: Free[int] = Field(ge=1)
-    """Rollouts, each followed by the algorithm's updates."""
+    """Steps of training; in `rlhf train` each begins with a rollout."""
     prompts_per_step: int = Field(ge=1)
-    """Prompts of one rollout."""
-    samples_per_prompt: int = Field(ge=1)
-    """Completions of each prompt: a group."""
+    """Prompts of one step."""
     max_new_tokens: int = Field(ge=1)
     """Longest completion, in tokens."""
-    top_k: Annotated[int, Field(ge=1)] | None
-    """Rollouts are sampled from the k most probable tokens; null: from all. Evaluations are never truncated."""
-    top_p: float = Field(gt=0, le=1)
-    """Rollouts are sampled from the fewest tokens that together have this probability; 1: from all."""
-    min_p: float = Field(ge=0, le=1)
-    """Rollouts are sampled from tokens with at least this share of the top token's probability; 0: from all."""
-    exact_kl_every: int = Field(ge=1)
-    """Steps between measurements of the exact KL and the entropy; at the steps between, the KL is the sampled k1."""
     microbatch_size: Literal["auto"] | Annotated[int, Field(ge=1)]
     """Completions that go through the model at once in scoring and updating; auto: as many as the memory allows.
     The gradient does not depend on it."""
-
-    evaluate: Evaluate
+    evaluate: HeldOut
     checkpoint: Free[Checkpoint]
     sinks: Free[Annotated[tuple[Literal["tensorboard", "wandb"], ...], BeforeValidator(as_tuple)]]
     """Programs that show the curves, besides metrics.jsonl; wandb is an extra, and is set by its own environment
     variables."""
-    log_samples: Free[int] = Field(ge=0)
-    """Completions of each step that are written to samples.jsonl."""
     max_skipped_steps: int = Field(ge=0)
     """Steps in a row that may change nothing, because their gradient is not finite or nothing could be scored; one more
     ends the run."""
-    on_no_signal: Free[Literal["warn", "stop"]] = "warn"
-    """The reaction to a step in which no prompt has two completions with different scores: warn (a hard task may begin
-    so), or stop the run with that step saved."""
     time_limit: Free[Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)] | None]
     """Stop after this time, resumable (exit 75): seconds, 1h30m or 1:30:00; null: never."""
-    profile: Free[bool]
-    """Trace the second and the third step into RUN/profile, to see which operations take the time."""
-
     seed: int = Field(ge=0)
     """Everything random depends on it."""
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
@@ -131,16 +110,8 @@ class RunConfig(Settings):
     """Type of the frozen weights; the adapter is always float32. auto: float32 on a CPU, bfloat16 on a GPU."""
     threads: Annotated[int, Field(ge=1)] | None
     """CPU threads; null leaves the choice to torch. A run repeats bit for bit with the same number alone."""
-
     run_dir: Free[FilePath | None]
     """Where the run writes; null: outputs/DATE/TIME."""
-    sweep_dir: Free[FilePath | None]
-    """Where a multirun writes, one folder a trial; null: outputs/sweeps/NAME-HASH, with a hash of the settings, so that
-    the same sweep finds its folder again."""
-    seeds: Free[int] = Field(ge=1)
-    """Runs of every point of a multirun, which differ in their seeds: `seed`, `seed + 1`, ..."""
-    jobs: Free[Annotated[int, Field(ge=1)] | None]
-    """Trials of a multirun that run at a time; null: one on each GPU; without a GPU one after the other."""
     resume: Free[str | None]
     """A run's or a checkpoint's folder, `latest`, or `auto` (continue run_dir, or start it)."""
     resume_allow: Free[Names]
@@ -148,6 +119,44 @@ class RunConfig(Settings):
     display: Free[Literal["auto", "live", "plain", "json", "quiet"]]
     """live: a dashboard; plain: a line a step; json: the metrics, then folder and result; quiet: nothing; auto: live on
     a terminal, or else plain."""
+
+
+class RunConfig(TrainingConfig):
+    """One run of `rlhf train`."""
+
+    reward: Reward
+    algorithm: Algorithm
+    kl: Annotated[Placement, BeforeValidator(_refuse_unsound)]
+    """Where the KL goes: reward (k1 in the reward), exact (no sampled estimator), loss_k2 (partial)."""
+    beta: Beta
+    """Weight of KL(policy || reference) in the objective, per nat."""
+    temperature: Schedule
+    """Sampling temperature of the rollouts."""
+    samples_per_prompt: int = Field(ge=1)
+    """Completions of each prompt: a group."""
+    top_k: Annotated[int, Field(ge=1)] | None
+    """Rollouts are sampled from the k most probable tokens; null: from all. Evaluations are never truncated."""
+    top_p: float = Field(gt=0, le=1)
+    """Rollouts are sampled from the fewest tokens that together have this probability; 1: from all."""
+    min_p: float = Field(ge=0, le=1)
+    """Rollouts are sampled from tokens with at least this share of the top token's probability; 0: from all."""
+    exact_kl_every: int = Field(ge=1)
+    """Steps between measurements of the exact KL and the entropy; at the steps between, the KL is the sampled k1."""
+    evaluate: Evaluate
+    log_samples: Free[int] = Field(ge=0)
+    """Completions of each step that are written to samples.jsonl."""
+    on_no_signal: Free[Literal["warn", "stop"]] = "warn"
+    """The reaction to a step in which no prompt has two completions with different scores: warn (a hard task may begin
+    so), or stop the run with that step saved."""
+    profile: Free[bool]
+    """Trace the second and the third step into RUN/profile, to see which operations take the time."""
+    sweep_dir: Free[FilePath | None]
+    """Where a multirun writes, one folder a trial; null: outputs/sweeps/NAME-HASH, with a hash of the settings, so that
+    the same sweep finds its folder again."""
+    seeds: Free[int] = Field(ge=1)
+    """Runs of every point of a multirun, which differ in their seeds: `seed`, `seed + 1`, ..."""
+    jobs: Free[Annotated[int, Field(ge=1)] | None]
+    """Trials of a multirun that run at a time; null: one on each GPU; without a GPU one after the other."""
 
     @model_validator(mode="after")
     def _fits(self) -> RunConfig:

@@ -14,7 +14,7 @@ from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.prompts.rows import Rows, check_enough
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.types import Prompt, PromptRow
 
 BATCH: Final = 1024
@@ -105,7 +105,7 @@ class Fit:
 
 
 def encode(
-    rows: Rows, encoder: Encoder, context: int, config: RunConfig, reporter: Reporter
+    rows: Rows, encoder: Encoder, context: int, config: TrainingConfig, reporter: Reporter
 ) -> tuple[Prompts, tuple[Prompt, ...]]:
     """Encode the training prompts that the run will use, and the held-out ones; note the rows that were left out.
 
@@ -135,7 +135,7 @@ def encode(
 
 
 def _encode_used(
-    rows: Rows, train: Sequence[Sequence[PromptRow]], fits: Sequence[Fit], config: RunConfig, reporter: Reporter
+    rows: Rows, train: Sequence[Sequence[PromptRow]], fits: Sequence[Fit], config: TrainingConfig, reporter: Reporter
 ) -> Prompts:
     """Encode those rows of `train`, part after part, that the run will use."""
     parts = tuple(
@@ -151,7 +151,7 @@ def _encode_used(
 
 
 def encode_held_out(
-    rows: Rows, encoder: Encoder, context: int, config: RunConfig, reporter: Reporter
+    rows: Rows, encoder: Encoder, context: int, config: TrainingConfig, reporter: Reporter
 ) -> tuple[Prompt, ...]:
     """Encode the held-out prompts, and note those left out; raises UserError as `encode` does."""
     fits = [Fit.of(part.data, encoder, context, config.max_new_tokens) for part in rows.parts]
@@ -188,7 +188,7 @@ def _encode(rows: Sequence[PromptRow], fit: Fit, reporter: Reporter) -> list[Pro
         return fit.encode(rows, tick)
 
 
-def _used_places(parts: Sequence[order.PartSize], config: RunConfig) -> list[tuple[int, int]]:
+def _used_places(parts: Sequence[order.PartSize], config: TrainingConfig) -> list[tuple[int, int]]:
     """The places (part, row) of all prompts that the run will use, in the order of their first use."""
     places: dict[tuple[int, int], None] = {}
     for step in range(config.steps):

@@ -15,7 +15,7 @@ from rlhf_cli.data.reading import read_source
 from rlhf_cli.data.source import PromptSource
 from rlhf_cli.data.split import set_aside
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.types import PromptRow
 
 TWINS: Final = "with a held-out prompt"
@@ -87,7 +87,7 @@ def list_reasons(left_out: Counter[str]) -> str:
     return f"{', '.join(f'{count} {why}' for why, count in left_out.items())} left out"
 
 
-def read_rows(config: RunConfig) -> Rows:
+def read_rows(config: TrainingConfig) -> Rows:
     """Read the prompts and set the held-out ones aside; raises UserError (exit 3) for anything wrong in them."""
     data, evaluate = config.data, config.evaluate
     weights = [data.weights[name] for name in data.parts]
@@ -133,7 +133,7 @@ def _add_part_name(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
     return [replace(row, columns={**row.columns, PART_COLUMN: part}) for row in rows]
 
 
-def check_enough(rows: Rows, counts: Sequence[int], config: RunConfig) -> None:
+def check_enough(rows: Rows, counts: Sequence[int], config: TrainingConfig) -> None:
     """Raise UserError (exit 3) where `counts` training prompts, one number a part, are too few for a step."""
     without = f" ({list_reasons(rows.left_out)})" if rows.left_out else ""
     if sum(counts) < config.prompts_per_step:

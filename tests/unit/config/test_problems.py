@@ -56,7 +56,8 @@ ADD = "add for example `reward: sentiment`"
             "data=jsonl": "data.path: must be given (training prompts): write data.path=...",
         },
         {
-            "steps=???": "steps: must be given (rollouts, each followed by the algorithm's updates): write steps=...",
+            "steps=???": "steps: must be given (steps of training; in `rlhf train` each begins with a rollout): "
+            "write steps=...",
             "seed=1.5": "seed: must be a whole number (got 1.5)",
             "optimizer.lr=fast": "optimizer.lr: must be a number (got 'fast')",
             "beta=linear": "",
@@ -101,7 +102,7 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
             "samples_per_prompt=1",
             "samples_per_prompt: algorithm=rloo compares the completions of a prompt and needs at least 2 (got 1)",
         ),
-        ("~steps", "steps: must be given (rollouts, each followed by the algorithm's updates)"),
+        ("~steps", "steps: must be given (steps of training; in `rlhf train` each begins with a rollout)"),
         ("~model", f"nothing is chosen for {MODEL}; add for example `model: smollm2`"),
         ("steps=${sed}", "steps: Interpolation key 'sed' not found"),
         ("steps", "steps: not an override: write key=value"),
