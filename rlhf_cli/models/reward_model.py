@@ -42,7 +42,7 @@ def make_score(
     model, tokenizer = _load(path, revision, place, dtype)
     column = _find_column(label, model)
     context = int(getattr(model.config, "max_position_embeddings", None) or max_tokens)
-    encode = _make_encoder(reads, tokenizer, min(max_tokens, context))
+    encode = make_encoder(reads, tokenizer, min(max_tokens, context))
     activate: Callable[[Tensor], Tensor] = {
         "none": lambda x: x,
         "sigmoid": lambda x: x.sigmoid(),
@@ -120,8 +120,12 @@ def _find_column(label: int | str | None, model: PreTrainedModel) -> int:
     return int(numbers[0])
 
 
-def _make_encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> Encode:
-    """Make the function that encodes what the model reads, of at most `limit` tokens."""
+def make_encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> Encode:
+    """Make the function that encodes what a reward model reads; a text loses its beginning beyond `limit` tokens.
+
+    A prompt is a text or a list of chat messages, as `reward=model` gets it. Training reads the same tokens, so that
+    the scores are the same.
+    """
     if reads == "auto":
         reads = "chat" if tokenizer.chat_template else "pair" if tokenizer.sep_token else "text"
     if reads == "chat" and not tokenizer.chat_template:
