@@ -13,6 +13,8 @@ source      the settings and methods that all sources share; import the library 
 files       the files that a path or a pattern names
 template    a text with the names of columns in braces: {name}
 conversion  from a raw row to a prompt row
+messages    the messages of a chat, as rows hold them
+preference  a chosen and a rejected completion of a prompt
 reading     read the rows of a source, and count those that are left out
 split       choose the held-out rows by their hash; the fingerprint of all rows
 order       which prompts belong to which step: a pure function of seed and step

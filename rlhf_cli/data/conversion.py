@@ -1,20 +1,19 @@
-"""Convert a raw row into a prompt row: from a column, a template, or the messages of a chat."""
+"""Convert a raw row into a prompt row: from a column, a template, a chat, or what two completions begin with."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Mapping
 from sys import intern
 from typing import Any, Final
 
 from rlhf_cli.data.files import bad_row
+from rlhf_cli.data.messages import describe_type, read_message
+from rlhf_cli.data.preference import CHOSEN, REJECTED, split_prompt
 from rlhf_cli.data.source import PromptSource, RawRow
-from rlhf_cli.data.template import parse_template
+from rlhf_cli.data.template import column_names, parse_template
 from rlhf_cli.types import Message, PromptRow
 
-ROLES: Final = ("system", "user", "assistant", "tool")
 MESSAGES: Final = "messages"
 """The column of whole conversations: the assistant's last message is not part of the prompt."""
 
@@ -24,6 +23,7 @@ def to_prompt_row(raw: RawRow, source: PromptSource) -> PromptRow:
 
     Raises UserError (exit 3) for a missing column and for values that make no prompt.
     """
+    raw = _with_prompt(raw, source)
     prompt = _prompt(raw, source)
     if source.system is not None:
         prompt = _add_system(prompt, source.system)
@@ -47,17 +47,15 @@ def read_column(raw: RawRow, name: str) -> Any:
         raise bad_row(f"no column '{name}'; columns: {columns}", raw.where, hint) from None
 
 
-def describe_type(value: Any) -> str:
-    """Name the type of a JSON value in words."""
-    names = {
-        bool: "true or false",
-        type(None): "null",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "an object",
-    }
-    return names.get(type(value), "text")
+def _with_prompt(raw: RawRow, source: PromptSource) -> RawRow:
+    """Take the prompt out of a chosen and a rejected text, where it stands in them alone and is wanted."""
+    columns = raw.columns
+    is_wanted = source.prompt == "prompt" and (source.template is None or "prompt" in column_names(source.template))
+    has_prompt = columns.get("prompt") is not None or MESSAGES in columns
+    if has_prompt or not is_wanted or not {CHOSEN, REJECTED} <= columns.keys():
+        return raw
+    prompt, chosen, rejected = split_prompt(columns[CHOSEN], columns[REJECTED], (CHOSEN, REJECTED), raw.where)
+    return RawRow({**columns, "prompt": prompt, CHOSEN: chosen, REJECTED: rejected}, raw.where)
 
 
 def _prompt(raw: RawRow, source: PromptSource) -> str | tuple[Message, ...]:
@@ -101,41 +99,12 @@ def _text(text: str, where: str) -> str:
 def _turns(value: Any, name: str, where: str) -> tuple[Message, ...]:
     if not isinstance(value, list):
         raise bad_row(f"{name} is {describe_type(value)}", where, "give text or a list of chat messages")
-    turns = tuple(_message(turn, where) for turn in value)
+    turns = tuple(read_message(turn, where) for turn in value)
     if name == MESSAGES and turns and turns[-1].role == "assistant":
         turns = turns[:-1]
     if not any((turn.content or "").strip() or turn.more for turn in turns):
         raise bad_row("the prompt is empty", where, "remove the line or write a message")
     return turns
-
-
-def _message(turn: Any, where: str) -> Message:
-    role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
-    if isinstance(content, list):
-        content = _join(content, where)
-    more = {key: turn[key] for key in turn if key not in ("role", "content")} if isinstance(turn, Mapping) else {}
-    more = {
-        key: value for key, value in more.items() if value is not None
-    }  # tables fill the keys that a turn lacks with null
-    if not isinstance(role, str) or not (isinstance(content, str) or (content is None and more)):
-        raise bad_row(
-            "a chat message without text for 'role' and 'content'", where, 'write {"role": "user", "content": "..."}'
-        )
-    if role not in ROLES:
-        raise bad_row(f"unknown role '{role}'", where, f"use one of {', '.join(ROLES)}")
-    return Message(role, content, json.dumps(more, ensure_ascii=False) if more else "")
-
-
-def _join(parts: list[Any], where: str) -> str:
-    """Join a content that is a list of parts, `[{"type": "text", "text": "..."}]`; refuse parts of other types."""
-    texts = []
-    for part in parts:
-        text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
-        if not isinstance(text, str):
-            kind = part.get("type", "none") if isinstance(part, Mapping) else describe_type(part)
-            raise bad_row(f"a chat message with a part of type {kind}", where, "give text, which is all that is read")
-        texts.append(text)
-    return "".join(texts)
 
 
 def _add_system(prompt: str | tuple[Message, ...], system: str) -> tuple[Message, ...]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
-from rlhf_cli.data.conversion import describe_type
 from rlhf_cli.data.files import bad_row
+from rlhf_cli.data.messages import describe_type
 from rlhf_cli.data.source import FileSource, RawRow
 
 

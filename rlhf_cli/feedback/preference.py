@@ -1,7 +1,6 @@
 """A preference row: a prompt, and two completions under `a` and `b` or, as TRL names them, `chosen` and `rejected`.
 
-A text is a string or a list of chat messages. Without a `prompt`, it is what both texts begin with (TRL's implicit
-prompt): whole messages, or whole words.
+A text is a string or a list of chat messages.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rlhf_cli.data.conversion import describe_type
 from rlhf_cli.data.files import bad_row
+from rlhf_cli.data.messages import describe_type
+from rlhf_cli.data.preference import CHOSEN, REJECTED, split_prompt
 
-NAMES: Final = (("a", "b"), ("chosen", "rejected"))
+NAMES: Final = (("a", "b"), (CHOSEN, REJECTED))
 EXAMPLE: Final = 'write {"prompt": "...", "a": "...", "b": "..."}'
 
 
@@ -41,32 +41,11 @@ def read_row(columns: Mapping[str, Any], where: str) -> Row:
         raise bad_row(f"neither a and b nor chosen and rejected; its columns: {have}", where, EXAMPLE)
     rewards = _rewards(columns.get("rewards"), where)
     first, second = (columns[name] for name in names)
-    if columns.get("prompt") is not None:
-        prompt = columns["prompt"]
-    else:
-        prompt = _shared(first, second)
-        if not prompt:
-            what = f"no prompt, and {names[0]} and {names[1]} begin with nothing that both have"
-            raise bad_row(what, where, "add a column prompt")
-        first, second = first[len(prompt) :], second[len(prompt) :]
+    prompt = columns.get("prompt")
+    if prompt is None:
+        prompt, first, second = split_prompt(first, second, names, where)
     text, a, b = (_text(*each, where) for each in ((prompt, "prompt"), (first, names[0]), (second, names[1])))
     return Row(text, a, b, rewards)
-
-
-def _shared(first: Any, second: Any) -> Any:
-    """The messages, or the words, that both texts begin with."""
-    if isinstance(first, str) and isinstance(second, str):
-        shared = first[: _alike(first, second)]
-        return shared if first == second else shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]
-    if isinstance(first, list) and isinstance(second, list):
-        return first[: _alike(first, second)]
-    return None
-
-
-def _alike(first: Sequence[Any], second: Sequence[Any]) -> int:
-    """The length of the common beginning."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def _text(value: Any, name: str, where: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rlhf_cli.data.conversion import describe_type
 from rlhf_cli.data.files import bad_row
+from rlhf_cli.data.messages import describe_type
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.rewards.kinds.weighted import Weighted

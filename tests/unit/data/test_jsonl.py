@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.data.conversion import ROLES
+from rlhf_cli.data.messages import ROLES
 from rlhf_cli.data.reading import read_source
 from rlhf_cli.data.split import fingerprint
 from rlhf_cli.errors import EXIT_DATA, UserError

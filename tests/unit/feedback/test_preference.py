@@ -28,7 +28,7 @@ def said(text: str) -> dict[str, str]:
             {"prompt": [USER, said("What?"), USER], "a": "x", "b": "y"},
             Row("user: Hi\n\nassistant: What?\n\nuser: Hi", "x", "y", None),
         ),
-        ({"chosen": "The sky is blue.", "rejected": "The sky is black."}, Row("The sky is ", "blue.", "black.", None)),
+        ({"chosen": "The sky is blue.", "rejected": "The sky is black."}, Row("The sky is", " blue.", " black.", None)),
         ({"chosen": "All the same", "rejected": "All the same"}, Row("All the same", "", "", None)),
     ],
 )
