@@ -17,6 +17,7 @@ from omegaconf.resolvers import oc
 
 from rlhf_cli.config.arguments import parse_override
 from rlhf_cli.config.keys import holds_path
+from rlhf_cli.credentials import kind_of_secret
 from rlhf_cli.errors import EXIT_USAGE, UserError
 from rlhf_cli.paths import locate, why_irregular
 from rlhf_cli.schema import RunConfig
@@ -37,29 +38,6 @@ _HYDRA = {  # the parts of `hydra` that a file may set, and which of their keys;
 WRITTEN_PATHS = ("run_dir", "sweep_dir")
 _INSTANTIATED = ("launcher", "sweeper")
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|AUTH(?!OR)|CRED|COOKIE|DSN|(^|_)PAT($|_)", re.IGNORECASE)
-# Prefixes as their issuers document them; see docs.github.com, "GitHub's token formats", and the rules of gitleaks.
-# A W&B key is 40 hexadecimal digits, like the commit in model.revision: it cannot be recognised.
-_NAMES = r"(\w+[_-])?(api[_-]?key|key|token|secret|password|passwd|pwd|auth|sig|signature)"
-_HEADER = r"(authorization['\"]?\s*[:=]\s*['\"]?(bearer|basic|token|digest)\s+|x-api-key['\"]?\s*[:=]\s*['\"]?)"
-_VALUE = r"[^\s&$<>{(\[\\'\"]{4,}"  # no interpolation, no placeholder, no pattern
-_LOOKS_LIKE = {
-    "a Hugging Face token": r"(?<![^\W_])hf_[A-Za-z0-9]{20,}",
-    "an API key": r"(?<![^\W_])sk-[\w-]*?[A-Za-z0-9]{20,}",  # OpenAI sk-, sk-proj-; Anthropic sk-ant-
-    "a GitHub token": r"(?<![^\W_])(gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{22,})",
-    "a GitLab token": r"(?<![^\W_])glpat-[\w-]{20,}",
-    "an AWS access key": r"(?<![^\W_])(AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])",
-    "a Google API key": r"(?<![^\W_])AIza[\w-]{35}",
-    "a Slack token": r"(?<![^\W_])xox[abeoprs]-[\w-]{10,}",
-    "a token of npm or PyPI": r"(?<![^\W_])(npm_[A-Za-z0-9]{20,}|pypi-[\w-]{20,})",
-    "a Stripe key": r"(?<![^\W_])([sr]k_(live|test)|whsec)_[A-Za-z0-9]{10,}",
-    "an API key of a model's host": r"(?<![^\W_])(gsk_|r8_|nvapi-|xai-|pplx-|tgp_v1_)[\w-]{20,}",
-    "a JSON web token": r"(?<![^\W_])eyJ[\w-]{10,}\.[\w-]{4,}",
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",
-    "a URL with a password": r"://[^/\s:@]*:[^/\s@]+@",
-    "a URL with a secret": rf"(?i)://\S*[?&;]{_NAMES}={_VALUE}",
-    "a header with a secret": rf"(?i)(?<![^\W_])({_HEADER}|bearer\s+(?=\S*\d)(?=\S{{16}})){_VALUE}",
-    "a password": rf"(?i)(?<![^\W_])(password|passwd|pwd)={_VALUE}",
-}
 
 
 def find_code(body: Mapping[str, Any]) -> str | None:
@@ -123,11 +101,6 @@ def refuse_code(typed: Iterable[str]) -> None:
         names = {*key.split("."), *(name.rpartition(".")[2] for name in _code_anywhere({key: override.value()}, ""))}
         if names & (_RUNS_CODE - {TRUST}) or _MAKES_MAPPINGS.search(str(override.input_line)):
             raise UserError(f"{key}: not allowed, since it could run code")
-
-
-def kind_of_secret(text: str) -> str | None:
-    """Name the kind of secret that the text seems to hold (`a GitHub token`); None without one."""
-    return next((kind for kind, pattern in _LOOKS_LIKE.items() if re.search(pattern, text)), None)
 
 
 def refuse_secrets(arguments: Iterable[str]) -> None:

@@ -16,8 +16,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlhf_cli.config.security import kind_of_secret, secret_error
+from rlhf_cli.config.security import secret_error
 from rlhf_cli.config.typed import refuse_two_characters, refuse_unclear
+from rlhf_cli.credentials import kind_of_secret
 from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.paths import relative_to_here, why_irregular
 

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from rlhf_cli.credentials import kind_of_key
 from rlhf_cli.data.conversion import read_column, to_prompt_row
+from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.source import PromptSource, RawRow
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.types import Message, PromptRow
@@ -45,6 +47,14 @@ def read_source(source: PromptSource, *, held_out: bool = False, limit: int | No
                 unwanted[_rejected_value(raw, wanted)] += 1
             continue
         row = to_prompt_row(raw, source)
+        if source.secrets != "keep" and (kind := _kind_of_key(row)):
+            if source.secrets == "error":
+                what = f"the prompt holds what looks like {kind}, and samples and reports show prompts"
+                raise bad_row(
+                    what, row.where, "remove it, or leave such prompts out: data.secrets=drop (or =keep them)"
+                )
+            used.left_out["with a secret"] += 1
+            continue
         if source.dedup:
             if row.prompt in seen:
                 used.left_out["by data.dedup"] += 1
@@ -63,6 +73,13 @@ def read_source(source: PromptSource, *, held_out: bool = False, limit: int | No
             exit_code=EXIT_DATA,
         )
     return used
+
+
+def _kind_of_key(row: PromptRow) -> str | None:
+    """The kind of key in a prompt, or in the tools that a chat's template writes into it."""
+    turns = [row.prompt] if isinstance(row.prompt, str) else [f"{turn.content}\n{turn.more}" for turn in row.prompt]
+    tools = [json.dumps(row.columns["tools"])] if row.columns.get("tools") else []
+    return next(filter(None, map(kind_of_key, [*turns, *tools])), None)
 
 
 def _values_of(values: Any) -> list[Any]:

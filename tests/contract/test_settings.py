@@ -16,11 +16,18 @@ from rlhf_cli.settings import Settings
 READ_BY_A_VALIDATOR = {"insecure": "it only says which urls are allowed"}
 """Settings that nothing else reads, and why that is enough."""
 NEWER_THAN_RUNS = {
+    "Csv.secrets",
+    "FileSource.secrets",
+    "Hub.secrets",
+    "Jsonl.secrets",
     "Math.extract",
+    "Parquet.secrets",
     "Ppo.shared_trunk",
     "Pretrained.stop",
+    "PromptSource.secrets",
     "Reward.special_tokens",
     "RunConfig.on_no_signal",
+    "Text.secrets",
     "Tiny.stop",
 }
 """Settings that runs were saved without: these resume with the default, and new runs take the value in YAML."""

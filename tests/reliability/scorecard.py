@@ -68,7 +68,7 @@ CASES: Final = {
     45: Case("no prompt column, null, a number, empty text", "exit 3 with file and line, before a model is loaded"),
     46: Case("a prompt longer than the context", "exit 3, or dropped and counted where the config says so"),
     47: Case("unicode, NUL, bidi, special tokens in prompts", "accepted, and written down as they came"),
-    48: Case("a secret in config or environment", "refused, and nowhere in the run folder"),
+    48: Case("a secret in config, environment or prompts", "refused, and nowhere in the run folder"),
     49: Case("a malicious pickle in a checkpoint", "never read"),
     50: Case("a hostile chat template", "sandboxed, bounded in time, memory and size"),
     51: Case("weights missing from the model's files", "refused, and the keys named; nothing is made up at random"),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.credentials import kind_of_secret
 from rlhf_cli.errors import UserError
 from rlhf_cli.models import chat as templates
 from rlhf_cli.models import tiny as tiny_models
@@ -300,13 +301,32 @@ def test_what_looks_like_a_secret_is_refused(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.case(48)
+def test_a_key_in_the_data_reaches_no_file(rlhf: Rlhf, tmp_path: Path) -> None:
+    """`keep` shows that samples hold prompts: without the refusal the key would be in them."""
+    rows = [f'{{"prompt": "Say {number}."}}\n' for number in range(24)]
+    (tmp_path / "p.jsonl").write_text("".join([*rows, f'{{"prompt": "Say {SECRETS[0]}."}}\n']))
+    few = ("data=jsonl", "data.path=p.jsonl", "steps=3", "prompts_per_step=8", "evaluate.every=0", "run_dir=out")
+    outcome = rlhf("train", *QUICK, *few)
+    assert outcome.code == 3
+    assert outcome.err.startswith("error: the prompt holds what looks like a Hugging Face token")
+    assert "(p.jsonl:25)" in outcome.err
+    assert SECRETS[0] not in outcome.err + outcome.out
+    assert os.listdir(tmp_path) == ["p.jsonl"]
+    dropped = rlhf("train", *QUICK, *few, "data.secrets=drop")
+    assert "note: data: 25 rows; 1 with a secret left out" in dropped.err
+    written = [file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert len(written) > 10
+    assert not any(SECRETS[0].encode() in content for content in written)
+    assert rlhf("train", *QUICK, *few, "data.secrets=keep", "run_dir=kept", "log_samples=99").code == 0
+    assert SECRETS[0] in (tmp_path / "kept" / "samples.jsonl").read_text()
+
+
 @pytest.mark.parametrize(
     "harmless",
     ["sk-learn-experiment-no-12", "hf_internal-testing/tiny", "a" * 40, "http://host:80/a@b", "AKIAx"],
 )
 def test_what_does_not_is_not(harmless: str) -> None:
-    from rlhf_cli.config.security import kind_of_secret
-
     assert kind_of_secret(harmless) is None
 
 

@@ -210,6 +210,7 @@ def data_fields(**changes: Any) -> dict[str, Any]:
         "max_rows": None,
         "max_prompt_tokens": 32,
         "too_long": "error",
+        "secrets": "error",
     }
     return fields | changes
 

@@ -15,7 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch
-from rlhf_cli.config.security import guard_environment, kind_of_secret
+from rlhf_cli.config.security import guard_environment
+from rlhf_cli.credentials import kind_of_secret
 from rlhf_cli.errors import UserError
 
 from .conftest import write

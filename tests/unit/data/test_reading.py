@@ -72,6 +72,34 @@ def test_a_filter_by_a_missing_column_is_refused(file: Path) -> None:
         read_source(source_of(file, where={"lvel": 1}))
 
 
+KEY = "ghp_" + "aB3" * 12
+CALL = [{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": {"key": KEY}}}]}]
+HOLDS_KEY = {
+    "a text": {"prompt": f"curl -H {KEY}"},
+    "a turn": {"prompt": [{"role": "system", "content": f"Use {KEY}."}, {"role": "user", "content": "Go."}]},
+    "another key of a turn": {"prompt": [{"role": "user", "content": "Go."}, *CALL]},
+    "a tool": {"prompt": [{"role": "user", "content": "Go."}], "tools": [{"name": "f", "description": KEY}]},
+}
+
+
+@pytest.mark.parametrize("row", HOLDS_KEY.values(), ids=HOLDS_KEY.keys())
+def test_a_prompt_with_a_key_is_refused_or_left_out_or_kept(row: dict[str, Any], tmp_path: Path) -> None:
+    """A column that no prompt shows, `note`, may hold what it likes."""
+    rows = [{"prompt": "password = None", "note": KEY}, row]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError) as caught:
+        read_source(source_of(tmp_path / "p.jsonl", secrets="error"))
+    assert caught.value.line() == (
+        "the prompt holds what looks like a GitHub token, and samples and reports show prompts (p.jsonl:2); "
+        "fix: remove it, or leave such prompts out: data.secrets=drop (or =keep them)"
+    )
+    assert caught.value.exit_code == 3
+    dropped = read_source(source_of(tmp_path / "p.jsonl", secrets="drop"))
+    assert texts(dropped) == "password = None"
+    assert dropped.left_out == {"with a secret": 1}
+    assert len(read_source(source_of(tmp_path / "p.jsonl", secrets="keep")).rows) == 2
+
+
 def test_repeated_prompts_are_left_out(file: Path) -> None:
     found = read_source(source_of(file, dedup=True))
     assert [row.where for row in found.rows] == [f"p.jsonl:{line}" for line in (1, 2, 4, 5)]
