@@ -6,5 +6,6 @@ oracle      the optimum and the frontier, from the reference's rewards
 best_of_n   the best of n samples: its reward and its KL
 intervals   means with standard errors and t intervals, shares with Wilson's
 contrasts   means over seeds and prompts with intervals and tests; Holm's rule
+pairs       scores of chosen and rejected completions against the votes: accuracy, calibration
 ranks       quantiles and rank correlation
 """
