@@ -25,5 +25,8 @@ class Reporter:
     def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
         """A step is complete; `sample` is a prompt and its completion."""
 
+    def pairs_wait(self, count: int, command: str) -> None:
+        """So many pairs of completions wait for a person's vote, which the command asks for."""
+
     def close(self) -> None:
         """The run has ended: leave the terminal as it was before."""

@@ -22,6 +22,9 @@ from rlhf_cli.schedules import Beta, Controlled, Schedule
 from rlhf_cli.schedules.optimizer import AdamW
 from rlhf_cli.settings import FilePath, Free, Names, Settings, as_tuple
 
+Opponent = Literal["reference", "labelled"]
+"""The other side of pairs of the policy's completions: the reference, or the policy of the newest step with votes."""
+
 
 class HeldOut(Settings):
     """Evaluation on rows that are never trained on."""
@@ -38,6 +41,11 @@ class Evaluate(HeldOut):
 
     samples: int = Field(ge=1)
     """Completions of each prompt."""
+    human: Free[int] = Field(default=0, ge=0)
+    """Steps between pairs of completions for people, a multiple of `every`; the last step leaves pairs too; 0 = none.
+    `rlhf label RUN` asks for votes while training goes on, and metrics.jsonl has what they say: human/win_rate."""
+    human_against: Free[Opponent] = "reference"
+    """The other side of these pairs: the reference, or the policy of the newest step that has votes (labelled)."""
 
 
 class Checkpoint(Settings):
@@ -164,6 +172,12 @@ class RunConfig(TrainingConfig):
             raise ValueError(
                 f"samples_per_prompt: algorithm={self.algorithm.kind} compares the completions of a prompt and needs "
                 f"at least {self.algorithm.min_group} (got {self.samples_per_prompt})"
+            )
+        every, human = self.evaluate.every, self.evaluate.human
+        if human and (not every or human % every):
+            raise ValueError(
+                "evaluate.human: pairs are made of held-out completions, so it must be a multiple of "
+                f"evaluate.every={every} (got {human})"
             )
         if self.prompts_per_step * self.samples_per_prompt < self.algorithm.min_completions:
             raise ValueError("samples_per_prompt: the mean of a single completion would cancel its score altogether")

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.lines import Quiet
-from rlhf_cli.display.words import figures, flat, metric
+from rlhf_cli.display.words import figures, flat, metric, waiting
 from rlhf_cli.errors import visible
 from rlhf_cli.types import Metrics
 
@@ -48,7 +48,7 @@ class Dashboard(Quiet):
         self._phase, self._done, self._ticks = "", 0, 0
         self._step, self._seconds = 0, list[float]()
         self._speed, self._sample = "", ("", "")
-        self._held_out = ""
+        self._held_out, self._waiting = "", ""
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4)
         for row in past:
             self._add(int(row["step"]), row)
@@ -74,6 +74,10 @@ class Dashboard(Quiet):
     def evaluated(self, step: int, metrics: Metrics) -> None:
         """Show the held-out figures under the rest."""
         self._held_out = f"held-out after step {step}: {figures(metrics, 'eval/')}"
+
+    def pairs_wait(self, count: int, command: str) -> None:
+        """Keep the line under the held-out figures."""
+        self._waiting = waiting(count, command) if count else ""
 
     def close(self) -> None:
         """Leave the dashboard on the terminal, without a phase at work."""
@@ -102,6 +106,8 @@ class Dashboard(Quiet):
             parts += [Text(flat(completion), overflow="ellipsis", no_wrap=True)]
         if self._held_out:
             parts += [Text(), Text(self._held_out, style="cyan")]
+        if self._waiting:
+            parts.append(Text(self._waiting, style="magenta"))
         return Panel(Group(*parts), title=escape(visible(self.title)), border_style="blue", padding=(0, 1), width=width)
 
     def _progress(self) -> RenderableType:

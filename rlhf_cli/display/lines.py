@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress
 
-from rlhf_cli.display.words import figures
+from rlhf_cli.display.words import figures, waiting
 from rlhf_cli.errors import visible
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.runs.json_files import finite
@@ -46,6 +46,10 @@ class Plain(Quiet):
 
     def evaluated(self, step: int, metrics: Metrics) -> None:
         self._line(f"step {step}/{self.total}  held-out: {figures(metrics, 'eval/')}")
+
+    def pairs_wait(self, count: int, command: str) -> None:
+        if count:
+            self._line(waiting(count, command))
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)

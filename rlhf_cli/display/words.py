@@ -29,3 +29,8 @@ def figures(metrics: Mapping[str, float], prefix: str) -> str:
 def metric(metrics: Mapping[str, float], name: str) -> float:
     """Return the metric, or NaN; a KL that this step did not measure exactly is its sampled estimate."""
     return metrics.get(name, metrics.get("kl/seq_k1", math.nan) if name == "kl/seq" else math.nan)
+
+
+def waiting(count: int, command: str) -> str:
+    """Say how many pairs wait for a vote, and what asks for it."""
+    return f"{count} pair{'s wait' if count > 1 else ' waits'} for a vote: {command}"

@@ -11,5 +11,7 @@ win_rate    the win rate that votes show, with its interval
 agreement   Cohen's and Fleiss' kappa
 tally       all that the votes of a file say
 saying      the same in words
+readings    at each step of a run, the pairs that it made and the votes that it read
+queue       make pairs while a run trains, read the votes, and say as metrics what they show
 web         the labelling page, an extra
 """

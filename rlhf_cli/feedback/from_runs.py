@@ -23,7 +23,7 @@ from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.types import PromptRow
 
 _UNFIT: Final = re.compile(r"[^\w.-]+")
-_NAME: Final = re.compile(r"step-(\d{8})(?:-against-(.+)-step-(\d{8}))?-[0-9a-f]{8}")
+_NAME: Final = re.compile(r"step-(\d{8})(?:-over-(\d{8})|-against-(.+)-step-(\d{8}))?-[0-9a-f]{8}")
 
 
 def last_evaluation(run: Path) -> Evaluation:
@@ -51,13 +51,22 @@ def pairs_file(runs: Sequence[Path]) -> Path:
     """
     first, last = _evaluations(runs[0])
     if len(runs) == 1:
-        name, other = f"step-{last.step:08d}", first
+        name = name_of(last, first)
     else:
         other = last_evaluation(runs[1])
-        name = f"step-{last.step:08d}-against-{_UNFIT.sub('_', runs[1].name)}-step-{other.step:08d}"
-    texts = [[one.prompts, one.texts] for one in (last, other)]
+        name = _named(f"-against-{_UNFIT.sub('_', runs[1].name)}-step-{other.step:08d}", last, other)
+    return runs[0] / FEEDBACK / f"{name}.jsonl"
+
+
+def name_of(policy: Evaluation, other: Evaluation) -> str:
+    """The name, without its ending, of the file of a run's own pairs: `other` is of step 0 (the reference) or later."""
+    return _named(f"-over-{other.step:08d}" if other.step else "", policy, other)
+
+
+def _named(against: str, policy: Evaluation, other: Evaluation) -> str:
+    texts = [[one.prompts, one.texts] for one in (policy, other)]
     digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-    return runs[0] / FEEDBACK / f"{name}-{digest[:8]}.jsonl"
+    return f"step-{policy.step:08d}{against}-{digest[:8]}"
 
 
 def labelled_files(run: Path) -> list[Path]:
@@ -65,12 +74,21 @@ def labelled_files(run: Path) -> list[Path]:
     return sorted(file for file in (run / FEEDBACK).glob("*.jsonl") if _NAME.fullmatch(file.stem))
 
 
+def step_of(file: Path) -> int:
+    """The step of the policy whose completions such a file holds."""
+    match = _NAME.fullmatch(file.stem)
+    assert match is not None
+    return int(match[1])
+
+
 def titles_of(file: Path) -> tuple[str, str]:
     """Names of the two sides of such a file, read from its own name."""
     match = _NAME.fullmatch(file.stem)
     assert match is not None
-    step, other, of_other = match.groups()
-    return f"policy (step {int(step)})", f"{other} (step {int(of_other)})" if other else "reference"
+    step, earlier, run, of_run = match.groups()
+    if earlier:
+        return f"policy (step {int(step)})", f"policy (step {int(earlier)})"
+    return f"policy (step {int(step)})", f"{run} (step {int(of_run)})" if run else "reference"
 
 
 def titles(runs: Sequence[Path]) -> tuple[str, str]:
@@ -84,7 +102,12 @@ def titles(runs: Sequence[Path]) -> tuple[str, str]:
 def rows_of_run(run: Path, prompts: Sequence[PromptRow]) -> list[Row]:
     """The policy against the reference on every held-out prompt that both have scores for."""
     first, last = _evaluations(run)
-    return _rows(last, _texts(prompts), first, _texts(prompts), same_reward=True, where=run)
+    return rows_of_evaluations(last, first, prompts, run)
+
+
+def rows_of_evaluations(policy: Evaluation, other: Evaluation, prompts: Sequence[PromptRow], run: Path) -> list[Row]:
+    """The policy of one evaluation of a run against that of another; raises UserError without a prompt in both."""
+    return _rows(policy, _texts(prompts), other, _texts(prompts), same_reward=True, where=run)
 
 
 def rows_of_two(runs: Sequence[Path], prompts: Sequence[Sequence[PromptRow]]) -> list[Row]:

@@ -32,6 +32,8 @@ class Tally:
     pairs: int
     identical: int
     """Pairs that are ties without asking."""
+    waiting: int
+    """The other pairs that nobody has voted on."""
     raters: Mapping[str, Mapping[str, int]]
     """By rater, how often each vote was cast."""
     win_rate: Share
@@ -70,6 +72,7 @@ def tally(votes: Votes, pairs: Sequence[Pair]) -> Tally:
     return Tally(
         pairs=len(pairs),
         identical=len(pairs) - len(known),
+        waiting=len(known - {vote.pair for vote in cast}),
         raters={
             rater: {choice: sum(vote.vote == choice for vote in standing.valid.values()) for choice in CHOICES}
             for rater, standing in standings.items()

@@ -58,6 +58,14 @@ class Vote:
 _VOTE: Final = TypeAdapter(Vote)
 
 
+def read_vote(line: bytes | str) -> Vote | None:
+    """The vote of a line; None where it is none."""
+    try:
+        return _VOTE.validate_json(line)
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Votes:
     """The lines of a file of votes."""
@@ -119,11 +127,9 @@ class VoteFile:
         votes, odd = [], []
         *lines, rest = self.file.read_bytes().split(b"\n")
         for number, line in enumerate([*lines, rest], start=1):
-            if not line:
-                continue
-            try:
-                votes.append(_VOTE.validate_json(line))
-            except ValueError:
+            if (vote := read_vote(line)) is not None:
+                votes.append(vote)
+            elif line:
                 why = "half a line, as a kill leaves it" if line is rest else "no vote"
                 odd.append(f"{self.file.name}:{number}: {why}")
         return Votes(tuple(votes), tuple(odd))

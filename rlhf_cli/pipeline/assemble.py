@@ -13,6 +13,7 @@ from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import microbatch_size, predicted_peak
 from rlhf_cli.engine.opening import WHY_HIDDEN, load_policy
 from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import prompts_at_once
 from rlhf_cli.pipeline.profiling import Profiler
@@ -91,9 +92,19 @@ def assemble(
         logbook=Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note)),
         work=Work(min(config.microbatch_size, state.microbatch_size or config.microbatch_size), reporter, signals),
         state=state,
+        queue=_open_queue(config, folder, held_out, state.step, reporter),
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
         no_signal=read_no_signal(folder, config.samples_per_prompt),
     )
+
+
+def _open_queue(
+    config: RunConfig, folder: Path, held_out: Sequence[Prompt], step: int, reporter: Reporter
+) -> Queue | None:
+    if not config.evaluate.human:
+        return None
+    rows = [prompt.row for prompt in held_out]
+    return Queue(folder, rows, config.evaluate.human_against, step, reporter.note)
 
 
 def _note_hidden_tokens(config: RunConfig, rows: Rows, policy: Policy, reporter: Reporter) -> None:

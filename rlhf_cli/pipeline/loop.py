@@ -62,5 +62,7 @@ def stoppable(run: Run) -> Iterator[None]:
             raise
         finally:
             run.logbook.close()
+            if run.queue is not None:
+                run.queue.close()
             if run.profiler is not None:
                 run.profiler.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from rlhf_cli.engine import Engine
+from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.profiling import Profiler
@@ -52,6 +53,8 @@ class Run:
     work: Work
     state: TrainState = field(default_factory=TrainState)
     unfinished: Unfinished = field(default_factory=Unfinished)
+    queue: Queue | None = None
+    """The pairs for people, and their votes; None without evaluate.human."""
     profiler: Profiler | None = None
     no_signal: NoSignal = field(default_factory=NoSignal)
     """The steps so far that learned nothing from the reward; metrics.jsonl has them too."""

@@ -66,7 +66,7 @@ def complete(
     `advantages` is None where the step was skipped before there were any.
     """
     before, state = run.state, advance(run, advantages, learned, evaluated)
-    metrics = collect_metrics(run, state, advantages, learned, evaluated)
+    metrics = collect_metrics(run, state, advantages, learned, evaluated) | ask_people(run, state.step, evaluated)
     timings = log(run, metrics, advantages, evaluated)
     run.state, run.unfinished = replace(state, logs=run.logbook.marks()), Unfinished()
     report(run, metrics, timings, advantages, evaluated)
@@ -86,7 +86,21 @@ def undo(run: Run) -> None:
 def save(run: Run, *, needed: bool) -> bool:
     """Publish a checkpoint of the last complete step; returns and raises as `Saver.save` does."""
     with run.work.phase("checkpoint", 0):
-        return run.saver.save(run.state, run.policy, run.optimizer, run.logbook.sync, needed=needed)
+        return run.saver.save(run.state, run.policy, run.optimizer, lambda: sync_logs(run), needed=needed)
+
+
+def sync_logs(run: Run) -> None:
+    """Put on disk what a checkpoint counts on; raises OSError where the disk refuses."""
+    if run.queue is not None:
+        run.queue.sync()
+    run.logbook.sync()
+
+
+def ask_people(run: Run, step: int, evaluated: Evaluation | None) -> dict[str, float]:
+    """Leave pairs of the step's evaluation where people are to be asked, and read their votes; what these say."""
+    if run.queue is None:
+        return {}
+    return run.queue.observe(step, evaluated if due(step, run.config.evaluate.human, run.config.steps) else None)
 
 
 def advance(
@@ -172,6 +186,8 @@ def report(
         rollout = advantages.scored.rollout
         sample = rollout.batch.prompt_of(0).row.shown, rollout.texts[0]
     reporter.step(step, metrics, timings, sample)
+    if run.queue is not None and (waiting := metrics.get("human/waiting")) is not None:
+        reporter.pairs_wait(int(waiting), run.queue.command)
     share = metrics.get("completion/truncated", 0.0)
     if step == 1 and share > TRUNCATED_ALARM:
         fate = FATES[config.reward.truncated]

@@ -91,6 +91,14 @@ def cut_back(file: Path, mark: Mark) -> Path | None:
     return copy
 
 
+def drop_half_line(file: Path) -> None:
+    """Cut off what a kill in the middle of a line left; raises OSError, also where the file is a link."""
+    content = file.read_bytes() if file.is_file() else b""
+    if content and not content.endswith(b"\n"):
+        with open(file, "r+b", opener=no_link) as handle:
+            handle.truncate(content.rfind(b"\n") + 1)
+
+
 class Logbook:
     """The open files of the run in `folder`, and its curves elsewhere."""
 

@@ -82,6 +82,12 @@ def read_first_and_last(folder: Path) -> tuple[Evaluation | None, Evaluation | N
     return first, next((evaluation for evaluation in _evaluations(reversed(lines)) if evaluation.step > 0), None)
 
 
+def read_evaluation(folder: Path, step: int) -> Evaluation | None:
+    """Read the evaluation of one step; None where there is none that is sound."""
+    lines = [line for line in read_lines(folder / EVALUATIONS) if line.startswith(f'{{"step": {step},'.encode())]
+    return next(_evaluations(lines), None)
+
+
 def compare_if_paired(before: Evaluation | None, after: Evaluation | None) -> Comparison | None:
     """Compare `after` with `before`; None where one is missing, or they share fewer than two prompts."""
     try:

@@ -18,7 +18,7 @@ from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import step_of
-from rlhf_cli.runs.folder import CHECKPOINTS, LOGS
+from rlhf_cli.runs.folder import CHECKPOINTS, FEEDBACK, LOGS, QUEUE
 from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.schema import RunConfig
@@ -64,6 +64,9 @@ def repeat(
         for file in LOGS.values():
             if (log := origin.folder / file).is_file():
                 shutil.copyfile(log, folder / log.name)
+        if (readings := origin.folder / FEEDBACK / QUEUE).is_file():  # the repeated steps read the votes that they read
+            (folder / FEEDBACK).mkdir()
+            shutil.copyfile(readings, folder / FEEDBACK / QUEUE)
         with Scorer(config.reward, rows.columns, log=None) as scorer:
             run = assemble(config, rows, folder, scorer, watch, signals, origin)
             with watch.phase(f"steps {first} to {last}", last - first + 1) as tick:

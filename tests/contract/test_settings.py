@@ -20,6 +20,8 @@ NEWER_THAN_RUNS = {
     "FileSource.secrets",
     "Hub.secrets",
     "Jsonl.secrets",
+    "Evaluate.human",
+    "Evaluate.human_against",
     "Math.extract",
     "Parquet.secrets",
     "Ppo.shared_trunk",

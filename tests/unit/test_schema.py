@@ -241,3 +241,13 @@ def test_a_whole_number_fits_into_64_bits(key: str) -> None:
 @given(st.text(max_size=5), st.text(max_size=5))
 def test_a_text_holds_no_nul(before: str, after: str) -> None:
     assert problem(run_dir=f"{before}\0{after}") == "Value error, must hold no NUL character"
+
+
+@pytest.mark.parametrize(("every", "human"), [(0, 4), (3, 4), (4, 2)])
+def test_pairs_for_people_come_with_evaluations(every: int, human: int) -> None:
+    groups = config_fields()["evaluate"]
+    assert problem(evaluate=groups | {"every": every, "human": human}) == (
+        "Value error, evaluate.human: pairs are made of held-out completions, so it must be a multiple of "
+        f"evaluate.every={every} (got {human})"
+    )
+    config_of(evaluate=groups | {"every": 2, "human": 4})

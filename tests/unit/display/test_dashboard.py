@@ -124,6 +124,17 @@ class TestDashboard:
         assert ["│", "KL,", "nats", "-", "-", "-", "│"] in [line.split() for line in lines]
         assert any("reward" in line and line.count("1e+30") == 3 for line in lines)
 
+    @pytest.mark.parametrize(("count", "shown"), [(64, True), (0, False)])
+    def test_pairs_wait_until_somebody_has_voted(self, count: int, shown: bool) -> None:
+        watch = Dashboard(console(80, terminal=True), "title", 40)
+        watch.pairs_wait(9, "rlhf label out")
+        watch.pairs_wait(count, "rlhf label out")
+        to = console(80, terminal=True)
+        to.print(watch._picture())
+        text = to.export_text()
+        assert ("64 pairs wait for a vote: rlhf label out" in text) == shown
+        assert "9 pairs" not in text
+
     def test_closing_without_having_begun_is_fine(self) -> None:
         Dashboard(console(80, terminal=True), "title", 40).close()
 

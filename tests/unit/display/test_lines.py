@@ -33,6 +33,16 @@ def test_plain_lines_are_exactly_these() -> None:
     )
 
 
+def test_pairs_that_wait_are_a_line_where_there_are_any() -> None:
+    to = console(width=20)
+    watch = Plain(to, "title", 40)
+    for count in (0, 1, 64):
+        watch.pairs_wait(count, "rlhf label outputs/a")
+    assert printed(to) == (
+        "1 pair waits for a vote: rlhf label outputs/a\n64 pairs wait for a vote: rlhf label outputs/a\n"
+    )
+
+
 def test_quiet_prints_notes_and_nothing_else() -> None:
     to = console()
     watch = Quiet(to, "title", 40)

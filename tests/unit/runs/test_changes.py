@@ -11,8 +11,8 @@ from rlhf_cli.runs.changes import fingerprint, free_keys, is_free, resume_config
 from tests.unit.support import config_fields, config_of, tiny
 
 FREE = {
-    "steps", "checkpoint", "evaluate.every", "log_samples", "time_limit", "profile", "display", "run_dir", "sweep_dir",
-    "resume", "resume_allow", "seeds", "jobs", "sinks", "on_no_signal",
+    "steps", "checkpoint", "evaluate.every", "evaluate.human", "evaluate.human_against", "log_samples", "time_limit",
+    "profile", "display", "run_dir", "sweep_dir", "resume", "resume_allow", "seeds", "jobs", "sinks", "on_no_signal",
 }  # fmt: skip
 
 
