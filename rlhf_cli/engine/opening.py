@@ -11,8 +11,8 @@ from rlhf_cli.engine.allocator import keep_freed_memory
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.building import build_policy
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.models.specials import SpecialTokens
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.models.specials import NONE_KEPT, SpecialTokens
+from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.seeding import seed_for
 
 WHY_HIDDEN: Final = "it ends a completion, or reward.special_tokens drops it"
@@ -21,31 +21,55 @@ THREADS: Final = torch.get_num_threads()
 
 
 def load_policy(config: RunConfig, note: Callable[[str], None]) -> Policy:
+    """Load the policy of `rlhf train`: with the head and the special tokens that algorithm and reward ask for.
+
+    `note` gets a line for each harmless difference between the model and its files, and for a text that the reward
+    looks for in vain.
+    """
+    strings = config.reward.source.strings
+    special = SpecialTokens(config.reward.special_tokens, (*strings, *map(str, config.model.stop)))
+    policy = open_policy(
+        config,
+        note,
+        value_head=config.algorithm.needs_value,
+        shared_trunk=config.algorithm.shared_trunk,
+        special=special,
+    )
+    if hidden := policy.hidden_from_texts(strings):
+        note(f"the reward looks for {', '.join(hidden)}, which no text of a completion has: {WHY_HIDDEN}")
+    return policy
+
+
+def open_policy(
+    config: TrainingConfig,
+    note: Callable[[str], None],
+    *,
+    value_head: bool = False,
+    shared_trunk: bool = False,
+    head_bias: bool = True,
+    special: SpecialTokens = NONE_KEPT,
+) -> Policy:
     """Load the policy on its device, in its dtype; its fresh adapter follows from the run's seed.
 
-    `note` gets a line for each harmless difference between the model and its files.
+    `note` gets a line for each harmless difference between the model and its files. The rest is as in `build_policy`.
     """
     torch.set_num_threads(config.threads or THREADS)  # always: an earlier run may have set another number
     keep_freed_memory()
     device = _device(config.device)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-    seed = seed_for(config.seed, "init")
-    strings = config.reward.source.strings
-    special = SpecialTokens(config.reward.special_tokens, (*strings, *map(str, config.model.stop)))
     policy = build_policy(
         config.model,
         device,
         dtype,
-        seed,
-        value_head=config.algorithm.needs_value,
-        shared_trunk=config.algorithm.shared_trunk,
+        seed_for(config.seed, "init"),
+        value_head=value_head,
+        shared_trunk=shared_trunk,
+        head_bias=head_bias,
         special=special,
     )
     for line in policy.notes:
         note(line)
-    if hidden := policy.hidden_from_texts(strings):
-        note(f"the reward looks for {', '.join(hidden)}, which no text of a completion has: {WHY_HIDDEN}")
     return policy
 
 

@@ -14,6 +14,6 @@ loading       load a pretrained model and its tokenizer, from a hub, a folder or
 gguf          convert a packaged GGUF file, once, into the cache
 limits        limits on time and memory, for chat templates and slow rewards
 tiny          a random two-layer model with a byte tokenizer
-value_head    PPO's estimate of the return that follows a state
+value_head    a number for a state: the return that PPO expects, or the score of a reward model
 reward_model  a sequence classification model as a reward
 """

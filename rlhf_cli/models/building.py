@@ -1,4 +1,4 @@
-"""Build a policy: load the model, freeze it, add a fresh adapter and, for PPO, a value head of zeros."""
+"""Build a policy: load the model, freeze it, add a fresh adapter and, where one is needed, a head of zeros."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ def build_policy(
     *,
     value_head: bool = False,
     shared_trunk: bool = False,
+    head_bias: bool = True,
     special: SpecialTokens = NONE_KEPT,
 ) -> Policy:
     """Load and freeze the model; add an adapter with A random by `adapter_seed` and B zero, and a value head of zeros.
 
-    So the policy starts as the reference. `shared_trunk` lets the value head's loss train the adapter as well. Raises
-    UserError for a missing model, and for target modules that it lacks.
+    So the policy starts as the reference. `shared_trunk` lets the value head's loss train the adapter as well;
+    `head_bias` gives the head a bias. Raises UserError for a missing model, and for target modules that it lacks.
     """
     notes: tuple[str, ...] = ()
     if settings.kind == "tiny":
@@ -56,7 +57,10 @@ def build_policy(
     for parameter in model.parameters():  # not the buffers: the angles of rotary positions stay float32
         parameter.data = parameter.data.to(dtype)
     ends, stop_texts = _find_ends(model, tokenizer, settings.stop, use_chat_template=use_chat_template)
-    text = model.config.get_text_config()
+    head = None
+    if value_head:
+        width = model.config.get_text_config().hidden_size
+        head = ValueHead(width, shared_trunk=shared_trunk, bias=head_bias).to(device)
     return Policy(
         peft=add_adapter(model, settings.lora, adapter_seed),
         tokenizer=tokenizer,
@@ -68,7 +72,7 @@ def build_policy(
         notes=notes,
         anchor=_find_anchor(tokenizer),
         kept_tokens=frozenset(special.select(tokenizer, ends, use_chat_template=use_chat_template)),
-        value_head=ValueHead(text.hidden_size, shared_trunk=shared_trunk).to(device) if value_head else None,
+        value_head=head,
     )
 
 

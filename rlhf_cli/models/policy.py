@@ -48,7 +48,7 @@ class Policy:
     kept_tokens: frozenset[int] = frozenset()
     """Special tokens that stay in the texts of completions."""
     value_head: ValueHead | None = None
-    """Estimates the return that follows a state; None for algorithms that do not need it."""
+    """Estimates the return that follows a state, or scores a text; None for training that does not need it."""
 
     @property
     def causal(self) -> PreTrainedModel:

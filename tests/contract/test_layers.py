@@ -27,7 +27,7 @@ LAYERS = (
     {"runs", "prompts", "engine"},
     {"feedback"},
     {"pipeline"},
-    {"verify", "sweep"},
+    {"verify", "sweep", "supervised"},
     {"config", "report"},
     {"display", "demo"},
     {"commands"},

@@ -1,0 +1,78 @@
+"""Preferences: what both objectives of pairs share, and the loss of a pair by the log-odds that it is won.
+
+A row has a chosen and a rejected completion. Its `share` is the share of votes for the chosen one: with votes on both
+sides, or a tie (1/2), the loss is that of each side, weighted by its votes,
+
+    loss = -q log sigmoid(d) - (1 - q) log sigmoid(-d)
+
+with d the log-odds of the chosen one, as the maximum likelihood of the Bradley-Terry law with repeated votes has it.
+"""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from rlhf_cli.evaluation.intervals import Share
+from rlhf_cli.evaluation.pairs import pair_accuracy
+from rlhf_cli.supervised.objectives.objective import Batch, Columns, Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Pairwise(Objective):
+    """Learn from pairs of completions."""
+
+    completions: ClassVar[int] = 2
+
+    chosen: str = Field(min_length=1)
+    """The column with the better completion: a text, or a list with one message of the assistant."""
+    rejected: str = Field(min_length=1)
+    """The column with the worse one."""
+
+    def size(self, batch: Batch) -> int:
+        """The pairs of the step."""
+        return len(batch)
+
+    def figures(self, columns: Columns) -> dict[str, float]:
+        """Mean loss; share of the pairs in which the model prefers what most votes do; means of both sides.
+
+        Ties of the votes do not count for the share; without any other pair there is none.
+        """
+        accuracy = self.accuracy(columns)
+        return {
+            "loss": fmean(columns["loss"]),
+            **({"accuracy": accuracy.mean} if accuracy.count else {}),
+            "chosen": fmean(columns["chosen"]),
+            "rejected": fmean(columns["rejected"]),
+            "margin": fmean(differences(columns)),
+        }
+
+    def held_out_figures(self, columns: Columns) -> dict[str, float]:
+        """Also Wilson's interval of the share."""
+        accuracy = self.accuracy(columns)
+        ends = {"accuracy_low": accuracy.low, "accuracy_high": accuracy.high} if accuracy.count else {}
+        return self.figures(columns) | ends
+
+    def values(self, columns: Columns) -> dict[str, list[float]]:
+        """Loss and margin of each pair."""
+        return {"loss": list(columns["loss"]), "margin": differences(columns)}
+
+    def accuracy(self, columns: Columns) -> Share:
+        """The share of pairs in which the model prefers what most votes do, with its interval."""
+        return pair_accuracy(differences(columns), columns["share"])
+
+
+def differences(columns: Columns) -> list[float]:
+    """Chosen minus rejected, a value a pair."""
+    return [c - r for c, r in zip(columns["chosen"], columns["rejected"], strict=True)]
+
+
+def pair_loss(won: Tensor, lost: Tensor, shares: Tensor) -> Tensor:
+    """-q log sigmoid(won) - (1 - q) log sigmoid(lost): log-odds of each side [e], shares q [e] -> [e]."""
+    from torch.nn.functional import logsigmoid
+
+    return -shares * logsigmoid(won) - (1 - shares) * logsigmoid(lost)

@@ -1,0 +1,28 @@
+"""SupervisedConfig: everything that one run of `rlhf sft`, `rlhf dpo` or `rlhf reward train` depends on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from rlhf_cli.schema import TrainingConfig
+from rlhf_cli.settings import Free
+from rlhf_cli.supervised.objectives import Objective
+
+
+class SupervisedConfig(TrainingConfig):
+    """One run of training on fixed texts."""
+
+    objective: Objective
+    patience: Free[Annotated[int, Field(ge=1)] | None]
+    """Evaluations in a row without a lower held-out loss, after which the run ends; the adapter that it exports is then
+    that of the step with the lowest. null: the run takes all its steps, and exports the last."""
+
+    @model_validator(mode="after")
+    def _can_stop_early(self) -> SupervisedConfig:
+        if self.patience is not None and not self.evaluate.every:
+            raise ValueError("patience: needs held-out losses: evaluate.every must be above 0")
+        if self.patience is not None and not self.checkpoint.keep_best:
+            raise ValueError("patience: exports the best step, which must be kept: checkpoint.keep_best=true")
+        return self

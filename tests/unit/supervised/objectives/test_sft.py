@@ -1,0 +1,55 @@
+"""SFT: the mean of -log p over completion tokens."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+
+import pytest
+import torch
+
+from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.supervised.objectives.sft import Sft, ratio_values
+from tests.unit.supervised.support import SFT, batch_of, example_of
+from tests.unit.support import logits_of
+
+sft = Sft.model_validate(SFT)
+
+
+def test_the_loss_of_a_completion_is_what_a_plain_forward_pass_gives(moved: Policy) -> None:
+    examples = [example_of(moved, "Say a.", "abc"), example_of(moved, "b", "x"), example_of(moved, "Hello", "yy z")]
+    batch = batch_of(moved, examples)
+    reading = sft.judge(batch, torch.tensor([2, 0]), TransformersEngine(moved))
+    for loss, hits, example in zip(reading.losses, reading.columns["hits"], (examples[2], examples[0]), strict=True):
+        completion, start = example.completions[0], len(example.prompt.tokens)
+        logits = logits_of(moved, [*example.prompt.tokens, *completion])[start - 1 : -1]
+        expected = [float(-row.log_softmax(0)[token]) for row, token in zip(logits, completion, strict=True)]
+        assert float(loss.detach()) == pytest.approx(sum(expected), rel=1e-5)
+        assert float(hits) == sum(int(row.argmax()) == token for row, token in zip(logits, completion, strict=True))
+    assert reading.columns["tokens"].tolist() == [5, 4]  # four and three letters, and the end token
+    assert sft.size(batch) == 4 + 2 + 5
+
+
+def test_the_prompt_is_read_and_not_learned(moved: Policy) -> None:
+    """The loss of a completion does not change with what would be likely at the prompt's own places."""
+    batch = batch_of(moved, [example_of(moved, "Say a.", "abc")])
+    assert int(batch.rollout.completion_mask.sum()) == len("abc") + 1
+
+
+def test_figures_weigh_every_token_alike() -> None:
+    columns = {"loss": [6.0, 1.0], "tokens": [3.0, 1.0], "hits": [0.0, 1.0]}
+    figures = sft.held_out_figures(columns)
+    assert figures == {"loss": 7 / 4, "perplexity": math.exp(7 / 4), "accuracy": 1 / 4, "completion/length": 2.0}
+    assert sft.figures(columns) == {"loss": 7 / 4, "completion/length": 2.0}
+    assert math.isfinite(sft.held_out_figures(columns | {"loss": [9e9, 0.0]})["perplexity"])
+    assert [fmean(values) for values in sft.values(columns).values()] == [7 / 4, 1 / 4]
+
+
+def test_a_ratio_has_the_standard_error_of_the_delta_method() -> None:
+    sums, counts = [6.0, 1.0, 8.0, 3.0], [3.0, 1.0, 2.0, 2.0]
+    values = ratio_values(sums, counts)
+    ratio, size = 18 / 8, 2.0
+    assert fmean(values) == pytest.approx(ratio)
+    assert values == pytest.approx([ratio + (s - ratio * c) / size for s, c in zip(sums, counts, strict=True)])
+    assert ratio_values([4.0, 2.0], [2.0, 1.0]) == [2.0, 2.0]  # no spread of ratios, no error

@@ -1,0 +1,47 @@
+"""Examples made by hand, and the settings of a small run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.supervised.batches import Example, make_batch
+from rlhf_cli.supervised.objectives.objective import Batch
+from rlhf_cli.supervised.settings import SupervisedConfig
+from rlhf_cli.types import PromptRow
+from tests.unit.support import config_fields
+
+SFT = {"kind": "sft", "completion": "completion"}
+DPO = {"kind": "dpo", "chosen": "chosen", "rejected": "rejected", "beta": 0.5, "label_smoothing": 0.0}
+BRADLEY_TERRY = {"kind": "bradley_terry", "chosen": "chosen", "rejected": "rejected", "reads": "auto", "centre": 0.01}
+
+_OF_RL = (
+    "reward", "algorithm", "kl", "beta", "temperature", "samples_per_prompt", "top_k", "top_p", "min_p",
+    "exact_kl_every", "log_samples", "profile", "sweep_dir", "seeds", "jobs",
+)  # fmt: skip
+
+
+def settings_fields(objective: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The fields of a small run, as a YAML would give them."""
+    fields = {name: value for name, value in config_fields().items() if name not in _OF_RL}
+    return fields | {"objective": objective, "patience": None, "evaluate": {"every": 2, "prompts": 2}} | changes
+
+
+def settings_of(objective: dict[str, Any], **changes: Any) -> SupervisedConfig:
+    """A small run; `changes` replace whole fields."""
+    return SupervisedConfig.model_validate(settings_fields(objective, **changes))
+
+
+def example_of(policy: Policy, prompt: str, *texts: str, share: float = 1.0, margin: float = 0.0) -> Example:
+    """A prompt with completions of bytes, each with the end token of the tiny model."""
+    encoded = [policy.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    completions = tuple((*tokens, policy.end_tokens[0]) for tokens in encoded)
+    return Example(policy.encode(PromptRow(prompt, {}, "test:1")), completions, texts, share, margin)
+
+
+def batch_of(policy: Policy, examples: Sequence[Example]) -> Batch:
+    """The examples on the CPU."""
+    return make_batch(examples, policy.pad_token, torch.device("cpu"))
