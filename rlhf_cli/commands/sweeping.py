@@ -40,7 +40,7 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
     standings: list[Standing] = []
     displays: list[str] = []
 
-    def run_trials(launches: Sequence[Launch]) -> None:
+    def run_trials(launches: Sequence[Launch[RunConfig]]) -> None:
         displays.append(launches[0].config.display)
         standings.extend(_run(launches, names))
 
@@ -97,7 +97,7 @@ def _is_done(config: RunConfig, folder: Path) -> bool:
     return True
 
 
-def _run(launches: Sequence[Launch], names: dict[str, str]) -> list[Standing]:
+def _run(launches: Sequence[Launch[RunConfig]], names: dict[str, str]) -> list[Standing]:
     first = launches[0].config
     gpus = available_gpus() if first.device in ("auto", "cuda") else []
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

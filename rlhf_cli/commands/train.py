@@ -52,7 +52,7 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] in "'\"" else text
 
 
-def _launched(job: Launch, begun: float) -> None:
+def _launched(job: Launch[RunConfig], begun: float) -> None:
     assert job.config.run_dir is not None
     folder = Path(job.config.run_dir)
     _run(job.config, folder, lambda: ready.find_run_in(folder, job.config), job.source, job.command, begun)

@@ -1,10 +1,10 @@
-"""From the command line to validated RunConfigs and their runs; the only room that imports hydra and omegaconf.
+"""From the command line to validated configs and their runs; the only room that imports hydra and omegaconf.
 
 launch      launch the runs of a command line: check every job, make the folder, run
 arguments   read the command line: separate options from overrides, and write these as hydra reads them
 jobs        plan the jobs of a command line; compose and check each of them once
-compose     compose overrides into a RunConfig, alone or over the config of a saved run
-naming      the names of a sweep's jobs, in messages and on disk
+compose     compose overrides into a verb's config, alone or over the config of a saved run
+naming      the names of a sweep's jobs, and of folders
 runner      run planned jobs, by ourselves or by another launcher of hydra
 completion  offer words for the shell's TAB
 files       read a preset or a user's file: its bases, choices and values
@@ -13,7 +13,7 @@ source      give hydra the configs behind config=FILE.yaml and beta=0.05
 options     the groups that ship in configs/, with their options
 typed       refuse values that would be read as something else than was typed
 foreign     the names of settings in other tools, with ours
-keys        the settings of RunConfig by dotted name, and which of them hold paths
+keys        the settings of a verb's schema by dotted name, and which of them hold paths
 problems    describe the mistakes in a config in plain lines, with the nearest right name
 interpolations  limit how many interpolations a config evaluates
 security    refuse configs that would run code or hold a secret

@@ -1,6 +1,6 @@
 """Answer the shell's TAB.
 
-It offers verbs; after `train` hydra's groups, options and keys; and after `config=` presets and files.
+It offers verbs; after one that composes settings hydra's groups, options and keys; after `config=` presets and files.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from rlhf_cli.config.arguments import OPTIONS, rewrite
 from rlhf_cli.config.options import PRESET, options
 from rlhf_cli.config.session import show_completion
 from rlhf_cli.errors import UserError
+from rlhf_cli.verbs import composing, find_verb
 
 
 def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
@@ -30,9 +31,15 @@ def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
     _, *words, current = [*line.split(), *([""] if line.endswith(" ") else [])] or ["", ""]
     if not words:
         _offer(verbs, current)
-    elif words[0] != "train":
-        return  # the shell falls back on the names of files
-    elif current.startswith("-"):
+    elif verb := find_verb(words):
+        with composing(verb):
+            _complete_overrides(argv, words[len(verb.words.split()) :], current)
+    # else the shell falls back on the names of files
+
+
+def _complete_overrides(argv: Sequence[str], words: Sequence[str], current: str) -> None:
+    """Answer behind a verb that composes settings; `words` are the complete ones behind it."""
+    if current.startswith("-"):
         _offer(OPTIONS, current)
     elif current.startswith(f"{PRESET}="):
         typed = current.removeprefix(f"{PRESET}=")
@@ -40,7 +47,7 @@ def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
         choices = [*options(PRESET), *(f for f in files if f.endswith(("/", ".yaml", ".yml")))]
         _offer([f"{PRESET}={choice}" for choice in choices], current)
     else:
-        os.environ["COMP_LINE"] = " ".join(["rlhf", *_valid_overrides(words[1:]), current])
+        os.environ["COMP_LINE"] = " ".join(["rlhf", *_valid_overrides(words), current])
         show_completion(argv)
 
 

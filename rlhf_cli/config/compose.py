@@ -1,4 +1,4 @@
-"""Compose overrides with hydra, or over a run's saved config, and validate the result as a RunConfig."""
+"""Compose overrides with hydra, or over a run's saved config, and validate the result by the verb's schema."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ from rlhf_cli.config.keys import make_paths_absolute
 from rlhf_cli.config.options import PRESET, groups, is_file
 from rlhf_cli.config.problems import build_config
 from rlhf_cli.config.security import find_secret, refuse_secrets, refuse_system_files, secret_error
-from rlhf_cli.config.session import PRIMARY, one_line_errors, open_hydra
+from rlhf_cli.config.session import one_line_errors, open_hydra
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.verbs import TRAIN, C, Verb, composing, current
 
 
 def compose(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
-    """Compose train.yaml and the overrides, including hydra's own node. Nothing is checked: lists to sweep stay lists.
+    """Compose the verb's first file and the overrides, including hydra's own node.
 
-    An unknown key is added, so that `validate` can name it together with all other problems.
+    Nothing is checked: lists to sweep stay lists. An unknown key is added, so that `validate` can name it together with
+    all other problems.
     """
     allow_interpolations()
     if source := source_of(overrides):
@@ -43,7 +45,9 @@ def compose(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
 
 def _load(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
     # as for a sweep: this leaves missing values and lists of values alone
-    return loader.load_configuration(PRIMARY, list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False)
+    return loader.load_configuration(
+        current().primary, list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False
+    )
 
 
 def _sets_value(argument: str) -> bool:
@@ -61,8 +65,8 @@ def source_of(overrides: Sequence[str]) -> Path | None:
     return Path(str(choices[-1])) if choices and is_file(str(choices[-1])) else None
 
 
-def validate(settings: DictConfig, overrides: Sequence[str]) -> RunConfig:
-    """Validate the composed settings of a job as a RunConfig.
+def validate(verb: Verb[C], settings: DictConfig, overrides: Sequence[str]) -> C:
+    """Validate the composed settings of a job by the verb's schema.
 
     Raises UserError with all problems; each has the file and line that sets the key, if a file does.
     """
@@ -82,15 +86,25 @@ def validate(settings: DictConfig, overrides: Sequence[str]) -> RunConfig:
     # only paths that an interpolation made are not absolute yet
     data = make_paths_absolute(data, Path.cwd())
     refuse_system_files(data, where)
-    return build_config(data, where)
+    return build_config(verb, data, where)
 
 
 def amend(saved: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
+    """Apply overrides to the saved config of a run of `rlhf train`, as `amend_for` does."""
+    return amend_for(TRAIN, saved, overrides)
+
+
+def amend_for(verb: Verb[C], saved: Mapping[str, Any], overrides: Sequence[str]) -> C:
     """Apply overrides to a run's saved config: a key sets one value, an option replaces its whole group.
 
-    `saved` is plain data (`RunConfig.model_dump(mode="json")`); nothing in it is interpolated. Raises UserError if an
+    `saved` is plain data (`config.model_dump(mode="json")`); nothing in it is interpolated. Raises UserError if an
     override cannot apply to a run that exists, or if the new config is wrong.
     """
+    with composing(verb):
+        return _amend(verb, saved, overrides)
+
+
+def _amend(verb: Verb[C], saved: Mapping[str, Any], overrides: Sequence[str]) -> C:
     refuse_secrets(overrides)
     data = copy.deepcopy(dict(saved))
     parsed = [parse_override(rewrite(override, Path.cwd())) for override in overrides]
@@ -111,7 +125,7 @@ def amend(saved: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
         if override.key_or_group not in choices:
             _set(data, override.key_or_group, override.value())
     refuse_system_files(data, lambda key: "")
-    return build_config(data, lambda key: "")
+    return build_config(verb, data, lambda key: "")
 
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
@@ -22,28 +23,29 @@ from rlhf_cli.config.security import refuse_secrets, refuse_unsaid_trust
 from rlhf_cli.config.session import one_line_errors, open_hydra
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.verbs import TRAIN, C, Verb, composing
 
 Job = tuple[str, ...]
 """The overrides of one job, without hydra's own settings."""
-Check = Callable[[RunConfig], None]
+Check = Callable[[C], None]
 """Raises UserError for a config that cannot run here."""
 
 
 @dataclass(frozen=True)
-class PlannedJob:
+class PlannedJob(Generic[C]):
     """One job, composed and checked."""
 
     overrides: Job
-    config: RunConfig
+    config: C
     folder: str
     """The name of its folder in that of the sweep; empty for a single run."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Generic[C]):
     """All jobs of a command line."""
 
-    jobs: Sequence[PlannedJob]
+    jobs: Sequence[PlannedJob[C]]
     is_sweep: bool
     default_dir: str
     """Where the run writes, or sweeps do, if the config does not say."""
@@ -68,13 +70,20 @@ def compose_config(overrides: Sequence[str]) -> RunConfig:
 
     Raises UserError if it is wrong.
     """
+    return compose_for(TRAIN, overrides)
+
+
+def compose_for(verb: Verb[C], overrides: Sequence[str]) -> C:
+    """Compose the config that the verb would run with these overrides, as `compose_config` does for `rlhf train`."""
     refuse_secrets(overrides)
-    rewritten = [rewrite(override, Path.cwd()) for override in overrides]
-    with open_hydra() as hydra:
-        return plan_jobs(hydra.config_loader(), rewritten, sweep=False, check=None).jobs[0].config
+    with composing(verb), open_hydra() as hydra:
+        rewritten = [rewrite(override, Path.cwd()) for override in overrides]
+        return plan_jobs(verb, hydra.config_loader(), rewritten, sweep=False, check=None).jobs[0].config
 
 
-def plan_jobs(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, check: Check | None) -> Plan:
+def plan_jobs(
+    verb: Verb[C], loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, check: Check[C] | None
+) -> Plan[C]:
     """Compose and check every job once; `sweep` asks for a sweep, as a file may too (`hydra.mode: MULTIRUN`).
 
     Raises UserError, also the one of `check`; in a sweep it names the job.
@@ -85,26 +94,28 @@ def plan_jobs(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool, ch
     params = (settings.hydra.sweeper.get("params") or {}) if sweep else {}
     every = [parse_override(argument) for argument in (*(f"{k}={v}" for k, v in params.items()), *overrides)]
     for override in every:
-        _check_values(override, sweep)
+        _check_values(verb, override, sweep)
         override.config_loader = loader  # for glob()
     own = [override for override in every if not override.is_hydra_override()]
     of_hydra = [str(override.input_line) for override in every if override.is_hydra_override()]
     with one_line_errors():
         default_dir = str((settings.hydra.sweep if sweep else settings.hydra.run).dir)
 
-    def accept(composed: DictConfig, job: Job) -> RunConfig:
-        config = validate(composed, job)
+    def accept(composed: DictConfig, job: Job) -> C:
+        config = validate(verb, composed, job)
         refuse_unsaid_trust(config, overrides)
         if check:
             check(config)
         return config
 
+    if sweep and verb.schema is not RunConfig:
+        raise UserError(f"rlhf {verb.words} runs one training: a sweep is for rlhf train alone", fix="leave -m out")
     if sweep:
         jobs, added = _plan_sweep(loader, settings, own, of_hydra, accept)
         return Plan(jobs, sweep, default_dir, [*overrides, *added], settings)
     job = tuple(str(override.input_line) for override in own)
     config = accept(settings, job)
-    if config.seeds > 1:
+    if isinstance(config, RunConfig) and config.seeds > 1:
         raise UserError("several runs are a sweep and need -m", where="seeds")
     return Plan([PlannedJob(job, config, "")], sweep, default_dir, overrides, settings)
 
@@ -114,8 +125,8 @@ def _plan_sweep(
     settings: DictConfig,
     own: Sequence[Override],
     of_hydra: Sequence[str],
-    accept: Callable[[DictConfig, Job], RunConfig],
-) -> tuple[list[PlannedJob], list[str]]:
+    accept: Callable[[DictConfig, Job], C],
+) -> tuple[list[PlannedJob[C]], list[str]]:
     """The jobs of a sweep, and the overrides that follow from its own: the seeds, and what folders are not named by."""
     seeds = [] if _is_one_seed(settings, own) else _seeds(loader, own, of_hydra)
     jobs = _combine([*own, *map(parse_override, seeds)])
@@ -152,7 +163,7 @@ def _seeds(loader: ConfigLoader, own: Sequence[Override], of_hydra: Sequence[str
         decides = tuple(o for o in point if parse_override(o).key_or_group in (PRESET, "seeds"))
         if decides not in configs:
             with _errors_name_job(number, points):
-                configs[decides] = validate(compose(loader, [*of_hydra, *point]), point)
+                configs[decides] = validate(TRAIN, compose(loader, [*of_hydra, *point]), point)
     counts = {config.seeds for config in configs.values()}
     if counts == {1}:
         return []
@@ -171,15 +182,14 @@ def _check_hydra(settings: DictConfig) -> None:
         raise UserError("hydra.callbacks: not supported; leave them out")
 
 
-def _check_values(override: Override, sweep: bool) -> None:
+def _check_values(verb: Verb[C], override: Override, sweep: bool) -> None:
     if not override.is_sweep_override():
         return
     if override.is_interval_sweep():
         raise UserError(f"{override.input_line}: an interval cannot be swept; list the values, separated by commas")
     if not sweep:
-        raise UserError(
-            f"{override.key_or_group}: several values are a sweep and need -m; text with a comma needs quotes"
-        )
+        why = "are a sweep and need -m" if verb.schema is RunConfig else "make no training"
+        raise UserError(f"{override.key_or_group}: several values {why}; text with a comma needs quotes")
     if override.is_hydra_override():
         raise UserError(f"{override.input_line}: hydra's own settings cannot be swept")
 

@@ -1,4 +1,4 @@
-"""The settings of RunConfig by dotted name, from the schema: types, paths, and the setting nearest to a name."""
+"""The settings of the verb's schema by dotted name: types, paths, and the setting nearest to a name."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from rlhf_cli.rewards import Reward
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, IS_PROSE, Settings
+from rlhf_cli.verbs import current
 
 
-@cache
 def fields() -> Mapping[str, FieldInfo]:
     """Every setting, group or value, under its dotted name (`optimizer.lr`), of all kinds of its group.
 
     A * stands for a name that the user chooses: `data.parts.*.path`.
     """
-    return {name: field for name, field, _ in _walk(RunConfig, "")}
+    return _fields(current().schema)
 
 
 @cache
+def _fields(schema: type[TrainingConfig]) -> Mapping[str, FieldInfo]:
+    return {name: field for name, field, _ in _walk(schema, "")}
+
+
 def meanings() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     """The meanings of every value, by its key, each with the kinds of the group that give it this meaning.
 
@@ -34,7 +38,7 @@ def meanings() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     the user chooses.
     """
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for name, field, settings in _walk(RunConfig, ""):
+    for name, field, settings in _walk(current().schema, ""):
         if not name.endswith(("kind", "*")) and "*" not in name:
             kinds = get_args(settings.model_fields["kind"].annotation) if "kind" in settings.model_fields else ()
             found[name][" ".join((field.description or "").split())] += kinds
@@ -73,16 +77,16 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 
 
 @cache
-def _marks() -> Mapping[str, str]:
+def _marks(schema: type[TrainingConfig]) -> Mapping[str, str]:
     """The keys that hold a path, each with its mark: IS_PATH, IS_MODEL or IS_FUNCTION."""
-    marks = (IS_PATH, IS_MODEL, IS_FUNCTION)
-    marked = {key: [m for m in (*f.metadata, *_leaves(f.annotation)) if m in marks] for key, f in fields().items()}
+    marks, known = (IS_PATH, IS_MODEL, IS_FUNCTION), _fields(schema).items()
+    marked = {key: [m for m in (*f.metadata, *_leaves(f.annotation)) if m in marks] for key, f in known}
     return {key: mark[0] for key, mark in marked.items() if mark}
 
 
 def holds_path(key: str) -> bool:
     """Whether the setting `key` names a file, a folder, a model or a function."""
-    return schema_name(key) in _marks()
+    return schema_name(key) in _marks(current().schema)
 
 
 def takes_text(key: str) -> bool:
@@ -101,7 +105,6 @@ def holds_prose(key: str) -> bool:
     return field is not None and IS_PROSE in (*field.metadata, *_leaves(field.annotation))
 
 
-@cache
 def _types(name: str) -> frozenset[Any]:
     """The types that a setting may have; of a mapping, those of its values."""
     annotation = fields()[name].annotation if name in fields() else None
@@ -131,12 +134,13 @@ def make_absolute(key: str, value: str, base: Path) -> str:
     path = os.path.abspath(base / os.path.expanduser(value))
     if value in ("", "???") or value.startswith("package:") or "${" in value:
         return value
-    if _marks()[schema_name(key)] == IS_FUNCTION:
+    mark = _marks(current().schema)[schema_name(key)]
+    if mark == IS_FUNCTION:
         module, _, function = value.rpartition(":")
         if module.isidentifier() and os.path.isfile(base / f"{module}.py"):
             return f"{os.path.abspath(base / module)}.py:{function}"
         return path if module.endswith(".py") else value
-    is_path = _marks()[schema_name(key)] == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
+    is_path = mark == IS_PATH or value.startswith(("./", "../", "/", "~")) or os.path.exists(path)
     return path if is_path else value
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import shlex
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic
+
+from hydra.core.global_hydra import GlobalHydra
 
 from rlhf_cli.config.arguments import COMPARE_AT, parse_arguments, parse_override, quote, rewrite, unquote
 from rlhf_cli.config.compose import source_of
 from rlhf_cli.config.jobs import Check, Plan, plan_jobs
-from rlhf_cli.config.naming import common_overrides, differences
+from rlhf_cli.config.naming import common_overrides, differences, reserve_folder
 from rlhf_cli.config.options import PRESET
 from rlhf_cli.config.runner import OWN_LAUNCHER, raise_failures, record_sweep, run_alone, run_by_hydra
 from rlhf_cli.config.security import refuse_code, refuse_secrets
-from rlhf_cli.config.session import PRIMARY, open_hydra, show_config, show_help, show_hydra_help, show_info
+from rlhf_cli.config.session import open_hydra, show_config, show_page
 from rlhf_cli.errors import EXIT_DISK, UserError
 from rlhf_cli.runs.changes import fingerprint
 from rlhf_cli.schema import RunConfig
@@ -33,13 +35,15 @@ from rlhf_cli.sweep.growth import (
     yardstick,
 )
 from rlhf_cli.sweep.record import SweepRecord, Trial
+from rlhf_cli.verbs import TRAIN, C, Verb, composing
 
 
 @dataclass(frozen=True)
-class Launch:
+class Launch(Generic[C]):
     """One job, ready to run."""
 
-    config: RunConfig
+    verb: Verb[C]
+    config: C
     """Its `run_dir` is set and absolute."""
     source: Path | None
     """The user's YAML file that `config=` named."""
@@ -59,13 +63,15 @@ class Launch:
         return ("train", *self.overrides, "hydra.mode=RUN", "seeds=1", *own)
 
 
-RunTrials = Callable[[Sequence[Launch]], None]
+RunTrials = Callable[[Sequence[Launch[RunConfig]]], None]
 OpenSweep = Callable[[SweepRecord], AbstractContextManager[RunTrials]]
 """Opens a sweep: gives what runs its trials together, and raises at the end if some failed."""
 
 
-def launch(argv: Sequence[str], task: Callable[[Launch], None], *, check: Check, sweep: OpenSweep) -> None:
-    """Run `task` for the one job of the command line, or open its `sweep` (`-m`) and run all trials by that.
+def launch(
+    argv: Sequence[str], task: Callable[[Launch[RunConfig]], None], *, check: Check[RunConfig], sweep: OpenSweep
+) -> None:
+    """Run `task` for the one job of `rlhf train`'s command line, or open its `sweep` (`-m`) and run all trials by that.
 
     `--help`, `--hydra-help`, `--info` and `--cfg` print and run nothing. `check` sees the config of every job before
     anything is made. Where another of hydra's launchers is named, it runs `task` for each trial; a trial that ends
@@ -75,36 +81,16 @@ def launch(argv: Sequence[str], task: Callable[[Launch], None], *, check: Check,
     `check` says so; then what `task` and `sweep` raise; and at the end of a sweep with failed trials a UserError with
     EXIT_SWEEP.
     """
-    refuse_secrets(argv)
-    line = parse_arguments(argv)
-    for option, show in (("--help", show_help), ("--hydra-help", show_hydra_help)):
-        if option in line.options:
-            show()
+    with _planned(TRAIN, argv, check) as planned:
+        if planned is None:
             return
-    overrides = [rewrite(override, Path.cwd()) for override in line.overrides]
-    refuse_code(overrides)
-    if topic := line.options.get("--info"):
-        show_info(topic, overrides)
-        return
-    part, is_sweep = line.options.get("--cfg"), "--multirun" in line.options
-    at = read_beta(line.options[COMPARE_AT]) if COMPARE_AT in line.options else None
-    if part and is_sweep:
-        raise UserError("--cfg shows the config of one run: leave -m out")
-
-    with open_hydra() as hydra:
-        plan = plan_jobs(hydra.config_loader(), overrides, sweep=is_sweep, check=None if part else check)
-        if at is not None and not plan.is_sweep:
-            raise UserError("--compare-at is the beta at which a sweep compares its points: it needs -m")
-        if part:
-            show_config(part, overrides, resolve="--resolve" in line.options)
-            return
-        folder = make_folder(plan)
+        hydra, plan, at = planned
         if not plan.is_sweep:
-            launches = _launches(plan, folder)
-            run_alone(hydra, plan, folder, lambda: task(launches[0]))
+            _run_one(TRAIN, hydra, plan, task)
             return
+        folder = make_sweep_folder(plan)
         plan, record = _go_on(plan, SweepRecord(folder, f"rlhf train {shlex.join(argv)}", (), str(Path.cwd()), at))
-        launches = _launches(plan, folder)
+        launches = _launches(TRAIN, plan, folder)
         with sweep(record) as run_trials:
             if plan.launcher == OWN_LAUNCHER:
                 record_sweep(hydra, plan, folder)
@@ -114,53 +100,93 @@ def launch(argv: Sequence[str], task: Callable[[Launch], None], *, check: Check,
         raise_failures(plan, folder)
 
 
-def _launches(plan: Plan, folder: Path) -> list[Launch]:
+def launch_one(verb: Verb[C], argv: Sequence[str], task: Callable[[Launch[C]], None], *, check: Check[C]) -> None:
+    """Run `task` for the one job of the verb's command line; prints and raises as `launch` does, and has no sweep."""
+    with _planned(verb, argv, check) as planned:
+        if planned is None:
+            return
+        hydra, plan, _ = planned
+        _run_one(verb, hydra, plan, task)
+
+
+def _run_one(verb: Verb[C], hydra: GlobalHydra, plan: Plan[C], task: Callable[[Launch[C]], None]) -> None:
+    folder = make_folder(plan)
+    (job,) = _launches(verb, plan, folder)
+    run_alone(hydra, plan, folder, lambda: task(job))
+
+
+@contextmanager
+def _planned(
+    verb: Verb[C], argv: Sequence[str], check: Check[C]
+) -> Iterator[tuple[GlobalHydra, Plan[C], float | None] | None]:
+    """Read the command line; give hydra, the plan and the beta of `--compare-at`, or None where it only prints."""
+    refuse_secrets(argv)
+    with composing(verb):
+        line = parse_arguments(argv)
+        is_help = "--help" in line.options or "--hydra-help" in line.options
+        overrides = [] if is_help else [rewrite(override, Path.cwd()) for override in line.overrides]
+        refuse_code(overrides)
+        part, is_sweep = line.options.get("--cfg"), "--multirun" in line.options
+        at = read_beta(line.options[COMPARE_AT]) if COMPARE_AT in line.options else None
+        if part and is_sweep:
+            raise UserError("--cfg shows the config of one run: leave -m out")
+        if show_page(line.options, overrides):
+            yield None
+            return
+        with open_hydra() as hydra:
+            plan = plan_jobs(verb, hydra.config_loader(), overrides, sweep=is_sweep, check=None if part else check)
+            if at is not None and not plan.is_sweep:
+                raise UserError("--compare-at is the beta at which a sweep compares its points: it needs -m")
+            if part:
+                show_config(part, overrides, resolve="--resolve" in line.options)
+            yield None if part else (hydra, plan, at)
+
+
+def _launches(verb: Verb[C], plan: Plan[C], folder: Path) -> list[Launch[C]]:
     launches = []
     for job in plan.jobs:
         changes = {"run_dir": str(folder / job.folder)}
         if plan.is_sweep:  # the same sweep again goes on with its trials, whoever launches them
             changes["resume"] = "auto"
         config = job.config.model_copy(update=changes)
-        launches.append(Launch(config, source_of(job.overrides), tuple(map(unquote, job.overrides))))
+        launches.append(Launch(verb, config, source_of(job.overrides), tuple(map(unquote, job.overrides))))
     return launches
 
 
-def make_folder(plan: Plan) -> Path:
-    """Make the folder that the config names, or the default one, and return it, absolute.
+def make_folder(plan: Plan[C]) -> Path:
+    """Make the folder that a run's config names, or the default one, and return it, absolute.
 
     Raises UserError with EXIT_DISK if it cannot be made.
     """
-    config = plan.jobs[0].config
-    named = config.sweep_dir if plan.is_sweep else config.run_dir
-    default = Path(plan.default_dir).absolute()
-    try:
-        if not named and not plan.is_sweep:
-            return reserve_folder(default)
-        folder = Path(named) if named else _sweep_folder(default, plan)
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{e.filename}: cannot be made: {e.strerror}", exit_code=EXIT_DISK) from e
+    with _folder_errors():
+        if named := plan.jobs[0].config.run_dir:
+            return _made(Path(named))
+        return reserve_folder(Path(plan.default_dir).absolute())
+
+
+def make_sweep_folder(plan: Plan[RunConfig]) -> Path:
+    """Make the folder of a sweep, as `make_folder` does; one that an earlier version made keeps its name."""
+    named, parent = plan.jobs[0].config.sweep_dir, Path(plan.default_dir).absolute()
+    earlier = parent / _sweep_name(plan, is_earlier=True)
+    default = earlier if earlier.is_dir() else parent / _sweep_name(plan)
+    with _folder_errors():
+        return _made(Path(named) if named else default)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _sweep_folder(parent: Path, plan: Plan) -> Path:
-    """The folder of the plan in `parent`; one that an earlier version made keeps its name."""
-    earlier = parent / _sweep_name(plan, is_earlier=True)
-    return earlier if earlier.is_dir() else parent / _sweep_name(plan)
+@contextmanager
+def _folder_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise UserError(f"{e.filename}: cannot be made: {e.strerror}", exit_code=EXIT_DISK) from e
 
 
-def reserve_folder(folder: Path) -> Path:
-    """Make a new folder of that name, or with -2, -3, ... appended: two runs of the same second never share one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    candidates = itertools.chain([folder], (folder.with_name(f"{folder.name}-{n}") for n in itertools.count(2)))
-    for candidate in candidates:
-        with suppress(FileExistsError):
-            candidate.mkdir()
-            break
-    return candidate
-
-
-def _sweep_name(plan: Plan, is_earlier: bool = False) -> str:
+def _sweep_name(plan: Plan[RunConfig], is_earlier: bool = False) -> str:
     """The preset's name and a hash of the settings that are fixed, without what may change on resume.
 
     Earlier versions hashed the configs of all jobs.
@@ -168,10 +194,10 @@ def _sweep_name(plan: Plan, is_earlier: bool = False) -> str:
     what = "".join(fingerprint(job.config) for job in plan.jobs) if is_earlier else json.dumps(_fixed(plan))
     digest = hashlib.sha256(what.encode()).hexdigest()[:6]
     presets = [o.value() for o in map(parse_override, plan.jobs[0].overrides) if o.key_or_group == PRESET]
-    return f"{Path(str(presets[-1])).stem if presets else PRIMARY}-{digest}"
+    return f"{Path(str(presets[-1])).stem if presets else TRAIN.primary}-{digest}"
 
 
-def _swept(plan: Plan) -> list[str]:
+def _swept(plan: Plan[RunConfig]) -> list[str]:
     """The keys of the values that are swept, but for the seed."""
     listed = {o.key_or_group for o in map(parse_override, plan.overrides) if o.is_sweep_override()}
     common = common_overrides([job.overrides for job in plan.jobs])
@@ -184,7 +210,7 @@ def _swept(plan: Plan) -> list[str]:
     return sorted((listed | own) - {SEED})
 
 
-def _fixed(plan: Plan) -> tuple[list[str], dict[str, str]]:
+def _fixed(plan: Plan[RunConfig]) -> tuple[list[str], dict[str, str]]:
     """The keys that are swept, and the settings that are not: where presets are swept, those of the command line."""
     swept = _swept(plan)
     fixed = fixed_settings([job.config for job in plan.jobs], swept)
@@ -194,7 +220,7 @@ def _fixed(plan: Plan) -> tuple[list[str], dict[str, str]]:
     return swept, {key: value for key, value in fixed.items() if is_under(key, typed)}
 
 
-def _go_on(plan: Plan, sweep: SweepRecord) -> tuple[Plan, SweepRecord]:
+def _go_on(plan: Plan[RunConfig], sweep: SweepRecord) -> tuple[Plan[RunConfig], SweepRecord]:
     """The plan with the folders of trials that were begun before, and the record of these and of all other trials.
 
     Raises UserError (exit 5) where the folder holds a sweep of other fixed settings.

@@ -1,10 +1,12 @@
-"""Name the jobs of a sweep: in messages, in its answer, and their folders."""
+"""Name the jobs of a sweep, in messages and in its answer, and the folders of runs."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rlhf_cli.config.arguments import parse_override, unquote
@@ -50,6 +52,17 @@ def trial_name(overrides: Sequence[str], constant: Sequence[str]) -> str:
     bound = [override for override in typed if not is_free(parse_override(override).key_or_group)]
     digest = hashlib.sha256("\n".join(bound).encode()).hexdigest()[:6]
     return f"{','.join(parts)[:80] or 'only'}-{digest}"
+
+
+def reserve_folder(folder: Path) -> Path:
+    """Make a new folder of that name, or with -2, -3, ... appended: two runs of the same second never share one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    candidates = itertools.chain([folder], (folder.with_name(f"{folder.name}-{n}") for n in itertools.count(2)))
+    for candidate in candidates:
+        with suppress(FileExistsError):
+            candidate.mkdir()
+            break
+    return candidate
 
 
 def _shorten(override: str) -> tuple[str, str]:

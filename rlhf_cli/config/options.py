@@ -20,6 +20,7 @@ import rlhf_cli
 from rlhf_cli.config.keys import did_you_mean, meanings
 from rlhf_cli.errors import UserError
 from rlhf_cli.settings import flatten
+from rlhf_cli.verbs import current
 
 INDENT: Final = "    "
 LONGEST: Final = 36
@@ -34,16 +35,24 @@ def config_dir() -> Path:
     return next(d for d in (package / "configs", package.parent / "configs") if (d / "train.yaml").is_file())
 
 
-@cache
 def groups() -> tuple[str, ...]:
-    """The groups of settings that a config chooses from; each is a key of RunConfig too."""
-    return tuple(sorted(d.name for d in config_dir().iterdir() if d.is_dir() and d.name not in ("hydra", PRESET)))
+    """The groups of settings that a config chooses from: folders of configs/ that are keys of the verb's schema."""
+    return tuple(name for name in _folders() if name in current().schema.model_fields)
 
 
 @cache
+def _folders() -> tuple[str, ...]:
+    return tuple(sorted(folder.name for folder in config_dir().iterdir() if folder.is_dir()))
+
+
 def options(group: str) -> tuple[str, ...]:
     """The options of a group, by name."""
-    return tuple(sorted(path.stem for path in (config_dir() / group).glob("*.yaml")))
+    return _options(current().presets if group == PRESET else group)
+
+
+@cache
+def _options(folder: str) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in (config_dir() / folder).glob("*.yaml")))
 
 
 def option_list() -> str:
@@ -62,7 +71,8 @@ def key_list() -> str:
     for key, each in ours:
         group = key.partition(".")[0] if key.partition(".")[0] in groups() else None
         of_all = set(chain.from_iterable(each.values())) >= _kinds(group)
-        lines.append(f"{key}={'|'.join(_defaults(group).get(key, ())) or '...'}")
+        defaults = _defaults(current().primary, group).get(key, ())
+        lines.append(f"{key}={'|'.join(defaults) or '...'}")
         for meaning, kinds in each.items():
             own = f"With {', '.join(kinds)}: " if (kinds and not of_all) or len(each) > 1 else ""
             text = textwrap.fill(own + meaning, 79 - len(INDENT), break_on_hyphens=False)
@@ -77,9 +87,9 @@ def _kinds(group: str | None) -> frozenset[str]:
 
 
 @cache
-def _defaults(group: str | None) -> Mapping[str, tuple[str, ...]]:
-    """The short values of each key in the options of the group, or without one in train.yaml."""
-    bodies = [_read(group, name) for name in options(group)] if group else [_read("", "train")]
+def _defaults(primary: str, group: str | None) -> Mapping[str, tuple[str, ...]]:
+    """The short values of each key in the options of the group, or without one in the file `primary`."""
+    bodies = [_read(group, name) for name in options(group)] if group else [_read("", primary)]
     bodies += [_read("", "shaping")] if group == "reward" else []
     found: dict[str, list[str]] = defaultdict(list)
     for body in bodies:
@@ -99,17 +109,21 @@ def _read(group: str, name: str) -> dict[str, Any]:
     return {**(_read(group, bases[0]) if bases else {}), **body}
 
 
-@cache
 def default_option(group: str) -> str | None:
-    """The option that train.yaml chooses; None where it leaves the choice to a preset or a file."""
-    defaults = yaml.safe_load((config_dir() / "train.yaml").read_text(encoding="utf-8"))["defaults"]
+    """The option that the verb's first file chooses; None where it leaves the choice to a preset or a file."""
+    return _default_option(current().primary, group)
+
+
+@cache
+def _default_option(primary: str, group: str) -> str | None:
+    defaults = yaml.safe_load((config_dir() / f"{primary}.yaml").read_text(encoding="utf-8"))["defaults"]
     option = next((str(item[group]) for item in defaults if isinstance(item, dict) and group in item), "???")
     return None if option == "???" else option
 
 
 def takes_numbers(group: str) -> bool:
     """Whether a number is an option of the group: `beta=0.05` is short for `constant` with this value."""
-    return "constant" in options(group)
+    return group != PRESET and "constant" in options(group)
 
 
 def is_number(text: str) -> bool:
@@ -128,7 +142,7 @@ def is_file(choice: str) -> bool:
 
 def preset_path(choice: str) -> Path:
     """The file of a choice of `config`: a preset's name, or an absolute path."""
-    return Path(choice) if is_file(choice) else config_dir() / PRESET / f"{choice}.yaml"
+    return Path(choice) if is_file(choice) else config_dir() / current().presets / f"{choice}.yaml"
 
 
 _FORMATS = {

@@ -13,8 +13,8 @@ from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.keys import fields, schema_name
 from rlhf_cli.config.options import PRESET, default_option, groups, options, preset_path
 from rlhf_cli.errors import UserError
-from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import flatten
+from rlhf_cli.verbs import C, Verb
 
 _PLAIN = {  # pydantic's error type -> the rule in plain words
     "int_type": "must be a whole number",
@@ -41,14 +41,14 @@ _PLAIN = {  # pydantic's error type -> the rule in plain words
 }
 
 
-def build_config(data: Mapping[str, Any], place: Callable[[str], str]) -> RunConfig:
-    """Build the RunConfig of composed settings.
+def build_config(verb: Verb[C], data: Mapping[str, Any], place: Callable[[str], str]) -> C:
+    """Build the verb's config of composed settings.
 
     `place(key)` is where the user set a key: 'my-run.yaml:7: ', or '' for the command line. Raises UserError with all
     problems, one a line.
     """
     try:
-        config = RunConfig.model_validate(data)
+        config = verb.schema.model_validate(data)
         errors: list[ErrorDetails] = []
     except ValidationError as e:
         errors = e.errors(include_url=False)

@@ -18,15 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 from rlhf_cli.config.arguments import quote
 from rlhf_cli.config.compose import compose
 from rlhf_cli.config.jobs import Plan
-from rlhf_cli.config.session import PRIMARY, one_line_errors
+from rlhf_cli.config.session import one_line_errors
 from rlhf_cli.errors import EXIT_DONE, EXIT_SWEEP, UserError, visible
 from rlhf_cli.sweep.record import Ending
+from rlhf_cli.verbs import TRAIN, C
 
 OWN_LAUNCHER: Final = "processes"
 _MULTIRUN: Final = "multirun.yaml"
 
 
-def run_alone(hydra: GlobalHydra, plan: Plan, folder: Path, run: Callable[[], None]) -> None:
+def run_alone(hydra: GlobalHydra, plan: Plan[C], folder: Path, run: Callable[[], None]) -> None:
     """Run the one job in this process, as hydra runs a job: its record in `.hydra`, its logging, its environment.
 
     Raises what `run` raises.
@@ -49,24 +50,24 @@ def run_alone(hydra: GlobalHydra, plan: Plan, folder: Path, run: Callable[[], No
         raise errors[0]
 
 
-def record_sweep(hydra: GlobalHydra, plan: Plan, folder: Path) -> None:
+def record_sweep(hydra: GlobalHydra, plan: Plan[C], folder: Path) -> None:
     """Write what hydra writes of a sweep: multirun.yaml."""
     OmegaConf.save(compose(hydra.config_loader(), _sweep_overrides(plan, folder)), folder / _MULTIRUN)
 
 
-def run_by_hydra(hydra: GlobalHydra, plan: Plan, folder: Path, run: Callable[[int], None]) -> None:
+def run_by_hydra(hydra: GlobalHydra, plan: Plan[C], folder: Path, run: Callable[[int], None]) -> None:
     """Run a sweep by the launcher of hydra's that is named; `run` gets the index of a job, perhaps in another process.
 
     A job that ends in a UserError is named on stderr and does not stop the others.
     """
     jobs: Any = hydra.hydra
     try:
-        jobs.multirun(PRIMARY, _Trial(plan.names(), run), _sweep_overrides(plan, folder))
+        jobs.multirun(TRAIN.primary, _Trial(plan.names(), run), _sweep_overrides(plan, folder))
     except HydraException as e:
         raise UserError(str(e).strip().splitlines()[0]) from e
 
 
-def _sweep_overrides(plan: Plan, folder: Path) -> list[str]:
+def _sweep_overrides(plan: Plan[C], folder: Path) -> list[str]:
     return [*plan.overrides, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={quote(str(folder))}"]
 
 
@@ -96,7 +97,7 @@ class _Trial:
         ending.write(folder)
 
 
-def raise_failures(plan: Plan, folder: Path) -> None:
+def raise_failures(plan: Plan[C], folder: Path) -> None:
     """Raise UserError with EXIT_SWEEP if a job of a sweep failed."""
     endings = [Ending.read(folder / job.folder) for job in plan.jobs]
     failed = [name for name, ending in zip(plan.names(), endings, strict=True) if ending and ending.is_failure]

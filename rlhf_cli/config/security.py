@@ -20,7 +20,7 @@ from rlhf_cli.config.keys import holds_path
 from rlhf_cli.credentials import kind_of_secret
 from rlhf_cli.errors import EXIT_USAGE, UserError
 from rlhf_cli.paths import locate, why_irregular
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.settings import flatten
 
 TRUST = "trust_remote_code"
@@ -76,7 +76,7 @@ def _code_of_hydra(hydra: Any) -> Iterator[str]:
 
 
 def refuse_unsaid_trust(
-    config: RunConfig, typed: Iterable[str], exit_code: int = EXIT_USAGE, how: str = f"model.{TRUST}=true"
+    config: TrainingConfig, typed: Iterable[str], exit_code: int = EXIT_USAGE, how: str = f"model.{TRUST}=true"
 ) -> None:
     """Raise UserError if a model's code would run and the overrides `typed` on the command line do not allow it.
 

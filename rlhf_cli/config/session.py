@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -22,8 +22,7 @@ from rlhf_cli.config.options import config_dir, key_list, option_list
 from rlhf_cli.config.security import guard_environment
 from rlhf_cli.config.source import RlhfSearchPath, RlhfSource
 from rlhf_cli.errors import UserError, first_line
-
-PRIMARY = "train"
+from rlhf_cli.verbs import current
 
 
 @cache
@@ -32,6 +31,7 @@ def _prepare() -> None:
     Plugins.instance().register(RlhfSource)
     Plugins.instance().register(RlhfSearchPath)
     OmegaConf.register_new_resolver("trial_name", trial_name, replace=True)
+    OmegaConf.register_new_resolver("verb", lambda name: str(getattr(current(), name)), replace=True)
     OmegaConf.register_new_resolver("option_list", option_list, replace=True)
     OmegaConf.register_new_resolver("key_list", lambda: key_list().replace("$", "$$"), replace=True)  # a Template
     guard_environment()
@@ -80,35 +80,48 @@ def _printer() -> Iterator[Any]:
         yield opened.hydra
 
 
-def show_help() -> None:
-    """Print the page of `rlhf train --help`."""
-    with _printer() as printer:
-        printer.app_help(PRIMARY, _flags(), argparse.Namespace(overrides=[], resolve=False))
+def show_page(options: Mapping[str, str], overrides: Sequence[str]) -> bool:
+    """Print the page that the options of a command line ask for; False where they ask for none."""
+    if "--help" in options:
+        _show_help()
+    elif "--hydra-help" in options:
+        _show_hydra_help()
+    elif topic := options.get("--info"):
+        _show_info(topic, overrides)
+    else:
+        return False
+    return True
 
 
-def show_hydra_help() -> None:
-    """Print the page of `rlhf train --hydra-help`."""
+def _show_help() -> None:
+    """Print the page of `rlhf VERB --help`."""
     with _printer() as printer:
-        printer.hydra_help(PRIMARY, _flags(), argparse.Namespace(overrides=["hydra/hydra_help=train"]))
+        printer.app_help(current().primary, _flags(), argparse.Namespace(overrides=[], resolve=False))
+
+
+def _show_hydra_help() -> None:
+    """Print the page of `rlhf VERB --hydra-help`."""
+    with _printer() as printer:
+        printer.hydra_help(current().primary, _flags(), argparse.Namespace(overrides=["hydra/hydra_help=train"]))
 
 
 def _flags() -> argparse.ArgumentParser:
     """A parser for the help page, without those flags of hydra that we do not offer."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("overrides", help="KEY=VALUE; for the options see rlhf train --help")
+    parser.add_argument("overrides", help=f"KEY=VALUE; for the options see rlhf {current().words} --help")
     return parser
 
 
-def show_info(topic: str, overrides: Sequence[str]) -> None:
+def _show_info(topic: str, overrides: Sequence[str]) -> None:
     """Print how the config is composed."""
     with _printer() as printer:
-        printer.show_info(topic, PRIMARY, list(overrides))
+        printer.show_info(topic, current().primary, list(overrides))
 
 
 def show_config(part: str, overrides: Sequence[str], *, resolve: bool) -> None:
     """Print the composed config as YAML: `job`, `hydra` or `all`."""
     with _printer() as printer:
-        printer.show_cfg(PRIMARY, list(overrides), part, None, resolve)
+        printer.show_cfg(current().primary, list(overrides), part, None, resolve)
 
 
 def show_completion(arguments: Sequence[str]) -> None:
@@ -117,6 +130,6 @@ def show_completion(arguments: Sequence[str]) -> None:
     sys.argv = ["rlhf", *arguments]
     try:
         with _printer() as printer:
-            printer.shell_completion(PRIMARY, list(arguments))
+            printer.shell_completion(current().primary, list(arguments))
     finally:
         sys.argv = before

@@ -7,17 +7,19 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.settings import IS_FREE, Settings
+
+C = TypeVar("C", bound=TrainingConfig)
 
 FINGERPRINT_VARIABLE: Final = "RLHF_SETTINGS"
 """The environment variable with the fingerprint of the settings that a sweep has checked for its trial."""
 
 
-def resume_config(saved: RunConfig, requested: RunConfig) -> RunConfig:
+def resume_config(saved: C, requested: C) -> C:
     """Return the config to resume with: the requested one, with `auto` as it was resolved when the run began.
 
     Raises UserError (exit 5) with every changed key that is neither free nor in resume_allow.
@@ -31,7 +33,7 @@ def resume_config(saved: RunConfig, requested: RunConfig) -> RunConfig:
     changed = [
         f"{key}: {old} -> {new}"
         for key, old, new in _differences(before, after)
-        if (key in bound or not is_free(key)) and not _is_under(key, requested.resume_allow)
+        if (key in bound or not is_free(key, type(saved))) and not _is_under(key, requested.resume_allow)
     ]
     if changed:
         raise UserError(
@@ -43,20 +45,20 @@ def resume_config(saved: RunConfig, requested: RunConfig) -> RunConfig:
     return requested
 
 
-def is_free(key: str) -> bool:
+def is_free(key: str, schema: type[TrainingConfig] = RunConfig) -> bool:
     """Whether a resumed run may change this key without naming it in resume_allow."""
-    return _is_under(key, free_keys())
+    return _is_under(key, free_keys(schema))
 
 
 @cache
-def free_keys() -> tuple[str, ...]:
+def free_keys(schema: type[TrainingConfig] = RunConfig) -> tuple[str, ...]:
     """The keys that the schema marks as Free; the keys below them are free as well."""
-    return tuple(_free_keys(RunConfig))
+    return tuple(_free_keys(schema))
 
 
-def fingerprint(config: RunConfig) -> str:
+def fingerprint(config: TrainingConfig) -> str:
     """Hash all settings that a resumed run may not change freely, and the whole of `evaluate` (SHA-256)."""
-    bound = {key: value for key, value in config.model_dump(mode="json").items() if not is_free(key)}
+    bound = {key: value for key, value in config.model_dump(mode="json").items() if not is_free(key, type(config))}
     return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
 
 

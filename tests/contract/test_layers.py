@@ -28,6 +28,7 @@ LAYERS = (
     {"feedback"},
     {"pipeline"},
     {"verify", "sweep", "supervised"},
+    {"verbs"},
     {"config", "report"},
     {"display", "demo"},
     {"commands"},

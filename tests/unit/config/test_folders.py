@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.config.launch import Launch, launch, reserve_folder
+from rlhf_cli.config.launch import Launch, launch
+from rlhf_cli.config.naming import reserve_folder
 from rlhf_cli.errors import EXIT_DISK, UserError
 
 from .conftest import accept, not_started, sweep_with

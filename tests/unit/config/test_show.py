@@ -72,7 +72,7 @@ def test_help_has_every_key_with_its_default_and_its_meaning(
     )  # fmt: skip
     assert (found["data.path"], found["data.where"], found["reward.clip"]) == ("...", "{}", "null")
     assert found["algorithm.clip_range_high"] == "0.28|0.2"  # dapo; grpo and what follows it
-    assert "\n    Rollouts, each followed by the algorithm's updates.\n" in page
+    assert "\n    Steps of training; in `rlhf train` each begins with a rollout.\n" in page
     assert "reward.best=null|10\n    With python, http: The highest possible score; null: unknown.\n" in page
     assert "    With judge: The number that is scaled to 1.\n" in page
     assert "optimizer.lr=0.0005\n    Peak learning rate.\n" in page  # its only kind needs no name

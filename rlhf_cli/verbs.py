@@ -1,0 +1,61 @@
+"""The verbs that compose settings: each has a schema, a YAML file to begin with, and presets of its own.
+
+One verb is at work at a time. The names of keys, groups and presets are its own, so functions that ask for them read
+`current`; what composes settings says which verb it is for, and opens it by `composing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from rlhf_cli.schema import RunConfig, TrainingConfig
+
+C = TypeVar("C", bound=TrainingConfig, covariant=True)
+
+
+@dataclass(frozen=True)
+class Verb(Generic[C]):
+    """A verb whose arguments are overrides."""
+
+    words: str
+    """The words behind `rlhf` on the command line."""
+    schema: type[C]
+    """The type of its config."""
+    primary: str
+    """The file of configs/ that a composition begins with, without its ending."""
+    presets: str
+    """The folder of configs/ that holds the options of `config`."""
+    about: str
+    """The purpose, as the help page says it."""
+
+
+TRAIN: Final = Verb("train", RunConfig, "train", "config", "fine-tune a language model from a reward")
+
+VERBS: Final[tuple[Verb[TrainingConfig], ...]] = (TRAIN,)
+"""All of them."""
+
+_current: ContextVar[Verb[TrainingConfig]] = ContextVar("verb", default=TRAIN)
+
+
+def current() -> Verb[TrainingConfig]:
+    """The verb whose settings are composed now."""
+    return _current.get()
+
+
+def find_verb(words: Sequence[str]) -> Verb[TrainingConfig] | None:
+    """Find the verb that a command line begins with, `rlhf` left out; None where it is none of these."""
+    return next((verb for verb in VERBS if [*words[: len(verb.words.split())]] == verb.words.split()), None)
+
+
+@contextmanager
+def composing(verb: Verb[TrainingConfig]) -> Iterator[None]:
+    """Make the verb the current one during the block."""
+    token = _current.set(verb)
+    try:
+        yield
+    finally:
+        _current.reset(token)
