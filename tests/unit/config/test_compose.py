@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from rlhf_cli.config.compose import compose
 from rlhf_cli.config.jobs import compose_config
@@ -44,6 +46,38 @@ def test_what_becomes_of_one_job_is_not_seen_by_the_next(cwd: Path) -> None:
         second = compose(hydra.config_loader(), ["config=tiny", "beta=linear"])
     assert (second.beta.start, second.hydra.job.name) == (0.1, "train")
     assert second.optimizer.lr < 0.5
+
+
+def test_jobs_that_differ_in_values_are_what_hydra_composes(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each choice of options is composed once in a process, wherever that was; what a user's file holds may change."""
+    file, folder = cwd / "my.yaml", cwd / "elsewhere"
+    folder.mkdir()
+    text = "defaults: [tiny]\nsteps: {}\nreward: {{kind: weighted, parts: {{a: keyword, b: {{kind: length}}}}}}\n"
+    choices = (f"config='{file}'", "beta='0.05'", "hydra.job.config.override_dirname.exclude_keys=[seed]")
+    lines = [
+        [
+            *choices,
+            "hydra.mode=MULTIRUN",
+            "steps=7",
+            "steps=8",
+            "evaluate={every: 5}",
+            "sinks=[]",
+            "seed=3",
+            "run_dir='x=y'",
+        ],
+        [*choices, "beta={value: 0.3}", "++reward.parts.a.weight=2.0", "steps=1,2", "seed=${steps}"],
+        [*choices, "hydra.sweep.dir='a b'", "hydra.job.env_copy=[HOME]"],
+        [*choices, "steps=5", "~sinks"],
+    ]
+    with open_hydra() as hydra:
+        loader = hydra.config_loader()
+        for steps in (5, 6):
+            file.write_text(text.format(steps))
+            for line in lines:
+                composed = compose(loader, line)
+                by_hydra = loader.load_configuration("train", line, RunMode.MULTIRUN, validate_sweep_overrides=False)
+                assert OmegaConf.to_yaml(composed) == OmegaConf.to_yaml(by_hydra)
+            monkeypatch.chdir(folder)
 
 
 @pytest.mark.case(77)
