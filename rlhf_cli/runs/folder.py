@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.models.location import REWARD_MODEL
 
 CONFIG: Final = "config.json"
 """All settings, as they were when the run began or was last resumed."""
@@ -72,7 +73,7 @@ TRIAL_LOG: Final = "log.txt"
 """In a trial's folder: all that its processes printed."""
 
 FILES: Final = (CONFIG, RECORD, RESULT, *LOGS.values(), LOCK, REWARD_LOG, REPORT, WANDB_ID)
-FOLDERS: Final = (CHECKPOINTS, ADAPTER, SKIPPED, FEEDBACK, PROFILE, TENSORBOARD, HYDRA)
+FOLDERS: Final = (CHECKPOINTS, ADAPTER, REWARD_MODEL, SKIPPED, FEEDBACK, PROFILE, TENSORBOARD, HYDRA)
 
 
 def check_kinds(folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from rlhf_cli.models.location import model_folder
+from rlhf_cli.models.location import reward_model_path
 from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.settings import ModelPath
 
@@ -18,7 +18,7 @@ class Model(IsolatedSource):
 
     kind: Literal["model"]
     path: ModelPath
-    """Hub id or local folder; only safetensors are read."""
+    """Hub id, local folder, or the folder of a run that trained a reward model; only safetensors are read."""
     revision: str | None
     """Branch, tag or commit of a hub model; null takes the default branch."""
     label: Annotated[int, Field(ge=0)] | str | None
@@ -39,5 +39,5 @@ class Model(IsolatedSource):
     """Type of the weights. auto: float32 on a CPU, bfloat16 on a GPU."""
 
     def check(self, key: str) -> None:
-        """Raise UserError where `path` is a folder without a model."""
-        model_folder(self.path, f"{key}.path")
+        """Raise UserError where `path` is a folder without a model, or a run without a reward model."""
+        reward_model_path(self.path, f"{key}.path")

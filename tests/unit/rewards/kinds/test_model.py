@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
@@ -20,6 +21,8 @@ from transformers.utils import logging
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.tiny import byte_tokenizer
+from rlhf_cli.runs.binding import write_record
+from rlhf_cli.runs.folder import CONFIG
 from tests.support import Outcome
 from tests.unit.rewards.support import made, score_function
 
@@ -159,6 +162,19 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no config.json \(reward.path\)"):
         made("model", path=str(tmp_path)).check("reward")
     made("model", path="someone/some-model").check("reward")
+
+
+def test_a_run_means_the_reward_model_that_it_trained(saved: Callable[..., Path], tmp_path: Path) -> None:
+    write_record(tmp_path, {})
+    (tmp_path / CONFIG).write_text("{}")
+    reward = made("model", path=str(tmp_path))
+    with pytest.raises(UserError, match=r"is a run without a trained reward model \(reward.path\)"):
+        reward.check("reward")
+    with pytest.raises(UserError, match="is a run without a trained reward model"):
+        score_function(reward)
+    shutil.copytree(saved(), tmp_path / "reward_model")
+    reward.check("reward")
+    assert scores(tmp_path) == scores(saved())
 
 
 def test_a_run_says_in_one_line_that_it_is_none(saved: Callable[..., Path], rlhf: Rlhf) -> None:

@@ -1,0 +1,48 @@
+"""What a run exports is whole or absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlhf_cli.models.reward_model import make_score
+from rlhf_cli.pipeline.saving import Saver
+from rlhf_cli.runs.disk import Disk
+from rlhf_cli.schema import Checkpoint
+from tests.unit.support import build, tiny
+
+
+class Full(Disk):
+    """A disk that is full when the folder is published."""
+
+    def rename(self, old: Path, new: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def scores(path: Path) -> list[float]:
+    score = make_score(
+        str(path), revision=None, label=None, activation="none", reads="auto", max_tokens=64, batch_size=1,
+        device="cpu", dtype="auto",
+    )  # fmt: skip
+    return score(["Hi"], ["there"])
+
+
+def test_a_reward_model_is_replaced_whole(tmp_path: Path) -> None:
+    policy = build(tiny(), value_head=True)
+    assert policy.value_head is not None
+    saver = Saver(tmp_path, Checkpoint(every=1, keep=1, keep_best=False, max_failures=1), print)
+    saver.export_reward_model(policy)
+    assert scores(tmp_path / "reward_model") == [0.0]  # a head of zeros
+    torch.nn.init.ones_(policy.value_head.linear.weight)
+    saver.disk = Full()
+    with pytest.raises(OSError, match="No space"):
+        saver.export_reward_model(policy)
+    saver.disk = Disk()
+    (tmp_path / ".reward_model.new" / "left.over").touch()
+    folder = saver.export_reward_model(policy)
+    assert folder == tmp_path / "reward_model"
+    assert scores(folder) != [0.0]
+    assert not (folder / "left.over").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["reward_model"]
