@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from rlhf_cli.commands.pairing import find_pairs
+from rlhf_cli.commands.pairing import Found, find_pairs
 from rlhf_cli.commands.parser import Parser, at_least
-from rlhf_cli.display.labelling import label, show_tally
+from rlhf_cli.display.labelling import label, show_lines
 from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
+from rlhf_cli.feedback.desk import Desk
 from rlhf_cli.feedback.pairs import read_pairs
-from rlhf_cli.feedback.saying import describe, describe_rate
-from rlhf_cli.feedback.session import Session
-from rlhf_cli.feedback.tally import Tally, tally
+from rlhf_cli.feedback.results import Result, describe_results, newest, read_results
+from rlhf_cli.feedback.saying import describe_rate
+from rlhf_cli.feedback.session import Asks, Session
 from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.paths import relative_to_here
 
@@ -24,7 +26,9 @@ Blind votes on pairs of completions: which is better? Of a run: its policy
 against its reference, on the held-out prompts. Of two runs: policy against
 policy. Or a jsonl file with prompt, a and b (or chosen and rejected).
 The sides are shuffled. Each vote is a line of a file, on disk before the next
-question; the same command goes on where you left, and several may label."""
+question; the same command goes on where you left, and several may label.
+A run with evaluate.human leaves pairs while it trains: they are asked step by
+step, the newest first, and the command waits for those that come."""
 
 EXAMPLES: Final = """\
   rlhf label latest
@@ -38,40 +42,62 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if len(options.what) > 2:
         raise UserError("one run, two runs or one file", where="rlhf label", fix="rlhf label --help")
-    file, names = find_pairs(options.what)
-    pairs, votes = read_pairs(file), VoteFile(file)
-    if options.choose == "informative" and not any(pair.rewards for pair in pairs):
-        _note("no rewards in the file: --choose informative has only the lengths to go by")
-    session = Session(pairs, votes, options.rater, options.choose, options.seed)
+    found = find_pairs(options.what)
+    asks = _open_desk(found, options)
 
-    def result() -> Tally:
-        return tally(votes.read(), pairs)
+    def results() -> list[Result]:
+        return read_results(found.files(), found.titles)
 
-    for line in votes.read().odd:
-        _note(f"{line}; it stays, and does not count")
-    if foreign := result().foreign:
-        _note(f"{foreign} lines of {votes.file.name} are on pairs that are not asked here; they do not count")
-    shown = (lambda: describe_rate(result(), names[0])) if options.show else None
+    def rate() -> str:
+        last = newest(results())
+        return describe_rate(last.tally, last.titles[0]) if last else "no vote yet"
+
+    _note_what_does_not_count(found, results())
+    shown = rate if options.show else None
     if options.web:
         serve, build_app = _web()
         with suppress(KeyboardInterrupt):
             serve(
-                lambda token, port: build_app(session, token, port, lambda: list(describe(result(), names)), shown),
+                lambda token, port: build_app(asks, token, port, lambda: list(describe_results(results())), shown),
                 options.port,
                 lambda link: print(f"open {link}\nCtrl-C ends it; every vote is saved at once", file=sys.stderr),
             )
     else:
         try:
-            label(session, shown)
+            label(asks, shown)
         except KeyboardInterrupt as error:
             raise Stopped("every vote is saved; the same command goes on", resumable=True) from error
+    last = newest(results())
     if options.json:
-        head = {"pairs_file": str(file), "votes_file": str(votes.file), "a": names[0], "b": names[1]}
-        print(json.dumps(head | {"result": result().row()}))
+        steps = {"steps": [one.row() for one in results()]} if found.waiting else {}
+        print(json.dumps((last.row() if last else {}) | steps))
     else:
-        show_tally(result(), names)
-        print(visible(f"votes       {relative_to_here(votes.file)}"))
+        show_lines(describe_results(results()))
+        if last is not None:
+            print(visible(f"votes       {relative_to_here(last.votes)}"))
     return EXIT_DONE
+
+
+def _open_desk(found: Found, options: argparse.Namespace) -> Asks:
+    if found.waiting is not None:
+        return Desk(found.files, found.waiting, _note, options.rater, options.choose, options.seed)
+    (file,) = found.files()
+    pairs = read_pairs(file)
+    if options.choose == "informative" and not any(pair.rewards for pair in pairs):
+        _note("no rewards in the file: --choose informative has only the lengths to go by")
+    return Session(pairs, VoteFile(file), options.rater, options.choose, options.seed)
+
+
+def _note_what_does_not_count(found: Found, results: Sequence[Result]) -> None:
+    for one in results:
+        for line in one.cast.odd:
+            _note(f"{line}; it stays, and does not count")
+        if foreign := one.tally.foreign:
+            _note(f"{foreign} lines of {one.votes.name} are on pairs that are not asked here; they do not count")
+    for votes in map(VoteFile, found.undone):
+        if count := len(votes.read().lines):
+            what = "are on texts of a step that was done again"
+            _note(f"{count} lines of {votes.file.name} {what}; they do not count")
 
 
 def _web() -> tuple[Any, Any]:

@@ -3,34 +3,69 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
-from rlhf_cli.feedback.from_runs import pairs_file, rows_of_run, rows_of_two, titles
+from rlhf_cli.feedback.from_runs import pairs_file, rows_of_run, rows_of_two, titles, titles_of
 from rlhf_cli.feedback.pairs import write_rows
+from rlhf_cli.feedback.readings import queued_files, undone_files
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.runs.binding import read_record
+from rlhf_cli.runs.listing import read_last_metrics
+from rlhf_cli.runs.lock import is_locked
 from rlhf_cli.runs.resume import find_latest_run, has_run, read_config
 from rlhf_cli.types import PromptRow
 
 
-def find_pairs(what: Sequence[str]) -> tuple[Path, tuple[str, str]]:
-    """The file of pairs that is meant, made where it is missing, and what its sides are."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The files of pairs that are meant: one, or those of a run that leaves pairs while it trains."""
+
+    files: Callable[[], list[Path]]
+    """By step; more may come."""
+    titles: Callable[[Path], tuple[str, str]]
+    """Names of the two sides of a file."""
+    waiting: Callable[[], str | None] | None = None
+    """Says what may still come; None for a file that is whole."""
+    undone: Sequence[Path] = ()
+    """Files of steps that were done again with other texts."""
+
+
+def find_pairs(what: Sequence[str]) -> Found:
+    """Find the pairs; those of a finished run, or of two runs, are made where they are missing."""
     paths = [find_latest_run(Path("outputs")) if word == "latest" else expand(word).absolute() for word in what]
     if len(paths) == 1 and not paths[0].is_dir():
-        return paths[0], ("a", "b")
+        return Found(lambda: paths, lambda file: ("a", "b"))
     for path in paths:
         if not path.is_dir() or not has_run(path):
             what_is = "no run here" if path.is_dir() else "no such folder"
             raise UserError(what_is, where=str(path), fix="rlhf runs lists them", exit_code=EXIT_RESUME)
     if len(set(map(Path.resolve, paths))) < len(paths):
         raise UserError("both runs are the same", where="rlhf label", fix="name two")
+    if len(paths) == 1 and (queue := _queue_of(paths[0])) is not None:
+        return queue
     file = pairs_file(paths)
     if not file.exists():
         prompts = [_held_out(path) for path in paths]
         write_rows(file, rows_of_run(paths[0], prompts[0]) if len(paths) == 1 else rows_of_two(paths, prompts))
-    return file, titles(paths)
+    return Found(lambda: [file], lambda file: titles(paths))
+
+
+def _queue_of(run: Path) -> Found | None:
+    """The pairs that a run leaves while it trains; None where it leaves none, or has ended before the first."""
+    human = read_config(run).get("evaluate", {}).get("human", 0)
+
+    def waiting() -> str | None:
+        if not is_locked(run):
+            return None
+        step, _ = read_last_metrics(run)
+        return f"no pair waits; the run has done step {step or 0}, and leaves pairs every {human} steps"
+
+    if not human or not (queued_files(run) or waiting()):
+        return None
+    return Found(lambda: queued_files(run), titles_of, waiting, undone_files(run))
 
 
 def _held_out(run: Path) -> list[PromptRow]:

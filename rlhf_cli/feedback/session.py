@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.feedback.choice import Choose, Prediction, draw, informative, uniform
@@ -38,13 +39,34 @@ class Question:
         return "b" if self.left == "a" else "a"
 
 
+class Asks(Protocol):
+    """Asks one rater. Methods that read or write votes raise OSError where the disk refuses."""
+
+    def question(self) -> Question | None:
+        """The next pair to vote on; None where every pair has a vote."""
+
+    def answer(self, question: Question, choice: Choice, note: str = "") -> None:
+        """Write a vote; it is on disk when this returns."""
+
+    def undo(self) -> bool:
+        """Take the rater's newest vote back, so that its pair is asked again; False where there is none."""
+
+    def waiting(self) -> str | None:
+        """Say for what a rater without a question may wait; None where no more pairs come."""
+
+
+def check_name(rater: str) -> None:
+    """Raise UserError (exit 2) for a name that is empty, too long or not printable."""
+    if not rater.strip() or not rater.isprintable() or len(rater) > LONGEST_NAME:
+        what = f"a rater's name is 1 to {LONGEST_NAME} printable characters"
+        raise UserError(what, where="--rater", fix="--rater anna")
+
+
 class Session:
     """One rater at one file of pairs."""
 
     def __init__(self, pairs: tuple[Pair, ...], votes: VoteFile, rater: str, choose: Choose, seed: int) -> None:
-        if not rater.strip() or not rater.isprintable() or len(rater) > LONGEST_NAME:
-            what = f"a rater's name is 1 to {LONGEST_NAME} printable characters"
-            raise UserError(what, where="--rater", fix="--rater anna")
+        check_name(rater)
         self.rater = rater
         self._asked = {pair.id: pair for pair in pairs if not pair.is_same}
         self._votes, self._choose, self._seed = votes, choose, seed
@@ -69,13 +91,24 @@ class Session:
 
     def undo(self) -> bool:
         """Take the rater's newest vote back, so that its pair is asked again; False where there is none."""
-        standing = self._votes.read().of(self.rater)
-        newest = next((pair for pair in reversed(standing.history) if pair in self._asked), None)
-        if newest is None:
+        vote = self.newest()
+        if vote is None:
             return False
-        vote = standing.valid[newest]
-        self._write(newest, "undo", vote.left, vote.chance, "")
+        self._write(vote.pair, "undo", vote.left, vote.chance, "")
         return True
+
+    def waiting(self) -> str | None:
+        """None: no more pairs come."""
+        return None
+
+    def newest(self) -> Vote | None:
+        """The rater's newest vote that stands."""
+        standing = self._votes.read().of(self.rater)
+        return next((standing.valid[pair] for pair in reversed(standing.history) if pair in self._asked), None)
+
+    def asks_again(self) -> bool:
+        """Whether a vote was taken back, and its pair is asked next."""
+        return any(pair in self._asked for pair in self._votes.read().of(self.rater).taken_back)
 
     def _chances(self, left: Sequence[str], standing: Standing) -> list[float]:
         if self._choose == "random":

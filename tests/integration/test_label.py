@@ -13,7 +13,8 @@ from typing import Final
 
 import pytest
 
-from tests.support import Outcome, lines
+from rlhf_cli.runs.lock import hold
+from tests.support import QUICK, Outcome, lines
 
 Rlhf = Callable[..., Outcome]
 
@@ -66,6 +67,60 @@ def test_the_prompts_are_those_that_were_answered(
     asked = {row["prompt"] for row in lines(pairs)}
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert asked == {text["prompt"] for text in result["texts"]}
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that left pairs at steps 2 and 4, and a vote between; leave it as it is."""
+    from rlhf_cli.cli import run
+
+    folder = tmp_path_factory.mktemp("asking") / "out"
+    steps = ("steps=4", "evaluate.every=2", "evaluate.human=2", "checkpoint.every=4")
+    assert run(["train", *QUICK, *steps, f"run_dir={folder}"]) == 0
+    return folder
+
+
+def test_the_pairs_of_a_run_that_asks_are_there_without_a_model(
+    asking: Path, label: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    """The newest step first, then the one before; the prompts are not read again."""
+    shutil.copytree(asking, tmp_path / "out")
+    result = json.loads(label("out", "--json", typed="1\n" * 5).out)
+    assert [(step["a"], step["result"]["votes"]) for step in result["steps"]] == [
+        ("policy (step 2)", 1), ("policy (step 4)", 4),
+    ]  # fmt: skip
+    assert (result["a"], result["result"]["votes"]) == ("policy (step 4)", 4)
+    found = label("out", typed="u\n")
+    assert "reading the prompts" not in found.err
+    assert "by step     policy (step 4)" not in found.out  # one step alone has votes
+    assert "compared    policy (step 4) (a) against reference (b)" in found.out
+
+
+def test_it_waits_for_a_run_at_work(asking: Path, label: Callable[..., Outcome], tmp_path: Path) -> None:
+    """Who comes before the first pairs waits for them; the end of the input ends the wait."""
+    run = shutil.copytree(asking, tmp_path / "out")
+    for file in (run / "feedback").iterdir():
+        file.unlink()
+    with hold(run):
+        found = label("out")
+    assert (found.code, found.out) == (0, "pairs       none yet\n")
+    assert "no pair waits; the run has done step 4, and leaves pairs every 2 steps; q leaves" in found.err
+    assert label("out").out.startswith("compared    policy (step 4)")  # it has ended: those of its newest evaluation
+
+
+def test_votes_on_a_step_that_was_done_again_are_said(
+    asking: Path, label: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    run = shutil.copytree(asking, tmp_path / "out")
+    label("out", typed="1\n")
+    (votes,) = (run / "feedback").glob("*.votes.jsonl")
+    old = votes.name.replace(votes.name[14:22], "0a1b2c3d")
+    votes.rename(votes.with_name(old))
+    pairs = votes.with_name(votes.name.replace(".votes", ""))
+    shutil.copyfile(pairs, pairs.with_name(old.replace(".votes", "")))
+    found = label("out")
+    assert f"note: 1 lines of {old} are on texts of a step that was done again; they do not count" in found.err
+    assert "no vote yet" in found.out
 
 
 def test_two_runs(finished: Path, label: Callable[..., Outcome], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rlhf_cli.feedback.readable import readable
-from rlhf_cli.feedback.session import Question, Session
+from rlhf_cli.feedback.session import Asks, Question
 from rlhf_cli.feedback.votes import Choice
 from rlhf_cli.feedback.web.guard import App, Guard
 
@@ -24,12 +24,14 @@ CHOICES: Final[dict[str, Choice]] = {"tie": "tie", "both_bad": "both_bad", "skip
 
 
 def build_app(
-    session: Session, token: str, port: int, said: Callable[[], list[tuple[str, str]]], shown: Callable[[], str] | None
+    session: Asks, token: str, port: int, said: Callable[[], list[tuple[str, str]]], shown: Callable[[], str] | None
 ) -> App:
     """The page for one rater. `said` is what the votes say, for the end; `shown` the present win rate, if wanted."""
 
     def state(status: int = 200, **more: Any) -> Response:
         question = session.question()
+        if question is None and (why := session.waiting()) is not None:
+            return JSONResponse({"done": True, "waiting": readable(why), "said": [], **more}, status)
         if question is None:
             lines = [[readable(name), readable(text)] for name, text in said()]
             return JSONResponse({"done": True, "said": lines, **more}, status)
@@ -68,7 +70,7 @@ def build_app(
         if choice is None or not _is_note(note):
             return JSONResponse({"error": "no vote"}, 400)
         if asked is None or body.get("pair") != asked.pair.id:  # another tab, or a page that was gone back to
-            return state(409, error="that pair has a vote already; this is the next one")
+            return state(409, error="that pair is not asked any more; this is the next one")
         session.answer(asked, choice, note.strip())
         return state()
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.display.labelling import label, show_tally
+from rlhf_cli.display.labelling import label, show_lines
 from rlhf_cli.feedback.pairs import with_ids
 from rlhf_cli.feedback.preference import Row
-from rlhf_cli.feedback.saying import describe_rate
-from rlhf_cli.feedback.session import Session
+from rlhf_cli.feedback.saying import describe, describe_rate
+from rlhf_cli.feedback.session import Question, Session
 from rlhf_cli.feedback.tally import Tally, tally
 from rlhf_cli.feedback.votes import VoteFile
 from tests.unit.feedback.samples import pairs_of, vote
@@ -83,11 +83,52 @@ def test_keys_of_a_terminal(
 
     with open(slave, encoding="utf-8") as terminal:
         monkeypatch.setattr(sys, "stdin", terminal)
-        monkeypatch.setattr("rlhf_cli.display.labelling.os.read", read)
+        monkeypatch.setattr("rlhf_cli.display.typed.os.read", read)
         label(session(votes), None)
     os.close(master)
     assert [line.vote for line in votes.read().lines][1:] == ["tie"]
     assert len(votes.read().lines) == 2
+
+
+class Coming(Session):
+    """A session whose pairs come after some looks; none come after the last of them."""
+
+    def __init__(self, votes: VoteFile, looks: list[int]) -> None:
+        super().__init__(
+            with_ids(Row(f"prompt {n}", "first", f"second {n}", None) for n in range(4)), votes, "me", "random", 0
+        )
+        self._looks, self._there = looks, 0
+
+    def question(self) -> Question | None:
+        found = super().question()
+        return found if found is not None and found.number <= self._there else None
+
+    def waiting(self) -> str | None:
+        if self._looks:
+            self._there = self._looks.pop(0)
+            return "no pair waits"
+        return None
+
+
+@pytest.mark.parametrize(
+    ("typed", "looks", "cast"),
+    [
+        ("1\n1\n1\n1\n", [0, 0, 1, 1, 3, 4], 4),
+        ("1\n", [0, 0, 1, 1, 3, 4], 1),
+        ("1\nq\n", [0, 1, 1, 1, 4], 1),
+        ("1\n1\n1\n1\n", [0, 2], 2),
+        ("", [0, 4], 0),
+    ],
+)
+def test_pairs_that_come_while_somebody_waits(
+    typed: str, looks: list[int], cast: int, votes: VoteFile, type_lines: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("rlhf_cli.display.labelling.WAIT_S", 0.0)
+    type_lines(typed)
+    label(Coming(votes, [*looks]), None)
+    assert len(votes.read().lines) == cast
+    assert "no pair waits; q leaves" in capsys.readouterr().err
 
 
 def test_nothing_to_take_back(
@@ -119,7 +160,7 @@ def test_what_the_votes_say(capsys: pytest.CaptureFixture[str]) -> None:
     found = counted("a", "a", "b", "tie", "skip")
     assert describe_rate(found, "policy") == "policy wins 62.5% [21.9%, 90.8%]"
     assert describe_rate(counted(), "policy") == "no vote yet"
-    show_tally(found, ("policy (step 4)", "reference"))
+    show_lines(describe(found, ("policy (step 4)", "reference")))
     out = capsys.readouterr().out
     assert "compared    policy (step 4) (a) against reference (b)\npairs       10\n" in out
     assert "me          2 a, 1 b, 1 tie, 1 skip\n" in out
@@ -130,5 +171,5 @@ def test_what_the_votes_say(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_rater_who_reads_one_side_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    show_tally(counted(*["a"] * 10), ("x", "y"))  # the first side each time
+    show_lines(describe(counted(*["a"] * 10), ("x", "y")))  # the first side each time
     assert "sides       the first text won 100.0%" in capsys.readouterr().out

@@ -22,6 +22,8 @@ function show(state) {
   if (state.done) {
     at("title").textContent = "Which is better?";
     at("progress").value = at("progress").max;
+    at("heading").textContent = state.waiting ?? "Every pair has a vote";
+    if (state.waiting) setTimeout(() => ask("/api/question"), 2000); // more come while the run trains
     at("said").replaceChildren(...state.said.flatMap(([name, text]) => {
       const [term, value] = [document.createElement("dt"), document.createElement("dd")];
       [term.textContent, value.textContent] = [name, text];

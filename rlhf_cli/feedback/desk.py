@@ -1,0 +1,71 @@
+"""Ask one rater for votes on the pairs of a run, step after step, while the run leaves more of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.feedback.choice import Choose
+from rlhf_cli.feedback.pairs import read_pairs
+from rlhf_cli.feedback.session import Question, Session, check_name
+from rlhf_cli.feedback.votes import Choice, VoteFile
+
+
+class Desk:
+    """One rater at files of pairs, the newest step first. `files` gives them by step, and `waiting` what may come.
+
+    A file that cannot be read is said to `note`, and passed over. Raises UserError (exit 2) for a rater without a name.
+    """
+
+    def __init__(
+        self,
+        files: Callable[[], Sequence[Path]],
+        waiting: Callable[[], str | None],
+        note: Callable[[str], None],
+        rater: str,
+        choose: Choose,
+        seed: int,
+    ) -> None:
+        check_name(rater)
+        self._files, self.waiting, self._note = files, waiting, note
+        self._rater, self._choose, self._seed = rater, choose, seed
+        self._opened: dict[Path, Session | None] = {}
+        self._asking: Session | None = None
+
+    def question(self) -> Question | None:
+        """The next pair: one whose vote was taken back, or one of the newest step that has any left."""
+        sessions = self._sessions()
+        for session in sorted(sessions, key=lambda one: not one.asks_again()):
+            if (question := session.question()) is not None:
+                self._asking = session
+                return question
+        return None
+
+    def answer(self, question: Question, choice: Choice, note: str = "") -> None:
+        """Write the vote on the pair that was asked last."""
+        assert self._asking is not None
+        self._asking.answer(question, choice, note)
+
+    def undo(self) -> bool:
+        """Take the newest vote back, of whatever step; of those of one second, the one that this desk took last."""
+        voted = [(vote.time, one is self._asking, one) for one in self._sessions() if (vote := one.newest())]
+        if not voted:
+            return False
+        self._asking = max(voted, key=lambda each: each[:2])[2]
+        return self._asking.undo()
+
+    def _sessions(self) -> list[Session]:
+        """One session a file, the newest first."""
+        files = self._files()[::-1]
+        for file in files:
+            if file not in self._opened:
+                self._opened[file] = self._open(file)
+        return [session for file in files if (session := self._opened[file]) is not None]
+
+    def _open(self, file: Path) -> Session | None:
+        try:
+            return Session(read_pairs(file), VoteFile(file), self._rater, self._choose, self._seed)
+        except UserError as error:
+            self._note(f"{file.name} is passed over: {error.what}")
+            return None
