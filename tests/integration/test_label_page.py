@@ -81,6 +81,16 @@ def ask(session: Session) -> Callable[..., tuple[int, dict[str, str], Any]]:
 Ask = Callable[..., tuple[int, dict[str, str], Any]]
 
 
+def test_where_more_pairs_may_come_the_page_waits_and_says_nothing_of_the_votes(
+    session: Session, ask: Callable[..., tuple[int, dict[str, str], Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "waiting", lambda self: "no pair waits \u202e")
+    while (question := session.question()) is not None:
+        session.answer(question, "a")
+    status, _, body = ask()
+    assert (status, body) == (200, {"done": True, "waiting": "no pair waits <U+202E>", "said": []})
+
+
 def test_the_link_lets_in_and_gives_a_cookie(ask: Ask) -> None:
     status, headers, page = ask("/?token=secret", {"host": "127.0.0.1:8765"})
     assert status == 200
