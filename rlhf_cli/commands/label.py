@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from rlhf_cli.commands.pairing import Found, find_pairs
+from rlhf_cli.commands.pairing import Found, find_pairs, find_voted
 from rlhf_cli.commands.parser import Parser, at_least
 from rlhf_cli.display.labelling import label, show_lines
 from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
 from rlhf_cli.feedback.desk import Desk
+from rlhf_cli.feedback.export import preferences, write_preferences
 from rlhf_cli.feedback.pairs import read_pairs
 from rlhf_cli.feedback.results import Result, describe_results, newest, read_results
 from rlhf_cli.feedback.saying import describe_rate
 from rlhf_cli.feedback.session import Asks, Session
 from rlhf_cli.feedback.votes import VoteFile
-from rlhf_cli.paths import relative_to_here
+from rlhf_cli.paths import expand, relative_to_here
 
 ABOUT: Final = """\
 Blind votes on pairs of completions: which is better? Of a run: its policy
@@ -34,7 +35,8 @@ EXAMPLES: Final = """\
   rlhf label latest
   rlhf label latest --web                   a page, for a mouse or a finger
   rlhf label outputs/a outputs/b --rater anna
-  rlhf label pairs.jsonl --choose informative --json"""
+  rlhf label pairs.jsonl --choose informative --json
+  rlhf label latest --export preferences.jsonl"""
 
 
 def main(argv: list[str]) -> int:
@@ -42,6 +44,8 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if len(options.what) > 2:
         raise UserError("one run, two runs or one file", where="rlhf label", fix="rlhf label --help")
+    if options.export is not None:
+        return _export(options)
     found = find_pairs(options.what)
     asks = _open_desk(found, options)
 
@@ -100,6 +104,22 @@ def _note_what_does_not_count(found: Found, results: Sequence[Result]) -> None:
             _note(f"{count} lines of {votes.file.name} {what}; they do not count")
 
 
+def _export(options: argparse.Namespace) -> int:
+    """Write the votes as preference rows, and say how many there are."""
+    asked = [(VoteFile(file).read(), read_pairs(file)) for file in find_voted(options.what)]
+    for line in (line for votes, _ in asked for line in votes.odd):
+        _note(f"{line}; it does not count")
+    found, file = preferences(asked), expand(options.export).absolute()
+    write_preferences(found, file)
+    if options.json:
+        counts = {"preferences": len(found.rows), "ties": found.ties, "left_out": dict(found.left_out)}
+        print(json.dumps({"file": str(file), **counts}))
+    else:
+        left_out = "".join(f", {count} {why} left out" for why, count in found.left_out.items())
+        print(visible(f"{relative_to_here(file)}: {len(found.rows)} preferences, {found.ties} of them ties{left_out}"))
+    return EXIT_DONE
+
+
 def _web() -> tuple[Any, Any]:
     """The functions of the page, which needs an extra."""
     try:
@@ -130,5 +150,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="S", help="of sides and order (default 0)")
     parser.add_argument("--web", action="store_true", help="ask on a page that this machine serves to itself")
     parser.add_argument("--port", type=at_least(0), default=0, metavar="P", help="of the page (default: any free one)")
+    parser.add_argument("--export", metavar="FILE.jsonl", help="ask nothing: write the votes as preference rows")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return parser

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
-from rlhf_cli.feedback.from_runs import pairs_file, rows_of_run, rows_of_two, titles, titles_of
+from rlhf_cli.feedback.from_runs import labelled_files, pairs_file, rows_of_run, rows_of_two, titles, titles_of
 from rlhf_cli.feedback.pairs import write_rows
 from rlhf_cli.feedback.readings import queued_files, undone_files
 from rlhf_cli.paths import expand, relative_to_here
@@ -35,15 +35,9 @@ class Found:
 
 def find_pairs(what: Sequence[str]) -> Found:
     """Find the pairs; those of a finished run, or of two runs, are made where they are missing."""
-    paths = [find_latest_run(Path("outputs")) if word == "latest" else expand(word).absolute() for word in what]
-    if len(paths) == 1 and not paths[0].is_dir():
+    paths = _find(what)
+    if not paths[0].is_dir():
         return Found(lambda: paths, lambda file: ("a", "b"))
-    for path in paths:
-        if not path.is_dir() or not has_run(path):
-            what_is = "no run here" if path.is_dir() else "no such folder"
-            raise UserError(what_is, where=str(path), fix="rlhf runs lists them", exit_code=EXIT_RESUME)
-    if len(set(map(Path.resolve, paths))) < len(paths):
-        raise UserError("both runs are the same", where="rlhf label", fix="name two")
     if len(paths) == 1 and (queue := _queue_of(paths[0])) is not None:
         return queue
     file = pairs_file(paths)
@@ -51,6 +45,28 @@ def find_pairs(what: Sequence[str]) -> Found:
         prompts = [_held_out(path) for path in paths]
         write_rows(file, rows_of_run(paths[0], prompts[0]) if len(paths) == 1 else rows_of_two(paths, prompts))
     return Found(lambda: [file], lambda file: titles(paths))
+
+
+def find_voted(what: Sequence[str]) -> list[Path]:
+    """The files of pairs that exist: all that were made of a run, that of two runs, or the one that is named."""
+    paths = _find(what)
+    if not paths[0].is_dir():
+        return paths
+    return labelled_files(paths[0]) if len(paths) == 1 else [file for file in [pairs_file(paths)] if file.exists()]
+
+
+def _find(what: Sequence[str]) -> list[Path]:
+    """The paths: one file, or runs."""
+    paths = [find_latest_run(Path("outputs")) if word == "latest" else expand(word).absolute() for word in what]
+    if len(paths) == 1 and not paths[0].is_dir():
+        return paths
+    for path in paths:
+        if not path.is_dir() or not has_run(path):
+            what_is = "no run here" if path.is_dir() else "no such folder"
+            raise UserError(what_is, where=str(path), fix="rlhf runs lists them", exit_code=EXIT_RESUME)
+    if len(set(map(Path.resolve, paths))) < len(paths):
+        raise UserError("both runs are the same", where="rlhf label", fix="name two")
+    return paths
 
 
 def _queue_of(run: Path) -> Found | None:

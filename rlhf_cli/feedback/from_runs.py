@@ -16,11 +16,11 @@ from typing import Final
 
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.evaluation.evaluation import Evaluation
-from rlhf_cli.feedback.preference import Row, chat_text
+from rlhf_cli.feedback.preference import Row, Turn, chat_text, keep_turns
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, FEEDBACK
 from rlhf_cli.runs.json_files import read_object
 from rlhf_cli.runs.reading import read_first_and_last
-from rlhf_cli.types import PromptRow
+from rlhf_cli.types import Message, PromptRow
 
 _UNFIT: Final = re.compile(r"[^\w.-]+")
 _NAME: Final = re.compile(r"step-(\d{8})(?:-over-(\d{8})|-against-(.+)-step-(\d{8}))?-[0-9a-f]{8}")
@@ -107,7 +107,7 @@ def rows_of_run(run: Path, prompts: Sequence[PromptRow]) -> list[Row]:
 
 def rows_of_evaluations(policy: Evaluation, other: Evaluation, prompts: Sequence[PromptRow], run: Path) -> list[Row]:
     """The policy of one evaluation of a run against that of another; raises UserError without a prompt in both."""
-    return _rows(policy, _texts(prompts), other, _texts(prompts), same_reward=True, where=run)
+    return _rows(policy, prompts, other, prompts, same_reward=True, where=run)
 
 
 def rows_of_two(runs: Sequence[Path], prompts: Sequence[Sequence[PromptRow]]) -> list[Row]:
@@ -118,30 +118,42 @@ def rows_of_two(runs: Sequence[Path], prompts: Sequence[Sequence[PromptRow]]) ->
     rewards = [read_object(run / CONFIG).get("reward") for run in runs]
     first, second = map(last_evaluation, runs)
     same_reward = rewards[0] == rewards[1] and rewards[0] is not None
-    return _rows(first, _texts(prompts[0]), second, _texts(prompts[1]), same_reward=same_reward, where=runs[1])
+    return _rows(first, prompts[0], second, prompts[1], same_reward=same_reward, where=runs[1])
 
 
-def _texts(prompts: Sequence[PromptRow]) -> list[str]:
-    return [
-        row.prompt
-        if isinstance(row.prompt, str)
-        else chat_text([(turn.role, turn.content if turn.content is not None else turn.more) for turn in row.prompt])
-        for row in prompts
-    ]
+def _text(prompt: str | tuple[Message, ...]) -> str:
+    return prompt if isinstance(prompt, str) else chat_text([(turn.role, _content(turn)) for turn in prompt])
+
+
+def _content(turn: Message) -> str:
+    return turn.content if turn.content is not None else turn.more
+
+
+def _turns(prompt: str | tuple[Message, ...]) -> tuple[Turn, ...]:
+    """The messages, where their roles and contents are all of the prompt."""
+    if isinstance(prompt, str) or any(turn.more for turn in prompt):
+        return ()
+    return keep_turns([(turn.role, _content(turn)) for turn in prompt])
 
 
 def _rows(
-    a: Evaluation, prompts_a: Sequence[str], b: Evaluation, prompts_b: Sequence[str], *, same_reward: bool, where: Path
+    a: Evaluation,
+    prompts_a: Sequence[PromptRow],
+    b: Evaluation,
+    prompts_b: Sequence[PromptRow],
+    *,
+    same_reward: bool,
+    where: Path,
 ) -> list[Row]:
-    place_of = {prompts_b[number]: place for place, number in reversed(list(enumerate(b.prompts)))}
+    place_of = {_text(prompts_b[number].prompt): place for place, number in reversed(list(enumerate(b.prompts)))}
     rows = []
     for place, number in enumerate(a.prompts):
-        prompt = prompts_a[number]
-        if (other := place_of.get(prompt)) is None:
+        prompt = prompts_a[number].prompt
+        if (other := place_of.get(_text(prompt))) is None:
             continue
         sample = min(1, len(b.texts[other]) - 1)
         rewards = (a.reward[place][0], b.reward[other][sample]) if same_reward else None
-        rows.append(Row(prompt, a.texts[place][0], b.texts[other][sample], rewards))
+        rows.append(Row(_text(prompt), a.texts[place][0], b.texts[other][sample], rewards, _turns(prompt)))
     if not rows:
         what = "they have no held-out prompt in common"
         raise UserError(

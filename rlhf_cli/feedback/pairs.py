@@ -13,7 +13,7 @@ from pathlib import Path
 from rlhf_cli.data.files import bad_row, file_errors
 from rlhf_cli.data.jsonl import json_object
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.feedback.preference import Row, read_row
+from rlhf_cli.feedback.preference import Row, Turn, read_row
 from rlhf_cli.paths import why_irregular
 from rlhf_cli.runs.disk import DISK
 
@@ -29,6 +29,8 @@ class Pair:
     b: str
     rewards: tuple[float, float] | None
     """Of a and b, as far as they are known and of one reward."""
+    turns: tuple[Turn, ...] = ()
+    """As `Row.turns`."""
 
     @property
     def is_same(self) -> bool:
@@ -65,7 +67,7 @@ def with_ids(rows: Iterable[Row]) -> tuple[Pair, ...]:
         texts = row.prompt, row.a, row.b
         digest = hashlib.sha256(json.dumps([*texts, seen[texts]]).encode()).hexdigest()
         seen[texts] += 1
-        pairs.append(Pair(digest[:16], *texts, row.rewards))
+        pairs.append(Pair(digest[:16], *texts, row.rewards, row.turns))
     return tuple(pairs)
 
 

@@ -15,6 +15,8 @@ from rlhf_cli.data.messages import describe_type
 from rlhf_cli.data.preference import CHOSEN, REJECTED, split_prompt
 
 NAMES: Final = (("a", "b"), (CHOSEN, REJECTED))
+Turn = tuple[str, str]
+"""Role and content of a chat message."""
 EXAMPLE: Final = 'write {"prompt": "...", "a": "...", "b": "..."}'
 
 
@@ -26,10 +28,13 @@ class Row:
     a: str
     b: str
     rewards: tuple[float, float] | None
+    turns: tuple[Turn, ...] = ()
+    """The prompt's messages; empty where its text says it all."""
 
     def as_dict(self) -> dict[str, Any]:
         """The row as a file of pairs holds it."""
-        texts = {"prompt": self.prompt, "a": self.a, "b": self.b}
+        chat = [{"role": role, "content": content} for role, content in self.turns]
+        texts = {"prompt": chat or self.prompt, "a": self.a, "b": self.b}
         return texts if self.rewards is None else {**texts, "rewards": list(self.rewards)}
 
 
@@ -45,7 +50,8 @@ def read_row(columns: Mapping[str, Any], where: str) -> Row:
     if prompt is None:
         prompt, first, second = split_prompt(first, second, names, where)
     text, a, b = (_text(*each, where) for each in ((prompt, "prompt"), (first, names[0]), (second, names[1])))
-    return Row(text, a, b, rewards)
+    turns = [(turn["role"], turn["content"]) for turn in prompt] if isinstance(prompt, list) else []
+    return Row(text, a, b, rewards, keep_turns(turns))
 
 
 def _text(value: Any, name: str, where: str) -> str:
@@ -56,11 +62,16 @@ def _text(value: Any, name: str, where: str) -> str:
     return chat_text([(_part(turn, "role", name, where), _part(turn, "content", name, where)) for turn in value])
 
 
-def chat_text(turns: Sequence[tuple[str, str]]) -> str:
+def chat_text(turns: Sequence[Turn]) -> str:
     """The turns (role, content) as a person reads them; the content alone where there is one."""
     if len(turns) == 1:
         return turns[0][1]
     return "\n\n".join(f"{role}: {content}" for role, content in turns)
+
+
+def keep_turns(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The turns, or none where there is one of the user: a text prompt means the same."""
+    return () if [role for role, _ in turns] == ["user"] else tuple(turns)
 
 
 def _part(turn: Any, key: str, name: str, where: str) -> str:

@@ -260,3 +260,18 @@ def test_kills_lose_no_acknowledged_vote(kills: int, tmp_path: Path) -> None:
     assert acknowledged > kills
     assert acknowledged <= len(whole) <= acknowledged + kills
     assert len({line["pair"] for line in whole}) == len(whole)
+
+
+def test_votes_are_exported_as_preferences(finished: Path, label: Callable[..., Outcome], tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    nothing = label("out", "--export", "chosen.jsonl")
+    assert (nothing.code, nothing.err[:6]) == (3, "error:")
+    assert not (tmp_path / "out" / "feedback").exists()
+    assert label("out", typed="1\nt\nb\n").code == 0
+    found = label("out", "--export", "chosen.jsonl")
+    assert found.out == "chosen.jsonl: 2 preferences, 1 of them ties, 1 both bad left out\n"
+    assert {row["share"] for row in lines(tmp_path / "chosen.jsonl")} == {0.5, 1.0}
+    file_of(tmp_path)
+    assert label("pairs.jsonl", typed="1\n").code == 0
+    result = json.loads(label("pairs.jsonl", "--export", "more.jsonl", "--json").out)
+    assert result == {"file": str(tmp_path / "more.jsonl"), "preferences": 1, "ties": 0, "left_out": {}}

@@ -47,10 +47,12 @@ def test_the_policy_against_its_reference(tmp_path: Path) -> None:
 
 def test_a_chat_is_written_out(tmp_path: Path) -> None:
     turns = (Message("system", "Be brief."), Message("assistant", None, '{"tool_calls": []}'), Message("user", "Hi"))
-    prompts = [PromptRow(turns, {}, ""), PROMPTS[1], PROMPTS[2]]
-    assert rows_of_run(run_at(tmp_path, "one"), prompts)[0].prompt == (
-        'system: Be brief.\n\nassistant: {"tool_calls": []}\n\nuser: Hi'
-    )
+    prompts = [PromptRow(turns, {}, ""), PROMPTS[1], PromptRow((turns[0], turns[2]), {}, "")]
+    called, plain = rows_of_run(run_at(tmp_path, "one"), prompts)
+    assert called.prompt == 'system: Be brief.\n\nassistant: {"tool_calls": []}\n\nuser: Hi'
+    assert called.turns == ()  # a call of a tool is more than a role and a content
+    assert plain.prompt == "system: Be brief.\n\nuser: Hi"
+    assert plain.turns == (("system", "Be brief."), ("user", "Hi"))
 
 
 def test_policy_against_policy_by_the_prompts_that_both_have(tmp_path: Path) -> None:

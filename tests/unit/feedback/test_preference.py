@@ -26,7 +26,13 @@ def said(text: str) -> dict[str, str]:
         ({"chosen": [USER, said("x")], "rejected": [USER, said("y")]}, Row("Hi", "x", "y", None)),
         (
             {"prompt": [USER, said("What?"), USER], "a": "x", "b": "y"},
-            Row("user: Hi\n\nassistant: What?\n\nuser: Hi", "x", "y", None),
+            Row(
+                "user: Hi\n\nassistant: What?\n\nuser: Hi",
+                "x",
+                "y",
+                None,
+                turns=(("user", "Hi"), ("assistant", "What?"), ("user", "Hi")),
+            ),
         ),
         ({"chosen": "The sky is blue.", "rejected": "The sky is black."}, Row("The sky is", " blue.", " black.", None)),
         ({"chosen": "All the same", "rejected": "All the same"}, Row("All the same", "", "", None)),
