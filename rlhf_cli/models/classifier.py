@@ -17,14 +17,17 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.models.chat import TemplateError
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.models.reward_model import make_encoder
+from rlhf_cli.models.reward_model import READS, make_encoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def write_classifier(policy: Policy, folder: Path) -> None:
+def write_classifier(policy: Policy, folder: Path, reads: str) -> None:
     """Write the model (float32 safetensors), its tokenizer and chat template into a folder that exists.
+
+    `reads` is what it was trained to read, as the setting of `reward=model`, which follows it unless it is told
+    otherwise.
 
     Raises UserError as `check_classifier` does, ValueError without a head, and OSError.
     """
@@ -36,10 +39,11 @@ def write_classifier(policy: Policy, folder: Path) -> None:
     classifier = _empty_classifier(policy)
     weights = _merged_weights(policy, classifier.base_model_prefix)
     weights["score.weight"] = policy.value_head.linear.weight.detach().float().cpu()
-    tokenizer = scoring_tokenizer(policy)
+    tokenizer = _scoring_tokenizer(policy)
     classifier.load_state_dict(weights, assign=True)  # refuses a name that is missing, unknown, or of another shape
     classifier.config.pad_token_id = tokenizer.pad_token_id
     classifier.config.dtype = torch.float32
+    setattr(classifier.config, READS, reads)
     try:
         classifier.save_pretrained(folder, state_dict=weights)
     except SafetensorError as error:  # a disk that refuses
@@ -52,15 +56,12 @@ def check_classifier(policy: Policy) -> None:
     _empty_classifier(policy)
 
 
-def scoring_tokenizer(policy: Policy) -> PreTrainedTokenizerBase:
-    """A copy of the policy's tokenizer as a reward model reads by it.
+def _scoring_tokenizer(policy: Policy) -> PreTrainedTokenizerBase:
+    """A copy of the policy's tokenizer whose padding token is one with which no text ends.
 
-    It has a chat template only where the policy uses one. The padding token is one with which no chat ends: the score
-    is that of the last token which is no padding.
+    The score is that of the last token which is no padding.
     """
     tokenizer = copy.deepcopy(policy.tokenizer)
-    if not policy.use_chat_template:
-        tokenizer.chat_template = None
     try:
         end = make_encoder("auto", tokenizer, policy.context)("x", "x")[0][-1]
     except TemplateError:  # this chat does not meet its demands; the texts may

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Encode = Callable[[Any, Any], tuple[list[int], list[int]]]
 """A function of a prompt and a completion: token ids, and their segments (empty where the model has none)."""
+
+READS: Final = "rlhf_reads"
+"""Key of config.json: what a model that was trained here reads, as the setting `reads` of `reward=model`."""
 
 
 def make_score(
@@ -43,7 +46,8 @@ def make_score(
     model, tokenizer = _load(path, revision, place, dtype)
     column = _find_column(label, model)
     context = int(getattr(model.config, "max_position_embeddings", None) or max_tokens)
-    encode = make_encoder(reads, tokenizer, min(max_tokens, context))
+    trained_on = getattr(model.config, READS, "auto")
+    encode = make_encoder(trained_on if reads == "auto" else reads, tokenizer, min(max_tokens, context))
     activate: Callable[[Tensor], Tensor] = {
         "none": lambda x: x,
         "sigmoid": lambda x: x.sigmoid(),

@@ -104,9 +104,12 @@ class Saver:
 
         return self._replace(ADAPTER, copy)
 
-    def export_reward_model(self, policy: Policy) -> Path:
-        """Write the policy with its head to `reward_model/`: a plain transformers folder, replaced whole."""
-        return self._replace(REWARD_MODEL, lambda folder: write_classifier(policy, folder))
+    def export_reward_model(self, policy: Policy, reads: str) -> Path:
+        """Write the policy with its head to `reward_model/`: a plain transformers folder, replaced whole.
+
+        `reads` is as in `write_classifier`.
+        """
+        return self._replace(REWARD_MODEL, lambda folder: write_classifier(policy, folder, reads))
 
     def _replace(self, name: str, write: Callable[[Path], None]) -> Path:
         """Replace a folder of the run by one that `write` fills; it is whole or absent."""

@@ -27,8 +27,8 @@ class Model(IsolatedSource):
     """Applied to the logits."""
     reads: Literal["auto", "chat", "pair", "text", "completion"]
     """The text that the model reads. chat: the conversation by the model's own chat template; pair, text: prompt and
-    completion as a pair, or as one text; completion: the completion alone. auto: chat where there is a template, else a
-    pair where there is a separator, else one text."""
+    completion as a pair, or as one text; completion: the completion alone. auto: what `rlhf reward train`
+    trained it on; else chat where there is a template, a pair where there is a separator, or one text."""
     max_tokens: int = Field(ge=1)
     """A longer text loses its beginning."""
     batch_size: int = Field(ge=1)

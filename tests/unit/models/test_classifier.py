@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.building import build_policy
-from rlhf_cli.models.classifier import check_classifier, scoring_tokenizer, write_classifier
+from rlhf_cli.models.classifier import check_classifier, write_classifier
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.reward_model import make_encoder, make_score
 from tests.unit.support import build, move_adapter, tiny
@@ -37,9 +37,9 @@ def trained(architecture: str = "llama", **adapter: Any) -> Policy:
 
 
 @torch.no_grad()
-def scores_of(policy: Policy) -> list[float]:
+def scores_of(policy: Policy, reads: str = "auto") -> list[float]:
     """The head on the state of the last token, as training has it."""
-    encode = make_encoder("auto", scoring_tokenizer(policy), policy.context)
+    encode = make_encoder(reads, policy.tokenizer, policy.context)
     body = getattr(policy.causal, policy.causal.base_model_prefix)
     scores = []
     for prompt, text in zip(PROMPTS, TEXTS, strict=True):
@@ -57,7 +57,7 @@ def test_reward_model_and_plain_transformers_score_as_training_does(
     policy = trained(architecture, **adapter)
     expected = scores_of(policy)
     assert len({round(score, 2) for score in expected}) == 3
-    write_classifier(policy, tmp_path)
+    write_classifier(policy, tmp_path, "auto")
     assert scores_of(policy) == expected  # the policy itself is as it was
     assert make_score(str(tmp_path), **HOW)(PROMPTS, TEXTS) == pytest.approx(expected, abs=1e-5)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
@@ -71,18 +71,33 @@ def test_reward_model_and_plain_transformers_score_as_training_does(
     assert capfd.readouterr() == ("", "")
 
 
+def test_the_score_is_of_what_was_read_in_training(tmp_path: Path) -> None:
+    policy = trained()
+    policy.tokenizer.chat_template = CHAT
+    write_classifier(policy, tmp_path, "completion")
+    score = make_score(str(tmp_path), **HOW)
+    assert score(PROMPTS, TEXTS) == pytest.approx(scores_of(policy, "completion"), abs=1e-5)
+    assert score(["other"] * 3, TEXTS) == score(PROMPTS, TEXTS)
+    told = make_score(str(tmp_path), **HOW | {"reads": "text"})
+    assert told(PROMPTS, TEXTS) == pytest.approx(scores_of(policy, "text"), abs=1e-5)
+
+
 def test_a_chat_that_ends_with_the_padding_token_gets_another_one(tmp_path: Path) -> None:
     policy = trained()
     policy.tokenizer.chat_template = CHAT
-    policy.tokenizer.add_special_tokens({"additional_special_tokens": ["<|other|>"]})
-    assert scoring_tokenizer(policy).chat_template is None  # the policy reads raw text
-    chatting = Policy(
-        **{name: getattr(policy, name) for name in Policy.__slots__ if name != "use_chat_template"},
-        use_chat_template=True,
-    )
-    tokenizer = scoring_tokenizer(chatting)
+    policy.tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>", "!"]})
+    write_classifier(policy, tmp_path, "auto")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert policy.tokenizer.pad_token == "<|end|>"
-    assert (tokenizer.pad_token, tokenizer.chat_template) == ("<|other|>", CHAT)
+    assert (tokenizer.pad_token, tokenizer.chat_template) == ("!", CHAT)
+    batch = tokenizer(
+        [f"<user>{p}<|end|><assistant>{t}<|end|>" for p, t in zip(PROMPTS, TEXTS, strict=True)],
+        padding=True,
+        return_tensors="pt",
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        assert model(**batch).logits.squeeze(1).tolist() == pytest.approx(scores_of(policy), abs=1e-5)
 
 
 def test_the_weights_of_a_bfloat16_policy_are_merged_in_float32(tmp_path: Path) -> None:
@@ -92,7 +107,7 @@ def test_the_weights_of_a_bfloat16_policy_are_merged_in_float32(tmp_path: Path) 
     layer: Any = policy.causal.get_submodule(name)
     expected = layer.base_layer.weight.float() + layer.get_delta_weight("default")
     assert layer.base_layer.weight.dtype == torch.bfloat16
-    write_classifier(policy, tmp_path)
+    write_classifier(policy, tmp_path, "auto")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert model.dtype == torch.float32
     torch.testing.assert_close(model.get_submodule(name).weight, expected, atol=1e-6, rtol=1e-6)

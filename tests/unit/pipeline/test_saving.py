@@ -33,15 +33,15 @@ def test_a_reward_model_is_replaced_whole(tmp_path: Path) -> None:
     policy = build(tiny(), value_head=True)
     assert policy.value_head is not None
     saver = Saver(tmp_path, Checkpoint(every=1, keep=1, keep_best=False, max_failures=1), print)
-    saver.export_reward_model(policy)
+    saver.export_reward_model(policy, "auto")
     assert scores(tmp_path / "reward_model") == [0.0]  # a head of zeros
     torch.nn.init.ones_(policy.value_head.linear.weight)
     saver.disk = Full()
     with pytest.raises(OSError, match="No space"):
-        saver.export_reward_model(policy)
+        saver.export_reward_model(policy, "auto")
     saver.disk = Disk()
     (tmp_path / ".reward_model.new" / "left.over").touch()
-    folder = saver.export_reward_model(policy)
+    folder = saver.export_reward_model(policy, "auto")
     assert folder == tmp_path / "reward_model"
     assert scores(folder) != [0.0]
     assert not (folder / "left.over").exists()
