@@ -38,7 +38,7 @@ def read_results(files: Sequence[Path], titles: Callable[[Path], tuple[str, str]
         try:
             pairs, votes = read_pairs(file), VoteFile(file)
             cast = votes.read()
-        except UserError:
+        except (UserError, OSError):
             continue
         found.append(Result(file, votes.file, titles(file), tally(cast, pairs), cast))
     return found

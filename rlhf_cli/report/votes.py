@@ -1,27 +1,33 @@
-"""The tally of people's votes on a run's completions, and the pairs on which people and the reward disagree most."""
+"""What people's votes say on a run's completions, step by step, and the pairs on which they and the reward disagree."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Final
 
+from rlhf_cli.charts.pictures import Chart, Series
 from rlhf_cli.errors import UserError
-from rlhf_cli.feedback.from_runs import labelled_files, titles_of
+from rlhf_cli.evaluation.intervals import Share
+from rlhf_cli.feedback.from_runs import labelled_files, step_of, titles_of
 from rlhf_cli.feedback.pairs import Pair, read_pairs
-from rlhf_cli.feedback.saying import describe
-from rlhf_cli.feedback.tally import tally
-from rlhf_cli.feedback.votes import VoteFile, Votes
+from rlhf_cli.feedback.readings import undone_files
+from rlhf_cli.feedback.results import Result, describe_results, read_results
+from rlhf_cli.feedback.votes import VoteFile
+from rlhf_cli.report.curves import HEIGHT, WIDTH
 
 SHOWN: Final = 3
-"""Pairs of a file that a page shows."""
+"""Pairs of a comparison that a page shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
     """A pair on which people prefer the completion with the lower reward."""
 
+    gap: float
+    """Between the rewards."""
     prompt: str
     preferred: tuple[str, str]
     """Its title, with its reward, and the text."""
@@ -30,39 +36,86 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """The votes on one file of pairs."""
+    """The votes on one comparison: of the policy at several steps with the reference, or of two runs."""
 
     lines: Sequence[tuple[str, str]]
+    charts: Sequence[Chart]
+    """By step, where several have votes."""
     disagreements: Sequence[Disagreement]
+    """Those with the largest gap between the rewards first."""
 
 
 def labelled(run: Path) -> list[Labelled]:
-    """The votes on a run's completions, the newest step last; files that cannot be read are passed over."""
-    found = []
-    for file in labelled_files(run):
-        try:
-            pairs, votes = read_pairs(file), VoteFile(file).read()
-        except (UserError, OSError):
-            continue
-        if votes.lines:
-            titles = titles_of(file)
-            found.append(Labelled(list(describe(tally(votes, pairs), titles)), _disagreements(pairs, votes, titles)))
+    """The votes on a run's completions; files that cannot be read are passed over."""
+    undone = undone_files(run)
+    files = [file for file in labelled_files(run) if file not in undone]
+    results = [one for one in read_results(files, titles_of) if one.cast.lines]
+    own = [one for one in results if "-against-" not in one.pairs.name]
+    others = [[one] for one in results if one not in own]
+    found = [_labelled(group) for group in ([own] if own else []) + others]
+    if found and (lost := sum(map(_count_votes, undone))):
+        note = ("not counted", f"{lost} votes on texts of steps that were done again, after a resume, with other texts")
+        found[0] = Labelled([*found[0].lines, note], found[0].charts, found[0].disagreements)
     return found
 
 
-def _disagreements(pairs: Sequence[Pair], votes: Votes, titles: tuple[str, str]) -> list[Disagreement]:
-    """The pairs whose votes are on the other side than the reward, by how far their rewards are apart."""
-    standings = [votes.of(rater).valid for rater in votes.raters()]
+def _labelled(results: Sequence[Result]) -> Labelled:
+    disagreements = [pair for one in results for pair in _disagreements(one)]
+    largest = sorted(disagreements, key=lambda pair: -pair.gap)[:SHOWN]
+    return Labelled(list(describe_results(results)), _charts(results), largest)
+
+
+def _charts(results: Sequence[Result]) -> list[Chart]:
+    """The win rate by step, as people and as the reward see it, and how far they agree."""
+    voted = [one for one in results if one.tally.votes]
+    if len(voted) < 2:
+        return []
+    steps = [float(step_of(one.pairs)) for one in voted]
+    reward = [_reward_wins(read_pairs(one.pairs)) for one in voted]
+    win_rate = [
+        _points("people", steps, [one.tally.win_rate for one in voted]),
+        Series("the reward, on the same pairs", steps, reward),
+    ]
+    charts = [Chart("The policy wins", "step", "share of prompts", win_rate, WIDTH, HEIGHT)]
+    agreed = [(step, one.tally.agreement) for step, one in zip(steps, voted, strict=True) if one.tally.agreement]
+    if agreed:
+        series = [_points("", [step for step, _ in agreed], [share for _, share in agreed])]
+        charts.append(Chart("People agree with the reward", "step", "share of pairs", series, WIDTH, HEIGHT))
+    return charts
+
+
+def _points(label: str, steps: Sequence[float], shares: Sequence[Share]) -> Series:
+    """Shares with their 95 % intervals."""
+    low, high = [share.low for share in shares], [share.high for share in shares]
+    return Series(label, steps, [share.mean for share in shares], low, high, "points")
+
+
+def _reward_wins(pairs: Sequence[Pair]) -> float:
+    """The share of pairs whose first completion has the higher reward; equal ones count half. NaN without rewards."""
+    gaps = [pair.rewards[0] - pair.rewards[1] for pair in pairs if pair.rewards is not None]
+    return fmean((1 + (gap > 0) - (gap < 0)) / 2 for gap in gaps) if gaps else float("nan")
+
+
+def _disagreements(result: Result) -> list[Disagreement]:
+    """The pairs whose votes are on the other side than the reward."""
+    standings = [result.cast.of(rater).valid for rater in result.cast.raters()]
     found = []
-    for pair in pairs:
+    for pair in read_pairs(result.pairs):
         scores = [s[pair.id].score for s in standings if pair.id in s]
         lean = sum(score - 0.5 for score in scores if score is not None)
         if pair.rewards is None or lean * (gap := pair.rewards[0] - pair.rewards[1]) >= 0:
             continue
         sides = [
             (f"{title} (reward {reward:.3f})", text)
-            for title, reward, text in zip(titles, pair.rewards, (pair.a, pair.b), strict=True)
+            for title, reward, text in zip(result.titles, pair.rewards, (pair.a, pair.b), strict=True)
         ]
         preferred, other = sides if lean > 0 else reversed(sides)
-        found.append((abs(gap), Disagreement(pair.prompt, preferred, other)))
-    return [one for _, one in sorted(found, key=lambda one: -one[0])[:SHOWN]]
+        found.append(Disagreement(abs(gap), pair.prompt, preferred, other))
+    return found
+
+
+def _count_votes(file: Path) -> int:
+    try:
+        return len(VoteFile(file).read().lines)
+    except (UserError, OSError):
+        return 0

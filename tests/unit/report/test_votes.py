@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from rlhf_cli.feedback.pairs import read_pairs, write_rows
 from rlhf_cli.feedback.preference import Row
 from rlhf_cli.feedback.votes import VoteFile
@@ -56,6 +58,40 @@ def test_the_section_of_the_page(tmp_path: Path) -> None:
     assert "policy (step 4) (a) against other_run (step 2) (b)" in words
     assert "preferred: other_run (step 2) (reward 0.000)" in words
     assert "</script><b>&·[31m ·</p><svg onload=alert(1)>" in words
+
+
+def test_several_steps_have_curves_and_one_list_of_disagreements(tmp_path: Path) -> None:
+    """The reward prefers the policy on p0 and p2, the reference on p1, neither on p3; p4 has no rewards."""
+    label(tmp_path / "run", "abab", "step-00000004-0a1b2c3d")
+    label(tmp_path / "run", "bbb", "step-00000008-over-00000004-0a1b2c3d")
+    label(tmp_path / "run", "b", "step-00000004-against-other_run-step-00000002-0a1b2c3d")
+    own, other = labelled(tmp_path / "run")
+    win, agreement = own.charts
+    people, reward = win.series
+    assert (people.xs, people.ys) == ([4.0, 8.0], [0.5, 0.0])
+    assert people.low is not None
+    assert people.low[1] == 0.0
+    assert reward.ys == [pytest.approx((1 + 0 + 1 + 0.5) / 4)] * 2
+    assert agreement.series[0].ys == [1.0, pytest.approx(1 / 3)]
+    assert [line for line in own.lines if line[0] in ("compared", "by step")] == [
+        ("compared", "policy (step 8) (a) against policy (step 4) (b)"),
+        ("by step", "policy (step 4) 50.0% [15.0%, 85.0%] against reference, 4 votes"),
+    ]
+    assert [(one.prompt, one.gap) for one in own.disagreements] == [("p2", 2.0), (ROWS[0].prompt, 1.0)]
+    assert other.charts == []
+    page = html(sample_run(str(tmp_path / "run")))
+    (section,) = [one for one in parse(page).iter("section") if one.findtext("h2") == "Votes of people"]
+    assert "The policy wins" in said(section)
+
+
+def test_votes_on_a_step_that_was_done_again_are_said_and_not_counted(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    new, old = (label(run, words, f"step-00000004-{n}a1b2c3d") for n, words in ((1, "a"), (2, "bb")))
+    (run / "feedback" / "queue.jsonl").write_text(f'{{"step": 4, "pairs": "{new.stem}", "votes": {{}}}}\n')
+    (found,) = labelled(run)
+    assert dict(found.lines)["me"] == "1 a"
+    assert dict(found.lines)["not counted"].startswith("2 votes on texts of steps that were done again")
+    assert old.is_file()
 
 
 def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
