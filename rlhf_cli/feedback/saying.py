@@ -22,7 +22,8 @@ def describe(tally: Tally, titles: tuple[str, str]) -> Iterator[tuple[str, str]]
     """Lines of a name and a text; a name is empty where the line goes on with the one before."""
     yield "compared", "a against b" if titles == ("a", "b") else f"{titles[0]} (a) against {titles[1]} (b)"
     alike = f", {tally.identical} of them identical: ties without asking" if tally.identical else ""
-    yield "pairs", f"{tally.pairs}{alike}"
+    added = f", {tally.added} of them added after the first vote" if tally.added > 0 else ""
+    yield "pairs", f"{tally.pairs}{alike}{added}"
     for rater, counts in tally.raters.items():
         votes = ", ".join(f"{count} {choice.replace('_', ' ')}" for choice, count in counts.items() if count)
         yield rater, votes or "nothing that stands"

@@ -124,7 +124,7 @@ class Session:
 
     def _write(self, pair: str, what: Ballot, left: Side, chance: float, note: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._votes.append(Vote(now, self.rater, pair, what, left, chance, note))
+        self._votes.append(Vote(now, self.rater, pair, what, left, chance, note, len(self._asked)))
 
     def _left(self, pair: str) -> Side:
         return "a" if self._seed_of("label/side", int(pair, 16)) % 2 else "b"

@@ -32,6 +32,8 @@ class Tally:
     pairs: int
     identical: int
     """Pairs that are ties without asking."""
+    added: int
+    """Pairs to ask that were added to the file after the first vote."""
     waiting: int
     """The other pairs that nobody has voted on."""
     raters: Mapping[str, Mapping[str, int]]
@@ -72,6 +74,7 @@ def tally(votes: Votes, pairs: Sequence[Pair]) -> Tally:
     return Tally(
         pairs=len(pairs),
         identical=len(pairs) - len(known),
+        added=max((len(known) - vote.of for vote in cast if vote.of), default=0),
         waiting=len(known - {vote.pair for vote in cast}),
         raters={
             rater: {choice: sum(vote.vote == choice for vote in standing.valid.values()) for choice in CHOICES}

@@ -48,6 +48,8 @@ class Vote:
     chance: Annotated[float, Field(gt=0, le=1)]
     """The chance with which this pair was chosen out of those that the rater had not been asked."""
     note: str = ""
+    of: Annotated[int, Field(ge=1)] | None = None
+    """The pairs of the file that can be asked, then: more may be added later. None in lines of earlier versions."""
 
     @property
     def score(self) -> float | None:

@@ -24,7 +24,7 @@ from statistics import NormalDist, fmean
 from typing import Final
 
 from rlhf_cli.evaluation.intervals import Share, t_quantile, wilson
-from rlhf_cli.feedback.choice import Prediction
+from rlhf_cli.feedback.choice import Prediction, informative
 from rlhf_cli.feedback.pairs import Pair
 from rlhf_cli.feedback.votes import Standing
 
@@ -97,15 +97,17 @@ def estimate(standing: Standing, pairs: Sequence[Pair], signs: Mapping[str, int]
 def _ordered(standing: Standing, pairs: Sequence[Pair], sign: Mapping[str, int]) -> list[tuple[float, float]]:
     """The weight w_t and the value z_t of each draw; the weights sum to 1.
 
-    A pair without a vote that counts is as if it had never been there: then the chance of every other pair was larger.
+    A pair without a vote that counts is as if it had never been there. Given that a draw is of another pair, the chance
+    of that one was larger: q_t(i) / (1 - q_t of the pairs that will turn out to be without a vote). Pairs that came
+    to the end of the file after a draw are no part of its z_t, whose mean is that of the pairs before them.
     """
     scores = {pair: vote.score for pair, vote in standing.valid.items() if vote.score is not None}
     left = {pair.id: None for pair in pairs}
     unknown = [pair for pair in standing.drawn if pair in left and pair not in scores]
     for pair in unknown:
         del left[pair]
-    size = sum(abs(sign[pair]) for pair in left)
-    prediction, seen, draws = Prediction(pairs), 0.0, list[tuple[float, float]]()
+    names = [pair.id for pair in pairs]
+    prediction, seen, counted, draws = Prediction(pairs), 0.0, 0, list[tuple[float, float]]()
 
     def turned(pair: str, score: float) -> float:
         return abs(sign[pair]) * 0.5 + sign[pair] * (score - 0.5)
@@ -114,16 +116,27 @@ def _ordered(standing: Standing, pairs: Sequence[Pair], sign: Mapping[str, int])
         if pair in unknown:
             unknown.remove(pair)
         elif pair in left:
-            predicted = {p: turned(p, f) for p, f in zip(left, prediction.of(list(left)), strict=True)}
-            chance = min(1.0, first.chance * (1 + len(unknown) / len(left)))
+            then = {*names[: first.of]} | {pair}
+            there, skipped = [p for p in left if p in then], [p for p in unknown if p in then]
+            predicted = {p: turned(p, f) for p, f in zip(there, prediction.of(there), strict=True)}
+            chance = min(1.0, first.chance / (1 - _share_of(skipped, there, first.chance, prediction)))
             score = turned(pair, scores[pair])
-            value = (seen + math.fsum(predicted.values()) + (score - predicted[pair]) / chance) / size
-            draws.append((1 / len(left) ** 2, value))
-            seen += score
+            if size := counted + sum(abs(sign[p]) for p in there):
+                value = (seen + math.fsum(predicted.values()) + (score - predicted[pair]) / chance) / size
+                draws.append((1 / len(there) ** 2, value))
+            seen, counted = seen + score, counted + abs(sign[pair])
             prediction.learn(pair, scores[pair])
             del left[pair]
     total = math.fsum(weight for weight, _ in draws)
     return [(weight / total, value) for weight, value in draws]
+
+
+def _share_of(unknown: Sequence[str], left: Sequence[str], chance: float, prediction: Prediction) -> float:
+    """The chance that a draw was of one of the `unknown` pairs, when a pair of `left` was drawn with this `chance`."""
+    every = [*unknown, *left]
+    if abs(chance * len(every) - 1) < EQUAL:  # a random draw, or all pairs were alike
+        return len(unknown) / len(every)
+    return math.fsum(informative(prediction.of(every))[: len(unknown)])
 
 
 def combine(found: Sequence[Estimated], same: int) -> Share:

@@ -108,3 +108,10 @@ def test_identical_texts_are_not_asked(tmp_path: Path) -> None:
 def test_a_rater_has_a_name(rater: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a rater's name"):
         session(tmp_path, rater)
+
+
+def test_a_vote_says_out_of_how_many_pairs_it_was_drawn(tmp_path: Path) -> None:
+    for count in (3, 5):
+        one = session(tmp_path, count=count)
+        one.answer(asked(one), "a")
+    assert [line.of for line in VoteFile(tmp_path / "pairs.jsonl").read().lines] == [3, 5]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from rlhf_cli.feedback.pairs import with_ids
 from rlhf_cli.feedback.preference import Row
+from rlhf_cli.feedback.saying import describe
 from rlhf_cli.feedback.tally import tally
 from rlhf_cli.feedback.votes import Votes
 from tests.unit.feedback.samples import pairs_of, vote
@@ -67,3 +69,13 @@ def test_identical_pairs_are_counted_without_votes() -> None:
     assert (found.pairs, found.identical, found.votes) == (2, 1, 0)
     assert json.dumps(found.row())
     assert found.row()["win_rate"]["mean"] is None
+
+
+def test_pairs_that_were_added_after_the_first_vote_are_said() -> None:
+    pairs = pairs_of(5)
+    votes = [replace(vote(pairs[0], "a"), of=3), replace(vote(pairs[1], "a"), of=5), vote(pairs[2], "a")]
+    found = tally(Votes(tuple(votes), ()), pairs)
+    assert found.added == 2
+    assert dict(describe(found, ("a", "b")))["pairs"] == "5, 2 of them added after the first vote"
+    assert tally(Votes((votes[1],), ()), pairs).added == 0
+    assert dict(describe(tally(Votes((votes[1],), ()), pairs), ("a", "b")))["pairs"] == "5"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from statistics import fmean
 
@@ -27,18 +28,23 @@ def random_votes(pairs: Sequence[Pair], words: str, rater: str = "me") -> Standi
     return standing(*(vote(p, names[w], rater=rater, chance=1 / (len(pairs) - n)) for n, (p, w) in votes))
 
 
-def drawn_in_every_way(pairs: Sequence[Pair], scores: dict[str, float], count: int) -> list[tuple[float, Standing]]:
-    """Every sequence of `count` informative draws, with its probability."""
+def drawn_in_every_way(
+    pairs: Sequence[Pair], scores: Mapping[str, float | None], count: int
+) -> list[tuple[float, Standing]]:
+    """Every sequence of `count` informative draws, with its probability; a pair without a score is skipped."""
     sequences: list[tuple[float, list[Vote]]] = [(1.0, [])]
     for _ in range(count):
         longer = []
         for probability, votes in sequences:
             prediction = Prediction(pairs)
             for one in votes:
-                prediction.learn(one.pair, scores[one.pair])
+                if one.score is not None:
+                    prediction.learn(one.pair, one.score)
             left = [pair.id for pair in pairs if pair.id not in {one.pair for one in votes}]
             for name, chance in zip(left, informative(prediction.of(left)), strict=True):
-                longer.append((probability * chance, [*votes, vote(name, NAMES[scores[name]], chance=chance)]))
+                score = scores[name]
+                cast = vote(name, "skip" if score is None else NAMES[score], chance=chance)
+                longer.append((probability * chance, [*votes, cast]))
         sequences = longer
     return [(probability, standing(*votes)) for probability, votes in sequences]
 
@@ -62,6 +68,55 @@ def test_the_estimate_is_unbiased_though_the_choice_is_not(count: int, monkeypat
     assert expected == pytest.approx(0.5, abs=1e-12)
     if count < len(pairs):
         assert abs(plain - 0.5) > 0.02
+
+
+def test_pairs_that_are_added_later_are_no_part_of_the_draws_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two draws from three pairs, then two from five: over all orders each draw has the mean of the pairs there."""
+    monkeypatch.setattr("rlhf_cli.feedback.choice.EVERY", 1)
+    pairs = with_ids(Row(f"{n}", "x" * (n + 1), "yy", (r, 0.0)) for n, r in enumerate([4.0, 0.1, -3.0, 0.5, 5.0]))
+    scores, sizes = dict(zip([pair.id for pair in pairs], [1.0, 0.0, 0.0, 1.0, 1.0], strict=True)), (3, 3, 5, 5)
+    ways: list[tuple[float, list[Vote]]] = [(1.0, [])]
+    for size in sizes:
+        longer = []
+        for probability, votes in ways:
+            prediction = Prediction(pairs[:size])
+            for one in votes:
+                prediction.learn(one.pair, scores[one.pair])
+            left = [pair.id for pair in pairs[:size] if pair.id not in {one.pair for one in votes}]
+            for name, chance in zip(left, informative(prediction.of(left)), strict=True):
+                cast = replace(vote(name, NAMES[scores[name]], chance=chance), of=size)
+                longer.append((probability * chance, [*votes, cast]))
+        ways = longer
+    expected = 0.0
+    for probability, votes in ways:
+        estimated = estimate(standing(*votes), pairs)
+        assert estimated is not None
+        expected += probability * estimated.mean
+    weights = [1 / left**2 for left in (3, 2, 3, 2)]
+    means = [1 / 3, 1 / 3, 3 / 5, 3 / 5]
+    assert expected == pytest.approx(sum(w * m for w, m in zip(weights, means, strict=True)) / sum(weights), abs=1e-12)
+
+
+WITH_SKIPS = [1.0, None, 0.0, 0.5, None, 1.0]
+
+
+@pytest.mark.parametrize(("count", "bound"), [(6, 1e-12), (4, 2 / 6), (3, 2 / 6)])
+def test_skips_under_informative_choice(count: int, bound: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unbiased once the pairs that are skipped are known; before, each of them shifts it by 1 in N at most.
+
+    Over every order of the draws, for the pairs that people have an opinion on: those with a score.
+    """
+    monkeypatch.setattr("rlhf_cli.feedback.choice.EVERY", 1)
+    pairs = with_ids(
+        Row(f"{n}", "x" * (n + 1), "yy", (reward, 0.0)) for n, reward in enumerate([4.0, 0.1, -3.0, 0.5, 5.0, 0.0])
+    )
+    scores = dict(zip([pair.id for pair in pairs], WITH_SKIPS, strict=True))
+    expected, certain = 0.0, 0.0
+    for probability, found in drawn_in_every_way(pairs, scores, count):
+        if (estimated := estimate(found, pairs)) is not None:
+            expected, certain = expected + probability * estimated.mean, certain + probability
+    assert certain == pytest.approx(1.0)  # two skips leave at least one vote
+    assert abs(expected - fmean(score for score in WITH_SKIPS if score is not None)) <= bound
 
 
 def test_votes_on_all_pairs_are_the_mean_and_no_draw_is_left_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
