@@ -8,9 +8,11 @@ expected gradient of an algorithm goes through the package: scoring, advantages,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import combinations_with_replacement
+from math import factorial, prod
 from typing import Any
 
 import torch
@@ -98,12 +100,12 @@ def batch_gradients(
 ) -> Iterator[tuple[float, Tensor]]:
     """Every batch of `completions` samples: its probability, and minus the gradient of the algorithm's loss, [4, 3].
 
-    The samples come from the table `sampler`, by default the policy; where it is another, the trainer reads them
+    Batches that differ in the order alone are one, as probable as all of them. The samples come from the table `sampler`, by default the policy; where it is another, the trainer reads them
     again. `truncated` is the setting of the reward.
     """
     engine, everything = engine_at(policy), engine_at(policy if sampler is None else sampler).all_completions()
     probabilities = logprobs(policy if sampler is None else sampler).sum(1).exp()
-    for rows in map(list, product(range(len(COMPLETIONS)), repeat=completions)):
+    for rows in map(list, combinations_with_replacement(range(len(COMPLETIONS)), completions)):
         rollout = replace(picked(everything, rows), truncated=~ENDED[rows])
         try:
             learnable = learnable_mask(rollout, truncated, algorithm.min_group)
@@ -123,7 +125,8 @@ def batch_gradients(
             microbatch_size=completions,
             tick=lambda: None,
         )
-        yield float(probabilities[rows].prod()), -engine.logits.grad[0]
+        orders = factorial(completions) // prod(map(factorial, Counter(rows).values()))
+        yield orders * float(probabilities[rows].prod()), -engine.logits.grad[0]
         engine.logits.grad = None
 
 

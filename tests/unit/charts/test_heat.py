@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_cli.charts.heat import FAINTEST, STRONGEST, draw
@@ -47,6 +47,7 @@ def test_values_and_names_that_do_not_fit_are_refused() -> None:
 NAMES = st.lists(st.text(max_size=30), min_size=1, max_size=9)
 
 
+@settings(max_examples=12)
 @given(NAMES, NAMES, st.sampled_from([0.0, 1e30, -1e-9, math.nan, math.inf]), st.text(max_size=200))
 def test_everything_is_inside(columns: list[str], rows: list[str], value: float, name: str) -> None:
     values = [[value * i if i else 0.5 for i, _ in enumerate(columns)] for _ in rows]
