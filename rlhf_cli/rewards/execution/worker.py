@@ -7,12 +7,10 @@ JSON through two pipes of their own, so that the function's output cannot get be
 
 from __future__ import annotations
 
-import asyncio
 import faulthandler
 import importlib
 import importlib.util
 import inspect
-import itertools
 import json
 import os
 import random
@@ -20,8 +18,8 @@ import select
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,8 +28,6 @@ _DUMPS: Final = json.JSONEncoder().encode
 _LOADS: Final = json.JSONDecoder().decode
 """Bound here, since a function may replace those of the module."""
 GRACE_S: Final = 1.0
-LONGEST: Final = 300
-"""Characters of an exception's message that a reply holds, at most."""
 
 
 def main(target: str, options: str, requests: int, replies: int, timeout_s: float) -> None:
@@ -41,6 +37,7 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
     """
     sys.dont_write_bytecode = True  # Python tells a stale cache by second and size, and would run the old function
     _end_with_parent(requests, replies)
+    _replies()
     module, _, name = target.rpartition(":")
     file = module if module.endswith(".py") else ""
     with open(requests, encoding="ascii") as incoming, open(replies, "w", encoding="ascii") as outgoing:
@@ -60,19 +57,20 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
                 return
             if options:
                 function = function(**_LOADS(options))
-            hash_users = _load_neighbour("hashing").hash_with_imports  # for built-in ones, the run records our version
-            sha256 = hash_users(file) if file and not options else getattr(function, "sha256", None)
+            is_users = file and not options  # of a built-in function, the run records our version
+            hashing = _load_neighbour("hashing") if is_users else None
+            sha256 = hashing.hash_with_imports(file) if hashing else getattr(function, "sha256", None)
             reply(sha256=sha256, **_parameters(function))
         except BaseException as error:
-            reply(**_failure(error, file))
+            reply(**_replies().as_failure(error, file))
             return
         finally:
             faulthandler.cancel_dump_traceback_later()
-        runner = asyncio.Runner()
         for line in incoming:
             request = _LOADS(line)
-            reply(request["number"], **_call(function, request, file, runner, timeout_s))
-        runner.close()
+            reply(request["number"], **_call(function, request, file, timeout_s))
+        if _event_loop.cache_info().currsize:
+            _event_loop().close()
 
 
 def _end_with_parent(requests: int, replies: int) -> None:
@@ -118,6 +116,12 @@ def _load_neighbour(name: str) -> Any:
     return _load(name, Path(__file__).with_name(f"{name}.py"))
 
 
+@cache
+def _replies() -> Any:
+    """How to reply; loaded before the function, which may replace what it imports."""
+    return _load_neighbour("replies")
+
+
 def _load(name: str, file: str | Path, modules: dict[str, Any] | None = None) -> Any:
     """Run a file as a module. `modules` gets it before it runs, because a file may import itself."""
     spec = importlib.util.spec_from_file_location(name, file)
@@ -143,28 +147,34 @@ def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
     return {"takes": None if takes_any else takes, "needs": needs}
 
 
-def _call(
-    function: Callable[..., Any], request: dict[str, Any], file: str, runner: asyncio.Runner, timeout_s: float
-) -> dict[str, Any]:
+def _call(function: Callable[..., Any], request: dict[str, Any], file: str, timeout_s: float) -> Any:
     """Call the function; return the reply to the request."""
-    _seed(request["seed"])
+    seed_generators(request["seed"])
     _dump_before_deadline(timeout_s)
     try:
         result = function(**request["arguments"])
         if inspect.isawaitable(result):
-            result = runner.run(_wait_for(result))
-        return as_scores(result, request["count"])
+            result = _event_loop().run(_wait_for(result))
+        return _replies().as_scores(result, request["count"])
     except BaseException as error:  # sys.exit() too: it is a mistake of the function, and must not end this process
-        return _failure(error, file)
+        return _replies().as_failure(error, file)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+@cache
+def _event_loop() -> Any:
+    """The loop of all calls. Only who awaits loads asyncio: it takes half of the time that this process starts in."""
+    import asyncio
+
+    return asyncio.Runner()
 
 
 async def _wait_for(result: Any) -> Any:
     return await result
 
 
-def _seed(seed: int) -> None:
+def seed_generators(seed: int) -> None:
     """Seed every global random generator in use, so that careless functions become repeatable."""
     random.seed(seed)
     if "numpy" in sys.modules:
@@ -176,72 +186,6 @@ def _seed(seed: int) -> None:
 def _dump_before_deadline(timeout_s: float) -> None:
     """Write a traceback to the log shortly before the deadline, which shows where the function hangs."""
     faulthandler.dump_traceback_later(0.9 * timeout_s, file=_STDERR)
-
-
-def as_scores(result: Any, count: int) -> dict[str, Any]:
-    """The reply for a function's result: `count` scores, each a float or None, or what is wrong with it."""
-    if hasattr(result, "tolist"):  # an array or a tensor
-        result = result.tolist()
-    if not isinstance(result, list | tuple):
-        return {"wrong": f"returned {_kind(result)}, not a list of {count} scores"}
-    values = [*itertools.islice(result, count + 1)]  # a subclass of list may report another length
-    if len(result) != count or len(values) != count:
-        length = len(result) if len(result) != count else f"{len(values)}{'+' if len(values) > count else ''}"
-        return {"wrong": f"returned {length} scores for {count} completions"}
-    scores = []
-    for number, value in enumerate(values, start=1):
-        value = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of numpy or torch
-        if not isinstance(value, int | float | None):
-            return {"wrong": f"returned {_kind(value)} as score {number} of {count}, not a number or None"}
-        scores.append(None if value is None else _as_float(value))
-    return {"scores": scores}
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a value of type {type(value).__name__}"
-
-
-def _as_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
-
-
-def _failure(error: BaseException, file: str) -> dict[str, Any]:
-    """The reply after an exception; after `base.Unanswered` it also says when to ask again."""
-    if hasattr(error, "retry_after_s"):
-        return {"failure": _shorten(str(error)), "retry_after_s": error.retry_after_s}
-    return {"failure": _describe(error, file)}
-
-
-def _shorten(text: str) -> str:
-    line = " ".join(text.split()).encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair is no text
-    return f"{line[:LONGEST]}…" if len(line) > LONGEST else line
-
-
-def _describe(error: BaseException, file: str) -> str:
-    """Describe the exception in one line, with the place in the user's file; the whole traceback goes to the log."""
-    traceback.print_exception(error, file=_STDERR)
-    if isinstance(error, SystemExit):
-        what = f"called sys.exit({'' if error.code is None else repr(error.code)})"
-    elif hasattr(error, "fix"):  # errors.UserError, whose line is meant for the user
-        return _shorten(str(error))
-    else:
-        message = error.msg if isinstance(error, SyntaxError) else str(error)
-        what = f"raised {type(error).__name__}: {' '.join(message.split())}".removesuffix(": ")
-    place = _place(error, file)
-    return _shorten(what) + (f" at {place}" if place else "")
-
-
-def _place(error: BaseException, file: str) -> str:
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{os.path.basename(error.filename)}:{error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    machinery = (__file__, importlib.__file__, "<frozen")
-    outside = [frame for frame in frames if not frame.filename.startswith(machinery)]
-    own = [frame for frame in outside if frame.filename == file] or outside
-    return f"{os.path.basename(own[-1].filename)}:{own[-1].lineno}" if own else ""
 
 
 if __name__ == "__main__":

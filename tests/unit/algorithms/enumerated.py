@@ -100,8 +100,9 @@ def batch_gradients(
 ) -> Iterator[tuple[float, Tensor]]:
     """Every batch of `completions` samples: its probability, and minus the gradient of the algorithm's loss, [4, 3].
 
-    Batches that differ in the order alone are one, as probable as all of them. The samples come from the table `sampler`, by default the policy; where it is another, the trainer reads them
-    again. `truncated` is the setting of the reward.
+    Batches that differ in the order alone are one, as probable as all of them. The samples come from the table
+    `sampler`, by default the policy; where it is another, the trainer reads them again. `truncated` is the setting of
+    the reward.
     """
     engine, everything = engine_at(policy), engine_at(policy if sampler is None else sampler).all_completions()
     probabilities = logprobs(policy if sampler is None else sampler).sum(1).exp()

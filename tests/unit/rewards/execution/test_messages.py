@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.rewards.execution.messages import CallFailed, Garbled, InvalidFunction, as_info, as_scores, read_message
-from rlhf_cli.rewards.execution.worker import as_scores as scores_of
+from rlhf_cli.rewards.execution.replies import as_scores as scores_of
 from tests.unit.rewards.execution.support import Opened, ask
 
 
