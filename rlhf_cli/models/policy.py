@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.models.chat import find_end_of_turn
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.models.specials import is_named, special_ids
 from rlhf_cli.models.value_head import ValueHead
@@ -55,6 +56,13 @@ class Policy:
         """The transformers model, its linear layers wrapped by the adapter."""
         model: PreTrainedModel = self.peft.get_base_model()
         return model
+
+    @property
+    def end_token(self) -> int:
+        """The token that ends a completion to learn from: the end of the template's turn, or the tokenizer's own."""
+        turn = find_end_of_turn(self.tokenizer) if self.use_chat_template else None
+        candidates = (turn, self.tokenizer.eos_token_id, *self.end_tokens)
+        return next(int(token) for token in candidates if token in self.end_tokens)
 
     @property
     def device(self) -> torch.device:

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from rlhf_cli.errors import EXIT_DISK, Stopped, UserError
 from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.pipeline.rollout import sample
-from rlhf_cli.pipeline.run import Run, current_beta, due
+from rlhf_cli.pipeline.run import Run, Training, current_beta, due
 from rlhf_cli.pipeline.saving import SaveFailed
 from rlhf_cli.pipeline.scoring import score
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.step import begin, complete, save, skip, undo
 from rlhf_cli.pipeline.update import update
+from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.types import Advantages
 
 
@@ -45,7 +46,7 @@ def train(run: Run, until: int | None = None) -> None:
 
 
 @contextmanager
-def stoppable(run: Run) -> Iterator[None]:
+def stoppable(run: Training) -> Iterator[None]:
     """Save the last complete step before a stop or a user's mistake ends the run."""
     with run.work.signals.polled():
         try:
@@ -57,12 +58,9 @@ def stoppable(run: Run) -> Iterator[None]:
             if not isinstance(reason, UserError) or (reason.exit_code != EXIT_DISK and not run.state.skipped):
                 undo(run)
                 save(run, needed=True)
-                command = f"rlhf train resume={shlex.quote(str(run.folder))}"
+                verb = verb_of(run.config.model_dump(mode="json"))
+                command = f"rlhf {verb} resume={shlex.quote(str(run.folder))}"
                 run.work.reporter.note(f"step {run.state.step} is saved; continue it by: {command}")
             raise
         finally:
-            run.logbook.close()
-            if run.queue is not None:
-                run.queue.close()
-            if run.profiler is not None:
-                run.profiler.close()
+            run.close()

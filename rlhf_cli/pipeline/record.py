@@ -23,7 +23,7 @@ from rlhf_cli.rewards.execution.process import reward_environment
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.binding import CONFIGS, HELD_OUT, read_record, write_record
 from rlhf_cli.runs.folder import RECORD
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import TrainingConfig
 
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
 MIB: Final = 2**20
@@ -35,16 +35,17 @@ RunRecord = dict[str, Any]
 
 
 def record_of(
-    config: RunConfig,
+    config: TrainingConfig,
     policy: Policy,
     engine: str,
     rows: Rows,
-    scorer: Scorer,
+    scorer: Scorer | None,
     *,
     predicted_peak: int,
     command: Sequence[str],
 ) -> RunRecord:
-    """The record at the start of a run; `predicted_peak` in bytes."""
+    """The record at the start of a run, which has a `scorer` where it has a reward; `predicted_peak` in bytes."""
+    reward = None if scorer is None else scorer.sha256
     return {
         "command": list(command),
         "seed": config.seed,
@@ -73,7 +74,7 @@ def record_of(
             "train": len(rows.train),
             "held_out": len(rows.held_out),
         },
-        "reward": {"sha256": scorer.sha256, "environment": reward_environment() if scorer.sha256 else None},
+        "reward": {"sha256": reward, "environment": reward_environment() if reward else None},
         "memory": {"predicted_mib": predicted_peak // MIB, "measured_mib": None},
         CONFIGS: [],
     }

@@ -1,4 +1,4 @@
-"""Run: everything a run holds, as plain data."""
+"""Everything a run holds, as plain data: Training what any training holds, Run what `rlhf train` does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.logbook import Logbook
 from rlhf_cli.runs.no_signal import NoSignal
 from rlhf_cli.schedules import Controlled
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.types import Prompt
 
 
@@ -36,28 +36,57 @@ class Unfinished:
     """Whether the first completion without a score was noted."""
 
 
-@dataclass(slots=True)
-class Run:
-    """Everything a run holds; `state` is the state after the last complete step."""
+@dataclass(slots=True, kw_only=True)
+class Training:
+    """Everything that any training holds; `state` is the state after the last complete step."""
 
-    config: RunConfig
+    config: TrainingConfig
     folder: Path
     policy: Policy
     engine: Engine
     optimizer: torch.optim.Optimizer
-    prompts: Prompts
-    held_out: tuple[Prompt, ...]
     saver: Saver
-    scorer: Scorer
     logbook: Logbook
     work: Work
     state: TrainState = field(default_factory=TrainState)
     unfinished: Unfinished = field(default_factory=Unfinished)
+
+    def sync(self) -> None:
+        """Put on disk what a checkpoint counts on; raises OSError where the disk refuses."""
+        self.logbook.sync()
+
+    def close(self) -> None:
+        """Close the files."""
+        self.logbook.close()
+
+
+@dataclass(slots=True, kw_only=True)
+class Run(Training):
+    """Everything that a run of `rlhf train` holds."""
+
+    config: RunConfig
+    prompts: Prompts
+    held_out: tuple[Prompt, ...]
+    scorer: Scorer
     queue: Queue | None = None
     """The pairs for people, and their votes; None without evaluate.human."""
     profiler: Profiler | None = None
     no_signal: NoSignal = field(default_factory=NoSignal)
     """The steps so far that learned nothing from the reward; metrics.jsonl has them too."""
+
+    def sync(self) -> None:
+        """Put on disk what a checkpoint counts on; raises OSError where the disk refuses."""
+        if self.queue is not None:
+            self.queue.sync()
+        Training.sync(self)
+
+    def close(self) -> None:
+        """Close the files."""
+        Training.close(self)
+        if self.queue is not None:
+            self.queue.close()
+        if self.profiler is not None:
+            self.profiler.close()
 
 
 def truncation(config: RunConfig) -> Truncation:

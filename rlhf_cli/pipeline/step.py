@@ -11,7 +11,7 @@ from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.functional.mismatch import measure_mismatch
 from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.pipeline.measures import measure
-from rlhf_cli.pipeline.run import Run, Unfinished, due
+from rlhf_cli.pipeline.run import Run, Training, Unfinished, due
 from rlhf_cli.pipeline.skipping import Skip, dump
 from rlhf_cli.pipeline.state import Best, TrainState, restore_tensors
 from rlhf_cli.runs.no_signal import IN_A_ROW, why_no_signal
@@ -42,11 +42,25 @@ def skip(run: Run, reason: Skip) -> tuple[Advantages | None, dict[str, float]]:
     The first skip in a row saves the last complete step. Raises UserError where more than `max_skipped_steps` are
     skipped in a row.
     """
-    step, skipped = run.state.step + 1, run.state.skipped + 1
+    take_back(run)
+    batch, step = reason.batch, run.state.step + 1
+    note_skip(run, reason, f": see {dump(run.folder, step, reason.reason, batch)}" if batch else "")
+    return batch, {"skipped": 1.0} | ({} if batch else {"reward/failures": float(reason.failures)})
+
+
+def take_back(run: Training) -> None:
+    """Undo the step under way, which is skipped; the first skip in a row saves the last complete step."""
     undo(run)
-    if skipped == 1:
+    if not run.state.skipped:
         save(run, needed=False)
-    place = f": see {dump(run.folder, step, reason.reason, reason.batch)}" if reason.batch else ""
+
+
+def note_skip(run: Training, reason: Skip, place: str) -> None:
+    """Note that the step under way is skipped, and `place`, where its batch can be seen.
+
+    Raises UserError where more than `max_skipped_steps` are skipped in a row.
+    """
+    step, skipped = run.state.step + 1, run.state.skipped + 1
     if skipped > run.config.max_skipped_steps:
         raise UserError(
             f"{reason.reason} in step {step}, and {skipped} steps in a row changed nothing{place}",
@@ -55,7 +69,6 @@ def skip(run: Run, reason: Skip) -> tuple[Advantages | None, dict[str, float]]:
             exit_code=reason.exit_code,
         )
     run.work.reporter.note(f"step {step} changes nothing: {reason.reason}{place}")
-    return reason.batch, {"skipped": 1.0} | ({} if reason.batch else {"reward/failures": float(reason.failures)})
 
 
 def complete(
@@ -76,24 +89,17 @@ def complete(
     note_no_signal(run, metrics)
 
 
-def undo(run: Run) -> None:
+def undo(run: Training) -> None:
     """Put back the weights and moments of the last complete step."""
     if run.unfinished.before is not None:
         restore_tensors(run.unfinished.before, run.policy, run.optimizer)
         run.unfinished.before = None
 
 
-def save(run: Run, *, needed: bool) -> bool:
+def save(run: Training, *, needed: bool) -> bool:
     """Publish a checkpoint of the last complete step; returns and raises as `Saver.save` does."""
     with run.work.phase("checkpoint", 0):
-        return run.saver.save(run.state, run.policy, run.optimizer, lambda: sync_logs(run), needed=needed)
-
-
-def sync_logs(run: Run) -> None:
-    """Put on disk what a checkpoint counts on; raises OSError where the disk refuses."""
-    if run.queue is not None:
-        run.queue.sync()
-    run.logbook.sync()
+        return run.saver.save(run.state, run.policy, run.optimizer, run.sync, needed=needed)
 
 
 def ask_people(run: Run, step: int, evaluated: Evaluation | None) -> dict[str, float]:
@@ -214,7 +220,7 @@ def note_no_signal(run: Run, metrics: Mapping[str, float]) -> None:
         run.work.reporter.note(f"steps {step - IN_A_ROW + 1} to {step} learned nothing from the reward: {why}")
 
 
-def save_if_due(run: Run, best_before: Best | None) -> None:
+def save_if_due(run: Training, best_before: Best | None) -> None:
     """Save the last step, a step that is due, and the best one so far; forget a best step that could not be saved."""
     state, keep, total = run.state, run.config.checkpoint, run.config.steps
     is_best = state.best is not None and state.best.step == state.step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -19,14 +19,17 @@ from rlhf_cli.reporter import Reporter
 Result = TypeVar("Result")
 
 PHASES: Final = ("rollout", "reward", "reference", "update", "checkpoint")
-"""Phases of every lap, even where they took no time; others appear where they occurred."""
+"""Phases of every lap of `rlhf train`, even where they took no time; others appear where they occurred."""
 
 
 class Clock:
-    """Count seconds by phase, from its creation on; `now` gives seconds that only grow."""
+    """Count seconds by phase, from its creation on; `now` gives seconds that only grow.
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._now = now
+    The phases of `every` lap are counted even where they took no time.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter, every: Sequence[str] = PHASES) -> None:
+        self._now, self._every = now, every
         self._lap = now()
         self._phases: dict[str, float] = {}
 
@@ -43,7 +46,7 @@ class Clock:
         """End a lap: seconds of each phase since the last one, of `other` work, and of the whole `step`, their sum."""
         end, phases = self._now(), self._phases
         total, self._lap, self._phases = end - self._lap, end, {}
-        return dict.fromkeys(PHASES, 0.0) | phases | {"other": total - sum(phases.values()), "step": total}
+        return dict.fromkeys(self._every, 0.0) | phases | {"other": total - sum(phases.values()), "step": total}
 
 
 @dataclass(slots=True)

@@ -84,12 +84,13 @@ class Fit:
         """
         prompts: list[Prompt] = []
         for start in range(0, len(rows), BATCH):
-            batch = map(self._fit, self.encoder.encode(rows[start : start + BATCH]))
+            batch = map(self.fit, self.encoder.encode(rows[start : start + BATCH]))
             prompts += [prompt for prompt in batch if prompt is not None]
             tick()
         return prompts
 
-    def _fit(self, prompt: Prompt) -> Prompt | None:
+    def fit(self, prompt: Prompt) -> Prompt | None:
+        """The prompt, perhaps cut; None where it is left out. Raises UserError (exit 3) where it is too long."""
         if len(prompt.tokens) <= self.limit:
             return prompt
         if self.drops:
@@ -141,7 +142,7 @@ def _encode_used(
     parts = tuple(
         order.PartSize(part.name, part.weight, len(kept)) for part, kept in zip(rows.parts, train, strict=True)
     )
-    places = _used_places(parts, config)
+    places = used_places(parts, config)
     encoded: dict[tuple[int, int], Prompt] = {}
     for number, (kept, fit) in enumerate(zip(train, fits, strict=True)):
         own = [(part, row) for part, row in places if part == number]
@@ -188,7 +189,7 @@ def _encode(rows: Sequence[PromptRow], fit: Fit, reporter: Reporter) -> list[Pro
         return fit.encode(rows, tick)
 
 
-def _used_places(parts: Sequence[order.PartSize], config: TrainingConfig) -> list[tuple[int, int]]:
+def used_places(parts: Sequence[order.PartSize], config: TrainingConfig) -> list[tuple[int, int]]:
     """The places (part, row) of all prompts that the run will use, in the order of their first use."""
     places: dict[tuple[int, int], None] = {}
     for step in range(config.steps):

@@ -11,6 +11,7 @@ result      how a run ended
 no_signal   the steps that learned nothing from the reward
 resume      find the run, checkpoint or adapter that a path means
 binding     check that config.json, run.json and result.json are those that the run wrote
+kind        which verb began a run
 changes     which settings a resumed run may change
 listing     list the runs below a folder, each with its state
 reading     read the whole folder of a run; skip files that are missing or corrupt

@@ -25,25 +25,26 @@ Columns = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """E examples: each a prompt with as many fixed completions as the objective compares."""
+    """E examples: each with as many fixed completions as the objective compares."""
 
     rollout: Rollout
-    """The completions; those of example e are the rows from e * samples_per_prompt on. Nobody sampled them: their
-    `logprobs` are zero, and `hidden` has no width."""
+    """The completions; those of example e are the rows from e * each on. Nobody sampled them: the `logprobs` are zero,
+    and `hidden` has no width."""
+    each: int
+    """Completions of an example."""
     shares: Tensor
     """float32 [E]: the share of votes for the first completion; 1/2 is a tie. 1 where there is one completion."""
     margins: Tensor
     """float32 [E]: by how much the first completion is known to be better; 0 where nothing is known."""
 
     def __len__(self) -> int:
-        return len(self.rollout.batch.prompts)
+        return len(self.shares)
 
     def rows(self, examples: Tensor) -> Tensor:
-        """The rows of `examples`, int64 [e]: int64 [e * samples_per_prompt]."""
+        """The rows of `examples`, int64 [e]: int64 [e * each]."""
         import torch
 
-        size = self.rollout.batch.samples_per_prompt
-        return (examples.unsqueeze(1) * size + torch.arange(size)).flatten()
+        return (examples.unsqueeze(1) * self.each + torch.arange(self.each)).flatten()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ import torch
 
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.supervised.batches import Example, make_batch
+from rlhf_cli.supervised.lessons import Lesson
 from rlhf_cli.supervised.objectives.objective import Batch
 from rlhf_cli.supervised.settings import SupervisedConfig
-from rlhf_cli.types import PromptRow
+from rlhf_cli.types import Message, PromptRow
 from tests.unit.support import config_fields
 
 SFT = {"kind": "sft", "completion": "completion"}
@@ -35,11 +36,18 @@ def settings_of(objective: dict[str, Any], **changes: Any) -> SupervisedConfig:
     return SupervisedConfig.model_validate(settings_fields(objective, **changes))
 
 
+def row_of(number: int = 1, prompt: str | tuple[Message, ...] = "Say a.", **columns: Any) -> PromptRow:
+    """A row of a file, with the columns of a pair and of a completion unless others are given."""
+    return PromptRow(
+        prompt, columns or {"completion": "abc", "chosen": "abc", "rejected": "zz"}, f"rows.jsonl:{number}"
+    )
+
+
 def example_of(policy: Policy, prompt: str, *texts: str, share: float = 1.0, margin: float = 0.0) -> Example:
     """A prompt with completions of bytes, each with the end token of the tiny model."""
     encoded = [policy.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     completions = tuple((*tokens, policy.end_tokens[0]) for tokens in encoded)
-    return Example(policy.encode(PromptRow(prompt, {}, "test:1")), completions, texts, share, margin)
+    return Example((policy.encode(PromptRow(prompt, {}, "test:1")),), completions, Lesson(texts, share, margin))
 
 
 def batch_of(policy: Policy, examples: Sequence[Example]) -> Batch:

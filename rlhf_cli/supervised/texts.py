@@ -1,0 +1,139 @@
+"""From a row to token ids: completions behind a prompt, or whole texts that are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import Final
+
+from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.models.chat import TemplateError, as_user_error
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.models.reward_model import make_encoder
+from rlhf_cli.prompts.encoding import Fit
+from rlhf_cli.supervised.batches import Example
+from rlhf_cli.supervised.lessons import read_lesson
+from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
+from rlhf_cli.supervised.objectives.dpo import Dpo
+from rlhf_cli.supervised.objectives.sft import Sft
+from rlhf_cli.types import Prompt, PromptRow
+
+UNCUT: Final = 2**30
+"""A limit in tokens that no text reaches: what is too long is refused here, and not cut in silence."""
+
+
+def completions_encoder(
+    objective: Sft | Dpo, policy: Policy, fit: Fit, longest: int
+) -> Callable[[Sequence[PromptRow]], list[Example | None]]:
+    """Make the function that encodes rows as completions behind a prompt, of at most `longest` tokens each.
+
+    A completion ends with the model's end token. It is tokenized behind its prompt, as the two stand in one text; where
+    the prompt's tokens would come out otherwise, by itself.
+    """
+    end = policy.end_token
+
+    def encode(rows: Sequence[PromptRow]) -> list[Example | None]:
+        prompts = [fit.fit(prompt) for prompt in policy.encoder.encode(rows)]
+        read = [read_lesson(row, objective) for row in rows]
+        flat = [(prompt, text) for prompt, lesson in zip(prompts, read, strict=True) if prompt for text in lesson.texts]
+        completions = iter(_tokenize(flat, policy))
+        examples = list[Example | None]()
+        for prompt, lesson in zip(prompts, read, strict=True):
+            if prompt is None:
+                examples.append(None)
+                continue
+            tokens = tuple(_closed(next(completions), end) for _ in lesson.texts)
+            too_long = next((len(one) for one in tokens if len(one) > longest), None)
+            if too_long is not None and not fit.drops:
+                raise _too_long("completion", too_long, f"max_new_tokens={longest}", prompt.row)
+            if beyond := next((max(one) for one in tokens if max(one) >= policy.encoder.vocabulary), None):
+                raise _unknown(beyond, policy, prompt.row)
+            examples.append(None if too_long else Example((prompt,), tokens, lesson))
+        return examples
+
+    return encode
+
+
+def texts_encoder(
+    objective: BradleyTerry, policy: Policy, fit: Fit, longest: int
+) -> Callable[[Sequence[PromptRow]], list[Example | None]]:
+    """Make the function that encodes both texts of a pair as `reward=model` reads them.
+
+    An example's prompt is what both token rows begin with, so that the model reads it once; where that is nothing, each
+    has its first token as its own. A completion is the rest, with one more token behind the end, whose predicting state
+    is scored. A text is too long beyond the longest prompt and the longest completion together.
+    """
+    try:
+        whole = make_encoder(objective.reads, policy.tokenizer, UNCUT)
+    except ValueError as error:
+        raise UserError(str(error), where="objective.reads", fix="objective.reads=text or completion") from error
+    limit = min(fit.limit + longest, policy.context - 1)
+
+    def encode_text(row: PromptRow, text: str) -> list[int]:
+        prompt = row.prompt if isinstance(row.prompt, str) else [turn.as_dict() for turn in row.prompt]
+        try:
+            tokens, _ = whole(prompt, text)
+        except TemplateError as error:
+            raise as_user_error(error, row.where) from None
+        except ValueError as error:
+            raise UserError(str(error), where=row.where, fix="remove the row", exit_code=EXIT_DATA) from error
+        if (highest := max(tokens)) >= policy.encoder.vocabulary:
+            raise _unknown(highest, policy, row)
+        return tokens
+
+    def encode_row(row: PromptRow) -> Example | None:
+        lesson = read_lesson(row, objective)
+        both = [encode_text(row, text) for text in lesson.texts]
+        if (length := max(map(len, both))) > limit:
+            if fit.drops:
+                return None
+            if fit.data.too_long == "error":
+                raise _too_long("text", length, f"data.max_prompt_tokens and max_new_tokens: {limit}", row)
+            both = [tokens[-limit:] for tokens in both]  # as reward=model cuts them
+        shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(*both, strict=False))))
+        starts = [both[0][:shared]] if shared else [tokens[:1] for tokens in both]
+        prompts = tuple(Prompt(row, policy.decode(start), tuple(start)) for start in starts)
+        rest = tuple((*tokens[shared or 1 :], policy.pad_token) for tokens in both)
+        return Example(prompts, rest, lesson)
+
+    return lambda rows: [encode_row(row) for row in rows]
+
+
+def _tokenize(pairs: Sequence[tuple[Prompt, str]], policy: Policy) -> list[list[int]]:
+    """The tokens of each text behind its prompt, without an end token."""
+    if not pairs:
+        return []
+    tokenizer, bos = policy.tokenizer, policy.tokenizer.bos_token_id
+    together = [prompt.text + text for prompt, text in pairs]
+    joint = tokenizer(together, add_special_tokens=not policy.use_chat_template)["input_ids"]
+    alone = tokenizer([text for _, text in pairs], add_special_tokens=False)["input_ids"]
+    found = list[list[int]]()
+    for (prompt, _), both, own in zip(pairs, joint, alone, strict=True):
+        both = both[1:] if both[:2] == [bos, bos] and prompt.tokens[:2] != (bos, bos) else both
+        length = len(prompt.tokens)
+        found.append(both[length:] if tuple(both[:length]) == prompt.tokens else own)
+    return found
+
+
+def _closed(tokens: Sequence[int], end: int) -> tuple[int, ...]:
+    """The tokens with the end token behind them, which may stand there already."""
+    return tuple(tokens) if tokens and tokens[-1] == end else (*tokens, end)
+
+
+def _too_long(what: str, tokens: int, limit: str, row: PromptRow) -> UserError:
+    return UserError(
+        f"the {what} has {tokens} tokens, more than {limit}",
+        where=row.where,
+        fix="shorten it, raise the limit, or leave such rows out: data.too_long=drop",
+        exit_code=EXIT_DATA,
+    )
+
+
+def _unknown(token: int, policy: Policy, row: PromptRow) -> UserError:
+    return UserError(
+        f"the text's token {policy.tokenizer.decode([token])!r} is number {token}, but the model has embeddings for "
+        f"{policy.encoder.vocabulary}",
+        where=row.where,
+        fix="leave it out of the text, or give the tokenizer that the model was trained with",
+        exit_code=EXIT_DATA,
+    )

@@ -1,0 +1,65 @@
+"""The examples of a run: which of them are encoded, and in which order they are used."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.prompts.rows import PartRows, Rows
+from rlhf_cli.supervised.examples import encode_examples
+from tests.unit.supervised.support import BRADLEY_TERRY, DPO, SFT, row_of, settings_of
+from tests.unit.support import Recorder, rows_of, source_of
+
+TRAIN = [row_of(n, completion="x" * n, chosen="x" * n, rejected="y") for n in range(1, 7)]
+HELD_OUT = [row_of(n, prompt="b", completion="z", chosen="z", rejected="y") for n in (8, 9)]
+
+
+@pytest.mark.parametrize("objective", [SFT, DPO, BRADLEY_TERRY])
+def test_an_epoch_uses_every_row_once_in_an_order_of_its_own(objective: dict[str, object], moved: Policy) -> None:
+    config = settings_of(objective, steps=6, prompts_per_step=2)
+    rows = rows_of(TRAIN, HELD_OUT)
+    examples, held_out = encode_examples(rows, moved, config, Recorder())
+    used = [example.prompt.row.where for step in range(6) for example in examples.of_step(step, 2, config.seed)]
+    assert sorted(used[:6]) == sorted(used[6:]) == sorted(row.where for row in TRAIN)
+    assert used[:6] != used[6:]
+    assert [example.prompt.row.where for example in held_out] == ["rows.jsonl:8", "rows.jsonl:9"]
+    again, _ = encode_examples(rows, moved, config, Recorder())
+    assert again == examples
+
+
+def test_only_what_the_run_uses_is_encoded(moved: Policy) -> None:
+    """A row that no step reads may be anything: it is not looked at."""
+    config = settings_of(SFT, steps=1, prompts_per_step=2)
+    examples, _ = encode_examples(rows_of(TRAIN, HELD_OUT), moved, config, Recorder())
+    assert len(examples.encoded) == 2
+
+
+def test_rows_that_are_too_long_are_counted_and_are_no_part_of_the_order(moved: Policy) -> None:
+    config = settings_of(SFT, steps=8, prompts_per_step=1, max_new_tokens=5)
+    reporter = Recorder()
+    examples, _ = encode_examples(rows_of(TRAIN, HELD_OUT, too_long="drop"), moved, config, reporter)
+    assert [part.rows for part in examples.parts] == [4]  # the end token is the fifth
+    assert reporter.notes == ["data: 8 rows; 2 too long left out; 4 to train on, 2 held out"]
+    with pytest.raises(UserError, match="tokens, more than max_new_tokens=5"):
+        encode_examples(rows_of(TRAIN, HELD_OUT), moved, config, Recorder())
+
+
+def test_too_few_rows_are_refused(moved: Policy) -> None:
+    config = settings_of(SFT, max_new_tokens=3, prompts_per_step=3)
+    part = PartRows("", source_of(too_long="drop"), 1.0, TRAIN, HELD_OUT, Counter({"by data.where": 2}))
+    with pytest.raises(UserError, match=r"2 training prompts .2 by data.where.*prompts_per_step=3"):
+        encode_examples(Rows((part,)), moved, config, Recorder())
+    with pytest.raises(UserError, match="1 held-out rows are left"):
+        encode_examples(rows_of(TRAIN, HELD_OUT[:1]), moved, settings_of(SFT), Recorder())
+
+
+def test_many_rows_are_a_phase(moved: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, whole = settings_of(SFT, steps=6), rows_of(TRAIN, HELD_OUT)
+    expected, _ = encode_examples(whole, moved, config, Recorder())
+    monkeypatch.setattr("rlhf_cli.supervised.examples.BATCH", 2)
+    reporter = Recorder()
+    assert encode_examples(whole, moved, config, reporter)[0] == expected
+    assert reporter.phases == ["encoding the texts"]
