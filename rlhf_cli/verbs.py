@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from rlhf_cli.schema import RunConfig, TrainingConfig
+from rlhf_cli.supervised.settings import SupervisedConfig
 
 C = TypeVar("C", bound=TrainingConfig, covariant=True)
 
@@ -35,7 +36,12 @@ class Verb(Generic[C]):
 
 TRAIN: Final = Verb("train", RunConfig, "train", "config", "fine-tune a language model from a reward")
 
-VERBS: Final[tuple[Verb[TrainingConfig], ...]] = (TRAIN,)
+SFT: Final = Verb("sft", SupervisedConfig, "sft", "sft", "train a model on completions that you give")
+DPO: Final = Verb("dpo", SupervisedConfig, "dpo", "dpo", "train a model on pairs of completions, better and worse")
+REWARD_TRAIN: Final = Verb(
+    "reward train", SupervisedConfig, "reward_model", "reward_model", "train a reward model on pairs of completions"
+)
+VERBS: Final[tuple[Verb[TrainingConfig], ...]] = (TRAIN, SFT, DPO, REWARD_TRAIN)
 """All of them."""
 
 _current: ContextVar[Verb[TrainingConfig]] = ContextVar("verb", default=TRAIN)

@@ -16,9 +16,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
-from rlhf_cli.config.foreign import list_suggestions, ours_for
+from rlhf_cli.config.foreign import list_suggestions, ours_for, unknown_setting
 from rlhf_cli.config.keys import did_you_mean, find_nearest, holds_path, make_absolute, schema_name, takes_text
-from rlhf_cli.config.options import PRESET, check_option, groups, is_file, options
+from rlhf_cli.config.options import PRESET, check_option, groups, is_file, is_foreign_group, options
 from rlhf_cli.config.typed import insert_breaks, refuse_reinterpreted
 from rlhf_cli.errors import UserError
 
@@ -135,6 +135,8 @@ def rewrite(argument: str, base: Path) -> str:
     argument is no override.
     """
     override = parse_override(argument)
+    if is_foreign_group(override.key_or_group):
+        raise UserError(unknown_setting(override.key_or_group))
     key, equals, typed = argument.partition("=")
     if equals and takes_text(override.key_or_group):
         argument = f"{key}={insert_breaks(override.key_or_group, typed)}"

@@ -47,7 +47,7 @@ def compose(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
 
 _READ_WHILE_COMPOSING: Final = ("hydra.searchpath", "hydra.job.env_copy")
 _COMPOSED: Final[dict[tuple[str, ...], DictConfig]] = {}
-"""Choices of options, and the content of the user's files -> what hydra composes from them."""
+"""The verb's first file, choices of options, and the content of the user's files -> what hydra composes from them."""
 
 
 def _load(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
@@ -62,10 +62,10 @@ def _load(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
         return _load_anew(loader, overrides)  # an option is added, or a key is deleted
     if any(override.key_or_group in _READ_WHILE_COMPOSING for override in values):
         return _load_anew(loader, overrides)
-    source = source_of(overrides)
-    key = (*(str(choice.input_line) for choice in choices), repr(read_with_bases(source) if source else ""))
+    source, options = source_of(overrides), [str(choice.input_line) for choice in choices]
+    key = current().primary, *options, repr(read_with_bases(source) if source else "")
     if key not in _COMPOSED:
-        _COMPOSED[key] = _load_anew(loader, key[:-1])
+        _COMPOSED[key] = _load_anew(loader, options)
     settings = copy.deepcopy(_COMPOSED[key])
     for override in values:
         if not override.is_sweep_override():

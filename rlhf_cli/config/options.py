@@ -40,6 +40,11 @@ def groups() -> tuple[str, ...]:
     return tuple(name for name in _folders() if name in current().schema.model_fields)
 
 
+def is_foreign_group(key: str) -> bool:
+    """Whether the key is a group of settings of other verbs alone."""
+    return key in _folders() and key not in (PRESET, *groups())
+
+
 @cache
 def _folders() -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in config_dir().iterdir() if folder.is_dir()))
@@ -89,7 +94,11 @@ def _kinds(group: str | None) -> frozenset[str]:
 @cache
 def _defaults(primary: str, group: str | None) -> Mapping[str, tuple[str, ...]]:
     """The short values of each key in the options of the group, or without one in the file `primary`."""
-    bodies = [_read(group, name) for name in options(group)] if group else [_read("", primary)]
+    bodies = (
+        [_read(group, name) for name in options(group)]
+        if group
+        else [_read("", name) for name in (primary, *_bases(primary))]
+    )
     bodies += [_read("", "shaping")] if group == "reward" else []
     found: dict[str, list[str]] = defaultdict(list)
     for body in bodies:
@@ -109,6 +118,11 @@ def _read(group: str, name: str) -> dict[str, Any]:
     return {**(_read(group, bases[0]) if bases else {}), **body}
 
 
+def _bases(primary: str) -> list[str]:
+    """The files of settings without a group that the file `primary` builds on."""
+    return [item for item in _default_list(primary) if isinstance(item, str) and item not in ("_self_", "shaping")]
+
+
 def default_option(group: str) -> str | None:
     """The option that the verb's first file chooses; None where it leaves the choice to a preset or a file."""
     return _default_option(current().primary, group)
@@ -116,9 +130,16 @@ def default_option(group: str) -> str | None:
 
 @cache
 def _default_option(primary: str, group: str) -> str | None:
-    defaults = yaml.safe_load((config_dir() / f"{primary}.yaml").read_text(encoding="utf-8"))["defaults"]
-    option = next((str(item[group]) for item in defaults if isinstance(item, dict) and group in item), "???")
+    option = next(
+        (str(item[group]) for item in _default_list(primary) if isinstance(item, dict) and group in item), "???"
+    )
     return None if option == "???" else option
+
+
+@cache
+def _default_list(primary: str) -> list[Any]:
+    defaults: list[Any] = yaml.safe_load((config_dir() / f"{primary}.yaml").read_text(encoding="utf-8"))["defaults"]
+    return defaults
 
 
 def takes_numbers(group: str) -> bool:

@@ -13,11 +13,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from rlhf_cli import config as config_package
 from rlhf_cli.cli import run
-from rlhf_cli.config.jobs import compose_config
+from rlhf_cli.config.jobs import compose_config, compose_for
 from rlhf_cli.models.loading import load_tokenizer
 from rlhf_cli.models.settings import Lora, Pretrained, Tiny
 from rlhf_cli.models.tiny import build_tiny
+from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.settings import Settings
+from rlhf_cli.supervised.settings import SupervisedConfig
+from rlhf_cli.verbs import TRAIN, VERBS, Verb
 from tests.score_server import ScoreServer
 from tests.support import lines
 
@@ -25,9 +28,11 @@ CONFIGS = Path(config_package.__file__).parents[2] / "configs"
 NAMES = {
     group.name: sorted(file.stem for file in group.glob("*.yaml"))
     for group in sorted(CONFIGS.iterdir())
-    if group.is_dir() and group.name != "hydra"
+    if group.name == "config" or group.name in RunConfig.model_fields
 }
-"""The options of each group."""
+"""The options of each group of `rlhf train`."""
+OTHERS = [(verb, file.stem) for verb in VERBS if verb is not TRAIN for file in (CONFIGS / verb.presets).glob("*.yaml")]
+"""The presets of the other verbs."""
 TASKS = [name for name in NAMES["config"] if name != "tiny"]
 """Presets that train SmolLM2."""
 ONE_STEP = (
@@ -162,11 +167,24 @@ def test_every_task_runs_one_step(name: str, small_smollm2: Path, run_one_step: 
 def test_every_option_states_every_value(filled_in: dict[str, list[str]]) -> None:
     """So a default in Python, for runs from before the setting, is never what a new run takes."""
     for options in combined():
-        todo: list[Settings] = [compose_config(["config=tiny", *completed(options, filled_in)])]
-        while todo:
-            settings = todo.pop()
-            assert settings.model_fields_set == type(settings).model_fields.keys(), options
-            todo += [value for value in settings.__dict__.values() if isinstance(value, Settings)]
+        check_every_value_is_set(compose_config(["config=tiny", *completed(options, filled_in)]))
+
+
+@pytest.mark.parametrize(("verb", "preset"), OTHERS, ids=lambda each: each if isinstance(each, str) else each.words)
+def test_every_preset_of_another_verb_states_every_value(verb: Verb[TrainingConfig], preset: str) -> None:
+    data = ["data.path=pairs.jsonl"] if preset == "preferences" else []
+    config = compose_for(verb, [f"config={preset}", *data])
+    assert isinstance(config, SupervisedConfig)
+    assert config.objective.kind == {"sft": "sft", "dpo": "dpo", "reward train": "bradley_terry"}[verb.words]
+    check_every_value_is_set(config)
+
+
+def check_every_value_is_set(config: Settings) -> None:
+    todo = [config]
+    while todo:
+        settings = todo.pop()
+        assert settings.model_fields_set == type(settings).model_fields.keys(), type(settings)
+        todo += [value for value in settings.__dict__.values() if isinstance(value, Settings)]
 
 
 def test_every_task_trains_smollm2(filled_in: dict[str, list[str]]) -> None:

@@ -13,7 +13,7 @@ from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import Settings
 
-READ_BY_A_VALIDATOR = {"insecure": "it only says which urls are allowed"}
+READ_BY_A_VALIDATOR = {"insecure": "it only says which urls are allowed", "patience": "the loop comes"}
 """Settings that nothing else reads, and why that is enough."""
 NEWER_THAN_RUNS = {
     "Csv.secrets",
