@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import prompts_at_once
 from rlhf_cli.pipeline.profiling import Profiler
-from rlhf_cli.pipeline.record import check_ground, record_of
+from rlhf_cli.pipeline.record import RunRecord, check_ground, record_of
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
@@ -35,7 +36,7 @@ from rlhf_cli.runs.logbook import Logbook, Mark, cut_back, has_marked_beginning
 from rlhf_cli.runs.no_signal import read_no_signal
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.runs.sinks import Curves
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.types import Prompt
 
 
@@ -68,17 +69,7 @@ def assemble(
     adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
     optimizer = torch.optim.AdamW(policy.parameters().values(), **adamw)
     record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=peak, command=command)
-    if origin is None:
-        state = TrainState()
-        write_record(folder, record)
-    else:
-        is_same_ground = check_ground(origin.folder, record, reporter, config.resume_allow)
-        state = load(origin.checkpoint, policy, optimizer)
-        if not is_same_ground:
-            state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
-        go_back(folder, state, reporter)
-    saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")  # an allowance counts once
-    saver.bound = {CONFIG: write_config(folder, json.dumps(saved, indent=2) + "\n")}
+    state, saved = settle(config, folder, record, policy, optimizer, saver, origin, reporter)
     return Run(
         config=config,
         folder=folder,
@@ -105,6 +96,35 @@ def _open_queue(
         return None
     rows = [prompt.row for prompt in held_out]
     return Queue(folder, rows, config.evaluate.human_against, step, reporter.note)
+
+
+def settle(
+    config: TrainingConfig,
+    folder: Path,
+    record: RunRecord,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    saver: Saver,
+    origin: Origin | None,
+    reporter: Reporter,
+) -> tuple[TrainState, dict[str, Any]]:
+    """Write run.json and config.json of a new run, or take a folder back to the origin's checkpoint and load it.
+
+    Returns the state to go on from, and the settings as they were saved. Raises UserError where the run cannot go on
+    with this model, data or reward.
+    """
+    if origin is None:
+        state = TrainState()
+        write_record(folder, record)
+    else:
+        is_same_ground = check_ground(origin.folder, record, reporter, config.resume_allow)
+        state = load(origin.checkpoint, policy, optimizer)
+        if not is_same_ground:
+            state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
+        go_back(folder, state, reporter)
+    saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")  # an allowance counts once
+    saver.bound = {CONFIG: write_config(folder, json.dumps(saved, indent=2) + "\n")}
+    return state, saved
 
 
 def _note_hidden_tokens(config: RunConfig, rows: Rows, policy: Policy, reporter: Reporter) -> None:

@@ -12,9 +12,8 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.runs.disk import no_link
 from rlhf_cli.runs.folder import LOGS
 from rlhf_cli.runs.json_files import finite
@@ -28,6 +27,13 @@ class Mark:
 
     size: int = 0
     sha256: str = hashlib.sha256().hexdigest()
+
+
+class Evaluated(Protocol):
+    """An evaluation of any training."""
+
+    def row(self) -> dict[str, Any]:
+        """Plain data."""
 
 
 class JsonlLog:
@@ -126,8 +132,8 @@ class Logbook:
         self._logs["metrics"].write({"step": step, **metrics})
         self._curves.write(step, metrics)
 
-    def evaluation(self, evaluated: Evaluation) -> None:
-        """Add an evaluation with all its completions to evaluations.jsonl."""
+    def evaluation(self, evaluated: Evaluated) -> None:
+        """Add an evaluation with all that it found to evaluations.jsonl."""
         self._logs["evaluations"].write(evaluated.row())
 
     def samples(self, step: int, scored: Scored, count: int) -> None:
@@ -145,13 +151,17 @@ class Logbook:
                 }
             )
 
-    def timings(self, step: int, seconds: Mapping[str, float], tokens: int, retries: int) -> dict[str, float]:
+    def timings(
+        self, step: int, seconds: Mapping[str, float], tokens: int, retries: int | None = None
+    ) -> dict[str, float]:
         """Add a line to timings.jsonl: the seconds of each phase, tokens a second of training, the reward's retries.
 
-        Returns the timings. A checkpoint is written after the line of its step, so its seconds are in the next line.
+        `retries` is None where there is no reward. Returns the timings. A checkpoint is written after the line of its
+        step, so its seconds are in the next line.
         """
         training = seconds["step"] - seconds.get("evaluation", 0.0) - seconds["checkpoint"]
         timings = {f"time/{name}_s": round(value, 4) for name, value in seconds.items()}
         timings |= {"tokens_per_s": round(tokens / max(training, 1e-9), 1)}
-        self._logs["timings"].write({"step": step, **timings, "reward/retries": retries})
+        of_reward = {} if retries is None else {"reward/retries": retries}
+        self._logs["timings"].write({"step": step, **timings, **of_reward})
         return timings

@@ -12,6 +12,7 @@ import rlhf_cli
 from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import Settings
+from rlhf_cli.supervised.settings import SupervisedConfig
 
 READ_BY_A_VALIDATOR = {"insecure": "it only says which urls are allowed", "patience": "the loop comes"}
 """Settings that nothing else reads, and why that is enough."""
@@ -136,7 +137,7 @@ def test_a_setting_that_nothing_reads_is_noticed(reads: Reads) -> None:
 
 def test_no_value_has_a_default_in_python() -> None:
     """Types live in Python, values in YAML: a value has one home."""
-    every = {RunConfig, *kinds()}
+    every = {RunConfig, SupervisedConfig, *kinds()}
     with_default = {
         f"{kind.__name__}.{name}"
         for kind in every

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from rlhf_cli.evaluation.intervals import Estimate, Share, estimate
 from rlhf_cli.settings import Settings
 from rlhf_cli.types import Rollout
 
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 
 Columns = Mapping[str, Sequence[float]]
 """Figures by name, one value an example."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, found: Estimate | Share) -> Interval:
+        """The same interval."""
+        return cls(found.mean, found.low, found.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +106,7 @@ class Objective(Settings):
     @abstractmethod
     def values(self, columns: Columns) -> dict[str, list[float]]:
         """For some figures, a value an example, whose mean is the figure: for intervals and paired changes."""
+
+    def intervals(self, columns: Columns) -> dict[str, Interval]:
+        """The figures of `values`, each with its interval over examples; a figure of one value has none."""
+        return {name: Interval.of(estimate(own)) for name, own in self.values(columns).items() if len(own) > 1}

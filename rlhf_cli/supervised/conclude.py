@@ -1,0 +1,62 @@
+"""End a run: export the adapter or the reward model, and compare it with the untouched model on the held-out rows."""
+
+from __future__ import annotations
+
+from rlhf_cli.pipeline.record import write_end
+from rlhf_cli.pipeline.state import load
+from rlhf_cli.runs.binding import bind_result
+from rlhf_cli.runs.checkpoint import why_invalid
+from rlhf_cli.runs.folder import CHECKPOINTS, EVALUATIONS
+from rlhf_cli.supervised.evaluation import read_evaluations
+from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
+from rlhf_cli.supervised.result import SupervisedResult, changes, reliability_of
+from rlhf_cli.supervised.run import SupervisedRun, has_stalled
+
+
+def conclude(run: SupervisedRun) -> SupervisedResult:
+    """Export the last step, or with `patience` the best one, and write result.json.
+
+    The weights of a reward model are then those of the exported step.
+    """
+    config, state, objective = run.config, run.state, run.config.objective
+    stalled = config.patience if state.step < config.steps and has_stalled(run) else None
+    exported = choose_step(run)
+    if stalled is not None or exported != state.step:
+        early = f"ended after step {state.step}, without a lower held-out loss in {stalled} evaluations: "
+        which = f"the exported adapter is that of step {exported}, which has the lowest held-out loss"
+        run.work.reporter.note(f"{early if stalled is not None else ''}{which}")
+    run.saver.export_adapter(exported)
+    if isinstance(objective, BradleyTerry):
+        if exported != state.step:
+            load(run.folder / CHECKPOINTS / f"step-{exported:08d}", run.policy, run.optimizer)
+        run.saver.export_reward_model(run.policy, objective.reads)
+    evaluations = read_evaluations(run.folder)
+    before, after = evaluations.get(0), evaluations.get(exported)
+    if config.evaluate.every and not (before and after):
+        run.work.reporter.note(f"nothing to compare: {EVALUATIONS} lacks the first or the last evaluation")
+    compared = (before, after) if before and after else None
+    result = SupervisedResult(
+        task=objective.kind,
+        step=state.step,
+        exported=exported,
+        best=state.best.step if state.best else None,
+        stalled=stalled,
+        held_out=len(run.held_out),
+        before=objective.intervals(compared[0].columns) if compared else {},
+        after=objective.intervals(compared[1].columns) if compared else {},
+        change=changes(objective, *compared) if compared else {},
+        reliability=reliability_of(objective, compared[1]) if compared else (),
+    )
+    result.write(run.folder)
+    bind_result(run.folder)
+    write_end(run.folder, run.policy.device, [example.prompt.row.shown for example in run.held_out])
+    return result
+
+
+def choose_step(run: SupervisedRun) -> int:
+    """The step to export: the last one, or with `patience` the best one, if its checkpoint is still there."""
+    state = run.state
+    if run.config.patience is None or state.best is None:
+        return state.step
+    best = run.folder / CHECKPOINTS / f"step-{state.best.step:08d}"
+    return state.step if why_invalid(best) is not None else state.best.step
