@@ -5,9 +5,11 @@ The library `datasets` is an extra; from its version 4 on it runs no code of dat
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rlhf_cli.data.source import PromptSource, RawRow, as_json, import_extra
 from rlhf_cli.errors import EXIT_DATA, UserError, first_line
@@ -49,7 +51,7 @@ class Hub(PromptSource):
                 exit_code=EXIT_DATA,
             )
         datasets, place = import_extra("datasets", self.kind), self.place(held_out=held_out)
-        datasets.logging.set_verbosity_error()
+        _silence(datasets, self.id)
         try:
             split = place.removeprefix(f"{self.id}/")
             rows = datasets.load_dataset(self.id, self.name, split=split, revision=self.revision)
@@ -62,3 +64,11 @@ class Hub(PromptSource):
             ) from error
         for number, row in enumerate(rows, start=1):
             yield RawRow(as_json(row), f"{place}:{number}")
+
+
+def _silence(datasets: Any, source: str) -> None:
+    """Silence the warnings of the libraries, and their bars except for a download that somebody watches."""
+    datasets.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if Path(source).is_dir() or not sys.stderr.isatty():
+        datasets.disable_progress_bars()

@@ -150,6 +150,17 @@ def read_json(file: Path | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def find_config(source: str, revision: str | None) -> None:
+    """Raise OSError where a hub id has no config.json that can be found.
+
+    Without a network each file costs half a minute of tries: this is the first, and it ends the search.
+    """
+    from transformers.utils import cached_file
+
+    if not Path(source).is_dir():
+        cached_file(source, "config.json", revision=revision)
+
+
 def _cached(source: str, name: str, revision: str | None) -> Path | None:
     """Find one of the model's files, and download it for a hub id; None where there is no such file."""
     from transformers.utils import cached_file

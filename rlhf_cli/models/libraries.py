@@ -7,6 +7,7 @@ at every full collection of a run, and again at the exit: a second of a short co
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 
 
@@ -23,8 +24,12 @@ def import_libraries() -> None:
 
 
 def silence_transformers() -> None:
-    """Silence transformers' warnings and its bars for reading and writing weights; downloads keep theirs."""
-    from transformers.utils import logging
+    """Silence transformers' warnings and its bars for reading and writing weights; downloads keep theirs.
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    The hub's library is silenced too: without a network it warns of each of its tries.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

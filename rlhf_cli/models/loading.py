@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from rlhf_cli.errors import UserError, first_line
-from rlhf_cli.models.files import ADAPTER_CONFIG, check_files, check_types, read_json, refuse_broken_file
+from rlhf_cli.models.files import ADAPTER_CONFIG, check_files, check_types, find_config, read_json, refuse_broken_file
 from rlhf_cli.models.gguf import convert
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.location import EMBEDDED, local_path
@@ -126,8 +126,9 @@ def _locate(settings: Pretrained) -> Iterator[str]:
     """Check the files and give the hub id or folder to load from; a library's error inside becomes a UserError."""
     silence_transformers()
     source = resolve(settings)
-    check_files(source, settings.revision, "model.path", adapter_expected=settings.adapter is not None)
     try:
+        find_config(source, settings.revision)
+        check_files(source, settings.revision, "model.path", adapter_expected=settings.adapter is not None)
         yield source
     except (UserError, MemoryError):
         raise

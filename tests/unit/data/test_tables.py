@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+from logging import ERROR, getLogger
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -60,7 +61,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     module: Any = ModuleType("datasets")
     module.load_dataset, module.exceptions = load_dataset, SimpleNamespace(DatasetsError=Refused)
     module.logging = SimpleNamespace(set_verbosity_error=lambda: None)
+    module.disable_progress_bars = lambda: found.append(("no bars",))
     monkeypatch.setitem(sys.modules, "datasets", module)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     return found
 
 
@@ -94,6 +97,20 @@ def test_held_out_prompts_may_come_from_another_split(asked: list[tuple[Any, ...
     assert not source.sets_aside
     assert read_source(source, held_out=True).rows[0].shown == "test 1"
     assert read_source(source).rows[0].shown == "train 1"
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_bars_are_for_a_download_that_is_watched(
+    is_watched: bool, asked: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_watched)
+    log = getLogger("huggingface_hub")
+    log.setLevel("WARNING")
+    read_source(hub())
+    assert (("no bars",) in asked) is not is_watched
+    assert log.level == ERROR
+    read_source(hub(id=str(tmp_path)))
+    assert ("no bars",) in asked
 
 
 @pytest.mark.usefixtures("asked")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch.testing import assert_close
 from transformers.utils import logging
 
@@ -215,6 +217,22 @@ class TestRefused:
         (folder / broken).unlink()
         with pytest.raises(UserError, match=rf"^cannot load the model {folder}: .*\(model\.path\)"):
             build(pretrained(folder))
+
+    def test_a_model_that_cannot_be_reached_is_asked_for_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each file of a model costs half a minute of tries, and each try a warning."""
+        asked: list[str] = []
+
+        def cached_file(source: str, name: str, **options: object) -> None:
+            asked.append(name)
+            raise OSError("no network")
+
+        monkeypatch.setattr(transformers.utils, "cached_file", cached_file)
+        log = getLogger("huggingface_hub")
+        log.setLevel("WARNING")
+        with pytest.raises(UserError, match=r"^cannot load the model nobody/nothing: no network \(model\.path\)"):
+            build(pretrained("nobody/nothing"))
+        assert asked == ["config.json"]
+        assert log.level == ERROR
 
     def test_a_pickled_model(self, raw_model: Path, tmp_path: Path) -> None:
         folder = shutil.copytree(raw_model, tmp_path / "model")
