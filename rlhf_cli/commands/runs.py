@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from pathlib import Path
 
 from rlhf_cli.commands.parser import Parser
 from rlhf_cli.display.runs import show_runs, why_failed
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.paths import expand
 from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.listing import list_runs
@@ -30,7 +32,7 @@ def main(argv: list[str]) -> int:
             fix="start one (rlhf train config=tiny), or name the folder your runs are in",
             exit_code=EXIT_RESUME,
         )
-    records = map(SweepRecord.read, dict.fromkeys(run.folder.parent for run in runs))
+    records = map(_read_sweep, dict.fromkeys(run.folder.parent for run in runs))
     sweeps = {sweep.folder: sweep for sweep in records if sweep is not None}
     if options.json:
         for run in runs:
@@ -40,6 +42,15 @@ def main(argv: list[str]) -> int:
     else:
         show_runs(runs, sweeps)
     return EXIT_DONE
+
+
+def _read_sweep(folder: Path) -> SweepRecord | None:
+    """The record of the sweep in the folder; None where there is none, or a note where it was changed."""
+    try:
+        return SweepRecord.read(folder)
+    except UserError as error:
+        print(visible(f"note: {error.line()}"), file=sys.stderr)
+        return None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -32,6 +32,8 @@ from rlhf_cli.sweep.growth import (
     keep_begun,
     read_begun,
     read_beta,
+    read_known,
+    refuse_other_names,
     yardstick,
 )
 from rlhf_cli.sweep.record import SweepRecord, Trial
@@ -223,15 +225,17 @@ def _fixed(plan: Plan[RunConfig]) -> tuple[list[str], dict[str, str]]:
 def _go_on(plan: Plan[RunConfig], sweep: SweepRecord) -> tuple[Plan[RunConfig], SweepRecord]:
     """The plan with the folders of trials that were begun before, and the record of these and of all other trials.
 
-    Raises UserError (exit 5) where the folder holds a sweep of other fixed settings.
+    Raises UserError (exit 5) where the folder holds a sweep of other fixed settings or a changed sweep.json, and where
+    another of hydra's launchers would begin a trial again under another name.
     """
     swept, fixed = _fixed(plan)
-    known = SweepRecord.read(sweep.folder)
+    known = read_known(sweep.folder)
     begun = read_begun(known)
     configs = [job.config for job in plan.jobs]
-    if plan.launcher == OWN_LAUNCHER:  # hydra's other launchers name the folders themselves
-        names = find_begun(begun, [job.folder for job in plan.jobs], configs, swept)
-        plan = replace(plan, jobs=[replace(job, folder=name) for job, name in zip(plan.jobs, names, strict=True)])
+    names = find_begun(begun, [job.folder for job in plan.jobs], configs, swept)
+    if plan.launcher != OWN_LAUNCHER:
+        refuse_other_names(plan.launcher, names, [job.folder for job in plan.jobs], sweep.folder)
+    plan = replace(plan, jobs=[replace(job, folder=name) for job, name in zip(plan.jobs, names, strict=True)])
     planned = {job.folder for job in plan.jobs}
     kept = keep_begun(known, begun, planned, fixed)
     told = differences([job.overrides for job in plan.jobs], [trial.told for trial in kept])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from rlhf_cli.evaluation.intervals import standard_error
@@ -19,12 +21,11 @@ def measure(advantages: Advantages) -> dict[str, float]:
     scored, rollout = advantages.scored, advantages.scored.rollout
     mask, samples = rollout.completion_mask, rollout.batch.samples_per_prompt
     scores, k1 = scored.scores, scored.distance.kl.sum(1)
-    groups = scores.view(-1, samples)
     return {
         "objective": _mean(scores) - scored.beta * _mean(scored.distance.sequence_kl),
         "reward/mean": _mean(scores),
         "reward/mean_se": _error(scores, samples),
-        "reward/same_in_group": float((groups.amax(1) == groups.amin(1)).double().mean()) if samples > 1 else 0.0,
+        "reward/same_in_group": same_in_group(scores, scored.learnable, samples),
         "reward/failures": scored.failures,
         **{f"reward/{name}": _mean(part) for name, part in scored.parts.items()},
         **_exact(scored.distance.exact, mask, samples),
@@ -38,6 +39,23 @@ def measure(advantages: Advantages) -> dict[str, float]:
         "beta": scored.beta,
         "temperature": rollout.temperature,
     }
+
+
+def same_in_group(scores: Tensor, learnable: Tensor, samples: int) -> float:
+    """The share of groups whose completions to learn from have one score; 0 with one sample a prompt.
+
+    Where some completions are masked and no group has two others, all the others are one group, if they are several.
+    """
+    groups, counted = scores.view(-1, samples), learnable.view(-1, samples)
+    if not bool(learnable.all()) and not bool((counted.sum(1) > 1).any()):
+        groups, counted = scores.view(1, -1), learnable.view(1, -1)
+    elif samples == 1:
+        return 0.0
+    if int(learnable.sum()) == 1:
+        return 0.0
+    highest = groups.masked_fill(~counted, -math.inf).amax(1)
+    lowest = groups.masked_fill(~counted, math.inf).amin(1)
+    return _mean(highest <= lowest)
 
 
 def _exact(exact: Exact | None, mask: Tensor, samples: int) -> dict[str, float]:

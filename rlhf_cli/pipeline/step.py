@@ -209,8 +209,10 @@ def note_no_signal(run: Run, metrics: Mapping[str, float]) -> None:
     run.no_signal = before.observe(metrics, config.samples_per_prompt)
     if run.no_signal.steps == before.steps:
         return
-    why = why_no_signal(metrics, config.reward.clip)
-    what = f"step {step} learned nothing from the reward, as no completion scored above another of its prompt: {why}"
+    masked = config.reward.truncated == "mask"
+    why = why_no_signal(metrics, config.reward.clip, masked=masked)
+    which = "completion that ended" if masked else "completion"
+    what = f"step {step} learned nothing from the reward, as no {which} scored above another of its prompt: {why}"
     if config.on_no_signal == "stop":
         fix = "see the scores by rlhf reward test, or go on with on_no_signal=warn"
         raise UserError(what, where="on_no_signal", fix=fix, exit_code=EXIT_REWARD)

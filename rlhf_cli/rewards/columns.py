@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.messages import describe_type
@@ -11,6 +12,9 @@ from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.rewards.kinds.weighted import Weighted
 from rlhf_cli.types import PromptRow
+
+THOROUGH_S: Final = 20.0
+"""Seconds for reading right answers before a run: thousands of formulas, or some hundred thousand fractions."""
 
 
 def column_value(columns: Mapping[str, Any], name: str) -> Any:
@@ -36,7 +40,8 @@ def check_rows(source: SingleSource | Weighted, rows: Iterable[PromptRow], key: 
     """Raise UserError (exit 3) for the first row whose columns the reward cannot read.
 
     `key` is where the reward's settings stand. Under on_error=mask a row may lack its right answer: it has no score. A
-    list or an object is refused even then.
+    list or an object is refused even then. After THOROUGH_S seconds the rest of the rows is checked quickly: what is
+    found out later ends the run at the row, with the same reason.
     """
     rows = list(rows)
     if isinstance(source, Weighted):
@@ -48,13 +53,22 @@ def check_rows(source: SingleSource | Weighted, rows: Iterable[PromptRow], key: 
     for name in source.needs:
         if not has_column(known, name):
             continue  # the settings name a wrong column: RetryingSource.open refuses that in better words
+        until = time.monotonic() + THOROUGH_S
         for row in rows:
             value = column_value(row.columns, name)
             if isinstance(value, Mapping | list):
                 raise _not_one(name, value, row.where, key)
-            if not is_masked and (wrong := source.wrong_value(value)):
-                what = f"{name} {wrong}" if value is None else f"{name} {value!r:.80} {wrong}"
-                raise bad_row(f"{what}, so that {key}={source.kind} has no score", row.where, _FIX.format(key=key))
+            if not is_masked and (wrong := explain_value(source, name, row, quick=time.monotonic() > until)):
+                raise bad_row(f"{wrong}, so that {key}={source.kind} has no score", row.where, _FIX.format(key=key))
+
+
+def explain_value(source: SingleSource, name: str, row: PromptRow, *, quick: bool = False) -> str | None:
+    """Why the row's value in the column `name` is unusable, as a clause: `answer 'so' is ...`; None where it is not."""
+    value = column_value(row.columns, name)
+    wrong = source.wrong_value(value, quick=quick)
+    if wrong is None:
+        return None
+    return f"{name} {wrong}" if value is None else f"{name} {value!r:.80} {wrong}"
 
 
 _FIX = "mend the row, or leave such prompts out: {key}.on_error=mask"

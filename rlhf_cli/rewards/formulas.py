@@ -26,6 +26,8 @@ from rlhf_cli.rewards.notation import (
 _SCALES: Final = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _LONGEST: Final = 1000
 """Characters of the longest expression that is read as a whole."""
+_MARKS: Final = ("$", r"\(", r"\[", r"\boxed")
+"""Texts that mark LaTeX."""
 _CURRENCY: Final = re.compile(r"(?<![\\$\w])\$(?=-?\d[\d,]*(?:\.\d+)?[.,;:!?]?(?:\s+[A-Za-z]{2,}|\s*$|\s*\n))")
 """A dollar sign that is a currency in prose, and opens no LaTeX."""
 _ANCHOR: Final = re.compile(r"(?i)(?:\banswer\b[^\n:=]{0,40}?(?:\bis\b|[:=])\s*[:=]?|####)[ \t]*([^\n]+)")
@@ -62,9 +64,19 @@ def read_expected(text: str) -> list[Any]:
     """
     text = text.rpartition("####")[2]
     answer = read_whole(text)
-    if not answer and any(mark in text for mark in ("$", r"\(", r"\[", r"\boxed")):
+    if not answer and any(mark in text for mark in _MARKS):
         answer = _with_formula(read_search(text))
     return answer
+
+
+def may_be_readable(text: str) -> bool:
+    """Whether `read_expected` might read the text; False, without the library, for prose and for what is too long."""
+    text = text.rpartition("####")[2]
+    if any(mark in text for mark in _MARKS):
+        return True
+    text = strip_marks(text)
+    is_number = NUMBER.fullmatch(simplify_latex(text)) is not None
+    return is_number or bool(text and len(text) <= _LONGEST and not is_prose(text))
 
 
 def read_answer(text: str) -> list[Any]:

@@ -16,13 +16,15 @@ from typing import Any, Final
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.runs.checkpoint import read_bound
 from rlhf_cli.runs.disk import DISK, Disk, replace_file
-from rlhf_cli.runs.folder import CONFIG, RECORD, RESULT
+from rlhf_cli.runs.folder import CONFIG, RECORD, RESULT, WANDB_ID
 from rlhf_cli.runs.json_files import read_object, write_json
 
 CONFIGS: Final = "configs"
 """Key of run.json: the SHA-256 of every config.json that the run has had."""
 RESULTS: Final = "result"
 """Key of run.json: the SHA-256 of result.json."""
+CURVES: Final = "wandb"
+"""Key of run.json: the SHA-256 of wandb.id."""
 HELD_OUT: Final = "held_out"
 """Key of run.json: the held-out prompts, once the run has ended."""
 OWN: Final = "sha256"
@@ -32,15 +34,15 @@ OWN: Final = "sha256"
 def read_record(folder: Path) -> dict[str, Any]:
     """Read run.json; empty where it is missing or no JSON. Raises UserError (exit 5) where it was changed."""
     record = read_object(folder / RECORD)
-    if OWN in record and record[OWN] != _own_hash(record):
-        raise _changed(RECORD, folder)
+    if OWN in record and record[OWN] != own_hash(record):
+        raise changed(RECORD, folder)
     return record
 
 
 def write_record(folder: Path, record: Mapping[str, Any], disk: Disk = DISK) -> None:
     """Write run.json, with its own hash as the last key."""
     rest = {key: value for key, value in record.items() if key != OWN}
-    write_json(folder / RECORD, rest | {OWN: _own_hash(rest)}, disk=disk)
+    write_json(folder / RECORD, rest | {OWN: own_hash(rest)}, disk=disk)
 
 
 def write_config(folder: Path, text: str, disk: Disk = DISK) -> str:
@@ -62,7 +64,7 @@ def check_config(folder: Path, content: bytes, checkpoint: Path | None) -> None:
     known = read_record(folder).get(CONFIGS) or []
     bound = read_bound(checkpoint).get(CONFIG) if checkpoint else None
     if (known or bound) and _sha256(content) not in (known or [bound]):
-        raise _changed(CONFIG, folder, "; settings change on the command line alone")
+        raise changed(CONFIG, folder, "; settings change on the command line alone")
     if known and bound and bound not in known:
         raise UserError(
             f"{RECORD} and the checkpoint are not of one run",
@@ -74,17 +76,37 @@ def check_config(folder: Path, content: bytes, checkpoint: Path | None) -> None:
 
 def bind_result(folder: Path) -> None:
     """Add the hash of result.json to run.json."""
-    if record := read_record(folder):
-        write_record(folder, record | {RESULTS: _sha256(_content(folder / RESULT))})
+    _bind(folder, RESULTS, RESULT)
 
 
 def is_own_result(folder: Path) -> bool:
     """Whether result.json is as the run wrote it; True where run.json has no hash of it."""
-    noted = read_record(folder).get(RESULTS)
-    return noted is None or noted == _sha256(_content(folder / RESULT))
+    return _is_own(folder, RESULTS, RESULT)
 
 
-def _own_hash(record: Mapping[str, Any]) -> str:
+def bind_curves(folder: Path) -> None:
+    """Add the hash of wandb.id to run.json."""
+    _bind(folder, CURVES, WANDB_ID)
+
+
+def check_curves(folder: Path) -> None:
+    """Raise UserError where wandb.id is not the run's own: the curves would go on in a stranger's."""
+    if not _is_own(folder, CURVES, WANDB_ID):
+        raise changed(WANDB_ID, folder)
+
+
+def _bind(folder: Path, key: str, name: str) -> None:
+    if record := read_record(folder):
+        write_record(folder, record | {key: _sha256(_content(folder / name))})
+
+
+def _is_own(folder: Path, key: str, name: str) -> bool:
+    noted = read_record(folder).get(key)
+    return noted is None or noted == _sha256(_content(folder / name))
+
+
+def own_hash(record: Mapping[str, Any]) -> str:
+    """The SHA-256 of all keys of a JSON object but the one that holds it."""
     rest = {key: value for key, value in record.items() if key != OWN}
     return _sha256(json.dumps(rest, sort_keys=True).encode())
 
@@ -97,6 +119,7 @@ def _content(file: Path) -> bytes:
     return file.read_bytes() if file.is_file() else b""
 
 
-def _changed(name: str, folder: Path, more: str = "") -> UserError:
-    fix = f"bring back the file as it was, or start a new run{more}"
-    return UserError(f"{name} is not what the run wrote", where=str(folder / name), fix=fix, exit_code=EXIT_RESUME)
+def changed(name: str, folder: Path, more: str = "", of: str = "run") -> UserError:
+    """The error (exit 5) of a file that is not what the run, or the sweep, wrote."""
+    fix = f"bring back the file as it was, or start a new {of}{more}"
+    return UserError(f"{name} is not what the {of} wrote", where=str(folder / name), fix=fix, exit_code=EXIT_RESUME)

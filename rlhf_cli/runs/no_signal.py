@@ -47,17 +47,19 @@ def read_no_signal(folder: Path, samples: int) -> NoSignal:
 
 
 def has_no_signal(metrics: Mapping[str, Any], samples: int) -> bool:
-    """Whether no group has two different scores; with one sample a prompt, whether all scores are the same."""
-    if samples > 1:
-        return bool(metrics.get(_SAME) == 1.0)
-    return bool(metrics.get("reward/mean_se") == 0.0)
+    """Whether no group has two different scores; with one sample a prompt, whether all scores are the same.
+
+    Scores of masked completions do not count.
+    """
+    return bool(metrics.get(_SAME) == 1.0 or (samples == 1 and metrics.get("reward/mean_se") == 0.0))
 
 
-def why_no_signal(metrics: Mapping[str, Any], clip: tuple[float, float] | None) -> str:
-    """Why such a step learns nothing: a clause about its scores."""
+def why_no_signal(metrics: Mapping[str, Any], clip: tuple[float, float] | None, *, masked: bool = False) -> str:
+    """Why such a step learns nothing: a clause about its scores. `masked`: truncated completions are left out."""
     mean = metrics["reward/mean"]
     if metrics["reward/mean_se"] != 0.0:
-        return "the completions of each prompt have the same score"
+        which = " that ended" if masked and metrics["completion/truncated"] else ""
+        return f"the completions of each prompt{which} have the same score"
     if clip is not None and any(math.isclose(mean, bound, rel_tol=1e-6, abs_tol=1e-9) for bound in clip):
         return f"every score is at the limit {mean:g} of reward.clip"
     return f"every score is {mean:g}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import UserError, first_line
+from rlhf_cli.runs.binding import bind_curves, check_curves
 from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import TENSORBOARD, WANDB_ID
 
@@ -65,8 +66,11 @@ class WandB:
         import wandb
 
         own_id = run / WANDB_ID
-        if not own_id.is_file():
+        if own_id.is_file():
+            check_curves(run)
+        else:
             replace_file(own_id, uuid.uuid4().hex)
+            bind_curves(run)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "rlhf"),
             name=run.name,

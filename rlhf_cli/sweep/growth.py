@@ -6,12 +6,14 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from statistics import median_low
 from typing import Final
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.runs.binding import changed
 from rlhf_cli.runs.changes import is_free
-from rlhf_cli.runs.folder import CONFIG
+from rlhf_cli.runs.folder import CONFIG, SWEEP
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import flatten
@@ -34,6 +36,14 @@ def fixed_settings(configs: Sequence[RunConfig], swept: Collection[str]) -> dict
     return {key: value for key, value in shared.items() if not is_under(key, (*swept, SEED))}
 
 
+def read_known(folder: Path) -> SweepRecord | None:
+    """The record of the sweep that the folder holds; None without one. Raises UserError (exit 5) where it was changed."""
+    known = SweepRecord.read(folder)
+    if known is None and (folder / SWEEP).exists():
+        raise changed(SWEEP, folder, of="sweep")
+    return known
+
+
 def read_begun(sweep: SweepRecord | None) -> Begun:
     """The trials of a sweep whose settings can be read."""
     begun: list[tuple[Trial, RunConfig]] = []
@@ -53,6 +63,21 @@ def find_begun(begun: Begun, names: Sequence[str], configs: Sequence[RunConfig],
         name if name in own else known.get(json.dumps(_settings(config, swept), sort_keys=True), name)
         for name, config in zip(names, configs, strict=True)
     ]
+
+
+def refuse_other_names(launcher: str, begun: Sequence[str], planned: Sequence[str], folder: Path) -> None:
+    """Raise UserError (exit 5) where a launcher of hydra's, which names the folders itself, would begin a trial again.
+
+    The trial would count twice. `begun` are the names that `find_begun` gives to the planned ones.
+    """
+    for name, own in zip(begun, planned, strict=True):
+        if name != own:
+            raise UserError(
+                f"{launcher} would begin the trial {name} again, as {own}",
+                where=str(folder),
+                fix="leave hydra/launcher out, or give another sweep_dir",
+                exit_code=EXIT_RESUME,
+            )
 
 
 def keep_begun(

@@ -11,8 +11,9 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from rlhf_cli.errors import EXIT_DONE, EXIT_STOPPED
+from rlhf_cli.runs.binding import OWN, changed, own_hash
 from rlhf_cli.runs.folder import ENDING, SWEEP
-from rlhf_cli.runs.json_files import read_json, write_json
+from rlhf_cli.runs.json_files import read_json, read_object, write_json
 from rlhf_cli.settings import READ_STRICTLY
 
 SweptSettings = tuple[tuple[str, str], ...]
@@ -57,15 +58,22 @@ class SweepRecord:
         return self.folder / trial.name
 
     def write(self) -> None:
-        """Keep it as sweep.json."""
-        write_json(self.folder / SWEEP, asdict(_Content(self.command, self.where, self.trials, self.compare_at)))
+        """Keep it as sweep.json, with its own hash as the last key."""
+        content = asdict(_Content(self.command, self.where, self.trials, self.compare_at))
+        del content[OWN]
+        write_json(self.folder / SWEEP, content | {OWN: own_hash(content)})
 
     @staticmethod
     def read(folder: Path) -> SweepRecord | None:
-        """The record of the sweep in this folder; None where there is none that can be read."""
+        """The record of the sweep in this folder; None where there is none that can be read.
+
+        Raises UserError (exit 5) where it is not what a sweep wrote. Earlier versions wrote no hash: no check.
+        """
         content = read_json(_CONTENT, folder / SWEEP)
         if content is None:
             return None
+        if content.sha256 not in (None, own_hash(read_object(folder / SWEEP))):
+            raise changed(SWEEP, folder, of="sweep")
         return SweepRecord(folder, content.command, content.trials, content.where, content.compare_at)
 
 
@@ -105,6 +113,8 @@ class _Content:
     where: str
     trials: tuple[Trial, ...]
     compare_at: float | None = None
+    sha256: str | None = None
+    """The hash of all others; None in the record of an earlier version."""
 
 
 _CONTENT: Final = TypeAdapter(_Content)

@@ -38,6 +38,9 @@ exactly the state of a run at the end of a step ([`state.py`](../rlhf_cli/pipeli
 The files beside the checkpoints are bound to them ([`binding.py`](../rlhf_cli/runs/binding.py)): a config.json, a
 run.json or an evaluations.jsonl that the run did not write, by a flipped bit, by hand or from another run, is refused
 with exit 5 before a model is loaded. Settings change on the command line alone. A damaged result.json is made again.
+A sweep's sweep.json has a hash of its own, and a wandb.id that the run did not write is not continued (a note says so).
+Not bound, since no later step depends on them: timings.jsonl, reward.log, the copies in .hydra/, tb/, and a trial's
+trial.json and log.txt, which only say why a trial is not finished; whether it is, its own files say.
 
 To see it on a run of your own: `rlhf verify-resume RUN` resumes it from its last checkpoint but one in a temporary
 folder, and compares the results bit for bit.

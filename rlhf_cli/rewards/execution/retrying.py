@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
-from rlhf_cli.rewards.columns import column_value, has_column
+from rlhf_cli.rewards.columns import column_value, explain_value, has_column
 from rlhf_cli.rewards.execution.messages import CallFailed, InvalidFunction
 from rlhf_cli.rewards.execution.process import POLL_S, RewardProcess
 from rlhf_cli.rewards.kinds import SingleSource
@@ -136,7 +136,9 @@ class RetryingSource:
         """Note the failure; return the score that takes its place, or None to leave the prompt out."""
         place = request.prompts[row].where
         completion = f" for the completion {_quote(request.completions[row])}" if failure.is_located else ""
-        what = f"{self.name} {failure.why}{completion}"
+        named = (name for name in self._source.needs if has_column(request.prompts[row].columns, name))
+        wrong = next(filter(None, (explain_value(self._source, name, request.prompts[row]) for name in named)), None)
+        what = f"{self.name} has no score, since {wrong}" if wrong else f"{self.name} {failure.why}{completion}"
         if self._settings is None or self._settings.on_error == "stop":
             places = (request.where, place) if failure.is_located else (request.where,)
             fix = f"{self._advice()}, or leave such prompts out: {self._key}.on_error=mask" if self._settings else ""

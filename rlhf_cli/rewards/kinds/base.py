@@ -42,8 +42,11 @@ class Source(Settings):
     def check(self, key: str) -> None:
         """Raise UserError where something that the source needs is missing; `key` is where its settings stand."""
 
-    def wrong_value(self, value: Any) -> str | None:
-        """Why a row's value in a column of `needs` is unusable, to continue a sentence after the value; else None."""
+    def wrong_value(self, value: Any, *, quick: bool = False) -> str | None:
+        """Why a row's value in a column of `needs` is unusable, to continue a sentence after the value; else None.
+
+        `quick` leaves out what may take more than a millisecond.
+        """
         return "is missing" if value is None else None
 
     def notice(self, log: str | None = None) -> str | None:

@@ -42,9 +42,9 @@ class ExactMatch(IsolatedSource):
         """The column with the right answer."""
         return (self.column,)
 
-    def wrong_value(self, value: Any) -> str | None:
+    def wrong_value(self, value: Any, *, quick: bool = False) -> str | None:
         """Why a row has no right answer."""
-        if wrong := super().wrong_value(value):
+        if wrong := super().wrong_value(value, quick=quick):
             return wrong
         pattern = None if self.extract_expected is None else compile_pattern(self.extract_expected)
         return "has no match for extract_expected" if right_answer(pattern, value) is None else None

@@ -14,20 +14,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import cache, partial
 from importlib.util import find_spec
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.rewards.deadline import score_in_time
-from rlhf_cli.rewards.formulas import is_plain_number, read_answer, read_expected, read_part
+from rlhf_cli.rewards.formulas import is_plain_number, may_be_readable, read_answer, read_expected, read_part
 from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.rewards.texts import Completion, Extractor, compile_pattern, extract_answer, right_answer, text_of
-
-CHECKED: Final = 1000
-"""The most formulas among the right answers that are read before a run; each takes some hundredths of a second."""
 
 
 class Math(IsolatedSource):
@@ -63,15 +60,17 @@ class Math(IsolatedSource):
         if find_spec("math_verify") is None:
             raise UserError("math-verify is not installed", where=key, fix="pip install 'rlhf-cli[math]'")
 
-    def wrong_value(self, value: Any) -> str | None:
+    def wrong_value(self, value: Any, *, quick: bool = False) -> str | None:
         """Why a row's right answer cannot be used: there is none, or it is no mathematics."""
-        if wrong := super().wrong_value(value):
+        if wrong := super().wrong_value(value, quick=quick):
             return wrong
         pattern = None if self.extract_expected is None else compile_pattern(self.extract_expected)
         right = right_answer(pattern, value)
         if right is None:
             return "has no match for extract_expected"
-        readable = is_plain_number(right) or _is_formula(right, self.seconds)
+        if is_plain_number(right):
+            return None
+        readable = may_be_readable(right) and (quick or _is_formula(right, self.seconds))
         return None if readable else "is neither one number nor one expression"
 
 
@@ -108,11 +107,9 @@ def make_score(
     return score
 
 
-@lru_cache(CHECKED)
+@cache
 def _is_formula(text: str, seconds: float) -> bool:
-    """Whether a right answer can be read within `seconds`; True without a try after the first CHECKED ones."""
-    if _is_formula.cache_info().currsize >= CHECKED:
-        return True
+    """Whether a right answer can be read within `seconds`; it takes up to some hundredths of a second."""
     _silence()
     return bool(score_in_time(seconds, lambda text: float(bool(read_expected(text))), text))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,8 +78,32 @@ def test_the_yardstick_is_that_of_the_first_plan_or_of_the_option(cwd: Path) -> 
 def test_the_record_of_an_earlier_version_gets_the_yardstick_of_its_trials(cwd: Path) -> None:
     first, _ = begin("beta=0.1,0.2,0.4")
     file = first.folder / "sweep.json"
-    file.write_text(file.read_text().replace('"compare_at": 0.2', '"compare_at": null'))
+    content = json.loads(file.read_text())
+    del content["compare_at"], content["sha256"]
+    file.write_text(json.dumps(content))
     assert begin("beta=0.4,0.8,1.6")[0].compare_at == 0.2
+
+
+@pytest.mark.case(61)
+def test_a_record_that_the_sweep_did_not_write_is_refused(cwd: Path) -> None:
+    first, _ = begin("beta=0.1,0.2")
+    file = first.folder / "sweep.json"
+    for text in (file.read_text().replace('"compare_at": 0.1', '"compare_at": 0.3'), "{}"):
+        file.write_text(text)
+        with pytest.raises(UserError, match=r"^sweep.json is not what the sweep wrote") as error:
+            begin("beta=0.1,0.2,0.4")
+        assert error.value.exit_code == EXIT_RESUME
+        assert file.read_text() == text
+
+
+def test_another_launcher_of_hydras_begins_no_trial_again(cwd: Path) -> None:
+    """It names the folders itself: the trial would count twice, as two seeds."""
+    begin("beta=0.1,0.2", "sweep_dir=s")
+    with pytest.raises(
+        UserError, match=r"^basic would begin the trial beta=0.1-\w+ again, as beta=0.1,seed=0-"
+    ) as error:
+        begin("beta=0.1,0.2", "seeds=2", "sweep_dir=s", "hydra/launcher=basic")
+    assert error.value.exit_code == EXIT_RESUME
 
 
 def test_a_folder_holds_one_sweep(cwd: Path) -> None:

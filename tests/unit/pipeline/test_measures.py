@@ -10,7 +10,7 @@ import torch
 
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.rloo import Rloo
-from rlhf_cli.pipeline.measures import measure
+from rlhf_cli.pipeline.measures import measure, same_in_group
 from rlhf_cli.types import Scored
 from tests.unit.support import rollout_of, scored_of
 
@@ -55,6 +55,25 @@ def test_by_hand() -> None:
         "beta": 0.1,
         "temperature": 1.3,
     }
+
+
+@pytest.mark.parametrize(
+    ("scores", "learnable", "samples", "expected"),
+    [
+        ([1, 1, 2, 3], [1, 1, 1, 1], 2, 0.5),
+        ([1, 9, 1, 2, 3, 9], [1, 0, 1, 1, 1, 0], 3, 0.5),  # 1 and 1; 2 and 3; the masked 9 tells nothing apart
+        ([1, 9, 1, 9, 9, 9], [1, 0, 1, 0, 0, 0], 3, 1.0),  # a group that is masked as a whole teaches nothing
+        ([1, 9, 9, 2], [1, 0, 0, 1], 2, 0.0),  # one a group: compared with each other, as PPO's values do
+        ([1, 9, 9, 1], [1, 0, 0, 1], 2, 1.0),
+        ([1, 9, 9, 9], [1, 0, 0, 0], 2, 0.0),  # a single completion is compared with nothing
+        ([1, 1, 1], [1, 1, 1], 1, 0.0),  # reward/mean_se says this one
+        ([1, 9, 1], [1, 0, 1], 1, 1.0),
+        ([1, 9, 2], [1, 0, 1], 1, 0.0),
+        ([1, 9, 9], [1, 0, 0], 1, 0.0),
+    ],
+)
+def test_groups_with_one_score(scores: list[float], learnable: list[int], samples: int, expected: float) -> None:
+    assert same_in_group(torch.tensor(scores).float(), torch.tensor(learnable).bool(), samples) == expected
 
 
 def test_what_the_reward_failed_at_is_counted() -> None:

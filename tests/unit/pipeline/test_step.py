@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -301,12 +301,13 @@ class TestSkip:
 class TestNoSignal:
     """A step in which no completion scored above another of its prompt."""
 
-    SAME = torch.tensor([0.0, 0.0])
+    BOTH: ClassVar[dict[str, Any]] = {"learnable": torch.tensor([True, True])}
+    SAME: ClassVar[dict[str, Any]] = {"scores": torch.tensor([0.0, 0.0])} | BOTH
 
     @pytest.mark.case(63)
     def test_the_first_is_noted_and_ten_in_a_row(self, run: Run) -> None:
         for scores in [[1.0, 3.0], [0.0, 0.0], [1.0, 3.0], *[[0.5, 0.5]] * 11]:
-            complete(run, advantages_of(scores=torch.tensor(scores)), LEARNED, None)
+            complete(run, advantages_of(scores=torch.tensor(scores), **self.BOTH), LEARNED, None)
         nothing = "learned nothing from the reward"
         notes = [note for note in run.work.reporter.notes if nothing in note]  # type: ignore[attr-defined]
         assert notes == [
@@ -314,9 +315,18 @@ class TestNoSignal:
             f"steps 4 to 13 {nothing}: every score is 0.5",
         ]
 
+    def test_under_a_mask_the_completions_that_ended_are_compared(self, make_run: MakeRun) -> None:
+        reward = {"kind": "characters", "characters": "abc"} | SHAPING | {"truncated": "mask"}
+        run = make_run(build(tiny()), reward=reward)
+        complete(run, advantages_of(**self.SAME), LEARNED, None)
+        assert run.work.reporter.notes[1] == (  # type: ignore[attr-defined]
+            "step 1 learned nothing from the reward, as no completion that ended scored above another of its prompt: "
+            "every score is 0"
+        )
+
     def test_a_resumed_run_knows_what_was_said(self, make_run: MakeRun) -> None:
         run = make_run(build(tiny()))
-        complete(run, advantages_of(scores=self.SAME), LEARNED, None)
+        complete(run, advantages_of(**self.SAME), LEARNED, None)
         assert read_no_signal(run.folder, 2) == run.no_signal == NoSignal(1, 1)
 
     @pytest.mark.case(63)
@@ -324,7 +334,7 @@ class TestNoSignal:
         run = make_run(build(tiny()), on_no_signal="stop")
         complete(run, advantages_of(), LEARNED, None)
         with pytest.raises(UserError) as caught:
-            complete(run, advantages_of(scores=self.SAME), LEARNED, None)
+            complete(run, advantages_of(**self.SAME), LEARNED, None)
         assert caught.value.exit_code == EXIT_REWARD
         assert caught.value.line().startswith("step 2 learned nothing from the reward, as no completion scored above ")
         assert caught.value.line().endswith("go on with on_no_signal=warn")

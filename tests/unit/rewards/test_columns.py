@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.rewards import columns
 from rlhf_cli.rewards.columns import check_rows, column_value, has_column
-from rlhf_cli.rewards.kinds import math as of_math
 from rlhf_cli.rewards.kinds.weighted import Weighted
 from rlhf_cli.types import PromptRow
 from tests.unit.rewards.support import made
@@ -84,8 +84,13 @@ def test_a_right_answer_that_is_no_mathematics_is_refused() -> None:
 
 
 def test_not_more_formulas_are_tried_than_take_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(of_math, "CHECKED", 0)
-    check_rows(made("math"), rows("these are words that no test tried before"))
+    pytest.importorskip("math_verify")
+    monkeypatch.setattr(columns, "THOROUGH_S", 0.0)
+    odd = r"\frac{1}{"
+    check_rows(made("math"), rows(odd))
+    assert refusal(made("math"), "words are found quickly").endswith("leave such prompts out: reward.on_error=mask")
+    monkeypatch.setattr(columns, "THOROUGH_S", 9.0)
+    assert refusal(made("math"), odd)
 
 
 def test_parts_and_columns_that_no_row_has() -> None:

@@ -55,6 +55,7 @@ def test_a_run_without_metrics_has_none(tmp_path: Path) -> None:
         (4, 0.75, 0.0, False),
         (1, 0.0, 0.0, True),
         (1, 0.0, 0.2, False),
+        (1, 1.0, 0.2, True),  # truncated=mask: those that ended have one score
         (1, 0.0, None, False),  # a single completion: its error is infinite, which is null in the file
     ],
 )
@@ -77,3 +78,9 @@ def test_single_completions_are_compared_with_each_other(
 )
 def test_the_reason_names_the_scores(mean: float, error: float, clip: tuple[float, float] | None, why: str) -> None:
     assert why_no_signal(row(1.0, mean, error), clip) == why
+
+
+@pytest.mark.parametrize(("share", "which"), [(0.5, " that ended"), (0.0, "")])
+def test_masked_completions_do_not_count(share: float, which: str) -> None:
+    line = row(1.0, 0.5, 0.1) | {"completion/truncated": share}
+    assert why_no_signal(line, None, masked=True) == f"the completions of each prompt{which} have the same score"

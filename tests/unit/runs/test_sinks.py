@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.runs import sinks
+from rlhf_cli.runs.binding import write_record
 from rlhf_cli.runs.sinks import SINKS, Curves, TensorBoard, WandB, check_sinks
 from rlhf_cli.schema import RunConfig
 
@@ -86,6 +88,33 @@ def test_what_is_not_installed_is_said_before_anything_is_made(monkeypatch: pyte
 def test_the_schema_takes_every_sink() -> None:
     literal, _ = get_args(RunConfig.model_fields["sinks"].annotation)
     assert set(get_args(literal)) == set(SINKS)
+
+
+def test_the_curves_go_on_in_no_run_but_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """wandb.id of another run, or a flipped bit, would draw these curves over a stranger's."""
+    ids: list[object] = []
+
+    def init(**options: object) -> SimpleNamespace:
+        ids.append(options["id"])
+        return SimpleNamespace(define_metric=lambda *names, **options: None, finish=lambda: None)
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=lambda **options: None))
+    write_record(tmp_path, {"seed": 0})
+    notes: list[str] = []
+    for _ in range(2):
+        Curves(("wandb",), tmp_path, 0, {}, notes.append).close()
+    file = tmp_path / "wandb.id"
+    assert ids == [file.read_text()] * 2
+    assert not notes
+    file.write_text("another")
+    Curves(("wandb",), tmp_path, 0, {}, notes.append).close()
+    assert len(ids) == 2
+    assert len(notes) == 1
+    assert notes[0].startswith("no curves in wandb: wandb.id is not what the run wrote")
+    file.unlink()  # as if the run were another one there
+    Curves(("wandb",), tmp_path, 0, {}, notes.append).close()
+    Curves(("wandb",), tmp_path, 0, {}, notes.append).close()
+    assert ids[2] == ids[3] == file.read_text() != ids[0]
 
 
 @pytest.mark.slow

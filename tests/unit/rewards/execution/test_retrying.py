@@ -14,6 +14,7 @@ import pytest
 from rlhf_cli.errors import EXIT_REWARD, EXIT_USAGE, UserError
 from rlhf_cli.rewards.execution.retrying import RetryingSource, SourceScores
 from rlhf_cli.rewards.kinds.characters import Characters
+from rlhf_cli.rewards.kinds.python import Python
 from rlhf_cli.types import Message, PromptRow
 from tests.unit.rewards.execution.support import ROWS, SEE, TEXTS, Opened, ask, refused
 
@@ -255,6 +256,20 @@ def test_or_it_takes_a_value(opened: Opened) -> None:
 def test_the_limit_itself_can_be_learned_from(opened: Opened) -> None:
     found = answer(opened(VALUED, columns=("values",)), [1e18, -1e18, 0, -0.0])
     assert found == SourceScores([1e18, -1e18, 0.0, -0.0])
+
+
+def test_a_row_without_a_right_answer_is_the_reason(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A right answer that was not read before the run is told of as it would have been then."""
+    monkeypatch.setattr(Python, "needs", ("topic",))
+    source = opened("def f(completions, values, **others):\n    return values\n", columns=("values", "topic"))
+    rows = [PromptRow("Q", {"values": value, "topic": topic}, "p.jsonl:7") for value, topic in ((1, "x"), (None, None))]
+    with pytest.raises(UserError) as caught:
+        ask(source, ["a", "b"], prompts=rows)
+    assert caught.value.what.endswith(":f has no score, since topic is missing")
+    assert caught.value.where == "step 3, p.jsonl:7"
+    rows[1] = PromptRow("Q", {"values": None, "topic": "y"}, "p.jsonl:8")
+    with pytest.raises(UserError, match="gave None for the completion 'b'"):
+        ask(source, ["a", "b"], prompts=rows)
 
 
 @pytest.mark.parametrize("on_error", ["stop", "mask", "value"])
