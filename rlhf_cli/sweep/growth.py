@@ -37,7 +37,7 @@ def fixed_settings(configs: Sequence[RunConfig], swept: Collection[str]) -> dict
 
 
 def read_known(folder: Path) -> SweepRecord | None:
-    """The record of the sweep that the folder holds; None without one. Raises UserError (exit 5) where it was changed."""
+    """The record of the sweep in the folder; None without one. Raises UserError (exit 5) where it was changed."""
     known = SweepRecord.read(folder)
     if known is None and (folder / SWEEP).exists():
         raise changed(SWEEP, folder, of="sweep")
