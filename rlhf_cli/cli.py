@@ -29,6 +29,7 @@ VERBS: Final = {
     "oracle": "the optimum and the frontier, without training",
     "reward": "try a reward on texts: reward test",
     "generate": "answers of a trained model, beside its reference",
+    "merge": "a trained model as a plain transformers folder",
     "label": "which is better? blind votes of people, and the win rate",
     "report": "a run as a page: curves, comparison, completions",
     "runs": "list runs, and how to continue them",

@@ -5,6 +5,7 @@ data           data show: the prompts as the policy reads them
 reward         reward test: whether a reward is repeatable, fair and quick
 oracle         the optimum and the frontier of reward against KL, before any training
 generate       the answers of a trained policy, and of its reference
+merge          write a trained policy as a plain transformers folder
 label          blind votes of people on pairs of completions
 report         the page of a run, of several runs or of a sweep
 runs           a table of runs: state, step, reward, KL, how to continue

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.chat import TemplateError
 from rlhf_cli.models.libraries import silence_transformers
+from rlhf_cli.models.merging import merge_weights
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.reward_model import READS, make_encoder
 
@@ -37,7 +38,8 @@ def write_classifier(policy: Policy, folder: Path, reads: str) -> None:
 
     silence_transformers()
     classifier = _empty_classifier(policy)
-    weights = _merged_weights(policy, classifier.base_model_prefix)
+    prefix = classifier.base_model_prefix
+    weights = {f"{prefix}.{name}": w for name, w in merge_weights(getattr(policy.causal, prefix)).items()}
     weights["score.weight"] = policy.value_head.linear.weight.detach().float().cpu()
     tokenizer = _scoring_tokenizer(policy)
     classifier.load_state_dict(weights, assign=True)  # refuses a name that is missing, unknown, or of another shape
@@ -94,22 +96,3 @@ def _empty_classifier(policy: Policy) -> PreTrainedModel:
         )
     model: PreTrainedModel = found
     return model
-
-
-def _merged_weights(policy: Policy, prefix: str) -> dict[str, Tensor]:
-    """The weights of the model without its output layer in float32, the adapter merged in, on the CPU."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    weights: dict[str, Tensor] = {}
-    body: nn.Module = getattr(policy.causal, prefix)
-    adapted = {name: module for name, module in body.named_modules() if isinstance(module, BaseTunerLayer)}
-    for name, tensor in body.state_dict().items():
-        layer = next((layer for layer in adapted if name.startswith(f"{layer}.")), None)
-        if layer is None:
-            weights[f"{prefix}.{name}"] = tensor.detach().float().cpu()
-    for name, module in adapted.items():
-        merged: Any = copy.deepcopy(module).float()  # one layer at a time: the model itself stays as it is
-        merged.merge()
-        for part, tensor in merged.get_base_layer().state_dict().items():
-            weights[f"{prefix}.{name}.{part}"] = tensor.detach().cpu()
-    return weights

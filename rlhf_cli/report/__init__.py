@@ -11,6 +11,7 @@ curves           the charts of a run and of several runs
 series           a metric as a series; long runs are averaged
 answers          the completions of the held-out prompts, by change
 votes            the votes of people on a run's completions
+card             the model card of a merged model
 frontier         reward against KL, with the points of a sweep
 table            tables as data
 texts            texts cut to a length, settings in lines, two texts with their differences marked

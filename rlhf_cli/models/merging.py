@@ -1,0 +1,92 @@
+"""Merge a policy's adapter into the weights: a model that needs no PEFT."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.models.libraries import silence_transformers
+from rlhf_cli.models.policy import Policy
+
+TOLERANCE: Final = 1e-4
+"""Largest difference of the logits, relative to the largest one."""
+
+
+def write_merged(policy: Policy, folder: Path, dtype: torch.dtype) -> float:
+    """Write the merged model as safetensors, with its tokenizer, chat template and generation config.
+
+    The policy's weights are float32, and `folder` exists. Returns the largest difference of the merged model's logits
+    from those of base and adapter, relative to the largest logit, before the weights are rounded to `dtype`. Raises
+    UserError where it is above TOLERANCE, and OSError.
+    """
+    from safetensors import SafetensorError
+
+    silence_transformers()
+    weights = merge_weights(policy.causal)
+    merged = _empty_model(policy)
+    merged.load_state_dict(weights, assign=True)  # refuses a name that is missing, unknown, or of another shape
+    merged.tie_weights()
+    difference = _compare(policy, merged)
+    merged.to(dtype)
+    merged.generation_config = copy.deepcopy(policy.causal.generation_config)
+    if merged.generation_config is not None:  # the run ended completions at these tokens
+        merged.generation_config.eos_token_id = list(policy.end_tokens)
+    merged.config.dtype = dtype
+    try:
+        merged.save_pretrained(folder)
+    except SafetensorError as error:  # a disk that refuses
+        raise OSError(str(error)) from error
+    policy.tokenizer.save_pretrained(folder)
+    return difference
+
+
+def merge_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of an adapted model by their plain names, in float32 on the CPU, the adapter merged in.
+
+    One layer at a time is copied: the model itself stays as it is.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = {name: module for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    weights: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if not any(name.startswith(f"{layer}.") for layer in adapted):
+            weights[name] = tensor.detach().float().cpu()
+    for name, module in adapted.items():
+        merged: Any = copy.deepcopy(module).float()
+        merged.merge()
+        for part, tensor in merged.get_base_layer().state_dict().items():
+            weights[f"{name}.{part}"] = tensor.detach().cpu()
+    return weights
+
+
+def _empty_model(policy: Policy) -> Any:
+    """A model of the same class without an adapter, and without memory for its weights."""
+    with torch.device("meta"):
+        empty = type(policy.causal)(copy.deepcopy(policy.causal.config))
+    return empty.eval()
+
+
+@torch.no_grad()
+def _compare(policy: Policy, merged: Any) -> float:
+    """Compare the logits of a short text; raises UserError where the merged model gives others."""
+    for name, buffer in policy.causal.named_buffers():  # the angles of rotary positions are in no file
+        merged.get_submodule(name.rpartition(".")[0]).register_buffer(
+            name.rpartition(".")[2], buffer.detach().float().cpu(), persistent=False
+        )
+    tokens = torch.arange(8)[None] % policy.causal.config.get_text_config().vocab_size
+    own = policy.causal(input_ids=tokens.to(policy.device)).logits.float().cpu()
+    difference = float((merged(input_ids=tokens).logits - own).abs().max() / own.abs().max())
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"merged into the weights the adapter has another effect: the logits differ by {difference:.1e} of the "
+            "largest",
+            where="rlhf merge",
+            fix="load the adapter with PEFT instead, beside the base model",
+        )
+    return difference

@@ -1,0 +1,71 @@
+"""A policy with its adapter merged into the weights, as plain transformers loads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.models.merging import write_merged
+from rlhf_cli.models.policy import Policy
+from tests.unit.support import build, move_adapter, tiny
+
+TOKENS = torch.tensor([[5, 6, 7, 8, 9]])
+
+
+def trained(architecture: str = "llama", **adapter: Any) -> Policy:
+    policy = build(tiny(architecture, **adapter))
+    move_adapter(policy)
+    return policy
+
+
+@torch.no_grad()
+def logits(model: nn.Module) -> torch.Tensor:
+    result: torch.Tensor = model(input_ids=TOKENS).logits
+    return result.float()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "adapter"), [("llama", {}), ("gpt2", {}), ("llama", {"dora": True}), ("gpt2", {"rslora": True})]
+)
+def test_plain_transformers_gives_the_logits_of_base_and_adapter(
+    architecture: str, adapter: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    policy = trained(architecture, **adapter)
+    before = logits(policy.causal)
+    with policy.reference():
+        assert not torch.allclose(before, logits(policy.causal), atol=1e-2)
+    assert write_merged(policy, tmp_path, torch.float32) < 1e-4
+    assert torch.equal(logits(policy.causal), before)  # the policy itself stays as it is
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.allclose(logits(merged), before, atol=1e-4 * float(before.abs().max()))
+    assert merged.generation_config.eos_token_id == list(policy.end_tokens)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer("Say it.")["input_ids"] == policy.tokenizer("Say it.")["input_ids"]
+    assert capfd.readouterr().err == ""
+
+
+def test_the_weights_are_rounded_only_after_the_merge(tmp_path: Path) -> None:
+    policy = trained()
+    write_merged(policy, tmp_path, torch.bfloat16)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert merged.dtype == torch.bfloat16
+    write_merged(policy, tmp_path / "exact", torch.float32)
+    exact = AutoModelForCausalLM.from_pretrained(tmp_path / "exact").state_dict()
+    for name, weight in merged.state_dict().items():
+        assert torch.equal(weight, exact[name].bfloat16()), name
+
+
+def test_a_merge_with_another_effect_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft.tuners.lora import Linear
+
+    policy = trained()
+    monkeypatch.setattr(Linear, "merge", lambda self: self.base_layer.weight.data.mul_(1.01))
+    with pytest.raises(UserError, match="merged into the weights the adapter has another effect"):
+        write_merged(policy, tmp_path, torch.float32)
+    assert not any(tmp_path.iterdir())
