@@ -28,6 +28,7 @@ VERBS: Final = {
     "data": "the prompts as the policy reads them, without training",
     "oracle": "the optimum and the frontier, without training",
     "reward": "try a reward on texts: reward test",
+    "eval": "a trained policy against its reference or another, in numbers",
     "generate": "answers of a trained model, beside its reference",
     "merge": "a trained model as a plain transformers folder",
     "label": "which is better? blind votes of people, and the win rate",

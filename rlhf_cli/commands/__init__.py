@@ -4,6 +4,7 @@ train          train: start a run or a sweep, or resume a run
 data           data show: the prompts as the policy reads them
 reward         reward test: whether a reward is repeatable, fair and quick
 oracle         the optimum and the frontier of reward against KL, before any training
+eval           a trained policy against its reference or another one
 generate       the answers of a trained policy, and of its reference
 merge          write a trained policy as a plain transformers folder
 label          blind votes of people on pairs of completions
@@ -13,6 +14,7 @@ verify_resume  repeat the last stretch of a run, and compare
 demo           the lecture, on the terminal or as a page
 
 ready          refuse mistakes before anything is written, and find where a run continues
+answering      the prompts of eval, and both sides' answers
 pairing        find the pairs that `label` asks about
 sweeping       run the trials of train -m, and show the answer
 parser         parse the options of a verb

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_cli.commands.parser import Parser, at_least
+from rlhf_cli.commands.parser import Parser, at_least, number
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.words import flat
@@ -99,20 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN", help="a run's folder, one of its checkpoints, or latest")
     parser.add_argument("prompts", metavar="PROMPT", nargs="*", help="prompts; without any, one a line from stdin")
     parser.add_argument("--reference", action="store_true", help="show the reference's answer beside the policy's")
-    parser.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help="0: greedy (default)")
+    parser.add_argument("--temperature", type=number(0), default=0.0, metavar="T", help="0: greedy (default)")
     parser.add_argument("--samples", type=at_least(1), default=1, metavar="N", help="sampled answers to each prompt")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the samples (default 0)")
     parser.add_argument("--max-new-tokens", type=at_least(1), metavar="N", help="longest answer (default: the run's)")
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, ... (default: the run's)")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
     return parser
-
-
-def _temperature(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be 0 or more (got {text})")
-    return value

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
         watch.note(notice)
     with watch.phase("loading torch and transformers", 0):
         import_libraries()
-        from rlhf_cli.pipeline.reference import reference_rewards
+        from rlhf_cli.pipeline.completions import reference_rewards
     rewards = reference_rewards(config, rows, options.samples, temperature, watch)
     estimate = oracle(rewards, sorted(betas), beta, temperature)
     if options.json:

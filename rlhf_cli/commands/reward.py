@@ -103,7 +103,7 @@ def _sample_reference(config: RunConfig, rows: Rows, prompts: int, samples: int,
         watch.note(notice)
     with watch.phase("loading torch and transformers", 0):
         import_libraries()
-        from rlhf_cli.pipeline.reference import reference_texts
+        from rlhf_cli.pipeline.completions import reference_texts
     temperature = config.temperature.at(0, config.steps)
     return [Group(row, texts) for row, texts in reference_texts(config, rows, samples, temperature, watch)]
 

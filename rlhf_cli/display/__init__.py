@@ -12,6 +12,7 @@ oracle     the tables and the plot of `rlhf oracle`
 sweep      the trials of a sweep while they run
 answer     the answer of a sweep
 following  the commands that may follow a run or a sweep
+sides      the table of `rlhf eval`
 typed      what a rater types: keys of a terminal, lines of a pipe
 labelling  ask a rater, and print the result of the votes
 pictures   print charts in characters

@@ -3,6 +3,9 @@
 evaluation  a held-out evaluation, and the comparison of two
 optimum     how much of the optimum's gain a policy has, and when samples cannot tell
 oracle      the optimum and the frontier, from the reference's rewards
+sides       two policies on the same prompts: every measure, and the paired difference
+attempts    pass@k and majority@k
+diversity   distinct and repeated n-grams
 best_of_n   the best of n samples: its reward and its KL
 intervals   means with standard errors and t intervals, shares with Wilson's
 contrasts   means over seeds and prompts with intervals and tests; Holm's rule

@@ -20,5 +20,5 @@ record     run.json: what ran where and on what
 
 assemble   RunConfig and prompts -> Run, fresh or from a checkpoint
 conclude   the end of a run
-reference  completions of the untouched reference, scored
+completions  those of the reference, or of any policy, outside of a run, and their scores
 """

@@ -10,6 +10,7 @@ sweep_page       the page of a sweep
 curves           the charts of a run and of several runs
 series           a metric as a series; long runs are averaged
 answers          the completions of the held-out prompts, by change
+sides_page       the page of `rlhf eval`: two policies on the same prompts
 votes            the votes of people on a run's completions
 card             the model card of a merged model
 frontier         reward against KL, with the points of a sweep

@@ -92,6 +92,11 @@ def read_part(text: str) -> list[Any]:
     return read_whole(text) or read_answer(text)
 
 
+def surest_part(text: str) -> str:
+    """The part of a completion where its answer is looked for first, as it stands."""
+    return next(_candidates(text), text)
+
+
 def is_plain_number(text: str) -> bool:
     """Whether a text is one number without a fraction. Such a text is always readable, and this test is quick."""
     match = NUMBER.fullmatch(simplify_latex(strip_marks(text.rpartition("####")[2])))

@@ -14,8 +14,8 @@ from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline import reference
-from rlhf_cli.pipeline.reference import reference_rewards, reference_texts
+from rlhf_cli.pipeline import completions
+from rlhf_cli.pipeline.completions import reference_rewards, reference_texts
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
@@ -88,7 +88,7 @@ def test_the_completions_do_not_depend_on_the_batches(
 
 
 def test_it_is_the_reference_that_writes(moved: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "load_policy", lambda config, note: moved)
+    monkeypatch.setattr(completions, "load_policy", lambda config, note: moved)
     found = [texts for _, texts in reference_texts(run_of(9, 9), HELD_OUT, 2, 1.0, Recorder())]
     assert found == texts_of(moved, 2, 1.0)
     assert found != texts_of(moved, 2, 1.0, by_reference=False)

@@ -1,21 +1,29 @@
-"""Completions of the untouched reference, and their scores."""
+"""Completions of the reference, or of any policy, outside of a run, and their scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
+from rlhf_cli.engine import Engine
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.opening import load_policy
+from rlhf_cli.engine.reading import measure_distance, recompute_logprobs
 from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
+from rlhf_cli.evaluation.sides import Answered, Side
 from rlhf_cli.functional.sampling import Sampling
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.pipeline.held_out import AT_ONCE, prompts_at_once
 from rlhf_cli.pipeline.scoring import group_scores
 from rlhf_cli.prompts.encoding import encode_held_out
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.rewards.execution.scorer import Scorer
+from rlhf_cli.rewards.answers import answer_of
+from rlhf_cli.rewards.execution.scorer import Scorer, Scores
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import PromptBatch, PromptRow, Rollout
+from rlhf_cli.types import Prompt, PromptBatch, PromptRow, Rollout, Tick
 
 
 def reference_rewards(
@@ -56,6 +64,70 @@ def reference_texts(
             _, before = answers.get(start + place, (prompt.row, ()))
             answers[start + place] = prompt.row, (*before, *rollout.texts[place * size : (place + 1) * size])
     return list(answers.values())
+
+
+def answer(
+    config: RunConfig,
+    adapter: Path | None,
+    prompts: Sequence[Prompt],
+    opened: tuple[Policy, Engine],
+    sampling: Sampling,
+    scorer: Scorer,
+    reporter: Reporter,
+) -> Side:
+    """Let a policy answer the prompts, `evaluate.samples` times each, from the streams of a run's evaluations.
+
+    The weights are those of `adapter`; None: the reference writes. Raises UserError where the reward fails.
+    """
+    policy, engine = opened
+    reference = adapter is None
+    if adapter is not None:
+        policy.load_adapter(adapter)
+    samples, at_once = config.evaluate.samples, prompts_at_once(config)
+    size = config.microbatch_size if isinstance(config.microbatch_size, int) else AT_ONCE
+    parts = -(-len(prompts) // at_once)
+    found: dict[int, Answered] = {}
+    who = "the reference answers" if reference else "the policy answers"
+    with reporter.phase(who, parts * (config.max_new_tokens + 2 * -(-at_once * samples // size))) as tick:
+        for start in range(0, len(prompts), at_once):
+            numbers = range(start, min(start + at_once, len(prompts)))
+            seeds = tuple(seed_for(config.seed, "eval", n, sample) for n in numbers for sample in range(samples))
+            batch = PromptBatch(tuple(prompts[n] for n in numbers), samples, seeds)
+            rollout = engine.sample(batch, sampling, tick, reference=reference)
+            seed = seed_for(config.seed, "reward/held_out", start)
+            scores = scorer.score(rollout, seed=seed, tick=lambda: None, where="rlhf eval")
+            kl = [0.0] * len(batch) if reference else _kl_at_one(rollout, engine, size, tick)
+            found |= _answered(rollout, scores, kl, start, config)
+    return found
+
+
+def _kl_at_one(rollout: Rollout, engine: Engine, size: int, tick: Tick) -> list[float]:
+    """The exact KL at T = 1 of each completion's positions, however it was sampled."""
+    plain, _ = recompute_logprobs(replace(rollout, temperature=1.0, kept=None), engine, size, tick)
+    kl: list[float] = measure_distance(plain, engine, size, tick).sequence_kl.tolist()
+    return kl
+
+
+def _answered(
+    rollout: Rollout, scores: Scores, kl: Sequence[float], start: int, config: RunConfig
+) -> dict[int, Answered]:
+    """The prompts of a batch that have scores, by number."""
+    samples, found = rollout.batch.samples_per_prompt, {}
+    lengths, truncated = rollout.lengths.tolist(), rollout.truncated.tolist()
+    kept = [number for number in range(len(rollout.batch.prompts)) if number not in scores.left_out]
+    for place, number in enumerate(kept):
+        scored, rows = (slice(n * samples, (n + 1) * samples) for n in (place, number))
+        texts = rollout.texts[rows]
+        found[start + number] = Answered(
+            rewards=scores.values[scored],
+            parts={name: part[scored] for name, part in scores.parts.items()},
+            kl=kl[rows],
+            lengths=lengths[rows],
+            truncated=truncated[rows],
+            texts=texts,
+            answers=[answer_of(config.reward.source, text) for text in texts],
+        )
+    return found
 
 
 def _rollouts(

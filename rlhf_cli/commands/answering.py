@@ -1,0 +1,80 @@
+"""The prompts of `rlhf eval`, and the answers of both sides to them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rlhf_cli.data.split import fingerprint
+from rlhf_cli.errors import UserError
+from rlhf_cli.evaluation.sides import Side
+from rlhf_cli.models.libraries import import_libraries
+from rlhf_cli.prompts.rows import Rows, read_rows
+from rlhf_cli.reporter import Reporter
+from rlhf_cli.runs.binding import read_record
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.types import PromptRow
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How completions are chosen; the default is that of a run's evaluations."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+
+def read_prompts(config: RunConfig, run: Path, overrides: Sequence[str], watch: Reporter) -> Rows:
+    """The held-out prompts of the run; all rows of other data."""
+    if any(override.split("=")[0].split(".")[0] == "data" for override in overrides):
+        rows = read_rows(config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 0})}))
+        rows = Rows(tuple(replace(part, train=(), held_out=part.train) for part in rows.parts))
+        if note := rows.describe(0, len(rows.held_out), Counter()):
+            watch.note(note)
+        return rows
+    if not config.evaluate.every:
+        watch.note("the run was never evaluated, so it may have been trained on these prompts")
+    rows = read_rows(config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 1})}))
+    if config.evaluate.every and read_record(run).get("data", {}).get("sha256") != fingerprint(
+        [*rows.train, *rows.held_out]
+    ):
+        watch.note("the data, or evaluate.prompts, changed since the run: it may have been trained on these prompts")
+    return rows
+
+
+def answer_all(
+    configs: Sequence[RunConfig], adapters: Sequence[Path], rows: Rows, decoding: Decoding, watch: Reporter
+) -> tuple[list[Side], list[PromptRow]]:
+    """The answers of both policies, or of the policy and its reference, and the prompts by number."""
+    with watch.phase("loading torch and transformers", 0):
+        import_libraries()
+        from rlhf_cli.engine.choice import build_engine
+        from rlhf_cli.engine.opening import load_policy
+        from rlhf_cli.functional.sampling import Sampling
+        from rlhf_cli.functional.truncation import Truncation
+        from rlhf_cli.pipeline.completions import answer
+        from rlhf_cli.prompts.encoding import encode_held_out
+        from rlhf_cli.rewards.execution.scorer import Scorer
+    truncation = Truncation(decoding.top_k, decoding.top_p, decoding.min_p)
+    sides, prompts = list[Side](), list[PromptRow]()
+    with Scorer(configs[0].reward, rows.columns, log=None) as scorer:
+        for config, adapter in zip(configs, adapters, strict=True):
+            with watch.phase("loading the model", 0):
+                policy = load_policy(config, watch.note)
+                opened = policy, build_engine(policy, config.model, watch.note)
+            encoded = encode_held_out(rows, policy.encoder, policy.context, config, watch)
+            prompts = prompts or [prompt.row for prompt in encoded]
+            if [prompt.row for prompt in encoded] != prompts:
+                what = "the second model leaves out other prompts than the first, as too long"
+                raise UserError(what, where="data.max_prompt_tokens", fix="lower it, so that both leave out the same")
+            sampling = Sampling(config.max_new_tokens, decoding.temperature, truncation)
+            sides.append(answer(config, adapter, encoded, opened, sampling, scorer, watch))
+            if len(configs) == 1:
+                sides.append(answer(config, None, encoded, opened, sampling, scorer, watch))
+            del policy, opened  # the memory of one model is enough
+    return sides, prompts

@@ -1,0 +1,122 @@
+"""`rlhf eval RUN [RUN]`: a trained policy against its reference or another one, prompt by prompt."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from rlhf_cli.commands.answering import Decoding, answer_all, read_prompts
+from rlhf_cli.commands.parser import Parser, at_least, number
+from rlhf_cli.commands.ready import check_sources, code_notices
+from rlhf_cli.config.compose import amend
+from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
+from rlhf_cli.display.sides import show_sides
+from rlhf_cli.display.watchers import progress
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
+from rlhf_cli.evaluation.sides import compare_sides
+from rlhf_cli.paths import expand
+from rlhf_cli.report.sides_page import html
+from rlhf_cli.report.writing import write_page
+from rlhf_cli.rewards.columns import check_rows
+from rlhf_cli.runs.folder import ADAPTER
+from rlhf_cli.runs.json_files import finite
+from rlhf_cli.runs.resume import find_adapter, find_latest_run, read_config
+from rlhf_cli.schedules import Controlled
+
+ABOUT: Final = """\
+A trained policy against its reference, or against the policy of another run, on
+the run's held-out prompts or on all of other data: reward and every part, KL,
+length, distinct n-grams, repetition, pass@k and majority@k where every reward is
+0 or 1, and how often it wins; with 95 % intervals, paired by prompt."""
+
+EXAMPLES: Final = """\
+The reward, the random streams and the seed are those of the (first) run.
+
+  rlhf eval latest
+  rlhf eval outputs/a outputs/b --page compared.html
+  rlhf eval RUN data=jsonl data.path=new.jsonl evaluate.samples=8 --json
+  rlhf eval RUN --temperature 0                    greedy, one completion"""
+
+FREE: Final = (
+    "data", "reward", "evaluate", "max_new_tokens", "microbatch_size", "device", "dtype", "seed", "threads",
+)  # fmt: skip
+"""Settings that may be changed: those that do not choose the policy."""
+
+
+def main(argv: list[str]) -> int:
+    """Sample, score, compare; results on stdout, progress on stderr."""
+    options = _parser().parse_intermixed_args(argv)
+    paths, overrides = _split(options.words)
+    found = [find_adapter(path) for path in paths]
+    consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
+    configs = [amend(read_config(run), consent) for _, run in found]
+    for config in configs:
+        refuse_unsaid_trust(config, consent, EXIT_RESUME, how="--trust-remote-code")
+    evaluate = [] if options.temperature else ["evaluate.samples=1"]
+    config = amend(configs[0].model_dump(mode="json"), [*overrides, *evaluate])
+    check_sources(config)
+    watch = progress(config.display)
+    for notice in code_notices(config):
+        watch.note(notice)
+    rows = read_prompts(config, found[0][1], overrides, watch)
+    check_rows(config.reward.source, rows.held_out)
+    # both are judged by the first run's reward, with its settings; the second brings its model and adapter
+    models = [config, *(config.model_copy(update={"model": other.model}) for other in configs[1:])]
+    decoding = Decoding(options.temperature, options.top_k, options.top_p, options.min_p)
+    sides, prompts = answer_all(models, [adapter for adapter, _ in found], rows, decoding, watch)
+    beta = None if isinstance(config.beta, Controlled) else config.beta.at(config.steps - 1, config.steps)
+    compared = compare_sides(sides[0], sides[1], len(prompts), beta if decoding == Decoding() else None)
+    names = _names(found)
+    if options.json:
+        print(json.dumps(finite({"a": names[0], "b": names[1], "decoding": asdict(decoding), **asdict(compared)})))
+    else:
+        show_sides(compared, names, options.temperature)
+    if options.page:
+        write_page(Path(options.page), html(compared, sides, prompts, names), overwrite=False)
+        print(f"written to {visible(options.page)}", file=sys.stderr)
+    return EXIT_DONE
+
+
+def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The folders among the words, and the settings; raises UserError for what is neither."""
+    paths, overrides = list[Path](), list[str]()
+    for word in words:
+        path = find_latest_run(Path("outputs")) if word == "latest" else expand(word).absolute()
+        if path.is_dir():  # a trial's folder may hold an equals sign
+            paths.append(path)
+        elif "=" not in word:
+            raise UserError("no such folder", where=str(path), fix="rlhf runs lists the runs", exit_code=EXIT_RESUME)
+        elif (key := word.partition("=")[0].split(".")[0]) not in FREE:
+            raise UserError(f"{key} belongs to the run", where=word, fix=f"change only {', '.join(FREE)}")
+        else:
+            overrides.append(word)
+    if not 1 <= len(paths) <= 2:
+        raise UserError("one run or two", where="rlhf eval", fix="rlhf eval RUN, or rlhf eval RUN RUN")
+    return paths, overrides
+
+
+def _names(found: Sequence[tuple[Path, Path]]) -> tuple[str, str]:
+    """The names of the two sides: the folders of the runs, with the checkpoint where one is named by itself."""
+    names = [run.name if adapter.name == ADAPTER else f"{run.name} {adapter.name}" for adapter, run in found]
+    if len(names) == 1:
+        return names[0], "reference"
+    return (names[0], names[1]) if names[0] != names[1] else (str(found[0][0]), str(found[1][0]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="rlhf eval", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+    parser.add_argument("words", metavar="RUN|KEY=VALUE", nargs="+", help="one run or two, or latest; data and such")
+    parser.add_argument("--temperature", type=number(0), default=1.0, metavar="T", help="0: greedy (default 1)")
+    parser.add_argument("--top-k", type=at_least(1), metavar="K", help="sample from the K likeliest tokens")
+    parser.add_argument("--top-p", type=number(0, 1), default=1.0, metavar="P", help="from those with this mass")
+    parser.add_argument("--min-p", type=number(0, 1), default=0.0, metavar="P", help="from this share of the top one")
+    parser.add_argument("--page", metavar="FILE", help="write a page with all completions side by side")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with a model")
+    return parser

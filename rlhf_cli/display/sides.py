@@ -1,0 +1,29 @@
+"""The table of `rlhf eval`: two policies, every measure, and the paired difference."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.words import flat
+from rlhf_cli.evaluation.sides import Sides
+from rlhf_cli.report.sides_page import describe, rows_of
+
+
+def show_sides(sides: Sides, names: tuple[str, str], temperature: float) -> None:
+    """Print the table and a sentence on the win rate, on stdout."""
+    console = ResultConsole()
+    table = Table(
+        title=f"{sides.prompts} prompts x {sides.samples} completions at T = {temperature:g}",
+        title_justify="left",
+        caption=Text("±: 95 % interval over prompts; the difference is paired by prompt"),
+        caption_justify="left",
+    )
+    for name in ("", *map(flat, names), "difference"):
+        table.add_column(name, justify="left" if not name else "right")
+    for row in rows_of(sides):
+        table.add_row(*row)
+    console.print(table)
+    for line in describe(sides, names):
+        console.print(flat(line), markup=False, soft_wrap=True)

@@ -1,0 +1,109 @@
+"""Two policies on the same prompts: every measure with its interval, and the paired difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from statistics import fmean
+
+from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.evaluation.attempts import majority_at_k, pass_at_k, sizes
+from rlhf_cli.evaluation.diversity import distinct, repetition
+from rlhf_cli.evaluation.intervals import Estimate, Share, estimate, wilson
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The completions of one policy for one prompt; the lists have one value a completion."""
+
+    rewards: Sequence[float]
+    parts: Mapping[str, Sequence[float]]
+    """Each part of a weighted reward, and `raw` where shaping changes the scores."""
+    kl: Sequence[float]
+    """Exact KL to the policy's own reference along the completion, at T = 1, in nats."""
+    lengths: Sequence[int]
+    truncated: Sequence[bool]
+    texts: Sequence[str]
+    answers: Sequence[str | None]
+    """The final answers in the texts, for a majority."""
+
+
+Side = Mapping[int, Answered]
+"""By the number of the prompt; prompts with a completion that has no score are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One row of a comparison: levels and the difference a - b, paired by prompt, with 95 % intervals."""
+
+    name: str
+    a: Estimate
+    b: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Two policies compared on the prompts that both have scores for."""
+
+    prompts: int
+    samples: int
+    left_out: int
+    """Prompts that the reward has no score for, on one side at least."""
+    win_rate: Share
+    """How often a completion of a has a higher reward than one of b for the same prompt; equal ones count half."""
+    measures: Sequence[Measure]
+
+
+def compare_sides(a: Side, b: Side, prompts: int, beta: float | None) -> Sides:
+    """Compare two policies that answered `prompts` prompts; `beta` weighs the KL in J, None leaves J out.
+
+    Raises UserError (exit 4) where fewer than two prompts are in both.
+    """
+    both = sorted(a.keys() & b.keys())
+    if len(both) < 2:
+        what = f"{len(both)} of {prompts} prompts have a score for each of their completions"
+        fix = "mend the reward, or choose reward.on_error=value"
+        raise UserError(what, where="reward", fix=fix, exit_code=EXIT_REWARD)
+    is_binary = all(reward in (0, 1) for side in (a, b) for n in both for reward in side[n].rewards)
+    columns = [[_measure(side[n], beta, is_binary) for n in both] for side in (a, b)]
+    measures = []
+    for name in columns[0][0]:
+        first, second = ([row[name] for row in rows] for rows in columns)
+        gaps = [x - y for x, y in zip(first, second, strict=True)]
+        measures.append(Measure(name, estimate(first), estimate(second), estimate(gaps)))
+    return Sides(
+        prompts=len(both),
+        samples=len(a[both[0]].rewards),
+        left_out=prompts - len(both),
+        win_rate=wilson(fmean(_wins(a[n].rewards, b[n].rewards) for n in both), len(both)),
+        measures=measures,
+    )
+
+
+def _measure(one: Answered, beta: float | None, is_binary: bool) -> dict[str, float]:
+    """The measures of one prompt, by name."""
+    found = {} if beta is None else {"J": fmean(one.rewards) - beta * fmean(one.kl)}
+    found |= {"reward": fmean(one.rewards), **{f"reward/{name}": fmean(part) for name, part in one.parts.items()}}
+    if is_binary:
+        right = [reward == 1 for reward in one.rewards]
+        found |= {f"pass@{k}": pass_at_k(right, k) for k in sizes(len(right)) if k > 1}
+        found |= {f"majority@{k}": majority_at_k(one.answers, right, k) for k in sizes(len(right)) if k > 2}
+    return found | {
+        "kl": fmean(one.kl),
+        "length": fmean(one.lengths),
+        "truncated": fmean(one.truncated),
+        **{f"distinct_{n}": distinct(one.texts, n) for n in (1, 2, 3)},
+        "repetition": fmean(map(repetition, one.texts)),
+    }
+
+
+def _wins(a: Sequence[float], b: Sequence[float]) -> float:
+    """The share of the pairs of completions that a wins.
+
+    Samples of the same number share a random stream, so they are no pair, unless there are no others.
+    """
+    places = product(range(len(a)), range(len(b)))
+    pairs = [(a[i], b[j]) for i, j in places if i != j or len(a) == 1]
+    return fmean((1 + (x > y) - (x < y)) / 2 for x, y in pairs)

@@ -1,0 +1,79 @@
+"""The page of `rlhf eval`: the table, and all completions side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rlhf_cli.evaluation.intervals import with_error
+from rlhf_cli.evaluation.sides import Answered, Measure, Side, Sides
+from rlhf_cli.report.answers import SHOWN
+from rlhf_cli.report.answers import Side as Completions
+from rlhf_cli.report.page import render
+from rlhf_cli.report.table import Table
+from rlhf_cli.types import PromptRow
+
+NAMES: Final = {
+    "kl": "KL, nats",
+    "length": "length, tokens",
+    "truncated": "share that was cut",
+    "repetition": "repeated word 4-grams",
+    **{f"distinct_{n}": f"distinct word {n}-grams" for n in (1, 2, 3)},
+}
+DIGITS: Final = {"length": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt with the completions of both sides."""
+
+    text: str
+    change: float
+    """Mean reward of a less that of b."""
+    a: Completions
+    b: Completions
+
+
+def html(sides: Sides, answers: Sequence[Side], prompts: Sequence[PromptRow], names: tuple[str, str]) -> str:
+    """The whole page: the prompts on which a gains most come first."""
+    a, b = answers
+    both = [_prompt(prompts[number].shown, a[number], b[number]) for number in sorted(a.keys() & b.keys())]
+    return render(
+        "sides.html.j2",
+        title=f"{names[0]} against {names[1]}",
+        names=names,
+        table=Table(["", *names, "difference"], rows_of(sides)),
+        lines=list(describe(sides, names)),
+        prompts=sorted(both, key=lambda prompt: -prompt.change),
+    )
+
+
+def rows_of(sides: Sides) -> list[tuple[str, str, str, str]]:
+    """The rows of the table: a name, two levels and the difference."""
+    return [_row(measure) for measure in sides.measures]
+
+
+def describe(sides: Sides, names: tuple[str, str]) -> Iterator[str]:
+    """Sentences below the table."""
+    rate = sides.win_rate
+    often = f"{rate.mean:.1%} [{rate.low:.1%}, {rate.high:.1%}] of pairs; equal ones count half"
+    yield f"a completion of {names[0]} has a higher reward than one of {names[1]} in {often}"
+    if sides.left_out:
+        yield f"{sides.left_out} prompts are left out: the reward has no score for one of their completions"
+
+
+def _row(measure: Measure) -> tuple[str, str, str, str]:
+    digits = DIGITS.get(measure.name, 3)
+    a, b = (with_error(level, digits) for level in (measure.a, measure.b))
+    return NAMES.get(measure.name, measure.name), a, b, with_error(measure.difference, digits, "+")
+
+
+def _prompt(text: str, a: Answered, b: Answered) -> Prompt:
+    first, second = (_completions(side) for side in (a, b))
+    return Prompt(text, first.reward - second.reward, first, second)
+
+
+def _completions(one: Answered) -> Completions:
+    pairs = list(zip(one.rewards, one.texts, strict=True))
+    return Completions(sum(one.rewards) / len(pairs), pairs[:SHOWN], len(pairs[SHOWN:]))
