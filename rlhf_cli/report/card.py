@@ -19,7 +19,7 @@ def write_card(folder: Path, run: SavedRun, dtype: str) -> None:
     model, packages = mapping_in(run.config, "model"), mapping_in(run.record, "packages")
     base = str(model.get("path") or mapping_in(run.record, "model").get("loaded_from"))
     front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["rlhf-cli", "lora", "merged"]}
-    if not base.startswith(("/", "package:")):
+    if "/" in base and not base.startswith(("/", "package:")):  # a hub id
         front["base_model"] = base
     by = command_to_repeat(run.record) or f"rlhf {verb_of(run.config)}"
     steps = run.metrics[-1]["step"] if run.metrics else 0
