@@ -86,9 +86,15 @@ def _about(run: RunStatus, common: Collection[str]) -> str:
     own = " ".join(override for override in run.overrides if override not in common)
     parts = [" · ".join(run.made_of), own]
     if (last := run.held_out) is not None:
-        figures = f"J {last['objective']:+.3f}, reward {last['reward']:+.3f}, KL {last['kl']:.2f}"
-        parts.append(f"held-out at step {last['step']}: {figures}")
+        parts.append(f"held-out at step {last['step']}: {_held_out(last)}")
     return "  ".join(filter(None, parts))
+
+
+def _held_out(figures: Mapping[str, float]) -> str:
+    if "objective" in figures:
+        return f"J {figures['objective']:+.3f}, reward {figures['reward']:+.3f}, KL {figures['kl']:.2f}"
+    accuracy = f", accuracy {figures['accuracy']:.1%}" if "accuracy" in figures else ""
+    return f"loss {figures['loss']:.3f}{accuracy}"
 
 
 def _or_dash(value: float | None, form: str) -> str:

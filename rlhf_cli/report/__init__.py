@@ -6,6 +6,7 @@ page             render a template
 writing          choose the page for some folders, and write it
 run_page         the page of a run
 comparison_page  the page of several runs
+supervised_page  the page of a run of sft, dpo or reward train
 sweep_page       the page of a sweep
 curves           the charts of a run and of several runs
 series           a metric as a series; long runs are averaged

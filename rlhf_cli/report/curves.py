@@ -43,16 +43,28 @@ PLOTS: Final = (
     Plot("Gradient norm", "before it is clipped", "grad_norm"),
     Plot("Sampler against trainer", "largest gap, nats", "sampler/gap"),
 )
+SUPERVISED: Final = (
+    Plot("Loss", "mean", "loss", "", "heldout/loss"),
+    Plot("Accuracy", "share", "accuracy", "", "heldout/accuracy"),
+    Plot("Perplexity", "a token", "", "", "heldout/perplexity"),
+    Plot("Margin", "chosen − rejected", "margin", "", "heldout/margin"),
+    Plot("Chosen", "mean", "chosen", "", "heldout/chosen"),
+    Plot("Rejected", "mean", "rejected", "", "heldout/rejected"),
+    Plot("Expected calibration error", "probability", "", "", "heldout/calibration_error"),
+    Plot("Correlation of score and length", "by rank", "", "", "heldout/length_correlation"),
+    Plot("Gradient norm", "before it is clipped", "grad_norm"),
+)
+"""The charts of supervised training."""
 SETTINGS: Final = ("beta", "temperature")
 """Drawn only where they change."""
 COMPARED: Final = tuple(plot for plot in PLOTS if plot.held_out or plot.key == "policy/entropy")
 """Charts that compare several runs."""
 
 
-def pictures(metrics: Rows, prompts: int) -> list[Chart]:
+def pictures(metrics: Rows, prompts: int, plots: Sequence[Plot] = PLOTS) -> list[Chart]:
     """A chart for every plot that has points; `prompts` is the number of prompts of an evaluation."""
     charts = []
-    for plot in PLOTS:
+    for plot in plots:
         steps = column(metrics, plot.key)
         if plot.key in SETTINGS and len(set(steps[1])) < 2:
             continue

@@ -90,7 +90,7 @@ def _standing(run: SavedRun) -> list[tuple[str, str]]:
         ("state", status.state + (f": {status.reason}" if status.reason else "")),
         ("step", f"{'–' if status.step is None else status.step} of {'–' if status.steps is None else status.steps}"),
         ("algorithm", _algorithm(run.config)),
-        ("model", _model(record)),
+        ("model", describe_model(record)),
         ("steps that changed nothing", str(skipped) if skipped else ""),
         ("completions without a score", f"{failures:g}" if failures else ""),
         ("folder", str(status.folder)),
@@ -145,17 +145,17 @@ def _samples(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     return samples
 
 
-def command_to_repeat(record: Row, without: Sequence[str] = ()) -> str | None:
+def command_to_repeat(record: Row, without: Sequence[str] = (), verb: str = "train") -> str | None:
     """The command that starts the same run in a folder of its own; None where run.json does not hold it.
 
-    The overrides of the keys `without`, and of what is inside them, are left out.
+    The overrides of the keys `without`, and of what is inside them, are left out; `verb` is the run's.
     """
     words = record.get("command")
     if not isinstance(words, list) or not words or words[0] != "rlhf" or not all(isinstance(w, str) for w in words):
         return None
     kept = [_QUOTED.sub(r"\1\2", word) for word in words[1:] if "=" in word and not word.startswith(_OWN)]
     left_out = tuple(f"{key}{end}" for key in without for end in ("=", "."))
-    return shlex.join(["rlhf", "train", *(word for word in kept if not word.startswith(left_out))])
+    return shlex.join(["rlhf", *verb.split(), *(word for word in kept if not word.startswith(left_out))])
 
 
 def _reward(reward: Any) -> str:
@@ -170,7 +170,7 @@ def _algorithm(config: Row) -> str:
     return f"{mapping_in(config, 'algorithm').get('kind')}, {size}" if "algorithm" in config else ""
 
 
-def _model(record: Row) -> str:
+def describe_model(record: Row) -> str:
     model = mapping_in(record, "model")
     weights, trained = (number(model.get(key)) / 1e6 for key in ("parameters", "trained"))
     if math.isnan(weights + trained):

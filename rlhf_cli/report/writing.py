@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.errors import EXIT_DISK, UserError
-from rlhf_cli.report import comparison_page, run_page, sweep_page
+from rlhf_cli.report import comparison_page, run_page, supervised_page, sweep_page
 from rlhf_cli.report.page import GENERATOR
 from rlhf_cli.runs.reading import read_run
 from rlhf_cli.sweep.answer import answer
@@ -20,9 +20,9 @@ _HEAD: Final = 2**10
 
 
 def page_of(folders: Sequence[Path], compare_at: float | None = None) -> str:
-    """The page of a sweep, of a run, or of several runs. `compare_at` is another beta for the points of a sweep.
+    """The page of a sweep, of a run, or of several runs.
 
-    Raises UserError where there is such a beta and no sweep.
+    `compare_at` is another beta for the points of a sweep. Raises UserError where there is such a beta and no sweep.
     """
     if len(folders) == 1 and (sweep := SweepRecord.read(folders[0])) is not None:
         sweep = sweep if compare_at is None else replace(sweep, compare_at=compare_at)
@@ -30,7 +30,12 @@ def page_of(folders: Sequence[Path], compare_at: float | None = None) -> str:
     if compare_at is not None:
         raise UserError("--compare-at is for the folder of a sweep", where=str(folders[0]))
     runs = [read_run(folder) for folder in folders]
-    return run_page.html(runs[0]) if len(runs) == 1 else comparison_page.html(runs)
+    if len(runs) == 1:
+        return run_page.html(runs[0]) if runs[0].status.verb == "train" else supervised_page.html(runs[0])
+    if other := next((run for run in runs if run.status.verb != "train"), None):
+        what = f"a page compares runs of rlhf train, and this is one of rlhf {other.status.verb}"
+        raise UserError(what, where=str(other.status.folder), fix="give one run at a time")
+    return comparison_page.html(runs)
 
 
 def write_page(file: Path, text: str, *, overwrite: bool) -> None:

@@ -9,17 +9,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from rlhf_cli.models.location import REWARD_MODEL
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.checkpoint import find_newest, step_of
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, METRICS, RECORD, RESULT, TENSORBOARD
 from rlhf_cli.runs.json_files import read_last_lines, read_object, read_rows
+from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.runs.lock import is_locked
 
-WITHOUT_RUNS: Final = (CHECKPOINTS, ADAPTER, TENSORBOARD, HYDRA)
+WITHOUT_RUNS: Final = (CHECKPOINTS, ADAPTER, REWARD_MODEL, TENSORBOARD, HYDRA)
 """Folders inside a run that are not searched for other runs."""
 
 _UNSHOWN: Final = ("run_dir=", "sweep_dir=", "display=", "resume=", "hydra.", "seeds=", "jobs=")
-_EVALUATED: Final = {"step": "step", "objective": "eval/objective", "reward": "eval/reward/mean", "kl": "eval/kl/seq"}
+_EVALUATED: Final = (
+    {"step": "step", "objective": "eval/objective", "reward": "eval/reward/mean", "kl": "eval/kl/seq"},
+    {"step": "step", "loss": "heldout/loss", "accuracy": "heldout/accuracy"},
+    {"step": "step", "loss": "heldout/loss"},
+)
+"""Names of held-out figures and their metrics: of `rlhf train`, of supervised training, and without a pair that is no
+tie."""
 
 State = Literal["running", "finished", "stopped", "broken"]
 """running: a process works in it; stopped: it can be continued, killed or not; broken: it cannot."""
@@ -47,19 +55,24 @@ class RunStatus:
     changed: float
     """When its settings or metrics were last written, in seconds since 1970."""
     made_of: tuple[str, ...] = ()
-    """The names of its model, algorithm and reward; `rlhf runs --json` writes them under this name."""
+    """The names of its model, algorithm and reward, or objective; `rlhf runs --json` writes them under this name."""
     overrides: tuple[str, ...] = ()
     """The overrides of the command that began it, without folders and display."""
     held_out: Mapping[str, float] | None = None
-    """`objective`, `reward` and `kl` of its last evaluation, and its `step`; None before the first."""
+    """`objective`, `reward` and `kl` of its last evaluation, or `loss` and `accuracy`, and its `step`; None before the
+    first."""
+    verb: str = "train"
+    """The words behind `rlhf` that began it, and continue it."""
+    stalled: bool = False
+    """Whether its patience ended it before its last step."""
 
     def continue_command(self, *, anywhere: bool = False) -> str | None:
         """The command that continues the run, from this folder or from `anywhere`; None for a running or broken run."""
-        if self.checkpoint is None or self.steps is None or self.state in ("running", "broken"):
+        if self.checkpoint is None or self.steps is None or self.stalled or self.state in ("running", "broken"):
             return None
         folder = self.folder if anywhere else relative_to_here(self.folder)
         further = f" steps={2 * self.steps}" if self.state == "finished" else ""
-        return f"rlhf train resume={shlex.quote(str(folder))}{further}"
+        return f"rlhf {self.verb} resume={shlex.quote(str(folder))}{further}"
 
     def row(self) -> dict[str, Any]:
         """The status in JSON's types."""
@@ -79,7 +92,8 @@ def list_runs(root: Path) -> list[RunStatus]:
 def read_status(folder: Path) -> RunStatus:
     """Read the state of the run in `folder`."""
     is_running, config = is_locked(folder), read_object(folder / CONFIG)
-    steps = _whole(config.get("steps"))
+    steps, result = _whole(config.get("steps")), read_object(folder / RESULT)
+    stalled = result.get("stalled") is not None
     last_step, metrics = read_last_metrics(folder)
     try:
         newest = find_newest(folder / CHECKPOINTS)
@@ -92,7 +106,7 @@ def read_status(folder: Path) -> RunStatus:
         state = "running"
     elif steps is None:
         state, reason = "broken", f"{CONFIG}: not readable"
-    elif (_whole(read_object(folder / RESULT).get("step")) or 0) >= steps:
+    elif stalled or (_whole(result.get("step")) or 0) >= steps:
         state = "finished"
     elif checkpoint is not None:
         state = "stopped"
@@ -112,6 +126,8 @@ def read_status(folder: Path) -> RunStatus:
         made_of=_made_of(config),
         overrides=_overrides(read_object(folder / RECORD)),
         held_out=_last_evaluation(folder),
+        verb=verb_of(config),
+        stalled=stalled,
     )
 
 
@@ -129,8 +145,8 @@ def read_last_metrics(folder: Path) -> tuple[int | None, Mapping[str, Any]]:
 
 
 def _made_of(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """`SmolLM2-135M`, `rloo`, `sentiment`."""
-    groups = (config.get(group) for group in ("model", "algorithm", "reward"))
+    """`SmolLM2-135M`, `rloo`, `sentiment`; or `SmolLM2-135M`, `dpo`."""
+    groups = (config.get(group) for group in ("model", "algorithm", "reward", "objective"))
     names = (group.get("path", group.get("kind")) if isinstance(group, dict) else None for group in groups)
     return tuple(Path(name).name for name in names if isinstance(name, str))
 
@@ -143,9 +159,10 @@ def _overrides(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _last_evaluation(folder: Path) -> Mapping[str, float] | None:
     for row in read_rows(read_last_lines(folder / METRICS)):
-        figures = {name: _number(row.get(key)) for name, key in _EVALUATED.items()}
-        if None not in figures.values():
-            return {name: value for name, value in figures.items() if value is not None}
+        for keys in _EVALUATED:
+            figures = {name: _number(row.get(key)) for name, key in keys.items()}
+            if None not in figures.values():
+                return {name: value for name, value in figures.items() if value is not None}
     return None
 
 
@@ -156,7 +173,8 @@ def _find_runs(root: Path) -> Iterator[Path]:
         folders.sort()
         if CONFIG in files:
             config = read_object(folder / CONFIG)
-            if {"steps", "reward", "algorithm"} <= config.keys() or (not config and CHECKPOINTS in folders):
+            is_run = any({"steps", *others} <= config.keys() for others in (("reward", "algorithm"), ("objective",)))
+            if is_run or (not config and CHECKPOINTS in folders):
                 folders[:] = [inner for inner in folders if inner not in WITHOUT_RUNS]
                 yield folder
 

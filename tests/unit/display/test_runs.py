@@ -34,3 +34,11 @@ def test_runs_are_told_apart_by_what_differs_and_by_held_out_figures(
         "SmolLM2 · rloo · length  beta=0.1  held-out at step 2: J +0.250, reward +0.500, KL 2.50",
         "SmolLM2 · rloo · length  beta=0.2",
     ]
+
+
+def test_a_run_of_supervised_training_has_its_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "a", ["steps=4"], {"step": 2, "heldout/loss": 0.5, "heldout/accuracy": 0.75})
+    config = {"steps": 4, "model": {"kind": "tiny"}, "objective": {"kind": "dpo"}}
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+    show_runs(list_runs(tmp_path), {})
+    assert "tiny · dpo  steps=4  held-out at step 2: loss 0.500, accuracy 75.0%" in capsys.readouterr().out

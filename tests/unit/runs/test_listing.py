@@ -85,6 +85,25 @@ def test_a_finished_run_stays_finished_without_its_checkpoints(run: Path) -> Non
     assert read_status(run).state == "broken"
 
 
+def test_a_run_of_supervised_training_is_listed_with_its_kind(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parents[1])
+    config = {"steps": 8, "model": {"kind": "tiny"}, "objective": {"kind": "bradley_terry"}}
+    (run / "config.json").write_text(json.dumps(config))
+    rows = [{"step": 4, "loss": 0.5, "heldout/loss": 0.625, "heldout/accuracy": 0.75}, {"step": 5, "loss": 0.5}]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (found,) = list_runs(run.parent)
+    assert (found.state, found.step, found.made_of) == ("stopped", 5, ("tiny", "bradley_terry"))
+    assert found.held_out == {"step": 4, "loss": 0.625, "accuracy": 0.75}
+    assert found.continue_command() == "rlhf reward train resume=outputs/a"
+    assert found.row()["verb"] == "reward train"
+    (run / "result.json").write_text('{"step": 5, "stalled": 3}')
+    assert (read_status(run).state, read_status(run).continue_command()) == ("finished", None)
+    (run / "result.json").write_text('{"step": 5, "stalled": null}')
+    assert read_status(run).state == "stopped"
+    (run / "metrics.jsonl").write_text('{"step": 4, "heldout/loss": 0.5}\n')
+    assert read_status(run).held_out == {"step": 4, "loss": 0.5}
+
+
 def test_a_run_that_works_is_running_and_is_left_alone(run: Path) -> None:
     assert not is_locked(run)
     assert not (run / ".lock").exists()

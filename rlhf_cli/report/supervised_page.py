@@ -1,0 +1,118 @@
+"""The page of a run of supervised training: its state, held-out figures, reliability, curves, and how to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from rlhf_cli.charts.pictures import Chart, Series
+from rlhf_cli.report.curves import SUPERVISED, WIDTH, pictures, timing
+from rlhf_cli.report.page import render
+from rlhf_cli.report.run_page import command_to_repeat, describe_model, mapping_in
+from rlhf_cli.report.series import number, steps_per_point
+from rlhf_cli.report.table import Table
+from rlhf_cli.runs.binding import HELD_OUT
+from rlhf_cli.runs.reading import SavedRun
+from rlhf_cli.supervised.objectives.objective import Interval
+from rlhf_cli.supervised.result import SupervisedResult
+
+ABOUT: Final[Mapping[str, str]] = {
+    "sft": "trained on completions",
+    "dpo": "trained on preferences, by DPO",
+    "bradley_terry": "a reward model from preferences",
+}
+"""What a run made, by `objective.kind`."""
+
+
+def html(run: SavedRun) -> str:
+    """The whole page."""
+    result, kind = SupervisedResult.read(run.status.folder), str(mapping_in(run.config, "objective").get("kind"))
+    model = mapping_in(run.config, "model")
+    name = Path(str(model.get("path", model.get("kind", "a model")))).name
+    return render(
+        "supervised.html.j2",
+        title=f"{run.status.folder.name}: {name}, {ABOUT.get(kind, kind)}",
+        standing=_standing(run, result),
+        verdict=verdict(result),
+        figures=_table(result) if result and result.after else None,
+        exported=result.exported if result else None,
+        reliability=reliability_chart(result) if result and result.reliability else None,
+        curves=pictures(run.metrics, 0, SUPERVISED),
+        steps_a_point=steps_per_point(len(run.metrics)),
+        times=timing(run.timings),
+        timings_a_point=steps_per_point(len(run.timings)),
+        repeat=command_to_repeat(run.record, verb=run.status.verb),
+        go_on=run.status.continue_command(anywhere=True),
+        is_finished=run.status.state == "finished",
+        config=run.config,
+        machine={key: value for key, value in run.record.items() if key not in ("command", HELD_OUT)},
+    )
+
+
+def verdict(result: SupervisedResult | None) -> str:
+    """One sentence: whether the held-out loss fell."""
+    if result is None:
+        return "The run has not ended: its curves are below."
+    if (change := result.change.get("loss")) is None:
+        return "Nothing to compare: the run was not evaluated before and after."
+    fell = "fell" if change.high < 0 else "rose" if change.low > 0 else "did not change measurably"
+    return f"The held-out loss {fell} on {result.held_out} rows: {_interval(change, '+')}."
+
+
+def reliability_chart(result: SupervisedResult) -> Chart:
+    """How often the scores are right, by how sure they are; on the dashed line, as often as they say."""
+    bins = result.reliability
+    pairs = Series(
+        "held-out pairs, with their number",
+        [one.confidence for one in bins],
+        [one.right.mean for one in bins],
+        [one.right.low for one in bins],
+        [one.right.high for one in bins],
+        "points",
+        names=[str(one.count) for one in bins],
+    )
+    line = Series("as often as they say", [0.5, 1.0], [0.5, 1.0], style="dashed")
+    return Chart("Reliability", "predicted probability of the better text", "share that is right", [pairs, line], WIDTH)
+
+
+def _standing(run: SavedRun, result: SupervisedResult | None) -> list[tuple[str, str]]:
+    status = run.status
+    skipped = sum(number(row.get("skipped")) == 1 for row in run.metrics)
+    early = (
+        f", ended early: no lower held-out loss in {result.stalled} evaluations" if result and result.stalled else ""
+    )
+    return [
+        ("state", status.state + (f": {status.reason}" if status.reason else "")),
+        ("step", f"{'–' if status.step is None else status.step} of {status.steps or '–'}{early}"),
+        ("objective", _settings(run)),
+        ("model", describe_model(run.record)),
+        ("steps that changed nothing", str(skipped) if skipped else ""),
+        ("folder", str(status.folder)),
+    ]
+
+
+def _settings(run: SavedRun) -> str:
+    """The objective with its numbers, and the rows of a step."""
+    objective = mapping_in(run.config, "objective")
+    knobs = [f"{key} {value:g}" for key, value in objective.items() if isinstance(value, float | int)]
+    return ", ".join([str(objective.get("kind")), *knobs, f"{run.config.get('prompts_per_step')} rows a step"])
+
+
+def _table(result: SupervisedResult) -> Table:
+    """Each figure before and after, and its paired change."""
+    rows = []
+    for name, after in result.after.items():
+        before, change = result.before.get(name), result.change.get(name)
+        rows.append(
+            [
+                name,
+                *(_interval(one) if one else "–" for one in (before, after)),
+                _interval(change, "+") if change else "–",
+            ]
+        )
+    return Table(["", "before", "after", "change"], rows)
+
+
+def _interval(value: Interval, sign: str = "") -> str:
+    return f"{value.mean:{sign}.3f} [{value.low:{sign}.3f}, {value.high:{sign}.3f}]"
