@@ -1,4 +1,7 @@
-"""The embedded SmolLM2-135M-Instruct: what is promised of a model holds for a real one."""
+"""The embedded SmolLM2-135M-Instruct: what is promised of a model holds for a real one.
+
+Its first layers are enough to find what differs between engines and libraries; all of it is in `scripts/test --all`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -36,8 +39,20 @@ Rlhf = Callable[..., Outcome]
 PROMPTS = ("Write one sentence about a bus that is late.", "Describe rain.")
 
 
+@pytest.fixture(scope="module", params=[3, pytest.param(30, marks=pytest.mark.slow)], ids="{} layers".format)
+def layers(request: pytest.FixtureRequest) -> int:
+    """How many of its layers the model has."""
+    return int(request.param)
+
+
+def cut(model: Any, layers: int) -> None:
+    del model.model.layers[layers:]
+    model.config.num_hidden_layers = layers
+    model.config.layer_types = None
+
+
 @pytest.fixture(autouse=True, scope="module")
-def loaded_once() -> Iterator[None]:
+def loaded_once(layers: int) -> Iterator[None]:
     """The weights are read once; whoever loads the model gets a copy of it."""
     load, kept = loading.load, dict[str, loading.Loaded]()
 
@@ -45,6 +60,7 @@ def loaded_once() -> Iterator[None]:
         what = f"{settings} {dtype}"
         if what not in kept:
             kept[what] = load(settings, dtype)
+            cut(kept[what].model, layers)
         return replace(kept[what], model=copy.deepcopy(kept[what].model))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -53,14 +69,12 @@ def loaded_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two short steps."""
+def trained(loaded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two short steps; the reward is one that tells any two completions apart."""
     folder = tmp_path_factory.mktemp("real") / "out"
     small = ("steps=2", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=8", "evaluate.every=0")
-    assert (
-        run(["train", *small, "optimizer.lr=5e-3", "optimizer.warmup_steps=0", "display=quiet", f"run_dir={folder}"])
-        == 0
-    )
+    quick = ("optimizer.lr=5e-3", "optimizer.warmup_steps=0", "reward=characters", "display=quiet")
+    assert run(["train", *small, *quick, f"run_dir={folder}"]) == 0
     return folder
 
 
@@ -80,11 +94,12 @@ def base_folder() -> str:
 
 
 @pytest.fixture(scope="module")
-def base_model(base_folder: str) -> PreTrainedModel:
+def base_model(layers: int, base_folder: str) -> PreTrainedModel:
     """The model as transformers loads it; shared, so leave it as it is."""
     from transformers import AutoModelForCausalLM
 
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+    cut(model, layers)
     return model.eval()
 
 

@@ -19,6 +19,7 @@ from tests.support import QUICK, Outcome, contents, gone, lines
 
 Rlhf = Callable[..., Outcome]
 
+SMALL = ("config=tiny", "model.layers=1", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=4")
 LONG = ("config=tiny", "steps=100000", "evaluate.every=0", "sweep_dir=s", "-m", "seed=0,1")
 """A sweep that has to be stopped."""
 
@@ -44,7 +45,7 @@ def steps_done(trial: Path) -> int:
 
 
 def test_the_same_command_finds_its_folder_and_leaves_alone_what_is_done(forked: Rlhf, tmp_path: Path) -> None:
-    sweep = ("config=tiny", "evaluate.every=0", "-m", "seed=0,1")
+    sweep = (*SMALL, "evaluate.every=0", "-m", "seed=0,1")
     first = forked("train", *sweep, "steps=1")
     assert first.code == 0, first.err
     assert "trial 2 of 2 (seed=1) finished: J " in first.err
@@ -61,24 +62,16 @@ def test_the_same_command_finds_its_folder_and_leaves_alone_what_is_done(forked:
     assert [len(lines(trial / "metrics.jsonl")) for trial in trials(folder).values()] == [2, 2]
 
 
-def test_seeds_replicate_every_point(forked: Rlhf, tmp_path: Path) -> None:
-    outcome = forked(
-        "train", "config=tiny", "steps=1", "evaluate.every=0", "seed=5", "seeds=2", "-m", "beta=0.1,0.2", "sweep_dir=s"
-    )
-    assert outcome.code == 0, outcome.err
-    configs = [json.loads((trial / "config.json").read_text()) for trial in trials(tmp_path / "s").values()]
-    assert [(one["beta"]["value"], one["seed"]) for one in configs] == [(0.1, 5), (0.2, 5), (0.1, 6), (0.2, 6)]
-    assert [*trials(tmp_path / "s")] == ["seed=5,beta=0.1", "seed=5,beta=0.2", "seed=6,beta=0.1", "seed=6,beta=0.2"]
-
-
-def test_a_file_may_ask_for_a_sweep_of_replicates(forked: Rlhf, tmp_path: Path) -> None:
+def test_a_file_may_ask_for_a_sweep_whose_points_seeds_replicate(forked: Rlhf, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "defaults: tiny\nsteps: 1\nevaluate: {every: 0}\nseeds: 2\n"
         "hydra: {mode: MULTIRUN, sweeper: {params: {beta: '0.1,0.2'}}}\n"
     )
-    outcome = forked("train", "config=./mine.yaml", "sweep_dir=s")
+    outcome = forked("train", "config=./mine.yaml", *SMALL[1:], "seed=5", "sweep_dir=s")
     assert outcome.code == 0, outcome.err
-    assert len(trials(tmp_path / "s")) == 4
+    configs = [json.loads((trial / "config.json").read_text()) for trial in trials(tmp_path / "s").values()]
+    assert [(one["beta"]["value"], one["seed"]) for one in configs] == [(0.1, 5), (0.1, 6), (0.2, 5), (0.2, 6)]
+    assert [*trials(tmp_path / "s")] == ["beta=0.1,seed=5", "beta=0.1,seed=6", "beta=0.2,seed=5", "beta=0.2,seed=6"]
     assert all((trial / "mine.yaml").is_file() for trial in trials(tmp_path / "s").values())
 
 
@@ -100,7 +93,7 @@ def test_failures_are_named_with_their_logs_and_only_they_are_tried_again(forked
     reward = tmp_path / "r.py"
     reward.write_text(REWARD)
     functions = ",".join(f"{reward}:{name}" for name in ("good", "raises", "killed"))
-    sweep = ("config=tiny", "steps=1", "evaluate.every=0", "reward=python", "sweep_dir=s", "-m")
+    sweep = (*SMALL, "steps=1", "evaluate.every=0", "reward=python", "sweep_dir=s", "-m")
     outcome = forked("train", *sweep, f"reward.function={functions}")
     assert outcome.code == 8
     found = [line for line in outcome.err.splitlines() if " failed: " in line and line.startswith("trial")]
@@ -131,7 +124,8 @@ def test_it_ends_with_an_answer_on_stdout_and_as_a_page(forked: Rlhf, tmp_path: 
     reward = tmp_path / "r.py"
     reward.write_text(REWARD)
     functions = ",".join(f"{reward}:{name}" for name in ("good", "raises"))
-    sweep = ("config=tiny", "steps=2", "evaluate.every=1", "evaluate.prompts=4", "reward=python", "sweep_dir=s", "-m")
+    few = ("steps=1", "evaluate.every=1", "evaluate.prompts=4", "evaluate.samples=2")
+    sweep = (*SMALL, *few, "reward=python", "sweep_dir=s", "-m")
     outcome = forked("train", *sweep, f"reward.function={functions}", "seed=0,1")
     assert outcome.code == 8
     assert "Nothing is distinguishable from the reference" in outcome.out
@@ -154,7 +148,7 @@ def test_it_ends_with_an_answer_on_stdout_and_as_a_page(forked: Rlhf, tmp_path: 
 def test_settings_that_change_between_are_never_mixed(forked: Rlhf, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("defaults: tiny\nsteps: 1\nevaluate: {every: 0}\noptimizer: {lr: 0.01}\n")
-    sweep = ("config=./mine.yaml", "-m", "seed=0,1", "sweep_dir=s")
+    sweep = ("config=./mine.yaml", *SMALL[1:], "-m", "seed=0,1", "sweep_dir=s")
     assert forked("train", *sweep).code == 0
     file.write_text(file.read_text().replace("0.01", "0.02"))
     again = forked("train", *sweep)  # the folder is the same, and its runs are others
@@ -171,7 +165,7 @@ def test_a_trial_refuses_settings_that_its_sweep_has_not_checked(rlhf: Rlhf, mon
 
 def test_what_lies_in_the_working_directory_is_not_run(rlhf: Rlhf, tmp_path: Path) -> None:
     (tmp_path / "yaml.py").write_text("raise SystemExit('run from the working directory')\n")
-    outcome = rlhf("train", "config=tiny", "steps=1", "evaluate.every=0", "-m", "seed=0", "sweep_dir=s")
+    outcome = rlhf("train", *SMALL, "steps=1", "evaluate.every=0", "-m", "seed=0", "sweep_dir=s")
     assert outcome.code == 0, outcome.err
 
 
@@ -212,9 +206,7 @@ def children(pid: int) -> list[int]:
 
 
 def test_a_trial_does_not_outlive_its_sweep(tmp_path: Path) -> None:
-    process = start(
-        "train", "config=tiny", "steps=100000", "evaluate.every=0", "sweep_dir=s", "-m", "seed=0,1", cwd=tmp_path
-    )
+    process = start("train", *LONG, cwd=tmp_path)
     wait_for(lambda: (tmp_path / "s" / "sweep.json").is_file(), process)
     first, _ = trials(tmp_path / "s").values()
     wait_for(lambda: steps_done(first) >= 2, process)
@@ -227,9 +219,7 @@ def test_a_trial_does_not_outlive_its_sweep(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_sweep_saves_its_trials(tmp_path: Path, number: int) -> None:
-    process = start(
-        "train", "config=tiny", "steps=100000", "evaluate.every=0", "sweep_dir=s", "-m", "seed=0,1", cwd=tmp_path
-    )
+    process = start("train", *LONG, cwd=tmp_path)
     wait_for(lambda: (tmp_path / "s" / "sweep.json").is_file(), process)
     first, second = trials(tmp_path / "s").values()
     wait_for(lambda: steps_done(first) >= 2, process)
