@@ -81,7 +81,7 @@ def _seconds(value: Any) -> Any:
 def _refuse_unsound(value: Any) -> Any:
     """Refuse placements of the KL that are known to be wrong, each with its reason."""
     if isinstance(value, str) and value in REFUSED:
-        raise ValueError(f"{REFUSED[value]}; use reward, exact or loss_k2")
+        raise ValueError(f"{REFUSED[value]}; use reward, exact, loss_k2 or loss_k2_sequence")
     return value
 
 
@@ -135,7 +135,8 @@ class RunConfig(TrainingConfig):
     reward: Reward
     algorithm: Algorithm
     kl: Annotated[Placement, BeforeValidator(_refuse_unsound)]
-    """Where the KL goes: reward (k1 in the reward), exact (no sampled estimator), loss_k2 (partial)."""
+    """Where the KL goes: reward (k1 in the reward), exact (no sampled estimator), loss_k2 (partial), loss_k2_sequence
+    (k2 of whole completions: unbiased, without a baseline)."""
     beta: Beta
     """Weight of KL(policy || reference) in the objective, per nat."""
     temperature: Schedule
@@ -185,6 +186,8 @@ class RunConfig(TrainingConfig):
             raise ValueError(f"kl: algorithm={self.algorithm.kind} refuses kl={self.kl}: {reason}")
         if self.reward.truncated == "mask" and (reason := self.algorithm.why_no_mask):
             raise ValueError(f"reward.truncated: algorithm={self.algorithm.kind} refuses truncated=mask: {reason}")
+        if self.reward.truncated == "mask" and self.kl == "loss_k2_sequence":
+            raise ValueError("kl: loss_k2_sequence is not the KL of completions that ended (truncated=mask): kl=reward")
         if self.kl == "exact" and self.exact_kl_every > 1:
             raise ValueError("exact_kl_every: kl=exact needs the exact KL at every step: exact_kl_every=1")
         if isinstance(self.beta, Controlled) and self.exact_kl_every > 1:

@@ -22,7 +22,7 @@ from typing import ClassVar, Final, Literal
 from pydantic import Field
 
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.algorithms.placement import SELF_INCLUSIVE_MEAN, Placement
+from rlhf_cli.algorithms.placement import SELF_INCLUSIVE_MEAN, WHOLLY, Placement
 from rlhf_cli.functional.losses import Aggregation, clipped_surrogate
 from rlhf_cli.functional.returns import centre_by_group
 from rlhf_cli.settings import Settings
@@ -56,7 +56,7 @@ class Grpo(Settings):
 
     def why_unsound(self, kl: Placement) -> str | None:
         """kl=exact would not be exact: the group's mean includes the completion itself."""
-        return SELF_INCLUSIVE_MEAN if kl == "exact" else None
+        return SELF_INCLUSIVE_MEAN if kl in WHOLLY else None
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """Return of the completion minus its group's mean, divided by its group's spread, at every token."""

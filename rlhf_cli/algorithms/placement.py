@@ -8,11 +8,16 @@
              update per rollout. GRPO's mean and spread and PPO's whitening rescale the reward beside it, which
              multiplies beta; later updates of a rollout take the KL at tokens of an older policy
 
-The gradient of KL(policy || reference) over whole texts has two parts: the change of each position's own KL, and the
-change of the positions that earlier tokens lead to. `reward` and `exact` contain both.
+    loss_k2_sequence  (sum_t k1)^2 / 2 as a loss, of the whole completion: exactly the gradient of J, since k1 of the
+             completion times the gradient of its log-probability is the gradient of the KL. It has no baseline, so that
+             it is noisier than `reward`, and it is refused wherever `exact` is, and under reward.truncated=mask
 
-Tang and Munos 2025, arXiv:2506.09477; Shah et al. 2025, arXiv:2512.21852; Amini et al. 2025, arXiv:2504.10637. Every
-verdict is proven by enumeration in tests/unit/algorithms/test_placement.py.
+The gradient of KL(policy || reference) over whole texts has two parts: the change of each position's own KL, and the
+change of the positions that earlier tokens lead to. All but `loss_k2` contain both.
+
+Tang and Munos 2025, arXiv:2506.09477; Shah et al. 2025, arXiv:2512.21852; Amini et al. 2025, arXiv:2504.10637; k2 of a
+completion as a loss, on-policy: Liu et al. 2025, arXiv:2510.01555. Every verdict is proven by enumeration in
+tests/unit/algorithms/test_placement.py.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 
     from rlhf_cli.types import Distance
 
-Placement = Literal["reward", "exact", "loss_k2"]
+Placement = Literal["reward", "exact", "loss_k2", "loss_k2_sequence"]
 
 REFUSED: Final[Mapping[str, str]] = {
     "loss_k1": "k1 as a loss has an expected gradient of zero, so it holds nothing (arXiv:2506.09477)",
@@ -34,6 +39,9 @@ REFUSED: Final[Mapping[str, str]] = {
     "reward_k3": "k3 in the reward lacks a part of the KL's gradient and can point against it (arXiv:2512.21852)",
 }
 """Placements that other tools offer, and why each is refused here."""
+
+WHOLLY: Final = ("exact", "loss_k2_sequence")
+"""Placements whose loss is the whole gradient of the KL: whatever rescales the reward beside it multiplies beta."""
 
 SELF_INCLUSIVE_MEAN: Final = (
     "a mean that holds the completion itself shrinks the reward's part of the gradient but not the KL loss beside it: "
@@ -47,7 +55,7 @@ NOT_EXACT_OFF_POLICY: Final = (
 
 def penalty(distance: Distance, placement: Placement) -> Tensor:
     """The KL at each position that goes into the reward, float32 [B, T]: zero where all of it is in the loss."""
-    if placement == "loss_k2":
+    if placement in ("loss_k2", "loss_k2_sequence"):
         return distance.kl.new_zeros(distance.kl.shape)
     if placement == "exact":
         if distance.exact is None:

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.algorithms.placement import NOT_EXACT_OFF_POLICY, Placement
+from rlhf_cli.algorithms.placement import NOT_EXACT_OFF_POLICY, WHOLLY, Placement
 from rlhf_cli.functional.losses import Aggregation, clipped_surrogate, clipped_value_loss
 from rlhf_cli.functional.returns import generalised_advantages, whiten
 from rlhf_cli.settings import Settings
@@ -59,13 +59,13 @@ class Ppo(Settings):
 
     def why_unsound(self, kl: Placement) -> str | None:
         """kl=exact is not exact off-policy, nor where something rescales, discounts or replaces the reward alone."""
-        if kl == "exact" and (self.epochs > 1 or self.minibatch_size is not None):
+        if kl in WHOLLY and (self.epochs > 1 or self.minibatch_size is not None):
             return NOT_EXACT_OFF_POLICY
-        if kl == "exact" and (self.whiten or self.gamma < 1):
+        if kl in WHOLLY and (self.whiten or self.gamma < 1):
             return "it would rescale the reward but not the KL loss beside it: algorithm.whiten=false algorithm.gamma=1"
-        if kl == "exact" and self.gae_lambda < 1:
+        if kl in WHOLLY and self.gae_lambda < 1:
             return "the value head would stand for the rest of the return: algorithm.gae_lambda=1, or kl=reward"
-        if kl == "exact" and self.shared_trunk and self.vf_coef > 0:
+        if kl in WHOLLY and self.shared_trunk and self.vf_coef > 0:
             return "the value loss would move the policy as well: algorithm.shared_trunk=false, or kl=reward"
         return None
 

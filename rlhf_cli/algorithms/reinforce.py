@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.algorithms.placement import SELF_INCLUSIVE_MEAN, Placement
+from rlhf_cli.algorithms.placement import SELF_INCLUSIVE_MEAN, WHOLLY, Placement
 from rlhf_cli.algorithms.score_function import ScoreFunction
 from rlhf_cli.functional.returns import returns_to_go
 from rlhf_cli.types import Advantages, Scored
@@ -42,7 +42,7 @@ class Reinforce(ScoreFunction):
 
     def why_unsound(self, kl: Placement) -> str | None:
         """The batch mean shrinks the reward's part of the gradient but not the KL loss: kl=exact would not be exact."""
-        return SELF_INCLUSIVE_MEAN if kl == "exact" and self.baseline == "mean" else None
+        return SELF_INCLUSIVE_MEAN if kl in WHOLLY and self.baseline == "mean" else None
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """Return-to-go minus the baseline, at every token."""

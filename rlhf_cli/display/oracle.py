@@ -22,16 +22,17 @@ def show_oracle(oracle: Oracle) -> None:
         f"at T = {oracle.temperature:g}",
         title_justify="left",
         caption=Text(
-            "Reward and KL are the optimum's. An estimate, biased upward as a yardstick:\n"
+            "±: 95 %, over other completions of these prompts. Reward and KL are the optimum's.\n"
             "J* is low in expectation, and modes that no sample shows are invisible."
         ),
         caption_justify="left",
     )
-    for name in ("beta", "J_ref", "J*", "reward", "KL, nats", "effective samples", "trust it"):
+    for name in ("beta", "J_ref", "J*", "reward", "KL, nats", "effective\nsamples", "trust"):
         table.add_column(name, justify="right", no_wrap=True)
     for point in oracle.points:
-        figures = (f"{round(v, 3) + 0.0:.3f}" for v in (point.reference, point.optimum, point.reward, point.kl))
-        effective = f"{point.effective:.1f} ({point.least_effective:.1f} or more)"
+        figures = [f"{round(v, 3) + 0.0:.3f}" for v in (point.reference, point.optimum, point.reward, point.kl)]
+        figures[1] += f" ± {1.96 * point.optimum_se:.3f}"
+        effective = f"{point.effective:.1f} (min {point.least_effective:.1f})"
         own = "bold" if math.isclose(point.beta, oracle.beta) else ""
         table.add_row(f"{point.beta:g}", *figures, effective, "no" if point.reason else "yes", style=own)
     console.print(table)

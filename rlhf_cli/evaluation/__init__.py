@@ -1,6 +1,7 @@
 """Numbers about policies, from plain Python floats. No torch.
 
 evaluation  a held-out evaluation, and the comparison of two
+tilt        the optimum of one prompt by importance weights, with standard errors
 optimum     how much of the optimum's gain a policy has, and when samples cannot tell
 oracle      the optimum and the frontier, from the reference's rewards
 sides       two policies on the same prompts: every measure, and the paired difference

@@ -14,6 +14,8 @@ from random import Random
 from statistics import fmean
 from typing import Final, NamedTuple, TypeVar
 
+from rlhf_cli.evaluation.tilt import log_sum_exp, tilt
+
 MARGIN: Final = 3.0
 """Nats by which log n has to exceed KL(optimum || reference): fewer samples do not see where the optimum's mass is."""
 LEAST: Final = math.ceil(math.exp(MARGIN))
@@ -24,6 +26,8 @@ MOVING: Final = 0.02
 """Share of the gap by which the estimate may grow from half the samples to all samples."""
 ROUNDING: Final = 1e-9
 """A gap below this is an effect of rounding."""
+WIDEST: Final = 25.0
+"""Half the width of the interval, in percentage points, above which a percentage says too little."""
 RESAMPLES: Final = 2000
 
 T = TypeVar("T")
@@ -46,19 +50,6 @@ class PromptDraws:
     policy: Sequence[Draw]
     kl: float
     """KL(policy || reference), nats."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tilt:
-    """The optimum of one prompt, estimated from samples of the reference alone."""
-
-    log_z: float
-    reward: float
-    """E_pi*[r]"""
-    kl: float
-    """KL(pi* || reference), nats; the estimate is never above the logarithm of the number of samples."""
-    effective: float
-    """Effective sample size: how many equal weights would be as good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +77,14 @@ class FrontierPoint:
     """J_ref = E_ref[r]"""
     optimum: float
     """J*; too low in expectation."""
+    optimum_se: float
+    """Standard error of J*; this and the next two are over other completions of the same prompts."""
     reward: float
     """E_pi*[r]"""
+    reward_se: float
     kl: float
     """KL(pi* || reference), nats."""
+    kl_se: float
     effective: float
     """Effective sample size a prompt."""
     least_effective: float
@@ -108,18 +103,8 @@ def log_z(reference: Sequence[Draw], policy: Sequence[Draw], beta: float) -> flo
     terms = []
     for reward, logprob, ref_logprob in (*reference, *policy):
         parts = [math.log(count / (n + m)) + value for count, value in ((n, ref_logprob), (m, logprob)) if count]
-        terms.append(reward / beta + ref_logprob - _log_sum_exp(parts))
-    return _log_sum_exp(terms) - math.log(n + m)
-
-
-def tilt(rewards: Sequence[float], beta: float) -> Tilt:
-    """Estimate the optimum of one prompt by self-normalised weights exp(r / beta) on samples of the reference."""
-    exponents = [reward / beta for reward in rewards]
-    total = _log_sum_exp(exponents)
-    weights = [math.exp(exponent - total) for exponent in exponents]
-    reward = math.fsum(weight * value for weight, value in zip(weights, rewards, strict=True))
-    log_z = total - math.log(len(rewards))
-    return Tilt(log_z, reward, reward / beta - log_z, 1 / math.fsum(weight * weight for weight in weights))
+        terms.append(reward / beta + ref_logprob - log_sum_exp(parts))
+    return log_sum_exp(terms) - math.log(n + m)
 
 
 def optimum(prompts: Sequence[PromptDraws], beta: float, highest: float) -> Optimum:
@@ -142,6 +127,8 @@ def optimum(prompts: Sequence[PromptDraws], beta: float, highest: float) -> Opti
         return Optimum(None, None, None, reason, gain, bound)
     shares = sorted(_share(a, b) for a, b in _resampled(gains, gaps))
     low, high = _ends(shares)
+    if 50 * (high - low) > WIDEST:
+        return unknown(f"its 95 % interval spans more than {2 * WIDEST:.0f} percentage points", gain, bound)
     return Optimum(100 * gain / fmean(gaps), 100 * low, 100 * high, "", gain, bound)
 
 
@@ -166,8 +153,11 @@ def frontier(rewards: Sequence[Sequence[float]], beta: float) -> FrontierPoint:
         beta=beta,
         reference=fmean(at_reference),
         optimum=value,
+        optimum_se=beta * math.hypot(*(one.log_z_se for one in tilts)) / len(tilts),
         reward=fmean(one.reward for one in tilts),
+        reward_se=math.hypot(*(one.reward_se for one in tilts)) / len(tilts),
         kl=fmean(one.kl for one in tilts),
+        kl_se=math.hypot(*(one.kl_se for one in tilts)) / len(tilts),
         effective=fmean(one.effective for one in tilts),
         least_effective=min(one.effective for one in tilts),
         reason=_why_untrusted(rewards, gaps, value - fmean(halves), beta) or "",
@@ -224,18 +214,13 @@ def _ends(ordered: Sequence[float]) -> tuple[float, float]:
     return ordered[round(0.025 * last)], ordered[round(0.975 * last)]
 
 
-def _log_sum_exp(values: Sequence[float]) -> float:
-    top = max(values)
-    return top + math.log(math.fsum(math.exp(value - top) for value in values))
-
-
 def progress_to_optimum(progress: Optimum) -> str:
     """A sentence without its dot: how much of the optimum's gain a policy has, or why that is not known."""
     shares = []
     if progress.percent is not None:
         ends = (progress.percent, progress.low, progress.high)
         numbers = (f"{round(value) + 0.0:.0f}" for value in ends if value is not None)
-        shares.append("about {} % (95 % interval {} to {}; if anything too high)".format(*numbers))
+        shares.append("about {} % (95 % interval {} to {})".format(*numbers))
     if progress.bound is not None and progress.bound > 0:
         shares.append(f"at least {progress.bound:.0f} %")
     if not shares:

@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Final
 
 from rlhf_cli.evaluation.best_of_n import best_of_n_kl, expected_best
-from rlhf_cli.evaluation.optimum import COVERED, FrontierPoint, frontier, share_covered, tilt
+from rlhf_cli.evaluation.optimum import COVERED, FrontierPoint, frontier, share_covered
+from rlhf_cli.evaluation.tilt import tilt
 
 CURVE: Final = 60
 """Points of the frontier's curve."""

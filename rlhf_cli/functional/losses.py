@@ -86,3 +86,13 @@ def k2_loss(logprobs: Tensor, ref_logprobs: Tensor, weights: Tensor) -> Tensor:
     (arXiv:2506.09477, arXiv:2512.21852).
     """
     return masked_sum(weights * (logprobs - ref_logprobs).square(), weights != 0).sum() / 2
+
+
+def sequence_k2_loss(logprobs: Tensor, ref_logprobs: Tensor, weights: Tensor) -> Tensor:
+    """sum_i weights_i (sum_t log pi - log pi_ref)^2 / 2; logprobs and weights [b, T], one weight for all tokens of i.
+
+    Its expected gradient is that of KL(pi || pi_ref) over whole completions (arXiv:2510.01555): the gradient of
+    log pi has mean 0, so only k1 of the completion is left as its factor.
+    """
+    k1 = masked_sum(logprobs - ref_logprobs, weights != 0)
+    return (weights.amax(1) * k1.square()).sum() / 2

@@ -42,6 +42,12 @@ def measure_mismatch(log_weights: Tensor) -> Mismatch:
     return Mismatch(float(wide.abs().max()), float(wide.mean()), float(wide.std(correction=0)), float(share))
 
 
+def measure_cut(log_weights: Tensor) -> float:
+    """The share of the weights' sum that `sequence_weights` cuts away: the bias that it costs; [B] in nats."""
+    weights = log_weights.double().exp()
+    return float((weights - LARGEST_WEIGHT).clamp(min=0).sum() / weights.sum())
+
+
 def sequence_weights(log_weights: Tensor) -> Tensor:
     """min(exp(log-weight), 2) for each completion, [B].
 

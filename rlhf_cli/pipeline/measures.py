@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rlhf_cli.evaluation.intervals import standard_error
 from rlhf_cli.functional.masked import masked_mean
-from rlhf_cli.functional.mismatch import measure_mismatch
+from rlhf_cli.functional.mismatch import measure_cut, measure_mismatch
 from rlhf_cli.types import Advantages, Exact
 
 
@@ -89,6 +89,7 @@ def _sampler(log_weights: Tensor | None) -> dict[str, float]:
         "sampler/log_weight_mean": mismatch.mean,
         "sampler/log_weight_sd": mismatch.deviation,
         "sampler/effective_share": mismatch.effective_share,
+        **({"sampler/cut_mass": cut} if (cut := measure_cut(log_weights)) else {}),
     }
 
 

@@ -16,7 +16,7 @@ from rlhf_cli.engine.reading import unpack
 from rlhf_cli.errors import EXIT_NONFINITE
 from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
-from rlhf_cli.functional.losses import k2_loss, token_weights
+from rlhf_cli.functional.losses import k2_loss, sequence_k2_loss, token_weights
 from rlhf_cli.functional.mismatch import sequence_weights
 from rlhf_cli.functional.truncation import select_rows
 from rlhf_cli.pipeline.run import Run
@@ -133,6 +133,9 @@ def accumulate_gradient(
         loss = result.loss
         if kl == "loss_k2":
             loss = loss + scored.beta * k2_loss(forward.logprobs, distance.ref_logprobs[part], minibatch.weights)
+        elif kl == "loss_k2_sequence":
+            own = sequence_k2_loss(forward.logprobs, distance.ref_logprobs[part], minibatch.weights)
+            loss = loss + scored.beta * own
         elif kl == "exact":
             assert distance.ref_hidden is not None
             exact = token_kl(hidden, distance.ref_hidden[part][keep], engine.head, rollout.temperature, kept)

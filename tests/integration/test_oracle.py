@@ -23,7 +23,7 @@ def test_the_tables_and_the_plot(rlhf: Rlhf, tmp_path: Path) -> None:
     assert rows[0] == "The optimum, from 4 prompts x 32 completions of the reference at T = 1.2"
     for wanted in ("0.01 0.", "0.5 0.", "1 0.", "32 0.", "best of n"):
         assert any(row.startswith(wanted) or row.endswith(wanted) for row in rows), wanted
-    assert "An estimate, biased upward" in outcome.out
+    assert "over other completions of these prompts" in outcome.out
     assert "beta 0.01: too few samples: log n - KL* >= 3 for 0 % of the prompts, not 90 %\n" in outcome.out
     assert max(map(len, outcome.out.splitlines())) <= 80
     assert outcome.err.splitlines()[-1] == "the reference writes ..."

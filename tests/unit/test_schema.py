@@ -172,11 +172,16 @@ def test_the_mean_of_one_completion_is_refused() -> None:
 
 @pytest.mark.parametrize(("kl", "source"), [(kl, reason) for kl, reason in REFUSED.items()])
 def test_an_unsound_place_for_the_kl_is_refused_with_the_reason(kl: str, source: str) -> None:
-    assert problem(kl=kl) == f"Value error, {source}; use reward, exact or loss_k2"
+    assert problem(kl=kl) == f"Value error, {source}; use reward, exact, loss_k2 or loss_k2_sequence"
 
 
 def test_an_unknown_place_for_the_kl_is_a_plain_mistake() -> None:
-    assert problem(kl="loss") == "Input should be 'reward', 'exact' or 'loss_k2'"
+    assert problem(kl="loss") == "Input should be 'reward', 'exact', 'loss_k2' or 'loss_k2_sequence'"
+
+
+def test_masked_completions_have_no_kl_of_their_own() -> None:
+    masked = config_fields()["reward"] | {"truncated": "mask"}
+    assert "not the KL of completions that ended" in problem(kl="loss_k2_sequence", reward=masked)
 
 
 def test_what_an_algorithm_refuses_is_said_in_its_own_words() -> None:

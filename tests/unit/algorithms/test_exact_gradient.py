@@ -84,6 +84,9 @@ def test_the_gradient_is_not_small_so_that_agreement_means_something() -> None:
         (RUNNING, 2, "exact", RunningMean(10, 0.7)),
         (RLOO, 2, "exact", NOTHING),
         (RLOO, 3, "exact", NOTHING),
+        (NONE, 1, "loss_k2_sequence", NOTHING),
+        (RUNNING, 2, "loss_k2_sequence", RunningMean(10, 0.7)),
+        (RLOO, 2, "loss_k2_sequence", NOTHING),
     ],
     ids=lambda value: getattr(value, "kind", value) if not isinstance(value, RunningMean) else str(value.mean),
 )

@@ -23,6 +23,8 @@ from tests.unit.algorithms.enumerated import (
     objective,
 )
 
+OFF = 0.24
+"""The error of the gradient of k2 of each token, in lengths of the right one."""
 PROBABILITIES = logprobs(POLICY).sum(1).exp()
 K1 = logprobs(POLICY) - logprobs(REFERENCE)
 RATIO = (-K1).exp()  # reference over policy, token by token
@@ -101,6 +103,17 @@ def test_k2_in_the_reward_is_not_the_kl() -> None:
 def test_k2_as_a_loss_holds_the_states_fixed_and_that_is_not_all() -> None:
     assert_close(as_loss("k2"), state_detached(), rtol=0, atol=1e-9)
     assert far(as_loss("k2"), gradient_of(kl))
+
+
+def test_k2_of_the_whole_completion_as_a_loss_is_the_kl() -> None:
+    """By how much k2 of each token is off stands in docs/algorithms."""
+
+    def loss(table: Tensor) -> Tensor:
+        k1 = ((logprobs(table) - logprobs(REFERENCE)) * MASK).sum(1)
+        return (PROBABILITIES * k1.square()).sum() / 2
+
+    assert_close(gradient_of(loss), gradient_of(kl), rtol=0, atol=1e-9)
+    assert float((as_loss("k2") - gradient_of(kl)).norm() / gradient_of(kl).norm()) == pytest.approx(OFF, abs=0.005)
 
 
 @pytest.mark.parametrize("algorithm", [Reinforce(kind="reinforce", baseline="none"), Rloo(kind="rloo")])

@@ -112,6 +112,9 @@ def test_without_a_value_head_it_refuses() -> None:
         ({"minibatch_size": 2}, "exact", True),
         ({"gae_lambda": 0.9}, "exact", True),
         ({"shared_trunk": True}, "exact", True),
+        ({}, "loss_k2_sequence", False),
+        ({"whiten": True}, "loss_k2_sequence", True),
+        ({"epochs": 2}, "loss_k2_sequence", True),
         ({"shared_trunk": True, "vf_coef": 0.0}, "exact", False),
     ],
 )

@@ -15,7 +15,7 @@ def test_the_oracle_is_shown_with_its_doubts(
     monkeypatch.setenv("COLUMNS", "80")
     reason = "too few samples: doubling them moved J* by 7.5 % of the gap, more than 2 %"
     points = tuple(
-        FrontierPoint(beta, 0.1, 0.31, 0.4, -1e-17, 12.34, 1.26, reason if beta < 0.1 else "")
+        FrontierPoint(beta, 0.1, 0.31, 0.01, 0.4, 0.02, -1e-17, 0.03, 12.34, 1.26, reason if beta < 0.1 else "")
         for beta in (0.02, 0.05, 0.1)
     )
     curve = (CurvePoint(-1e-18, 0.1, True), CurvePoint(1.0, 0.3, True), CurvePoint(2.0, 0.4, False))
@@ -26,8 +26,8 @@ def test_the_oracle_is_shown_with_its_doubts(
     assert max(map(len, out.splitlines())) <= 80
     rows = [" ".join(line.replace("│", " ").split()) for line in out.splitlines()]
     assert rows[0] == "The optimum, from 8 prompts x 64 completions of the reference at T = 1.3"
-    assert "0.05 0.100 0.310 0.400 0.000 12.3 (1.3 or more) no" in rows
-    assert "0.1 0.100 0.310 0.400 0.000 12.3 (1.3 or more) yes" in rows
+    assert "0.05 0.100 0.310 ± 0.020 0.400 0.000 12.3 (min 1.3) no" in rows
+    assert "0.1 0.100 0.310 ± 0.020 0.400 0.000 12.3 (min 1.3) yes" in rows
     assert f"beta 0.02, 0.05: {reason}" in " ".join(rows)
     assert "8 0.300 1.200 0.240" in rows
     drawn = out[out.index("Reward against") : out.index("** the optimum")]

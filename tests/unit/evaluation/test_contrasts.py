@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from rlhf_cli.evaluation.contrasts import contrast, exact_t_quantile, holm, optimism_of_best, t_tail
+from rlhf_cli.evaluation.contrasts import MeanSquares, contrast, exact_t_quantile, holm, optimism_of_best, t_tail
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,28 @@ def test_equal_points_whose_seeds_differ_are_seldom_called_different() -> None:
         assert found is not None
         wrong += found.p <= 0.05
     assert wrong <= 16  # of 200: 5 % and two standard deviations
+
+
+def test_an_interval_counts_its_seeds_or_the_prompts_of_one_seed() -> None:
+    row = {0: 0.1, 1: 0.3, 2: 0.2}
+    one, two = contrast({0: row}), contrast({0: row, 1: row})
+    assert one is not None
+    assert two is not None
+    assert (one.interval.count, two.interval.count) == (3, 2)
+
+
+def test_what_is_no_number_is_no_gain() -> None:
+    assert t_tail(math.nan, 3) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("squares", "parts"),
+    [
+        (MeanSquares(3, 4, seed=9.0, prompt=4.0, rest=1.0), (2.0, 1.0, 1.0)),
+        (MeanSquares(3, 4, seed=1.0, prompt=4.0, rest=2.0), (0.0, pytest.approx(2 / 3), 2.0)),  # no variance below 0
+        (MeanSquares(3, 4, seed=9.0, prompt=1.0, rest=5.0), (1.0, 0.0, 5.0)),
+        (MeanSquares(1, 4, seed=0.0, prompt=4.0, rest=0.0), (0.0, 0.0, 4.0)),
+    ],
+)
+def test_the_variances_that_seeds_and_prompts_add(squares: MeanSquares, parts: tuple[float, ...]) -> None:
+    assert squares.parts() == parts

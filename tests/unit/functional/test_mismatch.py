@@ -13,6 +13,7 @@ from rlhf_cli.functional.mismatch import (
     STOP_BELOW,
     TOLERANCE,
     WARN_BELOW,
+    measure_cut,
     measure_mismatch,
     sequence_weights,
 )
@@ -25,6 +26,12 @@ def test_by_hand() -> None:
     assert found.mean == pytest.approx(math.log(2))
     assert found.deviation == pytest.approx(math.log(2) * math.sqrt(2 / 3))
     assert found.effective_share == pytest.approx(49 / 63)
+
+
+def test_the_mass_that_truncated_weights_lose() -> None:
+    # of 1 + 2 + 4 the weight 4 loses 2; weights up to 2 lose nothing
+    assert measure_cut(torch.tensor([0.0, math.log(2), math.log(4)])) == pytest.approx(2 / 7)
+    assert measure_cut(torch.tensor([0.0, math.log(1.9)])) == 0.0
 
 
 def test_the_gap_is_the_largest_absolute_difference() -> None:

@@ -352,7 +352,7 @@ class TestWithValues:
             TransformersEngine(policy).values(torch.zeros(1, 16))
 
 
-@pytest.mark.parametrize("kl", ["exact", "loss_k2"])
+@pytest.mark.parametrize("kl", ["exact", "loss_k2", "loss_k2_sequence"])
 def test_the_kl_as_a_loss_is_that_of_the_plain_formula(policy: Policy, kl: Placement) -> None:
     engine = TransformersEngine(policy)
     rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), Sampling(7, 1.2), nothing)
@@ -371,7 +371,9 @@ def test_the_kl_as_a_loss_is_that_of_the_plain_formula(policy: Policy, kl: Place
         cost = (now.exp() * (now - reference)).sum()
     else:
         tokens = rollout.tokens[keep].unsqueeze(1)
-        cost = (now.gather(1, tokens) - reference.gather(1, tokens)).square().sum() / 2
+        k1 = torch.zeros_like(rollout.logprobs)
+        k1[keep] = (now.gather(1, tokens) - reference.gather(1, tokens)).squeeze(1)
+        cost = (k1.sum(1) if kl == "loss_k2_sequence" else k1).square().sum() / 2
     (0.3 * cost / ROWS).backward()
     assert_same_gradient(found, {name: parameter.grad for name, parameter in policy.parameters().items()})
 
