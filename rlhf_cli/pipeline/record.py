@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,7 @@ PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "
 MIB: Final = 2**20
 GROUND: Final = ("device", "processor", "dtype", "threads", "engine", "packages")
 """Keys that have to stay the same for a run to repeat bit for bit."""
+_read_version: Final = cache(version)
 
 RunRecord = dict[str, Any]
 """The content of run.json."""
@@ -45,7 +47,7 @@ def record_of(
     command: Sequence[str],
 ) -> RunRecord:
     """The record at the start of a run, which has a `scorer` where it has a reward; `predicted_peak` in bytes."""
-    reward = None if scorer is None else scorer.sha256
+    reward, trained = None if scorer is None else scorer.sha256, policy.parameters()
     return {
         "command": list(command),
         "seed": config.seed,
@@ -57,17 +59,17 @@ def record_of(
         "allocator": keep_freed_memory(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: _read_version(name) for name in PACKAGES},
         "model": {
             "loaded_from": policy.causal.config.name_or_path or config.model.kind,
             "sha256_sampled": weights_fingerprint(
-                (name, weight) for name, weight in policy.peft.named_parameters() if name not in policy.parameters()
+                (name, weight) for name, weight in policy.peft.named_parameters() if name not in trained
             ),
             "sha256_text": text_fingerprint(
                 policy.tokenizer, policy.end_tokens, use_chat_template=policy.use_chat_template
             ),
             "parameters": sum(p.numel() for p in policy.causal.parameters()),
-            "trained": sum(p.numel() for p in policy.parameters().values()),
+            "trained": sum(p.numel() for p in trained.values()),
         },
         "data": {
             "sha256": fingerprint([*rows.train, *rows.held_out]),

@@ -100,9 +100,13 @@ def resumed_from(step: int, rlhf: Rlhf, finished: Path) -> dict[str, bytes]:
     return contents(Path("out"))
 
 
-def row(name: str, cases: Sequence[int], step: int, *overrides: str) -> Any:
+def row(name: str, cases: Sequence[int], step: int, *overrides: str, marks: Sequence[Any] = ()) -> Any:
     """One line of the matrix: the step it is resumed from, the overrides, and the cases that it shows."""
-    return pytest.param(step, overrides, id=name, marks=[pytest.mark.case(number) for number in cases])
+    return pytest.param(step, overrides, id=name, marks=[*marks, *(pytest.mark.case(number) for number in cases)])
+
+
+SLOW = [pytest.mark.slow]
+"""For a line whose parts are all in other lines."""
 
 
 PPO = ("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=3")
@@ -119,32 +123,43 @@ MATRIX = (
     row("step 0", [], 0),
     row("inside epoch 1, into the next", [3], 1),
     row("at the boundary, right after an evaluation", [5], EPOCH),
-    row("between two evaluations", [11], 3),
-    row("the last step but one", [], 4),
+    row("between two evaluations", [11], 3, marks=SLOW),
+    row("the last step but one", [], 4, marks=SLOW),
     row("inside epoch 2", [4], 3, "algorithm=reinforce", "algorithm.baseline=none"),
     row("inside epoch 2, PPO", [4, 8], 3, *PPO),
-    row("an even step, PPO", [8], 4, *PPO),
+    row("an even step, PPO", [8], 4, *PPO, marks=SLOW),
     row("at the boundary, GRPO", [5], EPOCH, TWO, "algorithm=grpo"),
     row("at the second boundary, DAPO", [5], 2 * EPOCH, "algorithm=dapo", "algorithm.minibatch_size=2"),
     row("a step reaches across the boundary next", [3], 1, *ACROSS),
-    row("a step has reached across the boundary", [4], 2, *ACROSS),
-    row("dropout", [9], 1, TWO, "model.lora.dropout=0.1"),
+    row("a step has reached across the boundary", [4], 2, *ACROSS, marks=SLOW),
+    row("dropout", [9], 1, TWO, "model.lora.dropout=0.1", marks=SLOW),
     row("dropout, PPO in microbatches", [9, 8, 10], 1, TWO, *PPO, "model.lora.dropout=0.1", "microbatch_size=2"),
     row("the library's engine", [], 1, TWO, LIBRARY),
     row("the library's engine, PPO", [], 1, TWO, *PPO, LIBRARY),
-    row("gradient checkpointing", [], 1, TWO, RECOMPUTE),
+    row("gradient checkpointing", [], 1, TWO, RECOMPUTE, marks=SLOW),
     row("gradient checkpointing, the library's engine", [], 1, TWO, RECOMPUTE, LIBRARY),
-    row("microbatches", [10], 1, TWO, "microbatch_size=3", "algorithm=reinforce", "algorithm.baseline=mean"),
+    row(
+        "microbatches", [10], 1, TWO, "microbatch_size=3", "algorithm=reinforce", "algorithm.baseline=mean", marks=SLOW
+    ),
     row("microbatches, PPO", [10, 8], 1, TWO, "microbatch_size=2", *PPO),
-    row("microbatches, DAPO, adaptive beta", [10], 2, FOUR, "algorithm=dapo", "microbatch_size=3", *FOLLOWING),
+    row(
+        "microbatches, DAPO, adaptive beta",
+        [10],
+        2,
+        FOUR,
+        "algorithm=dapo",
+        "microbatch_size=3",
+        *FOLLOWING,
+        marks=SLOW,
+    ),
     row("between two measurements of the exact KL", [11], 4, "exact_kl_every=3", "kl=loss_k2"),
     row("never evaluated", [], 1, TWO, "evaluate.every=0", "log_samples=0"),
     row("the exact KL in the loss, truncated sampling", [], 1, TWO, "kl=exact", "temperature=linear", "top_p=0.9"),
-    row("running baseline", [13], 3, *RUNNING),
+    row("running baseline", [13], 3, *RUNNING, marks=SLOW),
     row("running baseline, adaptive beta", [13], 2, FOUR, *RUNNING, *FOLLOWING),
     row("normalised scores", [13], 2, FOUR, "reward.normalise=true", "reward.length_penalty=0.01"),
     row("cut completions do not count", [], 1, TWO, *CUT),
-    row("beta with an integral", [13], 2, FOUR, "beta=target", "beta.target=0.05"),
+    row("beta with an integral", [13], 2, FOUR, "beta=target", "beta.target=0.05", marks=SLOW),
     row("beta with an integral, PPO", [13], 2, *PPO, "beta=target", "beta.target=0.05"),
 )
 
