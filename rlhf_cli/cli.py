@@ -25,6 +25,7 @@ _EXIT_PIPE: Final = 141  # 128 + SIGPIPE, as a shell reports a command whose rea
 
 VERBS: Final = {
     "train": "fine-tune a language model from a reward",
+    "explain": "each setting: its value, what sets it, its meaning",
     "data": "the prompts as the policy reads them, without training",
     "oracle": "the optimum and the frontier, without training",
     "reward": "try a reward on texts: reward test",

@@ -1,6 +1,7 @@
 """The verbs of `rlhf`. One verb, one file: parse, assemble, call, print; `main(argv)` returns the exit code.
 
 train          train: start a run or a sweep, or resume a run
+explain        the settings of a run: value, what sets it, meaning
 data           data show: the prompts as the policy reads them
 reward         reward test: whether a reward is repeatable, fair and quick
 oracle         the optimum and the frontier of reward against KL, before any training

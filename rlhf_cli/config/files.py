@@ -18,9 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_cli.config.arguments import rewrite
+from rlhf_cli.config.arguments import parse_override, rewrite, unquote
 from rlhf_cli.config.keys import did_you_mean, make_paths_absolute
-from rlhf_cli.config.options import PRESET, check_option, default_option, groups, preset_path
+from rlhf_cli.config.options import (
+    PRESET,
+    check_option,
+    config_dir,
+    default_option,
+    files_of_first,
+    files_of_option,
+    groups,
+    is_number,
+    preset_path,
+)
 from rlhf_cli.config.security import TRUST, find_code
 from rlhf_cli.config.yaml_text import parse_yaml
 from rlhf_cli.errors import UserError
@@ -54,6 +64,40 @@ def locate(files: Sequence[UserFile], key: str) -> str:
                 return f"{relative_to_here(file.path)}:{file.lines[key]}"
         key = key.rpartition(".")[0]
     return str(relative_to_here(files[0].path))
+
+
+def find_setter(key: str, overrides: Sequence[str], choices: Mapping[str, Any]) -> str:
+    """Find what sets the value of `key`: `the command line: beta=0.1`, or a file and line, `configs/train.yaml:7`.
+
+    `choices` has the option of each group as hydra composed it: a name, a number, or a user's file.
+    """
+    typed = {parse_override(override).key_or_group: unquote(override) for override in overrides}
+    group = key.partition(".")[0] if key.partition(".")[0] in groups() else ""
+    option, name = str(choices.get(group, "")), key.removeprefix(f"{group}.")
+    while option.startswith("/"):
+        option = read_file(Path(option)).parts[group][0]
+    is_the_number = name == "value" and is_number(option)
+    for known, argument in typed.items():
+        if (key == known or key.startswith(f"{known}.")) and (known != group or is_the_number):
+            return f"the command line: {argument}"
+    preset = typed.get(PRESET, f"{PRESET}={default_option(PRESET)}").partition("=")[2].strip("'")
+    for file in read_with_bases(preset_path(preset)) if group not in typed else ():
+        if key in file.lines or (is_the_number and file.choices.get(group) == option):
+            return _place(file.path, file.lines.get(key) or file.lines[group])
+        parts = options_of_parts(file.parts[group][1]) if group in file.parts else {}
+        if name.startswith(f"{PARTS}.") and (part := name.split(".")[1]) in parts:
+            option, name = parts[part], name.split(".", 2)[2]
+            break
+        if f"{group}.kind" in file.lines or (group in file.lines and group not in file.parts):
+            break  # its choice of an option replaces what the files below it say of the group
+    own = files_of_option(group, option) if group else files_of_first()
+    place = next((_place(path, parse_yaml(path)[1][name]) for path in own if name in parse_yaml(path)[1]), "the schema")
+    return f"{place} ({typed[group]})" if group in typed else place
+
+
+def _place(path: Path, line: int) -> str:
+    own = config_dir()
+    return f"{Path(own.name) / path.relative_to(own) if path.is_relative_to(own) else relative_to_here(path)}:{line}"
 
 
 def read_with_bases(path: Path, above: Sequence[Path] = ()) -> list[UserFile]:

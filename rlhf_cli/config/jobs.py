@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlhf_cli.config.arguments import parse_override, quote, rewrite
 from rlhf_cli.config.compose import compose, validate
+from rlhf_cli.config.files import find_setter
 from rlhf_cli.config.naming import common_overrides, job_name
 from rlhf_cli.config.options import PRESET
 from rlhf_cli.config.security import refuse_secrets, refuse_unsaid_trust
@@ -79,6 +80,14 @@ def compose_for(verb: Verb[C], overrides: Sequence[str]) -> C:
     with composing(verb), open_hydra() as hydra:
         rewritten = [rewrite(override, Path.cwd()) for override in overrides]
         return plan_jobs(verb, hydra.config_loader(), rewritten, sweep=False, check=None).jobs[0].config
+
+
+def find_setters(overrides: Sequence[str], keys: Iterable[str]) -> dict[str, str]:
+    """Find what sets each of the keys in the config that `rlhf train` would run with these overrides."""
+    with open_hydra() as hydra:
+        rewritten = [rewrite(override, Path.cwd()) for override in overrides]
+        choices = compose(hydra.config_loader(), rewritten).hydra.runtime.choices
+    return {key: find_setter(key, rewritten, choices) for key in keys}
 
 
 def plan_jobs(

@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
+from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
 from rlhf_cli.rewards import Reward
@@ -24,6 +25,16 @@ def fields() -> Mapping[str, FieldInfo]:
     A * stands for a name that the user chooses: `data.parts.*.path`.
     """
     return _fields(current().schema)
+
+
+_TYPES: Final = {
+    "integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null",
+    "array": "list", "object": "mapping",
+}  # fmt: skip
+_LIMITS: Final = {
+    "minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below",
+    "multipleOf": "a multiple of",
+}  # fmt: skip
 
 
 @cache
@@ -48,6 +59,23 @@ def meanings() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
         for name, each in found.items()
         if name not in holders
     }
+
+
+def rule(key: str) -> str:
+    """The type and the range of a setting, in words: `number, above 0`."""
+    field = fields()[schema_name(key)]
+    annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return _words(TypeAdapter(annotation).json_schema())
+
+
+def _words(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(map(_words, schema["anyOf"])))
+    if "enum" in schema or "const" in schema:
+        return "one of " + ", ".join(schema["enum"]) if "enum" in schema else str(schema["const"])
+    kind = str(schema.get("type", "settings"))
+    limits = [f"{word} {schema[name]:g}" for name, word in _LIMITS.items() if name in schema]
+    return ", ".join([_TYPES.get(kind, kind), *limits])
 
 
 def _walk(settings: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInfo, type[Settings]]]:

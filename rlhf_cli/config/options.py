@@ -118,6 +118,21 @@ def _read(group: str, name: str) -> dict[str, Any]:
     return {**(_read(group, bases[0]) if bases else {}), **body}
 
 
+def files_of_option(group: str, option: str) -> list[Path]:
+    """The file of an option, or of a number, and those that it extends, the winning one first."""
+    file = config_dir() / group / f"{'constant' if is_number(option) else option}.yaml"
+    defaults = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", ())
+    bases = [base for base in defaults if isinstance(base, str) and base != "_self_"]
+    shared = [config_dir() / "shaping.yaml"] if group == "reward" else []
+    return [file, *(path for base in bases for path in files_of_option(group, base)), *shared]
+
+
+def files_of_first() -> list[Path]:
+    """The verb's first file, and those of settings without a group that it builds on."""
+    primary = current().primary
+    return [config_dir() / f"{name}.yaml" for name in (primary, *_bases(primary))]
+
+
 def _bases(primary: str) -> list[str]:
     """The files of settings without a group that the file `primary` builds on."""
     return [item for item in _default_list(primary) if isinstance(item, str) and item not in ("_self_", "shaping")]

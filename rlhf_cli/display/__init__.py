@@ -4,6 +4,7 @@ watchers   choose the reporter that shows a run
 dashboard  a live dashboard on a terminal
 lines      one plain line a step, JSON lines, bars of phases, or only notes
 console    a console that stops the run when nobody reads any more
+settings   the settings of a run: values, what sets them, meanings
 tables     the result of a run: its last table, and its texts
 data       the prompts and lengths of `rlhf data show`
 reward     the table of `rlhf reward test`

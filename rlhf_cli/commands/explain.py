@@ -1,0 +1,73 @@
+"""`rlhf explain [KEY=VALUE ...] [KEY ...]`: the value of each setting, what sets it, and what it means."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from rlhf_cli.commands.parser import Parser
+from rlhf_cli.config.foreign import unknown_setting
+from rlhf_cli.config.jobs import compose_config, find_setters
+from rlhf_cli.config.keys import fields, meanings, rule, schema_name
+from rlhf_cli.display.settings import Setting, show_settings
+from rlhf_cli.errors import EXIT_DONE, UserError
+from rlhf_cli.settings import flatten
+
+EXAMPLES: Final = """\
+  rlhf explain config=./my-run.yaml               every value, and where it is set
+  rlhf explain config=tiny beta optimizer.lr      these, with their meanings
+  rlhf explain config=tiny beta=0.1 beta --json"""
+
+
+def main(argv: list[str]) -> int:
+    """Compose the config, and print its settings; nothing is run, and no file but YAML is read."""
+    options = _parser().parse_intermixed_args(argv)
+    overrides, names = ([word for word in options.words if ("=" in word) == is_set] for is_set in (True, False))
+    data = compose_config(overrides).model_dump(mode="json")
+    values = {key: value for key, value in flatten(data) if not key.endswith("kind")}
+    values = {key: values[key] for key in _select(names, values, data)}
+    setters = find_setters(overrides, values)
+    settings = [Setting(key, value, setters[key], rule(key), _meaning(key, data)) for key, value in values.items()]
+    if options.json:
+        print(json.dumps([setting._asdict() for setting in settings], ensure_ascii=False))
+    else:
+        show_settings(settings, with_meanings=bool(names))
+    return EXIT_DONE
+
+
+def _select(names: Sequence[str], values: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of `names`, each a setting or a group; all without names. Raises UserError where the config has none."""
+    for name in names:
+        if not any(_is_under(key, name) for key in values):
+            group = name.partition(".")[0]
+            if schema_name(name) in fields():
+                raise UserError(f"{name}: {group} is {data[group]['kind']}, which has no {name.partition('.')[2]}")
+            raise UserError(unknown_setting(name))
+    return (key for key in values if not names or any(_is_under(key, name) for name in names))
+
+
+def _is_under(key: str, name: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
+
+
+def _meaning(key: str, data: Mapping[str, Any]) -> str:
+    """The meaning of a setting with the chosen kind of its group."""
+    group = data.get(key.partition(".")[0])
+    kind = group.get("kind") if isinstance(group, Mapping) else None
+    each = meanings().get(schema_name(key), {})
+    return next((text for text, kinds in each.items() if not kinds or kind in kinds), next(iter(each), ""))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="rlhf explain",
+        usage="rlhf explain [KEY=VALUE ...] [KEY ...] [--json]",
+        description="What rlhf train would run with: each value, and the argument, or the file and line, that sets it.",
+        epilog=f"examples:\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", metavar="KEY[=VALUE]", nargs="*", help="overrides; settings or groups to explain")
+    parser.add_argument("--json", action="store_true", help="a list of objects")
+    return parser

@@ -1,0 +1,49 @@
+"""`rlhf explain`: each setting of a run, what sets it, and what it means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.support import Outcome
+
+Rlhf = Callable[..., Outcome]
+
+
+def test_every_setting_has_a_line(rlhf: Rlhf) -> None:
+    lines = rlhf("explain", "config=tiny", "beta=0.3").out.splitlines()
+    rows = {key: rest for key, rest in (line.split(maxsplit=1) for line in lines)}
+    assert rows["beta.value"].split(maxsplit=1) == ["0.3", "the command line: beta=0.3"]
+    assert rows["steps"].split() == ["60", "configs/config/tiny.yaml:7"]
+    assert rows["sinks"].split() == ['["tensorboard"]', "configs/train.yaml:40"]
+
+
+def test_a_named_setting_is_explained(rlhf: Rlhf) -> None:
+    outcome = rlhf("explain", "config=tiny", "optimizer.lr")
+    assert outcome.out.splitlines() == [
+        "optimizer.lr = 0.01",
+        "  set by   configs/config/tiny.yaml:14",
+        "  takes    number, above 0, below 1",
+        "  means    Peak learning rate.",
+    ]
+
+
+def test_a_group_as_json(rlhf: Rlhf) -> None:
+    rows = json.loads(rlhf("explain", "config=tiny", "evaluate", "--json").out)
+    assert {row["key"] for row in rows} >= {"evaluate.every", "evaluate.prompts", "evaluate.samples"}
+    assert rows[0].keys() == {"key", "value", "set_by", "rule", "meaning"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("stepz",), "error: unknown setting 'stepz'; did you mean steps?\n"),
+        (("config=tiny", "model.path"), "error: model.path: model is tiny, which has no path\n"),
+        (("config=tiny", "steps=x"), "error: steps: must be a whole number (got 'x')\n"),
+    ],
+)
+def test_mistakes_are_one_line(argv: tuple[str, ...], said: str, rlhf: Rlhf) -> None:
+    outcome = rlhf("explain", *argv)
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", said)
