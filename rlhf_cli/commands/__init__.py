@@ -16,8 +16,6 @@ demo           the lecture, on the terminal or as a page
 
 ready          refuse mistakes before anything is written, and find where a run continues
 answering      the prompts of eval, and both sides' answers
-pairing        find the pairs that `label` asks about
-sweeping       run the trials of train -m, and show the answer
 parser         parse the options of a verb
-stage          show a scene of demo on a terminal
+parts          the larger parts of verbs: pairs of label, trials of train -m, scenes of demo
 """

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rlhf_cli.commands.parser import Parser
-from rlhf_cli.commands.stage import show
+from rlhf_cli.commands.parts.stage import show
 from rlhf_cli.demo.lecture import OPENING, TIPS, TITLE
 from rlhf_cli.demo.scene import Scene
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError, visible

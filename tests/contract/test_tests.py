@@ -12,7 +12,7 @@ TESTS = Path(__file__).parents[1]
 UNIT = TESTS / "unit"
 TOPICS = {
     "algorithms": {"thresholds", "counts", "from_the_papers", "exact_gradient", "demands"},
-    "config": {"amend", "folders", "growth", "show"},
+    "config": {"amend", "folders", "growth", "setters", "show"},
     "data": {"tables", "large"},
     "demo": {"scenes"},
     "engine": {"recompute"},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.commands.sweeping import open_sweep
+from rlhf_cli.commands.parts.sweeping import open_sweep
 from rlhf_cli.errors import Stopped
 from tests.unit.sweep.made import two_by_two
 

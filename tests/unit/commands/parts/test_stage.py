@@ -1,4 +1,4 @@
-"""commands.stage: a scene on a terminal that can move, and on one that cannot."""
+"""commands.parts.stage: a scene on a terminal that can move, and on one that cannot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from rlhf_cli.charts.pictures import Chart, Series
-from rlhf_cli.commands import stage
+from rlhf_cli.commands.parts import stage
 from rlhf_cli.demo.scene import Scene
 
 PICTURE = Chart("t", "x", "y", [Series("a", [0.0, 1.0], [0.0, 1.0])])
