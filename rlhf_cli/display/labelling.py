@@ -62,7 +62,7 @@ def label(asks: Asks, shown: Callable[[], str] | None) -> None:
 def _wait(asks: Asks, typed: Typed, console: Console) -> Question | None:
     """The first question that comes; None where none will, or the rater leaves."""
     if (why := asks.waiting()) is not None:
-        console.print(f"{why}; q leaves", style="dim", markup=False)
+        console.print(f"{why}; q leaves", style="dim", markup=False, soft_wrap=True)
     while asks.waiting() is not None:
         key = typed.wait(WAIT_S)
         if key == "q":

@@ -106,6 +106,11 @@ def test_it_waits_for_a_run_at_work(asking: Path, label: Callable[..., Outcome],
     assert (found.code, found.out) == (0, "pairs       none yet\n")
     assert "no pair waits; the run has done step 4, and leaves pairs every 2 steps; q leaves" in found.err
     assert label("out").out.startswith("compared    policy (step 4)")  # it has ended: those of its newest evaluation
+    (tmp_path / "new").mkdir()
+    with hold(tmp_path / "new"):
+        found = label("new")
+    assert (found.code, found.err.count("\n")) == (5, 1)
+    assert "the run has not begun yet" in found.err
 
 
 def test_votes_on_a_step_that_was_done_again_are_said(

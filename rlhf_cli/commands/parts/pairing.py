@@ -63,7 +63,10 @@ def _find(what: Sequence[str]) -> list[Path]:
     for path in paths:
         if not path.is_dir() or not has_run(path):
             what_is = "no run here" if path.is_dir() else "no such folder"
-            raise UserError(what_is, where=str(path), fix="rlhf runs lists them", exit_code=EXIT_RESUME)
+            fix = "rlhf runs lists them"
+            if is_locked(path):
+                what_is, fix = "the run has not begun yet", "try again in a moment"
+            raise UserError(what_is, where=str(path), fix=fix, exit_code=EXIT_RESUME)
     if len(set(map(Path.resolve, paths))) < len(paths):
         raise UserError("both runs are the same", where="rlhf label", fix="name two")
     return paths
