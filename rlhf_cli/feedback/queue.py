@@ -83,6 +83,10 @@ class Queue:
         self._now[step] = reading
         return self._metrics() if reading.pairs or reading.votes else {}
 
+    def waiting(self) -> int:
+        """The pairs of the newest step that nobody had voted on when the run last read."""
+        return int(self._metrics().get("human/waiting", 0))
+
     def sync(self) -> None:
         """Put the readings on disk; raises OSError where the disk refuses."""
         self._log.sync()

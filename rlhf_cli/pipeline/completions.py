@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.engine.memory import room_for
 from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.engine.reading import measure_distance, recompute_logprobs
 from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
@@ -16,6 +17,8 @@ from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import AT_ONCE, prompts_at_once
 from rlhf_cli.pipeline.scoring import group_scores
+from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import encode_held_out
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
@@ -88,7 +91,9 @@ def answer(
     parts = -(-len(prompts) // at_once)
     found: dict[int, Answered] = {}
     who = "the reference answers" if reference else "the policy answers"
-    with reporter.phase(who, parts * (config.max_new_tokens + 2 * -(-at_once * samples // size))) as tick:
+    work = Work(min(size, at_once * samples), reporter, StopSignals())
+    ticks = parts * (config.max_new_tokens + 2 * work.parts(at_once * samples))
+    with work.phase(who, ticks) as tick, room_for(at_once * samples, "evaluate.samples"):
         for start in range(0, len(prompts), at_once):
             numbers = range(start, min(start + at_once, len(prompts)))
             seeds = tuple(seed_for(config.seed, "eval", n, sample) for n in numbers for sample in range(samples))
@@ -96,15 +101,16 @@ def answer(
             rollout = engine.sample(batch, sampling, tick, reference=reference)
             seed = seed_for(config.seed, "reward/held_out", start)
             scores = scorer.score(rollout, seed=seed, tick=lambda: None, where="rlhf eval")
-            kl = [0.0] * len(batch) if reference else _kl_at_one(rollout, engine, size, tick)
+            kl = [0.0] * len(batch) if reference else _kl_at_one(rollout, engine, work, tick)
             found |= _answered(rollout, scores, kl, start, config)
     return found
 
 
-def _kl_at_one(rollout: Rollout, engine: Engine, size: int, tick: Tick) -> list[float]:
+def _kl_at_one(rollout: Rollout, engine: Engine, work: Work, tick: Tick) -> list[float]:
     """The exact KL at T = 1 of each completion's positions, however it was sampled."""
-    plain, _ = recompute_logprobs(replace(rollout, temperature=1.0, kept=None), engine, size, tick)
-    kl: list[float] = measure_distance(plain, engine, size, tick).sequence_kl.tolist()
+    sampled = replace(rollout, temperature=1.0, kept=None)
+    plain, _ = work.fitting(lambda size: recompute_logprobs(sampled, engine, size, tick))
+    kl: list[float] = work.fitting(lambda size: measure_distance(plain, engine, size, tick)).sequence_kl.tolist()
     return kl
 
 

@@ -30,6 +30,8 @@ def train(run: Run, until: int | None = None) -> None:
     with stoppable(run):
         if run.state.step == 0:
             begin(run)
+        if run.queue is not None:
+            run.work.reporter.pairs_wait(run.queue.waiting(), run.queue.command)
         for step in range(run.state.step, total if until is None else until):
             temperature, beta = config.temperature.at(step, total), current_beta(run, step)
             try:

@@ -315,6 +315,14 @@ def test_without_the_reference_there_are_no_pairs_and_one_note(world: World) -> 
     assert world.notes == [f"no pairs for people at step 4: {EVALUATIONS} lacks the completions to compare with"]
 
 
+def test_a_process_that_begins_knows_how_many_wait(world: World) -> None:
+    told(world)
+    for step, waiting in ((10, 2), (9, 4), (8, 4), (7, 2), (4, 4), (3, 0)):
+        world.begin(step)
+        assert world.queue is not None
+        assert world.queue.waiting() == waiting
+
+
 def test_votes_that_cannot_be_read_are_said_and_stop_nothing(world: World) -> None:
     world.go_on(4)
     VoteFile(world.file(4)).file.mkdir()
