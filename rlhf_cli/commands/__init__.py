@@ -15,7 +15,6 @@ verify_resume  repeat the last stretch of a run, and compare
 demo           the lecture, on the terminal or as a page
 
 ready          refuse mistakes before anything is written, and find where a run continues
-answering      the prompts of eval, and both sides' answers
 parser         parse the options of a verb
-parts          the larger parts of verbs: pairs of label, trials of train -m, scenes of demo
+parts          the larger parts of verbs: pairs of label, answers of eval, trials of train -m, scenes of demo
 """
