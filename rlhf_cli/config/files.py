@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,14 +119,7 @@ def read_file(path: Path, above: Sequence[Path] = ()) -> UserFile:
     if path in above:
         raise UserError(f"{relative_to_here(above[-1])}: builds on {relative_to_here(path)}, which builds on it")
     body, lines = parse_yaml(path)
-
-    @contextmanager
-    def errors_name_line(key: str) -> Iterator[None]:
-        try:
-            yield
-        except UserError as e:
-            raise UserError(f"{relative_to_here(path)}{f':{lines[key]}' if key in lines else ''}: {e.what}") from None
-
+    errors_name_line = partial(_errors_name_line, path, lines)
     if key := find_code(body):
         with errors_name_line(key):
             only = ": only the command line may say it" if key.endswith(TRUST) else ""
@@ -158,6 +152,15 @@ def read_file(path: Path, above: Sequence[Path] = ()) -> UserFile:
         choices[group] = str(path)
         del values[group]
     return UserFile(path, bases, choices, parts, values, lines)
+
+
+@contextmanager
+def _errors_name_line(path: Path, lines: Mapping[str, int], key: str) -> Iterator[None]:
+    """Put the file, and the line of the key if it has one, before the message of a UserError."""
+    try:
+        yield
+    except UserError as e:
+        raise UserError(f"{relative_to_here(path)}{f':{lines[key]}' if key in lines else ''}: {e.what}") from None
 
 
 def options_of_parts(values: Mapping[Any, Any]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import copy_tensors
 from rlhf_cli.seeding import permutation, seed_for
-from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout
+from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout, Scored
 
 
 class NotFinite(ArithmeticError):
@@ -109,10 +109,7 @@ def accumulate_gradient(
     those of the rollout, in nats. Before the first update it should be rounding error.
     """
     scored, rollout, distance = advantages.scored, advantages.scored.rollout, advantages.scored.distance
-    weights = torch.zeros_like(rollout.logprobs)
-    weights[rows] = token_weights(rollout.completion_mask[rows], algorithm.aggregation, max_new_tokens).to(weights)
-    if scored.log_weights is not None:
-        weights = weights * sequence_weights(scored.log_weights).unsqueeze(1)
+    weights = _weigh_tokens(scored, rows, algorithm, max_new_tokens)
     totals, gaps = Counter[str](), []
     for part in rows.split(microbatch_size):
         keep = rollout.completion_mask[part]
@@ -122,13 +119,7 @@ def accumulate_gradient(
             logprobs=unpack(packed, keep),
             values=unpack(engine.values(hidden), keep) if algorithm.needs_value else None,
         )
-        minibatch = Minibatch(
-            logprobs=rollout.logprobs[part],
-            advantages=advantages.advantages[part],
-            weights=weights[part],
-            values=None if scored.values is None else scored.values[part],
-            returns=None if advantages.returns is None else advantages.returns[part],
-        )
+        minibatch = _take_rows(advantages, weights, part)
         result = algorithm.loss(minibatch, forward)
         loss = result.loss
         if kl == "loss_k2":
@@ -147,6 +138,28 @@ def accumulate_gradient(
     tokens = int(rollout.completion_mask[rows].sum())
     means = {name: value if name == "loss" else value / tokens for name, value in totals.items()}
     return means | {"sampler/gap": float(torch.stack(gaps).max())}
+
+
+def _weigh_tokens(scored: Scored, rows: Tensor, algorithm: Algorithm, max_new_tokens: int) -> Tensor:
+    """The weight of every token in the loss over the completions `rows`, [B, T]; zero for all other completions."""
+    rollout = scored.rollout
+    weights = torch.zeros_like(rollout.logprobs)
+    weights[rows] = token_weights(rollout.completion_mask[rows], algorithm.aggregation, max_new_tokens).to(weights)
+    if scored.log_weights is not None:
+        weights = weights * sequence_weights(scored.log_weights).unsqueeze(1)
+    return weights
+
+
+def _take_rows(advantages: Advantages, weights: Tensor, rows: Tensor) -> Minibatch:
+    """What the loss reads of the completions `rows`."""
+    scored, returns = advantages.scored, advantages.returns
+    return Minibatch(
+        logprobs=scored.rollout.logprobs[rows],
+        advantages=advantages.advantages[rows],
+        weights=weights[rows],
+        values=None if scored.values is None else scored.values[rows],
+        returns=None if returns is None else returns[rows],
+    )
 
 
 def apply(
