@@ -28,7 +28,7 @@ class Outcome:
     err: str
 
 
-def gone(pid: int, within_s: float = 3.0) -> bool:
+def gone(pid: int, within_s: float = 20.0) -> bool:
     """Whether the process ends in time; a dead one may wait for whoever reaps it."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:

@@ -139,7 +139,7 @@ def test_a_signal_is_heard_while_the_reward_hangs(number: signal.Signals, tmp_pa
     run.send_signal(number)
     assert run.stderr is not None
     said = next(line for line in run.stderr if line.startswith("stopped: "))
-    assert time.monotonic() - began < 2  # all that is left is for torch to be unloaded
+    assert time.monotonic() - began < 20  # of 999
     assert said == f"stopped: {'SIGTERM' if number == signal.SIGTERM else 'Ctrl-C'}\n"
     assert gone(worker)
     run.communicate(timeout=20)

@@ -98,7 +98,7 @@ SLOW_SAVES = """
 import time
 from rlhf_cli.pipeline.saving import Saver
 save = Saver.save
-Saver.save = lambda self, state, *given, **more: time.sleep(2 * bool(state.step)) or save(self, state, *given, **more)
+Saver.save = lambda self, state, *given, **more: time.sleep(20 * bool(state.step)) or save(self, state, *given, **more)
 """
 
 
@@ -114,7 +114,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_run_goes_on_exactly(
     sent = time.monotonic()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 75, err
-    assert time.monotonic() - sent < 1
+    assert time.monotonic() - sent < 10  # of 20
     assert "Traceback" not in err
     assert newest(tmp_path) == "step-00000000"  # the save was not waited for
     assert rlhf("train", "resume=out").code == 0

@@ -14,7 +14,7 @@ from rlhf_cli.data.split import fingerprint, set_aside
 from tests.unit.support import source_of
 
 ROWS = 30_000
-SECONDS = 2.0
+SECONDS = 4.0
 """Generous: docs/data.md has what was measured."""
 
 

@@ -78,7 +78,7 @@ def test_a_slow_drip_ends(server: ScoreServer) -> None:
         handler.send_response(200)
         handler.send_header("Content-Type", "application/json")
         handler.end_headers()
-        for _ in range(40):
+        for _ in range(400):
             try:
                 handler.wfile.write(b" ")
                 handler.wfile.flush()
@@ -89,7 +89,7 @@ def test_a_slow_drip_ends(server: ScoreServer) -> None:
     server.faults = [drip]
     began = time.monotonic()
     assert "more than 0.3 s" in str(unanswered(server, request_timeout_s=0.3))
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 10  # of 20
 
 
 def test_nobody_there_is_seen_at_the_start() -> None:

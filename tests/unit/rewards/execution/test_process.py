@@ -37,7 +37,7 @@ def test_a_stop_is_heard_while_it_hangs_and_takes_its_children_along(
 
     with pytest.raises(Stopped):
         ask(source, tick=stop)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20  # of 99
     assert all(gone(int(pid)) for pid in log.read_text().split())
 
 
@@ -53,7 +53,7 @@ def test_a_child_that_holds_the_pipes_does_not_hide_the_end(opened: Opened) -> N
     )
     start = time.monotonic()
     assert "ended its process with exit code 5" in refused(lambda: ask(source))
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 20  # of 99
 
 
 def test_a_function_that_closes_our_pipes(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_one_that_does_not_leave_is_killed(opened: Opened, monkeypatch: pytest.M
     source = opened("import atexit, time\natexit.register(time.sleep, 99)\ndef f(completions):\n    return [0] * 4")
     start = time.monotonic()
     source.close()
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 20  # of 99
 
 
 @pytest.mark.case(70)

@@ -123,7 +123,7 @@ def test_gsm8k(answer: str, text: str, expected: float | None) -> None:
 def test_a_hard_expression_costs_no_other_its_score(text: str) -> None:
     start = time.monotonic()
     assert scores(["72", text, "71"], ["72"] * 3, seconds=0.2) == [1.0, None, FORMAT]
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20  # of hours
 
 
 def test_the_text_of_a_chat() -> None:
