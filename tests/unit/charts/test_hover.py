@@ -38,7 +38,12 @@ def test_strips_share_the_whole_width() -> None:
     ends = [(float(strip.get("x", "")), float(strip.get("width", ""))) for strip in strips]
     assert abs(ends[0][0] + ends[0][1] - ends[1][0]) < 0.2
     assert abs(ends[1][0] + ends[1][1] - ends[2][0]) < 0.2
-    assert ends[2][1] > ends[0][1]  # half way to 4 is further
+    assert ends[1][1] > ends[2][1] > ends[0][1] > 0  # half way to 4 is further, and the middle one reaches both ways
+
+
+def test_strips_stand_in_order_whichever_series_comes_first() -> None:
+    picture = svg(Chart("t", "x", "y", [Series("a", [2.0, 3.0], [1.0, 2.0]), Series("b", [1.0, 3.0], [1.0, 2.0])]))
+    assert [said(strip) for strip in of_class(picture, "strip")] == ["x 1\nb 1", "x 2\na 1", "x 3\na 2\nb 2"]
 
 
 def test_a_name_cannot_leave_its_title() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from rlhf_cli.runs.checkpoint import publish
 from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.sweep.answer import Grid, answer
+from rlhf_cli.sweep.power import Needed
+from rlhf_cli.sweep.reason import explain_no_gain
 from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
 from tests.unit.support import SHAPING
 from tests.unit.sweep.made import TABLE, constant, evaluation, two_by_two, write_lines, write_trial
@@ -136,6 +139,47 @@ def test_what_would_settle_it_is_said(tmp_path: Path) -> None:
         "now 4), or about 6 steps (now 4), if it grew in proportion.",
         "How many seeds it takes, one seed cannot say: seeds=3 shows how much they differ.",
     )
+
+
+def test_what_would_settle_it_is_said_in_round_numbers(tmp_path: Path) -> None:
+    write_trial(tmp_path / "t", [0.1, 0.3, 0.2, 0.2], 0.1)
+    point = answer(SweepRecord(tmp_path, "", (Trial("t", {}),))).points[0]
+
+    def said(prompts: int | None, seeds: int | None) -> tuple[str, ...]:
+        return explain_no_gain(Needed(0.1, 0.3, prompts, seeds, 123), point, "", (64, 3, 40))[3:5]
+
+    first = "A gain as large as the best one seen, +0.100, would be shown by "
+    last = "about 130 steps (now 40), if it grew in proportion."
+    assert said(3141, None) == (
+        f"{first}about 3200 held-out prompts (evaluate.prompts; now 64), or {last}",
+        "Seeds alone would not: the prompts are too few.",
+    )
+    assert said(None, 12) == (
+        f"{first}12 seeds (now 3), or {last}",
+        "Prompts alone would not: the seeds differ too much.",
+    )
+
+
+def test_the_points_are_compared_at_the_beta_of_the_record(tmp_path: Path) -> None:
+    """`--compare-at` of the training stays in sweep.json, and a later page takes it from there."""
+    replace(two_by_two(tmp_path), compare_at=0.4).write()
+    sweep = SweepRecord.read(tmp_path)
+    assert sweep is not None
+    found = answer(sweep)
+    assert found.beta == 0.4
+    assert found.reason[0] == (
+        "All points are compared at one beta, as the first plan or --compare-at fixed it: J = reward - 0.4·KL."
+    )
+
+
+def test_at_another_beta_other_points_may_gain_or_none(tmp_path: Path) -> None:
+    # trained at 0.05: a change of 0.1 for 1.2 nats is 0.04 there, 0.07 at half of it, and a loss at twice
+    sweep = SweepRecord(tmp_path, "", tuple(Trial(name, {"k": name}) for name in "ab"))
+    write_trial(tmp_path / "a", [0.2, 0.4, 0.2, 0.4], 1.2)
+    write_trial(tmp_path / "b", [0.1, 0.3, 0.1, 0.3], 0.0)
+    found = answer(sweep)
+    assert found.recommended == 1
+    assert found.reason[-1] == "At half this beta (0.025) the choice would be the same, at twice it (0.1) nothing."
 
 
 def test_only_what_gains_is_considered(tmp_path: Path) -> None:

@@ -23,6 +23,12 @@ def test_one_seed_needs_prompts() -> None:
     assert needed.steps == 29  # 10 * 2.8075, rounded up
 
 
+def test_a_gain_that_would_be_shown_needs_no_more_steps_and_one_seed_says_nothing_of_seeds() -> None:
+    needed = calculate_needed(seen(1.0, MeanSquares(1, 400, 0.0, 4.0, 0.0)), 1, 10)
+    assert needed.least_gain < 1.0
+    assert (needed.seeds, needed.steps) == (None, 10)
+
+
 def test_holms_first_step_asks_for_more() -> None:
     needed = calculate_needed(seen(0.1, MeanSquares(1, 400, 0.0, 4.0, 0.0)), 5, 10)
     # z at 0.995 is 2.576: (2.576 + 0.842)^2 400
