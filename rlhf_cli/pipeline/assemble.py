@@ -31,7 +31,8 @@ from rlhf_cli.rewards.columns import column_value
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.binding import write_config, write_record
 from rlhf_cli.runs.checkpoint import abandon
-from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, EVALUATIONS, LOGS, PROFILE, RESULT
+from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, EVALUATIONS, LOGS, METRICS, PROFILE, RESULT
+from rlhf_cli.runs.json_files import read_last_lines, read_rows
 from rlhf_cli.runs.logbook import Logbook, Mark, cut_back, has_marked_beginning
 from rlhf_cli.runs.no_signal import read_no_signal
 from rlhf_cli.runs.resume import Origin
@@ -85,8 +86,15 @@ def assemble(
         state=state,
         queue=_open_queue(config, folder, held_out, state.step, reporter),
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
+        logs_errors=_logs_errors(folder),
         no_signal=read_no_signal(folder, config.samples_per_prompt),
     )
+
+
+def _logs_errors(folder: Path) -> bool:
+    """Whether the lines of metrics have `objective_se`, as those of a new run will: a resumed run repeats its bytes."""
+    last = next((row for row in read_rows(read_last_lines(folder / METRICS)) if "objective" in row), None)
+    return last is None or "objective_se" in last
 
 
 def _open_queue(

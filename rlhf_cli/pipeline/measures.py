@@ -7,28 +7,31 @@ import math
 from torch import Tensor
 
 from rlhf_cli.evaluation.intervals import standard_error
-from rlhf_cli.functional.masked import masked_mean
+from rlhf_cli.functional.masked import masked_mean, masked_sum
 from rlhf_cli.functional.mismatch import measure_cut, measure_mismatch
 from rlhf_cli.types import Advantages, Exact
 
 
-def measure(advantages: Advantages) -> dict[str, float]:
+def measure(advantages: Advantages, *, errors: bool = True) -> dict[str, float]:
     """The metrics of one rollout; KL in nats, lengths in tokens.
 
     `objective` is mean reward - beta * mean KL on the prompts of this step, with the exact KL where it was measured.
-    `_se` is a standard error over prompts, or over the completions of a single prompt.
+    `_se` is a standard error over prompts, or over the completions of a single prompt. Without `errors`, those of
+    `objective`, `kl/tok` and `policy/entropy` are left out, as earlier versions had none.
     """
     scored, rollout = advantages.scored, advantages.scored.rollout
     mask, samples = rollout.completion_mask, rollout.batch.samples_per_prompt
     scores, k1 = scored.scores, scored.distance.kl.sum(1)
+    objective = scores - scored.beta * scored.distance.sequence_kl
     return {
         "objective": _mean(scores) - scored.beta * _mean(scored.distance.sequence_kl),
+        **({"objective_se": _error(objective, samples)} if errors else {}),
         "reward/mean": _mean(scores),
         "reward/mean_se": _error(scores, samples),
         "reward/same_in_group": same_in_group(scores, scored.learnable, samples),
         "reward/failures": scored.failures,
         **{f"reward/{name}": _mean(part) for name, part in scored.parts.items()},
-        **_exact(scored.distance.exact, mask, samples),
+        **_exact(scored.distance.exact, mask, samples, errors=errors),
         "kl/seq_k1": _mean(k1),
         "kl/seq_k1_se": _error(k1, samples),
         "advantage/rms": float(masked_mean(advantages.advantages.square(), mask).sqrt()),
@@ -58,14 +61,16 @@ def same_in_group(scores: Tensor, learnable: Tensor, samples: int) -> float:
     return _mean(highest <= lowest)
 
 
-def _exact(exact: Exact | None, mask: Tensor, samples: int) -> dict[str, float]:
+def _exact(exact: Exact | None, mask: Tensor, samples: int, *, errors: bool) -> dict[str, float]:
     if exact is None:
         return {}
     return {
         "kl/seq": _mean(exact.kl.sum(1)),
         "kl/seq_se": _error(exact.kl.sum(1), samples),
         "kl/tok": float(masked_mean(exact.kl, mask)),
+        **({"kl/tok_se": _token_error(exact.kl, mask, samples)} if errors else {}),
         "policy/entropy": float(masked_mean(exact.entropy, mask)),
+        **({"policy/entropy_se": _token_error(exact.entropy, mask, samples)} if errors else {}),
     }
 
 
@@ -96,6 +101,12 @@ def _sampler(log_weights: Tensor | None) -> dict[str, float]:
 def _error(values: Tensor, samples: int) -> float:
     prompts = values.double().view(-1, samples).mean(1)
     return standard_error((prompts if len(prompts) > 1 else values).tolist())
+
+
+def _token_error(values: Tensor, mask: Tensor, samples: int) -> float:
+    """Standard error of a mean over tokens: a ratio of two sums, to first order."""
+    sums, lengths = masked_sum(values.double(), mask), mask.sum(1).double()
+    return _error((sums - sums.sum() / lengths.sum() * lengths) / lengths.mean(), samples)
 
 
 def _mean(values: Tensor) -> float:

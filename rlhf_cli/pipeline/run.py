@@ -71,6 +71,8 @@ class Run(Training):
     queue: Queue | None = None
     """The pairs for people, and their votes; None without evaluate.human."""
     profiler: Profiler | None = None
+    logs_errors: bool = True
+    """Whether metrics.jsonl has all standard errors; a run that an earlier version began goes on without the newer."""
     no_signal: NoSignal = field(default_factory=NoSignal)
     """The steps so far that learned nothing from the reward; metrics.jsonl has them too."""
 

@@ -150,7 +150,7 @@ def collect_metrics(
     """The step's line of metrics.jsonl; `state` is the state after the step."""
     metrics = {"skipped": 0.0, **learned}
     if advantages is not None:
-        metrics = measure(advantages) | metrics
+        metrics = measure(advantages, errors=run.logs_errors) | metrics
         gap = measure_gap(advantages, learned)
         if gap is not None:
             metrics["sampler/gap"] = gap

@@ -30,10 +30,10 @@ class Plot:
 
 
 PLOTS: Final = (
-    Plot("Objective J", "reward − β·KL", "objective", "", "eval/objective", "eval/objective_se"),
+    Plot("Objective J", "reward − β·KL", "objective", "objective_se", "eval/objective", "eval/objective_se"),
     Plot("Reward", "mean of a completion", "reward/mean", "reward/mean_se", "eval/reward/mean", "eval/reward/se"),
     Plot("KL to the reference, exact", "nats a completion", "kl/seq", "kl/seq_se", "eval/kl/seq", "eval/kl/seq_se"),
-    Plot("Entropy", "nats a token", "policy/entropy"),
+    Plot("Entropy", "nats a token", "policy/entropy", "policy/entropy_se"),
     Plot("Length", "tokens", "completion/length", "", "eval/completion/length"),
     Plot("Cut at max_new_tokens", "share of completions", "completion/truncated", "", "eval/completion/truncated"),
     Plot("β", "per nat", "beta"),

@@ -10,7 +10,7 @@ import torch
 
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.rloo import Rloo
-from rlhf_cli.pipeline.measures import measure, same_in_group
+from rlhf_cli.pipeline.measures import _token_error, measure, same_in_group
 from rlhf_cli.types import Scored
 from tests.unit.support import rollout_of, scored_of
 
@@ -39,6 +39,7 @@ def test_by_hand() -> None:
     # returns 2 - .05 = 1.95 and 1 + .03 = 1.03: advantages .92, .92, -.92
     assert found == {
         "objective": pytest.approx(1.5 - 0.1 * 0.4),
+        "objective_se": pytest.approx((1.93 - 0.99) / 2),
         "reward/mean": pytest.approx(1.5),
         "reward/mean_se": pytest.approx(0.5),  # of two values half their difference
         "reward/same_in_group": 0.0,
@@ -48,7 +49,9 @@ def test_by_hand() -> None:
         "kl/seq_k1": pytest.approx(0.1),
         "kl/seq_k1_se": pytest.approx(0.4),
         "kl/tok": pytest.approx(0.8 / 3),
+        "kl/tok_se": pytest.approx((0.7 - 2 * 0.8 / 3) / 1.5),  # 0.7 in 2 tokens and 0.1 in one, from the mean of 0.267
         "policy/entropy": pytest.approx(2.0),  # (1 + 2 + 3) / 3: a token is a token
+        "policy/entropy_se": pytest.approx(1 / 1.5),  # 3 in 2 tokens and 3 in one: 1 less and 1 more than the mean
         "advantage/rms": pytest.approx(0.92),
         "completion/length": 1.5,
         "completion/truncated": 0.5,
@@ -79,6 +82,25 @@ def test_groups_with_one_score(scores: list[float], learnable: list[int], sample
 def test_what_the_reward_failed_at_is_counted() -> None:
     found = measure(Rloo(kind="rloo").advantages(replace(scored([2.0, 1.0]), failures=3), RunningMean()))
     assert found["reward/failures"] == 3
+
+
+def test_a_run_of_an_earlier_version_keeps_its_metrics() -> None:
+    advantages = Rloo(kind="rloo").advantages(scored([2.0, 1.0]), RunningMean())
+    newer = {"objective_se", "kl/tok_se", "policy/entropy_se"}
+    assert measure(advantages).keys() - measure(advantages, errors=False).keys() == newer
+
+
+def test_the_error_of_a_mean_over_tokens_is_its_spread() -> None:
+    """Rollouts of 40 prompts with one completion: 1 to 6 tokens, values that depend on the length."""
+    draws = torch.Generator().manual_seed(0)
+    means, errors = [], []
+    for _ in range(300):
+        lengths = torch.randint(1, 7, (40, 1), generator=draws)
+        mask = torch.arange(6) < lengths
+        values = torch.rand(40, 6, generator=draws) + lengths / 6
+        means.append(float(values[mask].double().mean()))
+        errors.append(_token_error(values, mask, 1))
+    assert sum(errors) / 300 == pytest.approx(float(torch.tensor(means).std()), rel=0.12)
 
 
 def without_exact(whole: Scored) -> Scored:
