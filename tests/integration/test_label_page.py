@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import pytest
 from rlhf_cli.feedback.pairs import read_pairs
 from rlhf_cli.feedback.session import Session
 from rlhf_cli.feedback.votes import VoteFile
+from rlhf_cli.runs.lock import hold
 from tests.browser import CHROMIUM, Browser
-from tests.support import Outcome, lines
+from tests.support import QUICK, Outcome, lines
 
 pytestmark = pytest.mark.slow
 
@@ -209,13 +211,13 @@ def test_a_port_in_use(rlhf: Callable[..., Outcome], pairs: Path, monkeypatch: p
     assert "cannot be had: Address already in use" in outcome.err
 
 
-@pytest.fixture
-def served(pairs: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+@contextmanager
+def serving(what: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`rlhf label --web` at work: its link and its process."""
     code = "from rlhf_cli.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "label", pairs.name, "--web"],
-        cwd=pairs.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", code, "label", what.name, "--web"],
+        cwd=what.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
     found = re.search(r"http://\S+", process.stderr.readline())
@@ -223,6 +225,13 @@ def served(pairs: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     yield found.group(), process
     process.kill()
     process.communicate()
+
+
+@pytest.fixture
+def served(pairs: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The page of a file."""
+    with serving(pairs) as found:
+        yield found
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
@@ -282,3 +291,36 @@ def test_in_a_browser(served: tuple[str, subprocess.Popen[str]], pairs: Path, tm
     assert process.returncode == 0, err
     assert "win rate" in out
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
+def test_in_a_browser_it_waits_for_a_run_at_work(tmp_path: Path) -> None:
+    """Pairs that come are shown without a reload; the votes are told when the run has ended."""
+    from rlhf_cli.cli import run
+
+    folder = tmp_path / "out"
+    steps = ("steps=2", "checkpoint.every=2", "evaluate.every=1", "evaluate.human=1", "evaluate.prompts=2")
+    assert run(["train", *QUICK, *steps, f"run_dir={folder}"]) == 0
+    queue = folder / "feedback" / "queue.jsonl"
+    both = queue.read_text()
+    queue.write_text(both.splitlines(keepends=True)[0])  # of step 1 alone
+    heading = "document.querySelector('#heading')?.textContent"
+    asked = "document.querySelector('#title')?.textContent"
+    with ExitStack() as stack:
+        lock = stack.enter_context(ExitStack())
+        lock.enter_context(hold(folder))
+        link, _ = stack.enter_context(serving(folder))
+        browser = stack.enter_context(Browser(tmp_path / "desk", width=1280))
+        browser.open(link)
+        for number in (1, 2):
+            browser.wait_for(f"{asked}.startsWith('Pair {number} of 2')")
+            browser.press("1")
+        browser.wait_for(f"{heading}.startsWith('no pair waits; the run has done step 2')")
+        queue.write_text(both)
+        for number in (1, 2):
+            browser.wait_for(f"{asked}.startsWith('Pair {number} of 2')")
+            browser.press("2")
+        browser.wait_for(f"{heading}.startsWith('no pair waits')")
+        lock.close()
+        browser.wait_for(f"{heading} === 'Every pair has a vote'")
+        assert browser.log == []
