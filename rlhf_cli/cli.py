@@ -26,9 +26,11 @@ _EXIT_PIPE: Final = 141  # 128 + SIGPIPE, as a shell reports a command whose rea
 VERBS: Final = {
     "train": "fine-tune a language model from a reward",
     "explain": "each setting: its value, what sets it, its meaning",
+    "sft": "train a model on completions that you give",
+    "dpo": "train a model on pairs of completions",
     "data": "the prompts as the policy reads them, without training",
     "oracle": "the optimum and the frontier, without training",
-    "reward": "try a reward on texts: reward test",
+    "reward": "a reward model from pairs: reward train; try one: reward test",
     "eval": "a trained policy against its reference or another, in numbers",
     "generate": "answers of a trained model, beside its reference",
     "merge": "a trained model as a plain transformers folder",
@@ -49,6 +51,8 @@ usage: rlhf VERB [ARGUMENT ...]      rlhf VERB --help      rlhf --version
   rlhf train config=tiny                    the whole pipeline in seconds
   rlhf train config=./my-run.yaml beta=0.1  your own YAML, and an override
   rlhf train -m beta=0.02,0.1,0.5           a sweep: one run for each value
+  rlhf sft data.path=answers.jsonl          a warm start; then model.adapter=RUN
+  rlhf reward train data.path=pairs.jsonl   a reward model; then reward.path=RUN
   rlhf generate RUN "Write a greeting."     RUN is a run's folder
   rlhf label RUN                            policy against reference, blind
   rlhf report RUN [RUN ...]                 a page of a run, or of several

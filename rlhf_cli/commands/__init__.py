@@ -3,7 +3,9 @@
 train          train: start a run or a sweep, or resume a run
 explain        the settings of a run: value, what sets it, meaning
 data           data show: the prompts as the policy reads them
-reward         reward test: whether a reward is repeatable, fair and quick
+sft            sft: train a model on completions that you give
+dpo            dpo: train a model on pairs of completions
+reward         reward train: train a reward model; reward test: whether a reward is repeatable, fair and quick
 oracle         the optimum and the frontier of reward against KL, before any training
 eval           a trained policy against its reference or another one
 generate       the answers of a trained policy, and of its reference
@@ -16,5 +18,5 @@ demo           the lecture, on the terminal or as a page
 
 ready          refuse mistakes before anything is written, and find where a run continues
 parser         parse the options of a verb
-parts          the larger parts of verbs: pairs of label, answers of eval, trials of train -m, scenes of demo
+parts          the larger parts of verbs: pairs of label, answers of eval, trials of train -m, runs of sft, scenes
 """

@@ -25,6 +25,7 @@ from rlhf_cli.report.writing import write_page
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.runs.folder import ADAPTER
 from rlhf_cli.runs.json_files import finite
+from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.resume import find_adapter, find_latest_run, read_config
 from rlhf_cli.schedules import Controlled
 
@@ -54,7 +55,10 @@ def main(argv: list[str]) -> int:
     paths, overrides = _split(options.words)
     found = [find_adapter(path) for path in paths]
     consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
-    configs = [amend(read_config(run), consent) for _, run in found]
+    saved = [read_config(run) for _, run in found]
+    for (_, run), config_of_run in zip(found, saved, strict=True):
+        check_verb(config_of_run, "train", run, "only runs of rlhf train have a reward to evaluate by")
+    configs = [amend(one, consent) for one in saved]
     for config in configs:
         refuse_unsaid_trust(config, consent, EXIT_RESUME, how="--trust-remote-code")
     evaluate = [] if options.temperature else ["evaluate.samples=1"]

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import argparse
 import io
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rlhf_cli.commands.parser import Parser, at_least, number
-from rlhf_cli.config.compose import amend
+from rlhf_cli.config.compose import amend_for
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.paths import expand, relative_to_here
+from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.runs.resume import find_adapter, find_latest_run, read_config
+from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, PromptRow
+from rlhf_cli.verbs import REWARD_TRAIN, find_verb
 
 
 def main(argv: list[str]) -> int:
@@ -31,7 +36,7 @@ def main(argv: list[str]) -> int:
     adapter, run = find_adapter(path)
     overrides = [f"device={options.device}"] if options.device else []
     overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []
-    config = amend(read_config(run), overrides)
+    config = _config(read_config(run), overrides, run)
     refuse_unsaid_trust(config, overrides, EXIT_RESUME, how="--trust-remote-code")
     if notice := code_notice(config.model):
         _note(notice)
@@ -39,10 +44,10 @@ def main(argv: list[str]) -> int:
     print(f"loading the model, with {relative_to_here(adapter)} ...", file=sys.stderr)
     import_libraries()
     from rlhf_cli.engine.choice import build_engine
-    from rlhf_cli.engine.opening import load_policy
+    from rlhf_cli.engine.opening import load_policy, open_policy
     from rlhf_cli.functional.sampling import Sampling
 
-    policy = load_policy(config, _note)
+    policy = load_policy(config, _note) if isinstance(config, RunConfig) else open_policy(config, _note)
     policy.load_adapter(adapter)
     engine = build_engine(policy, config.model, _note)
     limit = options.max_new_tokens or config.max_new_tokens
@@ -66,6 +71,19 @@ def main(argv: list[str]) -> int:
             print(f"reference  {_shown(before)}\npolicy     {_shown(after)}")
         print()
     return EXIT_DONE
+
+
+def _config(saved: Mapping[str, Any], overrides: Sequence[str], run: Path) -> TrainingConfig:
+    """The settings of the run; raises UserError where it trained a model that does not write."""
+    verb = find_verb(verb_of(saved).split())
+    if verb is None or verb == REWARD_TRAIN:
+        raise UserError(
+            "a reward model scores texts, and writes none",
+            where=str(run),
+            fix=f"rlhf reward test reward=model reward.path={shlex.quote(str(run))}",
+            exit_code=EXIT_RESUME,
+        )
+    return amend_for(verb, saved, overrides)
 
 
 def _note(text: str) -> None:

@@ -7,22 +7,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from rlhf_cli.config.compose import amend
+from rlhf_cli.config.compose import amend_for
 from rlhf_cli.config.security import refuse_unsaid_trust
-from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError
+from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError, disk_errors
 from rlhf_cli.models.location import code_notice, local_path
+from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import check_enough, read_rows
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.runs.binding import is_own_result
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_config
-from rlhf_cli.runs.checkpoint import find_newest, step_of
+from rlhf_cli.runs.checkpoint import find_newest, list_checkpoints, step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG, check_kinds
+from rlhf_cli.runs.kind import SUPERVISED, check_verb
+from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import Origin, find_origin, has_run, read_config
+from rlhf_cli.runs.resume import Origin, find_origin, has_run, read_config, remove_stub_on_failure
 from rlhf_cli.runs.sinks import check_sinks
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import RunConfig, TrainingConfig
+from rlhf_cli.supervised.lessons import check_lessons
+from rlhf_cli.supervised.settings import SupervisedConfig
+from rlhf_cli.verbs import TRAIN, Verb
+
+C = TypeVar("C", bound=TrainingConfig)
 
 
 def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
@@ -30,15 +38,12 @@ def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
 
     `checked` holds the settings whose prompts have been checked: jobs of a sweep that share them read the prompts once.
     """
-    if config.resume not in (None, "auto"):
-        raise UserError("a run is continued from the command line alone", where="resume", fix="rlhf train resume=RUN")
-    if config.resume == "auto" and config.run_dir is None and config.sweep_dir is None:
-        raise UserError("resume=auto needs a folder to find its run in", where="resume", fix="add run_dir=FOLDER")
+    check_resume(config, TRAIN, config.run_dir or config.sweep_dir)
     expected = os.environ.pop(FINGERPRINT_VARIABLE, "")
     if expected and expected != fingerprint(config):
         raise UserError("the settings are not those that the sweep began with", fix="give the sweep's command again")
     if config.run_dir is not None:
-        find_run_in(Path(config.run_dir), config)
+        find_run_in(Path(config.run_dir), config, TRAIN)
     check_sinks(config.sinks)
     check_sources(config)
     prompts = config.data, config.evaluate, config.prompts_per_step, config.reward.source
@@ -49,6 +54,31 @@ def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
         checked.append(prompts)
 
 
+def check_new_training(config: SupervisedConfig, verb: Verb[SupervisedConfig]) -> None:
+    """Raise UserError for every mistake in a new run of supervised training, as `check_new_run` does."""
+    check_resume(config, verb, config.run_dir)
+    kind = config.objective.kind
+    if SUPERVISED[kind] != verb.words:
+        raise UserError(f"objective={kind} is that of rlhf {SUPERVISED[kind]}", where="objective")
+    if config.run_dir is not None:
+        find_run_in(Path(config.run_dir), config, verb)
+    check_sinks(config.sinks)
+    if config.model.kind == "pretrained":
+        local_path(config.model)
+    rows = read_rows(config)
+    check_enough(rows, [len(part.train) for part in rows.parts], config)
+    check_lessons(chain(rows.train, rows.held_out), config.objective)
+
+
+def check_resume(config: TrainingConfig, verb: Verb[TrainingConfig], folder: str | None) -> None:
+    """Raise UserError where the settings of a new run name another run, or `resume=auto` no folder to look into."""
+    if config.resume not in (None, "auto"):
+        fix = f"rlhf {verb.words} resume=RUN"
+        raise UserError("a run is continued from the command line alone", where="resume", fix=fix)
+    if config.resume == "auto" and folder is None:
+        raise UserError("resume=auto needs a folder to find its run in", where="resume", fix="add run_dir=FOLDER")
+
+
 def check_sources(config: RunConfig) -> None:
     """Raise UserError where the model's folder, or something that the reward needs, is missing."""
     if config.model.kind == "pretrained":
@@ -56,7 +86,18 @@ def check_sources(config: RunConfig) -> None:
     config.reward.source.check("reward")
 
 
-def find_run_in(folder: Path, config: RunConfig) -> tuple[RunConfig, Origin | None]:
+def resume_target(argv: Sequence[str]) -> str | None:
+    """The run that a command line resumes, by `resume=`; None where it begins one, or finds out itself (auto)."""
+    targets = [_unquoted(argument.removeprefix("resume=")) for argument in argv if argument.startswith("resume=")]
+    return targets[-1] if targets and targets[-1] not in ("auto", "null") else None
+
+
+def _unquoted(text: str) -> str:
+    """The text without the quotes around it; a folder's name may end in one."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] in "'\"" else text
+
+
+def find_run_in(folder: Path, config: C, verb: Verb[C]) -> tuple[C, Origin | None]:
     """Find the run in `folder`: the config to use, and where to continue (None: a new run).
 
     Raises UserError where the folder holds a run that this command must not touch.
@@ -71,10 +112,12 @@ def find_run_in(folder: Path, config: RunConfig) -> tuple[RunConfig, Origin | No
             fix=f"continue it by resume={folder}, or give another folder",
         )
     origin = find_origin(str(folder))
-    return resume_config(amend(read_config(folder, origin.checkpoint), ()), config), origin
+    saved = read_config(folder, origin.checkpoint)
+    check_verb(saved, verb.words, folder)
+    return resume_config(amend_for(verb, saved, ()), config), origin
 
 
-def find_run_to_resume(target: str, overrides: Sequence[str]) -> tuple[RunConfig, Origin]:
+def find_run_to_resume(target: str, overrides: Sequence[str], verb: Verb[C]) -> tuple[C, Origin]:
     """Find the run that `resume=target` means: its config with these overrides, and where to continue.
 
     Raises UserError for overrides that a resumed run cannot take.
@@ -83,11 +126,12 @@ def find_run_to_resume(target: str, overrides: Sequence[str]) -> tuple[RunConfig
         raise UserError("resume= continues one run, -m starts many", where="resume", fix="leave one of them out")
     if any(override.startswith(("run_dir=", "sweep_dir=")) for override in overrides):
         raise UserError("a run goes on in its own folder", where="resume", fix="leave run_dir and sweep_dir out")
-    origin = find_origin(target)
+    origin = find_origin(target, verb.words)
     saved = read_config(origin.folder, origin.checkpoint)
-    config = amend(saved, overrides)
+    check_verb(saved, verb.words, origin.folder)
+    config = amend_for(verb, saved, overrides)
     refuse_unsaid_trust(config, overrides, EXIT_RESUME)
-    return resume_config(amend(saved, ()), config), origin
+    return resume_config(amend_for(verb, saved, ()), config), origin
 
 
 def read_final_result(config: RunConfig, origin: Origin | None) -> Result | None:
@@ -116,7 +160,25 @@ def code_notices(config: RunConfig, reward_log: str = "") -> Iterator[str]:
 
 
 @contextmanager
-def name_checkpoint_on_failure(folder: Path, config: RunConfig) -> Iterator[None]:
+def at_work(folder: Path, config: TrainingConfig, begun: float) -> Iterator[StopSignals]:
+    """Handle signals and errors of a run in a folder that no other process uses meanwhile; a failed start leaves none.
+
+    `begun` is the time, of `time.monotonic`, from which the time limit counts.
+    """
+    signals = StopSignals(config.time_limit, begun)
+    signals.is_resumable = lambda: config.resume == "auto" or bool(list_checkpoints(folder / CHECKPOINTS))
+    with (
+        signals.installed(),
+        name_checkpoint_on_failure(folder, config),
+        disk_errors(),
+        hold(folder),
+        remove_stub_on_failure(folder),
+    ):
+        yield signals
+
+
+@contextmanager
+def name_checkpoint_on_failure(folder: Path, config: TrainingConfig) -> Iterator[None]:
     """If the run in `folder` fails or stops, add the checkpoint that it can continue from to the error."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""`rlhf reward test ...`: test a reward on completions of the reference, or on those of a file."""
+"""`rlhf reward train ...`: train a reward model. `rlhf reward test ...`: test a reward on completions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parser import Parser, at_least
+from rlhf_cli.commands.parts.supervising import run_verb
 from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.config.arguments import quote
 from rlhf_cli.config.jobs import compose_config
@@ -25,6 +26,7 @@ from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.examine import Group, examine, group_completions
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.verbs import REWARD_TRAIN
 
 ABOUT: Final = """\
 Test any reward: its scores, failures, time, ties and correlation with length;
@@ -43,13 +45,18 @@ the other completions), with --strict also where something is worth a look.
   rlhf reward test config=./my-run.yaml --completions RUN/samples.jsonl --json"""
 
 TEST: Final = "test"
+TRAIN: Final = "train"
 
 
 def main(argv: list[str]) -> int:
-    """Collect completions, examine the reward, print; results on stdout, progress on stderr."""
+    """Train a reward model; or collect completions, examine the reward and print: results on stdout."""
+    if argv[:1] == [TRAIN]:
+        return run_verb(REWARD_TRAIN, argv[1:])
     options = _parser().parse_intermixed_args(argv)
     if options.verb != TEST:
-        raise UserError(f"unknown verb 'reward {options.verb}'", fix=f"rlhf reward {TEST} ...")
+        raise UserError(
+            f"unknown verb 'reward {options.verb}'", fix=f"rlhf reward {TEST} ... or rlhf reward {TRAIN} ..."
+        )
     config = _config(options.overrides, options.completions)
     check_sources(config)
     watch = progress(config.display)

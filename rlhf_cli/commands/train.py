@@ -18,52 +18,46 @@ from rlhf_cli.config.launch import Launch, launch
 from rlhf_cli.display.console import reader_may_leave
 from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher
-from rlhf_cli.errors import EXIT_DONE, disk_errors, visible
+from rlhf_cli.errors import EXIT_DONE, visible
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
-from rlhf_cli.runs.checkpoint import list_checkpoints, step_of
-from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG
+from rlhf_cli.runs.checkpoint import step_of
+from rlhf_cli.runs.folder import REWARD_LOG
 from rlhf_cli.runs.json_files import finite
-from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.reading import read_metrics
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import Origin, is_checkpoint, remove_stub_on_failure
+from rlhf_cli.runs.resume import Origin, is_checkpoint
 from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.verbs import TRAIN
 
 
 def main(argv: list[str]) -> int:
     """Start or resume the run or the sweep; refuse mistakes before any folder is made."""
     begun = time.monotonic()
-    targets = [_unquoted(argument.removeprefix("resume=")) for argument in argv if argument.startswith("resume=")]
-    if targets and targets[-1] not in ("auto", "null"):
-        _resume(targets[-1], [argument for argument in argv if not argument.startswith("resume=")], begun)
+    if (target := ready.resume_target(argv)) is not None:
+        _resume(target, [argument for argument in argv if not argument.startswith("resume=")], begun)
     else:
         check = partial(ready.check_new_run, checked=[])
         launch(argv, lambda job: _launched(job, begun), check=check, sweep=open_sweep)
     return EXIT_DONE
 
 
-def _unquoted(text: str) -> str:
-    """The text without the quotes around it; a folder's name may end in one."""
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] in "'\"" else text
-
-
 def _launched(job: Launch[RunConfig], begun: float) -> None:
     assert job.config.run_dir is not None
     folder = Path(job.config.run_dir)
-    _run(job.config, folder, lambda: ready.find_run_in(folder, job.config), job.source, job.command, begun)
+    _run(job.config, folder, lambda: ready.find_run_in(folder, job.config, TRAIN), job.source, job.command, begun)
 
 
 def _resume(target: str, overrides: list[str], begun: float) -> None:
-    config, origin = ready.find_run_to_resume(target, overrides)
+    config, origin = ready.find_run_to_resume(target, overrides, TRAIN)
     check_sinks(config.sinks)
     ready.check_sources(config)
     same = str(origin.checkpoint if is_checkpoint(target) else origin.folder)
-    _run(config, origin.folder, lambda: ready.find_run_to_resume(same, overrides), None, (), begun)
+    _run(config, origin.folder, lambda: ready.find_run_to_resume(same, overrides, TRAIN), None, (), begun)
 
 
 def _run(
@@ -78,15 +72,8 @@ def _run(
 
     `find_origin` is called with the folder locked: before that, another process may have been at work.
     """
-    loud, signals = config.display not in ("json", "quiet"), StopSignals(config.time_limit, begun)
-    signals.is_resumable = lambda: config.resume == "auto" or bool(list_checkpoints(folder / CHECKPOINTS))
-    with (
-        signals.installed(),
-        ready.name_checkpoint_on_failure(folder, config),
-        disk_errors(),
-        hold(folder),
-        remove_stub_on_failure(folder),
-    ):
+    loud = config.display not in ("json", "quiet")
+    with ready.at_work(folder, config, begun) as signals:
         config, origin = find_origin()
         finished = result = ready.read_final_result(config, origin)
         if result is None:

@@ -16,6 +16,7 @@ from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.runs.checkpoint import step_of
+from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.resume import find_last_stretch, read_config
 
@@ -45,7 +46,9 @@ def main(argv: list[str]) -> int:
     origin, newer = find_last_stretch(Path(options.run))
     signals = StopSignals()
     with signals.installed(), hold(origin.folder, only_read=True):
-        config = amend(read_config(origin.folder, origin.checkpoint), [])  # as it was: the command line only consents
+        saved = read_config(origin.folder, origin.checkpoint)
+        check_verb(saved, "train", origin.folder, "only runs of rlhf train can be verified so")
+        config = amend(saved, [])  # as it was: the command line only consents
         consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
         refuse_unsaid_trust(config, consent, EXIT_RESUME, how="--trust-remote-code")
         rows = read_rows(config)

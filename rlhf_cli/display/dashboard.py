@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.lines import Quiet
-from rlhf_cli.display.words import figures, flat, metric, waiting
+from rlhf_cli.display.words import flat, held_out_figures, metric, waiting
 from rlhf_cli.errors import visible
 from rlhf_cli.types import Metrics
 
@@ -30,6 +30,20 @@ CURVES: Final = (  # metric, name, format; the objective leads
     ("policy/entropy", "entropy, nats", "{:.2f}"),
     ("completion/length", "length, tokens", "{:.1f}"),
 )
+LOSSES: Final = (
+    ("loss", "loss", "{:.4f}"),
+    ("grad_norm", "gradient norm", "{:.3f}"),
+    ("lr", "learning rate", "{:.1e}"),
+)
+"""Curves of SFT."""
+PAIRS: Final = (
+    ("loss", "loss", "{:.4f}"),
+    ("accuracy", "accuracy", "{:.1%}"),
+    ("margin", "chosen - rejected", "{:+.3f}"),
+    ("grad_norm", "gradient norm", "{:.3f}"),
+)
+"""Curves of preferences."""
+Curve = tuple[str, str, str]
 FRAME: Final = 4
 """Columns of the border, with the space inside it."""
 GAP: Final = 2
@@ -39,12 +53,20 @@ LEAST_BARS: Final = 8
 class Dashboard(Quiet):
     """Curves of the metrics, the phase at work, the newest sample and the newest evaluation.
 
-    `past` has the metrics of the steps before, where a run is resumed.
+    `past` has the metrics of the steps before, where a run is resumed. The first of the `curves` leads.
     """
 
-    def __init__(self, console: Console, title: str, total: int, past: Sequence[Metrics] = ()) -> None:
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        total: int,
+        past: Sequence[Metrics] = (),
+        curves: Sequence[Curve] = CURVES,
+    ) -> None:
         super().__init__(console, title, total)
-        self._curves: dict[str, list[float]] = {name: [] for name, *_ in CURVES}
+        self._shown = curves
+        self._curves: dict[str, list[float]] = {name: [] for name, *_ in curves}
         self._phase, self._done, self._ticks = "", 0, 0
         self._step, self._seconds = 0, list[float]()
         self._speed, self._sample = "", ("", "")
@@ -73,7 +95,7 @@ class Dashboard(Quiet):
 
     def evaluated(self, step: int, metrics: Metrics) -> None:
         """Show the held-out figures under the rest."""
-        self._held_out = f"held-out after step {step}: {figures(metrics, 'eval/')}"
+        self._held_out = f"held-out after step {step}: {held_out_figures(metrics)}"
 
     def pairs_wait(self, count: int, command: str) -> None:
         """Keep the line under the held-out figures."""
@@ -89,7 +111,7 @@ class Dashboard(Quiet):
             self._step = step
             for name, curve in self._curves.items():
                 curve.append(metric(metrics, name))
-        if "eval/objective" in metrics:
+        if held_out_figures(metrics):
             self.evaluated(step, metrics)
 
     def _tick(self) -> None:
@@ -135,7 +157,7 @@ class Dashboard(Quiet):
     def _metrics(self, room: int) -> RenderableType:
         """A row a curve in `room` columns: the newest value, then the bars between their lowest and highest value."""
         rows = []
-        for name, label, form in CURVES:
+        for name, label, form in self._shown:
             curve = self._curves[name]
             rows.append((label, *(_short(form, end) for end in (curve[-1], *ends(curve)))))
         head = ("", "now", "low", "high")
@@ -145,8 +167,8 @@ class Dashboard(Quiet):
         for place in range(len(head) + 1):
             grid.add_column(justify="right" if place in (1, 2) else "left", no_wrap=True)
         grid.add_row(*(Text(word, style="dim") for word in (*head[:3], "", head[3])))
-        for (name, *_), (label, now, low, high) in zip(CURVES, rows, strict=True):
-            style = "bold" if name == "objective" else ""
+        for (name, *_), (label, now, low, high) in zip(self._shown, rows, strict=True):
+            style = "bold" if name == self._shown[0][0] else ""
             spark = sparkline(self._curves[name], bars, max(bars // self.total, 1))
             grid.add_row(
                 Text(label, style=style),

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress
 
-from rlhf_cli.display.words import figures, waiting
+from rlhf_cli.display.words import held_out_figures, step_figures, waiting
 from rlhf_cli.errors import visible
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.runs.json_files import finite
@@ -39,13 +39,13 @@ class Plain(Quiet):
 
     def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
         """Print the step, and the evaluation that came with it."""
-        result = figures(metrics, "") if "objective" in metrics else "nothing learned"
+        result = step_figures(metrics) or "nothing learned"
         self._line(f"step {step}/{self.total}  {result}  {timings['time/step_s']:.1f} s")
-        if "eval/objective" in metrics:
+        if held_out_figures(metrics):
             self.evaluated(step, metrics)
 
     def evaluated(self, step: int, metrics: Metrics) -> None:
-        self._line(f"step {step}/{self.total}  held-out: {figures(metrics, 'eval/')}")
+        self._line(f"step {step}/{self.total}  held-out: {held_out_figures(metrics)}")
 
     def pairs_wait(self, count: int, command: str) -> None:
         if count:

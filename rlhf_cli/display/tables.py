@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import Final
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole
-from rlhf_cli.display.following import after_run, print_next
+from rlhf_cli.display.following import PROMPT, after_run, print_next
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import progress_to_optimum
-from rlhf_cli.paths import relative_to_here
+from rlhf_cli.models.location import REWARD_MODEL
+from rlhf_cli.paths import PACKAGE, relative_to_here
 from rlhf_cli.report.table import changes
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, METRICS, REPORT, SAMPLES, TENSORBOARD
 from rlhf_cli.runs.json_files import read_object
+from rlhf_cli.runs.kind import SUPERVISED
 from rlhf_cli.runs.no_signal import read_no_signal
 from rlhf_cli.runs.result import Result
+from rlhf_cli.supervised.objectives.objective import Interval
+from rlhf_cli.supervised.result import SupervisedResult
+
+FORMS: Final = {"loss": ".3f", "accuracy": ".1%", "margin": "+.3f"}
+EVEN: Final = 1e-9
+"""The ends of a symmetrical interval are as far from its middle, up to rounding."""
 
 
 def show_result(result: Result, folder: Path) -> None:
@@ -79,3 +89,68 @@ def _texts_table(result: Result) -> RenderableType:
     for row in result.texts:
         table.add_row(*(Text(flat(text)) for text in (row.prompt, row.reference, row.policy)))
     return table
+
+
+def show_losses(result: SupervisedResult, folder: Path) -> None:
+    """Print the result of supervised training, the files of the run in `folder`, and the next commands."""
+    console = ResultConsole()
+    console.print()
+    if result.before:
+        console.print(_losses_table(result))
+    console.print(Text.assemble(("Written to ", "bold"), visible(str(relative_to_here(folder)))), soft_wrap=True)
+    rows = Table.grid(padding=(0, 2))
+    for name, what in (
+        (REPORT, "all of it as a page, for a browser"),
+        (f"{REWARD_MODEL}/", "the reward model, a plain transformers folder"),
+        (f"{ADAPTER}/", "the adapter, a plain PEFT folder"),
+        (METRICS, "a line a step"),
+        (f"{CHECKPOINTS}/", "to continue from"),
+    ):
+        if (folder / name).exists():
+            rows.add_row("", name, what)
+    console.print(rows, soft_wrap=True)
+    print_next(console, _after_losses(result, folder))
+
+
+def _losses_table(result: SupervisedResult) -> Table:
+    exported = f"after {result.exported} steps" if result.exported == result.step else f"step {result.exported}"
+    table = Table(
+        title=f"Held-out, {exported}: {result.held_out} rows",
+        title_justify="left",
+        caption=Text("± and [ ]: 95 % interval over rows; the change is paired by row"),
+        caption_justify="left",
+    )
+    for name in ("", "before", "after", "change"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name, before in result.before.items():
+        after, change = result.after.get(name), result.change.get(name)
+        form = FORMS[name]
+        cells = _shown(before, form), _shown(after, form), _shown(change, f"+{form.removeprefix('+')}")
+        table.add_row(name, *cells, style="bold" if name == "loss" else "")
+    return table
+
+
+def _shown(figure: Interval | None, form: str) -> str:
+    if figure is None:
+        return "-"
+    below, above = figure.mean - figure.low, figure.high - figure.mean
+    if abs(below - above) < EVEN:
+        return f"{figure.mean:{form}} ± {above:{form.removeprefix('+')}}"
+    return f"{figure.mean:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
+
+
+def _after_losses(result: SupervisedResult, folder: Path) -> list[str]:
+    place = shlex.quote(str(relative_to_here(folder)))
+    further = f"rlhf {SUPERVISED[result.task]} resume={place} steps={2 * result.step}"
+    if result.task == "bradley_terry":
+        return [
+            f"rlhf reward test reward=model reward.path={place}",
+            f"rlhf train reward=model reward.path={place}",
+            further,
+        ]
+    model, on = read_object(folder / CONFIG).get("model"), list[str]()
+    if isinstance(model, dict) and (path := model.get("path")):  # a tiny model takes no adapter
+        is_own = str(path).startswith(PACKAGE)
+        chosen = "" if is_own else f"model=pretrained model.path={shlex.quote(str(path))} "
+        on = [f"rlhf train {chosen}model.adapter={place}"]
+    return [f"rlhf generate {place} --reference {shlex.quote(PROMPT)}", *on, further]

@@ -13,6 +13,20 @@ def flat(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
+def step_figures(metrics: Mapping[str, float]) -> str | None:
+    """Put the figures of a step in a line; None where nothing was learned in it."""
+    if "objective" in metrics:
+        return figures(metrics, "")
+    return losses(metrics, "") if "loss" in metrics else None
+
+
+def held_out_figures(metrics: Mapping[str, float]) -> str | None:
+    """Put the figures of the evaluation that came with a step in a line; None where there was none."""
+    if "eval/objective" in metrics:
+        return figures(metrics, "eval/")
+    return losses(metrics, "heldout/") if "heldout/loss" in metrics else None
+
+
 def figures(metrics: Mapping[str, float], prefix: str) -> str:
     """Put J, reward, KL and length of a step in a line; with the prefix `eval/` those of an evaluation."""
     columns = (
@@ -24,6 +38,18 @@ def figures(metrics: Mapping[str, float], prefix: str) -> str:
     parts = [f"{label} {round(metric(metrics, prefix + name), 3) + 0.0:{form}}" for name, label, form in columns]
     share = metrics.get(f"{prefix}optimum")
     return "  ".join(parts if share is None else [*parts, f"optimum {round(share) + 0.0:.0f} %"])
+
+
+def losses(metrics: Mapping[str, float], prefix: str) -> str:
+    """Put the loss of supervised training and the figures beside it in a line; with `heldout/` those held out."""
+    columns = (
+        ("loss", "loss", ".4f"),
+        ("perplexity", "perplexity", ".2f"),
+        ("accuracy", "accuracy", ".1%"),
+        ("margin", "margin", "+.3f"),
+    )
+    known = [(prefix + name, label, form) for name, label, form in columns if prefix + name in metrics]
+    return "  ".join(f"{label} {metrics[name]:{form}}" for name, label, form in known)
 
 
 def metric(metrics: Mapping[str, float], name: str) -> float:

@@ -16,7 +16,7 @@ from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.models.files import ADAPTER_CONFIG, check_files, check_types, find_config, read_json, refuse_broken_file
 from rlhf_cli.models.gguf import convert
 from rlhf_cli.models.libraries import silence_transformers
-from rlhf_cli.models.location import EMBEDDED, local_path
+from rlhf_cli.models.location import EMBEDDED, adapter_path, local_path
 from rlhf_cli.models.settings import Pretrained
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
             )
     if settings.adapter is None:
         return Loaded(model, tokenizer, notes)
-    about = _compare_adapter(Path(settings.adapter), settings.path, tokenizer)
-    return Loaded(_merge_adapter(model, settings.adapter), tokenizer, (*notes, *about))
+    adapter = adapter_path(settings.adapter)
+    about = _compare_adapter(Path(adapter), settings.path, tokenizer)
+    return Loaded(_merge_adapter(model, adapter), tokenizer, (*notes, *about))
 
 
 def check_weights(report: Mapping[str, Any], source: str, tensors: int, where: str) -> tuple[str, ...]:

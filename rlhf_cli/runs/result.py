@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from rlhf_cli.evaluation.evaluation import Comparison
 from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.runs.folder import RESULT
-from rlhf_cli.runs.json_files import read_json, write_json
+from rlhf_cli.runs.json_files import read_json, read_object, write_json
 from rlhf_cli.settings import READ_STRICTLY
 
 
@@ -48,6 +48,16 @@ class Result:
     def read(folder: Path) -> Result | None:
         """Read the result of a finished run; None where it is missing or foreign."""
         return read_json(_RESULT, folder / RESULT)
+
+
+def read_steps(folder: Path) -> tuple[int, int] | None:
+    """The last step of a finished run of any kind, and the step of the adapter that it exported; None without them."""
+    result = read_object(folder / RESULT)
+    if "task" not in result:
+        own = Result.read(folder)
+        return (own.step, own.step) if own else None
+    steps = result.get("step"), result.get("exported")
+    return (steps[0], steps[1]) if isinstance(steps[0], int) and isinstance(steps[1], int) else None
 
 
 _RESULT: Final = TypeAdapter(Result)

@@ -27,7 +27,7 @@ from rlhf_cli.runs.folder import (
     check_kinds,
 )
 from rlhf_cli.runs.listing import list_runs
-from rlhf_cli.runs.result import Result
+from rlhf_cli.runs.result import read_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class Origin:
         return f"resumed from step {step_of(self.checkpoint)}{skipped}"
 
 
-def find_origin(target: str) -> Origin:
+def find_origin(target: str, verb: str = "train") -> Origin:
     """Find where `resume=target` continues: `target` is a run's folder, a checkpoint's folder, or `latest`.
 
-    `latest` is the newest unfinished run under outputs/ that no process works on. Raises UserError (exit 5) where there
-    is no run or no valid checkpoint.
+    `latest` is the newest unfinished run of the `verb` under outputs/ that no process works on. Raises UserError (exit
+    5) where there is no run or no valid checkpoint.
     """
     if target == "latest":
-        return _latest_origin(Path("outputs"))
+        return _latest_origin(Path("outputs"), verb)
     folder = expand(target).absolute()
     if is_checkpoint(target):
         reason = why_invalid(folder)
@@ -99,10 +99,10 @@ def find_adapter(path: Path) -> tuple[Path, Path]:
     if not (has_run(run) and final.is_dir()):
         origin = find_origin(str(path))
         return origin.checkpoint, origin.folder
-    newest, result = find_newest(run / CHECKPOINTS).folder, Result.read(run)
-    if path == final or newest is None or (result is not None and step_of(newest) <= result.step):
-        if newest is not None and result is not None and step_of(newest) == result.step:
-            _check_export(final, newest)
+    newest, steps = find_newest(run / CHECKPOINTS).folder, read_steps(run)
+    if path == final or newest is None or (steps is not None and step_of(newest) <= steps[0]):
+        if newest is not None and steps is not None and step_of(newest) == steps[0]:
+            _check_export(final, newest.with_name(f"step-{steps[1]:08d}"))
         return final, run
     return newest, run  # the run went on after it exported the adapter
 
@@ -178,11 +178,13 @@ def _check_run(folder: Path) -> Path:
     return folder
 
 
-def _latest_origin(outputs: Path) -> Origin:
-    """The newest unfinished run that no process works on; newer runs with a damaged folder are skipped."""
+def _latest_origin(outputs: Path, verb: str) -> Origin:
+    """The newest unfinished run of the verb that no process works on; newer runs with a damaged folder are skipped."""
     passed: list[tuple[Path, str]] = []
     at_work = False
     for run in list_runs(outputs.absolute()):
+        if run.verb != verb and run.state != "broken":
+            continue
         if run.state == "broken" and run.checkpoint is not None:
             passed.append((run.folder, run.reason or ""))
         elif run.state == "stopped":

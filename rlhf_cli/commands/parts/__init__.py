@@ -1,7 +1,8 @@
 """The larger parts of verbs, each in a file of its own.
 
-pairing     find the pairs that `label` asks about
-answering   the prompts of `eval`, and both sides' answers
-sweeping    run the trials of `train -m`, and show the answer
-stage       show a scene of `demo` on a terminal
+pairing      find the pairs that `label` asks about
+answering    the prompts of `eval`, and both sides' answers
+supervising  start or resume a run of `sft`, `dpo` or `reward train`
+sweeping     run the trials of `train -m`, and show the answer
+stage        show a scene of `demo` on a terminal
 """

@@ -13,6 +13,7 @@ from rlhf_cli.feedback.pairs import write_rows
 from rlhf_cli.feedback.readings import queued_files, undone_files
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.runs.binding import read_record
+from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.listing import read_last_metrics
 from rlhf_cli.runs.lock import is_locked
 from rlhf_cli.runs.resume import find_latest_run, has_run, read_config
@@ -95,7 +96,9 @@ def _held_out(run: Path) -> list[PromptRow]:
     from rlhf_cli.data.split import fingerprint
     from rlhf_cli.prompts.rows import read_rows
 
-    config = amend(read_config(run), ())
+    saved = read_config(run)
+    check_verb(saved, "train", run, "only runs of rlhf train leave completions; give pairs in a file: pairs.jsonl")
+    config = amend(saved, ())
     rows = read_rows(config)
     if read_record(run).get("data", {}).get("sha256") != fingerprint([*rows.train, *rows.held_out]):
         raise UserError(

@@ -58,11 +58,14 @@ class Pairwise(Objective):
         return self.figures(columns) | ends
 
     def values(self, columns: Columns) -> dict[str, list[float]]:
-        """Loss and margin of each pair, and agreement with the votes of each that is no tie."""
-        return {"loss": list(columns["loss"]), "margin": differences(columns), "accuracy": agreements(columns)}
+        """Loss and margin of each pair.
+
+        Not the accuracy: an untrained model ties on every pair, and a change from one half has no spread of its own.
+        """
+        return {"loss": list(columns["loss"]), "margin": differences(columns)}
 
     def intervals(self, columns: Columns) -> dict[str, Interval]:
-        """The accuracy has Wilson's interval."""
+        """Also the accuracy, with Wilson's interval."""
         found, accuracy = super().intervals(columns), self.accuracy(columns)
         return found | ({"accuracy": Interval.of(accuracy)} if accuracy.count else {})
 
@@ -74,13 +77,6 @@ class Pairwise(Objective):
 def differences(columns: Columns) -> list[float]:
     """Chosen minus rejected, a value a pair."""
     return [c - r for c, r in zip(columns["chosen"], columns["rejected"], strict=True)]
-
-
-def agreements(columns: Columns) -> list[float]:
-    """For each pair whose votes are no tie: 1 where the model prefers the side with more of them, 1/2 where neither."""
-    return [
-        pair_accuracy([d], [q]).mean for d, q in zip(differences(columns), columns["share"], strict=True) if q != 0.5
-    ]
 
 
 def pair_loss(won: Tensor, lost: Tensor, shares: Tensor) -> Tensor:

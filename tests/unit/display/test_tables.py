@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rlhf_cli.display.tables import show_result
+from rlhf_cli.display.tables import show_losses, show_result
 from rlhf_cli.evaluation.evaluation import Comparison
 from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.runs.result import Result, SideBySide
+from rlhf_cli.supervised.objectives.objective import Interval
+from rlhf_cli.supervised.result import SupervisedResult
 from tests.unit.display.samples import (
     DANGEROUS,
     HOSTILE,
@@ -115,3 +118,40 @@ def test_a_folder_with_brackets_and_spaces_is_shown_as_it_is(
     printed = capsys.readouterr().out
     assert "Written to a [bold]run[/x]" in printed
     assert "rlhf train resume='a [bold]run[/x]' steps=4" in printed
+
+
+DPO = SupervisedResult(
+    task="dpo",
+    step=40,
+    exported=20,
+    best=20,
+    stalled=2,
+    held_out=64,
+    before={"loss": Interval(0.6931, 0.6931, 0.6931), "accuracy": Interval(0.5, 0.38, 0.62)},
+    after={"loss": Interval(0.25, 0.125, 0.375), "accuracy": Interval(0.9, 0.8, 0.95)},
+    change={"loss": Interval(-0.443, -0.568, -0.318), "accuracy": Interval(0.4, 0.3, 0.5)},
+    reliability=(),
+)
+
+
+def test_figures_have_their_intervals_and_the_next_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model": {"path": "org/model"}}')
+    show_losses(DPO, tmp_path)
+    out = capsys.readouterr().out
+    assert "Held-out, step 20: 64 rows" in out
+    assert "0.250 ± 0.125" in out
+    assert "-0.443 ± 0.125" in out
+    assert "90.0% [80.0%, 95.0%]" in out
+    assert "+40.0% ± 10.0%" in out
+    assert f"rlhf train model=pretrained model.path=org/model model.adapter={tmp_path}" in out
+    assert f"rlhf dpo resume={tmp_path} steps=80" in out
+    assert "reward_model/" not in out
+
+
+def test_a_reward_model_is_used_by_its_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "reward_model").mkdir()
+    show_losses(replace(DPO, task="bradley_terry", before={}, after={}, change={}), tmp_path)
+    out = capsys.readouterr().out
+    assert "Held-out" not in out
+    assert "reward_model/" in out
+    assert f"rlhf train reward=model reward.path={tmp_path}" in out

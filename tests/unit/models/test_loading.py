@@ -187,6 +187,18 @@ class TestAdapter:
         assert torch.equal(logits_of(policy, TOKENS), reference)  # the new adapter begins at zero
         assert float((reference - logits_of(build(tiny()), TOKENS)).abs().max()) > 0.1
 
+    def test_a_run_means_the_adapter_that_it_exported(self, raw_model: Path, tmp_path: Path) -> None:
+        (tmp_path / "run.json").write_text("{}")
+        with pytest.raises(UserError, match="is a run without an exported adapter") as caught:
+            build(pretrained(raw_model, adapter=str(tmp_path)))
+        assert caught.value.where == "model.adapter"
+        trained = build(tiny())
+        move_adapter(trained)
+        (tmp_path / "adapter").mkdir()
+        save_adapter(trained, tmp_path / "adapter")
+        of_run, of_folder = (build(pretrained(raw_model, adapter=str(p))) for p in (tmp_path, tmp_path / "adapter"))
+        assert torch.equal(logits_of(of_run, TOKENS), logits_of(of_folder, TOKENS))
+
     def test_pickled_weights_are_not_read(self, raw_model: Path, tmp_path: Path) -> None:
         (tmp_path / "adapter_model.bin").write_bytes(b"pickle")
         with pytest.raises(UserError) as caught:

@@ -78,3 +78,5 @@ def test_agreement_follows_most_votes_and_ties_of_people_do_not_count() -> None:
     }
     assert dpo.held_out_figures({**COLUMNS, "share": [0.5] * 4}).keys() == {"loss", "chosen", "rejected", "margin"}
     assert dpo.values(COLUMNS) == {"loss": COLUMNS["loss"], "margin": [1.0, -4.0, 0.0, -6.0]}
+    assert dpo.intervals(COLUMNS)["accuracy"].mean == pytest.approx(2.5 / 3)
+    assert "accuracy" not in dpo.intervals({**COLUMNS, "share": [0.5] * 4})
