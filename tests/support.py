@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 QUICK = (
-    "config=tiny", "steps=6", "prompts_per_step=2", "samples_per_prompt=4", "max_new_tokens=4", "checkpoint.every=2",
-    "checkpoint.keep=9", "evaluate.every=3", "evaluate.prompts=4", "evaluate.samples=4", "display=quiet",
+    "config=tiny", "model.layers=1", "steps=6", "prompts_per_step=2", "samples_per_prompt=4", "max_new_tokens=4",
+    "checkpoint.every=2", "checkpoint.keep=9", "evaluate.every=3", "evaluate.prompts=4", "evaluate.samples=4",
+    "display=quiet",
 )  # fmt: skip
 """A tiny run with several checkpoints and evaluations; most of its time is not for its eight completions a step."""
 

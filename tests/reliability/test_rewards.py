@@ -23,6 +23,7 @@ Rlhf = Callable[..., Outcome]
 
 SHORT = (
     "config=tiny",
+    "model.layers=1",
     "steps=4",
     "prompts_per_step=4",
     "samples_per_prompt=4",
