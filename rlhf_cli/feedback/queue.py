@@ -70,8 +70,7 @@ class Queue:
         Raises OSError where the disk refuses.
         """
         former = self._former.get(step)
-        fits = former is not None and former.votes.keys() <= {*self._names().values()}
-        reading = self._read(step, evaluated, former.votes) if former is not None and fits else None
+        reading = self._read(step, evaluated, former.votes) if former is not None else None
         if is_new := reading is None or reading != former:
             reading = self._read(step, evaluated, self._new_votes())
         if reading.pairs is not None:

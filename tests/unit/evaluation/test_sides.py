@@ -30,8 +30,8 @@ def answered(rewards: Sequence[float], kl: float = 0.0, texts: Sequence[str] = (
 
 
 def test_every_measure_is_paired_by_prompt() -> None:
-    a = {0: answered([1.0, 3.0], kl=2.0), 1: answered([0.5, 0.5], kl=4.0), 3: answered([9.0, 9.0])}
-    b = {1: answered([0.0, 1.0]), 0: answered([0.0, 0.0]), 2: answered([9.0, 9.0])}
+    a = {0: answered([1.0, 3.0], kl=2.0), 1: answered([0.5, 2.0], kl=4.0), 3: answered([9.0, 9.0])}
+    b = {1: answered([1.0, 0.0]), 0: answered([0.0, 0.0]), 2: answered([9.0, 9.0])}
     found = compare_sides(a, b, 4, beta=0.1)
     assert (found.prompts, found.samples, found.left_out) == (2, 2, 2)
     by_name = {measure.name: measure for measure in found.measures}
@@ -39,15 +39,15 @@ def test_every_measure_is_paired_by_prompt() -> None:
         "J", "reward", "reward/style", "kl", "length", "truncated",
         "distinct_1", "distinct_2", "distinct_3", "repetition",
     ]  # fmt: skip
-    assert by_name["reward"].a == estimate([2.0, 0.5])
-    assert by_name["reward"].difference == estimate([2.0, 0.0])
+    assert by_name["reward"].a == estimate([2.0, 1.25])
+    assert by_name["reward"].difference == estimate([2.0, 0.75])
     assert by_name["reward/style"].b == estimate([0.0, 1.0])
-    assert by_name["J"].a == estimate([2.0 - 0.2, 0.5 - 0.4])
+    assert by_name["J"].a == estimate([2.0 - 0.2, 1.25 - 0.4])
     assert by_name["J"].b == estimate([0.0, 0.5])
     assert by_name["length"].a.mean == by_name["truncated"].a.mean == 0.5
     assert by_name["distinct_1"].a.mean == 0.5
-    # prompt 0: 1 > 0 and 3 > 0; prompt 1 without the shared streams: 0.5 < 1 and 0.5 > 0
-    assert found.win_rate == wilson((1.0 + 0.5) / 2, 2)
+    # prompt 0: 1 > 0 and 3 > 0; prompt 1: 0.5 > 0 and 2 > 1, as samples of the same number are no pair
+    assert found.win_rate == wilson(1.0, 2)
 
 
 def test_without_beta_there_is_no_objective_and_a_single_completion_is_its_own_pair() -> None:

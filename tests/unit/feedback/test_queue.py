@@ -255,6 +255,7 @@ def test_half_a_line_waits_for_its_end_and_a_line_that_is_no_vote_is_said_once(w
     assert world.go_on(1)[0]["human/votes"] == 1
     world.go_on(1)
     assert world.notes == [f"{votes.name}:2: no vote; it stays, and does not count"]
+    assert [read_readings(world.run)[step].votes for step in (6, 7)] == [{world.file(4).stem: [whole]}, {}]
 
 
 def test_a_step_that_is_done_again_with_other_texts_has_pairs_of_its_own(world: World) -> None:
