@@ -7,6 +7,7 @@ readable    a text as a person may read it, on a terminal and on a page
 votes       the file of votes: one line a vote, never rewritten, written by several at once
 session     ask one rater pair after pair, and write the votes down
 desk        the same for the pairs that a run leaves while it trains
+annotator   a simulated annotator, who votes by a hidden reward
 choice      which pair is asked next, with the chance of it: at random, or where the interval shrinks most
 win_rate    the win rate that votes show, with its interval
 agreement   Cohen's and Fleiss' kappa
