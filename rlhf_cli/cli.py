@@ -35,6 +35,7 @@ VERBS: Final = {
     "generate": "answers of a trained model, beside its reference",
     "merge": "a trained model as a plain transformers folder",
     "label": "which is better? blind votes of people, and the win rate",
+    "feedback": "rounds: samples, votes, a reward model, the policy from it",
     "report": "a run as a page: curves, comparison, completions",
     "runs": "list runs, and how to continue them",
     "verify-resume": "repeat a run's last steps, and compare bit for bit",

@@ -11,6 +11,7 @@ eval           a trained policy against its reference or another one
 generate       the answers of a trained policy, and of its reference
 merge          write a trained policy as a plain transformers folder
 label          blind votes of people on pairs of completions
+feedback       rounds of sampling, voting, training a reward model, and training from it
 report         the page of a run, of several runs or of a sweep
 runs           a table of runs: state, step, reward, KL, how to continue
 verify_resume  repeat the last stretch of a run, and compare

@@ -10,6 +10,7 @@ from rlhf_cli.commands.parser import Parser
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
+from rlhf_cli.rounds.folder import read_settings
 from rlhf_cli.runs.folder import CONFIG, REPORT
 from rlhf_cli.runs.resume import find_latest_run, has_run
 from rlhf_cli.sweep.growth import read_beta
@@ -44,7 +45,7 @@ def _folder(name: str) -> Path:
     folder = find_latest_run(Path("outputs")) if name == "latest" else expand(name).absolute()
     if not folder.is_dir():
         raise UserError("no such folder", where=name, fix="name a run's folder", exit_code=EXIT_RESUME)
-    if not has_run(folder) and SweepRecord.read(folder) is None:
+    if not has_run(folder) and SweepRecord.read(folder) is None and read_settings(folder) is None:
         fix = "rlhf runs lists them" if not (folder / CONFIG).is_file() else "it has not begun: nothing was written yet"
         raise UserError("no run here", where=str(folder), fix=fix, exit_code=EXIT_RESUME)
     return folder

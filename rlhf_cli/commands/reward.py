@@ -32,8 +32,7 @@ ABOUT: Final = """\
 Test any reward: its scores, failures, time, ties and correlation with length;
 and whether a score depends on the other completions of the call, on the moment,
 or on the seed. The reference writes the completions, to prompts of the data, or
-a file has them. Nothing is trained and nothing is written.
-To train a reward model: rlhf reward train --help"""
+a file has them. Nothing is trained and nothing is written."""
 
 EXAMPLES: Final = """\
 A line of FILE is {"prompt": ..., "completion": ...}, with the columns that the

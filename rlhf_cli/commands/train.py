@@ -47,9 +47,18 @@ def main(argv: list[str]) -> int:
 
 
 def _launched(job: Launch[RunConfig], begun: float) -> None:
-    assert job.config.run_dir is not None
-    folder = Path(job.config.run_dir)
-    _run(job.config, folder, lambda: ready.find_run_in(folder, job.config, TRAIN), job.source, job.command, begun)
+    run_in_its_folder(job.config, begun, job.source, job.command)
+
+
+def run_in_its_folder(config: RunConfig, begun: float, source: Path | None = None, command: Sequence[str] = ()) -> None:
+    """Start the run of a checked config in its `run_dir`, or go on with it where `resume` is auto.
+
+    `source` is the user's file that it was composed from, and `command` what began it.
+    """
+    assert config.run_dir is not None
+    folder = Path(config.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    _run(config, folder, lambda: ready.find_run_in(folder, config, TRAIN), source, command, begun)
 
 
 def _resume(target: str, overrides: list[str], begun: float) -> None:

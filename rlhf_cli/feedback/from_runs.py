@@ -121,6 +121,11 @@ def rows_of_two(runs: Sequence[Path], prompts: Sequence[Sequence[PromptRow]]) ->
     return _rows(first, prompts[0], second, prompts[1], same_reward=same_reward, where=runs[1])
 
 
+def make_row(prompt: str | tuple[Message, ...], a: str, b: str, rewards: tuple[float, float] | None) -> Row:
+    """The row of a prompt and two completions."""
+    return Row(_text(prompt), a, b, rewards, _turns(prompt))
+
+
 def _text(prompt: str | tuple[Message, ...]) -> str:
     return prompt if isinstance(prompt, str) else chat_text([(turn.role, _content(turn)) for turn in prompt])
 
@@ -153,7 +158,7 @@ def _rows(
             continue
         sample = min(1, len(b.texts[other]) - 1)
         rewards = (a.reward[place][0], b.reward[other][sample]) if same_reward else None
-        rows.append(Row(_text(prompt), a.texts[place][0], b.texts[other][sample], rewards, _turns(prompt)))
+        rows.append(make_row(prompt, a.texts[place][0], b.texts[other][sample], rewards))
     if not rows:
         what = "they have no held-out prompt in common"
         raise UserError(

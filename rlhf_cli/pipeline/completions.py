@@ -57,11 +57,14 @@ def reference_rewards(
 
 
 def reference_texts(
-    config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter
+    config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter, adapter: Path | None = None
 ) -> list[tuple[PromptRow, tuple[str, ...]]]:
-    """`samples` completions of the reference for each held-out prompt; samples and raises as `reference_rewards`."""
+    """`samples` completions of the reference for each held-out prompt; samples and raises as `reference_rewards`.
+
+    With an `adapter`, a PEFT folder, the policy that has it writes them.
+    """
     answers: dict[int, tuple[PromptRow, tuple[str, ...]]] = {}
-    for (start, _), rollout in _rollouts(config, rows, samples, temperature, reporter):
+    for (start, _), rollout in _rollouts(config, rows, samples, temperature, reporter, adapter):
         size = rollout.batch.samples_per_prompt
         for place, prompt in enumerate(rollout.batch.prompts):
             _, before = answers.get(start + place, (prompt.row, ()))
@@ -137,11 +140,16 @@ def _answered(
 
 
 def _rollouts(
-    config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter
+    config: RunConfig, rows: Rows, samples: int, temperature: float, reporter: Reporter, adapter: Path | None = None
 ) -> Iterator[tuple[tuple[int, int], Rollout]]:
-    """Sample from the reference; yields rollouts, each with the numbers of its first prompt and first sample."""
+    """Sample from the reference, or from the policy with the adapter.
+
+    Yields rollouts, each with the numbers of its first prompt and first sample.
+    """
     with reporter.phase("loading the model", 0):
         policy = load_policy(config, reporter.note)
+        if adapter is not None:
+            policy.load_adapter(adapter)
         engine = build_engine(policy, config.model, reporter.note)
     prompts = encode_held_out(rows, policy.encoder, policy.context, config, reporter)
     if not prompts:
@@ -155,12 +163,14 @@ def _rollouts(
     width = min(samples, at_once)  # samples of a prompt at once
     height = at_once // width  # prompts at once
     batches = -(-len(prompts) // height) * -(-samples // width)
-    with reporter.phase("the reference writes", batches * config.max_new_tokens) as tick:
+    with reporter.phase(
+        f"the {'reference' if adapter is None else 'policy'} writes", batches * config.max_new_tokens
+    ) as tick:
         for start in range(0, len(prompts), height):
             numbers = range(start, min(start + height, len(prompts)))
             for first in range(0, samples, width):
                 part = range(first, min(first + width, samples))
                 seeds = tuple(seed_for(config.seed, "oracle", prompt, sample) for prompt in numbers for sample in part)
                 batch = PromptBatch(tuple(prompts[prompt] for prompt in numbers), len(part), seeds)
-                limit = config.max_new_tokens
-                yield (start, first), engine.sample(batch, Sampling(limit, temperature), tick, reference=True)
+                sampling = Sampling(config.max_new_tokens, temperature)
+                yield (start, first), engine.sample(batch, sampling, tick, reference=adapter is None)

@@ -8,6 +8,7 @@ run_page         the page of a run
 comparison_page  the page of several runs
 supervised_page  the page of a run of sft, dpo or reward train
 sweep_page       the page of a sweep
+rounds_page      the page of several rounds of feedback
 curves           the charts of a run and of several runs
 series           a metric as a series; long runs are averaged
 answers          the completions of the held-out prompts, by change

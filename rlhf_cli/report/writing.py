@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.errors import EXIT_DISK, UserError
-from rlhf_cli.report import comparison_page, run_page, supervised_page, sweep_page
+from rlhf_cli.report import comparison_page, rounds_page, run_page, supervised_page, sweep_page
 from rlhf_cli.report.page import GENERATOR
+from rlhf_cli.rounds.folder import read_settings
 from rlhf_cli.runs.reading import read_run
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.record import SweepRecord
@@ -20,7 +21,7 @@ _HEAD: Final = 2**10
 
 
 def page_of(folders: Sequence[Path], compare_at: float | None = None) -> str:
-    """The page of a sweep, of a run, or of several runs.
+    """The page of a sweep, of rounds of feedback, of a run, or of several runs.
 
     `compare_at` is another beta for the points of a sweep. Raises UserError where there is such a beta and no sweep.
     """
@@ -29,6 +30,8 @@ def page_of(folders: Sequence[Path], compare_at: float | None = None) -> str:
         return sweep_page.html(sweep, answer(sweep))
     if compare_at is not None:
         raise UserError("--compare-at is for the folder of a sweep", where=str(folders[0]))
+    if len(folders) == 1 and (settings := read_settings(folders[0])) is not None:
+        return rounds_page.html(folders[0], settings)
     runs = [read_run(folder) for folder in folders]
     if len(runs) == 1:
         return run_page.html(runs[0]) if runs[0].status.verb == "train" else supervised_page.html(runs[0])

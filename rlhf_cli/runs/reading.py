@@ -82,6 +82,11 @@ def read_first_and_last(folder: Path) -> tuple[Evaluation | None, Evaluation | N
     return first, next((evaluation for evaluation in _evaluations(reversed(lines)) if evaluation.step > 0), None)
 
 
+def read_evaluations(folder: Path) -> list[Evaluation]:
+    """Read all evaluations that are sound, in the order of their steps."""
+    return list(_evaluations(read_lines(folder / EVALUATIONS)))
+
+
 def read_evaluation(folder: Path, step: int) -> Evaluation | None:
     """Read the evaluation of one step; None where there is none that is sound."""
     lines = [line for line in read_lines(folder / EVALUATIONS) if line.startswith(f'{{"step": {step},'.encode())]

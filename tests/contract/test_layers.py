@@ -27,7 +27,7 @@ LAYERS = (
     {"runs", "prompts", "engine"},
     {"feedback"},
     {"pipeline"},
-    {"verify", "sweep", "supervised"},
+    {"verify", "sweep", "supervised", "rounds"},
     {"verbs"},
     {"config", "report"},
     {"display", "demo"},

@@ -1,8 +1,9 @@
 """The larger parts of verbs, each in a file of its own.
 
-pairing      find the pairs that `label` asks about
+pairing      find the pairs that `label` asks about, and the held-out prompts of a run
 answering    the prompts of `eval`, and both sides' answers
 supervising  start or resume a run of `sft`, `dpo` or `reward train`
+rounds       do what is left of a round of `feedback`
 sweeping     run the trials of `train -m`, and show the answer
 stage        show a scene of `demo` on a terminal
 """

@@ -43,7 +43,7 @@ def find_pairs(what: Sequence[str]) -> Found:
         return queue
     file = pairs_file(paths)
     if not file.exists():
-        prompts = [_held_out(path) for path in paths]
+        prompts = [held_out_rows(path) for path in paths]
         write_rows(file, rows_of_run(paths[0], prompts[0]) if len(paths) == 1 else rows_of_two(paths, prompts))
     return Found(lambda: [file], lambda file: titles(paths))
 
@@ -88,7 +88,7 @@ def _queue_of(run: Path) -> Found | None:
     return Found(lambda: queued_files(run), titles_of, waiting, undone_files(run))
 
 
-def _held_out(run: Path) -> list[PromptRow]:
+def held_out_rows(run: Path) -> list[PromptRow]:
     """The held-out prompts of a run, by their numbers in its evaluations; raises UserError where they changed."""
     print(f"reading the prompts of {relative_to_here(run)} ...", file=sys.stderr)
     from rlhf_cli.config.compose import amend

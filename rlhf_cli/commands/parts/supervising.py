@@ -47,10 +47,24 @@ def run_verb(verb: SupervisedVerb, argv: Sequence[str]) -> int:
 
 
 def _launched(job: Launch[SupervisedConfig], begun: float) -> None:
-    assert job.config.run_dir is not None
-    folder = Path(job.config.run_dir)
-    find = lambda: ready.find_run_in(folder, job.config, job.verb)  # noqa: E731 - as above
-    _run(job.verb, job.config, folder, find, job.source, job.command, begun)
+    run_in_its_folder(job.verb, job.config, begun, job.source, job.command)
+
+
+def run_in_its_folder(
+    verb: SupervisedVerb,
+    config: SupervisedConfig,
+    begun: float,
+    source: Path | None = None,
+    command: Sequence[str] = (),
+) -> None:
+    """Start the run of a checked config in its `run_dir`, or go on with it where `resume` is auto.
+
+    `source` is the user's file that it was composed from, and `command` what began it.
+    """
+    assert config.run_dir is not None
+    folder = Path(config.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    _run(verb, config, folder, lambda: ready.find_run_in(folder, config, verb), source, command, begun)
 
 
 def _resume(verb: SupervisedVerb, target: str, overrides: list[str], begun: float) -> None:

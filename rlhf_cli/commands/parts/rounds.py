@@ -1,0 +1,117 @@
+"""Do what is left of a round of feedback: samples, votes, the reward model, the policy, and its true reward."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlhf_cli.commands import ready, train
+from rlhf_cli.commands.parts import supervising
+from rlhf_cli.commands.parts.pairing import held_out_rows
+from rlhf_cli.config.arguments import quote
+from rlhf_cli.config.jobs import compose_config, compose_for
+from rlhf_cli.display.watchers import progress
+from rlhf_cli.errors import Stopped
+from rlhf_cli.feedback.annotator import annotate
+from rlhf_cli.feedback.export import preferences, write_preferences
+from rlhf_cli.feedback.pairs import read_pairs, write_rows
+from rlhf_cli.feedback.votes import VoteFile
+from rlhf_cli.models.libraries import import_libraries
+from rlhf_cli.paths import relative_to_here
+from rlhf_cli.prompts.rows import Rows
+from rlhf_cli.rounds.folder import FeedbackSettings, Round
+from rlhf_cli.rounds.truth import read_truth, write_truth
+from rlhf_cli.runs.folder import RESULT
+from rlhf_cli.runs.listing import read_status
+from rlhf_cli.runs.reading import read_evaluations
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.supervised.settings import SupervisedConfig
+from rlhf_cli.verbs import REWARD_TRAIN
+
+SHARED = ("model", "seed", "device", "dtype", "threads", "sinks", "time_limit", "display")
+"""Settings that a reward model takes from the policy."""
+
+
+def do_round(
+    one: Round, so_far: Sequence[Round], config: RunConfig, rows: Rows, settings: FeedbackSettings, begun: float
+) -> None:
+    """Do what is left of a round, the last of `so_far`; each step is on disk before the next begins.
+
+    The reward of `config` is the hidden one. Raises Stopped where people have to vote first.
+    """
+    one.folder.mkdir(exist_ok=True)
+    if not one.pairs.exists():
+        _say(one, "samples")
+        _sample(one, so_far, config, rows, settings)
+    if not one.preferences.exists():
+        _say(one, "votes")
+        _vote(one, settings, config.seed)
+        asked = [(VoteFile(each.pairs).read(), read_pairs(each.pairs)) for each in so_far]
+        write_preferences(preferences(asked), one.preferences)
+    if not _has_finished(one.reward_model):
+        _say(one, "the reward model")
+        own = reward_model_config(one, config, settings.reward_model)
+        ready.check_new_training(own, REWARD_TRAIN)
+        supervising.run_in_its_folder(REWARD_TRAIN, own, begun)
+    if not _has_finished(one.policy):
+        _say(one, "the policy")
+        policy = policy_config(one, config)
+        ready.check_new_run(policy, checked=[])
+        train.run_in_its_folder(policy, begun)
+    if settings.simulated and not read_truth(one.truth):
+        from rlhf_cli.rounds.scoring import measure_truth
+
+        evaluations = read_evaluations(one.policy)
+        write_truth(one.truth, measure_truth(config, rows, held_out_rows(one.policy), evaluations))
+
+
+def reward_model_config(one: Round, config: RunConfig, overrides: Sequence[str]) -> SupervisedConfig:
+    """The settings of a round's reward model: those of its overrides, with the policy's own model, on all votes."""
+    preset = ["config=tiny"] if config.model.kind == "tiny" else []
+    data = ["data=jsonl", f"data.path={quote(str(one.preferences))}"]
+    own = compose_for(REWARD_TRAIN, [*preset, *overrides, *data])
+    shared = {name: getattr(config, name) for name in SHARED}
+    return own.model_copy(update={**shared, "run_dir": str(one.reward_model), "resume": "auto"})
+
+
+def policy_config(one: Round, config: RunConfig) -> RunConfig:
+    """The settings of a round's policy: those of the config, but trained from the reward model."""
+    reward = compose_config(["config=tiny", "reward=model", f"reward.path={quote(str(one.reward_model))}"]).reward
+    return config.model_copy(update={"reward": reward, "run_dir": str(one.policy), "resume": "auto"})
+
+
+def _sample(one: Round, so_far: Sequence[Round], config: RunConfig, rows: Rows, settings: FeedbackSettings) -> None:
+    """Write the pairs of a round: by the policy of the round before, in the first round by the reference."""
+    watch = progress(config.display)
+    with watch.phase("loading torch and transformers", 0):
+        import_libraries()
+        from rlhf_cli.rounds.sampling import sample_pairs
+        from rlhf_cli.rounds.scoring import plain_rows, scored_rows
+    adapter = so_far[-2].adapter if len(so_far) > 1 else None
+    answers = sample_pairs(config, rows, one.number, settings.pairs, adapter, watch)
+    write_rows(one.pairs, scored_rows(config, rows, answers) if settings.simulated else plain_rows(answers))
+
+
+def _vote(one: Round, settings: FeedbackSettings, seed: int) -> None:
+    """Let the simulated annotator vote; raises Stopped where people still have to."""
+    pairs, votes = read_pairs(one.pairs), VoteFile(one.pairs)
+    if settings.simulated:
+        annotate(pairs, votes, settings.simulated, seed)
+        return
+    cast = votes.read()
+    voted = {pair for rater in cast.raters() for pair in cast.of(rater).valid}
+    if left := sum(pair.id not in voted and not pair.is_same for pair in pairs):
+        command = f"rlhf label {shlex.quote(str(relative_to_here(one.pairs)))}"
+        what = f"{left} pairs of round {one.number} wait for votes: {command}; then give this command again"
+        raise Stopped(what, resumable=True)
+
+
+def _has_finished(run: Path) -> bool:
+    """Whether the run in the folder has ended, with all that it leaves."""
+    return (run / RESULT).is_file() and read_status(run).state == "finished"
+
+
+def _say(one: Round, what: str) -> None:
+    print(f"round {one.number}: {what}", file=sys.stderr)

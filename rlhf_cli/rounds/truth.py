@@ -1,0 +1,69 @@
+"""The hidden reward of a policy's held-out completions, beside the reward model's, at each of its evaluations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from rlhf_cli.evaluation.intervals import Estimate, estimate
+from rlhf_cli.runs.disk import DISK, replace_file
+from rlhf_cli.runs.json_files import read_lines
+from rlhf_cli.settings import READ_STRICTLY
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """One evaluation of a policy; each list has the mean of a prompt's completions, in the order of `prompts`."""
+
+    __pydantic_config__ = READ_STRICTLY
+
+    step: int
+    prompts: list[int]
+    kl: list[float]
+    """Nats to the reference."""
+    proxy: list[float]
+    """The reward model's scores, which the policy was trained from."""
+    true: list[float]
+    """The hidden rewards."""
+
+
+_TRUTH: Final = TypeAdapter(Truth)
+
+
+def write_truth(file: Path, found: Sequence[Truth]) -> None:
+    """Write a line an evaluation, all at once; raises OSError."""
+    replace_file(file, "".join(f"{json.dumps(asdict(one))}\n" for one in found), DISK)
+
+
+def read_truth(file: Path) -> list[Truth]:
+    """The lines of such a file; empty where there is none, or it is not whole."""
+    try:
+        return [_TRUTH.validate_json(line) for line in read_lines(file) if line]
+    except ValueError:
+        return []
+
+
+def change(before: Truth, after: Truth, name: str, level: float = 0.95) -> Estimate:
+    """The change of the `proxy` or the `true` reward, paired by prompt, with its interval."""
+    old, new = (dict(zip(one.prompts, getattr(one, name), strict=True)) for one in (before, after))
+    return estimate([new[prompt] - old[prompt] for prompt in old if prompt in new], level)
+
+
+def overoptimised_from(truth: Sequence[Truth]) -> Truth | None:
+    """The evaluation with the highest true reward, where it fell from there to the end while the proxy rose; else None.
+
+    The level of the intervals allows for the choice among all evaluations (Bonferroni), so that noise is no finding.
+    """
+    last = truth[-1]
+    peak = max(truth, key=lambda one: fmean(one.true))
+    if peak is last:
+        return None
+    level = 1 - 0.05 / (len(truth) - 1)
+    fell, rose = (change(peak, last, name, level) for name in ("true", "proxy"))
+    return peak if fell.high < 0 < rose.low else None

@@ -1,0 +1,52 @@
+"""rounds.folder: rounds go on with the settings that they began with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.rounds.folder import FeedbackSettings, keep_settings, read_settings, rounds_in
+
+SETTINGS = FeedbackSettings(("config=tiny",), ("steps=3",), 2, 16, "simulated", 0.5, 0.1)
+
+
+def test_settings_are_kept_and_only_more_rounds_may_follow(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "loop"
+    keep_settings(folder, SETTINGS)
+    keep_settings(folder, SETTINGS)
+    assert read_settings(folder) == SETTINGS
+    keep_settings(folder, replace(SETTINGS, rounds=3))
+    assert read_settings(folder) == replace(SETTINGS, rounds=3)
+    for changed, words in (
+        (replace(SETTINGS, pairs=8), "the rounds began with pairs = 16"),
+        (replace(SETTINGS, reward_model=()), "the rounds began with reward-model = steps=3"),
+        (replace(SETTINGS, annotator="person"), "the rounds began with annotator = simulated"),
+    ):
+        with pytest.raises(UserError, match=words) as caught:
+            keep_settings(folder, changed)
+        assert caught.value.exit_code == 5
+    assert read_settings(folder) == replace(SETTINGS, rounds=3)
+
+
+def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    with pytest.raises(UserError, match="the folder holds something else"):
+        keep_settings(tmp_path, SETTINGS)
+    with pytest.raises(UserError, match="no folder"):
+        keep_settings(tmp_path / "other", SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_the_names(tmp_path: Path) -> None:
+    first, second = rounds_in(tmp_path, 2)
+    assert (first.number, second.folder) == (1, tmp_path / "round-2")
+    assert first.adapter == tmp_path / "round-1" / "policy" / "adapter"
+
+
+def test_people_are_not_simulated() -> None:
+    assert SETTINGS.simulated is not None
+    assert SETTINGS.simulated.noise == 0.5
+    assert replace(SETTINGS, annotator="person").simulated is None
