@@ -287,6 +287,17 @@ def test_the_standard_errors_are_the_spread_of_the_estimates() -> None:
         assert fmean(getattr(one, error) for one in drawn) == pytest.approx(spread, rel=0.08), value
 
 
+def test_the_errors_of_the_frontier_are_those_of_a_mean_over_its_prompts() -> None:
+    rewards = [[0.0, 0.0, 1.0, 0.5], [0.2, 0.4, 0.9, 0.1], [0.3, 0.3, 0.6, 0.0]]
+    point, each = frontier(rewards, 0.5), [tilt(values, 0.5) for values in rewards]
+    assert point.optimum_se == pytest.approx(0.5 * math.sqrt(sum(one.log_z_se**2 for one in each)) / 3)
+    assert point.reward_se == pytest.approx(math.sqrt(sum(one.reward_se**2 for one in each)) / 3)
+    assert point.kl_se == pytest.approx(math.sqrt(sum(one.kl_se**2 for one in each)) / 3)
+    # weights 1, 1, e^2, e: their sd over their mean and the root of 4
+    weights = [1, 1, math.exp(2), math.exp(1)]
+    assert each[0].log_z_se == pytest.approx(stdev(weights) / fmean(weights) / 2)
+
+
 def test_a_resample_without_a_gap_is_beyond_every_bound() -> None:
     assert (module._share(0.1, 0.0), module._share(-0.1, -0.2)) == (math.inf, -math.inf)
     assert module._share(0.1, 0.4) == 0.25

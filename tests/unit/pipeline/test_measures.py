@@ -103,6 +103,13 @@ def test_the_error_of_a_mean_over_tokens_is_its_spread() -> None:
     assert sum(errors) / 300 == pytest.approx(float(torch.tensor(means).std()), rel=0.12)
 
 
+def test_mass_that_is_cut_away_is_logged_where_it_is() -> None:
+    for weights, cut in (((1.0, 4.0), 2 / 5), ((1.0, 1.9), None)):
+        compared = replace(scored([2.0, 1.0]), log_weights=torch.tensor(weights).log())
+        found = measure(Rloo(kind="rloo").advantages(compared, RunningMean()))
+        assert found.get("sampler/cut_mass") == (cut and pytest.approx(cut))
+
+
 def without_exact(whole: Scored) -> Scored:
     """The same at a step that does not measure the exact KL."""
     return replace(whole, distance=replace(whole.distance, exact=None))
