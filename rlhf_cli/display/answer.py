@@ -39,12 +39,12 @@ def show_answer(answer: Answer, display: str, report: Path | None) -> None:
     console = ResultConsole()
     console.print()
     if answer.points:
-        console.print(_points(answer, console.width))
+        console.print(_tabulate_points(answer, console.width))
         print_picture(frontier(answer.oracle, answer.points, answer.recommended), console)
         if answer.oracle is None:
             console.print(f"the optimum's curve is not known: {answer.no_oracle}", style="dim", markup=False)
         console.print()
-    _recommendation(answer, console)
+    _print_recommendation(answer, console)
     unseen = [missing for missing in answer.left_out if missing.state == "not evaluated"]
     if unseen:
         console.print(
@@ -52,14 +52,14 @@ def show_answer(answer: Answer, display: str, report: Path | None) -> None:
         )
     for missing in answer.left_out:
         if missing.state != "not evaluated":
-            console.print(Text(_missing(missing), style="yellow"), soft_wrap=True)
+            console.print(Text(_describe_missing(missing), style="yellow"), soft_wrap=True)
     if report is not None:
         console.print(Text.assemble(("Report ", "bold"), visible(str(relative_to_here(report)))), soft_wrap=True)
     if following := after_sweep(answer):
         print_next(console, following)
 
 
-def _points(answer: Answer, width: int) -> RenderableType:
+def _tabulate_points(answer: Answer, width: int) -> RenderableType:
     several = any(point.trials > 1 for point in answer.points)
     caption = (
         f"J = reward - {answer.beta:g}·KL; {intervals_over(answer)}\n"
@@ -81,7 +81,7 @@ def _points(answer: Answer, width: int) -> RenderableType:
         table.add_column("length", justify="right", no_wrap=True)
     for point in answer.points:
         cells = (
-            _mark(point, answer),
+            _mark_of(point, answer),
             Text(visible(point.name.replace(",", ", "))),
             *((f"{len(point.finished)}/{point.trials}",) if several else ()),
             with_error(point.reward, 3),
@@ -93,11 +93,11 @@ def _points(answer: Answer, width: int) -> RenderableType:
     return table
 
 
-def _mark(point: Point, answer: Answer) -> str:
+def _mark_of(point: Point, answer: Answer) -> str:
     return f"{'→ ' if point.number == answer.recommended else ''}{point.number}{'*' if point.pareto else ' '}"
 
 
-def _recommendation(answer: Answer, console: Console) -> None:
+def _print_recommendation(answer: Answer, console: Console) -> None:
     chosen = answer.point(answer.recommended)
     if chosen is not None:
         console.print(Text(visible(f"Recommended: {chosen.title}"), style="bold"), soft_wrap=True)
@@ -111,6 +111,6 @@ def _recommendation(answer: Answer, console: Console) -> None:
         console.print(Text.assemble((label, "bold"), visible(folders)), soft_wrap=True)
 
 
-def _missing(missing: LeftOut) -> str:
+def _describe_missing(missing: LeftOut) -> str:
     log = f"; its log: {relative_to_here(missing.log)}" if missing.log else ""
     return visible(" ".join(f"left out: {name_of(missing.trial.told)}: {missing.state}: {missing.reason}{log}".split()))

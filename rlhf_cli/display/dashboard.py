@@ -71,7 +71,7 @@ class Dashboard(Quiet):
         self._step, self._seconds = 0, list[float]()
         self._speed, self._sample = "", ("", "")
         self._held_out, self._waiting = "", ""
-        self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4)
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4)
         for row in past:
             self._add(int(row["step"]), row)
 
@@ -117,12 +117,12 @@ class Dashboard(Quiet):
     def _tick(self) -> None:
         self._done += 1
 
-    def _picture(self) -> RenderableType:
+    def _draw(self) -> RenderableType:
         # Not the full width: the terminal's echo of ^C would wrap, and the picture could not be drawn over cleanly.
         width = self.console.width - 3
-        parts: list[RenderableType] = [self._progress(), Text()]
+        parts: list[RenderableType] = [self._draw_progress(), Text()]
         if self._step:
-            parts += [self._metrics(width - FRAME), Text()]
+            parts += [self._draw_curves(width - FRAME), Text()]
             prompt, completion = self._sample
             parts += [Text(flat(prompt), style="dim", overflow="ellipsis", no_wrap=True)]
             parts += [Text(flat(completion), overflow="ellipsis", no_wrap=True)]
@@ -132,12 +132,12 @@ class Dashboard(Quiet):
             parts.append(Text(self._waiting, style="magenta"))
         return Panel(Group(*parts), title=escape(visible(self.title)), border_style="blue", padding=(0, 1), width=width)
 
-    def _progress(self) -> RenderableType:
+    def _draw_progress(self) -> RenderableType:
         grid = Table.grid(padding=(0, 1), expand=True)
         grid.add_column(width=16, no_wrap=True)
         grid.add_column(ratio=1)
         grid.add_column(justify="right", width=26, no_wrap=True)
-        grid.add_row(f"step {self._step}/{self.total}", ProgressBar(self.total, self._step), self._remaining())
+        grid.add_row(f"step {self._step}/{self.total}", ProgressBar(self.total, self._step), self._estimate_rest())
         grid.add_row(
             Text(self._phase, style="dim"),
             ProgressBar(self._ticks, self._done, style="grey23") if self._ticks else "",
@@ -145,7 +145,7 @@ class Dashboard(Quiet):
         )
         return grid
 
-    def _remaining(self) -> str:
+    def _estimate_rest(self) -> str:
         """The steps that are left, at the mean time of this process's steps, evaluations and all."""
         left = self.total - self._step
         if left <= 0 or not self._seconds:
@@ -154,12 +154,12 @@ class Dashboard(Quiet):
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02d}:{seconds:02d} left" if hours else f"{minutes}:{seconds:02d} left"
 
-    def _metrics(self, room: int) -> RenderableType:
+    def _draw_curves(self, room: int) -> RenderableType:
         """A row a curve in `room` columns: the newest value, then the bars between their lowest and highest value."""
         rows = []
         for name, label, form in self._shown:
             curve = self._curves[name]
-            rows.append((label, *(_short(form, end) for end in (curve[-1], *ends(curve)))))
+            rows.append((label, *(_shorten(form, end) for end in (curve[-1], *ends(curve)))))
         head = ("", "now", "low", "high")
         left = room - sum(max(map(len, column)) for column in zip(head, *rows, strict=True)) - GAP * len(head)
         bars = max(left, LEAST_BARS)
@@ -204,6 +204,6 @@ def ends(values: Sequence[float]) -> tuple[float, float]:
     return min(known), max(known)
 
 
-def _short(form: str, value: float) -> str:
+def _shorten(form: str, value: float) -> str:
     """The value in a few characters, a dash where it is no number."""
     return "-" if not math.isfinite(value) else form.format(value) if abs(value) < 1e5 else f"{value:.0e}"

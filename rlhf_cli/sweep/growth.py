@@ -89,9 +89,9 @@ def keep_begun(
     """
     for trial, config in begun:
         settings = _settings(config, ())
-        changed = [key for key, value in fixed.items() if settings.get(key) != value]
-        if trial.name not in planned and changed:
-            key = changed[0]
+        differing = [key for key, value in fixed.items() if settings.get(key) != value]
+        if trial.name not in planned and differing:
+            key = differing[0]
             raise UserError(
                 f"it holds a sweep of other fixed settings: {key}: {settings.get(key)} -> {fixed[key]}",
                 where=str(sweep.folder if sweep else "sweep_dir"),

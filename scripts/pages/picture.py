@@ -33,7 +33,7 @@ def main() -> None:
         if 0 < row["step"] <= until:
             sample = samples[row["step"]]
             dashboard.step(row["step"], row, timing, (sample["prompt"], sample["completion"]))
-    console.print(dashboard._picture())
+    console.print(dashboard._draw())
     svg = console.export_svg(title="rlhf train")
     out.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")  # nothing remote
 

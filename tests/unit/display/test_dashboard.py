@@ -28,7 +28,7 @@ class TestDashboard:
         watch = Dashboard(console(width, terminal=True), "rloo · tiny [x] · run", 40)
         report_run(watch, **kwargs)
         to = console(width, terminal=True)
-        to.print(watch._picture())
+        to.print(watch._draw())
         watch.close()
         return to.export_text()
 
@@ -54,7 +54,7 @@ class TestDashboard:
         watch = Dashboard(to, "title", 40)
         with watch.phase("rollout", 8) as tick:
             tick()
-            to.print(watch._picture())
+            to.print(watch._draw())
         watch.close()
         text = to.export_text()
         assert "step 0/40" in text
@@ -71,14 +71,14 @@ class TestDashboard:
 
     def test_the_time_left_is_that_of_the_steps_left(self) -> None:
         watch = Dashboard(console(80, terminal=True), "title", 40)
-        assert watch._remaining() == ""  # nothing to judge by yet
+        assert watch._estimate_rest() == ""  # nothing to judge by yet
         watch.step(10, METRICS, TIMINGS | {"time/step_s": 20.0}, ("p", "c"))
         watch.step(11, METRICS, TIMINGS | {"time/step_s": 30.0}, ("p", "c"))
-        assert watch._remaining() == "12:05 left"  # 29 steps of 25 s: 725 s
+        assert watch._estimate_rest() == "12:05 left"  # 29 steps of 25 s: 725 s
         watch.total = 491
-        assert watch._remaining() == "3:20:00 left"  # 480 steps of 25 s
+        assert watch._estimate_rest() == "3:20:00 left"  # 480 steps of 25 s
         watch.total = 11
-        assert watch._remaining() == ""
+        assert watch._estimate_rest() == ""
 
     def test_it_stays_when_it_ends_and_the_cursor_comes_back(self) -> None:
         to = console(80, terminal=True)
@@ -94,7 +94,7 @@ class TestDashboard:
         rows = [{"step": 0, **HELD_OUT}, *({"step": step, **METRICS, "objective": step / 10} for step in range(1, 5))]
         to = console(80, terminal=True)
         watch = Dashboard(to, "title", 8, rows)
-        to.print(watch._picture())
+        to.print(watch._draw())
         text = to.export_text()
         assert "step 4/8" in text
         assert "held-out after step 0: J -0.250" in text
@@ -108,7 +108,7 @@ class TestDashboard:
         watch = Dashboard(to, "title", 8)
         for step in range(1, 9):
             watch.step(step, METRICS | {"objective": step / 10}, TIMINGS, ("p", "c"))
-        to.print(watch._picture())
+        to.print(watch._draw())
         (line,) = [line for line in to.export_text().splitlines() if "J = reward" in line]
         label, now, low, bars, high = line.strip("│ ").replace("reward - ", "reward-").rsplit(maxsplit=4)
         assert (label, now, low, high) == ("J = reward-β·KL", "+0.800", "+0.100", "+0.800")
@@ -119,7 +119,7 @@ class TestDashboard:
         to = console(80, terminal=True)
         watch = Dashboard(to, "title", 8)
         watch.step(1, {"skipped": 1.0, "reward/mean": 1e30}, TIMINGS, ("", ""))
-        to.print(watch._picture())
+        to.print(watch._draw())
         lines = to.export_text().splitlines()
         assert ["│", "KL,", "nats", "-", "-", "-", "│"] in [line.split() for line in lines]
         assert any("reward" in line and line.count("1e+30") == 3 for line in lines)
@@ -130,7 +130,7 @@ class TestDashboard:
         watch.pairs_wait(9, "rlhf label out")
         watch.pairs_wait(count, "rlhf label out")
         to = console(80, terminal=True)
-        to.print(watch._picture())
+        to.print(watch._draw())
         text = to.export_text()
         assert ("64 pairs wait for a vote: rlhf label out" in text) == shown
         assert "9 pairs" not in text
@@ -142,7 +142,7 @@ class TestDashboard:
         to = console(140, terminal=True)
         watch = Dashboard(to, "title", 40)
         report_run(watch, sample=(HOSTILE, HOSTILE))
-        to.print(watch._picture())
+        to.print(watch._draw())
         watch.close()
         text = to.export_text()
         assert not set(text) & set(DANGEROUS)
