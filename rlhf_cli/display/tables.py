@@ -117,7 +117,7 @@ def _losses_table(result: SupervisedResult) -> Table:
     table = Table(
         title=f"Held-out, {exported}: {result.held_out} rows",
         title_justify="left",
-        caption=Text("± and [ ]: 95 % interval over rows; the change is paired by row"),
+        caption=Text("± and [ ]: 95 % interval over rows; changes are paired"),
         caption_justify="left",
     )
     for name in ("", "before", "after", "change"):

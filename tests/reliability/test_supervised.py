@@ -78,6 +78,7 @@ def whole(command: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+@pytest.mark.case(16)
 def test_a_kill_between_two_steps_loses_nothing(
     verb: str, command: tuple[str, ...], whole: Path, rlhf: Rlhf, tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_kill_between_two_steps_loses_nothing(
     assert contents(tmp_path / "out") == contents(whole)
 
 
+@pytest.mark.case(24)
 def test_a_torn_checkpoint_is_passed_over_and_half_a_line_is_cut(
     verb: str, whole: Path, rlhf: Rlhf, tmp_path: Path
 ) -> None:
@@ -105,7 +107,13 @@ def test_a_torn_checkpoint_is_passed_over_and_half_a_line_is_cut(
     assert contents(folder) == contents(whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.case(36)),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.case(34)),
+    ],
+)
 def test_a_stop_saves_the_last_complete_step_and_names_the_command(
     number: int, verb: str, command: tuple[str, ...], whole: Path, rlhf: Rlhf, tmp_path: Path
 ) -> None:
@@ -127,6 +135,7 @@ def test_a_stop_saves_the_last_complete_step_and_names_the_command(
     assert contents(tmp_path / "out") == contents(whole)
 
 
+@pytest.mark.case(32)
 def test_a_disk_that_is_full_for_a_while_stops_nothing(
     command: tuple[str, ...], whole: Path, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +153,7 @@ def test_a_disk_that_is_full_for_a_while_stops_nothing(
     assert contents(tmp_path / "out") == contents(whole)
 
 
+@pytest.mark.case(43)
 def test_a_gradient_that_is_not_finite_changes_nothing(
     command: tuple[str, ...], rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +173,8 @@ def test_a_gradient_that_is_not_finite_changes_nothing(
     assert [row["skipped"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [0.0, 1.0, 0.0]
 
 
+@pytest.mark.case(25)
+@pytest.mark.case(26)
 def test_changes_that_would_make_another_run_are_refused_in_one_line(
     verb: str, config: tuple[str, ...], whole: Path, rlhf: Rlhf, tmp_path: Path
 ) -> None:
