@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.rewards.formulas import is_plain_number, read_expected
+from rlhf_cli.rewards.formulas import is_plain_number, may_be_readable, read_expected
 from tests.unit.rewards.support import made, score_function
 
 RIGHT: list[tuple[str, list[str]]] = [
@@ -162,3 +162,19 @@ def test_what_is_no_mathematics(gold: str) -> None:
 def test_plain_numbers_are_seen_without_the_library() -> None:
     assert all(map(is_plain_number, ["72", "-1,000.5", "$18.90", "50%", "72 apples", "(7)", "**7**"]))
     assert not any(map(is_plain_number, ["5x", "1/2", "1/0", "1,2", "", "seven"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"the part of it is $\frac{1}{2}$", True),  # prose around marked LaTeX
+        ("So it is this: #### 72", True),
+        ("72 apples", True),
+        ("x + 1", True),
+        ("two words here", False),
+        ("", False),
+        ("1 + " * 400 + "1", False),
+    ],
+)
+def test_what_cannot_be_read_is_known_without_the_library(text: str, expected: bool) -> None:
+    assert may_be_readable(text) is expected
