@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from rlhf_cli.commands.parser import Parser, at_least, number
@@ -32,6 +33,8 @@ true reward beside the reward model's. The same command goes on after a stop."""
 
 OWN: Final = ("run_dir=", "sweep_dir=", "resume=", "seeds=", "jobs=")
 """Overrides that name a folder or several runs."""
+FREE: Final = ("display=", "time_limit=")
+"""Overrides that may differ when the rounds go on."""
 EXAMPLES: Final = """\
   rlhf feedback outputs/loop config=tiny --pairs 128
   rlhf feedback outputs/loop config=tiny --pairs 128 --rounds 3
@@ -42,7 +45,7 @@ def main(argv: list[str]) -> int:
     """Do what is left of the rounds, then say how the true reward changed in each; progress goes to stderr."""
     begun, options = time.monotonic(), _parser().parse_intermixed_args(argv)
     settings = FeedbackSettings(
-        overrides=tuple(options.overrides),
+        overrides=tuple(override for override in options.overrides if not override.startswith(FREE)),
         reward_model=tuple(shlex.split(options.reward_model)),
         rounds=options.rounds,
         pairs=options.pairs,
@@ -50,7 +53,7 @@ def main(argv: list[str]) -> int:
         noise=options.noise,
         ties=options.ties,
     )
-    folder, config = expand(options.folder).absolute(), _compose(settings)
+    folder, config = expand(options.folder).absolute(), _compose(options.overrides, settings)
     rows = read_rows(config)
     keep_settings(folder, settings)
     rounds = rounds_in(folder, settings.rounds)
@@ -70,13 +73,13 @@ def main(argv: list[str]) -> int:
     return EXIT_DONE
 
 
-def _compose(settings: FeedbackSettings) -> RunConfig:
+def _compose(overrides: Sequence[str], settings: FeedbackSettings) -> RunConfig:
     """The config of the policy, whose reward is the hidden one; raises UserError where it fits no round."""
-    for override in settings.overrides:
+    for override in overrides:
         if override.startswith(OWN):
             what, fix = f"{override.partition('=')[0]} is for one run", "leave it out: each round has its own folders"
             raise UserError(what, where="rlhf feedback", fix=fix)
-    config = compose_config(settings.overrides)
+    config = compose_config(overrides)
     if settings.simulated:
         if not config.evaluate.every:
             what = "without evaluations the true reward cannot be measured"

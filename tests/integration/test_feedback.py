@@ -48,7 +48,7 @@ def test_a_round_is_done_once_and_goes_on_where_it_stopped(rlhf: Rlhf, tmp_path:
     assert last["true"] == pytest.approx([sum(map(_letters, texts)) / 2 for texts in evaluated["texts"]])
     before = contents(tmp_path / "loop")
     (one / "truth.jsonl").unlink()
-    again = rlhf("feedback", "loop", *FEW, *REWARD_MODEL)
+    again = rlhf("feedback", "loop", *FEW, "display=plain", "time_limit=1h", *REWARD_MODEL)
     assert (again.code, again.out) == (0, done.out)
     assert "round 1: " not in again.err
     assert contents(tmp_path / "loop") == before
