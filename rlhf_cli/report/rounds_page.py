@@ -11,7 +11,7 @@ from rlhf_cli.charts.pictures import Chart, Series
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.intervals import estimate, with_error
 from rlhf_cli.feedback.pairs import read_pairs
-from rlhf_cli.feedback.saying import describe
+from rlhf_cli.feedback.saying import describe, share
 from rlhf_cli.feedback.tally import tally
 from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.report.page import render
@@ -19,6 +19,7 @@ from rlhf_cli.report.table import Link, Table
 from rlhf_cli.rounds.folder import FeedbackSettings, Round, rounds_in
 from rlhf_cli.rounds.truth import Truth, change, overoptimised_from, read_truth
 from rlhf_cli.runs.folder import REPORT
+from rlhf_cli.supervised.result import SupervisedResult
 
 WIDTH: Final = 480
 HEIGHT: Final = 260
@@ -35,6 +36,8 @@ class Shown:
     votes: Sequence[tuple[str, str]]
     """Lines about the votes: a name and a text."""
     runs: Sequence[Link]
+    accuracy: str
+    """Of the reward model on held-out pairs, with its interval."""
 
 
 def html(folder: Path, settings: FeedbackSettings) -> str:
@@ -58,7 +61,8 @@ def verdict(number: int, truth: Sequence[Truth]) -> str:
     true, proxy = (change(first, last, name) for name in ("true", "proxy"))
     rose = "rose" if true.low > 0 else "fell" if true.high < 0 else "did not change measurably"
     words = f"Round {number}: the true reward {rose}, {with_error(true, 3, '+')} on {true.count} held-out prompts"
-    words += f", for {estimate(last.kl).mean:.2f} nats of KL; the reward model's score by {with_error(proxy, 3, '+')}."
+    words += f", for {estimate(last.kl).mean:.2f} nats of KL; "
+    words += f"the reward model's score changed by {with_error(proxy, 3, '+')}."
     if (peak := overoptimised_from(truth)) is not None:
         lost = with_error(change(peak, last, "true"), 3, "+")
         words += f" It was highest at step {peak.step}, and changed by {lost} from there while the score rose: "
@@ -75,13 +79,14 @@ def summary(number: int, truth: Sequence[Truth]) -> dict[str, Any]:
 
 
 def _table(rounds: Sequence[Shown]) -> Table:
-    head = ["round", "true reward, reference", "policy", "change", "reward model, change", "KL, nats"]
+    head = ["round", "accuracy of the reward model", "its score, change", "true reward, reference", "policy", "change"]
+    head.append("KL, nats")
     rows = []
     for one in rounds:
         first, last = one.truth[0], one.truth[-1]
         levels = [with_error(estimate(each.true), 3) for each in (first, last)]
-        changes = [with_error(change(first, last, name), 3, "+") for name in ("true", "proxy")]
-        rows.append([str(one.number), *levels, *changes, with_error(estimate(last.kl), 2)])
+        true, proxy = (with_error(change(first, last, name), 3, "+") for name in ("true", "proxy"))
+        rows.append([str(one.number), one.accuracy, proxy, *levels, true, with_error(estimate(last.kl), 2)])
     return Table(head, rows)
 
 
@@ -99,16 +104,27 @@ def _chart(rounds: Sequence[Shown], name: str) -> Chart:
 def _shown(one: Round, folder: Path) -> Shown:
     runs = [run for run in (one.reward_model, one.policy) if (run / REPORT).is_file()]
     links = [Link(run.name, str((run / REPORT).relative_to(folder))) for run in runs]
-    return Shown(one.number, read_truth(one.truth), _votes(one.pairs), links)
+    result = SupervisedResult.read(one.reward_model)
+    found = result.after.get("accuracy") if result else None
+    accuracy = f"{found.mean:.1%} [{found.low:.1%}, {found.high:.1%}]" if found else "–"
+    return Shown(one.number, read_truth(one.truth), _votes(one.pairs), links, accuracy)
 
 
 def _votes(pairs: Path) -> list[tuple[str, str]]:
     """Lines about the votes; none before the first."""
     try:
         votes = VoteFile(pairs).read()
-        return list(describe(tally(votes, read_pairs(pairs)), ("a", "b"))) if votes.lines else []
+        counted = tally(votes, read_pairs(pairs)) if votes.lines else None
     except (UserError, OSError):
         return []
+    if counted is None:
+        return []
+    lines = [
+        (name, text) for name, text in describe(counted, ("a", "b")) if name in ("pairs", "raters", *counted.raters)
+    ]
+    if counted.agreement is not None:
+        lines.append(("noise", f"the votes agree with the hidden reward {share(counted.agreement)}; ties count half"))
+    return lines
 
 
 def _facts(settings: FeedbackSettings) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ from rlhf_cli.evaluation.optimum import unknown
 from rlhf_cli.runs.listing import RunStatus
 from rlhf_cli.runs.reading import SavedRun
 from rlhf_cli.runs.result import Result, SideBySide
+from rlhf_cli.supervised.objectives.objective import Interval
+from rlhf_cli.supervised.result import Bin, SupervisedResult
 from tests.unit.evaluation.samples import AFTER, BEFORE
 from tests.unit.support import config_fields
 
@@ -19,6 +21,19 @@ EMPTY = SavedRun(
     RunStatus(Path("/runs/e"), "broken", "no usable checkpoint", None, None, None, None, None, None, 0.0),
     {}, {}, None, (), (), (), (), None, None,
 )  # fmt: skip
+
+REWARD_MODEL_RESULT = SupervisedResult(
+    task="bradley_terry",
+    step=4,
+    exported=2,
+    best=2,
+    stalled=1,
+    held_out=8,
+    before={"loss": Interval(0.693, 0.693, 0.693)},
+    after={"loss": Interval(0.5, 0.4, 0.6), "accuracy": Interval(0.75, 0.5, 0.875)},
+    change={"loss": Interval(-0.193, -0.293, -0.093)},
+    reliability=(Bin(6, 0.6, Interval(0.5, 0.2, 0.8)), Bin(2, 0.9, Interval(1.0, 0.5, 1.0))),
+)
 
 
 def sample_run(folder: str = "/runs/a", **changes: Any) -> SavedRun:

@@ -15,23 +15,10 @@ from rlhf_cli.report.supervised_page import html, reliability_chart, verdict
 from rlhf_cli.runs.listing import RunStatus
 from rlhf_cli.runs.reading import SavedRun
 from rlhf_cli.supervised.objectives.objective import Interval
-from rlhf_cli.supervised.result import Bin, SupervisedResult
 from tests.pages import parse, said
 from tests.unit.charts.drawn import SVG
 from tests.unit.report.samples import HOSTILE, sample_run
-
-RESULT = SupervisedResult(
-    task="bradley_terry",
-    step=4,
-    exported=2,
-    best=2,
-    stalled=1,
-    held_out=8,
-    before={"loss": Interval(0.693, 0.693, 0.693)},
-    after={"loss": Interval(0.5, 0.4, 0.6), "accuracy": Interval(0.75, 0.5, 0.875)},
-    change={"loss": Interval(-0.193, -0.293, -0.093)},
-    reliability=(Bin(6, 0.6, Interval(0.5, 0.2, 0.8)), Bin(2, 0.9, Interval(1.0, 0.5, 1.0))),
-)
+from tests.unit.report.samples import REWARD_MODEL_RESULT as RESULT
 
 
 def run_in(folder: Path, **changes: Any) -> SavedRun:
