@@ -25,6 +25,7 @@ _EXIT_PIPE: Final = 141  # 128 + SIGPIPE, as a shell reports a command whose rea
 
 VERBS: Final = {
     "train": "fine-tune a language model from a reward",
+    "check": "go or no-go: one step, without a change of weights",
     "explain": "each setting: its value, what sets it, its meaning",
     "sft": "train a model on completions that you give",
     "dpo": "train a model on pairs of completions",

@@ -1,6 +1,7 @@
 """The verbs of `rlhf`. One verb, one file: parse, assemble, call, print; `main(argv)` returns the exit code.
 
 train          train: start a run or a sweep, or resume a run
+check          go or no-go, from one step without a change of weights
 explain        the settings of a run: value, what sets it, meaning
 data           data show: the prompts as the policy reads them
 sft            sft: train a model on completions that you give
@@ -17,7 +18,6 @@ runs           a table of runs: state, step, reward, KL, how to continue
 verify_resume  repeat the last stretch of a run, and compare
 demo           the lecture, on the terminal or as a page
 
-ready          refuse mistakes before anything is written, and find where a run continues
 parser         parse the options of a verb
 parts          the larger parts of verbs: pairs of label, answers of eval, trials of train -m, runs of sft, scenes
 """

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parser import Parser, at_least
-from rlhf_cli.commands.ready import check_sources
+from rlhf_cli.commands.parts.ready import check_sources
 from rlhf_cli.config.jobs import compose_config
-from rlhf_cli.display.data import show_data
+from rlhf_cli.display.verbs.data import show_data
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.models.location import code_notice

@@ -12,10 +12,10 @@ from typing import Final
 
 from rlhf_cli.commands.parser import Parser, at_least, number
 from rlhf_cli.commands.parts.answering import Decoding, answer_all, read_prompts
-from rlhf_cli.commands.ready import check_sources, code_notices
+from rlhf_cli.commands.parts.ready import check_sources, code_notices
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
-from rlhf_cli.display.sides import show_sides
+from rlhf_cli.display.verbs.eval import show_sides
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.evaluation.sides import compare_sides

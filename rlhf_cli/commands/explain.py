@@ -11,7 +11,7 @@ from rlhf_cli.commands.parser import Parser
 from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.jobs import compose_config, find_setters
 from rlhf_cli.config.keys import fields, meanings, rule, schema_name
-from rlhf_cli.display.settings import Setting, show_settings
+from rlhf_cli.display.verbs.explain import Setting, show_settings
 from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.settings import flatten
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parser import Parser, at_least
+from rlhf_cli.commands.parts.ready import check_sources
 from rlhf_cli.commands.parts.supervising import run_verb
-from rlhf_cli.commands.ready import check_sources
 from rlhf_cli.config.arguments import quote
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.data.order import split_by_weight
-from rlhf_cli.display.reward import show_examination
+from rlhf_cli.display.verbs.reward import show_examination
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD, UserError
 from rlhf_cli.models.libraries import import_libraries

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from rlhf_cli.commands import ready
+from rlhf_cli.commands.parts import ready
 from rlhf_cli.commands.parts.sweeping import open_sweep
 from rlhf_cli.commands.report import write_after_training
 from rlhf_cli.config.launch import Launch, launch

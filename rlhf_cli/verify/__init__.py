@@ -1,5 +1,6 @@
-"""Repeat a stretch of a run, and compare it bit for bit.
+"""Repeat a stretch of a run, and compare it bit for bit; or try its first step.
 
 repeat      the last stretch of a run, from one checkpoint to the next, once more
+trial       one step without a change of weights: what it shows and costs
 divergence  the first difference between two executions of the same steps
 """

@@ -6,4 +6,5 @@ supervising  start or resume a run of `sft`, `dpo` or `reward train`
 rounds       do what is left of a round of `feedback`
 sweeping     run the trials of `train -m`, and show the answer
 stage        show a scene of `demo` on a terminal
+ready        refuse mistakes before anything is written, and find where a run continues
 """

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_cli.commands import ready, train
-from rlhf_cli.commands.parts import supervising
+from rlhf_cli.commands import train
+from rlhf_cli.commands.parts import ready, supervising
 from rlhf_cli.commands.parts.pairing import held_out_rows
 from rlhf_cli.config.arguments import quote
 from rlhf_cli.config.jobs import compose_config, compose_for

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rlhf_cli.commands import ready
+from rlhf_cli.commands.parts import ready
 from rlhf_cli.commands.report import write_after_training
 from rlhf_cli.config.launch import Launch, launch_one
 from rlhf_cli.display.console import reader_may_leave

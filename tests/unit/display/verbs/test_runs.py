@@ -1,4 +1,4 @@
-"""display.runs: what a line about a run says."""
+"""display.verbs.runs: what a line about a run says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.display.runs import show_runs
+from rlhf_cli.display.verbs.runs import show_runs
 from rlhf_cli.runs.listing import list_runs
 
 

@@ -1,10 +1,10 @@
-"""display.oracle."""
+"""display.verbs.oracle."""
 
 from __future__ import annotations
 
 import pytest
 
-from rlhf_cli.display.oracle import show_oracle
+from rlhf_cli.display.verbs.oracle import show_oracle
 from rlhf_cli.evaluation.optimum import FrontierPoint
 from rlhf_cli.evaluation.oracle import BestOf, CurvePoint, Oracle
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.commands import ready
+from rlhf_cli.commands.parts import ready
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.errors import Stopped, UserError
 from rlhf_cli.runs.checkpoint import publish

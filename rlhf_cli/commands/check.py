@@ -1,0 +1,59 @@
+"""`rlhf check [KEY=VALUE ...]`: go or no-go, from one step without a change of weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from typing import Final
+
+from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.parts.ready import check_new_run, code_notices
+from rlhf_cli.config.jobs import compose_config
+from rlhf_cli.display.verbs.check import show_trial
+from rlhf_cli.display.watchers import progress
+from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD
+from rlhf_cli.models.libraries import import_libraries
+from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.prompts.rows import read_rows
+from rlhf_cli.runs.json_files import finite
+
+ABOUT: Final = """\
+Load everything that a run needs, sample and score one step, and calculate its
+gradient; no weight changes and no folder is made. It shows a prompt as the
+policy reads it, a completion with its score, what the step would learn from,
+the time and the memory, and says go or no-go with the reasons (exit 4)."""
+
+EXAMPLES: Final = """\
+examples:
+  rlhf check config=./my-run.yaml
+  rlhf check config=tiny reward=regex reward.pattern='x+' --json"""
+
+
+def main(argv: list[str]) -> int:
+    """Check the run of these overrides; the report on stdout, progress on stderr."""
+    options = _parser().parse_intermixed_args(argv)
+    begun = time.monotonic()
+    config = compose_config(options.overrides)
+    check_new_run(config.model_copy(update={"resume": None}), checked=[])
+    watch = progress(config.display)
+    for notice in code_notices(config):
+        watch.note(notice)
+    with watch.phase("loading torch and transformers", 0):
+        import_libraries()
+        from rlhf_cli.verify.trial import try_step
+    trial = try_step(config, read_rows(config), watch, StopSignals(config.time_limit, begun))
+    if options.json:
+        print(json.dumps(finite(asdict(trial)), ensure_ascii=False, indent=2))
+    else:
+        show_trial(trial, config.steps)
+    return EXIT_REWARD if trial.reasons else EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="rlhf check", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    return parser

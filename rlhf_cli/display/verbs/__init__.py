@@ -1,0 +1,10 @@
+"""The results of the verbs that read or try something: one verb, one file.
+
+check    one step of a run, and whether to go
+data     the prompts and lengths of `rlhf data show`
+eval     a policy beside another
+explain  the settings of a run: values, what sets them, meanings
+oracle   the tables and the plot of the optimum
+reward   the table of `rlhf reward test`
+runs     the table of runs
+"""

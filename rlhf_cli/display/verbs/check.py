@@ -1,0 +1,42 @@
+"""Print what one step of a run showed, and whether to go."""
+
+from __future__ import annotations
+
+from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.words import flat
+from rlhf_cli.errors import visible
+from rlhf_cli.verify.trial import Trial
+
+
+def show_trial(trial: Trial, steps: int) -> None:
+    """Print the report; `steps` is the length of the run."""
+    metrics, model = trial.metrics, trial.model
+    phases = ", ".join(f"{name} {value:.1f}" for name, value in trial.seconds.items() if value >= 0.05)
+    rows = {
+        "model": f"{model['loaded_from']}: {model['parameters']:,} weights, {model['trained']:,} of them trained",
+        "runs on": f"{model['device']}, {model['dtype']}, engine {model['engine']}, {model['threads']} threads",
+        "prompt": flat(trial.prompt),
+        "completion": flat(trial.completion),
+        "its score": f"{trial.score:.3f}",
+        "reward": f"{metrics['reward/mean']:.3f} ± {metrics['reward/mean_se']:.3f} (standard error); "
+        f"{metrics['reward/same_in_group']:.0%} of the prompts without a difference",
+        "length": f"{metrics['completion/length']:.1f} tokens; {metrics['completion/truncated']:.0%} cut",
+        "gradient": f"norm {trial.gradient_norm:.3g}",
+        "time": f"{trial.step_s:.1f} s a step ({phases}); about {_duration(trial.total_s)} for {steps} steps",
+        "memory": f"{trial.measured_mib:,} MiB at most, {trial.predicted_mib:,} predicted",
+        "disk": f"{trial.checkpoints_mib:,.1f} MiB of checkpoints",
+    }
+    console = ResultConsole()
+    for name, text in rows.items():
+        console.print(f"{name:<11}{visible(text)}", markup=False, soft_wrap=True)
+    for doubt in trial.doubts:
+        console.print(f"{'look at':<11}{visible(doubt)}", markup=False, soft_wrap=True)
+    for reason in trial.reasons:
+        console.print(f"{'no-go':<11}{visible(reason)}", markup=False, soft_wrap=True)
+    if not trial.reasons:
+        console.print("go", markup=False)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

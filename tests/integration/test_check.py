@@ -1,0 +1,62 @@
+"""`rlhf check`: go or no-go, from one step that changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import Outcome, lines
+
+Rlhf = Callable[..., Outcome]
+SMALL = ("config=tiny", "prompts_per_step=4", "samples_per_prompt=4", "evaluate.every=0")
+
+
+def test_a_run_that_can_learn_may_go(rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = rlhf("check", *SMALL)
+    assert outcome.code == 0, outcome.err
+    report = {line[:11].strip(): line[11:] for line in outcome.out.splitlines()}
+    assert report["runs on"].startswith("cpu, float32, engine native, ")
+    assert "s a step (rollout " in report["time"]
+    assert report["look at"].endswith("were cut at max_new_tokens=12")
+    assert outcome.out.endswith("\ngo\n")
+    assert not any(tmp_path.iterdir())
+
+
+def test_its_step_is_the_first_of_the_run(rlhf: Rlhf, tmp_path: Path) -> None:
+    trial = json.loads(rlhf("check", *SMALL, "--json").out)
+    run = tmp_path / "run"
+    assert rlhf("train", *SMALL, "steps=1", f"run_dir={run}", "display=quiet").code == 0
+    (first,) = lines(run / "metrics.jsonl")
+    assert trial["gradient_norm"] == pytest.approx(first["grad_norm"], rel=1e-5)
+    shared = [name for name in trial["metrics"] if name in first and name != "advantage/rms"]
+    assert len(shared) > 10
+    assert {name: trial["metrics"][name] for name in shared} == pytest.approx({name: first[name] for name in shared})
+    (sample, *_) = lines(run / "samples.jsonl")
+    assert (trial["completion"], trial["score"]) == (sample["completion"], sample["score"])
+
+
+@pytest.mark.parametrize("algorithm", ["rloo", "ppo"])
+def test_a_run_without_a_signal_may_not(algorithm: str, rlhf: Rlhf) -> None:
+    outcome = rlhf("check", *SMALL, f"algorithm={algorithm}", "reward=regex", "reward.pattern=zzz")
+    assert outcome.code == 4
+    assert "no-go      nothing to learn from: every score is 0\n" in outcome.out
+    assert not outcome.out.endswith("go\n") or "no-go" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (("steps=x",), 2, "error: steps: must be a whole number (got 'x')\n"),
+        (("data=jsonl", "data.path=none.jsonl"), 3, "none.jsonl"),
+        (("seeds=2",), 2, "error: several runs are a sweep and need -m (seeds)\n"),
+    ],
+)
+def test_mistakes_are_one_line(argv: tuple[str, ...], code: int, said: str, rlhf: Rlhf) -> None:
+    outcome = rlhf("check", "config=tiny", *argv)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
