@@ -127,7 +127,7 @@ def test_where_to_go_on_is_found_out_when_the_folder_is_ones_own(
     from collections.abc import Iterator
     from contextlib import contextmanager
 
-    import rlhf_cli.commands.train as module
+    import rlhf_cli.commands.parts.ready as module
 
     run, plain = copied(), module.hold
     late = run.with_name("late")
