@@ -23,7 +23,7 @@ def show_trial(trial: Trial, steps: int) -> None:
         "length": f"{metrics['completion/length']:.1f} tokens; {metrics['completion/truncated']:.0%} cut",
         "gradient": f"norm {trial.gradient_norm:.3g}",
         "time": f"{trial.step_s:.1f} s a step ({phases}); about {_duration(trial.total_s)} for {steps} steps",
-        "memory": f"{trial.measured_mib:,} MiB at most, {trial.predicted_mib:,} predicted",
+        "memory": f"{trial.measured_mib:,} MiB here, {trial.predicted_mib:,} predicted with evaluations",
         "disk": f"{trial.checkpoints_mib:,.1f} MiB of checkpoints",
     }
     console = ResultConsole()
