@@ -7,21 +7,25 @@ import json
 import shlex
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parser import Parser, at_least, number
-from rlhf_cli.commands.parts.rounds import do_round
+from rlhf_cli.commands.parts.rounds import do_round, reward_model_config
 from rlhf_cli.commands.report import write_after_training
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.errors import EXIT_DONE, UserError, visible
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.report.rounds_page import summary, verdict
-from rlhf_cli.rounds.folder import FeedbackSettings, keep_settings, rounds_in
+from rlhf_cli.rounds.folder import FeedbackSettings, Round, keep_settings, make_folder, rounds_in
 from rlhf_cli.rounds.truth import read_truth
+from rlhf_cli.runs.changes import is_free
 from rlhf_cli.runs.folder import REPORT
 from rlhf_cli.runs.lock import hold
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import RunConfig, TrainingConfig
+from rlhf_cli.settings import flatten
+from rlhf_cli.supervised.settings import SupervisedConfig
 
 ABOUT: Final = """\
 Rounds of learning from preferences, all in one folder. A round samples two
@@ -31,10 +35,10 @@ reference. The votes are those of people (rlhf label), or of a simulated
 annotator whose hidden reward is that of the config: then the page shows the
 true reward beside the reward model's. The same command goes on after a stop."""
 
+ALIKE: Final = ("steps", "evaluate.every")
+"""Settings that a resumed run may change, but that all rounds share."""
 OWN: Final = ("run_dir=", "sweep_dir=", "resume=", "seeds=", "jobs=")
 """Overrides that name a folder or several runs."""
-FREE: Final = ("display=", "time_limit=")
-"""Overrides that may differ when the rounds go on."""
 EXAMPLES: Final = """\
   rlhf feedback outputs/loop config=tiny --pairs 128
   rlhf feedback outputs/loop config=tiny --pairs 128 --rounds 3
@@ -44,20 +48,24 @@ EXAMPLES: Final = """\
 def main(argv: list[str]) -> int:
     """Do what is left of the rounds, then say how the true reward changed in each; progress goes to stderr."""
     begun, options = time.monotonic(), _parser().parse_intermixed_args(argv)
+    words, folder = tuple(shlex.split(options.reward_model)), expand(options.folder).absolute()
+    config, own = _compose(options.overrides, words, simulated=options.annotator == "simulated")
     settings = FeedbackSettings(
-        overrides=tuple(override for override in options.overrides if not override.startswith(FREE)),
-        reward_model=tuple(shlex.split(options.reward_model)),
+        overrides=tuple(options.overrides),
+        reward_model=words,
         rounds=options.rounds,
         pairs=options.pairs,
         annotator=options.annotator,
         noise=options.noise,
         ties=options.ties,
+        config={**_bound(config), **{f"reward_model.{key}": value for key, value in _bound(own).items()}},
     )
-    folder, config = expand(options.folder).absolute(), _compose(options.overrides, settings)
+    _check_pairs(settings.pairs, own)
     rows = read_rows(config)
-    keep_settings(folder, settings)
+    make_folder(folder)
     rounds = rounds_in(folder, settings.rounds)
     with hold(folder):
+        keep_settings(folder, settings)
         for one in rounds:
             try:
                 do_round(one, rounds[: one.number], config, rows, settings, begun)
@@ -73,19 +81,47 @@ def main(argv: list[str]) -> int:
     return EXIT_DONE
 
 
-def _compose(overrides: Sequence[str], settings: FeedbackSettings) -> RunConfig:
-    """The config of the policy, whose reward is the hidden one; raises UserError where it fits no round."""
+def _compose(
+    overrides: Sequence[str], of_reward_model: Sequence[str], *, simulated: bool
+) -> tuple[RunConfig, SupervisedConfig]:
+    """The configs of the policy, whose reward is the hidden one, and of a reward model, but for its folder and data.
+
+    Raises UserError where they fit no round.
+    """
     for override in overrides:
         if override.startswith(OWN):
             what, fix = f"{override.partition('=')[0]} is for one run", "leave it out: each round has its own folders"
             raise UserError(what, where="rlhf feedback", fix=fix)
     config = compose_config(overrides)
-    if settings.simulated:
+    if simulated:
         if not config.evaluate.every:
             what = "without evaluations the true reward cannot be measured"
             raise UserError(what, where="evaluate.every", fix="evaluate.every=20, say")
         config.reward.source.check("reward")
-    return config
+    return config, reward_model_config(Round(1, Path()), config, of_reward_model)
+
+
+def _bound(config: TrainingConfig) -> dict[str, str]:
+    """The settings that decide what is learnt, as JSON by dotted name; where the rows of the votes are does not."""
+    values = {key: json.dumps(value) for key, value in flatten(config.model_dump(mode="json"))}
+    left_out = () if isinstance(config, RunConfig) else ("data.path",)
+    return {
+        key: value
+        for key, value in values.items()
+        if key in ALIKE or not (is_free(key, type(config)) or key in left_out)
+    }
+
+
+def _check_pairs(pairs: int, reward_model: SupervisedConfig) -> None:
+    """Raise UserError where the votes of a round are too few to train on: their folder could not be used any more."""
+    held_out = reward_model.evaluate.prompts if reward_model.evaluate.every else 0
+    if (least := reward_model.prompts_per_step + held_out) > pairs:
+        raise UserError(
+            f"{pairs} pairs are fewer than a reward model's step and its held-out rows: "
+            f"{reward_model.prompts_per_step} and {held_out}",
+            where="--pairs",
+            fix=f"give at least {least}, or lower them: --reward-model 'prompts_per_step=8 evaluate.prompts=16'",
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ FOLDER/feedback.json             the settings
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.feedback.annotator import Annotator
-from rlhf_cli.runs.folder import ADAPTER
+from rlhf_cli.runs.folder import ADAPTER, LOCK
 from rlhf_cli.runs.json_files import read_json, write_json
 from rlhf_cli.settings import READ_STRICTLY
 
@@ -43,6 +43,9 @@ class FeedbackSettings:
     noise: float
     """As in `Annotator`, and so are the `ties`."""
     ties: float
+    config: dict[str, str]
+    """The settings that the overrides stood for when the rounds began, as JSON by dotted name: those that decide what a
+    policy learns, and below `reward_model.` what a reward model learns. A file of the user may change meanwhile."""
 
     @property
     def simulated(self) -> Annotator | None:
@@ -105,26 +108,36 @@ def read_settings(folder: Path) -> FeedbackSettings | None:
 def keep_settings(folder: Path, settings: FeedbackSettings) -> None:
     """Write the settings, or check them against those that the rounds began with; only more rounds may be asked for.
 
-    Raises UserError (exit 5) where they differ, or the folder holds something else, and OSError.
+    The caller holds the folder. Raises UserError (exit 5) where they differ, and OSError.
     """
     former = read_settings(folder)
-    if former is None:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            what = "the folder holds something else" if folder.is_dir() else "no folder"
-            raise UserError(what, where=str(folder), fix="name a new one", exit_code=EXIT_RESUME)
-        folder.mkdir(parents=True, exist_ok=True)
-    elif replace(former, rounds=settings.rounds) != settings:
-        now = asdict(settings)
-        key = next(f.name for f in fields(former) if f.name != "rounds" and getattr(former, f.name) != now[f.name])
+    if former is not None and (changed := _difference(former, settings)):
         raise UserError(
-            f"the rounds began with {key.replace('_', '-')} = {_words(getattr(former, key))}",
+            f"the rounds began with {changed}",
             where=str(folder),
             fix="give the first command again, with more --rounds perhaps, or name a new folder",
             exit_code=EXIT_RESUME,
         )
-    if former != settings:
-        write_json(folder / SETTINGS, asdict(settings))
+    if former is None or former.rounds != settings.rounds:
+        write_json(folder / SETTINGS, asdict(replace(former or settings, rounds=settings.rounds)))
 
 
-def _words(value: object) -> str:
-    return " ".join(value) or "nothing" if isinstance(value, tuple) else str(value)
+def make_folder(folder: Path) -> None:
+    """Make the folder; raises UserError (exit 5) where it holds something else than rounds."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    why = "no folder" if folder.exists() and not folder.is_dir() else None
+    if names - {LOCK} and SETTINGS not in names:
+        why = "the folder holds something else"
+    if why:
+        raise UserError(why, where=str(folder), fix="name a new one", exit_code=EXIT_RESUME)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _difference(former: FeedbackSettings, now: FeedbackSettings) -> str | None:
+    """The first setting that differs, with its former value; the words of the overrides may differ."""
+    for name in ("pairs", "annotator", "noise", "ties"):
+        if getattr(former, name) != getattr(now, name):
+            return f"{name} = {getattr(former, name)}"
+    keys = sorted(former.config.keys() | now.config.keys())
+    key = next((key for key in keys if former.config.get(key) != now.config.get(key)), None)
+    return None if key is None else f"{key} = {former.config.get(key)}"

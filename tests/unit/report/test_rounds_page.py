@@ -13,13 +13,13 @@ from rlhf_cli.feedback.preference import Row
 from rlhf_cli.feedback.votes import Vote, VoteFile
 from rlhf_cli.report.rounds_page import html, summary, verdict
 from rlhf_cli.report.writing import page_of
-from rlhf_cli.rounds.folder import FeedbackSettings, keep_settings, rounds_in
+from rlhf_cli.rounds.folder import FeedbackSettings, keep_settings, make_folder, rounds_in
 from rlhf_cli.rounds.truth import write_truth
 from tests.unit.charts.drawn import SVG
 from tests.unit.report.samples import REWARD_MODEL_RESULT as RESULT
 from tests.unit.rounds.samples import truth
 
-SETTINGS = FeedbackSettings(("config=tiny", "beta=0.1<"), (), 2, 16, "simulated", 0.5, 0.1)
+SETTINGS = FeedbackSettings(("config=tiny", "beta=0.1<"), (), 2, 16, "simulated", 0.5, 0.1, {})
 
 
 def parsed(text: str) -> ElementTree.Element:
@@ -32,6 +32,7 @@ def headings(page: ElementTree.Element) -> list[str]:
 
 def test_true_and_proxy_reward_stand_side_by_side(tmp_path: Path) -> None:
     folder = tmp_path / "loop"
+    make_folder(folder)
     keep_settings(folder, SETTINGS)
     first, second = rounds_in(folder, 2)
     first.folder.mkdir()

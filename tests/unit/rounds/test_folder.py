@@ -8,21 +8,23 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.rounds.folder import FeedbackSettings, keep_settings, read_settings, rounds_in
+from rlhf_cli.rounds.folder import FeedbackSettings, keep_settings, make_folder, read_settings, rounds_in
 
-SETTINGS = FeedbackSettings(("config=tiny",), ("steps=3",), 2, 16, "simulated", 0.5, 0.1)
+SETTINGS = FeedbackSettings(("config=tiny",), ("steps=3",), 2, 16, "simulated", 0.5, 0.1, {"beta.value": "0.1"})
 
 
 def test_settings_are_kept_and_only_more_rounds_may_follow(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "loop"
+    make_folder(folder)
     keep_settings(folder, SETTINGS)
     keep_settings(folder, SETTINGS)
     assert read_settings(folder) == SETTINGS
     keep_settings(folder, replace(SETTINGS, rounds=3))
+    make_folder(folder)  # of rounds: it stays as it is
     assert read_settings(folder) == replace(SETTINGS, rounds=3)
     for changed, words in (
         (replace(SETTINGS, pairs=8), "the rounds began with pairs = 16"),
-        (replace(SETTINGS, reward_model=()), "the rounds began with reward-model = steps=3"),
+        (replace(SETTINGS, config={"beta.value": "0.2"}), "the rounds began with beta.value = 0.1"),
         (replace(SETTINGS, annotator="person"), "the rounds began with annotator = simulated"),
     ):
         with pytest.raises(UserError, match=words) as caught:
@@ -34,9 +36,9 @@ def test_settings_are_kept_and_only_more_rounds_may_follow(tmp_path: Path) -> No
 def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
     (tmp_path / "other").touch()
     with pytest.raises(UserError, match="the folder holds something else"):
-        keep_settings(tmp_path, SETTINGS)
+        make_folder(tmp_path)
     with pytest.raises(UserError, match="no folder"):
-        keep_settings(tmp_path / "other", SETTINGS)
+        make_folder(tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
