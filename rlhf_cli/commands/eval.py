@@ -54,6 +54,10 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
     paths, overrides = _split(options.words)
     found = [find_adapter(path) for path in paths]
+    if len({adapter for adapter, _ in found}) < len(found):
+        raise UserError(
+            "both are the same policy", where=str(found[0][0]), fix="name one, or two checkpoints of the run"
+        )
     consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
     saved = [read_config(run) for _, run in found]
     for (_, run), config_of_run in zip(found, saved, strict=True):

@@ -58,6 +58,7 @@ def test_two_runs_on_other_data(finished: Path, rlhf: Rlhf, tmp_path: Path) -> N
         (["nowhere"], 5, "no such folder"),
         (["out", "algorithm=ppo"], 2, "algorithm belongs to the run"),
         (["out", "out", "out"], 2, "one run or two"),
+        (["out", "out"], 2, "both are the same policy"),
         (["evaluate.samples=2"], 2, "one run or two"),
         (["out", "--temperature", "-1"], 2, "must be 0 or more"),
         (["out", "--top-p", "1.5"], 2, "must be 0 to 1"),

@@ -71,8 +71,7 @@ def test_people_vote_before_a_round_goes_on(rlhf: Rlhf, tmp_path: Path, monkeypa
         *FEW,
         "--annotator",
         "person",
-        "--reward-model",
-        "max_new_tokens=1 evaluate.prompts=4",
+        *REWARD_MODEL,
     )
     waits = rlhf(*command)
     assert waits.code == 75
