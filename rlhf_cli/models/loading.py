@@ -70,7 +70,7 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
             )
     if settings.adapter is None:
         return Loaded(model, tokenizer, notes)
-    adapter = adapter_path(settings.adapter)
+    adapter = adapter_path(settings.adapter, settings.path)
     about = _compare_adapter(Path(adapter), settings.path, tokenizer)
     return Loaded(_merge_adapter(model, adapter), tokenizer, (*notes, *about))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,7 @@ def local_path(settings: Pretrained) -> Path | None:
     Raises UserError where it names a package or a folder that does not exist, and where `adapter` is a run without one.
     """
     if settings.adapter is not None:
-        adapter_path(settings.adapter)
+        adapter_path(settings.adapter, settings.path)
     if settings.path.startswith(PACKAGE):
         file = locate(settings.path)
         if file is None or not file.is_file():
@@ -61,12 +62,17 @@ def model_folder(path: str, key: str) -> Path | None:
     return folder
 
 
-def adapter_path(path: str) -> str:
+def adapter_path(path: str, model: str) -> str:
     """The exported adapter of a run, where `path` is its folder; any other path is returned as it is.
 
-    Raises UserError for a run that has exported none.
+    `model` is the model.path that it shall be merged into. Raises UserError for a run that has exported none, and for
+    an adapter that fits other weights than the model's.
     """
     folder = Path(path)
+    for run in (folder, folder.parent, folder.parent.parent):  # a run, its adapter, or one of its checkpoints
+        if (run / "run.json").is_file():
+            _check_origin(run, model)
+            break
     if not (folder / "run.json").is_file():
         return path
     if not (folder / ADAPTER / "adapter_config.json").is_file():
@@ -76,6 +82,28 @@ def adapter_path(path: str) -> str:
             fix="let it finish, or give one of its checkpoints",
         )
     return str(folder / ADAPTER)
+
+
+def _check_origin(run: Path, model: str) -> None:
+    """Raise UserError where the run's adapter was trained over another adapter of the same model, or under a head."""
+    try:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        before, objective = config["model"], config.get("objective") or {}
+        former, base, kind = before.get("adapter"), before.get("path"), objective.get("kind")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return  # it says nothing of its origin
+    if former is not None and base == model:
+        raise UserError(
+            f"{run} was itself trained over model.adapter={former}, and its adapter alone would leave that out",
+            where="model.adapter",
+            fix=f"rlhf merge {run} OUT, then model=pretrained model.path=OUT",
+        )
+    if kind == "bradley_terry":
+        raise UserError(
+            f"{run} trained a reward model: its adapter writes no texts",
+            where="model.adapter",
+            fix=f"score by it: reward=model reward.path={run}",
+        )
 
 
 def reward_model_path(path: str, key: str) -> str:

@@ -136,11 +136,14 @@ def _add_part_name(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
 def check_enough(rows: Rows, counts: Sequence[int], config: TrainingConfig) -> None:
     """Raise UserError (exit 3) where `counts` training prompts, one number a part, are too few for a step."""
     without = f" ({list_reasons(rows.left_out)})" if rows.left_out else ""
+    fix = "give more prompts, or lower prompts_per_step (or evaluate.prompts, which sets some aside)"
+    if rows.left_out[TWINS]:
+        fix = "give the held-out rows a file of their own (data.eval_path), or none (evaluate.every=0)"
     if sum(counts) < config.prompts_per_step:
         raise UserError(
             f"{sum(counts)} training prompts{without}, fewer than prompts_per_step={config.prompts_per_step}",
             where=config.data.place(held_out=False),
-            fix="give more prompts, or lower prompts_per_step (or evaluate.prompts, which sets some aside)",
+            fix=fix,
             exit_code=EXIT_DATA,
         )
     for part, count in zip(rows.parts, counts, strict=True):

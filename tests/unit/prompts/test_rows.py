@@ -124,6 +124,7 @@ def test_too_few_prompts_are_refused_with_what_was_left_out(tmp_path: Path) -> N
     with pytest.raises(UserError) as caught:
         check_enough(rows, [0], config)
     assert caught.value.what == "0 training prompts (1 with a held-out prompt left out), fewer than prompts_per_step=2"
+    assert caught.value.fix == "give the held-out rows a file of their own (data.eval_path), or none (evaluate.every=0)"
     assert caught.value.exit_code == EXIT_DATA
 
 

@@ -1,0 +1,44 @@
+"""Find a model, or the adapter of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.models.location import adapter_path
+
+
+def run_in(folder: Path, **config: Any) -> Path:
+    (folder / "adapter").mkdir(parents=True)
+    for name in ("run.json", "adapter/adapter_config.json"):
+        (folder / name).write_text("{}")
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("part", ["", "adapter", "checkpoints/step-00000004"])
+def test_an_adapter_over_another_adapter_of_the_model_is_refused(part: str, tmp_path: Path) -> None:
+    first = run_in(tmp_path / "sft", model={"path": "base", "adapter": None})
+    assert adapter_path(str(first), "base") == str(first / "adapter")
+    second = run_in(tmp_path / "dpo", model={"path": "base", "adapter": str(first)})
+    with pytest.raises(UserError, match="its adapter alone would leave that out") as caught:
+        adapter_path(str(second / part), "base")
+    assert caught.value.fix == f"rlhf merge {second} OUT, then model=pretrained model.path=OUT"
+    assert adapter_path(str(second), "merged").endswith("dpo/adapter")  # the merged weights have the first one in them
+
+
+def test_the_adapter_of_a_reward_model_is_refused(tmp_path: Path) -> None:
+    run = run_in(tmp_path / "rm", model={"path": "base", "adapter": None}, objective={"kind": "bradley_terry"})
+    with pytest.raises(UserError, match="its adapter writes no texts"):
+        adapter_path(str(run), "base")
+
+
+@pytest.mark.parametrize("config", ["", "[]", '{"model": 3}'])
+def test_a_run_that_says_nothing_of_its_origin_is_taken(config: str, tmp_path: Path) -> None:
+    run = run_in(tmp_path / "old")
+    (run / "config.json").write_text(config)
+    assert adapter_path(str(run), "base") == str(run / "adapter")

@@ -1,0 +1,27 @@
+"""The settings of supervised training that do not fit together."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlhf_cli.config.jobs import compose_for
+from rlhf_cli.errors import UserError
+from rlhf_cli.verbs import DPO, SFT, Verb
+
+
+@pytest.mark.parametrize(
+    ("verb", "override", "what"),
+    [
+        (SFT, "data.template='{prompt} {completion}'", "data.template: shows the column completion"),
+        (DPO, "data.template='{prompt} {rejected}'", "data.template: shows the column rejected"),
+        (SFT, "evaluate.every=0", "patience: needs held-out losses"),
+        (SFT, "checkpoint.keep_best=false", "patience: exports the best step"),
+    ],
+)
+def test_what_does_not_fit_is_refused(verb: Verb, override: str, what: str) -> None:
+    with pytest.raises(UserError, match=f"^{what}"):
+        compose_for(verb, ["config=tiny", "patience=2", override])
+
+
+def test_a_template_of_other_columns_is_fine() -> None:
+    assert compose_for(SFT, ["config=tiny", "data.template='{prompt}:'"]).objective.kind == "sft"
