@@ -23,6 +23,8 @@ MIB: Final = 512
 """Memory limit of the template for one prompt."""
 CHARACTERS: Final = 1_000_000
 """Characters of the longest rendered prompt."""
+SHORT: Final = 8
+"""Characters of a message that are unlikely to be in the rest of a prompt by chance."""
 _PROBE: Final = "\N{OBJECT REPLACEMENT CHARACTER}"
 """A message that no template treats in a special way."""
 
@@ -84,11 +86,15 @@ def render_whole(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools
     turns = [turn | {"content": ""} if _is_null(tokenizer, turn, chat, tools) else turn for turn in chat]
     text = render(tokenizer, turns, tools)
     for place, turn in enumerate(turns):
-        if (turn["content"] or "").strip() in text:
+        content = (turn["content"] or "").strip()
+        elsewhere = sum((other["content"] or "").count(content) for other in turns if other is not turn)
+        # what is short, or stands in other turns too, may be there without this one
+        if not content or (len(content) >= SHORT and text.count(content) > elsewhere):
             continue
         other = [*turns[:place], turn | {"content": f"{_PROBE}{turn['content']}{_PROBE}"}, *turns[place + 1 :]]
         # a template may write an answer without its thoughts, or a tool's result as JSON
-        if turn["role"] in ("system", "user") or render(tokenizer, other, tools) == text:
+        is_cut = turn["role"] in ("system", "user") and content not in text
+        if is_cut or render(tokenizer, other, tools) == text:
             raise TemplateError(f"leaves out the {turn['role']}'s message")
     for key in dict.fromkeys(key for turn in turns for key in turn if key not in ("role", "content")):
         if text == render(tokenizer, [{k: v for k, v in turn.items() if k != key} for turn in turns], tools):
