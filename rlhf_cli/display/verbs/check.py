@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
 from rlhf_cli.verify.trial import Trial
 
+SHARE: Final = 0.03
+"""Smallest share of a step's time at which a phase is shown."""
+
 
 def show_trial(trial: Trial, steps: int) -> None:
     """Print the report; `steps` is the length of the run."""
     metrics, model = trial.metrics, trial.model
-    phases = ", ".join(f"{name} {value:.1f}" for name, value in trial.seconds.items() if value >= 0.05)
+    digits = 1 if trial.step_s >= 1 else 3
+    long = {name: value for name, value in trial.seconds.items() if value >= SHARE * trial.step_s}
+    phases = ", ".join(f"{name} {value:.{digits}f}" for name, value in long.items())
     rows = {
         "model": f"{model['loaded_from']}: {model['parameters']:,} weights, {model['trained']:,} of them trained",
         "runs on": f"{model['device']}, {model['dtype']}, engine {model['engine']}, {model['threads']} threads",
@@ -22,7 +29,7 @@ def show_trial(trial: Trial, steps: int) -> None:
         f"{metrics['reward/same_in_group']:.0%} of the prompts without a difference",
         "length": f"{metrics['completion/length']:.1f} tokens; {metrics['completion/truncated']:.0%} cut",
         "gradient": f"norm {trial.gradient_norm:.3g}",
-        "time": f"{trial.step_s:.1f} s a step ({phases}); about {_duration(trial.total_s)} for {steps} steps",
+        "time": f"{trial.step_s:.{digits}f} s a step ({phases}); about {_duration(trial.total_s)} for {steps} steps",
         "memory": f"{trial.measured_mib:,} MiB here, {trial.predicted_mib:,} predicted with evaluations",
         "disk": f"{trial.checkpoints_mib:,.1f} MiB of checkpoints",
     }
