@@ -1,4 +1,4 @@
-"""What a rater types: a key on a terminal, a line where stdin is a pipe."""
+"""Read the choices of a rater: a key on a terminal, a line where stdin is a pipe."""
 
 from __future__ import annotations
 

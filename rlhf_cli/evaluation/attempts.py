@@ -1,4 +1,4 @@
-"""What several attempts at a prompt achieve, where a completion is right or wrong: pass@k and majority@k."""
+"""pass@k and majority@k: the success of several attempts at a prompt, where a completion is right or wrong."""
 
 from __future__ import annotations
 

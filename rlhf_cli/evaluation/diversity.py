@@ -1,4 +1,4 @@
-"""How varied and how repetitive texts are, by their words."""
+"""Measure how varied and how repetitive texts are, by their words."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Sides:
     left_out: int
     """Prompts that the reward has no score for, on one side at least."""
     win_rate: Share
-    """How often a completion of a has a higher reward than one of b for the same prompt; equal ones count half."""
+    """The share of completions of a with a higher reward than one of b for the same prompt; equal ones count half."""
     measures: Sequence[Measure]
 
 

@@ -27,7 +27,7 @@ STEEPEST: Final = 700.0
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
-    """How the annotator votes."""
+    """The noise and the ties of the annotator's votes."""
 
     noise: float
     """Above 0, in units of the reward: at such a difference, 73 % of the votes that are no ties go to the better."""

@@ -151,7 +151,7 @@ def _weigh_tokens(scored: Scored, rows: Tensor, algorithm: Algorithm, max_new_to
 
 
 def _take_rows(advantages: Advantages, weights: Tensor, rows: Tensor) -> Minibatch:
-    """What the loss reads of the completions `rows`."""
+    """Select the part of the rollout that the loss reads: the completions `rows`."""
     scored, returns = advantages.scored, advantages.returns
     return Minibatch(
         logprobs=scored.rollout.logprobs[rows],

@@ -29,7 +29,7 @@ KL: Final = "KL to the reference, nats"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a round has so far."""
+    """The parts of a round that there are so far."""
 
     number: int
     truth: Sequence[Truth]

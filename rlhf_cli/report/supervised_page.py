@@ -22,7 +22,7 @@ ABOUT: Final[Mapping[str, str]] = {
     "dpo": "trained on preferences, by DPO",
     "bradley_terry": "a reward model from preferences",
 }
-"""What a run made, by `objective.kind`."""
+"""The product of a run in words, by `objective.kind`."""
 
 
 def html(run: SavedRun) -> str:
@@ -61,7 +61,7 @@ def verdict(result: SupervisedResult | None) -> str:
 
 
 def reliability_chart(result: SupervisedResult) -> Chart:
-    """How often the scores are right, by how sure they are; on the dashed line, as often as they say."""
+    """The reliability diagram: the share of right scores by their certainty; on the dashed line both are equal."""
     bins = result.reliability
     pairs = Series(
         "held-out pairs, with their number",

@@ -20,7 +20,7 @@ from rlhf_cli.types import PromptRow
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How completions are chosen; the default is that of a run's evaluations."""
+    """The settings of decoding; the default is that of a run's evaluations."""
 
     temperature: float = 1.0
     """0 is greedy."""

@@ -41,8 +41,12 @@ def run_verb(verb: SupervisedVerb, argv: Sequence[str]) -> int:
     if (target := ready.resume_target(argv)) is not None:
         _resume(verb, target, [argument for argument in argv if not argument.startswith("resume=")], begun)
     else:
-        check = lambda config: ready.check_new_training(config, verb)  # noqa: E731 - one line, and the verb is at hand
-        launch_one(verb, argv, lambda job: _launched(job, begun), check=check)
+        launch_one(
+            verb,
+            argv,
+            lambda job: _launched(job, begun),
+            check=lambda config: ready.check_new_training(config, verb),
+        )
     return EXIT_DONE
 
 
