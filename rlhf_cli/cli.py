@@ -24,25 +24,34 @@ from rlhf_cli.errors import (
 _EXIT_PIPE: Final = 141  # 128 + SIGPIPE, as a shell reports a command whose reader has gone
 
 VERBS: Final = {
-    "train": "fine-tune a language model from a reward",
-    "check": "go or no-go: one step, without a change of weights",
-    "explain": "each setting: its value, what sets it, its meaning",
-    "sft": "train a model on completions that you give",
-    "dpo": "train a model on pairs of completions",
-    "data": "the prompts as the policy reads them, without training",
-    "oracle": "the optimum and the frontier, without training",
-    "reward": "a reward model from pairs: reward train; try one: reward test",
-    "eval": "a trained policy against its reference or another, in numbers",
-    "generate": "answers of a trained model, beside its reference",
-    "merge": "a trained model as a plain transformers folder",
-    "label": "which is better? blind votes of people, and the win rate",
-    "feedback": "rounds: samples, votes, a reward model, the policy from it",
-    "report": "a run as a page: curves, comparison, completions",
-    "runs": "list runs, and how to continue them",
-    "verify-resume": "repeat a run's last steps, and compare bit for bit",
-    "demo": "the ideas behind it, with pictures, in half a minute",
+    "training": {
+        "train": "fine-tune a language model from a reward",
+        "sft": "train a model on completions that you give",
+        "dpo": "train a model on pairs of completions",
+        "reward": "a reward model from pairs: reward train; try one: reward test",
+        "feedback": "rounds: samples, votes, a reward model, the policy from it",
+    },
+    "planning": {
+        "check": "go or no-go: one step, without a change of weights",
+        "explain": "each setting: its value, what sets it, its meaning",
+        "data": "the prompts as the policy reads them",
+        "oracle": "the optimum and the frontier that training could reach",
+        "demo": "the ideas behind it, with pictures, in half a minute",
+    },
+    "results": {
+        "report": "a run as a page: curves, comparison, completions",
+        "eval": "a policy against its reference or another, in numbers",
+        "generate": "answers of a trained model, beside its reference",
+        "label": "which is better? blind votes of people, and the win rate",
+        "merge": "a trained model as a plain transformers folder",
+        "runs": "list runs, and how to continue them",
+        "verify-resume": "repeat a run's last steps, and compare bit for bit",
+    },
 }
-"""The verbs and their help. A verb's module in commands/ has `main(argv) -> exit code`, and is imported when typed."""
+"""The rooms of commands/, each with its verbs and their help. A verb's module has `main(argv) -> exit code`."""
+
+ROOM_OF: Final = {verb: room for room, verbs in VERBS.items() for verb in verbs}
+"""The room of each verb. A verb's module is imported when the verb is typed."""
 
 _HELP: Final = """\
 usage: rlhf VERB [ARGUMENT ...]      rlhf VERB --help      rlhf --version
@@ -111,7 +120,7 @@ def _prepare_streams() -> None:
 def _dispatch(argv: list[str]) -> int:
     first, *rest = argv or [""]
     if first in ("", "-h", "--help"):
-        print(_HELP.format(verbs="\n".join(f"  {verb:<15}{about}" for verb, about in VERBS.items())), end="")
+        print(_HELP.format(verbs="\n".join(_listed(room) for room in VERBS)), end="")
         return EXIT_DONE if first else EXIT_USAGE
     if first == "--version":
         from rlhf_cli import __version__
@@ -121,17 +130,22 @@ def _dispatch(argv: list[str]) -> int:
     if first in ("-sc", "--shell-completion"):
         from rlhf_cli.config.completion import complete
 
-        complete(rest, VERBS)
+        complete(rest, ROOM_OF)
         return EXIT_DONE
-    if first not in VERBS:
+    if first not in ROOM_OF:
         raise UserError(f"unknown verb '{first}'{_did_you_mean(first)}")
     with disk_errors():
-        code: int = importlib.import_module(f"rlhf_cli.commands.{first.replace('-', '_')}").main(rest)
+        module = importlib.import_module(f"rlhf_cli.commands.{ROOM_OF[first]}.{first.replace('-', '_')}")
+        code: int = module.main(rest)
     return code
+
+
+def _listed(room: str) -> str:
+    return "\n".join([f"{room}:", *(f"  {verb:<15}{about}" for verb, about in VERBS[room].items())])
 
 
 def _did_you_mean(word: str) -> str:
     if "=" in word:
         return f"; did you mean rlhf train {word}?"
-    near = difflib.get_close_matches(word, VERBS, n=1)
+    near = difflib.get_close_matches(word, ROOM_OF, n=1)
     return f"; did you mean {near[0]}?" if near else "; rlhf --help lists the verbs"

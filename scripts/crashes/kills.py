@@ -27,7 +27,7 @@ from typing import Any, Final
 
 IMPORTED: Final = (
     *(f"rlhf_cli.pipeline.{name}" for name in ("assemble", "loop", "conclude")),
-    "rlhf_cli.commands.train", "peft", "tensorboard.summary.writer.record_writer",
+    "rlhf_cli.commands.training.train", "peft", "tensorboard.summary.writer.record_writer",
     "transformers.models.llama.modeling_llama",
 )  # fmt: skip
 COMPARED: Final = ("metrics.jsonl", "samples.jsonl", "evaluations.jsonl", "result.json", "adapter/adapter_config.json",

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.commands.demo import MODULES
+from rlhf_cli.commands.planning.demo import MODULES
 from rlhf_cli.demo import toy_example
 from rlhf_cli.demo.ascent import ascend
 from rlhf_cli.demo.lecture import OPENING, TIPS

@@ -223,7 +223,7 @@ def test_the_page_is_an_extra(label: Callable[..., Outcome], tmp_path: Path, mon
 
 KILLED: Final = """
 import io, os, random, signal, sys, time
-import rlhf_cli.commands.label
+import rlhf_cli.commands.results.label
 from rlhf_cli.cli import run
 
 kills, acknowledged = int(sys.argv[1]), 0

@@ -87,7 +87,7 @@ def test_an_interruption_is_no_traceback(rlhf: Rlhf, monkeypatch: pytest.MonkeyP
 
 
 def test_help_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
-    from rlhf_cli.commands.oracle import main
+    from rlhf_cli.commands.planning.oracle import main
 
     with pytest.raises(SystemExit) as left:
         main(["--help"])

@@ -23,9 +23,9 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
     """Lets `rlhf train` be any function."""
 
     def stand_in(main: Answer) -> None:
-        module: Any = types.ModuleType("rlhf_cli.commands.train")
+        module: Any = types.ModuleType("rlhf_cli.commands.training.train")
         module.main = main
-        monkeypatch.setitem(sys.modules, "rlhf_cli.commands.train", module)
+        monkeypatch.setitem(sys.modules, "rlhf_cli.commands.training.train", module)
 
     return stand_in
 
@@ -42,7 +42,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     first, *rest = out.split("usage: ")[1:]
     assert rest == [first] * 2
-    assert all(f"\n  {verb} " in first for verb in cli.VERBS)
+    assert all(f"\n  {verb} " in first for verb in cli.ROOM_OF)
     assert max(map(len, first.splitlines())) <= 80
     assert err == ""
 
@@ -155,4 +155,4 @@ def test_a_typo_ends_before_torch_is_loaded(tmp_path: Path) -> None:
 def test_completion_knows_the_verbs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COMP_LINE", "rlhf ")
     assert cli.run(["-sc", "query=bash"]) == 0
-    assert capsys.readouterr().out.split() == sorted(cli.VERBS)
+    assert capsys.readouterr().out.split() == sorted(cli.ROOM_OF)

@@ -1,5 +1,6 @@
-"""The larger parts of verbs, each in a file of its own.
+"""What verbs share, and their larger parts.
 
+parser       parse the options of a verb
 pairing      find the pairs that `label` asks about, and the held-out prompts of a run
 answering    the prompts of `eval`, and both sides' answers
 supervising  start or resume a run of `sft`, `dpo` or `reward train`

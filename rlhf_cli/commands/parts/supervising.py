@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rlhf_cli.commands.parts import ready
-from rlhf_cli.commands.report import write_after_training
+from rlhf_cli.commands.results.report import write_after_training
 from rlhf_cli.config.launch import Launch, launch_one
 from rlhf_cli.display.console import reader_may_leave
 from rlhf_cli.display.dashboard import LOSSES, PAIRS

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rlhf_cli.commands.parts import ready
 from rlhf_cli.commands.parts.sweeping import open_sweep
-from rlhf_cli.commands.report import write_after_training
+from rlhf_cli.commands.results.report import write_after_training
 from rlhf_cli.config.launch import Launch, launch
 from rlhf_cli.display.console import reader_may_leave
 from rlhf_cli.display.tables import show_result

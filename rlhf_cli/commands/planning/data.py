@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import Final
 
-from rlhf_cli.commands.parser import Parser, at_least
+from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.commands.parts.ready import check_sources
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.display.verbs.data import show_data

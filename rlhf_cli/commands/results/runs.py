@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.verbs.runs import show_runs, why_failed
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.paths import expand

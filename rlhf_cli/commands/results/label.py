@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from rlhf_cli.commands.parser import Parser, at_least
 from rlhf_cli.commands.parts.pairing import Found, find_pairs, find_voted
+from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.display.labelling import label, show_lines
 from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
 from rlhf_cli.feedback.desk import Desk

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.commands.parser import Parser, at_least, number
 from rlhf_cli.commands.parts.answering import Decoding, answer_all, read_prompts
+from rlhf_cli.commands.parts.parser import Parser, at_least, number
 from rlhf_cli.commands.parts.ready import check_sources, code_notices
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust

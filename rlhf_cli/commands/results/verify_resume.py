@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.commands.parts.ready import code_notices
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import Final
 
-from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.commands.parts.ready import check_new_run, code_notices
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.display.verbs.check import show_trial

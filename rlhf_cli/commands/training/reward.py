@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.commands.parser import Parser, at_least
+from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.commands.parts.ready import check_sources
 from rlhf_cli.commands.parts.supervising import run_verb
 from rlhf_cli.config.arguments import quote

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.commands.parser import Parser, at_least, number
+from rlhf_cli.commands.parts.parser import Parser, at_least, number
 from rlhf_cli.commands.parts.rounds import do_round, reward_model_config
-from rlhf_cli.commands.report import write_after_training
+from rlhf_cli.commands.results.report import write_after_training
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.errors import EXIT_DONE, UserError, visible
 from rlhf_cli.paths import expand, relative_to_here

@@ -12,7 +12,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.commands.parts.stage import show
 from rlhf_cli.demo.lecture import OPENING, TIPS, TITLE
 from rlhf_cli.demo.scene import Scene

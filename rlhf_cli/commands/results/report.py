@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rlhf_cli.commands.parser import Parser
+from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing

@@ -1,0 +1,8 @@
+"""Verbs to use before a run: they train nothing.
+
+check    go or no-go, from one step without a change of weights
+explain  the settings of a run: value, what sets it, meaning
+data     data show: the prompts as the policy reads them
+oracle   the optimum and the frontier of reward against KL
+demo     the lecture, on the terminal or as a page
+"""

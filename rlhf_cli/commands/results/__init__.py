@@ -1,0 +1,10 @@
+"""Verbs to use on what a run has written.
+
+eval           a trained policy against its reference or another one
+generate       the answers of a trained policy, and of its reference
+merge          write a trained policy as a plain transformers folder
+label          blind votes of people on pairs of completions
+report         the page of a run, of several runs or of a sweep
+runs           a table of runs: state, step, reward, KL, how to continue
+verify_resume  repeat the last stretch of a run, and compare
+"""
