@@ -3,7 +3,8 @@
 parser       parse the options of a verb
 pairing      find the pairs that `label` asks about, and the held-out prompts of a run
 answering    the prompts of `eval`, and both sides' answers
-supervising  start or resume a run of `sft`, `dpo` or `reward train`
+running      start, resume or finish a run in its folder
+supervising  how `sft`, `dpo` and `reward train` train
 rounds       do what is left of a round of `feedback`
 sweeping     run the trials of `train -m`, and show the answer
 stage        show a scene of `demo` on a terminal

@@ -63,8 +63,7 @@ def check_new_training(config: SupervisedConfig, verb: Verb[SupervisedConfig]) -
     if config.run_dir is not None:
         find_run_in(Path(config.run_dir), config, verb)
     check_sinks(config.sinks)
-    if config.model.kind == "pretrained":
-        local_path(config.model)
+    check_model(config)
     rows = read_rows(config)
     check_enough(rows, [len(part.train) for part in rows.parts], config)
     check_lessons(chain(rows.train, rows.held_out), config.objective)
@@ -81,9 +80,14 @@ def check_resume(config: TrainingConfig, verb: Verb[TrainingConfig], folder: str
 
 def check_sources(config: RunConfig) -> None:
     """Raise UserError where the model's folder, or something that the reward needs, is missing."""
+    check_model(config)
+    config.reward.source.check("reward")
+
+
+def check_model(config: TrainingConfig) -> None:
+    """Raise UserError where the model's folder is missing."""
     if config.model.kind == "pretrained":
         local_path(config.model)
-    config.reward.source.check("reward")
 
 
 def resume_target(argv: Sequence[str]) -> str | None:
