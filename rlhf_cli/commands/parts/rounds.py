@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rlhf_cli.commands.parts import ready, running
 from rlhf_cli.commands.parts.pairing import held_out_rows
-from rlhf_cli.commands.parts.supervising import training_of
-from rlhf_cli.commands.training.train import TRAINING
+from rlhf_cli.commands.parts.supervising import trainer_of
+from rlhf_cli.commands.training.train import TRAINER
 from rlhf_cli.config.arguments import quote
 from rlhf_cli.config.jobs import compose_config, compose_for
 from rlhf_cli.display.watchers import progress
@@ -55,12 +55,12 @@ def do_round(
         _say(one, "the reward model")
         own = reward_model_config(one, config, settings.reward_model)
         ready.check_new_training(own, REWARD_TRAIN)
-        running.start(training_of(REWARD_TRAIN), own, begun)
+        running.start(trainer_of(REWARD_TRAIN), own, begun)
     if not _has_finished(one.policy):
         _say(one, "the policy")
         policy = policy_config(one, config)
         ready.check_new_run(policy, checked=[])
-        running.start(TRAINING, policy, begun)
+        running.start(TRAINER, policy, begun)
     if settings.simulated and not read_truth(one.truth):
         from rlhf_cli.rounds.scoring import measure_truth
 

@@ -29,7 +29,7 @@ R = TypeVar("R", bound=Result | SupervisedResult)
 
 
 @dataclass(frozen=True)
-class Training(Generic[C, R]):
+class Trainer(Generic[C, R]):
     """What differs between the verbs that train."""
 
     verb: Verb[C]
@@ -43,13 +43,13 @@ class Training(Generic[C, R]):
     """Prints the result of the run in a folder."""
 
 
-def start_job(training: Training[C, R], begun: float, job: Launch[C]) -> None:
+def start_job(trainer: Trainer[C, R], begun: float, job: Launch[C]) -> None:
     """Start the run of a job; `begun` is the time, of `time.monotonic`, from which the time limit counts."""
-    start(training, job.config, begun, job.source, job.command)
+    start(trainer, job.config, begun, job.source, job.command)
 
 
 def start(
-    training: Training[C, R], config: C, begun: float, source: Path | None = None, command: Sequence[str] = ()
+    trainer: Trainer[C, R], config: C, begun: float, source: Path | None = None, command: Sequence[str] = ()
 ) -> None:
     """Start the run of a checked config in its `run_dir`, or go on with it where `resume` is auto.
 
@@ -58,11 +58,11 @@ def start(
     assert config.run_dir is not None
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    find = partial(ready.find_run_in, folder, config, training.verb)
-    _run(training, config, folder, find, source, command, begun)
+    find = partial(ready.find_run_in, folder, config, trainer.verb)
+    _run(trainer, config, folder, find, source, command, begun)
 
 
-def resume(training: Training[C, R], argv: Sequence[str], begun: float) -> bool:
+def resume(trainer: Trainer[C, R], argv: Sequence[str], begun: float) -> bool:
     """Go on with the run that `resume=RUN` of a command line names; return False where it names none.
 
     Raises UserError for overrides that the run cannot take.
@@ -71,17 +71,17 @@ def resume(training: Training[C, R], argv: Sequence[str], begun: float) -> bool:
     if target is None:
         return False
     overrides = [argument for argument in argv if not argument.startswith("resume=")]
-    config, origin = ready.find_run_to_resume(target, overrides, training.verb)
+    config, origin = ready.find_run_to_resume(target, overrides, trainer.verb)
     check_sinks(config.sinks)
-    training.check_sources(config)
+    trainer.check_sources(config)
     same = str(origin.checkpoint if is_checkpoint(target) else origin.folder)
-    find = partial(ready.find_run_to_resume, same, overrides, training.verb)
-    _run(training, config, origin.folder, find, None, (), begun)
+    find = partial(ready.find_run_to_resume, same, overrides, trainer.verb)
+    _run(trainer, config, origin.folder, find, None, (), begun)
     return True
 
 
 def _run(
-    training: Training[C, R],
+    trainer: Trainer[C, R],
     config: C,
     folder: Path,
     find_origin: Callable[[], tuple[C, Origin | None]],
@@ -95,11 +95,11 @@ def _run(
     """
     with ready.at_work(folder, config, begun) as signals:
         config, origin = find_origin()
-        finished = result = training.read_result(config, origin)
+        finished = result = trainer.read_result(config, origin)
         if result is None:
             if source is not None and source.parent != folder:
                 shutil.copyfile(source, folder / source.name)
-            result = training.train(config, folder, origin, signals, command)
+            result = trainer.train(config, folder, origin, signals, command)
     with reader_may_leave():
         if finished is None:
             write_after_training(folder)
@@ -108,4 +108,4 @@ def _run(
         elif config.display != "quiet":
             if finished is not None:
                 print(visible(f"{folder} is finished, nothing was changed"))
-            training.show(result, folder)
+            trainer.show(result, folder)

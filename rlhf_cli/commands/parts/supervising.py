@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from rlhf_cli.commands.parts import ready, running
-from rlhf_cli.commands.parts.running import Training
+from rlhf_cli.commands.parts.running import Trainer
 from rlhf_cli.config.launch import launch_one
 from rlhf_cli.display.dashboard import LOSSES, PAIRS
 from rlhf_cli.display.tables import show_losses
@@ -32,16 +32,16 @@ SupervisedVerb = Verb[SupervisedConfig]
 
 def run_verb(verb: SupervisedVerb, argv: Sequence[str]) -> int:
     """Start or resume the run of a command line, `verb` left out; refuse mistakes before any folder is made."""
-    begun, training = time.monotonic(), training_of(verb)
-    if not running.resume(training, argv, begun):
+    begun, trainer = time.monotonic(), trainer_of(verb)
+    if not running.resume(trainer, argv, begun):
         check = partial(ready.check_new_training, verb=verb)
-        launch_one(verb, argv, partial(running.start_job, training, begun), check=check)
+        launch_one(verb, argv, partial(running.start_job, trainer, begun), check=check)
     return EXIT_DONE
 
 
-def training_of(verb: SupervisedVerb) -> Training[SupervisedConfig, SupervisedResult]:
+def trainer_of(verb: SupervisedVerb) -> Trainer[SupervisedConfig, SupervisedResult]:
     """Return how a verb of supervised training trains."""
-    return Training(verb, ready.check_model, _read_final_result, partial(_train, verb), show_losses)
+    return Trainer(verb, ready.check_model, _read_final_result, partial(_train, verb), show_losses)
 
 
 def _read_final_result(config: SupervisedConfig, origin: Origin | None) -> SupervisedResult | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parts import ready, running
-from rlhf_cli.commands.parts.running import Training
+from rlhf_cli.commands.parts.running import Trainer
 from rlhf_cli.commands.parts.sweeping import open_sweep
 from rlhf_cli.config.launch import launch
 from rlhf_cli.display.tables import show_result
@@ -33,9 +33,9 @@ from rlhf_cli.verbs import TRAIN
 def main(argv: list[str]) -> int:
     """Start or resume the run or the sweep; refuse mistakes before any folder is made."""
     begun = time.monotonic()
-    if not running.resume(TRAINING, argv, begun):
+    if not running.resume(TRAINER, argv, begun):
         check = partial(ready.check_new_run, checked=[])
-        launch(argv, partial(running.start_job, TRAINING, begun), check=check, sweep=open_sweep)
+        launch(argv, partial(running.start_job, TRAINER, begun), check=check, sweep=open_sweep)
     return EXIT_DONE
 
 
@@ -65,5 +65,5 @@ def _train(
         watch.close()
 
 
-TRAINING: Final = Training(TRAIN, ready.check_sources, ready.read_final_result, _train, show_result)
+TRAINER: Final = Trainer(TRAIN, ready.check_sources, ready.read_final_result, _train, show_result)
 """Training by reinforcement learning."""
