@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,22 +11,17 @@ from typing import Generic
 
 from hydra.core.global_hydra import GlobalHydra
 
-from rlhf_cli.config.arguments import COMPARE_AT, parse_arguments, parse_override, quote, rewrite, unquote
+from rlhf_cli.config.arguments import COMPARE_AT, parse_arguments, quote, rewrite, unquote
 from rlhf_cli.config.compose import source_of
 from rlhf_cli.config.jobs import Check, Plan, plan_jobs
-from rlhf_cli.config.naming import common_overrides, differences, reserve_folder
-from rlhf_cli.config.options import PRESET
+from rlhf_cli.config.naming import differences, earlier_sweep_name, reserve_folder, split_settings, sweep_name
 from rlhf_cli.config.runner import OWN_LAUNCHER, raise_failures, record_sweep, run_alone, run_by_hydra
 from rlhf_cli.config.security import refuse_code, refuse_secrets
 from rlhf_cli.config.session import open_hydra, show_config, show_page
 from rlhf_cli.errors import EXIT_DISK, UserError
-from rlhf_cli.runs.changes import fingerprint
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.growth import (
-    SEED,
     find_begun,
-    fixed_settings,
-    is_under,
     keep_begun,
     read_begun,
     read_beta,
@@ -169,8 +162,9 @@ def make_folder(plan: Plan[C]) -> Path:
 def make_sweep_folder(plan: Plan[RunConfig]) -> Path:
     """Make the folder of a sweep, as `make_folder` does; one that an earlier version made keeps its name."""
     named, parent = plan.jobs[0].config.sweep_dir, Path(plan.default_dir).absolute()
-    earlier = parent / _sweep_name(plan, is_earlier=True)
-    default = earlier if earlier.is_dir() else parent / _sweep_name(plan)
+    overrides, configs = [job.overrides for job in plan.jobs], [job.config for job in plan.jobs]
+    earlier = parent / earlier_sweep_name(overrides, configs)
+    default = earlier if earlier.is_dir() else parent / sweep_name(plan.overrides, overrides, configs)
     with _folder_errors():
         return _made(Path(named) if named else default)
 
@@ -188,57 +182,23 @@ def _folder_errors() -> Iterator[None]:
         raise UserError(f"{e.filename}: cannot be made: {e.strerror}", exit_code=EXIT_DISK) from e
 
 
-def _sweep_name(plan: Plan[RunConfig], is_earlier: bool = False) -> str:
-    """The preset's name and a hash of the settings that are fixed, without what may change on resume.
-
-    Earlier versions hashed the configs of all jobs.
-    """
-    what = "".join(fingerprint(job.config) for job in plan.jobs) if is_earlier else json.dumps(_fixed(plan))
-    digest = hashlib.sha256(what.encode()).hexdigest()[:6]
-    presets = [o.value() for o in map(parse_override, plan.jobs[0].overrides) if o.key_or_group == PRESET]
-    return f"{Path(str(presets[-1])).stem if presets else TRAIN.primary}-{digest}"
-
-
-def _swept(plan: Plan[RunConfig]) -> list[str]:
-    """The keys of the values that are swept, but for the seed."""
-    listed = {o.key_or_group for o in map(parse_override, plan.overrides) if o.is_sweep_override()}
-    common = common_overrides([job.overrides for job in plan.jobs])
-    own = {
-        parse_override(override).key_or_group
-        for job in plan.jobs
-        for override in job.overrides
-        if override not in common
-    }
-    return sorted((listed | own) - {SEED})
-
-
-def _fixed(plan: Plan[RunConfig]) -> tuple[list[str], dict[str, str]]:
-    """The keys that are swept, and the settings that are not: where presets are swept, those of the command line."""
-    swept = _swept(plan)
-    fixed = fixed_settings([job.config for job in plan.jobs], swept)
-    if PRESET not in swept:
-        return swept, fixed
-    typed = [parse_override(override).key_or_group for override in plan.jobs[0].overrides]
-    return swept, {key: value for key, value in fixed.items() if is_under(key, typed)}
-
-
 def _go_on(plan: Plan[RunConfig], sweep: SweepRecord) -> tuple[Plan[RunConfig], SweepRecord]:
     """The plan with the folders of trials that were begun before, and the record of these and of all other trials.
 
     Raises UserError (exit 5) where the folder holds a sweep of other fixed settings or a changed sweep.json, and where
     another of hydra's launchers would begin a trial again under another name.
     """
-    swept, fixed = _fixed(plan)
+    configs, overrides = [job.config for job in plan.jobs], [job.overrides for job in plan.jobs]
+    swept, fixed = split_settings(plan.overrides, overrides, configs)
     known = read_known(sweep.folder)
     begun = read_begun(known)
-    configs = [job.config for job in plan.jobs]
     names = find_begun(begun, [job.folder for job in plan.jobs], configs, swept)
     if plan.launcher != OWN_LAUNCHER:
         refuse_other_names(plan.launcher, names, [job.folder for job in plan.jobs], sweep.folder)
     plan = replace(plan, jobs=[replace(job, folder=name) for job, name in zip(plan.jobs, names, strict=True)])
     planned = {job.folder for job in plan.jobs}
     kept = keep_begun(known, begun, planned, fixed)
-    told = differences([job.overrides for job in plan.jobs], [trial.told for trial in kept])
+    told = differences(overrides, [trial.told for trial in kept])
     trials = (Trial(job.folder, own, job.config.steps) for job, own in zip(plan.jobs, told, strict=True))
     at = sweep.compare_at
     if at is None:

@@ -1,9 +1,10 @@
-"""Name the jobs of a sweep, in messages and in its answer, and the folders of runs."""
+"""Name the jobs of a sweep, in messages and in its answer, and the folders of runs and sweeps."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +13,10 @@ from pathlib import Path
 from rlhf_cli.config.arguments import parse_override, unquote
 from rlhf_cli.config.keys import holds_path
 from rlhf_cli.config.options import PRESET
-from rlhf_cli.runs.changes import is_free
+from rlhf_cli.runs.changes import fingerprint, is_free
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.sweep.growth import SEED, fixed_settings, is_under
+from rlhf_cli.verbs import TRAIN
 
 
 def common_overrides(jobs: Sequence[Sequence[str]]) -> set[str]:
@@ -50,8 +54,8 @@ def trial_name(overrides: Sequence[str], constant: Sequence[str]) -> str:
     own = ("=".join(_shorten(override)) for override in typed if parse_override(override).key_or_group not in constant)
     parts = [re.sub(r"[^\w.=+-]+", "_", part, flags=re.ASCII) for part in own]
     bound = [override for override in typed if not is_free(parse_override(override).key_or_group)]
-    digest = hashlib.sha256("\n".join(bound).encode()).hexdigest()[:6]
-    return f"{','.join(parts)[:80] or 'only'}-{digest}"
+    text = "\n".join(bound)
+    return f"{','.join(parts)[:80] or 'only'}-{_digest(text)}"
 
 
 def reserve_folder(folder: Path) -> Path:
@@ -63,6 +67,51 @@ def reserve_folder(folder: Path) -> Path:
             candidate.mkdir()
             break
     return candidate
+
+
+def sweep_name(typed: Sequence[str], jobs: Sequence[Sequence[str]], configs: Sequence[RunConfig]) -> str:
+    """The name of a sweep's folder: that of its preset, and a hash of the settings that are fixed.
+
+    The hash leaves out what may change on resume. `typed` are the overrides of the command line, `jobs` those of each
+    job, and `configs` what they compose.
+    """
+    return _sweep_name(json.dumps(split_settings(typed, jobs, configs)), jobs)
+
+
+def earlier_sweep_name(jobs: Sequence[Sequence[str]], configs: Sequence[RunConfig]) -> str:
+    """The name of the sweep's folder as earlier versions made it: its hash was that of the jobs' configs."""
+    return _sweep_name("".join(map(fingerprint, configs)), jobs)
+
+
+def _sweep_name(hashed: str, jobs: Sequence[Sequence[str]]) -> str:
+    presets = [override.value() for override in map(parse_override, jobs[0]) if override.key_or_group == PRESET]
+    return f"{Path(str(presets[-1])).stem if presets else TRAIN.primary}-{_digest(hashed)}"
+
+
+def split_settings(
+    typed: Sequence[str], jobs: Sequence[Sequence[str]], configs: Sequence[RunConfig]
+) -> tuple[list[str], dict[str, str]]:
+    """The keys that a sweep sweeps, but for the seed; and the settings that are fixed.
+
+    Where presets are swept, only settings of the command line are fixed. Arguments as for `sweep_name`.
+    """
+    swept = _swept_keys(typed, jobs)
+    fixed = fixed_settings(configs, swept)
+    if PRESET not in swept:
+        return swept, fixed
+    own = [parse_override(override).key_or_group for override in jobs[0]]
+    return swept, {key: value for key, value in fixed.items() if is_under(key, own)}
+
+
+def _swept_keys(typed: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[str]:
+    listed = {override.key_or_group for override in map(parse_override, typed) if override.is_sweep_override()}
+    common = common_overrides(jobs)
+    own = {parse_override(override).key_or_group for job in jobs for override in job if override not in common}
+    return sorted((listed | own) - {SEED})
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
 def _shorten(override: str) -> tuple[str, str]:
