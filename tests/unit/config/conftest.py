@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,3 +82,15 @@ def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[logging.Logger]:
+    """Python's root logger; handlers that hydra adds write to a test's own streams, so they go with the test."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    yield root
+    for handler in {*root.handlers} - {*handlers}:
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)

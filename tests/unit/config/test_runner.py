@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,18 +28,6 @@ def start(argv: list[str], task: Callable[[Launch], None]) -> None:
 
 def read_yaml(folder: str | None, name: str) -> object:
     return yaml.safe_load((Path(folder or "") / name).read_text())
-
-
-@pytest.fixture
-def root_logger() -> Iterator[logging.Logger]:
-    """Python's root logger, put back at the end."""
-    root = logging.getLogger()
-    handlers, level = [*root.handlers], root.level
-    yield root
-    for handler in {*root.handlers} - {*handlers}:
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def test_a_run_has_hydras_record(cwd: Path, started: Started) -> None:
