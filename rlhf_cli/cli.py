@@ -42,6 +42,7 @@ VERBS: Final = {
         "report": "a run as a page: curves, comparison, completions",
         "eval": "a policy against its reference or another, in numbers",
         "generate": "answers of a trained model, beside its reference",
+        "chat": "talk to a trained model, and to its reference",
         "label": "which is better? blind votes of people, and the win rate",
         "merge": "a trained model as a plain transformers folder",
         "runs": "list runs, and how to continue them",
@@ -65,6 +66,7 @@ usage: rlhf VERB [ARGUMENT ...]      rlhf VERB --help      rlhf --version
   rlhf sft data.path=answers.jsonl          a warm start; then model.adapter=RUN
   rlhf reward train data.path=pairs.jsonl   a reward model; then reward.path=RUN
   rlhf generate RUN "Write a greeting."     RUN is a run's folder
+  rlhf chat RUN --reference                 a conversation with both
   rlhf label RUN                            policy against reference, blind
   rlhf report RUN [RUN ...]                 a page of a run, or of several
   rlhf demo                                 the lecture; --html FILE: as a page

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Metrics = Mapping[str, float]
 Tick = Callable[[], None]
 """A function that long work calls again and again: it shows progress, and raises where the work has to stop."""
+Watch = Callable[["Tensor"], None]
+"""A function that gets the tokens [B, t] of all completions, int64, after the t-th token; ended ones are padded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from rlhf_cli.functional.sampling import Sampling, greedy, inverse_cdf
 from rlhf_cli.functional.truncation import join, pack, sampling_mask, select
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.seeding import uniforms
-from rlhf_cli.types import KeptSets, PromptBatch, Rollout, Tick
+from rlhf_cli.types import KeptSets, PromptBatch, Rollout, Tick, Watch
 
 FULL: Final = 0.875
 """Share of active texts below which the reader drops the ended ones: dropping moves memory and costs about a step."""
@@ -31,9 +31,16 @@ class Reader(Protocol):
 
 @torch.no_grad()
 def decode(
-    reader: Reader, hidden: Tensor, head: Head, policy: Policy, batch: PromptBatch, sampling: Sampling, tick: Tick
+    reader: Reader,
+    hidden: Tensor,
+    head: Head,
+    policy: Policy,
+    batch: PromptBatch,
+    sampling: Sampling,
+    tick: Tick,
+    watch: Watch | None = None,
 ) -> Rollout:
-    """Sample a completion for every seed of the batch, calling `tick` after every token.
+    """Sample a completion for every seed of the batch, calling `tick` and `watch` after every token.
 
     The reader has read the prompts; `hidden` [B, H] predicts the first tokens. Ended completions leave the reader in
     groups.
@@ -58,6 +65,8 @@ def decode(
         tokens[active, t], logprobs[active, t], states[active, t] = chosen, logprob, hidden
         lengths[active] = t + 1
         tick()
+        if watch is not None:
+            watch(tokens[:, : t + 1])
         goes_on = ~torch.isin(chosen, ends)
         if policy.stop_texts:
             goes_on &= ~torch.tensor([_ends(policy, tokens[row, : t + 1].tolist()) for row in active], device=device)

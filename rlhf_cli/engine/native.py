@@ -13,7 +13,7 @@ from rlhf_cli.engine.llama import Llama, Products
 from rlhf_cli.engine.ragged import TextTree
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.types import PromptBatch, Rollout, Tick
+from rlhf_cli.types import PromptBatch, Rollout, Tick, Watch
 
 
 class NativeEngine:
@@ -32,10 +32,18 @@ class NativeEngine:
         return self.policy.values(hidden)
 
     @torch.no_grad()
-    def sample(self, batch: PromptBatch, sampling: Sampling, tick: Tick, *, reference: bool = False) -> Rollout:
+    def sample(
+        self,
+        batch: PromptBatch,
+        sampling: Sampling,
+        tick: Tick,
+        *,
+        reference: bool = False,
+        watch: Watch | None = None,
+    ) -> Rollout:
         cache = _Cache(self._llama, self._llama.products("reference" if reference else "merged"))
         hidden = cache.begin(batch, sampling.max_new_tokens - 1, self.policy.device)
-        return decode(cache, hidden, self.head, self.policy, batch, sampling, tick)
+        return decode(cache, hidden, self.head, self.policy, batch, sampling, tick, watch)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         llama = self._llama

@@ -13,7 +13,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from rlhf_cli.engine.decoding import decode
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.types import PromptBatch, Rollout, Tick
+from rlhf_cli.types import PromptBatch, Rollout, Tick, Watch
 
 
 class TransformersEngine:
@@ -34,11 +34,19 @@ class TransformersEngine:
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
     @torch.no_grad()
-    def sample(self, batch: PromptBatch, sampling: Sampling, tick: Tick, *, reference: bool = False) -> Rollout:
+    def sample(
+        self,
+        batch: PromptBatch,
+        sampling: Sampling,
+        tick: Tick,
+        *,
+        reference: bool = False,
+        watch: Watch | None = None,
+    ) -> Rollout:
         reader = _Reader(self, batch.samples_per_prompt)
         with self.policy.reference() if reference else nullcontext():
             hidden = reader.begin([prompt.tokens for prompt in batch.prompts])
-            return decode(reader, hidden, self.head, self.policy, batch, sampling, tick)
+            return decode(reader, hidden, self.head, self.policy, batch, sampling, tick, watch)
 
     def values(self, hidden: Tensor) -> Tensor:
         return self.policy.values(hidden)

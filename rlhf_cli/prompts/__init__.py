@@ -1,6 +1,7 @@
 """Prompts: from the rows of a source to token ids.
 
-rows      read the prompts and set the held-out ones aside, before any model is loaded
-encoding  turn prompts into tokens; drop, cut or refuse those that are too long
-preview   counts, lengths and a few prompts before a run: `rlhf data show`
+rows          read the prompts and set the held-out ones aside, before any model is loaded
+encoding      turn prompts into tokens; drop, cut or refuse those that are too long
+preview       counts, lengths and a few prompts before a run: `rlhf data show`
+conversation  the turns of a chat: the prompt of the next answer, and rows to train on
 """

@@ -3,6 +3,8 @@
 parser       parse the options of a verb
 pairing      find the pairs that `label` asks about, and the held-out prompts of a run
 answering    the prompts of `eval`, and both sides' answers
+writing      load a trained policy to write texts, for `generate` and `chat`
+chatting     the session of `chat`: commands with a slash, and turns
 running      start, resume or finish a run in its folder
 supervising  how `sft`, `dpo` and `reward train` train
 rounds       do what is left of a round of `feedback`

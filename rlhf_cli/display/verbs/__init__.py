@@ -1,5 +1,6 @@
 """The results of the verbs that read or try something: one verb, one file.
 
+chat     what a person types, and answers that grow
 check    one step of a run, and whether to go
 data     the prompts and lengths of `rlhf data show`
 eval     a policy beside another

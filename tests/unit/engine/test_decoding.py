@@ -34,3 +34,16 @@ def test_a_stop_text_ends_it_and_stays_in_it(make: Callable[[Policy], NativeEngi
         assert torch.equal(cut.tokens[row, :length], whole.tokens[row, :length])
         assert bool(cut.truncated[row]) == (not ends and bool(whole.truncated[row]))
     assert cut.texts != whole.texts
+
+
+@pytest.mark.parametrize("make", [NativeEngine, TransformersEngine])
+def test_who_watches_sees_every_token_as_it_comes_and_changes_none(
+    make: Callable[[Policy], NativeEngine | TransformersEngine],
+) -> None:
+    policy = build(tiny())
+    batch = PromptBatch((policy.encode(PromptRow("ab", {}, "f:1")),), 2, (0, 1))
+    seen: list[torch.Tensor] = []
+    rollout = make(policy).sample(batch, SAMPLING, lambda: None, watch=lambda tokens: seen.append(tokens.clone()))
+    assert torch.equal(rollout.tokens, make(policy).sample(batch, SAMPLING, lambda: None).tokens)
+    assert [tokens.shape[1] for tokens in seen] == list(range(1, rollout.tokens.shape[1] + 1))
+    assert all(torch.equal(tokens, rollout.tokens[:, : tokens.shape[1]]) for tokens in seen)

@@ -1,0 +1,117 @@
+"""Load a trained policy to write texts: what `generate` and `chat` share."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlhf_cli.commands.parts.parser import at_least, number
+from rlhf_cli.config.compose import amend_for
+from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
+from rlhf_cli.errors import EXIT_RESUME, UserError, visible
+from rlhf_cli.models.libraries import import_libraries
+from rlhf_cli.models.location import code_notice
+from rlhf_cli.paths import expand, relative_to_here
+from rlhf_cli.runs.kind import verb_of
+from rlhf_cli.runs.resume import find_adapter, find_latest_run, read_config
+from rlhf_cli.schema import RunConfig, TrainingConfig
+from rlhf_cli.types import Prompt, PromptRow
+from rlhf_cli.verbs import REWARD_TRAIN, find_verb
+
+if TYPE_CHECKING:
+    from rlhf_cli.engine.native import NativeEngine
+    from rlhf_cli.engine.transformers import TransformersEngine
+    from rlhf_cli.models.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A trained policy, and its reference, ready to answer."""
+
+    config: TrainingConfig
+    policy: Policy
+    engine: NativeEngine | TransformersEngine
+    limit: int
+    """Tokens of the longest answer."""
+
+    def encode(self, row: PromptRow) -> Prompt:
+        """Encode a prompt; raises UserError where prompt and answer do not fit into the model."""
+        prompt = self.policy.encode(row)
+        if len(prompt.tokens) + self.limit > self.policy.context:
+            raise UserError(
+                f"{len(prompt.tokens)} prompt tokens and {self.limit} new ones do not fit into the model's "
+                f"{self.policy.context}",
+                where=row.where,
+                fix="shorten the prompt, or lower --max-new-tokens",
+            )
+        return prompt
+
+
+def load_writer(options: argparse.Namespace) -> Writer:
+    """Load the policy of `options.run`; raises UserError (exit 5) where there is none that writes."""
+    path = find_latest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
+    adapter, run = find_adapter(path)
+    overrides = [f"device={options.device}"] if options.device else []
+    overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []
+    config = _config(read_config(run), overrides, run)
+    refuse_unsaid_trust(config, overrides, EXIT_RESUME, how="--trust-remote-code")
+    if notice := code_notice(config.model):
+        _note(notice)
+
+    print(f"loading the model, with {relative_to_here(adapter)} ...", file=sys.stderr)
+    import_libraries()
+    from rlhf_cli.engine.choice import build_engine
+    from rlhf_cli.engine.opening import load_policy, open_policy
+
+    policy = load_policy(config, _note) if isinstance(config, RunConfig) else open_policy(config, _note)
+    policy.load_adapter(adapter)
+    engine = build_engine(policy, config.model, _note)
+    return Writer(config, policy, engine, options.max_new_tokens or config.max_new_tokens)
+
+
+def lines_of_stdin(verb: str) -> Iterator[str]:
+    """Yield the lines of stdin as they come; raises UserError where one is not UTF-8."""
+    if isinstance(sys.stdin, io.TextIOWrapper):  # in any locale
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    try:
+        for line in sys.stdin:
+            yield line.rstrip("\n")
+    except UnicodeError as error:
+        raise not_text(verb) from error
+
+
+def not_text(verb: str) -> UserError:
+    """Say that a prompt holds bytes that are no text."""
+    return UserError("a prompt is not UTF-8 text", where=f"rlhf {verb}", fix="give it as UTF-8")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what writes, and how."""
+    parser.add_argument("--temperature", type=number(0), default=0.0, metavar="T", help="0: greedy (default)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of sampled answers (default 0)")
+    parser.add_argument("--max-new-tokens", type=at_least(1), metavar="N", help="longest answer (default: the run's)")
+    parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, ... (default: the run's)")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
+
+
+def _config(saved: Mapping[str, Any], overrides: Sequence[str], run: Path) -> TrainingConfig:
+    """The settings of the run; raises UserError where it trained a model that does not write."""
+    verb = find_verb(verb_of(saved).split())
+    if verb is None or verb == REWARD_TRAIN:
+        raise UserError(
+            "a reward model scores texts, and writes none",
+            where=str(run),
+            fix=f"rlhf reward test reward=model reward.path={shlex.quote(str(run))}",
+            exit_code=EXIT_RESUME,
+        )
+    return amend_for(verb, saved, overrides)
+
+
+def _note(text: str) -> None:
+    print(f"note: {visible(text)}", file=sys.stderr)

@@ -1,0 +1,51 @@
+"""`rlhf chat RUN`: a conversation with a trained policy, and with its reference beside it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Final
+
+from rlhf_cli.commands.parts.chatting import Session, describe_commands
+from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer
+from rlhf_cli.display.verbs.chat import type_turns
+from rlhf_cli.errors import EXIT_DONE, visible
+from rlhf_cli.prompts.conversation import Conversation
+
+ABOUT: Final = """\
+Talk to a trained policy. Answers appear as they are sampled; Ctrl-C stops one.
+Where stdin is no terminal, each of its lines is a turn, and stdout gets the
+answers alone."""
+
+
+def main(argv: list[str]) -> int:
+    """Answer turn by turn; answers on stdout, the rest on stderr."""
+    options = _parser().parse_args(argv)
+    writer = load_writer(options)
+    template = writer.policy.use_chat_template
+    system = options.system if options.system is not None else getattr(writer.config.data, "system", None)
+    names = ("reference", "policy") if options.reference else ("policy",)
+    sides = {name: Conversation(template, system) for name in names}
+    if not template:
+        print("note: without a chat template, the model goes on with the text so far", file=sys.stderr)
+    elif system:
+        print(f"note: the system prompt is {visible(system)!r}", file=sys.stderr)
+    typed = sys.stdin.isatty()
+    if typed:
+        print("/help lists the commands, Ctrl-D ends", file=sys.stderr)
+    session = Session(writer, sides, options.temperature, options.seed, typed)
+    session.run(type_turns() if typed else lines_of_stdin("chat"))
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        prog="rlhf chat", description=ABOUT, epilog=f"commands:\n{describe_commands()}", formatter_class=layout
+    )
+    parser.add_argument("run", metavar="RUN", help="a run's folder, one of its checkpoints, or latest")
+    parser.add_argument("--reference", action="store_true", help="let the reference answer too, above the policy")
+    parser.add_argument("--system", metavar="TEXT", help="the system prompt (default: data.system of the run)")
+    add_options(parser)
+    return parser
