@@ -35,6 +35,8 @@ VERBS: Final = {
         "check": "go or no-go: one step, without a change of weights",
         "explain": "each setting: its value, what sets it, its meaning",
         "data": "the prompts as the policy reads them",
+        "presets": "YAML files to begin with: list, show, copy",
+        "schema": "a JSON Schema, for editors that check YAML files",
         "oracle": "the optimum and the frontier that training could reach",
         "demo": "the ideas behind it, with pictures, in half a minute",
     },

@@ -65,6 +65,10 @@ class Checkpoint(Settings):
 _UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
+_Time = Annotated[float, Field(gt=0)] | Annotated[str, Field(pattern=r"^(\d+(\.\d+)?[dhms])+$|^(\d+-)?\d+:\d\d:\d\d$")]
+"""A time in YAML."""
+
+
 def _seconds(value: Any) -> Any:
     """Convert a time to seconds: 1h30m, 1.5h, or as schedulers write it 1:30:00 and 1-12:00:00."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -108,7 +112,10 @@ class TrainingConfig(Settings):
     max_skipped_steps: int = Field(ge=0)
     """Steps in a row that may change nothing, because their gradient is not finite or nothing could be scored; one more
     ends the run."""
-    time_limit: Free[Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds)] | None]
+    time_limit: Free[
+        Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds, json_schema_input_type=_Time)]
+        | None
+    ]
     """Stop after this time, resumable (exit 75): seconds, 1h30m or 1:30:00; null: never."""
     seed: int = Field(ge=0)
     """Everything random depends on it."""

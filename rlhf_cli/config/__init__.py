@@ -6,6 +6,7 @@ jobs        plan the jobs of a command line; compose and check each of them once
 compose     compose overrides into a verb's config, alone or over the config of a saved run
 naming      the names of a sweep's jobs, and of folders
 runner      run planned jobs, by ourselves or by another launcher of hydra
+help        help for whoever writes a YAML file: its JSON Schema, the presets
 completion  offer words for the shell's TAB
 files       read a preset or a user's file: its bases, choices and values
 yaml_text   read a YAML file as data, with the line of each key

@@ -26,7 +26,7 @@ from rlhf_cli.settings import flatten
 TRUST = "trust_remote_code"
 _RUNS_CODE = {"_target_", "()", "class", TRUST}
 _MAKES_MAPPINGS = re.compile(r"_target_|\$\{\s*oc\.(create|decode)")
-_HYDRA = {  # the parts of `hydra` that a file may set, and which of their keys; None: all of them
+HYDRA = {  # the parts of `hydra` that a file may set, and which of their keys; None: all of them
     "run": {"dir"},
     "sweep": {"dir", "subdir"},
     "sweeper": {"params"},
@@ -64,7 +64,7 @@ def _code_of_hydra(hydra: Any) -> Iterator[str]:
         yield "hydra"
         return
     for name, part in hydra.items():
-        keys = _HYDRA.get(name, set())
+        keys = HYDRA.get(name, set())
         if keys is not None and not (isinstance(part, Mapping) and set(part) <= keys):
             yield f"hydra.{name}"
         if name in _INSTANTIATED and "${" in str(part):

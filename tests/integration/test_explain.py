@@ -16,7 +16,7 @@ def test_every_setting_has_a_line(rlhf: Rlhf) -> None:
     lines = rlhf("explain", "config=tiny", "beta=0.3").out.splitlines()
     rows = {key: rest for key, rest in (line.split(maxsplit=1) for line in lines)}
     assert rows["beta.value"].split(maxsplit=1) == ["0.3", "the command line: beta=0.3"]
-    assert rows["steps"].split() == ["60", "configs/config/tiny.yaml:8"]
+    assert rows["steps"].split() == ["60", "configs/config/tiny.yaml:9"]
     assert rows["sinks"].split() == ['["tensorboard"]', "configs/train.yaml:40"]
 
 
@@ -24,7 +24,7 @@ def test_a_named_setting_is_explained(rlhf: Rlhf) -> None:
     outcome = rlhf("explain", "config=tiny", "optimizer.lr")
     assert outcome.out.splitlines() == [
         "optimizer.lr = 0.01",
-        "  set by   configs/config/tiny.yaml:14",
+        "  set by   configs/config/tiny.yaml:15",
         "  takes    number, above 0, below 1",
         "  means    Peak learning rate.",
     ]

@@ -4,5 +4,7 @@ check    go or no-go, from one step without a change of weights
 explain  the settings of a run: value, what sets it, meaning
 data     data show: the prompts as the policy reads them
 oracle   the optimum and the frontier of reward against KL
+presets  the shipped YAML files: list, show, copy
+schema   the JSON Schema of a verb's YAML files
 demo     the lecture, on the terminal or as a page
 """

@@ -63,7 +63,7 @@ def test_the_file_that_wins_is_named(key: str, expected: str, cwd: Path) -> None
         (["algorithm=ppo"], "algorithm.gamma", "configs/algorithm/ppo.yaml:7 (algorithm=ppo)"),
         (["model=smollm2"], "model.revision", "configs/model/pretrained.yaml:4 (model=smollm2)"),
         (["data.where={a: 1}"], "data.where", "the command line: data.where={a: 1}"),
-        ([], "optimizer.lr", "configs/config/tiny.yaml:14"),
+        ([], "optimizer.lr", "configs/config/tiny.yaml:15"),
     ],
 )
 def test_the_command_line_is_named(overrides: list[str], key: str, expected: str) -> None:
