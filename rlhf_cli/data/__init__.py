@@ -5,6 +5,7 @@ csv         a header, then one row per line
 parquet     columns, read batch by batch; an extra
 text        one prompt per line
 hub         a data set of the Hugging Face hub; an extra
+labelled    pairs from texts with labels, a better one and a worse one
 mixture     several sources, each with a weight
 
 A source is a frozen model: `kind` names it, `raw_rows(held_out=...)` yields its rows.

@@ -44,6 +44,7 @@ def read_column(raw: RawRow, name: str) -> Any:
         if name == "prompt":
             hint = f"rename '{near[0]}' to prompt" if near else "name the column prompt"
             hint += ", or say which it is: data.prompt=COLUMN"
+            hint += "; texts with labels are data=labelled" if "label" in raw.columns else ""
         raise bad_row(f"no column '{name}'; columns: {columns}", raw.where, hint) from None
 
 

@@ -21,11 +21,16 @@ class Jsonl(FileSource):
 
     def read(self, file: Path, name: str) -> Iterator[RawRow]:
         """Yield every line that is not blank; raises UserError (exit 3) for a line that is not a JSON object."""
-        with file.open(encoding="utf-8-sig", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.isspace():
-                    where = f"{name}:{number}"
-                    yield RawRow(json_object(line.rstrip("\r\n"), where), where)
+        return read_jsonl(file, name)
+
+
+def read_jsonl(file: Path, name: str) -> Iterator[RawRow]:
+    """Yield every line that is not blank; raises UserError (exit 3) for a line that is not a JSON object."""
+    with file.open(encoding="utf-8-sig", newline="\n") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.isspace():
+                where = f"{name}:{number}"
+                yield RawRow(json_object(line.rstrip("\r\n"), where), where)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

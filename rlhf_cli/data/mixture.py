@@ -9,11 +9,12 @@ from pydantic import Field, model_validator
 from rlhf_cli.data.csv import Csv
 from rlhf_cli.data.hub import Hub
 from rlhf_cli.data.jsonl import Jsonl
+from rlhf_cli.data.labelled import Labelled
 from rlhf_cli.data.parquet import Parquet
 from rlhf_cli.data.text import Text
 from rlhf_cli.settings import Settings
 
-SingleSource = Jsonl | Csv | Parquet | Text | Hub
+SingleSource = Jsonl | Csv | Parquet | Text | Hub | Labelled
 PART_COLUMN: Final = "data_part"
 """The column that holds the name of a row's part."""
 

@@ -57,7 +57,7 @@ def completion_text(row: PromptRow, name: str) -> str:
     column, other values, and an empty text.
     """
     if name not in row.columns:
-        have = ", ".join(row.columns) or "none"
+        have = ", ".join(row.columns) or "none but the prompt"
         raise bad_row(f"no column '{name}'; columns: {have}", row.where, "name the column with the completion")
     value = row.columns[name]
     if isinstance(value, list):

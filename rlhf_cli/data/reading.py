@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rlhf_cli.credentials import kind_of_key
 from rlhf_cli.data.conversion import read_column, to_prompt_row
 from rlhf_cli.data.files import bad_row
-from rlhf_cli.data.source import PromptSource, RawRow
+from rlhf_cli.data.source import PromptSource, RawRow, is_any_of, spellings
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.types import Message, PromptRow
 
@@ -38,9 +37,12 @@ def read_source(source: PromptSource, *, held_out: bool = False, limit: int | No
     Raises UserError (exit 3) for a mistake in these rows, and where `data.where` leaves no training row.
     """
     used, seen, unwanted = UsedRows(), set[str | tuple[Message, ...]](), Counter[str]()
-    wanted = {name: _values_of(values) for name, values in source.where.items()}
+    wanted = {name: spellings(values) for name, values in source.where.items()}
     raw_rows = source.raw_rows(held_out=held_out)
     for raw in raw_rows:
+        if raw.left_out is not None:
+            used.left_out[raw.left_out] += 1
+            continue
         if not _is_wanted(raw, wanted):
             used.left_out["by data.where"] += 1
             if len(unwanted) < _MOST:
@@ -55,7 +57,7 @@ def read_source(source: PromptSource, *, held_out: bool = False, limit: int | No
                 )
             used.left_out["with a secret"] += 1
             continue
-        if source.dedup:
+        if source.dedup and not source.shares_prompts:
             if row.prompt in seen:
                 used.left_out["by data.dedup"] += 1
                 continue
@@ -82,24 +84,11 @@ def _kind_of_key(row: PromptRow) -> str | None:
     return next(filter(None, map(kind_of_key, [*turns, *tools])), None)
 
 
-def _values_of(values: Any) -> list[Any]:
-    """The values of a filter, and their spellings in a file of texts."""
-    each = values if isinstance(values, tuple) else (values,)
-    spelled = [json.dumps(value) for value in each if not isinstance(value, str)]
-    cased = [form for word in ("true", "false") if word in spelled for form in (word.title(), word.upper())]
-    return [*each, *spelled, *cased]
-
-
 def _is_wanted(raw: RawRow, wanted: dict[str, list[Any]]) -> bool:
-    return all(_is_any_of(read_column(raw, name), values) for name, values in wanted.items())
+    return all(is_any_of(read_column(raw, name), values) for name, values in wanted.items())
 
 
 def _rejected_value(raw: RawRow, wanted: dict[str, list[Any]]) -> str:
     """The first column that excludes the row, and its value: `level: 3`."""
-    name = next(name for name, values in wanted.items() if not _is_any_of(raw.columns[name], values))
+    name = next(name for name, values in wanted.items() if not is_any_of(raw.columns[name], values))
     return f"{name}: {json.dumps(raw.columns[name], ensure_ascii=False):.40}"
-
-
-def _is_any_of(value: Any, values: Iterable[Any]) -> bool:
-    """Whether `values` contain the value, as in JSON: there, unlike in Python, true is not 1."""
-    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)

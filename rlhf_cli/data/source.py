@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -26,10 +26,15 @@ class RawRow(NamedTuple):
     columns: Mapping[str, Any]
     where: str
     """file:line"""
+    left_out: str | None = None
+    """The reason for which the source leaves it out."""
 
 
 class PromptSource(Settings):
     """A source of prompts: where its rows are, how prompts are built from them, and which rows are left out."""
+
+    shares_prompts: ClassVar[bool] = False
+    """Whether rows differ in other columns than the prompt, so that a held-out row is told by all of them."""
 
     prompt: str = Field(min_length=1)
     """The column with the prompt: text, or a list of chat messages."""
@@ -118,6 +123,19 @@ class FileSource(PromptSource):
     @abstractmethod
     def read(self, file: Path, name: str) -> Iterator[RawRow]:
         """Yield the rows of one file, which messages call `name`."""
+
+
+def spellings(values: Any) -> list[Any]:
+    """A value, or each of several, and their spellings in a file of texts."""
+    each = values if isinstance(values, tuple) else (values,)
+    spelled = [json.dumps(value) for value in each if not isinstance(value, str)]
+    cased = [form for word in ("true", "false") if word in spelled for form in (word.title(), word.upper())]
+    return [*each, *spelled, *cased]
+
+
+def is_any_of(value: Any, values: Iterable[Any]) -> bool:
+    """Whether `values` contain the value, as in JSON: there, unlike in Python, true is not 1."""
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)
 
 
 def import_extra(module: str, kind: str) -> Any:

@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from rlhf_cli.types import Message, PromptRow
 
 
-def set_aside(rows: Sequence[PromptRow], count: int) -> tuple[list[PromptRow], list[PromptRow], int]:
+def set_aside(
+    rows: Sequence[PromptRow], count: int, *, by_row: bool = False
+) -> tuple[list[PromptRow], list[PromptRow], int]:
     """Split rows into training rows, in order, and `count` held-out rows; return also how many are neither.
 
     The rows whose prompts have the smallest SHA-256 are held out: adding a row displaces at most one of them. Rows with
     the same prompt stay together, so that no held-out prompt is trained on; surplus rows of such a prompt are neither.
+    With `by_row`, a row counts with all its columns instead: its prompt may be that of many.
     """
     if not rows or not count:
         return list(rows), [], 0
-    digests = [_digest(_prompt(row)) for row in rows]
+    digests = [_digest(_json(row) if by_row else _prompt(row)) for row in rows]
     highest = sorted(digests)[min(count, len(rows)) - 1]
     aside = [number for number, digest in enumerate(digests) if digest <= highest]
     aside.sort(key=lambda number: (digests[number], _digest(_json(rows[number]))))

@@ -31,8 +31,8 @@ EVEN: Final = 1e-9
 """The ends of a symmetrical interval are as far from its middle, up to rounding."""
 
 
-def show_result(result: Result, folder: Path) -> None:
-    """Print the result, the files of the run in `folder`, and the next commands."""
+def show_result(result: Result, folder: Path, *, following: bool = True) -> None:
+    """Print the result, the files of the run in `folder`, and with `following` the next commands."""
     console = ResultConsole()
     console.print()
     no_signal = _no_signal(result, folder)
@@ -52,7 +52,8 @@ def show_result(result: Result, folder: Path) -> None:
         if name != REPORT or (folder / REPORT).is_file():
             rows.add_row("", name, what)
     console.print(rows, soft_wrap=True)
-    print_next(console, after_run(result, folder))
+    if following:
+        print_next(console, after_run(result, folder))
 
 
 def _no_signal(result: Result, folder: Path) -> str | None:
@@ -91,8 +92,11 @@ def _texts_table(result: Result) -> RenderableType:
     return table
 
 
-def show_losses(result: SupervisedResult, folder: Path) -> None:
-    """Print the result of supervised training, the files of the run in `folder`, and the next commands."""
+def show_losses(result: SupervisedResult, folder: Path, *, following: bool = True) -> None:
+    """Print the result of supervised training and the files of the run in `folder`.
+
+    With `following`, also the next commands.
+    """
     console = ResultConsole()
     console.print()
     if result.before:
@@ -109,7 +113,8 @@ def show_losses(result: SupervisedResult, folder: Path) -> None:
         if (folder / name).exists():
             rows.add_row("", name, what)
     console.print(rows, soft_wrap=True)
-    print_next(console, _after_losses(result, folder))
+    if following:
+        print_next(console, _after_losses(result, folder))
 
 
 def _losses_table(result: SupervisedResult) -> Table:

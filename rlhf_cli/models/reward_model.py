@@ -135,7 +135,7 @@ def make_encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> 
     if reads == "auto":
         reads = "chat" if tokenizer.chat_template else "pair" if tokenizer.sep_token else "text"
     if reads == "chat" and not tokenizer.chat_template:
-        raise ValueError("the model has no chat template: reward.reads=pair, text or completion")
+        raise ValueError("the model has no chat template: let it read text or completion")
     tokenizer.truncation_side = "left"
 
     def encode(prompt: Any, completion: Any) -> tuple[list[int], list[int]]:

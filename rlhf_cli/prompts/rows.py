@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
@@ -64,14 +64,20 @@ class Rows:
         """Reason -> number of rows; prompts that are too long are counted later."""
         return sum((part.left_out for part in self.parts), Counter())
 
-    def describe(self, train: int, held_out: int, too_long: Counter[str]) -> str | None:
+    def describe(
+        self,
+        train: int,
+        held_out: int,
+        too_long: Counter[str],
+        content: Callable[[PromptRow], Hashable] = lambda row: row.prompt,
+    ) -> str | None:
         """One line about the rows that were left out; None where there are none, and the rest needs no word.
 
-        `train` and `held_out` count the prompts that remain without those `too_long`.
+        `train` and `held_out` count the prompts that remain without those `too_long`; `content` is what is trained on.
         """
         left_out = self.left_out + too_long
-        prompts = {row.prompt for row in self.train}
-        both = sum(row.prompt in prompts for row in self.held_out)
+        trained_on = set(map(content, self.train))
+        both = sum(content(row) in trained_on for row in self.held_out)
         more = any(part.more for part in self.parts)
         if not (left_out or both or more):
             return None
@@ -116,7 +122,7 @@ def _part(name: str, source: PromptSource, weight: float, count: int, *, evaluat
         own = read_source(source, held_out=True, limit=count)
         held_out, left_out = own.rows, left_out + own.left_out
     elif count and evaluated:
-        train, held_out, twins = set_aside(train, count)
+        train, held_out, twins = set_aside(train, count, by_row=source.shares_prompts)
         left_out += Counter({TWINS: twins})
     return PartRows(
         name, source, weight, _add_part_name(train, name), _add_part_name(held_out, name), left_out, used.more

@@ -7,6 +7,7 @@ writing          choose the page for some folders, and write it
 run_page         the page of a run
 comparison_page  the page of several runs
 supervised_page  the page of a run of sft, dpo or reward train
+losses_page      the page of several such runs
 sweep_page       the page of a sweep
 rounds_page      the page of several rounds of feedback
 curves           the charts of a run and of several runs

@@ -46,7 +46,7 @@ def html(runs: Sequence[SavedRun]) -> str:
         differences=[_difference(runs[0], run, names[0], name) for name, run in zip(names[1:], runs[1:], strict=True)],
         curves=overlay([(name, run.metrics, count_prompts(run)) for name, run in zip(names, runs, strict=True)]),
         steps_a_point=steps_per_point(max(len(run.metrics) for run in runs)),
-        settings=_settings(runs, names),
+        settings=differing_settings(runs, names),
     )
 
 
@@ -97,7 +97,8 @@ def _difference(base: SavedRun, run: SavedRun, base_name: str, name: str) -> Dif
     return Difference(name, changes_table(comparison, run.last.beta, (base_name, name, "difference")), None)
 
 
-def _settings(runs: Sequence[SavedRun], names: Sequence[str]) -> Table:
+def differing_settings(runs: Sequence[SavedRun], names: Sequence[str]) -> Table:
+    """The settings that are not the same in all runs, and what the runs ran on."""
     grounds = [{"ran on": {key: run.record[key] for key in GROUND if key in run.record}} for run in runs]
     settings = [
         {key: _as_text(value) for key, value in flatten({**run.config, **ground})}

@@ -76,13 +76,14 @@ def pictures(metrics: Rows, prompts: int, plots: Sequence[Plot] = PLOTS) -> list
     return charts
 
 
-def overlay(runs: Sequence[tuple[str, Rows, int]]) -> list[Chart]:
+def overlay(runs: Sequence[tuple[str, Rows, int]], plots: Sequence[Plot] | None = None) -> list[Chart]:
     """Charts of several runs, each with a name, its metrics and the number of prompts of its evaluations.
 
-    Training and evaluations are in charts of their own, so that a run has one colour in all of them.
+    Training and evaluations are in charts of their own, so that a run has one colour in all of them. `plots` are those
+    of `rlhf train` unless given.
     """
     charts = []
-    for plot in COMPARED:
+    for plot in COMPARED if plots is None else plots:
         training = [curve(name, rows, plot.key) for name, rows, _ in runs]
         held_out = [points(name, rows, plot.held_out, plot.held_out_error, prompts) for name, rows, prompts in runs]
         for what, series in (("held-out", held_out), ("training", training)):

@@ -57,7 +57,7 @@ def verdict(result: SupervisedResult | None) -> str:
     if (change := result.change.get("loss")) is None:
         return "Nothing to compare: the run was not evaluated before and after."
     fell = "fell" if change.high < 0 else "rose" if change.low > 0 else "did not change measurably"
-    return f"The held-out loss {fell} on {result.held_out} rows: {_interval(change, '+')}."
+    return f"The held-out loss {fell} on {result.held_out} rows: {interval(change, '+')}."
 
 
 def reliability_chart(result: SupervisedResult) -> Chart:
@@ -107,12 +107,13 @@ def _table(result: SupervisedResult) -> Table:
         rows.append(
             [
                 name,
-                *(_interval(one) if one else "–" for one in (before, after)),
-                _interval(change, "+") if change else "–",
+                *(interval(one) if one else "–" for one in (before, after)),
+                interval(change, "+") if change else "–",
             ]
         )
     return Table(["", "before", "after", "change"], rows)
 
 
-def _interval(value: Interval, sign: str = "") -> str:
+def interval(value: Interval, sign: str = "") -> str:
+    """A figure with its interval."""
     return f"{value.mean:{sign}.3f} [{value.low:{sign}.3f}, {value.high:{sign}.3f}]"

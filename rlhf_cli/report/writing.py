@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.errors import EXIT_DISK, UserError
-from rlhf_cli.report import comparison_page, rounds_page, run_page, supervised_page, sweep_page
+from rlhf_cli.report import comparison_page, losses_page, rounds_page, run_page, supervised_page, sweep_page
 from rlhf_cli.report.page import GENERATOR
 from rlhf_cli.rounds.folder import read_settings
 from rlhf_cli.runs.reading import read_run
@@ -35,10 +35,11 @@ def page_of(folders: Sequence[Path], compare_at: float | None = None) -> str:
     runs = [read_run(folder) for folder in folders]
     if len(runs) == 1:
         return run_page.html(runs[0]) if runs[0].status.verb == "train" else supervised_page.html(runs[0])
-    if other := next((run for run in runs if run.status.verb != "train"), None):
-        what = f"a page compares runs of rlhf train, and this is one of rlhf {other.status.verb}"
-        raise UserError(what, where=str(other.status.folder), fix="give one run at a time")
-    return comparison_page.html(runs)
+    of_rl = [run.status.verb == "train" for run in runs]
+    if any(of_rl) and not all(of_rl):
+        what = "a page compares runs of rlhf train, or runs of rlhf sft, dpo and reward train, and these are of both"
+        raise UserError(what, where=str(runs[of_rl.index(False)].status.folder), fix="give the ones or the others")
+    return comparison_page.html(runs) if all(of_rl) else losses_page.html(runs)
 
 
 def write_page(file: Path, text: str, *, overwrite: bool) -> None:

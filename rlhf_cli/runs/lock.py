@@ -14,11 +14,13 @@ from rlhf_cli.runs.folder import LOCK
 
 
 @contextmanager
-def hold(folder: Path, *, only_read: bool = False) -> Iterator[None]:
+def hold(
+    folder: Path, *, only_read: bool = False, what: str = "run folder", instead: str = "run_dir"
+) -> Iterator[None]:
     """Hold the folder's lock during the block; raises UserError (exit 2) where another process holds it.
 
     With `only_read`, a folder that cannot be written is no error: its lock is shared, and without a lock file it is not
-    locked at all.
+    locked at all. `what` the folder is, and `instead` what names another one, are for the message.
     """
     with _open_lock(folder / LOCK, only_read) as handle:
         try:
@@ -26,9 +28,9 @@ def hold(folder: Path, *, only_read: bool = False) -> Iterator[None]:
                 _take(handle)
         except BlockingIOError as error:
             raise UserError(
-                "another process is working in this run folder",
+                f"another process is working in this {what}",
                 where=str(folder),
-                fix="wait for it, or give another run_dir",
+                fix=f"wait for it, or give another {instead}",
             ) from error
         yield
 

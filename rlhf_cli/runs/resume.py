@@ -26,6 +26,8 @@ from rlhf_cli.runs.folder import (
     REWARD_LOG,
     check_kinds,
 )
+from rlhf_cli.runs.json_files import read_object
+from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.runs.result import read_steps
 
@@ -81,7 +83,7 @@ def find_last_stretch(run: Path) -> tuple[Origin, Path]:
     invalid = [(path, reason) for path, reason in reasons if reason is not None]
     if len(valid) < 2:
         usable = "; ".join([f"{len(valid)} usable", *(f"{path.name}: {reason}" for path, reason in invalid)])
-        raise _error(f"two checkpoints are needed: {usable}", folder, "go on with it: rlhf train resume=RUN")
+        raise _error(f"two checkpoints are needed: {usable}", folder, f"go on with it: rlhf {_verb(folder)} resume=RUN")
     newer, older, *_ = valid
     skipped = tuple((path, reason) for path, reason in invalid if step_of(path) > step_of(older))
     return Origin(folder, older, skipped), newer
@@ -161,6 +163,11 @@ def read_config(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise _error(f"{CONFIG} cannot be read: {error}", folder, "name another run") from error
     return config
+
+
+def _verb(folder: Path) -> str:
+    """The words of the verb that began the run."""
+    return verb_of(read_object(folder / CONFIG))
 
 
 def _newest_origin(folder: Path) -> Origin:

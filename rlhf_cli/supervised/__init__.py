@@ -3,7 +3,7 @@
 loop        the loop, on one screen
 
 learning    the gradient of a batch's loss, and the update of the weights
-evaluation  judge the held-out rows
+held_out    judge the held-out rows
 step        begin a run; complete a step, or skip it
 
 settings    SupervisedConfig: everything one run depends on
@@ -15,6 +15,7 @@ examples    the examples of a run, and which of them belong to which step
 run         everything that a run holds
 
 assemble    SupervisedConfig and rows -> SupervisedRun, fresh or from a checkpoint
+evaluation  what an evaluation found, and the file of them
 conclude    the end of a run
 result      the figures that a run ends with
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,6 +14,7 @@ from rlhf_cli.prompts.encoding import BATCH, Fit, note_oddities, used_places
 from rlhf_cli.prompts.rows import Rows, check_enough
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.supervised.batches import Example
+from rlhf_cli.supervised.lessons import read_lesson
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.settings import SupervisedConfig
 from rlhf_cli.supervised.texts import completions_encoder, texts_encoder
@@ -56,7 +57,7 @@ def encode_examples(
         too_long += Counter({"too long": dropped} if dropped else {})
         held_out += own
         train.append(kept)
-    if note := rows.describe(sum(map(len, train)), len(held_out), too_long):
+    if note := rows.describe(sum(map(len, train)), len(held_out), too_long, lambda row: _content(row, config)):
         reporter.note(note)
     if config.evaluate.every and len(held_out) < 2:
         raise UserError(
@@ -76,6 +77,11 @@ def encode_examples(
     if not isinstance(config.objective, BradleyTerry):  # its prompt is what both texts begin with
         note_oddities(policy.encoder, Counter(map(policy.encoder.oddity, prompts)), reporter)
     return Examples(parts, {place: encoded[place] for place in places}), tuple(held_out)
+
+
+def _content(row: PromptRow, config: SupervisedConfig) -> Hashable:
+    """The texts that are learnt from a row: another completion of the same prompt is another example."""
+    return row.prompt, read_lesson(row, config.objective).texts
 
 
 def _fits(rows: Rows, policy: Policy, config: SupervisedConfig) -> list[Fit]:

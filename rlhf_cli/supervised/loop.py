@@ -6,7 +6,7 @@ from rlhf_cli.pipeline.loop import stoppable
 from rlhf_cli.pipeline.run import due
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.step import save
-from rlhf_cli.supervised.evaluation import evaluate
+from rlhf_cli.supervised.held_out import evaluate
 from rlhf_cli.supervised.learning import learn
 from rlhf_cli.supervised.run import SupervisedRun, has_stalled, next_batch
 from rlhf_cli.supervised.step import begin, complete, skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from pydantic import TypeAdapter
 
@@ -14,13 +14,11 @@ from rlhf_cli.evaluation.pairs import reliability
 from rlhf_cli.runs.folder import RESULT
 from rlhf_cli.runs.json_files import read_json, write_json
 from rlhf_cli.settings import READ_STRICTLY
+from rlhf_cli.supervised.evaluation import Evaluation
 from rlhf_cli.supervised.objectives import Objective
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.objectives.objective import Interval
 from rlhf_cli.supervised.objectives.pairwise import differences
-
-if TYPE_CHECKING:
-    from rlhf_cli.supervised.evaluation import Evaluation  # it imports torch, which a page does without
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,22 +8,20 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.pipeline.assemble import assemble
-from rlhf_cli.pipeline.loop import train
-from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.pipeline.run import Training
 from rlhf_cli.pipeline.state import read_state
-from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, FEEDBACK, LOGS, QUEUE
 from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.runs.resume import Origin
-from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Metrics
 from rlhf_cli.verify.divergence import TENSORS, Divergence, Stretch, find_divergence, read_tensors, rows_of
+
+T = TypeVar("T", bound=Training)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +41,27 @@ class Verdict:
     def describe(self) -> str:
         """The steps, and how much of them was compared."""
         steps = f"steps {self.first}-{self.last}" if self.first < self.last else f"step {self.last}"
+        completions = f"{self.completions} completions, " if self.completions else ""  # others than rlhf train log none
         return (
-            f"{steps}, {self.metrics} metrics lines, {self.completions} completions, "
+            f"{steps}, {self.metrics} metrics lines, {completions}"
             f"{self.evaluations} evaluations, {self.tensors} tensors"
         )
 
 
 def repeat(
-    config: RunConfig, rows: Rows, origin: Origin, newer: Path, watch: Reporter, signals: StopSignals
+    origin: Origin,
+    newer: Path,
+    watch: Reporter,
+    resume: Callable[[Path], T],
+    train: Callable[[T, int], None],
 ) -> Verdict:
     """Resume from the origin in a temporary folder, train to the step of `newer`, and compare; the run is only read.
 
-    Raises UserError as a resume does, and (exit 5) where a log is not what both checkpoints saw; Stopped.
+    `resume` gives the run, at the origin, in another folder; `train` trains it to a step. Raises UserError as a resume
+    does, and (exit 5) where a log is not what both checkpoints saw; Stopped.
     """
     first, last = step_of(origin.checkpoint) + 1, step_of(newer)
     was = _stretch(origin.folder, origin.checkpoint, newer)
-    config = config.model_copy(update={"profile": False})
     with tempfile.TemporaryDirectory(prefix="rlhf-verify-") as scratch:
         folder = Path(scratch)
         for file in LOGS.values():
@@ -67,11 +70,10 @@ def repeat(
         if (readings := origin.folder / FEEDBACK / QUEUE).is_file():  # the repeated steps read the votes that they read
             (folder / FEEDBACK).mkdir()
             shutil.copyfile(readings, folder / FEEDBACK / QUEUE)
-        with Scorer(config.reward, rows.columns, log=None) as scorer:
-            run = assemble(config, rows, folder, scorer, watch, signals, origin)
-            with watch.phase(f"steps {first} to {last}", last - first + 1) as tick:
-                run.work.reporter = _Steps(tick)
-                train(run, until=last)
+        run = resume(folder)
+        with watch.phase(f"steps {first} to {last}", last - first + 1) as tick:
+            run.work.reporter = _Steps(tick)
+            train(run, last)
         now = _stretch(folder, origin.checkpoint, folder / CHECKPOINTS / newer.name)
         return Verdict(
             first=first,

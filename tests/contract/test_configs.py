@@ -68,6 +68,8 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     rows = [json.dumps({"prompt": f"Say {n}.", "answer": f"#### {n}"}) + "\n" for n in range(9)]
     (folder / "prompts.jsonl").write_text("".join(rows))
     (folder / "prompts.csv").write_text("prompt\n" + "".join(f"Say {n}.\n" for n in range(9)))
+    texts = [json.dumps({"text": f"Text {n}.", "label": n % 2}) + "\n" for n in range(8)]
+    (folder / "texts.jsonl").write_text("".join(texts))
     part = "data.parts.one"
     if find_spec("pyarrow"):
         from pyarrow import parquet, table
@@ -95,6 +97,7 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "reward=judge": [f"reward.url={server.url}", "reward.model=m", "reward.best=1000"],
         "reward=model": [f"reward.path={folder / 'judge'}"],
         "data=jsonl": [f"data.path={folder / 'prompts.jsonl'}"],
+        "data=labelled": [f"data.path={folder / 'texts.jsonl'}"],
         "data=text": [f"data.path={folder / 'prompts.jsonl'}"],
         "data=csv": [f"data.path={folder / 'prompts.csv'}"],
         "data=parquet": [f"data.path={folder / 'table' / 'prompts.parquet'}"],

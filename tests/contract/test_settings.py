@@ -21,6 +21,7 @@ NEWER_THAN_RUNS = {
     "FileSource.secrets",
     "Hub.secrets",
     "Jsonl.secrets",
+    "Labelled.secrets",
     "Evaluate.human",
     "Evaluate.human_against",
     "Math.extract",

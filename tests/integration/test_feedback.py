@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.runs.lock import hold
 from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
@@ -49,13 +50,26 @@ def test_a_round_is_done_once_and_goes_on_where_it_stopped(rlhf: Rlhf, tmp_path:
     before = contents(tmp_path / "loop")
     (one / "truth.jsonl").unlink()
     again = rlhf("feedback", "loop", *FEW, "display=plain", "time_limit=1h", *REWARD_MODEL)
-    assert (again.code, again.out) == (0, done.out)
+    options = "config=tiny steps=2 evaluate.every=2 evaluate.samples=2 max_new_tokens=4 'sinks=[]' display=quiet"
+    more = f"display=plain time_limit=1h --reward-model '{REWARD_MODEL[1]}' --rounds 2"
+    following = (
+        "Next\n  rlhf generate loop/round-1/policy --reference 'Describe a long queue in one sentence.'\n"
+        f"  rlhf label loop/round-1/policy\n  rlhf feedback loop {options} --pairs 24 {more}\n"
+    )
+    assert (again.code, again.out) == (0, done.out + following)
     assert "round 1: " not in again.err
     assert contents(tmp_path / "loop") == before
     other = rlhf("feedback", "loop", *FEW, "beta=0.5", *REWARD_MODEL)
     assert other.code == 5
     assert other.err.startswith("error: the rounds began with beta.value = 0.01 ")
     assert contents(tmp_path / "loop") == before
+    with hold(tmp_path / "loop"):
+        busy = rlhf("feedback", "loop", *FEW, *REWARD_MODEL)
+    assert (busy.code, busy.err) == (
+        2,
+        f"error: another process is working in this folder of rounds ({tmp_path}/loop); "
+        "fix: wait for it, or give another FOLDER\n",
+    )
     assert rlhf("report", "loop").code == 0
 
 
@@ -83,8 +97,10 @@ def test_people_vote_before_a_round_goes_on(rlhf: Rlhf, tmp_path: Path, monkeypa
     assert said in waits.err
     monkeypatch.setattr(sys, "stdin", io.StringIO("1\n" * count))
     assert rlhf("label", "ours/round-1/pairs.jsonl").code == 0
-    goes_on = rlhf(*command)
+    goes_on = rlhf(*command, "display=plain")
     assert goes_on.code == 0, goes_on.err
+    assert "Written to ours/round-1/reward-model" in goes_on.out
+    assert goes_on.out.count("Next") == 1  # that of the rounds, not of each run
     assert len(lines(pairs.with_name("preferences.jsonl"))) == count
     assert (pairs.with_name("policy") / "result.json").is_file()
 
@@ -96,6 +112,7 @@ def test_people_vote_before_a_round_goes_on(rlhf: Rlhf, tmp_path: Path, monkeypa
         (("evaluate.every=0",), "without evaluations the true reward cannot be measured (evaluate.every)"),
         (("--pairs", "15"), "15 pairs are fewer than a reward model's step and its held-out rows: 8 and 8 (--pairs)"),
         (("--reward-model", "stpes=3"), "unknown setting 'stpes'; did you mean steps?"),
+        (("--reward-model", "steps='3"), "No closing quotation: steps='3 (--reward-model); fix: close the quote"),
         (("--ties", "1"), "argument --ties: must be 0 to 0.99 (got 1) (rlhf feedback)"),
         (("--noise", "0"), "argument --noise: must be 1e-09 or more (got 0) (rlhf feedback)"),
     ],

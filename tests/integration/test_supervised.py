@@ -14,7 +14,9 @@ from rlhf_cli.cli import run
 from rlhf_cli.config.compose import amend_for
 from rlhf_cli.models.reward_model import make_score
 from rlhf_cli.prompts.rows import read_rows
+from rlhf_cli.supervised.examples import Examples
 from rlhf_cli.verbs import REWARD_TRAIN
+from tests.pages import parse, said
 from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
@@ -64,6 +66,30 @@ def test_a_finished_run_changes_nothing_and_more_steps_go_on(
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
     assert rlhf(*VERBS[verb], "resume=out", "steps=5", "display=quiet").code == 0
     assert lines(copy / "metrics.jsonl")[-1]["step"] == 5
+
+
+def test_the_last_stretch_repeats_bit_for_bit(
+    trained: tuple[str, Path], rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = trained
+    outcome = rlhf("verify-resume", str(folder))
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("identical: steps 3-4, 2 metrics lines, 1 evaluations, ")
+    of_step = Examples.of_step
+    monkeypatch.setattr(Examples, "of_step", lambda self, step, *more: of_step(self, step - 1, *more))
+    outcome = rlhf("verify-resume", str(folder))
+    assert outcome.code == 5
+    assert "not identical from step 3 on: metrics: " in outcome.err
+
+
+def test_two_runs_are_compared_on_a_page(trained: tuple[str, Path], rlhf: Rlhf, tmp_path: Path) -> None:
+    _, folder = trained
+    shutil.copytree(folder, tmp_path / "copy")
+    outcome = rlhf("report", str(folder), "copy")
+    assert (outcome.code, outcome.out) == (0, "written to report.html\n")
+    page = said(parse((tmp_path / "report.html").read_text(encoding="utf-8")))
+    assert "+0.000 [+0.000, +0.000]" in page
+    assert "not paired" not in page
 
 
 def test_runs_lists_it_with_the_command_that_goes_on(trained: tuple[str, Path], rlhf: Rlhf, tmp_path: Path) -> None:

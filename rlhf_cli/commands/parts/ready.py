@@ -158,9 +158,10 @@ def notes_at_start(config: RunConfig, origin: Origin | None) -> Iterator[str]:
     yield from code_notices(config, REWARD_LOG)
 
 
-def code_notices(config: RunConfig, reward_log: str = "") -> Iterator[str]:
+def code_notices(config: TrainingConfig, reward_log: str = "") -> Iterator[str]:
     """Yield notes about the code that model and reward run; `reward_log` is the file of the reward's output, if any."""
-    yield from filter(None, (code_notice(config.model), config.reward.source.notice(reward_log)))
+    of_reward = config.reward.source.notice(reward_log) if isinstance(config, RunConfig) else None
+    yield from filter(None, (code_notice(config.model), of_reward))
 
 
 @contextmanager

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rlhf_cli.commands.parts import ready, running
 from rlhf_cli.commands.parts.pairing import held_out_rows
+from rlhf_cli.commands.parts.running import C, R, Trainer
 from rlhf_cli.commands.parts.supervising import trainer_of
 from rlhf_cli.commands.training.train import TRAINER
 from rlhf_cli.config.arguments import quote
@@ -55,17 +58,22 @@ def do_round(
         _say(one, "the reward model")
         own = reward_model_config(one, config, settings.reward_model)
         ready.check_new_training(own, REWARD_TRAIN)
-        running.start(trainer_of(REWARD_TRAIN), own, begun)
+        running.start(_in_round(trainer_of(REWARD_TRAIN)), own, begun)
     if not _has_finished(one.policy):
         _say(one, "the policy")
         policy = policy_config(one, config)
         ready.check_new_run(policy, checked=[])
-        running.start(TRAINER, policy, begun)
+        running.start(_in_round(TRAINER), policy, begun)
     if settings.simulated and not read_truth(one.truth):
         from rlhf_cli.rounds.scoring import measure_truth
 
         evaluations = read_evaluations(one.policy)
         write_truth(one.truth, measure_truth(config, rows, held_out_rows(one.policy), evaluations))
+
+
+def _in_round(trainer: Trainer[C, R]) -> Trainer[C, R]:
+    """The same without the commands that may follow one run: the round goes on by itself."""
+    return replace(trainer, show=partial(trainer.show, following=False))
 
 
 def reward_model_config(one: Round, config: RunConfig, overrides: Sequence[str]) -> SupervisedConfig:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from rlhf_cli.commands.parts import ready
 from rlhf_cli.commands.results.report import write_after_training
@@ -39,8 +39,8 @@ class Trainer(Generic[C, R]):
     """Reads the result of a run with nothing left to do; None where a step or the conclusion is missing."""
     train: Callable[[C, Path, Origin | None, StopSignals, Sequence[str]], R]
     """Trains in a folder, from an origin or anew, until the end; the last argument is the command that began it."""
-    show: Callable[[Any, Path], None]
-    """Prints the result of the run in a folder."""
+    show: Callable[..., None]
+    """Prints the result of the run in a folder; with `following=False` without the commands that may follow."""
 
 
 def start_job(trainer: Trainer[C, R], begun: float, job: Launch[C]) -> None:

@@ -50,7 +50,7 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
             where=str(sweep.folder),
             fix="wait for it, or give another sweep_dir",
         )
-    with disk_errors(), hold(sweep.folder):
+    with disk_errors(), hold(sweep.folder, what="folder of a sweep", instead="sweep_dir"):
         sweep.write()
         try:
             yield run_trials

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
@@ -35,28 +37,38 @@ def main(argv: list[str]) -> int:
     config = _read(run, [f"model.{TRUST}=true"] if options.trust_remote_code else [])
 
     print(f"loading the model, with {relative_to_here(adapter)} ...", file=sys.stderr)
-    import_libraries()
-    import torch
+    with _scratch_of(out) as scratch:  # before the model is loaded: the disk may refuse
+        import_libraries()
+        import torch
 
-    from rlhf_cli.engine.opening import open_policy
-    from rlhf_cli.models.merging import write_merged
+        from rlhf_cli.engine.opening import open_policy
+        from rlhf_cli.models.merging import write_merged
 
-    policy = open_policy(config, lambda note: print(f"note: {visible(note)}", file=sys.stderr))
-    policy.load_adapter(adapter)
-    scratch = out.with_name(f".{out.name}.new")
-    shutil.rmtree(scratch, ignore_errors=True)
-    DISK.mkdir(scratch)
-    try:
-        difference = write_merged(
-            policy, scratch, {"float32": torch.float32, "bfloat16": torch.bfloat16}[options.dtype]
-        )
+        policy = open_policy(config, lambda note: print(f"note: {visible(note)}", file=sys.stderr))
+        policy.load_adapter(adapter)
+        dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+        difference = write_merged(policy, scratch, dtypes[options.dtype])
         write_card(scratch, read_run(run), options.dtype)
         DISK.rename(scratch, out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     closeness = f"its logits are those with the adapter, to {difference:.0e} of the largest"
     print(visible(f"written to {relative_to_here(out)}; {closeness}"))
     return EXIT_DONE
+
+
+@contextmanager
+def _scratch_of(out: Path) -> Iterator[Path]:
+    """Make a folder beside `out`, which is gone afterwards; raises UserError (exit 6) where the disk refuses."""
+    scratch = out.with_name(f".{out.name}.new")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        DISK.mkdir(scratch)
+    except OSError as error:
+        what = f"cannot be made: {error.strerror}"
+        raise UserError(what, where=str(out), fix="name a folder where you may write", exit_code=EXIT_DISK) from error
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _read(run: Path, overrides: list[str]) -> TrainingConfig:

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.commands.parts.ready import code_notices
-from rlhf_cli.config.compose import amend
+from rlhf_cli.config.compose import amend_for
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
+from rlhf_cli.reporter import Reporter
+from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import step_of
-from rlhf_cli.runs.kind import check_verb
+from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.runs.lock import hold
-from rlhf_cli.runs.resume import find_last_stretch, read_config
+from rlhf_cli.runs.resume import Origin, find_last_stretch, read_config
+from rlhf_cli.schema import RunConfig, TrainingConfig
+from rlhf_cli.supervised.settings import SupervisedConfig
+from rlhf_cli.verbs import Verb, find_verb
+
+if TYPE_CHECKING:
+    from rlhf_cli.verify.repeat import Verdict
 
 ABOUT: Final = """\
-Resumes a run from its last checkpoint but one, in a temporary folder, trains up
-to the last one, and compares what both have: every line of metrics.jsonl,
-samples.jsonl and evaluations.jsonl, the adapter, the value head, the
+Resumes a run of any training from its last checkpoint but one, in a temporary
+folder, trains up to the last one, and compares what both have: every line of
+metrics.jsonl, samples.jsonl and evaluations.jsonl, the adapter, the head, the
 optimizer's moments and the state. The run itself is only read, but it is held
 meanwhile: it cannot be resumed before this ends."""
 
@@ -45,22 +53,17 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     origin, newer = find_last_stretch(Path(options.run))
     signals = StopSignals()
-    with signals.installed(), hold(origin.folder, only_read=True):
+    with signals.installed(), hold(origin.folder, only_read=True, instead="run"):
         saved = read_config(origin.folder, origin.checkpoint)
-        check_verb(saved, "train", origin.folder, "only runs of rlhf train can be verified so")
-        config = amend(saved, [])  # as it was: the command line only consents
+        verb: Verb[TrainingConfig] | None = find_verb(verb_of(saved).split())
+        assert verb is not None
+        config = amend_for(verb, saved, [])  # as it was: the command line only consents
         consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
         refuse_unsaid_trust(config, consent, EXIT_RESUME, how="--trust-remote-code")
-        rows = read_rows(config)
         watch = progress(config.display)
         for folder, reason in origin.skipped:
             watch.note(f"skipped {folder.name}: {reason}")
-        for notice in code_notices(config):
-            watch.note(notice)
-        with watch.phase("loading torch and transformers", 0):
-            import_libraries()
-            from rlhf_cli.verify.repeat import repeat
-        verdict = repeat(config, rows, origin, newer, watch, signals)
+        verdict = _repeat(config, origin, newer, watch, signals)
     if (divergence := verdict.divergence) is not None:
         raise UserError(
             f"not identical from step {divergence.step} on: {divergence.quantity}: {divergence.what}",
@@ -70,6 +73,36 @@ def main(argv: list[str]) -> int:
         )
     print(f"identical: {verdict.describe()}")
     return EXIT_DONE
+
+
+def _repeat(config: TrainingConfig, origin: Origin, newer: Path, watch: Reporter, signals: StopSignals) -> Verdict:
+    """Repeat the stretch, by the loop of the run's verb."""
+    rows = read_rows(config)
+    for notice in code_notices(config):
+        watch.note(notice)
+    with watch.phase("loading torch and transformers", 0):
+        import_libraries()
+        from rlhf_cli.pipeline.assemble import assemble
+        from rlhf_cli.pipeline.loop import train
+        from rlhf_cli.supervised.assemble import assemble as assemble_supervised
+        from rlhf_cli.supervised.loop import train as train_supervised
+        from rlhf_cli.verify.repeat import repeat
+
+    if isinstance(config, SupervisedConfig):
+        own = config
+        return repeat(
+            origin,
+            newer,
+            watch,
+            lambda folder: assemble_supervised(own, rows, folder, watch, signals, origin),
+            train_supervised,
+        )
+    assert isinstance(config, RunConfig)
+    plain = config.model_copy(update={"profile": False})
+    with Scorer(config.reward, rows.columns, log=None) as scorer:
+        return repeat(
+            origin, newer, watch, lambda folder: assemble(plain, rows, folder, scorer, watch, signals, origin), train
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

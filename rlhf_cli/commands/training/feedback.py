@@ -14,7 +14,9 @@ from rlhf_cli.commands.parts.parser import Parser, at_least, number
 from rlhf_cli.commands.parts.rounds import do_round, reward_model_config
 from rlhf_cli.commands.results.report import write_after_training
 from rlhf_cli.config.jobs import compose_config
-from rlhf_cli.errors import EXIT_DONE, UserError, visible
+from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.following import PROMPT, print_next
+from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.report.rounds_page import summary, verdict
@@ -48,7 +50,7 @@ EXAMPLES: Final = """\
 def main(argv: list[str]) -> int:
     """Do what is left of the rounds, then say how the true reward changed in each; progress goes to stderr."""
     begun, options = time.monotonic(), _parser().parse_intermixed_args(argv)
-    words, folder = tuple(shlex.split(options.reward_model)), expand(options.folder).absolute()
+    words, folder = _split(options.reward_model), expand(options.folder).absolute()
     config, own = _compose(options.overrides, words, simulated=options.annotator == "simulated")
     settings = FeedbackSettings(
         overrides=tuple(options.overrides),
@@ -64,11 +66,13 @@ def main(argv: list[str]) -> int:
     rows = read_rows(config)
     make_folder(folder)
     rounds = rounds_in(folder, settings.rounds)
-    with hold(folder):
+    with hold(folder, what="folder of rounds", instead="FOLDER"):
         keep_settings(folder, settings)
         for one in rounds:
             try:
                 do_round(one, rounds[: one.number], config, rows, settings, begun)
+            except KeyboardInterrupt as error:  # a run turns it into Stopped itself
+                raise Stopped("interrupted; the same command goes on", resumable=True) from error
             finally:
                 write_after_training(folder)
     measured = {one.number: truth for one in rounds if (truth := read_truth(one.truth))}
@@ -78,7 +82,26 @@ def main(argv: list[str]) -> int:
     for number_of_round, truth in measured.items():
         print(verdict(number_of_round, truth))
     print(visible(f"page        {relative_to_here(folder / REPORT)}"))
+    if config.display != "quiet":
+        print_next(ResultConsole(), _following(argv, rounds[-1], evaluated=config.evaluate.every > 0))
     return EXIT_DONE
+
+
+def _following(argv: Sequence[str], last: Round, *, evaluated: bool) -> list[str]:
+    """Commands that ask the last policy, let people compare it, and add a round."""
+    policy, parser = shlex.quote(str(relative_to_here(last.policy))), Parser(add_help=False)
+    parser.add_argument("--rounds")
+    again = shlex.join(["rlhf", "feedback", *parser.parse_known_args(argv)[1], "--rounds", str(last.number + 1)])
+    label = [f"rlhf label {policy}"] if evaluated else []
+    return [f"rlhf generate {policy} --reference {shlex.quote(PROMPT)}", *label, again]
+
+
+def _split(words: str) -> tuple[str, ...]:
+    """The settings of `--reward-model`; raises UserError for a quote without its end."""
+    try:
+        return tuple(shlex.split(words))
+    except ValueError as error:
+        raise UserError(f"{error}: {words}", where="--reward-model", fix="close the quote") from error
 
 
 def _compose(

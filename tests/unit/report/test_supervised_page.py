@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.errors import UserError
 from rlhf_cli.report import writing
 from rlhf_cli.report.supervised_page import html, reliability_chart, verdict
 from rlhf_cli.runs.listing import RunStatus
@@ -85,5 +84,3 @@ def test_runs_of_supervised_training_have_a_page_each(tmp_path: Path, monkeypatc
     monkeypatch.setattr(writing, "read_run", run_in)
     RESULT.write(tmp_path)
     assert writing.page_of([tmp_path]) == html(run_in(tmp_path))
-    with pytest.raises(UserError, match="compares runs of rlhf train, and this is one of rlhf reward train"):
-        writing.page_of([tmp_path, tmp_path])

@@ -47,6 +47,18 @@ def test_rows_that_are_too_long_are_counted_and_are_no_part_of_the_order(moved: 
         encode_examples(rows_of(TRAIN, HELD_OUT), moved, config, Recorder())
 
 
+@pytest.mark.parametrize("objective", [SFT, DPO, BRADLEY_TERRY])
+def test_a_row_is_trained_on_as_well_where_its_texts_are(objective: dict[str, object], moved: Policy) -> None:
+    """All rows have one prompt; the second held-out row has the texts of a training row too."""
+    held_out = [
+        row_of(8, completion="z", chosen="z", rejected="y"),
+        row_of(9, completion="x", chosen="x", rejected="y"),
+    ]
+    reporter = Recorder()
+    encode_examples(rows_of(TRAIN, held_out), moved, settings_of(objective), reporter)
+    assert reporter.notes == ["data: 8 rows; 6 to train on, 2 held out; 1 of those are trained on as well"]
+
+
 def test_too_few_rows_are_refused(moved: Policy) -> None:
     config = settings_of(SFT, max_new_tokens=3, prompts_per_step=3)
     part = PartRows("", source_of(too_long="drop"), 1.0, TRAIN, HELD_OUT, Counter({"by data.where": 2}))
