@@ -40,20 +40,21 @@ def label(asks: Asks, shown: Callable[[], str] | None) -> None:
         if key == "q":
             break
         if key == "u":
-            if not asks.undo():
-                console.print("nothing to take back", style="yellow")
+            done = asks.undo()
+            console.print("taken back" if done else "nothing to take back", style="dim" if done else "yellow")
         elif key == "n":
             note = said
             console.print(f"note: {one_line(note)}" if note else "no note", markup=False)
             continue
-        elif key in ("1", "2"):
-            asks.answer(question, question.left if key == "1" else question.right, note)
-        elif key in CHOICES:
-            asks.answer(question, CHOICES[key], note)
-        else:
+        elif key not in ("1", "2", *CHOICES):
             console.print(KEYS, markup=False)
             continue
-        console.print("taken back" if key == "u" else "saved", style="dim")
+        elif asks.is_open(question):
+            sides: dict[str, Choice] = {"1": question.left, "2": question.right}
+            asks.answer(question, (sides | CHOICES)[key], note)
+            console.print("saved", style="dim")
+        else:
+            console.print("this pair has a vote of yours from another window, which stays", style="yellow")
         note, asked = "", False
         question = asks.question() or _wait(asks, typed, console)
     console.print()
@@ -99,4 +100,4 @@ def show_lines(lines: Iterable[tuple[str, str]]) -> None:
     """Print what the votes say, on stdout: lines of a name and a text."""
     console = ResultConsole()
     for name, text in lines:
-        console.print(f"{one_line(name):<12}{one_line(text)}", markup=False, soft_wrap=True)
+        console.print(f"{one_line(name):<11} {one_line(text)}", markup=False, soft_wrap=True)

@@ -42,6 +42,11 @@ class Desk:
                 return question
         return None
 
+    def is_open(self, question: Question) -> bool:
+        """Whether the pair that was asked last has no vote yet."""
+        assert self._asking is not None
+        return self._asking.is_open(question)
+
     def answer(self, question: Question, choice: Choice, note: str = "") -> None:
         """Write the vote on the pair that was asked last."""
         assert self._asking is not None

@@ -77,4 +77,5 @@ def write_preferences(found: Preferences, file: Path) -> None:
     try:
         replace_file(file, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in found.rows), DISK)
     except OSError as error:
-        raise UserError(f"cannot be written: {error.strerror}", where=str(file), exit_code=EXIT_DATA) from error
+        what, fix = f"cannot be written: {error.strerror}", "name a file in a folder where you may write"
+        raise UserError(what, where=str(file), fix=fix, exit_code=EXIT_DATA) from error

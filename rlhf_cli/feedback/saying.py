@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from rlhf_cli.evaluation.intervals import Share
 from rlhf_cli.feedback.tally import Tally
+
+KAPPAS: Final = {"cohen": "Cohen's", "fleiss": "Fleiss'"}
 
 
 def describe_rate(tally: Tally, title: str) -> str:
@@ -37,6 +40,6 @@ def describe(tally: Tally, titles: tuple[str, str]) -> Iterator[tuple[str, str]]
         yield "reward", f"people agree with it {share(tally.agreement)} where it tells a pair apart; ties count half"
     if (kappa := tally.kappa) is not None:
         value = "undefined: all say the same one thing" if kappa.value is None else f"{kappa.value:.2f}"
-        yield "raters", f"{kappa.kind.title()}'s kappa {value}, {kappa.raters} raters on {kappa.pairs} pairs"
+        yield "raters", f"{KAPPAS[kappa.kind]} kappa {value}, {kappa.raters} raters on {kappa.pairs} pairs"
     if tally.left is not None and not tally.left.low <= 0.5 <= tally.left.high:
         yield "sides", f"the first text won {share(tally.left)} of the votes for one side: read both to their ends"

@@ -45,6 +45,9 @@ class Asks(Protocol):
     def question(self) -> Question | None:
         """The next pair to vote on; None where every pair has a vote."""
 
+    def is_open(self, question: Question) -> bool:
+        """Whether the pair has no vote yet; another window of the same rater may have been faster."""
+
     def answer(self, question: Question, choice: Choice, note: str = "") -> None:
         """Write a vote; it is on disk when this returns."""
 
@@ -84,6 +87,10 @@ class Session:
         chance = dict(zip(left, self._chances(left, standing), strict=True))
         pair = draw(chance, self._seed_of("label/choice", len(self._asked) - len(left)))
         return self._question(pair, chance[pair], number)
+
+    def is_open(self, question: Question) -> bool:
+        """Whether the pair has no vote yet. Raises OSError where the disk refuses."""
+        return question.pair.id not in self._votes.read().of(self.rater).valid
 
     def answer(self, question: Question, choice: Choice, note: str = "") -> None:
         """Write a vote; it is on disk when this returns. Raises OSError where the disk refuses."""

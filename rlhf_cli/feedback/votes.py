@@ -28,6 +28,8 @@ Ballot = Choice | Literal["undo"]
 CHOICES: Final = get_args(Choice)
 SCORES: Final = {"a": 1.0, "tie": 0.5, "both_bad": 0.5, "b": 0.0}
 """The score that a vote gives to a. A skip has none."""
+LEAST: Final = 1e-12
+"""The least chance of a vote: none of ours is so small, and beyond it the estimate would not be finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Vote:
     """undo takes the rater's vote on the pair back."""
     left: Side
     """The side that was shown first."""
-    chance: Annotated[float, Field(gt=0, le=1)]
+    chance: Annotated[float, Field(ge=LEAST, le=1)]
     """The chance with which this pair was chosen out of those that the rater had not been asked."""
     note: str = ""
     of: Annotated[int, Field(ge=1)] | None = None

@@ -157,6 +157,8 @@ def test_a_file(label: Callable[..., Outcome], tmp_path: Path) -> None:
         (["x.jsonl", "--rater", ""], 2, "a rater's name"),
         (["x.jsonl", "--choose", "best"], 2, "invalid choice"),
         (["x.jsonl", "--seed", "-1"], 2, "must be 0 or more"),
+        (["x.jsonl", "--web", "--port", "65536"], 2, "argument --port: must be 0 to 65535 (got 65536)"),
+        (["x.jsonl", "half.jsonl"], 5, "a file, beside another"),
         (["empty.jsonl"], 3, "no pair in the file"),
         (["half.jsonl"], 3, "not JSON"),
         (["apart.jsonl"], 3, "begin with nothing that both have (apart.jsonl:1)"),

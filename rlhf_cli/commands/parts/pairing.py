@@ -63,8 +63,10 @@ def _find(what: Sequence[str]) -> list[Path]:
         return paths
     for path in paths:
         if not path.is_dir() or not has_run(path):
-            what_is = "no run here" if path.is_dir() else "no such folder"
-            fix = "rlhf runs lists them"
+            what_is = (
+                "no run here" if path.is_dir() else "a file, beside another" if path.is_file() else "no such folder"
+            )
+            fix = "name one file alone, or runs: rlhf runs lists them"
             if is_locked(path):
                 what_is, fix = "the run has not begun yet", "try again in a moment"
             raise UserError(what_is, where=str(path), fix=fix, exit_code=EXIT_RESUME)

@@ -18,12 +18,15 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message, where=self.prog, fix=f"{self.prog} --help")
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Return an argparse type: a whole number of at least `least`."""
+def at_least(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """Return an argparse type: a whole number of at least `least`, and `most` at most."""
+    allowed = f"at least {least}" if least else "0 or more"
+    if most < math.inf:
+        allowed = f"{least} to {most:g}"
 
     def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be {f'at least {least}' if least else '0 or more'} (got {text})")
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be {allowed} (got {text})")
         return int(text)
 
     return read

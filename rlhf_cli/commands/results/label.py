@@ -149,7 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--show", action="store_true", help="show the win rate while you vote")
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="S", help="of sides and order (default 0)")
     parser.add_argument("--web", action="store_true", help="ask on a page that this machine serves to itself")
-    parser.add_argument("--port", type=at_least(0), default=0, metavar="P", help="of the page (default: any free one)")
+    parser.add_argument(
+        "--port", type=at_least(0, 65535), default=0, metavar="P", help="of the page (default: any free one)"
+    )
     parser.add_argument("--export", metavar="FILE.jsonl", help="ask nothing: write the votes as preference rows")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return parser

@@ -59,6 +59,30 @@ def test_lines_of_a_pipe(
     assert err.count("pair ") == 8
 
 
+def test_a_vote_of_another_window_stays(
+    votes: VoteFile, type_lines: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other window votes on the pair that is shown here, and on the next one."""
+    one, other = session(votes), session(votes)
+    question = one.question
+
+    def asked() -> Question | None:
+        found = question()
+        if found is not None and found.number == 1:
+            for _ in range(2):
+                theirs = other.question()
+                assert theirs is not None
+                other.answer(theirs, "tie")
+        return found
+
+    one.question = asked  # type: ignore[method-assign]  # the moment between question and answer
+    type_lines("1\n2\n")
+    label(one, None)
+    assert [line.vote for line in votes.read().lines][:2] == ["tie", "tie"]
+    assert len({line.pair for line in votes.read().lines}) == 3
+    assert "this pair has a vote of yours from another window, which stays" in capsys.readouterr().err
+
+
 def test_model_text_is_shown_as_text(
     votes: VoteFile, type_lines: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

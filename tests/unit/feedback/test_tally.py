@@ -51,6 +51,7 @@ def test_kappa_of_two_and_of_three() -> None:
     found = tally(Votes((*two, *three), ()), PAIRS)
     assert found.kappa is not None
     assert (found.kappa.kind, found.kappa.raters, found.kappa.pairs) == ("fleiss", 3, 2)
+    assert dict(describe(found, ("a", "b")))["raters"].startswith("Fleiss' kappa ")
     # each pair has a, a, neither: observed 1/3; expected (2/3)^2 + (1/3)^2 = 5/9
     assert found.kappa.value == pytest.approx((1 / 3 - 5 / 9) / (1 - 5 / 9))
 
