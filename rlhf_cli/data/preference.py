@@ -6,7 +6,6 @@ implicit prompt): whole messages, or whole words, without the white space behind
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +20,8 @@ SHARE: Final = "share"
 """The column with the share of votes for the chosen completion."""
 MARGIN: Final = "margin"
 """The column with the least difference of scores that the chosen completion deserves."""
+LARGEST: Final = 1e6
+"""The largest margin: far beyond any score, and finite in every precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ def read_preference(row: PromptRow, chosen: str = CHOSEN, rejected: str = REJECT
     if not 0 <= share <= 1:
         raise bad_row(f"{SHARE} is {share:g}", row.where, "give the share of votes for the chosen text, from 0 to 1")
     margin = _number(row, MARGIN, 0.0)
-    if not (margin >= 0 and math.isfinite(margin)):
-        raise bad_row(f"{MARGIN} is {margin:g}", row.where, "give a finite number of at least 0, or leave it out")
+    if not 0 <= margin <= LARGEST:
+        raise bad_row(f"{MARGIN} is {margin:g}", row.where, f"give a number from 0 to {LARGEST:,.0f}, or leave it out")
     first, second = completion_text(row, chosen), completion_text(row, rejected)
     if first == second and share != 0.5:
         fix = f'remove the row, or call it a tie: "{SHARE}": 0.5'

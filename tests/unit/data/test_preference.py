@@ -102,8 +102,9 @@ def test_a_share_and_a_margin_may_be_text_as_in_a_csv_file() -> None:
         ({"share": float("nan")}, "share is nan (f:1); fix: give the share of votes for the chosen text, from 0 to 1"),
         ({"share": True}, "share is true or false (f:1); fix: give a number, or leave it out"),
         ({"share": "most"}, "share is text (f:1); fix: give a number, or leave it out"),
-        ({"margin": -1}, "margin is -1 (f:1); fix: give a finite number of at least 0, or leave it out"),
-        ({"margin": "inf"}, "margin is inf (f:1); fix: give a finite number of at least 0, or leave it out"),
+        ({"margin": -1}, "margin is -1 (f:1); fix: give a number from 0 to 1,000,000, or leave it out"),
+        ({"margin": 1e308}, "margin is 1e+308 (f:1); fix: give a number from 0 to 1,000,000, or leave it out"),
+        ({"margin": "inf"}, "margin is inf (f:1); fix: give a number from 0 to 1,000,000, or leave it out"),
         ({"margin": 10**400}, "margin is a number (f:1); fix: give a number, or leave it out"),
     ],
 )
