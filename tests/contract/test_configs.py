@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
-from itertools import chain
+from itertools import chain, cycle
 from pathlib import Path
 
 import pytest
@@ -52,12 +52,11 @@ def combined() -> list[tuple[str, ...]]:
     groups = {group: names for group, names in NAMES.items() if group != "config"}
     groups["data"] = [name for name in groups["data"] if f"data={name}" not in EXTRAS]
     groups["model"] = [name for name in groups["model"] if name != "smollm2"]
-    runs = []
+    data, runs = cycle(groups.pop("data")), []
     for number in range(max(map(len, groups.values()))):
-        options = {group: f"{group}={names[number % len(names)]}" for group, names in groups.items()}
-        if options["reward"] in WITH_ANSWERS:
-            options["data"] = "data=jsonl"
-        runs.append(tuple(options.values()))
+        options = [f"{group}={names[number % len(names)]}" for group, names in groups.items()]
+        has_own = not {*options}.isdisjoint(WITH_ANSWERS)
+        runs.append((*options, "data=jsonl" if has_own else f"data={next(data)}"))
     return runs
 
 
@@ -97,6 +96,7 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "reward=judge": [f"reward.url={server.url}", "reward.model=m", "reward.best=1000"],
         "reward=model": [f"reward.path={folder / 'judge'}"],
         "data=jsonl": [f"data.path={folder / 'prompts.jsonl'}"],
+        "data=writing": ["data.too_long=truncate_left"],  # the model of a folder reads 64 tokens
         "data=labelled": [f"data.path={folder / 'texts.jsonl'}"],
         "data=text": [f"data.path={folder / 'prompts.jsonl'}"],
         "data=csv": [f"data.path={folder / 'prompts.csv'}"],
