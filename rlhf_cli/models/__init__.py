@@ -15,7 +15,7 @@ gguf          convert a packaged GGUF file, once, into the cache
 limits        limits on time and memory, for chat templates and slow rewards
 tiny          a random two-layer model with a byte tokenizer
 value_head    a number for a state: the return that PPO expects, or the score of a reward model
-merging       merge the adapter into the weights: a model that needs no PEFT
+exports       a policy as files of other programs: a transformers folder, a GGUF file
 classifier    write a trained policy and its head as a sequence classification model
 reward_model  a sequence classification model as a reward
 """

@@ -15,8 +15,8 @@ from torch import nn
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.chat import TemplateError
+from rlhf_cli.models.exports.merging import merge_weights
 from rlhf_cli.models.libraries import silence_transformers
-from rlhf_cli.models.merging import merge_weights
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.reward_model import READS, make_encoder
 

@@ -5,6 +5,7 @@ pairing      find the pairs that `label` asks about, and the held-out prompts of
 answering    the prompts of `eval`, and both sides' answers
 writing      load a trained policy to write texts, for `generate` and `chat`
 chatting     the session of `chat`: commands with a slash, and turns
+exporting    open a policy to write it, for `merge` and `export`
 running      start, resume or finish a run in its folder
 supervising  how `sft`, `dpo` and `reward train` train
 rounds       do what is left of a round of `feedback`

@@ -4,6 +4,7 @@ eval           a trained policy against its reference or another one
 generate       the answers of a trained policy, and of its reference
 chat           a conversation with a trained policy
 merge          write a trained policy as a plain transformers folder
+export         write a trained policy as a GGUF file
 label          blind votes of people on pairs of completions
 report         the page of a run, of several runs or of a sweep
 runs           a table of runs: state, step, reward, KL, how to continue

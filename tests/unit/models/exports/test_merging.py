@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.models.merging import write_merged
+from rlhf_cli.models.exports.merging import write_merged
 from rlhf_cli.models.policy import Policy
 from tests.unit.support import build, move_adapter, tiny
 

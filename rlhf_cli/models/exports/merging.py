@@ -26,12 +26,7 @@ def write_merged(policy: Policy, folder: Path, dtype: torch.dtype) -> float:
     """
     from safetensors import SafetensorError
 
-    silence_transformers()
-    weights = merge_weights(policy.causal)
-    merged = _empty_model(policy)
-    merged.load_state_dict(weights, assign=True)  # refuses a name that is missing, unknown, or of another shape
-    merged.tie_weights()
-    difference = _compare(policy, merged)
+    merged, difference = merge(policy)
     merged.to(dtype)
     merged.generation_config = copy.deepcopy(policy.causal.generation_config)
     if merged.generation_config is not None:  # the run ended completions at these tokens
@@ -43,6 +38,19 @@ def write_merged(policy: Policy, folder: Path, dtype: torch.dtype) -> float:
         raise OSError(str(error)) from error
     policy.tokenizer.save_pretrained(folder)
     return difference
+
+
+def merge(policy: Policy) -> tuple[Any, float]:
+    """The merged model, float32 on the CPU, and the largest difference of its logits, as in `write_merged`.
+
+    Raises UserError where the difference is above TOLERANCE.
+    """
+    silence_transformers()
+    merged = _empty_model(policy)
+    # refuses a name that is missing, unknown, or of another shape
+    merged.load_state_dict(merge_weights(policy.causal), assign=True)
+    merged.tie_weights()
+    return merged, _compare(policy, merged)
 
 
 def merge_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -86,7 +94,7 @@ def _compare(policy: Policy, merged: Any) -> float:
         raise UserError(
             f"merged into the weights the adapter has another effect: the logits differ by {difference:.1e} of the "
             "largest",
-            where="rlhf merge",
+            where="the adapter",
             fix="load the adapter with PEFT instead, beside the base model",
         )
     return difference

@@ -1,0 +1,51 @@
+"""`rlhf export RUN OUT.gguf`: a trained policy as one file for llama.cpp and Ollama."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rlhf_cli.commands.parts.exporting import add_run, find_place, open_exactly, scratch_of
+from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.errors import EXIT_DONE, UserError, visible
+from rlhf_cli.paths import relative_to_here
+from rlhf_cli.runs.disk import DISK
+
+TYPES: dict[str, str] = {
+    "f16": "half precision (default)",
+    "bf16": "bfloat16",
+    "f32": "exact",
+    "q8_0": "8 bits a weight",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Write the file whole or not at all, and print what was compared."""
+    options = _parser().parse_args(argv)
+    out = find_place(options.out)
+    if out.suffix != ".gguf" or out.is_dir():
+        raise UserError("only GGUF files are written", where=options.out, fix=f"{options.out}.gguf, or rlhf merge")
+    with scratch_of(out) as scratch:  # before the model is loaded: the disk may refuse
+        policy, _ = open_exactly(options)
+        from rlhf_cli.models.exports.llama_cpp import write_gguf
+
+        difference = write_gguf(policy, scratch / out.name, options.type)
+        DISK.rename(scratch / out.name, out)
+    if policy.stop_texts:
+        print(f"note: model.stop={list(policy.stop_texts)} has no place in the file", file=sys.stderr)
+    closeness = f"before rounding, its logits are those with the adapter, to {difference:.0e} of the largest"
+    print(visible(f"written to {relative_to_here(out)} ({options.type}); {closeness}"))
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="rlhf export",
+        description="Merge a run's adapter into its model, and write a GGUF file: weights, tokenizer, chat template. "
+        "For models of the Llama family (Llama, SmolLM2, Mistral, Qwen2, Qwen3) with a byte-level BPE tokenizer.",
+    )
+    add_run(parser)
+    parser.add_argument("out", metavar="OUT.gguf", help="the file to write, which does not exist yet")
+    types = ", ".join(f"{name}: {about}" for name, about in TYPES.items())
+    parser.add_argument("--type", choices=tuple(TYPES), default="f16", help=f"of the matrices; {types}")
+    return parser
