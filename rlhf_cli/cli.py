@@ -48,6 +48,7 @@ VERBS: Final = {
         "label": "which is better? blind votes of people, and the win rate",
         "merge": "a trained model as a plain transformers folder",
         "export": "a trained model as a GGUF file, for llama.cpp and Ollama",
+        "doctor": "what is wrong with a run, or the machine",
         "runs": "list runs, and how to continue them",
         "verify-resume": "repeat a run's last steps, and compare bit for bit",
     },

@@ -69,6 +69,11 @@ def read_run(folder: Path) -> SavedRun:
     )
 
 
+def read_steps(folder: Path) -> Iterator[Row]:
+    """The rows of metrics.jsonl that have a step."""
+    return _steps(read_lines(folder / METRICS))
+
+
 def read_metrics(folder: Path, until: int) -> list[dict[str, float]]:
     """The rows of metrics.jsonl up to step `until`; a value that is no number is NaN."""
     rows = (row for row in _steps(read_lines(folder / METRICS)) if row["step"] <= until)

@@ -2,5 +2,6 @@
 
 repeat      the last stretch of a run, from one checkpoint to the next, once more
 trial       one step without a change of weights: what it shows and costs
+machine     the machine and what is installed on it
 divergence  the first difference between two executions of the same steps
 """

@@ -20,7 +20,7 @@ LAYERS = (
     {"__init__", "errors", "types", "seeding", "settings", "paths", "credentials"},
     {"functional", "charts"},
     {"evaluation"},
-    {"reporter"},
+    {"reporter", "health"},
     {"schedules", "data", "models"},
     {"algorithms", "rewards"},
     {"schema"},
@@ -46,7 +46,7 @@ HOMES = {
     "starlette": {"feedback"},
     "uvicorn": {"feedback"},
 }
-WITHOUT_TORCH = {"runs", "evaluation", "charts", "report", "feedback"}
+WITHOUT_TORCH = {"runs", "evaluation", "health", "charts", "report", "feedback"}
 
 
 def name_of(file: Path) -> str:

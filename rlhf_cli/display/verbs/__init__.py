@@ -3,6 +3,7 @@
 chat     what a person types, and answers that grow
 check    one step of a run, and whether to go
 data     the prompts and lengths of `rlhf data show`
+doctor   what is wrong with a run, and the facts of a machine
 eval     a policy beside another
 explain  the settings of a run: values, what sets them, meanings
 oracle   the tables and the plot of the optimum

@@ -1,0 +1,95 @@
+"""`rlhf doctor [RUN|SWEEP]`: what is wrong with a run, with its evidence; or the machine, for a bug report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.display.verbs.doctor import show_machine, show_run, show_sweep
+from rlhf_cli.display.watchers import progress
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.health.alarms import Alarms, replay
+from rlhf_cli.models.libraries import import_libraries
+from rlhf_cli.paths import expand
+from rlhf_cli.runs.folder import CONFIG
+from rlhf_cli.runs.json_files import finite, read_object
+from rlhf_cli.runs.kind import check_verb
+from rlhf_cli.runs.listing import list_runs
+from rlhf_cli.runs.reading import read_evaluations, read_steps
+from rlhf_cli.runs.resume import find_latest_run, has_run
+from rlhf_cli.sweep.record import SweepRecord
+
+ABOUT: Final = """\
+What is wrong with a run, or with each trial of a sweep, from its metrics and its
+evaluations: when it began, the numbers, and the override to try. Without a
+folder: the machine and the versions, for a bug report."""
+
+EXAMPLES: Final = """\
+examples:
+  rlhf doctor
+  rlhf doctor latest
+  rlhf doctor outputs/sweeps/NAME --json
+
+The rules, their limits and how often they are wrong: docs/doctor.md"""
+
+
+def main(argv: list[str]) -> int:
+    """Print the findings, or the machine. No model is loaded, and no run is touched."""
+    options = _parser().parse_args(argv)
+    if options.run is None:
+        with progress("plain").phase("loading torch", 0):
+            import_libraries()
+            from rlhf_cli.verify.machine import examine_machine
+        facts = examine_machine()
+        if options.json:
+            _print(facts)
+        else:
+            show_machine(facts)
+        return EXIT_DONE
+    folder = find_latest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
+    if not folder.is_dir():
+        raise UserError("no such folder", where=options.run, fix="name a run's folder", exit_code=EXIT_RESUME)
+    if has_run(folder):
+        alarms = _examine(folder)
+        if options.json:
+            _print(_row(folder, alarms))
+        else:
+            show_run(alarms)
+    elif SweepRecord.read(folder) is not None:
+        trials = {run.folder: _examine(run.folder) for run in sorted(list_runs(folder), key=lambda run: run.folder)}
+        if options.json:
+            _print({"folder": str(folder), "trials": [_row(*trial) for trial in trials.items()]})
+        else:
+            show_sweep(trials)
+    else:
+        fix = "rlhf runs lists them"
+        raise UserError("no run and no sweep here", where=str(folder), fix=fix, exit_code=EXIT_RESUME)
+    return EXIT_DONE
+
+
+def _examine(folder: Path) -> Alarms:
+    """The alarms of a run, from its files alone."""
+    config = read_object(folder / CONFIG)
+    check_verb(config, "train", folder, "rlhf report shows its losses; the doctor reads runs of rlhf train")
+    return replay(read_steps(folder), read_evaluations(folder), config)
+
+
+def _row(folder: Path, alarms: Alarms) -> dict[str, Any]:
+    findings = [asdict(finding) for finding in alarms.findings()]
+    return {"folder": str(folder), "steps": alarms.course.step, "findings": findings}
+
+
+def _print(value: Any) -> None:
+    print(json.dumps(finite(value), ensure_ascii=False, indent=2))
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="rlhf doctor", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+    parser.add_argument("run", metavar="RUN", nargs="?", help="the folder of a run or a sweep, or latest")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    return parser

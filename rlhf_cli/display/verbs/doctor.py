@@ -1,0 +1,79 @@
+"""Print what is wrong with a run or with the trials of a sweep, and the facts of a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.errors import visible
+from rlhf_cli.health.alarms import Alarms, Finding
+from rlhf_cli.health.course import START, WINDOW
+from rlhf_cli.health.rules import RULES, about
+from rlhf_cli.paths import relative_to_here
+
+
+def show_run(alarms: Alarms) -> None:
+    """Print every finding: when, which rule and what it means, the evidence, the override to try."""
+    console = ResultConsole()
+    for text in _lines(alarms):
+        console.print(visible(text), markup=False, soft_wrap=True)
+
+
+def show_sweep(trials: Mapping[Path, Alarms]) -> None:
+    """Print the findings of every trial; trials without one share a line."""
+    console, healthy = ResultConsole(), []
+    for folder, alarms in trials.items():
+        if not alarms.findings():
+            healthy.append(folder)
+            continue
+        console.print(visible(str(relative_to_here(folder))), style="bold", markup=False, soft_wrap=True)
+        for text in _lines(alarms):
+            console.print(visible(f"  {text}"), markup=False, soft_wrap=True)
+    if not trials:
+        console.print("no trial has begun", markup=False)
+    if healthy:
+        names = ", ".join(folder.name for folder in healthy)
+        console.print(visible(f"nothing found in {len(healthy)}: {names}"), markup=False, soft_wrap=True)
+
+
+def show_machine(facts: Mapping[str, Any]) -> None:
+    """Print a line a fact."""
+    disk, threads, memory = facts["disk"], facts["threads"], facts["memory"]
+    by_variable = f" (OMP_NUM_THREADS={threads['OMP_NUM_THREADS']})" if threads["OMP_NUM_THREADS"] else ""
+    gpus = ", ".join(f"{gpu['name']} with {gpu['total_gib']} GiB" for gpu in facts["gpus"])
+    cuda = f" (CUDA {facts['cuda']})" if facts["cuda"] else ""
+    rows = {
+        "python": f"{facts['python']} on {facts['platform']}",
+        "processor": f"{facts['processor']}, {facts['cores']} cores, torch uses {threads['torch']}{by_variable}",
+        "gpu": f"{gpus or 'none'}{cuda}",
+        "memory": f"{memory['total_gib']} GiB, {memory['available_gib']} free",
+        "disk": f"{disk['here']['free_gib']} GiB free in {disk['here']['folder']}",
+        "cache": disk["cache"]
+        if isinstance(disk["cache"], str)
+        else f"{disk['cache']['free_gib']} GiB free in {disk['cache']['folder']}",
+        "hub": facts["hub"],
+        "packages": ", ".join(f"{name} {version}" for name, version in facts["packages"].items()),
+    }
+    console = ResultConsole()
+    for name, text in rows.items():
+        console.print(f"{name:<11}{visible(text)}", markup=False, soft_wrap=True)
+
+
+def _lines(alarms: Alarms) -> Iterator[str]:
+    findings = alarms.findings()
+    for finding in findings:
+        yield f"{finding.rule}: {about(finding.rule)}"
+        yield f"  {_when(finding)}: {finding.evidence}"
+        yield f"  try {finding.override}"
+    if not findings:
+        steps = alarms.course.learned
+        few = f": few rules can tell before step {START + WINDOW}" if steps < START + WINDOW else ""
+        yield f"nothing found by {len(RULES)} rules in {steps} steps{few}"
+
+
+def _when(finding: Finding) -> str:
+    if finding.until is None:
+        return f"since step {finding.step}"
+    return f"step {finding.step}" + (f" to {finding.until}" if finding.until > finding.step else "")

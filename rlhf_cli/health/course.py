@@ -1,0 +1,176 @@
+"""The course of a run, as its rules read it: the first and the newest steps, and three evaluations."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import fmean
+from typing import Any, Final
+
+from rlhf_cli.evaluation.evaluation import Evaluation
+
+START: Final = 5
+"""Steps whose mean is the start of a run."""
+WINDOW: Final = 10
+"""Steps whose mean is its present state."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """What a rule sees now."""
+
+    evidence: str
+    """Numbers, without the step."""
+    override: str
+    """The setting to try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The difference between the newest steps and the first."""
+
+    before: float
+    after: float
+    error: float
+    """Standard error of the difference, over prompts."""
+
+    @property
+    def gain(self) -> float:
+        """What was gained."""
+        return self.after - self.before
+
+    @property
+    def z(self) -> float:
+        """The gain in standard errors."""
+        return self.gain / self.error if self.error else math.copysign(math.inf, self.gain) if self.gain else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """The straight line through all values so far, by running sums (Welford 1962)."""
+
+    count: int = 0
+    mean_x: float = 0.0
+    mean_y: float = 0.0
+    xx: float = 0.0
+    xy: float = 0.0
+    yy: float = 0.0
+
+    def add(self, x: float, y: float) -> Trend:
+        """The line with one more value."""
+        count, dx, dy = self.count + 1, x - self.mean_x, y - self.mean_y
+        mean_x, mean_y = self.mean_x + dx / count, self.mean_y + dy / count
+        after_x, after_y = x - mean_x, y - mean_y
+        xx, xy, yy = self.xx + dx * after_x, self.xy + dx * after_y, self.yy + dy * after_y
+        return Trend(count, mean_x, mean_y, xx, xy, yy)
+
+    @property
+    def z(self) -> float:
+        """The slope in standard errors; 0 where three values are not there, or do not differ."""
+        if self.count < 3 or not self.xx:
+            return 0.0
+        rest = max(self.yy - self.xy**2 / self.xx, 0.0) / (self.count - 2)
+        return self.xy / math.sqrt(rest * self.xx) if rest else math.copysign(math.inf, self.xy) if self.xy else 0.0
+
+
+@dataclass(slots=True)
+class Course:
+    """Some steps and evaluations of a run. Steps that changed nothing do not count."""
+
+    config: Row = field(default_factory=dict)
+    """config.json"""
+    step: int = 0
+    """The newest step."""
+    learned: int = 0
+    """Steps that changed the policy."""
+    trend: Trend = field(default_factory=Trend)
+    """Of the mean reward over all of them."""
+    start: list[Row] = field(default_factory=list)
+    recent: deque[Row] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    first: Evaluation | None = None
+    """The evaluation of the untouched policy."""
+    best: Evaluation | None = None
+    """That with the highest mean reward before the last."""
+    last: Evaluation | None = None
+    """The newest one after a step."""
+
+    def add(self, row: Row) -> None:
+        """Add a step by its line of metrics.jsonl."""
+        self.step = row["step"]
+        if row.get("skipped") or "reward/mean" not in row:
+            return
+        self.learned += 1
+        if is_number(row["reward/mean"]):
+            self.trend = self.trend.add(row["step"], row["reward/mean"])
+        if len(self.start) < START:
+            self.start.append(row)
+        self.recent.append(row)
+
+    def evaluate(self, evaluation: Evaluation) -> None:
+        """Add an evaluation."""
+        if evaluation.step == 0:
+            self.first = self.best = evaluation
+            return
+        if self.last is not None and (self.best is None or self.last.means()[0] > self.best.means()[0]):
+            self.best = self.last
+        self.last = evaluation
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the first and the newest steps are full, and no step is in both."""
+        return self.learned >= START + WINDOW
+
+    @property
+    def steps(self) -> int:
+        """The steps that the run is to have; the newest step where its settings do not say."""
+        return whole(self.config.get("steps")) or self.step
+
+    def setting(self, *names: str) -> Any:
+        """The value of a nested setting; None where there is none."""
+        value: Any = self.config
+        for name in names:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+    def at_start(self, key: str) -> float | None:
+        """The mean of a metric over the first steps; None where none of them has it."""
+        return mean_of(self.start, key)
+
+    def now(self, key: str) -> float | None:
+        """The mean of a metric over the newest steps; None where none of them has it."""
+        return mean_of(self.recent, key)
+
+    def change(self, key: str) -> Change | None:
+        """The change of a metric that has a standard error; None where a step lacks one."""
+        errors = [[row.get(f"{key}_se") for row in rows] for rows in (self.start, self.recent)]
+        before, after = self.at_start(key), self.now(key)
+        if before is None or after is None or not all(is_number(e) for part in errors for e in part):
+            return None
+        variances = [sum(e**2 for e in part if e is not None) / len(part) ** 2 for part in errors]
+        return Change(before, after, math.sqrt(sum(variances)))
+
+    def largest_rise(self, key: str) -> tuple[float, int] | None:
+        """The largest rise of a metric from one of the newest steps to the next, and the later step."""
+        pairs = [(b[key] - a[key], b["step"]) for a, b in pairwise(self.recent) if is_number(a.get(key), b.get(key))]
+        return max(pairs, default=None)
+
+
+def mean_of(rows: Iterable[Row], key: str) -> float | None:
+    """The mean of the values that are numbers; None without one."""
+    values = [row[key] for row in rows if is_number(row.get(key))]
+    return fmean(values) if values else None
+
+
+def is_number(*values: Any) -> bool:
+    """Whether all values are finite numbers."""
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+
+
+def whole(value: Any) -> int | None:
+    """The value if it is a whole number."""
+    return value if type(value) is int else None

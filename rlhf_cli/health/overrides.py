@@ -1,0 +1,24 @@
+"""Overrides to try, from the settings that a run has."""
+
+from __future__ import annotations
+
+from rlhf_cli.health.course import Course, is_number
+
+
+def more_beta(course: Course) -> str:
+    """A stronger hold on the reference."""
+    value = course.setting("beta", "value")
+    if is_number(value):
+        return f"beta={4 * value:g}" if value else "beta=moderate"
+    return "beta=strong"
+
+
+def lower_lr(course: Course) -> str:
+    """A third of the learning rate."""
+    return change_lr(course, 1 / 3)
+
+
+def change_lr(course: Course, factor: float) -> str:
+    """The learning rate times the factor."""
+    lr = course.setting("optimizer", "lr")
+    return f"optimizer.lr={lr * factor:.2g}" if is_number(lr) else "another optimizer.lr"
