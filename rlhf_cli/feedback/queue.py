@@ -19,13 +19,13 @@ from rlhf_cli.evaluation.intervals import Share
 from rlhf_cli.feedback.from_runs import name_of, rows_of_evaluations, step_of
 from rlhf_cli.feedback.pairs import Pair, with_ids, write_rows
 from rlhf_cli.feedback.preference import Row
-from rlhf_cli.feedback.readings import Reading, read_readings, undone_files
+from rlhf_cli.feedback.readings import Reading, end_last_line, odd_readings, read_readings, undone_files
 from rlhf_cli.feedback.saying import share
 from rlhf_cli.feedback.tally import Tally, tally
 from rlhf_cli.feedback.votes import VoteFile, Votes, read_vote
 from rlhf_cli.paths import relative_to_here, why_irregular
 from rlhf_cli.runs.folder import EVALUATIONS, FEEDBACK, QUEUE
-from rlhf_cli.runs.logbook import JsonlLog, drop_half_line
+from rlhf_cli.runs.logbook import JsonlLog
 from rlhf_cli.runs.reading import read_evaluation
 from rlhf_cli.schema import Opponent
 from rlhf_cli.types import PromptRow
@@ -56,7 +56,9 @@ class Queue:
         if why := why_irregular(file) or ("a folder" if file.is_dir() else None):
             raise UserError(f"no file of readings: {why}", where=str(file), fix="move it away", exit_code=EXIT_DISK)
         file.parent.mkdir(exist_ok=True)
-        drop_half_line(file)
+        end_last_line(file)
+        for line in odd_readings(run):
+            self._say(f"{line}; it stays, and does not count")
         self._log = JsonlLog(file)
 
     @property

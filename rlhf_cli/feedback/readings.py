@@ -15,8 +15,10 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from rlhf_cli.feedback.from_runs import labelled_files, step_of
+from rlhf_cli.runs.disk import no_link
 from rlhf_cli.runs.folder import FEEDBACK, QUEUE
 from rlhf_cli.runs.json_files import read_lines
+from rlhf_cli.runs.logbook import drop_half_line
 from rlhf_cli.settings import READ_STRICTLY
 
 
@@ -50,6 +52,34 @@ def read_readings(run: Path) -> dict[int, Reading]:
     return found
 
 
+def odd_readings(run: Path) -> list[str]:
+    """`file:line: reason` for every whole line that is no reading; what it said does not count."""
+    numbered = enumerate(read_lines(run / FEEDBACK / QUEUE)[:-1], start=1)
+    return [f"{QUEUE}:{number}: no reading" for number, line in numbered if line and not _is_reading(line)]
+
+
+def end_last_line(file: Path) -> None:
+    """End the last line where only its end is missing, or cut off what a kill left of it.
+
+    Raises OSError, also where the file is a link.
+    """
+    content = file.read_bytes() if file.is_file() else b""
+    rest = content.rpartition(b"\n")[2]
+    if rest and _is_reading(rest):
+        with open(file, "ab", opener=no_link) as handle:
+            handle.write(b"\n")
+    else:
+        drop_half_line(file)
+
+
+def _is_reading(line: bytes) -> bool:
+    try:
+        _READING.validate_json(line)
+    except ValueError:
+        return False
+    return True
+
+
 def queued_files(run: Path) -> list[Path]:
     """The files of pairs that wait for votes or have them, by step."""
     names = [reading.pairs for reading in read_readings(run).values() if reading.pairs]
@@ -58,7 +88,10 @@ def queued_files(run: Path) -> list[Path]:
 
 
 def undone_files(run: Path) -> list[Path]:
-    """The files of pairs of steps that were done again, after a resume, with other texts: their votes do not count."""
+    """The files of pairs that the readings do not name, or not any more: their votes do not count.
+
+    Their step was done again, after a resume, with other texts; or a line of the readings was changed.
+    """
     queue = {reading.step: reading.pairs for reading in read_readings(run).values() if reading.pairs}
-    own = [file for file in labelled_files(run) if "-against-" not in file.name]
-    return [file for file in own if queue.get(step_of(file), file.stem) != file.stem]
+    last, own = max(queue, default=0), [file for file in labelled_files(run) if "-against-" not in file.name]
+    return [file for file in own if step_of(file) <= last and queue.get(step_of(file)) != file.stem]

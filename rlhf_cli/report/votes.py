@@ -54,7 +54,8 @@ def labelled(run: Path) -> list[Labelled]:
     others = [[one] for one in results if one not in own]
     found = [_labelled(group) for group in ([own] if own else []) + others]
     if found and (lost := sum(map(_count_votes, undone))):
-        note = ("not counted", f"{lost} votes on texts of steps that were done again, after a resume, with other texts")
+        what = "votes on texts of steps that were done again with other texts, or of changed lines of queue.jsonl"
+        note = ("not counted", f"{lost} {what}")
         found[0] = Labelled([*found[0].lines, note], found[0].charts, found[0].disagreements)
     return found
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
 from rlhf_cli.feedback.from_runs import labelled_files, pairs_file, rows_of_run, rows_of_two, titles, titles_of
 from rlhf_cli.feedback.pairs import write_rows
-from rlhf_cli.feedback.readings import queued_files, undone_files
+from rlhf_cli.feedback.readings import odd_readings, queued_files, undone_files
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.runs.binding import read_record
 from rlhf_cli.runs.kind import check_verb
@@ -31,7 +31,9 @@ class Found:
     waiting: Callable[[], str | None] | None = None
     """Says what may still come; None for a file that is whole."""
     undone: Sequence[Path] = ()
-    """Files of steps that were done again with other texts."""
+    """Files whose pairs are not asked any more."""
+    odd: Sequence[str] = ()
+    """Lines of queue.jsonl that are no reading."""
 
 
 def find_pairs(what: Sequence[str]) -> Found:
@@ -87,7 +89,7 @@ def _queue_of(run: Path) -> Found | None:
 
     if not human or not (queued_files(run) or waiting()):
         return None
-    return Found(lambda: queued_files(run), titles_of, waiting, undone_files(run))
+    return Found(lambda: queued_files(run), titles_of, waiting, undone_files(run), odd_readings(run))
 
 
 def held_out_rows(run: Path) -> list[PromptRow]:

@@ -98,9 +98,11 @@ def _note_what_does_not_count(found: Found, results: Sequence[Result]) -> None:
             _note(f"{line}; it stays, and does not count")
         if foreign := one.tally.foreign:
             _note(f"{foreign} lines of {one.votes.name} are on pairs that are not asked here; they do not count")
+    for line in found.odd:
+        _note(f"{line}; it stays, and does not count")
     for votes in map(VoteFile, found.undone):
         if count := len(votes.read().lines):
-            what = "are on texts of a step that was done again"
+            what = "are on texts of a step that was done again, or of a changed line of queue.jsonl"
             _note(f"{count} lines of {votes.file.name} {what}; they do not count")
 
 

@@ -15,7 +15,7 @@ from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.intervals import wilson
 from rlhf_cli.feedback.pairs import Pair, read_pairs
 from rlhf_cli.feedback.queue import Queue
-from rlhf_cli.feedback.readings import queued_files, read_readings, undone_files
+from rlhf_cli.feedback.readings import odd_readings, queued_files, read_readings, undone_files
 from rlhf_cli.feedback.votes import Ballot, VoteFile
 from rlhf_cli.runs.folder import EVALUATIONS
 from rlhf_cli.schema import Opponent
@@ -298,6 +298,31 @@ def test_a_file_of_readings_that_was_cut_or_lost_is_made_again(world: World) -> 
     world.go_on(3)
     world.vote(16, "a")
     assert world.go_on(1)[0]["human/votes"] == 1
+
+
+def test_a_last_line_without_its_end_stays(world: World) -> None:
+    """As an editor may leave it, or a kill just before the end."""
+    lines = told(world)
+    file = world.run / "feedback" / "queue.jsonl"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1])
+    world.begin(world.step)
+    assert file.read_bytes() == content
+    assert world.notes == []
+    assert lines
+
+
+def test_lines_that_are_no_reading_are_said_and_their_votes_do_not_count(world: World) -> None:
+    """The line of step 8, whose step became a text: its pairs are asked no more, and the file of votes stays."""
+    told(world)
+    old, file = world.file(8), world.run / "feedback" / "queue.jsonl"
+    file.write_text(file.read_text().replace('"step": 8,', '"step": "8",'))
+    world.begin(world.step)
+    said = "queue.jsonl:8: no reading"
+    assert world.notes == [f"{said}; it stays, and does not count"]
+    assert odd_readings(world.run) == [said]
+    assert undone_files(world.run) == [old]
+    assert len(VoteFile(old).read().lines) == 2
 
 
 def test_pairs_that_were_edited_or_deleted_change_nothing(world: World) -> None:
