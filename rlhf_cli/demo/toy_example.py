@@ -26,7 +26,7 @@ Runs = Mapping[str, Sequence[Ascent]]
 
 def scene(fast: bool) -> Scene:
     """Gradient ascent with and without the reference, with and without a baseline."""
-    steps, seeds = (100, 1) if fast else (150, 3)
+    steps, seeds = (60, 1) if fast else (150, 3)
     free = {name: [ascend(ALGORITHMS[name], 0.0, steps, 0)] for name in ("no baseline", CHOSEN)}
     held = {name: [ascend(each, BETA, steps, seed) for seed in range(seeds)] for name, each in ALGORITHMS.items()}
     problem = toy(BETA)

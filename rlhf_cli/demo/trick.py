@@ -30,7 +30,7 @@ WITH_BASELINE: Final = Rloo(kind="rloo")
 def scene(fast: bool) -> Scene:
     """The trick, and how its error falls like 1/√n."""
     problem = toy(0.0)
-    repetitions = 8 if fast else 24
+    repetitions = 4 if fast else 24
     # The streams of a completion depend on its place alone: a larger rollout begins with the smaller one.
     rollouts = {
         n: [roll_out(problem, problem.engine(), 1, n, "reward", False, seed, 0) for seed in range(repetitions)]

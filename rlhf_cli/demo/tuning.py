@@ -23,7 +23,7 @@ TEMPERATURES: Final = (0.5, 1.0, 2.0)
 
 def scene(fast: bool) -> Scene:
     """Reward against KL for many betas, the policies of three, and three temperatures."""
-    steps = 100 if fast else 150
+    steps = 60 if fast else 150
     reference = toy(BETA).engine()
     frontier = [optimum_at(0.01 * 1.2**i) for i in range(31)]
     kls, rewards = [kl for _, kl, _ in frontier], [reward for reward, _, _ in frontier]

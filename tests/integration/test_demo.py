@@ -53,7 +53,7 @@ def test_the_whole_lecture_as_a_page(rlhf: Rlhf, tmp_path: Path) -> None:
     ideas = [int(heading[0]) for heading in headings if heading[1] == "."]
     assert ideas == [1, 2, 3, 4, 5, 6, 7, 8]
     assert len(list(root.iter("{http://www.w3.org/2000/svg}svg"))) == 10
-    climbed = ascend(toy_example.ALGORITHMS[toy_example.CHOSEN], BETA, 100, 0)
+    climbed = ascend(toy_example.ALGORITHMS[toy_example.CHOSEN], BETA, 60, 0)
     assert f"{toy_example.CHOSEN} {climbed.percent:.1f} %" in text
     assert len(toy_example.scene(True).frames) == toy_example.FRAMES + 1
     assert not re.search(r"https?:|<script|<link|<img", text.replace('xmlns="http://www.w3.org/2000/svg"', ""))
