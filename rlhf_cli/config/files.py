@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_cli.config.arguments import parse_override, rewrite, unquote
-from rlhf_cli.config.keys import did_you_mean, make_paths_absolute
+from rlhf_cli.config.keys import did_you_mean, fields, make_paths_absolute, schema_name
 from rlhf_cli.config.options import (
     PRESET,
     check_option,
@@ -31,6 +31,7 @@ from rlhf_cli.config.options import (
     groups,
     is_number,
     preset_path,
+    takes_numbers,
 )
 from rlhf_cli.config.security import TRUST, find_code
 from rlhf_cli.config.yaml_text import parse_yaml
@@ -124,6 +125,11 @@ def read_file(path: Path, above: Sequence[Path] = ()) -> UserFile:
         with errors_name_line(key):
             only = ": only the command line may say it" if key.endswith(TRUST) else ""
             raise UserError(f"{key}: not allowed in a file, since it could run code{only}")
+    for key in body:
+        if "." in str(key) and schema_name(str(key)) in fields():
+            outer, _, inner = str(key).partition(".")
+            with errors_name_line(key):
+                raise UserError(f"{key}: a file has no dotted keys: write {outer}: {{{inner}: ...}}")
     values = make_paths_absolute(body, path.parent)
     with errors_name_line("hydra.sweeper.params"):
         _rewrite_params(values.get("hydra", {}).get("sweeper", {}), path.parent)
@@ -141,6 +147,11 @@ def read_file(path: Path, above: Sequence[Path] = ()) -> UserFile:
                     del values[group]
                 case str() | int() | float() if not isinstance(values[group], bool):
                     choices[group] = check_option(group, str(values.pop(group)), path.parent, in_file=True)
+                case list() | bool():
+                    raise UserError(
+                        f"{group}: must be the name of an option, {'a number, ' if takes_numbers(group) else ''}"
+                        "or a mapping; several are a sweep: rlhf train -m"
+                    )
                 case {"kind": kind, **over}:
                     parts[group] = check_option(group, str(kind), path.parent, in_file=True), over
                 case {**over} if base is not None:

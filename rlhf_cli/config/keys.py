@@ -61,6 +61,14 @@ def meanings() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     }
 
 
+def lacks(key: str, kind: str) -> str:
+    """Say that a group of this kind has no such setting, and which kinds have it."""
+    group, _, name = key.rpartition(".")
+    have = dict.fromkeys(one for kinds in meanings().get(schema_name(key), {}).values() for one in kinds)
+    others = f"; {', '.join(have)} {'has' if len(have) == 1 else 'have'} it" if have else ""
+    return f"{key}: {group} is {kind}, which has no {name}{others}"
+
+
 def rule(key: str) -> str:
     """The type and the range of a setting, in words: `number, above 0`."""
     field = fields()[schema_name(key)]

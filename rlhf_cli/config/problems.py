@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from rlhf_cli.config.files import read_file
 from rlhf_cli.config.foreign import unknown_setting
-from rlhf_cli.config.keys import fields, schema_name
+from rlhf_cli.config.keys import fields, lacks, schema_name
 from rlhf_cli.config.options import PRESET, default_option, groups, options, preset_path
 from rlhf_cli.errors import UserError
 from rlhf_cli.settings import flatten
@@ -104,10 +104,10 @@ def _dotted(error: ErrorDetails, data: Mapping[str, Any]) -> str:
 def _describe(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any]) -> str:
     """Describe a problem in plain words; several errors of one key are the alternatives of a union."""
     kind, value = errors[0]["type"], errors[0]["input"]
-    group, _, name = key.rpartition(".")
+    group = key.rpartition(".")[0]
     if kind == "extra_forbidden":
         if schema_name(key) in fields():
-            return f"{key}: {group} is {_at(group, data)['kind']}, which has no {name}"
+            return lacks(key, _at(group, data)["kind"])
         return unknown_setting(key, value)
     if kind == "missing":
         return f"{key}: must be given ({_meaning(key)})"
@@ -115,6 +115,8 @@ def _describe(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any])
         return _must(errors[0])
     if kind == "union_tag_invalid":
         return f"{key}: {_must(errors[0])}"
+    if kind == "string_pattern_mismatch" and key in fields():  # the meaning says more than the pattern
+        return f"{key}: must be {_meaning(key)} (got {value!r:.60})"
     first, *others = map(_must, errors)
     if isinstance(value, Mapping) and kind == "value_error":  # a rule about the settings of a group
         return f"{key}: {first}"

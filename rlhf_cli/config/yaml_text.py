@@ -89,10 +89,26 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[str, int]]:
         body: Any = OmegaConf.to_container(OmegaConf.create(loader.construct_document(root)), resolve=False)
         return body, dict(_lines(root, ""))
     except yaml.MarkedYAMLError as e:
-        line = f":{e.problem_mark.line + 1}" if e.problem_mark else ""
-        raise UserError(f"{name}{line}: not valid YAML: {e.problem}") from e
+        what, mark, fix = _explain(e)
+        raise UserError(f"{name}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {what}", fix=fix) from e
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as e:
         raise UserError(f"{name}: not valid YAML: {first_line(e)}") from e
+
+
+def _explain(error: yaml.MarkedYAMLError) -> tuple[str, Any, str]:
+    """The mistake in plain words, the mark of its line, and the fix, for the mistakes that people make most."""
+    problem, context, mark = str(error.problem), str(error.context), error.problem_mark
+    if "'\\t'" in problem:
+        return "a tab", mark, "indent by spaces"
+    if problem == "mapping values are not allowed here":
+        return "a key where none can stand", mark, "indent it as its neighbours, and put a text with a colon in quotes"
+    if "simple key" in context:  # noticed only at the next line
+        return "a line that is no setting", error.context_mark, "write `key: value`, with a space behind the colon"
+    if "quoted scalar" in context:
+        return "a quote without its end", error.context_mark, "close it"
+    if "flow" in context:
+        return f"a bracket without its end: {problem}", error.context_mark, "close it"
+    return problem, mark, "leave one of them" if "duplicate" in problem else ""
 
 
 def _refuse_misread(key: str, scalar: yaml.ScalarNode, loader: _Loader, name: str) -> None:

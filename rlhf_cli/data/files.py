@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 from collections.abc import Iterator
@@ -24,7 +25,13 @@ def find_files(path: str) -> list[tuple[Path, str]]:
     files = [match for match in matches if match.is_file()]
     if not files:
         what = "no file fits the pattern" if glob.has_magic(path) else "no such prompt file"
-        raise UserError(what, where=path, fix="give a file by data.path=", exit_code=EXIT_DATA)
+        fix = "give a file by data.path="
+        if file is not None and file.is_dir():
+            what, fix = "a folder, not a prompt file", "name its files by a pattern, as FOLDER/*.jsonl"
+        elif file is not None and file.parent.is_dir():
+            near = difflib.get_close_matches(file.name, [one.name for one in file.parent.iterdir()], n=1, cutoff=0.7)
+            fix = f"did you mean {near[0]}?" if near else fix
+        raise UserError(what, where=path, fix=fix, exit_code=EXIT_DATA)
     if irregular := next(((match, why) for match in files if (why := why_irregular(match))), None):
         raise UserError(f"cannot be read: {irregular[1]}", where=str(irregular[0]), exit_code=EXIT_DATA)
     root = os.path.commonpath([file.parent for file in files])

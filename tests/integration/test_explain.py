@@ -40,7 +40,7 @@ def test_a_group_as_json(rlhf: Rlhf) -> None:
     ("argv", "said"),
     [
         (("stepz",), "error: unknown setting 'stepz'; did you mean steps?\n"),
-        (("config=tiny", "model.path"), "error: model.path: model is tiny, which has no path\n"),
+        (("config=tiny", "model.path"), "error: model.path: model is tiny, which has no path; pretrained has it\n"),
         (("config=tiny", "steps=x"), "error: steps: must be a whole number (got 'x')\n"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any, Final
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.jobs import compose_config, find_setters
-from rlhf_cli.config.keys import fields, meanings, rule, schema_name
+from rlhf_cli.config.keys import fields, lacks, meanings, rule, schema_name
 from rlhf_cli.display.verbs.explain import Setting, show_settings
 from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.settings import flatten
@@ -43,7 +43,7 @@ def _select(names: Sequence[str], values: Mapping[str, Any], data: Mapping[str, 
         if not any(_is_under(key, name) for key in values):
             group = name.partition(".")[0]
             if schema_name(name) in fields():
-                raise UserError(f"{name}: {group} is {data[group]['kind']}, which has no {name.partition('.')[2]}")
+                raise UserError(lacks(name, data[group]["kind"]))
             raise UserError(unknown_setting(name))
     return (key for key in values if not names or any(_is_under(key, name) for name in names))
 

@@ -148,10 +148,13 @@ class RetryingSource:
 
     def _require_columns(self, names: Iterable[str]) -> None:
         if unknown := [name for name in names if not has_column(self._columns, name)]:
+            of_function = isinstance(self._source, Python)
+            fix = "name its parameters as the columns" if of_function else f"name a column: {self._key}.column=COLUMN"
             raise UserError(
                 f"{self.name} takes {', '.join(unknown)}, which the data does not have; "
                 f"its columns: {', '.join(self._columns) or 'none but the prompt'}",
-                where=f"{self._key}.function" if isinstance(self._source, Python) else self._key,
+                where=f"{self._key}.function" if of_function else self._key,
+                fix=fix,
                 exit_code=EXIT_REWARD,
             )
 

@@ -52,7 +52,9 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
             file = source.__file__ or ""
             function = getattr(source, name, None)
             if not callable(function):
-                has = "is no function" if hasattr(source, name) else "is not there"
+                own = (one for one in vars(source).values() if inspect.isfunction(one))
+                only = ", ".join(one.__name__ for one in own if one.__module__ == source.__name__) or "nothing"
+                has = "is no function" if hasattr(source, name) else f"is not there, only {only}"
                 reply(wrong=f"cannot be called: {name} {has}")
                 return
             if options:

@@ -72,7 +72,7 @@ def test_keys_stand_over_options(saved: dict[str, Any]) -> None:
         ("steps.x=3", "unknown setting 'steps.x'; did you mean steps?"),
         ("optimiser.lr=3", "unknown setting 'optimiser.lr'; did you mean optimizer.lr?"),
         ("steps=0", "steps: must be at least 1 (got 0)"),
-        ("beta.value=1", "beta.value: beta is linear, which has no value"),
+        ("beta.value=1", "beta.value: beta is linear, which has no value; constant has it"),
         (
             "algorithm=rlo",
             "algorithm=rlo: no such option; have dapo, dr_grpo, grpo, ppo, reinforce, rloo; did you mean rloo?",

@@ -45,7 +45,7 @@ ADD = "add for example `reward: sentiment`"
             "display=lively": "display: must be one of auto, live, plain, json or quiet (got 'lively')",
             "reward=characters": "",
             "reward.characters=5": "reward.characters: must be text (got 5)",
-            "device=gpu": r"device: must match ^(auto|cpu|cuda(:\d+)?)$ (got 'gpu')",
+            "device=gpu": "device: must be auto, cpu, cuda or cuda:N; auto takes a GPU where there is one (got 'gpu')",
             "microbatch_size=big": "microbatch_size: must be auto, or a whole number (got 'big')",
         },
         {
@@ -61,7 +61,7 @@ ADD = "add for example `reward: sentiment`"
             "seed=1.5": "seed: must be a whole number (got 1.5)",
             "optimizer.lr=fast": "optimizer.lr: must be a number (got 'fast')",
             "beta=linear": "",
-            "beta.value=1": "beta.value: beta is linear, which has no value",
+            "beta.value=1": "beta.value: beta is linear, which has no value; constant has it",
         },
     ],
 )
@@ -105,7 +105,6 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
         ("~steps", "steps: must be given (steps of training; in `rlhf train` each begins with a rollout)"),
         ("~model", f"nothing is chosen for {MODEL}; add for example `model: smollm2`"),
         ("steps=${sed}", "steps: Interpolation key 'sed' not found"),
-        ("steps", "steps: not an override: write key=value"),
         ("tiny", "tiny: not an override: write key=value; did you mean config=tiny?"),
         ("=5", "=5: not an override: write key=value"),
         ("a-b c=5", "a-b c=5: not an override: write key=value"),
@@ -124,7 +123,6 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
         ("--cfg", "--cfg takes job or hydra or all"),
         ("--foo", "unknown option --foo; did you mean --info?"),
         ("--multi-run seed=1", "unknown option --multi-run; did you mean --multirun?"),
-        ("--steps=5", "unknown option --steps; did you mean steps=...?"),
         ("--multirun=3", "--multirun takes no value"),
         ("--experimental-rerun=x.pkl", "unknown option --experimental-rerun"),
     ],
@@ -138,7 +136,6 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
     ("text", "line"),
     [
         ("steps: 5\n", f"r.yaml: nothing is chosen for {DATA}, {MODEL}, {REWARD}; {ADD}"),
-        ("model: tiny\ndata: tiny\n", f"r.yaml: nothing is chosen for {REWARD}; {ADD}"),
         (
             "model: tiny\ndata: tiny\nreward:\n",
             f"r.yaml: nothing is chosen for {REWARD}; {ADD}",
@@ -147,23 +144,13 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
             "model: tiny\ndata: {path: x}\nreward: ???\n",
             f"r.yaml: nothing is chosen for {DATA}, {REWARD}; {ADD}",
         ),
-        (TINY + "steps: many\n", "r.yaml:4: steps: must be a whole number (got 'many')"),
-        (
-            TINY + "algorithm: rlo\n",
-            f"r.yaml:4: algorithm=rlo: no such option; have {ALGORITHMS}; did you mean rloo?",
-        ),
         (
             "model: tiny\ndata: tiny\nreward: {kind: characterz}\n",
             f"r.yaml:3: reward=characterz: no such option; have {OPTIONS['reward']}; did you mean characters?",
         ),
-        (TINY + "steps: ${sed}\n", "r.yaml:4: steps: Interpolation key 'sed' not found"),
         (TINY + "1: 2\n", "r.yaml:4: 1: Keys should be strings (got 1)"),
-        ("model: tiny\ndata: [tiny\nreward: x\n", "r.yaml:3: not valid YAML: expected ',' or ']', but got ':'"),
-        ("model: tiny\n\tdata: tiny\n", "r.yaml:2: not valid YAML: found character '\\t' that cannot start any token"),
         ("model: tiny\n? [a, b]\n: 3\n", "r.yaml:2: not valid YAML: found a key that is no text"),
         ("? {a: b}\n: 3\n", "r.yaml:1: not valid YAML: found a key that is no text"),
-        ("steps: 1\nsteps: 2\n", "r.yaml:2: not valid YAML: found duplicate key steps"),
-        ("- model: tiny\n", "r.yaml: must be a mapping of settings, like `steps: 100`"),
         ("hello", "r.yaml: must be a mapping of settings, like `steps: 100`"),
         ("defaults: [rewards: sentiment]\n", "r.yaml:1: defaults: no group rewards; did you mean reward?"),
         ("defaults: [[a]]\n", "r.yaml:1: defaults: write `- GROUP: OPTION`, `- PRESET` or `- FILE.yaml`, not ['a']"),
@@ -210,7 +197,7 @@ def test_many_mistakes_in_a_file(cwd: Path, refused: Refused) -> None:
         "  r.yaml:4: unknown setting 'stpes'; did you mean steps?",
         "  r.yaml:7: unknown setting 'evaluate.evry'; did you mean evaluate.every?",
         "  r.yaml:8: beta.start: must be a number (got 'x')",
-        "  r.yaml:8: beta.value: beta is linear, which has no value",
+        "  r.yaml:8: beta.value: beta is linear, which has no value; constant has it",
         "  r.yaml:9: device: must be text (got True)",
     ]
 

@@ -55,7 +55,7 @@ def test_keys_are_read_as_text_too() -> None:
     body, lines = parse_yaml(write(Path("r.yaml"), "where:\n  on: 1\n  010: 2\n"))
     assert body == {"where": {"on": 1, "010": 2}}
     assert lines["where.010"] == 3
-    with pytest.raises(UserError, match=r"^r.yaml:2: not valid YAML: found duplicate key yes$"):
+    with pytest.raises(UserError, match=r"^r.yaml:2: not valid YAML: found duplicate key yes; fix: leave one of them$"):
         parse_yaml(write(Path("r.yaml"), "yes: 1\nyes: 2\n"))
 
 

@@ -44,11 +44,15 @@ def test_a_file_of_that_very_name_is_no_pattern(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "what"),
-    [("*.csv", "no file fits the pattern"), ("c.txt", "no such prompt file"), ("x", "no such prompt file")],
+    ("name", "what", "fix"),
+    [
+        ("*.csv", "no file fits the pattern", "give a file by data.path="),
+        ("c.txt", "no such prompt file", "did you mean b.txt?"),
+        ("x", "a folder, not a prompt file", "name its files by a pattern, as FOLDER/*.jsonl"),
+    ],
 )
-def test_no_file(folder: Path, name: str, what: str) -> None:
+def test_no_file(folder: Path, name: str, what: str, fix: str) -> None:
     with pytest.raises(UserError) as caught:
         texts_of(folder / name)
-    assert caught.value.line() == f"{what} ({folder / name}); fix: give a file by data.path="
+    assert caught.value.line() == f"{what} ({folder / name}); fix: {fix}"
     assert caught.value.exit_code == EXIT_DATA

@@ -161,10 +161,16 @@ def test_an_empty_file_is_refused(file: Path, content: str) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    for path in (str(tmp_path / "none.jsonl"), str(tmp_path), "package:no_such_package/x.jsonl"):
+    (tmp_path / "promts.jsonl").touch()
+    for path, what, fix in (
+        (tmp_path / "none.jsonl", "no such prompt file", "give a file by data.path="),
+        (tmp_path / "prompts.jsonl", "no such prompt file", "did you mean promts.jsonl?"),
+        (tmp_path, "a folder, not a prompt file", "name its files by a pattern, as FOLDER/*.jsonl"),
+        ("package:no_such_package/x.jsonl", "no such prompt file", "give a file by data.path="),
+    ):
         with pytest.raises(UserError) as caught:
-            read_prompts(path)
-        assert caught.value.line() == f"no such prompt file ({path}); fix: give a file by data.path="
+            read_prompts(str(path))
+        assert caught.value.line() == f"{what} ({path}); fix: {fix}"
         assert caught.value.exit_code == EXIT_DATA
 
 

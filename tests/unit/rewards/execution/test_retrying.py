@@ -87,7 +87,8 @@ def test_a_column_that_no_row_has_is_missed_before_anything_else_happens(opened:
     with pytest.raises(UserError) as caught:
         opened("def f(completions, anwser, x, y=1): pass")
     assert caught.value.line() == (
-        "rewards.py:f takes anwser, x, which the data does not have; its columns: answer, topic (reward.function)"
+        "rewards.py:f takes anwser, x, which the data does not have; its columns: answer, topic (reward.function); "
+        "fix: name its parameters as the columns"
     )
     assert caught.value.exit_code == EXIT_REWARD
 
@@ -185,7 +186,8 @@ def test_one_completion_alone_that_hangs_is_named(opened: Opened) -> None:
         ("import sys\nsys.exit(0)", "cannot be imported: it called sys.exit(0) at rewards.py:2"),
         ("import os\nos._exit(0)", "cannot be imported: it ended its process with exit code 0"),
         ("while True: pass", "cannot be imported: it did not answer within 1 s (reward.timeout_s)"),
-        ("g = 1", "cannot be called: f is not there"),
+        ("g = 1", "cannot be called: f is not there, only nothing"),
+        ("def g(): pass\ndef h(): pass", "cannot be called: f is not there, only g, h"),
         ("f = 1", "cannot be called: f is no function"),
     ],
 )

@@ -1,0 +1,31 @@
+"""A reward that fails in the middle of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import Outcome
+
+Rlhf = Callable[..., Outcome]
+
+
+def test_a_reward_that_fails_keeps_what_is_complete(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_cli.rewards.kinds.characters import Characters
+
+    plain, calls = Characters.score, 0
+
+    def failing(self: Characters, prompts: object, completions: list[str]) -> list[float]:
+        nonlocal calls
+        calls += 1
+        return plain(self, [], completions) if calls < 4 else [float("nan")] * len(completions)
+
+    monkeypatch.setattr(Characters, "score", failing)
+    outcome = rlhf("train", "config=tiny", "evaluate.every=0", "display=quiet", "run_dir=out")
+    assert outcome.code == 4
+    assert "gave nan for the completion" in outcome.err
+    assert (tmp_path / "out" / "checkpoints" / "step-00000003").is_dir()
