@@ -238,8 +238,8 @@ def check_option(group: str, choice: str, base: Path, *, in_file: bool = False) 
         path = Path(os.path.abspath(base / os.path.expanduser(choice)))
         if not path.is_file():
             siblings = [str(Path(choice).parent / p.name) for p in path.parent.glob("*.y*ml")]
-            near = difflib.get_close_matches(choice, siblings, n=1, cutoff=0.7)
-            raise UserError(f"config={choice}: no such file{f'; did you mean {near[0]}?' if near else ''}")
+            close = difflib.get_close_matches(choice, siblings, n=1, cutoff=0.7)
+            raise UserError(f"config={choice}: no such file{f'; did you mean {close[0]}?' if close else ''}")
         return str(path)
     if choice in options(group) or (takes_numbers(group) and is_number(choice)):
         return choice
