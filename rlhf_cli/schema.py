@@ -164,6 +164,9 @@ class RunConfig(TrainingConfig):
     on_no_signal: Free[Literal["warn", "stop"]] = "warn"
     """The reaction to a step in which no prompt has two completions with different scores: warn (a hard task may begin
     so), or stop the run with that step saved."""
+    on_alarm: Free[Literal["warn", "stop"]] = "warn"
+    """The reaction to an alarm of the rules of `rlhf doctor`: warn (a note when it begins), or stop the run while one
+    lasts, with the step saved (exit 75)."""
     profile: Free[bool]
     """Trace the second and the third step into RUN/profile, to see which operations take the time."""
     sweep_dir: Free[FilePath | None]

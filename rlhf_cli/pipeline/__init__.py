@@ -12,7 +12,7 @@ run        everything that a run holds, as plain data
 work       timing, progress, stop checks and out-of-memory-safe microbatches of a stage
 state      what a checkpoint saves, and what an interrupted step goes back to
 saving     publish checkpoints, tolerate failed ones, keep the best one
-skipping   Skip, and the dump of a skipped step's batch
+skipping   Skip, the dump of a skipped step's batch, and the limit of skips in a row
 signals    Ctrl-C, SIGTERM, SIGUSR1 and the time limit, held back where they would tear something
 measures   the metrics of a step
 profiling  two steps under torch's profiler

@@ -15,6 +15,7 @@ from rlhf_cli.engine.memory import microbatch_size, predicted_peak
 from rlhf_cli.engine.opening import WHY_HIDDEN, load_policy
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.feedback.queue import Queue
+from rlhf_cli.health.alarms import replay
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import prompts_at_once
 from rlhf_cli.pipeline.profiling import Profiler
@@ -35,6 +36,7 @@ from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, EVALUATIONS, LOGS, METRICS
 from rlhf_cli.runs.json_files import read_last_lines, read_rows
 from rlhf_cli.runs.logbook import Logbook, Mark, cut_back, has_marked_beginning
 from rlhf_cli.runs.no_signal import read_no_signal
+from rlhf_cli.runs.reading import read_evaluations, read_steps
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.runs.sinks import Curves
 from rlhf_cli.schema import RunConfig, TrainingConfig
@@ -88,6 +90,7 @@ def assemble(
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
         logs_errors=_logs_errors(folder),
         no_signal=read_no_signal(folder, config.samples_per_prompt),
+        alarms=replay(read_steps(folder), read_evaluations(folder), saved),
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from rlhf_cli.engine import Engine
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.functional.truncation import Truncation
+from rlhf_cli.health.alarms import Alarms
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.profiling import Profiler
 from rlhf_cli.pipeline.saving import Saver
@@ -75,6 +76,8 @@ class Run(Training):
     """Whether metrics.jsonl has all standard errors; a run that an earlier version began goes on without the newer."""
     no_signal: NoSignal = field(default_factory=NoSignal)
     """The steps so far that learned nothing from the reward; metrics.jsonl has them too."""
+    alarms: Alarms = field(default_factory=Alarms)
+    """Those of the steps so far; they follow from metrics.jsonl and evaluations.jsonl."""
 
     def sync(self) -> None:
         """Put on disk what a checkpoint counts on; raises OSError where the disk refuses."""

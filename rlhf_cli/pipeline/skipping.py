@@ -9,6 +9,8 @@ from typing import Final
 
 from safetensors.torch import save_file
 
+from rlhf_cli.errors import UserError
+from rlhf_cli.pipeline.run import Training
 from rlhf_cli.runs.folder import SKIPPED
 from rlhf_cli.runs.json_files import finite
 from rlhf_cli.types import Advantages
@@ -28,6 +30,22 @@ class Skip(Exception):
     ) -> None:
         self.reason, self.fix, self.exit_code, self.batch, self.failures = reason, fix, exit_code, batch, failures
         super().__init__(reason)
+
+
+def note_skip(run: Training, reason: Skip, place: str) -> None:
+    """Note that the step under way is skipped, and `place`, where its batch can be seen.
+
+    Raises UserError where more than `max_skipped_steps` are skipped in a row.
+    """
+    step, skipped = run.state.step + 1, run.state.skipped + 1
+    if skipped > run.config.max_skipped_steps:
+        raise UserError(
+            f"{reason.reason} in step {step}, and {skipped} steps in a row changed nothing{place}",
+            where="max_skipped_steps",
+            fix=reason.fix,
+            exit_code=reason.exit_code,
+        )
+    run.work.reporter.note(f"step {step} changes nothing: {reason.reason}{place}")
 
 
 def dump(run_dir: Path, step: int, reason: str, batch: Advantages) -> Path:

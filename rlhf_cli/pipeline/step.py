@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.errors import EXIT_REWARD, Stopped, UserError
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.functional.mismatch import measure_mismatch
 from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.run import Run, Training, Unfinished, due
-from rlhf_cli.pipeline.skipping import Skip, dump
+from rlhf_cli.pipeline.skipping import Skip, dump, note_skip
 from rlhf_cli.pipeline.state import Best, TrainState, restore_tensors
 from rlhf_cli.runs.no_signal import IN_A_ROW, why_no_signal
 from rlhf_cli.schedules import Controlled
@@ -34,6 +34,7 @@ def begin(run: Run) -> None:
         run.logbook.timings(0, run.work.clock.lap(), 0, run.unfinished.retries)
         run.unfinished = Unfinished()
         run.work.reporter.evaluated(0, evaluated.metrics())
+        run.alarms.observe({"step": 0}, evaluated)
 
 
 def skip(run: Run, reason: Skip) -> tuple[Advantages | None, dict[str, float]]:
@@ -55,22 +56,6 @@ def take_back(run: Training) -> None:
         save(run, needed=False)
 
 
-def note_skip(run: Training, reason: Skip, place: str) -> None:
-    """Note that the step under way is skipped, and `place`, where its batch can be seen.
-
-    Raises UserError where more than `max_skipped_steps` are skipped in a row.
-    """
-    step, skipped = run.state.step + 1, run.state.skipped + 1
-    if skipped > run.config.max_skipped_steps:
-        raise UserError(
-            f"{reason.reason} in step {step}, and {skipped} steps in a row changed nothing{place}",
-            where="max_skipped_steps",
-            fix=reason.fix,
-            exit_code=reason.exit_code,
-        )
-    run.work.reporter.note(f"step {step} changes nothing: {reason.reason}{place}")
-
-
 def complete(
     run: Run, advantages: Advantages | None, learned: Mapping[str, float], evaluated: Evaluation | None
 ) -> None:
@@ -87,6 +72,7 @@ def complete(
     if run.profiler is not None:
         run.profiler.step()
     note_no_signal(run, metrics)
+    raise_alarms(run, metrics, evaluated)
 
 
 def undo(run: Training) -> None:
@@ -220,6 +206,22 @@ def note_no_signal(run: Run, metrics: Mapping[str, float]) -> None:
         run.work.reporter.note(what)
     if run.no_signal.in_a_row == IN_A_ROW:
         run.work.reporter.note(f"steps {step - IN_A_ROW + 1} to {step} learned nothing from the reward: {why}")
+
+
+def raise_alarms(run: Run, metrics: Mapping[str, float], evaluated: Evaluation | None) -> None:
+    """Note each alarm that begins, unless a note has said as much.
+
+    Raises Stopped while one lasts under on_alarm=stop; the step is complete.
+    """
+    step, config, alarms = run.state.step, run.config, run.alarms
+    new = alarms.observe({"step": step, **metrics}, evaluated)
+    if config.on_alarm == "stop" and alarms.active and step < config.steps:
+        raise Stopped(f"{'; '.join(one.line() for one in alarms.active.values())}; go on with on_alarm=warn")
+    cut = alarms.course.start[0].get("completion/truncated", 0.0) if alarms.course.start else 0.0
+    told = {"truncation": cut > TRUNCATED_ALARM, "zero-variance groups": run.no_signal.in_a_row >= IN_A_ROW}
+    for finding in new:
+        if not told.get(finding.rule):
+            run.work.reporter.note(f"alarm at {finding.line()}")
 
 
 def save_if_due(run: Training, best_before: Best | None) -> None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from rlhf_cli.pipeline.run import Unfinished
-from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.pipeline.skipping import Skip, note_skip
 from rlhf_cli.pipeline.state import Best
-from rlhf_cli.pipeline.step import note_skip, save, save_if_due, take_back
+from rlhf_cli.pipeline.step import save, save_if_due, take_back
 from rlhf_cli.supervised.evaluation import PREFIX, Evaluation
 from rlhf_cli.supervised.held_out import evaluate
 from rlhf_cli.supervised.objectives.objective import Batch

@@ -74,6 +74,20 @@ def test_the_last_complete_step_is_saved_and_the_run_goes_on_exactly(
     assert contents(tmp_path / "out") == uninterrupted
 
 
+def test_an_alarm_stops_a_run_that_may_go_on(uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path) -> None:
+    """Nearly all of its completions are cut."""
+    folder = tmp_path / "out"
+    stopped = rlhf("train", *RUN, f"run_dir={folder}", "on_alarm=stop")
+    assert stopped.code == 75, stopped.err
+    assert "stopped: step 10: truncation: 9" in stopped.err
+    assert stopped.err.endswith("; go on with on_alarm=warn\n")
+    assert newest(tmp_path) == "step-00000010"
+    assert rlhf("train", f"resume={folder}").code == 75
+    assert newest(tmp_path) == "step-00000011"
+    assert rlhf("train", f"resume={folder}", "on_alarm=warn").code == 0
+    assert contents(folder) == uninterrupted
+
+
 @pytest.mark.case(35)
 def test_the_time_limit_is_a_stop_as_well(
     uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

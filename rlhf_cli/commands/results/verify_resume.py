@@ -98,7 +98,7 @@ def _repeat(config: TrainingConfig, origin: Origin, newer: Path, watch: Reporter
             train_supervised,
         )
     assert isinstance(config, RunConfig)
-    plain = config.model_copy(update={"profile": False})
+    plain = config.model_copy(update={"profile": False, "on_no_signal": "warn", "on_alarm": "warn"})
     with Scorer(config.reward, rows.columns, log=None) as scorer:
         return repeat(
             origin, newer, watch, lambda folder: assemble(plain, rows, folder, scorer, watch, signals, origin), train

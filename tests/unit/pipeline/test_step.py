@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, EXIT_REWARD, UserError
+from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, EXIT_REWARD, Stopped, UserError
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.optimum import unknown
 from rlhf_cli.pipeline.run import Run, Unfinished
@@ -339,6 +339,41 @@ class TestNoSignal:
         assert caught.value.line().startswith("step 2 learned nothing from the reward, as no completion scored above ")
         assert caught.value.line().endswith("go on with on_no_signal=warn")
         assert (run.state.step, [row["step"] for row in lines(run, "metrics")]) == (2, [1, 2])
+
+
+class TestAlarms:
+    """The rules of `rlhf doctor` while the run trains."""
+
+    APART: ClassVar[dict[str, Any]] = {"log_weights": torch.tensor([1.0, -1.0])}
+    """Sampler and trainer: the samples are worth 63 % of their number."""
+
+    def test_an_alarm_is_noted_when_it_begins(self, make_run: MakeRun) -> None:
+        run = make_run(build(tiny()), steps=9)
+        for changes in ({}, self.APART, self.APART):
+            complete(run, advantages_of(**changes), LEARNED, None)
+        notes = [note for note in run.work.reporter.notes if "alarm" in note]  # type: ignore[attr-defined]
+        (note,) = notes
+        assert note.startswith("alarm at step 2: sampler and trainer part: the samples of 10 steps are worth 63% of ")
+        assert note.endswith("; try dtype=float32")
+
+    def test_what_a_note_has_said_is_not_said_again(self, make_run: MakeRun) -> None:
+        """The first step was said to be cut, and ten in a row to have learned nothing."""
+        run = make_run(build(tiny()), steps=20)
+        cut = rollout_of([[1, 1], [1, 0]], samples=2, truncated=[True, True])
+        same = {"rollout": cut, "scores": torch.tensor([0.0, 0.0]), "learnable": torch.tensor([True, True])}
+        for _ in range(12):
+            complete(run, advantages_of(**same), LEARNED, None)
+        assert {*run.alarms.active} == {"truncation", "zero-variance groups", "entropy collapse"}
+        notes = [note for note in run.work.reporter.notes if "alarm" in note]  # type: ignore[attr-defined]
+        assert [note.split(": ")[1] for note in notes] == ["entropy collapse"]
+
+    def test_stop_ends_the_run_with_the_step_complete(self, make_run: MakeRun) -> None:
+        run = make_run(build(tiny()), on_alarm="stop", steps=3)
+        complete(run, advantages_of(), LEARNED, None)
+        with pytest.raises(Stopped, match=r"^step 2: sampler and trainer part: .*; go on with on_alarm=warn$"):
+            complete(run, advantages_of(**self.APART), LEARNED, None)
+        assert (run.state.step, [row["step"] for row in lines(run, "metrics")]) == (2, [1, 2])
+        complete(run, advantages_of(**self.APART), LEARNED, None)  # the last step: there is nothing left to save
 
 
 def test_where_nothing_was_changed_there_is_nothing_to_undo(run: Run) -> None:
