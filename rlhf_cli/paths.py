@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,12 @@ PACKAGE: Final = "package:"
 SYSTEM: Final = ("/proc", "/sys", "/dev", "/run/secrets")
 """Folders without files of a user; /proc/self/environ, for one, holds the secrets of this process."""
 MEMORY: Final = "/dev/shm"  # the exception: a user's files in memory
+_KEYS: Final = re.compile(
+    r"/\.(ssh|aws|azure|gnupg|kube|docker|password-store|mozilla|config/(gcloud|gh|google-chrome|chromium))(/|$)"
+    r"|/([._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.npmrc|\.pypirc|\.env|\.vault-token|\.boto|\.s3cfg"
+    r"|\.\w+_history|\.cargo/credentials(\.toml)?|huggingface/(token|stored_tokens))$"
+)
+"""Where other programs keep keys and passwords: the places are the same on every machine, so a stranger knows them."""
 
 
 def expand(path: str | Path) -> Path:
@@ -42,6 +49,8 @@ def why_irregular(path: Path) -> str | None:
             of_system = next((root for root in SYSTEM if _is_under(place, root)), None)
             if of_system and not _is_under(place, MEMORY):
                 return f"{of_system} belongs to the system"
+            if keys := _KEYS.search(place):
+                return f"{keys[0].strip('/')} is where a program keeps keys or passwords"
         mode = os.stat(path).st_mode
     except (OSError, ValueError):  # missing, or no path at all: opening it fails in better words
         return None

@@ -135,6 +135,11 @@ class TrainingConfig(Settings):
     """live: a dashboard; plain: a line a step; json: the metrics, then folder and result; quiet: nothing; auto: live on
     a terminal, or else plain."""
 
+    @property
+    def columns_read(self) -> tuple[str, ...] | None:
+        """The columns of the data, beside the prompt, that the run may read; None: any of them."""
+        return ()
+
 
 class RunConfig(TrainingConfig):
     """One run of `rlhf train`."""
@@ -176,6 +181,11 @@ class RunConfig(TrainingConfig):
     """Runs of every point of a multirun, which differ in their seeds: `seed`, `seed + 1`, ..."""
     jobs: Free[Annotated[int, Field(ge=1)] | None]
     """Trials of a multirun that run at a time; null: one on each GPU; without a GPU one after the other."""
+
+    @property
+    def columns_read(self) -> tuple[str, ...] | None:
+        """Those of the reward."""
+        return self.reward.source.columns_read
 
     @model_validator(mode="after")
     def _fits(self) -> RunConfig:

@@ -142,8 +142,9 @@ def refuse_system_files(settings: Mapping[str, Any], where: Callable[[str], str]
 
 
 def _files_in(folder: Path) -> list[Path]:
+    """The files of a folder that may be read as part of it: a hidden one, such as .env, only where it is a link."""
     try:
-        return sorted(folder.iterdir())
+        return sorted(file for file in folder.iterdir() if file.is_symlink() or not file.name.startswith("."))
     except (OSError, ValueError):  # no folder, or an unreadable one: opening it fails in better words
         return []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,9 +32,12 @@ class UsedRows:
     """Whether rows follow that were not read."""
 
 
-def read_source(source: PromptSource, *, held_out: bool = False, limit: int | None = None) -> UsedRows:
+def read_source(
+    source: PromptSource, *, held_out: bool = False, limit: int | None = None, searched: Collection[str] | None = ()
+) -> UsedRows:
     """Read the rows until `limit` of them are used (None: all), and look whether one more follows.
 
+    `searched` are the columns that must hold no key, as the prompt must not (None: all); COLUMN.FIELD means COLUMN.
     Raises UserError (exit 3) for a mistake in these rows, and where `data.where` leaves no training row.
     """
     used, seen, unwanted = UsedRows(), set[str | tuple[Message, ...]](), Counter[str]()
@@ -49,12 +53,9 @@ def read_source(source: PromptSource, *, held_out: bool = False, limit: int | No
                 unwanted[_rejected_value(raw, wanted)] += 1
             continue
         row = to_prompt_row(raw, source)
-        if source.secrets != "keep" and (kind := _kind_of_key(row)):
+        if source.secrets != "keep" and (found := _find_key(row, searched)):
             if source.secrets == "error":
-                what = f"the prompt holds what looks like {kind}, and samples and reports show prompts"
-                raise bad_row(
-                    what, row.where, "remove it, or leave such prompts out: data.secrets=drop (or =keep them)"
-                )
+                raise bad_row(found, row.where, "remove it, or leave such rows out: data.secrets=drop (or =keep them)")
             used.left_out["with a secret"] += 1
             continue
         if source.dedup and not source.shares_prompts:
@@ -77,11 +78,27 @@ def read_source(source: PromptSource, *, held_out: bool = False, limit: int | No
     return used
 
 
-def _kind_of_key(row: PromptRow) -> str | None:
-    """The kind of key in a prompt, or in the tools that a chat's template writes into it."""
+def _find_key(row: PromptRow, searched: Collection[str] | None) -> str | None:
+    """Say what holds a key, and which: the prompt, tools that the chat's template writes into it, or a column."""
     turns = [row.prompt] if isinstance(row.prompt, str) else [f"{turn.content}\n{turn.more}" for turn in row.prompt]
     tools = [json.dumps(row.columns["tools"])] if row.columns.get("tools") else []
-    return next(filter(None, map(kind_of_key, [*turns, *tools])), None)
+    if kind := next(filter(None, map(kind_of_key, [*turns, *tools])), None):
+        return f"the prompt holds what looks like {kind}, and samples and reports show prompts"
+    names = row.columns if searched is None else _column_names(row, searched)
+    for name in names:
+        value = row.columns[name]
+        text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict | list) else ""
+        if kind := kind_of_key(text):
+            return f"the column {name} holds what looks like {kind}, and the run reads it"
+    return None
+
+
+def _column_names(row: PromptRow, searched: Iterable[str]) -> Iterator[str]:
+    """Those of the `searched` columns that the row has."""
+    for name in searched:
+        column = name if name in row.columns else name.partition(".")[0]
+        if column in row.columns:
+            yield column
 
 
 def _is_wanted(raw: RawRow, wanted: dict[str, list[Any]]) -> bool:

@@ -56,8 +56,8 @@ class PromptSource(Settings):
     too_long: Literal["error", "drop", "truncate_left"]
     """For longer prompts: stop and name the first one, leave them out and count them, or keep only their end."""
     secrets: Literal["error", "drop", "keep"] = "error"
-    """For prompts that hold a key for certain (a provider's format, a private key): stop and name the first one, leave
-    them out and count them, or keep them, also in samples and reports."""
+    """For rows that hold a key for certain (a provider's format, a private key) in the prompt or in a column that the
+    run reads: stop and name the first one, leave them out and count them, or keep them, also in samples and reports."""
 
     @model_validator(mode="after")
     def _uses_first_words(self) -> PromptSource:

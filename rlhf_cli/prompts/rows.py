@@ -100,7 +100,7 @@ def read_rows(config: TrainingConfig) -> Rows:
     counts = split_by_weight(weights, evaluate.prompts)
     rows = Rows(
         tuple(
-            _part(name, source, weight, count, evaluated=evaluate.every > 0)
+            _part(name, source, weight, count, config)
             for (name, source), weight, count in zip(data.parts.items(), weights, counts, strict=True)
         )
     )
@@ -114,14 +114,14 @@ def read_rows(config: TrainingConfig) -> Rows:
     return rows
 
 
-def _part(name: str, source: PromptSource, weight: float, count: int, *, evaluated: bool) -> PartRows:
+def _part(name: str, source: PromptSource, weight: float, count: int, config: TrainingConfig) -> PartRows:
     """Read the rows of one source; hold out `count` of them."""
-    used = read_source(source, limit=source.max_rows)
+    used = read_source(source, limit=source.max_rows, searched=config.columns_read)
     train, held_out, left_out = used.rows, list[PromptRow](), used.left_out
     if count and not source.sets_aside:
-        own = read_source(source, held_out=True, limit=count)
+        own = read_source(source, held_out=True, limit=count, searched=config.columns_read)
         held_out, left_out = own.rows, left_out + own.left_out
-    elif count and evaluated:
+    elif count and config.evaluate.every:
         train, held_out, twins = set_aside(train, count, by_row=source.shares_prompts)
         left_out += Counter({TWINS: twins})
     return PartRows(

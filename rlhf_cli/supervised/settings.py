@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from rlhf_cli.data.conversion import MESSAGES
 from rlhf_cli.data.template import column_names
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.settings import Free
@@ -20,9 +21,14 @@ class SupervisedConfig(TrainingConfig):
     """Evaluations in a row without a lower held-out loss, after which the run ends; the adapter that it exports is then
     that of the step with the lowest. null: the run takes all its steps, and exports the last."""
 
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Those with the texts to learn from."""
+        return (*self.objective.columns_read, MESSAGES)
+
     @model_validator(mode="after")
     def _prompts_hide_the_answer(self) -> SupervisedConfig:
-        learnt = {getattr(self.objective, name, None) for name in ("completion", "chosen", "rejected")}
+        learnt = set(self.objective.columns_read)
         for source in self.data.parts.values():
             if shown := learnt & set(column_names(source.template) if source.template is not None else ()):
                 raise ValueError(f"data.template: shows the column {shown.pop()}, which is what the model shall learn")

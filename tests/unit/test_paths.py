@@ -9,7 +9,7 @@ import pytest
 import rlhf_cli
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.gguf import cache_dir
-from rlhf_cli.paths import locate
+from rlhf_cli.paths import locate, why_irregular
 
 
 def test_a_package_path_names_a_file_inside_the_package() -> None:
@@ -49,3 +49,31 @@ def test_without_a_home_folder_a_path_stays_as_it_is(monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match="no home folder for the cache") as caught:
         cache_dir()
     assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [
+        ("/home/ann/.ssh/id_ed25519", ".ssh"),
+        ("/home/ann/.aws", ".aws"),
+        ("/root/.config/gh/hosts.yml", ".config/gh"),
+        ("/home/ann/.netrc", ".netrc"),
+        ("proj/.env", ".env"),
+        ("/home/ann/.zsh_history", ".zsh_history"),
+        ("/home/ann/.cache/huggingface/token", "huggingface/token"),
+    ],
+)
+def test_keys_and_passwords_are_no_data(path: str, keys: str) -> None:
+    assert why_irregular(Path(path)) == f"{keys} is where a program keeps keys or passwords"
+
+
+@pytest.mark.parametrize("path", ["data/env.jsonl", ".env/model", "ssh/id.txt", "/home/ann/.sshd/x", "x.env", "token"])
+def test_names_like_theirs_are(path: str) -> None:
+    assert why_irregular(Path(path)) is None
+
+
+def test_a_link_leads_to_them_too(tmp_path: Path) -> None:
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id").write_text("x")
+    (tmp_path / "prompts.txt").symlink_to(tmp_path / ".ssh" / "id")
+    assert why_irregular(tmp_path / "prompts.txt") == ".ssh is where a program keeps keys or passwords"

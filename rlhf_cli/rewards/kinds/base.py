@@ -30,6 +30,11 @@ class Source(Settings):
         """The columns of the data that the source cannot do without."""
         return ()
 
+    @property
+    def columns_read(self) -> tuple[str, ...] | None:
+        """The columns of the data that the source may read; None: any of them."""
+        return self.needs
+
     searched_settings: ClassVar[tuple[str, ...]] = ()
     """The names of the settings that hold `strings`."""
 

@@ -24,8 +24,37 @@ OWN_HOSTS: Final = {
     "GOOGLE_": ("googleapis.com",),
     "GEMINI_": ("googleapis.com",),
     "WANDB_": ("wandb.ai",),
+    "CLOUDFLARE_": ("cloudflare.com",),
+    "COHERE_": ("cohere.com", "cohere.ai"),
+    "DATABASE_": (),
+    "DB_": (),
+    "DEEPSEEK_": ("deepseek.com",),
+    "DOCKER": (),
+    "FIREWORKS_": ("fireworks.ai",),
+    "GITLAB_": ("gitlab.com",),
+    "CI_": (),
+    "GROQ_": ("groq.com",),
+    "KAGGLE_": ("kaggle.com",),
+    "KUBE": (),
+    "MISTRAL_": ("mistral.ai",),
+    "NPM_": ("npmjs.org", "npmjs.com"),
+    "NVIDIA_": ("nvidia.com",),
+    "NGC_": ("nvidia.com",),
+    "OPENROUTER_": ("openrouter.ai",),
+    "PERPLEXITY_": ("perplexity.ai",),
+    "PG": (),
+    "REPLICATE_": ("replicate.com",),
+    "SLACK_": ("slack.com",),
+    "STRIPE_": ("stripe.com",),
+    "TOGETHER_": ("together.ai", "together.xyz"),
+    "TWINE_": (),
+    "VAULT_": (),
+    "XAI_": ("x.ai",),
 }
-"""The beginning of a variable's name -> the domains that its token is for: a stranger's settings name both."""
+"""The beginning of a variable's name -> the domains that its token is for: a stranger's settings name both.
+
+One without a domain is for no server of scores.
+"""
 
 
 class Endpoint(IsolatedSource):
@@ -59,7 +88,8 @@ class Endpoint(IsolatedSource):
             raise ValueError("url is http and not this machine: take https, or allow it by insecure=true")
         if (owners := self._other_owners()) is not None:
             raise ValueError(
-                f"token_env: {self.token_env} is for {' or '.join(owners)}, and would be sent to {parts.hostname}: "
+                f"token_env: {self.token_env} is for {' or '.join(owners) or 'another service'}, and would be sent to "
+                f"{parts.hostname}: "
                 "export that server's own token under another name"
             )
         return self
@@ -67,9 +97,10 @@ class Endpoint(IsolatedSource):
     def _other_owners(self) -> tuple[str, ...] | None:
         """The domains that the token is for, where the server is none of them; None where it may be sent there."""
         host = f".{(urlsplit(self.url).hostname or '').rstrip('.')}"
-        domains = next((own for name, own in OWN_HOSTS.items() if (self.token_env or "").upper().startswith(name)), ())
-        is_own = is_local(self.url) or any(host.endswith(f".{domain}") for domain in domains)
-        return domains if domains and not is_own else None
+        named = (self.token_env or "").upper()
+        domains = next((own for name, own in OWN_HOSTS.items() if named.startswith(name)), None)
+        is_own = domains is None or is_local(self.url) or any(host.endswith(f".{domain}") for domain in domains)
+        return None if is_own else domains
 
     def check(self, key: str) -> None:
         """Raise UserError where the token's variable is not set, or is no text for a header."""

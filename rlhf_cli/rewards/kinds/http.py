@@ -40,6 +40,11 @@ class Http(Endpoint):
         """`best`, or infinity where it is unknown."""
         return math.inf if self.best is None else self.best
 
+    @property
+    def columns_read(self) -> tuple[str, ...] | None:
+        """Any column, where they are sent."""
+        return None if self.send_columns else ()
+
 
 def make_score(
     url: str, *, batch_size: int, send_columns: bool, **connection: Any

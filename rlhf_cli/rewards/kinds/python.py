@@ -33,6 +33,10 @@ class Python(IsolatedSource):
         return math.inf if self.best is None else self.best
 
     @property
+    def columns_read(self) -> None:
+        """Any column: what the function takes is known once it is imported."""
+
+    @property
     def name(self) -> str:
         """The function's name in messages, as `rewards.py:brevity`."""
         return self.function.rpartition("/")[2]

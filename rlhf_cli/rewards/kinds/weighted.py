@@ -49,6 +49,16 @@ class Weighted(Source):
         """The strings of all parts."""
         return tuple(text for part in self.parts.values() for text in part.strings)
 
+    @property
+    def columns_read(self) -> tuple[str, ...] | None:
+        """The columns of all parts."""
+        columns: tuple[str, ...] = ()
+        for part in self.parts.values():
+            if part.columns_read is None:
+                return None
+            columns += part.columns_read
+        return columns
+
     def check(self, key: str) -> None:
         """Raise UserError where a part needs something that is missing."""
         for name, part in self.parts.items():

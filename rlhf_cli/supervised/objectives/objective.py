@@ -80,6 +80,11 @@ class Objective(Settings):
     scores: ClassVar[bool] = False
     """Whether a linear head scores the whole text, so that the policy needs one."""
 
+    @property
+    @abstractmethod
+    def columns_read(self) -> tuple[str, ...]:
+        """The columns of a row with the texts to learn from."""
+
     @abstractmethod
     def read(self, batch: Batch, examples: Tensor, engine: Engine) -> Reading:
         """Read `examples`, int64 [e], of the batch."""

@@ -33,6 +33,11 @@ class Pairwise(Objective):
     rejected: str = Field(min_length=1)
     """The column with the worse one."""
 
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Both sides."""
+        return self.chosen, self.rejected
+
     def size(self, batch: Batch) -> int:
         """The pairs of the step."""
         return len(batch)

@@ -36,6 +36,11 @@ class Sft(Objective):
     """The column with the completion: a text, or a list with one message of the assistant. Rows that have `messages`
     and no such column end with the assistant's turn, which is the completion."""
 
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """The completion."""
+        return (self.completion,)
+
     def size(self, batch: Batch) -> int:
         """The completion tokens of the step."""
         return int(batch.rollout.completion_mask.sum())

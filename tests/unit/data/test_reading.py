@@ -91,13 +91,35 @@ def test_a_prompt_with_a_key_is_refused_or_left_out_or_kept(row: dict[str, Any],
         read_source(source_of(tmp_path / "p.jsonl", secrets="error"))
     assert caught.value.line() == (
         "the prompt holds what looks like a GitHub token, and samples and reports show prompts (p.jsonl:2); "
-        "fix: remove it, or leave such prompts out: data.secrets=drop (or =keep them)"
+        "fix: remove it, or leave such rows out: data.secrets=drop (or =keep them)"
     )
     assert caught.value.exit_code == 3
     dropped = read_source(source_of(tmp_path / "p.jsonl", secrets="drop"))
     assert texts(dropped) == "password = None"
     assert dropped.left_out == {"with a secret": 1}
     assert len(read_source(source_of(tmp_path / "p.jsonl", secrets="keep")).rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "searched", "named"),
+    [
+        ({"answer": f"use {KEY}"}, ("answer",), "answer"),
+        ({"gold": {"text": KEY}}, ("gold.text",), "gold"),
+        ({"messages": [{"role": "assistant", "content": KEY}]}, ("messages",), "messages"),
+        ({"number": 7, "note": KEY}, None, "note"),
+    ],
+)
+def test_so_are_columns_that_the_run_reads(
+    row: dict[str, Any], searched: tuple[str, ...] | None, named: str, tmp_path: Path
+) -> None:
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": p} | r) + "\n" for p, r in (("a", {}), ("b", row))))
+    with pytest.raises(UserError) as caught:
+        read_source(source_of(tmp_path / "p.jsonl"), searched=searched)
+    assert caught.value.line().startswith(
+        f"the column {named} holds what looks like a GitHub token, and the run reads it (p.jsonl:2); fix: remove it"
+    )
+    assert texts(read_source(source_of(tmp_path / "p.jsonl", secrets="drop"), searched=searched)) == "a"
+    assert texts(read_source(source_of(tmp_path / "p.jsonl"), searched=("other",))) == "ab"
 
 
 def test_repeated_prompts_are_left_out(file: Path) -> None:

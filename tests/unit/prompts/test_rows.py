@@ -12,7 +12,10 @@ import pytest
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.prompts.rows import Rows, check_enough, read_rows
 from rlhf_cli.schema import RunConfig
-from tests.unit.support import config_of, data_fields
+from tests.unit.support import SHAPING, config_of, data_fields
+
+EXACT = {"kind": "exact_match", "extract": None, "extract_expected": None, "ignore_case": True, "strip": True}
+EXACT |= {"seconds": 1.0, "timeout_s": 9.0, "retries": 0, "on_error": "stop", "error_value": 0.0}
 
 
 def write(file: Path, count: int, prefix: str) -> str:
@@ -85,6 +88,19 @@ def test_a_mistake_in_either_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("\n{}\n")
     with pytest.raises(UserError, match=r"^no column 'prompt'; columns: none \(train\.jsonl:2\)"):
         read_rows(config)
+
+
+@pytest.mark.parametrize("eval_rows", [None, 3])
+def test_a_key_in_a_column_of_the_reward_is_refused(eval_rows: int | None, tmp_path: Path) -> None:
+    match = EXACT | {"column": "answer"} | SHAPING
+    config = run_of(tmp_path, eval_rows=eval_rows, reward=match)
+    file = tmp_path / ("train.jsonl" if eval_rows is None else "eval.jsonl")
+    with file.open("a") as rows:
+        rows.write(json.dumps({"prompt": "last", "answer": "ghp_" + "aB3" * 12, "note": "hf_" + "aB3" * 11}) + "\n")
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"prompts": 4})})
+    with pytest.raises(UserError, match=r"^the column answer holds what looks like a GitHub token"):
+        read_rows(config)
+    read_rows(config.model_copy(update={"reward": config_of().reward}))  # it reads no column
 
 
 def test_what_is_left_out_is_said_in_one_line(tmp_path: Path) -> None:

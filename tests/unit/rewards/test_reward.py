@@ -8,6 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from rlhf_cli.rewards import Reward
+from rlhf_cli.rewards.kinds.weighted import Weighted
+from tests.unit.rewards.support import made
 from tests.unit.support import SHAPING
 
 LETTERS = {"kind": "characters", "characters": "ab"}
@@ -57,3 +59,21 @@ def test_the_lower_limit_lies_below_the_higher(clip: list[float]) -> None:
 )
 def test_it_says_why_the_optimum_is_not_that_of_the_evaluated_scores(changes: dict[str, Any], why: str | None) -> None:
     assert of(**changes).why_no_optimum == why
+
+
+@pytest.mark.parametrize(
+    ("source", "columns"),
+    [
+        (made("length"), ()),
+        (made("exact_match", column="gold.text"), ("gold.text",)),
+        (made("judge", url="https://scores.example/", model="m", rubric="{prompt} {completion} {gold}"), ("gold",)),
+        (made("python", function="r.py:f"), None),
+        (made("http", url="https://scores.example/"), None),
+        (made("http", url="https://scores.example/", send_columns=False), ()),
+    ],
+)
+def test_each_source_says_which_columns_it_reads(source: Any, columns: tuple[str, ...] | None) -> None:
+    """None: any of them. A weighted reward reads what its parts read."""
+    assert source.columns_read == columns
+    parts = Weighted(kind="weighted", parts={"a": source, "b": made("math", column="x")}, weights={"a": 1.0, "b": 1.0})
+    assert parts.columns_read == (None if columns is None else (*columns, "x"))

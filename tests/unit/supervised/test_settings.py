@@ -6,7 +6,7 @@ import pytest
 
 from rlhf_cli.config.jobs import compose_for
 from rlhf_cli.errors import UserError
-from rlhf_cli.verbs import DPO, SFT, Verb
+from rlhf_cli.verbs import DPO, REWARD_TRAIN, SFT, Verb
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,15 @@ def test_what_does_not_fit_is_refused(verb: Verb, override: str, what: str) -> N
 
 def test_a_template_of_other_columns_is_fine() -> None:
     assert compose_for(SFT, ["config=tiny", "data.template='{prompt}:'"]).objective.kind == "sft"
+
+
+@pytest.mark.parametrize(
+    ("verb", "columns"),
+    [
+        (SFT, {"completion", "messages"}),
+        (DPO, {"chosen", "rejected", "messages"}),
+        (REWARD_TRAIN, {"chosen", "rejected", "messages"}),
+    ],
+)
+def test_the_columns_that_are_learned_are_those_that_are_read(verb: Verb, columns: set[str]) -> None:
+    assert set(compose_for(verb, ["config=tiny"]).columns_read) == columns

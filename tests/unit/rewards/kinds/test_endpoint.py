@@ -70,6 +70,11 @@ def test_where_prompts_may_be_sent(url: str, said: str) -> None:
         ("HF_TOKEN", "https://api.openai.com/v1", False),
         ("AWS_SECRET_ACCESS_KEY", "https://scores.example/", False),
         ("GITHUB_TOKEN", "https://scores.example/", False),
+        ("NPM_TOKEN", "https://scores.example/", False),
+        ("MISTRAL_API_KEY", "https://api.mistral.ai/v1", True),
+        ("MISTRAL_API_KEY", "https://scores.example/", False),
+        ("DATABASE_URL", "https://scores.example/", False),
+        ("DATABASE_URL", "http://localhost:8000/", True),
         ("SCORES_TOKEN", "https://scores.example/", True),
     ],
 )
