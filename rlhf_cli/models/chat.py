@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from rlhf_cli.errors import EXIT_DATA, UserError, first_line
@@ -81,10 +81,13 @@ def _stop_clock() -> None:
     vars(chat_template_utils)["datetime"] = Stopped
 
 
-def render_whole(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools: Any = None) -> str:
-    """Render a prompt; raises TemplateError also where the template omits a message, a key, or the tools."""
+def render_whole(
+    tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools: Any = None, *, prompt: bool = True
+) -> str:
+    """Render a chat as `render` does; raises TemplateError also where the template omits a message, a key, or tools."""
+    write = partial(render, tokenizer, prompt=prompt)
     turns = [turn | {"content": ""} if _is_null(tokenizer, turn, chat, tools) else turn for turn in chat]
-    text = render(tokenizer, turns, tools)
+    text = write(turns, tools)
     for place, turn in enumerate(turns):
         content = (turn["content"] or "").strip()
         elsewhere = sum((other["content"] or "").count(content) for other in turns if other is not turn)
@@ -94,12 +97,12 @@ def render_whole(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Turn], tools
         other = [*turns[:place], turn | {"content": f"{_PROBE}{turn['content']}{_PROBE}"}, *turns[place + 1 :]]
         # a template may write an answer without its thoughts, or a tool's result as JSON
         is_cut = turn["role"] in ("system", "user") and content not in text
-        if is_cut or render(tokenizer, other, tools) == text:
+        if is_cut or write(other, tools) == text:
             raise TemplateError(f"leaves out the {turn['role']}'s message")
     for key in dict.fromkeys(key for turn in turns for key in turn if key not in ("role", "content")):
-        if text == render(tokenizer, [{k: v for k, v in turn.items() if k != key} for turn in turns], tools):
+        if text == write([{k: v for k, v in turn.items() if k != key} for turn in turns], tools):
             raise TemplateError(f"leaves out {key} of a message")
-    if tools is not None and text == render(tokenizer, turns):
+    if tools is not None and text == write(turns):
         raise TemplateError("leaves out the row's tools")
     return text
 

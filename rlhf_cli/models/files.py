@@ -86,6 +86,20 @@ def check_types(source: str, revision: str | None, where: str) -> None:
                     )
 
 
+def class_notes(source: str, revision: str | None, loaded: str) -> tuple[str, ...]:
+    """Note where config.json names another class than the one that was `loaded`, or code of the model's own.
+
+    Such code does not run, and the class of transformers may calculate something else from the same weights.
+    """
+    config = _read(source, "config.json", revision)
+    named, own = config.get("architectures"), config.get("auto_map")
+    if isinstance(named, list) and named and loaded not in named:
+        return (f"config.json of {source} is that of a {named[0]}, which is loaded as a {loaded}",)
+    if own:
+        return (f"{source} brings code of its own, which does not run: it is loaded as transformers' {loaded}",)
+    return ()
+
+
 def check_tokenizer(source: str, revision: str | None, where: str) -> None:
     """Raise UserError where tokenizer_config.json names existing files outside of the model.
 

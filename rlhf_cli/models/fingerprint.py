@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+import torch
 from torch import Tensor
 
+from rlhf_cli.models.files import read_json
+
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 _PROBE: Final = "It's 3.14 %, no?\n\tNaïve CAFÉ \u6f22\u5b57 \U0001f600 unbelievably  {x_1: [-7]}"
@@ -24,6 +29,27 @@ def weights_fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
         values = flat[:: max(1, len(flat) // 1024)].float().cpu().contiguous()
         digest.update(f"{name} {tuple(weight.shape)}".encode() + values.numpy().tobytes())
     return digest.hexdigest()
+
+
+def are_weights_of(record: Mapping[str, Any], weights: Mapping[str, Tensor]) -> bool:
+    """Whether the frozen weights are those that a run began with; `record` is its run.json.
+
+    They are rounded to the run's dtype first. True too where that cannot be told: the record has no hash, or the
+    weights are in a coarser dtype.
+    """
+    model = record.get("model")
+    known, dtype = model.get("sha256_sampled") if isinstance(model, dict) else None, record.get("dtype")
+    as_then = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(str(dtype))
+    if known is None or as_then is None or any(w.dtype not in (torch.float32, as_then) for w in weights.values()):
+        return True
+    return bool(known == weights_fingerprint((name, weight.to(as_then)) for name, weight in weights.items()))
+
+
+def is_trained_on(adapter: Path, model: PeftModel) -> bool:
+    """Whether an adapter's folder is not that of a run which trained it on other weights; `model` has such adapters."""
+    runs = (read_json(place / "run.json") for place in (adapter.parent, adapter.parent.parent))
+    frozen = {name: weight for name, weight in model.named_parameters() if "lora_" not in name}
+    return are_weights_of(next(filter(None, runs), {}), frozen)
 
 
 def text_fingerprint(tokenizer: PreTrainedTokenizerBase, ends: Collection[int], *, use_chat_template: bool) -> str:

@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from rlhf_cli.errors import UserError, first_line
-from rlhf_cli.models.files import ADAPTER_CONFIG, check_files, check_types, find_config, read_json, refuse_broken_file
+from rlhf_cli.models.files import (
+    ADAPTER_CONFIG,
+    check_files,
+    check_types,
+    class_notes,
+    find_config,
+    refuse_broken_file,
+)
+from rlhf_cli.models.fingerprint import is_trained_on
 from rlhf_cli.models.gguf import convert
 from rlhf_cli.models.libraries import silence_transformers
-from rlhf_cli.models.location import EMBEDDED, adapter_path, local_path
+from rlhf_cli.models.location import EMBEDDED, adapter_notes, adapter_path, local_path
 from rlhf_cli.models.settings import Pretrained
 
 if TYPE_CHECKING:
@@ -61,6 +69,8 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
         )
         model.name_or_path = settings.path  # exported adapters name it, and not a folder of this machine's cache
         notes = check_weights(report, source, len(model.state_dict()), "model.path")
+        if not settings.trust_remote_code:
+            notes += class_notes(source, settings.revision, type(model).__name__)
         check_types(source, settings.revision, "model.path")
         if broken := [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]:
             raise UserError(
@@ -71,8 +81,9 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
     if settings.adapter is None:
         return Loaded(model, tokenizer, notes)
     adapter = adapter_path(settings.adapter, settings.path)
-    about = _compare_adapter(Path(adapter), settings.path, tokenizer)
-    return Loaded(_merge_adapter(model, adapter), tokenizer, (*notes, *about))
+    about = adapter_notes(Path(adapter), settings.path, tokenizer.chat_template)
+    merged, on_others = _merge_adapter(model, adapter)
+    return Loaded(merged, tokenizer, (*notes, *about, *on_others))
 
 
 def check_weights(report: Mapping[str, Any], source: str, tensors: int, where: str) -> tuple[str, ...]:
@@ -157,8 +168,11 @@ def resolve(settings: Pretrained) -> str:
     return str(convert(file)) if file is not None and file.is_file() else settings.path
 
 
-def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    """Merge an adapter into the model's weights; raises UserError unless each of its tensors has a place there."""
+def _merge_adapter(model: PreTrainedModel, adapter: str) -> tuple[PreTrainedModel, list[str]]:
+    """Merge an adapter into the model's weights; note where a run trained it on other weights.
+
+    Raises UserError unless each of its tensors has a place there.
+    """
     from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -180,6 +194,8 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
                 raise ValueError(f"the model has no place for {_some(sorted(report.unexpected_keys))}")
             if lacking:
                 raise ValueError(f"it lacks {_some(lacking)}")
+            others = f"the adapter {adapter} was trained on other weights than those of {model.name_or_path}"
+            notes = [] if is_trained_on(folder, peft) else [others]
             before = _logits(peft.eval())
             merged: PreTrainedModel = peft.merge_and_unload()
             if not torch.allclose(before, after := _logits(merged), atol=1e-3 * float(after.abs().max())):
@@ -191,7 +207,7 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
             where="model.adapter",
             fix="give the model that it was trained on, and the adapter as PEFT saved it",
         ) from error
-    return merged
+    return merged, notes
 
 
 @torch.no_grad()
@@ -199,20 +215,6 @@ def _logits(model: torch.nn.Module) -> torch.Tensor:
     """The model's logits of a short text."""
     logits: torch.Tensor = model(input_ids=torch.arange(4)[None]).logits
     return logits
-
-
-def _compare_adapter(folder: Path, path: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Note where an adapter was trained on a model of another name, or by another chat template."""
-    notes = []
-    config, told = (read_json(folder / name) for name in (ADAPTER_CONFIG, "tokenizer_config.json"))
-    base = str(config.get("base_model_name_or_path") or path)
-    if Path(base).name.casefold() != Path(path).name.casefold():
-        notes.append(f"the adapter was trained on {base}, by its {ADAPTER_CONFIG}, and is merged into {path}")
-    file = folder / "chat_template.jinja"
-    own = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else told.get("chat_template")
-    if own is not None and own != tokenizer.chat_template:
-        notes.append(f"the adapter {folder} brings a chat template of its own, which is not used: the model's is")
-    return notes
 
 
 def _check_adapter(config: Any) -> None:

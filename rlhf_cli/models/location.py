@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.models.files import ADAPTER_CONFIG, read_json
 from rlhf_cli.models.settings import Model, Pretrained
 from rlhf_cli.paths import PACKAGE, locate
 
@@ -82,6 +83,20 @@ def adapter_path(path: str, model: str) -> str:
             fix="let it finish, or give one of its checkpoints",
         )
     return str(folder / ADAPTER)
+
+
+def adapter_notes(folder: Path, path: str, template: Any) -> list[str]:
+    """Note where an adapter was trained on a model of another name, or by another chat template than the model's."""
+    notes = []
+    config, told = (read_json(folder / name) for name in (ADAPTER_CONFIG, "tokenizer_config.json"))
+    base = str(config.get("base_model_name_or_path") or path)
+    if Path(base).name.casefold() != Path(path).name.casefold():
+        notes.append(f"the adapter was trained on {base}, by its {ADAPTER_CONFIG}, and is merged into {path}")
+    file = folder / "chat_template.jinja"
+    own = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else told.get("chat_template")
+    if own is not None and own != template:
+        notes.append(f"the adapter {folder} brings a chat template of its own, which is not used: the model's is")
+    return notes
 
 
 def _check_origin(run: Path, model: str) -> None:

@@ -99,6 +99,11 @@ class Policy:
         head = {} if self.value_head is None else dict(self.value_head.named_parameters(prefix="value_head"))
         return dict(sorted((adapter | head).items()))
 
+    def frozen(self) -> dict[str, nn.Parameter]:
+        """All other weights of the model by name: those that it was loaded with."""
+        trained = self.parameters()
+        return {name: p for name, p in self.peft.named_parameters() if name not in trained}
+
     def values(self, hidden: Tensor) -> Tensor:
         """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head."""
         if self.value_head is None:

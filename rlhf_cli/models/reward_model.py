@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from rlhf_cli.models.chat import render
-from rlhf_cli.models.files import check_files, check_types
+from rlhf_cli.models.chat import TemplateError, render, render_whole
+from rlhf_cli.models.files import check_files, check_types, class_notes
 from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.loading import SAFE_LOADING, check_weights, load_config
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Encode = Callable[[Any, Any], tuple[list[int], list[int]]]
 """A function of a prompt and a completion: token ids, and their segments (empty where the model has none)."""
 
+UNCUT: Final = 2**30
+"""A limit in tokens that no text reaches."""
 READS: Final = "rlhf_reads"
 """Key of config.json: what a model that was trained here reads, as the setting `reads` of `reward=model`."""
 
@@ -48,6 +50,7 @@ def make_score(
     context = int(getattr(model.config, "max_position_embeddings", None) or max_tokens)
     trained_on = getattr(model.config, READS, "auto")
     encode = make_encoder(trained_on if reads == "auto" else reads, tokenizer, min(max_tokens, context))
+    watch = Watch(trained_on if reads == "auto" else reads, tokenizer, min(max_tokens, context))
     activate: Callable[[Tensor], Tensor] = {
         "none": lambda x: x,
         "sigmoid": lambda x: x.sigmoid(),
@@ -65,6 +68,8 @@ def make_score(
 
     def score(prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
         encoded = [encode(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        for prompt, completion, (tokens, _) in zip(prompts, completions, encoded, strict=True):
+            watch.look_at(prompt, completion, len(tokens))
         scores = [0.0] * len(encoded)
         for rows in _batch_by_length([len(tokens) for tokens, _ in encoded], batch_size):
             values = activate(logits([encoded[row][0] for row in rows], [encoded[row][1] for row in rows]))
@@ -72,6 +77,7 @@ def make_score(
                 scores[row] = value
         return scores
 
+    vars(score)["take_notes"] = watch.take_notes  # worker.py passes them on
     text = text_fingerprint(tokenizer, (), use_chat_template=bool(tokenizer.chat_template))
     vars(score)["sha256"] = f"{weights_fingerprint(model.named_parameters())}-{text}"  # worker.py passes it on
     return score
@@ -97,7 +103,8 @@ def _load(
         **SAFE_LOADING,
     )
     check_types(path, revision, "reward.path")
-    for note in check_weights(report, path, len(model.state_dict()), "reward.path"):
+    notes = check_weights(report, path, len(model.state_dict()), "reward.path")
+    for note in (*notes, *class_notes(path, revision, type(model).__name__)):
         print(note)  # noqa: T201 - reward.log has what this process prints
     return model.to(place).eval(), tokenizer
 
@@ -126,14 +133,64 @@ def _find_column(label: int | str | None, model: PreTrainedModel) -> int:
     return int(numbers[0])
 
 
+class Watch:
+    """Notes on what the model does not read of the texts that it scores."""
+
+    def __init__(self, reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> None:
+        self._is_chat = choose_reads(reads, tokenizer) == "chat"
+        self._whole = make_encoder(reads, tokenizer, UNCUT)
+        self._tokenizer, self._limit = tokenizer, limit
+        self._shapes = set[tuple[str, ...]]()
+        self._noted, self._new = set[str](), list[str]()
+
+    def look_at(self, prompt: Any, completion: Any, tokens: int) -> None:
+        """Compare a text with the `tokens` that were read of it."""
+        if tokens >= self._limit and len(self._whole(prompt, completion)[0]) > tokens:
+            self._note(f"the reward model reads {self._limit} tokens, and longer texts lose their beginning")
+        if not self._is_chat:
+            return
+        turns = chat_of(prompt, completion)
+        if (shape := tuple(turn["role"] for turn in turns)) not in self._shapes:
+            self._shapes.add(shape)
+            try:
+                render_whole(self._tokenizer, turns, prompt=False)
+            except TemplateError as error:
+                self._note(f"of the reward model: {error}")
+        if turns[-1]["content"].strip() not in render(self._tokenizer, turns, prompt=False):
+            self._note("the reward model's chat template shows it only a part of some completions")
+
+    def take_notes(self) -> list[str]:
+        """The notes since the last call; none comes twice."""
+        new, self._new = self._new, []
+        return new
+
+    def _note(self, text: str) -> None:
+        if text not in self._noted:
+            self._noted.add(text)
+            self._new.append(text)
+
+
+def choose_reads(reads: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """What `auto` stands for: a chat by the template, a pair where there is a separator, or one text."""
+    if reads != "auto":
+        return reads
+    return "chat" if tokenizer.chat_template else "pair" if tokenizer.sep_token else "text"
+
+
+def chat_of(prompt: Any, completion: Any) -> list[dict[str, Any]]:
+    """The conversation of a prompt and its completion, each a text or messages."""
+    answer = completion if isinstance(completion, str) else completion[-1]["content"]
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    return [*turns, {"role": "assistant", "content": answer}]
+
+
 def make_encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> Encode:
     """Make the function that encodes what a reward model reads; a text loses its beginning beyond `limit` tokens.
 
     A prompt is a text or a list of chat messages, as `reward=model` gets it. Training reads the same tokens, so that
     the scores are the same.
     """
-    if reads == "auto":
-        reads = "chat" if tokenizer.chat_template else "pair" if tokenizer.sep_token else "text"
+    reads = choose_reads(reads, tokenizer)
     if reads == "chat" and not tokenizer.chat_template:
         raise ValueError("the model has no chat template: let it read text or completion")
     tokenizer.truncation_side = "left"
@@ -141,11 +198,11 @@ def make_encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> 
     def encode(prompt: Any, completion: Any) -> tuple[list[int], list[int]]:
         answer = completion if isinstance(completion, str) else completion[-1]["content"]
         if reads == "chat":
-            turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-            text = render(tokenizer, [*turns, {"role": "assistant", "content": answer}], prompt=False)
+            text = render(tokenizer, chat_of(prompt, completion), prompt=False)
             encoding = tokenizer(text, add_special_tokens=False, truncation=True, max_length=limit)
         else:
-            question = prompt if isinstance(prompt, str) else "\n".join(turn["content"] for turn in prompt)
+            turns = [] if isinstance(prompt, str) else [turn["content"] or "" for turn in prompt]
+            question = prompt if isinstance(prompt, str) else "\n".join(turns)
             texts = {"pair": (question, answer), "text": (question + answer,), "completion": (answer,)}[reads]
             encoding = tokenizer(*texts, truncation=True, max_length=limit)
         if not encoding["input_ids"]:

@@ -43,6 +43,8 @@ def reference_rewards(
         for (start, first), rollout in _rollouts(config, rows, samples, temperature, reporter):
             seed = seed_for(config.seed, "reward/oracle", start, first)
             scores = scorer.score(rollout, seed=seed, tick=lambda: None, where="oracle")
+            for note in scorer.take_notes():
+                reporter.note(note)
             left_out |= {start + number for number in scores.left_out}
             for number, values in group_scores(scores, rollout).items():
                 rewards.setdefault(start + number, []).extend(values)
@@ -104,6 +106,8 @@ def answer(
             rollout = engine.sample(batch, sampling, tick, reference=reference)
             seed = seed_for(config.seed, "reward/held_out", start)
             scores = scorer.score(rollout, seed=seed, tick=lambda: None, where="rlhf eval")
+            for note in scorer.take_notes():
+                reporter.note(note)
             kl = [0.0] * len(batch) if reference else _kl_at_one(rollout, engine, work, tick)
             found |= _answered(rollout, scores, kl, start, config)
     return found

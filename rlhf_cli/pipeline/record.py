@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,12 +16,12 @@ from rlhf_cli.engine.allocator import keep_freed_memory
 from rlhf_cli.engine.cpu import cpu_vendor
 from rlhf_cli.engine.memory import peak
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
+from rlhf_cli.models.fingerprint import are_weights_of, text_fingerprint, weights_fingerprint
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.process import reward_environment
-from rlhf_cli.rewards.execution.scorer import Scorer
+from rlhf_cli.rewards.execution.scorer import Scorer, SourceScorer
 from rlhf_cli.runs.binding import CONFIGS, HELD_OUT, read_record, write_record
 from rlhf_cli.runs.folder import RECORD
 from rlhf_cli.schema import TrainingConfig
@@ -47,7 +47,7 @@ def record_of(
     command: Sequence[str],
 ) -> RunRecord:
     """The record at the start of a run, which has a `scorer` where it has a reward; `predicted_peak` in bytes."""
-    reward, trained = None if scorer is None else scorer.sha256, policy.parameters()
+    reward = None if scorer is None else scorer.sha256
     return {
         "command": list(command),
         "seed": config.seed,
@@ -62,14 +62,10 @@ def record_of(
         "packages": {name: _read_version(name) for name in PACKAGES},
         "model": {
             "loaded_from": policy.causal.config.name_or_path or config.model.kind,
-            "sha256_sampled": weights_fingerprint(
-                (name, weight) for name, weight in policy.peft.named_parameters() if name not in trained
-            ),
-            "sha256_text": text_fingerprint(
-                policy.tokenizer, policy.end_tokens, use_chat_template=policy.use_chat_template
-            ),
+            "sha256_sampled": weights_fingerprint(policy.frozen().items()),
+            "sha256_text": _text_hash(policy),
             "parameters": sum(p.numel() for p in policy.causal.parameters()),
-            "trained": sum(p.numel() for p in trained.values()),
+            "trained": sum(p.numel() for p in policy.parameters().values()),
         },
         "data": {
             "sha256": fingerprint([*rows.train, *rows.held_out]),
@@ -87,6 +83,31 @@ def write_end(folder: Path, device: torch.device, held_out: Sequence[str]) -> No
     if record := read_record(folder):
         memory = record.get("memory", {}) | {"measured_mib": peak(device) // MIB}
         write_record(folder, record | {"memory": memory, HELD_OUT: list(held_out)})
+
+
+def model_notes(folder: Path, policy: Policy) -> Iterator[str]:
+    """Note where the model is another one than the run in `folder` was trained on: its adapter fits only that one."""
+    record, path = read_record(folder), policy.causal.name_or_path
+    if not are_weights_of(record, policy.frozen()):
+        yield f"the weights of {path} changed since {folder.name} began: its adapter was trained on others"
+    if _hash_in(record, "model", "sha256_text") not in (None, _text_hash(policy)):
+        yield f"the tokenizer, chat template or end tokens of {path} changed since {folder.name} began"
+
+
+def reward_notes(folder: Path, scorer: SourceScorer) -> Iterator[str]:
+    """Note where the reward is another one than the run in `folder` was trained from."""
+    if _hash_in(read_record(folder), "reward", "sha256") not in (None, scorer.sha256):
+        yield f"the reward changed since {folder.name} began: the scores are those of the new one"
+
+
+def _hash_in(record: RunRecord, name: str, key: str) -> Any:
+    """A hash in run.json; None where it has none, as that of an earlier commit."""
+    told = record.get(name)
+    return told.get(key) if isinstance(told, dict) else None
+
+
+def _text_hash(policy: Policy) -> str:
+    return text_fingerprint(policy.tokenizer, policy.end_tokens, use_chat_template=policy.use_chat_template)
 
 
 def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequence[str]) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
@@ -49,6 +49,8 @@ class Fit:
     """The longest prompt, in tokens."""
     why: str
     """The setting or the model that sets the limit, for messages."""
+    cut: Counter[int] = field(default_factory=Counter)
+    """Limit -> prompts that were cut to it up to now."""
 
     @classmethod
     def of(cls, data: PromptSource, encoder: Encoder, context: int, max_new_tokens: int) -> Fit:
@@ -96,6 +98,7 @@ class Fit:
         if self.drops:
             return None
         if self.data.too_long == "truncate_left":
+            self.cut[self.limit] += 1
             return self.encoder.keep_end(prompt, self.limit)
         raise UserError(
             f"the prompt has {len(prompt.tokens)} tokens, more than {self.limit} ({self.why})",
@@ -132,6 +135,7 @@ def encode(
     check_enough(rows, [len(kept) for kept in train], config)
     prompts = _encode_used(rows, train, fits, config, reporter)
     note_oddities(encoder, Counter(map(encoder.oddity, [*prompts.encoded.values(), *held_out])), reporter)
+    note_cuts(fits, len(prompts.encoded) + len(held_out), reporter)
     return prompts, held_out
 
 
@@ -160,6 +164,7 @@ def encode_held_out(
     if note := rows.describe(len(rows.train), len(held_out), too_long):
         reporter.note(note)
     note_oddities(encoder, Counter(map(encoder.oddity, held_out)), reporter)
+    note_cuts(fits, len(held_out), reporter)
     return held_out
 
 
@@ -170,6 +175,12 @@ def note_oddities(encoder: Encoder, oddities: Counter[str | None], reporter: Rep
     for what, count in oddities.items():
         if what is not None:
             reporter.note(f"{count} of {oddities.total()} prompts {what}")
+
+
+def note_cuts(fits: Iterable[Fit], prompts: int, reporter: Reporter) -> None:
+    """Note how many of the prompts lost their beginning, by data.too_long=truncate_left."""
+    for limit, count in sum((fit.cut for fit in fits), Counter[int]()).items():
+        reporter.note(f"{count} of {prompts} prompts lose their beginning: their last {limit} tokens are used")
 
 
 def _encode_held_out(rows: Rows, fits: Sequence[Fit]) -> tuple[tuple[Prompt, ...], Counter[str]]:

@@ -98,6 +98,7 @@ def examine(
         again = ask(scorer, repeated, seed).scores
         alone = ask(scorer, singles, seed).scores
         reseeded = ask(scorer, repeated, seed + 1).scores
+        notes = scorer.take_notes()
     with SourceScorer(source, columns, None) as scorer:
         restarted = ask(scorer, repeated, seed).scores
     remaining = iter(first.scores.values())
@@ -113,6 +114,7 @@ def examine(
         checks.check_latency(call_s, slow_s),
         checks.check_variance(scores),
         checks.check_length(first.scores, texts),
+        *(checks.Finding("reading", "look", note) for note in notes),
     ]
     return Examination(name, len(groups), len(texts), scores, findings, call_s)
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, Field
 
+from rlhf_cli.types import Message
+
 Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
 """A completion in TRL's form: a text, or for chat data `[{"role": "assistant", "content": text}]`."""
 
@@ -16,6 +18,16 @@ Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
 def text_of(completion: Completion) -> str:
     """The text of a completion; for a chat, the text of its last turn."""
     return completion if isinstance(completion, str) else str(completion[-1]["content"])
+
+
+def as_trl_prompt(prompt: str | tuple[Message, ...]) -> str | list[dict[str, Any]]:
+    """A prompt as functions of TRL get it: a text, or a list of messages."""
+    return prompt if isinstance(prompt, str) else [turn.as_dict() for turn in prompt]
+
+
+def as_trl_completion(prompt: str | tuple[Message, ...], completion: str) -> Completion:
+    """The completion of a prompt in TRL's form."""
+    return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
 
 
 def compile_pattern(pattern: str, flags: int = 0) -> re.Pattern[str]:

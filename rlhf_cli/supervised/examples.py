@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from rlhf_cli.data import order
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.prompts.encoding import BATCH, Fit, note_oddities, used_places
+from rlhf_cli.prompts.encoding import BATCH, Fit, note_cuts, note_oddities, used_places
 from rlhf_cli.prompts.rows import Rows, check_enough
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.supervised.batches import Example
 from rlhf_cli.supervised.lessons import read_lesson
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.settings import SupervisedConfig
-from rlhf_cli.supervised.texts import completions_encoder, texts_encoder
+from rlhf_cli.supervised.texts import completions_encoder, holds_unknown, texts_encoder
 from rlhf_cli.types import PromptRow, Tick
 
 Encode = Callable[[Sequence[PromptRow]], list[Example | None]]
@@ -45,7 +44,8 @@ def encode_examples(
 
     Raises UserError (exit 3) for a row that is no example or too long, and where too few are left.
     """
-    encoders = [_encoder(fit, policy, config) for fit in _fits(rows, policy, config)]
+    fits = [Fit.of(part.data, policy.encoder, policy.context, config.max_new_tokens) for part in rows.parts]
+    encoders = [_encoder(fit, policy, config) for fit in fits]
     held_out, too_long, train = list[Example](), Counter[str](), list[list[PromptRow]]()
     for part, encode in zip(rows.parts, encoders, strict=True):
         own = [example for example in encode(part.held_out) if example is not None]
@@ -73,19 +73,22 @@ def encode_examples(
         own_places = [place for place in places if place[0] == number]
         found = _in_batches([kept[row] for _, row in own_places], encode, reporter)
         encoded |= {place: example for place, example in zip(own_places, found, strict=True) if example is not None}
-    prompts = [example.prompt for example in chain(encoded.values(), held_out)]
+    examples = [*encoded.values(), *held_out]
     if not isinstance(config.objective, BradleyTerry):  # its prompt is what both texts begin with
+        prompts = [example.prompt for example in examples]
         note_oddities(policy.encoder, Counter(map(policy.encoder.oddity, prompts)), reporter)
+    note_cuts(fits, len(examples), reporter)
+    if unknown := sum(holds_unknown(example, policy) for example in examples):
+        reporter.note(
+            f"{unknown} of {len(examples)} rows have a completion that the tokenizer does not know in part: the model "
+            f"learns {policy.tokenizer.unk_token} there"
+        )
     return Examples(parts, {place: encoded[place] for place in places}), tuple(held_out)
 
 
 def _content(row: PromptRow, config: SupervisedConfig) -> Hashable:
     """The texts that are learnt from a row: another completion of the same prompt is another example."""
     return row.prompt, read_lesson(row, config.objective).texts
-
-
-def _fits(rows: Rows, policy: Policy, config: SupervisedConfig) -> list[Fit]:
-    return [Fit.of(part.data, policy.encoder, policy.context, config.max_new_tokens) for part in rows.parts]
 
 
 def _encoder(fit: Fit, policy: Policy, config: SupervisedConfig) -> Encode:

@@ -9,17 +9,18 @@ from typing import Final
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.chat import TemplateError, as_user_error
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.models.reward_model import make_encoder
+from rlhf_cli.models.reward_model import UNCUT, make_encoder
 from rlhf_cli.prompts.encoding import Fit
 from rlhf_cli.supervised.batches import Example
 from rlhf_cli.supervised.lessons import read_lesson
+from rlhf_cli.supervised.objectives import Objective
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.objectives.dpo import Dpo
 from rlhf_cli.supervised.objectives.sft import Sft
 from rlhf_cli.types import Prompt, PromptRow
 
-UNCUT: Final = 2**30
-"""A limit in tokens that no text reaches: what is too long is refused here, and not cut in silence."""
+TIE: Final = 0.5
+"""The share of votes of a pair without a better side."""
 
 
 def completions_encoder(
@@ -48,6 +49,8 @@ def completions_encoder(
                 raise _too_long("completion", too_long, f"max_new_tokens={longest}", prompt.row)
             if beyond := next((max(one) for one in tokens if max(one) >= policy.encoder.vocabulary), None):
                 raise _unknown(beyond, policy, prompt.row)
+            if too_long is None and len(set(tokens)) < len(tokens) and lesson.share != TIE:
+                raise _alike(objective, prompt.row)
             examples.append(None if too_long else Example((prompt,), tokens, lesson))
         return examples
 
@@ -63,7 +66,7 @@ def texts_encoder(
     has its first token as its own. A completion is the rest, with one more token behind the end, whose predicting state
     is scored. A text is too long beyond the longest prompt and the longest completion together.
     """
-    try:
+    try:  # what is too long is refused here, and not cut in silence
         whole = make_encoder(objective.reads, policy.tokenizer, UNCUT)
     except ValueError as error:
         raise UserError(str(error), where="objective.reads", fix="objective.reads=text or completion") from error
@@ -89,7 +92,10 @@ def texts_encoder(
                 return None
             if fit.data.too_long == "error":
                 raise _too_long("text", length, f"data.max_prompt_tokens and max_new_tokens: {limit}", row)
+            fit.cut[limit] += 1
             both = [tokens[-limit:] for tokens in both]  # as reward=model cuts them
+        if both[0] == both[1] and lesson.share != TIE:
+            raise _alike(objective, row)
         shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(*both, strict=False))))
         starts = [both[0][:shared]] if shared else [tokens[:1] for tokens in both]
         prompts = tuple(Prompt(row, policy.decode(start), tuple(start)) for start in starts)
@@ -97,6 +103,25 @@ def texts_encoder(
         return Example(prompts, rest, lesson)
 
     return lambda rows: [encode_row(row) for row in rows]
+
+
+def holds_unknown(example: Example, policy: Policy) -> bool:
+    """Whether a completion has the token for what the tokenizer does not know, without naming it."""
+    unknown, number = policy.tokenizer.unk_token, policy.tokenizer.unk_token_id
+    if not unknown or number in (policy.tokenizer.bos_token_id, policy.tokenizer.eos_token_id):  # as GPT-2 has it
+        return False
+    rows = zip(example.completions, example.lesson.texts, strict=True)
+    return any(number in tokens[:-1] and unknown not in text for tokens, text in rows)
+
+
+def _alike(objective: Objective, row: PromptRow) -> UserError:
+    return UserError(
+        f"{' and '.join(objective.columns_read)} are the same tokens: the tokenizer or the chat template drops what "
+        "differs",
+        where=row.where,
+        fix='remove the row, or call it a tie: "share": 0.5',
+        exit_code=EXIT_DATA,
+    )
 
 
 def _tokenize(pairs: Sequence[tuple[Prompt, str]], policy: Policy) -> list[list[int]]:

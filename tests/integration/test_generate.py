@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.runs.binding import read_record, write_config, write_record
 from tests.support import Outcome
 
 Rlhf = Callable[..., Outcome]
@@ -72,3 +74,32 @@ def test_a_run_that_went_on_answers_with_its_newest_weights(finished: Path, rlhf
     result = run / "result.json"
     result.write_text(result.read_text().replace('"step": 8', '"step": 6'))
     assert "with out/checkpoints/step-00000008" in rlhf("generate", "out", "Name a tool.").err
+
+
+def test_another_model_than_the_runs_is_said(finished: Path, rlhf: Rlhf, tmp_path: Path) -> None:
+    """By every verb that puts the run's adapter on it."""
+    run = shutil.copytree(finished, tmp_path / "out")
+    record = read_record(run)
+    write_record(run, record | {"model": record["model"] | {"sha256_sampled": "0", "sha256_text": "1"}})
+    for verb in (("generate", "out", "Name a tool."), ("merge", "out", "merged"), ("eval", "out")):
+        outcome = rlhf(*verb)
+        assert outcome.code == 0
+        assert "note: the weights of " in outcome.err
+        assert " changed since out began: its adapter was trained on others\n" in outcome.err
+        assert "note: the tokenizer, chat template or end tokens of " in outcome.err
+    assert "note: " not in rlhf("generate", str(finished), "Name a tool.").err
+
+
+def test_the_prompt_is_that_of_training(finished: Path, rlhf: Rlhf, tmp_path: Path) -> None:
+    """A template is only noted: it may need other columns."""
+    run = shutil.copytree(finished, tmp_path / "out")
+    config = json.loads((run / "config.json").read_text())
+    config["data"] |= {"template": "Q: {prompt}"}
+    write_config(run, json.dumps(config))
+    err = rlhf("generate", "out", "Name a tool.").err
+    assert "note: the prompts in training are written by 'Q: {prompt}'; yours are taken as they are\n" in err
+    config["data"] |= {"template": None, "system": "Be brief."}
+    write_config(run, json.dumps(config))
+    outcome = rlhf("generate", "out", "Name a tool.")
+    assert "note: the system prompt is 'Be brief.', as in training\n" in outcome.err
+    assert "chat messages, but the prompts are raw text for this model" in outcome.err  # it has no template

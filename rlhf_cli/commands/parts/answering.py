@@ -48,9 +48,18 @@ def read_prompts(config: RunConfig, run: Path, overrides: Sequence[str], watch: 
 
 
 def answer_all(
-    configs: Sequence[RunConfig], adapters: Sequence[Path], rows: Rows, decoding: Decoding, watch: Reporter
+    configs: Sequence[RunConfig],
+    found: Sequence[tuple[Path, Path]],
+    rows: Rows,
+    decoding: Decoding,
+    watch: Reporter,
+    *,
+    own_reward: bool,
 ) -> tuple[list[Side], list[PromptRow]]:
-    """The answers of both policies, or of the policy and its reference, and the prompts by number."""
+    """The answers of both policies, or of the policy and its reference, and the prompts by number.
+
+    `found` has the adapter and the run of each; `own_reward` says whether the reward is that of the first run.
+    """
     with watch.phase("loading torch and transformers", 0):
         import_libraries()
         from rlhf_cli.engine.choice import build_engine
@@ -58,15 +67,20 @@ def answer_all(
         from rlhf_cli.functional.sampling import Sampling
         from rlhf_cli.functional.truncation import Truncation
         from rlhf_cli.pipeline.completions import answer
+        from rlhf_cli.pipeline.record import model_notes, reward_notes
         from rlhf_cli.prompts.encoding import encode_held_out
         from rlhf_cli.rewards.execution.scorer import Scorer
     truncation = Truncation(decoding.top_k, decoding.top_p, decoding.min_p)
     sides, prompts = list[Side](), list[PromptRow]()
     with Scorer(configs[0].reward, rows.columns, log=None) as scorer:
-        for config, adapter in zip(configs, adapters, strict=True):
+        for note in reward_notes(found[0][1], scorer) if own_reward else ():
+            watch.note(note)
+        for config, (adapter, run) in zip(configs, found, strict=True):
             with watch.phase("loading the model", 0):
                 policy = load_policy(config, watch.note)
                 opened = policy, build_engine(policy, config.model, watch.note)
+            for note in model_notes(run, policy):
+                watch.note(note)
             encoded = encode_held_out(rows, policy.encoder, policy.context, config, watch)
             prompts = prompts or [prompt.row for prompt in encoded]
             if [prompt.row for prompt in encoded] != prompts:

@@ -62,8 +62,11 @@ def open_exactly(options: argparse.Namespace) -> tuple[Policy, Path]:
     print(f"loading the model, with {relative_to_here(adapter)} ...", file=sys.stderr)
     import_libraries()
     from rlhf_cli.engine.opening import open_policy
+    from rlhf_cli.pipeline.record import model_notes
 
-    policy = open_policy(config, lambda note: print(f"note: {visible(note)}", file=sys.stderr))
+    policy = open_policy(config, _note)
+    for note in model_notes(run, policy):
+        _note(note)
     policy.load_adapter(adapter)
     return policy, run
 
@@ -72,6 +75,10 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name the policy."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, one of its checkpoints, or latest")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
+
+
+def _note(text: str) -> None:
+    print(f"note: {visible(text)}", file=sys.stderr)
 
 
 def _read(run: Path, overrides: list[str]) -> TrainingConfig:

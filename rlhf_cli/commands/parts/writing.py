@@ -68,8 +68,11 @@ def load_writer(options: argparse.Namespace) -> Writer:
     import_libraries()
     from rlhf_cli.engine.choice import build_engine
     from rlhf_cli.engine.opening import load_policy, open_policy
+    from rlhf_cli.pipeline.record import model_notes
 
     policy = load_policy(config, _note) if isinstance(config, RunConfig) else open_policy(config, _note)
+    for note in model_notes(run, policy):
+        _note(note)
     policy.load_adapter(adapter)
     engine = build_engine(policy, config.model, _note)
     return Writer(config, policy, engine, options.max_new_tokens or config.max_new_tokens)

@@ -76,7 +76,8 @@ def main(argv: list[str]) -> int:
     # both are judged by the first run's reward, with its settings; the second brings its model and adapter
     models = [config, *(config.model_copy(update={"model": other.model}) for other in configs[1:])]
     decoding = Decoding(options.temperature, options.top_k, options.top_p, options.min_p)
-    sides, prompts = answer_all(models, [adapter for adapter, _ in found], rows, decoding, watch)
+    own_reward = not any(override.startswith("reward") for override in overrides)
+    sides, prompts = answer_all(models, found, rows, decoding, watch, own_reward=own_reward)
     beta = None if isinstance(config.beta, Controlled) else config.beta.at(config.steps - 1, config.steps)
     compared = compare_sides(sides[0], sides[1], len(prompts), beta if decoding == Decoding() else None)
     names = _names(found)

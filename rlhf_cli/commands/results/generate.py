@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, not_text
 from rlhf_cli.display.words import flat
-from rlhf_cli.errors import EXIT_DONE, UserError
+from rlhf_cli.errors import EXIT_DONE, UserError, visible
+from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import PromptBatch, PromptRow
+from rlhf_cli.types import Message, PromptBatch, PromptRow
 
 
 def main(argv: list[str]) -> int:
@@ -19,11 +20,11 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
     if options.samples > 1 and not options.temperature:
         raise UserError("greedy answers are all the same", where="--samples", fix="add --temperature 1")
-    rows = [PromptRow(text, {}, f"prompt {i}") for i, text in enumerate(_prompts(options.prompts), start=1)]
+    prompts = _prompts(options.prompts)
     writer = load_writer(options)
     from rlhf_cli.functional.sampling import Sampling
 
-    for row in rows:
+    for text, row in zip(prompts, _rows(prompts, writer.config), strict=True):
         seeds = tuple(seed_for(options.seed, "generate", sample) for sample in range(options.samples))
         batch = PromptBatch((writer.encode(row),), options.samples, seeds)
         sampling = Sampling(writer.limit, options.temperature)
@@ -32,11 +33,25 @@ def main(argv: list[str]) -> int:
             print(*map(_shown, texts), sep="\n")
             continue
         reference = writer.engine.sample(batch, sampling, lambda: None, reference=True).texts
-        print(f"prompt     {_shown(row.shown)}")
+        print(f"prompt     {_shown(text)}")
         for before, after in zip(reference, texts, strict=True):
             print(f"reference  {_shown(before)}\npolicy     {_shown(after)}")
         print()
     return EXIT_DONE
+
+
+def _rows(prompts: Sequence[str], config: TrainingConfig) -> list[PromptRow]:
+    """The prompts as the run's own are: behind its system prompt. Note this, and a template, which they do without."""
+    system, template = (getattr(config.data, name, None) for name in ("system", "template"))
+    if system is not None:
+        print(f"note: the system prompt is {visible(system)!r}, as in training", file=sys.stderr)
+    if template is not None:
+        fix = "yours are taken as they are"
+        print(f"note: the prompts in training are written by {visible(template)!r}; {fix}", file=sys.stderr)
+    places = [(text, f"prompt {number}") for number, text in enumerate(prompts, start=1)]
+    if system is None:
+        return [PromptRow(text, {}, place) for text, place in places]
+    return [PromptRow((Message("system", system), Message("user", text)), {}, place) for text, place in places]
 
 
 def _shown(text: str) -> str:

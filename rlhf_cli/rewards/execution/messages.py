@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -59,6 +59,7 @@ class _Scores:
     __pydantic_config__ = READ_STRICTLY
 
     scores: list[float | None]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,12 @@ def as_info(reply: dict[str, Any]) -> FunctionInfo:
     return _checked(_INFO, reply)
 
 
-def as_scores(reply: dict[str, Any], count: int) -> list[float | None]:
-    """Return the `count` scores of an answer; raises Garbled for anything else."""
-    scores = _checked(_SCORES, reply).scores
-    if len(scores) != count:
+def as_scores(reply: dict[str, Any], count: int) -> tuple[list[float | None], list[str]]:
+    """Return the `count` scores of an answer, and a built-in function's notes; raises Garbled for anything else."""
+    answer = _checked(_SCORES, reply)
+    if len(answer.scores) != count:
         raise Garbled
-    return scores
+    return answer.scores, answer.notes
 
 
 def _checked(kind: TypeAdapter[_Message], reply: Any) -> _Message:

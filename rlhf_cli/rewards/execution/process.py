@@ -62,6 +62,8 @@ class RewardProcess:
         self._requests = self._replies = -1
         self._info: FunctionInfo | None = None
         self._number, self._mark = 0, ""
+        self.notes: list[str] = []
+        """What a built-in function has to say of the texts up to now."""
 
     def start(self, tick: Callable[[], None]) -> FunctionInfo:
         """Start the process, unless it runs, and import the function.
@@ -88,10 +90,12 @@ class RewardProcess:
         self._number += 1
         request = {"number": self._number, "arguments": arguments, "count": count, "seed": seed}
         try:
-            return as_scores(self._exchange(json.dumps(request).encode() + b"\n", self._number, tick), count)
+            scores, notes = as_scores(self._exchange(json.dumps(request).encode() + b"\n", self._number, tick), count)
         except Garbled:
             self.kill()
             raise
+        self.notes += (note for note in notes if note not in self.notes)  # a process that was killed begins anew
+        return scores
 
     def close(self) -> None:
         """Let the process end in order, and kill it if it does not."""

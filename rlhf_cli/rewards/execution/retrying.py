@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.rewards.columns import column_value, explain_value, has_column
@@ -16,7 +16,8 @@ from rlhf_cli.rewards.execution.process import POLL_S, RewardProcess
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource, PlainSource
 from rlhf_cli.rewards.kinds.python import Python
-from rlhf_cli.types import Message, PromptRow
+from rlhf_cli.rewards.texts import as_trl_completion, as_trl_prompt
+from rlhf_cli.types import PromptRow
 
 LARGEST: Final = 1e18
 """The largest absolute value of a score: its square is finite in float32."""
@@ -75,9 +76,12 @@ class RetryingSource:
     def __init__(self, source: SingleSource, key: str, columns: Iterable[str], log: Path | None) -> None:
         self._source, self._key, self._log = source, key, log
         self._settings = source if isinstance(source, IsolatedSource) else None
-        self._columns = sorted(set(columns) - set(TRL_ARGUMENTS))
+        own = set(columns)
+        self._columns = sorted(own - set(TRL_ARGUMENTS))
         self._process: RewardProcess | None = None
         self.name: Final = source.name if isinstance(source, Python) else f"{key}={source.kind}"
+        hidden = ", ".join(name for name in TRL_ARGUMENTS if name in own)
+        self._notes = [f"{key} does not get the column {hidden} of the data: the name is taken"] if hidden else []
         self.sha256: str | None = None
         """Hash of the user's function or of a reward model, known once it is open; None for another source."""
 
@@ -107,9 +111,17 @@ class RetryingSource:
                     exit_code=EXIT_REWARD,
                 )
             self._require_columns(name for name in info.needs if name not in TRL_ARGUMENTS)
+            given = {*info.needs, *TRL_ARGUMENTS, *self._columns}
+            if lacking := ", ".join(name for name in info.takes or () if name not in given):
+                self._notes.append(f"{self.name} takes {lacking}, which the data does not have: the default is used")
         except UserError:
             self.close()
             raise
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to say of the source and its texts up to now, a line each."""
+        return [*self._notes, *(self._process.notes if self._process else ())]
 
     def close(self) -> None:
         """End the function's process."""
@@ -197,8 +209,10 @@ class RetryingSource:
         assert self._process is not None
         takes = self._process.start(request.tick).takes
         arguments = {
-            "prompts": [_trl_prompt(row.prompt) for row in prompts],
-            "completions": [_trl_completion(row.prompt, text) for row, text in zip(prompts, completions, strict=True)],
+            "prompts": [as_trl_prompt(row.prompt) for row in prompts],
+            "completions": [
+                as_trl_completion(row.prompt, text) for row, text in zip(prompts, completions, strict=True)
+            ],
         }
         if request.token_ids is not None:
             arguments["completion_ids"] = [list(ids) for ids in request.token_ids[rows]]
@@ -237,11 +251,3 @@ def _check_usable(score: float | None) -> float | _Failure:
 def _quote(text: str) -> str:
     whole = repr(text)
     return whole if len(whole) <= SHOWN else f"{whole[:SHOWN]}…"
-
-
-def _trl_prompt(prompt: str | tuple[Message, ...]) -> Any:
-    return prompt if isinstance(prompt, str) else [turn.as_dict() for turn in prompt]
-
-
-def _trl_completion(prompt: str | tuple[Message, ...], completion: str) -> Any:
-    return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]

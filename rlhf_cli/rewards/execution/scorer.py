@@ -46,7 +46,7 @@ class SourceScorer:
 
     def __init__(self, source: SingleSource | Weighted, columns: Iterable[str], log: Path | None) -> None:
         columns = set(columns)
-        self._open = ExitStack()
+        self._open, self._noted = ExitStack(), set[str]()
         if isinstance(source, Weighted):
             self._weights: Mapping[str, float] = source.weights
             self._sources = {
@@ -67,6 +67,12 @@ class SourceScorer:
         if len(hashes) > 1:
             return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
         return hashes[0] if hashes else None
+
+    def take_notes(self) -> list[str]:
+        """What there is to say of the sources and their texts since the last call."""
+        new = [note for source in self._sources.values() for note in source.notes if note not in self._noted]
+        self._noted |= set(new)
+        return new
 
     def __enter__(self) -> Self:
         """Start the processes; raises UserError where one cannot start."""

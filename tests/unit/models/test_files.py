@@ -76,6 +76,23 @@ class TestWeights:
         assert "and 18 more (model.path); fix: every name in them begins with module.: rename them" in line
 
     @pytest.mark.case(65)
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            (
+                {"architectures": ["Qwen2ForCausalLM"]},
+                "config.json of {0} is that of a Qwen2ForCausalLM",
+            ),
+            ({"auto_map": {"AutoModel": "a.B"}}, "{0} brings code of its own, which does not run: it is loaded as"),
+            ({"architectures": None}, None),
+        ],
+    )
+    def test_another_class_is_said(self, folder: Path, fields: dict[str, Any], said: str | None) -> None:
+        configure(folder, **fields)
+        notes = build(pretrained(folder)).notes
+        assert len(notes) == (said is not None)
+        assert said is None or notes[0].startswith(said.format(folder))
+
     def test_another_shape_is_named(self, folder: Path) -> None:
         configure(folder, vocab_size=300)
         assert refusal(folder).startswith(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
+from rlhf_cli.models.fingerprint import are_weights_of, text_fingerprint, weights_fingerprint
 from rlhf_cli.models.policy import Policy
 from tests.unit.support import build, move_adapter, tiny
 
 
 def frozen(policy: Policy) -> str:
-    trained = policy.parameters()
-    return weights_fingerprint((name, weight) for name, weight in policy.peft.named_parameters() if name not in trained)
+    return weights_fingerprint(policy.frozen().items())
 
 
 def test_the_weights() -> None:
@@ -23,6 +23,21 @@ def test_the_weights() -> None:
     with torch.no_grad():
         one.causal.get_input_embeddings().weight[0, 0] += 1
     assert frozen(one) != frozen(moved)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_weights_of_a_run_are_known_in_its_dtype(dtype: str) -> None:
+    policy, other = build(tiny()), build(tiny(seed=1))
+    rounded = build(tiny())
+    rounded.peft.to(getattr(torch, dtype))
+    record = {"dtype": dtype, "model": {"sha256_sampled": frozen(rounded)}}
+    assert are_weights_of(record, policy.frozen())
+    assert are_weights_of(record, rounded.frozen())
+    assert not are_weights_of(record, other.frozen())
+    other.peft.to(torch.float16)  # coarser than the run's, so nobody knows
+    assert are_weights_of(record, other.frozen())
+    assert are_weights_of({}, other.frozen())
+    assert are_weights_of({"model": 3, "dtype": "float32"}, other.frozen())
 
 
 def words(*more: str, template: str = "{{ x }}", lower: bool = False) -> PreTrainedTokenizerBase:

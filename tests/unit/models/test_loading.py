@@ -17,6 +17,7 @@ from transformers.utils import logging
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models import loading
 from rlhf_cli.models import tiny as tiny_models
+from rlhf_cli.models.fingerprint import weights_fingerprint
 from rlhf_cli.models.location import EMBEDDED
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import Message, PromptRow
@@ -198,6 +199,21 @@ class TestAdapter:
         save_adapter(trained, tmp_path / "adapter")
         of_run, of_folder = (build(pretrained(raw_model, adapter=str(p))) for p in (tmp_path, tmp_path / "adapter"))
         assert torch.equal(logits_of(of_run, TOKENS), logits_of(of_folder, TOKENS))
+
+    @pytest.mark.parametrize("place", ["adapter", "checkpoints/step-00000002"])
+    def test_a_run_on_other_weights_is_said(self, place: str, raw_model: Path, tmp_path: Path) -> None:
+        trained, folder = build(tiny()), tmp_path / place
+        move_adapter(trained)
+        folder.mkdir(parents=True)
+        save_adapter(trained, folder)
+        for policy, notes in (
+            (trained, ()),
+            (build(tiny(seed=7)), (f"the adapter {folder} was trained on other weights than those of {raw_model}",)),
+        ):
+            known = {"sha256_sampled": weights_fingerprint(policy.frozen().items())}
+            (tmp_path / "run.json").write_text(json.dumps({"dtype": "float32", "model": known}))
+            loaded = build(pretrained(raw_model, adapter=str(folder)))
+            assert tuple(note for note in loaded.notes if "other weights" in note) == notes
 
     def test_pickled_weights_are_not_read(self, raw_model: Path, tmp_path: Path) -> None:
         (tmp_path / "adapter_model.bin").write_bytes(b"pickle")

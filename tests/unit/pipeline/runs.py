@@ -54,11 +54,17 @@ class ScriptedScorer:
     def __init__(self, answer: Callable[[Rollout], Scores]) -> None:
         self.answer = answer
         self.asked: list[tuple[str, int]] = []
+        self.notes: list[str] = []
 
     def score(self, rollout: Rollout, *, seed: int, tick: Callable[[], None], where: str) -> Scores:
         """Answer."""
         self.asked.append((where, seed))
         return self.answer(rollout)
+
+    def take_notes(self) -> list[str]:
+        """The notes, once."""
+        notes, self.notes = self.notes, []
+        return notes
 
 
 def by_length(rollout: Rollout) -> Scores:
@@ -105,7 +111,7 @@ def run_of(
         prompts=Prompts((PartSize("", 1.0, len(prompts)),), {(0, row): prompt for row, prompt in enumerate(prompts)}),
         held_out=prompts,
         saver=Saver(folder, config.checkpoint, reporter.note),
-        scorer=scorer,  # type: ignore[arg-type]  # it answers `score` alone, and a Scorer would start processes
+        scorer=scorer,  # type: ignore[arg-type]  # it answers what a run asks, and a Scorer would start processes
         logbook=Logbook(folder, Curves((), folder, 0, {}, reporter.note)),
         work=Work(microbatch_size, reporter, StopSignals()),
     )

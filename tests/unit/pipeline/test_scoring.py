@@ -148,6 +148,13 @@ class TestScore:
         note = "step 1: 2 of 6 completions have no usable score; the first: f gave None"
         assert run.work.reporter.notes == [note]
 
+    def test_what_the_reward_has_to_say_is_noted(self, policy: Policy, make_run: MakeRun) -> None:
+        run = make_run(policy)
+        run.scorer.notes = ["it reads 8 tokens"]
+        scored_in(run)
+        scored_in(run)
+        assert run.work.reporter.notes == ["it reads 8 tokens"]
+
     def test_where_every_prompt_is_left_out_the_step_is_skipped(self, policy: Policy, make_run: MakeRun) -> None:
         run = make_run(policy, answer=without(by_length, *TEXTS))
         with pytest.raises(Skip):

@@ -64,6 +64,12 @@ def test_too_long_prompts_may_keep_their_end(moved: Policy) -> None:
     assert prompt.tokens == moved.encode(PromptRow("fgh", {}, "")).tokens
 
 
+def test_how_many_lost_their_beginning_is_said(moved: Policy) -> None:
+    watch = Recorder()
+    encoded(moved, rows(3, 9, 3, 9), rows(8, 2), watch, max_prompt_tokens=4, too_long="truncate_left")
+    assert watch.notes == ["3 of 6 prompts lose their beginning: their last 4 tokens are used"]
+
+
 @pytest.mark.parametrize("max_new_tokens", [64, 1000])
 def test_completions_that_leave_no_room_are_refused(moved: Policy, max_new_tokens: int) -> None:
     with pytest.raises(UserError) as caught:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.policy import Policy
@@ -57,6 +60,21 @@ def test_a_row_is_trained_on_as_well_where_its_texts_are(objective: dict[str, ob
     reporter = Recorder()
     encode_examples(rows_of(TRAIN, held_out), moved, settings_of(objective), reporter)
     assert reporter.notes == ["data: 8 rows; 6 to train on, 2 held out; 1 of those are trained on as well"]
+
+
+@pytest.mark.parametrize("objective", [SFT, DPO])
+def test_completions_that_the_tokenizer_does_not_know_are_counted(objective: dict[str, object], moved: Policy) -> None:
+    inner = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(["[UNK]", "</s>", "Say", "a", "b", ".", "x", "z", "y"])}, "[UNK]")
+    )
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    words = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", unk_token="[UNK]")
+    policy, reporter = replace(moved, tokenizer=words, end_tokens=(1,), pad_token=1), Recorder()
+    # x is a word, xx to xxxxxx are none
+    encode_examples(rows_of(TRAIN, HELD_OUT), policy, settings_of(objective, steps=3), reporter)
+    assert reporter.notes == [
+        "5 of 8 rows have a completion that the tokenizer does not know in part: the model learns [UNK] there"
+    ]
 
 
 def test_too_few_rows_are_refused(moved: Policy) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tokenizers import normalizers
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.policy import Policy
@@ -66,6 +67,23 @@ def test_a_completion_that_is_too_long_is_named_or_left_out(moved: Policy) -> No
     assert len(one(encoder_of(moved, SFT), row_of(completion="x" * 7)).completions[0]) == 8
     with pytest.raises(UserError, match="9 tokens"):
         encoder_of(moved, SFT)([row_of(completion="x" * 8)])
+
+
+@pytest.mark.parametrize("objective", [DPO, BRADLEY_TERRY], ids=["dpo", "reward model"])
+def test_a_pair_of_the_same_tokens_is_refused_unless_it_is_a_tie(
+    objective: dict[str, Any], moved: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the tokenizer writes all letters small, or the template drops the thoughts that differ."""
+    monkeypatch.setattr(moved.tokenizer.backend_tokenizer, "normalizer", normalizers.Lowercase())
+    encode = encoder_of(moved, objective)
+    assert one(encode, row_of(2, chosen="Yes", rejected="no")).lesson.texts == ("Yes", "no")
+    with pytest.raises(UserError) as caught:
+        encode([row_of(3, chosen="Yes", rejected="yes")])
+    assert caught.value.line() == (
+        "chosen and rejected are the same tokens: the tokenizer or the chat template drops what differs "
+        '(rows.jsonl:3); fix: remove the row, or call it a tie: "share": 0.5'
+    )
+    assert one(encode, row_of(chosen="Yes", rejected="yes", share=0.5)).lesson.share == 0.5
 
 
 def test_a_prompt_that_is_too_long_is_left_out_with_its_completion(moved: Policy) -> None:

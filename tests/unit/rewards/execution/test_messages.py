@@ -46,7 +46,8 @@ def test_what_is_no_list_of_one_score(reply: dict[str, Any]) -> None:
 
 
 def test_messages() -> None:
-    assert as_scores({"scores": [None, 1, float("inf")]}, 3) == [None, 1.0, float("inf")]
+    assert as_scores({"scores": [None, 1, float("inf")]}, 3) == ([None, 1.0, float("inf")], [])
+    assert as_scores({"scores": [1], "notes": ["short"]}, 1) == ([1.0], ["short"])
     with pytest.raises(InvalidFunction, match=r"^bad$"):
         read_message(json.dumps({"number": 1, "wrong": "bad"}).encode(), 1)
     with pytest.raises(CallFailed, match=r"^slow$") as caught:

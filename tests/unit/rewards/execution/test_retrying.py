@@ -68,6 +68,17 @@ def test_only_what_it_takes(opened: Opened, tmp_path: Path, parameters: str, exp
     assert json.loads((tmp_path / "reward.log").read_text()) == expected
 
 
+def test_arguments_and_columns_that_do_not_meet_are_said(opened: Opened) -> None:
+    source = opened(SEEN.format("completions, answers=None, scale=2.0, topic=None"))
+    assert source.notes == [
+        "rewards.py:f takes answers, scale, which the data does not have: the default is used",
+    ]
+    assert opened(SEEN.format("completions, topic=None"), columns=("topic", "prompts")).notes == [
+        "reward does not get the column prompts of the data: the name is taken"
+    ]
+    assert not opened(SEEN.format("prompts, completions, completion_ids=None, **rest")).notes
+
+
 def test_a_chat_is_given_as_messages(opened: Opened, tmp_path: Path) -> None:
     source = opened(SEEN.format("prompts, completions").replace("[0, 0, 0, 0]", "[0]"))
     chat = PromptRow((Message("system", "Be brief."), Message("user", "Hi\ud800")), {}, "p.jsonl:1")

@@ -132,6 +132,46 @@ def test_what_is_too_long_loses_its_beginning(saved: Callable[..., Path]) -> Non
     assert scores(folder, ["q" * 500], ["Yes."])  # no more than the model can read
 
 
+NO_SYSTEM = CHAT.replace("turn in messages", "turn in messages if turn.role != 'system'")
+SAYS = "of the reward model: the model's chat template leaves out the system's message"
+
+
+@pytest.mark.parametrize(
+    ("template", "settings", "notes"),
+    [
+        (CHAT, {}, []),
+        ("", {"max_tokens": 8}, ["the reward model reads 8 tokens, and longer texts lose their beginning"]),
+        (
+            CHAT.replace("turn in messages", "turn in messages if turn.role != 'system'"),
+            {},
+            [SAYS],
+        ),
+        (
+            CHAT.replace("turn.content", "turn.content.split('.')[0]"),
+            {},
+            ["the reward model's chat template shows it only a part of some completions"],
+        ),
+    ],
+    ids=["all of it", "a limit", "no system prompt", "a part"],
+)
+def test_what_it_does_not_read_is_said_once(
+    template: str, settings: dict[str, Any], notes: list[str], saved: Callable[..., Path]
+) -> None:
+    source = made("model", path=str(saved(template=template)), device="cpu", **settings)
+    score: Any = score_function(source)
+    prompts = [[{"role": "system", "content": "Be a poet"}, {"role": "user", "content": "Hi"}]] * 2
+    for _ in range(2):
+        score(prompts=prompts, completions=["Yes", "No. Never"])
+        assert score.take_notes() == notes
+        notes = []
+
+
+def test_a_text_of_just_as_many_tokens_loses_nothing(saved: Callable[..., Path]) -> None:
+    score: Any = score_function(made("model", path=str(saved()), device="cpu", max_tokens=8))
+    score(prompts=["1234"], completions=["5678"])
+    assert score.take_notes() == []
+
+
 def test_labels_and_activations(saved: Callable[..., Path]) -> None:
     folder = saved("llama", ("bad", "good"))
     with pytest.raises(ValueError, match=r"several labels, .*: 0 \(bad\), 1 \(good\)"):
