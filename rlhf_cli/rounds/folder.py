@@ -123,13 +123,16 @@ def keep_settings(folder: Path, settings: FeedbackSettings) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder; raises UserError (exit 5) where it holds something else than rounds."""
+    """Make the folder; raises UserError (exit 5) where it holds something else than rounds, or damaged settings."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     why = "no folder" if folder.exists() and not folder.is_dir() else None
     if names - {LOCK} and SETTINGS not in names:
         why = "the folder holds something else"
     if why:
         raise UserError(why, where=str(folder), fix="name a new one", exit_code=EXIT_RESUME)
+    if SETTINGS in names and read_settings(folder) is None:
+        fix = "bring it back as it was written, or name a new folder"
+        raise UserError(f"{SETTINGS} cannot be read", where=str(folder), fix=fix, exit_code=EXIT_RESUME)
     folder.mkdir(parents=True, exist_ok=True)
 
 

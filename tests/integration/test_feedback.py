@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.commands.training import feedback
 from rlhf_cli.runs.lock import hold
 from tests.support import Outcome, lines
 
@@ -95,14 +96,31 @@ def test_people_vote_before_a_round_goes_on(rlhf: Rlhf, tmp_path: Path, monkeypa
     count = sum(row["a"].strip() != row["b"].strip() for row in rows)
     said = f"stopped: {count} pairs of round 1 wait for votes: rlhf label ours/round-1/pairs.jsonl; then give this"
     assert said in waits.err
-    monkeypatch.setattr(sys, "stdin", io.StringIO("1\n" * count))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("s\n" * (count - 3) + "1\n" * 3))
     assert rlhf("label", "ours/round-1/pairs.jsonl").code == 0
+    for _ in range(2):  # nothing stands in the way of more votes
+        few = rlhf(*command)
+        assert few.code == 3
+        assert "fewer than evaluate.prompts=4 (" in few.err
+        fix = "fix: let somebody else vote too, then give this command again: rlhf label ours/round-1/pairs.jsonl"
+        assert few.err.endswith(f"ours/round-1/pairs.jsonl); {fix} --rater NAME\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("1\n" * count))
+    assert rlhf("label", "ours/round-1/pairs.jsonl", "--rater", "anna").code == 0
     goes_on = rlhf(*command, "display=plain")
     assert goes_on.code == 0, goes_on.err
     assert "Written to ours/round-1/reward-model" in goes_on.out
     assert goes_on.out.count("Next") == 1  # that of the rounds, not of each run
     assert len(lines(pairs.with_name("preferences.jsonl"))) == count
     assert (pairs.with_name("policy") / "result.json").is_file()
+
+
+def test_ctrl_c_between_two_runs_can_be_resumed(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(feedback, "do_round", interrupted)
+    stopped = rlhf("feedback", "loop", *FEW, *REWARD_MODEL)
+    assert (stopped.code, stopped.err) == (75, "stopped: interrupted; the same command goes on\n")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from rlhf_cli.commands.training.train import TRAINER
 from rlhf_cli.config.arguments import quote
 from rlhf_cli.config.jobs import compose_config, compose_for
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import Stopped
+from rlhf_cli.errors import EXIT_DATA, Stopped, UserError
 from rlhf_cli.feedback.annotator import annotate
 from rlhf_cli.feedback.export import preferences, write_preferences
 from rlhf_cli.feedback.pairs import read_pairs, write_rows
@@ -30,6 +31,7 @@ from rlhf_cli.rounds.truth import read_truth, write_truth
 from rlhf_cli.runs.folder import RESULT
 from rlhf_cli.runs.listing import read_status
 from rlhf_cli.runs.reading import read_evaluations
+from rlhf_cli.runs.resume import has_run
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.supervised.settings import SupervisedConfig
 from rlhf_cli.verbs import REWARD_TRAIN
@@ -53,11 +55,13 @@ def do_round(
         _say(one, "votes")
         _vote(one, settings, config.seed)
         asked = [(VoteFile(each.pairs).read(), read_pairs(each.pairs)) for each in so_far]
-        write_preferences(preferences(asked), one.preferences)
+        with _open_for_more_votes(one, settings):
+            write_preferences(preferences(asked), one.preferences)
     if not _has_finished(one.reward_model):
         _say(one, "the reward model")
         own = reward_model_config(one, config, settings.reward_model)
-        ready.check_new_training(own, REWARD_TRAIN)
+        with _open_for_more_votes(one, settings):
+            ready.check_new_training(own, REWARD_TRAIN)
         running.start(_in_round(trainer_of(REWARD_TRAIN)), own, begun)
     if not _has_finished(one.policy):
         _say(one, "the policy")
@@ -69,6 +73,25 @@ def do_round(
 
         evaluations = read_evaluations(one.policy)
         write_truth(one.truth, measure_truth(config, rows, held_out_rows(one.policy), evaluations))
+
+
+@contextmanager
+def _open_for_more_votes(one: Round, settings: FeedbackSettings) -> Iterator[None]:
+    """If the votes are too few for a reward model, say how there will be more, and let the round read them again."""
+    try:
+        yield
+    except UserError as error:
+        if error.exit_code == EXIT_DATA and not has_run(one.reward_model):
+            one.preferences.unlink(missing_ok=True)
+            error.where, error.fix = str(one.pairs), "begin in a new folder, with more --pairs"
+            if not settings.simulated:
+                error.fix = f"let somebody else vote too, then give this command again: {_label(one)} --rater NAME"
+        raise
+
+
+def _label(one: Round) -> str:
+    """The command that asks for votes on the pairs of a round."""
+    return f"rlhf label {shlex.quote(str(relative_to_here(one.pairs)))}"
 
 
 def _in_round(trainer: Trainer[C, R]) -> Trainer[C, R]:
@@ -112,8 +135,7 @@ def _vote(one: Round, settings: FeedbackSettings, seed: int) -> None:
     cast = votes.read()
     voted = {pair for rater in cast.raters() for pair in cast.of(rater).valid}
     if left := sum(pair.id not in voted and not pair.is_same for pair in pairs):
-        command = f"rlhf label {shlex.quote(str(relative_to_here(one.pairs)))}"
-        what = f"{left} pairs of round {one.number} wait for votes: {command}; then give this command again"
+        what = f"{left} pairs of round {one.number} wait for votes: {_label(one)}; then give this command again"
         raise Stopped(what, resumable=True)
 
 

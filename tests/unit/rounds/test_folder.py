@@ -42,6 +42,13 @@ def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
+def test_damaged_settings_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "feedback.json").write_text("{")
+    with pytest.raises(UserError, match=r"feedback.json cannot be read .*; fix: bring it back as it was written"):
+        make_folder(tmp_path)
+    assert (tmp_path / "feedback.json").read_text() == "{"
+
+
 def test_the_names(tmp_path: Path) -> None:
     first, second = rounds_in(tmp_path, 2)
     assert (first.number, second.folder) == (1, tmp_path / "round-2")
