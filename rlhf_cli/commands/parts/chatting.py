@@ -72,6 +72,8 @@ class Session:
     seed: int
     typed: bool
     """Whether a person types the turns: then Ctrl-C stops an answer, and a mistake does not end the chat."""
+    as_json: bool = False
+    """Whether each turn is printed as a JSON object, at its end."""
     asked: int = field(default=0)
     """The number of turns so far, with those taken back: each has its own random stream."""
 
@@ -115,7 +117,7 @@ class Session:
         self.asked += 1
         answers, stopped = dict[str, str](), False
         for name, prompt in prompts.items():
-            answer = Answer(f"{name:<11}" if len(prompts) > 1 else "")
+            answer = Answer(f"{name:<11}" if len(prompts) > 1 else "", is_shown=not self.as_json)
             try:
                 answers[name] = self._answer(PromptBatch((prompt,), 1, seeds), answer, reference=name == "reference")
             except KeyboardInterrupt:
@@ -123,6 +125,9 @@ class Session:
                     raise
                 answers[name], stopped = answer.text, True
                 answer.end(answer.text)
+        if self.as_json:
+            row = {"turn": text, "policy": answers["policy"], "reference": answers.get("reference")}
+            print(json.dumps(row), flush=True)
         if any(answers.values()) or not stopped:
             for name, conversation in self.sides.items():
                 conversation.turns.append((text, answers[name]))

@@ -78,6 +78,12 @@ def load_writer(options: argparse.Namespace) -> Writer:
     return Writer(config, policy, engine, options.max_new_tokens or config.max_new_tokens)
 
 
+def note_template(config: TrainingConfig) -> None:
+    """Note a template that the run's prompts were written by, which typed ones do without."""
+    if (template := getattr(config.data, "template", None)) is not None:
+        _note(f"the prompts in training are written by {template!r}; yours are taken as they are")
+
+
 def lines_of_stdin(verb: str) -> Iterator[str]:
     """Yield the lines of stdin as they come; raises UserError where one is not UTF-8."""
     if isinstance(sys.stdin, io.TextIOWrapper):  # in any locale

@@ -8,7 +8,7 @@ from typing import Final
 
 from rlhf_cli.commands.parts.chatting import Session, describe_commands
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer
+from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, note_template
 from rlhf_cli.display.verbs.chat import type_turns
 from rlhf_cli.errors import EXIT_DONE, visible
 from rlhf_cli.prompts.conversation import Conversation
@@ -31,10 +31,11 @@ def main(argv: list[str]) -> int:
         print("note: without a chat template, the model goes on with the text so far", file=sys.stderr)
     elif system:
         print(f"note: the system prompt is {visible(system)!r}", file=sys.stderr)
+    note_template(writer.config)
     typed = sys.stdin.isatty()
     if typed:
         print("/help lists the commands, Ctrl-D ends", file=sys.stderr)
-    session = Session(writer, sides, options.temperature, options.seed, typed)
+    session = Session(writer, sides, options.temperature, options.seed, typed, options.json)
     session.run(type_turns() if typed else lines_of_stdin("chat"))
     return EXIT_DONE
 
@@ -48,4 +49,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reference", action="store_true", help="let the reference answer too, above the policy")
     parser.add_argument("--system", metavar="TEXT", help="the system prompt (default: data.system of the run)")
     add_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object a turn, at its end")
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
 from rlhf_cli.commands.parts.exporting import add_run, find_place, open_exactly, scratch_of
@@ -33,6 +34,9 @@ def main(argv: list[str]) -> int:
         DISK.rename(scratch / out.name, out)
     if policy.stop_texts:
         print(f"note: model.stop={list(policy.stop_texts)} has no place in the file", file=sys.stderr)
+    if options.json:
+        print(json.dumps({"written": str(out), "type": options.type, "logit_difference": difference}))
+        return EXIT_DONE
     closeness = f"before rounding, its logits are those with the adapter, to {difference:.0e} of the largest"
     print(visible(f"written to {relative_to_here(out)} ({options.type}); {closeness}"))
     return EXIT_DONE
@@ -48,4 +52,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("out", metavar="OUT.gguf", help="the file to write, which does not exist yet")
     types = ", ".join(f"{name}: {about}" for name, about in TYPES.items())
     parser.add_argument("--type", choices=tuple(TYPES), default="f16", help=f"of the matrices; {types}")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

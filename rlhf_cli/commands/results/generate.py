@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
-from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, not_text
+from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, not_text, note_template
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, UserError, visible
 from rlhf_cli.schema import TrainingConfig
@@ -29,25 +30,32 @@ def main(argv: list[str]) -> int:
         batch = PromptBatch((writer.encode(row),), options.samples, seeds)
         sampling = Sampling(writer.limit, options.temperature)
         texts = writer.engine.sample(batch, sampling, lambda: None).texts
-        if not options.reference:
-            print(*map(_shown, texts), sep="\n")
-            continue
-        reference = writer.engine.sample(batch, sampling, lambda: None, reference=True).texts
-        print(f"prompt     {_shown(text)}")
-        for before, after in zip(reference, texts, strict=True):
-            print(f"reference  {_shown(before)}\npolicy     {_shown(after)}")
-        print()
+        reference: tuple[str, ...] | None = None
+        if options.reference:
+            reference = writer.engine.sample(batch, sampling, lambda: None, reference=True).texts
+        if options.json:
+            print(json.dumps({"prompt": text, "policy": texts, "reference": reference}))
+        else:
+            _show(text, texts, reference)
     return EXIT_DONE
+
+
+def _show(prompt: str, texts: Sequence[str], reference: Sequence[str] | None) -> None:
+    if reference is None:
+        print(*map(_shown, texts), sep="\n")
+        return
+    print(f"prompt     {_shown(prompt)}")
+    for before, after in zip(reference, texts, strict=True):
+        print(f"reference  {_shown(before)}\npolicy     {_shown(after)}")
+    print()
 
 
 def _rows(prompts: Sequence[str], config: TrainingConfig) -> list[PromptRow]:
     """The prompts as the run's own are: behind its system prompt. Note this, and a template, which they do without."""
-    system, template = (getattr(config.data, name, None) for name in ("system", "template"))
+    system = getattr(config.data, "system", None)
     if system is not None:
         print(f"note: the system prompt is {visible(system)!r}, as in training", file=sys.stderr)
-    if template is not None:
-        fix = "yours are taken as they are"
-        print(f"note: the prompts in training are written by {visible(template)!r}; {fix}", file=sys.stderr)
+    note_template(config)
     places = [(text, f"prompt {number}") for number, text in enumerate(prompts, start=1)]
     if system is None:
         return [PromptRow(text, {}, place) for text, place in places]
@@ -80,4 +88,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reference", action="store_true", help="show the reference's answer beside the policy's")
     parser.add_argument("--samples", type=at_least(1), default=1, metavar="N", help="sampled answers to each prompt")
     add_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object a prompt")
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from rlhf_cli.commands.parts.exporting import add_run, find_place, open_exactly, scratch_of
 from rlhf_cli.commands.parts.parser import Parser
@@ -27,6 +28,9 @@ def main(argv: list[str]) -> int:
         difference = write_merged(policy, scratch, dtypes[options.dtype])
         write_card(scratch, read_run(run), options.dtype)
         DISK.rename(scratch, out)
+    if options.json:
+        print(json.dumps({"written": str(out), "dtype": options.dtype, "logit_difference": difference}))
+        return EXIT_DONE
     closeness = f"its logits are those with the adapter, to {difference:.0e} of the largest"
     print(visible(f"written to {relative_to_here(out)}; {closeness}"))
     return EXIT_DONE
@@ -41,4 +45,5 @@ def _parser() -> argparse.ArgumentParser:
     add_run(parser)
     parser.add_argument("out", metavar="OUT", help="the folder to write, which does not exist yet")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the written weights")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> int:
     else:
         file = (folders[0] if len(folders) == 1 else Path.cwd()) / REPORT
     writing.write_page(file, writing.page_of(folders, options.compare_at), overwrite=options.output is not None)
-    print(visible(f"written to {relative_to_here(file)}"))
+    print(json.dumps({"written": str(file)}) if options.json else visible(f"written to {relative_to_here(file)}"))
     return EXIT_DONE
 
 
@@ -66,4 +67,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--compare-at", metavar="BETA", type=read_beta, help="the beta at which to compare the points of a sweep"
     )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

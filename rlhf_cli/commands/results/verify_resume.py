@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -64,6 +66,8 @@ def main(argv: list[str]) -> int:
         for folder, reason in origin.skipped:
             watch.note(f"skipped {folder.name}: {reason}")
         verdict = _repeat(config, origin, newer, watch, signals)
+    if options.json:
+        print(json.dumps({"identical": verdict.divergence is None, **asdict(verdict)}))
     if (divergence := verdict.divergence) is not None:
         raise UserError(
             f"not identical from step {divergence.step} on: {divergence.quantity}: {divergence.what}",
@@ -71,7 +75,8 @@ def main(argv: list[str]) -> int:
             fix=FIXES.get(divergence.quantity, "repeat it on the machine, libraries and threads that run.json names"),
             exit_code=EXIT_RESUME,
         )
-    print(f"identical: {verdict.describe()}")
+    if not options.json:
+        print(f"identical: {verdict.describe()}")
     return EXIT_DONE
 
 
@@ -110,4 +115,5 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="rlhf verify-resume", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
     parser.add_argument("run", metavar="RUN", help="a run's folder, with two checkpoints at least")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

@@ -36,11 +36,11 @@ def type_turns() -> Iterator[str]:
 class Answer:
     """An answer on stdout: as it grows on a terminal, at its end elsewhere."""
 
-    def __init__(self, label: str = "") -> None:
+    def __init__(self, label: str = "", *, is_shown: bool = True) -> None:
         self.text = ""
         """The answer so far."""
         self._label, self._shown = label, ""
-        self._live = sys.stdout.isatty()
+        self._is_shown, self._live = is_shown, sys.stdout.isatty()
         if self._live:
             self._write(label)
 
@@ -62,5 +62,6 @@ class Answer:
             self._write(f"\n{self._label}{visible(text)}\n")
 
     def _write(self, text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        if self._is_shown:
+            sys.stdout.write(text)
+            sys.stdout.flush()

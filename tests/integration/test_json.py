@@ -1,0 +1,83 @@
+"""docs/json.md is what `--json` prints: every key of it, for every verb that has the option."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rlhf_cli
+from rlhf_cli.cli import ROOM_OF
+from rlhf_cli.display.verbs.explain import Setting
+from rlhf_cli.evaluation.oracle import Oracle
+from rlhf_cli.evaluation.sides import Sides
+from rlhf_cli.prompts.preview import Preview
+from rlhf_cli.rewards.examine import Examination
+from rlhf_cli.verify.trial import Trial
+from tests.support import Outcome
+
+Rlhf = Callable[..., Outcome]
+PACKAGE = Path(rlhf_cli.__file__).parent
+PAGE = PACKAGE.parent / "docs" / "json.md"
+ROW = re.compile(r"^\| `([^`]+)` \| [^|]+ \| (.+) \|$", re.MULTILINE)
+PROMISED = {verb: re.findall(r"`(\w+)`", keys) for verb, keys in ROW.findall(PAGE.read_text(encoding="utf-8"))}
+
+
+def names(kind: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+FIXED = {
+    "check": names(Trial),
+    "explain": list(Setting._fields),
+    "data show": names(Preview),
+    "oracle": names(Oracle),
+    "reward test": [*names(Examination), "verdict"],
+    "eval": ["a", "b", "decoding", *names(Sides)],
+}
+"""Verbs whose JSON is a type with at most some keys beside it; their own tests read it."""
+
+PRINTED = {
+    "presets list": ("presets", "list"),
+    "runs": ("runs", "RUN"),
+    "generate": ("generate", "RUN", "Name a tool."),
+    "chat": ("chat", "RUN", "--reference"),
+    "label": ("label", "RUN"),
+    "doctor RUN": ("doctor", "RUN"),
+    "merge": ("merge", "RUN", "merged"),
+    "export": ("export", "RUN", "m.gguf"),
+    "report": ("report", "RUN", "--output", "page.html"),
+    "verify-resume": ("verify-resume", "RUN"),
+}
+
+
+@pytest.mark.parametrize("verb", FIXED)
+def test_the_type_of_a_result_has_the_keys(verb: str) -> None:
+    assert PROMISED[verb] == FIXED[verb]
+
+
+@pytest.mark.parametrize("verb", PRINTED)
+def test_a_result_has_the_keys(
+    verb: str, finished: Path, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hi.\n"))
+    shutil.copytree(finished, tmp_path / "out")  # label leaves pairs in it
+    outcome = rlhf(*(word.replace("RUN", "out") for word in PRINTED[verb]), "--json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    assert list(found[0] if isinstance(found, list) else found) == PROMISED[verb]
+
+
+def test_the_page_has_every_verb_with_the_option() -> None:
+    modules = {verb: PACKAGE / "commands" / room / f"{verb.replace('-', '_')}.py" for verb, room in ROOM_OF.items()}
+    takers = {verb for verb, file in modules.items() if '"--json"' in file.read_text(encoding="utf-8")}
+    assert {verb.split()[0] for verb in PROMISED} == takers
+    assert set(PROMISED) == {*FIXED, *PRINTED}
