@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.console import ResultConsole, StoppingConsole
 from rlhf_cli.display.typed import Typed
 from rlhf_cli.feedback.readable import one_line, readable
 from rlhf_cli.feedback.session import Asks, Question
@@ -29,7 +29,7 @@ def label(asks: Asks, shown: Callable[[], str] | None) -> None:
 
     Where more pairs may come, wait for them. `shown` gives the present win rate, for a rater who wants to see it.
     """
-    console, note, asked = Console(stderr=True, highlight=False), "", False
+    console, note, asked = StoppingConsole(stderr=True, highlight=False), "", False
     typed = Typed(console)
     question = asks.question() or _wait(asks, typed, console)
     while question is not None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.feedback.pairs import Pair
 from rlhf_cli.feedback.votes import Choice, Side, Vote, VoteFile
 from rlhf_cli.seeding import seed_for
@@ -50,7 +51,7 @@ class Annotator:
 def annotate(pairs: Sequence[Pair], votes: VoteFile, annotator: Annotator, seed: int) -> None:
     """Vote on every pair without a vote, in random order. A vote depends on the pair and the seed alone.
 
-    Raises ValueError for a pair without rewards, and OSError where the disk refuses.
+    Raises UserError (exit 3) for a pair without rewards, and OSError where the disk refuses.
     """
     voted = votes.read().of(RATER).valid
     left = [pair for pair in pairs if not pair.is_same and pair.id not in voted]
@@ -58,7 +59,8 @@ def annotate(pairs: Sequence[Pair], votes: VoteFile, annotator: Annotator, seed:
         chance = 1 / len(left)
         pair = left.pop(seed_for(seed, "feedback/order", len(left)) % len(left))
         if pair.rewards is None:
-            raise ValueError("a simulated annotator needs the rewards of both completions")
+            fix = "bring the file of pairs back, or begin in a new folder"
+            raise UserError("a pair without rewards", where=votes.file.name, fix=fix, exit_code=EXIT_DATA)
         choice = annotator.vote(pair.rewards, seed_for(seed, "feedback/vote", int(pair.id, 16)) / 2**63)
         side: Side = "a" if seed_for(seed, "feedback/side", int(pair.id, 16)) % 2 else "b"
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Final
@@ -32,6 +34,13 @@ class Truth:
     true: list[float]
     """The hidden rewards."""
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether each list has a finite value for each prompt, of which there is one at least."""
+        columns = (self.kl, self.proxy, self.true)
+        same = all(len(column) == len(self.prompts) for column in columns)
+        return bool(self.prompts) and same and all(map(math.isfinite, chain(*columns)))
+
 
 _TRUTH: Final = TypeAdapter(Truth)
 
@@ -44,9 +53,10 @@ def write_truth(file: Path, found: Sequence[Truth]) -> None:
 def read_truth(file: Path) -> list[Truth]:
     """The lines of such a file; empty where there is none, or it is not whole."""
     try:
-        return [_TRUTH.validate_json(line) for line in read_lines(file) if line]
+        found = [_TRUTH.validate_json(line) for line in read_lines(file) if line]
     except ValueError:
         return []
+    return found if all(one.is_sound for one in found) else []
 
 
 def change(before: Truth, after: Truth, name: str, level: float = 0.95) -> Estimate:

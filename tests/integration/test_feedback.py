@@ -94,7 +94,7 @@ def test_people_vote_before_a_round_goes_on(rlhf: Rlhf, tmp_path: Path, monkeypa
     rows = lines(pairs)
     assert all("rewards" not in row for row in rows)
     count = sum(row["a"].strip() != row["b"].strip() for row in rows)
-    said = f"stopped: {count} pairs of round 1 wait for votes: rlhf label ours/round-1/pairs.jsonl; then give this"
+    said = f"stopped: {count} pairs of round 1 wait for votes: rlhf label ours/round-1/pairs.jsonl; the same"
     assert said in waits.err
     monkeypatch.setattr(sys, "stdin", io.StringIO("s\n" * (count - 3) + "1\n" * 3))
     assert rlhf("label", "ours/round-1/pairs.jsonl").code == 0
@@ -120,7 +120,7 @@ def test_ctrl_c_between_two_runs_can_be_resumed(rlhf: Rlhf, monkeypatch: pytest.
 
     monkeypatch.setattr(feedback, "do_round", interrupted)
     stopped = rlhf("feedback", "loop", *FEW, *REWARD_MODEL)
-    assert (stopped.code, stopped.err) == (75, "stopped: interrupted; the same command goes on\n")
+    assert (stopped.code, stopped.err) == (75, "stopped: interrupted; the same command of rlhf feedback goes on\n")
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def _vote(one: Round, settings: FeedbackSettings, seed: int) -> None:
     cast = votes.read()
     voted = {pair for rater in cast.raters() for pair in cast.of(rater).valid}
     if left := sum(pair.id not in voted and not pair.is_same for pair in pairs):
-        what = f"{left} pairs of round {one.number} wait for votes: {_label(one)}; then give this command again"
+        what = f"{left} pairs of round {one.number} wait for votes: {_label(one)}"
         raise Stopped(what, resumable=True)
 
 

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     else:
         try:
             label(asks, shown)
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, Stopped) as error:  # Ctrl-C, or nobody reads the questions
             raise Stopped("every vote is saved; the same command goes on", resumable=True) from error
     last = newest(results())
     if options.json:

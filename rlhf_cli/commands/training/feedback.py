@@ -41,6 +41,7 @@ ALIKE: Final = ("steps", "evaluate.every")
 """Settings that a resumed run may change, but that all rounds share."""
 OWN: Final = ("run_dir=", "sweep_dir=", "resume=", "seeds=", "jobs=")
 """Overrides that name a folder or several runs."""
+GOES_ON: Final = "; the same command of rlhf feedback goes on"
 EXAMPLES: Final = """\
   rlhf feedback outputs/loop config=tiny --pairs 128
   rlhf feedback outputs/loop config=tiny --pairs 128 --rounds 3
@@ -72,7 +73,10 @@ def main(argv: list[str]) -> int:
             try:
                 do_round(one, rounds[: one.number], config, rows, settings, begun)
             except KeyboardInterrupt as error:  # a run turns it into Stopped itself
-                raise Stopped("interrupted; the same command goes on", resumable=True) from error
+                raise Stopped(f"interrupted{GOES_ON}", resumable=True) from error
+            except Stopped as stop:
+                stop.reason += GOES_ON
+                raise
             finally:
                 write_after_training(folder)
     measured = {one.number: truth for one in rounds if (truth := read_truth(one.truth))}

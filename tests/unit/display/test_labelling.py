@@ -7,11 +7,13 @@ import os
 import pty
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from rlhf_cli.display.labelling import label, show_lines
+from rlhf_cli.errors import Stopped
 from rlhf_cli.feedback.pairs import with_ids
 from rlhf_cli.feedback.preference import Row
 from rlhf_cli.feedback.saying import describe, describe_rate
@@ -81,6 +83,21 @@ def test_a_vote_of_another_window_stays(
     assert [line.vote for line in votes.read().lines][:2] == ["tie", "tie"]
     assert len({line.pair for line in votes.read().lines}) == 3
     assert "this pair has a vote of yours from another window, which stays" in capsys.readouterr().err
+
+
+def test_where_nobody_reads_the_questions_it_stops(
+    votes: VoteFile, type_lines: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(os, "dup2", lambda *handles: None)  # it would be the stderr of all tests
+    monkeypatch.setattr(sys, "stderr", open(writer, "w", encoding="utf-8"))  # noqa: SIM115 - closed below
+    type_lines("1\n")
+    with pytest.raises(Stopped, match="nobody reads"):
+        label(session(votes), None)
+    with suppress(BrokenPipeError):
+        sys.stderr.close()
+    assert votes.read().lines == ()
 
 
 def test_model_text_is_shown_as_text(

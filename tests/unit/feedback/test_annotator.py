@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.errors import UserError
 from rlhf_cli.feedback.annotator import Annotator, annotate
 from rlhf_cli.feedback.pairs import read_pairs, with_ids
 from rlhf_cli.feedback.preference import Row
@@ -49,5 +50,5 @@ def test_votes_follow_the_law_and_go_on_after_a_stop(tmp_path: Path) -> None:
 
 def test_it_cannot_vote_without_rewards(tmp_path: Path) -> None:
     pairs = with_ids([Row("p", "x", "y", None)])
-    with pytest.raises(ValueError, match="needs the rewards"):
+    with pytest.raises(UserError, match=r"a pair without rewards .*; fix: bring the file of pairs back"):
         annotate(pairs, VoteFile(tmp_path / "pairs.jsonl"), Annotator(noise=1.0, ties=0.0), seed=0)

@@ -34,5 +34,9 @@ def test_a_file_is_read_back_or_counts_as_missing(tmp_path: Path) -> None:
     assert read_truth(file) == []
     write_truth(file, found)
     assert read_truth(file) == found
-    file.write_text(file.read_text()[:-5])
-    assert read_truth(file) == []
+    whole = file.read_text()
+    for edited in (whole[:-5], whole.replace("[0, 1, 2]", "[0, 1]"), whole.replace("[0, 1, 2]", "[]"),
+                   whole.replace("[0.0, 0.0, 0.0]", "[0.0, NaN, 0.0]")):  # fmt: skip
+        assert edited != whole
+        file.write_text(edited)
+        assert read_truth(file) == []
