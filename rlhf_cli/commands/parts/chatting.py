@@ -104,6 +104,9 @@ class Session:
             _say(describe_commands())
         elif name == "save":
             _save(self.sides["policy"], expand(argument))
+        if name == "undo":
+            last = self.sides["policy"].turns[-1:]
+            _say(f"taken back: {last[0][0]}" if last else "there is no turn to take back")
         for conversation in self.sides.values():
             if name == "system":
                 conversation.system = argument or None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
@@ -31,8 +34,10 @@ def main(argv: list[str]) -> int:
     else:
         presets = list(list_presets())
         width = max(len(preset.name) for preset in presets)
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
         for preset in presets:
-            print(f"{preset.name:{width}}  {preset.purpose}")
+            line = f"{preset.name:{width}}  {preset.purpose}"
+            print(textwrap.fill(line, columns, subsequent_indent=" " * (width + 2), break_on_hyphens=False))
     return EXIT_DONE
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.config.help.json_schema import json_schema, schema_file, write_json
 from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.verbs import TRAIN, VERBS, find_verb
 
-ABOUT: str = """\
+ABOUT: Final = """\
 Print the JSON Schema of the YAML files of rlhf train, or of another verb, for an
 editor that completes and checks them. It also lies in this file:
 

@@ -107,12 +107,14 @@ def test_each_side_has_its_own_conversation(capsys: pytest.CaptureFixture[str]) 
     assert first == second != third == fourth
 
 
-def test_commands_change_what_comes_next() -> None:
+def test_commands_change_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
     chat, echo = session()
     chat.run(["one", "/temperature 0.7", "/system Be kind.", "two", "/undo", "/undo", "/undo", "three"])
     assert [temperature for temperature, _ in echo.asked] == [0.0, 0.7, 0.7]
     assert len({seeds for _, seeds in echo.asked}) == 3  # a turn taken back is answered anew
     assert chat.sides["policy"] == Conversation(True, "Be kind.", [("three", "three!")])
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["taken back: two", "taken back: one", "there is no turn to take back"]
     chat.run(["/clear", "/system"])
     assert chat.sides["policy"] == Conversation(True)
 
