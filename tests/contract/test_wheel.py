@@ -76,6 +76,7 @@ def trained(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Traine
 def test_the_wheel_holds_configs_prompts_and_templates(installed: Path) -> None:
     package = installed / "rlhf_cli"
     assert (package / "configs" / "train.yaml").is_file()
+    assert (package / "configs" / "train.schema.json").is_file()
     assert (package / "configs" / "config" / "sentiment.yaml").is_file()
     assert (package / "data" / "prompts" / "writing_train.jsonl").is_file()
     assert (package / "report" / "templates" / "run.html.j2").is_file()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -165,6 +166,7 @@ def _object(properties: Node) -> Node:
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
+@cache
 def _kind_of(group: str, option: str) -> str:
     bodies = (parse_yaml(file)[0] for file in files_of_option(group, option))
     return next(str(body["kind"]) for body in bodies if "kind" in body)
