@@ -75,15 +75,23 @@ def key_list() -> str:
     lines = []
     ours = sorted(meanings().items(), key=lambda item: item[0].partition(".")[0] in groups())
     for key, each in ours:
-        group = key.partition(".")[0] if key.partition(".")[0] in groups() else None
-        of_all = set(chain.from_iterable(each.values())) >= _kinds(group)
-        defaults = _defaults(current().primary, group).get(key, ())
-        lines.append(f"{key}={'|'.join(defaults) or '...'}")
+        of_all = set(chain.from_iterable(each.values())) >= _kinds(_group_of(key))
+        lines.append(f"{key}={'|'.join(key_defaults(key)) or '...'}")
         for meaning, kinds in each.items():
             own = f"With {', '.join(kinds)}: " if (kinds and not of_all) or len(each) > 1 else ""
             text = textwrap.fill(own + meaning, 79 - len(INDENT), break_on_hyphens=False)
             lines.append(textwrap.indent(text, INDENT))
     return "\n".join(lines)
+
+
+def key_defaults(key: str) -> tuple[str, ...]:
+    """The default of a setting, as text; of a group's, those of its options. Empty where all leave it open."""
+    return _defaults(current().primary, _group_of(key)).get(key, ())
+
+
+def _group_of(key: str) -> str | None:
+    group = key.partition(".")[0]
+    return group if group in groups() else None
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.config.jobs import compose_config
+from tests.scripts import load
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -60,11 +60,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 def test_every_link_to_a_line_leads_to_what_it_names() -> None:
     """scripts/lint mends the numbers; a snippet that is gone has to be mended by hand."""
-    spec = importlib.util.spec_from_file_location("links", ROOT / "scripts" / "pages" / "links.py")
-    assert spec is not None
-    assert spec.loader is not None
-    links = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(links)
+    links = load("pages/links.py")
     found = 0
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from tests.reliability.scorecard import CASES
+from tests.scripts import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,12 +16,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """What writes the page."""
-    spec = importlib.util.spec_from_file_location("reliability", ROOT / "scripts" / "crashes" / "reliability.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("crashes/reliability.py")
 
 
 def test_there_are_eighty_cases() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from tests.processes import start
+from tests.scripts import load
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "crashes" / "kills.py"
 
@@ -33,13 +32,7 @@ def test_killed_anywhere_and_resumed_is_the_same_run(tmp_path: Path, monkeypatch
 
 @pytest.fixture(scope="module")
 def kills() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("kills", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["kills"] = module  # where its dataclass looks for its own annotations
-    spec.loader.exec_module(module)
-    return module
+    return load("crashes/kills.py")
 
 
 def test_a_difference_is_named(kills: ModuleType) -> None:

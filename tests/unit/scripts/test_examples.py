@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +10,7 @@ import pytest
 from rlhf_cli.report.sweep_page import html
 from rlhf_cli.sweep.answer import answer
 from tests.pages import parse
+from tests.scripts import load
 from tests.unit.charts.drawn import SVG
 from tests.unit.sweep.made import two_by_two
 
@@ -20,12 +20,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 @pytest.fixture(scope="module")
 def examples() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("examples", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("pages/examples.py")
 
 
 def test_the_picture_of_a_sweep(examples: ModuleType, tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""Write the pages of docs/ that follow from the code: every setting, and the names that other tools give to ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlhf_cli.config.foreign import OURS
+from rlhf_cli.config.keys import meanings, rule
+from rlhf_cli.config.options import groups, key_defaults, options
+from rlhf_cli.verbs import VERBS, Verb, composing
+
+DOCS = Path(__file__).parents[2] / "docs"
+NAMES = "## Every name"
+
+
+def settings_page() -> str:
+    """docs/settings.md: the settings of each verb, those that verbs share once."""
+    parts = [
+        "# Every setting\n\n"
+        "`scripts/pages/reference.py` writes this page from the schema. `rlhf explain config=...` shows the values of\n"
+        "your run, with what sets each; `rlhf schema` writes a JSON schema for an editor. Where options of a group\n"
+        "differ in a default, all are given.\n"
+    ]
+    seen: set[tuple[str, str]] = set()
+    for verb in VERBS:
+        with composing(verb):
+            parts.append(_verb_part(verb, seen))
+    return "\n".join(parts)
+
+
+def _verb_part(verb: Verb, seen: set[tuple[str, str]]) -> str:
+    lines = [f"## rlhf {verb.words}\n", f"{verb.about[0].upper()}{verb.about[1:]}.\n"]
+    lines += [f"- `{group}`: {', '.join(f'`{name}`' for name in options(group))}" for group in sorted(groups())]
+    own = {
+        (key, meaning): kinds
+        for key, each in sorted(meanings().items())
+        for meaning, kinds in each.items()
+        if (key, meaning) not in seen
+    }
+    seen |= set(own)
+    lines += ["", "| setting | default | type and range | meaning |", "|---|---|---|---|"]
+    for (key, meaning), kinds in own.items():
+        of = f"({', '.join(sorted(set(kinds)))}) " if kinds else ""
+        default = " or ".join(f"`{value}`" for value in key_defaults(key)) or "—"
+        lines.append(f"| `{key}` | {_cell(default)} | {_cell(rule(key))} | {_cell(of + meaning)} |")
+    return "\n".join([*lines, ""])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def names_part() -> str:
+    """The table of docs/coming-from.md: our settings, and their names in other tools."""
+    rows = [f"| `{ours}` | {', '.join(f'`{name}`' for name in names)} |" for ours, names in OURS.items()]
+    return "\n".join([NAMES, "", "| here | elsewhere |", "|---|---|", *rows, ""])
+
+
+def pages() -> dict[Path, str]:
+    """Every page with its text."""
+    coming = DOCS / "coming-from.md"
+    prose = coming.read_text(encoding="utf-8").partition(NAMES)[0]
+    return {DOCS / "settings.md": settings_page(), coming: prose + names_part()}
+
+
+if __name__ == "__main__":
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")

@@ -1,0 +1,44 @@
+"""The commands of the tutorial, of the skill page and of the notebook, as a reader pastes them, in the page's order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import Outcome
+
+Rlhf = Callable[..., Outcome]
+ROOT = Path(__file__).parents[2]
+PAGES = {"tutorial": ROOT / "docs" / "tutorial.md"}
+BLOCK = re.compile(r'^```(?P<language>\w+)(?: title="(?P<file>[^"]+)")?\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"\s+# exit code (\d+)$")
+
+
+def walk(page: Path, folder: Path, command: Callable[[str], None]) -> int:
+    """Write the titled blocks of a page into the folder; call `command` for each line of its bash blocks, and count."""
+    count = 0
+    for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        if block["file"]:
+            (folder / block["file"]).write_text(block["text"], encoding="utf-8")
+        elif block["language"] == "bash":
+            for line in block["text"].splitlines():
+                command(line)
+                count += 1
+    return count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_every_command_works_as_pasted(page: Path, forked: Rlhf, tmp_path: Path) -> None:
+    def run(line: str) -> None:
+        expected = int(found[1]) if (found := CODE.search(line)) else 0
+        rlhf, *argv = shlex.split(CODE.sub("", line))
+        assert rlhf == "rlhf"
+        outcome = forked(*argv)
+        assert outcome.code == expected, (line, outcome.err)
+
+    assert walk(page, tmp_path, run) > 10
