@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.messages import describe_type, read_message
-from rlhf_cli.data.preference import CHOSEN, REJECTED, split_prompt
+from rlhf_cli.data.preference import CHOSEN, EXPORT, REJECTED, split_prompt
 from rlhf_cli.data.source import PromptSource, RawRow
 from rlhf_cli.data.template import column_names, parse_template
 from rlhf_cli.types import Message, PromptRow
@@ -45,6 +45,7 @@ def read_column(raw: RawRow, name: str) -> Any:
             hint = f"rename '{near[0]}' to prompt" if near else "name the column prompt"
             hint += ", or say which it is: data.prompt=COLUMN"
             hint += "; texts with labels are data=labelled" if "label" in raw.columns else ""
+            hint = EXPORT if {"rater", "vote"} <= raw.columns.keys() else hint
         raise bad_row(f"no column '{name}'; columns: {columns}", raw.where, hint) from None
 
 

@@ -20,6 +20,7 @@ SHARE: Final = "share"
 """The column with the share of votes for the chosen completion."""
 MARGIN: Final = "margin"
 """The column with the least difference of scores that the chosen completion deserves."""
+EXPORT: Final = "for the votes on pairs, as rows to train on: rlhf label PAIRS.jsonl --export ROWS.jsonl"
 LARGEST: Final = 1e6
 """The largest margin: far beyond any score, and finite in every precision."""
 
@@ -59,7 +60,8 @@ def completion_text(row: PromptRow, name: str) -> str:
     """
     if name not in row.columns:
         have = ", ".join(row.columns) or "none but the prompt"
-        raise bad_row(f"no column '{name}'; columns: {have}", row.where, "name the column with the completion")
+        fix = EXPORT if {"a", "b"} <= row.columns.keys() else "name the column with the completion"
+        raise bad_row(f"no column '{name}'; columns: {have}", row.where, fix)
     value = row.columns[name]
     if isinstance(value, list):
         value = _answer([read_message(turn, row.where) for turn in value], row, name)

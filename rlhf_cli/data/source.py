@@ -34,7 +34,7 @@ class PromptSource(Settings):
     """A source of prompts: where its rows are, how prompts are built from them, and which rows are left out."""
 
     shares_prompts: ClassVar[bool] = False
-    """Whether rows differ in other columns than the prompt, so that a held-out row is told by all of them."""
+    """Whether rows may differ in other columns alone; if all have one prompt, these tell which rows are held out."""
 
     prompt: str = Field(min_length=1)
     """The column with the prompt: text, or a list of chat messages."""

@@ -122,7 +122,8 @@ def _part(name: str, source: PromptSource, weight: float, count: int, config: Tr
         own = read_source(source, held_out=True, limit=count, searched=config.columns_read)
         held_out, left_out = own.rows, left_out + own.left_out
     elif count and config.evaluate.every:
-        train, held_out, twins = set_aside(train, count, by_row=source.shares_prompts)
+        by_row = source.shares_prompts and len({row.prompt for row in train}) == 1
+        train, held_out, twins = set_aside(train, count, by_row=by_row)
         left_out += Counter({TWINS: twins})
     return PartRows(
         name, source, weight, _add_part_name(train, name), _add_part_name(held_out, name), left_out, used.more

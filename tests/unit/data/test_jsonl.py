@@ -111,6 +111,11 @@ def test_any_text_is_taken_as_it_is(file: Path, text: str, escaped: bool) -> Non
             f"no column 'prompt'; columns: question, answer (prompts.jsonl:2); fix: name the column prompt, {WHICH}",
         ),
         (
+            '{"text": "a", "label": 1}',
+            f"no column 'prompt'; columns: text, label (prompts.jsonl:2); fix: name the column prompt, {WHICH}; "
+            "texts with labels are data=labelled",
+        ),
+        (
             '{"id": 1, "prompts": "a"}',
             f"no column 'prompt'; columns: id, prompts (prompts.jsonl:2); fix: rename 'prompts' to prompt, {WHICH}",
         ),

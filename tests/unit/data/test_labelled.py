@@ -98,6 +98,15 @@ def test_a_mistake_is_one_line(rows: list[dict[str, Any]], settings: dict[str, A
     assert caught.value.exit_code == 3
 
 
+def test_pairs_with_a_held_out_prompt_are_not_trained_on(tmp_path: Path) -> None:
+    texts = [{"prompt": f"p{n // 4}", "text": f"{n}", "label": n % 2} for n in range(24)]
+    data = written(tmp_path, texts)
+    fields = settings_fields(BRADLEY_TERRY, data=data, evaluate={"every": 1, "prompts": 3}, prompts_per_step=7)
+    rows = read_rows(SupervisedConfig.model_validate(fields))
+    assert [len(rows.train), len(rows.held_out), rows.left_out.total()] == [8, 3, 1]
+    assert not {row.prompt for row in rows.train} & {row.prompt for row in rows.held_out}
+
+
 def test_pairs_are_held_out_though_all_have_the_same_prompt(tmp_path: Path) -> None:
     data = written(tmp_path, FILMS)
     fields = settings_fields(BRADLEY_TERRY, data=data, evaluate={"every": 1, "prompts": 3}, prompts_per_step=7)

@@ -122,6 +122,16 @@ def test_a_row_that_is_no_preference_is_named(columns: dict[str, Any], line: str
             "no column 'rejected'; columns: chosen (f:1); fix: name the column with the completion",
         ),
         (
+            {"prompt": "p", "a": "x", "b": "y"},
+            "no column 'chosen'; columns: a, b (f:1); "
+            "fix: for the votes on pairs, as rows to train on: rlhf label PAIRS.jsonl --export ROWS.jsonl",
+        ),
+        (
+            {"rater": "me", "pair": "0", "vote": "a"},
+            "no column 'prompt'; columns: rater, pair, vote (f:1); "
+            "fix: for the votes on pairs, as rows to train on: rlhf label PAIRS.jsonl --export ROWS.jsonl",
+        ),
+        (
             {"chosen": "Left", "rejected": "Right"},
             "no prompt, and chosen and rejected begin with nothing that both have (f:1); fix: add a column prompt",
         ),
