@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,17 +67,24 @@ def check_files(source: str, revision: str | None, where: str, *, adapter_expect
 
 def check_types(source: str, revision: str | None, where: str) -> None:
     """Raise UserError for weights stored as whole numbers, or as floats of 8 bits: read as they are, without the scale
-    that belongs to them, they are other weights.
+    that belongs to them, they are other weights. Refused too are weights that stand in two files: which counts is open.
     """
     from safetensors import safe_open
 
     index = _read(source, _INDEX, revision).get("weight_map")
     names = sorted(set(map(str, index.values()))) if isinstance(index, dict) else [_WHOLE]
+    places = dict[str, str]()
     for file in (_cached(source, name, revision) for name in names):
         if file is None:
             continue
         with safe_open(file, framework="pt") as opened:
             for key in opened.keys():  # noqa: SIM118 - it is no dict
+                if (first := places.setdefault(key, file.name)) != file.name:
+                    raise UserError(
+                        f"{key} of {source} stands in two files, {first} and {file.name}",
+                        where=where,
+                        fix="remove it from the one that is not meant",
+                    )
                 kind = opened.get_slice(key).get_dtype()
                 if key.endswith("weight") and kind not in _READABLE:
                     raise UserError(
@@ -84,6 +92,28 @@ def check_types(source: str, revision: str | None, where: str) -> None:
                         where=where,
                         fix="give the model in bfloat16 or float32",
                     )
+
+
+def check_adapter(config: Any) -> None:
+    """Raise ValueError for a config that is not LoRA's, or that would make PEFT import a module of its choice.
+
+    PEFT passes over what it does not know, and takes its own values for what is missing: another adapter.
+    """
+    from peft import LoraConfig
+
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise ValueError("adapter_config.json is not of a LoRA adapter")
+    known = {option.name: option.default for option in fields(LoraConfig)}
+    if unknown := [name for name, value in config.items() if name not in known and value not in (None, False, [], {})]:
+        raise ValueError(f"adapter_config.json sets {', '.join(unknown)}, which this version of PEFT does not know")
+    for name in ("r", "lora_alpha"):
+        if isinstance(value := config.get(name), bool) or not isinstance(value, int | float):
+            raise ValueError(f"adapter_config.json has no number for {name}")
+    switches = [name for name, default in known.items() if isinstance(default, bool) and name != "init_lora_weights"]
+    if odd := [name for name in switches if not isinstance(config.get(name, False), bool | None)]:
+        raise ValueError(f"adapter_config.json has neither true nor false for {', '.join(odd)}")
+    if config.get("megatron_config"):  # PEFT would import the module that megatron_core names
+        raise ValueError("adapter_config.json wants megatron_core, a module of its own choice")
 
 
 def class_notes(source: str, revision: str | None, loaded: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import torch
 from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.models.files import (
     ADAPTER_CONFIG,
+    check_adapter,
     check_files,
     check_types,
     class_notes,
@@ -184,7 +185,7 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> tuple[PreTrainedMode
             fix="give a PEFT folder saved as safetensors; pickled weights are not read",
         )
     try:
-        _check_adapter(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+        check_adapter(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
         weights = load_file(folder / "adapter_model.safetensors")
         with quiet_peft():
             peft = PeftModel(model, LoraConfig.from_pretrained(adapter))
@@ -215,14 +216,6 @@ def _logits(model: torch.nn.Module) -> torch.Tensor:
     """The model's logits of a short text."""
     logits: torch.Tensor = model(input_ids=torch.arange(4)[None]).logits
     return logits
-
-
-def _check_adapter(config: Any) -> None:
-    """Raise ValueError for a config that is not LoRA's, or that would make PEFT import a module of its choice."""
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise ValueError("adapter_config.json is not of a LoRA adapter")
-    if config.get("megatron_config"):  # PEFT would import the module that megatron_core names
-        raise ValueError("adapter_config.json wants megatron_core, a module of its own choice")
 
 
 @contextmanager

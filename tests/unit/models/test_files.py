@@ -244,6 +244,20 @@ class TestMisleading:
             f"{folder} holds the weights twice, in {WEIGHTS} and in the files of {WEIGHTS}."
         )
 
+    def test_a_weight_in_two_files(self, folder: Path) -> None:
+        weights = load_file(folder / WEIGHTS)
+        (folder / WEIGHTS).unlink()
+        names, (one, two) = sorted(weights), ("model-1.safetensors", "model-2.safetensors")
+        save_file({name: weights[name] for name in names[:2]}, folder / one, metadata={"format": "pt"})
+        rest = {name: weights[name] for name in names[2:]} | {names[0]: 5 * weights[names[0]]}
+        save_file(rest, folder / two, metadata={"format": "pt"})
+        places = {name: one if name in names[:2] else two for name in names}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+        assert refusal(folder) == (
+            f"{names[0]} of {folder} stands in two files, {one} and {two} (model.path); "
+            "fix: remove it from the one that is not meant"
+        )
+
     def test_a_revision_of_a_folder(self, folder: Path) -> None:
         assert refusal(folder, revision="v2") == (
             f"{folder} is a folder, which has no revisions: v2 would be ignored (model.revision); "
@@ -306,6 +320,26 @@ class TestAdapter:
         line = refusal(folder, adapter=str(adapter))
         assert line.startswith(f"the adapter {adapter} does not fit the model: {what}")
         assert "(model.adapter); fix: give the model that it was trained on" in line
+
+    @pytest.mark.parametrize(
+        ("fields", "what"),
+        [
+            ({"lora_alpha": None}, "has no number for lora_alpha"),
+            ({"r": "4"}, "has no number for r"),
+            ({"use_rslora": "false"}, "has neither true nor false for use_rslora"),
+            (
+                {"use_newlora": True, "zeta": 2, "off": None},
+                "sets use_newlora, zeta, which this version of",
+            ),
+        ],
+    )
+    def test_nothing_of_its_config_is_passed_over(
+        self, folder: Path, adapter: Path, fields: dict[str, Any], what: str
+    ) -> None:
+        """PEFT would take its own alpha, take a text for true, and leave out what it does not know."""
+        configure(adapter, "adapter_config.json", **fields)
+        line = refusal(folder, adapter=str(adapter))
+        assert line.startswith(f"the adapter {adapter} does not fit the model: adapter_config.json {what}")
 
     def test_a_broken_file_is_named(self, folder: Path, adapter: Path) -> None:
         file = adapter / "adapter_model.safetensors"
