@@ -30,6 +30,7 @@ _LOOKS_LIKE: Final = {
     "a header with a secret": rf"(?i)(?<![^\W_])({_HEADER}|bearer\s+(?=\S*\d)(?=\S{{16}})){_VALUE}",
     "a password": rf"(?i)(?<![^\W_])(password|passwd|pwd)={_VALUE}",
 }
+_AWS = r"(?i)aws_?secret_?(access_?)?key['\"]?\s*[:=]\s*['\"]?(?P<body>[A-Za-z0-9/+]{40})(?![\w/+])"
 _BODY: Final = "body"
 """The group of a certain pattern that is random in a secret."""
 _IS_KEY: Final = {
@@ -52,6 +53,30 @@ _IS_KEY: Final = {
     "xai-": ("an API key of a model's host", r"(?<![^\W_])xai-(?P<body>[A-Za-z0-9]{70,})"),
     "pplx-": ("an API key of a model's host", r"(?<![^\W_])pplx-(?P<body>[A-Za-z0-9]{40,})"),
     "eyJ": ("a JSON web token", r"(?<![^\W_])eyJ[\w-]{10,999}\.eyJ[\w-]{4,9999}\.(?P<body>[\w-]{20,})"),
+    "glrt-": ("a GitLab token", r"(?<![^\W_])glrt-(?P<body>[\w-]{20,})"),
+    "gldt-": ("a GitLab token", r"(?<![^\W_])gldt-(?P<body>[\w-]{20,})"),
+    "api_org_": ("a Hugging Face token", r"(?<![^\W_])api_org_(?P<body>[A-Za-z0-9]{34})"),
+    **dict.fromkeys(("secret", "SECRET", "Secret"), ("an AWS secret key", _AWS)),
+    "ya29.": ("a Google access token", r"(?<![^\W_])ya29\.(?P<body>[\w-]{40,})"),
+    "GOCSPX-": ("a Google client secret", r"(?<![^\W_])GOCSPX-(?P<body>[\w-]{28})"),
+    "AccountKey=": ("an Azure storage key", r"AccountKey=(?P<body>[A-Za-z0-9+/]{86})=="),
+    "xapp-": ("a Slack token", r"(?<![^\W_])xapp-\d-[A-Z0-9]{8,}-\d{10,}-(?P<body>[0-9a-f]{40,})"),
+    "hooks.slack.com/": ("a Slack webhook", r"hooks\.slack\.com/services/T\w{6,}/B\w{6,}/(?P<body>\w{20,})"),
+    "dapi": ("a Databricks token", r"(?<![^\W_])dapi(?P<body>[0-9a-f]{32})(?![0-9a-f])"),
+    "dop_v1_": ("a DigitalOcean token", r"(?<![^\W_])dop_v1_(?P<body>[0-9a-f]{64})"),
+    "dckr_pat_": ("a Docker token", r"(?<![^\W_])dckr_pat_(?P<body>[\w-]{27})"),
+    "hvs.": ("a Vault token", r"(?<![^\W_])hvs\.(?P<body>[\w-]{24,})"),
+    "shp": ("a Shopify token", r"(?<![^\W_])shp(at|ca|pa|ss)_(?P<body>[0-9a-fA-F]{32})"),
+    "ntn_": ("a Notion token", r"(?<![^\W_])ntn_(?P<body>[A-Za-z0-9]{40,})"),
+    "lin_api_": ("a Linear key", r"(?<![^\W_])lin_api_(?P<body>[A-Za-z0-9]{40})"),
+    "sbp_": ("a Supabase token", r"(?<![^\W_])sbp_(?P<body>[0-9a-f]{40})"),
+    "ATATT3": ("an Atlassian token", r"(?<![^\W_])ATATT3(?P<body>[\w=-]{100,})"),
+    "SG.": ("a SendGrid key", r"(?<![^\W_])SG\.[\w-]{22}\.(?P<body>[\w-]{43})"),
+    ":AA": ("a Telegram token", r"(?<![^\W_])\d{8,10}:(?P<body>AA[\w-]{33})(?![\w-])"),
+    "glsa_": ("a Grafana token", r"(?<![^\W_])glsa_(?P<body>[A-Za-z0-9]{32})_[0-9a-fA-F]{8}"),
+    "pul-": ("a Pulumi token", r"(?<![^\W_])pul-(?P<body>[0-9a-f]{40})"),
+    "rubygems_": ("a RubyGems key", r"(?<![^\W_])rubygems_(?P<body>[0-9a-f]{48})"),
+    "AGE-SECRET-KEY-1": ("a private key", r"AGE-SECRET-KEY-1(?P<body>[0-9A-Z]{58})"),
     "PRIVATE KEY": (
         "a private key",
         r"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----[\s\S]{0,200}?(?P<body>[A-Za-z0-9+/]{40,})",
@@ -65,7 +90,7 @@ _LEAST_VARIED: Final = 3
 
 def kind_of_secret(text: str) -> str | None:
     """Name the kind of secret that the text seems to hold (`a GitHub token`); None without one."""
-    return next((kind for kind, pattern in _LOOKS_LIKE.items() if re.search(pattern, text)), None)
+    return next((kind for kind, pattern in _LOOKS_LIKE.items() if re.search(pattern, text)), None) or kind_of_key(text)
 
 
 def kind_of_key(text: str) -> str | None:

@@ -121,7 +121,10 @@ class VoteFile:
 
     def __init__(self, pairs: Path) -> None:
         self.file = pairs.with_name(f"{pairs.name.removesuffix('.jsonl')}.votes.jsonl")
-        if why := why_irregular(self.file) or ("a folder" if self.file.is_dir() else None):
+        why = why_irregular(self.file) or ("a folder" if self.file.is_dir() else None)
+        if why is None and self.file.is_symlink():
+            why = "a link, and votes would be added to what it leads to"
+        if why:
             raise UserError(f"no file of votes: {why}", where=str(self.file), fix="move it away", exit_code=EXIT_DATA)
 
     def read(self) -> Votes:

@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Final
 
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.models.chat import TemplateError, as_user_error
+from rlhf_cli.models.chat import SHORT, TemplateError, as_user_error
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.reward_model import UNCUT, make_encoder
 from rlhf_cli.prompts.encoding import Fit
@@ -105,8 +105,22 @@ def texts_encoder(
     return lambda rows: [encode_row(row) for row in rows]
 
 
-def holds_unknown(example: Example, policy: Policy) -> bool:
-    """Whether a completion has the token for what the tokenizer does not know, without naming it."""
+def oddity(example: Example, policy: Policy, *, scored: bool) -> str | None:
+    """Name what is odd in a completion, to continue "N rows ..."; None for most rows. `scored`: with the template."""
+    if _holds_unknown(example, policy):
+        unknown = policy.tokenizer.unk_token
+        return f"have a completion that the tokenizer does not know in part: the model learns {unknown} there"
+    ends = {token for tokens in example.completions for token in tokens[:-1] if token in policy.end_tokens}
+    if ends and not scored:
+        shown = policy.tokenizer.decode([min(ends)])
+        return f"have a completion with {shown!r} inside, behind which the model learns to go on"
+    asked = example.prompt.row.shown.strip()
+    if len(asked) >= SHORT and any(text.startswith(asked) for text in example.lesson.texts):
+        return "have a completion that begins with the prompt, which the model reads already"
+    return None
+
+
+def _holds_unknown(example: Example, policy: Policy) -> bool:
     unknown, number = policy.tokenizer.unk_token, policy.tokenizer.unk_token_id
     if not unknown or number in (policy.tokenizer.bos_token_id, policy.tokenizer.eos_token_id):  # as GPT-2 has it
         return False

@@ -108,7 +108,7 @@ def test_two_who_write_at_once_disturb_no_line(tmp_path: Path, monkeypatch: pyte
         assert [line.pair for line in read.lines if line.rater == rater] == [str(number) for number in range(20)]
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, lambda path: os.mkfifo(path)])
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: os.mkfifo(path), lambda path: path.symlink_to("mine.txt")])
 def test_what_is_no_file_of_votes_is_refused(make: object, tmp_path: Path) -> None:
     make(tmp_path / "pairs.votes.jsonl")  # type: ignore[operator]
     with pytest.raises(UserError, match="no file of votes"):

@@ -77,6 +77,24 @@ def test_completions_that_the_tokenizer_does_not_know_are_counted(objective: dic
     ]
 
 
+@pytest.mark.parametrize(
+    ("completion", "said"),
+    [
+        ("Blue<|end|>\n", "have a completion with '<|end|>' inside, behind which the model learns to go on"),
+        ("Blue<|end|>", None),
+        ("Name a colour. Blue", "have a completion that begins with the prompt, which the model reads already"),
+    ],
+)
+def test_completions_that_bring_too_much_are_counted(completion: str, said: str | None, moved: Policy) -> None:
+    held_out = [
+        row_of(n, prompt="Name a colour.", completion=completion, chosen="x", rejected=completion) for n in (8, 9)
+    ]
+    for objective in (SFT, DPO):
+        reporter = Recorder()
+        encode_examples(rows_of(TRAIN, held_out), moved, settings_of(objective, steps=3, max_new_tokens=32), reporter)
+        assert reporter.notes == ([f"2 of 8 rows {said}"] if said else [])
+
+
 def test_too_few_rows_are_refused(moved: Policy) -> None:
     config = settings_of(SFT, max_new_tokens=3, prompts_per_step=3)
     part = PartRows("", source_of(too_long="drop"), 1.0, TRAIN, HELD_OUT, Counter({"by data.where": 2}))
