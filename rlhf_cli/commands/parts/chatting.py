@@ -93,6 +93,10 @@ class Session:
                     error.where = error.where or f"line {place} of stdin"
                     raise
                 _say(f"error: {error.line()}")
+            except KeyboardInterrupt:  # before the answer began
+                if not self.typed:
+                    raise
+                _say("stopped")
 
     def _obey(self, name: str, argument: str) -> None:
         if name == "temperature":
@@ -115,7 +119,7 @@ class Session:
 
     def _ask(self, text: str) -> None:
         """Let every side answer; a turn that is stopped before any token leaves no trace."""
-        prompts = {name: self.writer.encode(side.ask(text)) for name, side in self.sides.items()}
+        prompts = {name: self.writer.encode(side.ask(text), "/undo or /clear") for name, side in self.sides.items()}
         seeds = (seed_for(self.seed, "chat", self.asked),)
         self.asked += 1
         answers, stopped = dict[str, str](), False

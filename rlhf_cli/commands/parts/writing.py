@@ -40,15 +40,15 @@ class Writer:
     limit: int
     """Tokens of the longest answer."""
 
-    def encode(self, row: PromptRow) -> Prompt:
-        """Encode a prompt; raises UserError where prompt and answer do not fit into the model."""
+    def encode(self, row: PromptRow, how: str = "shorten the prompt") -> Prompt:
+        """Encode a prompt; raises UserError where prompt and answer do not fit into the model: `how` makes room."""
         prompt = self.policy.encode(row)
         if len(prompt.tokens) + self.limit > self.policy.context:
             raise UserError(
                 f"{len(prompt.tokens)} prompt tokens and {self.limit} new ones do not fit into the model's "
                 f"{self.policy.context}",
                 where=row.where,
-                fix="shorten the prompt, or lower --max-new-tokens",
+                fix=f"{how}, or lower --max-new-tokens",
             )
         return prompt
 

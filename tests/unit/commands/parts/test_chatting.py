@@ -58,9 +58,11 @@ class Echo:
         self.asked: list[tuple[float, tuple[int, ...]]] = []
         self.stop_at: int | None = None
 
-    def encode(self, row: PromptRow) -> Prompt:
+    def encode(self, row: PromptRow, how: str) -> Prompt:
+        if row.shown == "stop me":
+            raise KeyboardInterrupt
         if len(row.shown) > 40:
-            raise UserError("too long", where=row.where)
+            raise UserError("too long", where=row.where, fix=how)
         return Prompt(row, row.shown, tuple(row.shown.encode()))
 
     def sample(
@@ -127,6 +129,8 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_was_shown() -> None:
     echo.stop_at = 1
     chat.run(["eight"])
     assert chat.sides["policy"].turns == [("seven", "se")]
+    chat.run(["stop me"])
+    assert chat.sides["policy"].turns == [("seven", "se")]
     chat.typed = False
     with pytest.raises(KeyboardInterrupt):
         chat.run(["nine"])
@@ -139,7 +143,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_was_shown() -> None:
         ("/temperature warm", "must be 0 or more (got warm) (/temperature)"),
         ("/save there", "there is such a file (there); fix: name another one"),
         ("/save no/where", "cannot be written: No such file or directory (no/where)"),
-        ("x" * 41, "too long (turn 2)"),
+        ("x" * 41, "too long (turn 2); fix: /undo or /clear"),
     ],
 )
 def test_a_mistake_ends_a_pipe_and_not_a_person(
