@@ -17,7 +17,7 @@ from rlhf_cli.supervised.loop import train
 from rlhf_cli.supervised.objectives.objective import Reading
 from rlhf_cli.supervised.objectives.sft import Sft
 from rlhf_cli.supervised.result import SupervisedResult
-from rlhf_cli.supervised.run import SupervisedRun, next_batch
+from rlhf_cli.supervised.run import SupervisedRun
 from tests.support import lines
 from tests.unit.supervised.support import BRADLEY_TERRY, DPO, SFT, run_of
 from tests.unit.support import Recorder, tiny
@@ -145,19 +145,6 @@ def test_without_a_lower_loss_it_ends_early_and_exports_the_best_step(tmp_path: 
     again = finish(run_of(tmp_path / "out", BRADLEY_TERRY, resumed=True, **many))
     assert again == result  # nothing is left to do
     assert contents(tmp_path / "out") == expected
-
-
-def test_the_gradient_does_not_depend_on_microbatches(tmp_path: Path) -> None:
-    grads = []
-    for number, size in enumerate((1, 3, 8)):
-        run = run_of(tmp_path / str(number), DPO, microbatch_size=size, evaluate={"every": 0, "prompts": 4})
-        batch = next_batch(run)
-        learning.accumulate_gradient(batch, run.config.objective, run.engine, size, lambda: None)
-        grads.append(torch.cat([p.grad.flatten() for p in run.policy.parameters().values() if p.grad is not None]))
-        run.close()
-    assert float(grads[0].norm()) > 0
-    for other in grads[1:]:
-        torch.testing.assert_close(other, grads[0], rtol=1e-4, atol=1e-7)
 
 
 def test_memory_that_runs_out_halves_the_microbatches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
