@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.commands.training import feedback
+from rlhf_cli.rounds.folder import Round
+from rlhf_cli.rounds.truth import Truth, write_truth
 from rlhf_cli.runs.lock import hold
 from tests.support import Outcome, lines
 
@@ -121,6 +123,17 @@ def test_ctrl_c_between_two_runs_can_be_resumed(rlhf: Rlhf, monkeypatch: pytest.
     monkeypatch.setattr(feedback, "do_round", interrupted)
     stopped = rlhf("feedback", "loop", *FEW, *REWARD_MODEL)
     assert (stopped.code, stopped.err) == (75, "stopped: interrupted; the same command of rlhf feedback goes on\n")
+
+
+def test_a_figure_without_an_interval_is_null_in_json(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(one: Round, *more: object) -> None:
+        one.folder.mkdir()
+        write_truth(one.truth, [Truth(step, [0], [0.0], [0.5 * step], [1.0 * step]) for step in (0, 2)])
+
+    monkeypatch.setattr(feedback, "do_round", measured)
+    done = rlhf("feedback", "loop", *FEW, "display=json", *REWARD_MODEL)
+    (row,) = json.loads(done.out, parse_constant=pytest.fail)["rounds"]
+    assert row["true"] == {"mean": 2.0, "half_width": None, "count": 1}
 
 
 @pytest.mark.parametrize(
