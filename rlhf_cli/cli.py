@@ -38,6 +38,7 @@ VERBS: Final = {
         "presets": "YAML files to begin with: list, show, copy",
         "schema": "a JSON Schema, for editors that check YAML files",
         "oracle": "the optimum and the frontier that training could reach",
+        "skill": "this tool on one page, for a program that drives it",
         "demo": "the ideas behind it, with pictures, in half a minute",
     },
     "results": {
@@ -49,6 +50,7 @@ VERBS: Final = {
         "merge": "a trained model as a plain transformers folder",
         "export": "a trained model as a GGUF file, for llama.cpp and Ollama",
         "doctor": "what is wrong with a run, or the machine",
+        "push": "a trained model to a hub of models",
         "runs": "list runs, and how to continue them",
         "verify-resume": "repeat a run's last steps, and compare bit for bit",
     },

@@ -106,9 +106,9 @@ class TrainingConfig(Settings):
     The gradient does not depend on it."""
     evaluate: HeldOut
     checkpoint: Free[Checkpoint]
-    sinks: Free[Annotated[tuple[Literal["tensorboard", "wandb"], ...], BeforeValidator(as_tuple)]]
-    """Programs that show the curves, besides metrics.jsonl; wandb is an extra, and is set by its own environment
-    variables."""
+    sinks: Free[Annotated[tuple[Literal["tensorboard", "wandb", "trackio"], ...], BeforeValidator(as_tuple)]]
+    """Programs that show the curves, besides metrics.jsonl; wandb and trackio are extras, and are set by their own
+    environment variables."""
     max_skipped_steps: int = Field(ge=0)
     """Steps in a row that may change nothing, because their gradient is not finite or nothing could be scored; one more
     ends the run."""

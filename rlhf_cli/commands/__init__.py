@@ -1,8 +1,9 @@
 """The verbs of `rlhf`. One verb, one file: parse, assemble, call, print; `main(argv)` returns the exit code.
 
 training  train, sft, dpo, reward, feedback
-planning  verbs to use before a run: check, explain, data, oracle, demo
-results   verbs to use on what a run has written: eval, generate, merge, label, report, runs, verify-resume
+planning  verbs to use before a run: check, explain, data, oracle, presets, schema, skill, demo
+results   verbs to use on what a run has written: report, eval, generate, chat, doctor, label, merge, export, push,
+          runs, verify-resume
 
 parts     what verbs share, and their larger parts
 """

@@ -1,4 +1,4 @@
-"""Copy the curves to TensorBoard and to Weights & Biases. No error there stops a run.
+"""Copy the curves to TensorBoard, to Weights & Biases and to Trackio. No error there stops a run.
 
 A sink is a class with a name in SINKS and in the schema. It is built from the run's folder, the step that it continues
 after, and the run's config as plain data. It may raise any error, and is then left out.
@@ -6,11 +6,13 @@ after, and the run's config as plain data. It may raise any error, and is then l
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -93,7 +95,41 @@ class WandB:
         self._run.finish()
 
 
-SINKS: Final[Mapping[str, type[TensorBoard | WandB]]] = {"tensorboard": TensorBoard, "wandb": WandB}
+class Trackio:
+    """The metrics as a run of Trackio, on this machine unless TRACKIO_SPACE_ID or TRACKIO_SERVER_URL name another.
+
+    A resumed run continues the same run there, as long as its folder is where it was. Steps that are done again have
+    their points twice, which are the same. The project is TRACKIO_PROJECT, or rlhf.
+    """
+
+    def __init__(self, run: Path, first_step: int, config: Mapping[str, Any]) -> None:
+        with redirect_stdout(io.StringIO()):  # it prints how to look at the project
+            import trackio
+
+            place = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:6]
+            trackio.init(
+                project=os.environ.get("TRACKIO_PROJECT", "rlhf"),
+                name=f"{run.name}-{place}",
+                resume="allow",
+                config=dict(config),
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+            self._trackio = trackio
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add one point to every curve."""
+        self._trackio.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        """Write the remaining points."""
+        with redirect_stdout(io.StringIO()):
+            self._trackio.finish()
+
+
+Sink = TensorBoard | WandB | Trackio
+SINKS: Final[Mapping[str, type[Sink]]] = {"tensorboard": TensorBoard, "wandb": WandB, "trackio": Trackio}
 
 
 def check_sinks(names: Sequence[str]) -> None:
@@ -111,7 +147,7 @@ class Curves:
     def __init__(
         self, names: Sequence[str], run: Path, first_step: int, config: Mapping[str, Any], note: Callable[[str], None]
     ) -> None:
-        self._note, self._open = note, dict[str, TensorBoard | WandB]()
+        self._note, self._open = note, dict[str, Sink]()
         for name in names:
             try:
                 self._open[name] = SINKS[name](run, first_step, config)

