@@ -42,6 +42,7 @@ FIXED = {
     "oracle": names(Oracle),
     "reward test": [*names(Examination), "verdict"],
     "eval": ["a", "b", "decoding", *names(Sides)],
+    "push": ["url"],
 }
 """Verbs whose JSON is a type with at most some keys beside it; their own tests read it."""
 
