@@ -8,19 +8,19 @@ value has one home. A resumed run may change Free settings; it must name all oth
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import REFUSED, Placement
 from rlhf_cli.data import Data
+from rlhf_cli.health.stopping import Stop
 from rlhf_cli.models.settings import Model
 from rlhf_cli.rewards import Reward
 from rlhf_cli.schedules import Beta, Controlled, Schedule
 from rlhf_cli.schedules.optimizer import AdamW
-from rlhf_cli.settings import FilePath, Free, Names, Settings, as_tuple
+from rlhf_cli.settings import FilePath, Free, Names, Seconds, Settings, as_tuple
 
 Opponent = Literal["reference", "labelled"]
 """The other side of pairs of the policy's completions: the reference, or the policy of the newest step with votes."""
@@ -62,26 +62,6 @@ class Checkpoint(Settings):
     metrics.jsonl ends the run at once."""
 
 
-_UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-
-
-_Time = Annotated[float, Field(gt=0)] | Annotated[str, Field(pattern=r"^(\d+(\.\d+)?[dhms])+$|^(\d+-)?\d+:\d\d:\d\d$")]
-"""A time in YAML."""
-
-
-def _seconds(value: Any) -> Any:
-    """Convert a time to seconds: 1h30m, 1.5h, or as schedulers write it 1:30:00 and 1-12:00:00."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, str):
-        return value
-    if re.fullmatch(r"(\d+(\.\d+)?[dhms])+", value):
-        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(.)", value))
-    if clock := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", value):
-        return float(sum(int(n or 0) * unit for n, unit in zip(clock.groups(), _UNITS.values(), strict=True)))
-    raise ValueError("write seconds, 1h30m or 1:30:00")
-
-
 def _refuse_unsound(value: Any) -> Any:
     """Refuse placements of the KL that are known to be wrong, each with its reason."""
     if isinstance(value, str) and value in REFUSED:
@@ -112,10 +92,7 @@ class TrainingConfig(Settings):
     max_skipped_steps: int = Field(ge=0)
     """Steps in a row that may change nothing, because their gradient is not finite or nothing could be scored; one more
     ends the run."""
-    time_limit: Free[
-        Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds, json_schema_input_type=_Time)]
-        | None
-    ]
+    time_limit: Free[Seconds | None]
     """Stop after this time, resumable (exit 75): seconds, 1h30m or 1:30:00; null: never."""
     seed: int = Field(ge=0)
     """Everything random depends on it."""
@@ -172,6 +149,8 @@ class RunConfig(TrainingConfig):
     on_alarm: Free[Literal["warn", "stop"]] = "warn"
     """The reaction to an alarm of the rules of `rlhf doctor`: warn (a note when it begins), or stop the run while one
     lasts, with the step saved (exit 75)."""
+    stop: Free[Stop] = Stop()
+    """Ends of the run before its last step; each says why, and the run can be resumed past it."""
     profile: Free[bool]
     """Trace the second and the third step into RUN/profile, to see which operations take the time."""
     sweep_dir: Free[FilePath | None]
@@ -200,6 +179,8 @@ class RunConfig(TrainingConfig):
                 "evaluate.human: pairs are made of held-out completions, so it must be a multiple of "
                 f"evaluate.every={every} (got {human})"
             )
+        if self.stop.plateau is not None and not every:
+            raise ValueError("stop.plateau: it compares held-out evaluations: evaluate.every=STEPS")
         if self.prompts_per_step * self.samples_per_prompt < self.algorithm.min_completions:
             raise ValueError("samples_per_prompt: the mean of a single completion would cancel its score altogether")
         if reason := self.algorithm.why_unsound(self.kl):

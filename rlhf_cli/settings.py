@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
@@ -77,3 +78,27 @@ def _function(value: str) -> str:
 
 FunctionPath = Annotated[str, AfterValidator(_function), IS_FUNCTION]
 """A Python function: `file.py:function`, or `module:function` of an importable module."""
+
+
+_UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+_TIME = Annotated[float, Field(gt=0)] | Annotated[str, Field(pattern=r"^(\d+(\.\d+)?[dhms])+$|^(\d+-)?\d+:\d\d:\d\d$")]
+"""A time in YAML."""
+
+
+def _seconds(value: Any) -> Any:
+    """Convert a time to seconds: 1h30m, 1.5h, or as schedulers write it 1:30:00 and 1-12:00:00."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"(\d+(\.\d+)?[dhms])+", value):
+        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(.)", value))
+    if clock := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", value):
+        return float(sum(int(n or 0) * unit for n, unit in zip(clock.groups(), _UNITS.values(), strict=True)))
+    raise ValueError("write seconds, 1h30m or 1:30:00")
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds, json_schema_input_type=_TIME)]
+"""A time: seconds, 1h30m or 1:30:00."""

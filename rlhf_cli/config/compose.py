@@ -26,6 +26,7 @@ from rlhf_cli.config.security import find_secret, refuse_secrets, refuse_system_
 from rlhf_cli.config.session import one_line_errors, open_hydra
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.settings import Settings
 from rlhf_cli.verbs import TRAIN, C, Verb, composing, current
 
 
@@ -155,7 +156,11 @@ def amend_for(verb: Verb[C], saved: Mapping[str, Any], overrides: Sequence[str])
 
 def _amend(verb: Verb[C], saved: Mapping[str, Any], overrides: Sequence[str]) -> C:
     refuse_secrets(overrides)
-    data = copy.deepcopy(dict(saved))
+    fields = verb.schema.model_fields.items()
+    newer = {
+        name: field.default.model_dump(mode="json") for name, field in fields if isinstance(field.default, Settings)
+    }
+    data = newer | copy.deepcopy(dict(saved))  # a run that an earlier version saved lacks such a group
     parsed = [parse_override(rewrite(override, Path.cwd())) for override in overrides]
     for override in parsed:
         if override.key_or_group == PRESET:

@@ -35,7 +35,7 @@ def after_run(result: Result, folder: Path) -> list[str]:
     place = _quoted(folder)
     return [
         f"rlhf generate {place} --reference {shlex.quote(_prompt(result))}",
-        f"rlhf train resume={place} steps={2 * result.step}",
+        f"rlhf train resume={place} {f'{result.stopped.key}=null' if result.stopped else f'steps={2 * result.step}'}",
         *_variation(folder),
     ]
 

@@ -40,6 +40,8 @@ def show_result(result: Result, folder: Path, *, following: bool = True) -> None
         console.print(_comparison_table(result, no_signal))
     elif no_signal:
         console.print(no_signal, style="yellow", markup=False)
+    if result.stopped is not None:
+        console.print(visible(f"Ended after step {result.step} by {result.stopped.key}: {result.stopped.reason}"))
     console.print(_texts_table(result))
     console.print(Text.assemble(("Written to ", "bold"), visible(str(relative_to_here(folder)))), soft_wrap=True)
     rows = Table.grid(padding=(0, 2))

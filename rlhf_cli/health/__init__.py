@@ -5,5 +5,6 @@ steps        the rules that read steps
 evaluations  the rules that read held-out evaluations
 overrides    settings to try
 rules        all rules, by name
+stopping     the rules that end a run before its last step
 alarms       the alarms of a run: when each began, and whether it lasts
 """

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import fmean
 from typing import Any, Final
 
 from rlhf_cli.evaluation.evaluation import Evaluation
@@ -88,6 +87,8 @@ class Course:
     """The newest step."""
     learned: int = 0
     """Steps that changed the policy."""
+    sampled: float = 0.0
+    """The sum of all steps' mean lengths, also of steps that changed nothing; tokens."""
     trend: Trend = field(default_factory=Trend)
     """Of the mean reward over all of them."""
     start: list[Row] = field(default_factory=list)
@@ -102,6 +103,7 @@ class Course:
     def add(self, row: Row) -> None:
         """Add a step by its line of metrics.jsonl."""
         self.step = row["step"]
+        self.sampled += mean_of((row,), "completion/length") or 0.0
         if row.get("skipped") or "reward/mean" not in row:
             return
         self.learned += 1
@@ -129,6 +131,12 @@ class Course:
     def steps(self) -> int:
         """The steps that the run is to have; the newest step where its settings do not say."""
         return whole(self.config.get("steps")) or self.step
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that all steps have sampled."""
+        prompts, samples = whole(self.config.get("prompts_per_step")), whole(self.config.get("samples_per_prompt"))
+        return round(self.sampled * (prompts or 0) * (samples or 0))
 
     def setting(self, *names: str) -> Any:
         """The value of a nested setting; None where there is none."""
@@ -162,8 +170,8 @@ class Course:
 
 def mean_of(rows: Iterable[Row], key: str) -> float | None:
     """The mean of the values that are numbers; None without one."""
-    values = [row[key] for row in rows if is_number(row.get(key))]
-    return fmean(values) if values else None
+    values = [v for row in rows if isinstance(v := row.get(key), int | float) and math.isfinite(v)]
+    return sum(values) / len(values) if values else None
 
 
 def is_number(*values: Any) -> bool:

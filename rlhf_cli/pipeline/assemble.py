@@ -32,8 +32,8 @@ from rlhf_cli.rewards.columns import column_value
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.binding import write_config, write_record
 from rlhf_cli.runs.checkpoint import abandon
-from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, EVALUATIONS, LOGS, METRICS, PROFILE, RESULT
-from rlhf_cli.runs.json_files import read_last_lines, read_rows
+from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, EVALUATIONS, LOGS, METRICS, PROFILE, RESULT, TIMINGS
+from rlhf_cli.runs.json_files import read_last_lines, read_lines, read_rows
 from rlhf_cli.runs.logbook import Logbook, Mark, cut_back, has_marked_beginning
 from rlhf_cli.runs.no_signal import read_no_signal
 from rlhf_cli.runs.reading import read_evaluations, read_steps
@@ -90,6 +90,7 @@ def assemble(
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
         logs_errors=_logs_errors(folder),
         no_signal=read_no_signal(folder, config.samples_per_prompt),
+        seconds=sum(row.get("time/step_s", 0.0) for row in read_rows(read_lines(folder / TIMINGS))),
         alarms=replay(read_steps(folder), read_evaluations(folder), saved),
     )
 

@@ -1,4 +1,4 @@
-"""End a run: export the adapter, compare the last evaluation with the first, answer a few prompts twice."""
+"""End a run, perhaps early: export the adapter, compare the last evaluation with the first, answer prompts twice."""
 
 from __future__ import annotations
 
@@ -8,16 +8,34 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.evaluation.optimum import Optimum, at_least, unknown
 from rlhf_cli.functional.sampling import Sampling
+from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.pipeline.record import write_end
 from rlhf_cli.pipeline.run import Run, current_beta
+from rlhf_cli.pipeline.step import save
 from rlhf_cli.runs.binding import bind_result
 from rlhf_cli.runs.folder import EVALUATIONS
-from rlhf_cli.runs.reading import read_first_and_last
+from rlhf_cli.runs.reading import read_evaluations, read_first_and_last
 from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.types import PromptBatch
 
 SIDE_BY_SIDE: Final = 5
 """Prompts that policy and reference both answer."""
+
+
+def ends_early(run: Run) -> bool:
+    """Whether a rule of `stop` ends the run here: then save it, and evaluate the policy where that was not done.
+
+    This evaluation has no line in metrics.jsonl, and a run that goes on from here does without it.
+    """
+    step, config, course = run.state.step, run.config, run.alarms.course
+    run.stopped = config.stop.why(course, run.seconds, lambda: read_evaluations(run.folder)) if step else None
+    if run.stopped is None:
+        return False
+    save(run, needed=True)
+    if config.evaluate.every and (course.last is None or course.last.step != step):
+        run.logbook.evaluation(evaluate(run, step))
+    run.work.reporter.note(f"ended after step {step} of {config.steps} by {run.stopped.key}: {run.stopped.reason}")
+    return True
 
 
 def conclude(run: Run) -> Result:
@@ -36,6 +54,7 @@ def conclude(run: Run) -> Result:
         comparison=comparison,
         optimum=_optimum(last.optimum, comparison, config.reward.highest) if last and comparison else None,
         texts=_side_by_side(run),
+        stopped=run.stopped,
     )
     result.write(run.folder)
     bind_result(run.folder)

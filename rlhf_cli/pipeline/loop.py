@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rlhf_cli.errors import EXIT_DISK, Stopped, UserError
+from rlhf_cli.pipeline.conclude import ends_early
 from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.pipeline.rollout import sample
 from rlhf_cli.pipeline.run import Run, Training, current_beta, due
@@ -33,6 +34,8 @@ def train(run: Run, until: int | None = None) -> None:
         if run.queue is not None:
             run.work.reporter.pairs_wait(run.queue.waiting(), run.queue.command)
         for step in range(run.state.step, total if until is None else until):
+            if until is None and ends_early(run):
+                break
             temperature, beta = config.temperature.at(step, total), current_beta(run, step)
             try:
                 rollout = sample(run, temperature)

@@ -11,6 +11,7 @@ from rlhf_cli.engine import Engine
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.health.alarms import Alarms
+from rlhf_cli.health.stopping import Stopping
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.profiling import Profiler
 from rlhf_cli.pipeline.saving import Saver
@@ -78,6 +79,10 @@ class Run(Training):
     """The steps so far that learned nothing from the reward; metrics.jsonl has them too."""
     alarms: Alarms = field(default_factory=Alarms)
     """Those of the steps so far; they follow from metrics.jsonl and evaluations.jsonl."""
+    seconds: float = 0.0
+    """Of all steps so far; timings.jsonl has them too."""
+    stopped: Stopping | None = None
+    """The rule of `stop` that ended the run before its last step."""
 
     def sync(self) -> None:
         """Put on disk what a checkpoint counts on; raises OSError where the disk refuses."""

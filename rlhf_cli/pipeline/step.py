@@ -31,7 +31,8 @@ def begin(run: Run) -> None:
         run.state = replace(run.state, best=Best(0, *evaluated.means()))
         run.logbook.evaluation(evaluated)
         run.logbook.metrics(0, evaluated.metrics())
-        run.logbook.timings(0, run.work.clock.lap(), 0, run.unfinished.retries)
+        timings = run.logbook.timings(0, run.work.clock.lap(), 0, run.unfinished.retries)
+        run.seconds += timings["time/step_s"]
         run.unfinished = Unfinished()
         run.work.reporter.evaluated(0, evaluated.metrics())
         run.alarms.observe({"step": 0}, evaluated)
@@ -66,6 +67,7 @@ def complete(
     before, state = run.state, advance(run, advantages, learned, evaluated)
     metrics = collect_metrics(run, state, advantages, learned, evaluated) | ask_people(run, state.step, evaluated)
     timings = log(run, metrics, advantages, evaluated)
+    run.seconds += timings["time/step_s"]
     run.state, run.unfinished = replace(state, logs=run.logbook.marks()), Unfinished()
     report(run, metrics, timings, advantages, evaluated)
     save_if_due(run, before.best)

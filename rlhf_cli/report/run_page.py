@@ -83,12 +83,13 @@ def count_prompts(run: SavedRun) -> int:
 
 
 def _standing(run: SavedRun) -> list[tuple[str, str]]:
-    status, record = run.status, run.record
+    status, record, stopped = run.status, run.record, run.result.stopped if run.result else None
     skipped = sum(number(row.get("skipped")) == 1 for row in run.metrics)
     failures = sum(value for row in run.metrics if (value := number(row.get("reward/failures"))) > 0)
     return [
         ("state", status.state + (f": {status.reason}" if status.reason else "")),
         ("step", f"{'–' if status.step is None else status.step} of {'–' if status.steps is None else status.steps}"),
+        ("ended early", f"{stopped.key}: {stopped.reason}" if stopped else ""),
         ("algorithm", _algorithm(run.config)),
         ("model", describe_model(record)),
         ("steps that changed nothing", str(skipped) if skipped else ""),

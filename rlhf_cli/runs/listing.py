@@ -65,6 +65,8 @@ class RunStatus:
     """The words behind `rlhf` that began it, and continue it."""
     stalled: bool = False
     """Whether its patience ended it before its last step."""
+    stopped_by: str | None = None
+    """The setting that ended it before its last step: stop.kl."""
 
     def continue_command(self, *, anywhere: bool = False) -> str | None:
         """The command that continues the run, from this folder or from `anywhere`; None for a running or broken run."""
@@ -72,6 +74,8 @@ class RunStatus:
             return None
         folder = self.folder if anywhere else relative_to_here(self.folder)
         further = f" steps={2 * self.steps}" if self.state == "finished" else ""
+        if self.state == "finished" and self.stopped_by:
+            further = f" {self.stopped_by}=null"
         return f"rlhf {self.verb} resume={shlex.quote(str(folder))}{further}"
 
     def row(self) -> dict[str, Any]:
@@ -93,7 +97,8 @@ def read_status(folder: Path) -> RunStatus:
     """Read the state of the run in `folder`."""
     is_running, config = is_locked(folder), read_object(folder / CONFIG)
     steps, result = _whole(config.get("steps")), read_object(folder / RESULT)
-    stalled = result.get("stalled") is not None
+    stalled, stopped = result.get("stalled") is not None, result.get("stopped")
+    key = stopped.get("key") if isinstance(stopped, dict) else None
     last_step, metrics = read_last_metrics(folder)
     try:
         newest = find_newest(folder / CHECKPOINTS)
@@ -106,7 +111,7 @@ def read_status(folder: Path) -> RunStatus:
         state = "running"
     elif steps is None:
         state, reason = "broken", f"{CONFIG}: not readable"
-    elif stalled or (_whole(result.get("step")) or 0) >= steps:
+    elif stalled or isinstance(key, str) or (_whole(result.get("step")) or 0) >= steps:
         state = "finished"
     elif checkpoint is not None:
         state = "stopped"
@@ -128,6 +133,7 @@ def read_status(folder: Path) -> RunStatus:
         held_out=_last_evaluation(folder),
         verb=verb_of(config),
         stalled=stalled,
+        stopped_by=key if isinstance(key, str) else None,
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from rlhf_cli.evaluation.evaluation import Comparison
 from rlhf_cli.evaluation.optimum import Optimum
+from rlhf_cli.health.stopping import Stopping
 from rlhf_cli.runs.folder import RESULT
 from rlhf_cli.runs.json_files import read_json, read_object, write_json
 from rlhf_cli.settings import READ_STRICTLY
@@ -39,10 +40,15 @@ class Result:
     optimum: Optimum | None
     """As above."""
     texts: tuple[SideBySide, ...]
+    stopped: Stopping | None = None
+    """The rule of `stop` that ended it before its last step."""
 
     def write(self, folder: Path) -> None:
         """Write it as result.json; raises OSError."""
-        write_json(folder / RESULT, asdict(self))
+        content = asdict(self)
+        if self.stopped is None:
+            del content["stopped"]
+        write_json(folder / RESULT, content)
 
     @staticmethod
     def read(folder: Path) -> Result | None:

@@ -32,6 +32,11 @@ NEWER_THAN_RUNS = {
     "Reward.special_tokens",
     "RunConfig.on_alarm",
     "RunConfig.on_no_signal",
+    "RunConfig.stop",
+    "Stop.kl",
+    "Stop.plateau",
+    "Stop.seconds",
+    "Stop.tokens",
     "Text.secrets",
     "Tiny.stop",
 }

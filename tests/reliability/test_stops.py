@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -86,6 +87,37 @@ def test_an_alarm_stops_a_run_that_may_go_on(uninterrupted: dict[str, bytes], rl
     assert newest(tmp_path) == "step-00000011"
     assert rlhf("train", f"resume={folder}", "on_alarm=warn").code == 0
     assert contents(folder) == uninterrupted
+
+
+def test_a_rule_ends_a_run_early_the_same_way_each_time_and_it_goes_on_past_it(
+    uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
+) -> None:
+    """8 steps of 8 completions of 4 tokens at most; no evaluation is due then."""
+    folder = tmp_path / "out"
+    ended = rlhf("train", *RUN, f"run_dir={folder}", "stop.tokens=250", "display=plain")
+    assert ended.code == 0, ended.err
+    assert "Ended after step 8 by stop.tokens: 2" in ended.out
+    assert "resume=out stop.tokens=null\n" in ended.out
+    early = contents(folder)
+    assert [row["step"] for row in lines(folder / "evaluations.jsonl")] == [0, 6, 8]
+    again = rlhf("train", f"resume={folder}", "display=plain")
+    assert (again.code, "is finished, nothing was changed" in again.out) == (0, True)
+    (folder / "result.json").unlink()  # as if it had been killed before it was written
+    assert rlhf("train", f"resume={folder}").code == 0
+    assert contents(folder) == early
+    assert rlhf("train", f"resume={folder}", "stop.tokens=null").code == 0
+    assert contents(folder) == uninterrupted
+
+
+def test_a_rule_that_is_changed_is_asked_again(rlhf: Rlhf, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert rlhf("train", *RUN, f"run_dir={folder}", "evaluate.every=0", "stop.seconds=0.0001").code == 0
+    assert newest(tmp_path) == "step-00000001"
+    assert rlhf("train", f"resume={folder}", "stop.seconds=1h", "stop.tokens=40").code == 0
+    assert newest(tmp_path) == "step-00000002"
+    (row,) = [json.loads(line) for line in rlhf("runs", str(tmp_path), "--json").out.splitlines()]
+    assert (row["state"], row["stopped_by"]) == ("finished", "stop.tokens")
+    assert row["continue"].endswith(" stop.tokens=null")
 
 
 @pytest.mark.case(35)

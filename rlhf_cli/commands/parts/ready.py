@@ -140,10 +140,14 @@ def find_run_to_resume(target: str, overrides: Sequence[str], verb: Verb[C]) -> 
 
 def read_final_result(config: RunConfig, origin: Origin | None) -> Result | None:
     """Read the result of a run with nothing left to do; None where a step or the conclusion is missing."""
-    if origin is None or step_of(origin.checkpoint) < config.steps:
+    if origin is None:
         return None
-    result = Result.read(origin.folder) if is_own_result(origin.folder) else None
-    return result if result is not None and result.step >= config.steps else None
+    result, step = Result.read(origin.folder) if is_own_result(origin.folder) else None, step_of(origin.checkpoint)
+    if result is None:
+        return None
+    saved = read_config(origin.folder, origin.checkpoint).get("stop")
+    is_stopped = result.stopped is not None and step == result.step and saved == config.stop.model_dump(mode="json")
+    return result if min(step, result.step) >= config.steps or is_stopped else None
 
 
 def notes_at_start(config: RunConfig, origin: Origin | None) -> Iterator[str]:

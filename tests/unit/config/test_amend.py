@@ -33,6 +33,12 @@ def test_without_overrides_it_is_the_saved_config(saved: dict[str, Any], config:
     assert amend(saved, ()) == config
 
 
+def test_a_group_that_the_earlier_version_lacked_takes_a_key(saved: dict[str, Any]) -> None:
+    del saved["stop"]
+    assert amend(saved, ()).stop.kl is None
+    assert amend(saved, ["stop.kl=6"]).stop.kl == 6.0
+
+
 def test_single_keys_are_set(saved: dict[str, Any], cwd: Path) -> None:
     before = json.dumps(saved)
     changed = amend(saved, ["checkpoint.every=5", "beta.start=3", "steps=99", "++seed=8", "data.path=p (1).jsonl"])

@@ -1,0 +1,68 @@
+"""Rules that end a run before its last step; each says why. A run that ended so can be resumed past it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.evaluation.plateau import latest_gain
+from rlhf_cli.health.course import WINDOW, Course
+from rlhf_cli.settings import READ_STRICTLY, Seconds, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The end of a run before its last step."""
+
+    __pydantic_config__ = READ_STRICTLY
+
+    key: str
+    """The setting: stop.kl."""
+    reason: str
+
+
+class Stop(Settings):
+    """Ends of a run before its last step (exit 0); null: never."""
+
+    kl: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """KL(policy || reference), nats a completion: of the step's held-out evaluation, or else the mean over 10 steps."""
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens that the steps have sampled."""
+    seconds: Seconds | None = None
+    """Time that all steps of the run took, resumed or not, as time_limit is written. The step that it ends at is not
+    reproducible."""
+    plateau: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """The least gain of the held-out objective that the second half of the run so far has to have; the bound holds
+    however often it is looked at (docs/doctor.md). From the fourth evaluation on."""
+
+    def why(self, course: Course, seconds: float, evaluations: Callable[[], Sequence[Evaluation]]) -> Stopping | None:
+        """The end of the run after its newest step; None where it goes on.
+
+        `seconds` is the time of all steps; `evaluations` gives all of them, in the order of their steps.
+        """
+        if self.kl is not None and (kl := _kl(course)) is not None and kl[0] > self.kl:
+            return Stopping("stop.kl", f"the KL is {kl[0]:.3g} nats a completion {kl[1]}, above {self.kl:g}")
+        if self.tokens is not None and course.tokens >= self.tokens:
+            return Stopping("stop.tokens", f"{course.tokens:,} tokens are sampled, of {self.tokens:,}")
+        if self.seconds is not None and seconds >= self.seconds:
+            return Stopping("stop.seconds", f"the steps took {seconds:.0f} s, of {self.seconds:g}")
+        if self.plateau is None or course.last is None or course.last.step != course.step:
+            return None
+        gain = latest_gain(evaluations())
+        if gain is None or gain.upper >= self.plateau:
+            return None
+        reason = f"J gained {gain.mean:+.3g} from step {gain.since} to {gain.step}"
+        return Stopping("stop.plateau", f"{reason}, and surely less than {gain.upper:.3g}, below {self.plateau:g}")
+
+
+def _kl(course: Course) -> tuple[float, str] | None:
+    """The KL, and of what it is."""
+    if course.last is not None and course.last.step == course.step:
+        return course.last.means()[1], "held out"
+    kl = course.now("kl/seq")
+    kl = course.now("kl/seq_k1") if kl is None else kl
+    return None if kl is None else (kl, f"over {min(course.learned, WINDOW)} steps")
