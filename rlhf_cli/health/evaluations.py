@@ -12,7 +12,7 @@ from rlhf_cli.health.course import START, WINDOW, Concern, Course
 
 LENGTH_RATIO: Final = 1.5
 """Change of the mean length, up or down."""
-LENGTH_PAYS: Final = 0.6
+LENGTH_PAYS: Final = 0.7
 """Correlation of reward and length among the completions of a prompt."""
 REPEATED: Final = 0.5
 """Share of a text that repeats what it said before. English prose has about 0.1."""

@@ -21,6 +21,8 @@ KL_SHARE: Final = 0.5
 choice is left. The embedded default ends at 0.05."""
 LEAST_ENTROPY: Final = 0.5
 """Nats a token: a reference that is surer than this is measured as if it were not."""
+KL_COST: Final = 1.0
+"""Nats a completion: a smaller KL costs little, whatever its standard error."""
 KL_COST_Z: Final = 4.0
 """Standard errors by which the objective is below its start although the reward is not."""
 TRUNCATED: Final = 0.9
@@ -31,7 +33,7 @@ STILL: Final = 1e-3
 """Nats a completion: a KL below it is no change of behaviour."""
 PATIENCE: Final = 20
 """Steps before a run may be called still, or fruitless."""
-JUMP_SHARE: Final = 0.15
+JUMP_SHARE: Final = 0.04
 """Rise of the KL per token in one step, over the reference's entropy per token."""
 NO_GAIN_Z: Final = 1.0
 """Standard errors of the slope of the reward: with less, nothing is learnt."""
@@ -63,7 +65,9 @@ def kl_runaway(course: Course) -> Concern | None:
         evidence = f"KL {kl:.3g} nats a token over {WINDOW} steps ({sequence:.3g} a completion); "
         return Concern(f"{evidence}the entropy was {course.at_start('policy/entropy'):.3g} at first", more_beta(course))
     objective, reward = course.change("objective"), course.change("reward/mean")
-    if objective and reward and course.is_long and objective.z < -KL_COST_Z and reward.gain >= 0:
+    if sequence < KL_COST or objective is None or reward is None or not course.is_long:
+        return None
+    if objective.z < -KL_COST_Z and reward.gain >= 0:
         evidence = f"J {objective.after:+.3g} over {WINDOW} steps, {objective.before:+.3g} in the first {START}: "
         return Concern(f"{evidence}reward {reward.gain:+.3g}, KL {sequence:.3g} nats a completion", lower_lr(course))
     return None
