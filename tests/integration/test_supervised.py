@@ -82,6 +82,13 @@ def test_the_last_stretch_repeats_bit_for_bit(
     assert "not identical from step 3 on: metrics: " in outcome.err
 
 
+def test_it_leaves_no_completions_to_label(trained: tuple[str, Path], rlhf: Rlhf) -> None:
+    verb, folder = trained
+    outcome = rlhf("label", str(folder))
+    said = f"error: a run of rlhf {' '.join(VERBS[verb])}, not of rlhf train ({folder}); fix: only runs of rlhf train"
+    assert (outcome.code, outcome.err[: len(said)]) == (5, said)
+
+
 def test_two_runs_are_compared_on_a_page(trained: tuple[str, Path], rlhf: Rlhf, tmp_path: Path) -> None:
     _, folder = trained
     shutil.copytree(folder, tmp_path / "copy")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
 from rlhf_cli.feedback.from_runs import labelled_files, pairs_file, rows_of_run, rows_of_two, titles, titles_of
@@ -18,6 +19,9 @@ from rlhf_cli.runs.listing import read_last_metrics
 from rlhf_cli.runs.lock import is_locked
 from rlhf_cli.runs.resume import find_latest_run, has_run, read_config
 from rlhf_cli.types import PromptRow
+
+OTHERS: Final = "only runs of rlhf train leave completions; give pairs in a file: pairs.jsonl"
+"""What runs of supervised training have instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ def _find(what: Sequence[str]) -> list[Path]:
             if is_locked(path):
                 what_is, fix = "the run has not begun yet", "try again in a moment"
             raise UserError(what_is, where=str(path), fix=fix, exit_code=EXIT_RESUME)
+        check_verb(read_config(path), "train", path, OTHERS)
     if len(set(map(Path.resolve, paths))) < len(paths):
         raise UserError("both runs are the same", where="rlhf label", fix="name two")
     return paths
@@ -101,7 +106,6 @@ def held_out_rows(run: Path) -> list[PromptRow]:
     from rlhf_cli.prompts.rows import read_rows
 
     saved = read_config(run)
-    check_verb(saved, "train", run, "only runs of rlhf train leave completions; give pairs in a file: pairs.jsonl")
     config = amend(saved, ())
     rows = read_rows(config)
     if read_record(run).get("data", {}).get("sha256") != fingerprint([*rows.train, *rows.held_out]):
