@@ -171,11 +171,16 @@ def _add(writer: Any, name: str, weight: Tensor, kind: str) -> None:
 
 def _vocabulary(policy: Policy) -> Mapping[str, Any]:
     """The tokenizer as its file describes it; raises UserError for one that llama.cpp would read in another way."""
-    described: dict[str, Any] = json.loads(policy.tokenizer.backend_tokenizer.to_str())
-    model = described["model"]
+    backend = getattr(policy.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise _refuse("a tokenizer in Python")
+    described: dict[str, Any] = json.loads(backend.to_str())
+    model, normalizer = described["model"], described["normalizer"] or {}
     splits = _splits(described["pre_tokenizer"] or {})
     if model["type"] != "BPE" or model.get("byte_fallback") or not splits:
         raise _refuse(f"a tokenizer that is no byte-level BPE ({model['type']})")
+    if normalizer.get("type", "NFC") != "NFC":  # llama.cpp reads texts as they are; NFC leaves almost all so
+        raise _refuse(f"a tokenizer that changes texts ({normalizer['type']})")
     name = _NAMES.get(splits) if model["merges"] else "gpt-2"  # without merges, words make no difference
     if name is None:
         raise _refuse("a tokenizer that splits words by a rule without a name in llama.cpp")
@@ -193,7 +198,8 @@ def _splits(described: Mapping[str, Any]) -> tuple[str, ...]:
     rules = ["bytes"] if steps[-1]["use_regex"] else []
     for step in reversed(steps[:-1]):
         is_digits = step["type"] == "Digits" and step["individual_digits"]
-        pattern = step.get("pattern", {}).get("Regex") if step["type"] == "Split" else None
+        is_split = step["type"] == "Split" and step["behavior"] == "Isolated" and not step["invert"]
+        pattern = step["pattern"].get("Regex") if is_split else None
         rules.insert(0, "digits" if is_digits else str(pattern or step["type"]))
     return tuple(rules) or ("nothing",)
 
@@ -223,6 +229,8 @@ def _add_tokenizer(writer: Any, policy: Policy, vocabulary: Mapping[str, Any]) -
         writer.add_bos_token_id(tokenizer.bos_token_id)
     if tokenizer.pad_token_id is not None:
         writer.add_pad_token_id(tokenizer.pad_token_id)
-    writer.add_add_bos_token(tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id])
+    ids = tokenizer("a")["input_ids"]
+    writer.add_add_bos_token(ids[0] == tokenizer.bos_token_id)
+    writer.add_add_eos_token(ids[-1] == tokenizer.eos_token_id)
     if isinstance(tokenizer.chat_template, str):
         writer.add_chat_template(tokenizer.chat_template)

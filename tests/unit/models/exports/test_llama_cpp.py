@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from gguf import GGUFReader
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -23,6 +23,7 @@ from tests.unit.engine.families import family
 from tests.unit.support import build, move_adapter, tiny
 
 TOKENS = torch.tensor([[5, 6, 7, 8, 9]])
+QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 
 
@@ -32,11 +33,15 @@ def trained(architecture: str = "llama", width: int = 32) -> Policy:
     return policy
 
 
-def bpe(*before: pre_tokenizers.PreTokenizer, prefix: bool = False) -> PreTrainedTokenizerFast:
+def bpe(
+    *before: pre_tokenizers.PreTokenizer, prefix: bool = False, regex: bool = True, lower: bool = False
+) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer with some merges, a chat template and special tokens."""
     tokenizer = Tokenizer(models.BPE())
-    own = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    own = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=regex)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*before, own])
+    if lower:
+        tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
@@ -114,6 +119,14 @@ def test_the_tokenizer_and_the_template_are_in_it(tmp_path: Path) -> None:
     assert found["tokenizer.ggml.tokens"][-1] == "[PAD287]"
 
 
+def test_the_way_of_splitting_has_its_name(tmp_path: Path) -> None:
+    policy = trained()
+    policy.causal.resize_token_embeddings(288, mean_resizing=False)
+    tokenizer = bpe(pre_tokenizers.Split(Regex(QWEN), "isolated"), regex=False)
+    write_gguf(replace(policy, tokenizer=tokenizer), tmp_path / "m.gguf", "f32")
+    assert fields(tmp_path / "m.gguf")["tokenizer.ggml.pre"] == "qwen2"
+
+
 def test_positions_of_llama_3_are_written_as_factors(tmp_path: Path) -> None:
     policy = trained()
     config = policy.causal.config
@@ -156,6 +169,12 @@ def strange(policy: Policy) -> Policy:
         (lambda: strange(trained()), "positions of the kind yarn"),
         (lambda: replace(trained(), tokenizer=bpe()), "a tokenizer with 278 words for a model of 257"),
         (lambda: replace(trained(), tokenizer=bpe(prefix=True)), r"a tokenizer that is no byte-level BPE \(BPE\)"),
+        (lambda: replace(trained(), tokenizer=bpe(lower=True)), r"a tokenizer that changes texts \(Lowercase\)"),
+        (lambda: replace(trained(), tokenizer=object()), "a tokenizer in Python"),
+        (
+            lambda: replace(trained(), tokenizer=bpe(pre_tokenizers.Split(Regex(QWEN), "contiguous"))),
+            "a tokenizer that splits words by a rule without a name in llama.cpp",
+        ),
         (
             lambda: replace(trained(), tokenizer=bpe(pre_tokenizers.Whitespace())),
             "a tokenizer that splits words by a rule without a name in llama.cpp",
