@@ -37,15 +37,15 @@ class UserError(Exception):
 
     def line(self) -> str:
         """The error as the user sees it: `what (where); fix: ...; newest valid checkpoint: ...`."""
-        where = f" ({self.where})" if self.where else ""
+        where = f" ({visible(self.where, '')})" if self.where else ""
         fix = f"; fix: {self.fix}" if self.fix else ""
         saved = f"; newest valid checkpoint: {self.saved}" if self.saved else ""
         return visible(f"{self.what}{where}{fix}{saved}")
 
 
-def visible(text: str) -> str:
-    """Replace each control character but the line end with a dot: foreign text must not control a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{MIDDLE DOT}" for c in text)
+def visible(text: str, kept: str = "\n") -> str:
+    """Replace each control character but the `kept` ones with a dot: foreign text must not control a terminal."""
+    return "".join(c if c.isprintable() or c in kept else "\N{MIDDLE DOT}" for c in text)
 
 
 def first_line(error: BaseException) -> str:

@@ -36,6 +36,10 @@ def test_a_strangers_text_does_not_drive_the_terminal() -> None:
     assert UserError("column \x1b]0;title\x07").line() == "column \N{MIDDLE DOT}]0;title\N{MIDDLE DOT}"
 
 
+def test_a_folder_whose_name_holds_a_line_end_leaves_the_error_one_line() -> None:
+    assert UserError("no such folder", where="a\nb", fix="x").line() == "no such folder (a\N{MIDDLE DOT}b); fix: x"
+
+
 @pytest.mark.parametrize(("message", "line"), [("\n it is off \nsecond", "it is off "), ("", "ValueError")])
 def test_the_first_line_of_a_message_or_the_type(message: str, line: str) -> None:
     assert first_line(ValueError(message)) == line

@@ -245,9 +245,22 @@ class TestFingerprint:
         ('{"prompt": "a", "n": [-Infinity]}', "JSON that cannot be read: -Infinity is no JSON"),
         ('{"prompt": "x", "n": ' + "9" * 5000 + "}", "JSON that cannot be read"),
         ("1" * 5000, "JSON that cannot be read"),
+        ('{"prompt": "a", "answer": -1e400}', "JSON that cannot be read: -1e400 is too large for a number"),
         ("\0\0", "not JSON: Expecting value at column 1"),
     ],
-    ids=["cut", "surrogate", "nested", "twice", "twice within", "NaN", "infinity", "digits", "digits alone", "NUL"],
+    ids=[
+        "cut",
+        "surrogate",
+        "nested",
+        "twice",
+        "twice within",
+        "NaN",
+        "infinity",
+        "digits",
+        "digits alone",
+        "too large",
+        "NUL",
+    ],
 )
 def test_json_that_is_none_is_named_by_line(line: str, said: str, file: Path) -> None:
     problem = problem_of(file, GOOD, line)
