@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
+from rlhf_cli.data.conversion import read_column
 from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.jsonl import Jsonl, read_jsonl
 from rlhf_cli.data.preference import CHOSEN, REJECTED
@@ -54,7 +55,11 @@ class Labelled(FileSource):
         """Yield the pairs, then the rows without one; raises UserError (exit 3) as `read`, and where no pair is."""
         groups = dict[str, tuple[list[RawRow], list[RawRow]]]()
         seen, labels, any_pair, left_out = set[str](), Counter[str](), False, list[RawRow]()
+        wanted = {name: spellings(values) for name, values in self.where.items()}
         for row in super().raw_rows(held_out=held_out):
+            if not all(is_any_of(read_column(row, name), values) for name, values in wanted.items()):
+                left_out.append(row._replace(left_out="by data.where"))
+                continue
             label, prompt, text = (self._read(row, name) for name in (self.label, self.prompt, self.text))
             labels[json.dumps(label)] += 1
             key = json.dumps([prompt, text])
@@ -75,7 +80,7 @@ class Labelled(FileSource):
         if not any_pair:
             found = ", ".join(f"{label} ({count})" for label, count in labels.most_common(_SHOWN))
             raise bad_row(
-                f"no better and worse text of one prompt; labels: {found}",
+                f"no better and worse text of one prompt; labels: {found or 'none'}",
                 self.place(held_out=held_out),
                 "say which label is better: data.better=LABEL",
             )

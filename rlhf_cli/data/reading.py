@@ -41,7 +41,8 @@ def read_source(
     Raises UserError (exit 3) for a mistake in these rows, and where `data.where` leaves no training row.
     """
     used, seen, unwanted = UsedRows(), set[str | tuple[Message, ...]](), Counter[str]()
-    wanted = {name: spellings(values) for name, values in source.where.items()}
+    filters = {} if source.shares_prompts else source.where  # such a source has left them out itself
+    wanted = {name: spellings(values) for name, values in filters.items()}
     raw_rows = source.raw_rows(held_out=held_out)
     for raw in raw_rows:
         if raw.left_out is not None:

@@ -59,6 +59,17 @@ def test_what_has_no_partner_is_counted(tmp_path: Path) -> None:
     assert read(tmp_path, rows, better="pos").left_out == {"by data.dedup": 1, "without a partner": 2}
 
 
+def test_a_filter_is_for_the_rows_and_not_for_their_pairs(tmp_path: Path) -> None:
+    rows = [row | {"split": "train" if n < 6 else "test"} for n, row in enumerate(FILMS)]
+    found = read(tmp_path, rows, where={"split": "train"})
+    assert sorted(chosen for _, chosen, _ in pairs(found)) == ["good 1", "good 3", "good 5"]
+    assert found.left_out == {"by data.where": 14}
+    with pytest.raises(UserError, match=r"no better and worse text of one prompt; labels: none"):
+        read(tmp_path, rows, where={"split": "dev"})
+    with pytest.raises(UserError, match=r"no column 'spilt'.*did you mean split"):
+        read(tmp_path, rows, where={"spilt": "train"})
+
+
 def test_a_pair_has_one_prompt(tmp_path: Path) -> None:
     """Rows of TRL's unpaired preferences: a prompt, a completion, and true or false."""
     rows = [{"prompt": p, "completion": f"{p}{label}", "label": label} for p in "xy" for label in (True, False)]
