@@ -160,7 +160,10 @@ class Queue:
 
     def _tally(self, name: str, more: Lines) -> Tally:
         votes = [vote for line in self._lines(name, more) if (vote := read_vote(line)) is not None]
-        return tally(Votes(tuple(votes), ()), self._pairs(name))
+        found = tally(Votes(tuple(votes), ()), self._pairs(name))
+        if found.foreign:
+            self._say(f"{found.foreign} lines of {name}.votes.jsonl are on pairs that are not asked; they do not count")
+        return found
 
     def _pairs(self, name: str) -> tuple[Pair, ...]:
         """The pairs of a file, from the evaluations: the file itself may have been changed."""

@@ -300,6 +300,16 @@ def test_a_file_of_readings_that_was_cut_or_lost_is_made_again(world: World) -> 
     assert world.go_on(1)[0]["human/votes"] == 1
 
 
+def test_votes_on_pairs_that_do_not_exist_are_said_once(world: World) -> None:
+    world.go_on(4)
+    world.vote(4, "a")
+    VoteFile(world.file(4)).append(vote("f" * 16, "b", chance=1 / 4))
+    assert [line.get("human/votes") for line in world.go_on(2)] == [1, None]
+    assert world.notes == [
+        f"1 lines of {world.file(4).stem}.votes.jsonl are on pairs that are not asked; they do not count"
+    ]
+
+
 def test_a_last_line_without_its_end_stays(world: World) -> None:
     """As an editor may leave it, or a kill just before the end."""
     lines = told(world)
