@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,22 @@ def test_every_command_works_as_pasted(page: Path, forked: Rlhf, tmp_path: Path)
         assert outcome.code == expected, (line, outcome.err)
 
     assert walk(page, tmp_path, run) > 10
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(forked: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    book = json.loads((ROOT / "docs" / "examples" / "notebook" / "first_run.ipynb").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    for cell in book["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and source.startswith("!rlhf "):
+            outcome = forked(*shlex.split(source)[1:])
+            assert outcome.code == 0, (source, outcome.err)
+        elif cell["cell_type"] == "code":
+            exec(source, names)
+    assert names["steps"][-1]["step"] == 60
+    assert names["result"]["comparison"]["change"]["reward"]["mean"] > 0.1
 
 
 def test_the_skill_page_is_printed(rlhf: Rlhf) -> None:
