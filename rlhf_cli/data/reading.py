@@ -30,6 +30,8 @@ class UsedRows:
     """Reason -> number of rows."""
     more: bool = False
     """Whether rows follow that were not read."""
+    unmet: list[str] = field(default_factory=list)
+    """Values of `data.where`, one of several each, that no row has: `level: 9`; empty where rows follow."""
 
 
 def read_source(
@@ -43,11 +45,13 @@ def read_source(
     used, seen, unwanted = UsedRows(), set[str | tuple[Message, ...]](), Counter[str]()
     filters = {} if source.shares_prompts else source.where  # such a source has left them out itself
     wanted = {name: spellings(values) for name, values in filters.items()}
+    unmet = [(name, one) for name, values in filters.items() if isinstance(values, tuple) for one in values]
     raw_rows = source.raw_rows(held_out=held_out)
     for raw in raw_rows:
         if raw.left_out is not None:
             used.left_out[raw.left_out] += 1
             continue
+        unmet = [(name, one) for name, one in unmet if not is_any_of(raw.columns.get(name), spellings(one))]
         if not _is_wanted(raw, wanted):
             used.left_out["by data.where"] += 1
             if len(unwanted) < _MOST:
@@ -68,6 +72,8 @@ def read_source(
         if len(used.rows) == limit:
             used.more = next(raw_rows, None) is not None
             break
+    if not used.more:
+        used.unmet = [f"{name}: {json.dumps(one, ensure_ascii=False)}" for name, one in unmet]
     if unwanted and not (used.rows or held_out):
         raise UserError(
             f"data.where leaves none of {used.left_out.total()} rows; they have "

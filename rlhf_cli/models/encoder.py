@@ -119,12 +119,13 @@ class Encoder:
                 fix="give text, or a model with a chat template (model.prompt_format=chat)",
                 exit_code=EXIT_DATA,
             )
+        tools = row.columns.get("tools") or None  # a list without a tool is none
         try:
             if not isinstance(row.prompt, str):
-                return render_whole(self.tokenizer, [turn.as_dict() for turn in row.prompt], row.columns.get("tools"))
+                return render_whole(self.tokenizer, [turn.as_dict() for turn in row.prompt], tools)
             if is_rendered(row.prompt, begins, self.special_tokens):
                 return row.prompt
-            return render_whole(self.tokenizer, [{"role": "user", "content": row.prompt}])
+            return render_whole(self.tokenizer, [{"role": "user", "content": row.prompt}], tools)
         except TemplateError as error:
             raise as_user_error(error, row.where) from None
 

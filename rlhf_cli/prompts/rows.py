@@ -36,6 +36,8 @@ class PartRows:
     """Reason -> number of rows."""
     more: bool = False
     """Whether there are more rows than data.max_rows."""
+    unmet: Sequence[str] = ()
+    """Values of data.where that no row has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,15 @@ class Rows:
         left_out = self.left_out + too_long
         trained_on = set(map(content, self.train))
         both = sum(content(row) in trained_on for row in self.held_out)
-        more = any(part.more for part in self.parts)
-        if not (left_out or both or more):
+        more, unmet = any(part.more for part in self.parts), [value for part in self.parts for value in part.unmet]
+        if not (left_out or both or more or unmet):
             return None
         rows = f"data: {train + held_out + left_out.total()} rows{', up to data.max_rows' if more else ''}"
         why = [list_reasons(left_out)] if left_out else []
         again = [f"{both} of those are trained on as well"] if both else []
         uses = f"{train} to train on, {held_out} held out" if self.train else f"{held_out} are used"
-        return "; ".join([rows, *why, uses, *again])
+        none = [f"no row has {', '.join(unmet)} (data.where)"] if unmet else []
+        return "; ".join([rows, *why, uses, *again, *none])
 
 
 def list_reasons(left_out: Counter[str]) -> str:
@@ -125,9 +128,8 @@ def _part(name: str, source: PromptSource, weight: float, count: int, config: Tr
         by_row = source.shares_prompts and len({row.prompt for row in train}) == 1
         train, held_out, twins = set_aside(train, count, by_row=by_row)
         left_out += Counter({TWINS: twins})
-    return PartRows(
-        name, source, weight, _add_part_name(train, name), _add_part_name(held_out, name), left_out, used.more
-    )
+    both = _add_part_name(train, name), _add_part_name(held_out, name)
+    return PartRows(name, source, weight, *both, left_out, used.more, used.unmet)
 
 
 def _add_part_name(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:

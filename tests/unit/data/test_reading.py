@@ -56,6 +56,22 @@ def test_a_filter_that_no_row_passes_is_refused_with_the_values_there_are(file: 
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("value", "limit", "unmet"),
+    [
+        ([1, 9], None, ["level: 9"]),
+        ([9, "x", True], None, ["level: 9", 'level: "x"']),
+        ([1, 2], None, []),
+        ([1, 9], 1, []),  # more rows follow, which may have it
+        (1, None, []),
+    ],
+)
+def test_one_of_several_values_that_no_row_has_is_known(
+    file: Path, value: Any, limit: int | None, unmet: list[str]
+) -> None:
+    assert read_source(source_of(file, where={"level": value}), limit=limit).unmet == unmet
+
+
 @pytest.mark.parametrize(("value", "expected"), [(True, "abc"), (False, "d"), ("True", "b")])
 def test_true_is_also_what_spreadsheets_write(tmp_path: Path, value: Any, expected: str) -> None:
     rows = [{"prompt": p, "right": r} for p, r in (("a", "true"), ("b", "True"), ("c", "TRUE"), ("d", "False"))]

@@ -101,6 +101,14 @@ class TestWhole:
         with pytest.raises(TemplateError, match=f"leaves out {what}$"):
             render_whole(tokenizer(template), chat, tools)
 
+    @pytest.mark.parametrize("prompt", ["Hi", [USER]], ids=["text", "chat"])
+    def test_the_rows_tools_reach_the_template_with_any_prompt(self, prompt: Any) -> None:
+        written = text_of(encoder(TOOLS), prompt, tools=[{"name": "weather"}])
+        assert written.startswith("weather\n<|im_start|>user")
+        with pytest.raises(UserError, match="leaves out the row's tools"):
+            text_of(encoder(), prompt, tools=[{"name": "weather"}])
+        assert text_of(encoder(), prompt, tools=[]) == text_of(encoder(), prompt)
+
     @pytest.mark.parametrize("form", ["m.content.split('</think>')[-1]", "m.content | tojson"])
     def test_a_message_in_another_form_is_not_left_out(self, form: str) -> None:
         template = "{% for m in messages %}{{ m.content if m.role == 'user' else " + form + " }}{% endfor %}"

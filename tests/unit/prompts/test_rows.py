@@ -114,6 +114,14 @@ def test_what_is_left_out_is_said_in_one_line(tmp_path: Path) -> None:
     assert said == ("data: 12 rows; 6 by data.where, 3 by data.dedup, 1 longer than 9 tokens left out; 2 are used")
 
 
+def test_a_value_of_a_filter_that_no_row_has_is_said(tmp_path: Path) -> None:
+    config = run_of(tmp_path, data={"where": {"level": [1, 2]}})
+    lines = [{"prompt": f"{i}", "level": 1} for i in range(5)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = read_rows(config).describe(2, 3, Counter())
+    assert said == "data: 5 rows; 2 to train on, 3 held out; no row has level: 2 (data.where)"
+
+
 def test_where_nothing_is_left_out_nothing_is_said(tmp_path: Path) -> None:
     assert read_rows(run_of(tmp_path)).describe(7, 3, Counter()) is None
 
