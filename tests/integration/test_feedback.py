@@ -143,6 +143,18 @@ def test_a_figure_without_an_interval_is_null_in_json(rlhf: Rlhf, monkeypatch: p
         (("evaluate.every=0",), "without evaluations the true reward cannot be measured (evaluate.every)"),
         (("--pairs", "15"), "15 pairs are fewer than a reward model's step and its held-out rows: 8 and 8 (--pairs)"),
         (("--reward-model", "stpes=3"), "unknown setting 'stpes'; did you mean steps?"),
+        (
+            ("--reward-model", "run_dir=x"),
+            "run_dir is for one run (rlhf feedback); fix: leave it out: each round has its",
+        ),
+        (
+            ("--reward-model", "model.lora.rank=8"),
+            "model is the same for the policy and its reward model (--reward-model)",
+        ),
+        (
+            ("--reward-model", "data.path=x"),
+            "a reward model learns from the votes of the rounds (--reward-model); fix: ",
+        ),
         (("--reward-model", "steps='3"), "No closing quotation: steps='3 (--reward-model); fix: close the quote"),
         (("--ties", "1"), "argument --ties: must be 0 to 0.99 (got 1) (rlhf feedback)"),
         (("--noise", "0"), "argument --noise: must be 1e-09 or more (got 0) (rlhf feedback)"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least, number
-from rlhf_cli.commands.parts.rounds import do_round, reward_model_config
+from rlhf_cli.commands.parts.rounds import SHARED, do_round, reward_model_config
 from rlhf_cli.commands.results.report import write_after_training
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.display.console import ResultConsole
@@ -116,10 +116,18 @@ def _compose(
 
     Raises UserError where they fit no round.
     """
-    for override in overrides:
+    for override in (*overrides, *of_reward_model):
         if override.startswith(OWN):
             what, fix = f"{override.partition('=')[0]} is for one run", "leave it out: each round has its own folders"
             raise UserError(what, where="rlhf feedback", fix=fix)
+    for override in of_reward_model:
+        key = override.lstrip("+~").partition("=")[0]
+        if (group := key.partition(".")[0]) in SHARED:
+            what, fix = f"{group} is the same for the policy and its reward model", "give it outside of --reward-model"
+            raise UserError(what, where="--reward-model", fix=fix)
+        if key in ("data", "data.path"):
+            what, fix = "a reward model learns from the votes of the rounds", f"leave {key} out"
+            raise UserError(what, where="--reward-model", fix=fix)
     config = compose_config(overrides)
     if simulated:
         if not config.evaluate.every:
