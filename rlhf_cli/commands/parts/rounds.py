@@ -109,8 +109,9 @@ def reward_model_config(one: Round, config: RunConfig, overrides: Sequence[str])
 
 
 def policy_config(one: Round, config: RunConfig) -> RunConfig:
-    """The settings of a round's policy: those of the config, but trained from the reward model."""
-    reward = compose_config(["config=tiny", "reward=model", f"reward.path={quote(str(one.reward_model))}"]).reward
+    """The settings of a round's policy: those of the config, shaping included, but trained from the reward model."""
+    own = compose_config(["config=tiny", "reward=model", f"reward.path={quote(str(one.reward_model))}"]).reward
+    reward = config.reward.model_copy(update={"source": own.source})
     return config.model_copy(update={"reward": reward, "run_dir": str(one.policy), "resume": "auto"})
 
 
