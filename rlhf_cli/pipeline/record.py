@@ -22,7 +22,7 @@ from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.process import reward_environment
 from rlhf_cli.rewards.execution.scorer import Scorer, SourceScorer
-from rlhf_cli.runs.binding import CONFIGS, HELD_OUT, read_record, write_record
+from rlhf_cli.runs.binding import CONFIGS, HELD_OUT, read_hash, read_record, write_record
 from rlhf_cli.runs.folder import RECORD
 from rlhf_cli.schema import TrainingConfig
 
@@ -87,23 +87,17 @@ def write_end(folder: Path, device: torch.device, held_out: Sequence[str]) -> No
 
 def model_notes(folder: Path, policy: Policy) -> Iterator[str]:
     """Note where the model is another one than the run in `folder` was trained on: its adapter fits only that one."""
-    record, path = read_record(folder), policy.causal.name_or_path
-    if not are_weights_of(record, policy.frozen()):
+    path = policy.causal.name_or_path
+    if not are_weights_of(read_record(folder), policy.frozen()):
         yield f"the weights of {path} changed since {folder.name} began: its adapter was trained on others"
-    if _hash_in(record, "model", "sha256_text") not in (None, _text_hash(policy)):
+    if read_hash(folder, "model", "sha256_text") not in (None, _text_hash(policy)):
         yield f"the tokenizer, chat template or end tokens of {path} changed since {folder.name} began"
 
 
 def reward_notes(folder: Path, scorer: SourceScorer) -> Iterator[str]:
     """Note where the reward is another one than the run in `folder` was trained from."""
-    if _hash_in(read_record(folder), "reward", "sha256") not in (None, scorer.sha256):
+    if read_hash(folder, "reward") not in (None, scorer.sha256):
         yield f"the reward changed since {folder.name} began: the scores are those of the new one"
-
-
-def _hash_in(record: RunRecord, name: str, key: str) -> Any:
-    """A hash in run.json; None where it has none, as that of an earlier commit."""
-    told = record.get(name)
-    return told.get(key) if isinstance(told, dict) else None
 
 
 def _text_hash(policy: Policy) -> str:

@@ -39,6 +39,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def read_hash(folder: Path, name: str, key: str = "sha256") -> Any:
+    """Read the hash of the run's `data`, `model` or `reward` from run.json; None where it has none.
+
+    Raises UserError as `read_record` does.
+    """
+    told = read_record(folder).get(name)
+    return told.get(key) if isinstance(told, dict) else None
+
+
 def write_record(folder: Path, record: Mapping[str, Any], disk: Disk = DISK) -> None:
     """Write run.json, with its own hash as the last key."""
     rest = {key: value for key, value in record.items() if key != OWN}

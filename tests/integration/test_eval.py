@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.runs.binding import read_record, write_record
 from tests.pages import parse, said
 from tests.support import Outcome, lines
 
@@ -72,3 +73,17 @@ def test_mistakes_are_one_line_before_a_model_is_loaded(
     outcome = rlhf("eval", *argv)
     assert (outcome.code, outcome.err.count("\n")) == (code, 1), outcome.err
     assert what in outcome.err
+
+
+def test_a_run_of_other_prompts_is_said(finished: Path, rlhf: Rlhf, tmp_path: Path) -> None:
+    """Its training prompts may be those that both are asked."""
+    for name in ("a", "b"):
+        shutil.copytree(finished, tmp_path / name)
+    assert "note: " not in rlhf("eval", "a", "b").err
+    record = read_record(tmp_path / "b")
+    write_record(tmp_path / "b", record | {"data": record["data"] | {"sha256": "0"}})
+    assert "note: b has other prompts than a, and may have been trained on these\n" in rlhf("eval", "a", "b").err
+    write_record(tmp_path / "b", record | {"data": 3})
+    outcome = rlhf("eval", "b")
+    assert (outcome.code, "Traceback" in outcome.err) == (0, False)
+    assert "note: the data, or evaluate.prompts, changed since the run" in outcome.err

@@ -13,7 +13,7 @@ from rlhf_cli.evaluation.sides import Side
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.prompts.rows import Rows, read_rows
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.runs.binding import read_record
+from rlhf_cli.runs.binding import read_hash
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import PromptRow
 
@@ -29,8 +29,9 @@ class Decoding:
     min_p: float = 0.0
 
 
-def read_prompts(config: RunConfig, run: Path, overrides: Sequence[str], watch: Reporter) -> Rows:
-    """The held-out prompts of the run; all rows of other data."""
+def read_prompts(config: RunConfig, runs: Sequence[Path], overrides: Sequence[str], watch: Reporter) -> Rows:
+    """The held-out prompts of the first run; all rows of other data."""
+    run = runs[0]
     if any(override.split("=")[0].split(".")[0] == "data" for override in overrides):
         rows = read_rows(config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 0})}))
         rows = Rows(tuple(replace(part, train=(), held_out=part.train) for part in rows.parts))
@@ -40,10 +41,11 @@ def read_prompts(config: RunConfig, run: Path, overrides: Sequence[str], watch: 
     if not config.evaluate.every:
         watch.note("the run was never evaluated, so it may have been trained on these prompts")
     rows = read_rows(config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 1})}))
-    if config.evaluate.every and read_record(run).get("data", {}).get("sha256") != fingerprint(
-        [*rows.train, *rows.held_out]
-    ):
+    if config.evaluate.every and read_hash(run, "data") != fingerprint([*rows.train, *rows.held_out]):
         watch.note("the data, or evaluate.prompts, changed since the run: it may have been trained on these prompts")
+    for other in runs[1:]:
+        if read_hash(other, "data") != read_hash(run, "data"):
+            watch.note(f"{other.name} has other prompts than {run.name}, and may have been trained on these")
     return rows
 
 

@@ -13,7 +13,7 @@ from rlhf_cli.feedback.from_runs import labelled_files, pairs_file, rows_of_run,
 from rlhf_cli.feedback.pairs import write_rows
 from rlhf_cli.feedback.readings import odd_readings, queued_files, undone_files
 from rlhf_cli.paths import expand, relative_to_here
-from rlhf_cli.runs.binding import read_record
+from rlhf_cli.runs.binding import read_hash
 from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.listing import read_last_metrics
 from rlhf_cli.runs.lock import is_locked
@@ -108,7 +108,7 @@ def held_out_rows(run: Path) -> list[PromptRow]:
     saved = read_config(run)
     config = amend(saved, ())
     rows = read_rows(config)
-    if read_record(run).get("data", {}).get("sha256") != fingerprint([*rows.train, *rows.held_out]):
+    if read_hash(run, "data") != fingerprint([*rows.train, *rows.held_out]):
         raise UserError(
             "the prompts are no longer those of the run",
             where=str(run),

@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     watch = progress(config.display)
     for notice in code_notices(config):
         watch.note(notice)
-    rows = read_prompts(config, found[0][1], overrides, watch)
+    rows = read_prompts(config, [run for _, run in found], overrides, watch)
     check_rows(config.reward.source, rows.held_out)
     # both are judged by the first run's reward, with its settings; the second brings its model and adapter
     models = [config, *(config.model_copy(update={"model": other.model}) for other in configs[1:])]
