@@ -27,14 +27,23 @@ CURVES: Final = "wandb"
 """Key of run.json: the SHA-256 of wandb.id."""
 HELD_OUT: Final = "held_out"
 """Key of run.json: the held-out prompts, once the run has ended."""
+OBJECTS: Final = ("model", "data", "reward", "memory")
+LISTS: Final = (CONFIGS, HELD_OUT, "command")
 OWN: Final = "sha256"
 """Last key of run.json: the SHA-256 of all others."""
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read run.json; empty where it is missing or no JSON. Raises UserError (exit 5) where it was changed."""
+    """Read run.json; empty where it is missing or no JSON. Raises UserError (exit 5) where it was changed.
+
+    One without a hash of its own is of an earlier version, or nobody's: its lists and objects must be such.
+    """
     record = read_object(folder / RECORD)
-    if OWN in record and record[OWN] != own_hash(record):
+    is_odd = any(not isinstance(record.get(name, {}), dict) for name in OBJECTS) or any(
+        not (isinstance(texts := record.get(name, []), list) and all(isinstance(text, str) for text in texts))
+        for name in LISTS
+    )
+    if is_odd or (OWN in record and record[OWN] != own_hash(record)):
         raise changed(RECORD, folder)
     return record
 

@@ -83,7 +83,3 @@ def test_a_run_of_other_prompts_is_said(finished: Path, rlhf: Rlhf, tmp_path: Pa
     record = read_record(tmp_path / "b")
     write_record(tmp_path / "b", record | {"data": record["data"] | {"sha256": "0"}})
     assert "note: b has other prompts than a, and may have been trained on these\n" in rlhf("eval", "a", "b").err
-    write_record(tmp_path / "b", record | {"data": 3})
-    outcome = rlhf("eval", "b")
-    assert (outcome.code, "Traceback" in outcome.err) == (0, False)
-    assert "note: the data, or evaluate.prompts, changed since the run" in outcome.err

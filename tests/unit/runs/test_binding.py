@@ -138,6 +138,14 @@ class TestRecord:
         elif json_of(tmp_path / "run.json") != before:
             refused(lambda: read_record(tmp_path), "run.json")
 
+    @pytest.mark.parametrize(
+        "odd", [{CONFIGS: 3}, {CONFIGS: [None]}, {"held_out": [1]}, {"command": "x"}, {"data": 3}, {"reward": ["x"]}]
+    )
+    def test_one_without_a_hash_is_at_least_of_its_form(self, odd: dict[str, object], tmp_path: Path) -> None:
+        """An edit, or another program's file: every verb that reads it says so in one line."""
+        (tmp_path / "run.json").write_text(json.dumps(RECORD | odd))
+        refused(lambda: read_record(tmp_path), "run.json")
+
     def test_an_earlier_commits_is_read(self, tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text('{"seed": 1}')
         assert read_record(tmp_path) == {"seed": 1}
