@@ -41,6 +41,8 @@ class Trial:
 
     model: Mapping[str, Any]
     """What run.json says of the model, its device and its engine."""
+    stops: tuple[str, ...]
+    """Every token and every text that ends a completion."""
     prompt: str
     """The first prompt as the policy reads it, special tokens included."""
     completion: str
@@ -107,6 +109,7 @@ def _describe(run: Run, advantages: Advantages, norm: float, updates: float, rec
     metrics = measure(advantages)
     return Trial(
         model={**record["model"], **{key: record[key] for key in ("device", "dtype", "engine", "threads")}},
+        stops=(*run.policy.tokenizer.convert_ids_to_tokens(list(run.policy.end_tokens)), *run.policy.stop_texts),
         prompt=run.policy.encoder.decode_all(rollout.batch.prompt_of(0)),
         completion=rollout.texts[0],
         score=float(scored.scores[0]),

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     if options.json:
         print(json.dumps(finite(asdict(trial)), ensure_ascii=False, indent=2))
     else:
-        show_trial(trial, config.steps)
+        show_trial(trial, config)
     return EXIT_REWARD if trial.reasons else EXIT_DONE
 
 

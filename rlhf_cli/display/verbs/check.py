@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
+from rlhf_cli.schema import RunConfig
 from rlhf_cli.verify.trial import Trial
 
 SHARE: Final = 0.03
 """Smallest share of a step's time at which a phase is shown."""
 
 
-def show_trial(trial: Trial, steps: int) -> None:
-    """Print the report; `steps` is the length of the run."""
-    metrics, model = trial.metrics, trial.model
+def show_trial(trial: Trial, config: RunConfig) -> None:
+    """Print the report of a run with these settings."""
+    metrics, model, steps = trial.metrics, trial.model, config.steps
+    name = Path(config.model.path).name if config.model.kind == "pretrained" else config.model.kind
     digits = 1 if trial.step_s >= 1 else 3
     long = {name: value for name, value in trial.seconds.items() if value >= SHARE * trial.step_s}
     phases = ", ".join(f"{name} {value:.{digits}f}" for name, value in long.items())
     rows = {
-        "model": f"{model['loaded_from']}: {model['parameters']:,} weights, {model['trained']:,} of them trained",
+        "model": f"{name}: {model['parameters']:,} weights, {model['trained']:,} of them trained",
         "runs on": f"{model['device']}, {model['dtype']}, engine {model['engine']}, {model['threads']} threads",
         "prompt": flat(trial.prompt),
+        "stops at": flat(" ".join(map(repr, trial.stops))),
         "completion": flat(trial.completion),
         "its score": f"{trial.score:.3f}",
         "reward": f"{metrics['reward/mean']:.3f} ± {metrics['reward/mean_se']:.3f} (standard error); "
@@ -34,8 +38,8 @@ def show_trial(trial: Trial, steps: int) -> None:
         "disk": f"{trial.checkpoints_mib:,.1f} MiB of checkpoints",
     }
     console = ResultConsole()
-    for name, text in rows.items():
-        console.print(f"{name:<11}{visible(text)}", markup=False, soft_wrap=True)
+    for label, text in rows.items():
+        console.print(f"{label:<11}{visible(text)}", markup=False, soft_wrap=True)
     for doubt in trial.doubts:
         console.print(f"{'look at':<11}{visible(doubt)}", markup=False, soft_wrap=True)
     for reason in trial.reasons:
