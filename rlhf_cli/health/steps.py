@@ -36,7 +36,7 @@ PATIENCE: Final = 20
 JUMP_SHARE: Final = 0.04
 """Rise of the KL per token in one step, over the reference's entropy per token."""
 NO_GAIN_Z: Final = 1.0
-"""Standard errors of the slope of the reward: with less, nothing is learnt."""
+"""Standard errors of the reward's slope, and of its change since the start: with less of both, nothing is learnt."""
 LOSS_Z: Final = -3.0
 """Standard errors of a slope that falls."""
 
@@ -125,12 +125,12 @@ def lr_too_large(course: Course) -> Concern | None:
 def nothing_learnt(course: Course) -> Concern | None:
     """The policy moves, and the reward does not: half of the steps are done, and it does not rise."""
     kl, same = course.now("kl/seq"), course.now("reward/same_in_group")
-    before, now, z = course.at_start("reward/mean"), course.now("reward/mean"), course.trend.z
-    if before is None or now is None or course.learned < max(PATIENCE, course.steps / 2) or z >= NO_GAIN_Z:
+    reward, z = course.change("reward/mean"), course.trend.z
+    if reward is None or course.learned < max(PATIENCE, course.steps / 2) or max(z, reward.z) >= NO_GAIN_Z:
         return None
     if (kl is not None and kl < STILL) or (same is not None and same >= SAME):
         return None
-    evidence = f"reward {now:.3g} over {WINDOW} steps, {before:.3g} in the first {START}; "
+    evidence = f"reward {reward.after:.3g} over {WINDOW} steps, {reward.before:.3g} in the first {START}; "
     evidence += f"its slope over {course.learned} steps is {z:+.1f} standard errors"
     if z < LOSS_Z:
         return Concern(f"{evidence}: it falls", "rlhf reward test: has the reward the wrong sign?")

@@ -64,7 +64,7 @@ def first_stop(table: Table, upper: Callable[[Table, int, int], float]) -> int |
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=1000, help="runs of each row")
+    parser.add_argument("--runs", type=int, default=400, help="runs of each row")
     options = parser.parse_args()
     rules = {"stop.plateau": union, "t interval, peeked": t_interval}
     # each half gains exactly what is asked for: log2 growth, so that every look is at the limit
