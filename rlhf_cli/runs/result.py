@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
@@ -43,12 +43,16 @@ class Result:
     stopped: Stopping | None = None
     """The rule of `stop` that ended it before its last step."""
 
-    def write(self, folder: Path) -> None:
-        """Write it as result.json; raises OSError."""
+    def content(self) -> dict[str, Any]:
+        """Plain data, as result.json holds it; numbers may not be finite."""
         content = asdict(self)
         if self.stopped is None:
             del content["stopped"]
-        write_json(folder / RESULT, content)
+        return content
+
+    def write(self, folder: Path) -> None:
+        """Write it as result.json; raises OSError."""
+        write_json(folder / RESULT, self.content())
 
     @staticmethod
     def read(folder: Path) -> Result | None:

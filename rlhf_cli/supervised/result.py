@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
@@ -58,9 +58,13 @@ class SupervisedResult:
     reliability: tuple[Bin, ...]
     """Of the scores of a reward model; empty for others."""
 
+    def content(self) -> dict[str, Any]:
+        """Plain data, as result.json holds it; numbers may not be finite."""
+        return asdict(self)
+
     def write(self, folder: Path) -> None:
         """Write it as result.json; raises OSError."""
-        write_json(folder / RESULT, asdict(self))
+        write_json(folder / RESULT, self.content())
 
     @staticmethod
     def read(folder: Path) -> SupervisedResult | None:

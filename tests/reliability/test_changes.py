@@ -78,15 +78,24 @@ def test_other_prompts_under_the_same_name_are_refused(rlhf: Rlhf, tmp_path: Pat
     assert "the data changed since the run began" in outcome.err
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"data": {}, "model": 3, "reward": {}}'])
+NOTHING = "does not say what the run began with"
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        *((content, NOTHING) for content in (None, "", "{", "[]", "{}")),
+        ('{"data": {}, "model": 3, "reward": {}}', "is not what the run wrote"),
+    ],
+)
 def test_a_run_that_does_not_say_what_it_began_with_is_not_continued(
-    content: str | None, rlhf: Rlhf, copied: Callable[[], Path]
+    content: str | None, what: str, rlhf: Rlhf, copied: Callable[[], Path]
 ) -> None:
     record = copied() / "run.json"
     record.unlink() if content is None else record.write_text(content)
     outcome = rlhf("train", "resume=out", "steps=8")
     assert outcome.code == 5
-    assert outcome.err.splitlines()[-1].startswith("error: run.json does not say what the run began with")
+    assert outcome.err.splitlines()[-1].startswith(f"error: run.json {what}")
 
 
 @pytest.mark.case(25)

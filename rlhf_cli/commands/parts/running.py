@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -104,7 +104,7 @@ def _run(
         if finished is None:
             write_after_training(folder)
         if config.display == "json":
-            print(json.dumps(finite({"run_dir": str(folder), "result": asdict(result)})))
+            print(json.dumps(finite({"run_dir": str(folder), "result": result.content()})))
         elif config.display != "quiet":
             if finished is not None:
                 print(visible(f"{folder} is finished, nothing was changed"))

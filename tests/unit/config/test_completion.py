@@ -39,7 +39,7 @@ def offered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("rlhf train algorithm=r", ["algorithm=reinforce", "algorithm=rloo"]),
         ("rlhf train --multirun beta=0.1,linear algorithm=rl", ["algorithm=rloo"]),
         ("/usr/local/bin/rlhf train beta=0.1 -m optimizer.l", ["optimizer.lr="]),
-        ("rlhf train beta=0.1 nonsense algorithm=ppoo st", ["steps="]),
+        ("rlhf train beta=0.1 nonsense algorithm=ppoo st", ["steps=", "stop."]),
         ("rlhf train --mul", ["--multirun"]),
         ("rlhf train config=", [*sorted(["config=runs/", *(f"config={name}" for name in options("config"))])]),
         ("rlhf train config=runs/", ["config=runs/a.yaml"]),
