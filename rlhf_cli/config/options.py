@@ -7,25 +7,17 @@ import json
 import os
 import re
 import shlex
-import textwrap
-from collections import defaultdict
-from collections.abc import Mapping
 from functools import cache
-from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
 import rlhf_cli
-from rlhf_cli.config.keys import did_you_mean, meanings
+from rlhf_cli.config.keys import did_you_mean
 from rlhf_cli.errors import UserError
-from rlhf_cli.settings import flatten
 from rlhf_cli.verbs import current
 
-INDENT: Final = "    "
-LONGEST: Final = 36
-"""Characters of defaults that the help page shows."""
 PRESET = "config"  # the group whose options are whole runs: presets and users' files
 
 
@@ -61,70 +53,11 @@ def _options(folder: str) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (config_dir() / folder).glob("*.yaml")))
 
 
-def option_list() -> str:
-    """Every group with its options, wrapped for a terminal: a part of the help page."""
-    rows = (f"{group}: {', '.join(options(group))}" for group in sorted((*groups(), PRESET)))
-    return "\n".join(textwrap.fill(row, 79, subsequent_indent="  ") for row in rows)
-
-
-def key_list() -> str:
-    """Every key with its default, wrapped for a terminal: a part of the help page; the meanings are the schema's.
-
-    A default of a group is that of its options: several are separated by |, and what an option leaves open is ....
-    """
-    lines = []
-    ours = sorted(meanings().items(), key=lambda item: item[0].partition(".")[0] in groups())
-    for key, each in ours:
-        of_all = set(chain.from_iterable(each.values())) >= _kinds(_group_of(key))
-        lines.append(f"{key}={'|'.join(key_defaults(key)) or '...'}")
-        for meaning, kinds in each.items():
-            own = f"With {', '.join(kinds)}: " if (kinds and not of_all) or len(each) > 1 else ""
-            text = textwrap.fill(own + meaning, 79 - len(INDENT), break_on_hyphens=False)
-            lines.append(textwrap.indent(text, INDENT))
-    return "\n".join(lines)
-
-
-def key_defaults(key: str) -> tuple[str, ...]:
-    """The default of a setting, as text; of a group's, those of its options. Empty where all leave it open."""
-    return _defaults(current().primary, _group_of(key)).get(key, ())
-
-
-def _group_of(key: str) -> str | None:
-    group = key.partition(".")[0]
-    return group if group in groups() else None
-
-
-@cache
-def _kinds(group: str | None) -> frozenset[str]:
-    """The kinds of a group's options."""
-    return frozenset(str(_read(group, name)["kind"]) for name in options(group)) if group else frozenset()
-
-
-@cache
-def _defaults(primary: str, group: str | None) -> Mapping[str, tuple[str, ...]]:
-    """The short values of each key in the options of the group, or without one in the file `primary`."""
-    bodies = (
-        [_read(group, name) for name in options(group)]
-        if group
-        else [_read("", name) for name in (primary, *_bases(primary))]
-    )
-    bodies += [_read("", "shaping")] if group == "reward" else []
-    found: dict[str, list[str]] = defaultdict(list)
-    for body in bodies:
-        prefix = f"{group}." if group else ""
-        empty = ((prefix + key, value) for key, value in body.items() if value == {})
-        for key, value in chain(flatten(body, prefix), empty):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            if text != "???" and text not in found[key]:
-                found[key].append(text)
-    return {key: tuple(values) for key, values in found.items() if len("|".join(values)) <= LONGEST}
-
-
-def _read(group: str, name: str) -> dict[str, Any]:
-    """The settings of a file in configs/, with those of the file that it extends."""
+def read_option(group: str, name: str) -> dict[str, Any]:
+    """The settings of an option, or without a group of a file in configs/, with those of the file that it extends."""
     body = yaml.safe_load((config_dir() / group / f"{name}.yaml").read_text(encoding="utf-8")) or {}
     bases = [item for item in body.pop("defaults", ()) if group and isinstance(item, str) and item != "_self_"]
-    return {**(_read(group, bases[0]) if bases else {}), **body}
+    return {**(read_option(group, bases[0]) if bases else {}), **body}
 
 
 def files_of_option(group: str, option: str) -> list[Path]:
@@ -138,13 +71,13 @@ def files_of_option(group: str, option: str) -> list[Path]:
 
 def files_of_first() -> list[Path]:
     """The verb's first file, and those of settings without a group that it builds on."""
-    primary = current().primary
-    return [config_dir() / f"{name}.yaml" for name in (primary, *_bases(primary))]
+    return [config_dir() / f"{name}.yaml" for name in first_names(current().primary)]
 
 
-def _bases(primary: str) -> list[str]:
-    """The files of settings without a group that the file `primary` builds on."""
-    return [item for item in _default_list(primary) if isinstance(item, str) and item not in ("_self_", "shaping")]
+def first_names(primary: str) -> list[str]:
+    """The file `primary`, and those of settings without a group that it builds on, by name."""
+    bases = [item for item in _default_list(primary) if isinstance(item, str) and item not in ("_self_", "shaping")]
+    return [primary, *bases]
 
 
 def default_option(group: str) -> str | None:

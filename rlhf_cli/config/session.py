@@ -16,9 +16,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rlhf_cli.config.help.listing import key_list, option_list
 from rlhf_cli.config.interpolations import limit_interpolations, parse_each_once
 from rlhf_cli.config.naming import trial_name
-from rlhf_cli.config.options import config_dir, key_list, option_list
+from rlhf_cli.config.options import config_dir
 from rlhf_cli.config.security import guard_environment
 from rlhf_cli.config.source import RlhfSearchPath, RlhfSource
 from rlhf_cli.errors import UserError, first_line

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from rlhf_cli.config.foreign import OURS
+from rlhf_cli.config.help.listing import key_defaults
 from rlhf_cli.config.keys import meanings, rule
-from rlhf_cli.config.options import groups, key_defaults, options
+from rlhf_cli.config.options import groups, options
 from rlhf_cli.verbs import VERBS, Verb, composing
 
 DOCS = Path(__file__).parents[2] / "docs"

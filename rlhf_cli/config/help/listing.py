@@ -1,0 +1,79 @@
+"""List the groups, options and settings of a verb, with defaults and meanings: parts of its help page."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cache
+from itertools import chain
+from typing import Final
+
+from rlhf_cli.config.keys import meanings
+from rlhf_cli.config.options import PRESET, first_names, groups, options, read_option
+from rlhf_cli.settings import flatten
+from rlhf_cli.verbs import current
+
+INDENT: Final = "    "
+LONGEST: Final = 36
+"""Characters of defaults that the help page shows."""
+
+
+def option_list() -> str:
+    """Every group with its options, wrapped for a terminal: a part of the help page."""
+    rows = (f"{group}: {', '.join(options(group))}" for group in sorted((*groups(), PRESET)))
+    return "\n".join(textwrap.fill(row, 79, subsequent_indent="  ") for row in rows)
+
+
+def key_list() -> str:
+    """Every key with its default, wrapped for a terminal: a part of the help page; the meanings are the schema's.
+
+    A default of a group is that of its options: several are separated by |, and what an option leaves open is ....
+    """
+    lines = []
+    ours = sorted(meanings().items(), key=lambda item: item[0].partition(".")[0] in groups())
+    for key, each in ours:
+        of_all = set(chain.from_iterable(each.values())) >= _kinds(_group_of(key))
+        lines.append(f"{key}={'|'.join(key_defaults(key)) or '...'}")
+        for meaning, kinds in each.items():
+            own = f"With {', '.join(kinds)}: " if (kinds and not of_all) or len(each) > 1 else ""
+            text = textwrap.fill(own + meaning, 79 - len(INDENT), break_on_hyphens=False)
+            lines.append(textwrap.indent(text, INDENT))
+    return "\n".join(lines)
+
+
+def key_defaults(key: str) -> tuple[str, ...]:
+    """The default of a setting, as text; of a group's, those of its options. Empty where all leave it open."""
+    return _defaults(current().primary, _group_of(key)).get(key, ())
+
+
+def _group_of(key: str) -> str | None:
+    group = key.partition(".")[0]
+    return group if group in groups() else None
+
+
+@cache
+def _kinds(group: str | None) -> frozenset[str]:
+    """The kinds of a group's options."""
+    return frozenset(str(read_option(group, name)["kind"]) for name in options(group)) if group else frozenset()
+
+
+@cache
+def _defaults(primary: str, group: str | None) -> Mapping[str, tuple[str, ...]]:
+    """The short values of each key in the options of the group, or without one in the file `primary`."""
+    bodies = (
+        [read_option(group, name) for name in options(group)]
+        if group
+        else [read_option("", name) for name in first_names(primary)]
+    )
+    bodies += [read_option("", "shaping")] if group == "reward" else []
+    found: dict[str, list[str]] = defaultdict(list)
+    for body in bodies:
+        prefix = f"{group}." if group else ""
+        empty = ((prefix + key, value) for key, value in body.items() if value == {})
+        for key, value in chain(flatten(body, prefix), empty):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            if text != "???" and text not in found[key]:
+                found[key].append(text)
+    return {key: tuple(values) for key, values in found.items() if len("|".join(values)) <= LONGEST}
