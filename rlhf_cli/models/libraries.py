@@ -1,4 +1,4 @@
-"""Import torch, transformers and PEFT at once, while the garbage collector is off; and silence transformers.
+"""Import torch, transformers and PEFT at once, while the garbage collector is off; silence them, and let threads sleep.
 
 They create some 400,000 objects that live until the end. The collector would scan them several times during the import,
 at every full collection of a run, and again at the exit: a second of a short command's time.
@@ -8,19 +8,34 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
+from collections.abc import MutableMapping
+from typing import Final
+
+SPINS: Final = "1000"
+"""Times that a thread of GNU's OpenMP looks whether the others are done before it sleeps; by itself it looks for
+milliseconds. Beside other programs the threads of torch wait for one that the system has put aside, and the time that
+they spend looking is its time (docs/performance.md has the figures)."""
 
 
 def import_libraries() -> None:
     """Import the libraries of a policy ahead of their first use; a second call does nothing."""
     if "peft" in sys.modules:
         return
+    let_threads_sleep(os.environ)  # OpenMP reads it when torch is imported
     gc.disable()
     try:
         import peft  # noqa: F401  it imports the others, and their modules that any model needs
     finally:
         gc.enable()
     gc.freeze()
+
+
+def let_threads_sleep(environment: MutableMapping[str, str]) -> None:
+    """Set SPINS in the environment, unless its user has chosen how threads wait."""
+    if "OMP_WAIT_POLICY" not in environment:
+        environment.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def silence_transformers() -> None:

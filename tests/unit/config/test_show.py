@@ -70,6 +70,7 @@ def test_help_has_every_key_with_its_default_and_its_meaning(
     assert (found["steps"], found["evaluate.every"], found["top_k"], found["sinks"]) == (
         "40", "20", "null", '["tensorboard"]',
     )  # fmt: skip
+    assert found["data.id"] == "..."  # what an option leaves open
     assert (found["data.path"], found["data.where"], found["reward.clip"]) == ("...", "{}", "null")
     assert found["algorithm.clip_range_high"] == "0.28|0.2"  # dapo; grpo and what follows it
     assert "\n    Steps of training; in `rlhf train` each begins with a rollout.\n" in page

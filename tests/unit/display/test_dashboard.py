@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.display.dashboard import Dashboard, sparkline
+from rlhf_cli.display.dashboard import PAIRS, Dashboard, sparkline
 from tests.unit.display.samples import (
     DANGEROUS,
     HELD_OUT,
@@ -38,6 +38,17 @@ class TestDashboard:
         assert max(map(len, text.splitlines())) <= width
         for part in ("rloo · tiny [x] · run", "step 2/40", "evaluation", "J = reward - β·KL", "+0.432", "1.36", "3.20"):
             assert part in text
+
+    def test_supervised_training_has_curves_of_its_own(self) -> None:
+        watch = Dashboard(console(80, terminal=True), "dpo · tiny · run", 40, curves=PAIRS)
+        watch.step(1, {"loss": 0.6931, "accuracy": 0.625, "margin": 0.25, "heldout/loss": 0.5}, TIMINGS, ("p", "c"))
+        to = console(80, terminal=True)
+        to.print(watch._draw())
+        watch.close()
+        text = to.export_text()
+        for part in ("0.6931", "62.5%", "chosen - rejected", "+0.250", "held-out after step 1: loss 0.5000"):
+            assert part in text
+        assert "J = reward" not in text
 
     def test_at_the_usual_width_nothing_is_cut_off(self) -> None:
         text = self.picture(80)

@@ -33,6 +33,22 @@ def test_plain_lines_are_exactly_these() -> None:
     )
 
 
+def test_lines_of_supervised_training_have_the_loss() -> None:
+    to = console(width=20)
+    watch = Plain(to, "title", 40)
+    watch.evaluated(0, {"heldout/loss": 1.5, "heldout/perplexity": 4.4817, "heldout/accuracy": 0.25})
+    watch.step(1, {"skipped": 0.0, "loss": 0.6931, "accuracy": 0.625, "margin": 0.1}, TIMINGS, ("p", "c"))
+    watch.step(2, {"skipped": 1.0}, TIMINGS, ("p", "c"))
+    watch.step(3, {"loss": 0.5, "heldout/loss": 0.25, "heldout/margin": -1.0}, TIMINGS, ("p", "c"))
+    assert printed(to) == (
+        "step 0/40  held-out: loss 1.5000  perplexity 4.48  accuracy 25.0%\n"
+        "step 1/40  loss 0.6931  accuracy 62.5%  margin +0.100  1.3 s\n"
+        "step 2/40  nothing learned  1.3 s\n"
+        "step 3/40  loss 0.5000  1.3 s\n"
+        "step 3/40  held-out: loss 0.2500  margin -1.000\n"
+    )
+
+
 def test_pairs_that_wait_are_a_line_where_there_are_any() -> None:
     to = console(width=20)
     watch = Plain(to, "title", 40)
