@@ -101,7 +101,7 @@ def _find_key(row: PromptRow, searched: Collection[str] | None) -> str | None:
 
 
 def _column_names(row: PromptRow, searched: Iterable[str]) -> Iterator[str]:
-    """Those of the `searched` columns that the row has."""
+    """Yield the `searched` columns that the row has."""
     for name in searched:
         column = name if name in row.columns else name.partition(".")[0]
         if column in row.columns:

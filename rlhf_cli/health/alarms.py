@@ -22,7 +22,7 @@ class Finding:
     step: int
     """When it began."""
     evidence: str
-    """What the rule saw then."""
+    """The numbers that the rule saw then."""
     override: str
     """The setting to try."""
     until: int | None = None
@@ -39,9 +39,9 @@ class Alarms:
 
     course: Course = field(default_factory=Course)
     active: dict[str, Finding] = field(default_factory=dict)
-    """Those that last, by rule."""
+    """The alarms that last, by rule."""
     over: list[Finding] = field(default_factory=list)
-    """Those that ended."""
+    """The alarms that ended."""
     _seen: dict[str, int] = field(default_factory=dict)
     """The last step at which each active rule saw something."""
 

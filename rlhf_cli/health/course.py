@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """What a rule sees now."""
+    """A fault that a rule sees at present."""
 
     evidence: str
     """Numbers, without the step."""
@@ -40,7 +40,7 @@ class Change:
 
     @property
     def gain(self) -> float:
-        """What was gained."""
+        """The newest value less the first."""
         return self.after - self.before
 
     @property
@@ -96,7 +96,7 @@ class Course:
     first: Evaluation | None = None
     """The evaluation of the untouched policy."""
     best: Evaluation | None = None
-    """That with the highest mean reward before the last."""
+    """The evaluation with the highest mean reward before the last."""
     last: Evaluation | None = None
     """The newest one after a step."""
 

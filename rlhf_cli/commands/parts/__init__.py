@@ -1,4 +1,4 @@
-"""What verbs share, and their larger parts.
+"""Parts of verbs: those that several share, and the larger ones.
 
 parser       parse the options of a verb
 pairing      find the pairs that `label` asks about, and the held-out prompts of a run

@@ -21,7 +21,7 @@ from rlhf_cli.runs.resume import find_latest_run, has_run, read_config
 from rlhf_cli.types import PromptRow
 
 OTHERS: Final = "only runs of rlhf train leave completions; give pairs in a file: pairs.jsonl"
-"""What runs of supervised training have instead."""
+"""The answer for a run of supervised training, which has no completions to compare."""
 
 
 @dataclass(frozen=True, slots=True)

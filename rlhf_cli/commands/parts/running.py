@@ -30,7 +30,7 @@ R = TypeVar("R", bound=Result | SupervisedResult)
 
 @dataclass(frozen=True)
 class Trainer(Generic[C, R]):
-    """What differs between the verbs that train."""
+    """The parts of a verb that trains in which it differs from the others."""
 
     verb: Verb[C]
     check_sources: Callable[[C], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,9 @@ def evaluation(step: int, rewards: list[float], beta: float = 0.1) -> Evaluation
     def same(value: object) -> list[list[object]]:
         return [[value]] * count
 
-    columns = [same(value) for value in (float(step), 3, False, "a", -2.0, -3.0)]
+    columns: Any = [same(value) for value in (float(step), 3, False, "a", -2.0, -3.0)]
     reward = [[value] for value in rewards]
-    return Evaluation(step, beta, [*range(count)], 0, reward, *columns, None, unknown("a reason"))  # type: ignore[arg-type]
+    return Evaluation(step, beta, [*range(count)], 0, reward, *columns, None, unknown("a reason"))
 
 
 def test_the_bound_by_hand() -> None:

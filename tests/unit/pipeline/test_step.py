@@ -23,7 +23,7 @@ from rlhf_cli.runs.disk import Disk
 from rlhf_cli.runs.no_signal import NoSignal, read_no_signal
 from rlhf_cli.types import Advantages
 from tests.unit.pipeline.runs import TARGET, MakeRun
-from tests.unit.support import SHAPING, build, rollout_of, scored_of, tiny
+from tests.unit.support import SHAPING, Recorder, build, rollout_of, scored_of, tiny
 
 LEARNED = {"loss": -0.5, "grad_norm": 2.0, "lr": 0.01, "sampler/gap": 0.003}
 NORMALISED = {"kind": "characters", "characters": "abc"} | SHAPING | {"normalise": True}
@@ -65,6 +65,11 @@ def evaluation(step: int, reward: float) -> Evaluation:
 def lines(run: Run, name: str) -> list[dict[str, Any]]:
     """The lines of one of the run's logs."""
     return [json.loads(line) for line in (run.folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+def notes_of(run: Run) -> list[str]:
+    assert isinstance(run.work.reporter, Recorder)
+    return run.work.reporter.notes
 
 
 def saved(run: Run) -> list[int]:
@@ -309,7 +314,7 @@ class TestNoSignal:
         for scores in [[1.0, 3.0], [0.0, 0.0], [1.0, 3.0], *[[0.5, 0.5]] * 11]:
             complete(run, advantages_of(scores=torch.tensor(scores), **self.BOTH), LEARNED, None)
         nothing = "learned nothing from the reward"
-        notes = [note for note in run.work.reporter.notes if nothing in note]  # type: ignore[attr-defined]
+        notes = [note for note in notes_of(run) if nothing in note]
         assert notes == [
             f"step 2 {nothing}, as no completion scored above another of its prompt: every score is 0",
             f"steps 4 to 13 {nothing}: every score is 0.5",
@@ -319,7 +324,7 @@ class TestNoSignal:
         reward = {"kind": "characters", "characters": "abc"} | SHAPING | {"truncated": "mask"}
         run = make_run(build(tiny()), reward=reward)
         complete(run, advantages_of(**self.SAME), LEARNED, None)
-        assert run.work.reporter.notes[1] == (  # type: ignore[attr-defined]
+        assert notes_of(run)[1] == (
             "step 1 learned nothing from the reward, as no completion that ended scored above another of its prompt: "
             "every score is 0"
         )
@@ -351,7 +356,7 @@ class TestAlarms:
         run = make_run(build(tiny()), steps=9)
         for changes in ({}, self.APART, self.APART):
             complete(run, advantages_of(**changes), LEARNED, None)
-        notes = [note for note in run.work.reporter.notes if "alarm" in note]  # type: ignore[attr-defined]
+        notes = [note for note in notes_of(run) if "alarm" in note]
         (note,) = notes
         assert note.startswith("alarm at step 2: sampler and trainer part: the samples of 10 steps are worth 63% of ")
         assert note.endswith("; try dtype=float32")
@@ -364,7 +369,7 @@ class TestAlarms:
         for _ in range(12):
             complete(run, advantages_of(**same), LEARNED, None)
         assert {*run.alarms.active} == {"truncation", "zero-variance groups", "entropy collapse"}
-        notes = [note for note in run.work.reporter.notes if "alarm" in note]  # type: ignore[attr-defined]
+        notes = [note for note in notes_of(run) if "alarm" in note]
         assert [note.split(": ")[1] for note in notes] == ["entropy collapse"]
 
     def test_stop_ends_the_run_with_the_step_complete(self, make_run: MakeRun) -> None:
