@@ -30,8 +30,8 @@ def test_a_runs_adapter_or_the_folder_of_a_model(rlhf: Rlhf, tmp_path: Path, mon
     assert rlhf("push", "run/checkpoints/step-00000002", "me/a", "--json").out == '{"url": "https://hub/me/a"}\n'
     assert rlhf("push", "model", "me/b", "--public").code == 0
     assert sent == [
-        ("run/adapter", push.ADAPTER_FILES, "me/a", True),
-        ("run/checkpoints/step-00000002", push.ADAPTER_FILES, "me/a", True),
+        ("run/adapter", ("adapter_*", "README.md"), "me/a", True),
+        ("run/checkpoints/step-00000002", ("adapter_*", "README.md"), "me/a", True),
         ("model", ("*",), "me/b", False),
     ]
     refused = rlhf("push", "nowhere", "me/a")
