@@ -26,6 +26,7 @@ _EXIT_PIPE: Final = 141  # 128 + SIGPIPE, as a shell reports a command whose rea
 VERBS: Final = {
     "training": {
         "train": "fine-tune a language model from a reward",
+        "fork": "go on from a checkpoint with other settings, same randomness",
         "sft": "train a model on completions that you give",
         "dpo": "train a model on pairs of completions",
         "reward": "a reward model from pairs: reward train; try one: reward test",

@@ -138,7 +138,7 @@ def _plan_sweep(
 ) -> tuple[list[PlannedJob[C]], list[str]]:
     """The jobs of a sweep, and the overrides that follow from its own: the seeds, and what folders are not named by."""
     seeds = [] if _is_one_seed(settings, own) else _seeds(loader, own, of_hydra)
-    jobs = _combine([*own, *map(parse_override, seeds)])
+    jobs = combine([*own, *map(parse_override, seeds)])
     constant = ",".join(quote(parse_override(override).key_or_group) for override in sorted(common_overrides(jobs)))
     naming = f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"
     planned = []
@@ -166,7 +166,7 @@ def _is_one_seed(settings: DictConfig, own: Sequence[Override]) -> bool:
 
 def _seeds(loader: ConfigLoader, own: Sequence[Override], of_hydra: Sequence[str]) -> list[str]:
     """`seeds=3` as an override for hydra: `seed=0,1,2`, from the seed of all points on; none for one seed."""
-    points = _combine(own)
+    points = combine(own)
     configs: dict[Job, RunConfig] = {}  # the presets and the values of `seeds`: no other override sets how many seeds
     for number, point in enumerate(points, start=1):
         decides = tuple(o for o in point if parse_override(o).key_or_group in (PRESET, "seeds"))
@@ -203,7 +203,7 @@ def _check_values(verb: Verb[C], override: Override, sweep: bool) -> None:
         raise UserError(f"{override.input_line}: hydra's own settings cannot be swept")
 
 
-def _combine(overrides: Sequence[Override]) -> list[Job]:
+def combine(overrides: Sequence[Override]) -> list[Job]:
     """Every combination of the values of the overrides; the last value of a key counts, the last key varies fastest."""
     values: dict[str, list[str]] = {}
     for override in overrides:

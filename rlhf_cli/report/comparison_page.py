@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.evaluation.evaluation import Comparison, Evaluation
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.report.curves import overlay
 from rlhf_cli.report.page import render
@@ -16,6 +16,7 @@ from rlhf_cli.report.run_page import count_prompts, mapping_in, subject
 from rlhf_cli.report.series import steps_per_point
 from rlhf_cli.report.table import Table, changes_table
 from rlhf_cli.report.texts import cut
+from rlhf_cli.runs.forking import fork_point, newest_in_both
 from rlhf_cli.runs.reading import SavedRun, compare_if_paired
 from rlhf_cli.settings import flatten
 
@@ -26,12 +27,26 @@ GROUND: Final = ("processor", "dtype", "threads", "engine", "packages")
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """Two runs on the same held-out prompts."""
+
+    comparison: Comparison
+    step: int
+    """Of the second run's evaluation; of two forks, or a fork and its parent, both are of this step."""
+    beta: float
+    fork_point: int | None
+    """The step up to which the runs are the same; None where neither is a fork of the other, nor both of one run."""
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """A run against the first run: the table of changes, or why there is none."""
 
     name: str
     changes: Table | None
     why_not: str | None
+    forked: str | None = None
+    """What a fork shares with the first run."""
 
 
 def html(runs: Sequence[SavedRun]) -> str:
@@ -89,12 +104,36 @@ def _last_levels(last: Evaluation | None) -> list[str]:
     return [*levels, f"{last.beta:.3g}", f"step {last.step}"]
 
 
+def compare_runs(base: SavedRun, run: SavedRun) -> Compared | str:
+    """Compare last evaluations by prompt, or the newest of the same step where one is a fork; or say why not."""
+    if (why := why_not_paired(base, run)) is not None:
+        return why
+    point = fork_point(base.status.folder, run.status.folder)
+    before, after = base.last, run.last
+    if point is not None:
+        both = newest_in_both(base.status.folder, run.status.folder, point)
+        if both is None:
+            return f"they share the steps up to {point}, and no later step was evaluated in both"
+        before, after = both
+    comparison = compare_if_paired(before, after)
+    if comparison is None or after is None:
+        return "too few prompts have scores in both"
+    return Compared(comparison, after.step, after.beta, point)
+
+
 def _difference(base: SavedRun, run: SavedRun, base_name: str, name: str) -> Difference:
-    why = why_not_paired(base, run)
-    comparison = None if why else compare_if_paired(base.last, run.last)
-    if comparison is None or run.last is None:
-        return Difference(name, None, why or "too few prompts have scores in both")
-    return Difference(name, changes_table(comparison, run.last.beta, (base_name, name, "difference")), None)
+    compared = compare_runs(base, run)
+    if isinstance(compared, str):
+        return Difference(name, None, compared)
+    table = changes_table(compared.comparison, compared.beta, (base_name, name, "difference"))
+    if compared.fork_point is None:
+        return Difference(name, table, None)
+    forked = (
+        f"{base_name} and {name} are the same up to step {compared.fork_point} and share all random numbers after it: "
+        f"the difference is the effect of the settings. Both were evaluated after step {compared.step}. "
+        "The interval is over prompts, for these random numbers: another seed may give another effect."
+    )
+    return Difference(name, table, None, forked)
 
 
 def differing_settings(runs: Sequence[SavedRun], names: Sequence[str]) -> Table:

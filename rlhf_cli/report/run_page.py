@@ -19,7 +19,7 @@ from rlhf_cli.report.series import number, steps_per_point
 from rlhf_cli.report.table import changes_table
 from rlhf_cli.report.texts import Words, cut, mark_differences
 from rlhf_cli.report.votes import labelled
-from rlhf_cli.runs.binding import HELD_OUT
+from rlhf_cli.runs.binding import HELD_OUT, PARENT
 from rlhf_cli.runs.reading import Row, SavedRun
 
 SHOWN: Final = 3
@@ -94,8 +94,15 @@ def _standing(run: SavedRun) -> list[tuple[str, str]]:
         ("model", describe_model(record)),
         ("steps that changed nothing", str(skipped) if skipped else ""),
         ("completions without a score", f"{failures:g}" if failures else ""),
+        ("fork of", _forked_from(record)),
         ("folder", str(status.folder)),
     ]
+
+
+def _forked_from(record: Row) -> str:
+    parent = mapping_in(record, PARENT)
+    changed = ", ".join(f"{key}: {values[0]} → {values[1]}" for key, values in mapping_in(parent, "changed").items())
+    return f"{parent.get('folder')}, step {parent.get('step')}; {changed or 'nothing changed'}" if parent else ""
 
 
 def _held_out(run: SavedRun) -> dict[str, Any]:
@@ -156,6 +163,8 @@ def command_to_repeat(record: Row, without: Sequence[str] = (), verb: str = "tra
         return None
     kept = [_QUOTED.sub(r"\1\2", word) for word in words[1:] if "=" in word and not word.startswith(_OWN)]
     left_out = tuple(f"{key}{end}" for key in without for end in ("=", "."))
+    if (parent := mapping_in(record, PARENT)) and {"folder", "step"} <= parent.keys():
+        return shlex.join(["rlhf", "fork", f"{parent['folder']}@{parent['step']}", *kept])
     return shlex.join(["rlhf", *verb.split(), *(word for word in kept if not word.startswith(left_out))])
 
 

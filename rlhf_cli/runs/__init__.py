@@ -10,6 +10,7 @@ sinks       curves for TensorBoard and Weights & Biases
 result      how a run ended
 no_signal   the steps that learned nothing from the reward
 resume      find the run, checkpoint or adapter that a path means
+forking     fork a run: copy it as it was at a checkpoint, with other settings
 binding     check that config.json, run.json and result.json are those that the run wrote
 kind        which verb began a run
 changes     which settings a resumed run may change

@@ -27,7 +27,9 @@ CURVES: Final = "wandb"
 """Key of run.json: the SHA-256 of wandb.id."""
 HELD_OUT: Final = "held_out"
 """Key of run.json: the held-out prompts, once the run has ended."""
-OBJECTS: Final = ("model", "data", "reward", "memory")
+PARENT: Final = "parent"
+"""Key of run.json: the run that a fork began from: its folder, step, checkpoint, and the changed settings."""
+OBJECTS: Final = ("model", "data", "reward", "memory", PARENT)
 LISTS: Final = (CONFIGS, HELD_OUT, "command")
 OWN: Final = "sha256"
 """Last key of run.json: the SHA-256 of all others."""

@@ -32,8 +32,8 @@ def resume_config(saved: C, requested: C) -> C:
     bound = () if len(sets_aside) == 1 else ("evaluate.every",)
     changed = [
         f"{key}: {old} -> {new}"
-        for key, old, new in _differences(before, after)
-        if (key in bound or not is_free(key, type(saved))) and not _is_under(key, requested.resume_allow)
+        for key, old, new in differences(before, after)
+        if (key in bound or not is_free(key, type(saved))) and not is_under(key, requested.resume_allow)
     ]
     if changed:
         raise UserError(
@@ -47,7 +47,7 @@ def resume_config(saved: C, requested: C) -> C:
 
 def is_free(key: str, schema: type[TrainingConfig] = RunConfig) -> bool:
     """Whether a resumed run may change this key without naming it in resume_allow."""
-    return _is_under(key, free_keys(schema))
+    return is_under(key, free_keys(schema))
 
 
 @cache
@@ -73,18 +73,19 @@ def _free_keys(settings: type[Settings], prefix: str = "") -> Iterator[str]:
 def _check_names(names: Collection[str], keys: Collection[str]) -> None:
     """Raise UserError for a name that no key has, nor begins with."""
     for name in names:
-        if not any(_is_under(key, (name,)) for key in keys):
+        if not any(is_under(key, (name,)) for key in keys):
             near = difflib.get_close_matches(name, keys, n=1)
             raise UserError(
                 f"unknown setting '{name}'" + (f"; did you mean {near[0]}?" if near else ""), where="resume_allow"
             )
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield every key whose value differs between two configs, with the old and the new value; None: no such key."""
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            yield from _differences(before, after, f"{prefix}{key}.")
+            yield from differences(before, after, f"{prefix}{key}.")
         elif before != after:
             yield prefix + key, before, after
 
@@ -96,5 +97,6 @@ def _keys(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _keys(value, f"{prefix}{key}.")
 
 
-def _is_under(key: str, roots: Collection[str]) -> bool:
+def is_under(key: str, roots: Collection[str]) -> bool:
+    """Whether the key is one of the roots, or below one."""
     return any(key == root or key.startswith(f"{root}.") for root in roots)

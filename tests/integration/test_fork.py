@@ -1,0 +1,111 @@
+"""`rlhf fork`: a fork repeats its parent where nothing changed, and differs from it by what changed alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rlhf_cli.errors import EXIT_RESUME, EXIT_USAGE
+from tests.support import Outcome, contents, lines
+
+Rlhf = Callable[..., Outcome]
+
+
+def everything(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def parent(finished: Path, tmp_path: Path) -> Path:
+    """A run of six steps, with a checkpoint after every second one and an evaluation after every third."""
+    return Path(shutil.copytree(finished, tmp_path / "parent"))
+
+
+def test_a_fork_without_a_change_repeats_its_parent_which_is_only_read(rlhf: Rlhf, parent: Path) -> None:
+    before = everything(parent)
+    outcome = rlhf("fork", "parent@2")
+    assert outcome.code == 0, outcome.err
+    assert everything(parent) == before
+    fork = parent.with_name("parent-fork-2-same")
+    assert contents(fork) == contents(parent)
+    told = json.loads((fork / "run.json").read_text())
+    assert told["parent"] | {"checkpoint": ""} == {
+        "folder": str(parent), "step": 2, "checkpoint": "", "changed": {},
+    }  # fmt: skip
+    assert re.fullmatch("[0-9a-f]{64}", told["parent"]["checkpoint"])
+    assert told["command"] == ["rlhf", "fork", f"{parent}@2"]
+
+
+def test_a_fork_differs_from_the_step_on_and_the_report_says_what_is_shared(rlhf: Rlhf, parent: Path) -> None:
+    outcome = rlhf("fork", "parent@2", "beta=0.5", "steps=8", "display=plain", "run_dir=other")
+    assert outcome.code == 0, outcome.err
+    other = parent.with_name("other")
+    old, new = lines(parent / "metrics.jsonl"), lines(other / "metrics.jsonl")
+    assert [row["step"] for row in new] == list(range(9))
+    assert new[:3] == old[:3]
+    # the completions of step 3 are the same; what is learnt from them is not
+    assert [row["completion"] for row in lines(other / "samples.jsonl") if row["step"] == 3] == [
+        row["completion"] for row in lines(parent / "samples.jsonl") if row["step"] == 3
+    ]
+    assert new[4]["reward/mean"] != old[4]["reward/mean"] or new[5]["kl/seq"] != old[5]["kl/seq"]
+    # the parent ended after step 6, the fork after step 8
+    assert "Against the parent after step 6: same held-out prompts, same random numbers" in outcome.out
+    assert "rlhf report parent other" in outcome.out
+    assert rlhf("report", "parent", "other", "--output", "page.html").code == 0
+    page = parent.with_name("page.html").read_text()
+    assert "parent and other are the same up to step 2 and share all random numbers after it" in page
+    assert "Both were evaluated after step 6." in page
+    assert rlhf("report", "other").code == 0
+    page = (other / "report.html").read_text()
+    assert f"{parent}, step 2; beta.value: 0.01 → 0.5, steps: 6 → 8" in page
+    assert f"rlhf fork {parent}@2 beta=0.5 steps=8" in page
+
+
+def test_several_forks_each_in_its_folder_and_the_command_goes_on_with_them(rlhf: Rlhf, parent: Path) -> None:
+    command = "fork", "parent@4", "-m", "beta=0.1,0.3", "reward.length_penalty=0.01"
+    outcome = rlhf(*command, "display=plain")
+    assert outcome.code == 0, outcome.err
+    # what was scored otherwise is not compared
+    assert outcome.out.count("No comparison with the parent: their rewards differ.") == 2
+    forks = sorted(parent.parent.glob("parent-fork-4-*"))
+    assert [re.search("beta=(0.[13])", fork.name)[1] for fork in forks] == ["0.1", "0.3"]  # type: ignore[index]
+    assert [json.loads((fork / "config.json").read_text())["beta"]["value"] for fork in forks] == [0.1, 0.3]
+    (forks[1] / "result.json").unlink()
+    before = everything(forks[0])
+    outcome = rlhf(*command)
+    assert outcome.code == 0, outcome.err
+    assert {name: kept for name, kept in everything(forks[0]).items() if name.name != ".lock"} == {
+        name: kept for name, kept in before.items() if name.name != ".lock"
+    }
+    assert (forks[1] / "result.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("parent@2", "seed=1"), EXIT_USAGE, "a fork keeps seed=0"),
+        (("parent@3",), EXIT_RESUME, "no checkpoint of step 3; there are: 0, 2, 4, 6"),
+        (("parent",), EXIT_USAGE, "no step is left after step 6"),
+        (("parent@2", "bta=1"), EXIT_USAGE, "did you mean beta?"),
+        (("parent@2", "beta=1,2"), EXIT_USAGE, "takes only key=value"),
+        (("parent@2", "run_dir=taken"), EXIT_USAGE, "is there already, and is no fork of this checkpoint"),
+        (("parent@2", "-m", "beta=1,2", "run_dir=x"), EXIT_USAGE, "run_dir names the folder of one fork"),
+        (("nothing@2",), EXIT_RESUME, "no checkpoint of step 2; there are: none"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    rlhf: Rlhf, parent: Path, words: tuple[str, ...], code: int, says: str
+) -> None:
+    parent.with_name("taken").mkdir()
+    parent.with_name("taken").joinpath("file").touch()
+    before = everything(parent.parent)
+    outcome = rlhf("fork", *words)
+    assert outcome.code == code
+    assert says in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert everything(parent.parent) == before
