@@ -24,7 +24,7 @@ from rlhf_cli.runs.disk import DISK
 from rlhf_cli.runs.folder import CHECKPOINTS, FEEDBACK, LOGS, QUEUE, RECORD
 from rlhf_cli.runs.json_files import read_object
 from rlhf_cli.runs.reading import read_evaluations
-from rlhf_cli.runs.resume import Origin, find_latest_run, find_origin
+from rlhf_cli.runs.resume import Origin, find_named, find_origin
 from rlhf_cli.schema import RunConfig
 
 LATEST: Final = "latest"
@@ -61,7 +61,7 @@ def find_fork_point(target: str) -> Origin:
     run, at, step = target.rpartition("@")
     if not at or expand(target).is_dir():
         run, step = target, LATEST
-    folder = find_latest_run(Path("outputs")) if run == LATEST else expand(run).absolute()
+    folder = find_named(run)
     if step == LATEST:
         return find_origin(str(folder))
     if not step.isdecimal():

@@ -77,7 +77,7 @@ def find_last_stretch(run: Path) -> tuple[Origin, Path]:
 
     Raises UserError (exit 5) where there is no run, or fewer than two checkpoints verify.
     """
-    folder = _check_run(expand(run).absolute())
+    folder = _check_run(run)
     reasons = [(path, why_invalid(path)) for path in list_checkpoints(folder / CHECKPOINTS)]
     valid = [path for path, reason in reasons if reason is None]
     invalid = [(path, reason) for path, reason in reasons if reason is not None]
@@ -202,14 +202,17 @@ def _latest_origin(outputs: Path, verb: str) -> Origin:
     raise _error(what, outputs.absolute(), "name the run's folder: resume=RUN")
 
 
-def find_latest_run(outputs: Path) -> Path:
-    """Find the run that changed last, finished or not: `latest` for commands that only read a run.
+def find_named(word: str) -> Path:
+    """Find the path that a command which only reads means; `latest` is the run that changed last, finished or not.
 
-    Raises UserError (exit 5) where there is none.
+    Raises UserError (exit 5) where there is none under outputs/; any other path need not exist.
     """
-    folder = next((run.folder for run in list_runs(outputs.absolute()) if run.state != "broken"), None)
+    if word != "latest":
+        return expand(word).absolute()
+    outputs = Path("outputs").absolute()
+    folder = next((run.folder for run in list_runs(outputs) if run.state != "broken"), None)
     if folder is None:
-        raise _error("no run", outputs.absolute(), "name the run's folder")
+        raise _error("no run", outputs, "name the run's folder")
     return folder
 
 

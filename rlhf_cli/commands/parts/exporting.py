@@ -17,7 +17,7 @@ from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.runs.disk import DISK
 from rlhf_cli.runs.kind import verb_of
-from rlhf_cli.runs.resume import find_adapter, find_latest_run, read_config
+from rlhf_cli.runs.resume import find_adapter, find_named, read_config
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.verbs import REWARD_TRAIN, Verb, find_verb
 
@@ -56,7 +56,7 @@ def open_exactly(options: argparse.Namespace) -> tuple[Policy, Path]:
 
     Raises UserError (exit 5) where there is none that writes texts.
     """
-    path = find_latest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
+    path = find_named(options.run)
     adapter, run = find_adapter(path)
     config = _read(run, [f"model.{TRUST}=true"] if options.trust_remote_code else [])
     print(f"loading the model, with {relative_to_here(adapter)} ...", file=sys.stderr)

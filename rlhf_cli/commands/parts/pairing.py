@@ -12,12 +12,12 @@ from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
 from rlhf_cli.feedback.from_runs import labelled_files, pairs_file, rows_of_run, rows_of_two, titles, titles_of
 from rlhf_cli.feedback.pairs import write_rows
 from rlhf_cli.feedback.readings import odd_readings, queued_files, undone_files
-from rlhf_cli.paths import expand, relative_to_here
+from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.binding import read_hash
 from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.listing import read_last_metrics
 from rlhf_cli.runs.lock import is_locked
-from rlhf_cli.runs.resume import find_latest_run, has_run, read_config
+from rlhf_cli.runs.resume import find_named, has_run, read_config
 from rlhf_cli.types import PromptRow
 
 OTHERS: Final = "only runs of rlhf train leave completions; give pairs in a file: pairs.jsonl"
@@ -64,7 +64,7 @@ def find_voted(what: Sequence[str]) -> list[Path]:
 
 def _find(what: Sequence[str]) -> list[Path]:
     """The paths: one file, or runs."""
-    paths = [find_latest_run(Path("outputs")) if word == "latest" else expand(word).absolute() for word in what]
+    paths = [find_named(word) for word in what]
     if len(paths) == 1 and not paths[0].is_dir():
         return paths
     for path in paths:

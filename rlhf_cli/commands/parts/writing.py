@@ -17,9 +17,9 @@ from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.errors import EXIT_RESUME, UserError, visible
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
-from rlhf_cli.paths import expand, relative_to_here
+from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.kind import verb_of
-from rlhf_cli.runs.resume import find_adapter, find_latest_run, read_config
+from rlhf_cli.runs.resume import find_adapter, find_named, read_config
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.types import Prompt, PromptRow
 from rlhf_cli.verbs import REWARD_TRAIN, find_verb
@@ -55,7 +55,7 @@ class Writer:
 
 def load_writer(options: argparse.Namespace) -> Writer:
     """Load the policy of `options.run`; raises UserError (exit 5) where there is none that writes."""
-    path = find_latest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
+    path = find_named(options.run)
     adapter, run = find_adapter(path)
     overrides = [f"device={options.device}"] if options.device else []
     overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []

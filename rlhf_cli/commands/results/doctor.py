@@ -14,13 +14,12 @@ from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.health.alarms import Alarms, replay
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.paths import expand
 from rlhf_cli.runs.folder import CONFIG
 from rlhf_cli.runs.json_files import finite, read_object
 from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.runs.reading import read_evaluations, read_steps
-from rlhf_cli.runs.resume import find_latest_run, has_run
+from rlhf_cli.runs.resume import find_named, has_run
 from rlhf_cli.sweep.record import SweepRecord
 
 ABOUT: Final = """\
@@ -50,7 +49,7 @@ def main(argv: list[str]) -> int:
         else:
             show_machine(facts)
         return EXIT_DONE
-    folder = find_latest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
+    folder = find_named(options.run)
     if not folder.is_dir():
         raise UserError("no such folder", where=options.run, fix="name a run's folder", exit_code=EXIT_RESUME)
     if has_run(folder):

@@ -19,14 +19,13 @@ from rlhf_cli.display.verbs.eval import show_sides
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.evaluation.sides import compare_sides
-from rlhf_cli.paths import expand
 from rlhf_cli.report.sides_page import html
 from rlhf_cli.report.writing import write_page
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.runs.folder import ADAPTER
 from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.kind import check_verb
-from rlhf_cli.runs.resume import find_adapter, find_latest_run, read_config
+from rlhf_cli.runs.resume import find_adapter, find_named, read_config
 from rlhf_cli.schedules import Controlled
 
 ABOUT: Final = """\
@@ -95,7 +94,7 @@ def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The folders among the words, and the settings; raises UserError for what is neither."""
     paths, overrides = list[Path](), list[str]()
     for word in words:
-        path = find_latest_run(Path("outputs")) if word == "latest" else expand(word).absolute()
+        path = find_named(word)
         if path.is_dir():  # a trial's folder may hold an equals sign
             paths.append(path)
         elif "=" not in word:

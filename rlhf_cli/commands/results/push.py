@@ -11,8 +11,8 @@ from pathlib import Path
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.errors import EXIT_DONE, visible
 from rlhf_cli.models.exports.hub import TOKEN, upload
-from rlhf_cli.paths import expand, relative_to_here
-from rlhf_cli.runs.resume import find_adapter, find_latest_run, has_run
+from rlhf_cli.paths import relative_to_here
+from rlhf_cli.runs.resume import find_adapter, find_named, has_run
 
 ADAPTER_FILES = ("adapter_*", "README.md")
 """The files of an adapter; a checkpoint holds more."""
@@ -21,7 +21,7 @@ ADAPTER_FILES = ("adapter_*", "README.md")
 def main(argv: list[str]) -> int:
     """Upload the files, and print where they are."""
     options = _parser().parse_args(argv)
-    run = find_latest_run(Path("outputs")) if options.run == "latest" else expand(options.run).absolute()
+    run = find_named(options.run)
     folder, files = _find(run)
     print(visible(f"uploading {relative_to_here(folder)} ..."), file=sys.stderr)
     url = upload(folder, files, options.repo, "Upload by rlhf-cli", private=not options.public)

@@ -13,7 +13,7 @@ from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
 from rlhf_cli.rounds.folder import read_settings
 from rlhf_cli.runs.folder import CONFIG, REPORT
-from rlhf_cli.runs.resume import find_latest_run, has_run
+from rlhf_cli.runs.resume import find_named, has_run
 from rlhf_cli.sweep.growth import read_beta
 from rlhf_cli.sweep.record import SweepRecord
 
@@ -43,7 +43,7 @@ def write_after_training(folder: Path) -> None:
 
 
 def _folder(name: str) -> Path:
-    folder = find_latest_run(Path("outputs")) if name == "latest" else expand(name).absolute()
+    folder = find_named(name)
     if not folder.is_dir():
         raise UserError("no such folder", where=name, fix="name a run's folder", exit_code=EXIT_RESUME)
     if not has_run(folder) and SweepRecord.read(folder) is None and read_settings(folder) is None:

@@ -22,7 +22,7 @@ from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.runs.lock import hold
-from rlhf_cli.runs.resume import Origin, find_last_stretch, read_config
+from rlhf_cli.runs.resume import Origin, find_last_stretch, find_named, read_config
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.supervised.settings import SupervisedConfig
 from rlhf_cli.verbs import Verb, find_verb
@@ -53,7 +53,7 @@ FIXES: Final = {"scores": "the reward has to give the same completion the same s
 def main(argv: list[str]) -> int:
     """Repeat and compare. Prints the verdict to stdout, progress to stderr."""
     options = _parser().parse_args(argv)
-    origin, newer = find_last_stretch(Path(options.run))
+    origin, newer = find_last_stretch(find_named(options.run))
     signals = StopSignals()
     with signals.installed(), hold(origin.folder, only_read=True, instead="run"):
         saved = read_config(origin.folder, origin.checkpoint)
@@ -113,7 +113,7 @@ def _repeat(config: TrainingConfig, origin: Origin, newer: Path, watch: Reporter
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog="rlhf verify-resume", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
-    parser.add_argument("run", metavar="RUN", help="a run's folder, with two checkpoints at least")
+    parser.add_argument("run", metavar="RUN", help="a run's folder or latest, with two checkpoints at least")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

@@ -17,7 +17,7 @@ from rlhf_cli.runs.resume import (
     Origin,
     find_adapter,
     find_last_stretch,
-    find_latest_run,
+    find_named,
     find_origin,
     has_run,
     read_config,
@@ -146,12 +146,13 @@ class TestLatest:
     def test_to_read_a_finished_run_is_as_good(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(UserError, match=r"^no run "):
-            find_latest_run(Path("outputs"))
+            find_named("latest")
         old, new = make_run(tmp_path / "outputs/a", 2), make_run(tmp_path / "outputs/b", 10)
         broken = make_run(tmp_path / "outputs/c")
         for age, run in enumerate((broken, new, old)):
             os.utime(run / "config.json", (1e9 - age, 1e9 - age))
-        assert find_latest_run(Path("outputs")) == new
+        assert find_named("latest") == new
+        assert find_named("outputs/latest") == tmp_path / "outputs" / "latest"
 
     @pytest.fixture
     def outputs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
