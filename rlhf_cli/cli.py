@@ -127,6 +127,8 @@ def _prepare_streams() -> None:
 
 
 def _dispatch(argv: list[str]) -> int:
+    if any("\0" in argument for argument in argv):  # a program may call `run`; no shell can pass one on
+        raise UserError("an argument holds a NUL character, which no path or setting may", fix="leave it out")
     first, *rest = argv or [""]
     if first in ("", "-h", "--help"):
         print(_HELP.format(verbs="\n".join(_listed(room) for room in VERBS)), end="")

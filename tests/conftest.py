@@ -87,6 +87,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def no_collection() -> Iterator[None]:
+    """No collection of garbage inside the test.
+
+    An alarm may ring while hypothesis watches a collection. What it raises there is a warning, and the next one counts.
+    """
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
 def rlhf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run `rlhf ...` in this process, in an empty working directory: importing torch once is most of a run's cost."""
     from rlhf_cli.cli import run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic
@@ -105,9 +105,17 @@ def launch_one(verb: Verb[C], argv: Sequence[str], task: Callable[[Launch[C]], N
 
 
 def _run_one(verb: Verb[C], hydra: GlobalHydra, plan: Plan[C], task: Callable[[Launch[C]], None]) -> None:
+    parents = Path(plan.jobs[0].config.run_dir or plan.default_dir).absolute().parents
+    missing = [parent for parent in parents if not parent.exists()]
     folder = make_folder(plan)
     (job,) = _launches(verb, plan, folder)
-    run_alone(hydra, plan, folder, lambda: task(job))
+    try:
+        run_alone(hydra, plan, folder, lambda: task(job))
+    finally:
+        if not folder.exists():  # a run that could not begin leaves no folder, and none around it
+            for parent in missing:
+                with suppress(OSError):
+                    parent.rmdir()
 
 
 @contextmanager

@@ -6,9 +6,10 @@ A template is a program of the model's author: it runs within limits, and its te
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, tzinfo
 from functools import cache, partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from rlhf_cli.errors import EXIT_DATA, UserError, first_line
@@ -145,6 +146,27 @@ def find_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
         return None
     places = [(behind.find(token), token) for token in special_tokens(tokenizer) if token in behind]
     return int(tokenizer.convert_tokens_to_ids(min(places)[1])) if places else None
+
+
+def find_header(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Find the text with which the template opens the assistant's turn, such as `<|im_start|>assistant`; else None."""
+    ask = [{"role": "user", "content": "x"}]
+    try:
+        prompt, closed = render(tokenizer, ask), render(tokenizer, ask, prompt=False)
+        whole = render(tokenizer, [*ask, {"role": "assistant", "content": _PROBE}], prompt=False)
+    except TemplateError:
+        return None
+    # a prompt may open the thoughts as well, and a finished turn may have closed them
+    both = takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole.partition(_PROBE)[0], strict=False))
+    shared = "".join(letter for letter, _ in both)
+    return (shared.removeprefix(closed).strip() if shared.startswith(closed) else "") or None
+
+
+def holds_header(text: str, header: str, special: Iterable[str]) -> bool:
+    """Whether a text has the header of a turn inside. One of plain words counts at the beginning of a line alone."""
+    if any(token in header for token in special):
+        return header in text
+    return any(line.strip().startswith(header) for line in text.splitlines())
 
 
 def opens_turn(tokenizer: PreTrainedTokenizerBase) -> bool:

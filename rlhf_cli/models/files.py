@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +25,7 @@ def check_files(source: str, revision: str | None, where: str, *, adapter_expect
     Refused are an adapter beside the weights, which transformers would add unasked (unless `adapter_expected`), pickled
     weights in any file, quantised weights, which cannot be cast or merged, and files outside of the model that its
     tokenizer would read. A folder with two sets of weights, or a revision of a folder, is refused too: one of the two
-    would be ignored.
+    would be ignored. So is a config that contradicts itself about positions.
     """
     if Path(source).is_dir():
         if revision is not None:
@@ -62,7 +63,37 @@ def check_files(source: str, revision: str | None, where: str, *, adapter_expect
             where=where,
             fix="give the model in bfloat16 or float32, which the adapter is trained on",
         )
+    for part in (config, config.get("text_config")):
+        if isinstance(part, dict) and (fault := _find_position_fault(part)) is not None:
+            raise UserError(
+                f"config.json of {source} {fault}", where=where, fix="write there what the model was made with"
+            )
     check_tokenizer(source, revision, where)
+
+
+def _find_position_fault(config: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with a config's positions, to continue a sentence; None where nothing is.
+
+    transformers takes the older rope_scaling before rope_parameters, and rope_parameters before the older rope_theta.
+    """
+    longest = config.get("max_position_embeddings")
+    if isinstance(longest, int) and longest < 1:
+        return f"has max_position_embeddings={longest}, so that the model could read nothing"
+    new, scaling, theta = _rope(config, "rope_parameters"), _rope(config, "rope_scaling"), config.get("rope_theta")
+    old = ({} if theta is None else {"rope_theta": theta}) | scaling
+    names = {*new, *old} if new and scaling else {*new} & {*old}
+    for name in sorted(name for name in names if new.get(name) != old.get(name)):
+        return f"gives {name} twice: {old.get(name)} in the older keys, and {new.get(name)} in rope_parameters"
+    return None
+
+
+def _rope(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The rotation in one of a config's keys; empty without it, and where each kind of layer has its own."""
+    values = config.get(key)
+    if not isinstance(values, dict) or not values or any(isinstance(value, dict) for value in values.values()):
+        return {}
+    kind = values.get("rope_type", values.get("type", "default"))
+    return {name: value for name, value in values.items() if name != "type"} | {"rope_type": kind}
 
 
 def check_types(source: str, revision: str | None, where: str) -> None:

@@ -18,8 +18,9 @@ from rlhf_cli.models.location import reward_model_path
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Encode = Callable[[Any, Any], tuple[list[int], list[int]]]
-"""A function of a prompt and a completion: token ids, and their segments (empty where the model has none)."""
+Encode = Callable[..., tuple[list[int], list[int]]]
+"""A function of a prompt, a completion and the tools of its row: token ids, and their segments (empty where the model
+has none)."""
 
 UNCUT: Final = 2**30
 """A limit in tokens that no text reaches."""
@@ -66,10 +67,11 @@ def make_score(
         output: Tensor = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), **more).logits
         return output.double().cpu()
 
-    def score(prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
-        encoded = [encode(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
-        for prompt, completion, (tokens, _) in zip(prompts, completions, encoded, strict=True):
-            watch.look_at(prompt, completion, len(tokens))
+    def score(prompts: Sequence[Any], completions: Sequence[Any], tools: Sequence[Any] | None = None) -> list[float]:
+        texts = [*zip(prompts, completions, tools or [None] * len(prompts), strict=True)]
+        encoded = [encode(*text) for text in texts]
+        for text, (tokens, _) in zip(texts, encoded, strict=True):
+            watch.look_at(*text, len(tokens))
         scores = [0.0] * len(encoded)
         for rows in _batch_by_length([len(tokens) for tokens, _ in encoded], batch_size):
             values = activate(logits([encoded[row][0] for row in rows], [encoded[row][1] for row in rows]))
@@ -140,23 +142,23 @@ class Watch:
         self._is_chat = choose_reads(reads, tokenizer) == "chat"
         self._whole = make_encoder(reads, tokenizer, UNCUT)
         self._tokenizer, self._limit = tokenizer, limit
-        self._shapes = set[tuple[str, ...]]()
+        self._shapes = set[tuple[bool, tuple[str, ...]]]()
         self._noted, self._new = set[str](), list[str]()
 
-    def look_at(self, prompt: Any, completion: Any, tokens: int) -> None:
+    def look_at(self, prompt: Any, completion: Any, tools: Any, tokens: int) -> None:
         """Compare a text with the `tokens` that were read of it."""
-        if tokens >= self._limit and len(self._whole(prompt, completion)[0]) > tokens:
+        if tokens >= self._limit and len(self._whole(prompt, completion, tools)[0]) > tokens:
             self._note(f"the reward model reads {self._limit} tokens, and longer texts lose their beginning")
         if not self._is_chat:
             return
-        turns = chat_of(prompt, completion)
-        if (shape := tuple(turn["role"] for turn in turns)) not in self._shapes:
+        turns, tools = chat_of(prompt, completion), tools or None
+        if (shape := (tools is not None, tuple(turn["role"] for turn in turns))) not in self._shapes:
             self._shapes.add(shape)
             try:
-                render_whole(self._tokenizer, turns, prompt=False)
+                render_whole(self._tokenizer, turns, tools, prompt=False)
             except TemplateError as error:
                 self._note(f"of the reward model: {error}")
-        if turns[-1]["content"].strip() not in render(self._tokenizer, turns, prompt=False):
+        if turns[-1]["content"].strip() not in render(self._tokenizer, turns, tools, prompt=False):
             self._note("the reward model's chat template shows it only a part of some completions")
 
     def take_notes(self) -> list[str]:
@@ -187,7 +189,8 @@ def chat_of(prompt: Any, completion: Any) -> list[dict[str, Any]]:
 def make_encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> Encode:
     """Make the function that encodes what a reward model reads; a text loses its beginning beyond `limit` tokens.
 
-    A prompt is a text or a list of chat messages, as `reward=model` gets it. Training reads the same tokens, so that
+    A prompt is a text or a list of chat messages, as `reward=model` gets it; `tools` is the row's column, which a chat
+    template may write. Training reads the same tokens, so that
     the scores are the same.
     """
     reads = choose_reads(reads, tokenizer)
@@ -195,10 +198,10 @@ def make_encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> 
         raise ValueError("the model has no chat template: let it read text or completion")
     tokenizer.truncation_side = "left"
 
-    def encode(prompt: Any, completion: Any) -> tuple[list[int], list[int]]:
+    def encode(prompt: Any, completion: Any, tools: Any = None) -> tuple[list[int], list[int]]:
         answer = completion if isinstance(completion, str) else completion[-1]["content"]
         if reads == "chat":
-            text = render(tokenizer, chat_of(prompt, completion), prompt=False)
+            text = render(tokenizer, chat_of(prompt, completion), tools or None, prompt=False)  # [] is no tool
             encoding = tokenizer(text, add_special_tokens=False, truncation=True, max_length=limit)
         else:
             turns = [] if isinstance(prompt, str) else [turn["content"] or "" for turn in prompt]

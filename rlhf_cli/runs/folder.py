@@ -98,3 +98,13 @@ def check_kinds(folder: Path) -> None:
                     fix="move it away, or give another run_dir",
                     exit_code=EXIT_DISK,
                 )
+
+
+def find_links(folder: Path) -> dict[str, Path]:
+    """Find the links among a run's folders that lead out of it, by name, with the folder that is written.
+
+    People keep checkpoints on another disk, so they are followed; the caller says so.
+    """
+    root = folder.resolve()
+    places = {name: (folder / name).resolve() for name in FOLDERS if (folder / name).is_symlink()}
+    return {name: place for name, place in places.items() if not place.is_relative_to(root)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from rlhf_cli.runs.folder import (
     RECORD,
     REWARD_LOG,
     check_kinds,
+    find_links,
 )
 from rlhf_cli.runs.json_files import read_object
 from rlhf_cli.runs.kind import verb_of
@@ -42,9 +43,10 @@ class Origin:
     """Newer checkpoints that cannot be used, each with the reason; for `latest` also newer runs."""
 
     def describe(self) -> str:
-        """One line that names the step and the skipped checkpoints."""
+        """One line that names the step, the skipped checkpoints, and the links that the run writes through."""
         skipped = "".join(f" (skipped {folder.name}: {reason})" for folder, reason in self.skipped)
-        return f"resumed from step {step_of(self.checkpoint)}{skipped}"
+        links = "".join(f"; {name} is a link, written to {place}" for name, place in find_links(self.folder).items())
+        return f"resumed from step {step_of(self.checkpoint)}{skipped}{links}"
 
 
 def find_origin(target: str, verb: str = "train") -> Origin:
@@ -126,23 +128,24 @@ def has_run(folder: Path) -> bool:
 
 
 @contextmanager
-def remove_stub_on_failure(folder: Path) -> Iterator[None]:
+def remove_stub_on_failure(folder: Path, *own: str) -> Iterator[None]:
     """If the block fails before a run has begun, remove the files of the attempt, and the folder if it is empty then.
 
-    The reward's output stays: it may say why the attempt failed. The caller holds the folder's lock.
+    `own` are names of more files that the attempt makes. The reward's output stays: it may say why the attempt failed.
+    The caller holds the folder's lock.
     """
     try:
         yield
     except BaseException:
         if not has_run(folder):
-            _remove_stub(folder)
+            _remove_stub(folder, own)
         raise
 
 
-def _remove_stub(folder: Path) -> None:
+def _remove_stub(folder: Path, own: Sequence[str]) -> None:
     with suppress(OSError):
         shutil.rmtree(folder / HYDRA, ignore_errors=True)
-        for name in (LOCK, RECORD, CONFIG, *LOGS.values()):
+        for name in (LOCK, RECORD, CONFIG, *LOGS.values(), *own):
             (folder / name).unlink(missing_ok=True)
         if (folder / REWARD_LOG).is_file() and not (folder / REWARD_LOG).stat().st_size:
             (folder / REWARD_LOG).unlink()

@@ -16,7 +16,7 @@ from rlhf_cli.supervised.batches import Example
 from rlhf_cli.supervised.lessons import read_lesson
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.settings import SupervisedConfig
-from rlhf_cli.supervised.texts import completions_encoder, oddity, texts_encoder
+from rlhf_cli.supervised.texts import completions_encoder, oddity, texts_encoder, written_header
 from rlhf_cli.types import PromptRow, Tick
 
 Encode = Callable[[Sequence[PromptRow]], list[Example | None]]
@@ -78,7 +78,8 @@ def encode_examples(
         prompts = [example.prompt for example in examples]
         note_oddities(policy.encoder, Counter(map(policy.encoder.oddity, prompts)), reporter)
     note_cuts(fits, len(examples), reporter)
-    for what, count in Counter(oddity(example, policy, scored=config.objective.scores) for example in examples).items():
+    header, scored = written_header(config.objective, policy), config.objective.scores
+    for what, count in Counter(oddity(example, policy, header, scored=scored) for example in examples).items():
         if what is not None:
             reporter.note(f"{count} of {len(examples)} rows {what}")
     return Examples(parts, {place: encoded[place] for place in places}), tuple(held_out)

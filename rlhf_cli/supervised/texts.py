@@ -7,9 +7,9 @@ from itertools import takewhile
 from typing import Final
 
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.models.chat import SHORT, TemplateError, as_user_error
+from rlhf_cli.models.chat import SHORT, TemplateError, as_user_error, find_header, holds_header
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.models.reward_model import UNCUT, make_encoder
+from rlhf_cli.models.reward_model import UNCUT, choose_reads, make_encoder
 from rlhf_cli.prompts.encoding import Fit
 from rlhf_cli.supervised.batches import Example
 from rlhf_cli.supervised.lessons import read_lesson
@@ -75,7 +75,7 @@ def texts_encoder(
     def encode_text(row: PromptRow, text: str) -> list[int]:
         prompt = row.prompt if isinstance(row.prompt, str) else [turn.as_dict() for turn in row.prompt]
         try:
-            tokens, _ = whole(prompt, text)
+            tokens, _ = whole(prompt, text, row.columns.get("tools"))
         except TemplateError as error:
             raise as_user_error(error, row.where) from None
         except ValueError as error:
@@ -105,19 +105,36 @@ def texts_encoder(
     return lambda rows: [encode_row(row) for row in rows]
 
 
-def oddity(example: Example, policy: Policy, *, scored: bool) -> str | None:
-    """Name what is odd in a completion, to continue "N rows ..."; None for most rows. `scored`: with the template."""
+def oddity(example: Example, policy: Policy, header: str | None, *, scored: bool) -> str | None:
+    """Name what is odd in a completion, to continue "N rows ..."; None for most rows.
+
+    `header` opens the assistant's turn, where a template writes it; `scored`: the template's end belongs to the text.
+    """
     if _holds_unknown(example, policy):
         unknown = policy.tokenizer.unk_token
         return f"have a completion that the tokenizer does not know in part: the model learns {unknown} there"
     ends = {token for tokens in example.completions for token in tokens[:-1] if token in policy.end_tokens}
-    if ends and not scored:
-        shown = policy.tokenizer.decode([min(ends)])
-        return f"have a completion with {shown!r} inside, behind which the model learns to go on"
+    pasted = [repr(policy.tokenizer.decode([min(ends)]))] if ends and not scored else []
+    special = policy.encoder.special_tokens
+    if header and any(holds_header(text, header, special) for text in example.lesson.texts):
+        pasted.append(f"the turn's header {header!r}")
+    if pasted:
+        so = "which the chat template writes already" if scored else "behind which the model learns to go on"
+        return f"have a completion with {' and '.join(pasted)} inside, {so}"
     asked = example.prompt.row.shown.strip()
     if len(asked) >= SHORT and any(text.startswith(asked) for text in example.lesson.texts):
         return "have a completion that begins with the prompt, which the model reads already"
     return None
+
+
+def written_header(objective: Objective, policy: Policy) -> str | None:
+    """The text that opens the assistant's turn in what the objective reads; None where no template writes it."""
+    reads_chat = (
+        choose_reads(objective.reads, policy.tokenizer) == "chat"
+        if isinstance(objective, BradleyTerry)
+        else policy.use_chat_template
+    )
+    return find_header(policy.tokenizer) if reads_chat else None
 
 
 def _holds_unknown(example: Example, policy: Policy) -> bool:

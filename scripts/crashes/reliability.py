@@ -41,6 +41,10 @@ with exit 5 before a model is loaded. Settings change on the command line alone.
 A sweep's sweep.json has a hash of its own, and a wandb.id that the run did not write is not continued (a note says so).
 Not bound, since no later step depends on them: timings.jsonl, reward.log, the copies in .hydra/, tb/, and a trial's
 trial.json and log.txt, which only say why a trial is not finished; whether it is, its own files say.
+A link in the place of a run's file is refused, since a stranger's run would have any file of yours written over.
+In the place of a whole folder (checkpoints/, tb/, feedback/) it is followed, since people keep checkpoints on another
+disk: there a run only adds files of its own names and removes checkpoints, never another file. A resume says once
+where such a link leads.
 
 To see it on a run of your own: `rlhf verify-resume RUN` resumes it from its last checkpoint but one in a temporary
 folder, and compares the results bit for bit.

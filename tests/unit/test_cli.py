@@ -66,6 +66,13 @@ def test_an_unknown_verb(argv: list[str], line: str, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.splitlines()[-1] == line
 
 
+@pytest.mark.parametrize("argv", [["merge", "run\0", "out"], ["presets", "copy", "tiny", "a\0b"], ["label", "\0"]])
+def test_no_argument_of_any_verb_holds_a_nul(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(argv) == 2
+    line = "error: an argument holds a NUL character, which no path or setting may; fix: leave it out"
+    assert capsys.readouterr().err.splitlines() == [line]
+
+
 def test_a_verb_gets_its_arguments_without_debug(verb: Callable[[Answer], None]) -> None:
     seen: list[list[str]] = []
 

@@ -169,10 +169,11 @@ def code_notices(config: TrainingConfig, reward_log: str = "") -> Iterator[str]:
 
 
 @contextmanager
-def at_work(folder: Path, config: TrainingConfig, begun: float) -> Iterator[StopSignals]:
+def at_work(folder: Path, config: TrainingConfig, begun: float, *own: str) -> Iterator[StopSignals]:
     """Handle signals and errors of a run in a folder that no other process uses meanwhile; a failed start leaves none.
 
-    `begun` is the time, of `time.monotonic`, from which the time limit counts.
+    `begun` is the time, of `time.monotonic`, from which the time limit counts; `own` are names of more files that the
+    start makes.
     """
     signals = StopSignals(config.time_limit, begun)
     signals.is_resumable = lambda: config.resume == "auto" or bool(list_checkpoints(folder / CHECKPOINTS))
@@ -181,7 +182,7 @@ def at_work(folder: Path, config: TrainingConfig, begun: float) -> Iterator[Stop
         name_checkpoint_on_failure(folder, config),
         disk_errors(),
         hold(folder),
-        remove_stub_on_failure(folder),
+        remove_stub_on_failure(folder, *own),
     ):
         yield signals
 

@@ -93,12 +93,14 @@ def _run(
 
     `find_origin` is called with the folder locked: before that, another process may have been at work.
     """
-    with ready.at_work(folder, config, begun) as signals:
+    copy = None if source is None or source.parent == folder else folder / source.name
+    own = [] if copy is None or copy.exists() else [copy.name]
+    with ready.at_work(folder, config, begun, *own) as signals:
         config, origin = find_origin()
         finished = result = trainer.read_result(config, origin)
         if result is None:
-            if source is not None and source.parent != folder:
-                shutil.copyfile(source, folder / source.name)
+            if source is not None and copy is not None:
+                shutil.copyfile(source, copy)
             result = trainer.train(config, folder, origin, signals, command)
     with reader_may_leave():
         if finished is None:

@@ -112,7 +112,8 @@ class RetryingSource:
                 )
             self._require_columns(name for name in info.needs if name not in TRL_ARGUMENTS)
             given = {*info.needs, *TRL_ARGUMENTS, *self._columns}
-            if lacking := ", ".join(name for name in info.takes or () if name not in given):
+            lacking = ", ".join(name for name in info.takes or () if name not in given)
+            if lacking and isinstance(self._source, Python):
                 self._notes.append(f"{self.name} takes {lacking}, which the data does not have: the default is used")
         except UserError:
             self.close()

@@ -1,8 +1,13 @@
-"""Whether a completion's answer equals the one in a column of the data, letter by letter: 1 or 0."""
+"""Whether a completion's answer equals the one in a column of the data: 1 or 0.
+
+Texts are compared letter by letter, and a number in the data by its value.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
@@ -13,10 +18,15 @@ from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.rewards.texts import Completion, Extractor, compile_pattern, extract_answer, right_answer, text_of
 
 FINAL_PUNCTUATION: Final = ".,;:!?…"
+_NUMBER: Final = re.compile(r"[+-]?(?:10(?:\^|\*\*)\d{1,9}|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?)", re.ASCII)
+"""A decimal number. Its exponent is bounded, and never written out: comparing it costs nothing."""
 
 
 class ExactMatch(IsolatedSource):
-    """Compare the answers of completion and data as texts: 1,000 is not 1000 (use `math` for that)."""
+    """Compare the answers of completion and data as texts: 1,000 is not 1000 (use `math` for that).
+
+    A number in the data, which is no text, equals each decimal of its value: 72 is 72.0, and 1e22 is 10^22.
+    """
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.exact_match:make_score"
     highest: ClassVar[float] = 1.0
@@ -65,7 +75,11 @@ def make_score(
         right, answer = right_answer(column_pattern, value), extract_answer(completion_pattern, text)
         if right is None:
             return None
-        return 1.0 if answer is not None and normalise(answer) == normalise(right) else 0.0
+        if answer is None:
+            return 0.0
+        answer, right = normalise(answer), normalise(right)
+        is_number = column_pattern is None and isinstance(value, int | float)
+        return float(answer == right or (is_number and is_same_number(answer, right)))
 
     def score(completions: Sequence[Completion], **columns: Sequence[Any]) -> list[float | None]:
         return [
@@ -74,3 +88,9 @@ def make_score(
         ]
 
     return score
+
+
+def is_same_number(answer: str, right: str) -> bool:
+    """Whether two texts are decimal numbers of the same value: 1e22 and 10^22."""
+    numbers = [re.sub(r"10(\^|\*\*)", "1e", text) for text in (answer, right) if _NUMBER.fullmatch(text)]
+    return len(numbers) == 2 and Decimal(numbers[0]) == Decimal(numbers[1])

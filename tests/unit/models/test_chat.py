@@ -12,7 +12,15 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.building import _find_anchor
-from rlhf_cli.models.chat import TemplateError, find_end_of_turn, find_openings, is_rendered, render, render_whole
+from rlhf_cli.models.chat import (
+    TemplateError,
+    find_end_of_turn,
+    find_header,
+    find_openings,
+    is_rendered,
+    render,
+    render_whole,
+)
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.types import Message, PromptRow
 
@@ -271,6 +279,23 @@ class TestEnd:
     def test_it_is_found(self, template: str, token: str | None) -> None:
         made = tokenizer(template)
         assert find_end_of_turn(made) == (None if token is None else made.convert_tokens_to_ids(token))
+
+
+class TestHeader:
+    """The text before the assistant's turn."""
+
+    @pytest.mark.parametrize(
+        ("template", "header"),
+        [
+            (CHATML, "<|im_start|>assistant"),
+            (CHATML.replace("assistant\n", "assistant\n<think>\n"), "<|im_start|>assistant"),
+            ("{% for m in messages %}[{{ m.content }}]{% endfor %}", None),
+            ("{{ raise_exception('one turn alone') }}", None),
+        ],
+        ids=["chatml", "thoughts are opened as well", "no header", "refused"],
+    )
+    def test_it_is_found(self, template: str, header: str | None) -> None:
+        assert find_header(tokenizer(template)) == header
 
 
 def test_tokenizers_that_drop_a_space_have_an_anchor() -> None:

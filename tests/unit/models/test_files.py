@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models import tiny as tiny_models
-from rlhf_cli.models.files import refuse_broken_file
+from rlhf_cli.models.files import check_files, refuse_broken_file
 from rlhf_cli.models.loading import quiet_peft
 from tests.unit.support import build, logits_of, move_adapter, pretrained, save_adapter, tiny
 
@@ -228,6 +228,41 @@ class TestMisleading:
     def test_quantised_weights(self, folder: Path, method: str | None, named: str) -> None:
         configure(folder, quantization_config={"quant_method": method, "bits": 4} if method else {})
         assert refusal(folder).startswith(f"its weights are quantised ({named}) (model.path); fix: give the model in")
+
+    @pytest.mark.parametrize(
+        ("fields", "what"),
+        [
+            ({"rope_theta": 500.0}, "gives rope_theta twice: 500.0 in the older keys, and 10000.0 in rope_parameters"),
+            (
+                {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 10000},
+                "gives factor twice: 2.0 in the older keys, and None in rope_parameters",
+            ),
+            (
+                {"rope_scaling": {"type": "default"}},
+                "gives rope_theta twice: None in the older keys, and 10000.0 in rope_parameters",
+            ),
+            ({"max_position_embeddings": 0}, "has max_position_embeddings=0, so that the model could read nothing"),
+            ({"text_config": {"max_position_embeddings": -1}}, "has max_position_embeddings=-1, so that the model"),
+        ],
+    )
+    def test_a_config_that_contradicts_itself_about_positions(
+        self, fields: dict[str, Any], what: str, folder: Path
+    ) -> None:
+        configure(folder, **fields)
+        assert refusal(folder).startswith(f"config.json of {folder} {what}")
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"rope_theta": 10000, "rope_scaling": None},
+            {"rope_theta": 10000, "rope_scaling": {"type": "default", "rope_type": "default"}},
+            {"rope_parameters": None, "rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}},
+            {"rope_parameters": {"rope_type": "default"}, "rope_theta": 10000},
+        ],
+    )
+    def test_positions_that_are_given_once_or_alike(self, fields: dict[str, Any], folder: Path) -> None:
+        configure(folder, **fields)
+        assert check_files(str(folder), None, "model.path") is None
 
     @pytest.mark.parametrize(("kind", "name"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")])
     def test_weights_that_need_a_scale(self, folder: Path, kind: torch.dtype, name: str) -> None:

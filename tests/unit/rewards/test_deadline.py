@@ -28,6 +28,7 @@ def stubborn(text: str) -> float:
     return 1.0
 
 
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize(
     "judge",
     [

@@ -267,6 +267,13 @@ class TestStub:
             raise ending
         assert list(tmp_path.iterdir()) == []
 
+    def test_so_are_more_files_of_the_attempt(self, tmp_path: Path) -> None:
+        self.begin(tmp_path / "out")
+        (tmp_path / "out" / "my.yaml").touch()
+        with pytest.raises(UserError), remove_stub_on_failure(tmp_path / "out", "my.yaml"):
+            raise UserError("no")
+        assert list(tmp_path.iterdir()) == []
+
     def test_what_others_wrote_stays(self, tmp_path: Path) -> None:
         self.begin(tmp_path)
         (tmp_path / "notes.txt").touch()
@@ -336,6 +343,17 @@ class TestForeignContent:
         if name == "config.json":
             (run / name).write_text("{}")
         find_origin(str(run))  # other links are the user's own business
+
+    def test_a_linked_folder_is_followed_and_named(self, tmp_path: Path) -> None:
+        """People keep checkpoints on another disk; a link inside of the run leads nowhere else."""
+        run, disk = make_run(tmp_path / "run", 2), tmp_path / "disk"
+        (run / "checkpoints").rename(disk)
+        (run / "checkpoints").symlink_to(disk)
+        (run / "curves").mkdir()
+        (run / "tb").symlink_to("curves")
+        origin = find_origin(str(run))
+        assert origin.checkpoint == run / "checkpoints/step-00000002"
+        assert origin.describe() == f"resumed from step 2; checkpoints is a link, written to {disk}"
 
     @pytest.mark.parametrize("name", ["metrics.jsonl", "run.json", ".lock", "reward.log", "checkpoints"])
     def test_a_pipe_in_a_files_place_is_named(self, name: str, tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from rlhf_cli.supervised.examples import encode_examples
 from tests.unit.supervised.support import BRADLEY_TERRY, DPO, SFT, row_of, settings_of
 from tests.unit.support import Recorder, rows_of, source_of
 
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content + eos_token }}{% endfor %}" + (
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 TRAIN = [row_of(n, completion="x" * n, chosen="x" * n, rejected="y") for n in range(1, 7)]
 HELD_OUT = [row_of(n, prompt="b", completion="z", chosen="z", rejected="y") for n in (8, 9)]
 
@@ -93,6 +96,29 @@ def test_completions_that_bring_too_much_are_counted(completion: str, said: str 
         reporter = Recorder()
         encode_examples(rows_of(TRAIN, held_out), moved, settings_of(objective, steps=3, max_new_tokens=32), reporter)
         assert reporter.notes == ([f"2 of 8 rows {said}"] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("completion", "said"),
+    [
+        ("Red<|end|>\n<assistant>Blue", "'<|end|>' and the turn's header '<assistant>' inside, behind which the model"),
+        ("<assistant>Blue", "a completion with the turn's header '<assistant>' inside, behind which the model learns"),
+        ("Ask the <assistant>", None),  # plain words in the middle of a line open no turn
+    ],
+)
+def test_a_pasted_header_is_named(completion: str, said: str | None, moved: Policy) -> None:
+    chat = replace(moved, use_chat_template=True)
+    held_out = [row_of(n, completion=completion, chosen=completion, rejected="xx") for n in (8, 9)]
+    before, moved.tokenizer.chat_template = moved.tokenizer.chat_template, TEMPLATE
+    try:
+        for objective in (SFT, BRADLEY_TERRY):
+            reporter, config = Recorder(), settings_of(objective, steps=3, max_new_tokens=32)
+            encode_examples(rows_of(TRAIN, held_out), chat, config, reporter)
+            if objective is BRADLEY_TERRY and said:
+                said = "a completion with the turn's header '<assistant>' inside, which the chat template writes"
+            assert [(said or "") in note for note in reporter.notes] == [True] * bool(said)
+    finally:
+        moved.tokenizer.chat_template = before
 
 
 def test_too_few_rows_are_refused(moved: Policy) -> None:

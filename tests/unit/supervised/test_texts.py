@@ -146,5 +146,9 @@ def test_a_chat_ends_with_the_templates_end_of_turn(moved_policies: Callable[[st
         pair = one(encoder_of(chat, BRADLEY_TERRY, longest=40), row_of(chosen="abc", rejected="zz"))
         whole = tokenizer.decode([*pair.prompt.tokens, *pair.completions[0][:-1]])
         assert whole == "<user>Say a.<|end|><assistant>abc<|end|>"
+        tokenizer.chat_template = "{{ tools[0].function.name }}" + TEMPLATE
+        row = row_of(chosen="abc", rejected="zz", tools=[{"type": "function", "function": {"name": "add"}}])
+        pair = one(encoder_of(chat, BRADLEY_TERRY, longest=40), row)
+        assert tokenizer.decode(pair.prompt.tokens).startswith("add<user>Say a.")
     finally:
         tokenizer.chat_template = before

@@ -35,11 +35,26 @@ def scores(texts: list[Any], answers: list[Any], **settings: object) -> list[flo
         (True, True, "It is Paris", "Paris", 0.0),
         (True, True, "", "Paris", 0.0),
         (True, True, "72", 72, 1.0),
-        (True, True, "72.0", 72, 0.0),
+        (True, True, "72.0", 72, 1.0),  # a number in the data is a number, a text is a text
+        (True, True, "72.0", "72", 0.0),
         (True, True, "72", 72.0, 1.0),  # as a table with a missing value keeps it
-        (True, True, "72.0", 72.0, 0.0),
+        (True, True, "72.0", 72.0, 1.0),
+        (True, True, "72.01", 72, 0.0),
         (True, True, "1e+300", 1e300, 1.0),
+        (True, True, "1" + 22 * "0", 1e22, 1.0),
+        (False, False, "1E22", 10**22, 1.0),
+        (False, False, "+1.0e+22", 10**22, 1.0),
+        (False, False, " 1e22", 10**22, 0.0),  # without `strip`
+        (True, True, "10^22.", 10**22, 1.0),
+        (True, True, "10**22", 10**22, 1.0),
+        (True, True, "-10^2", -100, 1.0),
+        (True, True, "1e23", 10**22, 0.0),
+        (True, True, "1e22", "1" + 22 * "0", 0.0),
+        (True, True, "1e999999999", 10**22, 0.0),
+        (True, True, "1e9999999999999999999999", 10**22, 0.0),
+        (True, True, "1.", True, 0.0),
         (True, True, "0.5", 0.5, 1.0),
+        (True, True, ".50", 0.5, 1.0),
         (True, True, "1,000", "1000", 0.0),
         (True, True, "$72", "72", 0.0),
         (True, True, "-5", "-5", 1.0),
@@ -89,6 +104,7 @@ def test_the_column_may_have_any_name_and_others_may_come_with_it() -> None:
     assert score_function(reward)(completions=chats, **columns) == [1.0, 0.0]
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_a_text_on_which_the_pattern_never_ends_costs_no_other_its_score() -> None:
     texts = ["aab", "a" * 60 + "c", "b"]
     assert scores(texts, ["aa"] * 3, extract="((?:a|a)+)b", seconds=0.05) == [1.0, None, 0.0]

@@ -166,6 +166,18 @@ def test_what_it_does_not_read_is_said_once(
         notes = []
 
 
+def test_the_template_gets_the_tools_of_the_row(saved: Callable[..., Path]) -> None:
+    """As the policy's template does; one that leaves them out is named."""
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    writes = "{% for tool in tools or [] %}[{{ tool.function.name }}]{% endfor %}" + CHAT
+    expected = scores(saved(), ["[add]<user>Hi<assistant>", "<user>Hi<assistant>"], ["Yes", "Yes"])
+    for template, notes in [(writes, []), (CHAT, [SAYS.replace("the system's message", "the row's tools")])]:
+        score: Any = score_function(made("model", path=str(saved(template=template)), device="cpu"))
+        found = score(prompts=["Hi", "Hi"], completions=["Yes", "Yes"], tools=[tools, []])
+        assert found == pytest.approx([expected[1] if notes else expected[0], expected[1]], abs=1e-6)
+        assert score.take_notes() == notes
+
+
 def test_a_text_of_just_as_many_tokens_loses_nothing(saved: Callable[..., Path]) -> None:
     score: Any = score_function(made("model", path=str(saved()), device="cpu", max_tokens=8))
     score(prompts=["1234"], completions=["5678"])

@@ -51,6 +51,7 @@ def test_the_text_of_a_chat() -> None:
     assert text_of([*chats[1], *chats[0]]) == "yes, I do"
 
 
+@pytest.mark.usefixtures("no_collection")
 def test_a_text_on_which_the_pattern_never_ends_costs_no_other_its_score(capsys: pytest.CaptureFixture[str]) -> None:
     start = time.monotonic()
     found = scores(["aaa", "a" * 60 + "b", "b"], pattern="(a|a)+$", match="fullmatch", seconds=0.05)
