@@ -39,6 +39,7 @@ VERBS: Final = {
         "presets": "YAML files to begin with: list, show, copy",
         "schema": "a JSON Schema, for editors that check YAML files",
         "oracle": "the optimum and the frontier that training could reach",
+        "verify-gradient": "the expected update of a run beside the exact gradient",
         "skill": "this tool on one page, for a program that drives it",
         "demo": "the ideas behind it, with pictures, in half a minute",
     },
@@ -152,7 +153,7 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _listed(room: str) -> str:
-    return "\n".join([f"{room}:", *(f"  {verb:<15}{about}" for verb, about in VERBS[room].items())])
+    return "\n".join([f"{room}:", *(f"  {verb:<16}{about}" for verb, about in VERBS[room].items())])
 
 
 def _did_you_mean(word: str) -> str:

@@ -54,7 +54,10 @@ class Ppo(Settings):
 
     min_group: ClassVar[int] = 1
     min_completions: ClassVar[int] = 1
-    why_no_mask: ClassVar[str | None] = None
+    why_no_mask: ClassVar[str | None] = (
+        "its value head does not compare the completions of a prompt that ended, so it would also learn how often "
+        "completions end, whatever the values: algorithm=rloo, or reward.truncated=penalty"
+    )
     needs_value: ClassVar[bool] = True
 
     def why_unsound(self, kl: Placement) -> str | None:

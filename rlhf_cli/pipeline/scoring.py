@@ -17,8 +17,10 @@ from rlhf_cli.functional.truncation import select_rows
 from rlhf_cli.pipeline.run import Run, due
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.rewards.execution.scorer import Scores
+from rlhf_cli.rewards.shaping import Spread
+from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import PromptBatch, Rollout, Scored
+from rlhf_cli.types import Distance, PromptBatch, Rollout, Scored
 
 
 def score(run: Run, rollout: Rollout, beta: float) -> Scored:
@@ -50,21 +52,35 @@ def score(run: Run, rollout: Rollout, beta: float) -> Scored:
         values = None
         if config.algorithm.needs_value:
             values = work.fitting(lambda size: read_values(rollout, run.engine, size))
-    scaled = scores
-    if config.reward.normalise:
-        scaled = run.state.spread.observe(scores[learnable].tolist()).normalise(scores)
     return Scored(
         rollout=rollout,
         scores=scores,
         distance=distance,
         beta=beta,
-        rewards=token_rewards(scaled, penalty(distance, config.kl), beta, rollout.completion_mask),
+        rewards=penalise(config, rollout, scores, learnable, distance, beta, run.state.spread),
         learnable=learnable,
         values=values,
         log_weights=log_weights,
         parts={name: to_tensor(part, rollout) for name, part in answer.parts.items()},
         failures=answer.failures,
     )
+
+
+def penalise(
+    config: RunConfig,
+    rollout: Rollout,
+    scores: Tensor,
+    learnable: Tensor,
+    distance: Distance,
+    beta: float,
+    spread: Spread,
+) -> Tensor:
+    """The rewards of tokens, float32 [B, T]: the scores, normalised where the run asks for it, less the KL penalty.
+
+    `spread` is that of the scores before this step.
+    """
+    scaled = spread.observe(scores[learnable].tolist()).normalise(scores) if config.reward.normalise else scores
+    return token_rewards(scaled, penalty(distance, config.kl), beta, rollout.completion_mask)
 
 
 def ask(run: Run, rollout: Rollout, seed: int, where: str) -> Scores:

@@ -21,6 +21,7 @@ from rlhf_cli.evaluation.oracle import Oracle
 from rlhf_cli.evaluation.sides import Sides
 from rlhf_cli.prompts.preview import Preview
 from rlhf_cli.rewards.examine import Examination
+from rlhf_cli.verify.gradient import Verification
 from rlhf_cli.verify.trial import Trial
 from tests.support import Outcome
 
@@ -40,6 +41,7 @@ FIXED = {
     "explain": list(Setting._fields),
     "data show": names(Preview),
     "oracle": names(Oracle),
+    "verify-gradient": names(Verification),
     "reward test": [*names(Examination), "verdict"],
     "eval": ["a", "b", "decoding", *names(Sides)],
     "push": ["url"],

@@ -10,4 +10,6 @@ fork     a fork beside its parent
 oracle   the tables and the plot of the optimum
 reward   the table of `rlhf reward test`
 runs     the table of runs
+
+verify_gradient  the expected update of a run beside the exact gradient
 """

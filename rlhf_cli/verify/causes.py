@@ -1,0 +1,118 @@
+"""What the documentation says of an algorithm's gradient: its size, and each setting that bends it away from J's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rlhf_cli.schema import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A setting that is known to bias the gradient."""
+
+    key: str
+    """The setting, dotted."""
+    unbiased: Any
+    """The value that has no such bias."""
+    meaning: str
+    """The effect, in one clause."""
+    page: str
+    """Where the documentation says so."""
+
+
+TOKENS: Final = "docs/algorithms/README.md#how-tokens-are-combined"
+PPO: Final = "docs/algorithms/ppo.md#what-biases-it"
+LATER: Final = Cause(
+    "algorithm.epochs",
+    1,
+    "later updates of a rollout learn from completions of an older policy, and clipping stops some of their tokens",
+    PPO,
+)
+
+
+def find_causes(config: RunConfig) -> list[Cause]:
+    """The settings of this run that bias the gradient of a rollout's first update."""
+    a, causes = config.algorithm, []
+    if a.kind == "grpo" and a.scale_by_std:
+        causes.append(
+            Cause(
+                "algorithm.scale_by_std",
+                False,
+                "dividing by a group's spread weighs prompts and groups by 1 / spread",
+                "docs/algorithms/grpo.md",
+            )
+        )
+    if a.aggregation == "sequence_mean":
+        causes.append(
+            Cause(
+                "algorithm.aggregation",
+                "sum",
+                "dividing by a completion's own length favours short good and long bad completions",
+                TOKENS,
+            )
+        )
+    if a.aggregation == "token_mean":
+        causes.append(
+            Cause("algorithm.aggregation", "sum", "the mean over all tokens is a ratio of two random sums", TOKENS)
+        )
+    if config.kl == "loss_k2":
+        causes.append(
+            Cause(
+                "kl",
+                "reward",
+                "k2 of each token leaves out its effect on the KL of later ones",
+                "docs/algorithms/README.md#where-the-kl-goes",
+            )
+        )
+    if a.kind == "ppo":
+        if a.gae_lambda < 1:
+            causes.append(
+                Cause(
+                    "algorithm.gae_lambda", 1.0, "the value head stands for a part of the return, with its errors", PPO
+                )
+            )
+        if a.gamma < 1:
+            causes.append(Cause("algorithm.gamma", 1.0, "a discount is another objective than J", PPO))
+        if a.whiten:
+            causes.append(
+                Cause("algorithm.whiten", False, "whitening shifts and scales by figures of the rollout itself", PPO)
+            )
+        if a.shared_trunk and a.vf_coef > 0:
+            causes.append(Cause("algorithm.shared_trunk", False, "the value loss trains the adapter too", PPO))
+    return causes
+
+
+def several_updates(config: RunConfig) -> bool:
+    """Whether a rollout is used for more than one update."""
+    completions = config.prompts_per_step * config.samples_per_prompt
+    return config.algorithm.epochs > 1 or (config.algorithm.minibatch_size or completions) < completions
+
+
+def scale_of(config: RunConfig, completions: int) -> float:
+    """The size of the gradient of a step that learns from so many completions, where J's is 1."""
+    a, scale = config.algorithm, 1.0
+    if a.kind == "grpo" or (a.kind == "reinforce" and a.baseline == "mean"):
+        scale = (completions - 1) / completions  # its mean holds the completion itself
+    return scale / config.max_new_tokens if a.aggregation == "constant" else scale
+
+
+def change(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
+    """The config with other values of these dotted keys, validated again."""
+    fields = config.model_dump()
+    for key, value in changes.items():
+        *groups, name = key.split(".")
+        place = fields
+        for group in groups:
+            place = place[group]
+        place[name] = value
+    return RunConfig.model_validate(fields)
+
+
+def value_of(config: RunConfig, key: str) -> Any:
+    """The value of a dotted key."""
+    found: Any = config
+    for name in key.split("."):
+        found = getattr(found, name)
+    return found

@@ -1,0 +1,112 @@
+"""The oracle: probabilities, sets and gradient by hand and by differences; it shares no code with training."""
+
+from __future__ import annotations
+
+import ast
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from rlhf_cli.verify import exact
+from rlhf_cli.verify.exact import Tables, Target, gradient, objectives, spread
+
+PLAIN = Target(0.3, 1.0, None, 1.0, 0.0, None, 0.0, 0.0, False)
+
+
+def tables(seed: int = 3) -> Tables:
+    generator = torch.Generator().manual_seed(seed)
+    reference, policy, scores = (
+        torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in ((2, 4, 3), (2, 4, 3), (2, 7))
+    )
+    return Tables(reference, policy, scores, 2)
+
+
+def test_it_imports_nothing_of_the_training_code() -> None:
+    tree = ast.parse(Path(exact.__file__).read_text(encoding="utf-8"))
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not [module for module in modules if module and module.startswith("rlhf_cli")]
+
+
+def test_the_texts_are_all_that_there_are() -> None:
+    assert tables().texts == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2,)]
+
+
+def test_a_score_that_all_have_is_the_objective_of_the_reference() -> None:
+    """Probabilities sum to 1, whatever is truncated, and the KL of the reference to itself is 0."""
+    same = replace(tables(), scores=torch.full((2, 7), 2.5, dtype=torch.float64))
+    for target in (PLAIN, replace(PLAIN, temperature=0.6), replace(PLAIN, ended_only=True)):
+        assert_close(objectives(same, same.reference, target), torch.full((2,), 2.5, dtype=torch.float64))
+    kept = objectives(same, same.reference, replace(PLAIN, top_k=2, beta=0.0))
+    assert_close(kept, torch.full((2,), 2.5, dtype=torch.float64))
+
+
+def test_shaping_by_hand() -> None:
+    one = replace(tables(), scores=torch.full((2, 7), 2.5, dtype=torch.float64))
+    whole = torch.softmax(one.policy, -1)
+    short = whole[:, 0, 2]  # the only text of one token
+    ends = short + whole[:, 0, 0] * whole[:, 1, 2] + whole[:, 0, 1] * whole[:, 2, 2]
+    shaped = replace(PLAIN, beta=0.0, clip=(0.0, 2.0), length_penalty=0.1, penalty=0.5)
+    assert_close(objectives(one, one.policy, shaped), 2.0 - 0.1 * (2 - short) - 0.5 * (1 - ends))
+    assert_close(
+        objectives(one, one.policy, replace(PLAIN, beta=0.0, centre=0.5, unit=4.0)), torch.full_like(ends, 0.5)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, [0, 1, 2]),
+        ({"top_k": 2}, [0, 2]),
+        ({"top_p": 0.5}, [2]),
+        ({"top_p": 0.51}, [0, 2]),
+        ({"min_p": 0.59}, [0, 2]),
+        ({"min_p": 0.7}, [2]),
+        ({"top_k": 2, "top_p": 0.65}, [0, 2]),  # of the two, 5/8 and 3/8
+        ({"top_k": 2, "top_p": 0.6}, [2]),
+    ],
+)
+def test_the_sets_that_truncation_keeps(changes: dict[str, float], kept: list[int]) -> None:
+    logits = torch.tensor([0.3, 0.2, 0.5], dtype=torch.float64).log()
+    found = exact._truncated(logits, replace(PLAIN, **changes))
+    assert torch.isfinite(found).nonzero().flatten().tolist() == kept
+
+
+@pytest.mark.parametrize("changes", [{}, {"temperature": 0.7, "top_k": 2}, {"ended_only": True, "length_penalty": 0.1}])
+def test_the_gradient_by_differences(changes: dict[str, float]) -> None:
+    one, target = tables(), replace(PLAIN, **changes)
+    found = gradient(one, one.policy, target)
+    for place in ((0, 0, 1), (1, 2, 2), (1, 0, 0)):
+        step = torch.zeros_like(one.policy)
+        step[place] = 1e-5
+        up, down = (float(objectives(one, one.policy + sign * step, target).mean()) for sign in (1, -1))
+        assert float(found[place]) == pytest.approx((up - down) / 2e-5, abs=1e-8)
+    assert not found[:, 3].any()  # behind the end token
+
+
+def test_the_spread_of_the_scores_by_hand() -> None:
+    one = tables()
+    even = replace(one, policy=torch.zeros_like(one.policy))
+    chances = torch.tensor([1 / 9] * 6 + [1 / 3], dtype=torch.float64) / 2
+    mean = float((chances * one.scores).sum())
+    assert spread(even, PLAIN) == pytest.approx((mean, float((chances * (one.scores - mean).square()).sum())))
+    ended = torch.tensor([0, 0, 1, 0, 0, 1, 3], dtype=torch.float64)
+    assert spread(even, replace(PLAIN, ended_only=True))[0] == pytest.approx(float((ended * one.scores).sum()) / 10)
+
+
+def test_at_the_closed_form_optimum_the_gradient_is_zero() -> None:
+    one = tables()
+    best = torch.softmax(torch.stack([log_chance(one, text) for text in one.texts], 1) + one.scores / 0.3, 1)
+    first = torch.stack([best[:, 0:3].sum(1), best[:, 3:6].sum(1), best[:, 6]], 1)
+    policy = torch.stack([first, best[:, 0:3], best[:, 3:6], torch.ones(2, 3, dtype=torch.float64)], 1).log()
+    assert float(gradient(one, policy, PLAIN).abs().max()) < 1e-12
+    assert math.isclose(float(gradient(one, one.policy, PLAIN).abs().max()), 0.0, abs_tol=0.01) is False
+
+
+def log_chance(one: Tables, text: tuple[int, ...]) -> torch.Tensor:
+    """log of the reference's probability of the text, for each prompt."""
+    rows = torch.log_softmax(one.reference, -1)
+    return rows[:, 0, text[0]] + (rows[:, 1 + text[0], text[1]] if len(text) == 2 else 0.0)

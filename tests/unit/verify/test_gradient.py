@@ -1,0 +1,282 @@
+"""The verdict on every algorithm, placement and temperature is what the documentation says; a mutant changes it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+from torch import Tensor
+
+import rlhf_cli
+from rlhf_cli.algorithms import rloo
+from rlhf_cli.errors import UserError
+from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.functional.returns import token_rewards
+from rlhf_cli.pipeline import scoring, update
+from rlhf_cli.rewards.shaping import Spread
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.verify import expected, gradient
+from rlhf_cli.verify.causes import LATER, change, find_causes
+from rlhf_cli.verify.exact import Tables, Target, group_weights
+from rlhf_cli.verify.gradient import EXACT, Verification, compare, compared, small_problem, target_of, verify_gradient
+from tests.unit.support import SHAPING, config_of
+
+DOCS = Path(rlhf_cli.__file__).parents[1]
+REFUSED = "refused"
+EVERYWHERE = {"reward", "exact", "loss_k2", "loss_k2_sequence"}
+VERDICTS = {
+    "reinforce": ({"reward"}, set()),  # the preset has baseline: mean
+    "rloo": (EVERYWHERE - {"loss_k2"}, set()),
+    "dr_grpo": ({"reward"}, set()),
+    "grpo": (set(), {"algorithm.scale_by_std", "algorithm.aggregation"}),
+    "dapo": (set(), {"algorithm.scale_by_std", "algorithm.aggregation", "algorithm.epochs"}),
+    "ppo": (set(), {"algorithm.whiten", "algorithm.gae_lambda", "algorithm.aggregation", "algorithm.epochs"}),
+}
+"""By preset: the placements with which it is unbiased, and what biases it with any of them."""
+
+
+@cache
+def preset(name: str) -> dict[str, Any]:
+    fields: dict[str, Any] = yaml.safe_load(
+        (DOCS / "configs" / "algorithm" / f"{name}.yaml").read_text(encoding="utf-8")
+    )
+    bases = [base for base in fields.pop("defaults", []) if base != "_self_"]
+    return {key: value for base in bases for key, value in preset(base).items()} | fields
+
+
+def run_of(algorithm: dict[str, Any] | str = "rloo", **changes: Any) -> RunConfig:
+    """A run with beta 0.3 and steps of 8 x 4 completions."""
+    fields = preset(algorithm) if isinstance(algorithm, str) else algorithm
+    beta = {"kind": "constant", "value": 0.3}
+    return config_of(algorithm=fields, **{"beta": beta, "prompts_per_step": 8, "samples_per_prompt": 4} | changes)
+
+
+def shaped(**changes: Any) -> dict[str, Any]:
+    return {"kind": "characters", "characters": "abc"} | SHAPING | changes
+
+
+@pytest.fixture
+def pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of two completions: a third of the time."""
+    monkeypatch.setattr(gradient, "GROUP", 2)
+
+
+def refused(name: str, kl: str) -> bool:
+    return kl in ("exact", "loss_k2_sequence") and name != "rloo"
+
+
+CASES = [(name, kl) for name in VERDICTS for kl in sorted(EVERYWHERE) if not refused(name, kl)]
+
+
+@pytest.mark.parametrize(("name", "kl"), CASES)
+@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (0.7, 2)])
+@pytest.mark.usefixtures("pairs")
+def test_the_verdict_is_what_the_documentation_says(name: str, kl: str, temperature: float, top_k: int | None) -> None:
+    constant = {"kind": "constant", "value": temperature}
+    found = verify_gradient(run_of(name, kl=kl, top_k=top_k, temperature=constant))
+    unbiased, keys = VERDICTS[name]
+    keys = keys | ({"kl"} if kl == "loss_k2" else set())
+    assert found.verdict == ("unbiased" if kl in unbiased else "biased by design")
+    assert {bias.key for bias in found.biases} == keys
+    for bias in found.biases:
+        assert bias.relative_error > 0.01, bias  # each bends it, so that none is named for nothing
+    exact = found.first if found.without is None else found.without
+    assert exact.relative_error < 1e-6
+    assert exact.norm_ratio == pytest.approx(found.size, rel=1e-6)
+    if keys - {LATER.key}:
+        assert found.first.relative_error > 0.01
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_what_is_refused_is_not_verified(name: str) -> None:
+    for kl in ("exact", "loss_k2_sequence"):
+        if refused(name, kl):
+            with pytest.raises(ValidationError, match=f"refuses kl={kl}"):
+                run_of(name, kl=kl)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changes", "size"),
+    [
+        ({"kind": "reinforce", "baseline": "none"}, {}, 1.0),
+        ({"kind": "reinforce", "baseline": "running"}, {"kl": "exact"}, 1.0),
+        ({"kind": "reinforce", "baseline": "mean"}, {"samples_per_prompt": 1}, 2 / 3),
+        ("rloo", {"samples_per_prompt": 2}, 1.0),
+        ("dr_grpo", {"samples_per_prompt": 2}, 1 / 2 / 2),
+        ("rloo", {"reward": shaped(clip=[-1.0, 0.5], length_penalty=0.2)}, 1.0),
+        ("rloo", {"reward": shaped(truncated="penalty", truncated_penalty=0.7), "kl": "exact"}, 1.0),
+        ("rloo", {"reward": shaped(normalise=True, length_penalty=0.2)}, 1.0),
+        ("rloo", {"reward": shaped(truncated="mask")}, 1.0),
+        ("rloo", {"reward": shaped(truncated="mask", normalise=True), "min_p": 0.2}, 1.0),
+        ("rloo", {"top_p": 0.8, "temperature": {"kind": "linear", "start": 1.4, "end": 0.6}}, 1.0),
+        ("rloo", {"beta": {"kind": "constant", "value": 0.0}}, 1.0),
+    ],
+    ids=str,
+)
+def test_shaping_truncation_and_schedules_leave_it_exact(
+    algorithm: dict[str, Any] | str, changes: dict[str, Any], size: float
+) -> None:
+    found = verify_gradient(run_of(algorithm, **changes))
+    assert (found.verdict, found.biases, found.without) == ("unbiased", (), None)
+    assert found.size == pytest.approx(size)
+
+
+def test_each_of_these_is_another_gradient() -> None:
+    """So that to be exact means something."""
+
+    def true(**changes: Any) -> Tensor:
+        config = run_of(**changes)
+        tables = small_problem(config)
+        target, _ = target_of(config, tables, 0.3, 1.0)
+        return gradient.gradient(tables, tables.policy, target)
+
+    plain = true()
+    for reward in ({"length_penalty": 0.2}, {"truncated": "penalty"}, {"truncated": "mask"}, {"normalise": True}):
+        assert compared(true(reward=shaped(**reward)), plain).relative_error > 0.005, reward
+    assert compared(true(top_k=2), plain).relative_error > 0.02
+
+
+def test_the_schedules_are_read_half_way() -> None:
+    beta = {"kind": "linear", "start": 0.1, "end": 0.3}
+    found = verify_gradient(run_of(beta=beta, steps=5, samples_per_prompt=2))
+    assert found.beta == pytest.approx(0.2)
+
+
+def flipped(scores: Tensor, penalty: Tensor, beta: float, mask: Tensor) -> Tensor:
+    return token_rewards(scores, penalty, -beta, mask)
+
+
+def self_inclusive(values: Tensor, samples: int, counts: Tensor) -> Tensor:
+    return values.view(-1, samples).mean(1, keepdim=True).expand(-1, samples).reshape(-1)
+
+
+def untempered(
+    hidden: Tensor, tokens: Tensor, head: Callable[[Tensor], Tensor], temperature: float, kept: Any
+) -> Tensor:
+    return token_logprobs(hidden, tokens, head, 1.0, kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "function", "mutant"),
+    [
+        ("rloo", scoring, "token_rewards", flipped),
+        ("grpo", scoring, "token_rewards", flipped),
+        ("rloo", update, "token_logprobs", untempered),
+    ],
+    ids=["sign of beta", "sign of beta in GRPO", "temperature"],
+)
+@pytest.mark.usefixtures("pairs")
+def test_a_mutant_of_the_training_code_is_found_also_below_a_known_bias(
+    name: str, module: Any, function: str, mutant: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = run_of(name, temperature={"kind": "constant", "value": 0.7})
+    monkeypatch.setattr(module, function, mutant)
+    assert verify_gradient(config).verdict == "wrong"
+
+
+def test_a_baseline_that_is_not_left_out_is_found_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rloo, "leave_one_out", self_inclusive)
+    found = verify_gradient(run_of("rloo"))
+    assert found.verdict == "wrong"
+    assert found.first.relative_error < EXACT
+    assert (found.first.norm_ratio, found.size) == (pytest.approx(2 / 3), 1.0)
+
+
+class PerfectValues(expected.SmallPolicy):
+    """Values that are the mean return of the completions that end, from each state on."""
+
+    def __init__(self, tables: Tables, *, shared_trunk: bool) -> None:
+        super().__init__(tables, shared_trunk=shared_trunk)
+        ours, theirs = torch.log_softmax(tables.policy, -1), torch.log_softmax(tables.reference, -1)
+        k1 = ours - theirs
+        for prompt in range(2):
+            sums, masses = [0.0] * 4, [0.0] * 4
+            for score, text in zip(tables.scores[prompt].tolist(), tables.texts, strict=True):
+                path = [(0, text[0])] + [(1 + text[0], token) for token in text[1:]]
+                chance = math.exp(sum(float(ours[prompt, state, token]) for state, token in path))
+                for start, (state, _) in enumerate(path):
+                    cost = sum(float(k1[prompt, later, token]) for later, token in path[start:])
+                    ends = chance * (text[-1] == 2)
+                    sums[state], masses[state] = sums[state] + ends * (score - 0.3 * cost), masses[state] + ends
+            means = [total / mass if mass else 0.0 for total, mass in zip(sums, masses, strict=True)]
+            self.state_values.data[prompt] = torch.tensor(means, dtype=torch.float64)
+
+    def values(self, hidden: Tensor) -> Tensor:
+        """The table's."""
+        return hidden[..., -1].detach()
+
+
+@pytest.mark.parametrize(("whiten", "cosine"), [(False, 0.86), (True, 0.47)])
+def test_ppo_does_not_follow_the_objective_of_those_that_end_even_with_perfect_values(
+    whiten: bool, cosine: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why it refuses truncated=mask; the figures stand in docs/algorithms/ppo.md."""
+    plain = {"gae_lambda": 1.0, "aggregation": "sum", "epochs": 1, "minibatch_size": None, "whiten": whiten}
+    config = run_of(preset("ppo") | plain, samples_per_prompt=3)
+    with pytest.raises(ValidationError, match=r"algorithm=ppo refuses truncated=mask: .*algorithm=rloo"):
+        change(config, {"reward.truncated": "mask"})
+    config = config.model_copy(update={"reward": config.reward.model_copy(update={"truncated": "mask"})})
+    monkeypatch.setattr(expected, "SmallPolicy", PerfectValues)
+    tables = small_problem(config)
+    target, _ = target_of(config, tables, 0.3, 1.0)
+    weights = group_weights(tables, target, 3, 1, lambda _: 1.0)
+    found = expected.expect(config, tables, 0.3, 1.0, Spread(), 3, None)
+    true = gradient.gradient(tables, tables.policy, target, weights)
+    assert compared(found.first, true).cosine == pytest.approx(cosine, abs=0.005)
+
+
+def test_every_bias_is_on_the_page_that_it_names() -> None:
+    everything = run_of(preset("ppo") | {"gamma": 0.9, "shared_trunk": True}, kl="loss_k2")
+    causes = [*find_causes(everything), *find_causes(run_of("grpo")), LATER]
+    assert len({cause.key for cause in causes}) == 8
+    for cause in causes:
+        page, _, anchor = cause.page.partition("#")
+        text = (DOCS / page).read_text(encoding="utf-8")
+        titles = [
+            re.sub(r"[^\w ]", "", title).lower().replace(" ", "-") for title in re.findall("^## (.+)$", text, re.M)
+        ]
+        assert not anchor or anchor in titles
+        assert cause.key.removeprefix("algorithm.").split(".")[-1] in text or "spread" in text
+
+
+def test_a_run_that_can_write_one_text_alone_has_no_gradient() -> None:
+    with pytest.raises(UserError, match="the gradient of J is zero"):
+        verify_gradient(run_of("rloo", top_k=1))
+
+
+def test_a_comparison_by_hand() -> None:
+    found = compared(torch.tensor([3.0, 4.0]), torch.tensor([2.0, 0.0]))  # cosine 3/5, lengths 5 and 2
+    assert (found.cosine, found.norm_ratio) == (pytest.approx(0.6), pytest.approx(2.5))
+    assert found.relative_error == pytest.approx(math.sqrt(2 - 2 * 0.6))
+    assert compared(torch.zeros(2), torch.tensor([2.0, 0.0])).norm_ratio == 0.0
+
+
+def test_an_update_repeats() -> None:
+    config = gradient.shrink(run_of("rloo", samples_per_prompt=2))
+    assert compare(config, 0.3, 1.0, later=True) == compare(config, 0.3, 1.0, later=True)
+    assert isinstance(verify_gradient(config), Verification)
+
+
+def test_a_steps_weight_is_that_of_the_prompts_that_it_can_learn_from() -> None:
+    config = run_of("rloo", reward=shaped(truncated="mask"))
+    tables = small_problem(config)
+    target, _ = target_of(config, tables, 0.3, 1.0)
+    weights = group_weights(tables, target, 2, 2, lambda _: 1.0)
+    policy = torch.softmax(tables.policy, -1)
+    # both of two completions end: (2), (0, 2) or (1, 2)
+    ends = policy[:, 0, 2] + policy[:, 0, 0] * policy[:, 1, 2] + policy[:, 0, 1] * policy[:, 2, 2]
+    torch.testing.assert_close(weights, ends**2 / (ends**2).sum())
+
+
+def test_targets_of_plain_runs_are_plain() -> None:
+    config = run_of("rloo")
+    target, spread = target_of(config, small_problem(config), 0.3, 0.9)
+    assert (spread, target) == (Spread(), Target(0.3, 0.9, None, 1.0, 0.0, None, 0.0, 0.0, False))
