@@ -8,7 +8,7 @@ value has one home. A resumed run may change Free settings; it must name all oth
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -24,6 +24,10 @@ from rlhf_cli.settings import FilePath, Free, Names, Seconds, Settings, as_tuple
 
 Opponent = Literal["reference", "labelled"]
 """The other side of pairs of the policy's completions: the reference, or the policy of the newest step with votes."""
+
+
+BY_MACHINE: Final = ("microbatch_size", "reuse_forward")
+"""Settings that the machine decides where they are `auto`; a run keeps what was decided when it began."""
 
 
 class HeldOut(Settings):
@@ -140,6 +144,9 @@ class RunConfig(TrainingConfig):
     """Rollouts are sampled from tokens with at least this share of the top token's probability; 0: from all."""
     exact_kl_every: int = Field(ge=1)
     """Steps between measurements of the exact KL and the entropy; at the steps between, the KL is the sampled k1."""
+    reuse_forward: Literal["auto"] | bool = False
+    """Whether a step's first update takes its forward pass from the rollout, which read the same tokens with the same
+    weights. It takes memory; auto: on a CPU with the native engine, where a tenth of the memory is enough."""
     evaluate: Evaluate
     log_samples: Free[int] = Field(ge=0)
     """Completions of each step that are written to samples.jsonl."""

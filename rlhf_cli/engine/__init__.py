@@ -10,6 +10,7 @@ reading       the trainer's log-probabilities of a rollout, its distance from th
 
 llama         the native engine's decoder
 ragged        batches without padding, shared prefixes read once
+trace         the forward pass of a rollout, kept for its first update
 kernels       the native engine's operations, with gradients by hand
 memory        how many completions fit through the model at once, and the memory of a step
 allocator     malloc keeps the memory that a step frees for the next step

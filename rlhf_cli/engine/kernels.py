@@ -7,7 +7,7 @@ no gradient.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,18 +22,61 @@ _PACKED_FOR: Final = 32
 """Rows that a packed layout is tuned for: those of a decoding step. It is not slower for more."""
 
 
-def make_product(weight: Tensor, bias: Tensor | None = None, *, backward: bool = True) -> Product:
-    """Make x -> x weight^T + bias for a frozen weight [out, in]; `backward`: whether x may need a gradient."""
-    if not is_faster_packed(weight):
-        return lambda x: torch.nn.functional.linear(x, weight, bias)
-    packed = _pack(weight)
-    transposed = _pack(weight.t().contiguous()) if backward else None
+class Frozen:
+    """A linear layer whose weight [out, in] stays as it is: x [n, in] -> x weight^T + bias."""
 
-    def apply(x: Tensor) -> Tensor:
-        y: Tensor = apply_autograd(_Packed, x, packed, transposed)
-        return y if bias is None else y + bias
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, backward: bool = True) -> None:
+        """`backward`: whether x may need a gradient."""
+        self._weight, self._bias = weight, bias
+        self._packed = self._transposed = None
+        if is_faster_packed(weight):
+            self._packed = _pack(weight)
+            self._transposed = _pack(weight.t().contiguous()) if backward else None
 
-    return apply
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._packed is None:
+            return torch.nn.functional.linear(x, self._weight, self._bias)
+        y: Tensor = apply_autograd(_Packed, x, self._packed, self._transposed)
+        return y if self._bias is None else y + self._bias
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """The gradient of x [n, in] from that of the output [n, out]."""
+        return gradient @ self._weight if self._transposed is None else _times_packed(gradient, self._transposed)
+
+
+class Known(NamedTuple):
+    """Outputs [N, out] of a linear layer, of which some rows are wanted."""
+
+    outputs: Tensor
+    rows: Tensor
+    """int64 [n]"""
+
+    def take(self) -> Tensor:
+        """The rows that are wanted, [n, out]."""
+        return take_rows(self.outputs, self.rows)
+
+
+class Reused(torch.autograd.Function):
+    """A layer x -> x W^T + (x A^T) B^T whose output is known already: only its gradient is computed.
+
+    W is frozen; A [r, in] and B [r, out], both None without an adapter, are learned.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, output: Tensor, frozen: Frozen, a: Tensor | None, b: Tensor | None) -> Tensor:
+        ctx.frozen = frozen
+        ctx.save_for_backward(*(() if a is None or b is None else (x, a, b)))
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = grads
+        of_x = ctx.frozen.backward(gradient)
+        if not ctx.saved_tensors:
+            return of_x, None, None, None, None
+        x, a, b = ctx.saved_tensors
+        of_narrow = gradient @ b.t()  # narrow = x A^T
+        return of_x.addmm_(of_narrow, a), None, None, of_narrow.t() @ x, (x @ a.t()).t() @ gradient
 
 
 def is_faster_packed(weight: Tensor) -> bool:

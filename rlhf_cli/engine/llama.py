@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rlhf_cli.engine.kernels import Product, make_product, rms_norm, rotate, swiglu
+from rlhf_cli.engine.kernels import Frozen, Known, Product, Reused, rms_norm, rotate, swiglu
+from rlhf_cli.functional.logprobs import apply_autograd
 
 if TYPE_CHECKING:
     from rlhf_cli.models.policy import Policy
@@ -54,7 +55,7 @@ class Linear:
             base.weight.data = weight  # the library's own layers share the memory: one copy of the model
         biases = [base.weight.new_zeros(base.out_features) if base.bias is None else base.bias for base in bases]
         self._bias = torch.cat(biases).detach() if any(base.bias is not None for base in bases) else None
-        self._reference = make_product(self._weight, self._bias)
+        self._reference = Frozen(self._weight, self._bias)
 
     def product(self, which: Which) -> Product:
         """The product of the layers with the adapter as it is now; a changed adapter needs a new product."""
@@ -63,12 +64,21 @@ class Linear:
         return self._merge() if which == "merged" else self._add_adapter()
 
     def _add_adapter(self) -> Product:
-        """x W^T + (x A^T) B^T: the adapters' A stacked, their B in a block-diagonal matrix."""
-        dtype, frozen = self._weight.dtype, self._reference
-        adapted = [layer for layer in self._layers if _has_adapter(layer)]
-        a = torch.cat([layer.lora_A[ADAPTER].weight for layer in adapted]).to(dtype)
-        b = torch.block_diag(*(_scaled_b(layer) for layer in self._layers)).to(dtype).t()
+        """x W^T + (x A^T) B^T."""
+        frozen = self._reference
+        a, b = self._stacked()
         return lambda x: torch.addmm(frozen(x), nn.functional.linear(x, a), b)
+
+    def reuse(self, known: Known) -> Product:
+        """The product of the policy where its output is known already: only its gradient is computed."""
+        a, b = self._stacked() if any(map(_has_adapter, self._layers)) else (None, None)
+        return lambda x: apply_autograd(Reused, x, known.take(), self._reference, a, b)
+
+    def _stacked(self) -> tuple[Tensor, Tensor]:
+        """The adapters' A stacked [r, in], their B in a block-diagonal matrix [r, out]."""
+        dtype = self._weight.dtype
+        a = torch.cat([layer.lora_A[ADAPTER].weight for layer in self._layers if _has_adapter(layer)]).to(dtype)
+        return a, torch.block_diag(*(_scaled_b(layer) for layer in self._layers)).to(dtype).t()
 
     @torch.no_grad()
     def _merge(self) -> Product:
@@ -80,7 +90,7 @@ class Linear:
             else weight
             for weight, layer in zip(weights, self._layers, strict=True)
         ]
-        return make_product(torch.cat([w.to(self._weight.dtype) for w in merged]), self._bias, backward=False)
+        return Frozen(torch.cat([w.to(self._weight.dtype) for w in merged]), self._bias, backward=False)
 
 
 def _base(layer: Any) -> Any:
@@ -121,6 +131,10 @@ class Block:
         """The four products of the reference or the policy."""
         return Products(*(linear.product(which) for linear in self._linears))
 
+    def reuse(self, known: Sequence[Known]) -> Products:
+        """The four products of the policy, whose outputs are known already."""
+        return Products(*(linear.reuse(output) for linear, output in zip(self._linears, known, strict=True)))
+
 
 class Llama:
     """The decoder of a policy for which `why_unsupported` returns None."""
@@ -139,7 +153,7 @@ class Llama:
         self._angles = decoder.rotary_emb
         self._last_norm = decoder.norm.weight.detach()
         self._blocks = [Block(layer) for layer in decoder.layers]
-        self.head = make_product(policy.causal.get_output_embeddings().weight.detach())
+        self.head: Product = Frozen(policy.causal.get_output_embeddings().weight.detach())
 
     @property
     def layers(self) -> int:
@@ -149,6 +163,10 @@ class Llama:
     def products(self, which: Which) -> list[Products]:
         """The products of every block."""
         return [block.products(which) for block in self._blocks]
+
+    def reuse(self, known: Sequence[Sequence[Known]]) -> list[Products]:
+        """The products of every block, whose outputs are known already."""
+        return [block.reuse(outputs) for block, outputs in zip(self._blocks, known, strict=True)]
 
     def read(self, tokens: Tensor, positions: Tensor, products: Sequence[Products], attend: Attend) -> Tensor:
         """The states [n, H] after the last block, of tokens [n] at positions [n]; the residual stream is float32."""

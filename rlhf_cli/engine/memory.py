@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
+from torch import nn
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.logprobs import CHUNK
@@ -27,6 +28,9 @@ SmolLM2-135M in float32: with it the peaks of runs of train, sft and reward trai
 
 ACTIVATIONS_SHARE: Final = 0.4
 """Share of the machine's memory for activations; the rest is for weights, cache and other processes."""
+
+REUSED_SHARE: Final = 0.1
+"""Largest share of the machine's memory for a forward pass that is kept to be reused."""
 
 
 def microbatch_size(policy: Policy, sequence_length: int, completions: int, group: int, *, recompute: bool) -> int:
@@ -55,6 +59,13 @@ def activation_bytes(policy: Policy, sequence_length: int, *, recompute: bool) -
     block = sequence_length * (34 * width + 5 * heads * sequence_length) // 2
     values = block + layers * sequence_length * width if recompute else layers * block
     return int(values * torch.finfo(policy.causal.dtype).bits // 8)
+
+
+def forward_bytes(policy: Policy, tokens: int) -> int:
+    """Bytes of the outputs of all linear layers of the blocks, for this many tokens."""
+    layers = policy.causal.base_model.named_modules()
+    width = sum(layer.out_features for name, layer in layers if isinstance(layer, nn.Linear) and "lora_" not in name)
+    return tokens * width * torch.finfo(policy.causal.dtype).bits // 8
 
 
 def predicted_peak(

@@ -11,6 +11,7 @@ from rlhf_cli.engine.decoding import decode
 from rlhf_cli.engine.kernels import attention, fold_mask, take_rows
 from rlhf_cli.engine.llama import Llama, Products
 from rlhf_cli.engine.ragged import TextTree
+from rlhf_cli.engine.trace import Recorder, Trace
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import PromptBatch, Rollout, Tick, Watch
@@ -24,6 +25,7 @@ class NativeEngine:
     def __init__(self, policy: Policy, *, recompute: bool = False) -> None:
         self.policy = policy
         self._llama = Llama(policy, recompute=recompute)
+        self._trace: Trace | None = None
 
     def head(self, hidden: Tensor) -> Tensor:
         return self._llama.head(hidden)
@@ -40,17 +42,40 @@ class NativeEngine:
         *,
         reference: bool = False,
         watch: Watch | None = None,
+        remember: bool = False,
     ) -> Rollout:
-        cache = _Cache(self._llama, self._llama.products("reference" if reference else "merged"))
+        """Sample as `Engine.sample` says; `remember`: keep the forward pass for `reuse`."""
+        self.forget()
+        products = self._llama.products("reference" if reference else "merged")
+        recorder = Recorder(products) if remember else None
+        cache = _Cache(self._llama, products, recorder)
         hidden = cache.begin(batch, sampling.max_new_tokens - 1, self.policy.device)
-        return decode(cache, hidden, self.head, self.policy, batch, sampling, tick, watch)
+        rollout = decode(cache, hidden, self.head, self.policy, batch, sampling, tick, watch)
+        if recorder is not None:
+            self._trace = recorder.trace(batch)
+        return rollout
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
+        return self._read(rollout, rows, self._llama.products("reference" if reference else "policy"))
+
+    def reuse(self, rollout: Rollout, rows: Tensor) -> Tensor:
+        """`hidden` of the policy, with its gradient, from the forward pass of `rollout`, which was sampled last.
+
+        Only norms, rotations and attention are computed again. Raises ValueError where the pass was not remembered.
+        """
+        if self._trace is None:
+            raise ValueError("the last rollout was not remembered")
+        return self._read(rollout, rows, self._llama.reuse(self._trace.known(rollout, rows)))
+
+    def forget(self) -> None:
+        """Free the forward pass that was remembered: it is of no use once the weights change."""
+        self._trace = None
+
+    def _read(self, rollout: Rollout, rows: Tensor, products: Sequence[Products]) -> Tensor:
         llama = self._llama
         # on a CPU attention's backward pass takes eight times as long in bfloat16 as in float32
         dtype = torch.float32 if rollout.tokens.device.type == "cpu" else llama.dtype
         tree = TextTree.of(rollout, rows, llama.shared_by, dtype)
-        products = llama.products("reference" if reference else "policy")
         states = llama.read(tree.tokens, tree.positions, products, lambda _, *states: tree.attend(*states)[0])
         return llama.norm(take_rows(states, tree.predictors))
 
@@ -62,8 +87,9 @@ class _Cache:
     of every row goes into the same column.
     """
 
-    def __init__(self, llama: Llama, products: Sequence[Products]) -> None:
-        self._llama, self._products = llama, products
+    def __init__(self, llama: Llama, products: Sequence[Products], recorder: Recorder | None) -> None:
+        self._llama, self._recorder = llama, recorder
+        self._products = products if recorder is None else recorder.products
 
     def begin(self, batch: PromptBatch, room: int, device: torch.device) -> Tensor:
         """Read each prompt once, copy it to its completions and leave room for `room` tokens.
@@ -71,6 +97,7 @@ class _Cache:
         Returns the hidden states [B, H] that predict the first tokens.
         """
         llama, copies = self._llama, batch.samples_per_prompt
+        self._completions = torch.arange(len(batch))
         tree = TextTree.of_prompts(batch.prompts, llama.shared_by, llama.dtype, device)
         prompts = tree.levels[-1]
         self._width = prompts.visible.shape[1]  # filled columns
@@ -102,6 +129,8 @@ class _Cache:
             keys[:, :, column], values[:, :, column] = key, value
             return attention(query[:, None], keys[:, :, : self._width], values[:, :, : self._width], mask)[:, 0]
 
+        if self._recorder is not None:
+            self._recorder.note(self._completions)
         states = self._llama.read(tokens, self._positions, self._products, attend)
         self._positions = self._positions + 1
         return self._llama.norm(states)
@@ -110,3 +139,4 @@ class _Cache:
         for cache in (*self._keys, *self._values):
             cache[: len(rows), :, : self._width] = cache[rows, :, : self._width]
         self._mask, self._positions = self._mask[rows], self._positions[rows]
+        self._completions = self._completions[rows.cpu()]

@@ -109,7 +109,7 @@ class TextTree:
         """A tree of prompts alone; `shared_by` query heads share a key head."""
         texts = [prompt.tokens for prompt in prompts]
         shared = shared_prefix_length(texts)
-        tokens = [token for text in (texts[0][:shared], *(text[shared:] for text in texts)) for token in text]
+        tokens = arrange(texts, shared)
         lengths = torch.tensor([len(text) - shared for text in texts], device=device)
         levels: tuple[Level, ...]
         if shared:
@@ -169,6 +169,11 @@ class TextTree:
             output = attention(q, keys.transpose(1, 2), values.transpose(1, 2), level.mask)
             outputs.append(level.texts.pack(output))
         return torch.cat(outputs).to(dtype), keys, values
+
+
+def arrange(texts: Sequence[Sequence[int]], shared: int) -> list[int]:
+    """The beginning that all texts share, of `shared` items, then the rest of each text."""
+    return [item for text in (texts[0][:shared], *(text[shared:] for text in texts)) for item in text]
 
 
 def shared_prefix_length(texts: Sequence[Sequence[int]]) -> int:

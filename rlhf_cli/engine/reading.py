@@ -37,6 +37,15 @@ def recompute_logprobs(
 
 
 @torch.no_grad()
+def measure_gap(rollout: Rollout, engine: Engine, rows: Tensor) -> float:
+    """Largest difference, nats, of the sampler's and the trainer's log-probability of a completion among `rows`."""
+    keep, kept = rollout.completion_mask[rows], select_rows(rollout.kept, rollout.completion_mask, rows)
+    hidden = engine.hidden(rollout, rows)
+    packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature, kept)
+    return float((unpack(packed, keep) - rollout.logprobs[rows]).sum(1).abs().max())
+
+
+@torch.no_grad()
 def measure_distance(
     rollout: Rollout, engine: Engine, microbatch_size: int, tick: Tick, *, exact: bool = True, keep_hidden: bool = False
 ) -> Distance:

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
+from rlhf_cli.engine import Engine
 from rlhf_cli.engine.choice import build_engine
-from rlhf_cli.engine.memory import microbatch_size, predicted_peak
+from rlhf_cli.engine.memory import REUSED_SHARE, forward_bytes, microbatch_size, predicted_peak, total_memory
+from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.opening import WHY_HIDDEN, load_policy
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.feedback.queue import Queue
@@ -65,7 +67,7 @@ def assemble(
         engine = build_engine(policy, config.model, reporter.note)
     _note_hidden_tokens(config, rows, policy, reporter)
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
-    config, peak = fit_memory(config, policy, prompts, held_out)
+    config, peak = fit_memory(config, policy, engine, prompts, held_out)
     assert isinstance(config.microbatch_size, int)
     saver = Saver(folder, config.checkpoint, reporter.note)
     saver.check_room(policy)
@@ -150,17 +152,32 @@ def _note_hidden_tokens(config: RunConfig, rows: Rows, policy: Policy, reporter:
 
 
 def fit_memory(
-    config: RunConfig, policy: Policy, prompts: Prompts, held_out: Sequence[Prompt]
+    config: RunConfig, policy: Policy, engine: Engine, prompts: Prompts, held_out: Sequence[Prompt]
 ) -> tuple[RunConfig, int]:
-    """Choose the size of microbatches where it is `auto`; return the config with it, and the expected peak in bytes."""
+    """Choose the size of microbatches and whether a forward pass is reused, where they are `auto`.
+
+    Returns the config with both, and the expected peak in bytes. Raises UserError where the pass cannot be reused.
+    """
     longest = max(len(prompt.tokens) for prompt in (*prompts.encoded.values(), *held_out)) + config.max_new_tokens
     evaluated = min(prompts_at_once(config), len(held_out)) * config.evaluate.samples
     completions = max(config.prompts_per_step * config.samples_per_prompt, evaluated)
     recompute, size = config.model.gradient_checkpointing, config.microbatch_size
     if size == "auto":
         size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)
+    tokens = config.prompts_per_step * (longest + (config.samples_per_prompt - 1) * config.max_new_tokens)
+    reuses, forward = config.reuse_forward, forward_bytes(policy, tokens)
+    able = isinstance(engine, NativeEngine) and not recompute
+    if reuses == "auto":
+        reuses = able and policy.device.type == "cpu" and forward <= REUSED_SHARE * total_memory(policy.device)
+    elif reuses and not able:
+        raise UserError(
+            "a forward pass can be reused by the native engine alone, without gradient checkpointing",
+            where="reuse_forward",
+            fix="reuse_forward=auto",
+        )
     peak = predicted_peak(policy, longest, config.max_new_tokens, completions, size, recompute=recompute)
-    return config.model_copy(update={"microbatch_size": size}), peak
+    decided = {"microbatch_size": size, "reuse_forward": reuses}
+    return config.model_copy(update=decided), peak + (forward if reuses else 0)
 
 
 def check_evaluations(folder: Path, state: TrainState) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rlhf_cli.engine.memory import room_for
 from rlhf_cli.functional.sampling import Sampling
-from rlhf_cli.pipeline.run import Run, truncation
+from rlhf_cli.pipeline.run import Run, reusing_engine, truncation
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, Rollout
 
@@ -13,7 +13,10 @@ def sample(run: Run, temperature: float) -> Rollout:
     """Sample `samples_per_prompt` completions of each of the step's prompts."""
     batch, limit = next_prompts(run), run.config.max_new_tokens
     with run.work.phase("rollout", limit) as tick, room_for(len(batch), "samples_per_prompt"):
-        return run.engine.sample(batch, Sampling(limit, temperature, truncation(run.config)), tick)
+        sampling = Sampling(limit, temperature, truncation(run.config))
+        if (native := reusing_engine(run)) is not None:
+            return native.sample(batch, sampling, tick, remember=True)
+        return run.engine.sample(batch, sampling, tick)
 
 
 def next_prompts(run: Run) -> PromptBatch:

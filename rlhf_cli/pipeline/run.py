@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 
 from rlhf_cli.engine import Engine
+from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.feedback.queue import Queue
+from rlhf_cli.functional.mismatch import TOLERANCE
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.health.alarms import Alarms
 from rlhf_cli.health.stopping import Stopping
@@ -102,6 +104,18 @@ class Run(Training):
 def truncation(config: RunConfig) -> Truncation:
     """How the run truncates the distribution that its rollouts are sampled from."""
     return Truncation(config.top_k, config.top_p, config.min_p)
+
+
+def needs_reread(state: TrainState) -> bool:
+    """Whether the trainer reads a rollout again: until it has been compared with the sampler, and while they differ."""
+    return state.sampler_gap is None or state.sampler_gap > TOLERANCE
+
+
+def reusing_engine(run: Run) -> NativeEngine | None:
+    """The engine, where a step's first update takes the forward pass from the rollout; else None."""
+    if isinstance(run.engine, NativeEngine) and run.config.reuse_forward is True and not needs_reread(run.state):
+        return run.engine
+    return None
 
 
 def current_beta(run: Run, step: int) -> float:

@@ -11,10 +11,10 @@ from torch import Tensor
 from rlhf_cli.algorithms.placement import penalty
 from rlhf_cli.engine.reading import measure_distance, read_values, recompute_logprobs
 from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
-from rlhf_cli.functional.mismatch import STOP_BELOW, TOLERANCE, WARN_BELOW, measure_mismatch
+from rlhf_cli.functional.mismatch import STOP_BELOW, WARN_BELOW, measure_mismatch
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.functional.truncation import select_rows
-from rlhf_cli.pipeline.run import Run, due
+from rlhf_cli.pipeline.run import Run, due, needs_reread
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.rewards.shaping import Spread
@@ -37,7 +37,7 @@ def score(run: Run, rollout: Rollout, beta: float) -> Scored:
         scores = to_tensor(answer.values, rollout)
         learnable = learnable_mask(rollout, config.reward.truncated, config.algorithm.min_group)
     log_weights = None
-    if run.state.sampler_gap is None or run.state.sampler_gap > TOLERANCE:
+    if needs_reread(run.state):
         with work.phase("trainer", work.parts(len(rollout.batch))) as tick:
             sampled = rollout
             rollout, log_weights = work.fitting(lambda size: recompute_logprobs(sampled, run.engine, size, tick))

@@ -12,18 +12,21 @@ from torch import Tensor, nn
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.reading import unpack
+from rlhf_cli.engine.reading import measure_gap, unpack
 from rlhf_cli.errors import EXIT_NONFINITE
 from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.losses import k2_loss, sequence_k2_loss, token_weights
 from rlhf_cli.functional.mismatch import sequence_weights
 from rlhf_cli.functional.truncation import select_rows
-from rlhf_cli.pipeline.run import Run
+from rlhf_cli.pipeline.run import Run, reusing_engine
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import copy_tensors
 from rlhf_cli.seeding import permutation, seed_for
 from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout, Scored
+
+Read = Callable[[Rollout, Tensor], Tensor]
+"""A pass that gives the hidden states of some completions, int64 rows, as `Engine.hidden` does."""
 
 
 class NotFinite(ArithmeticError):
@@ -39,11 +42,18 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
     learnable = advantages.scored.learnable.nonzero().squeeze(1).cpu()
     plan = [learnable[part] for part in split_rollout(len(learnable), config.algorithm, config.seed, step)]
     lr, parameters, updates = config.optimizer.lr_at(step, config.steps), run.policy.parameters(), []
+    reusing = reusing_engine(run)
     with run.work.phase("update", sum(run.work.parts(len(rows)) for rows in plan)) as tick:
         run.unfinished.before = copy_tensors(run.policy, run.optimizer)
         try:
             for number, rows in enumerate(plan):
-                learned = compute_gradient(run, advantages, rows, seed_for(config.seed, "update", step, number), tick)
+                read = reusing.reuse if reusing is not None and number == 0 else None
+                seed = seed_for(config.seed, "update", step, number)
+                learned = compute_gradient(run, advantages, rows, seed, tick, read)
+                if reusing is not None and number == 0:
+                    reusing.forget()
+                    row = rows[step % len(rows)].view(1)  # one completion a step shows whether the two still agree
+                    learned["sampler/gap"] = measure_gap(advantages.scored.rollout, run.engine, row)
                 updates.append(learned | apply(parameters, run.optimizer, lr, config.optimizer.max_grad_norm))
             check_finite(advantages.scored.rollout, run.engine, parameters)
         except NotFinite as error:
@@ -56,7 +66,7 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
 
 
 def compute_gradient(
-    run: Run, advantages: Advantages, rows: Tensor, seed: int, tick: Callable[[], None]
+    run: Run, advantages: Advantages, rows: Tensor, seed: int, tick: Callable[[], None], read: Read | None = None
 ) -> dict[str, float]:
     """Leave the gradient of one update in the weights; returns the loss's metrics. `seed` is for the dropout."""
 
@@ -72,6 +82,7 @@ def compute_gradient(
                 max_new_tokens=run.config.max_new_tokens,
                 microbatch_size=size,
                 tick=tick,
+                read=read,
             )
 
     return run.work.fitting(accumulated)
@@ -102,18 +113,20 @@ def accumulate_gradient(
     max_new_tokens: int,
     microbatch_size: int,
     tick: Callable[[], None],
+    read: Read | None = None,
 ) -> dict[str, float]:
     """Add the gradient of the loss over the completions `rows` to the trained weights; returns the loss's metrics.
 
+    `read` gives the policy's states; None: the engine's own forward pass.
     `sampler/gap` is the largest difference, over completions, between the summed log-probabilities of this pass and
     those of the rollout, in nats. Before the first update it should be rounding error.
     """
     scored, rollout, distance = advantages.scored, advantages.scored.rollout, advantages.scored.distance
     weights = _weigh_tokens(scored, rows, algorithm, max_new_tokens)
-    totals, gaps = Counter[str](), []
+    totals, gaps, read = Counter[str](), [], read or engine.hidden
     for part in rows.split(microbatch_size):
         keep = rollout.completion_mask[part]
-        hidden, kept = engine.hidden(rollout, part), select_rows(rollout.kept, rollout.completion_mask, part)
+        hidden, kept = read(rollout, part), select_rows(rollout.kept, rollout.completion_mask, part)
         packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature, kept)
         forward = Forward(
             logprobs=unpack(packed, keep),

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.schema import RunConfig, TrainingConfig
+from rlhf_cli.schema import BY_MACHINE, RunConfig, TrainingConfig
 from rlhf_cli.settings import IS_FREE, Settings
 
 C = TypeVar("C", bound=TrainingConfig)
@@ -24,8 +24,8 @@ def resume_config(saved: C, requested: C) -> C:
 
     Raises UserError (exit 5) with every changed key that is neither free nor in resume_allow.
     """
-    if requested.microbatch_size == "auto":
-        requested = requested.model_copy(update={"microbatch_size": saved.microbatch_size})
+    resolved = {key: getattr(saved, key) for key in BY_MACHINE if getattr(requested, key, None) == "auto"}
+    requested = requested.model_copy(update=resolved)
     before, after = saved.model_dump(mode="json"), requested.model_dump(mode="json")
     _check_names(requested.resume_allow, {*_keys(before), *_keys(after)})
     sets_aside = {bool(config.evaluate.every) and config.data.sets_aside for config in (saved, requested)}

@@ -15,7 +15,7 @@ from rlhf_cli.runs.binding import changed
 from rlhf_cli.runs.changes import is_free
 from rlhf_cli.runs.folder import CONFIG, SWEEP
 from rlhf_cli.schedules import Controlled
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import BY_MACHINE, RunConfig
 from rlhf_cli.settings import flatten
 from rlhf_cli.sweep.record import SweepRecord, Trial
 
@@ -123,11 +123,11 @@ def _final_beta(config: RunConfig) -> float:
 
 
 def _settings(config: RunConfig, swept: Collection[str]) -> dict[str, str]:
-    """The settings that decide what is learned, and the swept ones; not the microbatch size, which may be `auto`."""
+    """The settings that decide what is learned, and the swept ones; not those that the machine decides under `auto`."""
     return {
         key: json.dumps(value)
         for key, value in flatten(config.model_dump(mode="json"))
-        if is_under(key, swept) or not (is_free(key.split(".")[0]) or key == "microbatch_size")
+        if is_under(key, swept) or not (is_free(key.split(".")[0]) or key in BY_MACHINE)
     }
 
 

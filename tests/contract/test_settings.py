@@ -32,6 +32,7 @@ NEWER_THAN_RUNS = {
     "Reward.special_tokens",
     "RunConfig.on_alarm",
     "RunConfig.on_no_signal",
+    "RunConfig.reuse_forward",
     "RunConfig.stop",
     "Stop.kl",
     "Stop.plateau",

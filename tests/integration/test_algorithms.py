@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.pipeline import assemble
 from rlhf_cli.runs.binding import read_record, write_record
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig
@@ -23,11 +25,11 @@ Rlhf = Callable[..., Outcome]
 PPO = ("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=3")
 
 
-def metrics_of(rlhf: Rlhf, folder: Path, *choice: str) -> list[dict[str, Any]]:
+def metrics_of(rlhf: Rlhf, folder: Path, *choice: str, name: str = "out") -> list[dict[str, Any]]:
     """The steps of a quick run."""
-    outcome = rlhf("train", *QUICK, *choice, "run_dir=out")
+    outcome = rlhf("train", *QUICK, *choice, f"run_dir={name}")
     assert outcome.code == 0, outcome.err
-    return [row for row in lines(folder / "out" / "metrics.jsonl") if row["step"]]
+    return [row for row in lines(folder / name / "metrics.jsonl") if row["step"]]
 
 
 def test_ppo_says_what_it_clips_and_what_its_values_explain(rlhf: Rlhf, tmp_path: Path) -> None:
@@ -89,6 +91,51 @@ def test_a_sampler_that_drifts_is_read_again_at_every_step(
     assert all(row["sampler/gap"] == pytest.approx(0.3, abs=1e-3) for row in steps)
     assert all(0.8 < row["sampler/effective_share"] < 1 for row in steps)
     assert "disagree" not in rlhf("train", "resume=out", "steps=7").err
+
+
+@pytest.mark.parametrize("choice", [(), PPO, ("kl=exact",)], ids=["rloo", "ppo", "exact"])
+def test_reusing_the_rollouts_forward_pass_changes_rounding_alone(
+    choice: tuple[str, ...], rlhf: Rlhf, tmp_path: Path
+) -> None:
+    asked = ("steps=3", "microbatch_size=3", "optimizer.lr=0.01", *choice)
+    plain, reused = (
+        metrics_of(rlhf, tmp_path, *asked, f"reuse_forward={value}", name=value) for value in ("false", "true")
+    )
+    for one, other in zip(plain, reused, strict=True):
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3, abs=1e-4)
+        assert other["sampler/gap"] < 1e-3
+
+
+def test_one_completion_a_step_shows_that_a_sampler_begins_to_drift(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rlhf("train", *QUICK, "run_dir=out", "steps=2").code == 0
+    distort(monkeypatch, 0.3)
+    assert rlhf("train", "resume=out", "steps=5").code == 0
+    steps = lines(tmp_path / "out" / "metrics.jsonl")[1:]
+    assert [row["step"] for row in steps if "sampler/effective_share" in row] == [1, 4, 5]
+    # step 3 reads its third completion again: -0.3 + 2 * 0.6 / 7
+    assert [row["sampler/gap"] for row in steps[2:]] == pytest.approx([0.9 / 7, 0.3, 0.3], abs=1e-3)
+
+
+def test_a_forward_pass_is_reused_by_the_native_engine_alone(rlhf: Rlhf, tmp_path: Path) -> None:
+    outcome = rlhf("train", *QUICK, "reuse_forward=true", "model.engine=transformers", "run_dir=out")
+    assert outcome.code == 2
+    assert outcome.err.rstrip().endswith("(reuse_forward); fix: reuse_forward=auto")
+    for number, choice in enumerate(("model.engine=transformers", "model.gradient_checkpointing=true", "seed=0")):
+        metrics_of(rlhf, tmp_path, "steps=1", "evaluate.every=0", choice, name=str(number))
+        saved = json.loads((tmp_path / str(number) / "config.json").read_text())
+        assert saved["reuse_forward"] is (choice == "seed=0")
+
+
+def test_a_forward_pass_is_reused_where_the_memory_holds_it(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assemble, "total_memory", lambda device: 2**20)
+    metrics_of(rlhf, tmp_path, "steps=1", "evaluate.every=0")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["reuse_forward"] is False
+    assert rlhf("train", "resume=out", "steps=2", "reuse_forward=auto").code == 0  # as it was decided
 
 
 def test_a_sampler_that_drifts_far_is_named(rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

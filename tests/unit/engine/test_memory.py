@@ -11,6 +11,7 @@ import torch
 from rlhf_cli.engine import memory
 from rlhf_cli.engine.memory import (
     activation_bytes,
+    forward_bytes,
     is_out_of_memory,
     microbatch_size,
     peak,
@@ -79,6 +80,11 @@ def test_the_predicted_peak_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 7_680 + blocks < 160_704
     assert predicted_peak(policy, 10, 8, 6, 9, recompute=False) == 1_000_000 + 160_704 + both
     assert predicted_peak(policy, 10, 8, 6, 9, recompute=True) == 1_000_000 + max(9 * 16_160, 7_680 + blocks) + both
+
+
+def test_the_bytes_of_a_forward_pass_by_hand() -> None:
+    # 2 layers: q 16, k 8, v 8, o 16, gate and up 2 * 32, down 16, of 4 bytes each
+    assert forward_bytes(build(tiny()), 10) == 10 * 2 * (16 + 8 + 8 + 16 + 64 + 16) * 4
 
 
 def test_the_peak_is_at_least_what_is_resident() -> None:

@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from rlhf_cli.engine import kernels
-from rlhf_cli.engine.kernels import make_product, rms_norm, rotate, swiglu
+from rlhf_cli.engine.kernels import Frozen, rms_norm, rotate, swiglu
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.pipeline.scoring import drop_prompts
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Rollout
 from tests.unit.engine.families import family
@@ -68,11 +69,9 @@ def texts(request: pytest.FixtureRequest) -> Sequence[str]:
     return tuple(request.param)
 
 
-def sampled(
-    engine: NativeEngine, temperature: float = 1.3, texts: Sequence[str] = TEXTS, *, reference: bool = False
-) -> Rollout:
+def sampled(engine: NativeEngine, temperature: float = 1.3, texts: Sequence[str] = TEXTS, **more: bool) -> Rollout:
     batch = batch_of(engine.policy, texts, 3)
-    return engine.sample(batch, Sampling(9, temperature), lambda: None, reference=reference)
+    return engine.sample(batch, Sampling(9, temperature), lambda: None, **more)
 
 
 def texts_of(rollout: Rollout, row: int) -> tuple[list[int], list[int]]:
@@ -178,6 +177,49 @@ def test_the_adapters_gradients_are_the_librarys(
     for name, gradient in expected.items():
         assert gradient.abs().max() > 0
         assert_close(found[name], gradient, rtol=0, atol=1e-3 * float(gradient.abs().max()), msg=name)
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4, 5], [7, 2, 10, 3], [4]])
+def test_the_rollouts_forward_pass_gives_the_gradients_of_a_new_one(
+    policy: Policy, rows: list[int], texts: Sequence[str]
+) -> None:
+    engine, chosen = NativeEngine(policy), torch.tensor(rows)
+    rollout = sampled(engine, texts=texts, remember=True)
+    tokens, again = select_rows(rollout, rows), engine.reuse(rollout, chosen)
+    sampler = torch.cat([rollout.hidden[row][rollout.completion_mask[row]] for row in rows])
+    assert_close(again, sampler, rtol=0, atol=1e-6)
+    found, expected = (
+        gradients(policy, token_logprobs(hidden, tokens, engine.head, 0.8))
+        for hidden in (again, engine.hidden(rollout, chosen))
+    )
+    of_all = torch.cat([gradient.flatten() for gradient in expected.values()])
+    error = torch.cat([found[name].flatten() for name in expected]) - of_all
+    assert error.norm() < 1e-5 * of_all.norm()
+
+
+def test_the_rollouts_forward_pass_outlives_prompts_that_are_left_out(policy: Policy, texts: Sequence[str]) -> None:
+    engine = NativeEngine(policy)
+    whole = sampled(engine, texts=texts, remember=True)
+    part = drop_prompts(whole, {0, 2})  # row 4 is the second completion of the last prompt, row 10 before
+    found, expected = engine.reuse(part, torch.tensor([4, 0])), engine.reuse(whole, torch.tensor([10, 3]))
+    assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_forward_pass_is_remembered_until_the_next_rollout_or_until_it_is_forgotten() -> None:
+    policy = POLICIES["Llama"]()
+    engine, rows = NativeEngine(policy), torch.tensor([0, 5])
+    rollout = sampled(engine, remember=True)
+    before = engine.reuse(rollout, rows)
+    move_adapter(policy, 0.2)
+    assert_close(engine.reuse(rollout, rows), before, rtol=0, atol=1e-6)  # of the weights that sampled
+    assert (engine.hidden(rollout, rows) - before).abs().max() > 0.01
+    sampled(engine)
+    with pytest.raises(ValueError, match="not remembered"):
+        engine.reuse(rollout, rows)
+    rollout = sampled(engine, remember=True)
+    engine.forget()
+    with pytest.raises(ValueError, match="not remembered"):
+        engine.reuse(rollout, rows)
 
 
 def test_greedy_text_is_the_librarys(policy: Policy, texts: Sequence[str]) -> None:
@@ -303,9 +345,9 @@ class TestKernels:
         weight = torch.randn(24, 16, generator=torch.Generator().manual_seed(1)).to(dtype)
         offset = None if bias is None else torch.full((24,), bias, dtype=dtype)
         monkeypatch.setattr(kernels, "is_faster_packed", lambda weight: True)
-        packed = make_product(weight, offset)
+        packed = Frozen(weight, offset)
         monkeypatch.setattr(kernels, "is_faster_packed", lambda weight: False)
-        plain = make_product(weight, offset)
+        plain = Frozen(weight, offset)
         x = torch.randn(7, 16, generator=torch.Generator().manual_seed(2)).to(dtype)
         one, other = (x.clone().requires_grad_() for _ in range(2))
         close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
@@ -334,5 +376,5 @@ class TestKernels:
             raise AttributeError("_reorder_linear_weight")
 
         monkeypatch.setattr(kernels, "_pack", gone)
-        found = make_product(torch.eye(3))(torch.ones(1, 3))
+        found = Frozen(torch.eye(3))(torch.ones(1, 3))
         assert torch.equal(found, torch.ones(1, 3))
