@@ -36,7 +36,10 @@ class Frozen:
     def __call__(self, x: Tensor) -> Tensor:
         if self._packed is None:
             return torch.nn.functional.linear(x, self._weight, self._bias)
-        y: Tensor = apply_autograd(_Packed, x, self._packed, self._transposed)
+        if _wants_gradient(x):
+            y = apply_autograd(_Packed, x, self._packed, self._transposed)
+        else:
+            y = _times_packed(x, self._packed)
         return y if self._bias is None else y + self._bias
 
     def backward(self, gradient: Tensor) -> Tensor:
