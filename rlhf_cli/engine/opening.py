@@ -55,9 +55,7 @@ def open_policy(
     """
     torch.set_num_threads(config.threads or THREADS)  # always: an earlier run may have set another number
     keep_freed_memory()
-    device = _device(config.device)
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    dtype = dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    device, dtype = place_of(config)
     policy = build_policy(
         config.model,
         device,
@@ -71,6 +69,13 @@ def open_policy(
     for line in policy.notes:
         note(line)
     return policy
+
+
+def place_of(config: TrainingConfig) -> tuple[torch.device, torch.dtype]:
+    """The device and the dtype of the weights; raises UserError where this machine has no such device."""
+    device = _device(config.device)
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    return device, dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
 
 
 def _device(name: str) -> torch.device:

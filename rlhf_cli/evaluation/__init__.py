@@ -5,6 +5,7 @@ tilt        the optimum of one prompt by importance weights, with standard error
 optimum     how much of the optimum's gain a policy has, and when samples cannot tell
 oracle      the optimum and the frontier, from the reference's rewards
 sides       two policies on the same prompts: every measure, and the paired difference
+harness     lm-eval's tables of two models as one, with the paired difference
 plateau     whether the held-out objective still grows, by a bound for any number of looks
 attempts    pass@k and majority@k
 diversity   distinct and repeated n-grams

@@ -27,6 +27,8 @@ SAMPLES: Final = "samples.jsonl"
 """Some completions of each step."""
 EVALUATIONS: Final = "evaluations.jsonl"
 """Held-out evaluations with all their completions."""
+HARNESS: Final = "harness.jsonl"
+"""A line for each time that `rlhf eval --harness` asked lm-eval."""
 LOGS: Final[Mapping[str, str]] = {
     "metrics": METRICS,
     "timings": TIMINGS,
@@ -72,7 +74,7 @@ ENDING: Final = "trial.json"
 TRIAL_LOG: Final = "log.txt"
 """In a trial's folder: all that its processes printed."""
 
-FILES: Final = (CONFIG, RECORD, RESULT, *LOGS.values(), LOCK, REWARD_LOG, REPORT, WANDB_ID)
+FILES: Final = (CONFIG, RECORD, RESULT, *LOGS.values(), HARNESS, LOCK, REWARD_LOG, REPORT, WANDB_ID)
 FOLDERS: Final = (CHECKPOINTS, ADAPTER, REWARD_MODEL, SKIPPED, FEEDBACK, PROFILE, TENSORBOARD, HYDRA)
 
 

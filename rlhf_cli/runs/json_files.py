@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
-from rlhf_cli.runs.disk import DISK, Disk, replace_file
+from rlhf_cli.runs.disk import DISK, Disk, no_link, replace_file
 
 JSON_OBJECT: Final = TypeAdapter(dict[str, Any])
 LARGEST: Final = 2**24
@@ -24,6 +25,15 @@ T = TypeVar("T")
 def write_json(file: Path, value: Any, indent: int | None = 2, disk: Disk = DISK) -> None:
     """Replace the file. Numbers that JSON lacks are written as NaN and Infinity. Raises OSError."""
     replace_file(file, json.dumps(value, indent=indent, ensure_ascii=False) + "\n", disk)
+
+
+def append_json(file: Path, value: Any) -> None:
+    """Add a line to a jsonl file, on a line of its own where the last one was cut short. Raises OSError."""
+    with open(file, "a+b", opener=no_link) as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(size - 1, 0))
+        cut = opened.read(1) not in (b"", b"\n")
+        opened.write((b"\n" if cut else b"") + json.dumps(finite(value), ensure_ascii=False).encode() + b"\n")
 
 
 def finite(value: Any) -> Any:

@@ -16,6 +16,7 @@ import pytest
 
 import rlhf_cli
 from rlhf_cli.cli import ROOM_OF
+from rlhf_cli.commands.parts.harnessing import Harnessed
 from rlhf_cli.display.verbs.explain import Setting
 from rlhf_cli.evaluation.oracle import Oracle
 from rlhf_cli.evaluation.sides import Sides
@@ -44,6 +45,7 @@ FIXED = {
     "verify-gradient": names(Verification),
     "reward test": [*names(Examination), "verdict"],
     "eval": ["a", "b", "decoding", *names(Sides)],
+    "eval --harness": names(Harnessed),
     "push": ["url"],
 }
 """Verbs whose JSON is a type with at most some keys beside it; their own tests read it."""

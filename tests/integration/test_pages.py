@@ -134,8 +134,8 @@ def test_every_command_of_the_readme_works(forked: Rlhf, tmp_path: Path) -> None
             continue
         if command == "rlhf train resume=latest":
             assert forked("train", "config=tiny", "time_limit=1s", "evaluate.every=0").code == 75
-        newest = max((str(run.relative_to(tmp_path)) for run in runs.glob("20*/*")), default="")
-        named = re.sub(r"\bRUN\b|outputs/2[-/\d]+", newest, f"{instead} {LESS.get(instead, '')}")
+        newest = max(runs.glob("20*/*"), key=lambda run: run.stat().st_mtime, default=tmp_path).relative_to(tmp_path)
+        named = re.sub(r"\bRUN\b|outputs/2[-/\d]+", str(newest), f"{instead} {LESS.get(instead, '')}")
         verb, *argv = shlex.split(named)[1:]
         typed = "1\\n" * (2 if verb == "chat" else 99)
         process = start(verb, *argv, cwd=tmp_path, before=f"import io, sys; sys.stdin = io.StringIO('{typed}')")

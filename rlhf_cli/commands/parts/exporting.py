@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rlhf_cli.config.compose import amend_for
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
@@ -23,6 +23,9 @@ from rlhf_cli.verbs import REWARD_TRAIN, Verb, find_verb
 
 if TYPE_CHECKING:
     from rlhf_cli.models.policy import Policy
+
+EXACT: Final = ("device=cpu", "dtype=float32")
+"""Where a merge is exact."""
 
 
 def find_place(out: str) -> Path:
@@ -56,9 +59,8 @@ def open_exactly(options: argparse.Namespace) -> tuple[Policy, Path]:
 
     Raises UserError (exit 5) where there is none that writes texts.
     """
-    path = find_named(options.run)
-    adapter, run = find_adapter(path)
-    config = _read(run, [f"model.{TRUST}=true"] if options.trust_remote_code else [])
+    adapter, run = find_adapter(find_named(options.run))
+    config = read_writer(run, [*consent_of(options), *EXACT])
     print(f"loading the model, with {relative_to_here(adapter)} ...", file=sys.stderr)
     import_libraries()
     from rlhf_cli.engine.opening import open_policy
@@ -81,7 +83,13 @@ def _note(text: str) -> None:
     print(f"note: {visible(text)}", file=sys.stderr)
 
 
-def _read(run: Path, overrides: list[str]) -> TrainingConfig:
+def consent_of(options: argparse.Namespace) -> list[str]:
+    """The override by which the command line consents to a model's own code."""
+    return [f"model.{TRUST}=true"] if options.trust_remote_code else []
+
+
+def read_writer(run: Path, overrides: list[str]) -> TrainingConfig:
+    """Read the settings of a run whose policy writes texts; raises UserError (exit 5) for another."""
     saved = read_config(run)
     verb: Verb[TrainingConfig] | None = find_verb(verb_of(saved).split())
     assert verb is not None
@@ -92,6 +100,6 @@ def _read(run: Path, overrides: list[str]) -> TrainingConfig:
             fix=f"use it by reward=model reward.path={run}",
             exit_code=EXIT_RESUME,
         )
-    config = amend_for(verb, saved, [*overrides, "device=cpu", "dtype=float32"])
+    config = amend_for(verb, saved, overrides)
     refuse_unsaid_trust(config, overrides, EXIT_RESUME, how="--trust-remote-code")
     return config

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parts.answering import Decoding, answer_all, read_prompts
+from rlhf_cli.commands.parts.harnessing import ask_harness
 from rlhf_cli.commands.parts.parser import Parser, at_least, number
 from rlhf_cli.commands.parts.ready import check_sources, code_notices
 from rlhf_cli.config.compose import amend
@@ -32,7 +33,8 @@ ABOUT: Final = """\
 A trained policy against its reference, or against the policy of another run, on
 the run's held-out prompts or on all of other data: reward and every part, KL,
 length, distinct n-grams, repetition, pass@k and majority@k where every reward is
-0 or 1, and how often it wins; with 95 % intervals, paired by prompt."""
+0 or 1, and how often it wins; with 95 % intervals, paired by prompt. With
+--harness: the tasks of lm-eval, policy against reference."""
 
 EXAMPLES: Final = """\
 The reward, the random streams and the seed are those of the (first) run.
@@ -40,7 +42,8 @@ The reward, the random streams and the seed are those of the (first) run.
   rlhf eval latest
   rlhf eval outputs/a outputs/b --page compared.html
   rlhf eval RUN data=jsonl data.path=new.jsonl evaluate.samples=8 --json
-  rlhf eval RUN --temperature 0                    greedy, one completion"""
+  rlhf eval RUN --temperature 0                    greedy, one completion
+  rlhf eval RUN --harness arc_easy,./mine.yaml     benchmarks, by lm-eval"""
 
 FREE: Final = (
     "data", "reward", "evaluate", "max_new_tokens", "microbatch_size", "device", "dtype", "seed", "threads",
@@ -52,6 +55,14 @@ def main(argv: list[str]) -> int:
     """Sample, score, compare; results on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
     paths, overrides = _split(options.words)
+    decoding = Decoding(options.temperature, options.top_k, options.top_p, options.min_p)
+    if options.harness is not None:
+        _refuse_beside_harness(options, decoding, paths)
+        return ask_harness(options, paths[0], overrides)
+    for given in ("limit", "chat_template"):
+        if getattr(options, given):
+            option = f"--{given.replace('_', '-')}"
+            raise UserError(f"{option} is for lm-eval", where="rlhf eval", fix="add --harness TASKS, or leave it out")
     found = [find_adapter(path) for path in paths]
     if len({adapter for adapter, _ in found}) < len(found):
         raise UserError(
@@ -74,7 +85,6 @@ def main(argv: list[str]) -> int:
     check_rows(config.reward.source, rows.held_out)
     # both are judged by the first run's reward, with its settings; the second brings its model and adapter
     models = [config, *(config.model_copy(update={"model": other.model}) for other in configs[1:])]
-    decoding = Decoding(options.temperature, options.top_k, options.top_p, options.min_p)
     own_reward = not any(override.startswith("reward") for override in overrides)
     sides, prompts = answer_all(models, found, rows, decoding, watch, own_reward=own_reward)
     beta = None if isinstance(config.beta, Controlled) else config.beta.at(config.steps - 1, config.steps)
@@ -108,6 +118,15 @@ def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     return paths, overrides
 
 
+def _refuse_beside_harness(options: argparse.Namespace, decoding: Decoding, paths: Sequence[Path]) -> None:
+    """Raise UserError for what does not go with --harness."""
+    if len(paths) > 1:
+        raise UserError("--harness takes one run", where="rlhf eval", fix="rlhf eval RUN --harness TASKS")
+    if options.page or decoding != Decoding():
+        fix = "leave out --page, --temperature, --top-k, --top-p and --min-p"
+        raise UserError("lm-eval's tasks choose the decoding, and have no page", where="--harness", fix=fix)
+
+
 def _names(found: Sequence[tuple[Path, Path]]) -> tuple[str, str]:
     """The names of the two sides: the folders of the runs, with the checkpoint where one is named by itself."""
     names = [run.name if adapter.name == ADAPTER else f"{run.name} {adapter.name}" for adapter, run in found]
@@ -125,6 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--top-p", type=number(0, 1), default=1.0, metavar="P", help="from those with this mass")
     parser.add_argument("--min-p", type=number(0, 1), default=0.0, metavar="P", help="from this share of the top one")
     parser.add_argument("--page", metavar="FILE", help="write a page with all completions side by side")
+    parser.add_argument("--harness", metavar="TASKS", help="lm-eval's tasks instead: names or YAML files, by commas")
+    parser.add_argument("--limit", type=at_least(1), metavar="N", help="with --harness: the first N documents a task")
+    parser.add_argument("--chat-template", action="store_true", help="with --harness: prompts as the model's chats")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with a model")
     return parser

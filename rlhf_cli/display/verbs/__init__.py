@@ -7,6 +7,7 @@ doctor   what is wrong with a run, and the facts of a machine
 eval     a policy beside another
 explain  the settings of a run: values, what sets them, meanings
 fork     a fork beside its parent
+harness  the table of lm-eval
 oracle   the tables and the plot of the optimum
 reward   the table of `rlhf reward test`
 runs     the table of runs

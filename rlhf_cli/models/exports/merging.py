@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,21 +41,22 @@ def write_merged(policy: Policy, folder: Path, dtype: torch.dtype) -> float:
     return difference
 
 
-def merge(policy: Policy) -> tuple[Any, float]:
+def merge(policy: Policy, *, adapter: bool = True) -> tuple[Any, float]:
     """The merged model, float32 on the CPU, and the largest difference of its logits, as in `write_merged`.
 
-    Raises UserError where the difference is above TOLERANCE.
+    Without the adapter it is the reference. Raises UserError where the difference is above TOLERANCE.
     """
     silence_transformers()
     merged = _empty_model(policy)
     # refuses a name that is missing, unknown, or of another shape
-    merged.load_state_dict(merge_weights(policy.causal), assign=True)
+    merged.load_state_dict(merge_weights(policy.causal, adapter=adapter), assign=True)
     merged.tie_weights()
-    return merged, _compare(policy, merged)
+    with nullcontext() if adapter else policy.reference():
+        return merged, _compare(policy, merged)
 
 
-def merge_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of an adapted model by their plain names, in float32 on the CPU, the adapter merged in.
+def merge_weights(model: nn.Module, *, adapter: bool = True) -> dict[str, Tensor]:
+    """The weights of an adapted model by their plain names, in float32 on the CPU, the adapter merged in or left out.
 
     One layer at a time is copied: the model itself stays as it is.
     """
@@ -67,7 +69,8 @@ def merge_weights(model: nn.Module) -> dict[str, Tensor]:
             weights[name] = tensor.detach().float().cpu()
     for name, module in adapted.items():
         merged: Any = copy.deepcopy(module).float()
-        merged.merge()
+        if adapter:
+            merged.merge()
         for part, tensor in merged.get_base_layer().state_dict().items():
             weights[f"{name}.{part}"] = tensor.detach().cpu()
     return weights

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.models.exports.merging import write_merged
+from rlhf_cli.models.exports.merging import merge, write_merged
 from rlhf_cli.models.policy import Policy
 from tests.unit.support import build, move_adapter, tiny
 
@@ -48,6 +48,16 @@ def test_plain_transformers_gives_the_logits_of_base_and_adapter(
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer("Say it.")["input_ids"] == policy.tokenizer("Say it.")["input_ids"]
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("adapter", [{}, {"dora": True}])
+def test_without_the_adapter_it_is_the_reference(adapter: dict[str, Any]) -> None:
+    policy = trained(**adapter)
+    with policy.reference():
+        before = logits(policy.causal)
+    reference, difference = merge(policy, adapter=False)
+    assert difference < 1e-6
+    assert torch.allclose(logits(reference), before, atol=1e-6)
 
 
 def test_the_weights_are_rounded_only_after_the_merge(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""`rlhf eval RUN --harness TASKS`: lm-eval's table of a run's policy against that of its reference."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rlhf_cli.commands.parts.exporting import consent_of, open_exactly, read_writer
+from rlhf_cli.display.verbs.harness import show_scores
+from rlhf_cli.display.watchers import progress
+from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError, first_line
+from rlhf_cli.evaluation.harness import Score, compare_tables
+from rlhf_cli.models.libraries import import_libraries
+from rlhf_cli.runs.folder import HARNESS
+from rlhf_cli.runs.json_files import append_json, finite
+from rlhf_cli.runs.resume import find_adapter
+
+FREE: Final = ("device", "dtype", "threads", "microbatch_size")
+"""Settings that have a meaning here; the others are those of lm-eval's tasks."""
+BATCH: Final = 8
+"""Requests at a time where microbatch_size is automatic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Harnessed:
+    """One table of lm-eval, as it is printed and kept."""
+
+    adapter: str
+    """The folder of the adapter."""
+    time: str
+    lm_eval: str
+    """Its version."""
+    tasks: Sequence[str]
+    limit: int | None
+    chat_template: bool
+    scores: Sequence[Score]
+
+
+def ask_harness(options: argparse.Namespace, path: Path, overrides: Sequence[str]) -> int:
+    """Merge, ask lm-eval for both sides, add a line to the run's harness.jsonl, and print the table."""
+    _check(overrides)
+    adapter, run = find_adapter(path)
+    tasks = [name.strip() for name in options.harness.split(",") if name.strip()]
+    if not tasks:
+        raise UserError("no task is named", where="--harness", fix="rlhf eval RUN --harness arc_easy,./mine.yaml")
+    config = read_writer(run, [*consent_of(options), *overrides])
+    watch = progress(config.display)
+    with watch.phase("loading torch, transformers and the tasks of lm-eval", 0):
+        import_libraries()
+        from rlhf_cli.engine.opening import place_of
+        from rlhf_cli.models.exports.harness import evaluate_merged, load_tasks, version
+
+        loaded, place = load_tasks(tasks), place_of(config)
+    policy, _ = open_exactly(argparse.Namespace(run=str(path), trust_remote_code=options.trust_remote_code))
+    size = config.microbatch_size if isinstance(config.microbatch_size, int) else BATCH
+    tables: list[dict[str, Any]] = []
+    for side, with_adapter in (("policy", True), ("reference", False)):
+        with watch.phase(f"lm-eval asks the {side}", 0):
+            tables.append(
+                evaluate_merged(
+                    policy,
+                    loaded,
+                    place,
+                    adapter=with_adapter,
+                    batch_size=size,
+                    limit=options.limit,
+                    chat=options.chat_template,
+                )
+            )
+    scores = compare_tables(*tables)
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    table = Harnessed(str(adapter), now, version(), tasks, options.limit, options.chat_template, scores)
+    _keep(run / HARNESS, table)
+    if options.json:
+        print(json.dumps(finite(asdict(table))))
+    else:
+        show_scores(scores, run / HARNESS)
+    return EXIT_DONE
+
+
+def _check(overrides: Sequence[str]) -> None:
+    """Raise UserError for a setting that has no meaning here."""
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key not in FREE:
+            raise UserError(f"{key} has no meaning for lm-eval", where=override, fix=f"change only {', '.join(FREE)}")
+
+
+def _keep(file: Path, table: Harnessed) -> None:
+    """Add the table's line; raises UserError (exit 6) where the disk refuses."""
+    try:
+        append_json(file, asdict(table))
+    except OSError as error:
+        what = f"the table cannot be kept: {first_line(error)}"
+        raise UserError(what, where=str(file), fix="make room, or the folder writable", exit_code=EXIT_DISK) from error

@@ -1,0 +1,50 @@
+"""The table of `rlhf eval --harness`: each metric of each task of lm-eval, of the policy and of the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.words import flat
+from rlhf_cli.evaluation.harness import Level, Score
+from rlhf_cli.paths import relative_to_here
+
+BETTER: Final = {True: " ↑", False: " ↓", None: ""}
+"""Beside a metric: whether more of it is better."""
+UNFILTERED: Final = "none"
+
+
+def show_scores(scores: Sequence[Score], file: Path) -> None:
+    """Print the table, and the file that has it now, on stdout."""
+    console = ResultConsole()
+    table = Table(
+        caption=Text("±: lm-eval's standard error; that of the difference is paired by document"),
+        caption_justify="left",
+    )
+    table.add_column("task", overflow="fold")
+    table.add_column("docs", justify="right")
+    table.add_column("metric", overflow="fold")
+    for name in ("policy", "reference", "difference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for score in scores:
+        metric = score.metric if score.filter == UNFILTERED else f"{score.metric}, {score.filter}"
+        table.add_row(
+            flat(score.task),
+            str(score.documents),
+            flat(metric) + BETTER[score.higher_is_better],
+            _level(score.policy),
+            _level(score.reference),
+            _level(score.difference, "+"),
+        )
+    console.print(table)
+    console.print(f"Added to {flat(str(relative_to_here(file)))}", markup=False, soft_wrap=True)
+
+
+def _level(level: Level, sign: str = "") -> str:
+    error = "" if level.stderr is None else f" ± {level.stderr:.3f}"
+    return f"{level.value:{sign}.3f}{error}"
