@@ -26,8 +26,8 @@ Opponent = Literal["reference", "labelled"]
 """The other side of pairs of the policy's completions: the reference, or the policy of the newest step with votes."""
 
 
-BY_MACHINE: Final = ("microbatch_size", "reuse_forward")
-"""Settings that the machine decides where they are `auto`; a run keeps what was decided when it began."""
+BY_MACHINE: Final = ("microbatch_size", "reuse_forward", "shards")
+"""Settings that the machine or its processes decide where they are `auto`; a run keeps what was decided at first."""
 
 
 class HeldOut(Settings):
@@ -163,6 +163,11 @@ class RunConfig(TrainingConfig):
     sweep_dir: Free[FilePath | None]
     """Where a multirun writes, one folder a trial; null: outputs/sweeps/NAME-HASH, with a hash of the settings, so that
     the same sweep finds its folder again."""
+    processes: Free[int] = Field(default=1, ge=1)
+    """Processes that share the work of the run. Its numbers depend on `shards` and `threads`, not on them."""
+    shards: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
+    """Parts of a step's prompts that are sampled, read and differentiated by themselves; `processes` may be any number
+    up to it. auto: as many as the processes that the run begins with."""
     seeds: Free[int] = Field(ge=1)
     """Runs of every point of a multirun, which differ in their seeds: `seed`, `seed + 1`, ..."""
     jobs: Free[Annotated[int, Field(ge=1)] | None]
@@ -200,6 +205,13 @@ class RunConfig(TrainingConfig):
             raise ValueError("exact_kl_every: kl=exact needs the exact KL at every step: exact_kl_every=1")
         if isinstance(self.beta, Controlled) and self.exact_kl_every > 1:
             raise ValueError(f"exact_kl_every: beta={self.beta.kind} follows every step's exact KL: exact_kl_every=1")
+        if self.shards != "auto" and self.shards > self.prompts_per_step:
+            raise ValueError(f"shards: a shard has whole prompts, and a step has {self.prompts_per_step}")
+        if self.processes > (self.prompts_per_step if self.shards == "auto" else self.shards):
+            raise ValueError(
+                f"processes: {self.processes} processes need as many shards, and there are "
+                + (f"{self.prompts_per_step} prompts a step" if self.shards == "auto" else f"{self.shards}")
+            )
         if self.temperature.lowest <= 0:
             raise ValueError("temperature: must stay above 0: greedy decoding cannot explore, so it cannot train")
         return self

@@ -1,8 +1,9 @@
 """`rlhf` in processes of its own, forked from the tests' process, which has imported everything and made a run.
 
 Importing torch and transformers takes ten times as long as a tiny run, and a first run twice as long as a second.
-`start` forks, so the process has a pid, signals and a death of its own; the trials of a sweep that runs in it are forks
-of it. The only other threads of the tests' process are those of pytest-xdist, and hold no lock that `rlhf` needs.
+`start` forks, so the process has a pid, signals and a death of its own; the trials of a sweep that runs in it, and the
+other processes of a run, are forks of it. The only other threads of the tests' process are those of pytest-xdist, and
+hold no lock that `rlhf` needs.
 `start_fresh` is for what concerns the start of the interpreter.
 """
 
@@ -113,9 +114,10 @@ def _be(argv: tuple[str, ...], cwd: str, environment: dict[str, str], before: st
     tempfile.tempdir = None
     warnings.simplefilter("error")
     exec(before, {})
+    from rlhf_cli.ranks import children
     from rlhf_cli.sweep import pool
 
-    pool.subprocess = SimpleNamespace(Popen=_Trial, DEVNULL=subprocess.DEVNULL)
+    pool.subprocess = children.subprocess = SimpleNamespace(Popen=_Fork, DEVNULL=subprocess.DEVNULL)
     _main(argv)
 
 
@@ -142,8 +144,8 @@ def _main(argv: Sequence[str]) -> None:
     main()
 
 
-class _Trial:
-    """A fork of a sweep that is one of its trials: what the sweep needs of subprocess.Popen."""
+class _Fork:
+    """A fork of a sweep that is one of its trials, or of a run that is one of its processes, as a subprocess.Popen."""
 
     def __init__(
         self, command: Sequence[str], *, stdin: int, stdout: IO[bytes], stderr: IO[bytes], env: Mapping[str, str],

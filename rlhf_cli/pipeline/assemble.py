@@ -14,7 +14,7 @@ from rlhf_cli.engine import Engine
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import REUSED_SHARE, forward_bytes, microbatch_size, predicted_peak, total_memory
 from rlhf_cli.engine.native import NativeEngine
-from rlhf_cli.engine.opening import WHY_HIDDEN, load_policy
+from rlhf_cli.engine.opening import THREADS, WHY_HIDDEN, load_policy
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.health.alarms import replay
@@ -29,6 +29,7 @@ from rlhf_cli.pipeline.state import TrainState, load, read_state
 from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import Prompts, encode
 from rlhf_cli.prompts.rows import Rows
+from rlhf_cli.ranks.team import Team
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.columns import column_value
 from rlhf_cli.rewards.execution.scorer import Scorer
@@ -54,19 +55,26 @@ def assemble(
     signals: StopSignals,
     origin: Origin | None,
     command: Sequence[str] = (),
+    team: Team | None = None,
 ) -> Run:
     """Build a run in `folder`, at step 0 or at the origin's checkpoint.
 
-    The record of a new run keeps the `command` that began it.
+    The record of a new run keeps the `command` that began it. Without a `team` this process calculates all shards.
     Raises UserError for prompts, models and settings that do not fit together.
     """
     if origin is not None:
         check_evaluations(folder, read_state(origin.checkpoint))
+    team = team or Team()
+    threads = config.threads or max(1, THREADS // team.size)
     with reporter.phase("loading the model", 0):
+        team.open(config, threads)
         policy = load_policy(config, reporter.note)
+        torch.set_num_threads(threads)
         engine = build_engine(policy, config.model, reporter.note)
     _note_hidden_tokens(config, rows, policy, reporter)
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
+    if config.shards == "auto":
+        config = config.model_copy(update={"shards": team.size})
     config, peak = fit_memory(config, policy, engine, prompts, held_out)
     assert isinstance(config.microbatch_size, int)
     saver = Saver(folder, config.checkpoint, reporter.note)
@@ -85,6 +93,7 @@ def assemble(
         held_out=held_out,
         saver=saver,
         scorer=scorer,
+        team=team,
         logbook=Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note)),
         work=Work(min(config.microbatch_size, state.microbatch_size or config.microbatch_size), reporter, signals),
         state=state,
@@ -166,12 +175,12 @@ def fit_memory(
         size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)
     tokens = config.prompts_per_step * (longest + (config.samples_per_prompt - 1) * config.max_new_tokens)
     reuses, forward = config.reuse_forward, forward_bytes(policy, tokens)
-    able = isinstance(engine, NativeEngine) and not recompute
+    able = isinstance(engine, NativeEngine) and not recompute and config.shards == 1
     if reuses == "auto":
         reuses = able and policy.device.type == "cpu" and forward <= REUSED_SHARE * total_memory(policy.device)
     elif reuses and not able:
         raise UserError(
-            "a forward pass can be reused by the native engine alone, without gradient checkpointing",
+            "a forward pass can be reused by the native engine alone, without gradient checkpointing, in one shard",
             where="reuse_forward",
             fix="reuse_forward=auto",
         )

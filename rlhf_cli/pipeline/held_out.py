@@ -12,7 +12,6 @@ from typing import Any, Final
 from torch import Tensor
 
 from rlhf_cli.engine.memory import room_for
-from rlhf_cli.engine.reading import measure_distance, recompute_logprobs
 from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, estimate_progress
 from rlhf_cli.evaluation.optimum import LEAST, unknown
@@ -82,7 +81,9 @@ def _sample_prompts(run: Run, step: int, *, asks_reference: bool) -> _Samples:
     at_once = min(prompts_at_once(config), len(run.held_out))
     completions = at_once * config.evaluate.samples
     batches = -(-len(run.held_out) // at_once)
-    ticks = (2 if asks_reference else 1) * batches * (config.max_new_tokens + work.parts(completions))
+    own = len(run.shards.own(at_once))
+    reads = run.shards.passes(_batch(run, 0, at_once), work.microbatch_size)
+    ticks = (2 if asks_reference else 1) * batches * (own * config.max_new_tokens + reads)
     samples = _Samples()
     sampler_differs = True  # from the trainer, until the first batch shows otherwise
     with work.phase("evaluation", ticks) as tick, room_for(completions, "evaluate.samples"):
@@ -179,15 +180,15 @@ def _batch(run: Run, start: int, count: int) -> PromptBatch:
 
 
 def _sample(run: Run, batch: PromptBatch, tick: Tick, *, reference: bool = False) -> Rollout:
-    return run.engine.sample(batch, Sampling(run.config.max_new_tokens, TEMPERATURE), tick, reference=reference)
+    return run.shards.sample(batch, Sampling(run.config.max_new_tokens, TEMPERATURE), tick, reference=reference)
 
 
 def _recompute(run: Run, rollout: Rollout, tick: Tick, *, reference: bool = False) -> tuple[Rollout, Tensor]:
-    return run.work.fitting(lambda size: recompute_logprobs(rollout, run.engine, size, tick, reference=reference))
+    return run.work.fitting(lambda size: run.shards.recompute(rollout, size, tick, reference=reference))
 
 
 def _distance(run: Run, rollout: Rollout, tick: Tick) -> Distance:
-    return run.work.fitting(lambda size: measure_distance(rollout, run.engine, size, tick))
+    return run.work.fitting(lambda size: run.shards.measure(rollout, size, tick))
 
 
 def _score(run: Run, rollout: Rollout, start: int, step: int) -> Scores:

@@ -12,11 +12,10 @@ from rlhf_cli.types import PromptBatch, Rollout
 def sample(run: Run, temperature: float) -> Rollout:
     """Sample `samples_per_prompt` completions of each of the step's prompts."""
     batch, limit = next_prompts(run), run.config.max_new_tokens
-    with run.work.phase("rollout", limit) as tick, room_for(len(batch), "samples_per_prompt"):
+    ticks = limit * len(run.shards.own(len(batch.prompts)))
+    with run.work.phase("rollout", ticks) as tick, room_for(len(batch), "samples_per_prompt"):
         sampling = Sampling(limit, temperature, truncation(run.config))
-        if (native := reusing_engine(run)) is not None:
-            return native.sample(batch, sampling, tick, remember=True)
-        return run.engine.sample(batch, sampling, tick)
+        return run.shards.sample(batch, sampling, tick, remember=reusing_engine(run) is not None)
 
 
 def next_prompts(run: Run) -> PromptBatch:

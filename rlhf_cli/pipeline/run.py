@@ -20,6 +20,8 @@ from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.state import Tensors, TrainState
 from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import Prompts
+from rlhf_cli.ranks.shards import Shards
+from rlhf_cli.ranks.team import Team
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.logbook import Logbook
 from rlhf_cli.runs.no_signal import NoSignal
@@ -72,6 +74,8 @@ class Run(Training):
     prompts: Prompts
     held_out: tuple[Prompt, ...]
     scorer: Scorer
+    team: Team = field(default_factory=Team)
+    """The processes that calculate the run's shards."""
     queue: Queue | None = None
     """The pairs for people, and their votes; None without evaluate.human."""
     profiler: Profiler | None = None
@@ -85,6 +89,12 @@ class Run(Training):
     """Of all steps so far; timings.jsonl has them too."""
     stopped: Stopping | None = None
     """The rule of `stop` that ended the run before its last step."""
+
+    @property
+    def shards(self) -> Shards:
+        """The shards of the run's batches."""
+        count = self.config.shards
+        return Shards(self.policy, self.engine, self.team, self.team.size if count == "auto" else count)
 
     def sync(self) -> None:
         """Put on disk what a checkpoint counts on; raises OSError where the disk refuses."""

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from rlhf_cli.algorithms.placement import penalty
-from rlhf_cli.engine.reading import measure_distance, read_values, recompute_logprobs
 from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
 from rlhf_cli.functional.mismatch import STOP_BELOW, WARN_BELOW, measure_mismatch
 from rlhf_cli.functional.returns import token_rewards
-from rlhf_cli.functional.truncation import select_rows
 from rlhf_cli.pipeline.run import Run, due, needs_reread
 from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.ranks.rollouts import select_prompts
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import Distance, PromptBatch, Rollout, Scored
+from rlhf_cli.types import Distance, Rollout, Scored
 
 
 def score(run: Run, rollout: Rollout, beta: float) -> Scored:
@@ -38,20 +36,18 @@ def score(run: Run, rollout: Rollout, beta: float) -> Scored:
         learnable = learnable_mask(rollout, config.reward.truncated, config.algorithm.min_group)
     log_weights = None
     if needs_reread(run.state):
-        with work.phase("trainer", work.parts(len(rollout.batch))) as tick:
+        with work.phase("trainer", run.shards.passes(rollout.batch, work.microbatch_size)) as tick:
             sampled = rollout
-            rollout, log_weights = work.fitting(lambda size: recompute_logprobs(sampled, run.engine, size, tick))
+            rollout, log_weights = work.fitting(lambda size: run.shards.recompute(sampled, size, tick))
         check_agreement(run, log_weights)
-    with work.phase("reference", work.parts(len(rollout.batch))) as tick:
+    with work.phase("reference", run.shards.passes(rollout.batch, work.microbatch_size)) as tick:
         exact = due(step, config.exact_kl_every, config.steps)
         distance = work.fitting(
-            lambda size: measure_distance(
-                rollout, run.engine, size, tick, exact=exact, keep_hidden=config.kl == "exact"
-            )
+            lambda size: run.shards.measure(rollout, size, tick, exact=exact, keep_hidden=config.kl == "exact")
         )
         values = None
         if config.algorithm.needs_value:
-            values = work.fitting(lambda size: read_values(rollout, run.engine, size))
+            values = work.fitting(lambda size: run.shards.values(rollout, size))
     return Scored(
         rollout=rollout,
         scores=scores,
@@ -146,27 +142,7 @@ def learnable_mask(rollout: Rollout, truncated: str, at_least: int) -> Tensor:
 
 def drop_prompts(rollout: Rollout, prompts: Collection[int]) -> Rollout:
     """The rollout without the prompts of these numbers, as if they had not been in its batch."""
-    if not prompts:
-        return rollout
-    batch, mask = rollout.batch, rollout.completion_mask
-    rows = [row for row in range(len(batch)) if row // batch.samples_per_prompt not in prompts]
-    kept = torch.tensor(rows, device=mask.device)
-    width = int(rollout.lengths[kept].max())
-    return replace(
-        rollout,
-        batch=PromptBatch(
-            prompts=tuple(prompt for number, prompt in enumerate(batch.prompts) if number not in prompts),
-            samples_per_prompt=batch.samples_per_prompt,
-            seeds=tuple(batch.seeds[row] for row in rows),
-        ),
-        tokens=rollout.tokens[kept, :width],
-        completion_mask=mask[kept, :width],
-        logprobs=rollout.logprobs[kept, :width],
-        hidden=rollout.hidden[kept, :width],
-        truncated=rollout.truncated[kept],
-        texts=tuple(rollout.texts[row] for row in rows),
-        kept=select_rows(rollout.kept, mask, kept),
-    )
+    return select_prompts(rollout, [number for number in range(len(rollout.batch.prompts)) if number not in prompts])
 
 
 def check_agreement(run: Run, log_weights: Tensor) -> None:

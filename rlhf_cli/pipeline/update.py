@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 import torch
@@ -12,21 +11,23 @@ from torch import Tensor, nn
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.reading import measure_gap, unpack
+from rlhf_cli.engine.reading import measure_gap
 from rlhf_cli.errors import EXIT_NONFINITE
-from rlhf_cli.functional.kl import token_kl
-from rlhf_cli.functional.logprobs import token_logprobs
-from rlhf_cli.functional.losses import k2_loss, sequence_k2_loss, token_weights
-from rlhf_cli.functional.mismatch import sequence_weights
-from rlhf_cli.functional.truncation import select_rows
 from rlhf_cli.pipeline.run import Run, reusing_engine
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import copy_tensors
+from rlhf_cli.ranks.gradient import (
+    ShardGradient,
+    add_gradients,
+    differentiate,
+    join_sums,
+    seed_of_shard,
+    split_rows,
+    sum_gradient,
+    weigh_tokens,
+)
 from rlhf_cli.seeding import permutation, seed_for
-from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout, Scored
-
-Read = Callable[[Rollout, Tensor], Tensor]
-"""A pass that gives the hidden states of some completions, int64 rows, as `Engine.hidden` does."""
+from rlhf_cli.types import Advantages, Rollout
 
 
 class NotFinite(ArithmeticError):
@@ -43,13 +44,14 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
     plan = [learnable[part] for part in split_rollout(len(learnable), config.algorithm, config.seed, step)]
     lr, parameters, updates = config.optimizer.lr_at(step, config.steps), run.policy.parameters(), []
     reusing = reusing_engine(run)
-    with run.work.phase("update", sum(run.work.parts(len(rows)) for rows in plan)) as tick:
+    batch, size = advantages.scored.rollout.batch, run.work.microbatch_size
+    with run.work.phase("update", sum(run.shards.passes(batch, size, rows) for rows in plan)) as tick:
         run.unfinished.before = copy_tensors(run.policy, run.optimizer)
         try:
             for number, rows in enumerate(plan):
-                read = reusing.reuse if reusing is not None and number == 0 else None
                 seed = seed_for(config.seed, "update", step, number)
-                learned = compute_gradient(run, advantages, rows, seed, tick, read)
+                reuse = reusing is not None and number == 0
+                learned = compute_gradient(run, advantages, rows, seed, tick, reuse=reuse)
                 if reusing is not None and number == 0:
                     reusing.forget()
                     row = rows[step % len(rows)].view(1)  # one completion a step shows whether the two still agree
@@ -66,26 +68,26 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
 
 
 def compute_gradient(
-    run: Run, advantages: Advantages, rows: Tensor, seed: int, tick: Callable[[], None], read: Read | None = None
+    run: Run, advantages: Advantages, rows: Tensor, seed: int, tick: Callable[[], None], *, reuse: bool = False
 ) -> dict[str, float]:
-    """Leave the gradient of one update in the weights; returns the loss's metrics. `seed` is for the dropout."""
+    """Leave the gradient of one update in the weights; returns the loss's metrics. `seed` is for the dropout.
 
-    def accumulated(size: int) -> dict[str, float]:
-        run.optimizer.zero_grad()
-        with run.policy.dropout(seed):
-            return accumulate_gradient(
-                advantages,
-                rows,
-                run.config.algorithm,
-                run.engine,
-                kl=run.config.kl,
-                max_new_tokens=run.config.max_new_tokens,
-                microbatch_size=size,
-                tick=tick,
-                read=read,
-            )
+    `reuse`: take the forward pass from the rollout.
+    """
+    config, mask = run.config, advantages.scored.rollout.completion_mask
+    weights = weigh_tokens(advantages.scored, rows, config.algorithm, config.max_new_tokens)
+    shards = split_rows(advantages, weights, rows, run.shards.count)
 
-    return run.work.fitting(accumulated)
+    def accumulated(size: int) -> list[ShardGradient]:
+        parts = [
+            (*shard, config.algorithm, config.kl, size, seed_of_shard(seed, number), reuse)
+            for number, shard in enumerate(shards)
+        ]
+        return run.shards.map(differentiate, parts, tick)
+
+    found = run.work.fitting(accumulated)
+    add_gradients(run.policy, [shard.gradient for shard in found])
+    return join_sums([shard.sums for shard in found], int(mask[rows].sum()))
 
 
 def split_rollout(completions: int, algorithm: Algorithm, seed: int, step: int) -> Iterator[Tensor]:
@@ -113,66 +115,11 @@ def accumulate_gradient(
     max_new_tokens: int,
     microbatch_size: int,
     tick: Callable[[], None],
-    read: Read | None = None,
 ) -> dict[str, float]:
-    """Add the gradient of the loss over the completions `rows` to the trained weights; returns the loss's metrics.
-
-    `read` gives the policy's states; None: the engine's own forward pass.
-    `sampler/gap` is the largest difference, over completions, between the summed log-probabilities of this pass and
-    those of the rollout, in nats. Before the first update it should be rounding error.
-    """
-    scored, rollout, distance = advantages.scored, advantages.scored.rollout, advantages.scored.distance
-    weights = _weigh_tokens(scored, rows, algorithm, max_new_tokens)
-    totals, gaps, read = Counter[str](), [], read or engine.hidden
-    for part in rows.split(microbatch_size):
-        keep = rollout.completion_mask[part]
-        hidden, kept = read(rollout, part), select_rows(rollout.kept, rollout.completion_mask, part)
-        packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature, kept)
-        forward = Forward(
-            logprobs=unpack(packed, keep),
-            values=unpack(engine.values(hidden), keep) if algorithm.needs_value else None,
-        )
-        minibatch = _take_rows(advantages, weights, part)
-        result = algorithm.loss(minibatch, forward)
-        loss = result.loss
-        if kl == "loss_k2":
-            loss = loss + scored.beta * k2_loss(forward.logprobs, distance.ref_logprobs[part], minibatch.weights)
-        elif kl == "loss_k2_sequence":
-            own = sequence_k2_loss(forward.logprobs, distance.ref_logprobs[part], minibatch.weights)
-            loss = loss + scored.beta * own
-        elif kl == "exact":
-            assert distance.ref_hidden is not None
-            exact = token_kl(hidden, distance.ref_hidden[part][keep], engine.head, rollout.temperature, kept)
-            loss = loss + scored.beta * (minibatch.weights[keep] * exact).sum()
-        loss.backward()
-        totals.update({"loss": float(loss.detach()), **result.metrics})
-        gaps.append((forward.logprobs.detach() - minibatch.logprobs).sum(1).abs().max())
-        tick()
-    tokens = int(rollout.completion_mask[rows].sum())
-    means = {name: value if name == "loss" else value / tokens for name, value in totals.items()}
-    return means | {"sampler/gap": float(torch.stack(gaps).max())}
-
-
-def _weigh_tokens(scored: Scored, rows: Tensor, algorithm: Algorithm, max_new_tokens: int) -> Tensor:
-    """The weight of every token in the loss over the completions `rows`, [B, T]; zero for all other completions."""
-    rollout = scored.rollout
-    weights = torch.zeros_like(rollout.logprobs)
-    weights[rows] = token_weights(rollout.completion_mask[rows], algorithm.aggregation, max_new_tokens).to(weights)
-    if scored.log_weights is not None:
-        weights = weights * sequence_weights(scored.log_weights).unsqueeze(1)
-    return weights
-
-
-def _take_rows(advantages: Advantages, weights: Tensor, rows: Tensor) -> Minibatch:
-    """Select the part of the rollout that the loss reads: the completions `rows`."""
-    scored, returns = advantages.scored, advantages.returns
-    return Minibatch(
-        logprobs=scored.rollout.logprobs[rows],
-        advantages=advantages.advantages[rows],
-        weights=weights[rows],
-        values=None if scored.values is None else scored.values[rows],
-        returns=None if returns is None else returns[rows],
-    )
+    """Add the gradient of the loss over the completions `rows` to the trained weights; returns the loss's metrics."""
+    weights = weigh_tokens(advantages.scored, rows, algorithm, max_new_tokens)
+    sums = sum_gradient(advantages, weights, rows, algorithm, engine, kl=kl, microbatch_size=microbatch_size, tick=tick)
+    return join_sums([sums], int(advantages.scored.rollout.completion_mask[rows].sum()))
 
 
 def apply(

@@ -26,6 +26,8 @@ def resume_config(saved: C, requested: C) -> C:
     """
     resolved = {key: getattr(saved, key) for key in BY_MACHINE if getattr(requested, key, None) == "auto"}
     requested = requested.model_copy(update=resolved)
+    if isinstance(requested, RunConfig):
+        _check_processes(requested)
     before, after = saved.model_dump(mode="json"), requested.model_dump(mode="json")
     _check_names(requested.resume_allow, {*_keys(before), *_keys(after)})
     sets_aside = {bool(config.evaluate.every) and config.data.sets_aside for config in (saved, requested)}
@@ -43,6 +45,17 @@ def resume_config(saved: C, requested: C) -> C:
             exit_code=EXIT_RESUME,
         )
     return requested
+
+
+def _check_processes(requested: RunConfig) -> None:
+    """Raise UserError for more processes than there are shards."""
+    if requested.shards != "auto" and requested.processes > requested.shards:
+        raise UserError(
+            f"processes={requested.processes} is more than the run's shards={requested.shards}",
+            where="resume",
+            fix=f"take up to {requested.shards}, or deal anew: shards={requested.processes} resume_allow=[shards]",
+            exit_code=EXIT_RESUME,
+        )
 
 
 def is_free(key: str, schema: type[TrainingConfig] = RunConfig) -> bool:

@@ -60,6 +60,8 @@ QUEUE: Final = "queue.jsonl"
 """In that folder: the pairs that the run made, and the votes that it read, step by step."""
 PROFILE: Final = "profile"
 """A folder with the traces of torch's profiler."""
+RANKS: Final = "ranks"
+"""A folder with all that the run's other processes printed, a file each."""
 TENSORBOARD: Final = "tb"
 """A folder with the curves for TensorBoard."""
 WANDB_ID: Final = "wandb.id"
@@ -75,7 +77,7 @@ TRIAL_LOG: Final = "log.txt"
 """In a trial's folder: all that its processes printed."""
 
 FILES: Final = (CONFIG, RECORD, RESULT, *LOGS.values(), HARNESS, LOCK, REWARD_LOG, REPORT, WANDB_ID)
-FOLDERS: Final = (CHECKPOINTS, ADAPTER, REWARD_MODEL, SKIPPED, FEEDBACK, PROFILE, TENSORBOARD, HYDRA)
+FOLDERS: Final = (CHECKPOINTS, ADAPTER, REWARD_MODEL, SKIPPED, FEEDBACK, PROFILE, RANKS, TENSORBOARD, HYDRA)
 
 
 def check_kinds(folder: Path) -> None:

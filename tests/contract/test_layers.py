@@ -25,6 +25,7 @@ LAYERS = (
     {"algorithms", "rewards"},
     {"schema"},
     {"runs", "prompts", "engine"},
+    {"ranks"},
     {"feedback"},
     {"pipeline"},
     {"verify", "sweep", "supervised", "rounds"},

@@ -15,10 +15,12 @@ from rlhf_cli.commands.parts.sweeping import open_sweep
 from rlhf_cli.config.launch import launch
 from rlhf_cli.display.tables import show_result
 from rlhf_cli.display.watchers import watcher
-from rlhf_cli.errors import EXIT_DONE
+from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
+from rlhf_cli.ranks.children import place
+from rlhf_cli.ranks.gathering import gather, seat
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import step_of
@@ -31,8 +33,18 @@ from rlhf_cli.verbs import TRAIN
 
 
 def main(argv: list[str]) -> int:
-    """Start or resume the run or the sweep; refuse mistakes before any folder is made."""
+    """Start or resume the run or the sweep; refuse mistakes before any folder is made.
+
+    A process of a rank above 0 works for the run's first process instead.
+    """
     begun = time.monotonic()
+    rank, size = place()
+    if rank:
+        from rlhf_cli.ranks.worker import serve
+
+        return serve(rank, size)
+    if size > 1 and {"-m", "--multirun"} & {*argv}:
+        raise UserError("torchrun starts one run, -m starts many", fix="rlhf train -m processes=N, without torchrun")
     if not running.resume(TRAINER, argv, begun):
         check = partial(ready.check_new_run, checked=[])
         launch(argv, partial(running.start_job, TRAINER, begun), check=check, sweep=open_sweep)
@@ -42,6 +54,7 @@ def main(argv: list[str]) -> int:
 def _train(
     config: RunConfig, folder: Path, origin: Origin | None, signals: StopSignals, command: Sequence[str]
 ) -> Result:
+    config = seat(config)
     rows = read_rows(config)
     if origin is not None:  # a new run was checked before it had a folder
         check_rows(config.reward.source, chain(rows.train, rows.held_out))
@@ -52,13 +65,18 @@ def _train(
     try:
         for note in ready.notes_at_start(config, origin):
             watch.note(note)
-        with Scorer(config.reward, rows.columns, folder / REWARD_LOG) as scorer:
+        with (
+            gather(config.processes, folder, signals.check) as wait,
+            Scorer(config.reward, rows.columns, folder / REWARD_LOG) as scorer,
+        ):
             with watch.phase("loading torch and transformers", 0):
                 import_libraries()
                 from rlhf_cli.pipeline.assemble import assemble
                 from rlhf_cli.pipeline.conclude import conclude
                 from rlhf_cli.pipeline.loop import train
-            run = assemble(config, rows, folder, scorer, watch, signals, origin, command)
+            with watch.phase("waiting for the other processes", 0):
+                team = wait()
+            run = assemble(config, rows, folder, scorer, watch, signals, origin, command, team)
             train(run)
             return conclude(run)
     finally:

@@ -17,8 +17,8 @@ from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, estimate_progress
 from rlhf_cli.evaluation.optimum import LEAST
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline import held_out
 from rlhf_cli.pipeline.held_out import evaluate
+from rlhf_cli.ranks import shards
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.seeding import seed_for
@@ -93,11 +93,11 @@ def test_the_texts_depend_on_neither_the_step_nor_the_batches(moved: Policy, eva
 def test_a_kl_that_is_not_finite_ends_the_run_before_it_is_written(
     step: int, policy: Policy, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(*arguments: Any) -> Distance:
-        found = measure_distance(*arguments)
+    def measure(*arguments: Any, **options: Any) -> Distance:
+        found = measure_distance(*arguments, **options)
         return replace(found, exact=None, kl=found.kl.index_fill(0, torch.tensor([1]), torch.inf))
 
-    monkeypatch.setattr(held_out, "measure_distance", measure)
+    monkeypatch.setattr(shards, "measure_distance", measure)
     with pytest.raises(UserError) as caught:
         evaluated(policy, step=step)
     assert caught.value.exit_code == EXIT_NONFINITE == 7

@@ -13,7 +13,7 @@ from tests.unit.support import config_fields, config_of, tiny
 FREE = {
     "steps", "checkpoint", "evaluate.every", "evaluate.human", "evaluate.human_against", "log_samples", "time_limit",
     "profile", "display", "run_dir", "sweep_dir", "resume", "resume_allow", "seeds", "jobs", "sinks", "on_no_signal",
-    "on_alarm", "stop",
+    "on_alarm", "stop", "processes",
 }  # fmt: skip
 
 
@@ -55,6 +55,18 @@ class TestChanges:
     )
     def test_these_are_free(self, change: dict[str, Any]) -> None:
         resume_config(config_of(), config_of(**change))
+
+    def test_shards_stay_as_they_were_dealt_and_processes_may_change(self) -> None:
+        saved = config_of(prompts_per_step=4, shards=4, processes=4)
+        assert resume_config(saved, config_of(prompts_per_step=4, shards="auto", processes=2)).shards == 4
+        with pytest.raises(UserError, match="shards: 4 -> 2"):
+            resume_config(saved, config_of(prompts_per_step=4, shards=2))
+
+    def test_a_resumed_run_has_no_more_processes_than_shards(self) -> None:
+        with pytest.raises(UserError) as caught:
+            resume_config(config_of(prompts_per_step=4), config_of(prompts_per_step=4, shards="auto", processes=2))
+        assert caught.value.what == "processes=2 is more than the run's shards=1"
+        assert caught.value.exit_code == 5
 
     @pytest.mark.parametrize(
         ("change", "said"),

@@ -20,7 +20,8 @@ from rlhf_cli.algorithms import rloo
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.returns import token_rewards
-from rlhf_cli.pipeline import scoring, update
+from rlhf_cli.pipeline import scoring
+from rlhf_cli.ranks import gradient as of_shards
 from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.verify import expected, gradient
@@ -169,7 +170,7 @@ def untempered(
     [
         ("rloo", scoring, "token_rewards", flipped),
         ("grpo", scoring, "token_rewards", flipped),
-        ("rloo", update, "token_logprobs", untempered),
+        ("rloo", of_shards, "token_logprobs", untempered),
     ],
     ids=["sign of beta", "sign of beta in GRPO", "temperature"],
 )

@@ -1,0 +1,97 @@
+"""The other processes of a run, as children of this one: start them, say why one is gone, end them.
+
+It imports no torch, so that the children start while this process imports it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from rlhf_cli.runs.folder import RANKS
+
+COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli", "train")
+"""-P: nothing is imported from the working directory."""
+HOST: Final = "127.0.0.1"
+PARENT: Final = "RLHF_PARENT"
+"""The environment variable with the process id of the run that started this process."""
+GRACE_S: Final = 5.0
+"""Seconds for the children to end by themselves."""
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """This process's rank and the number of processes, as torchrun or a run's first process sets them; else 0 and 1."""
+    rank, size = environment.get("RANK", ""), environment.get("WORLD_SIZE", "")
+    return (int(rank), int(size)) if rank.isdigit() and size.isdigit() else (0, 1)
+
+
+class Children:
+    """Processes 1 to `size` - 1 of a run; each writes what it prints to RUN/ranks/K.log."""
+
+    def __init__(self, size: int, folder: Path) -> None:
+        self.socket = socket.socket()
+        self.socket.bind((HOST, 0))  # this machine alone, at a port that is free
+        self.port: int = self.socket.getsockname()[1]
+        self._logs = folder / RANKS
+        self._logs.mkdir(exist_ok=True)
+        network = {} if sys.platform == "win32" else {"GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
+        for name, value in network.items():
+            os.environ.setdefault(name, value)
+        common = {"MASTER_ADDR": HOST, "MASTER_PORT": str(self.port), "WORLD_SIZE": str(size), PARENT: str(os.getpid())}
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        try:
+            for rank in range(1, size):
+                with self.log(rank).open("ab") as log:
+                    # a session of its own: Ctrl-C reaches this process alone
+                    self._processes[rank] = subprocess.Popen(
+                        COMMAND, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                        env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    )  # fmt: skip
+        except BaseException:
+            self.end(0.0)
+            raise
+
+    def log(self, rank: int) -> Path:
+        """The file of all that the process prints."""
+        return self._logs / f"{rank}.log"
+
+    def why_gone(self, rank: int) -> str | None:
+        """Why the process has ended; None while it runs."""
+        code = self._processes[rank].poll()
+        if code is None:
+            return None
+        if code < 0:
+            name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
+            return f"was killed by {name}" + (", most likely for want of memory" if -code == signal.SIGKILL else "")
+        return f"ended with exit code {code}; see {self.log(rank)}"
+
+    def end(self, patience_s: float = GRACE_S) -> None:
+        """Wait for the children to end by themselves, and kill those that do not."""
+        until = time.monotonic() + patience_s
+        while any(process.poll() is None for process in self._processes.values()) and time.monotonic() < until:
+            time.sleep(0.02)
+        for process in self._processes.values():
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+        while any(process.poll() is None for process in self._processes.values()):
+            time.sleep(0.02)
+        self.socket.close()
+
+
+def die_with_parent(environment: Mapping[str, str] = os.environ) -> None:
+    """Let this process end with the run that started it, however that ends; Linux alone can do so at once."""
+    parent = environment.get(PARENT, "")
+    if parent and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(parent):  # it ended before that
+            os._exit(1)

@@ -1,0 +1,193 @@
+"""The gradient of a loss over some completions, shard by shard.
+
+Each shard's gradient is calculated by itself, and these are added in the order of the shards.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from rlhf_cli.algorithms import Algorithm
+from rlhf_cli.algorithms.placement import Placement
+from rlhf_cli.engine import Engine
+from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.reading import unpack
+from rlhf_cli.functional.kl import token_kl
+from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.functional.losses import k2_loss, sequence_k2_loss, token_weights
+from rlhf_cli.functional.mismatch import sequence_weights
+from rlhf_cli.functional.truncation import select_rows
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.ranks.rollouts import split_advantages
+from rlhf_cli.seeding import seed_for
+from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout, Scored
+
+Read = Callable[[Rollout, Tensor], Tensor]
+"""A pass that gives the hidden states of some completions, int64 rows, as `Engine.hidden` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """The metrics of the loss over some completions, as sums over their tokens."""
+
+    totals: Mapping[str, float]
+    gap: float
+    """The largest difference of a completion's summed log-probabilities from those of the rollout, in nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardGradient:
+    """The gradient of the loss over one shard."""
+
+    gradient: tuple[Tensor | None, ...]
+    """A tensor for each trained weight, in the order of their names; None where the loss does not depend on it."""
+    sums: Sums
+
+
+def split_rows(
+    advantages: Advantages, weights: Tensor, rows: Tensor, shards: int
+) -> list[tuple[Advantages, Tensor, Tensor]]:
+    """The part of an update that each shard has: its completions, the tokens' weights, its `rows` in their order.
+
+    A shard with none of the rows is left out.
+    """
+    parts, start = [], 0
+    for part in split_advantages(advantages, shards):
+        count, width = part.advantages.shape
+        own = rows[(rows >= start) & (rows < start + count)] - start
+        if len(own):
+            parts.append((part, weights[start : start + count, :width].contiguous(), own))
+        start += count
+    return parts
+
+
+def seed_of_shard(seed: int, number: int) -> int:
+    """The seed of a shard's dropout; the first one has the update's own."""
+    return seed_for(seed, "shard", number) if number else seed
+
+
+def differentiate(
+    policy: Policy,
+    engine: Engine,
+    advantages: Advantages,
+    weights: Tensor,
+    rows: Tensor,
+    algorithm: Algorithm,
+    kl: Placement,
+    size: int,
+    seed: int,
+    reuse: bool,
+    *,
+    tick: Callable[[], None],
+) -> ShardGradient:
+    """The gradient of one shard's part of an update; the weights are left without a gradient.
+
+    `reuse`: take the forward pass from the rollout, which the native engine has remembered.
+    """
+    read = engine.reuse if reuse and isinstance(engine, NativeEngine) else engine.hidden
+    parameters = policy.parameters().values()
+    _clear(parameters)
+    with policy.dropout(seed):
+        sums = sum_gradient(
+            advantages, weights, rows, algorithm, engine, kl=kl, microbatch_size=size, tick=tick, read=read
+        )
+    gradient = tuple(parameter.grad for parameter in parameters)
+    _clear(parameters)
+    return ShardGradient(gradient, sums)
+
+
+def _clear(parameters: Iterable[nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
+
+
+def add_gradients(policy: Policy, shards: Sequence[Sequence[Tensor | None]]) -> None:
+    """Leave the sum of the shards' gradients in the weights, added in the order of the shards."""
+    for parameter, *gradients in zip(policy.parameters().values(), *shards, strict=True):
+        known = [gradient for gradient in gradients if gradient is not None]
+        parameter.grad = reduce(torch.add, known) if known else None
+
+
+def join_sums(shards: Sequence[Sums], tokens: int) -> dict[str, float]:
+    """The loss, and the means over `tokens` of the other metrics.
+
+    `sampler/gap` is the largest of the shards'; before the first update it should be rounding error.
+    """
+    totals = Counter[str]()
+    for sums in shards:
+        totals.update(sums.totals)
+    means = {name: value if name == "loss" else value / tokens for name, value in totals.items()}
+    return means | {"sampler/gap": max(sums.gap for sums in shards)}
+
+
+def sum_gradient(
+    advantages: Advantages,
+    weights: Tensor,
+    rows: Tensor,
+    algorithm: Algorithm,
+    engine: Engine,
+    *,
+    kl: Placement,
+    microbatch_size: int,
+    tick: Callable[[], None],
+    read: Read | None = None,
+) -> Sums:
+    """Add the gradient of the loss over `rows` to the trained weights; `weights` [B, T] are those of `weigh_tokens`.
+
+    `read` gives the policy's states; None: the engine's own forward pass.
+    """
+    scored, rollout, distance = advantages.scored, advantages.scored.rollout, advantages.scored.distance
+    totals, gaps, read = Counter[str](), [], read or engine.hidden
+    for part in rows.split(microbatch_size):
+        keep = rollout.completion_mask[part]
+        hidden, kept = read(rollout, part), select_rows(rollout.kept, rollout.completion_mask, part)
+        packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature, kept)
+        forward = Forward(
+            logprobs=unpack(packed, keep),
+            values=unpack(engine.values(hidden), keep) if algorithm.needs_value else None,
+        )
+        minibatch = _take_rows(advantages, weights, part)
+        result = algorithm.loss(minibatch, forward)
+        loss = result.loss
+        if kl == "loss_k2":
+            loss = loss + scored.beta * k2_loss(forward.logprobs, distance.ref_logprobs[part], minibatch.weights)
+        elif kl == "loss_k2_sequence":
+            own = sequence_k2_loss(forward.logprobs, distance.ref_logprobs[part], minibatch.weights)
+            loss = loss + scored.beta * own
+        elif kl == "exact":
+            assert distance.ref_hidden is not None
+            exact = token_kl(hidden, distance.ref_hidden[part][keep], engine.head, rollout.temperature, kept)
+            loss = loss + scored.beta * (minibatch.weights[keep] * exact).sum()
+        loss.backward()
+        totals.update({"loss": float(loss.detach()), **result.metrics})
+        gaps.append((forward.logprobs.detach() - minibatch.logprobs).sum(1).abs().max())
+        tick()
+    return Sums(totals, float(torch.stack(gaps).max()))
+
+
+def weigh_tokens(scored: Scored, rows: Tensor, algorithm: Algorithm, max_new_tokens: int) -> Tensor:
+    """The weight of every token in the loss over the completions `rows`, [B, T]; zero for all other completions."""
+    rollout = scored.rollout
+    weights = torch.zeros_like(rollout.logprobs)
+    weights[rows] = token_weights(rollout.completion_mask[rows], algorithm.aggregation, max_new_tokens).to(weights)
+    if scored.log_weights is not None:
+        weights = weights * sequence_weights(scored.log_weights).unsqueeze(1)
+    return weights
+
+
+def _take_rows(advantages: Advantages, weights: Tensor, rows: Tensor) -> Minibatch:
+    """Select the part of the rollout that the loss reads: the completions `rows`."""
+    scored, returns = advantages.scored, advantages.returns
+    return Minibatch(
+        logprobs=scored.rollout.logprobs[rows],
+        advantages=advantages.advantages[rows],
+        weights=weights[rows],
+        values=None if scored.values is None else scored.values[rows],
+        returns=None if returns is None else returns[rows],
+    )

@@ -1,0 +1,137 @@
+"""Take a rollout or its advantages apart by prompts, and join rollouts to one.
+
+A part is as if the other prompts had not been in its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from rlhf_cli.functional.truncation import join, select_rows
+from rlhf_cli.ranks.dealing import deal
+from rlhf_cli.types import Advantages, Distance, Exact, PromptBatch, Rollout
+
+
+def split_rollout(rollout: Rollout, shards: int) -> list[Rollout]:
+    """The shards of a rollout."""
+    return [select_prompts(rollout, block) for block in deal(len(rollout.batch.prompts), shards)]
+
+
+def select_prompts(rollout: Rollout, numbers: Sequence[int]) -> Rollout:
+    """The completions of the prompts of these numbers, ascending, as if no others had been in the batch."""
+    batch, mask = rollout.batch, rollout.completion_mask
+    if len(numbers) == len(batch.prompts):
+        return rollout
+    rows = rows_of(batch, numbers)
+    kept = torch.tensor(rows, device=mask.device)
+    width = int(rollout.lengths[kept].max())
+    return replace(
+        rollout,
+        batch=take_prompts(batch, numbers),
+        tokens=rollout.tokens[kept, :width],
+        completion_mask=mask[kept, :width],
+        logprobs=rollout.logprobs[kept, :width],
+        hidden=rollout.hidden[kept, :width],
+        truncated=rollout.truncated[kept],
+        texts=tuple(rollout.texts[row] for row in rows),
+        kept=select_rows(rollout.kept, mask, kept),
+    )
+
+
+def split_advantages(advantages: Advantages, shards: int) -> list[Advantages]:
+    """What an update reads of each shard; the policy's hidden states, which none does, are left out."""
+    scored, batch = advantages.scored, advantages.scored.rollout.batch
+    empty = scored.rollout.hidden.new_zeros(*scored.rollout.tokens.shape, 0)
+    rollout = replace(scored.rollout, hidden=empty)
+    blocks = deal(len(batch.prompts), shards)
+    if len(blocks) == 1:
+        return [replace(advantages, scored=replace(scored, rollout=rollout))]
+    parts = []
+    for block in blocks:
+        part, rows = select_prompts(rollout, block), torch.tensor(rows_of(batch, block), device=empty.device)
+        take = partial(_take, rows, part.tokens.shape[1])
+        distance, exact = scored.distance, scored.distance.exact
+        parts.append(
+            Advantages(
+                scored=replace(
+                    scored,
+                    rollout=part,
+                    scores=take(scored.scores),
+                    distance=Distance(
+                        ref_logprobs=take(distance.ref_logprobs),
+                        kl=take(distance.kl),
+                        exact=None if exact is None else Exact(take(exact.kl), take(exact.entropy)),
+                        ref_hidden=_if_any(take, distance.ref_hidden),
+                    ),
+                    rewards=take(scored.rewards),
+                    learnable=take(scored.learnable),
+                    values=_if_any(take, scored.values),
+                    log_weights=_if_any(take, scored.log_weights),
+                    parts={},
+                ),
+                advantages=take(advantages.advantages),
+                returns=_if_any(take, advantages.returns),
+            )
+        )
+    return parts
+
+
+def take_prompts(batch: PromptBatch, numbers: Sequence[int]) -> PromptBatch:
+    """The prompts of these numbers, with the seeds of their samples."""
+    return PromptBatch(
+        prompts=tuple(batch.prompts[number] for number in numbers),
+        samples_per_prompt=batch.samples_per_prompt,
+        seeds=tuple(batch.seeds[row] for row in rows_of(batch, numbers)),
+    )
+
+
+def join_rollouts(parts: Sequence[Rollout], pad_token: int) -> Rollout:
+    """One rollout of the completions of all parts, part after part."""
+    if len(parts) == 1:
+        return parts[0]
+    batches, kept = [part.batch for part in parts], [part.kept for part in parts if part.kept is not None]
+    return replace(
+        parts[0],
+        batch=PromptBatch(
+            prompts=tuple(prompt for batch in batches for prompt in batch.prompts),
+            samples_per_prompt=batches[0].samples_per_prompt,
+            seeds=tuple(seed for batch in batches for seed in batch.seeds),
+        ),
+        tokens=stack([part.tokens for part in parts], fill=pad_token),
+        completion_mask=stack([part.completion_mask for part in parts]),
+        logprobs=stack([part.logprobs for part in parts]),
+        hidden=stack([part.hidden for part in parts]),
+        truncated=torch.cat([part.truncated for part in parts]),
+        texts=tuple(text for part in parts for text in part.texts),
+        kept=join(kept) if kept else None,
+    )
+
+
+def rows_of(batch: PromptBatch, numbers: Sequence[int]) -> list[int]:
+    """The rows of these prompts' completions."""
+    size = batch.samples_per_prompt
+    return [row for number in numbers for row in range(number * size, (number + 1) * size)]
+
+
+def stack(parts: Sequence[Tensor], fill: int = 0) -> Tensor:
+    """The tensors [b, t, ...] of all parts as one [B, T, ...]; the places behind a shorter part hold `fill`."""
+    if len(parts) == 1:
+        return parts[0]
+    width = max(part.shape[1] for part in parts)
+    behind = [[0, 0] * (part.dim() - 2) + [0, width - part.shape[1]] for part in parts]
+    return torch.cat([pad(part, [*places], value=fill) for part, places in zip(parts, behind, strict=True)])
+
+
+def _take(rows: Tensor, width: int, values: Tensor) -> Tensor:
+    """Rows of [B, ...], cut to `width` places where they have places."""
+    return values[rows] if values.dim() == 1 else values[rows, :width]
+
+
+def _if_any(take: Callable[[Tensor], Tensor], values: Tensor | None) -> Tensor | None:
+    return None if values is None else take(values)

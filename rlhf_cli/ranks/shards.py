@@ -1,0 +1,132 @@
+"""A run's work on a batch, shard by shard: each is sampled and read by itself, by whichever process it is dealt to.
+
+A shard's numbers depend on its own completions alone. The number of shards is a setting, so they do not depend on the
+number of processes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+import torch
+from torch import Tensor
+
+from rlhf_cli.engine import Engine
+from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.reading import measure_distance, read_values, recompute_logprobs
+from rlhf_cli.functional.sampling import Sampling
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.ranks.dealing import deal, turns
+from rlhf_cli.ranks.rollouts import join_rollouts, split_rollout, stack, take_prompts
+from rlhf_cli.ranks.team import Team, Work
+from rlhf_cli.types import Distance, Exact, PromptBatch, Rollout, Tick
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """The shards of a run's batches, and the processes that calculate them."""
+
+    policy: Policy
+    engine: Engine
+    team: Team
+    count: int
+    """Shards that a batch is dealt to; a batch of fewer prompts has fewer."""
+
+    def map(self, work: Work[R], parts: Sequence[tuple[Any, ...]], tick: Tick) -> list[R]:
+        """Calculate every shard, as `Team.map` does."""
+        return self.team.map(self.policy, self.engine, work, parts, tick)
+
+    def own(self, prompts: int) -> list[range]:
+        """The prompts of each shard that this process calculates of a batch."""
+        blocks = deal(prompts, self.count)
+        return [blocks[number] for number in turns(len(blocks), self.team.size, 0)]
+
+    def passes(self, batch: PromptBatch, size: int, rows: Tensor | None = None) -> int:
+        """The microbatches of up to `size` completions in which this process reads a batch, or some rows of it."""
+        counted = range(len(batch)) if rows is None else rows.tolist()
+        counts = Counter(row // batch.samples_per_prompt for row in counted)
+        return sum(-(-sum(counts[prompt] for prompt in block) // size) for block in self.own(len(batch.prompts)))
+
+    def sample(
+        self, batch: PromptBatch, sampling: Sampling, tick: Tick, *, reference: bool = False, remember: bool = False
+    ) -> Rollout:
+        """Sample a completion for every seed of the batch, as the engine does; `remember` is the native engine's."""
+        blocks = deal(len(batch.prompts), self.count)
+        batches = [take_prompts(batch, block) for block in blocks]
+        found = self.map(sample_shard, [(part, sampling, reference, remember) for part in batches], tick)
+        return self._join(found, batches)
+
+    def recompute(self, rollout: Rollout, size: int, tick: Tick, *, reference: bool = False) -> tuple[Rollout, Tensor]:
+        """Replace the sampler's log-probabilities and states by the trainer's, as `recompute_logprobs` does."""
+        parts = split_rollout(rollout, self.count)
+        found = self.map(recompute_shard, [(part, size, reference) for part in parts], tick)
+        joined = self._join([part for part, _ in found], [part.batch for part in parts])
+        return joined, torch.cat([log_weights for _, log_weights in found])
+
+    def measure(
+        self, rollout: Rollout, size: int, tick: Tick, *, exact: bool = True, keep_hidden: bool = False
+    ) -> Distance:
+        """Let the reference read the rollout, as `measure_distance` does."""
+        parts = [(part, size, exact, keep_hidden) for part in split_rollout(rollout, self.count)]
+        found = self.map(measure_shard, parts, tick)
+        exacts = [distance.exact for distance in found if distance.exact is not None]
+        states = [distance.ref_hidden for distance in found if distance.ref_hidden is not None]
+        return Distance(
+            ref_logprobs=stack([distance.ref_logprobs for distance in found]),
+            kl=stack([distance.kl for distance in found]),
+            exact=Exact(stack([one.kl for one in exacts]), stack([one.entropy for one in exacts])) if exacts else None,
+            ref_hidden=stack(states) if states else None,
+        )
+
+    def values(self, rollout: Rollout, size: int) -> Tensor:
+        """The value head's value of every state, as `read_values` reads it."""
+        found = self.map(value_shard, [(part, size) for part in split_rollout(rollout, self.count)], lambda: None)
+        return stack(found)
+
+    def _join(self, parts: Sequence[Rollout], batches: Sequence[PromptBatch]) -> Rollout:
+        """Join rollouts of these batches; one that comes from another process has lost the rows of its prompts."""
+        own = [replace(part, batch=batch) for part, batch in zip(parts, batches, strict=True)]
+        return join_rollouts(own, self.policy.pad_token)
+
+
+def sample_shard(
+    policy: Policy,
+    engine: Engine,
+    batch: PromptBatch,
+    sampling: Sampling,
+    reference: bool,
+    remember: bool,
+    *,
+    tick: Tick,
+) -> Rollout:
+    """Sample a shard."""
+    if remember and isinstance(engine, NativeEngine):
+        return engine.sample(batch, sampling, tick, reference=reference, remember=True)
+    return engine.sample(batch, sampling, tick, reference=reference)
+
+
+def recompute_shard(
+    policy: Policy, engine: Engine, rollout: Rollout, size: int, reference: bool, *, tick: Tick
+) -> tuple[Rollout, Tensor]:
+    """Let the trainer read a shard."""
+    return recompute_logprobs(rollout, engine, size, tick, reference=reference)
+
+
+def measure_shard(
+    policy: Policy, engine: Engine, rollout: Rollout, size: int, exact: bool, keep_hidden: bool, *, tick: Tick
+) -> Distance:
+    """Let the reference read a shard."""
+    return measure_distance(rollout, engine, size, tick, exact=exact, keep_hidden=keep_hidden)
+
+
+def value_shard(policy: Policy, engine: Engine, rollout: Rollout, size: int, *, tick: Tick) -> Tensor:
+    """Let the value head read a shard."""
+    return read_values(rollout, engine, size)
+
+
+WORKS: Final = (sample_shard, recompute_shard, measure_shard, value_shard)

@@ -1,0 +1,35 @@
+"""The processes that calculate a run's shards: this one alone; `leader` has the one with others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from rlhf_cli.engine import Engine
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.types import Tick
+
+R = TypeVar("R")
+
+Work = Callable[..., R]
+"""(policy, engine, *part, tick=) -> the result of one shard. A module's function; it changes no weight."""
+
+
+class Team:
+    """This process alone."""
+
+    size = 1
+    """Processes."""
+
+    def open(self, config: RunConfig, threads: int) -> None:
+        """Let the others load the model of a run, each with so many threads."""
+
+    def map(
+        self, policy: Policy, engine: Engine, work: Work[R], parts: Sequence[tuple[Any, ...]], tick: Tick
+    ) -> list[R]:
+        """Calculate every shard; returns the results in the order of `parts`. `tick` is for this process's own."""
+        return [work(policy, engine, *part, tick=tick) for part in parts]
+
+    def close(self) -> None:
+        """Let the others end."""

@@ -1,0 +1,113 @@
+"""A run's process of rank 1 or more: it holds the model, calculates the shards that it is sent, and decides nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
+
+from rlhf_cli.engine import Engine
+from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.engine.memory import is_out_of_memory
+from rlhf_cli.engine.opening import load_policy
+from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, UserError
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.ranks import wire
+from rlhf_cli.ranks.children import die_with_parent
+from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order, heart
+from rlhf_cli.schema import RunConfig
+
+IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""The first process takes these for all: it saves, and then lets the others end."""
+BEAT_S: Final = 1.0
+
+
+def serve(rank: int, size: int) -> int:
+    """Join the run and calculate until it ends; returns the exit code."""
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    die_with_parent()
+    store, _, _ = next(rendezvous("env://", rank, size, timeout=wire.START))
+    threading.Thread(target=_beat, args=(store.clone(), rank), daemon=True).start()
+    wire.join_group(store, rank, size)
+    member: _Member | Failure | None = None
+    try:
+        while (message := wire.receive(0, _device_of(member))) is not None:
+            if isinstance(message, Opening):
+                member = _open(message)
+            else:
+                wire.send(_answer(member, message), 0)
+    except RuntimeError:  # the first process is gone, and its own end says why
+        os._exit(EXIT_DONE)
+    dist.destroy_process_group()
+    return EXIT_DONE
+
+
+class _Member:
+    """The model of this process."""
+
+    def __init__(self, policy: Policy, engine: Engine) -> None:
+        self.policy, self.engine = policy, engine
+
+    def calculate(self, order: Order) -> list[Any]:
+        """The results of an order's parts."""
+        if order.weights is not None:
+            with torch.no_grad():
+                for parameter, weight in zip(self.policy.parameters().values(), order.weights, strict=True):
+                    parameter.copy_(weight)
+        return [order.work(self.policy, self.engine, *part, tick=lambda: None) for part in order.parts]
+
+
+def _open(opening: Opening) -> _Member | Failure:
+    config = RunConfig.model_validate(opening.config)
+    if config.device in ("auto", "cuda") and torch.cuda.is_available():
+        own = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+        config = config.model_copy(update={"device": f"cuda:{own}"})
+    try:
+        policy = load_policy(config, lambda note: None)
+        torch.set_num_threads(opening.threads)
+        return _Member(policy, build_engine(policy, config.model, lambda note: None))
+    except Exception as error:
+        return _failure(error)
+
+
+def _answer(member: _Member | Failure | None, order: Order) -> Answer:
+    assert member is not None
+    if isinstance(member, Failure):
+        return Answer(order.number, member)
+    try:
+        return Answer(order.number, member.calculate(order))
+    except Exception as error:
+        return Answer(order.number, _failure(error))
+
+
+def _failure(error: Exception) -> Failure:
+    if is_out_of_memory(error):
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return Failure("memory", str(error))
+    if isinstance(error, UserError):
+        return Failure("user", error.what, error.where, error.fix, error.exit_code)
+    return Failure("bug", "".join(traceback.format_exception(error)))
+
+
+def _device_of(member: _Member | Failure | None) -> torch.device:
+    return member.policy.device if isinstance(member, _Member) else torch.device("cpu")
+
+
+def _beat(store: Store, rank: int) -> None:
+    """Count up in the store as long as this process runs; end it where the store is gone, as the run is."""
+    try:
+        while True:
+            store.add(heart(rank), 1)
+            time.sleep(BEAT_S)
+    except RuntimeError:
+        os._exit(EXIT_BUG)

@@ -1,0 +1,29 @@
+"""Prompts are dealt in blocks, shards in turns."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_cli.ranks.dealing import deal, turns
+
+
+def test_blocks_are_even_and_the_first_are_the_longer_ones() -> None:
+    assert deal(8, 2) == [range(4), range(4, 8)]
+    assert deal(7, 3) == [range(3), range(3, 5), range(5, 7)]
+
+
+def test_fewer_prompts_than_shards_leave_no_shard_empty() -> None:
+    assert deal(2, 4) == [range(1), range(1, 2)]
+
+
+@given(prompts=st.integers(1, 40), shards=st.integers(1, 12))
+def test_every_prompt_is_dealt_once_in_its_order(prompts: int, shards: int) -> None:
+    blocks = deal(prompts, shards)
+    assert [number for block in blocks for number in block] == [*range(prompts)]
+    assert max(map(len, blocks)) - min(map(len, blocks)) in (0, 1)
+
+
+def test_shards_go_round_robin() -> None:
+    assert [[*turns(5, 2, rank)] for rank in (0, 1)] == [[0, 2, 4], [1, 3]]
+    assert [*turns(1, 2, 1)] == []

@@ -1,0 +1,41 @@
+"""The processes of a run fit its shards."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.ranks.gathering import seat
+from tests.unit.support import config_of
+
+
+@pytest.fixture
+def torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of the first of four processes."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+
+
+def test_without_torchrun_the_config_stays() -> None:
+    assert seat(config_of(prompts_per_step=2, processes=2, shards=2)).processes == 2
+
+
+@pytest.mark.usefixtures("torchrun")
+@pytest.mark.parametrize("shards", [4, 5, "auto"])
+def test_torchrun_says_how_many_processes_there_are(shards: int | str) -> None:
+    assert seat(config_of(prompts_per_step=5, shards=shards)).processes == 4
+
+
+@pytest.mark.usefixtures("torchrun")
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"shards": 4, "processes": 2}, "torchrun started 4 processes"),
+        ({"shards": 2}, "torchrun started 4 processes, and a step has 2 shards"),
+    ],
+    ids=str,
+)
+def test_torchrun_cannot_start_another_number(settings: dict[str, int], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        seat(config_of(prompts_per_step=5, **settings))
+    assert caught.value.what == said
