@@ -132,7 +132,9 @@ def test_a_figure_without_an_interval_is_null_in_json(rlhf: Rlhf, monkeypatch: p
 
     monkeypatch.setattr(feedback, "do_round", measured)
     done = rlhf("feedback", "loop", *FEW, "display=json", *REWARD_MODEL)
-    (row,) = json.loads(done.out, parse_constant=pytest.fail)["rounds"]
+    end = json.loads(done.out, parse_constant=pytest.fail)
+    assert list(end) == ["folder", "rounds"]
+    (row,) = end["rounds"]
     assert row["true"] == {"mean": 2.0, "half_width": None, "count": 1}
 
 
