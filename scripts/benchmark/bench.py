@@ -11,8 +11,10 @@ import datetime
 import json
 import os
 import platform
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +22,8 @@ from typing import Any, Final
 
 from bench_lines import Failed, Worker
 from bench_tables import report
+
+from rlhf_cli.models.libraries import let_threads_sleep
 
 SCRIPTS: Final = Path(__file__).resolve().parent
 PEER_PYTHON: Final = SCRIPTS.parents[1] / ".venv-peer" / "bin" / "python"
@@ -33,6 +37,15 @@ TUNED: Final = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=1073741824:glibc.
 """Freed memory is kept, not given back to the system after every large tensor."""
 BUSY: Final = 0.5
 """A load from which on other work disturbs: threads that wait for each other lose far more than their share."""
+WAYS: Final[Mapping[str, tuple[Mapping[str, str], Sequence[str]]]] = {
+    "as it is": ({}, ()),
+    "one thread": ({}, ("threads=1",)),
+    "threads sleep at once": ({"GOMP_SPINCOUNT": "0"}, ()),
+    "threads look 10,000 times": ({"GOMP_SPINCOUNT": "10000"}, ()),
+    "threads look 300,000 times, as GNU's OpenMP does": ({"GOMP_SPINCOUNT": "300000"}, ()),
+}
+"""Ways to wait beside other work: variables of the environment, and settings of the run."""
+BUSY_LOOP: Final = (sys.executable, "-c", "while True: pass")
 SAME: Final = ("model", "prompts", "device", "dtype", "beta", "temperature", "lr", "lora")
 """What the peer takes over from our run, beside the shape."""
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft")
@@ -80,9 +93,11 @@ def grid(options: argparse.Namespace) -> list[Point]:
     ]
 
 
-def start_worker(point: Point) -> Worker:
-    """Start a process that takes our steps."""
-    return Worker(f"rlhf-cli at {point}", [sys.executable, str(SCRIPTS / "bench_worker.py")])
+def start_worker(point: Point, environment: Mapping[str, str] | None = None) -> Worker:
+    """Start a process that takes our steps; its threads wait as in `rlhf train`, unless `environment` differs."""
+    waiting = {**os.environ, **(environment or {})}
+    let_threads_sleep(waiting)  # the worker imports torch before the product could say so
+    return Worker(f"rlhf-cli at {point}", [sys.executable, str(SCRIPTS / "bench_worker.py")], waiting)
 
 
 def begin(worker: Worker, point: Point, options: argparse.Namespace) -> dict[str, Any]:
@@ -111,6 +126,35 @@ def measure_alone(point: Point, options: argparse.Namespace) -> dict[str, Any]:
         about = begin(worker, point, options)
         steps = [print_step("rlhf-cli", worker.ask(do="step")) for _ in range(options.steps + 1)]
         return results_of(point, about, steps) | {"save_s": worker.ask(do="save")["seconds"]}
+
+
+def measure_busy(point: Point, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure our steps with each way to wait: in turn one on the machine as it is, and one beside a busy process."""
+    found = []
+    for way, (environment, settings) in WAYS.items():
+        with start_worker(point, environment) as worker:
+            worker.ask(overrides=[*point.overrides(options.overrides), *settings], steps=2 * options.steps + 1)
+            worker.ask(do="step")
+            times: dict[str, list[float]] = {"quiet": [], "busy": []}
+            for _ in range(options.steps):
+                for kind, beside in (("quiet", ()), ("busy", (BUSY_LOOP,))):
+                    with running(beside):
+                        step = print_step(f"{way}, {kind}", worker.ask(do="step"))
+                    times[kind].append(step["seconds"]["step"])
+        found.append(asdict(point) | {"way": way} | times)
+    return found
+
+
+@contextmanager
+def running(commands: Sequence[Sequence[str]]) -> Iterator[None]:
+    """Inside, these commands run beside."""
+    processes = [subprocess.Popen(command) for command in commands]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def measure_pair(point: Point, options: argparse.Namespace) -> dict[str, Any]:
@@ -194,6 +238,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--peer-python", default=str(PEER_PYTHON), metavar="PATH", help="of an environment that is there already")
     add("--peer-batch", type=whole_number, metavar="N", help="the peer's completions at once (default: the whole step)")
+    add("--busy", action="store_true", help="each way to wait, in turn alone and beside a busy process")
     add("--tuned", action="store_true", help="the peer with a tuned allocator (GLIBC_TUNABLES)")
     add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     add("--markdown", type=Path, metavar="FILE", help="measure nothing: print the tables of such a file")
@@ -204,6 +249,7 @@ def parser() -> argparse.ArgumentParser:
 def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure the points; yield all results so far after each of them."""
     found: dict[str, Any] = {"machine": machine(), "command": sys.argv[1:], "roofline": {}, "points": [], "pairs": []}
+    found["busy"] = []
     points = grid(options)
     if (load := os.getloadavg()[0]) > BUSY:
         print(f"warning: the machine has other work (load {load:.1f}): times will be too long", file=sys.stderr)
@@ -213,7 +259,9 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         found["roofline"] = worker.ask(do="roofline")
     for point in points:
         print(point, file=sys.stderr)
-        if options.peer:
+        if options.busy:
+            found["busy"] += measure_busy(point, options)
+        elif options.peer:
             found["pairs"].append(measure_pair(point, options))
         else:
             found["points"].append(measure_alone(point, options))

@@ -119,6 +119,8 @@ def report(found: Found) -> str:
             parts += ["## Against the least there is to compute", _least(points, rates)]
         if fits := list(lines(points)):
             parts += ["## Cost against size", _fits(fits)]
+    if found.get("busy"):
+        parts += ["## Beside one busy process", _busy(found["busy"])]
     if found["pairs"]:
         parts.append("## Against the peer")
         parts += [_pair(pair) for pair in found["pairs"]]
@@ -171,6 +173,15 @@ def _least(points: Sequence[Found], rates: Found) -> str:
 def _fits(fits: Sequence[tuple[str, Fit]]) -> str:
     rows = [[what, f"{one.start:.2f}", f"{one.slope * 1000:.2f}", f"{one.residual:.1%}"] for what, one in fits]
     return table(["seconds a step against", "at none, s", "ms for each more", "largest residual"], rows)
+
+
+def _busy(ways: Sequence[Found]) -> str:
+    rows = []
+    for way in ways:
+        quiet, busy = median(way["quiet"]), median(way["busy"])
+        shape = f"{way['prompts']} x {way['group']} x {way['new_tokens']}, {way['way']}"
+        rows.append([shape, f"{quiet:.2f}", f"{busy:.2f}", f"{busy / quiet:.2f}"])
+    return table(["prompts x completions x tokens", "quiet, s a step", "beside a busy process", "times"], rows)
 
 
 def _pair(pair: Found) -> str:

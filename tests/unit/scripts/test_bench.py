@@ -9,12 +9,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from rlhf_cli.models.libraries import SPINS
 from tests.unit.support import build, tiny
 
 SCRIPTS = Path(__file__).parents[3] / "scripts" / "benchmark"
@@ -193,6 +195,48 @@ def test_the_ratio_is_of_medians_and_its_range_of_pairs() -> None:
     """Ours 1, 2, 4 and the peer's 6, 8, 10: 8 / 2, and from 10 / 4 to 6 / 1."""
     ours, peer = (point(2, *map(sample, steps)) for steps in ((1, 2, 4), (6, 8, 10)))
     assert bench_tables.ratio(ours, peer) == (4, 2.5, 6)
+
+
+def test_ways_to_wait_by_hand() -> None:
+    way = {
+        "prompts": 8,
+        "group": 4,
+        "new_tokens": 32,
+        "way": "one thread",
+        "quiet": [2.0, 1.0, 9.0],
+        "busy": [3.0, 5.0],
+    }
+    found = {"machine": {"processor": "a"}, "roofline": {}, "points": [], "pairs": [], "busy": [way]}
+    text = bench_tables.report(found)
+    assert text.endswith("\n| 8 x 4 x 32, one thread | 2.00 | 4.00 | 2.00 |")
+
+
+@pytest.mark.slow
+def test_steps_beside_a_busy_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "WAYS", {"one thread": bench.WAYS["one thread"]})
+    chosen = options("--busy", "--steps", "1", "config=tiny", "device=cpu")
+    (found,) = bench.measure_busy(bench.Point(2, 3, 9, "float32", None), chosen)
+    assert found["way"] == "one thread"
+    assert (len(found["quiet"]), len(found["busy"])) == (1, 1)
+
+
+def test_a_worker_waits_as_training_does_unless_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    given: list[str] = []
+    monkeypatch.setattr(bench, "Worker", lambda name, command, environment: given.append(environment["GOMP_SPINCOUNT"]))
+    point = bench.Point(2, 3, 9, "float32", None)
+    bench.start_worker(point)
+    bench.start_worker(point, {"GOMP_SPINCOUNT": "0"})
+    assert given == [SPINS, "0"]
+
+
+def test_what_runs_beside_ends_with_it() -> None:
+    others = {*psutil.Process().children()}
+    with bench.running([(sys.executable, "-c", "import time; time.sleep(60)")]):
+        (child,) = {*psutil.Process().children()} - others
+        assert child.is_running()
+    assert not child.is_running()
 
 
 def test_the_report_of_a_file(
