@@ -25,7 +25,8 @@ class NativeEngine:
     def __init__(self, policy: Policy, *, recompute: bool = False) -> None:
         self.policy = policy
         self._llama = Llama(policy, recompute=recompute)
-        self._trace: Trace | None = None
+        self._traces: list[Trace] = []
+        self._remembered: int | None = None
 
     def head(self, hidden: Tensor) -> Tensor:
         return self._llama.head(hidden)
@@ -42,34 +43,40 @@ class NativeEngine:
         *,
         reference: bool = False,
         watch: Watch | None = None,
-        remember: bool = False,
+        remember: int | None = None,
     ) -> Rollout:
-        """Sample as `Engine.sample` says; `remember`: keep the forward pass for `reuse`."""
-        self.forget()
+        """Sample as `Engine.sample` says, and keep the forward pass for `reuse` where `remember` is a number.
+
+        Passes of batches with the same number are kept side by side, those of other numbers are forgotten.
+        """
+        if remember is None or remember != self._remembered:
+            self.forget()
+        self._remembered = remember
         products = self._llama.products("reference" if reference else "merged")
-        recorder = Recorder(products) if remember else None
+        recorder = Recorder(products) if remember is not None else None
         cache = _Cache(self._llama, products, recorder)
         hidden = cache.begin(batch, sampling.max_new_tokens - 1, self.policy.device)
         rollout = decode(cache, hidden, self.head, self.policy, batch, sampling, tick, watch)
         if recorder is not None:
-            self._trace = recorder.trace(batch)
+            self._traces.append(recorder.trace(batch))
         return rollout
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         return self._read(rollout, rows, self._llama.products("reference" if reference else "policy"))
 
     def reuse(self, rollout: Rollout, rows: Tensor) -> Tensor:
-        """`hidden` of the policy, with its gradient, from the forward pass of `rollout`, which was sampled last.
+        """`hidden` of the policy, with its gradient, from the forward pass that sampled `rollout`.
 
         Only norms, rotations and attention are computed again. Raises ValueError where the pass was not remembered.
         """
-        if self._trace is None:
-            raise ValueError("the last rollout was not remembered")
-        return self._read(rollout, rows, self._llama.reuse(self._trace.known(rollout, rows)))
+        for trace in self._traces:
+            if trace.holds(rollout.batch):
+                return self._read(rollout, rows, self._llama.reuse(trace.known(rollout, rows)))
+        raise ValueError("the rollout was not remembered")
 
     def forget(self) -> None:
-        """Free the forward pass that was remembered: it is of no use once the weights change."""
-        self._trace = None
+        """Free the forward passes that were remembered: they are of no use once the weights change."""
+        self._traces.clear()
 
     def _read(self, rollout: Rollout, rows: Tensor, products: Sequence[Products]) -> Tensor:
         llama = self._llama

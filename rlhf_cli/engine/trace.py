@@ -71,6 +71,10 @@ class Trace:
             self._places[rows.cpu(), column] = torch.arange(end, end + len(rows))
             end += len(rows)
 
+    def holds(self, batch: PromptBatch) -> bool:
+        """Whether the batch is the one that was sampled, or some of its prompts."""
+        return batch.seeds[0] in self._rows
+
     def known(self, rollout: Rollout, rows: Tensor) -> list[list[Known]]:
         """What the layers gave for the tokens of `TextTree.of(rollout, rows)`, by block and layer.
 

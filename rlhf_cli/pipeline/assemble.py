@@ -175,12 +175,12 @@ def fit_memory(
         size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)
     tokens = config.prompts_per_step * (longest + (config.samples_per_prompt - 1) * config.max_new_tokens)
     reuses, forward = config.reuse_forward, forward_bytes(policy, tokens)
-    able = isinstance(engine, NativeEngine) and not recompute and config.shards == 1
+    able = isinstance(engine, NativeEngine) and not recompute
     if reuses == "auto":
         reuses = able and policy.device.type == "cpu" and forward <= REUSED_SHARE * total_memory(policy.device)
     elif reuses and not able:
         raise UserError(
-            "a forward pass can be reused by the native engine alone, without gradient checkpointing, in one shard",
+            "a forward pass can be reused by the native engine alone, without gradient checkpointing",
             where="reuse_forward",
             fix="reuse_forward=auto",
         )

@@ -15,7 +15,8 @@ def sample(run: Run, temperature: float) -> Rollout:
     ticks = limit * len(run.shards.own(len(batch.prompts)))
     with run.work.phase("rollout", ticks) as tick, room_for(len(batch), "samples_per_prompt"):
         sampling = Sampling(limit, temperature, truncation(run.config))
-        return run.shards.sample(batch, sampling, tick, remember=reusing_engine(run) is not None)
+        remember = None if reusing_engine(run) is None else run.state.step
+        return run.shards.sample(batch, sampling, tick, remember=remember)
 
 
 def next_prompts(run: Run) -> PromptBatch:

@@ -53,7 +53,13 @@ class Shards:
         return sum(-(-sum(counts[prompt] for prompt in block) // size) for block in self.own(len(batch.prompts)))
 
     def sample(
-        self, batch: PromptBatch, sampling: Sampling, tick: Tick, *, reference: bool = False, remember: bool = False
+        self,
+        batch: PromptBatch,
+        sampling: Sampling,
+        tick: Tick,
+        *,
+        reference: bool = False,
+        remember: int | None = None,
     ) -> Rollout:
         """Sample a completion for every seed of the batch, as the engine does; `remember` is the native engine's."""
         blocks = deal(len(batch.prompts), self.count)
@@ -100,13 +106,13 @@ def sample_shard(
     batch: PromptBatch,
     sampling: Sampling,
     reference: bool,
-    remember: bool,
+    remember: int | None,
     *,
     tick: Tick,
 ) -> Rollout:
     """Sample a shard."""
-    if remember and isinstance(engine, NativeEngine):
-        return engine.sample(batch, sampling, tick, reference=reference, remember=True)
+    if remember is not None and isinstance(engine, NativeEngine):
+        return engine.sample(batch, sampling, tick, reference=reference, remember=remember)
     return engine.sample(batch, sampling, tick, reference=reference)
 
 

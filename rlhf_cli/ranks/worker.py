@@ -17,6 +17,7 @@ from torch.distributed.rendezvous import rendezvous
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import is_out_of_memory
+from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, UserError
 from rlhf_cli.models.policy import Policy
@@ -60,6 +61,8 @@ class _Member:
     def calculate(self, order: Order) -> list[Any]:
         """The results of an order's parts."""
         if order.weights is not None:
+            if isinstance(self.engine, NativeEngine):
+                self.engine.forget()
             with torch.no_grad():
                 for parameter, weight in zip(self.policy.parameters().values(), order.weights, strict=True):
                     parameter.copy_(weight)

@@ -69,7 +69,7 @@ def texts(request: pytest.FixtureRequest) -> Sequence[str]:
     return tuple(request.param)
 
 
-def sampled(engine: NativeEngine, temperature: float = 1.3, texts: Sequence[str] = TEXTS, **more: bool) -> Rollout:
+def sampled(engine: NativeEngine, temperature: float = 1.3, texts: Sequence[str] = TEXTS, **more: int) -> Rollout:
     batch = batch_of(engine.policy, texts, 3)
     return engine.sample(batch, Sampling(9, temperature), lambda: None, **more)
 
@@ -184,7 +184,7 @@ def test_the_rollouts_forward_pass_gives_the_gradients_of_a_new_one(
     policy: Policy, rows: list[int], texts: Sequence[str]
 ) -> None:
     engine, chosen = NativeEngine(policy), torch.tensor(rows)
-    rollout = sampled(engine, texts=texts, remember=True)
+    rollout = sampled(engine, texts=texts, remember=1)
     tokens, again = select_rows(rollout, rows), engine.reuse(rollout, chosen)
     sampler = torch.cat([rollout.hidden[row][rollout.completion_mask[row]] for row in rows])
     assert_close(again, sampler, rtol=0, atol=1e-6)
@@ -199,7 +199,7 @@ def test_the_rollouts_forward_pass_gives_the_gradients_of_a_new_one(
 
 def test_the_rollouts_forward_pass_outlives_prompts_that_are_left_out(policy: Policy, texts: Sequence[str]) -> None:
     engine = NativeEngine(policy)
-    whole = sampled(engine, texts=texts, remember=True)
+    whole = sampled(engine, texts=texts, remember=1)
     part = drop_prompts(whole, {0, 2})  # row 4 is the second completion of the last prompt, row 10 before
     found, expected = engine.reuse(part, torch.tensor([4, 0])), engine.reuse(whole, torch.tensor([10, 3]))
     assert_close(found, expected, rtol=0, atol=1e-6)
@@ -208,15 +208,21 @@ def test_the_rollouts_forward_pass_outlives_prompts_that_are_left_out(policy: Po
 def test_a_forward_pass_is_remembered_until_the_next_rollout_or_until_it_is_forgotten() -> None:
     policy = POLICIES["Llama"]()
     engine, rows = NativeEngine(policy), torch.tensor([0, 5])
-    rollout = sampled(engine, remember=True)
+    rollout = sampled(engine, remember=1)
     before = engine.reuse(rollout, rows)
     move_adapter(policy, 0.2)
     assert_close(engine.reuse(rollout, rows), before, rtol=0, atol=1e-6)  # of the weights that sampled
     assert (engine.hidden(rollout, rows) - before).abs().max() > 0.01
-    sampled(engine)
+    other = engine.sample(batch_of(policy, TEXTS, 3, first_seed=500), Sampling(9, 1.3), lambda: None, remember=1)
+    for each in (rollout, other):  # side by side, as the shards of a step
+        assert engine.reuse(each, rows).shape == engine.hidden(each, rows).shape
+    sampled(engine, remember=2)
+    with pytest.raises(ValueError, match="not remembered"):
+        engine.reuse(other, rows)
+    rollout = sampled(engine)
     with pytest.raises(ValueError, match="not remembered"):
         engine.reuse(rollout, rows)
-    rollout = sampled(engine, remember=True)
+    rollout = sampled(engine, remember=3)
     engine.forget()
     with pytest.raises(ValueError, match="not remembered"):
         engine.reuse(rollout, rows)
