@@ -16,7 +16,7 @@ from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import REFUSED, Placement
 from rlhf_cli.data import Data
 from rlhf_cli.health.stopping import Stop
-from rlhf_cli.models.settings import Model
+from rlhf_cli.models.settings import Initial, Model, Reference
 from rlhf_cli.rewards import Reward
 from rlhf_cli.schedules import Beta, Controlled, Schedule
 from rlhf_cli.schedules.optimizer import AdamW
@@ -132,6 +132,8 @@ class RunConfig(TrainingConfig):
     (k2 of whole completions: unbiased, without a baseline)."""
     beta: Beta
     """Weight of KL(policy || reference) in the objective, per nat."""
+    reference: Reference = Initial(kind="initial")
+    """The policy that the KL is measured from: the initial one, or another model of the same tokenizer."""
     temperature: Schedule
     """Sampling temperature of the rollouts."""
     samples_per_prompt: int = Field(ge=1)

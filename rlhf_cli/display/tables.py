@@ -17,6 +17,7 @@ from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import progress_to_optimum
 from rlhf_cli.models.location import REWARD_MODEL
 from rlhf_cli.paths import PACKAGE, relative_to_here
+from rlhf_cli.report.run_page import name_of_start
 from rlhf_cli.report.table import changes
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, METRICS, REPORT, SAMPLES, TENSORBOARD
 from rlhf_cli.runs.json_files import read_object
@@ -37,7 +38,7 @@ def show_result(result: Result, folder: Path, *, following: bool = True) -> None
     console.print()
     no_signal = _no_signal(result, folder)
     if result.comparison is not None:
-        console.print(_comparison_table(result, no_signal))
+        console.print(_comparison_table(result, no_signal, name_of_start(read_object(folder / CONFIG))))
     elif no_signal:
         console.print(no_signal, style="yellow", markup=False)
     if result.stopped is not None:
@@ -65,7 +66,7 @@ def _no_signal(result: Result, folder: Path) -> str | None:
     return f"{steps} of {result.step} steps {what}" if steps else None
 
 
-def _comparison_table(result: Result, no_signal: str | None) -> RenderableType:
+def _comparison_table(result: Result, no_signal: str | None, start: str) -> RenderableType:
     assert result.comparison is not None
     assert result.optimum is not None
     comparison = result.comparison
@@ -78,7 +79,7 @@ def _comparison_table(result: Result, no_signal: str | None) -> RenderableType:
         ),
         caption_justify="left",
     )
-    for name in ("", "reference", "policy", "change"):
+    for name in ("", start, "policy", "change"):
         table.add_column(name, justify="left" if not name else "right")
     for place, row in enumerate(changes(comparison, f"J = reward - {result.beta:g}·KL")):
         table.add_row(*row, style="" if place else "bold")

@@ -2,6 +2,7 @@
 
 opening       a policy on its device, in its dtype, with the engine that runs it
 choice        which engine runs a model, checked against the library's logits
+reference     the policy and its reference, which may be another model
 native        the Llama family by our own forward pass
 transformers  any causal language model of the transformers library, by its own forward pass
 tabular       tables small enough to list everything they can write
@@ -43,7 +44,10 @@ class Engine(Protocol):
         """
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits [N, V] of hidden states [N, H]; the output layer is frozen and shared by policy and reference."""
+        """Logits [N, V] of hidden states [N, H] of the policy; the output layer is frozen."""
+
+    def reference_head(self, hidden: Tensor) -> Tensor:
+        """Logits [N, V] of hidden states [N, H'] of the reference; the same layer, unless it is another model."""
 
     def values(self, hidden: Tensor) -> Tensor:
         """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head."""

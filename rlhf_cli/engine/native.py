@@ -31,6 +31,9 @@ class NativeEngine:
     def head(self, hidden: Tensor) -> Tensor:
         return self._llama.head(hidden)
 
+    def reference_head(self, hidden: Tensor) -> Tensor:
+        return self.head(hidden)
+
     def values(self, hidden: Tensor) -> Tensor:
         return self.policy.values(hidden)
 

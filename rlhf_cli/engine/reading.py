@@ -24,15 +24,17 @@ def recompute_logprobs(
     same weights, but a cache, a batch or a number format may round differently; k1, the returns and every ratio are
     then the trainer's. `reference`: the reference sampled the rollout, and reads it.
     """
-    mask = rollout.completion_mask
-    logprobs, states = torch.zeros_like(rollout.logprobs), torch.zeros_like(rollout.hidden)
+    mask, logprobs = rollout.completion_mask, torch.zeros_like(rollout.logprobs)
+    head, states = (engine.reference_head if reference else engine.head), None
     for rows in torch.arange(len(rollout.batch)).split(microbatch_size):
         keep = mask[rows]
         kept = select_rows(rollout.kept, mask, rows)
         hidden = engine.hidden(rollout, rows, reference=reference)
-        packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature, kept)
+        packed = token_logprobs(hidden, rollout.tokens[rows][keep], head, rollout.temperature, kept)
+        states = _room(rollout, hidden) if states is None else states  # policy and reference may differ in width
         logprobs[rows], states[rows] = unpack(packed, keep), unpack(hidden, keep)
         tick()
+    assert states is not None
     return replace(rollout, logprobs=logprobs, hidden=states), (logprobs - rollout.logprobs).sum(1)
 
 
@@ -56,20 +58,23 @@ def measure_distance(
     """
     mask = rollout.completion_mask
     ref_logprobs, kl, entropy = (torch.zeros_like(rollout.logprobs) for _ in range(3))
-    ref_hidden = torch.zeros_like(rollout.hidden) if keep_hidden else None
+    ref_hidden: Tensor | None = None
     for rows in torch.arange(len(rollout.batch)).split(microbatch_size):
         keep = mask[rows]
         tokens = rollout.tokens[rows][keep]
         reference = engine.hidden(rollout, rows, reference=True)
         if exact:
             hidden, kept = rollout.hidden[rows][keep], select_rows(rollout.kept, mask, rows)
-            measured = compare_distributions(hidden, reference, tokens, engine.head, rollout.temperature, kept)
+            measured = compare_distributions(
+                hidden, reference, tokens, engine.head, rollout.temperature, kept, ref_head=engine.reference_head
+            )
             for padded, packed in zip((ref_logprobs, kl, entropy), measured, strict=True):
                 padded[rows] = unpack(packed, keep)
         else:
-            packed = token_logprobs(reference, tokens, engine.head, rollout.temperature)
+            packed = token_logprobs(reference, tokens, engine.reference_head, rollout.temperature)
             ref_logprobs[rows] = unpack(packed, keep)
-        if ref_hidden is not None:
+        if keep_hidden:
+            ref_hidden = _room(rollout, reference) if ref_hidden is None else ref_hidden
             ref_hidden[rows] = unpack(reference, keep)
         tick()
     return Distance(
@@ -88,6 +93,11 @@ def read_values(rollout: Rollout, engine: Engine, microbatch_size: int) -> Tenso
         keep = rollout.completion_mask[rows]
         values[rows] = unpack(engine.values(rollout.hidden[rows][keep]), keep)
     return values
+
+
+def _room(rollout: Rollout, hidden: Tensor) -> Tensor:
+    """Zeros [B, T, H] for hidden states [N, H] of a rollout's tokens."""
+    return hidden.new_zeros(*rollout.tokens.shape, hidden.shape[-1])
 
 
 def unpack(values: Tensor, mask: Tensor) -> Tensor:

@@ -48,6 +48,10 @@ class TabularEngine:
         """Logits [N, V] of hidden states [N, V + 1]."""
         return hidden[..., :-1]
 
+    def reference_head(self, hidden: Tensor) -> Tensor:
+        """The same as `head`."""
+        return self.head(hidden)
+
     def values(self, hidden: Tensor) -> Tensor:
         """Values [N] of hidden states [N, V + 1]."""
         return hidden[..., -1]

@@ -33,6 +33,9 @@ class TransformersEngine:
         logits: Tensor = self._output(hidden)
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
+    def reference_head(self, hidden: Tensor) -> Tensor:
+        return self.head(hidden)
+
     @torch.no_grad()
     def sample(
         self,

@@ -37,17 +37,20 @@ def compare_distributions(
     temperature: float,
     kept: KeptSets | None = None,
     chunk: int = CHUNK,
+    *,
+    ref_head: Head | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compare policy and reference over the whole vocabulary, row by row.
 
     Returns three float32 [N]: the reference's log-probabilities of `tokens` [N], the exact KL, the policy's entropy.
     `hidden` and `ref_hidden` [N, H] predicted the same positions under policy and reference; both go through the same
-    frozen head. Cost: two head products per row, and two [chunk, V] tensors of memory. Only the policy is truncated to
-    the sets `kept`: the reference must be one fixed distribution.
+    frozen head, unless the reference has a `ref_head` of its own. Cost: two head products per row, and two [chunk, V]
+    tensors of memory. Only the policy is truncated to the sets `kept`: the reference must be one fixed distribution.
     """
     columns: tuple[list[Tensor], ...] = ([], [], [])
+    ref_head = ref_head or head
     for part in row_slices(len(tokens), chunk):
-        logits, ref_logits = head(hidden[part]), head(ref_hidden[part])
+        logits, ref_logits = head(hidden[part]), ref_head(ref_hidden[part])
         for block in row_slices(len(logits), block_size(logits)):
             rows = slice(part.start + block.start, part.start + block.stop)
             policy = log_softmax(logits[block], temperature, unpack(kept, rows, len(tokens)))
@@ -60,18 +63,26 @@ def compare_distributions(
 
 
 def token_kl(
-    hidden: Tensor, ref_hidden: Tensor, head: Head, temperature: float, kept: KeptSets | None = None, chunk: int = CHUNK
+    hidden: Tensor,
+    ref_hidden: Tensor,
+    head: Head,
+    temperature: float,
+    kept: KeptSets | None = None,
+    chunk: int = CHUNK,
+    *,
+    ref_head: Head | None = None,
 ) -> Tensor:
     """Exact KL(policy || reference) at each row: hidden, ref_hidden [N, H] -> [N], differentiable in `hidden`.
 
-    Only the policy is truncated to the sets `kept`.
+    Only the policy is truncated to the sets `kept`. `ref_head` is the reference's own head, where it has another one.
     """
+    to_logits = ref_head or head
 
     with_gradient = hidden.requires_grad and torch.is_grad_enabled()
 
     def exact(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
         policy = log_softmax(logits, temperature, unpack(kept, rows, len(ref_hidden)))
-        reference = log_softmax(head(ref_hidden[rows]), temperature)
+        reference = log_softmax(to_logits(ref_hidden[rows]), temperature)
         values = exact_kl(policy, reference)
         if not with_gradient:
             return values, None

@@ -61,6 +61,8 @@ def kl_runaway(course: Course) -> Concern | None:
     sequence = course.now("kl/seq")
     if kl is None or sequence is None or course.learned < WINDOW:
         return None
+    if has_other_reference(course) and kl <= (course.at_start("kl/tok") or 0.0):
+        return None  # it came nearer
     if entropy and kl > KL_SHARE * entropy:
         evidence = f"KL {kl:.3g} nats a token over {WINDOW} steps ({sequence:.3g} a completion); "
         return Concern(f"{evidence}the entropy was {course.at_start('policy/entropy'):.3g} at first", more_beta(course))
@@ -108,6 +110,8 @@ def sampler_parting(course: Course) -> Concern | None:
 def lr_too_small(course: Course) -> Concern | None:
     """The policy stands still: the KL from the reference is nearly zero after many steps."""
     kl, same = course.now("kl/seq"), course.now("reward/same_in_group")
+    if has_other_reference(course):  # to be near it is no sign of standing still
+        return None
     if kl is None or kl >= STILL or course.learned < PATIENCE or (same is not None and same >= SAME):
         return None
     return Concern(f"KL {kl:.2g} nats a completion after {course.step} steps", change_lr(course, 10))
@@ -126,6 +130,8 @@ def nothing_learnt(course: Course) -> Concern | None:
     """The policy moves, and the reward does not: half of the steps are done, and it does not rise."""
     kl, same = course.now("kl/seq"), course.now("reward/same_in_group")
     reward, z = course.change("reward/mean"), course.trend.z
+    if course.setting("reward", "kind") == "none":
+        return None
     if reward is None or course.learned < max(PATIENCE, course.steps / 2) or max(z, reward.z) >= NO_GAIN_Z:
         return None
     if (kl is not None and kl < STILL) or (same is not None and same >= SAME):
@@ -135,6 +141,11 @@ def nothing_learnt(course: Course) -> Concern | None:
     if z < LOSS_Z:
         return Concern(f"{evidence}: it falls", "rlhf reward test: has the reward the wrong sign?")
     return Concern(evidence, change_lr(course, 3))
+
+
+def has_other_reference(course: Course) -> bool:
+    """Whether the KL is measured from another model, and so is not 0 at the start."""
+    return bool(course.setting("reference", "kind") == "model")
 
 
 def reference_entropy(course: Course) -> float | None:

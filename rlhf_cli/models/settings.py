@@ -1,4 +1,4 @@
-"""The `model` group of the configuration: a pretrained or a tiny model, and its adapter."""
+"""The groups `model`, a pretrained or a tiny model with its adapter, and `reference` of the configuration."""
 
 from __future__ import annotations
 
@@ -88,3 +88,39 @@ class Tiny(Settings):
 
 
 Model = Annotated[Pretrained | Tiny, Field(discriminator="kind")]
+
+
+class Initial(Settings):
+    """The policy before training: the same weights with the adapter switched off."""
+
+    kind: Literal["initial"]
+
+
+class OtherModel(Settings):
+    """Another model that reads the same tokens. It runs no code of its own."""
+
+    kind: Literal["model"]
+    path: ModelPath
+    """Hub id, local folder (that of `rlhf merge`, for one), or package:NAME/FILE.gguf."""
+    revision: str | None
+    """Branch, tag or commit of a hub model; null takes the default branch."""
+    adapter: FilePath | None
+    """A PEFT folder, or a run's folder, whose adapter is merged into the model at `path`: the policy of that run."""
+
+    def pretrained(self) -> Pretrained:
+        """The settings to load it by; the adapter that every loaded model gets stays switched off."""
+        lora = Lora(rank=1, alpha=1.0, target_modules="auto", dropout=0.0, rslora=False, dora=False)
+        return Pretrained(
+            kind="pretrained",
+            path=self.path,
+            revision=self.revision,
+            adapter=self.adapter,
+            prompt_format="raw",  # the policy's tokenizer and template write the prompts
+            trust_remote_code=False,
+            engine="auto",
+            gradient_checkpointing=False,
+            lora=lora,
+        )
+
+
+Reference = Annotated[Initial | OtherModel, Field(discriminator="kind")]

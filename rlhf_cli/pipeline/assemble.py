@@ -11,17 +11,17 @@ from typing import Any
 import torch
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import REUSED_SHARE, forward_bytes, microbatch_size, predicted_peak, total_memory
 from rlhf_cli.engine.native import NativeEngine
-from rlhf_cli.engine.opening import THREADS, WHY_HIDDEN, load_policy
+from rlhf_cli.engine.opening import THREADS, WHY_HIDDEN
+from rlhf_cli.engine.reference import load_models, reference_record
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.health.alarms import replay
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import prompts_at_once
 from rlhf_cli.pipeline.profiling import Profiler
-from rlhf_cli.pipeline.record import RunRecord, check_ground, record_of
+from rlhf_cli.pipeline.record import REFERENCE, RunRecord, check_ground, record_of
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
@@ -68,9 +68,8 @@ def assemble(
     threads = config.threads or max(1, THREADS // team.size)
     with reporter.phase("loading the model", 0):
         team.open(config, threads)
-        policy = load_policy(config, reporter.note)
+        policy, engine = load_models(config, reporter.note)
         torch.set_num_threads(threads)
-        engine = build_engine(policy, config.model, reporter.note)
     _note_hidden_tokens(config, rows, policy, reporter)
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
     if config.shards == "auto":
@@ -82,6 +81,8 @@ def assemble(
     adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
     optimizer = torch.optim.AdamW(policy.parameters().values(), **adamw)
     record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=peak, command=command)
+    if reference := reference_record(engine):
+        record = record | {REFERENCE: reference}
     state, saved = settle(config, folder, record, policy, optimizer, saver, origin, reporter)
     return Run(
         config=config,

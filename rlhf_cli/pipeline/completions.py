@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import room_for
-from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.engine.reading import measure_distance, recompute_logprobs
+from rlhf_cli.engine.reference import load_models
 from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
 from rlhf_cli.evaluation.sides import Answered, Side
 from rlhf_cli.functional.sampling import Sampling
@@ -151,10 +150,9 @@ def _rollouts(
     Yields rollouts, each with the numbers of its first prompt and first sample.
     """
     with reporter.phase("loading the model", 0):
-        policy = load_policy(config, reporter.note)
+        policy, engine = load_models(config, reporter.note)
         if adapter is not None:
             policy.load_adapter(adapter)
-        engine = build_engine(policy, config.model, reporter.note)
     prompts = encode_held_out(rows, policy.encoder, policy.context, config, reporter)
     if not prompts:
         raise UserError(

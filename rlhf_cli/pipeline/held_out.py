@@ -48,13 +48,14 @@ def evaluate(run: Run, step: int) -> Evaluation:
     """Sample every held-out prompt at temperature 1, score the completions, and compare them with the reference's.
 
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
-    their difference. The reference samples from the same streams, unless `why_no_optimum` has a reason;
-    at step 0 it is the policy. A prompt with a completion that has no score is left out. Raises UserError (exit 4)
-    where fewer than two prompts are left, and (exit 7) where a KL is not finite.
+    their difference. The reference samples from the same streams, unless `why_no_optimum` has a reason; at step 0 it is
+    the policy, unless it is another model. A prompt with a completion that has no score is left out. Raises UserError
+    (exit 4) where fewer than two prompts are left, and (exit 7) where a KL is not finite.
     """
     beta = current_beta(run, run.config.steps - 1)
     no_optimum = why_no_optimum(run.config, beta)
-    asks_reference = step > 0 and no_optimum is None
+    is_reference = step == 0 and run.config.reference.kind == "initial"
+    asks_reference = not is_reference and no_optimum is None
     samples = _sample_prompts(run, step, asks_reference=asks_reference)
     if len(samples.numbers) < 2:
         raise UserError(

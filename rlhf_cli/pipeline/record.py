@@ -28,6 +28,8 @@ from rlhf_cli.schema import TrainingConfig
 
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
 MIB: Final = 2**20
+REFERENCE: Final = "reference"
+"""Key of run.json: a reference that is another model."""
 GROUND: Final = ("device", "processor", "dtype", "threads", "engine", "packages")
 """Keys that have to stay the same for a run to repeat bit for bit."""
 _read_version: Final = cache(version)
@@ -123,12 +125,13 @@ def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequ
         ("data", "sha256"),
         ("model", "sha256_sampled"),
         ("model", "sha256_text"),
+        (REFERENCE, "sha256_sampled"),
         ("reward", "sha256"),
     ):
-        if before[name].get(key) in (
+        if before.get(name, {}).get(key) in (
             None,
-            now[name].get(key),
-        ):  # None: an earlier commit's record, which has no such hash
+            now.get(name, {}).get(key),
+        ):  # None: an earlier commit's record, which has no such hash, or the reference is the initial policy
             continue
         if not any(one == name or one.startswith(f"{name}.") for one in allowed):
             what = "model's tokenizer, chat template or end tokens" if key == "sha256_text" else name
@@ -139,7 +142,9 @@ def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequ
                 exit_code=EXIT_RESUME,
             )
         reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
-        write_record(folder, before := before | {name: now[name]})
+        write_record(folder, before := before | {name: now.get(name, {})})
+    if now.get(REFERENCE) and not before.get(REFERENCE):  # the settings changed, which resume_allow or a fork allows
+        write_record(folder, before := before | {REFERENCE: now[REFERENCE]})
     changed = [(key, before.get(key), now[key]) for key in GROUND if before.get(key) != now[key]]
     old, new = before["reward"].get("environment"), now["reward"]["environment"]
     if old and new:  # the user's function, and no record of an earlier commit

@@ -139,6 +139,8 @@ def collect_metrics(
     metrics = {"skipped": 0.0, **learned}
     if advantages is not None:
         metrics = measure(advantages, errors=run.logs_errors) | metrics
+        if run.config.reward.is_none:  # the reward is not what such a run learns from
+            del metrics["reward/same_in_group"]
         gap = measure_gap(advantages, learned)
         if gap is not None:
             metrics["sampler/gap"] = gap

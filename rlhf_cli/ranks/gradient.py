@@ -162,7 +162,8 @@ def sum_gradient(
             loss = loss + scored.beta * own
         elif kl == "exact":
             assert distance.ref_hidden is not None
-            exact = token_kl(hidden, distance.ref_hidden[part][keep], engine.head, rollout.temperature, kept)
+            ref_hidden = distance.ref_hidden[part][keep]
+            exact = token_kl(hidden, ref_hidden, engine.head, rollout.temperature, kept, ref_head=engine.reference_head)
             loss = loss + scored.beta * (minibatch.weights[keep] * exact).sum()
         loss.backward()
         totals.update({"loss": float(loss.detach()), **result.metrics})

@@ -15,10 +15,9 @@ from torch._C._distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import is_out_of_memory
 from rlhf_cli.engine.native import NativeEngine
-from rlhf_cli.engine.opening import load_policy
+from rlhf_cli.engine.reference import load_models
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks import wire
@@ -75,9 +74,9 @@ def _open(opening: Opening) -> _Member | Failure:
         own = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
         config = config.model_copy(update={"device": f"cuda:{own}"})
     try:
-        policy = load_policy(config, lambda note: None)
+        policy, engine = load_models(config, lambda note: None)
         torch.set_num_threads(opening.threads)
-        return _Member(policy, build_engine(policy, config.model, lambda note: None))
+        return _Member(policy, engine)
     except Exception as error:
         return _failure(error)
 

@@ -74,6 +74,11 @@ def verdict(comparison: Comparison) -> str:
     return f"{objective.count} held-out prompts cannot tell whether the objective changed: {levels}."
 
 
+def name_of_start(config: Row) -> str:
+    """The name of the policy before training: it is the reference, unless that is another model."""
+    return "before" if mapping_in(config, "reference").get("kind") == "model" else "reference"
+
+
 def count_prompts(run: SavedRun) -> int:
     """The number of prompts of an evaluation; 0 where it is unknown."""
     if run.first is not None:
@@ -117,7 +122,7 @@ def _held_out(run: SavedRun) -> dict[str, Any]:
     optimum = result.optimum if result else run.last.optimum if run.last else None
     notes = [f"After step {last.step}, at T = 1. ±: 95 % interval over prompts; the change is paired by prompt."]
     notes += [f"{progress_to_optimum(optimum)}."] if optimum else []
-    table = changes_table(comparison, last.beta, ("reference", "policy", "change"))
+    table = changes_table(comparison, last.beta, (name_of_start(run.config), "policy", "change"))
     return {"verdict": verdict(comparison), "changes": table, "notes": notes}
 
 

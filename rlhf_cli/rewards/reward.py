@@ -65,9 +65,16 @@ class Reward(Settings):
     @property
     def why_no_optimum(self) -> str | None:
         """Why training does not maximise the scores that evaluations measure; None where it does."""
+        if self.is_none:
+            return "without a reward the optimum is the reference, and the KL is the distance to it"
         if self.truncated == "mask":
             return "nothing is learned from cut completions, which are evaluated"
         return "learned from normalised scores, evaluated as they are" if self.normalise else None
+
+    @property
+    def is_none(self) -> bool:
+        """Whether every completion has the same score, so that the KL is all that there is to learn from."""
+        return self.source.kind == "none" and not self.has_shaping
 
     @property
     def has_shaping(self) -> bool:

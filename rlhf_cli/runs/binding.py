@@ -29,7 +29,7 @@ HELD_OUT: Final = "held_out"
 """Key of run.json: the held-out prompts, once the run has ended."""
 PARENT: Final = "parent"
 """Key of run.json: the run that a fork began from: its folder, step, checkpoint, and the changed settings."""
-OBJECTS: Final = ("model", "data", "reward", "memory", PARENT)
+OBJECTS: Final = ("model", "data", "reward", "memory", "reference", PARENT)
 LISTS: Final = (CONFIGS, HELD_OUT, "command")
 OWN: Final = "sha256"
 """Last key of run.json: the SHA-256 of all others."""

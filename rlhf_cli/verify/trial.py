@@ -127,7 +127,7 @@ def _describe(run: Run, advantages: Advantages, norm: float, updates: float, rec
 
 
 def _reasons(config: RunConfig, metrics: Metrics, norm: float) -> Iterator[str]:
-    if has_no_signal(metrics, config.samples_per_prompt):
+    if has_no_signal(metrics, config.samples_per_prompt) and not config.reward.is_none:
         masked = config.reward.truncated == "mask"
         yield f"nothing to learn from: {why_no_signal(metrics, config.reward.clip, masked=masked)}"
     if not math.isfinite(norm):

@@ -8,8 +8,6 @@ the table.
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, variance
@@ -17,8 +15,9 @@ from statistics import fmean, variance
 from rlhf_cli.cli import run
 from rlhf_cli.runs.reading import read_first_and_last
 
-SETTINGS = ("config=tiny", "steps=40", "evaluate.every=20", "evaluate.samples=32", "checkpoint.every=20",
-            "checkpoint.keep=9", "optimizer.lr=3.0e-3", "beta=0.05", "sinks=[]", "display=quiet")  # fmt: skip
+SETTINGS = ("config=tiny", "steps=30", "evaluate.every=15", "evaluate.samples=16", "checkpoint.every=15",
+            "checkpoint.keep=9", "optimizer.lr=3.0e-3", "beta=0.05", "sinks=[]", "resume=auto",
+            "display=quiet")  # fmt: skip
 CHANGES = ("beta=0.1", "optimizer.lr=2.0e-3", "temperature=1.2")
 BETA = 0.05
 """J of all runs is at this beta: it is the yardstick, and no part of the change."""
@@ -41,19 +40,18 @@ def ratio(parents: Sequence[float], forks: Sequence[float]) -> tuple[float, floa
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Compare the variance of effects: forks against independent seeds.")
-    parser.add_argument("--seeds", type=int, default=24)
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--folder", type=Path, required=True, help="holds the runs; the same command goes on in it")
+    options = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {change: [] for change in ("", *CHANGES)}
-    with tempfile.TemporaryDirectory() as scratch:
-        os.chdir(scratch)
-        for seed in range(seeds):
-            parent = Path(scratch) / f"seed-{seed}"
-            assert run(["train", *SETTINGS, f"seed={seed}", f"run_dir={parent}"]) == 0
-            found[""].append(figures(parent))
-            for change in CHANGES:
-                fork = Path(scratch) / f"seed-{seed}-{change}"
-                assert run(["fork", f"{parent}@20", change, f"run_dir={fork}"]) == 0
-                found[change].append(figures(fork))
+    for seed in range(options.seeds):
+        parent = (options.folder / f"seed-{seed}").absolute()
+        assert run(["train", *SETTINGS, f"seed={seed}", f"run_dir={parent}"]) == 0
+        found[""].append(figures(parent))
+        for change in CHANGES:
+            fork = parent.with_name(f"{parent.name}-{change}")
+            assert run(["fork", f"{parent}@15", change, f"run_dir={fork}"]) == 0
+            found[change].append(figures(fork))
     print(
         "| change | figure | mean effect | its sd, by a fork | variance, two seeds over fork |\n|---|---|---|---|---|"
     )

@@ -105,6 +105,8 @@ def filled_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "data=mixture": [f"+data@{part}=csv", f"{part}.path={folder / 'prompts.csv'}", "data.weights.one=1"],
         "config=reviews": [f"data.path={folder / 'prompts.jsonl'}", "data.prompt=prompt"],
         "config=gsm8k": [f"data.path={folder / 'prompts.jsonl'}", "data.template={prompt}"],
+        "reference=model": [f"reference.path={folder / 'model'}"],
+        "config=distill": ["reference.path=${model.path}"],
         "model=pretrained": [f"model.path={folder / 'model'}"],
     }
 

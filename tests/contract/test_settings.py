@@ -33,6 +33,7 @@ NEWER_THAN_RUNS = {
     "RunConfig.on_alarm",
     "RunConfig.on_no_signal",
     "RunConfig.processes",
+    "RunConfig.reference",
     "RunConfig.reuse_forward",
     "RunConfig.shards",
     "RunConfig.stop",

@@ -64,8 +64,7 @@ def answer_all(
     """
     with watch.phase("loading torch and transformers", 0):
         import_libraries()
-        from rlhf_cli.engine.choice import build_engine
-        from rlhf_cli.engine.opening import load_policy
+        from rlhf_cli.engine.reference import load_models
         from rlhf_cli.functional.sampling import Sampling
         from rlhf_cli.functional.truncation import Truncation
         from rlhf_cli.pipeline.completions import answer
@@ -79,8 +78,7 @@ def answer_all(
             watch.note(note)
         for config, (adapter, run) in zip(configs, found, strict=True):
             with watch.phase("loading the model", 0):
-                policy = load_policy(config, watch.note)
-                opened = policy, build_engine(policy, config.model, watch.note)
+                policy, engine = opened = load_models(config, watch.note)
             for note in model_notes(run, policy):
                 watch.note(note)
             encoded = encode_held_out(rows, policy.encoder, policy.context, config, watch)
@@ -92,5 +90,5 @@ def answer_all(
             sides.append(answer(config, adapter, encoded, opened, sampling, scorer, watch))
             if len(configs) == 1:
                 sides.append(answer(config, None, encoded, opened, sampling, scorer, watch))
-            del policy, opened  # the memory of one model is enough
+            del policy, engine, opened  # the memory of one model is enough
     return sides, prompts

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from rlhf_cli.config.compose import amend_for
 from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError, disk_errors
-from rlhf_cli.models.location import code_notice, local_path
+from rlhf_cli.models.location import check_reference, code_notice, local_path
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import check_enough, read_rows
 from rlhf_cli.rewards.columns import check_rows
@@ -79,8 +79,9 @@ def check_resume(config: TrainingConfig, verb: Verb[TrainingConfig], folder: str
 
 
 def check_sources(config: RunConfig) -> None:
-    """Raise UserError where the model's folder, or something that the reward needs, is missing."""
+    """Raise UserError where the folder of a model, or something that the reward needs, is missing."""
     check_model(config)
+    check_reference(config.reference)
     config.reward.source.check("reward")
 
 

@@ -25,8 +25,7 @@ from rlhf_cli.types import Prompt, PromptRow
 from rlhf_cli.verbs import REWARD_TRAIN, find_verb
 
 if TYPE_CHECKING:
-    from rlhf_cli.engine.native import NativeEngine
-    from rlhf_cli.engine.transformers import TransformersEngine
+    from rlhf_cli.engine.reference import AnyEngine
     from rlhf_cli.models.policy import Policy
 
 
@@ -36,7 +35,7 @@ class Writer:
 
     config: TrainingConfig
     policy: Policy
-    engine: NativeEngine | TransformersEngine
+    engine: AnyEngine
     limit: int
     """Tokens of the longest answer."""
 
@@ -67,14 +66,18 @@ def load_writer(options: argparse.Namespace) -> Writer:
     print(f"loading the model, with {relative_to_here(adapter)} ...", file=sys.stderr)
     import_libraries()
     from rlhf_cli.engine.choice import build_engine
-    from rlhf_cli.engine.opening import load_policy, open_policy
+    from rlhf_cli.engine.opening import open_policy
+    from rlhf_cli.engine.reference import load_models
     from rlhf_cli.pipeline.record import model_notes
 
-    policy = load_policy(config, _note) if isinstance(config, RunConfig) else open_policy(config, _note)
+    if isinstance(config, RunConfig):
+        policy, engine = load_models(config, _note)
+    else:
+        policy = open_policy(config, _note)
+        engine = build_engine(policy, config.model, _note)
     for note in model_notes(run, policy):
         _note(note)
     policy.load_adapter(adapter)
-    engine = build_engine(policy, config.model, _note)
     return Writer(config, policy, engine, options.max_new_tokens or config.max_new_tokens)
 
 

@@ -11,6 +11,7 @@ python       the user's own function
 model        a reward model: any sequence classification model of transformers
 http         a JSON server
 judge        a language model behind an OpenAI-compatible endpoint, by a rubric (0 .. 1)
+none         no reward: 0, where the KL to another model is all that there is to learn from
 weighted     a weighted sum of several
 
 base         the base classes of all sources
@@ -34,12 +35,24 @@ from rlhf_cli.rewards.kinds.keyword import Keyword
 from rlhf_cli.rewards.kinds.length import Length
 from rlhf_cli.rewards.kinds.math import Math
 from rlhf_cli.rewards.kinds.model import Model
+from rlhf_cli.rewards.kinds.none import NoReward
 from rlhf_cli.rewards.kinds.python import Python
 from rlhf_cli.rewards.kinds.regex import Regex
 from rlhf_cli.rewards.kinds.sentiment import Sentiment
 
 SingleSource = Annotated[
-    Sentiment | Characters | Length | Keyword | Regex | ExactMatch | Math | Python | Model | Http | JudgeReward,
+    Sentiment
+    | Characters
+    | Length
+    | Keyword
+    | Regex
+    | ExactMatch
+    | Math
+    | Python
+    | Model
+    | Http
+    | JudgeReward
+    | NoReward,
     Field(discriminator="kind"),
 ]
 """Any source but a weighted sum."""

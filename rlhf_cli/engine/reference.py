@@ -1,0 +1,145 @@
+"""The policy and its reference: its weights without the adapter, or another model of the same tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.opening import load_policy
+from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.errors import UserError
+from rlhf_cli.functional.sampling import Sampling
+from rlhf_cli.models.building import build_policy
+from rlhf_cli.models.fingerprint import weights_fingerprint
+from rlhf_cli.models.location import errors_of_reference
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.types import PromptBatch, Rollout, Tick, Watch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+OneEngine = NativeEngine | TransformersEngine
+
+
+@dataclass(frozen=True, slots=True)
+class TwoModels:
+    """The `Engine` of a policy whose reference is another model."""
+
+    own: OneEngine
+    other: OneEngine
+    """Runs the reference: the other model with its adapter switched off, and the policy's tokenizer and end tokens."""
+
+    @property
+    def name(self) -> str:
+        """The name of the policy's engine."""
+        return self.own.name
+
+    @property
+    def policy(self) -> Policy:
+        """The policy."""
+        return self.own.policy
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits of the policy's hidden states."""
+        return self.own.head(hidden)
+
+    def reference_head(self, hidden: Tensor) -> Tensor:
+        """Logits of the reference's hidden states."""
+        return self.other.head(hidden)
+
+    def values(self, hidden: Tensor) -> Tensor:
+        """The value head's estimates."""
+        return self.own.values(hidden)
+
+    def sample(
+        self,
+        batch: PromptBatch,
+        sampling: Sampling,
+        tick: Tick,
+        *,
+        reference: bool = False,
+        watch: Watch | None = None,
+    ) -> Rollout:
+        """Sample from the policy or the reference."""
+        engine = self.other if reference else self.own
+        return engine.sample(batch, sampling, tick, reference=reference, watch=watch)
+
+    def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
+        """The hidden states of the policy or the reference."""
+        return (self.other if reference else self.own).hidden(rollout, rows, reference=reference)
+
+
+AnyEngine = OneEngine | TwoModels
+
+
+def load_models(config: RunConfig, note: Callable[[str], None]) -> tuple[Policy, AnyEngine]:
+    """Load the policy of `rlhf train`, and the engine that runs it and its reference.
+
+    The policy's context is then the shorter of both. `note` gets what `load_policy` says, and the memory of a second
+    model. Raises UserError for models that do not fit together.
+    """
+    policy = load_policy(config, note)
+    own = build_engine(policy, config.model, note)
+    if config.reference.kind == "initial":
+        return policy, own
+    settings = config.reference.pretrained()
+    with errors_of_reference():
+        found = build_policy(settings, policy.device, policy.causal.dtype, 0)
+        if (why := first_difference(policy.tokenizer, found.tokenizer)) is not None:
+            raise UserError(
+                f"policy and reference read other tokens: {why}",
+                where="reference.path",
+                fix="give a model with the tokenizer of model.path",
+            )
+        _cut_vocabulary(found, _vocabulary(policy))
+        reading = replace(policy, peft=found.peft, context=found.context, notes=found.notes, value_head=None)
+        other = build_engine(reading, settings, lambda line: note(f"reference: {line}"))
+    size = sum(p.numel() * p.element_size() for p in found.causal.parameters()) / 2**20
+    for line in found.notes:
+        note(f"reference: {line}")
+    note(
+        f"the reference is {settings.path}: {size:,.0f} MiB beside the policy, and a pass over the completions of each "
+        "step"
+    )
+    return replace(policy, context=min(policy.context, found.context)), TwoModels(own, other)
+
+
+def reference_record(engine: AnyEngine) -> Mapping[str, str]:
+    """What run.json says of a reference that is another model; empty for the initial policy."""
+    if not isinstance(engine, TwoModels):
+        return {}
+    other = engine.other.policy
+    return {
+        "loaded_from": other.causal.config.name_or_path,
+        "sha256_sampled": weights_fingerprint(other.frozen().items()),
+    }
+
+
+def first_difference(own: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> str | None:
+    """The first token, by its number, that two tokenizers read differently; None where all are the same."""
+    ours, theirs = ({number: text for text, number in each.get_vocab().items()} for each in (own, other))
+    for number in sorted({*ours, *theirs}):
+        if ours.get(number) != theirs.get(number):
+            texts = (repr(each[number]) if number in each else "missing" for each in (ours, theirs))
+            return "token {} is {} in the policy's tokenizer and {} in the reference's".format(number, *texts)
+    return None
+
+
+def _vocabulary(policy: Policy) -> int:
+    return int(policy.causal.get_output_embeddings().weight.shape[0])
+
+
+def _cut_vocabulary(reference: Policy, tokens: int) -> None:
+    """Cut off outputs that stand for no token; raises UserError where the reference has too few."""
+    width = _vocabulary(reference)
+    if width < tokens:
+        what = f"the policy's output layer has {tokens} tokens, and the reference's {width}"
+        raise UserError(what, where="reference.path", fix="give a model with as many")
+    if width > tokens:
+        reference.causal.resize_token_embeddings(tokens, mean_resizing=False)
