@@ -7,6 +7,7 @@ native        the Llama family by our own forward pass
 transformers  any causal language model of the transformers library, by its own forward pass
 tabular       tables small enough to list everything they can write
 decoding      the decode loop: one token after the other, for all completions at once
+blending      decode between the reference and the policy, or beyond it
 reading       the trainer's log-probabilities of a rollout, its distance from the reference, its values
 
 llama         the native engine's decoder

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlhf_cli.engine.decoding import decode
+from rlhf_cli.engine.decoding import Reader, decode
 from rlhf_cli.engine.kernels import attention, fold_mask, take_rows
 from rlhf_cli.engine.llama import Llama, Products
 from rlhf_cli.engine.ragged import TextTree
@@ -57,12 +57,22 @@ class NativeEngine:
         self._remembered = remember
         products = self._llama.products("reference" if reference else "merged")
         recorder = Recorder(products) if remember is not None else None
-        cache = _Cache(self._llama, products, recorder)
-        hidden = cache.begin(batch, sampling.max_new_tokens - 1, self.policy.device)
+        cache, hidden = self._begin(batch, sampling, products, recorder)
         rollout = decode(cache, hidden, self.head, self.policy, batch, sampling, tick, watch)
         if recorder is not None:
             self._traces.append(recorder.trace(batch))
         return rollout
+
+    @torch.no_grad()
+    def begin(self, batch: PromptBatch, sampling: Sampling, *, reference: bool) -> tuple[Reader, Tensor]:
+        """Read the prompts; returns what reads on, and the hidden states [B, H] that predict the first tokens."""
+        return self._begin(batch, sampling, self._llama.products("reference" if reference else "merged"), None)
+
+    def _begin(
+        self, batch: PromptBatch, sampling: Sampling, products: Sequence[Products], recorder: Recorder | None
+    ) -> tuple[_Cache, Tensor]:
+        cache = _Cache(self._llama, products, recorder)
+        return cache, cache.begin(batch, sampling.max_new_tokens - 1, self.policy.device)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         return self._read(rollout, rows, self._llama.products("reference" if reference else "policy"))

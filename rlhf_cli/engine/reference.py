@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.engine.decoding import Reader
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.opening import load_policy
 from rlhf_cli.engine.transformers import TransformersEngine
@@ -69,6 +70,10 @@ class TwoModels:
         """Sample from the policy or the reference."""
         engine = self.other if reference else self.own
         return engine.sample(batch, sampling, tick, reference=reference, watch=watch)
+
+    def begin(self, batch: PromptBatch, sampling: Sampling, *, reference: bool) -> tuple[Reader, Tensor]:
+        """Read the prompts by the policy or the reference."""
+        return (self.other if reference else self.own).begin(batch, sampling, reference=reference)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
         """The hidden states of the policy or the reference."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from rlhf_cli.engine.decoding import decode
+from rlhf_cli.engine.decoding import Reader, decode
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import PromptBatch, Rollout, Tick, Watch
@@ -50,6 +50,14 @@ class TransformersEngine:
         with self.policy.reference() if reference else nullcontext():
             hidden = reader.begin([prompt.tokens for prompt in batch.prompts])
             return decode(reader, hidden, self.head, self.policy, batch, sampling, tick, watch)
+
+    @torch.no_grad()
+    def begin(self, batch: PromptBatch, sampling: Sampling, *, reference: bool) -> tuple[Reader, Tensor]:
+        """Read the prompts; returns what reads on, and the hidden states [B, H] that predict the first tokens."""
+        reader = (
+            _ReferenceReader(self, batch.samples_per_prompt) if reference else _Reader(self, batch.samples_per_prompt)
+        )
+        return reader, reader.begin([prompt.tokens for prompt in batch.prompts])
 
     def values(self, hidden: Tensor) -> Tensor:
         return self.policy.values(hidden)
@@ -141,3 +149,15 @@ class _Reader:
             row[longest - len(prompt) :] = torch.tensor(prompt, device=device)
         attention = (torch.arange(longest, device=device) >= (longest - lengths)[:, None]).long()
         return ids, attention, lengths
+
+
+class _ReferenceReader(_Reader):
+    """A `_Reader` that switches the adapter off for itself: the policy may read beside it."""
+
+    def begin(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        with self._engine.policy.reference():
+            return super().begin(prompts)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        with self._engine.policy.reference():
+            return super().read(tokens)

@@ -41,6 +41,18 @@ def test_samples_follow_their_seed(finished: Path, rlhf: Rlhf) -> None:
     assert rlhf(*sample).out != rlhf(*sample, "--seed", "1").out
 
 
+def test_beta_is_a_dial_from_the_reference_to_the_policy(finished: Path, rlhf: Rlhf) -> None:
+    """The run was trained at beta 0.01: at that beta its policy answers, at a very large one its reference."""
+    both = json.loads(rlhf("generate", str(finished), "Name a tool.", "--reference", "--json").out)
+    own = rlhf("generate", str(finished), "Name a tool.", "--beta", "0.01", "--json")
+    assert json.loads(own.out)["policy"] == both["policy"] != both["reference"]
+    assert "trained at beta 0.01: the weight of the policy is 1, token by token" in own.err
+    far = rlhf("generate", str(finished), "Name a tool.", "--beta", "1e9", "--json")
+    assert json.loads(far.out)["policy"] == both["reference"]
+    beyond = rlhf("generate", str(finished), "Name a tool.", "--beta", "0.005", "--json")
+    assert "the weight of the policy is 2, token by token; beyond the policy" in beyond.err
+
+
 def test_a_checkpoint_answers_for_itself(finished: Path, rlhf: Rlhf) -> None:
     final = rlhf("generate", str(finished), "Name a tool.").out
     assert rlhf("generate", str(finished / "checkpoints" / "step-00000006"), "Name a tool.").out == final
@@ -54,6 +66,7 @@ def test_a_checkpoint_answers_for_itself(finished: Path, rlhf: Rlhf) -> None:
         ([".", "x"], 5, "no run here"),
         (["out", "\udcff"], 2, "a prompt is not UTF-8 text"),
         (["out", "x", "--temperature", "-1"], 2, "must be 0 or more"),
+        (["out", "x", "--beta", "0"], 2, "there is no dial between beta 0.01 and 0"),
         (["out", "x", "--samples", "0"], 2, "must be at least 1"),
         (["out", "x", "--samples", "two"], 2, "must be at least 1"),
         (["out", "x", "--samples", "2"], 2, "greedy answers are all the same"),

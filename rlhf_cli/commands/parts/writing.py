@@ -19,7 +19,9 @@ from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.kind import verb_of
+from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.runs.resume import find_adapter, find_named, read_config
+from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.types import Prompt, PromptRow
 from rlhf_cli.verbs import REWARD_TRAIN, find_verb
@@ -38,6 +40,8 @@ class Writer:
     engine: AnyEngine
     limit: int
     """Tokens of the longest answer."""
+    run: Path
+    """The folder of the run that trained it."""
 
     def encode(self, row: PromptRow, how: str = "shorten the prompt") -> Prompt:
         """Encode a prompt; raises UserError where prompt and answer do not fit into the model: `how` makes room."""
@@ -78,7 +82,28 @@ def load_writer(options: argparse.Namespace) -> Writer:
     for note in model_notes(run, policy):
         _note(note)
     policy.load_adapter(adapter)
-    return Writer(config, policy, engine, options.max_new_tokens or config.max_new_tokens)
+    return Writer(config, policy, engine, options.max_new_tokens or config.max_new_tokens, run)
+
+
+def weight_at(beta: float, writer: Writer) -> float:
+    """The weight w of the policy that stands for training at another beta: w = the run's own beta / beta.
+
+    Raises UserError for a beta of 0, and for a run without a beta.
+    """
+    config = writer.config
+    if not isinstance(config, RunConfig):
+        raise UserError("only runs of rlhf train have a beta", where="--beta", fix="leave --beta out")
+    last = read_first_and_last(writer.run)[1]
+    if isinstance(config.beta, Controlled):
+        own = last.beta if last is not None else config.beta.begin().beta
+    else:
+        own = config.beta.at(config.steps - 1, config.steps)
+    if not own or not beta:
+        raise UserError(f"there is no dial between beta {own:g} and {beta:g}", where="--beta", fix="both above 0")
+    weight = own / beta
+    beyond = "; beyond the policy, where nothing was trained" if weight > 1 else ""
+    _note(f"trained at beta {own:g}: the weight of the policy is {weight:.3g}, token by token{beyond}")
+    return weight
 
 
 def note_template(config: TrainingConfig) -> None:

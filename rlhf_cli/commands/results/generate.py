@@ -7,8 +7,8 @@ import json
 import sys
 from collections.abc import Sequence
 
-from rlhf_cli.commands.parts.parser import Parser, at_least
-from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, not_text, note_template
+from rlhf_cli.commands.parts.parser import Parser, at_least, number
+from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, not_text, note_template, weight_at
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, UserError, visible
 from rlhf_cli.schema import TrainingConfig
@@ -23,13 +23,18 @@ def main(argv: list[str]) -> int:
         raise UserError("greedy answers are all the same", where="--samples", fix="add --temperature 1")
     prompts = _prompts(options.prompts)
     writer = load_writer(options)
+    weight = None if options.beta is None else weight_at(options.beta, writer)
+    from rlhf_cli.engine.blending import sample_between
     from rlhf_cli.functional.sampling import Sampling
 
     for text, row in zip(prompts, _rows(prompts, writer.config), strict=True):
         seeds = tuple(seed_for(options.seed, "generate", sample) for sample in range(options.samples))
         batch = PromptBatch((writer.encode(row),), options.samples, seeds)
         sampling = Sampling(writer.limit, options.temperature)
-        texts = writer.engine.sample(batch, sampling, lambda: None).texts
+        if weight is None:
+            texts = writer.engine.sample(batch, sampling, lambda: None).texts
+        else:
+            texts = sample_between(writer.engine, batch, sampling, weight, lambda: None).texts
         reference: tuple[str, ...] | None = None
         if options.reference:
             reference = writer.engine.sample(batch, sampling, lambda: None, reference=True).texts
@@ -87,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("prompts", metavar="PROMPT", nargs="*", help="prompts; without any, one a line from stdin")
     parser.add_argument("--reference", action="store_true", help="show the reference's answer beside the policy's")
     parser.add_argument("--samples", type=at_least(1), default=1, metavar="N", help="sampled answers to each prompt")
+    parser.add_argument(
+        "--beta", type=number(0), metavar="B", help="decode as if trained at this beta: between reference and policy"
+    )
     add_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a prompt")
     return parser
