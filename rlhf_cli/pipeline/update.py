@@ -27,7 +27,7 @@ from rlhf_cli.ranks.gradient import (
     weigh_tokens,
 )
 from rlhf_cli.seeding import permutation, seed_for
-from rlhf_cli.types import Advantages, Rollout
+from rlhf_cli.types import Advantages, PromptBatch, Rollout
 
 
 class NotFinite(ArithmeticError):
@@ -50,9 +50,9 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
         try:
             for number, rows in enumerate(plan):
                 seed = seed_for(config.seed, "update", step, number)
-                reuse = reusing is not None and number == 0
+                reuse = reusing is not None and number == 0 and keeps_shards(run, batch)
                 learned = compute_gradient(run, advantages, rows, seed, tick, reuse=reuse)
-                if reusing is not None and number == 0:
+                if reusing is not None and reuse:
                     reusing.forget()
                     row = rows[step % len(rows)].view(1)  # one completion a step shows whether the two still agree
                     learned["sampler/gap"] = measure_gap(advantages.scored.rollout, run.engine, row)
@@ -67,6 +67,11 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
     return learned
 
 
+def keeps_shards(run: Run, batch: PromptBatch) -> bool:
+    """Whether the prompts of each shard are those that it sampled: prompts without a score have left none behind."""
+    return run.shards.count == 1 or len(batch.prompts) == run.config.prompts_per_step
+
+
 def compute_gradient(
     run: Run, advantages: Advantages, rows: Tensor, seed: int, tick: Callable[[], None], *, reuse: bool = False
 ) -> dict[str, float]:
@@ -79,10 +84,10 @@ def compute_gradient(
     shards = split_rows(advantages, weights, rows, run.shards.count)
 
     def accumulated(size: int) -> list[ShardGradient]:
-        parts = [
-            (*shard, config.algorithm, config.kl, size, seed_of_shard(seed, number), reuse)
-            for number, shard in enumerate(shards)
-        ]
+        parts = {
+            number: (*shard, config.algorithm, config.kl, size, seed_of_shard(seed, number), reuse)
+            for number, shard in shards.items()
+        }
         return run.shards.map(differentiate, parts, tick)
 
     found = run.work.fitting(accumulated)

@@ -12,6 +12,6 @@ def deal(prompts: int, shards: int) -> list[range]:
     return [range(*ends) for ends in pairwise(shard * size + min(shard, longer) for shard in range(count + 1))]
 
 
-def turns(shards: int, processes: int, rank: int) -> range:
-    """The shards that a process calculates: every `processes`-th one, beginning with its own rank."""
-    return range(rank, shards, processes)
+def rank_of(shard: int, processes: int) -> int:
+    """The rank of the process that calculates the shard, whichever batch it is of: the processes take turns."""
+    return shard % processes

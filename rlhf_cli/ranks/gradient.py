@@ -52,17 +52,17 @@ class ShardGradient:
 
 def split_rows(
     advantages: Advantages, weights: Tensor, rows: Tensor, shards: int
-) -> list[tuple[Advantages, Tensor, Tensor]]:
-    """The part of an update that each shard has: its completions, the tokens' weights, its `rows` in their order.
+) -> dict[int, tuple[Advantages, Tensor, Tensor]]:
+    """Each shard's part of an update, by number: its completions, the tokens' weights, its `rows` in their order.
 
     A shard with none of the rows is left out.
     """
-    parts, start = [], 0
-    for part in split_advantages(advantages, shards):
+    parts, start = {}, 0
+    for number, part in enumerate(split_advantages(advantages, shards)):
         count, width = part.advantages.shape
         own = rows[(rows >= start) & (rows < start + count)] - start
         if len(own):
-            parts.append((part, weights[start : start + count, :width].contiguous(), own))
+            parts[number] = part, weights[start : start + count, :width].contiguous(), own
         start += count
     return parts
 

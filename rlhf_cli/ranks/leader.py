@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
@@ -19,7 +19,7 @@ from rlhf_cli.errors import Stopped, UserError, first_line
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks import wire
 from rlhf_cli.ranks.children import GRACE_S, HOST, Children
-from rlhf_cli.ranks.dealing import turns
+from rlhf_cli.ranks.dealing import rank_of
 from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order, heart
 from rlhf_cli.ranks.team import R, Team, Work
 from rlhf_cli.schema import RunConfig
@@ -69,14 +69,15 @@ class Leader(Team):
             link.orders.put(Opening(config.model_dump(mode="json"), threads))
 
     def map(
-        self, policy: Policy, engine: Engine, work: Work[R], parts: Sequence[tuple[Any, ...]], tick: Tick
+        self, policy: Policy, engine: Engine, work: Work[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick
     ) -> list[R]:
-        """Calculate every shard, each by the process whose turn it is.
+        """Calculate shards, by their numbers, each by the process whose turn it is; returns the results in this order.
 
         Raises what `work` raises, here or elsewhere, and Stopped where a process is gone or no longer answers.
         """
         self._number += 1
-        asked = [(link, own) for link in self._links if (own := turns(len(parts), self.size, link.rank))]
+        dealt = {rank: [one for one in parts if rank_of(one, self.size) == rank] for rank in range(self.size)}
+        asked = [(link, dealt[link.rank]) for link in self._links if dealt[link.rank]]
         weights = [weight.detach().cpu().clone() for weight in policy.parameters().values()] if asked else []
         for link, own in asked:
             link.device = policy.device
@@ -86,12 +87,10 @@ class Leader(Team):
             tick()
             self._look()
 
-        results = {
-            number: work(policy, engine, *parts[number], tick=watched) for number in turns(len(parts), self.size, 0)
-        }
+        results = {number: work(policy, engine, *parts[number], tick=watched) for number in dealt[0]}
         for link, own in asked:
             results |= dict(zip(own, self._answer(link), strict=True))
-        return [results[number] for number in range(len(parts))]
+        return [results[number] for number in parts]
 
     def close(self) -> None:
         """Let the others end, and kill the children that do not."""

@@ -7,7 +7,7 @@ number of processes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -19,7 +19,7 @@ from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.reading import measure_distance, read_values, recompute_logprobs
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.ranks.dealing import deal, turns
+from rlhf_cli.ranks.dealing import deal, rank_of
 from rlhf_cli.ranks.rollouts import join_rollouts, split_rollout, stack, take_prompts
 from rlhf_cli.ranks.team import Team, Work
 from rlhf_cli.types import Distance, Exact, PromptBatch, Rollout, Tick
@@ -37,14 +37,14 @@ class Shards:
     count: int
     """Shards that a batch is dealt to; a batch of fewer prompts has fewer."""
 
-    def map(self, work: Work[R], parts: Sequence[tuple[Any, ...]], tick: Tick) -> list[R]:
-        """Calculate every shard, as `Team.map` does."""
+    def map(self, work: Work[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick) -> list[R]:
+        """Calculate shards by their numbers, as `Team.map` does."""
         return self.team.map(self.policy, self.engine, work, parts, tick)
 
     def own(self, prompts: int) -> list[range]:
         """The prompts of each shard that this process calculates of a batch."""
         blocks = deal(prompts, self.count)
-        return [blocks[number] for number in turns(len(blocks), self.team.size, 0)]
+        return [block for number, block in enumerate(blocks) if rank_of(number, self.team.size) == 0]
 
     def passes(self, batch: PromptBatch, size: int, rows: Tensor | None = None) -> int:
         """The microbatches of up to `size` completions in which this process reads a batch, or some rows of it."""
@@ -64,13 +64,14 @@ class Shards:
         """Sample a completion for every seed of the batch, as the engine does; `remember` is the native engine's."""
         blocks = deal(len(batch.prompts), self.count)
         batches = [take_prompts(batch, block) for block in blocks]
-        found = self.map(sample_shard, [(part, sampling, reference, remember) for part in batches], tick)
+        parts = {number: (part, sampling, reference, remember) for number, part in enumerate(batches)}
+        found = self.map(sample_shard, parts, tick)
         return self._join(found, batches)
 
     def recompute(self, rollout: Rollout, size: int, tick: Tick, *, reference: bool = False) -> tuple[Rollout, Tensor]:
         """Replace the sampler's log-probabilities and states by the trainer's, as `recompute_logprobs` does."""
         parts = split_rollout(rollout, self.count)
-        found = self.map(recompute_shard, [(part, size, reference) for part in parts], tick)
+        found = self.map(recompute_shard, {n: (part, size, reference) for n, part in enumerate(parts)}, tick)
         joined = self._join([part for part, _ in found], [part.batch for part in parts])
         return joined, torch.cat([log_weights for _, log_weights in found])
 
@@ -78,7 +79,8 @@ class Shards:
         self, rollout: Rollout, size: int, tick: Tick, *, exact: bool = True, keep_hidden: bool = False
     ) -> Distance:
         """Let the reference read the rollout, as `measure_distance` does."""
-        parts = [(part, size, exact, keep_hidden) for part in split_rollout(rollout, self.count)]
+        shards = enumerate(split_rollout(rollout, self.count))
+        parts = {number: (part, size, exact, keep_hidden) for number, part in shards}
         found = self.map(measure_shard, parts, tick)
         exacts = [distance.exact for distance in found if distance.exact is not None]
         states = [distance.ref_hidden for distance in found if distance.ref_hidden is not None]
@@ -91,7 +93,8 @@ class Shards:
 
     def values(self, rollout: Rollout, size: int) -> Tensor:
         """The value head's value of every state, as `read_values` reads it."""
-        found = self.map(value_shard, [(part, size) for part in split_rollout(rollout, self.count)], lambda: None)
+        shards = enumerate(split_rollout(rollout, self.count))
+        found = self.map(value_shard, {number: (part, size) for number, part in shards}, lambda: None)
         return stack(found)
 
     def _join(self, parts: Sequence[Rollout], batches: Sequence[PromptBatch]) -> Rollout:

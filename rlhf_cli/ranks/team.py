@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from rlhf_cli.engine import Engine
@@ -26,10 +26,10 @@ class Team:
         """Let the others load the model of a run, each with so many threads."""
 
     def map(
-        self, policy: Policy, engine: Engine, work: Work[R], parts: Sequence[tuple[Any, ...]], tick: Tick
+        self, policy: Policy, engine: Engine, work: Work[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick
     ) -> list[R]:
-        """Calculate every shard; returns the results in the order of `parts`. `tick` is for this process's own."""
-        return [work(policy, engine, *part, tick=tick) for part in parts]
+        """Calculate shards, by their numbers; returns the results in this order. `tick` is for this process's own."""
+        return [work(policy, engine, *part, tick=tick) for part in parts.values()]
 
     def close(self) -> None:
         """Let the others end."""

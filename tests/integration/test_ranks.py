@@ -2,28 +2,208 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import QUICK, Outcome, contents
+from rlhf_cli.sweep.record import SweepRecord
+from tests.processes import Process, start
+from tests.support import QUICK, Outcome, contents, gone, lines
 
 Rlhf = Callable[..., Outcome]
 
-DEALT = (*QUICK, "steps=2", "checkpoint.every=1", "evaluate.every=2", "shards=2", "threads=1")
+DEALT = (*QUICK, "prompts_per_step=4", "checkpoint.every=1", "evaluate.every=2", "threads=1")
+"""A run of up to four shards."""
+VARIANTS = {
+    "reinforce": ("algorithm=reinforce",),
+    "rloo": ("kl=exact", "top_p=0.9", "beta=adaptive", "reward.normalise=true"),
+    "grpo": ("algorithm=grpo", "kl=loss_k2", "model.lora.dropout=0.1"),
+    "ppo": ("algorithm=ppo", "algorithm.minibatch_size=6"),
+    "few rows": ("algorithm=ppo", "algorithm.minibatch_size=2"),
+    "masked": ("reward=python", "reward.function=rewards.py:score", "reward.on_error=mask"),
+    "gpt2": ("algorithm=rloo", "model.architecture=gpt2"),
+}
 
 
 @pytest.fixture
 def one(rlhf: Rlhf, tmp_path: Path) -> dict[str, bytes]:
-    """What one process writes of two shards."""
-    outcome = rlhf("train", *DEALT, "algorithm=ppo", "run_dir=one")
+    """What one process writes of four shards in four steps."""
+    outcome = rlhf("train", *DEALT, "steps=4", "shards=4", "run_dir=one")
     assert outcome.code == 0, outcome.err
     return contents(tmp_path / "one")
 
 
-def test_two_processes_write_the_bytes_of_one(forked: Rlhf, one: dict[str, bytes], tmp_path: Path) -> None:
-    outcome = forked("train", *DEALT, "algorithm=ppo", "run_dir=two", "processes=2")
+def children(pid: int) -> list[int]:
+    """The other processes of a run, by rank: the first process starts them in this order."""
+    shown = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return sorted(map(int, shown.stdout.split()))
+
+
+def start_and_wait(tmp_path: Path, *argv: str, before: str = "") -> tuple[Process, list[int]]:
+    """A run of many steps on two processes that has completed one, and its children."""
+    argv = (*DEALT, "steps=500", "shards=4", "processes=2", "run_dir=two", *argv)
+    process, metrics = start("train", *argv, cwd=tmp_path, before=before), tmp_path / "two" / "metrics.jsonl"
+    until = time.monotonic() + 120
+    while not (metrics.is_file() and len(lines(metrics)) > 2):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return process, children(process.pid)
+
+
+def test_two_processes_write_the_bytes_of_one(rlhf: Rlhf, forked: Rlhf, tmp_path: Path) -> None:
+    common = (*QUICK, "steps=2", "evaluate.every=2", "shards=2", "threads=1", "algorithm=ppo")
+    assert rlhf("train", *common, "run_dir=one").code == 0
+    outcome = forked("train", *common, "run_dir=two", "processes=2")
     assert outcome.code == 0, outcome.err
-    assert contents(tmp_path / "two") == one
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
     assert (tmp_path / "two" / "ranks" / "1.log").read_text() == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_number_of_processes_is_part_of_no_result(variant: str, rlhf: Rlhf, forked: Rlhf, tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text(
+        "def score(prompts, completions):\n"
+        "    return [None if len(p) % 3 == 0 else float(len(c)) for p, c in zip(prompts, completions)]\n"
+    )
+    common = (*DEALT, *VARIANTS[variant], "steps=3", "shards=4")
+    assert rlhf("train", *common, "run_dir=one").code == 0
+    for count in (2, 4):
+        outcome = forked("train", *common, f"run_dir={count}", f"processes={count}")
+        assert outcome.code == 0, outcome.err
+        assert contents(tmp_path / str(count)) == contents(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_run_resumes_on_other_numbers_of_processes(forked: Rlhf, one: dict[str, bytes], tmp_path: Path) -> None:
+    assert forked("train", *DEALT, "steps=1", "shards=4", "run_dir=two", "processes=4").code == 0
+    for steps, count in ((2, 1), (3, 2), (4, 3)):
+        outcome = forked("train", "resume=two", f"steps={steps}", f"processes={count}")
+        assert outcome.code == 0, outcome.err
+        assert "not bit for bit" not in outcome.err
+    assert contents(tmp_path / "two").keys() == one.keys()
+    assert (
+        lines(tmp_path / "two" / "metrics.jsonl")[-1]["loss"] == lines(tmp_path / "one" / "metrics.jsonl")[-1]["loss"]
+    )
+    adapter = "adapter/adapter_model.safetensors"
+    assert contents(tmp_path / "two")[adapter] == one[adapter]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "said", "within_s"),
+    [
+        (signal.SIGKILL, "stopped: rank 1 was killed by SIGKILL, most likely for want of memory", 20),
+        (signal.SIGSTOP, "stopped: rank 1 gave no sign of life for 30 s", 60),
+    ],
+    ids=["killed", "stopped"],
+)
+def test_a_lost_process_ends_the_run_and_it_goes_on(
+    number: int, said: str, within_s: float, forked: Rlhf, one: dict[str, bytes], tmp_path: Path
+) -> None:
+    process, (other,) = start_and_wait(tmp_path)
+    os.kill(other, number)
+    begun = time.monotonic()
+    _, err = process.communicate(timeout=within_s)
+    assert time.monotonic() - begun < within_s
+    assert process.returncode == 75, err
+    assert said in err
+    assert "continue it by: rlhf train resume=" in err
+    assert gone(other)
+    earliest = min((tmp_path / "two" / "checkpoints").glob("step-*"))
+    outcome = forked("train", f"resume={earliest}", "steps=4")
+    assert outcome.code == 0, outcome.err
+    adapter = "adapter/adapter_model.safetensors"
+    assert contents(tmp_path / "two")[adapter] == one[adapter]
+
+
+@pytest.mark.slow
+def test_no_process_outlives_the_first(tmp_path: Path) -> None:
+    process, (other,) = start_and_wait(tmp_path)
+    process.kill()
+    process.communicate(timeout=20)
+    assert gone(other)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_ends_all(tmp_path: Path) -> None:
+    process, (other,) = start_and_wait(tmp_path)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75, err
+    assert "stopped: Ctrl-C" in err
+    assert gone(other)
+
+
+@pytest.mark.slow
+def test_a_reward_that_raises_ends_all_as_on_one_process(tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text(
+        "calls = 0\n\ndef score(completions):\n    global calls\n    calls += 1\n"
+        "    if calls > 6:\n        raise ValueError('no more')\n    return [float(len(c)) for c in completions]\n"
+    )
+    argv = ("reward=python", "reward.function=rewards.py:score", "reward.retries=0", "evaluate.every=0")
+    process = start("train", *DEALT, "steps=500", "shards=4", "processes=2", "run_dir=two", *argv, cwd=tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 4, err
+    assert "no more" in err
+    assert children(process.pid) == []
+
+
+BROKEN = """
+import os
+from rlhf_cli.ranks import shards
+real = shards.measure_distance
+def measure_distance(rollout, engine, size, *rest, **options):
+    if os.environ.get("RANK") == "1" and {when}:
+        raise RuntimeError("{what}")
+    return real(rollout, engine, size, *rest, **options)
+shards.measure_distance = measure_distance
+"""
+
+
+@pytest.mark.slow
+def test_a_bug_in_another_process_is_shown_with_its_rank(tmp_path: Path) -> None:
+    before = BROKEN.format(when="True", what="a bug")
+    process = start("train", *DEALT, "shards=4", "processes=2", "run_dir=two", cwd=tmp_path, before=before)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "RankFailed: rank 1 failed:" in err
+    assert "RuntimeError: a bug" in err
+
+
+@pytest.mark.slow
+def test_a_process_out_of_memory_halves_the_microbatches_of_all(tmp_path: Path) -> None:
+    before = BROKEN.format(when="size > 2", what="can't allocate memory: 9 bytes")
+    argv = (*DEALT, "steps=1", "microbatch_size=4", "shards=4", "processes=2", "run_dir=two", "display=plain")
+    process = start("train", *argv, cwd=tmp_path, before=before)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "out of memory: microbatches of 2 completions from here on, not of 4" in err
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_as_well(one: dict[str, bytes], tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "rlhf_cli"]
+    command = [*torchrun, "train", *DEALT, "steps=4", "shards=4", "run_dir=two"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "two") == one
+
+
+@pytest.mark.slow
+def test_a_sweep_of_trials_on_two_processes(rlhf: Rlhf, forked: Rlhf, tmp_path: Path) -> None:
+    common = (*DEALT, "steps=2", "shards=2")
+    outcome = forked("train", *common, "processes=2", "sweep_dir=sweep", "-m", "beta=0.01,0.1")
+    assert outcome.code == 0, outcome.err
+    assert rlhf("train", *common, "beta=0.1", "run_dir=one").code == 0
+    sweep = SweepRecord.read(tmp_path / "sweep")
+    assert sweep is not None
+    (trial,) = (sweep.path(trial) for trial in sweep.trials if "0.1" in trial.told.values())
+    assert contents(trial) == contents(tmp_path / "one")

@@ -23,9 +23,17 @@ from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.update import NotFinite, accumulate_gradient, apply, check_finite, split_rollout, summarise
+from rlhf_cli.pipeline.update import (
+    NotFinite,
+    accumulate_gradient,
+    apply,
+    check_finite,
+    keeps_shards,
+    split_rollout,
+    summarise,
+)
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, PromptBatch, Rollout, Scored
-from tests.unit.pipeline.runs import ppo_fields
+from tests.unit.pipeline.runs import MakeRun, ppo_fields
 from tests.unit.support import batch_of, build, move_adapter, scored_by, tiny
 
 TEXTS, SAMPLES, ROWS = ("Hello there", "a", "What is rain?"), 2, 6
@@ -390,3 +398,12 @@ def test_completions_the_trainer_finds_likelier_count_more(policy: Policy) -> No
     weighted = replace(plain, scored=replace(scored, log_weights=weights))
     learn(policy, weighted, RLOO, 4)
     assert_same_gradient({name: parameter.grad for name, parameter in policy.parameters().items()}, expected)
+
+
+def test_a_batch_that_lost_prompts_has_other_shards_than_it_was_sampled_in(
+    moved_policies: Callable[[str], Policy], make_run: MakeRun
+) -> None:
+    policy = moved_policies("llama")
+    one, two = (make_run(policy, prompts_per_step=3, shards=shards) for shards in (1, 2))
+    whole, rest = batch_of(policy, TEXTS, SAMPLES), batch_of(policy, TEXTS[1:], SAMPLES)
+    assert [keeps_shards(run, batch) for run in (one, two) for batch in (whole, rest)] == [True, True, True, False]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.ranks.dealing import deal, turns
+from rlhf_cli.ranks.dealing import deal, rank_of
 
 
 def test_blocks_are_even_and_the_first_are_the_longer_ones() -> None:
@@ -24,6 +24,5 @@ def test_every_prompt_is_dealt_once_in_its_order(prompts: int, shards: int) -> N
     assert max(map(len, blocks)) - min(map(len, blocks)) in (0, 1)
 
 
-def test_shards_go_round_robin() -> None:
-    assert [[*turns(5, 2, rank)] for rank in (0, 1)] == [[0, 2, 4], [1, 3]]
-    assert [*turns(1, 2, 1)] == []
+def test_processes_take_turns() -> None:
+    assert [rank_of(shard, 2) for shard in range(5)] == [0, 1, 0, 1, 0]

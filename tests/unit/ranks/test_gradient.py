@@ -47,7 +47,7 @@ def gradient(
         differentiate(
             policy, TransformersEngine(policy), *part, RLOO, kl, 3, seed_of_shard(5, number), False, tick=nothing
         )
-        for number, part in enumerate(split_rows(advantages, weights, rows, shards))
+        for number, part in split_rows(advantages, weights, rows, shards).items()
     ]
     add_gradients(policy, [shard.gradient for shard in found])
     tokens = int(advantages.scored.rollout.completion_mask[rows].sum())
@@ -73,8 +73,11 @@ def test_a_shard_without_rows_is_left_out(policy: Policy) -> None:
     advantages = advantages_of(policy, "reward")
     weights = weigh_tokens(advantages.scored, torch.tensor([5, 0]), RLOO, 7)
     parts = split_rows(advantages, weights, torch.tensor([5, 0]), 4)
-    assert [rows.tolist() for *_, rows in parts] == [[0], [1]]
-    assert [part.scored.rollout.batch.prompts[0].text for part, *_ in parts] == ["Hello there", "What is rain?"]
+    assert {number: rows.tolist() for number, (*_, rows) in parts.items()} == {0: [0], 2: [1]}
+    assert [part.scored.rollout.batch.prompts[0].text for part, *_ in parts.values()] == [
+        "Hello there",
+        "What is rain?",
+    ]
 
 
 def test_gradients_are_added_in_the_order_of_the_shards(policy: Policy) -> None:
