@@ -16,6 +16,7 @@ import yaml
 import rlhf_cli
 from rlhf_cli.config.keys import did_you_mean
 from rlhf_cli.errors import UserError
+from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.verbs import current
 
 PRESET = "config"  # the group whose options are whole runs: presets and users' files
@@ -30,7 +31,12 @@ def config_dir() -> Path:
 
 def groups() -> tuple[str, ...]:
     """The groups of settings that a config chooses from: folders of configs/ that are keys of the verb's schema."""
-    return tuple(name for name in _folders() if name in current().schema.model_fields)
+    return _groups(current().schema)
+
+
+@cache
+def _groups(schema: type[TrainingConfig]) -> tuple[str, ...]:
+    return tuple(name for name in _folders() if name in schema.model_fields)
 
 
 def is_foreign_group(key: str) -> bool:

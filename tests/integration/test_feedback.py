@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.commands.training import feedback
+from rlhf_cli.rewards.kinds.model import Model
 from rlhf_cli.rounds.folder import Round
 from rlhf_cli.rounds.truth import Truth, write_truth
 from rlhf_cli.runs.lock import hold
@@ -82,6 +83,10 @@ def _letters(text: str) -> float:
 
 
 def test_people_vote_before_a_round_goes_on(rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy's scores are the lengths of its texts: that they are the reward model's is in the test above."""
+    file = tmp_path / "short.py"
+    file.write_text("def make_score(**options): return lambda completions: [*map(len, completions)]\n")
+    monkeypatch.setattr(Model, "factory", f"{file}:make_score")
     command = (
         "feedback",
         "ours",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.commands.parts import sweeping
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.sweep.record import Ending, SweepRecord
 from tests.processes import Process, start
@@ -84,6 +85,9 @@ def good(prompts, completions, **columns):
 def raises(prompts, completions, **columns):
     raise KeyError("gold")
 
+def needs(prompts, completions, gold):
+    return []  # the data has no such column: it is refused before the model is loaded
+
 def killed(prompts, completions, **columns):
     os.kill(os.getppid(), signal.SIGKILL)
 """
@@ -123,7 +127,7 @@ def contents_of(folder: Path) -> dict[str, bytes]:
 def test_it_ends_with_an_answer_on_stdout_and_as_a_page(forked: Rlhf, tmp_path: Path) -> None:
     reward = tmp_path / "r.py"
     reward.write_text(REWARD)
-    functions = ",".join(f"{reward}:{name}" for name in ("good", "raises"))
+    functions = ",".join(f"{reward}:{name}" for name in ("good", "needs"))
     few = ("steps=1", "evaluate.every=1", "evaluate.prompts=4", "evaluate.samples=2")
     sweep = (*SMALL, *few, "reward=python", "sweep_dir=s", "-m")
     outcome = forked("train", *sweep, f"reward.function={functions}", "seed=0,1")
@@ -163,10 +167,15 @@ def test_a_trial_refuses_settings_that_its_sweep_has_not_checked(rlhf: Rlhf, mon
     assert "the settings are not those that the sweep began with" in outcome.err
 
 
-def test_what_lies_in_the_working_directory_is_not_run(rlhf: Rlhf, tmp_path: Path) -> None:
+def test_what_lies_in_the_working_directory_is_not_run(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial's process has read its settings, YAML and all, when it refuses them: that is quicker than a run."""
     (tmp_path / "yaml.py").write_text("raise SystemExit('run from the working directory')\n")
+    monkeypatch.setattr(sweeping, "fingerprint", lambda config: "of other settings")
     outcome = rlhf("train", *SMALL, "steps=1", "evaluate.every=0", "-m", "seed=0", "sweep_dir=s")
-    assert outcome.code == 0, outcome.err
+    assert outcome.code == 8
+    assert "the settings are not those that the sweep began with" in outcome.err
 
 
 def test_one_sweep_at_a_time_in_a_folder(rlhf: Rlhf, tmp_path: Path) -> None:

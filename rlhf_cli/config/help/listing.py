@@ -31,6 +31,12 @@ def key_list() -> str:
 
     A default of a group is that of its options: several are separated by |, and what an option leaves open is ....
     """
+    return _key_list(current().words)
+
+
+@cache  # hydra reads the help page whenever it composes
+def _key_list(verb: str) -> str:
+    """The list of the current verb, whose words are `verb`."""
     lines = []
     ours = sorted(meanings().items(), key=lambda item: item[0].partition(".")[0] in groups())
     for key, each in ours:

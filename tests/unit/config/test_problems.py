@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_cli.config.jobs import compose_config
@@ -257,6 +257,7 @@ _VALUES = st.text("ab01.-e,:/~'\"\\$?{}[]() =", max_size=8)
 
 
 @given(st.lists(st.tuples(_KEYS, st.sampled_from(["=", "", "=choice(", "==", "@x="]), _VALUES), min_size=1, max_size=2))
+@settings(max_examples=15)
 def test_whatever_is_typed_is_taken_or_refused_in_one_line(words: list[tuple[str, str, str]]) -> None:
     try:
         compose_config([word for parts in words if not (word := "".join(parts)).startswith("-")])

@@ -104,7 +104,7 @@ def select_rows(rollout: Rollout, rows: list[int]) -> Tensor:
     return torch.cat([rollout.tokens[row][rollout.completion_mask[row]] for row in rows])
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize(("temperature", "texts"), [(0.0, ALIKE), (0.7, TEXTS), (1.0, ALIKE)])
 def test_sampling_has_the_librarys_logprobs(
     policy: Policy, engine: NativeEngine, temperature: float, texts: Sequence[str]
 ) -> None:
@@ -116,7 +116,7 @@ def test_sampling_has_the_librarys_logprobs(
         assert_close(rollout.logprobs[row][rollout.completion_mask[row]], expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4, 5], [7, 2, 11, 3], [4]])
+@pytest.mark.parametrize(("rows", "texts"), [([0, 1, 2, 3, 4, 5], TEXTS), ([7, 2, 11, 3], ALIKE), ([4], TEXTS)])
 def test_reading_has_the_librarys_logits(
     drawn: Drawn, engine: NativeEngine, rows: list[int], texts: Sequence[str]
 ) -> None:
@@ -163,7 +163,7 @@ def gradients(policy: Policy, logprobs: Tensor) -> dict[str, Tensor]:
     return dict(zip(policy.parameters(), found, strict=True))
 
 
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(("recompute", "texts"), [(False, TEXTS), (False, ALIKE), (True, ALIKE)])
 def test_the_adapters_gradients_are_the_librarys(
     policy: Policy, drawn: Drawn, recompute: bool, texts: Sequence[str]
 ) -> None:

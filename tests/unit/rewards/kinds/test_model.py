@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.tiny import byte_tokenizer
+from rlhf_cli.rewards.kinds.model import Model
 from rlhf_cli.runs.binding import write_record
 from rlhf_cli.runs.folder import CONFIG
 from tests.support import Outcome
@@ -229,9 +230,19 @@ def test_a_run_means_the_reward_model_that_it_trained(saved: Callable[..., Path]
     assert scores(tmp_path) == scores(saved())
 
 
-def test_a_run_says_in_one_line_that_it_is_none(saved: Callable[..., Path], rlhf: Rlhf) -> None:
-    """That a run is scored by a reward model is in tests/contract/test_configs.py."""
+def test_a_run_says_in_one_line_that_it_is_none(
+    saved: Callable[..., Path], rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal above, from a process that need not import torch for it.
+
+    That a run is scored by a reward model is in tests/contract/test_configs.py.
+    """
+    (tmp_path / "refusing.py").write_text(
+        "from rlhf_cli.errors import UserError\n"
+        "def make_score(path, **options): raise UserError(f'the files of {path} lack 1', where='reward.path')\n"
+    )
+    monkeypatch.setattr(Model, "factory", f"{tmp_path / 'refusing.py'}:make_score")
     few = ("config=tiny", "steps=1", "evaluate.every=0", "max_new_tokens=4", "display=quiet", "run_dir=no")
     outcome = rlhf("train", *few, "reward=model", f"reward.path={saved('causal')}")
     assert outcome.code == 4
-    assert f"reward=model cannot be used: the files of {saved('causal')} lack 1 of 21 weights" in outcome.err
+    assert f"reward=model cannot be used: the files of {saved('causal')} lack 1 (reward.path)" in outcome.err
