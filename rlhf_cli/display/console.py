@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from rlhf_cli.errors import Stopped
 
@@ -32,6 +34,17 @@ class ResultConsole(Console):
         """Print nothing more, and raise the error; rich would exit with 1."""
         self.quiet = True
         raise BrokenPipeError
+
+    def print_fact(self, name: str, text: str, column: int = 11) -> None:
+        """Print a name, and the text in its own column: broken between words on a terminal, one line elsewhere."""
+        if not self.is_terminal:
+            self.print(f"{name:<{column}}{text}", markup=False, soft_wrap=True)
+            return
+        row = Table.grid()
+        row.add_column(width=column)
+        row.add_column(overflow="fold")
+        row.add_row(name, Text(text))
+        self.print(row)
 
 
 @contextmanager

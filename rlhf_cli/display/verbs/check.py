@@ -39,11 +39,11 @@ def show_trial(trial: Trial, config: RunConfig) -> None:
     }
     console = ResultConsole()
     for label, text in rows.items():
-        console.print(f"{label:<11}{visible(text)}", markup=False, soft_wrap=True)
+        console.print_fact(label, visible(text))
     for doubt in trial.doubts:
-        console.print(f"{'look at':<11}{visible(doubt)}", markup=False, soft_wrap=True)
+        console.print_fact("look at", visible(doubt))
     for reason in trial.reasons:
-        console.print(f"{'no-go':<11}{visible(reason)}", markup=False, soft_wrap=True)
+        console.print_fact("no-go", visible(reason))
     if not trial.reasons:
         console.print("go", markup=False)
 

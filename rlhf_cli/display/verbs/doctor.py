@@ -18,7 +18,7 @@ def show_run(alarms: Alarms) -> None:
     """Print every finding: when, which rule and what it means, the evidence, the override to try."""
     console = ResultConsole()
     for text in _lines(alarms):
-        console.print(visible(text), markup=False, soft_wrap=True)
+        _print(console, text)
 
 
 def show_sweep(trials: Mapping[Path, Alarms]) -> None:
@@ -30,7 +30,7 @@ def show_sweep(trials: Mapping[Path, Alarms]) -> None:
             continue
         console.print(visible(str(relative_to_here(folder))), style="bold", markup=False, soft_wrap=True)
         for text in _lines(alarms):
-            console.print(visible(f"  {text}"), markup=False, soft_wrap=True)
+            _print(console, f"  {text}")
     if not trials:
         console.print("no trial has begun", markup=False)
     if healthy:
@@ -58,7 +58,13 @@ def show_machine(facts: Mapping[str, Any]) -> None:
     }
     console = ResultConsole()
     for name, text in rows.items():
-        console.print(f"{name:<11}{visible(text)}", markup=False, soft_wrap=True)
+        console.print_fact(name, visible(text))
+
+
+def _print(console: ResultConsole, text: str) -> None:
+    """Print a line; where a terminal breaks it, all of it is indented as its beginning is."""
+    words = text.lstrip()
+    console.print_fact("", visible(words), len(text) - len(words))
 
 
 def _lines(alarms: Alarms) -> Iterator[str]:

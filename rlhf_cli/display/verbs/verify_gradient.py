@@ -22,8 +22,8 @@ def show_verification(found: Verification) -> None:
         rows.append(("without", f"these settings: {_beside(found.without, found.size)}"))
     console = ResultConsole()
     for label, text in rows:
-        console.print(f"{label:<12}{text}", markup=False, soft_wrap=True)
-    console.print(f"{'verdict':<12}{found.verdict}", markup=False, soft_wrap=True)
+        console.print_fact(label, text, 12)
+    console.print_fact("verdict", found.verdict, 12)
 
 
 def _beside(comparison: Comparison, size: float | None) -> str:

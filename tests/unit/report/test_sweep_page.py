@@ -187,8 +187,10 @@ def test_the_dashed_curve_goes_on_where_the_other_ends(tmp_path: Path) -> None:
 
 def test_the_border_is_around_the_recommended_cell(tmp_path: Path) -> None:
     sweep = two_by_two(tmp_path)
+    assert "The border is around" not in html(sweep, replace(answer(sweep), recommended=None))
     for number, place in ((1, 0), (3, 1), (2, 2), (4, 3)):  # row by row: temperature 0.7, then 1
         text = html(sweep, replace(answer(sweep), recommended=number))
+        assert "The border is around" in text
         picture = pictures(text)["J = reward - 0.1·KL, by beta and temperature"]
         cells = [one for one in picture.iter(f"{SVG}rect") if "cell" in one.get("class", "")]
         (border,) = (one for one in picture.iter(f"{SVG}rect") if one.get("class") == "chosen")
