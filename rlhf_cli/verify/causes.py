@@ -32,8 +32,8 @@ LATER: Final = Cause(
 )
 
 
-def find_causes(config: RunConfig) -> list[Cause]:
-    """The settings of this run that bias the gradient of a rollout's first update."""
+def find_causes(config: RunConfig, beta: float) -> list[Cause]:
+    """The settings of this run that bias the gradient of a rollout's first update, with the KL's weight `beta`."""
     a, causes = config.algorithm, []
     if a.kind == "grpo" and a.scale_by_std:
         causes.append(
@@ -57,7 +57,7 @@ def find_causes(config: RunConfig) -> list[Cause]:
         causes.append(
             Cause("algorithm.aggregation", "sum", "the mean over all tokens is a ratio of two random sums", TOKENS)
         )
-    if config.kl == "loss_k2":
+    if config.kl == "loss_k2" and beta > 0:
         causes.append(
             Cause(
                 "kl",

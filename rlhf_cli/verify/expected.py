@@ -171,7 +171,7 @@ def gradient_of(config: RunConfig, engine: TabularEngine, advantages: Advantages
         engine,
         kl=config.kl,
         max_new_tokens=config.max_new_tokens,
-        microbatch_size=len(rows),
+        microbatch_size=len(rows) if config.microbatch_size == "auto" else config.microbatch_size,
         tick=lambda: None,
     )
     found = engine.logits.grad

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import claims_advantages
 import claims_kl
+import claims_lora
 import claims_optimum
 import claims_updates
 import claims_values
@@ -24,6 +25,7 @@ PARTS = {
     "Advantages": claims_advantages.CLAIMS,
     "The value head": claims_values.CLAIMS,
     "Updates": claims_updates.CLAIMS,
+    "LoRA": claims_lora.CLAIMS,
 }
 CLAIMS = {claim.name: claim for claims in PARTS.values() for claim in claims}
 ABOUT = """\

@@ -1,11 +1,9 @@
-"""Claims about updates: sampler and trainer, temperature, clipping, LoRA's scale, and best of n beside training."""
+"""Claims about updates: sampler and trainer, temperature, clipping, and best of n beside training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from statistics import fmean
 
 import torch
 from claims_problem import (
@@ -132,43 +130,6 @@ def _entropy_gradient(tables: Tables, policy: Tensor) -> Tensor:
     return differentiate(replace(tables, policy=policy), entropy)
 
 
-def lora_scale() -> Found:
-    """How far the first step goes along the gradient of the weights, rank 64 over rank 4, by scale and optimizer."""
-    ratios = {
-        (name, optimizer): _first_step(scale, 64, optimizer) / _first_step(scale, 4, optimizer)
-        for name, scale in (("alpha / r", _by_rank), ("alpha / sqrt(r)", _by_root))
-        for optimizer in ("SGD", "Adam")
-    }
-    text = "; ".join(f"{name}, {optimizer} {ratio:.2f}" for (name, optimizer), ratio in ratios.items())
-    away = {key: abs(math.log(ratio)) for key, ratio in ratios.items()}
-    holds = {one: away["alpha / sqrt(r)", one] < away["alpha / r", one] for one in ("SGD", "Adam")}
-    verdict = "does not hold"
-    if holds["SGD"]:
-        verdict = "holds" if holds["Adam"] else "holds only if the optimizer is SGD"
-    return Found(f"first step along the gradient at rank 64 over that at rank 4: {text}", verdict)
-
-
-def _by_rank(rank: int) -> float:
-    return 16 / rank
-
-
-def _by_root(rank: int) -> float:
-    return 16 / math.sqrt(rank)
-
-
-def _first_step(scale: Callable[[int], float], rank: int, optimizer: str) -> float:
-    """The part of scale * B A along a gradient of rank one after a step from B = 0, averaged over draws."""
-    parts, width = [], 128
-    for seed in range(20):
-        generator = torch.Generator().manual_seed(seed)
-        left, right = (torch.randn(width, dtype=torch.float64, generator=generator) for _ in range(2))
-        a = (torch.rand(rank, width, dtype=torch.float64, generator=generator) * 2 - 1) / math.sqrt(width)
-        towards_b = scale(rank) * torch.outer(left, a @ right)
-        b = towards_b if optimizer == "SGD" else towards_b.sign()
-        parts.append(float((scale(rank) * (b @ a) * torch.outer(left, right)).sum()))
-    return fmean(parts)
-
-
 def best_of_n() -> Found:
     """The KL of best of n to the reference beside log n - (n - 1) / n."""
     tables, gaps = problem(), []
@@ -207,13 +168,6 @@ CLAIMS = (
         "2503.14476",
         "enumeration of every step of two completions, for three random policies",
         clip_higher,
-    ),
-    Claim(
-        "LoRA's scale",
-        "alpha / sqrt(r) makes the size of an update independent of the rank; alpha / r shrinks it",
-        "2312.03732",
-        "20 draws of a gradient",
-        lora_scale,
     ),
     Claim(
         "best of n",

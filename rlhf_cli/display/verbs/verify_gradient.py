@@ -8,10 +8,11 @@ from rlhf_cli.verify.gradient import EXACT, LENGTH, Comparison, Verification
 
 def show_verification(found: Verification) -> None:
     """Print the report on stdout."""
+    completions = f"{found.group} completion" + "s" * (found.group > 1)
     rows = [
         ("run", f"{found.algorithm}, kl={found.kl}, beta {found.beta:g}, temperature {found.temperature:g}"),
         ("maximises", f"J = {found.objective}"),
-        ("steps", f"all {found.steps} that there are: one prompt, {found.group} completions of up to {LENGTH} tokens"),
+        ("steps", f"all {found.steps} that there are: one prompt, {completions} of up to {LENGTH} tokens"),
         ("update", _beside(found.first, found.size if found.without is None else None)),
     ]
     if found.later is not None:
