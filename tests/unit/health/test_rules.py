@@ -84,6 +84,23 @@ def test_a_healthy_run_triggers_none() -> None:
     assert replay(rows(), HEALTHY, CONFIG).findings() == []
 
 
+def near_again(step: int) -> dict[str, float]:
+    """A policy that comes near to another model: its KL begins high and ends at next to nothing."""
+    kl = 2.0 if step < 10 else 1.5 if step < 20 else 1e-5
+    return {"kl/tok": kl, "kl/seq": kl}
+
+
+def distilled(step: int) -> dict[str, float]:
+    return {**near_again(step), "reward/mean": 0.0, "reward/mean_se": 0.0}
+
+
+def test_to_come_near_to_another_model_is_no_alarm() -> None:
+    other = {**CONFIG, "reference": {"kind": "model"}}
+    assert {finding.rule for finding in replay(rows(near_again), (), CONFIG).findings()} >= {"lr too small"}
+    assert replay(rows(near_again), (), other).findings() == []
+    assert replay(rows(distilled), (), {**other, "reward": {"kind": "none"}}).findings() == []
+
+
 def test_every_rule_has_a_planted_series_and_a_meaning() -> None:
     assert {rule for rule, *_ in (*STEPS, *EVALUATED)} == {*RULES}
     assert all(about(rule) for rule in RULES)

@@ -42,6 +42,14 @@ def test_it_says_whether_it_shapes(changes: dict[str, Any], shapes: bool) -> Non
     assert of(**changes).has_shaping is shapes
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_none"), [({}, True), ({"normalise": True}, True), ({"length_penalty": 0.1}, False)]
+)
+def test_without_a_source_a_penalty_alone_is_a_reward(changes: dict[str, Any], is_none: bool) -> None:
+    assert Reward.model_validate({"kind": "none", **SHAPING, **changes}).is_none is is_none
+    assert not of(**changes).is_none
+
+
 @pytest.mark.parametrize("clip", [[1.0, 1.0], [2.0, 1.0]])
 def test_the_lower_limit_lies_below_the_higher(clip: list[float]) -> None:
     with pytest.raises(ValidationError, match=r"clip must be \[low, high\] with low below high"):
