@@ -24,8 +24,8 @@ from rlhf_cli.runs.reading import Row, SavedRun
 
 SHOWN: Final = 3
 """Prompts of a step whose logged completions are shown."""
-_OWN: Final = ("hydra.", "run_dir=", "sweep_dir=", "resume=", "display=", "seeds=", "jobs=")
-"""Arguments that change where a run writes or what it shows, but not what it learns."""
+_OWN: Final = ("/", "hydra.", "run_dir=", "sweep_dir=", "resume=", "display=", "seeds=", "jobs=")
+"""Arguments that change where a run writes or what it shows, but not what it learns; a path is a fork's parent."""
 _QUOTED: Final = re.compile(r"([\w.@/]+=)'([\w./:@,+-]*)'")
 """A value in quotes that it does not need."""
 

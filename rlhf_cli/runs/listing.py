@@ -20,7 +20,8 @@ from rlhf_cli.runs.lock import is_locked
 WITHOUT_RUNS: Final = (CHECKPOINTS, ADAPTER, REWARD_MODEL, TENSORBOARD, HYDRA)
 """Folders inside a run that are not searched for other runs."""
 
-_UNSHOWN: Final = ("run_dir=", "sweep_dir=", "display=", "resume=", "hydra.", "seeds=", "jobs=")
+_UNSHOWN: Final = ("/", "run_dir=", "sweep_dir=", "display=", "resume=", "hydra.", "seeds=", "jobs=")
+"""Beginnings of words of a command that are no settings of the run: where it writes, and the run that a fork names."""
 _EVALUATED: Final = (
     {"step": "step", "objective": "eval/objective", "reward": "eval/reward/mean", "kl": "eval/kl/seq"},
     {"step": "step", "loss": "heldout/loss", "accuracy": "heldout/accuracy"},

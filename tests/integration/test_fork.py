@@ -26,6 +26,20 @@ def parent(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "parent"))
 
 
+def test_the_settings_of_a_fork_are_told_without_the_path_of_its_parent(
+    rlhf: Rlhf, finished: Path, tmp_path: Path
+) -> None:
+    """The folder of a trial holds an equals sign."""
+    shutil.copytree(finished, tmp_path / "beta=0.1-abc")
+    assert rlhf("fork", "beta=0.1-abc@4", "temperature=1.2").code == 0
+    (fork,) = tmp_path.glob("*-fork-4-*")
+    runs = map(json.loads, rlhf("runs", str(tmp_path), "--json").out.splitlines())
+    assert next(run["overrides"] for run in runs if run["folder"] == str(fork)) == ["temperature=1.2"]
+    page = (fork / "report.html").read_text()
+    assert f"rlhf fork {tmp_path}/beta=0.1-abc@4 temperature=1.2" in page
+    assert "beta=0.1-abc@4 temperature=1.2 temperature" not in page
+
+
 def test_a_fork_without_a_change_repeats_its_parent_which_is_only_read(rlhf: Rlhf, parent: Path) -> None:
     before = everything(parent)
     outcome = rlhf("fork", "parent@2")
