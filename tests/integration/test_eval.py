@@ -58,6 +58,9 @@ def test_two_runs_on_other_data(finished: Path, rlhf: Rlhf, tmp_path: Path) -> N
     [
         (["nowhere"], 5, "no such folder"),
         (["out", "algorithm=ppo"], 2, "algorithm belongs to the run"),
+        (["out", "dta=jsonl"], 2, "unknown setting 'dta'; did you mean data? (dta=jsonl)"),
+        (["out", "--temprature", "0"], 2, "--temprature 0 (rlhf eval); fix: did you mean --temperature?"),
+        (["out", "--nothing"], 2, "unrecognized arguments: --nothing (rlhf eval); fix: rlhf eval --help"),
         (["out", "out", "out"], 2, "one run or two"),
         (["out", "out"], 2, "both are the same policy"),
         (["evaluate.samples=2"], 2, "one run or two"),

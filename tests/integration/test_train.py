@@ -79,6 +79,7 @@ def test_the_plain_display_says_one_line_a_step(rlhf: Rlhf) -> None:
     outcome = rlhf("train", *QUICK, "display=plain", "run_dir=out")
     steps = [line for line in outcome.err.splitlines() if line.startswith("step ") and "held-out" not in line]
     assert [line.split()[1] for line in steps] == [f"{n}/6" for n in range(1, 7)]
+    assert "other processes" not in outcome.err
     for word in ("Held-out", "reference", "policy", "adapter", "rlhf generate", "rlhf train resume="):
         assert word in outcome.out
 

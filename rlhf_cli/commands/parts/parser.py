@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 from collections.abc import Callable
 from typing import NoReturn
@@ -14,8 +15,11 @@ class Parser(argparse.ArgumentParser):
     """argparse with this tool's one-line errors."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UserError."""
-        raise UserError(message, where=self.prog, fix=f"{self.prog} --help")
+        """Raise UserError; for an option that is nearly one of these, say which."""
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        near = difflib.get_close_matches(unknown, [option for option in self._option_string_actions if len(option) > 2])
+        fix = f"did you mean {near[0]}?" if unknown.startswith("--") and near else f"{self.prog} --help"
+        raise UserError(message, where=self.prog, fix=fix)
 
 
 def at_least(least: int, most: float = math.inf) -> Callable[[str], int]:

@@ -15,6 +15,7 @@ from rlhf_cli.commands.parts.harnessing import ask_harness
 from rlhf_cli.commands.parts.parser import Parser, at_least, number
 from rlhf_cli.commands.parts.ready import check_sources, code_notices
 from rlhf_cli.config.compose import amend
+from rlhf_cli.config.keys import did_you_mean
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.verbs.eval import show_sides
 from rlhf_cli.display.watchers import progress
@@ -28,6 +29,7 @@ from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.resume import find_adapter, find_named, read_config
 from rlhf_cli.schedules import Controlled
+from rlhf_cli.schema import RunConfig
 
 ABOUT: Final = """\
 A trained policy against its reference, or against the policy of another run, on
@@ -109,7 +111,9 @@ def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
             paths.append(path)
         elif "=" not in word:
             raise UserError("no such folder", where=str(path), fix="rlhf runs lists the runs", exit_code=EXIT_RESUME)
-        elif (key := word.partition("=")[0].split(".")[0]) not in FREE:
+        elif (key := word.partition("=")[0].split(".")[0]) not in RunConfig.model_fields:
+            raise UserError(f"unknown setting {key!r}{did_you_mean(key, FREE)}", where=word)
+        elif key not in FREE:
             raise UserError(f"{key} belongs to the run", where=word, fix=f"change only {', '.join(FREE)}")
         else:
             overrides.append(word)

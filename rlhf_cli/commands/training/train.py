@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -74,7 +75,7 @@ def _train(
                 from rlhf_cli.pipeline.assemble import assemble
                 from rlhf_cli.pipeline.conclude import conclude
                 from rlhf_cli.pipeline.loop import train
-            with watch.phase("waiting for the other processes", 0):
+            with watch.phase("waiting for the other processes", 0) if config.processes > 1 else nullcontext():
                 team = wait()
             run = assemble(config, rows, folder, scorer, watch, signals, origin, command, team)
             train(run)
