@@ -41,9 +41,10 @@ class ResultConsole(Console):
             self.print(f"{name:<{column}}{text}", markup=False, soft_wrap=True)
             return
         row = Table.grid()
-        row.add_column(width=column)
+        if column:
+            row.add_column(width=column)
         row.add_column(overflow="fold")
-        row.add_row(name, Text(text))
+        row.add_row(*[name] * bool(column), Text(text))
         self.print(row)
 
 

@@ -16,7 +16,7 @@ Rlhf = Callable[..., Outcome]
 
 BASE = "model: tiny\ndata: tiny\nreward: characters\n"
 ROW = '{"question": "x"}\n' * 9
-REWARDS = "characters, exact_match, http, judge, keyword, length, math, model, python, regex, sentiment, weighted"
+REWARDS = "characters, exact_match, http, judge, keyword, length, math, model, none, python, regex, sentiment, weighted"
 ALGORITHMS = "dapo, dr_grpo, grpo, ppo, reinforce, rloo"
 BETAS = "the name of an option, a number, or a mapping; several are a sweep: rlhf train -m"
 

@@ -22,3 +22,5 @@ def test_a_fact_is_broken_between_words_on_a_terminal_alone(
         "           [0.4], update 0.2, trainer",
         "           0.1)",
     ]
+    ResultConsole().print_fact("", TEXT, 0)
+    assert capsys.readouterr().out.startswith("0.949 s a step (rollout [0.4], update")
