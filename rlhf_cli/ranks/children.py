@@ -24,7 +24,7 @@ COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli", "train")
 HOST: Final = "127.0.0.1"
 PARENT: Final = "RLHF_PARENT"
 """The environment variable with the process id of the run that started this process."""
-GRACE_S: Final = 5.0
+GRACE_S: Final = 2.0
 """Seconds for the children to end by themselves."""
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -75,7 +75,7 @@ class Children:
             return f"was killed by {name}" + (", most likely for want of memory" if -code == signal.SIGKILL else "")
         return f"ended with exit code {code}; see {self.log(rank)}"
 
-    def end(self, patience_s: float = GRACE_S) -> None:
+    def end(self, patience_s: float) -> None:
         """Wait for the children to end by themselves, and kill those that do not."""
         until = time.monotonic() + patience_s
         while any(process.poll() is None for process in self._processes.values()) and time.monotonic() < until:

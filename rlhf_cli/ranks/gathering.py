@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.ranks.children import Children, place
+from rlhf_cli.ranks.children import GRACE_S, Children, place
 from rlhf_cli.schema import RunConfig
 
 if TYPE_CHECKING:
@@ -61,4 +61,4 @@ def gather(processes: int, folder: Path, check: Callable[[], None]) -> Iterator[
         for team in found:
             team.close()
         if children is not None:
-            children.end()
+            children.end(GRACE_S if found else 0.0)

@@ -22,6 +22,7 @@ from rlhf_cli.runs.folder import (
     LOCK,
     LOGS,
     METRICS,
+    RANKS,
     RECORD,
     REWARD_LOG,
     check_kinds,
@@ -147,8 +148,11 @@ def _remove_stub(folder: Path, own: Sequence[str]) -> None:
         shutil.rmtree(folder / HYDRA, ignore_errors=True)
         for name in (LOCK, RECORD, CONFIG, *LOGS.values(), *own):
             (folder / name).unlink(missing_ok=True)
-        if (folder / REWARD_LOG).is_file() and not (folder / REWARD_LOG).stat().st_size:
-            (folder / REWARD_LOG).unlink()
+        for log in (folder / REWARD_LOG, *(folder / RANKS).glob("*.log")):
+            if log.is_file() and not log.stat().st_size:
+                log.unlink()
+        if (folder / RANKS).is_dir():
+            (folder / RANKS).rmdir()
         folder.rmdir()
 
 

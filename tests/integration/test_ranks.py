@@ -156,6 +156,23 @@ def test_a_reward_that_raises_ends_all_as_on_one_process(tmp_path: Path) -> None
     assert children(process.pid) == []
 
 
+@pytest.mark.slow
+def test_a_process_that_does_not_start_ends_the_run_and_its_log_says_why(tmp_path: Path) -> None:
+    broken = """
+import os
+import rlhf_cli.ranks.worker as worker
+def serve(rank, size):
+    raise OSError("no room for rank 1")
+worker.serve = serve
+"""
+    process = start("train", *DEALT, "shards=2", "processes=2", "run_dir=two", cwd=tmp_path, before=broken)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopped: rank 1 ended with exit code" in err
+    assert "no room for rank 1" in (tmp_path / "two" / "ranks" / "1.log").read_text()
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["ranks"]
+
+
 BROKEN = """
 import os
 from rlhf_cli.ranks import shards
