@@ -1,6 +1,8 @@
 """Whatever kind of reward it is: cases 37 to 42 hold for each that runs in a process.
 
-The kind's own function scores, in its own process, until a fault is put behind it. What a fault costs the run is the
+The kind's own function scores, in its own process, until a fault is put behind it; the process of `reward=model`, which
+would import torch for it, has a function of the test (that a run is scored by a reward model is in
+tests/contract/test_configs.py). What a fault costs the run is the
 same for all kinds, and shown with the user's own function (test_rewards.py), and once with a kind of ours. (Rewards
 that are `PlainSource` are functions of the texts: that they have a finite score for any text is tested here too.)
 """
@@ -18,7 +20,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.models.tiny import byte_tokenizer
 from rlhf_cli.rewards.execution.retrying import RetryingSource
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource, PlainSource
@@ -52,6 +53,10 @@ SHORT = (
     "reward.retries=0",
 )
 
+LENGTH = """
+import builtins
+builtins.make_length = lambda **options: lambda completions: [float(len(text)) for text in completions]
+"""
 FAULTY = """
 import inspect, math, time
 from importlib import import_module
@@ -91,27 +96,14 @@ def server() -> Iterator[ScoreServer]:
         yield listening
 
 
-@pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small reward model."""
-    from transformers import LlamaConfig, LlamaForSequenceClassification
-
-    shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    tokenizer, folder = byte_tokenizer(), tmp_path_factory.mktemp("judge")
-    config = LlamaConfig(vocab_size=len(tokenizer), num_labels=1, pad_token_id=None, **shape)
-    LlamaForSequenceClassification(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def given_to(server: ScoreServer, judge: Path) -> Callable[[str], dict[str, Any]]:
+def given_to(server: ScoreServer) -> Callable[[str], dict[str, Any]]:
     """What a kind needs besides its name."""
     open_settings = {
         "regex": {"pattern": "a"},
         "http": {"url": server.url},
         "judge": {"url": server.url, "model": "m", "best": 1e6},
-        "model": {"path": str(judge)},
+        "model": {"path": "anything"},
     }
     return lambda kind: open_settings.get(kind, {})
 
@@ -128,7 +120,8 @@ def test_each_fault_is_named_and_never_becomes_a_score(
     member: Any = ISOLATED[kind]
     now, file = tmp_path / "fault", tmp_path / "faulty.py"
     now.touch()
-    file.write_text(FAULTY.format(target=member.factory, fault=f"exec(Path({str(now)!r}).read_text())"))
+    target = "builtins:make_length" if kind == "model" else member.factory
+    file.write_text(LENGTH + FAULTY.format(target=target, fault=f"exec(Path({str(now)!r}).read_text())"))
     monkeypatch.setattr(member, "factory", f"{file}:make_score")
     source = RetryingSource(made(kind, retries=0, on_error="stop", **given_to(kind)), "reward", ["answer"], None)
     with ExitStack() as opened:
