@@ -17,6 +17,11 @@ from rlhf_cli.sweep.record import SweepRecord
 Recorder = Callable[..., list[Launch]]
 
 
+@pytest.fixture
+def hydras_record() -> None:
+    """As hydra writes it."""
+
+
 @pytest.fixture(autouse=True)
 def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test works in a folder of its own."""
