@@ -27,7 +27,7 @@ from rlhf_cli.schema import RunConfig
 from rlhf_cli.verify import expected, gradient
 from rlhf_cli.verify.causes import LATER, change, find_causes
 from rlhf_cli.verify.exact import Tables, Target, group_weights
-from rlhf_cli.verify.gradient import EXACT, Verification, compare, compared, small_problem, target_of, verify_gradient
+from rlhf_cli.verify.gradient import EXACT, compare, compared, small_problem, target_of, verify_gradient
 from tests.unit.support import SHAPING, config_of
 
 DOCS = Path(rlhf_cli.__file__).parents[1]
@@ -74,11 +74,16 @@ def refused(name: str, kl: str) -> bool:
     return kl in ("exact", "loss_k2_sequence") and name != "rloo"
 
 
-CASES = [(name, kl) for name in VERDICTS for kl in sorted(EVERYWHERE) if not refused(name, kl)]
+CASES = [
+    (name, kl, *sampling)
+    for name in VERDICTS
+    for kl in sorted(EVERYWHERE)
+    for sampling in ((1.0, None), (0.7, 2))
+    if not refused(name, kl) and (sampling == (0.7, 2) or kl != "loss_k2")  # the truncated problem has fewer steps
+]
 
 
-@pytest.mark.parametrize(("name", "kl"), CASES)
-@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (0.7, 2)])
+@pytest.mark.parametrize(("name", "kl", "temperature", "top_k"), CASES)
 @pytest.mark.usefixtures("pairs")
 def test_the_verdict_is_what_the_documentation_says(name: str, kl: str, temperature: float, top_k: int | None) -> None:
     constant = {"kind": "constant", "value": temperature}
@@ -263,7 +268,6 @@ def test_a_comparison_by_hand() -> None:
 def test_an_update_repeats() -> None:
     config = gradient.shrink(run_of("rloo", samples_per_prompt=2))
     assert compare(config, 0.3, 1.0, later=True) == compare(config, 0.3, 1.0, later=True)
-    assert isinstance(verify_gradient(config), Verification)
 
 
 def test_a_steps_weight_is_that_of_the_prompts_that_it_can_learn_from() -> None:
