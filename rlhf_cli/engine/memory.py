@@ -78,18 +78,37 @@ def predicted_peak(
     hidden states of all completions.
     """
     model = policy.causal
-    config = model.config.get_text_config()
-    size = torch.finfo(model.dtype).bits // 8
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    cache = 2 * config.num_hidden_layers * groups * head * sequence_length * completions * size
-    blocks = sum(p.numel() for p in model.base_model.parameters()) * size
+    blocks = int(sum(p.numel() for p in model.base_model.parameters()) * torch.finfo(model.dtype).bits // 8)
     kept = 1 if recompute else KEPT
     update = round(kept * microbatch * activation_bytes(policy, sequence_length, recompute=recompute))
-    logits = 4 * max(completions, CHUNK) * config.vocab_size * 4
-    states = 2 * completions * max_new_tokens * config.hidden_size * size
-    added: int = max(cache + blocks, update) + logits + states
-    return resident(policy.device) + added
+    rollout = _cache_bytes(policy, sequence_length, completions) + blocks
+    return resident(policy.device) + max(rollout, update) + _output_bytes(policy, max_new_tokens, completions)
+
+
+def reference_peak(
+    reference: Policy, sequence_length: int, max_new_tokens: int, completions: int, microbatch: int
+) -> int:
+    """Estimate the peak memory in bytes while a second model, the reference, samples or reads without a gradient."""
+    rollout = _cache_bytes(reference, sequence_length, completions)
+    reading = microbatch * activation_bytes(reference, sequence_length, recompute=True)
+    outputs = _output_bytes(reference, max_new_tokens, completions)
+    return resident(reference.device) + max(rollout, reading) + outputs
+
+
+def _cache_bytes(policy: Policy, sequence_length: int, completions: int) -> int:
+    """Bytes of the keys and values of every token."""
+    config = policy.causal.config.get_text_config()
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    values = 2 * config.num_hidden_layers * groups * head * sequence_length * completions
+    return int(values * torch.finfo(policy.causal.dtype).bits // 8)
+
+
+def _output_bytes(policy: Policy, max_new_tokens: int, completions: int) -> int:
+    """Bytes of some logits, and of the hidden states of all completions."""
+    config = policy.causal.config.get_text_config()
+    states = 2 * completions * max_new_tokens * config.hidden_size * torch.finfo(policy.causal.dtype).bits // 8
+    return int(4 * max(completions, CHUNK) * config.vocab_size * 4 + states)
 
 
 def resident(device: torch.device) -> int:

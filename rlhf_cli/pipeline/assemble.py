@@ -11,10 +11,17 @@ from typing import Any
 import torch
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.memory import REUSED_SHARE, forward_bytes, microbatch_size, predicted_peak, total_memory
+from rlhf_cli.engine.memory import (
+    REUSED_SHARE,
+    forward_bytes,
+    microbatch_size,
+    predicted_peak,
+    reference_peak,
+    total_memory,
+)
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.opening import THREADS, WHY_HIDDEN
-from rlhf_cli.engine.reference import load_models, reference_record
+from rlhf_cli.engine.reference import TwoModels, load_models, reference_record
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.health.alarms import replay
@@ -186,6 +193,8 @@ def fit_memory(
             fix="reuse_forward=auto",
         )
     peak = predicted_peak(policy, longest, config.max_new_tokens, completions, size, recompute=recompute)
+    if isinstance(engine, TwoModels):
+        peak = max(peak, reference_peak(engine.other.policy, longest, config.max_new_tokens, completions, size))
     decided = {"microbatch_size": size, "reuse_forward": reuses}
     return config.model_copy(update=decided), peak + (forward if reuses else 0)
 

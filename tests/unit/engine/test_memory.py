@@ -16,6 +16,7 @@ from rlhf_cli.engine.memory import (
     microbatch_size,
     peak,
     predicted_peak,
+    reference_peak,
     resident,
     total_memory,
 )
@@ -80,6 +81,14 @@ def test_the_predicted_peak_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 7_680 + blocks < 160_704
     assert predicted_peak(policy, 10, 8, 6, 9, recompute=False) == 1_000_000 + 160_704 + both
     assert predicted_peak(policy, 10, 8, 6, 9, recompute=True) == 1_000_000 + max(9 * 16_160, 7_680 + blocks) + both
+
+
+def test_the_peak_of_a_reference_that_is_another_model_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, without a second copy of the blocks, and without what a gradient needs."""
+    monkeypatch.setattr(memory, "resident", lambda device: 1_000_000)
+    both = 4 * 256 * 257 * 4 + 6_144
+    assert reference_peak(build(tiny()), 10, 8, 6, 1) == 1_000_000 + 16_160 + both
+    assert reference_peak(build(tiny()), 10, 8, 60, 1) == 1_000_000 + 76_800 + 4 * 256 * 257 * 4 + 61_440
 
 
 def test_the_bytes_of_a_forward_pass_by_hand() -> None:
