@@ -83,17 +83,14 @@ def test_the_number_of_processes_is_part_of_no_result(variant: str, rlhf: Rlhf, 
 
 @pytest.mark.slow
 def test_a_run_resumes_on_other_numbers_of_processes(forked: Rlhf, one: dict[str, bytes], tmp_path: Path) -> None:
-    assert forked("train", *DEALT, "steps=1", "shards=4", "run_dir=two", "processes=4").code == 0
-    for steps, count in ((2, 1), (3, 2), (4, 3)):
-        outcome = forked("train", "resume=two", f"steps={steps}", f"processes={count}")
+    assert forked("train", *DEALT, "steps=4", "shards=4", "run_dir=two", "processes=4").code == 0
+    assert contents(tmp_path / "two") == one
+    for step, count in ((1, 1), (2, 3), (3, 2)):
+        outcome = forked("train", f"resume=two/checkpoints/step-{step:08d}", f"processes={count}", "display=plain")
         assert outcome.code == 0, outcome.err
+        assert f"resumed from step {step}" in outcome.err
         assert "not bit for bit" not in outcome.err
-    assert contents(tmp_path / "two").keys() == one.keys()
-    assert (
-        lines(tmp_path / "two" / "metrics.jsonl")[-1]["loss"] == lines(tmp_path / "one" / "metrics.jsonl")[-1]["loss"]
-    )
-    adapter = "adapter/adapter_model.safetensors"
-    assert contents(tmp_path / "two")[adapter] == one[adapter]
+        assert contents(tmp_path / "two") == one
 
 
 @pytest.mark.slow

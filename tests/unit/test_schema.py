@@ -256,3 +256,22 @@ def test_pairs_for_people_come_with_evaluations(every: int, human: int) -> None:
         f"evaluate.every={every} (got {human})"
     )
     config_of(evaluate=groups | {"every": 2, "human": 4})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"shards": 5}, "shards: a shard has whole prompts, and a step has 4"),
+        ({"shards": 2, "processes": 3}, "processes: 3 processes need as many shards, and there are 2"),
+        (
+            {"shards": "auto", "processes": 5},
+            "processes: 5 processes need as many shards, and there are 4 prompts a step",
+        ),
+    ],
+    ids=str,
+)
+def test_a_step_has_no_more_shards_than_prompts_and_no_fewer_than_processes(
+    settings: dict[str, Any], said: str
+) -> None:
+    assert problem(prompts_per_step=4, **settings) == f"Value error, {said}"
+    assert config_of(prompts_per_step=4, shards=4, processes=3).processes == 3
