@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import os
 import re
@@ -37,6 +38,12 @@ def locate(path: str) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent / inside
+
+
+def find_similar(path: Path) -> str | None:
+    """The name of what lies where the path should be and is called nearly so; None where nothing is."""
+    beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    return next(iter(difflib.get_close_matches(path.name, beside, n=1, cutoff=0.7)), None)
 
 
 def why_irregular(path: Path) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import os
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.paths import locate, why_irregular
+from rlhf_cli.paths import find_similar, locate, why_irregular
 
 
 def find_files(path: str) -> list[tuple[Path, str]]:
@@ -28,9 +27,8 @@ def find_files(path: str) -> list[tuple[Path, str]]:
         fix = "give a file by data.path="
         if file is not None and file.is_dir():
             what, fix = "a folder, not a prompt file", "name its files by a pattern, as FOLDER/*.jsonl"
-        elif file is not None and file.parent.is_dir():
-            near = difflib.get_close_matches(file.name, [one.name for one in file.parent.iterdir()], n=1, cutoff=0.7)
-            fix = f"did you mean {near[0]}?" if near else fix
+        elif file is not None and (near := find_similar(file)):
+            fix = f"did you mean {near}?"
         raise UserError(what, where=path, fix=fix, exit_code=EXIT_DATA)
     if irregular := next(((match, why) for match in files if (why := why_irregular(match))), None):
         raise UserError(f"cannot be read: {irregular[1]}", where=str(irregular[0]), exit_code=EXIT_DATA)

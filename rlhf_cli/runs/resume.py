@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.paths import expand
+from rlhf_cli.paths import expand, find_similar
 from rlhf_cli.runs.binding import check_config
 from rlhf_cli.runs.checkpoint import NAME, find_newest, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.folder import (
@@ -98,7 +98,7 @@ def find_adapter(path: Path) -> tuple[Path, Path]:
     Raises UserError (exit 5) where there is none.
     """
     if not path.is_dir():
-        raise UserError("no such folder", where=str(path), fix="name a run's folder", exit_code=EXIT_RESUME)
+        raise missing_folder(path, str(path))
     run = path.parent if path.name == ADAPTER and not has_run(path) else path
     final = run / ADAPTER
     if not (has_run(run) and final.is_dir()):
@@ -221,6 +221,13 @@ def find_named(word: str) -> Path:
     if folder is None:
         raise _error("no run", outputs, "name the run's folder")
     return folder
+
+
+def missing_folder(path: Path, name: str) -> UserError:
+    """Say that there is no folder of that name, and which may be meant."""
+    near = find_similar(path)
+    fix = f"did you mean {near}?" if near else "name a run's folder"
+    return UserError("no such folder", where=name, fix=fix, exit_code=EXIT_RESUME)
 
 
 def _error(what: str, folder: Path, fix: str) -> UserError:

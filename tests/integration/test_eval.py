@@ -56,7 +56,8 @@ def test_two_runs_on_other_data(finished: Path, rlhf: Rlhf, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("argv", "code", "what"),
     [
-        (["nowhere"], 5, "no such folder"),
+        (["nowhere"], 5, "no such folder (nowhere); fix: name a run's folder"),
+        (["outt"], 5, "no such folder (outt); fix: did you mean out?"),
         (["out", "algorithm=ppo"], 2, "algorithm belongs to the run"),
         (["out", "dta=jsonl"], 2, "unknown setting 'dta'; did you mean data? (dta=jsonl)"),
         (["out", "--temprature", "0"], 2, "--temprature 0 (rlhf eval); fix: did you mean --temperature?"),

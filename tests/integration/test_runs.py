@@ -112,7 +112,7 @@ def test_it_only_reads(here: Path, rlhf: Rlhf) -> None:
         ([], 5, "no run there: no folder with the config.json of one ({cwd}/outputs); fix: start one (rlhf train"),
         (["."], 5, "no run there: no folder with the config.json of one ({cwd}); fix: "),
         (["nowhere"], 5, "no such folder (nowhere); fix: name a folder with runs"),
-        (["--jsn"], 2, "unrecognized arguments: --jsn (rlhf runs); fix: rlhf runs --help"),
+        (["--jsn"], 2, "unrecognized arguments: --jsn (rlhf runs); fix: did you mean --json?"),
     ],
 )
 def test_mistakes_are_one_line(argv: list[str], code: int, said: str, rlhf: Rlhf, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from rlhf_cli.runs.json_files import finite, read_object
 from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.runs.reading import read_evaluations, read_steps
-from rlhf_cli.runs.resume import find_named, has_run
+from rlhf_cli.runs.resume import find_named, has_run, missing_folder
 from rlhf_cli.sweep.record import SweepRecord
 
 ABOUT: Final = """\
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
         return EXIT_DONE
     folder = find_named(options.run)
     if not folder.is_dir():
-        raise UserError("no such folder", where=options.run, fix="name a run's folder", exit_code=EXIT_RESUME)
+        raise missing_folder(folder, options.run)
     if has_run(folder):
         alarms = _examine(folder)
         if options.json:

@@ -27,7 +27,7 @@ from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.runs.folder import ADAPTER
 from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.kind import check_verb
-from rlhf_cli.runs.resume import find_adapter, find_named, read_config
+from rlhf_cli.runs.resume import find_adapter, find_named, missing_folder, read_config
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig
 
@@ -110,7 +110,7 @@ def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
         if path.is_dir():  # a trial's folder may hold an equals sign
             paths.append(path)
         elif "=" not in word:
-            raise UserError("no such folder", where=str(path), fix="rlhf runs lists the runs", exit_code=EXIT_RESUME)
+            raise missing_folder(path, word)
         elif (key := word.partition("=")[0].split(".")[0]) not in RunConfig.model_fields:
             raise UserError(f"unknown setting {key!r}{did_you_mean(key, FREE)}", where=word)
         elif key not in FREE:

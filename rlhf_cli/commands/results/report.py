@@ -13,7 +13,7 @@ from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
 from rlhf_cli.rounds.folder import read_settings
 from rlhf_cli.runs.folder import CONFIG, REPORT
-from rlhf_cli.runs.resume import find_named, has_run
+from rlhf_cli.runs.resume import find_named, has_run, missing_folder
 from rlhf_cli.sweep.growth import read_beta
 from rlhf_cli.sweep.record import SweepRecord
 
@@ -45,7 +45,7 @@ def write_after_training(folder: Path) -> None:
 def _folder(name: str) -> Path:
     folder = find_named(name)
     if not folder.is_dir():
-        raise UserError("no such folder", where=name, fix="name a run's folder", exit_code=EXIT_RESUME)
+        raise missing_folder(folder, name)
     if not has_run(folder) and SweepRecord.read(folder) is None and read_settings(folder) is None:
         fix = "rlhf runs lists them" if not (folder / CONFIG).is_file() else "it has not begun: nothing was written yet"
         raise UserError("no run here", where=str(folder), fix=fix, exit_code=EXIT_RESUME)
