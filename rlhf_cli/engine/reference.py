@@ -109,7 +109,7 @@ def load_models(config: RunConfig, note: Callable[[str], None]) -> tuple[Policy,
     for line in found.notes:
         note(f"reference: {line}")
     note(
-        f"the reference is {settings.path}: {size:,.0f} MiB beside the policy, and a pass over the completions of each "
+        f"the reference is {settings.path}: {size:,.1f} MiB beside the policy, and a pass over the completions of each "
         "step"
     )
     return replace(policy, context=min(policy.context, found.context)), TwoModels(own, other)

@@ -88,7 +88,8 @@ def _check(origin: Origin, overrides: Sequence[str]) -> _Fork:
     changed = check_fork(before, config, step)
     folder = Path(config.run_dir) if named and config.run_dir else _default_folder(origin.folder, step, overrides)
     _check_folder(folder, origin, step)
-    allowed = {*config.resume_allow, *(["reward"] if any(key.split(".")[0] == "reward" for key in changed) else [])}
+    groups = {key.split(".")[0] for key in changed}
+    allowed = {*config.resume_allow, *(groups & {"reward", "reference"})}  # run.json has hashes of these
     config = config.model_copy(
         update={"run_dir": str(folder), "resume": "auto", "resume_allow": tuple(sorted(allowed))}
     )
