@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import pytest
 
+from rlhf_cli.runs.binding import write_config
+from rlhf_cli.runs.resume import read_config
 from tests.support import QUICK, Outcome, lines
 
 Rlhf = Callable[..., Outcome]
@@ -109,6 +111,10 @@ def test_without_lm_eval_the_way_to_it_is_said(
         "error: lm-eval is not installed (--harness); fix: pip install 'rlhf-cli[harness]'\n",
     )
     assert not (tmp_path / "out" / "harness.jsonl").exists()
+    reference = {"kind": "model", "path": "another", "revision": None, "adapter": None}
+    write_config(tmp_path / "out", json.dumps(read_config(tmp_path / "out") | {"reference": reference}))
+    noted, _ = rlhf("eval", "out", "--harness", "letters.yaml").err.splitlines()
+    assert noted == "note: the reference here is the policy before training, not the run's reference.path"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.runs.folder import HARNESS
 from rlhf_cli.runs.json_files import append_json, finite
 from rlhf_cli.runs.resume import find_adapter
+from rlhf_cli.schema import RunConfig
 
 FREE: Final = ("device", "dtype", "threads", "microbatch_size")
 """Settings that have a meaning here; the others are those of lm-eval's tasks."""
@@ -50,6 +51,8 @@ def ask_harness(options: argparse.Namespace, path: Path, overrides: Sequence[str
         raise UserError("no task is named", where="--harness", fix="rlhf eval RUN --harness arc_easy,./mine.yaml")
     config = read_writer(run, [*consent_of(options), *overrides])
     watch = progress(config.display)
+    if isinstance(config, RunConfig) and config.reference.kind == "model":
+        watch.note("the reference here is the policy before training, not the run's reference.path")
     with watch.phase("loading torch, transformers and the tasks of lm-eval", 0):
         import_libraries()
         from rlhf_cli.engine.opening import place_of
