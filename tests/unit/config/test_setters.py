@@ -45,7 +45,7 @@ optimizer: {lr: 2e-4}
         ("reward.parts.tone.characters", "configs/reward/characters.yaml:3"),
         ("reward.clip", "configs/shaping.yaml:3"),
         ("model.layers", "configs/model/tiny.yaml:4"),
-        ("max_new_tokens", "configs/train.yaml:21"),
+        ("max_new_tokens", "configs/train.yaml:22"),
     ],
 )
 def test_the_file_that_wins_is_named(key: str, expected: str, cwd: Path) -> None:
