@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from rlhf_cli.engine import Engine
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.decoding import Reader
 from rlhf_cli.engine.native import NativeEngine
@@ -81,6 +82,12 @@ class TwoModels:
 
 
 AnyEngine = OneEngine | TwoModels
+
+
+def native_engine(engine: Engine) -> NativeEngine | None:
+    """The native engine, where it runs the policy; only that one can reuse a forward pass."""
+    own = engine.own if isinstance(engine, TwoModels) else engine
+    return own if isinstance(own, NativeEngine) else None
 
 
 def load_models(config: RunConfig, note: Callable[[str], None]) -> tuple[Policy, AnyEngine]:

@@ -19,9 +19,8 @@ from rlhf_cli.engine.memory import (
     reference_peak,
     total_memory,
 )
-from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.opening import THREADS, WHY_HIDDEN
-from rlhf_cli.engine.reference import TwoModels, load_models, reference_record
+from rlhf_cli.engine.reference import TwoModels, load_models, native_engine, reference_record
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.health.alarms import replay
@@ -183,7 +182,7 @@ def fit_memory(
         size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)
     tokens = config.prompts_per_step * (longest + (config.samples_per_prompt - 1) * config.max_new_tokens)
     reuses, forward = config.reuse_forward, forward_bytes(policy, tokens)
-    able = isinstance(engine, NativeEngine) and not recompute
+    able = native_engine(engine) is not None and not recompute
     if reuses == "auto":
         reuses = able and policy.device.type == "cpu" and forward <= REUSED_SHARE * total_memory(policy.device)
     elif reuses and not able:

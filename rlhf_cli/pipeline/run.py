@@ -9,6 +9,7 @@ import torch
 
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.reference import native_engine
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.functional.mismatch import TOLERANCE
 from rlhf_cli.functional.truncation import Truncation
@@ -123,9 +124,8 @@ def needs_reread(state: TrainState) -> bool:
 
 def reusing_engine(run: Run) -> NativeEngine | None:
     """The engine, where a step's first update takes the forward pass from the rollout; else None."""
-    if isinstance(run.engine, NativeEngine) and run.config.reuse_forward is True and not needs_reread(run.state):
-        return run.engine
-    return None
+    reuses = run.config.reuse_forward is True and not needs_reread(run.state)
+    return native_engine(run.engine) if reuses else None
 
 
 def current_beta(run: Run, step: int) -> float:

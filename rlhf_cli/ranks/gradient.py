@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.reading import unpack
+from rlhf_cli.engine.reference import native_engine
 from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.losses import k2_loss, sequence_k2_loss, token_weights
@@ -90,7 +90,8 @@ def differentiate(
 
     `reuse`: take the forward pass from the rollout, which the native engine has remembered.
     """
-    read = engine.reuse if reuse and isinstance(engine, NativeEngine) else engine.hidden
+    native = native_engine(engine) if reuse else None
+    read = engine.hidden if native is None else native.reuse
     parameters = policy.parameters().values()
     _clear(parameters)
     with policy.dropout(seed):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.reading import measure_distance, read_values, recompute_logprobs
+from rlhf_cli.engine.reference import native_engine
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks.dealing import deal, rank_of
@@ -114,8 +114,9 @@ def sample_shard(
     tick: Tick,
 ) -> Rollout:
     """Sample a shard."""
-    if remember is not None and isinstance(engine, NativeEngine):
-        return engine.sample(batch, sampling, tick, reference=reference, remember=remember)
+    native = native_engine(engine)
+    if remember is not None and native is not None:
+        return native.sample(batch, sampling, tick, remember=remember)
     return engine.sample(batch, sampling, tick, reference=reference)
 
 

@@ -16,8 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.memory import is_out_of_memory
-from rlhf_cli.engine.native import NativeEngine
-from rlhf_cli.engine.reference import load_models
+from rlhf_cli.engine.reference import load_models, native_engine
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks import wire
@@ -60,8 +59,8 @@ class _Member:
     def calculate(self, order: Order) -> list[Any]:
         """The results of an order's parts."""
         if order.weights is not None:
-            if isinstance(self.engine, NativeEngine):
-                self.engine.forget()
+            if (native := native_engine(self.engine)) is not None:
+                native.forget()
             with torch.no_grad():
                 for parameter, weight in zip(self.policy.parameters().values(), order.weights, strict=True):
                     parameter.copy_(weight)

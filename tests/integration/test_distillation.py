@@ -55,6 +55,7 @@ def test_a_resumed_run_repeats_the_bytes_and_knows_its_reference(rlhf: Rlhf, tea
     assert rlhf("train", *settings, "steps=2", "run_dir=parts").code == 0
     assert rlhf("train", "resume=parts", "steps=4").code == 0
     assert contents(Path("parts")) == contents(Path("whole"))
+    assert json.loads(Path("whole/config.json").read_text())["reuse_forward"] is True
     assert rlhf("fork", "whole@2", "reference=initial", "reward=characters", "run_dir=fork").code == 0
     assert json.loads(Path("fork/run.json").read_text())["reference"] == {}
     back = rlhf("fork", "fork@4", "reference=model", f"reference.path={own}", "steps=6", "run_dir=back")
