@@ -38,6 +38,7 @@ SET_UP: Final = {
 FEW: Final = "steps=2 prompts_per_step=4 evaluate.prompts=4"
 LESS: Final = {
     "rlhf train": "config=tiny steps=4",
+    "rlhf train processes=2": "config=tiny steps=2",
     "rlhf train -m beta=0.025,0.05,0.1": "config=tiny steps=1",
     "rlhf train config=./my-run.yaml beta=0.1": "steps=2",
     "rlhf oracle config=./my-run.yaml": "--samples 16",
