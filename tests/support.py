@@ -49,3 +49,9 @@ def lines(file: Path) -> list[dict[str, Any]]:
 def contents(folder: Path) -> dict[str, bytes]:
     """The repeatable files of a run."""
     return {name: (folder / name).read_bytes() for name in REPEATABLE}
+
+
+def place_in_train_yaml(key: str) -> str:
+    """The place of a setting that configs/train.yaml has in its first column, as messages name it."""
+    texts = (Path(__file__).parents[1] / "configs" / "train.yaml").read_text(encoding="utf-8").splitlines()
+    return f"configs/train.yaml:{[text.split(':')[0] for text in texts].index(key) + 1}"

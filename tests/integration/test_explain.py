@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support import Outcome
+from tests.support import Outcome, place_in_train_yaml
 
 Rlhf = Callable[..., Outcome]
 
@@ -17,7 +17,7 @@ def test_every_setting_has_a_line(rlhf: Rlhf) -> None:
     rows = {key: rest for key, rest in (line.split(maxsplit=1) for line in lines)}
     assert rows["beta.value"].split(maxsplit=1) == ["0.3", "the command line: beta=0.3"]
     assert rows["steps"].split() == ["60", "configs/config/tiny.yaml:9"]
-    assert rows["sinks"].split() == ['["tensorboard"]', "configs/train.yaml:40"]
+    assert rows["sinks"].split() == ['["tensorboard"]', place_in_train_yaml("sinks")]
 
 
 def test_a_named_setting_is_explained(rlhf: Rlhf) -> None:

@@ -22,10 +22,10 @@ DATA = ("config=tiny", "model.layers=1", "samples_per_prompt=2", "data=jsonl", "
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading a model is a bug (exit 1)."""
 
-    def load_policy(config: object, note: object) -> None:
+    def load_models(config: object, note: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(assemble, "load_policy", load_policy)
+    monkeypatch.setattr(assemble, "load_models", load_models)
 
 
 def refused(outcome: Outcome, said: str, folder: Path) -> None:

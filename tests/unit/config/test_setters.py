@@ -9,6 +9,7 @@ import pytest
 from rlhf_cli.config.jobs import compose_config, find_setters
 from rlhf_cli.config.keys import rule
 from rlhf_cli.settings import flatten
+from tests.support import place_in_train_yaml
 
 from .conftest import write
 
@@ -45,7 +46,7 @@ optimizer: {lr: 2e-4}
         ("reward.parts.tone.characters", "configs/reward/characters.yaml:3"),
         ("reward.clip", "configs/shaping.yaml:3"),
         ("model.layers", "configs/model/tiny.yaml:4"),
-        ("max_new_tokens", "configs/train.yaml:22"),
+        ("max_new_tokens", place_in_train_yaml("max_new_tokens")),
     ],
 )
 def test_the_file_that_wins_is_named(key: str, expected: str, cwd: Path) -> None:

@@ -88,7 +88,8 @@ def test_the_completions_do_not_depend_on_the_batches(
 
 
 def test_it_is_the_reference_that_writes(moved: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completions, "load_policy", lambda config, note: moved)
+    opened = moved, build_engine(moved, run_of(9, 9).model, lambda note: None)
+    monkeypatch.setattr(completions, "load_models", lambda config, note: opened)
     found = [texts for _, texts in reference_texts(run_of(9, 9), HELD_OUT, 2, 1.0, Recorder())]
     assert found == texts_of(moved, 2, 1.0)
     assert found != texts_of(moved, 2, 1.0, by_reference=False)
