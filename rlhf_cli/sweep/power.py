@@ -14,6 +14,8 @@ POWER: Final = 0.8
 """Share of such sweeps that would show the gain."""
 MOST_PROMPTS: Final = 100_000
 MOST_SEEDS: Final = 1_000
+MOST_GROWTH: Final = 20
+"""Times as many steps over which a gain may be thought to grow in proportion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Needed:
     seeds: int | None
     """None where no number of seeds would do, or where one seed cannot tell how much they differ."""
     steps: int | None
-    """If the gain grew in proportion to the steps; None where it is not above 0."""
+    """If the gain grew in proportion to the steps; None where it is not above 0, or would have to grow too long."""
 
 
 def calculate_needed(gain: Contrast, points: int, steps: int) -> Needed:
@@ -48,7 +50,8 @@ def calculate_needed(gain: Contrast, points: int, steps: int) -> Needed:
     seeds = None
     if squares.seeds > 1:
         seeds = _fewest(lambda n: _least_gain(squares, n, squares.prompts, points) <= mean, 2, MOST_SEEDS)
-    return Needed(mean, least, prompts, seeds, math.ceil(steps * max(least / mean, 1.0)))
+    growth = max(least / mean, 1.0)
+    return Needed(mean, least, prompts, seeds, math.ceil(steps * growth) if growth <= MOST_GROWTH else None)
 
 
 def _least_gain(seen: MeanSquares, seeds: int, prompts: int, points: int) -> float:

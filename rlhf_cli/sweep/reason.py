@@ -80,10 +80,6 @@ def explain_no_gain(needed: Needed, best: Point, yardstick: str, shape: tuple[in
 
 def _settle(needed: Needed, prompts: int, seeds: int, steps: int) -> list[str]:
     """Sentences about the prompts, seeds or steps that would show the gain."""
-    if needed.gain <= 0:
-        return [
-            "No gain was seen that more prompts or seeds could confirm: more steps or another learning rate come first."
-        ]
     ways = []
     if needed.prompts is not None:
         ways.append(f"about {_round_up(needed.prompts)} held-out prompts (evaluate.prompts; now {prompts})")
@@ -91,6 +87,10 @@ def _settle(needed: Needed, prompts: int, seeds: int, steps: int) -> list[str]:
         ways.append(f"{_round_up(needed.seeds)} seeds (now {seeds})")
     if needed.steps is not None:
         ways.append(f"about {_round_up(needed.steps)} steps (now {steps}), if it grew in proportion")
+    if not ways:
+        return [
+            "No gain was seen that more prompts or seeds could confirm: more steps or another learning rate come first."
+        ]
     sentences = [f"A gain as large as the best one seen, {needed.gain:+.3f}, would be shown by {', or '.join(ways)}."]
     if needed.prompts is None:
         sentences.append("Prompts alone would not: the seeds differ too much.")

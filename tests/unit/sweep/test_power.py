@@ -23,6 +23,13 @@ def test_one_seed_needs_prompts() -> None:
     assert needed.steps == 29  # 10 * 2.8075, rounded up
 
 
+def test_a_gain_of_next_to_nothing_is_no_matter_of_steps() -> None:
+    squares = MeanSquares(1, 400, 0.0, 4.0, 0.0)
+    # 20 times 0.0141 is just above the least gain of 0.2807, 20 times 0.014 just below
+    assert calculate_needed(seen(0.0141, squares), 1, 10).steps == 200
+    assert calculate_needed(seen(0.014, squares), 1, 10).steps is None
+
+
 def test_a_gain_that_would_be_shown_needs_no_more_steps_and_one_seed_says_nothing_of_seeds() -> None:
     needed = calculate_needed(seen(1.0, MeanSquares(1, 400, 0.0, 4.0, 0.0)), 1, 10)
     assert needed.least_gain < 1.0
