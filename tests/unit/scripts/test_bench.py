@@ -339,3 +339,13 @@ def test_steps_of_a_tiny_run() -> None:
         assert min(seconds.values()) >= 0
     assert saved["seconds"] > 0
     assert [len(step["notes"]) for step in steps] == [1, 0]  # cut at max_new_tokens, said once
+
+
+def test_the_peers_packages_that_we_pin_have_our_versions() -> None:
+    """Pip refuses two versions of one package."""
+
+    def pinned(file: Path) -> set[str]:
+        texts = file.read_text(encoding="utf-8").splitlines()
+        return {text.split("==")[0] for text in texts if "==" in text and not text.startswith("#")}
+
+    assert not pinned(SCRIPTS / "peer.txt") & pinned(SCRIPTS.parent / "constraints.txt")
