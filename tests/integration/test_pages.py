@@ -51,7 +51,7 @@ LESS: Final = {
     "rlhf sft data.path=answers.jsonl": "config=tiny steps=4 checkpoint.every=2",
     "rlhf dpo data.path=pairs.jsonl": f"model=tiny {FEW} max_new_tokens=32",
     "rlhf feedback outputs/loop config=./my-run.yaml": f"steps=2 --pairs 24 --rounds 1 --reward-model '{FEW}'",
-    "rlhf train resume=latest": "time_limit=null steps=2",
+    "rlhf train resume=latest": "time_limit=null",
     "rlhf train resume=auto run_dir=D time_limit=3h50m": "config=tiny steps=2",
 }
 """What is appended to commands of README.md that would take minutes, of the embedded model above all."""

@@ -40,6 +40,11 @@ def test_auto_starts_then_continues(rlhf: Rlhf, tmp_path: Path) -> None:
         (("resume=out", "beta=0.5"), 5, "beta.value: 0.01 -> 0.5"),
         (("resume=out", "seed=1", "optimizer.lr=0.1"), 5, "optimizer.lr: 0.01 -> 0.1; seed: 0 -> 1"),
         (("resume=out", "stpes=9"), 2, "did you mean steps?"),
+        (
+            ("resume=out", "steps=5"),
+            2,
+            "step 6 is done already (steps=5); fix: steps=12, or name",
+        ),
         (("resume=out/checkpoints/step-00000005",), 5, "MANIFEST.json: missing"),
         (("resume=out", "-m", "beta=0.1,0.2"), 2, "resume= continues one run"),
         (("config=tiny", "resume=auto"), 2, "resume=auto needs a folder"),

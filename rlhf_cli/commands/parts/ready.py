@@ -119,7 +119,7 @@ def find_run_in(folder: Path, config: C, verb: Verb[C]) -> tuple[C, Origin | Non
     origin = find_origin(str(folder))
     saved = read_config(folder, origin.checkpoint)
     check_verb(saved, verb.words, folder)
-    return resume_config(amend_for(verb, saved, ()), config), origin
+    return _settings_to_resume(verb, saved, config, origin), origin
 
 
 def find_run_to_resume(target: str, overrides: Sequence[str], verb: Verb[C]) -> tuple[C, Origin]:
@@ -136,7 +136,19 @@ def find_run_to_resume(target: str, overrides: Sequence[str], verb: Verb[C]) -> 
     check_verb(saved, verb.words, origin.folder)
     config = amend_for(verb, saved, overrides)
     refuse_unsaid_trust(config, overrides, EXIT_RESUME)
-    return resume_config(amend_for(verb, saved, ()), config), origin
+    return _settings_to_resume(verb, saved, config, origin), origin
+
+
+def _settings_to_resume(verb: Verb[C], saved: dict[str, Any], config: C, origin: Origin) -> C:
+    """The config to resume with; raises UserError for what may not change, and for fewer steps than are done."""
+    config, done = resume_config(amend_for(verb, saved, ()), config), step_of(origin.checkpoint)
+    if config.steps < done:
+        raise UserError(
+            f"step {done} is done already",
+            where=f"steps={config.steps}",
+            fix=f"steps={2 * done}, or name an earlier checkpoint: resume={origin.folder}/{CHECKPOINTS}/step-...",
+        )
+    return config
 
 
 def read_final_result(config: RunConfig, origin: Origin | None) -> Result | None:
