@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from torch import Tensor
 
@@ -22,9 +22,6 @@ from rlhf_cli.models.location import errors_of_reference
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import PromptBatch, Rollout, Tick, Watch
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 OneEngine = NativeEngine | TransformersEngine
 
@@ -123,7 +120,7 @@ def load_models(config: RunConfig, note: Callable[[str], None]) -> tuple[Policy,
 
 
 def reference_record(engine: AnyEngine) -> Mapping[str, str]:
-    """What run.json says of a reference that is another model; empty for the initial policy."""
+    """The entry of run.json about a reference that is another model; empty for the initial policy."""
     if not isinstance(engine, TwoModels):
         return {}
     other = engine.other.policy
@@ -133,7 +130,14 @@ def reference_record(engine: AnyEngine) -> Mapping[str, str]:
     }
 
 
-def first_difference(own: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> str | None:
+class Vocabulary(Protocol):
+    """The part of a tokenizer that is compared."""
+
+    def get_vocab(self) -> dict[str, int]:
+        """Text -> number of every token."""
+
+
+def first_difference(own: Vocabulary, other: Vocabulary) -> str | None:
     """The first token, by its number, that two tokenizers read differently; None where all are the same."""
     ours, theirs = ({number: text for text, number in each.get_vocab().items()} for each in (own, other))
     for number in sorted({*ours, *theirs}):

@@ -76,7 +76,7 @@ class Trace:
         return batch.seeds[0] in self._rows
 
     def known(self, rollout: Rollout, rows: Tensor) -> list[list[Known]]:
-        """What the layers gave for the tokens of `TextTree.of(rollout, rows)`, by block and layer.
+        """The outputs of every layer for the tokens of `TextTree.of(rollout, rows)`, by block and layer.
 
         `rollout` holds all or some of the prompts that were sampled.
         """

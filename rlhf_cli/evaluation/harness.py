@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 CLOSE = 1e-9
-"""How far the mean over documents may be from a task's metric that is such a mean."""
+"""Largest difference of the mean over documents from a metric of a task that is such a mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Score:
     task: str
     metric: str
     filter: str
-    """How lm-eval took the answers from the texts; `none` where it took them as they are."""
+    """The filter by which lm-eval takes the answers from the texts; `none` leaves them as they are."""
     documents: int
     shots: int | None
     """Examples in each prompt; None for a group of tasks."""

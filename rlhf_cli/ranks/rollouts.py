@@ -45,7 +45,7 @@ def select_prompts(rollout: Rollout, numbers: Sequence[int]) -> Rollout:
 
 
 def split_advantages(advantages: Advantages, shards: int) -> list[Advantages]:
-    """What an update reads of each shard; the policy's hidden states, which none does, are left out."""
+    """Cut advantages into those of each shard, without the policy's hidden states: no update reads these."""
     scored, batch = advantages.scored, advantages.scored.rollout.batch
     empty = scored.rollout.hidden.new_zeros(*scored.rollout.tokens.shape, 0)
     rollout = replace(scored.rollout, hidden=empty)

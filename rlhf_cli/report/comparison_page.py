@@ -46,7 +46,7 @@ class Difference:
     changes: Table | None
     why_not: str | None
     forked: str | None = None
-    """What a fork shares with the first run."""
+    """The steps and random numbers that a fork shares with the first run, in words."""
 
 
 def html(runs: Sequence[SavedRun]) -> str:

@@ -43,7 +43,7 @@ ASIDE: Final = ("run_dir", "sweep_dir", "resume", "resume_allow", "display", "jo
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """What run.json says of the run that a fork began from."""
+    """The run that a fork began from, as the fork's run.json has it."""
 
     folder: Path
     step: int
@@ -146,7 +146,7 @@ def make_fork(
 
 
 def parent_of(folder: Path) -> Parent | None:
-    """What a run's folder says of its parent; None for a run that is no fork."""
+    """Read the parent of the run in this folder; None for a run that is no fork."""
     told = read_object(folder / RECORD).get(PARENT)
     try:
         return Parent(Path(told["folder"]), told["step"], told["checkpoint"], told["changed"]) if told else None

@@ -1,4 +1,4 @@
-"""What the documentation says of an algorithm's gradient: its size, and each setting that bends it away from J's."""
+"""The documented gradient of an algorithm: its size, and each setting that bends it away from that of J."""
 
 from __future__ import annotations
 

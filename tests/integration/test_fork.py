@@ -87,7 +87,7 @@ def test_several_forks_each_in_its_folder_and_the_command_goes_on_with_them(rlhf
     # what was scored otherwise is not compared
     assert outcome.out.count("No comparison with the parent: their rewards differ.") == 2
     forks = sorted(parent.parent.glob("parent-fork-4-*"))
-    assert [re.search("beta=(0.[13])", fork.name)[1] for fork in forks] == ["0.1", "0.3"]  # type: ignore[index]
+    assert [re.findall("beta=(0.[13])", fork.name) for fork in forks] == [["0.1"], ["0.3"]]
     assert [json.loads((fork / "config.json").read_text())["beta"]["value"] for fork in forks] == [0.1, 0.3]
     (forks[1] / "result.json").unlink()
     before = everything(forks[0])

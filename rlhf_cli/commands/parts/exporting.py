@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rlhf_cli.models.policy import Policy
 
 EXACT: Final = ("device=cpu", "dtype=float32")
-"""Where a merge is exact."""
+"""The device and the number format in which a merge is exact."""
 
 
 def find_place(out: str) -> Path:
