@@ -94,7 +94,8 @@ def start(*argv: str, cwd: Path, before: str = "") -> Process:
 def start_fresh(*argv: str, cwd: Path) -> subprocess.Popen[str]:
     """Run `rlhf ...` in a new interpreter."""
     command = [sys.executable, "-c", "from rlhf_cli.cli import main; main()", *argv]
-    environment = os.environ | {"PYTHONWARNINGS": "error"}
+    # A signal may come while Python has the file of a module open that it imports, and nobody closes that one.
+    environment = os.environ | {"PYTHONWARNINGS": "error,ignore::ResourceWarning"}
     return subprocess.Popen(
         command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
