@@ -20,7 +20,7 @@ from rlhf_cli.config.files import locate, read_with_bases
 from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.interpolations import allow_interpolations
 from rlhf_cli.config.keys import make_paths_absolute
-from rlhf_cli.config.options import PRESET, groups, is_file
+from rlhf_cli.config.options import PRESET, groups, is_file, is_number, takes_numbers
 from rlhf_cli.config.problems import build_config
 from rlhf_cli.config.security import find_secret, refuse_secrets, refuse_system_files, secret_error
 from rlhf_cli.config.session import one_line_errors, open_hydra
@@ -49,6 +49,9 @@ def compose(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
 _READ_WHILE_COMPOSING: Final = ("hydra.searchpath", "hydra.job.env_copy")
 _COMPOSED: Final[dict[tuple[str, ...], DictConfig]] = {}
 """The verb's first file, choices of options, and the content of the user's files -> what hydra composes from them."""
+_PROBE: Final = "0.0123456789"
+"""A number that stands for all: where it arrives alone as the value, any other number does."""
+_CONSTANT: Final = {"kind": "constant", "value": float(_PROBE)}
 
 
 def _load(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
@@ -63,17 +66,55 @@ def _load(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
         return _load_anew(loader, overrides)  # an option is added, or a key is deleted
     if any(override.key_or_group in _READ_WHILE_COMPOSING for override in values):
         return _load_anew(loader, overrides)
-    source, options = source_of(overrides), [str(choice.input_line) for choice in choices]
-    key = current().primary, *options, repr(read_with_bases(source) if source else "")
-    if key not in _COMPOSED:
-        _COMPOSED[key] = _load_anew(loader, options)
-    settings = copy.deepcopy(_COMPOSED[key])
+    source = source_of(overrides)
+    content = repr(read_with_bases(source)) if source else ""
+    settings = _compose_numbers(loader, choices, content)
+    if settings is None:
+        settings = _compose_once(loader, [str(choice.input_line) for choice in choices], content)
     for override in values:
         if not override.is_sweep_override():
             is_new = override.is_force_add()
             OmegaConf.update(settings, override.key_or_group, override.value(), merge=True, force_add=is_new)
     _describe(parsed, settings.hydra)
     return settings
+
+
+def _compose_numbers(loader: ConfigLoader, choices: Sequence[Override], content: str) -> DictConfig | None:
+    """Compose choices of which some are numbers (`beta=0.05`), all numbers of a group by one composition.
+
+    A number is the group's option `constant` with another `value`. None where there is no number, where a group is
+    chosen twice, or where the value is not the option's: a user's file may set it too.
+    """
+    groups_chosen = [choice.key_or_group for choice in choices]
+    numbers = {
+        choice.key_or_group: value
+        for choice in choices
+        if choice.key_or_group in groups()
+        and takes_numbers(choice.key_or_group)
+        and isinstance(value := choice.value(), str)
+        and is_number(value)
+    }
+    if not numbers or any(groups_chosen.count(group) > 1 for group in numbers):
+        return None
+    lines = [
+        f"{choice.key_or_group}='{_PROBE}'" if choice.key_or_group in numbers else str(choice.input_line)
+        for choice in choices
+    ]
+    settings = _compose_once(loader, lines, content)
+    if any(OmegaConf.to_container(settings[group]) != _CONSTANT for group in numbers):
+        return None
+    for group, number in numbers.items():
+        settings[group].value = float(number)
+        settings.hydra.runtime.choices[group] = number
+    return settings
+
+
+def _compose_once(loader: ConfigLoader, options: Sequence[str], content: str) -> DictConfig:
+    """A copy of what hydra composes from the options; `content` is that of the user's files among them."""
+    key = current().primary, *options, content
+    if key not in _COMPOSED:
+        _COMPOSED[key] = _load_anew(loader, options)
+    return copy.deepcopy(_COMPOSED[key])
 
 
 def _describe(overrides: Sequence[Override], hydra: DictConfig) -> None:
@@ -128,8 +169,7 @@ def validate(verb: Verb[C], settings: DictConfig, overrides: Sequence[str]) -> C
         return "" if on_command_line or not source else f"{locate(read_with_bases(source), key)}: "
 
     with one_line_errors(where):
-        names: list[Any] = [name for name in settings if name != "hydra"]
-        data: Any = OmegaConf.to_container(OmegaConf.masked_copy(settings, names), resolve=True)
+        data = _resolve(settings)
     if secret := find_secret(data):  # an environment variable with a harmless name may hold a secret
         key, kind = secret
         raise secret_error(kind, f"{where(key)}{key}")
@@ -137,6 +177,16 @@ def validate(verb: Verb[C], settings: DictConfig, overrides: Sequence[str]) -> C
     data = make_paths_absolute(data, Path.cwd())
     refuse_system_files(data, where)
     return build_config(verb, data, where)
+
+
+def _resolve(settings: DictConfig) -> Any:
+    """Our settings as plain data, with interpolations resolved; they may not look into hydra's."""
+    content: Any = settings._content  # a masked copy would copy all of it, in each job of a sweep
+    hydra = content.pop("hydra")
+    try:
+        return OmegaConf.to_container(settings, resolve=True)
+    finally:
+        content["hydra"] = hydra
 
 
 def amend(saved: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:

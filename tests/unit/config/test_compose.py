@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from rlhf_cli.config.compose import compose
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch
+from rlhf_cli.config.options import PRESET, groups, options
 from rlhf_cli.config.session import open_hydra
 from rlhf_cli.errors import UserError
 
@@ -82,6 +83,32 @@ def test_jobs_that_differ_in_values_are_what_hydra_composes(cwd: Path, monkeypat
                 by_hydra = loader.load_configuration("train", line, RunMode.MULTIRUN, validate_sweep_overrides=False)
                 assert OmegaConf.to_yaml(composed) == OmegaConf.to_yaml(by_hydra)
             monkeypatch.chdir(folder)
+
+
+def test_every_option_is_composed_as_by_hydra_with_numbers_composed_once(cwd: Path) -> None:
+    """Each preset and each option of each group once; a number of a group stands for any other number of it."""
+    columns = {
+        **{group: options(group) for group in (PRESET, *groups())},
+        "beta": (*options("beta"), "0", "0.30", "1e-2", "inf"),
+        "temperature": ("0.9", *options("temperature"), "1"),
+    }
+    with open_hydra() as hydra:
+        loader = hydra.config_loader()
+        for row in range(max(map(len, columns.values()))):
+            line = [f"{group}='{names[row % len(names)]}'" for group, names in columns.items()]
+            by_hydra = loader.load_configuration("train", line, RunMode.MULTIRUN, validate_sweep_overrides=False)
+            assert OmegaConf.to_yaml(compose(loader, line)) == OmegaConf.to_yaml(by_hydra)
+
+
+def test_a_number_takes_the_place_of_what_a_file_says_of_its_group_as_by_hydra(cwd: Path) -> None:
+    (cwd / "my.yaml").write_text("defaults: [tiny]\nbeta: {value: 0.5}\ntemperature: {kind: linear, start: 2.0}\n")
+    line = [f"config='{cwd}/my.yaml'", "beta='0.2'", "temperature='0.7'"]
+    with open_hydra() as hydra:
+        loader = hydra.config_loader()
+        by_hydra = loader.load_configuration("train", line, RunMode.MULTIRUN, validate_sweep_overrides=False)
+        composed = compose(loader, line)
+    assert OmegaConf.to_yaml(composed) == OmegaConf.to_yaml(by_hydra)
+    assert (composed.beta.value, composed.temperature.value) == (0.2, 0.7)
 
 
 @pytest.mark.case(77)
