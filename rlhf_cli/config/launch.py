@@ -213,4 +213,5 @@ def _go_on(plan: Plan[RunConfig], sweep: SweepRecord) -> tuple[Plan[RunConfig], 
         at = known.compare_at if known else None
     if at is None:
         at = yardstick([config for _, config in begun] or configs)
-    return plan, replace(sweep, trials=(*trials, *kept), compare_at=at)
+    threads = known.threads if known else None
+    return plan, replace(sweep, trials=(*trials, *kept), compare_at=at, threads=threads)

@@ -44,6 +44,8 @@ class SweepRecord:
     """The folder that the command was given in: paths in the command may be relative to it."""
     compare_at: float | None = None
     """The beta at which all points are compared; None in the record of an earlier version: from the points."""
+    threads: int | None = None
+    """CPU threads of each trial without a GPU, 0 as torch chooses; None before a trial was started by rlhf itself."""
 
     def again(self) -> str:
         """The command, as it works from the present working directory."""
@@ -59,7 +61,7 @@ class SweepRecord:
 
     def write(self) -> None:
         """Keep it as sweep.json, with its own hash as the last key."""
-        content = asdict(_Content(self.command, self.where, self.trials, self.compare_at))
+        content = asdict(_Content(self.command, self.where, self.trials, self.compare_at, self.threads))
         del content[OWN]
         write_json(self.folder / SWEEP, content | {OWN: own_hash(content)})
 
@@ -74,7 +76,7 @@ class SweepRecord:
             return None
         if content.sha256 not in (None, own_hash(read_object(folder / SWEEP))):
             raise changed(SWEEP, folder, of="sweep")
-        return SweepRecord(folder, content.command, content.trials, content.where, content.compare_at)
+        return SweepRecord(folder, content.command, content.trials, content.where, content.compare_at, content.threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class _Content:
     where: str
     trials: tuple[Trial, ...]
     compare_at: float | None = None
+    threads: int | None = None
     sha256: str | None = None
     """The hash of all others; None in the record of an earlier version."""
 

@@ -13,19 +13,24 @@ VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 THREADS: Final = "OMP_NUM_THREADS"
 
 
-def slots(
-    jobs: int | None, gpus: Sequence[str], cores: int, environment: Mapping[str, str] = os.environ
-) -> list[dict[str, str]]:
+def share(jobs: int, cores: int, environment: Mapping[str, str] = os.environ) -> int:
+    """CPU threads of a trial where `jobs` run at once: its share of the cores, or the number that the user has set.
+
+    0 leaves the choice to torch.
+    """
+    if THREADS in environment:
+        return int(environment[THREADS]) if environment[THREADS].isdecimal() else 0
+    return 0 if jobs == 1 else max(1, cores // jobs)
+
+
+def slots(jobs: int | None, gpus: Sequence[str], threads: int) -> list[dict[str, str]]:
     """The environment variables of each slot; as many trials run at once as there are slots.
 
-    With GPUs: a slot on each, or `jobs` slots spread over them. Without: one slot, or `jobs` slots, each with its share
-    of the cores unless the user has set the number of threads.
+    With GPUs: a slot on each, or `jobs` slots spread over them. Without: one slot, or `jobs`, each with `threads`.
     """
     if gpus:
         return [{VISIBLE: gpu} for gpu in islice(cycle(gpus), jobs or len(gpus))]
-    if jobs is None or jobs == 1 or THREADS in environment:
-        return [{}] * (jobs or 1)
-    return [{THREADS: str(max(1, cores // jobs))}] * jobs
+    return [{THREADS: str(threads)} if threads else {}] * (jobs or 1)
 
 
 def available_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:

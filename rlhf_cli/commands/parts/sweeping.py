@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -27,7 +28,7 @@ from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.pool import Job, Pool, Standing
 from rlhf_cli.sweep.record import SweepRecord, name_of
-from rlhf_cli.sweep.slots import available_gpus, slots
+from rlhf_cli.sweep.slots import THREADS, available_gpus, share, slots
 
 
 @contextmanager
@@ -42,7 +43,12 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
 
     def run_trials(launches: Sequence[Launch[RunConfig]]) -> None:
         displays.append(launches[0].config.display)
-        standings.extend(_run(launches, names))
+        threads = share(max(launch.config.jobs or 1 for launch in launches), _cores())
+        if sweep.threads is None:
+            replace(sweep, threads=threads).write()
+        elif THREADS not in os.environ:  # another number of jobs is no reason for other bytes
+            threads = sweep.threads
+        standings.extend(_run(launches, names, threads))
 
     if is_locked(sweep.folder):
         raise UserError(
@@ -97,15 +103,22 @@ def _is_done(config: RunConfig, folder: Path) -> bool:
     return True
 
 
-def _run(launches: Sequence[Launch[RunConfig]], names: dict[str, str]) -> list[Standing]:
-    first = launches[0].config
-    gpus = available_gpus() if first.device in ("auto", "cuda") else []
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    jobs = []
+def _run(launches: Sequence[Launch[RunConfig]], names: dict[str, str], threads: int) -> list[Standing]:
+    """Run the trials, those of one device, `jobs` and display together; without a GPU each has `threads`."""
+    groups: dict[tuple[str, int | None, str], list[Job]] = {}
     for launch in launches:
         config, folder = launch.config, Path(str(launch.config.run_dir))
         name, is_done = names.get(folder.name, folder.name), _is_done(config, folder)
-        jobs.append(Job(name, folder, launch.arguments, config.steps, fingerprint(config), is_done))
-    signals = StopSignals()
-    with signals.installed(), signals.polled(), show_trials(first.display) as show:
-        return Pool(jobs, slots(first.jobs, gpus, cores), show, signals.check).run()
+        job = Job(name, folder, launch.arguments, config.steps, fingerprint(config), is_done)
+        groups.setdefault((config.device, config.jobs, config.display), []).append(job)
+    signals, standings = StopSignals(), list[Standing]()
+    with signals.installed(), signals.polled():
+        for (device, count, display), jobs in groups.items():
+            gpus = available_gpus() if device in ("auto", "cuda") else []
+            with show_trials(display) as show:
+                standings += Pool(jobs, slots(count, gpus, threads), show, signals.check).run()
+    return standings
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -7,28 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.sweep.slots import available_gpus, slots
+from rlhf_cli.sweep.slots import available_gpus, share, slots
+
+
+@pytest.mark.parametrize(("jobs", "threads"), [(1, 0), (2, 4), (3, 2), (16, 1)])
+def test_a_trial_has_its_share_of_the_cores(jobs: int, threads: int) -> None:
+    assert share(jobs, 8, {}) == threads
+    assert share(jobs, 8, {"OMP_NUM_THREADS": "3"}) == 3
 
 
 @pytest.mark.parametrize(
-    ("jobs", "gpus", "expected"),
+    ("jobs", "gpus", "threads", "expected"),
     [
-        (None, [], [{}]),
-        (1, [], [{}]),
-        (2, [], [{"OMP_NUM_THREADS": "4"}] * 2),
-        (3, [], [{"OMP_NUM_THREADS": "2"}] * 3),
-        (16, [], [{"OMP_NUM_THREADS": "1"}] * 16),
-        (None, ["0", "3"], [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}]),
-        (1, ["0", "3"], [{"CUDA_VISIBLE_DEVICES": "0"}]),
-        (3, ["0", "3"], [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in ("0", "3", "0")]),
+        (None, [], 0, [{}]),
+        (2, [], 0, [{}] * 2),
+        (1, [], 4, [{"OMP_NUM_THREADS": "4"}]),
+        (3, [], 2, [{"OMP_NUM_THREADS": "2"}] * 3),
+        (None, ["0", "3"], 2, [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}]),
+        (1, ["0", "3"], 0, [{"CUDA_VISIBLE_DEVICES": "0"}]),
+        (3, ["0", "3"], 0, [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in ("0", "3", "0")]),
     ],
 )
-def test_slots(jobs: int | None, gpus: list[str], expected: list[dict[str, str]]) -> None:
-    assert slots(jobs, gpus, 8, {}) == expected
-
-
-def test_threads_that_the_user_chose_stay() -> None:
-    assert slots(2, [], 8, {"OMP_NUM_THREADS": "3"}) == [{}, {}]
+def test_slots(jobs: int | None, gpus: list[str], threads: int, expected: list[dict[str, str]]) -> None:
+    assert slots(jobs, gpus, threads) == expected
 
 
 @pytest.mark.parametrize(
