@@ -20,6 +20,8 @@ from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.run import Run, current_beta, truncation
 from rlhf_cli.pipeline.scoring import ask, group_scores, note_failures
 from rlhf_cli.rewards.execution.scorer import Scores
+from rlhf_cli.runs.binding import read_record
+from rlhf_cli.runs.sharing import find_place, share
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Distance, PromptBatch, Rollout, Tick
@@ -56,7 +58,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
     no_optimum = why_no_optimum(run.config, beta)
     is_reference = step == 0 and run.config.reference.kind == "initial"
     asks_reference = not is_reference and no_optimum is None
-    samples = _sample_prompts(run, step, asks_reference=asks_reference)
+    samples = _sample_untouched(run) if is_reference else _sample_prompts(run, step, asks_reference=asks_reference)
     if len(samples.numbers) < 2:
         raise UserError(
             f"{len(samples.numbers)} of {len(run.held_out)} held-out prompts are left: "
@@ -74,6 +76,25 @@ def evaluate(run: Run, step: int) -> Evaluation:
         other = Completions(**samples.reference) if asks_reference else own
         optimum = estimate_progress(own, other, policy["kl"], beta, run.config.reward.highest)
     return Evaluation(step, beta, samples.numbers, samples.failures, **policy, reference=other, optimum=optimum)
+
+
+def _sample_untouched(run: Run) -> _Samples:
+    """The samples of the policy before its training; trials of a sweep that would have the same share them."""
+    file = find_place(run.folder, run.config, read_record(run.folder))
+    if file is None:
+        return _sample_prompts(run, 0, asks_reference=False)
+    size = run.work.microbatch_size
+
+    def make() -> tuple[dict[str, Any], bool]:
+        samples = _sample_prompts(run, 0, asks_reference=False)
+        # a reward that failed may answer the next time, and without memory the microbatches got smaller
+        is_kept = not samples.failures and run.work.microbatch_size == size
+        return {"numbers": samples.numbers, "failures": samples.failures, "policy": dict(samples.policy)}, is_kept
+
+    content, is_shared = share(file, make, run.work.signals.check)
+    if is_shared:
+        run.work.reporter.note("the evaluation of the untouched policy is that of another trial with the same settings")
+    return _Samples(content["numbers"], content["failures"], defaultdict(list, content["policy"]))
 
 
 def _sample_prompts(run: Run, step: int, *, asks_reference: bool) -> _Samples:

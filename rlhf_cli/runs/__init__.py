@@ -5,6 +5,7 @@ disk        the changes that a save makes on disk; tests make any of them fail
 lock        one process a folder
 checkpoint  atomic, verified checkpoints
 json_files  read JSON that may be missing or foreign; write it whole
+sharing     what trials of a sweep share: the evaluation of the untouched policy
 logbook     the logs of a run: jsonl files, which a resume cuts back to their length at the checkpoint
 sinks       curves for TensorBoard and Weights & Biases
 result      how a run ended

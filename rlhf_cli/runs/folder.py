@@ -71,6 +71,8 @@ HYDRA: Final = ".hydra"
 
 SWEEP: Final = "sweep.json"
 """In a sweep's folder: its command and its trials."""
+SHARED: Final = "reference"
+"""In a sweep's folder: evaluations of the untouched policy that its trials share."""
 ENDING: Final = "trial.json"
 """In a trial's folder: how its process ended."""
 TRIAL_LOG: Final = "log.txt"

@@ -26,6 +26,11 @@ class Source(Settings):
         return math.inf
 
     @property
+    def is_repeatable(self) -> bool:
+        """Whether the same text gets the same score again; a user's function should, for a resume counts on it too."""
+        return True
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The columns of the data that the source cannot do without."""
         return ()

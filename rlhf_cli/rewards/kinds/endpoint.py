@@ -60,6 +60,7 @@ One without a domain is for no server of scores.
 class Endpoint(IsolatedSource):
     """A server, and how to ask it."""
 
+    is_repeatable: ClassVar[bool] = False
     unused_by_factory: ClassVar[frozenset[str]] = frozenset(("insecure",))
 
     url: str = Field(min_length=1)

@@ -45,6 +45,11 @@ class Weighted(Source):
         return sum(weight * highest if weight > 0 else math.inf for weight, highest in weights)
 
     @property
+    def is_repeatable(self) -> bool:
+        """Whether all parts are."""
+        return all(part.is_repeatable for part in self.parts.values())
+
+    @property
     def strings(self) -> tuple[str, ...]:
         """The strings of all parts."""
         return tuple(text for part in self.parts.values() for text in part.strings)

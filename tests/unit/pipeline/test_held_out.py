@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -271,3 +272,35 @@ def test_an_evaluation_needs_two_prompts(policy: Policy, evaluated: Evaluated) -
         evaluated(policy, answer=without(by_letters, *TEXTS[:4]))
     assert caught.value.what == "1 of 5 held-out prompts are left: 8 completions have no score"
     assert caught.value.exit_code == EXIT_REWARD
+
+
+def test_trials_of_a_sweep_evaluate_the_untouched_policy_once(
+    tmp_path: Path, evaluated: Evaluated, policy: Policy
+) -> None:
+    """Every number is the one that the trial would have found itself, whatever its beta."""
+    asked: list[int] = []
+
+    def answer(rollout: Rollout) -> Scores:
+        asked.append(1)
+        return by_letters(rollout)
+
+    weak = {"kind": "constant", "value": 0.01}
+    alone = [evaluated(policy, untouched=True, samples=LEAST, **own) for own in ({}, {"beta": weak})]
+    (tmp_path / "sweep.json").write_text("{}")
+    shared = [
+        evaluated(policy, untouched=True, samples=LEAST, answer=answer, **own) for own in ({}, {"beta": weak}, {})
+    ]
+    assert [one.row() for one in shared] == [one.row() for one in (*alone, alone[0])]
+    assert len(asked) == 3  # batches of one evaluation
+    # not where the policy has learnt, nor where another draws
+    assert evaluated(policy, step=1, answer=answer).step == 1
+    assert len(asked) == 6
+    evaluated(policy, untouched=True, samples=LEAST, answer=answer, seed=1)
+    assert len(asked) == 9
+
+
+def test_an_evaluation_with_failures_is_not_shared(tmp_path: Path, evaluated: Evaluated, policy: Policy) -> None:
+    (tmp_path / "sweep.json").write_text("{}")
+    failing = evaluated(policy, untouched=True, answer=without(by_letters, TEXTS[0]))
+    assert (failing.failures, failing.prompts) == (2, [1, 2, 3, 4])
+    assert evaluated(policy, untouched=True).prompts == [0, 1, 2, 3, 4]
