@@ -15,7 +15,7 @@ from rlhf_cli.config.arguments import COMPARE_AT, parse_arguments, quote, rewrit
 from rlhf_cli.config.compose import source_of
 from rlhf_cli.config.jobs import Check, Plan, plan_jobs
 from rlhf_cli.config.naming import differences, earlier_sweep_name, reserve_folder, split_settings, sweep_name
-from rlhf_cli.config.runner import OWN_LAUNCHER, raise_failures, record_sweep, run_alone, run_by_hydra
+from rlhf_cli.config.runner import raise_failures, record_sweep, run_alone, run_by_hydra
 from rlhf_cli.config.security import refuse_code, refuse_secrets
 from rlhf_cli.config.session import open_hydra, show_config, show_page
 from rlhf_cli.errors import EXIT_DISK, UserError
@@ -29,6 +29,7 @@ from rlhf_cli.sweep.growth import (
     refuse_other_names,
     yardstick,
 )
+from rlhf_cli.sweep.launchers import Launcher, read_launcher
 from rlhf_cli.sweep.record import SweepRecord, Trial
 from rlhf_cli.verbs import TRAIN, C, Verb, composing
 
@@ -58,7 +59,7 @@ class Launch(Generic[C]):
         return ("train", *self.overrides, "hydra.mode=RUN", "seeds=1", *own)
 
 
-RunTrials = Callable[[Sequence[Launch[RunConfig]]], None]
+RunTrials = Callable[[Sequence[Launch[RunConfig]], Launcher], None]
 OpenSweep = Callable[[SweepRecord], AbstractContextManager[RunTrials]]
 """Opens a sweep: gives what runs its trials together, and raises at the end if some failed."""
 
@@ -83,13 +84,18 @@ def launch(
         if not plan.is_sweep:
             _run_one(TRAIN, hydra, plan, task)
             return
+        launcher = read_launcher(plan.launcher, plan.settings.hydra.launcher)
         folder = make_sweep_folder(plan)
-        plan, record = _go_on(plan, SweepRecord(folder, f"rlhf train {shlex.join(argv)}", (), str(Path.cwd()), at))
+        plan, record = _go_on(
+            plan,
+            SweepRecord(folder, f"rlhf train {shlex.join(argv)}", (), str(Path.cwd()), at),
+            names_folders=launcher is not None,
+        )
         launches = _launches(TRAIN, plan, folder)
         with sweep(record) as run_trials:
-            if plan.launcher == OWN_LAUNCHER:
+            if launcher is not None:
                 record_sweep(hydra, plan, folder)
-                run_trials(launches)
+                run_trials(launches, launcher)
             else:
                 run_by_hydra(hydra, plan, folder, lambda number: task(launches[number]))
         raise_failures(plan, folder)
@@ -190,18 +196,18 @@ def _folder_errors() -> Iterator[None]:
         raise UserError(f"{e.filename}: cannot be made: {e.strerror}", exit_code=EXIT_DISK) from e
 
 
-def _go_on(plan: Plan[RunConfig], sweep: SweepRecord) -> tuple[Plan[RunConfig], SweepRecord]:
+def _go_on(plan: Plan[RunConfig], sweep: SweepRecord, *, names_folders: bool) -> tuple[Plan[RunConfig], SweepRecord]:
     """The plan with the folders of trials that were begun before, and the record of these and of all other trials.
 
     Raises UserError (exit 5) where the folder holds a sweep of other fixed settings or a changed sweep.json, and where
-    another of hydra's launchers would begin a trial again under another name.
+    another of hydra's launchers, which `names_folders` is false for, would begin a trial again under another name.
     """
     configs, overrides = [job.config for job in plan.jobs], [job.overrides for job in plan.jobs]
     swept, fixed = split_settings(plan.overrides, overrides, configs)
     known = read_known(sweep.folder)
     begun = read_begun(known)
     names = find_begun(begun, [job.folder for job in plan.jobs], configs, swept)
-    if plan.launcher != OWN_LAUNCHER:
+    if not names_folders:
         refuse_other_names(plan.launcher, names, [job.folder for job in plan.jobs], sweep.folder)
     plan = replace(plan, jobs=[replace(job, folder=name) for job, name in zip(plan.jobs, names, strict=True)])
     planned = {job.folder for job in plan.jobs}

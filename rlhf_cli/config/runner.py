@@ -23,7 +23,6 @@ from rlhf_cli.errors import EXIT_DONE, EXIT_SWEEP, UserError, visible
 from rlhf_cli.sweep.record import Ending
 from rlhf_cli.verbs import TRAIN, C
 
-OWN_LAUNCHER: Final = "processes"
 _MULTIRUN: Final = "multirun.yaml"
 
 

@@ -1,6 +1,9 @@
 """A sweep: its trials, the processes they run in, and the answer it ends with.
 
+launchers  the settings of what starts the trials: this machine, joblib, Ray, Slurm
 pool     trials as processes, a few at a time
+remote   a trial as a process that a worker elsewhere starts
+elsewhere  trials that joblib, Ray or submitit start
 slots    the GPUs or CPU threads that a trial gets
 record   the files of a sweep: what it is to run, and how each trial ended
 growth   a sweep that goes on with more values: its fixed settings, and the trials it has

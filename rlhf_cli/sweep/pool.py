@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED
 from rlhf_cli.pipeline.signals import PARENT
@@ -76,9 +76,23 @@ class Standing:
         self.metrics = metrics or None
 
 
+class Process(Protocol):
+    """The process of a trial."""
+
+    def poll(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None while it runs."""
+
+    def send_signal(self, number: int) -> None:
+        """Ask it to stop."""
+
+
+StartTrial = Callable[[Job, Mapping[str, str]], Process]
+"""Starts a trial, with environment variables of its own; raises OSError where that cannot be done."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Running:
-    process: subprocess.Popen[bytes]
+    process: Process
     slot: dict[str, str]
     begin: int
     """The byte of the log at which this start of the trial begins."""
@@ -93,10 +107,15 @@ class Pool:
         slots: Sequence[dict[str, str]],
         show: Callable[[Sequence[Standing]], None],
         check: Callable[[], None],
+        start: StartTrial | None = None,
     ) -> None:
-        """`show` is called with all standings several times a second; `check` raises where the sweep is to stop."""
+        """`show` is called with all standings several times a second; `check` raises where the sweep is to stop.
+
+        `start` is `start_process` unless another is given.
+        """
         self._standings = [Standing(job) for job in jobs]
         self._free, self._show, self._check = list(slots), show, check
+        self._start_trial = start or start_process
         self._running: dict[int, _Running] = {}
         self._stopping = False
         self._patient_until = time.monotonic() + PATIENCE_S
@@ -134,7 +153,7 @@ class Pool:
             if is_locked(standing.job.folder) and time.monotonic() < self._patient_until:
                 continue
             try:
-                self._running[number] = _begin(standing.job, self._free[0])
+                self._running[number] = _begin(standing.job, self._free[0], self._start_trial)
                 standing.state = "running"
                 del self._free[0]
             except OSError as error:
@@ -163,19 +182,23 @@ class Pool:
         time.sleep(INTERVAL_S)
 
 
-def _begin(job: Job, slot: dict[str, str]) -> _Running:
+def _begin(job: Job, slot: dict[str, str], start: StartTrial) -> _Running:
     """Start the process of a trial; raises OSError where the folder or the process cannot be made."""
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / ENDING).unlink(missing_ok=True)
+    begin = job.log.stat().st_size if job.log.exists() else 0
+    return _Running(start(job, slot), slot, begin)
+
+
+def start_process(job: Job, slot: Mapping[str, str]) -> Process:
+    """Start a trial as a process of this one."""
     environment = os.environ | slot | {PARENT: str(os.getpid()), FINGERPRINT_VARIABLE: job.fingerprint}
     with job.log.open("ab") as log:
-        begin = log.tell()
         # a session of its own: Ctrl-C reaches this process alone, which passes it on
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [*COMMAND, *job.arguments],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
         )  # fmt: skip
-    return _Running(process, slot, begin)
 
 
 def explain_exit(code: int, log: Path, begin: int) -> str:

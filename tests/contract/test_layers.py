@@ -46,6 +46,9 @@ HOMES = {
     "rich": {"display", "commands"},
     "starlette": {"feedback"},
     "uvicorn": {"feedback"},
+    "joblib": {"sweep"},
+    "ray": {"sweep"},
+    "submitit": {"sweep"},
 }
 WITHOUT_TORCH = {"runs", "evaluation", "health", "charts", "report", "feedback"}
 
@@ -132,7 +135,9 @@ def test_big_libraries_stay_in_their_rooms() -> None:
 def test_pickle_is_never_loaded() -> None:
     for module, file in MODULES.items():
         text = file.read_text(encoding="utf-8")
-        assert not {"pickle", "dill", "joblib"} & libraries(module), module
+        assert not {"pickle", "dill"} & libraries(module), module
+        if module != "rlhf_cli.sweep.elsewhere":  # which has joblib start processes of this machine
+            assert "joblib" not in libraries(module), module
         assert "torch.load(" not in text, module
         assert "instantiate(" not in text, module
 

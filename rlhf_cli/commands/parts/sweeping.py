@@ -26,6 +26,8 @@ from rlhf_cli.runs.lock import hold, is_locked
 from rlhf_cli.runs.resume import read_config
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.answer import answer
+from rlhf_cli.sweep.elsewhere import starter
+from rlhf_cli.sweep.launchers import Launcher, Ray, Slurm
 from rlhf_cli.sweep.pool import Job, Pool, Standing
 from rlhf_cli.sweep.record import SweepRecord, name_of
 from rlhf_cli.sweep.slots import THREADS, available_gpus, share, slots
@@ -41,14 +43,14 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
     standings: list[Standing] = []
     displays: list[str] = []
 
-    def run_trials(launches: Sequence[Launch[RunConfig]]) -> None:
+    def run_trials(launches: Sequence[Launch[RunConfig]], launcher: Launcher) -> None:
         displays.append(launches[0].config.display)
         threads = share(max(launch.config.jobs or 1 for launch in launches), _cores())
         if sweep.threads is None:
             replace(sweep, threads=threads).write()
         elif THREADS not in os.environ:  # another number of jobs is no reason for other bytes
             threads = sweep.threads
-        standings.extend(_run(launches, names, threads))
+        standings.extend(_run(launches, names, threads, launcher, sweep.folder))
 
     if is_locked(sweep.folder):
         raise UserError(
@@ -103,7 +105,9 @@ def _is_done(config: RunConfig, folder: Path) -> bool:
     return True
 
 
-def _run(launches: Sequence[Launch[RunConfig]], names: dict[str, str], threads: int) -> list[Standing]:
+def _run(
+    launches: Sequence[Launch[RunConfig]], names: dict[str, str], threads: int, launcher: Launcher, sweep: Path
+) -> list[Standing]:
     """Run the trials, those of one device, `jobs` and display together; without a GPU each has `threads`."""
     groups: dict[tuple[str, int | None, str], list[Job]] = {}
     for launch in launches:
@@ -114,9 +118,11 @@ def _run(launches: Sequence[Launch[RunConfig]], names: dict[str, str], threads: 
     signals, standings = StopSignals(), list[Standing]()
     with signals.installed(), signals.polled():
         for (device, count, display), jobs in groups.items():
-            gpus = available_gpus() if device in ("auto", "cuda") else []
-            with show_trials(display) as show:
-                standings += Pool(jobs, slots(count, gpus, threads), show, signals.check).run()
+            free: list[dict[str, str]] = [{}] * (count or len(jobs))  # a cluster takes all, and divides itself
+            if not isinstance(launcher, Ray | Slurm):
+                free = slots(count, available_gpus() if device in ("auto", "cuda") else [], threads)
+            with starter(launcher, sweep, len(free)) as start, show_trials(display) as show:
+                standings += Pool(jobs, free, show, signals.check, start).run()
     return standings
 
 

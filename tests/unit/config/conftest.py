@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,12 @@ def accept(config: RunConfig) -> None:
     """A check that accepts every config."""
 
 
-def sweep_with(run_trials: RunTrials) -> OpenSweep:
+def sweep_with(run_trials: Callable[[Sequence[Launch]], None]) -> OpenSweep:
     """Opens a sweep whose trials are run by `run_trials`."""
 
     @contextmanager
     def opened(sweep: SweepRecord) -> Iterator[RunTrials]:
-        yield run_trials
+        yield lambda launches, launcher: run_trials(launches)
 
     return opened
 

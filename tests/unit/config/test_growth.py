@@ -25,7 +25,7 @@ def begin(*argv: str) -> tuple[SweepRecord, list[Launch]]:
     def opened(sweep: SweepRecord) -> Iterator[RunTrials]:
         sweep.write()
         records.append(sweep)
-        yield jobs.extend
+        yield lambda launches, launcher: jobs.extend(launches)
 
     launch(["config=tiny", "-m", *argv], not_started, check=accept, sweep=opened)
     for job in jobs:

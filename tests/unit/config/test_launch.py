@@ -22,7 +22,7 @@ def test_our_launcher_hands_all_trials_over_at_once(cwd: Path) -> None:
     @contextmanager
     def opened(sweep: SweepRecord) -> Iterator[RunTrials]:
         given.append(sweep)
-        yield given.append
+        yield lambda launches, launcher: given.append(launches)
         given.append([])
 
     argv = ["config=tiny", "-m", "beta=0.1,0.2", "seeds=2", "data.path='a b'", "data=jsonl"]

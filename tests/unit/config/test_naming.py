@@ -24,7 +24,7 @@ def test_trials_of_the_same_short_name_are_told_by_the_whole(cwd: Path) -> None:
     @contextmanager
     def opened(sweep: SweepRecord) -> Iterator[RunTrials]:
         seen.append(sweep)
-        yield lambda launches: None
+        yield lambda launches, launcher: None
 
     launch(["-m", "config=a/my.yaml,b/my.yaml"], not_started, check=accept, sweep=opened)
     assert [trial.told for trial in seen[0].trials] == [{"config": str(cwd / name / "my.yaml")} for name in "ab"]

@@ -109,7 +109,7 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
         ("=5", "=5: not an override: write key=value"),
         ("a-b c=5", "a-b c=5: not an override: write key=value"),
         ("+steps=3", "Could not append to config. An item is already at 'steps'."),
-        ("hydra/launcher=slurm", "In 'hydra/config': Could not find 'hydra/launcher/slurm'"),
+        ("hydra/launcher=lsf", "In 'hydra/config': Could not find 'hydra/launcher/lsf'"),
         ("hydra.foo=1", "hydra.foo: Key 'foo' not in 'HydraConf'"),
         ("beta=0.1,0.2", "beta: several values are a sweep and need -m; text with a comma needs quotes"),
         (

@@ -1,0 +1,63 @@
+"""A trial as a process that a worker of joblib, Ray or Slurm starts; it is pickled, and imports little."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from rlhf_cli.errors import EXIT_STOPPED
+from rlhf_cli.pipeline.signals import PARENT
+from rlhf_cli.sweep.pool import COMMAND
+
+POLL_S: Final = 0.2
+
+
+@dataclass
+class RemoteTrial:
+    """A call runs the trial to its end, and returns its exit code. It stops once the file `unwanted` is there."""
+
+    arguments: tuple[str, ...]
+    where: str
+    """The folder in which the sweep was started."""
+    log: Path
+    unwanted: Path
+    variables: Mapping[str, str]
+    """Environment variables of its own."""
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __call__(self) -> int:
+        """Start the process and wait for its end."""
+        if self.unwanted.exists():
+            return EXIT_STOPPED
+        environment = os.environ | self.variables | {PARENT: str(os.getpid())}
+        with self.log.open("ab") as log:
+            process = self._process = subprocess.Popen(
+                [*COMMAND, *self.arguments], cwd=self.where, env=environment,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        asked = False
+        while process.poll() is None:
+            try:
+                time.sleep(POLL_S)
+                stop = not asked and self.unwanted.exists()
+            except KeyboardInterrupt:  # Ctrl-C in the terminal, or Ray's cancel
+                stop = not asked
+            if stop:
+                process.send_signal(signal.SIGTERM)
+                asked = True
+        return process.returncode
+
+    def checkpoint(self) -> Any:
+        """Save, and return the job that goes on: submitit calls it in the process that waits, before the time is up."""
+        from submitit.helpers import DelayedSubmission
+
+        if self._process is not None:
+            self._process.send_signal(signal.SIGUSR1)
+            self._process.wait()
+        return DelayedSubmission(replace(self))
