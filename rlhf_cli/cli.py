@@ -55,6 +55,7 @@ VERBS: Final = {
         "push": "a trained model to a hub of models",
         "runs": "list runs, and how to continue them",
         "verify-resume": "repeat a run's last steps, and compare bit for bit",
+        "audit": "check a run's files, and repeat stretches chosen at random",
     },
 }
 """The rooms of commands/, each with its verbs and their help. A verb's module has `main(argv) -> exit code`."""

@@ -20,6 +20,8 @@ from rlhf_cli.report.table import changes_table
 from rlhf_cli.report.texts import Words, cut, mark_differences
 from rlhf_cli.report.votes import labelled
 from rlhf_cli.runs.binding import HELD_OUT, PARENT
+from rlhf_cli.runs.folder import AUDITS
+from rlhf_cli.runs.json_files import read_last_lines, read_rows
 from rlhf_cli.runs.reading import Row, SavedRun
 
 SHOWN: Final = 3
@@ -100,6 +102,7 @@ def _standing(run: SavedRun) -> list[tuple[str, str]]:
         ("steps that changed nothing", str(skipped) if skipped else ""),
         ("completions without a score", f"{failures:g}" if failures else ""),
         ("fork of", _forked_from(record)),
+        ("audited", _audited(status.folder)),
         ("folder", str(status.folder)),
     ]
 
@@ -108,6 +111,17 @@ def _forked_from(record: Row) -> str:
     parent = mapping_in(record, PARENT)
     changed = ", ".join(f"{key}: {values[0]} → {values[1]}" for key, values in mapping_in(parent, "changed").items())
     return f"{parent.get('folder')}, step {parent.get('step')}; {changed or 'nothing changed'}" if parent else ""
+
+
+def _audited(folder: Path) -> str:
+    """What the last `rlhf audit` checked and found."""
+    last = next(read_rows(read_last_lines(folder / AUDITS)), {})
+    repeated = last.get("repeated")
+    if not isinstance(repeated, list):
+        return ""
+    found = "as the run wrote it" if last.get("clean") is True else "NOT as the run wrote it"
+    where = ", ".join(f"{one.get('first')} to {one.get('last')}" for one in repeated if isinstance(one, Mapping))
+    return f"{last.get('time')}: {found}; all files, and steps {where or 'none'} repeated"
 
 
 def _held_out(run: SavedRun) -> dict[str, Any]:

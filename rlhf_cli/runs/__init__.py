@@ -13,6 +13,7 @@ no_signal   the steps that learned nothing from the reward
 resume      find the run, checkpoint or adapter that a path means
 forking     fork a run: copy it as it was at a checkpoint, with other settings
 binding     check that config.json, run.json and result.json are those that the run wrote
+trail       check every file of a run against the hashes that the run left of it
 kind        which verb began a run
 changes     which settings a resumed run may change
 listing     list the runs below a folder, each with its state

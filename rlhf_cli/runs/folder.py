@@ -29,6 +29,8 @@ EVALUATIONS: Final = "evaluations.jsonl"
 """Held-out evaluations with all their completions."""
 HARNESS: Final = "harness.jsonl"
 """A line for each time that `rlhf eval --harness` asked lm-eval."""
+AUDITS: Final = "audits.jsonl"
+"""A line for each `rlhf audit` of the run."""
 LOGS: Final[Mapping[str, str]] = {
     "metrics": METRICS,
     "timings": TIMINGS,
@@ -78,7 +80,7 @@ ENDING: Final = "trial.json"
 TRIAL_LOG: Final = "log.txt"
 """In a trial's folder: all that its processes printed."""
 
-FILES: Final = (CONFIG, RECORD, RESULT, *LOGS.values(), HARNESS, LOCK, REWARD_LOG, REPORT, WANDB_ID)
+FILES: Final = (CONFIG, RECORD, RESULT, *LOGS.values(), HARNESS, AUDITS, LOCK, REWARD_LOG, REPORT, WANDB_ID)
 FOLDERS: Final = (CHECKPOINTS, ADAPTER, REWARD_MODEL, SKIPPED, FEEDBACK, PROFILE, RANKS, TENSORBOARD, HYDRA)
 
 

@@ -75,15 +75,27 @@ def is_checkpoint(target: str) -> bool:
     return NAME.fullmatch(folder.name) is not None and not has_run(folder)
 
 
-def find_last_stretch(run: Path) -> tuple[Origin, Path]:
-    """Find the last stretch of a run: from the second newest valid checkpoint to the newest.
+def find_checkpoints(run: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Find a run's valid checkpoints, newest first, and the others, each with the reason.
 
-    Raises UserError (exit 5) where there is no run, or fewer than two checkpoints verify.
+    Raises UserError (exit 5) where there is no run, or no valid checkpoint.
     """
     folder = _check_run(run)
     reasons = [(path, why_invalid(path)) for path in list_checkpoints(folder / CHECKPOINTS)]
     valid = [path for path, reason in reasons if reason is None]
     invalid = [(path, reason) for path, reason in reasons if reason is not None]
+    if not valid:
+        raise _no_checkpoint(folder, invalid)
+    return valid, invalid
+
+
+def find_last_stretch(run: Path) -> tuple[Origin, Path]:
+    """Find the last stretch of a run: from the second newest valid checkpoint to the newest.
+
+    Raises UserError (exit 5) where there is no run, or fewer than two checkpoints verify.
+    """
+    valid, invalid = find_checkpoints(run)
+    folder = valid[0].parent.parent
     if len(valid) < 2:
         usable = "; ".join([f"{len(valid)} usable", *(f"{path.name}: {reason}" for path, reason in invalid)])
         raise _error(f"two checkpoints are needed: {usable}", folder, f"go on with it: rlhf {_verb(folder)} resume=RUN")
@@ -180,9 +192,13 @@ def _verb(folder: Path) -> str:
 def _newest_origin(folder: Path) -> Origin:
     newest = find_newest(folder / CHECKPOINTS)
     if newest.folder is None:
-        reasons = "; ".join(f"{path.name}: {reason}" for path, reason in newest.skipped)
-        raise _error(f"no usable checkpoint{': ' + reasons if reasons else ''}", folder, "start a new run")
+        raise _no_checkpoint(folder, newest.skipped)
     return Origin(folder, newest.folder, newest.skipped)
+
+
+def _no_checkpoint(folder: Path, invalid: Sequence[tuple[Path, str]]) -> UserError:
+    reasons = "; ".join(f"{path.name}: {reason}" for path, reason in invalid)
+    return _error(f"no usable checkpoint{': ' + reasons if reasons else ''}", folder, "start a new run")
 
 
 def _check_run(folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """Check promises on a user's own run: repeat a stretch bit for bit, try the first step, compare the gradient.
 
-repeat      the last stretch of a run, from one checkpoint to the next, once more
+repeat      a stretch of a run, from one checkpoint to the next, once more
+audit       the stretches of a run, some of them at random, and the chance that these meet a change
 trial       one step without a change of weights: what it shows and costs
 machine     the machine and what is installed on it
 divergence  the first difference between two executions of the same steps

@@ -1,4 +1,4 @@
-"""Repeat the last stretch of a run in another folder, and compare both bit for bit."""
+"""Repeat a stretch of a run in another folder, and compare both bit for bit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from rlhf_cli.reporter import Reporter
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, FEEDBACK, LOGS, QUEUE
 from rlhf_cli.runs.logbook import Mark
-from rlhf_cli.runs.resume import Origin
 from rlhf_cli.types import Metrics
 from rlhf_cli.verify.divergence import TENSORS, Divergence, Stretch, find_divergence, read_tensors, rows_of
 
@@ -49,32 +48,34 @@ class Verdict:
 
 
 def repeat(
-    origin: Origin,
+    own: Path,
+    older: Path | None,
     newer: Path,
     watch: Reporter,
     resume: Callable[[Path], T],
     train: Callable[[T, int], None],
 ) -> Verdict:
-    """Resume from the origin in a temporary folder, train to the step of `newer`, and compare; the run is only read.
+    """Repeat the steps between two checkpoints of the run in `own`, in a temporary folder, and compare.
 
-    `resume` gives the run, at the origin, in another folder; `train` trains it to a step. Raises UserError as a resume
-    does, and (exit 5) where a log is not what both checkpoints saw; Stopped.
+    `older` None: from the settings alone. `resume` gives the run, at `older`, in another folder; `train` trains it to a
+    step. The run is only read. Raises UserError as a resume does, and (exit 5) where a log is not what both checkpoints
+    saw; Stopped.
     """
-    first, last = step_of(origin.checkpoint) + 1, step_of(newer)
-    was = _stretch(origin.folder, origin.checkpoint, newer)
+    first, last = step_of(older) + 1 if older else 1, step_of(newer)
+    was = _stretch(own, older, newer)
     with tempfile.TemporaryDirectory(prefix="rlhf-verify-") as scratch:
         folder = Path(scratch)
-        for file in LOGS.values():
-            if (log := origin.folder / file).is_file():
+        for file in LOGS.values() if older else ():
+            if (log := own / file).is_file():
                 shutil.copyfile(log, folder / log.name)
-        if (readings := origin.folder / FEEDBACK / QUEUE).is_file():  # the repeated steps read the votes that they read
+        if (readings := own / FEEDBACK / QUEUE).is_file():  # the repeated steps read the votes that they read
             (folder / FEEDBACK).mkdir()
             shutil.copyfile(readings, folder / FEEDBACK / QUEUE)
         run = resume(folder)
         with watch.phase(f"steps {first} to {last}", last - first + 1) as tick:
             run.work.reporter = _Steps(tick)
             train(run, last)
-        now = _stretch(folder, origin.checkpoint, folder / CHECKPOINTS / newer.name)
+        now = _stretch(folder, older, folder / CHECKPOINTS / newer.name)
         return Verdict(
             first=first,
             last=last,
@@ -86,15 +87,15 @@ def repeat(
         )
 
 
-def _stretch(folder: Path, older: Path, newer: Path) -> Stretch:
-    """The lines that the run in `folder` logged between two checkpoints."""
-    start, end = read_state(older).logs, read_state(newer).logs
+def _stretch(folder: Path, older: Path | None, newer: Path) -> Stretch:
+    """The lines that the run in `folder` logged between two checkpoints, or (None) up to the newer one."""
+    start, end = read_state(older).logs if older else {}, read_state(newer).logs
 
     def between(name: str) -> bytes:
         file = folder / LOGS[name]
         content = file.read_bytes() if file.is_file() else b""
         begin, stop = start.get(name, Mark()), end[name]
-        for mark, checkpoint in ((stop, newer), (begin, older)):  # a file begun anew in between fits only `newer`
+        for mark, checkpoint in ((stop, newer), (begin, older or newer)):  # one begun anew in between fits only `newer`
             if hashlib.sha256(content[: mark.size]).hexdigest() != mark.sha256:
                 raise UserError(
                     f"{file.name} is not what {checkpoint.name} saw",

@@ -81,6 +81,7 @@ PRINTED = {
     "export": ("export", "RUN", "m.gguf"),
     "report": ("report", "RUN", "--output", "page.html"),
     "verify-resume": ("verify-resume", "RUN"),
+    "audit": ("audit", "RUN"),
 }
 
 

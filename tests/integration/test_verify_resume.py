@@ -21,6 +21,7 @@ from rlhf_cli.pipeline.run import Run
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.runs.checkpoint import publish
 from rlhf_cli.runs.lock import hold
+from rlhf_cli.runs.sinks import TensorBoard
 from tests.processes import start
 from tests.support import Outcome
 
@@ -90,6 +91,13 @@ def test_a_run_is_verified_and_only_read(rlhf: Rlhf, out: Path) -> None:
     assert outcome.out == f"identical: {metrics}{count} tensors\n"
     assert outcome.err.splitlines()[-1] == "steps 4 to 6 ..."
     assert everything(out) == before
+
+
+def test_the_repeated_steps_are_on_no_curve(rlhf: Rlhf, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(TensorBoard, "__init__", lambda *given: made.append(given))
+    assert rlhf("verify-resume", "out").code == 0
+    assert made == []
 
 
 def test_a_run_that_was_stopped_in_between_is_verified_from_step_0(rlhf: Rlhf, tmp_path: Path) -> None:

@@ -108,8 +108,8 @@ def test_errors_are_one_line(
 
 @pytest.mark.parametrize(
     "argv",
-    [("train", "resume={}"), ("generate", "{}", "Hello"), ("runs", "{}"), ("verify-resume", "{}"), ("report", "{}"),
-     ("oracle", "config=tiny", "data.path={}"), ("train", "config=tiny", "run_dir={}")],
+    [("train", "resume={}"), ("generate", "{}", "Hello"), ("runs", "{}"), ("verify-resume", "{}"), ("audit", "{}"),
+     ("report", "{}"), ("oracle", "config=tiny", "data.path={}"), ("train", "config=tiny", "run_dir={}")],
     ids=" ".join,
 )  # fmt: skip
 def test_a_path_that_no_disk_takes_is_one_line(argv: tuple[str, ...], rlhf: Callable[..., Outcome]) -> None:

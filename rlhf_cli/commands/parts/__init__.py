@@ -7,6 +7,7 @@ writing      load a trained policy to write texts, for `generate` and `chat`
 chatting     the session of `chat`: commands with a slash, and turns
 exporting    open a policy to write it, for `merge` and `export`
 harnessing   ask lm-eval, for `eval --harness`
+repeating    repeat stretches of a run, for `verify-resume` and `audit`
 running      start, resume or finish a run in its folder
 supervising  how `sft`, `dpo` and `reward train` train
 rounds       do what is left of a round of `feedback`

@@ -11,4 +11,5 @@ report         the page of a run, of several runs or of a sweep
 doctor         what is wrong with a run or with the machine
 runs           a table of runs: state, step, reward, KL, how to continue
 verify_resume  repeat the last stretch of a run, and compare
+audit          check a run's files, repeat stretches that are chosen at random
 """

@@ -1,0 +1,67 @@
+"""Check every file of a run against the hashes that the run left of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rlhf_cli.errors import UserError
+from rlhf_cli.runs.binding import changed, check_config, check_curves, is_own_result
+from rlhf_cli.runs.checkpoint import step_of
+from rlhf_cli.runs.folder import ADAPTER, CONFIG, LOGS, RESULT
+from rlhf_cli.runs.logbook import Mark
+from rlhf_cli.runs.result import read_steps
+from rlhf_cli.runs.resume import find_adapter
+
+
+def find_changed(folder: Path, checkpoints: Sequence[tuple[Path, Mapping[str, Mark]]]) -> dict[str, str]:
+    """Find the files that are not what the run wrote, each with the reason.
+
+    `checkpoints` are valid ones, with where each log ended. A file without a hash, of an earlier version, counts as the
+    run's.
+    """
+    found: dict[str, str] = {}
+    ordered = sorted(checkpoints, key=lambda pair: step_of(pair[0]))
+    for path, _ in ordered:
+        found |= _refused(check_config, folder, _content(folder / CONFIG), path)
+    found |= _refused(check_curves, folder)
+    if not is_own_result(folder):
+        found[RESULT] = changed(RESULT, folder).what
+    if (folder / ADAPTER).is_dir():
+        found |= _refused(find_adapter, folder)
+    steps = read_steps(folder)
+    ended = bool(ordered) and steps is not None and step_of(ordered[-1][0]) == steps[0]
+    for name, file in LOGS.items():
+        reason = next(_differences(_content(folder / file), name, ordered, ended), None)
+        if reason:
+            found[file] = reason
+    return found
+
+
+def _differences(
+    content: bytes, name: str, checkpoints: Sequence[tuple[Path, Mapping[str, Mark]]], ended: bool
+) -> Iterator[str]:
+    """How a log differs from what each checkpoint saw of it, oldest first."""
+    digest, done = hashlib.sha256(), 0
+    for path, marks in checkpoints:
+        mark = marks.get(name, Mark())
+        digest.update(content[done : mark.size])
+        done = max(done, mark.size)
+        if digest.hexdigest() != mark.sha256:
+            yield f"is not what {path.name} saw"
+    if ended and len(content) > done:
+        yield f"goes on behind {checkpoints[-1][0].name}, where the run ended"
+
+
+def _refused(check: Callable[..., object], *of: object) -> dict[str, str]:
+    """The file that a check refuses, with the reason; empty where it refuses nothing."""
+    try:
+        check(*of)
+    except UserError as error:
+        return {Path(error.where).name: error.what}
+    return {}
+
+
+def _content(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else b""
