@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,8 @@ from rlhf_cli.rewards.deadline import score_in_time
 from rlhf_cli.rewards.formulas import is_plain_number, may_be_readable, read_answer, read_expected, read_part
 from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.rewards.texts import Completion, Extractor, compile_pattern, extract_answer, right_answer, text_of
+
+_NO_MATHEMATICS: Final = "is neither one number nor one expression"
 
 
 class Math(IsolatedSource):
@@ -70,8 +72,9 @@ class Math(IsolatedSource):
             return "has no match for extract_expected"
         if is_plain_number(right):
             return None
-        readable = may_be_readable(right) and (quick or _is_formula(right, self.seconds))
-        return None if readable else "is neither one number nor one expression"
+        if not may_be_readable(right):
+            return _NO_MATHEMATICS
+        return None if quick else _why_unreadable(right, self.seconds)
 
 
 def make_score(
@@ -84,7 +87,7 @@ def make_score(
     """
     from math_verify import verify
 
-    _silence()
+    _prepare()
     pattern = None if extract is None else compile_pattern(extract)
     column_pattern = None if extract_expected is None else compile_pattern(extract_expected)
 
@@ -108,11 +111,17 @@ def make_score(
 
 
 @cache
-def _is_formula(text: str, seconds: float) -> bool:
-    """Whether a right answer can be read within `seconds`; it takes up to some hundredths of a second."""
-    _silence()
-    return bool(score_in_time(seconds, lambda text: float(bool(read_expected(text))), text))
+def _why_unreadable(text: str, seconds: float) -> str | None:
+    """Why a right answer cannot be read within `seconds`, if so; it takes up to some hundredths of a second."""
+    _prepare()
+    is_formula = score_in_time(seconds, lambda text: float(bool(read_expected(text))), text)
+    if is_formula is None:
+        return f"is not read within reward.seconds={seconds:g}"
+    return None if is_formula else _NO_MATHEMATICS
 
 
-def _silence() -> None:
+@cache
+def _prepare() -> None:
+    """Load the library and read a first formula, which takes seconds on a busy machine: no completion's own time."""
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own timeouts are off
+    read_expected("x + 1")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
 import pytest
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.rewards.formulas import read_expected
 from rlhf_cli.rewards.kinds import math as of_math
 from tests.unit.rewards.support import limit, made, refusal, score_function
 
@@ -125,6 +127,34 @@ def test_a_hard_expression_costs_no_other_its_score(text: str) -> None:
     start = time.monotonic()
     assert scores(["72", text, "71"], ["72"] * 3, seconds=0.2) == [1.0, None, FORMAT]
     assert time.monotonic() - start < 20  # of hours
+
+
+def test_loading_the_library_is_no_answers_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("math_verify")
+    limited = []
+
+    def read(text: str) -> list[Any]:
+        limited.append(signal.getitimer(signal.ITIMER_REAL)[0] > 0)
+        return read_expected(text)
+
+    monkeypatch.setattr(of_math, "read_expected", read)
+    of_math._prepare.cache_clear()
+    of_math._why_unreadable.cache_clear()
+    assert made("math", seconds=60).wrong_value("3 + 4i") is None
+    of_math._prepare.cache_clear()
+    assert scores(["72"], ["72"], seconds=60) == [1.0]
+    assert limited == [False, True, False, True]
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_right_answer_that_takes_too_long_is_not_called_no_mathematics(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("math_verify")
+    monkeypatch.setattr(of_math, "_prepare", lambda: None)
+    monkeypatch.setattr(of_math, "read_expected", lambda text: time.sleep(60) if text == "2x + 2" else [])
+    of_math._why_unreadable.cache_clear()
+    assert made("math", seconds=0.05).wrong_value("2x + 2") == "is not read within reward.seconds=0.05"
+    assert made("math", seconds=60).wrong_value("2x + 3") == "is neither one number nor one expression"
+    of_math._why_unreadable.cache_clear()
 
 
 def test_the_text_of_a_chat() -> None:
