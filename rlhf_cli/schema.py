@@ -170,6 +170,9 @@ class RunConfig(TrainingConfig):
     shards: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
     """Parts of a step's prompts that are sampled, read and differentiated by themselves; `processes` may be any number
     up to it. auto: as many as the processes that the run begins with."""
+    shard_model: Free[bool] = False
+    """Whether each process holds a part of the base model's weights, by FSDP2, and gathers one layer at a time: for
+    models that fit on no single device. It needs two `processes` or more, and runs on the library's forward pass."""
     seeds: Free[int] = Field(ge=1)
     """Runs of every point of a multirun, which differ in their seeds: `seed`, `seed + 1`, ..."""
     jobs: Free[Annotated[int, Field(ge=1)] | None]
@@ -214,6 +217,10 @@ class RunConfig(TrainingConfig):
                 f"processes: {self.processes} processes need as many shards, and there are "
                 + (f"{self.prompts_per_step} prompts a step" if self.shards == "auto" else f"{self.shards}")
             )
+        if self.shard_model and self.model.engine == "native":
+            raise ValueError("shard_model: the native engine needs the whole weights: model.engine=auto")
+        if self.shard_model and self.reference.kind != "initial":
+            raise ValueError("shard_model: the reference must be the initial policy: reference=initial")
         if self.temperature.lowest <= 0:
             raise ValueError("temperature: must stay above 0: greedy decoding cannot explore, so it cannot train")
         return self

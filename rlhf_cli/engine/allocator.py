@@ -38,6 +38,12 @@ def keep_freed_memory() -> dict[str, str | int]:
     return {"kind": f"glibc {version}", "mmap_threshold": largest, "trim_threshold": NEVER}
 
 
+def return_freed_memory() -> None:
+    """Return the memory that is free now, as a large part of what a process once needed may never be needed again."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _is_configured_by_user() -> bool:
     return (
         "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")

@@ -17,7 +17,6 @@ from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.building import build_policy
-from rlhf_cli.models.fingerprint import weights_fingerprint
 from rlhf_cli.models.location import errors_of_reference
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.schema import RunConfig
@@ -126,7 +125,7 @@ def reference_record(engine: AnyEngine) -> Mapping[str, str]:
     other = engine.other.policy
     return {
         "loaded_from": other.causal.config.name_or_path,
-        "sha256_sampled": weights_fingerprint(other.frozen().items()),
+        "sha256_sampled": other.fingerprint,
     }
 
 

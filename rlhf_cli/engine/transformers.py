@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -25,7 +26,8 @@ class TransformersEngine:
         """`recompute`: keep only the blocks' inputs for the backward pass and compute the rest again."""
         self.policy = policy
         self._recomputed_blocks = _enable_recompute(policy) if recompute else ()
-        self._decoder = policy.causal.base_model
+        self.forward: Callable[..., Tensor] = partial(_final_states, policy.causal.base_model)
+        """The decoder: its inputs -> hidden states [b, t, H]. Another one may run the same layers."""
         self._output = policy.causal.get_output_embeddings()
         self._softcap: float | None = getattr(policy.causal.config.get_text_config(), "final_logit_softcapping", None)
 
@@ -93,15 +95,31 @@ class TransformersEngine:
 
     def read(self, ids: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache | None) -> Tensor:
         """Final hidden states [b, t, H] of tokens [b, t]; attention [b, past + t] is 1 for real tokens."""
-        output = self._decoder(
+        return self.forward(
             input_ids=ids,
             attention_mask=attention,
             position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
         )
-        states: Tensor = output.last_hidden_state
-        return states
+
+    def read_one(self, forward: Callable[..., Tensor]) -> Tensor:
+        """Hidden states of one token, whichever, by this decoder."""
+        one = torch.zeros(1, 1, dtype=torch.long, device=self.policy.device)
+        with self._recompute():
+            return forward(
+                input_ids=one, attention_mask=one + 1, position_ids=one, past_key_values=None, use_cache=False
+            )
+
+
+def _final_states(decoder: nn.Module, **inputs: object) -> Tensor:
+    states: Tensor = decoder(**inputs).last_hidden_state
+    return states
+
+
+def blocks(policy: Policy) -> tuple[GradientCheckpointingLayer, ...]:
+    """The layers of the model, as the library marks them."""
+    return tuple(module for module in policy.causal.modules() if isinstance(module, GradientCheckpointingLayer))
 
 
 def _enable_recompute(policy: Policy) -> tuple[GradientCheckpointingLayer, ...]:
@@ -110,7 +128,7 @@ def _enable_recompute(policy: Policy) -> tuple[GradientCheckpointingLayer, ...]:
     # the method's present name, or its former one
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
-    return tuple(module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
+    return blocks(policy)
 
 
 class _Reader:

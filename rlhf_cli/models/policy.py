@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.chat import find_end_of_turn
 from rlhf_cli.models.encoder import Encoder
+from rlhf_cli.models.fingerprint import weights_fingerprint
 from rlhf_cli.models.specials import is_named, special_ids
 from rlhf_cli.models.value_head import ValueHead
 from rlhf_cli.types import Prompt, PromptRow
@@ -50,6 +51,8 @@ class Policy:
     """Special tokens that stay in the texts of completions."""
     value_head: ValueHead | None = None
     """Estimates the return that follows a state, or scores a text; None for training that does not need it."""
+    whole_fingerprint: str | None = None
+    """The fingerprint of the frozen weights where this process holds a part of them; None where it holds them all."""
 
     @property
     def causal(self) -> PreTrainedModel:
@@ -103,6 +106,11 @@ class Policy:
         """All other weights of the model by name: those that it was loaded with."""
         trained = self.parameters()
         return {name: p for name, p in self.peft.named_parameters() if name not in trained}
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of the frozen weights, by `weights_fingerprint`."""
+        return self.whole_fingerprint or weights_fingerprint(self.frozen().items())
 
     def values(self, hidden: Tensor) -> Tensor:
         """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head."""

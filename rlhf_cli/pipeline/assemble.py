@@ -20,7 +20,7 @@ from rlhf_cli.engine.memory import (
     total_memory,
 )
 from rlhf_cli.engine.opening import THREADS, WHY_HIDDEN
-from rlhf_cli.engine.reference import TwoModels, load_models, native_engine, reference_record
+from rlhf_cli.engine.reference import TwoModels, native_engine, reference_record
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.health.alarms import replay
@@ -73,8 +73,7 @@ def assemble(
     team = team or Team()
     threads = config.threads or max(1, THREADS // team.size)
     with reporter.phase("loading the model", 0):
-        team.open(config, threads)
-        policy, engine = load_models(config, reporter.note)
+        policy, engine = team.load(config, threads, reporter.note)
         torch.set_num_threads(threads)
     _note_hidden_tokens(config, rows, policy, reporter)
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
@@ -185,7 +184,7 @@ def fit_memory(
     able = native_engine(engine) is not None and not recompute
     if reuses == "auto":
         reuses = able and policy.device.type == "cpu" and forward <= REUSED_SHARE * total_memory(policy.device)
-    elif reuses and not able:
+    elif reuses and not able and not config.shard_model:  # which a run may begin with and go on without
         raise UserError(
             "a forward pass can be reused by the native engine alone, without gradient checkpointing",
             where="reuse_forward",
@@ -195,7 +194,7 @@ def fit_memory(
     if isinstance(engine, TwoModels):
         peak = max(peak, reference_peak(engine.other.policy, longest, config.max_new_tokens, completions, size))
     decided = {"microbatch_size": size, "reuse_forward": reuses}
-    return config.model_copy(update=decided), peak + (forward if reuses else 0)
+    return config.model_copy(update=decided), peak + (forward if reuses and able else 0)
 
 
 def check_evaluations(folder: Path, state: TrainState) -> None:

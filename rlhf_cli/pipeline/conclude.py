@@ -83,6 +83,7 @@ def _side_by_side(run: Run) -> tuple[SideBySide, ...]:
     prompts = run.held_out[:SIDE_BY_SIDE] or run.prompts.first(SIDE_BY_SIDE)
     batch = PromptBatch(prompts, 1, tuple(range(len(prompts))))
     with run.work.phase("side by side", 2 * run.config.max_new_tokens) as tick:
-        policy = run.engine.sample(batch, Sampling(run.config.max_new_tokens, 0.0), tick).texts
-        reference = run.engine.sample(batch, Sampling(run.config.max_new_tokens, 0.0), tick, reference=True).texts
+        sampling = Sampling(run.config.max_new_tokens, 0.0)
+        policy = run.shards.here(lambda: run.engine.sample(batch, sampling, tick)).texts
+        reference = run.shards.here(lambda: run.engine.sample(batch, sampling, tick, reference=True)).texts
     return tuple(SideBySide(p.row.shown, *pair) for p, *pair in zip(prompts, reference, policy, strict=True))

@@ -16,7 +16,7 @@ from rlhf_cli.engine.allocator import keep_freed_memory
 from rlhf_cli.engine.cpu import cpu_vendor
 from rlhf_cli.engine.memory import peak
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.models.fingerprint import are_weights_of, text_fingerprint, weights_fingerprint
+from rlhf_cli.models.fingerprint import are_weights_of, text_fingerprint
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
@@ -64,7 +64,7 @@ def record_of(
         "packages": {name: _read_version(name) for name in PACKAGES},
         "model": {
             "loaded_from": policy.causal.config.name_or_path or config.model.kind,
-            "sha256_sampled": weights_fingerprint(policy.frozen().items()),
+            "sha256_sampled": policy.fingerprint,
             "sha256_text": _text_hash(policy),
             "parameters": sum(p.numel() for p in policy.causal.parameters()),
             "trained": sum(p.numel() for p in policy.parameters().values()),

@@ -19,6 +19,7 @@ from rlhf_cli.pipeline.state import copy_tensors
 from rlhf_cli.ranks.gradient import (
     ShardGradient,
     add_gradients,
+    check_gradients,
     differentiate,
     join_sums,
     seed_of_shard,
@@ -57,7 +58,7 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
                     row = rows[step % len(rows)].view(1)  # one completion a step shows whether the two still agree
                     learned["sampler/gap"] = measure_gap(advantages.scored.rollout, run.engine, row)
                 updates.append(learned | apply(parameters, run.optimizer, lr, config.optimizer.max_grad_norm))
-            check_finite(advantages.scored.rollout, run.engine, parameters)
+            run.shards.here(lambda: check_finite(advantages.scored.rollout, run.engine, parameters))
         except NotFinite as error:
             fix = "resume with a lower learning rate: optimizer.lr=... resume_allow=[optimizer.lr]"
             raise Skip(str(error), fix, EXIT_NONFINITE, batch=advantages) from error
@@ -92,6 +93,8 @@ def compute_gradient(
 
     found = run.work.fitting(accumulated)
     add_gradients(run.policy, [shard.gradient for shard in found])
+    if config.shard_model:
+        check_gradients(run.policy)
     return join_sums([shard.sums for shard in found], int(mask[rows].sum()))
 
 

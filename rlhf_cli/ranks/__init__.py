@@ -11,8 +11,13 @@ team       the processes that calculate a run's shards: this one alone, or with 
 shards     sample and read a batch, shard by shard
 gradient   the gradient of a loss, shard by shard
 
+sharding   a base model of which each process holds a part
+lockstep   all of them make the same passes through it
+
 leader     the first process's side: it sends shards, and notices where another process fails
+link       its connection to one other process
 worker     the others' side: they calculate what they are sent
+failures   an error of another process
 messages   an order and its answer
 coding     a message as bytes, without pickle
 wire       send and receive it

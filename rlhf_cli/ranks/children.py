@@ -75,14 +75,18 @@ class Children:
             return f"was killed by {name}" + (", most likely for want of memory" if -code == signal.SIGKILL else "")
         return f"ended with exit code {code}; see {self.log(rank)}"
 
+    def kill(self) -> None:
+        """End the children at once: whoever waits for one of them is told."""
+        for process in self._processes.values():
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+
     def end(self, patience_s: float) -> None:
         """Wait for the children to end by themselves, and kill those that do not."""
         until = time.monotonic() + patience_s
         while any(process.poll() is None for process in self._processes.values()) and time.monotonic() < until:
             time.sleep(0.02)
-        for process in self._processes.values():
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGKILL)
+        self.kill()
         while any(process.poll() is None for process in self._processes.values()):
             time.sleep(0.02)
         self.socket.close()

@@ -21,9 +21,14 @@ if TYPE_CHECKING:
 def seat(config: RunConfig) -> RunConfig:
     """The config with the number of processes that torchrun started, if it did.
 
-    Raises UserError where `processes` is another number, or there are more processes than shards.
+    Raises UserError where `processes` is another number, there are more processes than shards, or one process is to
+    share a model.
     """
     _, size = place()
+    if config.shard_model and max(size, config.processes) == 1:
+        raise UserError(
+            "one process has nothing to share", where="shard_model", fix="processes=2, or shard_model=false"
+        )
     if size == 1:
         return config
     if config.processes not in (1, size):

@@ -18,6 +18,7 @@ from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.reading import unpack
 from rlhf_cli.engine.reference import native_engine
+from rlhf_cli.errors import UserError
 from rlhf_cli.functional.kl import token_kl
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.losses import k2_loss, sequence_k2_loss, token_weights
@@ -113,6 +114,18 @@ def add_gradients(policy: Policy, shards: Sequence[Sequence[Tensor | None]]) -> 
     for parameter, *gradients in zip(policy.parameters().values(), *shards, strict=True):
         known = [gradient for gradient in gradients if gradient is not None]
         parameter.grad = reduce(torch.add, known) if known else None
+
+
+def check_gradients(policy: Policy) -> None:
+    """Raise UserError where a trained weight has no gradient: sharding a model is one way to lose it."""
+    parameters = policy.parameters()
+    if missing := [name for name, parameter in parameters.items() if parameter.grad is None]:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise UserError(
+            f"{len(missing)} of {len(parameters)} trained weights have no gradient: {', '.join(missing[:3])}{more}",
+            where="shard_model",
+            fix="shard_model=false, or leave their layers out of model.lora.target_modules",
+        )
 
 
 def join_sums(shards: Sequence[Sums], tokens: int) -> dict[str, float]:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
-import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch._C._distributed_c10d import Store, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.errors import Stopped, UserError, first_line
+from rlhf_cli.engine.memory import is_out_of_memory
+from rlhf_cli.engine.reference import AnyEngine
+from rlhf_cli.errors import Stopped, first_line
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks import wire
 from rlhf_cli.ranks.children import GRACE_S, HOST, Children
 from rlhf_cli.ranks.dealing import rank_of
-from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order, heart
+from rlhf_cli.ranks.failures import Follows, error_of, torn_by_memory
+from rlhf_cli.ranks.link import Link
+from rlhf_cli.ranks.lockstep import GivenUp, Lockstep, Torn, is_lost
+from rlhf_cli.ranks.messages import Failure, Opening, Order, heart
+from rlhf_cli.ranks.sharding import load
 from rlhf_cli.ranks.team import R, Team, Work
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Tick
@@ -34,10 +39,6 @@ BEAT_S: Final = 1.0
 SILENT: Final = 30
 """Looks in a row without a heartbeat after which a process counts as stopped. Looks, not seconds: this process may have
 been stopped itself."""
-
-
-class RankFailed(RuntimeError):
-    """Another process had an error that is no mistake of the user."""
 
 
 class Leader(Team):
@@ -56,17 +57,31 @@ class Leader(Team):
         self._store = _open_store(size, children)
         # a connection of its own, as the thread that joins waits on the other
         self._hearts = self._store.clone()  # type: ignore[attr-defined]  # the stubs lack it
-        self._links: list[_Link] = []
+        self._links: list[Link] = []
+        self._lockstep: Lockstep | None = None
+        self._lost: str | None = None
+        """Which process of a sharded run is gone, and why."""
+        self._closed = threading.Event()
         joined: SimpleQueue[Exception | None] = SimpleQueue()
         threading.Thread(target=_join, args=(self._store, size, joined), daemon=True).start()
         if (failure := self._wait(joined, watch_hearts=False)) is not None:
             raise Stopped(f"the processes of the run do not find each other: {failure}") from failure
-        self._links = [_Link(rank) for rank in range(1, size)]
+        self._links = [Link(rank) for rank in range(1, size)]
 
-    def open(self, config: RunConfig, threads: int) -> None:
-        """Let the others load the model, each with so many threads, while this process does."""
+    def load(self, config: RunConfig, threads: int, note: Callable[[str], None]) -> tuple[Policy, AnyEngine]:
+        """Load the model here and in the others, each with so many threads; of a sharded one, each its part."""
         for link in self._links:
             link.orders.put(Opening(config.model_dump(mode="json"), threads))
+        if not config.shard_model:
+            return load(config, note, None)
+        threading.Thread(target=self._watch, daemon=True).start()
+        self._lockstep = Lockstep()
+        try:
+            return load(config, note, self._lockstep)
+        except RuntimeError as error:
+            if is_lost(error):
+                raise Stopped(self._why_lost(error)) from error
+            raise
 
     def map(
         self, policy: Policy, engine: Engine, work: Work[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick
@@ -77,7 +92,7 @@ class Leader(Team):
         """
         self._number += 1
         dealt = {rank: [one for one in parts if rank_of(one, self.size) == rank] for rank in range(self.size)}
-        asked = [(link, dealt[link.rank]) for link in self._links if dealt[link.rank]]
+        asked = [(link, dealt[link.rank]) for link in self._links if dealt[link.rank] or self._lockstep is not None]
         weights = [weight.detach().cpu().clone() for weight in policy.parameters().values()] if asked else []
         for link, own in asked:
             link.device = policy.device
@@ -87,13 +102,31 @@ class Leader(Team):
             tick()
             self._look()
 
-        results = {number: work(policy, engine, *parts[number], tick=watched) for number in dealt[0]}
+        def calculate() -> dict[int, R]:
+            return {number: work(policy, engine, *parts[number], tick=watched) for number in dealt[0]}
+
+        results = calculate() if self._lockstep is None else self._in_step(self._lockstep, calculate)
         for link, own in asked:
             results |= dict(zip(own, self._answer(link), strict=True))
         return [results[number] for number in parts]
 
+    def _in_step(self, lockstep: Lockstep, calculate: Callable[[], T]) -> T:
+        """Calculate in step with the others; raises what went wrong, here or elsewhere."""
+        try:
+            return lockstep.run(calculate)
+        except GivenUp as error:
+            for link in self._links:
+                with suppress(Follows):
+                    self._answer(link)  # raises why it gave up
+            raise Stopped(self._why_lost(error)) from error
+        except Torn as torn:
+            if is_out_of_memory(torn.error):
+                raise torn_by_memory(0) from torn
+            raise torn.error from torn
+
     def close(self) -> None:
         """Let the others end, and kill the children that do not."""
+        self._closed.set()
         for link in self._links:
             link.orders.put(None)
         for link in self._links:
@@ -101,16 +134,18 @@ class Leader(Team):
         if self._links and not any(link.thread.is_alive() for link in self._links):
             dist.destroy_process_group()
 
-    def _answer(self, link: _Link) -> Sequence[Any]:
+    def _answer(self, link: Link) -> Sequence[Any]:
         """The results of the present order; those of an order that was given up are passed over."""
         while True:
             answer = self._wait(link.answers)
             if isinstance(answer, Exception):
+                if self._lost is not None:
+                    raise Stopped(self._lost)
                 raise Stopped(f"rank {link.rank} {self._why_gone(link.rank, answer)}") from answer
             if answer.number == self._number:
                 break
         if isinstance(answer.results, Failure):
-            raise _error_of(answer.results, link.rank)
+            raise error_of(answer.results, link.rank)
         return answer.results
 
     def _wait(self, queue: SimpleQueue[T], *, watch_hearts: bool = True) -> T:
@@ -124,9 +159,16 @@ class Leader(Team):
 
     def _look(self, *, watch_hearts: bool = True) -> None:
         """Raise Stopped where another process has ended, or its heart has not been heard for a while."""
-        if time.monotonic() - self._looked < BEAT_S:
-            return
-        self._looked = time.monotonic()
+        if self._lockstep is not None:  # the thread looks
+            if self._lost is not None:
+                raise Stopped(self._lost)
+        elif time.monotonic() - self._looked >= BEAT_S:
+            self._looked = time.monotonic()
+            if (lost := self._find_lost(watch_hearts=watch_hearts)) is not None:
+                raise Stopped(lost)
+
+    def _find_lost(self, *, watch_hearts: bool) -> str | None:
+        """Which process has ended or gives no sign of life, and why."""
         for rank, (beats, looks) in self._silent.items():
             reason = self._children.why_gone(rank) if self._children is not None else None
             if reason is None and watch_hearts:
@@ -135,7 +177,18 @@ class Leader(Team):
                 if self._silent[rank][1] >= SILENT:
                     reason = f"gave no sign of life for {SILENT * BEAT_S:g} s"
             if reason is not None:
-                raise Stopped(f"rank {rank} {reason}")
+                return f"rank {rank} {reason}"
+        return None
+
+    def _watch(self) -> None:
+        """Look after the others while this process waits in a pass, which the end of the children breaks off."""
+        with suppress(RuntimeError):  # the store is gone, as the run is
+            while not self._closed.wait(BEAT_S):
+                if (lost := self._find_lost(watch_hearts=True)) is not None:
+                    self._lost = lost
+                    if self._children is not None:
+                        self._children.kill()
+                    return
 
     def _why_gone(self, rank: int, error: Exception) -> str:
         until = time.monotonic() + BEAT_S
@@ -145,35 +198,12 @@ class Leader(Team):
             time.sleep(0.02)
         return f"is gone: {first_line(error)}"
 
-
-class _Link:
-    """The connection to one other process, in a thread of its own: it sends orders and waits for their answers."""
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-        self.orders: SimpleQueue[Opening | Order | None] = SimpleQueue()
-        self.answers: SimpleQueue[Answer | Exception] = SimpleQueue()
-        self.device = torch.device("cpu")
-        self._known: list[Tensor] = []
-        self.thread = threading.Thread(target=self._work, daemon=True)
-        self.thread.start()
-
-    def news(self, weights: list[Tensor]) -> list[Tensor] | None:
-        """The trained weights, where the other process has others."""
-        if self._known and all(map(torch.equal, self._known, weights)):
-            return None
-        self._known = weights
-        return weights
-
-    def _work(self) -> None:
-        try:
-            while (order := self.orders.get()) is not None:
-                wire.send(order, self.rank)
-                if isinstance(order, Order):
-                    self.answers.put(wire.receive(self.rank, self.device))
-            wire.send(None, self.rank)
-        except Exception as error:
-            self.answers.put(error)
+    def _why_lost(self, error: Exception) -> str:
+        """Which process is gone, and why, after an error that does not say so."""
+        until = time.monotonic() + 2 * BEAT_S
+        while self._lost is None and time.monotonic() < until:
+            time.sleep(0.02)
+        return self._lost or f"a process is gone: {first_line(error)}"
 
 
 def _open_store(size: int, children: Children | None) -> Store:
@@ -191,13 +221,3 @@ def _join(store: Store, size: int, joined: SimpleQueue[Exception | None]) -> Non
         joined.put(None)
     except Exception as error:
         joined.put(error)
-
-
-def _error_of(failure: Failure, rank: int) -> Exception:
-    """The error of another process, as if it had been here."""
-    if failure.kind == "memory":
-        return torch.OutOfMemoryError(failure.what)
-    if failure.kind == "user":
-        what = f"rank {rank}: {failure.what}"
-        return UserError(what, where=failure.where, fix=failure.fix, exit_code=failure.exit_code)
-    return RankFailed(f"rank {rank} failed:\n{failure.what}")

@@ -35,13 +35,15 @@ class Order:
 class Failure:
     """Why there are no results."""
 
-    kind: Literal["memory", "user", "bug"]
-    """Out of memory, a mistake of the user, or anything else."""
+    kind: Literal["memory", "user", "bug", "follows"]
+    """Out of memory, a mistake of the user, or anything else; `follows`: from what another process says."""
     what: str
     """The error's message, or the traceback of a bug."""
     where: str = ""
     fix: str = ""
     exit_code: int = 1
+    torn: bool = False
+    """Whether it came in the middle of a pass of a sharded model: this process ends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ number of processes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -97,6 +97,11 @@ class Shards:
         found = self.map(value_shard, {number: (part, size) for number, part in shards}, lambda: None)
         return stack(found)
 
+    def here(self, action: Callable[[], R]) -> R:
+        """Do something with the model that is this process's alone; others take part where they hold weights."""
+        (done,) = self.map(act, {0: (action,)}, lambda: None)
+        return done  # type: ignore[no-any-return]  # a Work does not know its parts' types
+
     def _join(self, parts: Sequence[Rollout], batches: Sequence[PromptBatch]) -> Rollout:
         """Join rollouts of these batches; one that comes from another process has lost the rows of its prompts."""
         own = [replace(part, batch=batch) for part, batch in zip(parts, batches, strict=True)]
@@ -139,4 +144,9 @@ def value_shard(policy: Policy, engine: Engine, rollout: Rollout, size: int, *, 
     return read_values(rollout, engine, size)
 
 
-WORKS: Final = (sample_shard, recompute_shard, measure_shard, value_shard)
+def act(policy: Policy, engine: Engine, action: Callable[[], R], *, tick: Tick) -> R:
+    """Do something; only the first process has an action."""
+    return action()
+
+
+WORKS: Final = (sample_shard, recompute_shard, measure_shard, value_shard, act)

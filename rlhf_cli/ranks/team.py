@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from rlhf_cli.engine import Engine
+from rlhf_cli.engine.reference import AnyEngine
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.ranks.sharding import load
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Tick
 
@@ -22,8 +24,9 @@ class Team:
     size = 1
     """Processes."""
 
-    def open(self, config: RunConfig, threads: int) -> None:
-        """Let the others load the model of a run, each with so many threads."""
+    def load(self, config: RunConfig, threads: int, note: Callable[[str], None]) -> tuple[Policy, AnyEngine]:
+        """Load the model of a run here and in the others, as `load_models` does, each with so many threads."""
+        return load(config, note, None)
 
     def map(
         self, policy: Policy, engine: Engine, work: Work[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-import traceback
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -15,13 +15,15 @@ from torch._C._distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.memory import is_out_of_memory
-from rlhf_cli.engine.reference import load_models, native_engine
-from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, UserError
+from rlhf_cli.engine.reference import native_engine
+from rlhf_cli.errors import EXIT_BUG, EXIT_DONE
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks import wire
 from rlhf_cli.ranks.children import die_with_parent
+from rlhf_cli.ranks.failures import failure_of
+from rlhf_cli.ranks.lockstep import Lockstep, Torn
 from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order, heart
+from rlhf_cli.ranks.sharding import load
 from rlhf_cli.schema import RunConfig
 
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -37,13 +39,16 @@ def serve(rank: int, size: int) -> int:
     store, _, _ = next(rendezvous("env://", rank, size, timeout=wire.START))
     threading.Thread(target=_beat, args=(store.clone(), rank), daemon=True).start()
     wire.join_group(store, rank, size)
-    member: _Member | Failure | None = None
+    member: _Member | _Absent | None = None
     try:
         while (message := wire.receive(0, _device_of(member))) is not None:
             if isinstance(message, Opening):
                 member = _open(message)
-            else:
-                wire.send(_answer(member, message), 0)
+                continue
+            answer = _answer(member, message)
+            wire.send(answer, 0)
+            if isinstance(answer.results, Failure) and answer.results.torn:
+                os._exit(EXIT_BUG)  # the others wait for the rest of a pass
     except RuntimeError:  # the first process is gone, and its own end says why
         os._exit(EXIT_DONE)
     dist.destroy_process_group()
@@ -53,8 +58,8 @@ def serve(rank: int, size: int) -> int:
 class _Member:
     """The model of this process."""
 
-    def __init__(self, policy: Policy, engine: Engine) -> None:
-        self.policy, self.engine = policy, engine
+    def __init__(self, policy: Policy, engine: Engine, lockstep: Lockstep | None) -> None:
+        self.policy, self.engine, self._lockstep = policy, engine, lockstep
 
     def calculate(self, order: Order) -> list[Any]:
         """The results of an order's parts."""
@@ -64,43 +69,50 @@ class _Member:
             with torch.no_grad():
                 for parameter, weight in zip(self.policy.parameters().values(), order.weights, strict=True):
                     parameter.copy_(weight)
+        return self._own(order) if self._lockstep is None else self._lockstep.run(lambda: self._own(order))
+
+    def _own(self, order: Order) -> list[Any]:
         return [order.work(self.policy, self.engine, *part, tick=lambda: None) for part in order.parts]
 
 
-def _open(opening: Opening) -> _Member | Failure:
+class _Absent:
+    """No model, for a reason that is the answer to every order."""
+
+    def __init__(self, error: Exception, lockstep: Lockstep | None) -> None:
+        self._error, self._lockstep = error, lockstep
+
+    def calculate(self, order: Order) -> list[Any]:
+        """Raise the error that the model could not be loaded for."""
+        if self._lockstep is not None:
+            self._lockstep.give_up()
+        raise self._error
+
+
+def _open(opening: Opening) -> _Member | _Absent:
     config = RunConfig.model_validate(opening.config)
     if config.device in ("auto", "cuda") and torch.cuda.is_available():
         own = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
         config = config.model_copy(update={"device": f"cuda:{own}"})
+    lockstep = Lockstep() if config.shard_model else None
     try:
-        policy, engine = load_models(config, lambda note: None)
+        policy, engine = load(config, lambda note: None, lockstep)
         torch.set_num_threads(opening.threads)
-        return _Member(policy, engine)
+        return _Member(policy, engine, lockstep)
     except Exception as error:
-        return _failure(error)
+        return _Absent(error, lockstep)
 
 
-def _answer(member: _Member | Failure | None, order: Order) -> Answer:
+def _answer(member: _Member | _Absent | None, order: Order) -> Answer:
     assert member is not None
-    if isinstance(member, Failure):
-        return Answer(order.number, member)
     try:
         return Answer(order.number, member.calculate(order))
+    except Torn as torn:
+        return Answer(order.number, replace(failure_of(torn.error), torn=True))
     except Exception as error:
-        return Answer(order.number, _failure(error))
+        return Answer(order.number, failure_of(error))
 
 
-def _failure(error: Exception) -> Failure:
-    if is_out_of_memory(error):
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return Failure("memory", str(error))
-    if isinstance(error, UserError):
-        return Failure("user", error.what, error.where, error.fix, error.exit_code)
-    return Failure("bug", "".join(traceback.format_exception(error)))
-
-
-def _device_of(member: _Member | Failure | None) -> torch.device:
+def _device_of(member: _Member | _Absent | None) -> torch.device:
     return member.policy.device if isinstance(member, _Member) else torch.device("cpu")
 
 

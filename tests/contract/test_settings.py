@@ -35,6 +35,7 @@ NEWER_THAN_RUNS = {
     "RunConfig.processes",
     "RunConfig.reference",
     "RunConfig.reuse_forward",
+    "RunConfig.shard_model",
     "RunConfig.shards",
     "RunConfig.stop",
     "Stop.kl",

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from rlhf_cli.algorithms.placement import REFUSED
 from rlhf_cli.schema import RunConfig
-from tests.unit.support import config_fields, config_of
+from tests.unit.support import config_fields, config_of, tiny
 
 
 def problem(**changes: Any) -> str:
@@ -275,3 +275,13 @@ def test_a_step_has_no_more_shards_than_prompts_and_no_fewer_than_processes(
 ) -> None:
     assert problem(prompts_per_step=4, **settings) == f"Value error, {said}"
     assert config_of(prompts_per_step=4, shards=4, processes=3).processes == 3
+
+
+def test_only_a_model_that_the_library_runs_can_be_sharded() -> None:
+    assert problem(shard_model=True, model=tiny(engine="native").model_dump(mode="json")) == (
+        "Value error, shard_model: the native engine needs the whole weights: model.engine=auto"
+    )
+    other = {"kind": "model", "path": "other", "revision": None, "adapter": None}
+    assert problem(shard_model=True, reference=other) == (
+        "Value error, shard_model: the reference must be the initial policy: reference=initial"
+    )

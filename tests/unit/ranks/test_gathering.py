@@ -20,6 +20,20 @@ def test_without_torchrun_the_config_stays() -> None:
     assert seat(config_of(prompts_per_step=2, processes=2, shards=2)).processes == 2
 
 
+def test_one_process_has_no_model_to_share() -> None:
+    with pytest.raises(UserError) as caught:
+        seat(config_of(shard_model=True))
+    assert caught.value.line() == (
+        "one process has nothing to share (shard_model); fix: processes=2, or shard_model=false"
+    )
+    assert seat(config_of(prompts_per_step=2, processes=2, shards=2, shard_model=True)).shard_model
+
+
+@pytest.mark.usefixtures("torchrun")
+def test_the_processes_of_torchrun_share_a_model() -> None:
+    assert seat(config_of(prompts_per_step=5, shards=4, shard_model=True)).processes == 4
+
+
 @pytest.mark.usefixtures("torchrun")
 @pytest.mark.parametrize("shards", [4, 5, "auto"])
 def test_torchrun_says_how_many_processes_there_are(shards: int | str) -> None:

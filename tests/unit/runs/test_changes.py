@@ -13,7 +13,7 @@ from tests.unit.support import config_fields, config_of, tiny
 FREE = {
     "steps", "checkpoint", "evaluate.every", "evaluate.human", "evaluate.human_against", "log_samples", "time_limit",
     "profile", "display", "run_dir", "sweep_dir", "resume", "resume_allow", "seeds", "jobs", "sinks", "on_no_signal",
-    "on_alarm", "stop", "processes",
+    "on_alarm", "stop", "processes", "shard_model",
 }  # fmt: skip
 
 
