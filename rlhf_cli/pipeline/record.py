@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 
 from rlhf_cli.data.split import fingerprint
-from rlhf_cli.engine.allocator import keep_freed_memory
+from rlhf_cli.engine.allocator import keep_freed_memory, return_freed_memory
 from rlhf_cli.engine.cpu import cpu_vendor
 from rlhf_cli.engine.memory import peak
 from rlhf_cli.errors import EXIT_RESUME, UserError
@@ -58,7 +58,7 @@ def record_of(
         "dtype": str(policy.causal.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "engine": engine,
-        "allocator": keep_freed_memory(),
+        "allocator": return_freed_memory() if policy.is_sharded else keep_freed_memory(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: _read_version(name) for name in PACKAGES},

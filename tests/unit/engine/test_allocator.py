@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.engine import allocator, opening
-from rlhf_cli.engine.allocator import VARIABLES, keep_freed_memory
+from rlhf_cli.engine.allocator import VARIABLES, keep_freed_memory, return_freed_memory
 from tests.processes import start
 from tests.support import Outcome, contents
 from tests.unit.support import config_of
@@ -53,6 +53,10 @@ class Fake:
             self.set.append((what, value))
         return int(taken)
 
+    def malloc_trim(self, pad: int) -> int:
+        self.set.append((0, pad))
+        return 1
+
 
 def given(monkeypatch: pytest.MonkeyPatch, libc: Fake, name: str = "glibc", **environment: str) -> None:
     for variable in (*VARIABLES, "GLIBC_TUNABLES", "LD_PRELOAD", "RLHF_ALLOCATOR"):
@@ -72,6 +76,16 @@ def test_malloc_gets_the_largest_threshold_it_accepts(
     given(monkeypatch, libc)
     assert keep_freed_memory() == {"kind": "glibc 2.31", "mmap_threshold": largest, "trim_threshold": -1}
     assert libc.set == [(-3, largest), (-1, -1)]
+
+
+def test_a_sharded_models_memory_is_returned_now_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    libc = Fake(2**31)
+    given(monkeypatch, libc)
+    assert return_freed_memory() == {"kind": "glibc 2.31", "mmap_threshold": 2**20, "trim_threshold": 2**20}
+    assert libc.set == [(-3, 2**20), (-1, 2**20), (0, 0)]
+    given(monkeypatch, libc := Fake(2**31), MALLOC_TOP_PAD_="1")
+    assert return_freed_memory() == {"kind": "environment"}
+    assert libc.set == []
 
 
 @pytest.mark.parametrize(
