@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shlex
 from pathlib import Path
@@ -82,3 +83,20 @@ def test_the_arguments_of_every_paper_compose(arguments: str) -> None:
 
 def test_the_papers_are_there() -> None:
     assert len(papers()) >= 9
+
+
+def test_the_readme_says_what_the_embedded_model_is_and_takes() -> None:
+    licence = (ROOT / "README.md").read_text(encoding="utf-8").partition("Licence:")[2]
+    assert "as a 4-bit file (Q4_1, 98 MB): its weights are those of\nthe file, not the original's" in licence
+    assert "517 MB under `~/.cache/rlhf-cli`" in licence  # as float32, with the tokenizer
+
+
+def test_the_picture_of_the_dashboard_has_time_left_for_the_steps_left() -> None:
+    picture = (ROOT / "docs" / "dashboard.svg").read_text(encoding="utf-8")
+    texts = html.unescape("".join(re.findall(r"<text[^>]*>([^<]*)</text>", picture)))
+    (step, steps, left), *_ = re.findall(
+        r"step (\d+)/(\d+).*?(\d+:\d\d)\sleft", texts.replace("\N{NO-BREAK SPACE}", " ")
+    )
+    assert 0 < int(step) < int(steps)
+    assert left != "0:00"
+    assert len(re.findall(r"now\s+low", texts)) == 1  # the curves have a scale

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from rlhf_cli.models.chat import (
     render_whole,
 )
 from rlhf_cli.models.encoder import Encoder
+from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import Message, PromptRow
 
 CHATML = (
@@ -298,11 +301,22 @@ class TestHeader:
         assert find_header(tokenizer(template)) == header
 
 
-def test_tokenizers_that_drop_a_space_have_an_anchor() -> None:
+def sentencepiece() -> PreTrainedTokenizerBase:
+    """A tokenizer that writes a space as a part of the word behind it, and drops the first one of a text."""
     inner = Tokenizer(models.BPE(vocab={"<unk>": 0, "▁": 1, "a": 2, "▁a": 3}, merges=[("▁", "a")], unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Metaspace()
     inner.decoder = decoders.Metaspace()
-    made = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="<unk>")
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="<unk>")
+
+
+def test_tokenizers_that_drop_a_space_have_an_anchor() -> None:
+    made = sentencepiece()
     assert made.decode([3]) == "a"
     assert _find_anchor(made) == (3,)
     assert _find_anchor(tokenizer()) == ()
+
+
+def test_a_completion_keeps_the_space_that_its_tokenizer_drops(moved_policies: Callable[[str], Policy]) -> None:
+    made = sentencepiece()
+    policy = replace(moved_policies("llama"), tokenizer=made, anchor=_find_anchor(made))
+    assert [policy.decode(tokens) for tokens in ([3], [3, 3], [2, 3], [])] == [" a", " a a", "a a", ""]
