@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,10 +20,9 @@ from rlhf_cli.config.compose import compose
 from rlhf_cli.config.jobs import Plan
 from rlhf_cli.config.session import one_line_errors
 from rlhf_cli.errors import EXIT_DONE, EXIT_SWEEP, UserError, visible
+from rlhf_cli.runs.folder import MULTIRUN
 from rlhf_cli.sweep.record import Ending
 from rlhf_cli.verbs import TRAIN, C
-
-_MULTIRUN: Final = "multirun.yaml"
 
 
 def run_alone(hydra: GlobalHydra, plan: Plan[C], folder: Path, run: Callable[[], None]) -> None:
@@ -51,7 +50,7 @@ def run_alone(hydra: GlobalHydra, plan: Plan[C], folder: Path, run: Callable[[],
 
 def record_sweep(hydra: GlobalHydra, plan: Plan[C], folder: Path) -> None:
     """Write what hydra writes of a sweep: multirun.yaml."""
-    OmegaConf.save(compose(hydra.config_loader(), _sweep_overrides(plan, folder)), folder / _MULTIRUN)
+    OmegaConf.save(compose(hydra.config_loader(), _sweep_overrides(plan, folder)), folder / MULTIRUN)
 
 
 def run_by_hydra(hydra: GlobalHydra, plan: Plan[C], folder: Path, run: Callable[[int], None]) -> None:

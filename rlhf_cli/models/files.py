@@ -219,7 +219,9 @@ def _read(source: str, name: str, revision: str | None) -> dict[str, Any]:
 def read_json(file: Path | None) -> dict[str, Any]:
     """The JSON object in a file; empty where it is missing or broken."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+        if file is None or not file.is_file():  # reading a pipe would never end
+            return {}
+        value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

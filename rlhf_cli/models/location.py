@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,10 +127,10 @@ def adapter_notes(folder: Path, path: str, template: Any) -> list[str]:
 def _check_origin(run: Path, model: str) -> None:
     """Raise UserError where the run's adapter was trained over another adapter of the same model, or under a head."""
     try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        config = read_json(run / "config.json")
         before, objective = config["model"], config.get("objective") or {}
         former, base, kind = before.get("adapter"), before.get("path"), objective.get("kind")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (KeyError, AttributeError):
         return  # it says nothing of its origin
     if former is not None and base == model:
         raise UserError(

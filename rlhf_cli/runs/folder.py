@@ -71,6 +71,8 @@ WANDB_ID: Final = "wandb.id"
 HYDRA: Final = ".hydra"
 """A folder with hydra's own copies of the settings."""
 
+MULTIRUN: Final = "multirun.yaml"
+"""In a sweep's folder: hydra's own copy of its settings."""
 SWEEP: Final = "sweep.json"
 """In a sweep's folder: its command and its trials."""
 SHARED: Final = "reference"
@@ -80,13 +82,14 @@ ENDING: Final = "trial.json"
 TRIAL_LOG: Final = "log.txt"
 """In a trial's folder: all that its processes printed."""
 
-FILES: Final = (CONFIG, RECORD, RESULT, *LOGS.values(), HARNESS, AUDITS, LOCK, REWARD_LOG, REPORT, WANDB_ID)
+FILES: Final = (CONFIG, RECORD, RESULT, *LOGS.values(), HARNESS, AUDITS, LOCK, REWARD_LOG, REPORT, WANDB_ID, MULTIRUN)
 FOLDERS: Final = (CHECKPOINTS, ADAPTER, REWARD_MODEL, SKIPPED, FEEDBACK, PROFILE, RANKS, TENSORBOARD, HYDRA)
 
 
-def check_kinds(folder: Path) -> None:
-    """Raise UserError (exit 6) where a run's file is no file, or a run's folder no folder.
+def check_kinds(folder: Path, instead: str = "run_dir") -> None:
+    """Raise UserError (exit 6) where a file of a run or a sweep is no file, or a folder of it no folder.
 
+    `instead` is the setting that names another folder, for the message.
     Opening a pipe, for one, would never end, and a link would have another file read, cut or written.
     """
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -103,7 +106,7 @@ def check_kinds(folder: Path) -> None:
                 raise UserError(
                     f"{path.name} is no {what}",
                     where=str(path),
-                    fix="move it away, or give another run_dir",
+                    fix=f"move it away, or give another {instead}",
                     exit_code=EXIT_DISK,
                 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -67,6 +68,13 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             yield JSON_OBJECT.validate_json(line)
         except ValueError:
             continue
+
+
+def read_content(file: Path) -> bytes:
+    """Read the whole file; raises OSError, also where it is a pipe or the like, which has no end."""
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        raise OSError(errno.EINVAL, "neither a file nor a folder", str(file))
+    return file.read_bytes()
 
 
 def read_lines(file: Path, size: int = -1) -> list[bytes]:

@@ -13,7 +13,8 @@ from typing import Final
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.runs.binding import changed
 from rlhf_cli.runs.changes import is_free
-from rlhf_cli.runs.folder import CONFIG, SWEEP
+from rlhf_cli.runs.folder import CONFIG, SWEEP, check_kinds
+from rlhf_cli.runs.json_files import read_content
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import BY_MACHINE, RunConfig
 from rlhf_cli.settings import flatten
@@ -37,7 +38,11 @@ def fixed_settings(configs: Sequence[RunConfig], swept: Collection[str]) -> dict
 
 
 def read_known(folder: Path) -> SweepRecord | None:
-    """The record of the sweep in the folder; None without one. Raises UserError (exit 5) where it was changed."""
+    """The record of the sweep in the folder; None without one.
+
+    Raises UserError (exit 5) where it was changed, and (exit 6) where another of the sweep's files is no file.
+    """
+    check_kinds(folder, instead="sweep_dir")
     known = SweepRecord.read(folder)
     if known is None and (folder / SWEEP).exists():
         raise changed(SWEEP, folder, of="sweep")
@@ -50,7 +55,7 @@ def read_begun(sweep: SweepRecord | None) -> Begun:
     if sweep is not None:
         for trial in sweep.trials:
             with suppress(OSError, ValueError):
-                config = RunConfig.model_validate_json((sweep.path(trial) / CONFIG).read_bytes())
+                config = RunConfig.model_validate_json(read_content(sweep.path(trial) / CONFIG))
                 begun.append((trial, config))
     return begun
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, METRICS, TRIAL_LOG
-from rlhf_cli.runs.json_files import JSON_OBJECT
+from rlhf_cli.runs.json_files import JSON_OBJECT, read_content
 from rlhf_cli.runs.listing import RunStatus, read_status
 from rlhf_cli.runs.reading import EVALUATION
 from rlhf_cli.schema import RunConfig
@@ -85,7 +85,7 @@ def read_trial(sweep: SweepRecord, trial: Trial) -> Outcome | LeftOut:
         return _unfinished(sweep, trial, status)
     name = CONFIG
     try:
-        config = RunConfig.model_validate_json((folder / name).read_bytes())
+        config = RunConfig.model_validate_json(read_content(folder / name))
         name = EVALUATIONS
         evaluations = [EVALUATION.validate_json(line) for line in _lines(folder / name)]
         held_out = tuple(map(_held_out, evaluations))
@@ -127,7 +127,7 @@ def _describe(error: Exception) -> str:
 
 
 def _lines(file: Path) -> list[bytes]:
-    return [line for line in file.read_bytes().split(b"\n") if line]
+    return [line for line in read_content(file).split(b"\n") if line]
 
 
 def _held_out(evaluation: Evaluation) -> HeldOut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.config.launch import Launch, RunTrials, launch
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_DISK, EXIT_RESUME, UserError
+from rlhf_cli.sweep.growth import read_begun, read_known
 from rlhf_cli.sweep.record import SweepRecord
 
 from .conftest import accept, not_started
@@ -94,6 +96,25 @@ def test_a_record_that_the_sweep_did_not_write_is_refused(cwd: Path) -> None:
             begin("beta=0.1,0.2,0.4")
         assert error.value.exit_code == EXIT_RESUME
         assert file.read_text() == text
+
+
+@pytest.mark.parametrize("name", [".lock", "multirun.yaml", "report.html"])
+def test_a_pipe_in_a_files_place_is_refused_before_it_is_opened(name: str, cwd: Path) -> None:
+    first, _ = begin("beta=0.1,0.2")
+    (first.folder / name).unlink(missing_ok=True)
+    os.mkfifo(first.folder / name)
+    with pytest.raises(UserError, match=rf"^{name} is no file") as error:
+        begin("beta=0.1,0.2")
+    assert (error.value.exit_code, error.value.fix) == (EXIT_DISK, "move it away, or give another sweep_dir")
+
+
+def test_a_trial_whose_settings_are_a_pipe_is_begun_anew(cwd: Path) -> None:
+    first, jobs = begin("beta=0.1,0.2")
+    settings = Path(str(jobs[0].config.run_dir)) / "config.json"
+    settings.unlink()
+    os.mkfifo(settings)
+    known = read_known(first.folder)
+    assert [trial.told for trial, _ in read_begun(known)] == [{"beta": "0.2"}]
 
 
 def test_another_launcher_of_hydras_begins_no_trial_again(cwd: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,15 @@ def test_the_adapter_of_a_reward_model_is_refused(tmp_path: Path) -> None:
         adapter_path(str(run), "base")
 
 
-@pytest.mark.parametrize("config", ["", "[]", '{"model": 3}'])
+@pytest.mark.parametrize("config", ["", "[]", '{"model": 3}', "[" * 100_000])
 def test_a_run_that_says_nothing_of_its_origin_is_taken(config: str, tmp_path: Path) -> None:
     run = run_in(tmp_path / "old")
     (run / "config.json").write_text(config)
+    assert adapter_path(str(run), "base") == str(run / "adapter")
+
+
+def test_a_pipe_in_the_place_of_a_runs_settings_is_not_waited_for(tmp_path: Path) -> None:
+    run = run_in(tmp_path / "run")
+    (run / "config.json").unlink()
+    os.mkfifo(run / "config.json")
     assert adapter_path(str(run), "base") == str(run / "adapter")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +37,10 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text("left behind")
     with hold(tmp_path):
         pass
+
+
+def test_a_pipe_in_the_locks_place_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(UserError, match=r"^\.lock is no file") as caught, hold(tmp_path):
+        raise AssertionError("let in")
+    assert caught.value.exit_code == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -330,6 +331,15 @@ def test_what_cannot_be_read_says_so(tmp_path: Path, file: str, text: str) -> No
     found = answer(sweep)
     assert [one.state for one in found.left_out] == ["unreadable"]
     assert len(found.points) == 3
+
+
+@pytest.mark.parametrize("file", ["evaluations.jsonl", "metrics.jsonl", "config.json"])
+def test_a_pipe_in_a_trials_folder_is_not_waited_for(tmp_path: Path, file: str) -> None:
+    sweep = two_by_two(tmp_path, seeds=(0,))
+    pipe = tmp_path / sweep.trials[0].name / file
+    pipe.unlink()
+    os.mkfifo(pipe)
+    assert [one.state for one in answer(sweep).left_out] == ["unreadable"]
 
 
 def test_nothing_finished_is_an_answer_too(tmp_path: Path) -> None:
