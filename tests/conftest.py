@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,18 +53,21 @@ def no_wait_for_the_disk() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def hydras_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    """hydra's record of a run as JSON, which is YAML as well: 0.02 s a run less. tests/unit/config has it as it is."""
+@pytest.fixture(autouse=True, scope="session")
+def jobs_without_hydras_copies() -> Iterator[None]:
+    """hydra runs a job among four copies of its settings and a record as YAML: a fifth of a short run.
 
-    def save(config: Any, name: str, folder: Path) -> None:
-        from omegaconf import OmegaConf
+    tests/unit/config has it as it is.
+    """
+    from rlhf_cli.config import runner
 
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps(OmegaConf.to_container(config), default=str))
+    def run_job(task: Callable[[Any], None], settings: Any, *more: object) -> None:
+        (Path(settings.hydra.run.dir) / ".hydra").mkdir(parents=True, exist_ok=True)
+        task(settings)
 
-    if "hydra.core.utils" in sys.modules:
-        monkeypatch.setattr("hydra.core.utils._save_config", save)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "run_job", run_job)
+        yield
 
 
 @pytest.fixture(scope="session")

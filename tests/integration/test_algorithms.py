@@ -26,8 +26,8 @@ PPO = ("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=3")
 
 
 def metrics_of(rlhf: Rlhf, folder: Path, *choice: str, name: str = "out") -> list[dict[str, Any]]:
-    """The steps of a quick run."""
-    outcome = rlhf("train", *QUICK, *choice, f"run_dir={name}")
+    """The steps of a quick run, which is neither evaluated nor saved before its end."""
+    outcome = rlhf("train", *QUICK, "evaluate.every=0", "checkpoint.every=99", *choice, f"run_dir={name}")
     assert outcome.code == 0, outcome.err
     return [row for row in lines(folder / name / "metrics.jsonl") if row["step"]]
 

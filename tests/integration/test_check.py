@@ -11,7 +11,7 @@ import pytest
 from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
-SMALL = ("config=tiny", "prompts_per_step=4", "samples_per_prompt=4", "evaluate.every=0")
+SMALL = ("config=tiny", "model.layers=1", "prompts_per_step=4", "samples_per_prompt=4", "evaluate.every=0")
 
 
 def test_a_run_that_can_learn_may_go(rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

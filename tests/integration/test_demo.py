@@ -5,29 +5,47 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.commands.planning.demo import MODULES
-from rlhf_cli.demo import toy_example
-from rlhf_cli.demo.ascent import ascend
+from rlhf_cli.demo import ascent, toy_example, trick
 from rlhf_cli.demo.lecture import OPENING, TIPS
 from rlhf_cli.demo.soup import BETA
 from tests.support import Outcome
 
 Rlhf = Callable[..., Outcome]
+FEW = 4
+
+
+@cache
+def ascend(algorithm: Algorithm, beta: float, steps: int, seed: int) -> ascent.Ascent:
+    """An ascent that stands still after FEW steps."""
+    run = ascent.ascend(algorithm, beta, FEW, seed)
+    more = steps - FEW
+    return replace(
+        run,
+        objective=[*run.objective, *[run.objective[-1]] * more],
+        policy=[*run.policy, *[run.policy[-1]] * more],
+        clip_fraction=[*run.clip_fraction, *[run.clip_fraction[-1]] * more],
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")
 def scenes_are_computed_once() -> Iterator[None]:
-    """They are the same every time, and take seconds."""
+    """They are the same every time, and take seconds; here all steps after the first few stand still."""
     with pytest.MonkeyPatch.context() as patch:
         for name in MODULES.values():
             module = importlib.import_module(f"rlhf_cli.demo.{name}")
             patch.setattr(module, "scene", cache(module.scene))
+            if hasattr(module, "ascend"):
+                patch.setattr(module, "ascend", ascend)
+        patch.setattr(trick, "SIZES", trick.SIZES[:9])
         yield
 
 

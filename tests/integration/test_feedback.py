@@ -19,8 +19,8 @@ from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
 FEW = (
-    "config=tiny", "steps=2", "evaluate.every=2", "evaluate.samples=2", "max_new_tokens=4", "sinks=[]",
-    "display=quiet", "--pairs", "24", "--rounds", "1",
+    "config=tiny", "model.layers=1", "steps=2", "evaluate.every=2", "evaluate.samples=2", "max_new_tokens=4",
+    "sinks=[]", "display=quiet", "--pairs", "24", "--rounds", "1",
 )  # fmt: skip
 REWARD_MODEL = ("--reward-model", "steps=2 evaluate.every=2 evaluate.prompts=4")
 
@@ -54,7 +54,8 @@ def test_a_round_is_done_once_and_goes_on_where_it_stopped(rlhf: Rlhf, tmp_path:
     before = contents(tmp_path / "loop")
     (one / "truth.jsonl").unlink()
     again = rlhf("feedback", "loop", *FEW, "display=plain", "time_limit=1h", *REWARD_MODEL)
-    options = "config=tiny steps=2 evaluate.every=2 evaluate.samples=2 max_new_tokens=4 'sinks=[]' display=quiet"
+    few = "config=tiny model.layers=1 steps=2 evaluate.every=2 evaluate.samples=2 max_new_tokens=4"
+    options = f"{few} 'sinks=[]' display=quiet"
     more = f"display=plain time_limit=1h --reward-model '{REWARD_MODEL[1]}' --rounds 2"
     following = (
         "Next\n  rlhf generate loop/round-1/policy --reference 'Describe a long queue in one sentence.'\n"

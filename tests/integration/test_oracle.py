@@ -13,7 +13,7 @@ from rlhf_cli.engine.native import NativeEngine
 from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
-FAST = ("oracle", "config=tiny", "max_new_tokens=6", "evaluate.prompts=4", "--samples", "32")
+FAST = ("oracle", "config=tiny", "model.layers=1", "max_new_tokens=6", "evaluate.prompts=4", "--samples", "32")
 
 
 def test_the_tables_and_the_plot(rlhf: Rlhf, tmp_path: Path) -> None:

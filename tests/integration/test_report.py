@@ -180,7 +180,7 @@ def test_it_loads_nothing_heavy(here: Path) -> None:
 
 
 def test_a_sweep_leaves_its_page_and_writes_it_again(forked: Rlhf, tmp_path: Path) -> None:
-    sweep = ("config=tiny", "steps=2", "evaluate.every=2", "-m", "beta=0.02,0.2", "sweep_dir=s")
+    sweep = ("config=tiny", "model.layers=1", "steps=2", "evaluate.every=2", "-m", "beta=0.02,0.2", "sweep_dir=s")
     outcome = forked("train", *sweep)
     assert outcome.code == 0, outcome.err
     written = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")

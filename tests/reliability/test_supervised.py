@@ -110,7 +110,7 @@ def test_a_torn_checkpoint_is_passed_over_and_half_a_line_is_cut(
 @pytest.mark.parametrize(
     "number",
     [
-        pytest.param(signal.SIGINT, marks=pytest.mark.case(36)),
+        pytest.param(signal.SIGINT, marks=[pytest.mark.case(36), pytest.mark.slow]),  # as any other stop
         pytest.param(signal.SIGTERM, marks=pytest.mark.case(34)),
     ],
 )

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.utils import run_job
 
+from rlhf_cli.config import runner
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch, OpenSweep, RunTrials, launch
 from rlhf_cli.errors import UserError
@@ -17,9 +19,10 @@ from rlhf_cli.sweep.record import SweepRecord
 Recorder = Callable[..., list[Launch]]
 
 
-@pytest.fixture
-def hydras_record() -> None:
-    """As hydra writes it."""
+@pytest.fixture(autouse=True)
+def jobs_with_hydras_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user's command runs it."""
+    monkeypatch.setattr(runner, "run_job", run_job)
 
 
 @pytest.fixture(autouse=True)

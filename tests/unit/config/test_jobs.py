@@ -105,10 +105,11 @@ def test_a_check_sees_every_config_before_anything_is_made(cwd: Path) -> None:
 
 def test_a_file_may_ask_for_a_sweep(cwd: Path, started: Started) -> None:
     (cwd / "sweep.yaml").write_text(
-        "defaults: tiny\nhydra: {mode: MULTIRUN, sweeper: {params: {beta: '0.1,0.2', steps: 2}}}\n"
+        "defaults: tiny\nseeds: 2\nhydra: {mode: MULTIRUN, sweeper: {params: {beta: '0.1,0.2', steps: 2}}}\n"
     )
     trials = started("config=sweep.yaml", "seed=5")
-    assert [(t.config.beta.at(0, 1), t.config.steps, t.config.seed) for t in trials] == [(0.1, 2, 5), (0.2, 2, 5)]
+    found = [(t.config.beta.at(0, 1), t.config.steps, t.config.seed) for t in trials]
+    assert found == [(0.1, 2, 5), (0.1, 2, 6), (0.2, 2, 5), (0.2, 2, 6)]  # each point's seeds, one after the other
 
 
 def test_options_may_follow_overrides(started: Started) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -243,18 +244,18 @@ def answer(source: RetryingSource, values: list[Any]) -> SourceScores:
     )
 
 
-@pytest.mark.parametrize(("value", "said"), UNUSABLE)
-def test_an_unusable_score_stops_the_run(opened: Opened, value: Any, said: str) -> None:
+def test_an_unusable_score_stops_the_run(opened: Opened) -> None:
     source = opened(VALUED, columns=("values",))
-    line = refused(lambda: answer(source, [1, 1, value, 1]))
-    assert line == f"rewards.py:f gave {said} for the completion 'ccc' (step 3, p.jsonl:2){SEE}"
+    for value, said in UNUSABLE:
+        line = refused(partial(answer, source, [1, 1, value, 1]))
+        assert line == f"rewards.py:f gave {said} for the completion 'ccc' (step 3, p.jsonl:2){SEE}"
 
 
-@pytest.mark.parametrize(("value", "said"), UNUSABLE)
-def test_or_its_prompt_is_left_out(opened: Opened, value: Any, said: str) -> None:
-    found = answer(opened(VALUED, columns=("values",), on_error="mask"), [value, 1, 2, 3])
-    failure = f"rewards.py:f gave {said} for the completion 'a' (p.jsonl:1)"
-    assert found == SourceScores([None, 1.0, 2.0, 3.0], {0: failure}, retries=0)
+def test_or_its_prompt_is_left_out(opened: Opened) -> None:
+    source = opened(VALUED, columns=("values",), on_error="mask")
+    for value, said in UNUSABLE:
+        failure = f"rewards.py:f gave {said} for the completion 'a' (p.jsonl:1)"
+        assert answer(source, [value, 1, 2, 3]) == SourceScores([None, 1.0, 2.0, 3.0], {0: failure}, retries=0)
 
 
 def test_or_it_takes_a_value(opened: Opened) -> None:
