@@ -93,7 +93,7 @@ def test_a_sampler_that_drifts_is_read_again_at_every_step(
     assert "disagree" not in rlhf("train", "resume=out", "steps=7").err
 
 
-@pytest.mark.parametrize("choice", [(), PPO, ("kl=exact",), ("shards=2",)], ids=["rloo", "ppo", "exact", "shards"])
+@pytest.mark.parametrize("choice", [(), PPO, ("kl=exact", "shards=2")], ids=["rloo", "ppo", "exact, shards"])
 def test_reusing_the_rollouts_forward_pass_changes_rounding_alone(
     choice: tuple[str, ...], rlhf: Rlhf, tmp_path: Path
 ) -> None:

@@ -15,7 +15,9 @@ from tests.support import Outcome, contents
 
 Rlhf = Callable[..., Outcome]
 
-SHORT = "config=tiny", "model.layers=1", "prompts_per_step=4", "evaluate.samples=4", "display=quiet"
+SHORT = (
+    "config=tiny", "model.layers=1", "prompts_per_step=4", "max_new_tokens=6", "evaluate.samples=4", "display=quiet"
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -37,15 +37,17 @@ LLAMA3 = {
     "original_max_position_embeddings": 16,
 }  # fmt: skip
 
+OTHERWISE: dict[str, Any] = {
+    "attention_bias": True, "mlp_bias": True, "num_key_value_heads": 1, "rope_parameters": LLAMA3
+}  # fmt: skip
+TWO = lora(target_modules=["v_proj", "up_proj"])
+
 Drawn = Callable[[Sequence[str]], tuple[Rollout, list[Tensor]]]
 POLICIES: dict[str, Callable[[], Policy]] = {
     "Llama": lambda: family("Llama", scale=3.0),
     "Llama, SmolLM2's": lambda: family("Llama", scale=3.0, tie_word_embeddings=True, adapter=ATTENTION),
-    "Llama, biases": lambda: family("Llama", scale=3.0, attention_bias=True, mlp_bias=True),
-    "Llama, one key head": lambda: family("Llama", scale=3.0, num_key_value_heads=1),
-    "Llama, far positions": lambda: family("Llama", scale=3.0, rope_parameters=LLAMA3),
-    "Llama, two modules": lambda: family("Llama", scale=3.0, adapter=lora(target_modules=["v_proj", "up_proj"])),
-    "Mistral": lambda: family("Mistral", scale=3.0, sliding_window=None),
+    "Llama, biases, one key head, far positions": lambda: family("Llama", scale=3.0, **OTHERWISE),
+    "Mistral, two modules": lambda: family("Mistral", scale=3.0, sliding_window=None, adapter=TWO),
     "Qwen2": lambda: family("Qwen2", scale=3.0),
     "Qwen3": lambda: family("Qwen3", scale=3.0, head_dim=8, adapter=lora(rslora=True)),
 }  # fmt: skip

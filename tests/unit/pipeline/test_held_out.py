@@ -222,8 +222,7 @@ def test_the_percentage_is_of_the_completions_that_were_kept(policy: Policy, eva
     assert found.optimum.bound is not None
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 5])
-@pytest.mark.parametrize("samples", [2, LEAST])
+@pytest.mark.parametrize(("at_once", "samples"), [(1, 2), (2, LEAST), (5, 2)])
 def test_prompts_without_scores_are_left_out(policy: Policy, evaluated: Evaluated, at_once: int, samples: int) -> None:
     whole = evaluated(policy, step=3, samples=samples, at_once=at_once)
     found = evaluated(policy, step=3, samples=samples, at_once=at_once, answer=without(by_letters, "a", "xyz"))
