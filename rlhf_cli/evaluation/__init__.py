@@ -3,6 +3,7 @@
 evaluation  a held-out evaluation, and the comparison of two
 tilt        the optimum of one prompt by importance weights, with standard errors
 optimum     how much of the optimum's gain a policy has, and when samples cannot tell
+dial        a run's policy at other betas, from the completions of its last evaluation
 oracle      the optimum and the frontier, from the reference's rewards
 sides       two policies on the same prompts: every measure, and the paired difference
 harness     lm-eval's tables of two models as one, with the paired difference

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import asdict
 from random import Random
 from statistics import fmean
+from typing import Any
 
+from rlhf_cli.evaluation.dial import dial
+from rlhf_cli.evaluation.evaluation import Completions, Evaluation
 from rlhf_cli.evaluation.intervals import estimate
-from rlhf_cli.evaluation.optimum import frontier
+from rlhf_cli.evaluation.optimum import frontier, unknown
 
 
 def levels(source: Random, prompts: int) -> list[float]:
@@ -46,6 +50,47 @@ def optimum_holds(source: Random, beta: float, samples: int) -> bool:
     return abs(found.optimum - truth) <= 1.96 * found.optimum_se
 
 
+class Problem:
+    """A prompt with so few completions that the optimum at every beta is known."""
+
+    def __init__(self, source: Random) -> None:
+        weights = [math.exp(source.gauss(0, 1)) for _ in range(60)]
+        self.reference = [weight / sum(weights) for weight in weights]
+        self.rewards = [source.random() for _ in weights]
+
+    def optimum(self, beta: float) -> list[float]:
+        """Probabilities of the optimum, ref exp(r / beta) / Z."""
+        tilted = [p * math.exp(r / beta) for p, r in zip(self.reference, self.rewards, strict=True)]
+        return [weight / sum(tilted) for weight in tilted]
+
+    def objective(self, beta: float) -> float:
+        """J* = beta log Z."""
+        terms = zip(self.reference, self.rewards, strict=True)
+        return beta * math.log(math.fsum(p * math.exp(r / beta) for p, r in terms))
+
+
+def dial_holds(source: Random, problems: list[Problem], own: float, beta: float, truth: float) -> bool:
+    """Whether J of the optimum at `own`, turned to `beta`, has an interval that holds J* there, on 32 prompts."""
+    chosen, samples = source.choices(problems, k=32), 32
+    drawn: dict[str, Any] = {"own": Completions([], [], []), "other": Completions([], [], [])}
+    for problem in chosen:
+        policy = problem.optimum(own)
+        for completions, sampler in ((drawn["own"], policy), (drawn["other"], problem.reference)):
+            places = source.choices(range(len(policy)), sampler, k=samples)
+            completions.reward.append([problem.rewards[place] for place in places])
+            completions.logprob.append([math.log(policy[place]) for place in places])
+            completions.ref_logprob.append([math.log(problem.reference[place]) for place in places])
+    (point,) = dial(evaluation_of(drawn["own"], drawn["other"], own), [beta])
+    return point.objective is not None and point.objective.low <= truth <= point.objective.high
+
+
+def evaluation_of(own: Completions, other: Completions, beta: float) -> Evaluation:
+    """An evaluation with these completions; what the dial does not read is empty."""
+    columns = asdict(own)
+    return Evaluation(1, beta, [*range(len(own.reward))], 0, columns["reward"], [], [], [], [], columns["logprob"],
+                      columns["ref_logprob"], other, unknown(""))  # fmt: skip
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Measure the coverage of intervals.")
@@ -61,6 +106,13 @@ def main() -> None:
         source = Random(0)
         share = fmean(optimum_holds(source, beta, samples) for _ in range(draws // 4))
         print(f"| J* at β = {beta:g} | 8 | {samples} | {100 * share:.1f} % |", flush=True)
+    problems = [Problem(Random(number)) for number in range(1000)]
+    for own in (0.15, 0.08):
+        for factor in (0.25, 0.5, 1.25, 2.0, 8.0):
+            source, beta = Random(0), own * factor
+            truth = fmean(problem.objective(beta) for problem in problems)
+            share = fmean(dial_holds(source, problems, own, beta, truth) for _ in range(draws // 4))
+            print(f"| J at β = {beta:g}, from a run at {own:g} | 32 | 2 x 32 | {100 * share:.1f} % |", flush=True)
 
 
 if __name__ == "__main__":

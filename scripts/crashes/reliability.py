@@ -69,6 +69,10 @@ Keep the checkpoints of a run that is to be audited: `checkpoint.every=1 checkpo
 its parent's checkpoint on. Seconds (timings.jsonl) cannot be repeated; they are covered by the hashes alone. What it
 cannot say: that the settings, the data or the reward are good ones.
 
+`scripts/tampering` changed one thing of a finished run a hundred times (a digit, a text, a line, one bit of the weights
+or of the moments, the state, a setting), in every second try with all hashes forged: `rlhf audit --all` found 100 of
+100, and nothing in the run that nobody had changed, nor where all hashes were forged anew (2026-11-29).
+
 ## On a cluster
 
     #SBATCH --signal=B:USR1@120 --requeue

@@ -51,6 +51,35 @@ def test_the_beta_of_a_schedule_is_its_last(rlhf: Rlhf) -> None:
     assert found["temperature"] == pytest.approx(0.9)
 
 
+def test_the_policy_of_a_run_at_other_betas(rlhf: Rlhf, finished: Path) -> None:
+    outcome = rlhf("oracle", str(finished), "--betas", "0.005,0.01")
+    assert outcome.code == 0, outcome.err
+    rows = [" ".join(line.replace("│", " ").split()) for line in outcome.out.splitlines()]
+    last = lines(finished / "evaluations.jsonl")[-1]
+    assert rows[0].startswith(
+        f"The policy of step {last['step']} at other betas, from {len(last['prompts'])} prompts x "
+    )
+    assert any(row.startswith("0.005 2 – – –") for row in rows)  # few samples
+    assert any(row.startswith("0.01 1 0.") and row.endswith(" 100%") for row in rows)
+    assert "beta 0.005: " in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    points = json.loads(rlhf("oracle", str(finished), "--betas", "0.01", "--json").out)
+    assert points[0]["reward"]["mean"] == pytest.approx(sum(map(sum, last["reward"])) / sum(map(len, last["reward"])))
+
+
+def test_a_run_that_is_not_there_is_one_line(rlhf: Rlhf) -> None:
+    outcome = rlhf("oracle", "missing")
+    assert (outcome.code, outcome.out) == (5, "")
+    assert outcome.err.startswith("error: no run here (")
+
+
+@pytest.mark.parametrize("more", [("beta=0.1",), ("--samples", "8")])
+def test_a_run_takes_no_settings(more: tuple[str, ...], rlhf: Rlhf, finished: Path) -> None:
+    outcome = rlhf("oracle", str(finished), *more)
+    assert outcome.code == 2
+    assert outcome.err.endswith("leave the other arguments out\n" if "=" in more[0] else "leave it out\n")
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [

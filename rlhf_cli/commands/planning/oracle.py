@@ -1,4 +1,4 @@
-"""`rlhf oracle config=...`: estimate the optimum before any training."""
+"""`rlhf oracle config=...`: the optimum before any training; `rlhf oracle RUN`: a run's policy at other betas."""
 
 from __future__ import annotations
 
@@ -11,20 +11,28 @@ from typing import Final
 from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.commands.parts.ready import check_sources, code_notices
 from rlhf_cli.config.jobs import compose_config
-from rlhf_cli.display.verbs.oracle import show_oracle
+from rlhf_cli.display.verbs.oracle import show_dial, show_oracle
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, UserError
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.evaluation.dial import dial
 from rlhf_cli.evaluation.oracle import oracle
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.prompts.rows import read_rows
+from rlhf_cli.runs.reading import read_first_and_last
+from rlhf_cli.runs.resume import find_named, find_origin
 from rlhf_cli.schedules import Controlled
 
+SAMPLES: Final = 64
 FACTORS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the run's own beta
 ABOUT: Final = """\
 The optimum of E[r] - beta KL(policy || reference) in closed form, estimated
 from completions of the reference: what training could reach at each beta, how
 far from the reference that is, and what the best of n completions would give
-instead. Nothing is trained and nothing is written."""
+instead. Nothing is trained and nothing is written.
+
+With a RUN: its policy at other betas, decoded between reference and policy by
+pi_ref^(1-w) pi^w, w = the run's beta / beta, estimated from the completions of
+its last evaluation. No model is loaded."""
 
 EXAMPLES: Final = """\
 To see an optimum at a KL of k nats takes about e^(k + 3) samples a prompt: 64
@@ -32,12 +40,15 @@ show one at 1.2 nats, 1000 one at 3.9. What cannot be seen is marked.
 
   rlhf oracle config=tiny
   rlhf oracle config=./my-run.yaml --betas 0.05,0.1,0.2 --samples 256
-  rlhf oracle evaluate.prompts=16 temperature=1.3 --json > oracle.json"""
+  rlhf oracle evaluate.prompts=16 temperature=1.3 --json > oracle.json
+  rlhf oracle RUN --betas 0.02,0.05,0.1"""
 
 
 def main(argv: list[str]) -> int:
     """Sample the reference and print; results on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
+    if any("=" not in word for word in options.overrides):
+        return _turn_dial(options)
     config = compose_config(options.overrides)
     # also a run that is never evaluated gets held-out prompts here
     config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 1})})
@@ -60,7 +71,7 @@ def main(argv: list[str]) -> int:
     with watch.phase("loading torch and transformers", 0):
         import_libraries()
         from rlhf_cli.pipeline.completions import reference_rewards
-    rewards = reference_rewards(config, rows, options.samples, temperature, watch)
+    rewards = reference_rewards(config, rows, options.samples or SAMPLES, temperature, watch)
     estimate = oracle(rewards, sorted(betas), beta, temperature)
     if options.json:
         print(json.dumps(asdict(estimate), indent=2))
@@ -69,12 +80,32 @@ def main(argv: list[str]) -> int:
     return EXIT_DONE
 
 
+def _turn_dial(options: argparse.Namespace) -> int:
+    """Print a run's policy at other betas."""
+    if len(options.overrides) > 1:
+        raise UserError("a run has its settings", where="rlhf oracle RUN", fix="leave the other arguments out")
+    if options.samples is not None:
+        raise UserError("a run's completions are there already", where="--samples", fix="leave it out")
+    folder = find_origin(str(find_named(options.overrides[0]))).folder
+    evaluation = read_first_and_last(folder)[1]
+    if evaluation is None or not evaluation.beta:
+        why = "it was not evaluated after a step" if evaluation is None else "its beta is 0"
+        raise UserError(f"this run has no other betas: {why}", where=str(folder), exit_code=EXIT_RESUME)
+    betas = options.betas or [factor * evaluation.beta for factor in FACTORS]
+    points = dial(evaluation, sorted(betas))
+    if options.json:
+        print(json.dumps([asdict(point) for point in points], indent=2))
+    else:
+        show_dial(points, evaluation)
+    return EXIT_DONE
+
+
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog="rlhf oracle", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
+    parser.add_argument("overrides", metavar="KEY=VALUE|RUN", nargs="*", help="as for rlhf train, or a RUN")
     parser.add_argument("--betas", type=_betas, metavar="B,B,...", help="default: the run's own, and 1/4 to 4 times it")
-    parser.add_argument("--samples", type=at_least(2), default=64, metavar="N", help="samples of a prompt (default 64)")
+    parser.add_argument("--samples", type=at_least(2), metavar="N", help=f"samples of a prompt (default {SAMPLES})")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables and a plot")
     return parser
 

@@ -1,8 +1,9 @@
-"""Print the optimum before any training: at each beta, and as a frontier beside best of n."""
+"""Print the optimum before any training, beside best of n; and a run's policy at other betas."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -10,6 +11,9 @@ from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.pictures import print_picture
+from rlhf_cli.evaluation.dial import DialPoint
+from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.oracle import Oracle
 from rlhf_cli.report.frontier import frontier
 
@@ -42,6 +46,33 @@ def show_oracle(oracle: Oracle) -> None:
     console.print()
     print_picture(frontier(oracle), console)
     console.print(_best_of(oracle))
+
+
+def show_dial(points: Sequence[DialPoint], evaluation: Evaluation) -> None:
+    """Print the table of a run's policy at other betas, on stdout."""
+    console = ResultConsole()
+    prompts, samples = len(evaluation.prompts), len(evaluation.reward[0])
+    both = f"2 x {samples} completions of policy and reference" if evaluation.reference else f"{samples} completions"
+    table = Table(
+        title=f"The policy of step {evaluation.step} at other betas, from {prompts} prompts x {both}",
+        title_justify="left",
+        caption=Text(
+            "±: 95 % interval over prompts. It is what training at each beta would lead to,\n"
+            f"as far as this policy is the optimum at its own beta, {evaluation.beta:g}."
+        ),
+        caption_justify="left",
+    )
+    for name in ("beta", "weight", "J", "reward", "KL, nats", "effective\nsamples"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in points:
+        figures = [with_error(each, 3) if each else "–" for each in (point.objective, point.reward, point.kl)]
+        own = "bold" if math.isclose(point.beta, evaluation.beta) else ""
+        table.add_row(f"{point.beta:g}", f"{point.weight:.3g}", *figures, f"{point.effective:.0%}", style=own)
+    console.print(table)
+    for point in points:
+        if point.reason:
+            console.print(f"beta {point.beta:g}: {point.reason}", markup=False)
+    console.print("To sample from it, token by token: rlhf generate RUN --beta B", markup=False)
 
 
 def _best_of(oracle: Oracle) -> RenderableType:
