@@ -17,7 +17,7 @@ TOPICS = {
     "demo": {"scenes"},
     "engine": {"recompute"},
     "schedules": {"schedules", "controllers"},
-    "scripts": {"alarms", "bench", "claims", "examples", "reference"},
+    "scripts": {"alarms", "bench", "claims", "examples", "reference", "scaling"},
     "sweep": {"end", "shown"},
 }
 """Tests of a room that are about more than one of its modules."""
