@@ -55,11 +55,12 @@ def nothing_stays(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PPO run with checkpoints of steps 3 and 6; shared, so leave it as it is."""
+    """A PPO run with checkpoints of steps 0, 3 and 6; shared, so leave it as it is."""
     from rlhf_cli.cli import run
 
     folder = tmp_path_factory.mktemp("finished") / "out"
-    assert run(["train", *SHORT, "algorithm=ppo", "algorithm.minibatch_size=2", f"run_dir={folder}"]) == 0
+    ppo = ("algorithm=ppo", "algorithm.minibatch_size=2", "checkpoint.keep=3")
+    assert run(["train", *SHORT, *ppo, f"run_dir={folder}"]) == 0
     return folder
 
 
@@ -173,15 +174,15 @@ def test_the_state_is_compared(rlhf: Rlhf, out: Path) -> None:
 def test_a_broken_checkpoint_is_passed_over(rlhf: Rlhf, out: Path) -> None:
     newest = out / "checkpoints" / "step-00000006"
     (newest / "state.json").unlink()
-    outcome = rlhf("verify-resume", "out")  # of 0 and 3: keep=2 has removed 0
+    shutil.rmtree(newest.with_name("step-00000000"))
+    outcome = rlhf("verify-resume", "out")  # of 3 alone
     assert outcome.code == 5
     assert "two checkpoints are needed: 1 usable; step-00000006: state.json: missing (" in outcome.err
     assert outcome.err.count("\n") == 1
 
 
-def test_a_passed_over_checkpoint_is_named(rlhf: Rlhf, tmp_path: Path) -> None:
-    assert rlhf("train", *SHORT, "checkpoint.keep=3", "run_dir=out").code == 0
-    (tmp_path / "out" / "checkpoints" / "step-00000006" / "state.json").unlink()
+def test_a_passed_over_checkpoint_is_named(rlhf: Rlhf, out: Path) -> None:
+    (out / "checkpoints" / "step-00000006" / "state.json").unlink()
     outcome = rlhf("verify-resume", "out")
     assert outcome.code == 0, outcome.err
     assert "note: skipped step-00000006: state.json: missing" in outcome.err

@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_cli.models.policy import ADAPTER_WEIGHTS
 from rlhf_cli.pipeline.state import OPTIMIZER, STATE
-from rlhf_cli.runs.checkpoint import why_invalid
+from rlhf_cli.runs.checkpoint import find_newest, why_invalid
 from tests.support import Outcome, contents
 
 Rlhf = Callable[..., Outcome]
@@ -31,22 +31,37 @@ def of_the_older(name: str) -> Spoil:
     return lambda folder: shutil.copyfile(folder.with_name(OLDER) / name, folder / name)
 
 
+ADAPTER = (truncated(ADAPTER_WEIGHTS, 1000), f"{ADAPTER_WEIGHTS}: 1000 bytes")
+MOMENTS = (of_the_older(OPTIMIZER), f"{OPTIMIZER}: sha256 mismatch")
+LIST = (missing("MANIFEST.json"), "MANIFEST.json: missing")
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        pytest.param(truncated(ADAPTER_WEIGHTS, 1000), f"{ADAPTER_WEIGHTS}: 1000 bytes", marks=pytest.mark.case(18)),
+        pytest.param(*ADAPTER, marks=pytest.mark.case(18)),
         pytest.param(missing(OPTIMIZER), f"{OPTIMIZER}: missing", marks=pytest.mark.case(19)),
         pytest.param(missing(STATE), f"{STATE}: missing", marks=pytest.mark.case(20)),
-        pytest.param(of_the_older(OPTIMIZER), f"{OPTIMIZER}: sha256 mismatch", marks=pytest.mark.case(23)),
+        pytest.param(*MOMENTS, marks=pytest.mark.case(23)),
         pytest.param(truncated(STATE, 0), f"{STATE}: 0 bytes", marks=pytest.mark.case(24)),
         pytest.param(truncated(OPTIMIZER, 77), f"{OPTIMIZER}: 77 bytes", marks=pytest.mark.case(24)),
         pytest.param(truncated("MANIFEST.json", 0), "MANIFEST.json: not readable", marks=pytest.mark.case(24)),
         pytest.param(truncated("MANIFEST.json", 200), "MANIFEST.json: not readable", marks=pytest.mark.case(24)),
         pytest.param(truncated("adapter_config.json", 9), "adapter_config.json: 9 bytes", marks=pytest.mark.case(24)),
-        pytest.param(missing("MANIFEST.json"), "MANIFEST.json: missing", marks=pytest.mark.case(24)),
+        pytest.param(*LIST, marks=pytest.mark.case(24)),
     ],
 )
-def test_named_and_passed_over(
+def test_named_and_passed_over(spoil: Spoil, reason: str, copied: Callable[[], Path]) -> None:
+    folder = copied() / "checkpoints"
+    spoil(folder / NEWEST)
+    found = find_newest(folder)
+    assert found.folder == folder / OLDER
+    ((skipped, why),) = found.skipped
+    assert (skipped, why[: len(reason)]) == (folder / NEWEST, reason)
+
+
+@pytest.mark.parametrize(("spoil", "reason"), [ADAPTER, MOMENTS, LIST])
+def test_a_resume_says_so_and_writes_it_again(
     spoil: Spoil, reason: str, rlhf: Rlhf, finished: Path, copied: Callable[[], Path]
 ) -> None:
     run = copied()

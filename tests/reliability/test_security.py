@@ -367,9 +367,9 @@ def chat(*more: str) -> tuple[str, ...]:
 
 LOOP = "{% for a in range(99999) %}"
 TEMPLATES = {
-    "hours of loops": (LOOP * 4 + "{% endfor %}" * 4, "takes more than 0.5 s"),
-    "hours of arithmetic": ("{% set n = messages|length %}{{ (9 * n) ** (9 ** 9) }}", "takes more than 0.5 s"),
-    "hours of arithmetic, folded": ("{{ 2 ** (10 ** 10) }}", "takes more than 0.5 s"),
+    "hours of loops": (LOOP * 4 + "{% endfor %}" * 4, "takes more than 0.2 s"),
+    "hours of arithmetic": ("{% set n = messages|length %}{{ (9 * n) ** (9 ** 9) }}", "takes more than 0.2 s"),
+    "hours of arithmetic, folded": ("{{ 2 ** (10 ** 10) }}", "takes more than 0.2 s"),
     "10 GB": ("{{ messages[0].content * 10 ** 10 }}", "takes more than 512 MiB"),
     "10 GB, folded": ("{{ 'x' * 10 ** 10 }}", "takes more than 512 MiB"),
     "10 GB by a width": ("{{ '%10000000000d' % 1 }}", "takes more than 512 MiB"),
@@ -400,8 +400,8 @@ def policy() -> Policy:
 
 
 def hurry(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second for what would take hours; what needs memory gets its time, however busy the machine is."""
-    monkeypatch.setattr(templates, "SECONDS", 0.5 if said.endswith("0.5 s") else 120.0)
+    """A moment for what would take hours; what needs memory gets its time, however busy the machine is."""
+    monkeypatch.setattr(templates, "SECONDS", 0.2 if said.endswith("0.2 s") else 120.0)
 
 
 @pytest.fixture
@@ -430,6 +430,7 @@ def test_a_hostile_template_is_one_line(
     assert line.startswith(f"the model's chat template {said}"), line
     assert line.endswith("(p.jsonl:3); fix: change the prompt, or use raw text: model.prompt_format=raw")
     assert "\n" not in line
+    hurry("", monkeypatch)
     policy.tokenizer.chat_template = "[{{ messages[0].content }}]"
     assert policy.encode(PromptRow("x", {}, "p.jsonl:4")).text == "[x]"
 

@@ -181,7 +181,7 @@ def test_the_adapters_gradients_are_the_librarys(
         assert_close(found[name], gradient, rtol=0, atol=1e-3 * float(gradient.abs().max()), msg=name)
 
 
-@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4, 5], [7, 2, 10, 3], [4]])
+@pytest.mark.parametrize(("rows", "texts"), [([0, 1, 2, 3, 4, 5], TEXTS), ([7, 2, 10, 3], ALIKE), ([4], TEXTS)])
 def test_the_rollouts_forward_pass_gives_the_gradients_of_a_new_one(
     policy: Policy, rows: list[int], texts: Sequence[str]
 ) -> None:
