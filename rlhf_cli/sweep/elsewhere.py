@@ -162,7 +162,7 @@ def _submitit(launcher: Slurm, folder: Path) -> Submit:
     os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"
     import submitit
 
-    executor = submitit.AutoExecutor(folder / "%j", cluster=launcher.cluster, **{
+    executor = submitit.AutoExecutor(folder, cluster=launcher.cluster, **{
         f"{launcher.cluster}_max_num_timeout": launcher.max_num_timeout
     })  # fmt: skip
     own = launcher.model_dump(exclude={"cluster", "max_num_timeout"}, exclude_none=True)
