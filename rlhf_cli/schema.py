@@ -26,7 +26,7 @@ Opponent = Literal["reference", "labelled"]
 """The other side of pairs of the policy's completions: the reference, or the policy of the newest step with votes."""
 
 
-BY_MACHINE: Final = ("microbatch_size", "reuse_forward", "shards")
+BY_MACHINE: Final = ("microbatch_size", "reuse_forward", "invariant", "shards")
 """Settings that the machine or its processes decide where they are `auto`; a run keeps what was decided at first."""
 
 
@@ -149,6 +149,9 @@ class RunConfig(TrainingConfig):
     reuse_forward: Literal["auto"] | bool = False
     """Whether a step's first update takes its forward pass from the rollout, which read the same tokens with the same
     weights. It takes memory; auto: on a CPU with the native engine, where a tenth of the memory is enough."""
+    invariant: Literal["auto"] | bool = False
+    """Whether a completion's bits depend on the weights, its prompt and its seed alone: not on the completions beside
+    it, the microbatches or the threads. auto: with the native engine in float32 on a CPU that was found to allow it."""
     evaluate: Evaluate
     log_samples: Free[int] = Field(ge=0)
     """Completions of each step that are written to samples.jsonl."""

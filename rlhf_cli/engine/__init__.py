@@ -11,6 +11,8 @@ blending      decode between the reference and the policy, or beyond it
 reading       the trainer's log-probabilities of a rollout, its distance from the reference, its values
 
 llama         the native engine's decoder
+invariance    products and attention in which a row's bits depend on the row alone
+aligned       the layout of that attention, and whether this machine has it
 ragged        batches without padding, shared prefixes read once
 trace         the forward pass of a rollout, kept for its first update
 kernels       the native engine's operations, with gradients by hand

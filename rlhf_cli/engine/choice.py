@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal
 
 import torch
 
 from rlhf_cli.engine import Engine
+from rlhf_cli.engine.aligned import can_be_invariant
 from rlhf_cli.engine.llama import ADAPTER, why_unsupported
 from rlhf_cli.engine.memory import is_out_of_memory
 from rlhf_cli.engine.native import NativeEngine
@@ -26,10 +27,15 @@ RANDOM_B: Final = 0.02
 """Standard deviation of B while an engine is checked, for alpha <= rank: outputs then change by about a tenth."""
 
 
-def build_engine(policy: Policy, settings: Model, note: Callable[[str], None]) -> NativeEngine | TransformersEngine:
+def build_engine(
+    policy: Policy, settings: Model, note: Callable[[str], None], invariant: Literal["auto"] | bool = False
+) -> NativeEngine | TransformersEngine:
     """Build the engine that `settings.engine` asks for; auto prefers the native one, and notes why where it cannot.
 
-    Raises UserError where the native engine is asked for and cannot run the model, and where neither can.
+    `invariant`: whether a completion's bits may depend on no other text and no thread; auto: where that costs little.
+
+    Raises UserError where the native engine is asked for and cannot run the model, where neither can, and where
+    invariance is asked for and this machine or engine does not have it.
     """
     if any(parameter.requires_grad for parameter in policy.causal.get_output_embeddings().parameters()):
         raise UserError(
@@ -37,17 +43,24 @@ def build_engine(policy: Policy, settings: Model, note: Callable[[str], None]) -
             where="model.lora.target_modules",
             fix="leave lm_head out, or use all-linear",
         )
+    able = invariant is not False and can_be_invariant(policy, packed=invariant is True)
     with _random_adapter(policy):
-        return _build_checked(policy, settings, note)
+        engine = _build_checked(policy, settings, note, invariant=able)
+    if invariant is True and not engine.invariant:
+        what = "completions cannot be independent of each other here: that takes the native engine, float32 and a CPU"
+        raise UserError(f"{what} whose products allow it", where="invariant", fix="invariant=auto")
+    return engine
 
 
-def _build_checked(policy: Policy, settings: Model, note: Callable[[str], None]) -> NativeEngine | TransformersEngine:
+def _build_checked(
+    policy: Policy, settings: Model, note: Callable[[str], None], *, invariant: bool
+) -> NativeEngine | TransformersEngine:
     tolerance = TOLERANCE[policy.causal.dtype]
     if settings.engine != "transformers":
         reason = why_unsupported(policy)
         if reason is None:
             try:
-                native = NativeEngine(policy, recompute=settings.gradient_checkpointing)
+                native = NativeEngine(policy, recompute=settings.gradient_checkpointing, invariant=invariant)
                 if logit_difference(policy, native) <= tolerance:
                     return native
                 reason = "its logits differ from the library's"

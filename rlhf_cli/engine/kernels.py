@@ -11,12 +11,15 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from rlhf_cli.engine.cpu import cpu_vendor
 from rlhf_cli.functional.logprobs import apply_autograd
 
 Product = Callable[[Tensor], Tensor]
 """A linear layer: [n, in] -> [n, out]."""
+Attend = Callable[..., Tensor]
+"""(query [b, g, M, d], key and value [b, g, S, d], mask) -> [b, g, M, d]."""
 
 _PACKED_FOR: Final = 32
 """Rows that a packed layout is tuned for: those of a decoding step. It is not slower for more."""
@@ -25,11 +28,11 @@ _PACKED_FOR: Final = 32
 class Frozen:
     """A linear layer whose weight [out, in] stays as it is: x [n, in] -> x weight^T + bias."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, backward: bool = True) -> None:
-        """`backward`: whether x may need a gradient."""
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, backward: bool = True, packed: bool = False):
+        """`backward`: whether x may need a gradient. `packed`: pack it also where that is not faster."""
         self._weight, self._bias = weight, bias
         self._packed = self._transposed = None
-        if is_faster_packed(weight):
+        if packed or is_faster_packed(weight):
             self._packed = _pack(weight)
             self._transposed = _pack(weight.t().contiguous()) if backward else None
 
@@ -219,16 +222,16 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return result
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, attend: Attend = sdpa) -> Tensor:
     """softmax(q k^T / sqrt(d) + mask) v: query [b, T, h, d], key and value [b, g, S, d] -> [b, T, h d].
 
     h / g query heads share a key head; they become further queries of that head, so that keys are never copied. The
-    mask, made by `fold_mask`, is added: [b or 1, 1, T h/g, S].
+    mask, made by `fold_mask`, is added: [b or 1, 1, T h/g, S]. `attend` is the function that calculates it.
     """
     b, t, heads, size = query.shape
     groups = key.shape[1]
     folded_query = query.view(b, t, groups, heads // groups, size).transpose(1, 2).reshape(b, groups, -1, size)
-    out = torch.nn.functional.scaled_dot_product_attention(folded_query, key, value, attn_mask=mask)
+    out = attend(folded_query, key, value, mask)
     return out.view(b, groups, t, heads // groups, size).transpose(1, 2).reshape(b, t, heads * size)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rlhf_cli.engine.invariance import Adapted
 from rlhf_cli.engine.kernels import Frozen, Known, Product, Reused, rms_norm, rotate, swiglu
 from rlhf_cli.functional.logprobs import apply_autograd
 
@@ -47,15 +48,15 @@ class Products(NamedTuple):
 class Linear:
     """Linear layers of the same input, fused into one: [n, in] -> [n, out_1 + out_2 + ...]."""
 
-    def __init__(self, layers: Sequence[Any]) -> None:
-        self._layers = layers
+    def __init__(self, layers: Sequence[Any], *, invariant: bool) -> None:
+        self._layers, self._invariant = layers, invariant
         bases = [_base(layer) for layer in layers]
         self._weight = torch.cat([base.weight.detach() for base in bases])
         for base, weight in zip(bases, self._weight.split([base.out_features for base in bases]), strict=True):
             base.weight.data = weight  # the library's own layers share the memory: one copy of the model
         biases = [base.weight.new_zeros(base.out_features) if base.bias is None else base.bias for base in bases]
         self._bias = torch.cat(biases).detach() if any(base.bias is not None for base in bases) else None
-        self._reference = Frozen(self._weight, self._bias)
+        self._reference = Frozen(self._weight, self._bias, packed=invariant)
 
     def product(self, which: Which) -> Product:
         """The product of the layers with the adapter as it is now; a changed adapter needs a new product."""
@@ -67,12 +68,15 @@ class Linear:
         """x W^T + (x A^T) B^T."""
         frozen = self._reference
         a, b = self._stacked()
+        if self._invariant:
+            return lambda x: apply_autograd(Adapted, x, None, frozen, a, b)
         return lambda x: torch.addmm(frozen(x), nn.functional.linear(x, a), b)
 
     def reuse(self, known: Known) -> Product:
         """The product of the policy where its output is known already: only its gradient is computed."""
         a, b = self._stacked() if any(map(_has_adapter, self._layers)) else (None, None)
-        return lambda x: apply_autograd(Reused, x, known.take(), self._reference, a, b)
+        function = Adapted if self._invariant else Reused
+        return lambda x: apply_autograd(function, x, known.take(), self._reference, a, b)
 
     def _stacked(self) -> tuple[Tensor, Tensor]:
         """The adapters' A stacked [r, in], their B in a block-diagonal matrix [r, out]."""
@@ -90,7 +94,8 @@ class Linear:
             else weight
             for weight, layer in zip(weights, self._layers, strict=True)
         ]
-        return Frozen(torch.cat([w.to(self._weight.dtype) for w in merged]), self._bias, backward=False)
+        weight = torch.cat([w.to(self._weight.dtype) for w in merged])
+        return Frozen(weight, self._bias, backward=False, packed=self._invariant)
 
 
 def _base(layer: Any) -> Any:
@@ -114,13 +119,16 @@ def _scaled_b(layer: Any) -> Tensor:
 class Block:
     """One transformer block: its linear layers and its norms, from the library's layer."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, *, invariant: bool) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        self._linears = (
-            Linear([attention.q_proj, attention.k_proj, attention.v_proj]),
-            Linear([attention.o_proj]),
-            Linear([mlp.gate_proj, mlp.up_proj]),
-            Linear([mlp.down_proj]),
+        self._linears = tuple(
+            Linear(layers, invariant=invariant)
+            for layers in (
+                [attention.q_proj, attention.k_proj, attention.v_proj],
+                [attention.o_proj],
+                [mlp.gate_proj, mlp.up_proj],
+                [mlp.down_proj],
+            )
         )
         self.before_attention: Tensor = layer.input_layernorm.weight.detach()
         self.before_mlp: Tensor = layer.post_attention_layernorm.weight.detach()
@@ -139,8 +147,11 @@ class Block:
 class Llama:
     """The decoder of a policy for which `why_unsupported` returns None."""
 
-    def __init__(self, policy: Policy, *, recompute: bool) -> None:
-        """`recompute`: keep only the blocks' inputs for the backward pass and compute the rest again."""
+    def __init__(self, policy: Policy, *, recompute: bool, invariant: bool) -> None:
+        """`recompute`: keep only the blocks' inputs for the backward pass and compute the rest again.
+
+        `invariant`: calculate by the `invariance` module.
+        """
         decoder, config = policy.causal.base_model, policy.causal.config
         self.heads: int = config.num_attention_heads
         self.groups: int = config.num_key_value_heads
@@ -152,8 +163,8 @@ class Llama:
         self._embedding = decoder.embed_tokens.weight.detach()
         self._angles = decoder.rotary_emb
         self._last_norm = decoder.norm.weight.detach()
-        self._blocks = [Block(layer) for layer in decoder.layers]
-        self.head: Product = Frozen(policy.causal.get_output_embeddings().weight.detach())
+        self._blocks = [Block(layer, invariant=invariant) for layer in decoder.layers]
+        self.head: Product = Frozen(policy.causal.get_output_embeddings().weight.detach(), packed=invariant)
 
     @property
     def layers(self) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from rlhf_cli.engine.aligned import Aligned
 from rlhf_cli.engine.decoding import Reader, decode
+from rlhf_cli.engine.invariance import KEYS, attend, round_up
 from rlhf_cli.engine.kernels import attention, fold_mask, take_rows
 from rlhf_cli.engine.llama import Llama, Products
 from rlhf_cli.engine.ragged import TextTree
@@ -22,9 +25,10 @@ class NativeEngine:
 
     name = "native"
 
-    def __init__(self, policy: Policy, *, recompute: bool = False) -> None:
-        self.policy = policy
-        self._llama = Llama(policy, recompute=recompute)
+    def __init__(self, policy: Policy, *, recompute: bool = False, invariant: bool = False) -> None:
+        """`recompute`: as for `Llama`. `invariant`: a completion's bits depend on no other text and no thread."""
+        self.policy, self.invariant = policy, invariant
+        self._llama = Llama(policy, recompute=recompute, invariant=invariant)
         self._traces: list[Trace] = []
         self._remembered: int | None = None
 
@@ -71,7 +75,7 @@ class NativeEngine:
     def _begin(
         self, batch: PromptBatch, sampling: Sampling, products: Sequence[Products], recorder: Recorder | None
     ) -> tuple[_Cache, Tensor]:
-        cache = _Cache(self._llama, products, recorder)
+        cache = (_AlignedCache if self.invariant else _Cache)(self._llama, products, recorder)
         return cache, cache.begin(batch, sampling.max_new_tokens - 1, self.policy.device)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
@@ -96,7 +100,8 @@ class NativeEngine:
         # on a CPU attention's backward pass takes eight times as long in bfloat16 as in float32
         dtype = torch.float32 if rollout.tokens.device.type == "cpu" else llama.dtype
         tree = TextTree.of(rollout, rows, llama.shared_by, dtype)
-        states = llama.read(tree.tokens, tree.positions, products, lambda _, *states: tree.attend(*states)[0])
+        layout = Aligned(tree, llama.shared_by) if self.invariant else tree
+        states = llama.read(tree.tokens, tree.positions, products, lambda _, *states: layout.attend(*states)[0])
         return llama.norm(take_rows(states, tree.predictors))
 
 
@@ -106,6 +111,9 @@ class _Cache:
     A prompt fills the first columns of its rows. The columns behind a shorter prompt stay empty, so that the next token
     of every row goes into the same column.
     """
+
+    _attend: Callable[..., Tensor] = staticmethod(torch.nn.functional.scaled_dot_product_attention)
+    _reserve: Callable[..., Tensor] = staticmethod(torch.empty)
 
     def __init__(self, llama: Llama, products: Sequence[Products], recorder: Recorder | None) -> None:
         self._llama, self._recorder = llama, recorder
@@ -120,34 +128,46 @@ class _Cache:
         self._completions = torch.arange(len(batch))
         tree = TextTree.of_prompts(batch.prompts, llama.shared_by, llama.dtype, device)
         prompts = tree.levels[-1]
-        self._width = prompts.visible.shape[1]  # filled columns
-        shape = (len(batch), llama.groups, self._width + room, llama.head_size)
-        self._keys, self._values = (
-            [torch.empty(shape, dtype=llama.dtype, device=device) for _ in range(llama.layers)] for _ in range(2)
-        )
-        visible = torch.ones(len(batch), 1, self._width + room, dtype=torch.bool, device=device)
-        visible[:, 0, : self._width] = prompts.visible.repeat_interleave(copies, 0)
-        self._mask = fold_mask(visible, llama.shared_by, llama.dtype)
         self._positions = (prompts.starts + prompts.texts.lengths).repeat_interleave(copies)
+        layout = self._arrange(tree, copies, room)
+        shape = (len(batch), llama.groups, self._mask.shape[-1], llama.head_size)
+        self._keys, self._values = (
+            [self._reserve(shape, dtype=llama.dtype, device=device) for _ in range(llama.layers)] for _ in range(2)
+        )
 
         def attend(layer: int, *states: Tensor) -> Tensor:
-            attended, key, value = tree.attend(*states)
+            attended, key, value = layout.attend(*states)
             for cache, new in ((self._keys[layer], key), (self._values[layer], value)):
-                cache[:, :, : self._width] = new.transpose(1, 2).repeat_interleave(copies, 0)
+                cache[:, :, : self._width] = new.repeat_interleave(copies, 0)
             return attended
 
         states = llama.read(tree.tokens, tree.positions, self._products, attend)
         return llama.norm(states[tree.ends(-1)]).repeat_interleave(copies, 0)
 
+    def _arrange(self, tree: TextTree, copies: int, room: int) -> TextTree | Aligned:
+        """Set the number of filled columns, and the mask of all columns; returns the attention of the prompts."""
+        seen = tree.levels[-1].visible
+        self._width = seen.shape[1]
+        visible = torch.ones(len(seen) * copies, 1, self._width + room, dtype=torch.bool, device=seen.device)
+        visible[:, 0, : self._width] = seen.repeat_interleave(copies, 0)
+        self._mask = fold_mask(visible, self._llama.shared_by, self._llama.dtype)
+        return tree
+
+    def _advance(self, rows: int) -> tuple[Any, ...]:
+        """Fill one more column of every row; returns its index in the cache."""
+        column, self._width = self._width, self._width + 1
+        return slice(None), slice(None), column
+
     def read(self, tokens: Tensor) -> Tensor:
         rows = len(tokens)
-        column, self._width = self._width, self._width + 1
+        place = self._advance(rows)
         mask = self._mask[:rows, ..., : self._width]
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             keys, values = self._keys[layer][:rows], self._values[layer][:rows]
-            keys[:, :, column], values[:, :, column] = key, value
-            return attention(query[:, None], keys[:, :, : self._width], values[:, :, : self._width], mask)[:, 0]
+            keys[place], values[place] = key, value
+            seen = keys[:, :, : self._width], values[:, :, : self._width]
+            return attention(query[:, None], *seen, mask, self._attend)[:, 0]
 
         if self._recorder is not None:
             self._recorder.note(self._completions)
@@ -160,3 +180,23 @@ class _Cache:
             cache[: len(rows), :, : self._width] = cache[rows, :, : self._width]
         self._mask, self._positions = self._mask[rows], self._positions[rows]
         self._completions = self._completions[rows.cpu()]
+
+
+class _AlignedCache(_Cache):
+    """A cache in which every key stands at its position, for invariant attention."""
+
+    _attend = staticmethod(attend)
+    _reserve = staticmethod(torch.zeros)  # the empty columns go through a product, with a weight of zero
+
+    def _arrange(self, tree: TextTree, copies: int, room: int) -> TextTree | Aligned:
+        layout = Aligned(tree, self._llama.shared_by)
+        self._width = layout.width
+        columns = torch.arange(round_up(int(self._positions.max()) + room, KEYS), device=self._positions.device)
+        self._mask = fold_mask((columns < self._positions[:, None])[:, None], 1, torch.float32)
+        return layout
+
+    def _advance(self, rows: int) -> tuple[Any, ...]:
+        each = torch.arange(rows, device=self._positions.device)
+        self._width = round_up(int(self._positions.max()) + 1, KEYS)
+        self._mask[each, 0, 0, self._positions] = 0
+        return each, slice(None), self._positions

@@ -9,6 +9,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
+from rlhf_cli.engine.invariance import round_up
 from rlhf_cli.engine.kernels import attention, fold_mask, take_rows
 from rlhf_cli.types import Prompt, Rollout
 
@@ -22,14 +23,14 @@ class Ragged:
     size: int
     """n."""
     width: int
-    """Length of the longest text."""
+    """Length of the longest text, or of the padding beyond it."""
     places: Tensor | None
     """int64 [n]: each token's place in the padded [R * width]; None where all texts are equally long."""
 
     @classmethod
-    def of(cls, lengths: Tensor) -> Ragged:
-        """Texts of these lengths; zero is allowed."""
-        size, width = int(lengths.sum()), int(lengths.max())
+    def of(cls, lengths: Tensor, multiple: int = 1) -> Ragged:
+        """Texts of these lengths, padded to a multiple of this number; zero is allowed."""
+        size, width = int(lengths.sum()), round_up(int(lengths.max()), multiple)
         mask = torch.arange(width, device=lengths.device) < lengths.unsqueeze(1)
         return cls(lengths, size, width, None if bool(mask.all()) else mask.flatten().nonzero().squeeze(1))
 
@@ -153,7 +154,7 @@ class TextTree:
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Attention of every token to the tokens before it: query [n, h, d], key and value [n, g, d] -> [n, h d].
 
-        Computed in the masks' dtype. Also returns the keys and values visible to the last level, [R, S, g, d].
+        Computed in the masks' dtype. Also returns the keys and values visible to the last level, [R, g, S, d].
         """
         sizes = [level.texts.size for level in self.levels]
         dtype, outputs = query.dtype, []
@@ -168,7 +169,7 @@ class TextTree:
                 )
             output = attention(q, keys.transpose(1, 2), values.transpose(1, 2), level.mask)
             outputs.append(level.texts.pack(output))
-        return torch.cat(outputs).to(dtype), keys, values
+        return torch.cat(outputs).to(dtype), keys.transpose(1, 2), values.transpose(1, 2)
 
 
 def arrange(texts: Sequence[Sequence[int]], shared: int) -> list[int]:

@@ -39,6 +39,11 @@ class TwoModels:
         return self.own.name
 
     @property
+    def invariant(self) -> bool:
+        """Whether a completion's bits depend on no other text and no thread."""
+        return self.own.invariant and self.other.invariant
+
+    @property
     def policy(self) -> Policy:
         """The policy."""
         return self.own.policy
@@ -93,7 +98,7 @@ def load_models(config: RunConfig, note: Callable[[str], None]) -> tuple[Policy,
     model. Raises UserError for models that do not fit together.
     """
     policy = load_policy(config, note)
-    own = build_engine(policy, config.model, note)
+    own = build_engine(policy, config.model, note, config.invariant)
     if config.reference.kind == "initial":
         return policy, own
     settings = config.reference.pretrained()
@@ -107,7 +112,7 @@ def load_models(config: RunConfig, note: Callable[[str], None]) -> tuple[Policy,
             )
         _cut_vocabulary(found, _vocabulary(policy))
         reading = replace(policy, peft=found.peft, context=found.context, notes=found.notes, value_head=None)
-        other = build_engine(reading, settings, lambda line: note(f"reference: {line}"))
+        other = build_engine(reading, settings, lambda line: note(f"reference: {line}"), config.invariant)
     size = sum(p.numel() * p.element_size() for p in found.causal.parameters()) / 2**20
     for line in found.notes:
         note(f"reference: {line}")

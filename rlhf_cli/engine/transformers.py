@@ -21,6 +21,7 @@ class TransformersEngine:
     """The `Engine` of all other models: it reads prompt and completion in one pass."""
 
     name = "transformers"
+    invariant = False
 
     def __init__(self, policy: Policy, *, recompute: bool = False) -> None:
         """`recompute`: keep only the blocks' inputs for the backward pass and compute the rest again."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from rlhf_cli.engine import Engine
 from rlhf_cli.engine.memory import (
     REUSED_SHARE,
     forward_bytes,
@@ -20,7 +19,7 @@ from rlhf_cli.engine.memory import (
     total_memory,
 )
 from rlhf_cli.engine.opening import THREADS, WHY_HIDDEN
-from rlhf_cli.engine.reference import TwoModels, native_engine, reference_record
+from rlhf_cli.engine.reference import AnyEngine, TwoModels, native_engine, reference_record
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.health.alarms import replay
@@ -86,6 +85,7 @@ def assemble(
     adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
     optimizer = torch.optim.AdamW(policy.parameters().values(), **adamw)
     record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=peak, command=command)
+    record = record | {"invariant": config.invariant}
     if reference := reference_record(engine):
         record = record | {REFERENCE: reference}
     state, saved = settle(config, folder, record, policy, optimizer, saver, origin, reporter)
@@ -167,11 +167,12 @@ def _note_hidden_tokens(config: RunConfig, rows: Rows, policy: Policy, reporter:
 
 
 def fit_memory(
-    config: RunConfig, policy: Policy, engine: Engine, prompts: Prompts, held_out: Sequence[Prompt]
+    config: RunConfig, policy: Policy, engine: AnyEngine, prompts: Prompts, held_out: Sequence[Prompt]
 ) -> tuple[RunConfig, int]:
     """Choose the size of microbatches and whether a forward pass is reused, where they are `auto`.
 
-    Returns the config with both, and the expected peak in bytes. Raises UserError where the pass cannot be reused.
+    Returns the config with both and whether the engine is invariant, and the expected peak in bytes. Raises UserError
+    where the pass cannot be reused.
     """
     longest = max(len(prompt.tokens) for prompt in (*prompts.encoded.values(), *held_out)) + config.max_new_tokens
     evaluated = min(prompts_at_once(config), len(held_out)) * config.evaluate.samples
@@ -193,7 +194,8 @@ def fit_memory(
     peak = predicted_peak(policy, longest, config.max_new_tokens, completions, size, recompute=recompute)
     if isinstance(engine, TwoModels):
         peak = max(peak, reference_peak(engine.other.policy, longest, config.max_new_tokens, completions, size))
-    decided = {"microbatch_size": size, "reuse_forward": reuses}
+    invariant = engine.invariant if config.invariant == "auto" else config.invariant
+    decided = {"microbatch_size": size, "reuse_forward": reuses, "invariant": invariant}
     return config.model_copy(update=decided), peak + (forward if reuses and able else 0)
 
 

@@ -67,7 +67,8 @@ def load_whole(config: RunConfig, dtype: torch.dtype, note: Callable[[str], None
         note(WHY_SLOWER)
     model = config.model.model_copy(update={"engine": "transformers"})
     name = str(dtype).removeprefix("torch.")
-    policy, engine = load_models(config.model_copy(update={"model": model, "device": "cpu", "dtype": name}), note)
+    fields = {"model": model, "device": "cpu", "dtype": name, "invariant": False}
+    policy, engine = load_models(config.model_copy(update=fields), note)
     assert isinstance(engine, TransformersEngine)
     return policy, engine
 

@@ -30,6 +30,7 @@ NEWER_THAN_RUNS = {
     "Pretrained.stop",
     "PromptSource.secrets",
     "Reward.special_tokens",
+    "RunConfig.invariant",
     "RunConfig.on_alarm",
     "RunConfig.on_no_signal",
     "RunConfig.processes",

@@ -75,10 +75,10 @@ def load_writer(options: argparse.Namespace) -> Writer:
     from rlhf_cli.pipeline.record import model_notes
 
     if isinstance(config, RunConfig):
-        policy, engine = load_models(config, _note)
+        policy, engine = load_models(config.model_copy(update={"invariant": "auto"}), _note)
     else:
         policy = open_policy(config, _note)
-        engine = build_engine(policy, config.model, _note)
+        engine = build_engine(policy, config.model, _note, "auto")
     for note in model_notes(run, policy):
         _note(note)
     policy.load_adapter(adapter)

@@ -1,0 +1,117 @@
+"""The layout of invariant attention: every key stands at its position in its own text, whatever the other texts are.
+
+And whether this machine has the arithmetic of the `invariance` module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+
+from rlhf_cli.engine.invariance import KEYS, QUERIES, TOKENS, attend, multiply, round_up, sum_outer
+from rlhf_cli.engine.kernels import Frozen, attention, fold_mask, is_faster_packed, take_rows
+from rlhf_cli.engine.ragged import Ragged, TextTree
+
+if TYPE_CHECKING:
+    from rlhf_cli.models.policy import Policy
+
+ROWS: Final = 48
+TRIED: Final = (1, 2, 3, 5, 12, 17, ROWS)
+"""Numbers of rows that must have the bits that they have among `ROWS` on one thread."""
+OUTPUTS: Final = 256
+RANK: Final = 8
+
+
+class Aligned:
+    """`TextTree.attend` of a tree, invariant: a token's bits depend on the tokens up to it alone."""
+
+    def __init__(self, tree: TextTree, shared_by: int) -> None:
+        """`shared_by` query heads share a key head."""
+        device, first = tree.tokens.device, 0
+        self._levels: list[tuple[Ragged, Tensor, Tensor]] = []
+        for level in tree.levels:
+            texts = Ragged.of(level.texts.lengths, QUERIES)
+            starts, ends = level.starts[:, None], (level.starts + texts.lengths)[:, None]
+            positions = torch.arange(round_up(int(ends.max()), KEYS), device=device)
+            places = positions + first + (texts.lengths.cumsum(0) - texts.lengths)[:, None] - starts
+            if level.parents is not None:
+                above = self._levels[-1][1][level.parents]
+                above = torch.nn.functional.pad(above, (0, max(0, len(positions) - above.shape[1])))
+                places = torch.where(positions < starts, above[:, : len(positions)], places)
+            places = torch.where(positions < ends, places, 0)
+            seen = positions <= (starts + torch.arange(texts.width, device=device))[..., None]
+            self._levels.append((texts, places, fold_mask(seen, shared_by, torch.float32)))
+            first += texts.size
+
+    @property
+    def width(self) -> int:
+        """Number of keys of each text of the last level."""
+        return self._levels[-1][1].shape[1]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Attention of every token to the tokens before it: query [n, h, d], key and value [n, g, d] -> [n, h d].
+
+        Also returns the keys and values of the texts of the last level, [R, g, S, d].
+        """
+        groups = key.shape[1]
+        keys, values = (x.reshape(-1, x.shape[-1]) for x in (key, value))
+        outputs = []
+        queries = query.split([texts.size for texts, _, _ in self._levels])
+        for (texts, places, mask), own in zip(self._levels, queries, strict=True):
+            rows = places[:, None] * groups + torch.arange(groups, device=places.device)[:, None]
+            k, v = (take_rows(x, rows.flatten()).view(*rows.shape, -1) for x in (keys, values))
+            outputs.append(texts.pack(attention(texts.pad(own), k, v, mask, attend)))
+        return torch.cat(outputs), k, v
+
+
+@torch.no_grad()
+def can_be_invariant(policy: Policy, *, packed: bool) -> bool:
+    """Whether products of the model's widths have the same bits for any rows and threads, on this machine.
+
+    On a CPU, in float32, and where packed weights are the faster ones anyway, or may be `packed` for this alone.
+    """
+    weight, threads = policy.causal.get_output_embeddings().weight, torch.get_num_threads()
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not (packed or is_faster_packed(weight)):
+        return False
+    try:
+        tries = _tries(policy.causal.config)
+        torch.set_num_threads(1)
+        alone = [calculate(ROWS) for calculate in tries]
+        torch.set_num_threads(threads)
+        return all(
+            torch.equal(calculate(rows), expected[:rows])
+            for calculate, expected in zip(tries, alone, strict=True)
+            for rows in TRIED
+        )
+    except (AttributeError, RuntimeError, TypeError):  # an operator is not built in, renamed, or has other arguments
+        return False
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _tries(config: Any) -> list[Callable[[int], Tensor]]:
+    """Calculations of the first rows of `ROWS`: products, the sum of a weight's gradient, and decoding."""
+    draw = partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    tries: list[Callable[[int], Tensor]] = []
+    for width in (config.hidden_size, config.intermediate_size):
+        x, weight = draw(ROWS, width), draw(OUTPUTS, width)
+        tries.append(partial(lambda frozen, x, rows: frozen(x[:rows]), Frozen(weight, packed=True), x))
+        tries.append(partial(lambda weight, x, rows: multiply(x[:rows], weight), weight[:RANK], x))
+        tries.append(
+            partial(lambda x, y, rows: sum_outer(y, x)[:rows], draw(2 * TOKENS, width), draw(2 * TOKENS, ROWS))
+        )
+    shared_by = config.num_attention_heads // config.num_key_value_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    query, (key, value) = draw(ROWS, 2, shared_by, size), draw(2, ROWS, 2, 5 * ROWS, size)
+    seen = torch.arange(5 * ROWS) < 5 * torch.arange(1, ROWS + 1)[:, None]
+    mask = fold_mask(seen[:, None], 1, torch.float32)
+
+    def decode(rows: int) -> Tensor:
+        keys = round_up(5 * rows, KEYS)
+        return attend(query[:rows], key[:rows, :, :keys], value[:rows, :, :keys], mask[:rows, ..., :keys])
+
+    return [*tries, decode]

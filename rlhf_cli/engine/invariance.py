@@ -1,0 +1,137 @@
+"""Arithmetic in which a row's bits depend on the row alone: not on the rows beside it, the padding or the threads.
+
+A matrix product adds in an order that its shape and the number of threads may change. Here products go through oneDNN,
+attention sees keys at their positions in blocks of fixed size, and a weight's gradient is summed in blocks of tokens.
+Measured for float32 on an AMD CPU; `holds` tries the machine, and the engine has this arithmetic only where it does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+
+from rlhf_cli.functional.logprobs import apply_autograd
+
+if TYPE_CHECKING:
+    from rlhf_cli.engine.kernels import Frozen
+
+QUERIES: Final = 16
+"""A multiple of it is the number of queries of a text: their last rows are then no special case of a product."""
+KEYS: Final = 16
+"""A multiple of it is the number of keys of a text."""
+BLOCK: Final = 128
+"""Keys whose values are added by one product: longer sums may be cut at places that depend on their length."""
+SMALL: Final = 400
+"""Multiplications of a product below which torch adds in another order."""
+TOKENS: Final = 64
+"""Tokens whose share of a weight's gradient is added by one product."""
+
+
+def round_up(count: int, multiple: int) -> int:
+    """The smallest multiple that is at least `count`."""
+    return -(-count // multiple) * multiple
+
+
+def multiply(x: Tensor, weight: Tensor) -> Tensor:
+    """x weight^T: x [n, in], weight [out, in] -> [n, out]."""
+    rows = len(x)
+    x = torch.nn.functional.pad(x, (0, 0, 0, 1)) if rows == 1 else x  # a single row goes another way
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), None, "none", [], "")
+    return y[:rows]
+
+
+def sum_outer(x: Tensor, y: Tensor) -> Tensor:
+    """x^T y, the sum over tokens: x [n, a], y [n, b] -> [a, b], with a the smaller one."""
+    narrow, whole = x.shape[1], len(x) - len(x) % TOKENS
+    x = torch.nn.functional.pad(x, (0, -narrow % 4))  # rows of a product that are no multiple depend on the threads
+    total = _outer(x[:whole].view(-1, TOKENS, x.shape[1]), y[:whole].view(-1, TOKENS, y.shape[1]))
+    if whole < len(x):
+        rest = (0, 0, 0, TOKENS - len(x) + whole)
+        total += _outer(*(torch.nn.functional.pad(part[whole:], rest)[None] for part in (x, y)))
+    return total[:narrow]
+
+
+def _outer(x: Tensor, y: Tensor) -> Tensor:
+    return torch.bmm(x.transpose(1, 2), y).sum(0)
+
+
+class Adapted(torch.autograd.Function):
+    """A layer x -> x W^T + (x A^T) B^T, or its gradient alone where the output is known already.
+
+    W is frozen; A [r, in] and B [r, out], both None without an adapter, are learned.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, known: Tensor | None, frozen: Frozen, a: Tensor | None, b: Tensor | None
+    ) -> Tensor:
+        ctx.frozen = frozen
+        ctx.save_for_backward(*(() if a is None or b is None else (x, a, b)))
+        if known is not None:
+            return known
+        y = frozen(x)
+        return y if a is None or b is None else y.add_(multiply(multiply(x, a), b.t()))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = grads
+        of_x = ctx.frozen.backward(gradient)
+        if not ctx.saved_tensors:
+            return of_x, None, None, None, None
+        x, a, b = ctx.saved_tensors
+        of_narrow = multiply(gradient, b)  # narrow = x A^T
+        of_x += multiply(of_narrow, a.t())
+        return of_x, None, None, sum_outer(of_narrow, x), sum_outer(multiply(x, a), gradient)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d) + mask) v: query [b, g, M, d], key and value [b, g, S, d] -> [b, g, M, d].
+
+    S is a multiple of `KEYS`; the mask is [b or 1, 1, M or 1, S].
+    """
+    if query.requires_grad and torch.is_grad_enabled():
+        return apply_autograd(_Attention, query, key, value, mask)
+    batch, groups, count, size = query.shape
+    if mask.shape[2] == 1:  # decoding; a text of many queries is never small
+        query = torch.nn.functional.pad(query, (0, 0, 0, max(0, -(-SMALL // (KEYS * size)) - count)))
+    query, key, value = (x.flatten(0, 1) for x in (query, key, value))
+    result = _weighted(_probabilities(query, key, mask, groups), value)[:, :count]
+    return result.reshape(batch, groups, count, size)
+
+
+def _probabilities(query: Tensor, key: Tensor, mask: Tensor, groups: int) -> Tensor:
+    """[b g, M, S] of query [b g, M, d] and key [b g, S, d]."""
+    scores = torch.bmm(query * query.shape[-1] ** -0.5, key.transpose(1, 2))
+    scores.unflatten(0, (-1, groups)).add_(mask)
+    return torch.softmax(scores, -1)
+
+
+def _weighted(probabilities: Tensor, value: Tensor) -> Tensor:
+    """[b g, M, d]: block after block, so that keys with a probability of zero behind the end change nothing."""
+    result = torch.bmm(probabilities[..., :BLOCK], value[:, :BLOCK])
+    for start in range(BLOCK, value.shape[1], BLOCK):
+        result.baddbmm_(probabilities[..., start : start + BLOCK], value[:, start : start + BLOCK])
+    return result
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        ctx.shape = query.shape
+        query, key, value = (x.flatten(0, 1) for x in (query, key, value))
+        result = _weighted(_probabilities(query, key, mask, ctx.shape[1]), value)
+        ctx.save_for_backward(query, key, value, mask, result)
+        return result.view(ctx.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, mask, result = ctx.saved_tensors
+        gradient = grads[0].flatten(0, 1)
+        probabilities = _probabilities(query, key, mask, ctx.shape[1])  # again: keeping them would take S M numbers
+        of_value = torch.bmm(probabilities.transpose(1, 2), gradient)
+        of_scores = torch.bmm(gradient, value.transpose(1, 2)).sub_((gradient * result).sum(-1, keepdim=True))
+        of_scores.mul_(probabilities).mul_(query.shape[-1] ** -0.5)
+        of_query, of_key = torch.bmm(of_scores, key), torch.bmm(of_scores.transpose(1, 2), query)
+        return *(x.unflatten(0, (-1, ctx.shape[1])) for x in (of_query, of_key, of_value)), None

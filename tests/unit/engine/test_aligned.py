@@ -1,0 +1,133 @@
+"""A completion has the same bits alone as in a batch, for any threads; and the machine is tried for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlhf_cli.engine import aligned
+from rlhf_cli.engine.aligned import can_be_invariant
+from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.engine.kernels import is_faster_packed
+from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.errors import UserError
+from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.functional.sampling import Sampling
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.types import PromptBatch, Rollout
+from tests.unit.engine.families import family
+from tests.unit.support import batch_of, build, move_adapter, tiny
+
+TEXTS = ("Say this", "a", "Say what is the meaning of it", "xyz", "Say")
+SAMPLES = 2
+
+pytestmark = pytest.mark.skipif(not is_faster_packed(torch.ones(8, 8)), reason="invariance is promised on an AMD CPU")
+
+
+@pytest.fixture(scope="module", params=["Llama", "Qwen3"])
+def engine(request: pytest.FixtureRequest) -> NativeEngine:
+    return engine_of(request.param)
+
+
+def engine_of(name: str) -> NativeEngine:
+    """An engine whose completions end early, so that the batch shrinks."""
+    policy = family(name, scale=3.0)
+    move_adapter(policy, 0.1)
+    return NativeEngine(replace(policy, end_tokens=(*range(0, 257, 20),)), invariant=True)
+
+
+def sample(engine: NativeEngine, temperature: float, prompts: list[int]) -> Rollout:
+    batch = batch_of(engine.policy, TEXTS, SAMPLES)
+    seeds = tuple(batch.seeds[prompt * SAMPLES + number] for prompt in prompts for number in range(SAMPLES))
+    part = PromptBatch(tuple(batch.prompts[prompt] for prompt in prompts), SAMPLES, seeds)
+    return engine.sample(part, Sampling(20, temperature), lambda: None)
+
+
+def rows_of(rollout: Rollout, row: int) -> tuple[Tensor, ...]:
+    keep = rollout.completion_mask[row]
+    return rollout.tokens[row][keep], rollout.logprobs[row][keep], rollout.hidden[row][keep]
+
+
+def is_same(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_completion_alone_has_the_bits_that_it_has_in_a_batch(engine: NativeEngine, temperature: float) -> None:
+    whole = sample(engine, temperature, [0, 1, 2, 3, 4])
+    for prompts in ([0], [1], [2], [3, 0], [4, 1, 2]):
+        part = sample(engine, temperature, prompts)
+        for place, prompt in enumerate(prompts):
+            for number in range(SAMPLES):
+                alone = rows_of(part, place * SAMPLES + number)
+                assert is_same(alone, rows_of(whole, prompt * SAMPLES + number)), (prompts, prompt)
+
+
+def test_one_thread_and_two_have_the_same_bits() -> None:
+    engine, found = engine_of("Llama"), []
+    for number in (1, 2):
+        before = torch.get_num_threads()
+        torch.set_num_threads(number)
+        try:
+            rollout = sample(engine, 1.0, [0, 2])
+            found.append((rollout.hidden, *gradients(engine, rollout)))
+        finally:
+            torch.set_num_threads(before)
+    assert is_same(*found)
+
+
+def gradients(engine: NativeEngine, rollout: Rollout) -> list[Tensor]:
+    rows, tokens = torch.arange(len(rollout.batch)), rollout.tokens[rollout.completion_mask]
+    logprobs = token_logprobs(engine.hidden(rollout, rows), tokens, engine.head, 1.0)
+    return list(torch.autograd.grad(logprobs.sum(), list(engine.policy.parameters().values())))
+
+
+@pytest.mark.parametrize("reference", [False, True])
+@torch.no_grad()
+def test_any_microbatch_reads_the_same_bits(engine: NativeEngine, reference: bool) -> None:
+    rollout = sample(engine, 1.0, [0, 1, 2, 3, 4])
+    rows = torch.arange(len(rollout.batch))
+    lengths = rollout.lengths.tolist()
+    whole = engine.hidden(rollout, rows, reference=reference).split(lengths)
+    for part in (*rows.split(1), *rows.split(3), rows.flip(0)):
+        read = engine.hidden(rollout, part, reference=reference).split([lengths[row] for row in part])
+        assert is_same(read, tuple(whole[row] for row in part))
+
+
+def test_without_it_the_neighbours_show(engine: NativeEngine) -> None:
+    plain = NativeEngine(engine.policy)
+    whole = sample(plain, 1.0, [0, 1, 2, 3, 4])
+    parts = [sample(plain, 1.0, [prompt]) for prompt in range(5)]
+    assert not all(is_same(rows_of(part, 0), rows_of(whole, SAMPLES * n)) for n, part in enumerate(parts))
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return build(tiny())
+
+
+def test_auto_asks_the_machine(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert can_be_invariant(policy, packed=False)
+    assert build_engine(policy, tiny(), print, "auto").invariant
+    assert not build_engine(policy, tiny(), print).invariant
+    monkeypatch.setattr(aligned, "multiply", lambda x, weight: x @ weight.T + (len(x) == 12))
+    assert not build_engine(policy, tiny(), print, "auto").invariant
+    with pytest.raises(UserError, match="cannot be independent"):
+        build_engine(policy, tiny(), print, True)
+
+
+def test_another_engine_is_not_invariant() -> None:
+    other = build(tiny("gpt2"))
+    assert not build_engine(other, tiny("gpt2"), lambda note: None, "auto").invariant
+    assert not TransformersEngine.invariant
+    with pytest.raises(UserError, match="native engine"):
+        build_engine(other, tiny("gpt2"), lambda note: None, True)
+
+
+def test_bfloat16_is_left_as_it_is(policy: Policy) -> None:
+    policy.causal.to(torch.bfloat16)
+    assert not can_be_invariant(policy, packed=True)
