@@ -124,6 +124,22 @@ def test_a_family_that_rescales_its_logits_is_refused(name: str, fields: dict[st
     assert caught.value.exit_code == EXIT_USAGE
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "modules"),
+    [
+        ("Mamba", {"state_size": 4, "time_step_rank": 4}, ["in_proj", "x_proj"]),
+        ("RecurrentGemma", {"lru_width": 16, "head_dim": 4}, "all-linear"),
+        ("Lfm2", {"layer_types": ["conv", "full_attention"]}, "all-linear"),
+    ],
+)
+def test_a_state_space_or_hybrid_model_is_refused_in_one_line(name: str, fields: dict[str, Any], modules: Any) -> None:
+    with pytest.raises(UserError, match=r" models cannot be run here \(\w+: ") as caught:
+        chosen(family(name, scale=3.0, adapter=lora(target_modules=modules), **fields))
+    assert caught.value.exit_code == EXIT_USAGE
+    assert caught.value.where == "model.path"
+    assert "\n" not in caught.value.line()
+
+
 def test_nan_logits_are_refused() -> None:
     policy = build(tiny())
     with torch.no_grad():
