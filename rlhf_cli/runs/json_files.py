@@ -8,13 +8,23 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, TypeAdapter
 
 from rlhf_cli.runs.disk import DISK, Disk, no_link, replace_file
 
-JSON_OBJECT: Final = TypeAdapter(dict[str, Any])
+
+def check_numbers(value: Any) -> Any:
+    """Return the value; raises ValueError where it holds a whole number that no setting may have, nor a float."""
+    if isinstance(value, int) and abs(value) >= 2**64:
+        raise ValueError("a whole number of more than 64 bits")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        check_numbers(inner)
+    return value
+
+
+JSON_OBJECT: Final = TypeAdapter(Annotated[dict[str, Any], AfterValidator(check_numbers)])
 LARGEST: Final = 2**24
 """The largest JSON file that is read, in bytes; those of a run are far smaller."""
 PART: Final = 2**17

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.evaluation.evaluation import Evaluation, compare
+from rlhf_cli.runs.json_files import read_object, read_rows
 from rlhf_cli.runs.reading import compare_if_paired, read_first_and_last, read_metrics, read_run
 from rlhf_cli.runs.result import Result
 from tests.unit.evaluation.samples import AFTER, BEFORE
@@ -158,3 +159,13 @@ def test_the_metrics_up_to_a_step_are_numbers(tmp_path: Path) -> None:
     assert (start, second) == ({"step": 0, "eval/objective": 0.5}, {"step": 2})
     assert math.isnan(first["objective"])
     assert read_metrics(tmp_path / "nowhere", 2) == []
+
+
+def test_a_number_of_hundreds_of_digits_is_none_of_ours(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"objective": {"betas": [0.9, 10**400]}}))
+    assert read_object(file) == {}
+    file.write_text(json.dumps({"seed": 2**64 - 1, "steps": -(2**63)}))
+    assert read_object(file) == {"seed": 2**64 - 1, "steps": -(2**63)}
+    rows = [json.dumps({"step": number, "objective": 1}).encode() for number in (1, 10**400, 3)]
+    assert [row["step"] for row in read_rows(rows)] == [1, 3]
