@@ -77,10 +77,10 @@ class Adapted(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = grads
-        of_x = ctx.frozen.backward(gradient)
-        if not ctx.saved_tensors:
+        of_x, saved = ctx.frozen.backward(gradient), ctx.saved_tensors  # once: recomputed activations are given once
+        if not saved:
             return of_x, None, None, None, None
-        x, a, b = ctx.saved_tensors
+        x, a, b = saved
         of_narrow = multiply(gradient, b)  # narrow = x A^T
         of_x += multiply(of_narrow, a.t())
         return of_x, None, None, sum_outer(of_narrow, x), sum_outer(multiply(x, a), gradient)

@@ -86,6 +86,11 @@ def gradients(engine: NativeEngine, rollout: Rollout) -> list[Tensor]:
     return list(torch.autograd.grad(logprobs.sum(), list(engine.policy.parameters().values())))
 
 
+def test_recomputed_activations_have_the_same_gradient(engine: NativeEngine) -> None:
+    rollout, again = sample(engine, 1.0, [0, 2]), NativeEngine(engine.policy, recompute=True, invariant=True)
+    assert is_same(tuple(gradients(engine, rollout)), tuple(gradients(again, rollout)))
+
+
 @pytest.mark.parametrize("reference", [False, True])
 @torch.no_grad()
 def test_any_microbatch_reads_the_same_bits(engine: NativeEngine, reference: bool) -> None:
