@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.models.tiny import END
-from rlhf_cli.pipeline import assemble
+from rlhf_cli.ranks import sharding
 from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
@@ -25,7 +25,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_models(config: object, note: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(assemble, "load_models", load_models)
+    monkeypatch.setattr(sharding, "load_models", load_models)
 
 
 def refused(outcome: Outcome, said: str, folder: Path) -> None:

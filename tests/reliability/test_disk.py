@@ -131,9 +131,7 @@ def test_a_folder_that_cannot_be_made_is_named_before_a_model_is_loaded(
     given: str, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(
-        "rlhf_cli.pipeline.assemble.load_models", lambda config, note: pytest.fail("the model was loaded")
-    )
+    monkeypatch.setattr("rlhf_cli.ranks.sharding.load_models", lambda config, note: pytest.fail("the model was loaded"))
     outcome = rlhf("train", *QUICK, given)
     assert outcome.code == 6, outcome.err
     assert outcome.err.startswith("error: ")
@@ -151,9 +149,7 @@ def test_a_folder_that_may_not_be_written_is_named_before_a_model_is_loaded(
             raise PermissionError(errno.EACCES, "Permission denied", str(self))
         return plain(self, mode, *given, **more)
 
-    monkeypatch.setattr(
-        "rlhf_cli.pipeline.assemble.load_models", lambda config, note: pytest.fail("the model was loaded")
-    )
+    monkeypatch.setattr("rlhf_cli.ranks.sharding.load_models", lambda config, note: pytest.fail("the model was loaded"))
     monkeypatch.setattr(Path, "open", read_only)
     outcome = rlhf("train", *QUICK, "run_dir=out")
     assert outcome.code == 6, outcome.err
