@@ -17,6 +17,8 @@ from rlhf_cli.sweep.pool import Job, Process, StartTrial, start_process
 from rlhf_cli.sweep.record import Ending
 from rlhf_cli.sweep.remote import RemoteTrial
 
+IDLE_S: Final = 60
+"""Seconds after which a worker of joblib without a trial ends, also where the sweep was killed."""
 SUBMITTED: Final = ".submitit"
 """The folder, in that of a sweep, of what submitit writes."""
 
@@ -98,7 +100,7 @@ class _Future:
 def _joblib(count: int) -> Iterator[Submit]:
     from joblib.externals import loky
 
-    workers = loky.ProcessPoolExecutor(count)
+    workers = loky.ProcessPoolExecutor(count, timeout=IDLE_S)
     try:
         yield lambda trial: _Future(workers.submit(trial))
     finally:

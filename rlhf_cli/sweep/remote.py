@@ -20,7 +20,8 @@ POLL_S: Final = 0.2
 
 @dataclass
 class RemoteTrial:
-    """A call runs the trial to its end, and returns its exit code. It stops once the file `unwanted` is there."""
+    """A call runs the trial to its end, and returns its exit code. It stops once the file `unwanted` is there, and
+    where the process that started the worker is gone."""
 
     arguments: tuple[str, ...]
     where: str
@@ -41,11 +42,11 @@ class RemoteTrial:
                 [*COMMAND, *self.arguments], cwd=self.where, env=environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        asked = False
+        asked, parent = False, os.getppid()
         while process.poll() is None:
             try:
                 time.sleep(POLL_S)
-                stop = not asked and self.unwanted.exists()
+                stop = not asked and (self.unwanted.exists() or os.getppid() != parent)
             except KeyboardInterrupt:  # Ctrl-C in the terminal, or Ray's cancel
                 stop = not asked
             if stop:

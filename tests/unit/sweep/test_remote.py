@@ -79,3 +79,9 @@ def test_it_saves_before_the_time_is_up(make: Make, tmp_path: Path, monkeypatch:
     assert (tmp_path / "log.txt").read_text().splitlines()[-1] == "got 10"
     assert found == [("again", trial)]
     assert pickle.loads(pickle.dumps(found[0][1])) == make("waits")
+
+
+def test_it_ends_with_what_started_its_worker(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parents = iter([1])
+    monkeypatch.setattr(os, "getppid", lambda: next(parents, 2))
+    assert make("waits")() in (75, -15)  # it may not listen yet
