@@ -5,6 +5,7 @@ arguments   read the command line: separate options from overrides, and write th
 jobs        plan the jobs of a command line; compose and check each of them once
 compose     compose overrides into a verb's config, alone or over the config of a saved run
 naming      the names of a sweep's jobs, and of folders
+search      a search by optuna: its space, and its jobs
 runner      run planned jobs, by ourselves or by another launcher of hydra
 help        help for whoever writes a YAML file: its JSON Schema, the presets
 completion  offer words for the shell's TAB

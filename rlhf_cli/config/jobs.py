@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic
 
@@ -15,11 +16,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from rlhf_cli.config.arguments import parse_override, quote, rewrite
+from rlhf_cli.config.arguments import parse_override, rewrite
 from rlhf_cli.config.compose import compose, validate
 from rlhf_cli.config.files import find_setter
-from rlhf_cli.config.naming import common_overrides, job_name
+from rlhf_cli.config.naming import job_name, name_folders
 from rlhf_cli.config.options import PRESET
+from rlhf_cli.config.search.plan import FLOOR_KEYS, SearchPlan, check_search, plan_search
+from rlhf_cli.config.search.space import SWEEPER, is_search
 from rlhf_cli.config.security import refuse_secrets, refuse_unsaid_trust
 from rlhf_cli.config.session import one_line_errors, open_hydra
 from rlhf_cli.errors import UserError
@@ -54,6 +57,10 @@ class Plan(Generic[C]):
     """The command line's, and those that follow from them: a sweep's seeds, and what its folders are not named by."""
     settings: DictConfig
     """The composed overrides of the command line, hydra's own settings included; a sweep's values stay lists."""
+    search: SearchPlan | None = None
+    """A search; its `jobs` stand for all of its points, and none of them runs."""
+    plan_job: Callable[[Job], PlannedJob[C]] | None = None
+    """Composes and checks one more job of a search."""
 
     @property
     def launcher(self) -> str:
@@ -98,12 +105,12 @@ def plan_jobs(
     Raises UserError, also the one of `check`; in a sweep it names the job.
     """
     settings = compose(loader, overrides)
-    _check_hydra(settings)
+    searches = is_search(settings)
     sweep = sweep or settings.hydra.mode == RunMode.MULTIRUN
     params = (settings.hydra.sweeper.get("params") or {}) if sweep else {}
     every = [parse_override(argument) for argument in (*(f"{k}={v}" for k, v in params.items()), *overrides)]
     for override in every:
-        _check_values(verb, override, sweep)
+        _check_values(verb, override, sweep, searches)
         override.config_loader = loader  # for glob()
     own = [override for override in every if not override.is_hydra_override()]
     of_hydra = [str(override.input_line) for override in every if override.is_hydra_override()]
@@ -113,12 +120,22 @@ def plan_jobs(
     def accept(composed: DictConfig, job: Job) -> C:
         config = validate(verb, composed, job)
         refuse_unsaid_trust(config, overrides)
+        if searches and isinstance(config, RunConfig):
+            check_search(config)
         if check:
             check(config)
         return config
 
     if sweep and verb.schema is not RunConfig:
         raise UserError(f"rlhf {verb.words} runs one training: a sweep is for rlhf train alone", fix="leave -m out")
+    if searches and not sweep:
+        raise UserError("a search needs -m", where=f"hydra/sweeper={SWEEPER}")
+    if searches:
+        search, points = plan_search(settings, own)
+        naming = name_folders(points, *FLOOR_KEYS)
+        plan_job = partial(_plan_job, loader, [*of_hydra, naming], accept)
+        jobs = _plan_all(points, plan_job)
+        return Plan(jobs, sweep, default_dir, [*overrides, naming], settings, search, partial(plan_job, 0))
     if sweep:
         jobs, added = _plan_sweep(loader, settings, own, of_hydra, accept)
         return Plan(jobs, sweep, default_dir, [*overrides, *added], settings)
@@ -139,21 +156,31 @@ def _plan_sweep(
     """The jobs of a sweep, and the overrides that follow from its own: the seeds, and what folders are not named by."""
     seeds = [] if _is_one_seed(settings, own) else _seeds(loader, own, of_hydra)
     jobs = combine([*own, *map(parse_override, seeds)])
-    constant = ",".join(quote(parse_override(override).key_or_group) for override in sorted(common_overrides(jobs)))
-    naming = f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"
+    naming = name_folders(jobs)
+    planned = _plan_all(jobs, partial(_plan_job, loader, [*of_hydra, naming], accept))
+    return planned, [*seeds, naming]
+
+
+def _plan_job(
+    loader: ConfigLoader, of_hydra: Sequence[str], accept: Callable[[DictConfig, Job], C], number: int, job: Job
+) -> PlannedJob[C]:
+    composed = compose(loader, [*of_hydra, *job])
+    config = accept(composed, job)
+    with one_line_errors():
+        composed.hydra.job.num = number
+        return PlannedJob(job, config, str(composed.hydra.sweep.subdir))
+
+
+def _plan_all(jobs: Sequence[Job], plan_job: Callable[[int, Job], PlannedJob[C]]) -> list[PlannedJob[C]]:
     planned = []
     for number, job in enumerate(jobs, start=1):
         with _errors_name_job(number, jobs):
-            composed = compose(loader, [*of_hydra, naming, *job])
-            config = accept(composed, job)
-            with one_line_errors():
-                composed.hydra.job.num = number - 1
-                planned.append(PlannedJob(job, config, str(composed.hydra.sweep.subdir)))
+            planned.append(plan_job(number - 1, job))
     if any(job.config.run_dir for job in planned):
         raise UserError("run_dir names the folder of one run; a sweep's is sweep_dir")
     if len({job.folder for job in planned}) < len(planned):
         raise UserError("two jobs of the sweep would write to one folder: is a value listed twice?")
-    return planned, [*seeds, naming]
+    return planned
 
 
 def _is_one_seed(settings: DictConfig, own: Sequence[Override]) -> bool:
@@ -184,18 +211,14 @@ def _seeds(loader: ConfigLoader, own: Sequence[Override], of_hydra: Sequence[str
     return [f"seed={','.join(str(min(firsts) + number) for number in range(min(counts)))}"]
 
 
-def _check_hydra(settings: DictConfig) -> None:
-    if (sweeper := settings.hydra.runtime.choices["hydra/sweeper"]) != "basic":
-        raise UserError(f"hydra/sweeper={sweeper}: only lists of values can be swept, by hydra/sweeper=basic")
-    if settings.hydra.callbacks:
-        raise UserError("hydra.callbacks: not supported; leave them out")
-
-
-def _check_values(verb: Verb[C], override: Override, sweep: bool) -> None:
+def _check_values(verb: Verb[C], override: Override, sweep: bool, searches: bool) -> None:
     if not override.is_sweep_override():
         return
-    if override.is_interval_sweep():
-        raise UserError(f"{override.input_line}: an interval cannot be swept; list the values, separated by commas")
+    if override.is_interval_sweep() and not searches:
+        raise UserError(
+            f"{override.input_line}: an interval cannot be swept; list the values, separated by commas",
+            fix=f"or search in it: hydra/sweeper={SWEEPER}",
+        )
     if not sweep:
         why = "are a sweep and need -m" if verb.schema is RunConfig else "make no training"
         raise UserError(f"{override.key_or_group}: several values {why}; text with a comma needs quotes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from rlhf_cli.config.compose import source_of
 from rlhf_cli.config.jobs import Check, Plan, plan_jobs
 from rlhf_cli.config.naming import differences, earlier_sweep_name, reserve_folder, split_settings, sweep_name
 from rlhf_cli.config.runner import raise_failures, record_sweep, run_alone, run_by_hydra
+from rlhf_cli.config.search.plan import SearchPlan
 from rlhf_cli.config.security import refuse_code, refuse_secrets
 from rlhf_cli.config.session import open_hydra, show_config, show_page
 from rlhf_cli.errors import EXIT_DISK, UserError
@@ -31,6 +32,7 @@ from rlhf_cli.sweep.growth import (
 )
 from rlhf_cli.sweep.launchers import Launcher, read_launcher
 from rlhf_cli.sweep.record import SweepRecord, Trial
+from rlhf_cli.sweep.search import Floor
 from rlhf_cli.verbs import TRAIN, C, Verb, composing
 
 
@@ -59,19 +61,23 @@ class Launch(Generic[C]):
         return ("train", *self.overrides, "hydra.mode=RUN", "seeds=1", *own)
 
 
+Task = Callable[[Launch[RunConfig]], None]
 RunTrials = Callable[[Sequence[Launch[RunConfig]], Launcher], None]
+TrialOf = Callable[[Mapping[str, str], Floor], Launch[RunConfig]]
+RunSearch = Callable[[SweepRecord, SearchPlan, TrialOf, Launcher], None]
+"""Runs a search, whose trial of some values and a floor the TrialOf gives, checked."""
 OpenSweep = Callable[[SweepRecord], AbstractContextManager[RunTrials]]
 """Opens a sweep: gives what runs its trials together, and raises at the end if some failed."""
 
 
 def launch(
-    argv: Sequence[str], task: Callable[[Launch[RunConfig]], None], *, check: Check[RunConfig], sweep: OpenSweep
+    argv: Sequence[str], task: Task, *, check: Check[RunConfig], sweep: OpenSweep, search: RunSearch | None = None
 ) -> None:
     """Run `task` for the one job of `rlhf train`'s command line, or open its `sweep` (`-m`) and run all trials by that.
 
-    `--help`, `--hydra-help`, `--info` and `--cfg` print and run nothing. `check` sees the config of every job before
-    anything is made. Where another of hydra's launchers is named, it runs `task` for each trial; a trial that ends
-    there in a UserError is named on stderr and does not stop the others.
+    With `hydra/sweeper=optuna` the `search` chooses the trials and runs them. `--help`, `--hydra-help`, `--info` and
+    `--cfg` print and run nothing. `check` sees the config of every job before anything is made. Where another launcher
+    of hydra's is named, it runs `task` for each trial; a UserError there is named on stderr and stops no other trial.
 
     Raises UserError, with nothing made and nothing run, if the command line or the config of any job is wrong or
     `check` says so; then what `task` and `sweep` raise; and at the end of a sweep with failed trials a UserError with
@@ -92,6 +98,10 @@ def launch(
             names_folders=launcher is not None,
         )
         launches = _launches(TRAIN, plan, folder)
+        if plan.search is not None and search is not None and launcher is not None:
+            record_sweep(hydra, plan, folder)
+            _search(plan, record, search, launcher)
+            return
         with sweep(record) as run_trials:
             if launcher is not None:
                 record_sweep(hydra, plan, folder)
@@ -151,6 +161,20 @@ def _planned(
             yield None if part else (hydra, plan, at)
 
 
+def _search(plan: Plan[RunConfig], record: SweepRecord, search: RunSearch, launcher: Launcher) -> None:
+    """Run a search in its folder, with the trials that it has there."""
+    assert plan.search is not None
+    known, searched = read_known(record.folder), replace(plan.search, beta=record.compare_at)
+
+    def trial_of(texts: Mapping[str, str], floor: Floor) -> Launch[RunConfig]:
+        assert plan.plan_job is not None
+        job = plan.plan_job(searched.overrides(texts, floor))
+        return _launches(TRAIN, replace(plan, jobs=[job]), record.folder)[0]
+
+    settings = searched.settings.model_dump(mode="json")
+    search(replace(record, trials=known.trials if known else (), search=settings), searched, trial_of, launcher)
+
+
 def _launches(verb: Verb[C], plan: Plan[C], folder: Path) -> list[Launch[C]]:
     launches = []
     for job in plan.jobs:
@@ -178,7 +202,9 @@ def make_sweep_folder(plan: Plan[RunConfig]) -> Path:
     named, parent = plan.jobs[0].config.sweep_dir, Path(plan.default_dir).absolute()
     overrides, configs = [job.overrides for job in plan.jobs], [job.config for job in plan.jobs]
     earlier = parent / earlier_sweep_name(overrides, configs)
-    default = earlier if earlier.is_dir() else parent / sweep_name(plan.overrides, overrides, configs)
+    searched = f"{plan.search.text} {configs[0].seed}" if plan.search else ""
+    is_earlier = earlier.is_dir() and not searched
+    default = earlier if is_earlier else parent / sweep_name(plan.overrides, overrides, configs, searched)
     with _folder_errors():
         return _made(Path(named) if named else default)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rlhf_cli.config.arguments import parse_override, unquote
+from rlhf_cli.config.arguments import parse_override, quote, unquote
 from rlhf_cli.config.keys import holds_path
 from rlhf_cli.config.options import PRESET
 from rlhf_cli.runs.changes import fingerprint, is_free
@@ -58,6 +58,12 @@ def trial_name(overrides: Sequence[str], constant: Sequence[str]) -> str:
     return f"{','.join(parts)[:80] or 'only'}-{_digest(text)}"
 
 
+def name_folders(jobs: Sequence[Sequence[str]], *more: str) -> str:
+    """The override by which folders are not named by the keys that all jobs set alike, nor by `more` keys."""
+    common = [parse_override(override).key_or_group for override in sorted(common_overrides(jobs))]
+    return f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quote, (*common, *more)))}]"
+
+
 def reserve_folder(folder: Path) -> Path:
     """Make a new folder of that name, or with -2, -3, ... appended: two runs of the same second never share one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -69,13 +75,16 @@ def reserve_folder(folder: Path) -> Path:
     return candidate
 
 
-def sweep_name(typed: Sequence[str], jobs: Sequence[Sequence[str]], configs: Sequence[RunConfig]) -> str:
+def sweep_name(
+    typed: Sequence[str], jobs: Sequence[Sequence[str]], configs: Sequence[RunConfig], searched: str = ""
+) -> str:
     """The name of a sweep's folder: that of its preset, and a hash of the settings that are fixed.
 
     The hash leaves out what may change on resume. `typed` are the overrides of the command line, `jobs` those of each
-    job, and `configs` what they compose.
+    job, and `configs` what they compose; `searched` describes a search.
     """
-    return _sweep_name(json.dumps(split_settings(typed, jobs, configs)), jobs)
+    name = _sweep_name(json.dumps(split_settings(typed, jobs, configs)) + searched, jobs)
+    return f"{name}-search" if searched else name
 
 
 def earlier_sweep_name(jobs: Sequence[Sequence[str]], configs: Sequence[RunConfig]) -> str:

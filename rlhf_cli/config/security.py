@@ -22,6 +22,7 @@ from rlhf_cli.errors import EXIT_USAGE, UserError
 from rlhf_cli.paths import locate, why_irregular
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.settings import flatten
+from rlhf_cli.sweep.search import Search
 
 TRUST = "trust_remote_code"
 _RUNS_CODE = {"_target_", "()", "class", TRUST}
@@ -29,7 +30,7 @@ _MAKES_MAPPINGS = re.compile(r"_target_|\$\{\s*oc\.(create|decode)")
 HYDRA = {  # the parts of `hydra` that a file may set, and which of their keys; None: all of them
     "run": {"dir"},
     "sweep": {"dir", "subdir"},
-    "sweeper": {"params"},
+    "sweeper": {"params", *Search.model_fields},
     "job": {"name"},
     "launcher": None,
     "mode": None,

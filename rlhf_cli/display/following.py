@@ -48,7 +48,8 @@ def after_sweep(answer: Answer) -> list[str]:
         folder = Path(answer.folder) / chosen.finished[0].name
         result = Result.read(folder)
         commands += after_run(result, folder)[:2] if result else []
-    if answer.command and " seeds=" not in answer.command and " seed=" not in answer.command:
+    is_search = "hydra/sweeper=" in answer.command  # its reason has the command that repeats what it found
+    if answer.command and not is_search and " seeds=" not in answer.command and " seed=" not in answer.command:
         commands.append(f"{answer.command} seeds=3")
     return commands
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from statistics import fmean
+from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.plateau import latest_gain
 from rlhf_cli.health.course import WINDOW, Course
-from rlhf_cli.settings import READ_STRICTLY, Seconds, Settings
+from rlhf_cli.settings import READ_STRICTLY, Seconds, Settings, as_tuple
+
+FLOOR: Final = "stop.floor"
+"""The rule by which a search prunes a trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,11 @@ class Stopping:
     key: str
     """The setting: stop.kl."""
     reason: str
+
+
+def _as_pairs(value: Any) -> Any:
+    """Take lists for tuples, as JSON and YAML write them."""
+    return tuple(tuple(pair) if isinstance(pair, list) else pair for pair in as_tuple(value) or ())
 
 
 class Stop(Settings):
@@ -38,6 +47,10 @@ class Stop(Settings):
     plateau: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """The least gain of the held-out objective that the second half of the run so far has to have; the bound holds
     however often it is looked at (docs/doctor.md). From the fourth evaluation on."""
+    floor: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_as_pairs)] = ()
+    """Pairs of a step and the least held-out objective there: a search prunes a trial that is below."""
+    floor_beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """The beta of the objective in `floor`; null: the final one of the run."""
 
     def why(self, course: Course, seconds: float, evaluations: Callable[[], Sequence[Evaluation]]) -> Stopping | None:
         """The end of the run after its newest step; None where it goes on.
@@ -50,7 +63,14 @@ class Stop(Settings):
             return Stopping("stop.tokens", f"{course.tokens:,} tokens are sampled, of {self.tokens:,}")
         if self.seconds is not None and seconds >= self.seconds:
             return Stopping("stop.seconds", f"the steps took {seconds:.0f} s, of {self.seconds:g}")
-        if self.plateau is None or course.last is None or course.last.step != course.step:
+        if course.last is None or course.last.step != course.step:
+            return None
+        if (least := dict(self.floor).get(course.step)) is not None:
+            beta = course.last.beta if self.floor_beta is None else self.floor_beta
+            reached = fmean(course.last.objective(beta))
+            if reached < least:
+                return Stopping(FLOOR, f"pruned: the held-out objective is {reached:+.3g}, below {least:+.3g}")
+        if self.plateau is None:
             return None
         gain = latest_gain(evaluations())
         if gain is None or gain.upper >= self.plateau:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rlhf_cli.evaluation.oracle import Oracle
 from rlhf_cli.sweep.choice import choose, find_gains, find_pareto_front, level
+from rlhf_cli.sweep.found import explain_search
 from rlhf_cli.sweep.outcome import LeftOut, Outcome, read_trial
 from rlhf_cli.sweep.points import Point, build_point, candidate_of, gain_of
 from rlhf_cli.sweep.power import Needed, calculate_needed
@@ -90,6 +91,9 @@ def answer(sweep: SweepRecord) -> Answer:
     oracle, no_oracle = reach(outcomes, beta)
     points = _points(groups, finished, beta, oracle)
     recommended, reason, needed = _recommend(finished, points, beta)
+    if sweep.search is not None:
+        candidates = [candidate_of(group) for group in finished.values() if group]
+        reason = (*explain_search(sweep, points, candidates, beta, left_out), *reason)
     return Answer(
         folder=str(sweep.folder),
         command=sweep.command,

@@ -11,10 +11,12 @@ from typing import Literal
 from pydantic import ValidationError
 
 from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.health.stopping import FLOOR
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, METRICS, TRIAL_LOG
 from rlhf_cli.runs.json_files import JSON_OBJECT, read_content
 from rlhf_cli.runs.listing import RunStatus, read_status
-from rlhf_cli.runs.reading import EVALUATION
+from rlhf_cli.runs.reading import EVALUATION, read_evaluations
+from rlhf_cli.runs.result import Result
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
 
@@ -62,7 +64,7 @@ class Outcome:
         return self.evaluations[-1]
 
 
-State = Literal["failed", "stopped", "running", "not started", "unreadable", "not evaluated"]
+State = Literal["failed", "pruned", "stopped", "running", "not started", "unreadable", "not evaluated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,24 @@ def read_trial(sweep: SweepRecord, trial: Trial) -> Outcome | LeftOut:
         return _left_out(sweep, trial, "unreadable", f"{name}: {_describe(error)}")
     if not evaluations or evaluations[-1].step == 0:
         return _left_out(sweep, trial, "not evaluated", f"evaluate.every={config.evaluate.every}")
+    if pruned := why_pruned(folder):
+        return _left_out(sweep, trial, "pruned", f"at step {evaluations[-1].step}: {pruned}")
     start = evaluations[0]
     reference = dict(zip(start.prompts, start.reward, strict=True)) if start.step == 0 else {}
     return Outcome(trial, config, held_out, reference, training)
+
+
+def why_pruned(folder: Path) -> str | None:
+    """Why the search ended a finished trial early; None where it did not."""
+    result = Result.read(folder)
+    if result is None or result.stopped is None or result.stopped.key != FLOOR:
+        return None
+    return result.stopped.reason.removeprefix("pruned: ")
+
+
+def read_curve(folder: Path) -> dict[int, tuple[float, float]]:
+    """Held-out reward and KL (nats) by step, at all evaluations of a trial but the one before its first step."""
+    return {one.step: one.means() for one in read_evaluations(folder) if one.step}
 
 
 def _unfinished(sweep: SweepRecord, trial: Trial, status: RunStatus) -> LeftOut:

@@ -108,11 +108,15 @@ class Pool:
         show: Callable[[Sequence[Standing]], None],
         check: Callable[[], None],
         start: StartTrial | None = None,
+        ask: Callable[[], Job | None] = lambda: None,
+        tell: Callable[[Standing], None] = lambda standing: None,
     ) -> None:
         """`show` is called with all standings several times a second; `check` raises where the sweep is to stop.
 
-        `start` is `start_process` unless another is given.
+        `start` is `start_process` unless another is given. Where no job waits for a free slot, `ask` gives one more, or
+        None for now; `tell` hears of each that ended.
         """
+        self._ask, self._tell = ask, tell
         self._standings = [Standing(job) for job in jobs]
         self._free, self._show, self._check = list(slots), show, check
         self._start_trial = start or start_process
@@ -126,13 +130,12 @@ class Pool:
         Where `check` raises, the trials save their last complete step before the exception goes on.
         """
         for standing in self._standings:
-            if standing.job.is_done:
-                standing.state, standing.was_done = "finished", True
-                standing.refresh()
+            _mark_done(standing)
         try:
+            self._start()
             while any(standing.state in ("waiting", "running") for standing in self._standings):
-                self._start()
                 self._wait(self._check)
+                self._start()
         finally:
             self._stopping = True
             for running in self._running.values():
@@ -158,6 +161,15 @@ class Pool:
                 del self._free[0]
             except OSError as error:
                 standing.state, standing.reason = "failed", f"it cannot be started: {error}"
+        while self._free and not any(standing.state == "waiting" for standing in self._standings):
+            job = self._ask()
+            if job is None:
+                break
+            self._standings.append(standing := Standing(job))
+            if _mark_done(standing):
+                self._tell(standing)
+            else:
+                self._start()
 
     def _wait(self, check: Callable[[], None]) -> None:
         for number, running in list(self._running.items()):
@@ -177,9 +189,18 @@ class Pool:
                     ending.write(standing.job.folder)
                 standing.reason = ending.said or None
                 standing.state = ENDINGS.get(ending.exit_code, "failed")
+                self._tell(standing)
         self._show(self._standings)
         check()
         time.sleep(INTERVAL_S)
+
+
+def _mark_done(standing: Standing) -> bool:
+    """Mark a trial that needs no process as finished; return whether it is one."""
+    if standing.job.is_done:
+        standing.state, standing.was_done = "finished", True
+        standing.refresh()
+    return standing.job.is_done
 
 
 def _begin(job: Job, slot: dict[str, str], start: StartTrial) -> _Running:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
@@ -46,6 +46,8 @@ class SweepRecord:
     """The beta at which all points are compared; None in the record of an earlier version: from the points."""
     threads: int | None = None
     """CPU threads of each trial without a GPU, 0 as torch chooses; None before a trial was started by rlhf itself."""
+    search: dict[str, Any] | None = None
+    """The settings of a search; None where all values are listed."""
 
     def again(self) -> str:
         """The command, as it works from the present working directory."""
@@ -61,7 +63,7 @@ class SweepRecord:
 
     def write(self) -> None:
         """Keep it as sweep.json, with its own hash as the last key."""
-        content = asdict(_Content(self.command, self.where, self.trials, self.compare_at, self.threads))
+        content = asdict(_Content(self.command, self.where, self.trials, self.compare_at, self.threads, self.search))
         del content[OWN]
         write_json(self.folder / SWEEP, content | {OWN: own_hash(content)})
 
@@ -76,7 +78,8 @@ class SweepRecord:
             return None
         if content.sha256 not in (None, own_hash(read_object(folder / SWEEP))):
             raise changed(SWEEP, folder, of="sweep")
-        return SweepRecord(folder, content.command, content.trials, content.where, content.compare_at, content.threads)
+        at, threads = content.compare_at, content.threads
+        return SweepRecord(folder, content.command, content.trials, content.where, at, threads, content.search)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class _Content:
     trials: tuple[Trial, ...]
     compare_at: float | None = None
     threads: int | None = None
+    search: dict[str, Any] | None = None
     sha256: str | None = None
     """The hash of all others; None in the record of an earlier version."""
 

@@ -24,7 +24,7 @@ def commands() -> list[str]:
         (ROOT / "configs" / "hydra" / "help" / "train.yaml").read_text(encoding="utf-8"),
     ]
     found = {match.strip() for text in texts for match in COMMAND.findall(text)}
-    return sorted(one for one in found if not any(word in one for word in ("--help", "resume=", "optimzer")))
+    return sorted(one for one in found if not any(word in one for word in ("--help", "resume=", "optimzer", "optuna")))
 
 
 def test_there_are_commands() -> None:

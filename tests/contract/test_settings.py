@@ -13,6 +13,7 @@ from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import Settings
 from rlhf_cli.supervised.settings import SupervisedConfig
+from rlhf_cli.sweep.launchers import Launcher
 
 READ_BY_A_VALIDATOR = {"insecure": "it only says which urls are allowed", "patience": "the loop comes"}
 """Settings that nothing else reads, and why that is enough."""
@@ -39,6 +40,8 @@ NEWER_THAN_RUNS = {
     "RunConfig.shard_model",
     "RunConfig.shards",
     "RunConfig.stop",
+    "Stop.floor",
+    "Stop.floor_beta",
     "Stop.kl",
     "Stop.plateau",
     "Stop.seconds",
@@ -94,13 +97,14 @@ class Reads(ast.NodeVisitor):
     def read(self, kind: type[Settings], field: str) -> bool:
         """Whether anything reads the field: the group, one that inherits it or that it inherits from, or another.
 
-        A source in a process of its own gets its settings as parameters.
+        A source in a process of its own gets its settings as parameters, and a launcher's library gets them whole.
         """
         family = {*kind.__mro__, *kinds(kind)}
         return (
             field in self.attributes
             or any(field in self.own.get(member.__name__, ()) for member in family)
             or (issubclass(kind, IsolatedSource) and field in self.parameters)
+            or issubclass(kind, Launcher)
         )
 
 

@@ -11,6 +11,7 @@ repeating    repeat stretches of a run, for `verify-resume` and `audit`
 running      start, resume or finish a run in its folder
 supervising  how `sft`, `dpo` and `reward train` train
 rounds       do what is left of a round of `feedback`
+searching    run the trials of a search, each chosen when a process is free for it
 sweeping     run the trials of `train -m`, and show the answer
 stage        show a scene of `demo` on a terminal
 ready        refuse mistakes before anything is written, and find where a run continues

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -28,9 +29,12 @@ from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.elsewhere import starter
 from rlhf_cli.sweep.launchers import Launcher, Ray, Slurm
-from rlhf_cli.sweep.pool import Job, Pool, Standing
+from rlhf_cli.sweep.pool import Job, Pool, Standing, StartTrial
 from rlhf_cli.sweep.record import SweepRecord, name_of
 from rlhf_cli.sweep.slots import THREADS, available_gpus, share, slots
+
+RunPools = Callable[[str, int, Callable[[int], list[Standing]]], None]
+"""Runs trials: the display of the sweep, the most trials at once, and what runs them with a number of threads each."""
 
 
 @contextmanager
@@ -40,17 +44,30 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
     Raises UserError with EXIT_SWEEP if trials failed, and Stopped if some were stopped.
     """
     names = {trial.name: name_of(trial.told) for trial in sweep.trials}
+    with work_on(sweep) as run:
+
+        def run_trials(launches: Sequence[Launch[RunConfig]], launcher: Launcher) -> None:
+            most = max(launch.config.jobs or 1 for launch in launches)
+            pools = partial(_run, launches, names, launcher, sweep.folder)
+            run(launches[0].config.display, most, pools)
+
+        yield run_trials
+
+
+@contextmanager
+def work_on(sweep: SweepRecord) -> Iterator[RunPools]:
+    """Work in the sweep's folder as `open_sweep` does; gives what runs its trials."""
     standings: list[Standing] = []
     displays: list[str] = []
 
-    def run_trials(launches: Sequence[Launch[RunConfig]], launcher: Launcher) -> None:
-        displays.append(launches[0].config.display)
-        threads = share(max(launch.config.jobs or 1 for launch in launches), _cores())
+    def run(display: str, most: int, pools: Callable[[int], list[Standing]]) -> None:
+        displays.append(display)
+        threads = share(most, _cores())
         if sweep.threads is None:
             replace(sweep, threads=threads).write()
         elif THREADS not in os.environ:  # another number of jobs is no reason for other bytes
             threads = sweep.threads
-        standings.extend(_run(launches, names, threads, launcher, sweep.folder))
+        standings.extend(pools(threads))
 
     if is_locked(sweep.folder):
         raise UserError(
@@ -61,14 +78,14 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
     with disk_errors(), hold(sweep.folder, what="folder of a sweep", instead="sweep_dir"):
         sweep.write()
         try:
-            yield run_trials
+            yield run
         except Stopped as stop:
             stop.resumable = True
             Console(stderr=True).print("The same command goes on with the trials that are not done.", markup=False)
             raise
         if not any(standing.state == "stopped" for standing in standings):
             # a sweep of another launcher of hydra's gets the page alone
-            _show_answer(sweep, displays[0] if displays else "quiet")
+            _show_answer(SweepRecord.read(sweep.folder) or sweep, displays[0] if displays else "quiet")
     failed = [standing for standing in standings if standing.state == "failed"]
     if failed:
         raise UserError(
@@ -106,24 +123,40 @@ def _is_done(config: RunConfig, folder: Path) -> bool:
 
 
 def _run(
-    launches: Sequence[Launch[RunConfig]], names: dict[str, str], threads: int, launcher: Launcher, sweep: Path
+    launches: Sequence[Launch[RunConfig]], names: dict[str, str], launcher: Launcher, sweep: Path, threads: int
 ) -> list[Standing]:
     """Run the trials, those of one device, `jobs` and display together; without a GPU each has `threads`."""
     groups: dict[tuple[str, int | None, str], list[Job]] = {}
     for launch in launches:
         config, folder = launch.config, Path(str(launch.config.run_dir))
-        name, is_done = names.get(folder.name, folder.name), _is_done(config, folder)
-        job = Job(name, folder, launch.arguments, config.steps, fingerprint(config), is_done)
+        job = job_of(launch, names.get(folder.name, folder.name))
         groups.setdefault((config.device, config.jobs, config.display), []).append(job)
     signals, standings = StopSignals(), list[Standing]()
     with signals.installed(), signals.polled():
         for (device, count, display), jobs in groups.items():
-            free: list[dict[str, str]] = [{}] * (count or len(jobs))  # a cluster takes all, and divides itself
-            if not isinstance(launcher, Ray | Slurm):
-                free = slots(count, available_gpus() if device in ("auto", "cuda") else [], threads)
-            with starter(launcher, sweep, len(free)) as start, show_trials(display) as show:
+            slots = open_slots(launcher, sweep, device, count, len(jobs), threads)
+            with slots as (free, start), show_trials(display) as show:
                 standings += Pool(jobs, free, show, signals.check, start).run()
     return standings
+
+
+def job_of(launch: Launch[RunConfig], name: str) -> Job:
+    """The job of a trial."""
+    config, folder = launch.config, Path(str(launch.config.run_dir))
+    is_done = _is_done(config, folder)
+    return Job(name, folder, launch.arguments, config.steps, fingerprint(config), is_done)
+
+
+@contextmanager
+def open_slots(
+    launcher: Launcher, sweep: Path, device: str, count: int | None, jobs: int, threads: int
+) -> Iterator[tuple[list[dict[str, str]], StartTrial]]:
+    """The slots of trials on a device, at most `count` at once of `jobs`, and what starts a trial in one."""
+    free: list[dict[str, str]] = [{}] * (count or jobs)  # a cluster takes all, and divides itself
+    if not isinstance(launcher, Ray | Slurm):
+        free = slots(count, available_gpus() if device in ("auto", "cuda") else [], threads)
+    with starter(launcher, sweep, len(free)) as start:
+        yield free, start
 
 
 def _cores() -> int:

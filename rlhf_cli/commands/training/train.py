@@ -12,6 +12,7 @@ from typing import Final
 
 from rlhf_cli.commands.parts import ready, running
 from rlhf_cli.commands.parts.running import Trainer
+from rlhf_cli.commands.parts.searching import run_search
 from rlhf_cli.commands.parts.sweeping import open_sweep
 from rlhf_cli.config.launch import launch
 from rlhf_cli.display.tables import show_result
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
         raise UserError("torchrun starts one run, -m starts many", fix="rlhf train -m processes=N, without torchrun")
     if not running.resume(TRAINER, argv, begun):
         check = partial(ready.check_new_run, checked=[])
-        launch(argv, partial(running.start_job, TRAINER, begun), check=check, sweep=open_sweep)
+        launch(argv, partial(running.start_job, TRAINER, begun), check=check, sweep=open_sweep, search=run_search)
     return EXIT_DONE
 
 

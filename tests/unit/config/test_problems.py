@@ -114,14 +114,15 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
         ("beta=0.1,0.2", "beta: several values are a sweep and need -m; text with a comma needs quotes"),
         (
             "-m beta=interval(0,1)",
-            "beta=interval(0,1): an interval cannot be swept; list the values, separated by commas",
+            "beta=interval(0,1): an interval cannot be swept; list the values, separated by commas; "
+            "fix: or search in it: hydra/sweeper=optuna",
         ),
         ("-m beta=0.1,0.1", "two jobs of the sweep would write to one folder: is a value listed twice?"),
         ("-m run_dir=x seed=1,2", "run_dir names the folder of one run; a sweep's is sweep_dir"),
         ("-m hydra.job.name=a,b", "hydra.job.name=a,b: hydra's own settings cannot be swept"),
         ("--cfg job -m", "--cfg shows the config of one run: leave -m out"),
         ("--cfg", "--cfg takes job or hydra or all"),
-        ("--foo", "unknown option --foo; did you mean --info?"),
+        ("--inffo", "unknown option --inffo; did you mean --info?"),
         ("--multi-run seed=1", "unknown option --multi-run; did you mean --multirun?"),
         ("--multirun=3", "--multirun takes no value"),
         ("--experimental-rerun=x.pkl", "unknown option --experimental-rerun"),

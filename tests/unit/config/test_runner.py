@@ -151,7 +151,7 @@ def test_a_task_may_compose_and_amend_on_its_own(argv: list[str]) -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("hydra/sweeper=other", "hydra/sweeper=other: only lists of values can be swept, by hydra/sweeper=basic"),
+        ("hydra/sweeper=other", "hydra/sweeper=other: have basic (every combination of listed values) and optuna"),
         ("hydra/callbacks=some", "hydra.callbacks: not supported; leave them out"),
     ],
 )

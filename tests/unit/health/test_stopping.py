@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -86,3 +87,18 @@ def test_a_plateau_is_looked_for_after_an_evaluation_alone() -> None:
 def test_what_cannot_be_a_rule_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         Stop.model_validate(wrong)
+
+
+def test_a_held_out_curve_below_its_floor_is_pruned() -> None:
+    """J of the evaluation at its own beta, and at 0.1: 0.335."""
+    at = evaluation(12, 0.4)
+    of, own = course(12, at), fmean(at.objective(at.beta))
+    assert why(Stop(floor=((6, 9.0), (12, own - 0.001))), of) is None
+    assert why(Stop(floor=((12, own + 0.001),)), of) is not None
+    assert why(Stop(floor=((12, 0.36),), floor_beta=0.1), of) == Stopping(
+        "stop.floor", "pruned: the held-out objective is +0.335, below +0.36"
+    )
+    assert why(Stop(floor=((12, 0.33),), floor_beta=0.1), of) is None
+    # only right after the evaluation of that step
+    assert why(Stop(floor=((12, 9.0),)), course(13, at)) is None
+    assert Stop.model_validate({"floor": [[12, 0.5]]}) == Stop(floor=((12, 0.5),))

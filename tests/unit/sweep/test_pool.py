@@ -181,3 +181,27 @@ def test_only_the_last_start_is_read_of_a_log(tmp_path: Path) -> None:
 def test_why(tmp_path: Path, code: int, text: str, expected: str) -> None:
     (tmp_path / "log.txt").write_text(text)
     assert explain_exit(code, tmp_path / "log.txt", 0) == expected
+
+
+def test_more_is_asked_for_where_a_process_is_free_and_each_end_is_told(tmp_path: Path) -> None:
+    more = [
+        Job(kind, tmp_path / kind, (kind.split("-")[0],), 4, "settings", kind == "done") for kind in
+        ("slow-1", "slow-2", "done", "refused", "fine")
+    ]  # fmt: skip
+    told: list[str] = []
+    asked_after: list[int] = []
+
+    def ask() -> Job | None:
+        if not more:
+            return None
+        asked_after.append(len(told))
+        return more.pop(0)
+
+    def tell(standing: Standing) -> None:
+        told.append(f"{standing.job.name} {standing.state}")
+
+    found = Pool((), [{"SLOT": "0"}, {"SLOT": "1"}], ignore, lambda: None, ask=ask, tell=tell).run()
+    assert [one.state for one in found] == ["finished", "finished", "finished", "failed", "finished"]
+    assert sorted(told) == ["done finished", "fine finished", "refused failed", "slow-1 finished", "slow-2 finished"]
+    assert asked_after[:3] == [0, 0, asked_after[2]]
+    assert asked_after[2] >= 1  # both processes were at work

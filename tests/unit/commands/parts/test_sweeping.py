@@ -12,7 +12,8 @@ import pytest
 from rlhf_cli.commands.parts import sweeping
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch
-from rlhf_cli.sweep.pool import Job, Standing
+from rlhf_cli.sweep.launchers import Launcher
+from rlhf_cli.sweep.pool import Job, Standing, StartTrial
 from rlhf_cli.sweep.record import SweepRecord, Trial
 from rlhf_cli.verbs import TRAIN
 
@@ -26,7 +27,12 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> Pools:
 
     class Recorded:
         def __init__(
-            self, jobs: Sequence[Job], slots: list[dict[str, str]], show: Callable[..., None], check: Callable[[], None]
+            self,
+            jobs: Sequence[Job],
+            slots: list[dict[str, str]],
+            show: Callable[..., None],
+            check: Callable[[], None],
+            start: StartTrial,
         ) -> None:
             made.append(([job.name for job in jobs], slots))
             self._jobs = jobs
@@ -54,7 +60,7 @@ def sweep(folder: Path, *trials: dict[str, Any]) -> None:
     record = SweepRecord(folder, "rlhf train -m", members, threads=known.threads if known else None)
     folder.mkdir(exist_ok=True)
     with sweeping.open_sweep(record) as run_trials:
-        run_trials(launches)
+        run_trials(launches, Launcher())
 
 
 def test_swept_device_jobs_and_display_are_those_of_each_trial(tmp_path: Path, pools: Pools) -> None:
