@@ -82,7 +82,8 @@ def add_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
 
     existing = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     targets = _choose_targets(lora, existing, model.config.model_type)
-    where, fix = "model.lora.target_modules", f"use all-linear, or some of {', '.join(_find_linear_layers(model))}"
+    some = f"some of {', '.join(_find_linear_layers(model))}"
+    where, fix = "model.lora.target_modules", f"use {some if targets == 'all-linear' else f'all-linear, or {some}'}"
     if missing := sorted(set(targets) - existing) if isinstance(targets, list) else []:
         raise UserError(f"the model has no layer {', '.join(missing)}", where=where, fix=fix)
     config = LoraConfig(

@@ -124,6 +124,16 @@ def find_adapter(path: Path) -> tuple[Path, Path]:
     return newest, run  # the run went on after it exported the adapter
 
 
+def is_exported(run: Path) -> bool:
+    """Whether the adapter that a finished run exported is there, as its checkpoint has it where that is kept."""
+    steps = read_steps(run)
+    try:
+        _check_export(run / ADAPTER, run / CHECKPOINTS / f"step-{steps[1]:08d}" if steps else run)
+    except UserError:
+        return False
+    return (run / ADAPTER).is_dir()
+
+
 def _check_export(adapter: Path, checkpoint: Path) -> None:
     """Raise UserError (exit 5) where the exported adapter differs from the checkpoint that it was made from."""
     for source in sorted(checkpoint.glob("adapter_*")):

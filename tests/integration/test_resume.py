@@ -78,6 +78,16 @@ def test_going_back_to_an_older_checkpoint_leaves_the_newer_ones_behind(
     assert weights != before["adapter/adapter_model.safetensors"]
 
 
+@pytest.mark.parametrize("damage", [shutil.rmtree, lambda adapter: (adapter / "adapter_model.safetensors").unlink()])
+def test_a_finished_run_without_its_adapter_exports_it_again(
+    damage: Callable[[Path], None], rlhf: Rlhf, finished: Path, tmp_path: Path
+) -> None:
+    before = contents(shutil.copytree(finished, tmp_path / "out"))
+    damage(tmp_path / "out" / "adapter")
+    assert rlhf("train", "resume=out").code == 0
+    assert contents(tmp_path / "out") == before
+
+
 def test_new_schedules_are_announced(rlhf: Rlhf) -> None:
     assert rlhf("train", *QUICK, "run_dir=out", "steps=2", "evaluate.every=0").code == 0
     assert "the schedules depend on steps, which changed" in rlhf("train", "resume=out", "steps=3").err

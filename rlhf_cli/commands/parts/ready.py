@@ -23,7 +23,7 @@ from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG, check_kinds
 from rlhf_cli.runs.kind import SUPERVISED, check_verb
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import Origin, find_origin, has_run, read_config, remove_stub_on_failure
+from rlhf_cli.runs.resume import Origin, find_origin, has_run, is_exported, read_config, remove_stub_on_failure
 from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.supervised.lessons import check_lessons
@@ -156,7 +156,7 @@ def read_final_result(config: RunConfig, origin: Origin | None) -> Result | None
     if origin is None:
         return None
     result, step = Result.read(origin.folder) if is_own_result(origin.folder) else None, step_of(origin.checkpoint)
-    if result is None:
+    if result is None or not is_exported(origin.folder):
         return None
     saved = read_config(origin.folder, origin.checkpoint).get("stop")
     is_stopped = result.stopped is not None and step == result.step and saved == config.stop.model_dump(mode="json")

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.errors import EXIT_DONE, visible
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.models.exports.hub import TOKEN, upload
 from rlhf_cli.paths import relative_to_here
+from rlhf_cli.runs.json_files import read_object
 from rlhf_cli.runs.resume import find_adapter, find_named, has_run
 
 ADAPTER_FILES = ("adapter_*", "README.md")
@@ -32,6 +33,11 @@ def main(argv: list[str]) -> int:
 def _find(path: Path) -> tuple[Path, Sequence[str]]:
     """The folder of a model, or that of a run's adapter, with its files; raises UserError (exit 5) for neither."""
     if not has_run(path) and (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+        if "model_type" not in read_object(path / "config.json"):
+            fix = "bring back the file as it was written"
+            raise UserError(
+                "not the config of a model", where=str(path / "config.json"), fix=fix, exit_code=EXIT_RESUME
+            )
         return path, ("*",)
     return find_adapter(path)[0], ADAPTER_FILES
 

@@ -140,6 +140,12 @@ def test_a_state_space_or_hybrid_model_is_refused_in_one_line(name: str, fields:
     assert "\n" not in caught.value.line()
 
 
+def test_what_does_not_fit_is_not_the_advice() -> None:
+    with pytest.raises(UserError) as caught:
+        family("Mamba", adapter=lora(target_modules="all-linear"), state_size=4, time_step_rank=4)
+    assert caught.value.fix.startswith("use some of ")
+
+
 def test_nan_logits_are_refused() -> None:
     policy = build(tiny())
     with torch.no_grad():
