@@ -18,6 +18,7 @@ import rlhf_cli
 from rlhf_cli.cli import ROOM_OF
 from rlhf_cli.commands.parts.harnessing import Harnessed
 from rlhf_cli.display.verbs.explain import Setting
+from rlhf_cli.evaluation.dial import DialPoint
 from rlhf_cli.evaluation.oracle import Oracle
 from rlhf_cli.evaluation.sides import Sides
 from rlhf_cli.prompts.preview import Preview
@@ -53,6 +54,7 @@ FIXED = {
     "explain": list(Setting._fields),
     "data show": names(Preview),
     "oracle": names(Oracle),
+    "oracle RUN": names(DialPoint),
     "verify-gradient": names(Verification),
     "reward test": [*names(Examination), "verdict"],
     "eval": ["a", "b", "decoding", *names(Sides)],
