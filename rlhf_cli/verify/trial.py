@@ -106,7 +106,7 @@ def _describe(run: Run, advantages: Advantages, norm: float, updates: float, rec
         completions = config.evaluate.prompts * config.evaluate.samples / len(rollout.batch)
         evaluations = read_s * completions * (math.ceil(config.steps / config.evaluate.every) + 2)
     weights = sum(p.numel() * p.element_size() for p in run.policy.parameters().values())
-    metrics = measure(advantages)
+    metrics, predicted = measure(advantages), record["memory"]["predicted_mib"]
     return Trial(
         model={**record["model"], **{key: record[key] for key in ("device", "dtype", "engine", "threads")}},
         stops=(*run.policy.tokenizer.convert_ids_to_tokens(list(run.policy.end_tokens)), *run.policy.stop_texts),
@@ -118,11 +118,11 @@ def _describe(run: Run, advantages: Advantages, norm: float, updates: float, rec
         seconds=seconds,
         step_s=step_s,
         total_s=step_s * config.steps + evaluations,
-        predicted_mib=record["memory"]["predicted_mib"],
+        predicted_mib=predicted,
         measured_mib=peak(run.policy.device) // MIB,
         checkpoints_mib=3 * weights * (config.checkpoint.keep + 1 + config.checkpoint.keep_best) / MIB,
         reasons=tuple(_reasons(config, metrics, norm)),
-        doubts=tuple(_doubts(config, metrics)),
+        doubts=tuple(_doubts(config, metrics, predicted)),
     )
 
 
@@ -134,7 +134,7 @@ def _reasons(config: RunConfig, metrics: Metrics, norm: float) -> Iterator[str]:
         yield "the gradient is not finite"
 
 
-def _doubts(config: RunConfig, metrics: Metrics) -> Iterator[str]:
+def _doubts(config: RunConfig, metrics: Metrics, predicted_mib: int) -> Iterator[str]:
     cut, same = metrics["completion/truncated"], metrics["reward/same_in_group"]
     if cut > MANY_CUT:
         yield f"{cut:.0%} of the completions were cut at max_new_tokens={config.max_new_tokens}"
@@ -142,3 +142,6 @@ def _doubts(config: RunConfig, metrics: Metrics) -> Iterator[str]:
         yield f"{same:.0%} of the prompts have completions with one score, and teach nothing"
     if failures := metrics["reward/failures"]:
         yield f"{failures:.0f} completions have no score"
+    if config.processes > 1 and not config.shard_model:
+        total = config.processes * predicted_mib
+        yield f"each of {config.processes} processes holds the model: up to {total:,} MiB, where they share a machine"

@@ -41,6 +41,12 @@ def test_its_step_is_the_first_of_the_run(rlhf: Rlhf, tmp_path: Path) -> None:
     assert (trial["completion"], trial["score"]) == (sample["completion"], sample["score"])
 
 
+def test_the_memory_of_several_processes_is_named(rlhf: Rlhf) -> None:
+    trial = json.loads(rlhf("check", *SMALL, "processes=3", "shards=3", "--json").out)
+    total = f"{3 * trial['predicted_mib']:,} MiB"
+    assert f"each of 3 processes holds the model: up to {total}, where they share a machine" in trial["doubts"]
+
+
 @pytest.mark.parametrize("algorithm", ["rloo", "ppo"])
 def test_a_run_without_a_signal_may_not(algorithm: str, rlhf: Rlhf) -> None:
     outcome = rlhf("check", *SMALL, f"algorithm={algorithm}", "reward=regex", "reward.pattern=zzz")
