@@ -35,7 +35,7 @@ class DialPoint:
     effective: float
     """Effective samples as a share of all, mean over prompts, in (0, 1]."""
     reason: str
-    """Why the point is refused; empty where it is not."""
+    """The reason for which the point is refused; empty where it is not."""
     objective: Estimate | None
     """E[r] - beta KL; None, as the next two are, where the point is refused."""
     reward: Estimate | None
@@ -61,8 +61,10 @@ def dial(evaluation: Evaluation, betas: Sequence[float]) -> list[DialPoint]:
 
 
 def _why_refused(weight: float, share: float, count: float, evaluation: Evaluation) -> str:
-    """Why a point cannot be trusted; empty where it can. Towards the reference, the policy's samples show too little
-    of it, and their effective number does not tell (docs/statistics.md)."""
+    """Say why a point cannot be trusted; empty where it can.
+
+    Towards the reference the policy's samples miss most of it, and their effective number does not tell.
+    """
     if weight < 1 and evaluation.reference is None:
         return f"the reference was not sampled: {evaluation.optimum.reason}"
     if share < LEAST_SHARE:

@@ -99,8 +99,8 @@ class Shards:
 
     def here(self, action: Callable[[], R]) -> R:
         """Do something with the model that is this process's alone; others take part where they hold weights."""
-        (done,) = self.map(act, {0: (action,)}, lambda: None)
-        return done  # type: ignore[no-any-return]  # a Work does not know its parts' types
+        done: list[R] = self.map(act, {0: (action,)}, lambda: None)
+        return done[0]
 
     def _join(self, parts: Sequence[Rollout], batches: Sequence[PromptBatch]) -> Rollout:
         """Join rollouts of these batches; one that comes from another process has lost the rows of its prompts."""

@@ -114,7 +114,7 @@ def _forked_from(record: Row) -> str:
 
 
 def _audited(folder: Path) -> str:
-    """What the last `rlhf audit` checked and found."""
+    """Say what the last `rlhf audit` checked and found."""
     last = next(read_rows(read_last_lines(folder / AUDITS)), {})
     repeated = last.get("repeated")
     if not isinstance(repeated, list):

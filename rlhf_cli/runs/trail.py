@@ -42,7 +42,7 @@ def find_changed(folder: Path, checkpoints: Sequence[tuple[Path, Mapping[str, Ma
 def _differences(
     content: bytes, name: str, checkpoints: Sequence[tuple[Path, Mapping[str, Mark]]], ended: bool
 ) -> Iterator[str]:
-    """How a log differs from what each checkpoint saw of it, oldest first."""
+    """Say how a log differs from what each checkpoint saw of it, oldest first."""
     digest, done = hashlib.sha256(), 0
     for path, marks in checkpoints:
         mark = marks.get(name, Mark())

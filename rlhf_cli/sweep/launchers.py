@@ -41,7 +41,7 @@ class Ray(Launcher):
     num_gpus: float = Field(ge=0)
     """GPUs that a trial reserves."""
     max_retries: int = Field(ge=-1)
-    """How often a trial whose machine was lost goes on elsewhere; -1: always."""
+    """Number of times that a trial whose machine was lost goes on elsewhere; -1: any."""
 
 
 class Slurm(Launcher):
@@ -67,7 +67,7 @@ class Slurm(Launcher):
     signal_delay_s: int = Field(ge=1)
     """Seconds before that at which the trial saves and is put into the queue again."""
     max_num_timeout: int = Field(ge=0)
-    """How often it may be."""
+    """Number of times that it may be."""
 
 
 LAUNCHERS: Final[Mapping[str, type[Launcher]]] = {

@@ -105,7 +105,7 @@ def read_trial(sweep: SweepRecord, trial: Trial) -> Outcome | LeftOut:
 
 
 def why_pruned(folder: Path) -> str | None:
-    """Why the search ended a finished trial early; None where it did not."""
+    """Say why the search ended a finished trial early; None where it did not."""
     result = Result.read(folder)
     if result is None or result.stopped is None or result.stopped.key != FLOOR:
         return None

@@ -32,7 +32,7 @@ class SearchPlan:
 
     @property
     def text(self) -> str:
-        """What makes it this search, for the name of its folder."""
+        """The parts that make it this search, for the name of its folder."""
         return json.dumps(describe(self.settings, self.space))
 
     def overrides(self, texts: Mapping[str, str], floor: Floor) -> tuple[str, ...]:

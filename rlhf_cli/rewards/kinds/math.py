@@ -112,7 +112,7 @@ def make_score(
 
 @cache
 def _why_unreadable(text: str, seconds: float) -> str | None:
-    """Why a right answer cannot be read within `seconds`, if so; it takes up to some hundredths of a second."""
+    """Say why a right answer cannot be read within `seconds`, if so; it takes up to some hundredths of a second."""
     _prepare()
     is_formula = score_in_time(seconds, lambda text: float(bool(read_expected(text))), text)
     if is_formula is None:
