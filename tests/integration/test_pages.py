@@ -46,6 +46,9 @@ LESS: Final = {
     "rlhf train reward=python reward.function=rewards.py:brevity": "config=tiny steps=21 checkpoint.every=20",
     "rlhf reward test config=./my-run.yaml": "--prompts 3 --samples 4",
     "rlhf train -m beta=0.01,0.05,0.2 temperature=0.7,1.0,1.3 seeds=3": "config=tiny steps=1 model.layers=1",
+    "rlhf train -m hydra/sweeper=optuna 'optimizer.lr=tag(log,interval(1e-5,1e-3))' beta=0.02,0.1": (
+        "hydra.sweeper.trials=3 config=tiny steps=2 evaluate.every=1 model.layers=1"
+    ),
     "rlhf train evaluate.human=16": "config=tiny steps=16 evaluate.every=16 evaluate.prompts=12",
     "rlhf reward train data.path=pairs.jsonl": f"model=tiny {FEW} max_new_tokens=32",
     "rlhf sft data.path=answers.jsonl": "config=tiny steps=4 checkpoint.every=2",
