@@ -51,6 +51,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in REPEATABLE}
 
 
+def everything(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """Every file below a folder, with its time."""
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
 def place_in_train_yaml(key: str) -> str:
     """The place of a setting that configs/train.yaml has in its first column, as messages name it."""
     texts = (Path(__file__).parents[1] / "configs" / "train.yaml").read_text(encoding="utf-8").splitlines()

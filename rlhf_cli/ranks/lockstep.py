@@ -27,7 +27,7 @@ Pass = Callable[..., Tensor]
 """A forward pass through the decoder: its inputs -> the hidden states [b, t, H]."""
 
 DONE, GIVE_UP, READ, LEARN, BACKWARD = range(5)
-"""What comes next in a process: nothing; it raises an error; a pass without or with a gradient; a backward pass."""
+"""The next action of a process: nothing; it raises an error; a pass without or with a gradient; a backward pass."""
 _WORDS: Final = ("done", "given up", "a pass", "a pass with a gradient", "a backward pass")
 
 

@@ -30,7 +30,7 @@ UNUSED: Final = (
 OF_THE_RUN: Final = ("command", "memory", CONFIGS, HELD_OUT, PARENT, OWN)
 """Keys of run.json that tell nothing of the ground that the numbers depend on."""
 PATIENCE_S: Final = 600.0
-"""How long a trial waits for another's evaluation; then it makes its own."""
+"""Longest wait of a trial for another's evaluation; then it makes its own."""
 INTERVAL_S: Final = 0.1
 
 

@@ -16,7 +16,7 @@ class Search(Settings):
     """The settings of `hydra/sweeper=optuna`, as `hydra.sweeper.KEY`."""
 
     trials: int = Field(ge=1)
-    """How many settings are tried; a larger number goes on with the same search."""
+    """Number of settings that are tried; a larger number goes on with the same search."""
     objective: Objective
     """objective: the held-out J = reward - beta KL, at one beta for all; reward: the held-out reward where the KL is at
     most `kl_budget`; both: reward and KL, for their Pareto front."""
@@ -91,7 +91,7 @@ def shorten(number: float, dimension: Interval) -> float:
 
 
 def describe(search: Search, space: tuple[Dimension, ...]) -> dict[str, Any]:
-    """What makes two searches the same one, as JSON: all but the number of trials, and whether any is pruned."""
+    """Return the identity of a search as plain data: all but the number of trials, and whether any is pruned."""
     return {
         **search.model_dump(mode="json", exclude={"trials", "prune"}),
         "space": {one.key: repr(one) for one in space},

@@ -36,13 +36,13 @@ class Span:
 
     @property
     def steps(self) -> int:
-        """How many steps it has."""
+        """Number of steps."""
         return step_of(self.newer) - (step_of(self.older) if self.older else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was checked, and what was found."""
+    """The result of an audit: changed files, repeated stretches, and the chance to find a change."""
 
     steps: int
     """Of the newest checkpoint."""

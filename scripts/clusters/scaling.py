@@ -41,7 +41,7 @@ PAYS: Final = 1.25
 
 @dataclass(frozen=True)
 class Device:
-    """What one process calculates with."""
+    """Times of the calculations of one process."""
 
     token_s: float
     """Seconds for a position of any number of rows."""
@@ -64,7 +64,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step has to do."""
+    """The work of one step."""
 
     rows: int
     positions: int
@@ -73,7 +73,7 @@ class Batch:
     row_bytes: int
     """Of a row's states and log-probabilities, sent once."""
     trips: int = 3
-    """How often they are sent."""
+    """Number of times that they are sent."""
 
 
 def calculate_s(device: Device, batch: Batch, processes: int, shards: int, cores: int | None) -> float:

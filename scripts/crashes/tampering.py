@@ -91,7 +91,7 @@ KINDS: Final[Mapping[str, Callable[[Path, random.Random], None]]] = {
     "the state": change_state,
     "a setting": change_setting,
 }
-"""What is changed, and how."""
+"""Each kind of change, with the function that makes it."""
 
 
 def forge(folder: Path) -> None:

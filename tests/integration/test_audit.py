@@ -16,7 +16,7 @@ from rlhf_cli.cli import run
 from rlhf_cli.report import run_page
 from rlhf_cli.runs.reading import read_run
 from tests.scripts import load
-from tests.support import Outcome
+from tests.support import Outcome, everything
 
 Rlhf = Callable[..., Outcome]
 
@@ -37,10 +37,6 @@ def finished(tampering: ModuleType, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def out(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "out"))
-
-
-def everything(folder: Path) -> dict[Path, tuple[int, bytes]]:
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_run_is_clean_and_the_page_says_what_was_checked(rlhf: Rlhf, out: Path) -> None:

@@ -23,7 +23,7 @@ from rlhf_cli.runs.checkpoint import publish
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.sinks import TensorBoard
 from tests.processes import start
-from tests.support import Outcome
+from tests.support import Outcome, everything
 
 Rlhf = Callable[..., Outcome]
 
@@ -67,10 +67,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def out(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "out"))
-
-
-def everything(folder: Path) -> dict[Path, tuple[int, bytes]]:
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
 def rewritten(checkpoint: Path, change: Callable[[Path], None]) -> None:
