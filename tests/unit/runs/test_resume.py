@@ -20,6 +20,7 @@ from rlhf_cli.runs.resume import (
     find_named,
     find_origin,
     has_run,
+    is_exported,
     read_config,
     remove_stub_on_failure,
 )
@@ -363,3 +364,10 @@ class TestForeignContent:
             find_origin(str(run))
         kind = "folder" if name == "checkpoints" else "file"
         assert (caught.value.what, caught.value.exit_code) == (f"{name} is no {kind}", 6)
+
+
+def test_an_export_whose_checkpoint_is_gone_has_to_be_there(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"task": "sft", "step": 4, "exported": 2}')
+    assert not is_exported(tmp_path)
+    (tmp_path / "adapter").mkdir()
+    assert is_exported(tmp_path)

@@ -53,6 +53,7 @@ def test_the_chance_is_that_of_drawing_a_changed_stretch() -> None:
 
 def test_the_changes_are_supposed_in_the_longest_stretches() -> None:
     assert chance(spans(8, 1, 1), 1) == pytest.approx(1 / 3)  # one of three holds a tenth by itself
+    assert chance(spans(1, 1, 18), 1) == pytest.approx(1 / 3)  # not two short ones, of which there are more to meet
     assert chance(spans(*[1] * 30), 1) == pytest.approx(3 / 30)
 
 
