@@ -12,6 +12,8 @@ from rlhf_cli.charts.words import FONT, shorten, width
 
 CELL: Final = 44
 """Height of a cell."""
+NARROWEST: Final = 60
+"""Width of a cell that has room for a number of three decimals; a picture of many columns grows."""
 FAINTEST: Final = 0.06
 STRONGEST: Final = 0.5
 """How opaque the shades are: faint enough to read the number on the strongest one, on light and on dark paper."""
@@ -22,9 +24,10 @@ def draw(heat: HeatMap) -> str:
     room = heat.width / 4
     rows = [shorten(name, room) for name in heat.rows]
     left = EDGE + max(map(width, [*rows, ""])) + 8
-    wide = (heat.width - EDGE - left) / max(len(heat.columns), 1)
+    wide = max((heat.width - EDGE - left) / max(len(heat.columns), 1), NARROWEST)
+    across = left + wide * max(len(heat.columns), 1) + EDGE
     low, high = extent([value for row in heat.values for value in row if math.isfinite(value)])
-    parts, top = head(heat.title, heat.y_label, heat.width)
+    parts, top = head(heat.title, heat.y_label, across)
     for r, (name, values) in enumerate(zip(rows, heat.values, strict=True)):
         y = top + CELL * r
         parts.append(text("end", left - 8, y + CELL / 2 + FONT / 3, name))
@@ -36,9 +39,9 @@ def draw(heat: HeatMap) -> str:
         parts.append(_rectangle("chosen", left + wide * c, top + CELL * r, wide))
     for c, name in enumerate(heat.columns):
         parts.append(text("middle", left + wide * (c + 0.5), bottom + LINE, shorten(name, wide - 4)))
-    centre = (left + heat.width - EDGE) / 2
-    parts.append(text("middle", centre, bottom + 2 * LINE, shorten(heat.x_label, 2 * (heat.width - EDGE - centre))))
-    return document(heat.title, heat.width, bottom + 2 * LINE + EDGE, parts)
+    centre = (left + across - EDGE) / 2
+    parts.append(text("middle", centre, bottom + 2 * LINE, shorten(heat.x_label, 2 * (across - EDGE - centre))))
+    return document(heat.title, across, bottom + 2 * LINE + EDGE, parts)
 
 
 def _cell(value: float, share: float, x: float, y: float, wide: float) -> list[str]:

@@ -49,8 +49,8 @@ class Chart:
     x_label: str
     y_label: str
     series: Sequence[Series]
-    width: int = 640
-    height: int = 300
+    width: int = 480
+    height: int = 240
     x_log: bool = False
     y_log: bool = False
     marks: Sequence[Mark] = ()
@@ -79,8 +79,8 @@ class Bars:
     y_label: str
     categories: Sequence[str]
     series: Sequence[BarSeries]
-    width: int = 640
-    height: int = 300
+    width: int = 480
+    height: int = 240
 
 
 Picture = Chart | Bars
@@ -99,4 +99,4 @@ class HeatMap:
     """Row by row, the first at the top."""
     marked: tuple[int, int] | None = None
     """Row and column of the cell with a border."""
-    width: int = 640
+    width: int = 480

@@ -9,7 +9,7 @@ from unicodedata import combining, east_asian_width
 from rlhf_cli.errors import visible
 
 FONT: Final = 16
-"""Size of every text. A picture 640 wide shrinks to little more than half on a phone, and stays readable."""
+"""Size of every text. A picture 480 wide shrinks to three quarters on a phone, and stays readable."""
 
 
 def safe(text: str) -> str:

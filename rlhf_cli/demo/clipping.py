@@ -48,7 +48,6 @@ def scene(fast: bool) -> Scene:
                     Series("A = +1, better than expected", ratios, [surrogate(ratio, 1.0) for ratio in ratios]),
                     Series("A = -1, worse than expected", ratios, [surrogate(ratio, -1.0) for ratio in ratios]),
                 ],
-                height=240,
                 marks=(Mark(1 - CLIP, "1 - ε"), Mark(1 + CLIP, "1 + ε")),
             ),
             Chart(
@@ -59,14 +58,12 @@ def scene(fast: bool) -> Scene:
                     *(curve(_updates(epochs), of) for epochs, of in runs.items()),
                     Series("J*", [0, steps], [best, best], style="dashed"),
                 ],
-                height=240,
             ),
             Chart(
                 "How many tokens are clipped",
                 "rollout",
                 "share of the updates' tokens",
                 [Series(_updates(epochs), range(1, steps + 1), shares) for epochs, shares in clipped.items()],
-                height=180,
             ),
         ),
         (

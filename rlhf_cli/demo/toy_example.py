@@ -74,13 +74,13 @@ def scene(fast: bool) -> Scene:
 def _without_reference(runs: Runs, steps: int) -> Chart:
     curves = [curve(name, of_name) for name, of_name in runs.items()]
     top = Series("the highest score", [0, steps], [1.0, 1.0], style="dashed")
-    return Chart("Without the reference (β = 0): the expected reward", "step", "E[r]", [*curves, top], height=240)
+    return Chart("Without the reference (β = 0): the expected reward", "step", "E[r]", [*curves, top])
 
 
 def _with_reference(runs: Runs, best: float, steps: int, until: int | None = None) -> Chart:
     curves = [curve(name, of_name, until) for name, of_name in runs.items()]
     top = Series("J*", [0, steps], [best, best], style="dashed")
-    return Chart(f"With the reference (β = {BETA:g}): the objective", "step", "J", [*curves, top], height=240)
+    return Chart(f"With the reference (β = {BETA:g}): the objective", "step", "J", [*curves, top])
 
 
 def _frames(runs: Runs, best: float, optimum: Sequence[float], steps: int) -> tuple[tuple[Picture, ...], ...]:

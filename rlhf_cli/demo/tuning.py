@@ -55,21 +55,18 @@ def scene(fast: bool) -> Scene:
                         style="points",
                     ),
                 ],
-                height=240,
             ),
             Bars(
                 "The best policy for three β",
                 "probability",
                 NAMES,
                 [BarSeries(f"β = {beta:g}", policy) for beta, (_, _, policy) in optima.items()],
-                height=240,
             ),
             Bars(
                 "The reference, sampled at three temperatures",
                 "probability",
                 NAMES,
                 [BarSeries(f"T = {t:g}, H = {entropy(policy):.2f} nats", policy) for t, policy in tempered.items()],
-                height=240,
             ),
         ),
         (

@@ -31,16 +31,19 @@ Show = Callable[[Sequence[Standing]], None]
 
 
 @contextmanager
-def show_trials(display: str) -> Iterator[Show]:
-    """Yield a function that shows the states of all trials; `auto` is live on a terminal."""
+def show_trials(display: str, total: int = 0) -> Iterator[Show]:
+    """Yield a function that shows the states of all trials; `auto` is live on a terminal.
+
+    `total` is the number of trials of a search, which begins with none and asks for one after the other.
+    """
     console = StoppingConsole(stderr=True, highlight=False)
-    lines = {"json": _JsonLines, "quiet": _Failures}.get(display, _Lines)(console)
+    lines = {"json": _JsonLines, "quiet": _Failures}.get(display, _Lines)(console, total)
     if display != "live" and (display != "auto" or not console.is_terminal or console.is_dumb_terminal):
         yield lines.show
         return
-    failures = _Failures(console)
+    failures = _Failures(console, total)
     standings: Sequence[Standing] = ()
-    with Live(console=console, get_renderable=lambda: _table(standings, console), refresh_per_second=4) as live:
+    with Live(console=console, get_renderable=lambda: _table(standings, console, total), refresh_per_second=4) as live:
 
         def show(now: Sequence[Standing]) -> None:
             nonlocal standings
@@ -54,16 +57,18 @@ def show_trials(display: str) -> Iterator[Show]:
 class _Failures:
     """Print a line when a trial fails or is stopped."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, total: int) -> None:
+        self.console, self._total = console, total
         self._seen: dict[int, State] = {}
 
     def show(self, standings: Sequence[Standing]) -> None:
         """Print the changes since the last call."""
-        for number, standing in enumerate(standings, start=1):
-            if standing.state != self._seen.get(number, "waiting"):
-                self._seen[number] = standing.state
-                self.changed(standing, f"trial {number} of {len(standings)} ({standing.job.name})")
+        for place, standing in enumerate(standings, start=1):
+            if standing.state != self._seen.get(place, "waiting"):
+                self._seen[place] = standing.state
+                number = standing.job.number or place
+                total = max(self._total, number, len(standings))
+                self.changed(standing, f"trial {number} of {total} ({standing.job.name})")
 
     def changed(self, standing: Standing, which: str) -> None:
         """Print the new state of a trial."""
@@ -103,7 +108,7 @@ class _JsonLines(_Failures):
             sys.stdout.flush()
 
 
-def _table(standings: Sequence[Standing], console: Console) -> RenderableType:
+def _table(standings: Sequence[Standing], console: Console, total: int) -> RenderableType:
     """The trials in their order, as many as there is room for, and the count of each state."""
     room = max(console.height - 4, 1)
     chosen = set(sorted(range(len(standings)), key=lambda i: (FIRST.index(standings[i].state), i))[:room])
@@ -115,8 +120,12 @@ def _table(standings: Sequence[Standing], console: Console) -> RenderableType:
     for number in sorted(chosen):
         table.add_row(*_row(standings[number]))
     count = Counter(standing.state for standing in standings)
+    last = max([len(standings), *(standing.job.number or 0 for standing in standings)])
+    total = max(total, last)
+    count["waiting"] += total - last  # of a search those that are not asked for yet
+    before = f"{last - len(standings)} before, " if last > len(standings) else ""
     counts = ", ".join(f"{count[state]} {state}" for state in ("finished", "failed", "stopped", "running", "waiting"))
-    return Group(table, Text(f"{len(standings)} trials: {counts}", style="dim"))
+    return Group(table, Text(f"{total} trials: {before}{counts}", style="dim"))
 
 
 def _row(standing: Standing) -> tuple[RenderableType, ...]:

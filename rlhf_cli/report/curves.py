@@ -11,8 +11,6 @@ from rlhf_cli.charts.frame import COLOURS
 from rlhf_cli.charts.pictures import Bars, BarSeries, Chart, Picture, Series
 from rlhf_cli.report.series import Rows, column, curve, has_points, points
 
-WIDTH: Final = 480
-HEIGHT: Final = 210
 SMALL: Final = 0.01
 """A phase with a smaller share of the time has no curve."""
 
@@ -113,8 +111,6 @@ def timing(timings: Rows) -> list[Picture]:
             "seconds",
             [_phase(key) for key in largest],
             [BarSeries("", [total[key] for key in largest])],
-            WIDTH,
-            HEIGHT,
         )
     ]
     if series:
@@ -124,7 +120,7 @@ def timing(timings: Rows) -> list[Picture]:
 
 
 def _chart(title: str, y_label: str, series: Sequence[Series]) -> Chart:
-    return Chart(title, "step", y_label, series, WIDTH, HEIGHT)
+    return Chart(title, "step", y_label, series)
 
 
 def _placed(place: int, series: Series) -> Series:

@@ -21,8 +21,6 @@ from rlhf_cli.rounds.truth import Truth, change, overoptimised_from, read_truth
 from rlhf_cli.runs.folder import REPORT
 from rlhf_cli.supervised.result import SupervisedResult
 
-WIDTH: Final = 480
-HEIGHT: Final = 260
 UNIT: Final = {"true": "true reward", "proxy": "score of the reward model"}
 KL: Final = "KL to the reference, nats"
 
@@ -98,7 +96,7 @@ def _chart(rounds: Sequence[Shown], name: str) -> Chart:
         kls = [estimate(each.kl).mean for each in one.truth]
         means, low, high = ([getattr(v, end) for v in values] for end in ("mean", "low", "high"))
         series.append(Series(f"round {one.number}", kls, means, low, high, colour=place))
-    return Chart(f"{UNIT[name].capitalize()} against KL", KL, UNIT[name], series, WIDTH, HEIGHT)
+    return Chart(f"{UNIT[name].capitalize()} against KL", KL, UNIT[name], series)
 
 
 def _shown(one: Round, folder: Path) -> Shown:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.charts.pictures import Chart, Series
-from rlhf_cli.report.curves import SUPERVISED, WIDTH, pictures, timing
+from rlhf_cli.report.curves import SUPERVISED, pictures, timing
 from rlhf_cli.report.page import render
 from rlhf_cli.report.run_page import command_to_repeat, describe_model, mapping_in
 from rlhf_cli.report.series import number, steps_per_point
@@ -73,7 +73,7 @@ def reliability_chart(result: SupervisedResult) -> Chart:
         names=[str(one.count) for one in bins],
     )
     line = Series("as often as they say", [0.5, 1.0], [0.5, 1.0], style="dashed")
-    return Chart("Reliability", "predicted probability of the better text", "share that is right", [pairs, line], WIDTH)
+    return Chart("Reliability", "predicted probability of the better text", "share that is right", [pairs, line])
 
 
 def _standing(run: SavedRun, result: SupervisedResult | None) -> list[tuple[str, str]]:

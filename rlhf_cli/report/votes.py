@@ -16,7 +16,6 @@ from rlhf_cli.feedback.pairs import Pair, read_pairs
 from rlhf_cli.feedback.readings import undone_files
 from rlhf_cli.feedback.results import Result, describe_results, read_results
 from rlhf_cli.feedback.votes import VoteFile
-from rlhf_cli.report.curves import HEIGHT, WIDTH
 
 SHOWN: Final = 3
 """Pairs of a comparison that a page shows."""
@@ -77,11 +76,11 @@ def _charts(results: Sequence[Result]) -> list[Chart]:
         _points("people", steps, [one.tally.win_rate for one in voted]),
         Series("the reward, on the same pairs", steps, reward),
     ]
-    charts = [Chart("The policy wins", "step", "share of prompts", win_rate, WIDTH, HEIGHT)]
+    charts = [Chart("The policy wins", "step", "share of prompts", win_rate)]
     agreed = [(step, one.tally.agreement) for step, one in zip(steps, voted, strict=True) if one.tally.agreement]
     if agreed:
         series = [_points("", [step for step, _ in agreed], [share for _, share in agreed])]
-        charts.append(Chart("People agree with the reward", "step", "share of pairs", series, WIDTH, HEIGHT))
+        charts.append(Chart("People agree with the reward", "step", "share of pairs", series))
     return charts
 
 

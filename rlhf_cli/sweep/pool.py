@@ -49,6 +49,8 @@ class Job:
     """Fingerprint of its settings: its process refuses to run others."""
     is_done: bool
     """Whether it needs no process, because these settings are trained to the end."""
+    number: int | None = None
+    """Its number among the trials of a search; None: its place among all jobs."""
 
     @property
     def log(self) -> Path:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from rlhf_cli.engine.memory import peak
+from rlhf_cli.functional.mismatch import measure_mismatch
 from rlhf_cli.pipeline.assemble import assemble
 from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.rollout import sample
-from rlhf_cli.pipeline.run import Run, current_beta
+from rlhf_cli.pipeline.run import Run, current_beta, reusing_engine
 from rlhf_cli.pipeline.scoring import score
 from rlhf_cli.pipeline.signals import StopSignals
-from rlhf_cli.pipeline.update import compute_gradient, split_rollout
+from rlhf_cli.pipeline.update import compute_gradient, keeps_shards, split_rollout
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
@@ -75,7 +76,10 @@ def try_step(config: RunConfig, rows: Rows, watch: Reporter, signals: StopSignal
         with Scorer(config.reward, rows.columns, log=None) as scorer:
             run = assemble(config, rows, Path(scratch), scorer, watch, signals, None)
             run.work.clock.lap()
-            scored = score(run, sample(run, config.temperature.at(0, config.steps)), current_beta(run, 0))
+            run.state = replace(run.state, sampler_gap=0.0)  # the pass of the rollout is kept, as in later steps
+            rollout = sample(run, config.temperature.at(0, config.steps))
+            run.state = replace(run.state, sampler_gap=None)  # and the trainer reads it, as in the first step
+            scored = score(run, rollout, current_beta(run, 0))
             advantages = config.algorithm.advantages(scored, run.state.baseline)
             norm, updates = _gradient(run, advantages)
             run.close()
@@ -83,12 +87,19 @@ def try_step(config: RunConfig, rows: Rows, watch: Reporter, signals: StopSignal
 
 
 def _gradient(run: Run, advantages: Advantages) -> tuple[float, float]:
-    """The norm of the first update's gradient, and how many times its completions are read in a step."""
+    """The norm of the first update's gradient, and how many times its completions are read in a step.
+
+    A single update takes the forward pass from the rollout where later steps do (`reuse_forward`).
+    """
+    assert advantages.scored.log_weights is not None  # the trainer has read the rollout
+    run.state = replace(run.state, sampler_gap=measure_mismatch(advantages.scored.log_weights).gap)
     learnable = advantages.scored.learnable.nonzero().squeeze(1).cpu()
     plan = [*split_rollout(len(learnable), run.config.algorithm, run.config.seed, 0)]
     rows = learnable[plan[0]]
+    own = keeps_shards(run, advantages.scored.rollout.batch)
+    reuse = len(plan) == 1 and own and reusing_engine(run) is not None
     with run.work.phase("update", run.work.parts(len(rows))) as tick:
-        compute_gradient(run, advantages, rows, seed_for(run.config.seed, "update", 0, 0), tick)
+        compute_gradient(run, advantages, rows, seed_for(run.config.seed, "update", 0, 0), tick, reuse=reuse)
     gradients = [p.grad for p in run.policy.parameters().values() if p.grad is not None]
     norm = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
     run.optimizer.zero_grad()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.engine.native import NativeEngine
 from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
@@ -39,6 +40,23 @@ def test_its_step_is_the_first_of_the_run(rlhf: Rlhf, tmp_path: Path) -> None:
     assert {name: trial["metrics"][name] for name in shared} == pytest.approx({name: first[name] for name in shared})
     (sample, *_) = lines(run / "samples.jsonl")
     assert (trial["completion"], trial["score"]) == (sample["completion"], sample["score"])
+
+
+def test_its_update_takes_the_pass_of_the_rollout_where_that_of_later_steps_does(
+    rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reuse, reused = NativeEngine.reuse, list[int]()
+    monkeypatch.setattr(
+        NativeEngine, "reuse", lambda self, rollout, rows: reused.append(len(rows)) or reuse(self, rollout, rows)
+    )
+    for settings, completions in (
+        ((), 16),
+        (("reuse_forward=false",), 0),
+        (("algorithm=ppo", "algorithm.epochs=2"), 0),
+    ):
+        reused.clear()
+        assert rlhf("check", *SMALL, *settings).code == 0
+        assert sum(reused) == completions, settings
 
 
 def test_the_memory_of_several_processes_is_named(rlhf: Rlhf) -> None:

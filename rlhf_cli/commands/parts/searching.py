@@ -24,7 +24,8 @@ def run_search(sweep: SweepRecord, plan: SearchPlan, trial_of: TrialOf, launcher
     def run_pool(threads: int) -> list[Standing]:
         trials, signals = _Trials(sweep.folder, plan, trial_of, first.seed), StopSignals()
         slots = open_slots(launcher, sweep.folder, first.device, first.jobs, 1, threads)
-        with signals.installed(), signals.polled(), slots as (free, start), show_trials(first.display) as show:
+        shown = show_trials(first.display, plan.settings.trials)
+        with signals.installed(), signals.polled(), slots as (free, start), shown as show:
             return Pool((), free, show, signals.check, start, trials.ask, trials.tell).run()
 
     with work_on(sweep) as run:
@@ -54,7 +55,7 @@ class _Trials:
         if all(known.name != trial.name for known in record.trials):
             replace(record, trials=(*record.trials, trial)).write()
         self._asked[folder] = asked
-        return job_of(launch, name_of(trial.told))
+        return job_of(launch, name_of(trial.told), asked.number + 1)
 
     def tell(self, standing: Standing) -> None:
         """Keep the result of a trial; one that failed or was stopped has none, and runs again with the same command."""

@@ -140,11 +140,11 @@ def _run(
     return standings
 
 
-def job_of(launch: Launch[RunConfig], name: str) -> Job:
-    """The job of a trial."""
+def job_of(launch: Launch[RunConfig], name: str, number: int | None = None) -> Job:
+    """The job of a trial; `number` is that of a trial of a search."""
     config, folder = launch.config, Path(str(launch.config.run_dir))
     is_done = _is_done(config, folder)
-    return Job(name, folder, launch.arguments, config.steps, fingerprint(config), is_done)
+    return Job(name, folder, launch.arguments, config.steps, fingerprint(config), is_done, number)
 
 
 @contextmanager

@@ -27,8 +27,8 @@ def test_bars_stand_on_zero_side_by_side_and_as_high_as_they_say() -> None:
     (p1, p2, _), (q1, q2, _) = sides(picture, 0), sides(picture, 1)
     (zero,) = [corners(one)[0][1] for one in of_class(picture, "axis")]
     assert p1[3] == p2[3] == q1[3] == q2[1] == zero
-    # y runs from -1 to 1 over 300: 1 is 150 high
-    assert [round(one[3] - one[1]) for one in (p1, p2, q1, q2)] == [150, 75, 38, 150]
+    # y runs from -1 to 1 over 240: 1 is 120 high
+    assert [round(one[3] - one[1]) for one in (p1, p2, q1, q2)] == [120, 60, 30, 120]
     assert p1[2] == pytest.approx(q1[0], abs=0.2)
     assert q1[2] < p2[0] - 10
     assert_inside(picture)
@@ -46,9 +46,9 @@ def test_what_is_not_finite_has_no_bar_and_no_error_bar() -> None:
 def test_names_that_fit_stand_level_and_others_are_turned() -> None:
     level = bars(["a", "b"], BarSeries("p", [1.0, 2.0]))
     assert [one.text for one in of_class(level, "middle")] == ["a", "b"]
-    names = [f"a longer name {i}" for i in range(12)]
-    turned = bars(names, BarSeries("p", [1.0] * 12))
-    assert sum("rotate" in one.get("transform", "") for one in parse(turned).iter()) == 12
+    names = [f"a longer name {i}" for i in range(10)]
+    turned = bars(names, BarSeries("p", [1.0] * 10))
+    assert sum("rotate" in one.get("transform", "") for one in parse(turned).iter()) == 10
     assert set(names) <= set(texts(turned))  # in full
     assert_inside(turned)
 
@@ -75,7 +75,7 @@ def test_all_zero_and_nothing_at_all_can_be_drawn() -> None:
 def test_names_are_escaped() -> None:
     picture = bars(["<eos>"], BarSeries("a & b", [1.0]))
     assert {"<eos>", "a & b"} <= set(texts(picture))
-    assert size(picture)[0] == 640
+    assert size(picture)[0] == 480
 
 
 def test_a_value_too_few_is_refused() -> None:

@@ -28,7 +28,7 @@ def test_a_line_runs_from_corner_to_corner() -> None:
     (line,) = of_class(picture, "c0")[:1]
     (left, bottom), (middle, centre), (right, top) = corners(line)
     assert (middle, centre) == (pytest.approx((left + right) / 2, abs=0.1), pytest.approx((top + bottom) / 2, abs=0.1))
-    assert bottom - top == 300
+    assert bottom - top == 240
     heights = [corners(one)[0][1] for one in of_class(picture, "grid")]
     assert min(heights) == top
     assert {"0", "10", "0.0", "1.0"} <= set(texts(picture))
@@ -84,8 +84,8 @@ def test_a_band_goes_round_its_line() -> None:
     (band,) = of_class(picture, "band")
     (_, y0), (_, y1), (_, y2), (_, y3) = corners(band)
     # y grows downwards: high 1 and 0.5 (not known: the line itself), back along low 0.25 and 0
-    assert y3 - y0 == pytest.approx(300)
-    assert (y3 - y1, y3 - y2) == (pytest.approx(150), pytest.approx(75))
+    assert y3 - y0 == pytest.approx(240)
+    assert (y3 - y1, y3 - y2) == (pytest.approx(120), pytest.approx(60))
 
 
 def test_points_have_error_bars_where_the_interval_is_known() -> None:
@@ -257,7 +257,7 @@ def test_names_of_points_keep_clear_of_one_another_and_of_other_dots(places: lis
 
 
 def test_a_name_moves_where_another_point_is() -> None:
-    picture = chart(Series("a", [0.0, 0.3, 10.0], [0.0, 0.0, 1.0], style="points", names=["left", "next", "end"]))
+    picture = chart(Series("a", [0.0, 0.5, 10.0], [0.0, 0.0, 1.0], style="points", names=["left", "next", "end"]))
     at = {one.text: (one.get("class"), corners(one)[-1][1]) for one in of_class(picture, "name")}
     assert at["next"][0] == "name"  # nothing stands in its way
     assert at["left"][1] != at["next"][1]  # the right side is the other's, and the left end of the picture is near

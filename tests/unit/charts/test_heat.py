@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlhf_cli.charts.heat import FAINTEST, STRONGEST, draw
 from rlhf_cli.charts.pictures import HeatMap
-from tests.unit.charts.drawn import assert_inside, corners, of_class, texts
+from tests.unit.charts.drawn import assert_inside, corners, of_class, size, texts
 
 VALUES = ((0.1, 0.3), (-0.1, math.nan))
 HEAT = HeatMap("title", "beta", "temperature", ("0.1", "0.2"), ("0.7", "1"), VALUES, marked=(0, 1))
@@ -42,6 +42,13 @@ def test_values_and_names_that_do_not_fit_are_refused() -> None:
         draw(HeatMap("t", "x", "y", ("1", "2"), ("1",), ((0.0,),)))
     with pytest.raises(ValueError, match="zip"):
         draw(HeatMap("t", "x", "y", ("1",), ("1", "2"), ((0.0,),)))
+
+
+def test_a_picture_of_many_columns_grows_and_keeps_its_numbers() -> None:
+    picture = draw(HeatMap("t", "x", "y", tuple(map(str, range(12))), ("1",), ((-0.125,) * 12,)))
+    assert texts(picture).count("−0.125") == 12
+    assert size(picture)[0] > 480
+    assert_inside(picture)
 
 
 NAMES = st.lists(st.text(max_size=30), min_size=1, max_size=9)
