@@ -156,6 +156,9 @@ class Distance:
     """The figures over the whole vocabulary; None at steps that do not measure them (`exact_kl_every`)."""
     ref_hidden: Tensor | None
     """[B, T, H]: the reference's hidden states; None unless the loss needs them (kl=exact)."""
+    slopes: tuple[Tensor, ...] = ()
+    """[B, T, H] each: d log pi(token) / d hidden and, with `ref_hidden`, d KL / d hidden, at the policy's states that
+    sampled. Empty unless the first update, whose weights are the same, takes them from here."""
 
     @property
     def sequence_kl(self) -> Tensor:

@@ -49,15 +49,26 @@ def measure_gap(rollout: Rollout, engine: Engine, rows: Tensor) -> float:
 
 @torch.no_grad()
 def measure_distance(
-    rollout: Rollout, engine: Engine, microbatch_size: int, tick: Tick, *, exact: bool = True, keep_hidden: bool = False
+    rollout: Rollout,
+    engine: Engine,
+    microbatch_size: int,
+    tick: Tick,
+    *,
+    exact: bool = True,
+    keep_hidden: bool = False,
+    slopes: bool = False,
 ) -> Distance:
     """Let the reference read the rollout, and measure how far the policy is from it.
 
     `exact`: measure the exact KL and the entropy too, which takes one more product with the output layer and a softmax
-    for every token. `keep_hidden`: keep the reference's hidden states.
+    for every token. `keep_hidden`: keep the reference's hidden states. `slopes`: where the exact KL has the policy's
+    logits, also differentiate what a loss may need by its hidden states: the log-probabilities, and with `keep_hidden`
+    the KL.
     """
     mask = rollout.completion_mask
-    ref_logprobs, kl, entropy = (torch.zeros_like(rollout.logprobs) for _ in range(3))
+    ref_logprobs, kl, entropy = figures = [torch.zeros_like(rollout.logprobs) for _ in range(3)]
+    wanted = 1 + keep_hidden if slopes and exact else 0
+    jacobians = [torch.zeros_like(rollout.hidden) for _ in range(wanted)]
     ref_hidden: Tensor | None = None
     for rows in torch.arange(len(rollout.batch)).split(microbatch_size):
         keep = mask[rows]
@@ -66,9 +77,16 @@ def measure_distance(
         if exact:
             hidden, kept = rollout.hidden[rows][keep], select_rows(rollout.kept, mask, rows)
             measured = compare_distributions(
-                hidden, reference, tokens, engine.head, rollout.temperature, kept, ref_head=engine.reference_head
+                hidden,
+                reference,
+                tokens,
+                engine.head,
+                rollout.temperature,
+                kept,
+                ref_head=engine.reference_head,
+                slopes=wanted,
             )
-            for padded, packed in zip((ref_logprobs, kl, entropy), measured, strict=True):
+            for padded, packed in zip((*figures, *jacobians), measured, strict=True):
                 padded[rows] = unpack(packed, keep)
         else:
             packed = token_logprobs(reference, tokens, engine.reference_head, rollout.temperature)
@@ -82,6 +100,7 @@ def measure_distance(
         kl=k1(rollout.logprobs, ref_logprobs),
         exact=Exact(kl, entropy) if exact else None,
         ref_hidden=ref_hidden,
+        slopes=tuple(jacobians),
     )
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlhf_cli.functional.logprobs import CHUNK, Head, block_size, log_softmax, row_slices, rowwise
+from rlhf_cli.functional.logprobs import (
+    CHUNK,
+    Head,
+    block_size,
+    log_softmax,
+    row_slices,
+    rowwise,
+    split_head,
+    token_slopes,
+)
 from rlhf_cli.functional.truncation import unpack
 from rlhf_cli.types import KeptSets
 
@@ -39,27 +48,39 @@ def compare_distributions(
     chunk: int = CHUNK,
     *,
     ref_head: Head | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    slopes: int = 0,
+) -> tuple[Tensor, ...]:
     """Compare policy and reference over the whole vocabulary, row by row.
 
-    Returns three float32 [N]: the reference's log-probabilities of `tokens` [N], the exact KL, the policy's entropy.
+    Returns three float32 [N]: the reference's log-probabilities of `tokens` [N], the exact KL, the policy's entropy;
+    then as many as `slopes` says of d log pi(token) / d hidden and d KL / d hidden, [N, H] each.
     `hidden` and `ref_hidden` [N, H] predicted the same positions under policy and reference; both go through the same
     frozen head, unless the reference has a `ref_head` of its own. Cost: two head products per row, and two [chunk, V]
     tensors of memory. Only the policy is truncated to the sets `kept`: the reference must be one fixed distribution.
     """
-    columns: tuple[list[Tensor], ...] = ([], [], [])
+    columns: list[list[Tensor]] = [[] for _ in range(3 + slopes)]
     ref_head = ref_head or head
     for part in row_slices(len(tokens), chunk):
-        logits, ref_logits = head(hidden[part]), ref_head(ref_hidden[part])
+        logits, to_hidden = split_head(hidden[part], head, slopes > 0)
+        ref_logits = ref_head(ref_hidden[part])
+        of_logits = [torch.empty_like(logits) for _ in range(slopes)]
         for block in row_slices(len(logits), block_size(logits)):
             rows = slice(part.start + block.start, part.start + block.stop)
             policy = log_softmax(logits[block], temperature, unpack(kept, rows, len(tokens)))
             reference = log_softmax(ref_logits[block], temperature)
             columns[0].append(reference.gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1))
-            columns[1].append(exact_kl(policy, reference))
-            columns[2].append(-(policy.exp() * _finite(policy)).sum(-1))
-    ref_logprobs, kl, entropy = map(torch.cat, columns)
-    return ref_logprobs, kl, entropy
+            finite, probabilities = _finite(policy), policy.exp()
+            columns[2].append(-(probabilities * finite).sum(-1))
+            above = finite.sub_(reference)
+            kl = (probabilities * above).sum(-1)
+            columns[1].append(kl)
+            if slopes > 1:
+                of_logits[1][block] = _kl_slopes(above, probabilities, kl, temperature)
+            if slopes:
+                of_logits[0][block] = token_slopes(probabilities, tokens[rows], temperature)
+        for column, slope in zip(columns[3:], of_logits, strict=True):
+            column.append(to_hidden(slope))
+    return tuple(map(torch.cat, columns))
 
 
 def token_kl(
@@ -86,11 +107,15 @@ def token_kl(
         values = exact_kl(policy, reference)
         if not with_gradient:
             return values, None
-        # d KL / d z_v = pi(v) (log pi(v) - log pi_ref(v) - KL) / T
-        above = _finite(policy).sub_(reference).sub_(values.unsqueeze(-1))
-        return values, above.mul_(policy.exp()).div_(temperature)
+        above = _finite(policy).sub_(reference)
+        return values, _kl_slopes(above, policy.exp(), values, temperature)
 
     return rowwise(hidden, head, exact, chunk)
+
+
+def _kl_slopes(above: Tensor, probabilities: Tensor, kl: Tensor, temperature: float) -> Tensor:
+    """d KL / d logits [n, V]: pi(v) (above(v) - KL) / T, with above = log pi - log pi_ref, which it overwrites."""
+    return above.sub_(kl.unsqueeze(-1)).mul_(probabilities).div_(temperature)
 
 
 def _finite(logprobs: Tensor) -> Tensor:

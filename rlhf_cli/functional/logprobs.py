@@ -50,15 +50,17 @@ def token_logprobs(
 
     def of_tokens(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
         logprobs = log_softmax(logits, temperature, unpack(kept, rows, len(tokens)))
-        ids = tokens[rows].unsqueeze(-1)
-        values = logprobs.gather(-1, ids)
-        if not with_gradient:
-            return values.squeeze(-1), None
-        # d log pi(a) / d z_v = (1[v = a] - pi(v)) / T
-        slopes = logprobs.exp_().neg_().scatter_add_(-1, ids, torch.ones_like(values)).div_(temperature)
-        return values.squeeze(-1), slopes
+        values = logprobs.gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1)
+        return values, token_slopes(logprobs.exp_(), tokens[rows], temperature) if with_gradient else None
 
     return rowwise(hidden, head, of_tokens, chunk)
+
+
+def token_slopes(probabilities: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+    """d log pi(token) / d logits [n, V]: (1[v = token] - pi(v)) / T of probabilities [n, V]; it overwrites them."""
+    ids = tokens.unsqueeze(-1)
+    ones = probabilities.new_ones(ids.shape)
+    return probabilities.neg_().scatter_add_(-1, ids, ones).div_(temperature)
 
 
 def rowwise(hidden: Tensor, head: Head, row_function: RowFunction, chunk: int = CHUNK) -> Tensor:
@@ -67,7 +69,33 @@ def rowwise(hidden: Tensor, head: Head, row_function: RowFunction, chunk: int = 
     `row_function` must treat rows independently. Where a gradient is needed, d value / d hidden [N, H] is computed at
     once and kept in place of the logits [N, V].
     """
-    return apply_autograd(_Rowwise, hidden, head, row_function, chunk)
+    with_gradient = hidden.requires_grad and torch.is_grad_enabled()
+    values, jacobian = [], []
+    with torch.no_grad():
+        for rows in row_slices(len(hidden), chunk):
+            logits, to_hidden = split_head(hidden[rows], head, with_gradient)
+            chunk_values, slopes = _in_blocks(logits, row_function, rows.start)
+            values.append(chunk_values)
+            if slopes is not None:
+                jacobian.append(to_hidden(slopes))
+    joined = torch.cat(values)
+    return attach(joined, hidden, torch.cat(jacobian)) if with_gradient else joined
+
+
+def split_head(hidden: Tensor, head: Head, with_gradient: bool) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The logits [n, V] of hidden states [n, H], and the map of d value / d logits to d value / d hidden [n, H].
+
+    No gradient flows through either; the map exists `with_gradient` alone.
+    """
+    with torch.set_grad_enabled(with_gradient):
+        h = hidden.detach().requires_grad_(with_gradient)
+        logits = head(h)
+    return logits.detach(), lambda slopes: torch.autograd.grad(logits, h, slopes, retain_graph=True)[0]
+
+
+def attach(values: Tensor, hidden: Tensor, jacobian: Tensor) -> Tensor:
+    """The values [N], differentiable in `hidden` [N, H]: the gradient of each row is known, `jacobian` [N, H]."""
+    return apply_autograd(_Attached, values, hidden, jacobian)
 
 
 def apply_autograd(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
@@ -87,26 +115,16 @@ def block_size(logits: Tensor) -> int:
     return BLOCK if logits.device.type == "cpu" else max(len(logits), 1)
 
 
-class _Rowwise(torch.autograd.Function):
+class _Attached(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Head, row_function: RowFunction, chunk: int) -> Tensor:
-        values, jacobian = [], []
-        for rows in row_slices(len(hidden), chunk):
-            with torch.set_grad_enabled(ctx.needs_input_grad[0]):
-                h = hidden[rows].detach().requires_grad_(ctx.needs_input_grad[0])
-                logits = head(h)
-            chunk_values, slopes = _in_blocks(logits.detach(), row_function, rows.start)
-            values.append(chunk_values)
-            if ctx.needs_input_grad[0]:
-                jacobian.append(torch.autograd.grad(logits, h, slopes)[0])
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(torch.cat(jacobian))
-        return torch.cat(values)
+    def forward(ctx: Any, values: Tensor, hidden: Tensor, jacobian: Tensor) -> Tensor:
+        ctx.save_for_backward(jacobian)
+        return values.view_as(values)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (jacobian,) = ctx.saved_tensors
-        return jacobian * grads[0].unsqueeze(-1).to(jacobian.dtype), None, None, None
+        return None, jacobian * grads[0].unsqueeze(-1).to(jacobian.dtype), None
 
 
 def _in_blocks(logits: Tensor, row_function: RowFunction, start: int) -> tuple[Tensor, Tensor | None]:

@@ -11,7 +11,7 @@ from rlhf_cli.algorithms.placement import penalty
 from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
 from rlhf_cli.functional.mismatch import STOP_BELOW, WARN_BELOW, measure_mismatch
 from rlhf_cli.functional.returns import token_rewards
-from rlhf_cli.pipeline.run import Run, due, needs_reread
+from rlhf_cli.pipeline.run import Run, due, needs_reread, reusing_engine
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.ranks.rollouts import select_prompts
 from rlhf_cli.rewards.execution.scorer import Scores
@@ -41,9 +41,11 @@ def score(run: Run, rollout: Rollout, beta: float) -> Scored:
             rollout, log_weights = work.fitting(lambda size: run.shards.recompute(sampled, size, tick))
         check_agreement(run, log_weights)
     with work.phase("reference", run.shards.passes(rollout.batch, work.microbatch_size)) as tick:
-        exact = due(step, config.exact_kl_every, config.steps)
+        exact, reuses = due(step, config.exact_kl_every, config.steps), reusing_engine(run) is not None
         distance = work.fitting(
-            lambda size: run.shards.measure(rollout, size, tick, exact=exact, keep_hidden=config.kl == "exact")
+            lambda size: run.shards.measure(
+                rollout, size, tick, exact=exact, keep_hidden=config.kl == "exact", slopes=reuses
+            )
         )
         values = None
         if config.algorithm.needs_value:

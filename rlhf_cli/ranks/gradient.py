@@ -20,7 +20,7 @@ from rlhf_cli.engine.reading import unpack
 from rlhf_cli.engine.reference import native_engine
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.kl import token_kl
-from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.functional.logprobs import attach, token_logprobs
 from rlhf_cli.functional.losses import k2_loss, sequence_k2_loss, token_weights
 from rlhf_cli.functional.mismatch import sequence_weights
 from rlhf_cli.functional.truncation import select_rows
@@ -92,7 +92,7 @@ def differentiate(
     `reuse`: take the forward pass from the rollout, which the native engine has remembered.
     """
     native = native_engine(engine) if reuse else None
-    read = engine.hidden if native is None else native.reuse
+    read = None if native is None else native.reuse
     parameters = policy.parameters().values()
     _clear(parameters)
     with policy.dropout(seed):
@@ -154,14 +154,20 @@ def sum_gradient(
 ) -> Sums:
     """Add the gradient of the loss over `rows` to the trained weights; `weights` [B, T] are those of `weigh_tokens`.
 
-    `read` gives the policy's states; None: the engine's own forward pass.
+    `read` gives the policy's states as they were when it sampled, of which `Distance.slopes` may be known; None: the
+    engine's own forward pass.
     """
     scored, rollout, distance = advantages.scored, advantages.scored.rollout, advantages.scored.distance
-    totals, gaps, read = Counter[str](), [], read or engine.hidden
+    totals, gaps = Counter[str](), []
     for part in rows.split(microbatch_size):
         keep = rollout.completion_mask[part]
-        hidden, kept = read(rollout, part), select_rows(rollout.kept, rollout.completion_mask, part)
-        packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature, kept)
+        hidden = (read or engine.hidden)(rollout, part)
+        kept = select_rows(rollout.kept, rollout.completion_mask, part)
+        slopes = [] if read is None else [known[part][keep] for known in distance.slopes]
+        if slopes:
+            packed = attach(rollout.logprobs[part][keep], hidden, slopes[0])
+        else:
+            packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature, kept)
         forward = Forward(
             logprobs=unpack(packed, keep),
             values=unpack(engine.values(hidden), keep) if algorithm.needs_value else None,
@@ -175,9 +181,15 @@ def sum_gradient(
             own = sequence_k2_loss(forward.logprobs, distance.ref_logprobs[part], minibatch.weights)
             loss = loss + scored.beta * own
         elif kl == "exact":
-            assert distance.ref_hidden is not None
-            ref_hidden = distance.ref_hidden[part][keep]
-            exact = token_kl(hidden, ref_hidden, engine.head, rollout.temperature, kept, ref_head=engine.reference_head)
+            if slopes:
+                assert distance.exact is not None
+                exact = attach(distance.exact.kl[part][keep], hidden, slopes[1])
+            else:
+                assert distance.ref_hidden is not None
+                ref_hidden = distance.ref_hidden[part][keep]
+                exact = token_kl(
+                    hidden, ref_hidden, engine.head, rollout.temperature, kept, ref_head=engine.reference_head
+                )
             loss = loss + scored.beta * (minibatch.weights[keep] * exact).sum()
         loss.backward()
         totals.update({"loss": float(loss.detach()), **result.metrics})

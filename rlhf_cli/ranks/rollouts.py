@@ -68,6 +68,7 @@ def split_advantages(advantages: Advantages, shards: int) -> list[Advantages]:
                         kl=take(distance.kl),
                         exact=None if exact is None else Exact(take(exact.kl), take(exact.entropy)),
                         ref_hidden=_if_any(take, distance.ref_hidden),
+                        slopes=tuple(map(take, distance.slopes)),
                     ),
                     rewards=take(scored.rewards),
                     learnable=take(scored.learnable),

@@ -76,11 +76,18 @@ class Shards:
         return joined, torch.cat([log_weights for _, log_weights in found])
 
     def measure(
-        self, rollout: Rollout, size: int, tick: Tick, *, exact: bool = True, keep_hidden: bool = False
+        self,
+        rollout: Rollout,
+        size: int,
+        tick: Tick,
+        *,
+        exact: bool = True,
+        keep_hidden: bool = False,
+        slopes: bool = False,
     ) -> Distance:
         """Let the reference read the rollout, as `measure_distance` does."""
         shards = enumerate(split_rollout(rollout, self.count))
-        parts = {number: (part, size, exact, keep_hidden) for number, part in shards}
+        parts = {number: (part, size, exact, keep_hidden, slopes) for number, part in shards}
         found = self.map(measure_shard, parts, tick)
         exacts = [distance.exact for distance in found if distance.exact is not None]
         states = [distance.ref_hidden for distance in found if distance.ref_hidden is not None]
@@ -89,6 +96,7 @@ class Shards:
             kl=stack([distance.kl for distance in found]),
             exact=Exact(stack([one.kl for one in exacts]), stack([one.entropy for one in exacts])) if exacts else None,
             ref_hidden=stack(states) if states else None,
+            slopes=tuple(map(stack, zip(*(distance.slopes for distance in found), strict=True))),
         )
 
     def values(self, rollout: Rollout, size: int) -> Tensor:
@@ -133,10 +141,18 @@ def recompute_shard(
 
 
 def measure_shard(
-    policy: Policy, engine: Engine, rollout: Rollout, size: int, exact: bool, keep_hidden: bool, *, tick: Tick
+    policy: Policy,
+    engine: Engine,
+    rollout: Rollout,
+    size: int,
+    exact: bool,
+    keep_hidden: bool,
+    slopes: bool,
+    *,
+    tick: Tick,
 ) -> Distance:
     """Let the reference read a shard."""
-    return measure_distance(rollout, engine, size, tick, exact=exact, keep_hidden=keep_hidden)
+    return measure_distance(rollout, engine, size, tick, exact=exact, keep_hidden=keep_hidden, slopes=slopes)
 
 
 def value_shard(policy: Policy, engine: Engine, rollout: Rollout, size: int, *, tick: Tick) -> Tensor:

@@ -15,7 +15,8 @@ from torch.testing import assert_close
 from rlhf_cli.engine import kernels
 from rlhf_cli.engine.kernels import Frozen, rms_norm, rotate, swiglu
 from rlhf_cli.engine.native import NativeEngine
-from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.engine.reading import measure_distance
+from rlhf_cli.functional.logprobs import attach, token_logprobs
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.models.policy import Policy
@@ -190,13 +191,19 @@ def test_the_rollouts_forward_pass_gives_the_gradients_of_a_new_one(
     tokens, again = select_rows(rollout, rows), engine.reuse(rollout, chosen)
     sampler = torch.cat([rollout.hidden[row][rollout.completion_mask[row]] for row in rows])
     assert_close(again, sampler, rtol=0, atol=1e-6)
-    found, expected = (
-        gradients(policy, token_logprobs(hidden, tokens, engine.head, 0.8))
-        for hidden in (again, engine.hidden(rollout, chosen))
-    )
+    keep = rollout.completion_mask[chosen]
+    (slopes,) = measure_distance(rollout, engine, 4, lambda: None, slopes=True).slopes
+    expected = gradients(policy, token_logprobs(engine.hidden(rollout, chosen), tokens, engine.head, 1.3))
     of_all = torch.cat([gradient.flatten() for gradient in expected.values()])
-    error = torch.cat([found[name].flatten() for name in expected]) - of_all
-    assert error.norm() < 1e-5 * of_all.norm()
+    for known in (False, True):  # the gradient of the log-probabilities, with which the output layer has no product
+        again = engine.reuse(rollout, chosen)
+        if known:
+            logprobs = attach(rollout.logprobs[chosen][keep], again, slopes[chosen][keep])
+        else:
+            logprobs = token_logprobs(again, tokens, engine.head, 1.3)
+        found = gradients(policy, logprobs)
+        error = torch.cat([found[name].flatten() for name in expected]) - of_all
+        assert error.norm() < 1e-5 * of_all.norm()
 
 
 def test_the_rollouts_forward_pass_outlives_prompts_that_are_left_out(policy: Policy, texts: Sequence[str]) -> None:

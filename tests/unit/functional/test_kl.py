@@ -109,3 +109,24 @@ def test_token_kl_and_its_gradient_are_those_of_torch_distributions(chunk: int) 
     (expected * upstream).sum().backward()
     assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-9)
     assert float(theirs.grad.abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+def test_the_slopes_are_the_gradients_of_the_logprobs_and_of_the_kl(truncated: bool) -> None:
+    keep = torch.rand(ROWS, VOCABULARY, generator=torch.Generator().manual_seed(1)) < 0.4
+    keep[torch.arange(ROWS), TOKENS] = True
+    kept = pack(keep) if truncated else None
+    hidden = HIDDEN.clone().requires_grad_()
+    logits = head(hidden) / TEMPERATURE
+    policy = torch.log_softmax(logits.masked_fill(~keep, -1e4) if truncated else logits, -1)  # -inf gives NaN here
+    kl = kl_divergence(Categorical(logits=policy), Categorical(logits=head(REFERENCE) / TEMPERATURE))
+    plain = compare_distributions(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, kept, chunk=4)
+    *measured, of_token, of_kl = compare_distributions(
+        HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, kept, chunk=4, slopes=2
+    )
+    assert all(torch.equal(one, other) for one, other in zip(measured, plain, strict=True))
+    for found, values in ((of_token, policy[torch.arange(ROWS), TOKENS]), (of_kl, kl)):
+        (expected,) = torch.autograd.grad(values.sum(), hidden, retain_graph=True)
+        assert_close(found, expected, rtol=0, atol=1e-9)
+        assert float(expected.abs().max()) > 0.1
+        assert not found.requires_grad

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,8 @@ from torch.testing import assert_close
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.algorithms.rloo import Rloo
+from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.reading import measure_distance
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
@@ -67,6 +71,24 @@ def test_two_shards_have_the_gradient_of_the_whole(policy: Policy, kl: Placement
         for one, other in zip(whole, dealt, strict=True):
             assert_close(other, one, rtol=0, atol=1e-6 * max(1.0, largest))
         assert logged_dealt == pytest.approx(logged, abs=1e-5)
+
+
+@pytest.mark.parametrize("kl", ["reward", "exact"])
+def test_a_remembered_pass_with_its_slopes_needs_no_product_of_the_output_layer(
+    policy: Policy, kl: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, rows = NativeEngine(policy), torch.tensor([6, 1, 3, 0, 7])
+    rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), Sampling(7, 1.2), nothing, remember=1)
+    distance = measure_distance(rollout, engine, 3, nothing, keep_hidden=kl == "exact", slopes=True)
+    scored = replace(scored_by(engine, rollout, SCORES, 0.3, kl=kl), distance=distance)
+    advantages = RLOO.advantages(scored, RunningMean())
+    weights = weigh_tokens(scored, rows, RLOO, 7)
+    expected = differentiate(policy, engine, advantages, weights, rows, RLOO, kl, 3, 5, False, tick=nothing).gradient
+    monkeypatch.setattr(NativeEngine, "head", None)
+    found = differentiate(policy, engine, advantages, weights, rows, RLOO, kl, 3, 5, True, tick=nothing).gradient
+    of_all, of_found = (torch.cat([g.flatten() for g in one if g is not None]) for one in (expected, found))
+    assert of_all.norm() > 1e-2
+    assert (of_found - of_all).norm() < 1e-5 * of_all.norm()
 
 
 def test_a_shard_without_rows_is_left_out(policy: Policy) -> None:

@@ -56,7 +56,7 @@ def test_shards_read_the_same_numbers(moved: Policy) -> None:
     (again, weights), (dealt, dealt_weights) = one.recompute(whole, 4, nothing), three.recompute(whole, 4, nothing)
     assert_close(dealt.logprobs, again.logprobs, rtol=0, atol=1e-4)
     assert_close(dealt_weights, weights, rtol=0, atol=1e-4)
-    far, dealt_far = (s.measure(again, 4, nothing, keep_hidden=True) for s in (one, three))
+    far, dealt_far = (s.measure(again, 4, nothing, keep_hidden=True, slopes=True) for s in (one, three))
     assert far.exact is not None
     assert dealt_far.exact is not None
     assert far.ref_hidden is not None
@@ -65,9 +65,14 @@ def test_shards_read_the_same_numbers(moved: Policy) -> None:
     for found, expected in (
         (dealt_far.kl, far.kl), (dealt_far.ref_logprobs, far.ref_logprobs), (dealt_far.ref_hidden, far.ref_hidden),
         (dealt_far.exact.kl, far.exact.kl), (dealt_far.exact.entropy, far.exact.entropy),
+        *zip(dealt_far.slopes, far.slopes, strict=True),
     ):  # fmt: skip
         assert_close(found, expected, rtol=0, atol=1e-4)
-    assert three.measure(again, 4, nothing, exact=False).exact is None
+    assert len(far.slopes) == 2
+    assert all(slopes.abs().max() > 1e-3 for slopes in far.slopes)
+    unmeasured = three.measure(again, 4, nothing, exact=False, slopes=True)
+    assert unmeasured.exact is None
+    assert unmeasured.slopes == ()
 
 
 def test_a_process_counts_what_it_calculates_itself(moved_policies: Callable[[str], Policy]) -> None:
