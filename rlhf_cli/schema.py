@@ -138,6 +138,9 @@ class RunConfig(TrainingConfig):
     """Sampling temperature of the rollouts."""
     samples_per_prompt: int = Field(ge=1)
     """Completions of each prompt: a group."""
+    prompts: Literal["uniform", "headroom"] = "uniform"
+    """How often a prompt comes: once an epoch (uniform), or in proportion to what is left to gain there (headroom),
+    weighed in the loss so that the objective stays that of all prompts."""
     top_k: Annotated[int, Field(ge=1)] | None
     """Rollouts are sampled from the k most probable tokens; null: from all. Evaluations are never truncated."""
     top_p: float = Field(gt=0, le=1)
@@ -209,6 +212,17 @@ class RunConfig(TrainingConfig):
             raise ValueError(f"reward.truncated: algorithm={self.algorithm.kind} refuses truncated=mask: {reason}")
         if self.reward.truncated == "mask" and self.kl == "loss_k2_sequence":
             raise ValueError("kl: loss_k2_sequence is not the KL of completions that ended (truncated=mask): kl=reward")
+        if self.prompts == "headroom":
+            if self.samples_per_prompt < 2:
+                raise ValueError("prompts: headroom compares the completions of a prompt: samples_per_prompt=2 or more")
+            if self.algorithm.kind == "ppo" and self.algorithm.whiten:
+                raise ValueError("prompts: headroom would whiten by the prompts that it draws: algorithm.whiten=false")
+            if self.reward.normalise:
+                raise ValueError(
+                    "prompts: headroom would normalise by the prompts that it draws: reward.normalise=false"
+                )
+            if self.reward.truncated == "mask":
+                raise ValueError("prompts: headroom needs all completions of a prompt: reward.truncated=penalty")
         if self.kl == "exact" and self.exact_kl_every > 1:
             raise ValueError("exact_kl_every: kl=exact needs the exact KL at every step: exact_kl_every=1")
         if isinstance(self.beta, Controlled) and self.exact_kl_every > 1:

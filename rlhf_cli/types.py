@@ -73,6 +73,8 @@ class PromptBatch:
     samples_per_prompt: int
     seeds: tuple[int, ...]
     """[B]: the seed of each completion's own stream of uniforms."""
+    draws: tuple[tuple[int, float], ...] = ()
+    """Each prompt's number among all of the run, and its weight in the loss; empty where all weigh the same."""
 
     def __post_init__(self) -> None:
         if len(self.seeds) != len(self):

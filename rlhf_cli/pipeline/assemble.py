@@ -38,7 +38,7 @@ from rlhf_cli.ranks.team import Team
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.columns import column_value
 from rlhf_cli.rewards.execution.scorer import Scorer
-from rlhf_cli.runs.binding import write_config, write_record
+from rlhf_cli.runs.binding import read_hash, write_config, write_record
 from rlhf_cli.runs.checkpoint import abandon
 from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, EVALUATIONS, LOGS, METRICS, PROFILE, RESULT, TIMINGS
 from rlhf_cli.runs.json_files import read_last_lines, read_lines, read_rows
@@ -75,6 +75,11 @@ def assemble(
         policy, engine = team.load(config, threads, reporter.note)
         torch.set_num_threads(threads)
     _note_hidden_tokens(config, rows, policy, reporter)
+    if config.prompts == "headroom":
+        reporter.note(
+            "prompts=headroom: J, reward, KL and entropy of a step are weighed to all prompts; "
+            "its lengths and samples are of those drawn"
+        )
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
     if config.shards == "auto":
         config = config.model_copy(update={"shards": team.size})
@@ -146,10 +151,13 @@ def settle(
         state = TrainState()
         write_record(folder, record)
     else:
+        data = read_hash(origin.folder, "data")
         is_same_ground = check_ground(origin.folder, record, reporter, config.resume_allow)
         state = load(origin.checkpoint, policy, optimizer)
         if not is_same_ground:
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
+        if data != record["data"]["sha256"]:
+            state = replace(state, headroom=None)  # it is of the prompts before
         go_back(folder, state, reporter)
     saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")  # an allowance counts once
     saver.bound = {CONFIG: write_config(folder, json.dumps(saved, indent=2) + "\n")}

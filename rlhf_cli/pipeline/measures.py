@@ -3,13 +3,62 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from rlhf_cli.evaluation.intervals import standard_error
 from rlhf_cli.functional.masked import masked_mean, masked_sum
 from rlhf_cli.functional.mismatch import measure_cut, measure_mismatch
-from rlhf_cli.types import Advantages, Exact
+from rlhf_cli.ranks.rollouts import row_weights
+from rlhf_cli.types import Advantages, Exact, Scored
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Means over the completions of a step, as estimates of those over all prompts of the run, and their errors.
+
+    Where prompts are drawn with unequal probability, each counts by its weight; the weights' sum is the divisor, so
+    that a constant is its own mean (self-normalised importance sampling: Hesterberg 1995).
+    """
+
+    samples: int
+    """Completions of a prompt."""
+    weights: Tensor | None = None
+    """float64 [B], None where all weigh the same."""
+
+    def mean(self, values: Tensor) -> float:
+        """Of the values [B]."""
+        return float((values.double() if self.weights is None else self._weigh(values)).mean())
+
+    def error(self, values: Tensor) -> float:
+        """Standard error of the mean, over prompts, or over the completions of a single prompt."""
+        weighed = values.double() if self.weights is None else self._weigh(values.double() - self.mean(values))
+        prompts = weighed.view(-1, self.samples).mean(1)
+        return standard_error((prompts if len(prompts) > 1 else weighed).tolist())
+
+    def token_mean(self, values: Tensor, mask: Tensor) -> float:
+        """The mean over tokens of the values [B, T]."""
+        if self.weights is None:
+            return float(masked_mean(values, mask))
+        return self.mean(masked_sum(values.double(), mask)) / self.mean(mask.sum(1))
+
+    def token_error(self, values: Tensor, mask: Tensor) -> float:
+        """Standard error of a mean over tokens: a ratio of two sums, to first order."""
+        sums, lengths = masked_sum(values.double(), mask), mask.sum(1).double()
+        if self.weights is None:
+            return self.error((sums - sums.sum() / lengths.sum() * lengths) / lengths.mean())
+        return self.error(sums - self.token_mean(values, mask) * lengths) / self.mean(lengths)
+
+    def _weigh(self, values: Tensor) -> Tensor:
+        assert self.weights is not None
+        return values.double() * (self.weights / self.weights.mean()).to(values.device)
+
+
+def means_of(scored: Scored) -> Means:
+    """The means of a step."""
+    batch = scored.rollout.batch
+    return Means(batch.samples_per_prompt, row_weights(batch))
 
 
 def measure(advantages: Advantages, *, errors: bool = True) -> dict[str, float]:
@@ -18,22 +67,26 @@ def measure(advantages: Advantages, *, errors: bool = True) -> dict[str, float]:
     `objective` is mean reward - beta * mean KL on the prompts of this step, with the exact KL where it was measured.
     `_se` is a standard error over prompts, or over the completions of a single prompt. Without `errors`, those of
     `objective`, `kl/tok` and `policy/entropy` are left out, as earlier versions had none.
+
+    Where prompts are drawn with unequal probability, means of reward, KL and entropy are weighed, as those over all
+    prompts; `drawn/...` are those of the drawn prompts alone. Lengths and advantages are of the drawn prompts.
     """
     scored, rollout = advantages.scored, advantages.scored.rollout
-    mask, samples = rollout.completion_mask, rollout.batch.samples_per_prompt
+    mask, samples, means = rollout.completion_mask, rollout.batch.samples_per_prompt, means_of(scored)
     scores, k1 = scored.scores, scored.distance.kl.sum(1)
     objective = scores - scored.beta * scored.distance.sequence_kl
     return {
-        "objective": _mean(scores) - scored.beta * _mean(scored.distance.sequence_kl),
-        **({"objective_se": _error(objective, samples)} if errors else {}),
-        "reward/mean": _mean(scores),
-        "reward/mean_se": _error(scores, samples),
+        "objective": means.mean(scores) - scored.beta * means.mean(scored.distance.sequence_kl),
+        **({"objective_se": means.error(objective)} if errors else {}),
+        "reward/mean": means.mean(scores),
+        "reward/mean_se": means.error(scores),
         "reward/same_in_group": same_in_group(scores, scored.learnable, samples),
         "reward/failures": scored.failures,
-        **{f"reward/{name}": _mean(part) for name, part in scored.parts.items()},
-        **_exact(scored.distance.exact, mask, samples, errors=errors),
-        "kl/seq_k1": _mean(k1),
-        "kl/seq_k1_se": _error(k1, samples),
+        **{f"reward/{name}": means.mean(part) for name, part in scored.parts.items()},
+        **_exact(scored.distance.exact, mask, means, errors=errors),
+        "kl/seq_k1": means.mean(k1),
+        "kl/seq_k1_se": means.error(k1),
+        **_drawn(objective, scores, means),
         "advantage/rms": float(masked_mean(advantages.advantages.square(), mask).sqrt()),
         **_values(advantages, mask),
         **_sampler(scored.log_weights),
@@ -61,16 +114,27 @@ def same_in_group(scores: Tensor, learnable: Tensor, samples: int) -> float:
     return _mean(highest <= lowest)
 
 
-def _exact(exact: Exact | None, mask: Tensor, samples: int, *, errors: bool) -> dict[str, float]:
+def _exact(exact: Exact | None, mask: Tensor, means: Means, *, errors: bool) -> dict[str, float]:
     if exact is None:
         return {}
     return {
-        "kl/seq": _mean(exact.kl.sum(1)),
-        "kl/seq_se": _error(exact.kl.sum(1), samples),
-        "kl/tok": float(masked_mean(exact.kl, mask)),
-        **({"kl/tok_se": _token_error(exact.kl, mask, samples)} if errors else {}),
-        "policy/entropy": float(masked_mean(exact.entropy, mask)),
-        **({"policy/entropy_se": _token_error(exact.entropy, mask, samples)} if errors else {}),
+        "kl/seq": means.mean(exact.kl.sum(1)),
+        "kl/seq_se": means.error(exact.kl.sum(1)),
+        "kl/tok": means.token_mean(exact.kl, mask),
+        **({"kl/tok_se": means.token_error(exact.kl, mask)} if errors else {}),
+        "policy/entropy": means.token_mean(exact.entropy, mask),
+        **({"policy/entropy_se": means.token_error(exact.entropy, mask)} if errors else {}),
+    }
+
+
+def _drawn(objective: Tensor, scores: Tensor, means: Means) -> dict[str, float]:
+    """The means of the drawn prompts, and the share of them that their weighed mean is worth (Kish 1965)."""
+    if means.weights is None:
+        return {}
+    return {
+        "drawn/objective": _mean(objective),
+        "drawn/reward": _mean(scores),
+        "drawn/effective_share": float(means.weights.mean() ** 2 / means.weights.square().mean()),
     }
 
 
@@ -96,17 +160,6 @@ def _sampler(log_weights: Tensor | None) -> dict[str, float]:
         "sampler/effective_share": mismatch.effective_share,
         **({"sampler/cut_mass": cut} if (cut := measure_cut(log_weights)) else {}),
     }
-
-
-def _error(values: Tensor, samples: int) -> float:
-    prompts = values.double().view(-1, samples).mean(1)
-    return standard_error((prompts if len(prompts) > 1 else values).tolist())
-
-
-def _token_error(values: Tensor, mask: Tensor, samples: int) -> float:
-    """Standard error of a mean over tokens: a ratio of two sums, to first order."""
-    sums, lengths = masked_sum(values.double(), mask), mask.sum(1).double()
-    return _error((sums - sums.sum() / lengths.sum() * lengths) / lengths.mean(), samples)
 
 
 def _mean(values: Tensor) -> float:

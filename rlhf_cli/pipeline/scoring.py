@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from rlhf_cli.algorithms.placement import penalty
+from rlhf_cli.algorithms.placement import Placement, penalty
 from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
 from rlhf_cli.functional.mismatch import STOP_BELOW, WARN_BELOW, measure_mismatch
 from rlhf_cli.functional.returns import token_rewards
@@ -96,6 +96,14 @@ def note_failures(run: Run, answer: Scores, asked: int, step: int) -> None:
         run.unfinished.failure_noted = True
         failed = f"{answer.failures} of {asked} completions have no usable score"
         run.work.reporter.note(f"step {step}: {failed}; the first: {answer.first_failure}")
+
+
+def group_variances(scored: Scored, kl: Placement) -> list[tuple[int, float]]:
+    """What each group shows of its drawn prompt: the prompt's number, and the variance (over n - 1) of r - beta k1."""
+    distance, batch = scored.distance, scored.rollout.batch
+    returns = scored.returns + scored.beta * (penalty(distance, kl) - distance.kl).sum(1)
+    variances = returns.double().view(-1, batch.samples_per_prompt).var(1).tolist()
+    return [(number, variance) for (number, _), variance in zip(batch.draws, variances, strict=True)]
 
 
 def to_tensor(values: Sequence[float], rollout: Rollout) -> Tensor:

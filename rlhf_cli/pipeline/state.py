@@ -1,6 +1,7 @@
 """The state of a run at the end of a step: a checkpoint saves exactly this, and an interrupted step goes back to it.
 
-Random generators and the order of the data are no part of it: both are functions of the step (see seeding).
+Random generators and the order of the data are no part of it: both are functions of the step (see seeding); and of
+`headroom`, where prompts are drawn by it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.schedules.controller import ControllerState
@@ -68,6 +70,8 @@ class TrainState:
     """Steps in a row, up to this one, that were skipped."""
     microbatch_size: int | None = None
     """The size that fitted when memory ran out; None while the configured one fits."""
+    headroom: Headroom | None = None
+    """What is still to be gained at each prompt, where prompts are drawn by it; None: state.json has no such key."""
     logs: Mapping[str, Mark] = field(default_factory=dict)
     """Where each jsonl file ended."""
     schema: Literal[4] = 4
@@ -129,7 +133,10 @@ def serialise(state: TrainState, policy: Policy, optimizer: torch.optim.Optimize
         for key, value in values.items()
     }
     content[OPTIMIZER] = to_bytes(moments)
-    content[STATE] = (json.dumps(asdict(state), indent=2, sort_keys=True) + "\n").encode()
+    fields = asdict(state)
+    if state.headroom is None:  # as earlier versions wrote it
+        del fields["headroom"]
+    content[STATE] = (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()
     return content
 
 

@@ -10,10 +10,12 @@ from rlhf_cli.errors import EXIT_REWARD, Stopped, UserError
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.functional.mismatch import measure_mismatch
 from rlhf_cli.pipeline.held_out import evaluate
-from rlhf_cli.pipeline.measures import measure
+from rlhf_cli.pipeline.measures import means_of, measure
 from rlhf_cli.pipeline.run import Run, Training, Unfinished, due
+from rlhf_cli.pipeline.scoring import group_variances
 from rlhf_cli.pipeline.skipping import Skip, dump, note_skip
 from rlhf_cli.pipeline.state import Best, TrainState, restore_tensors
+from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.runs.no_signal import IN_A_ROW, why_no_signal
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.types import Advantages
@@ -107,8 +109,11 @@ def advance(
         if config.reward.normalise:
             state = replace(state, spread=state.spread.observe(scored.scores[scored.learnable].tolist()))
         if isinstance(config.beta, Controlled):
-            kl = float(scored.distance.sequence_kl.double().mean())
+            kl = means_of(scored).mean(scored.distance.sequence_kl)
             state = replace(state, control=config.beta.observe(state.control or config.beta.begin(), kl))
+        if config.prompts == "headroom":
+            found = group_variances(scored, config.kl)
+            state = replace(state, headroom=(state.headroom or Headroom()).observe(found))
         gap = measure_gap(advantages, learned)
         state = replace(
             state,

@@ -14,7 +14,7 @@ from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.prompts.rows import Rows, check_enough
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.schema import TrainingConfig
+from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.types import Prompt, PromptRow
 
 BATCH: Final = 1024
@@ -33,6 +33,11 @@ class Prompts:
     def of_step(self, step: int, count: int, seed: int) -> tuple[Prompt, ...]:
         """The `count` prompts of `step` (0-based)."""
         return tuple(self.encoded[place] for place in order.prompts_of_step(step, self.parts, count, seed))
+
+    def numbered(self, numbers: Sequence[int]) -> tuple[Prompt, ...]:
+        """The prompts of these numbers, where all are encoded: they count from 0, part by part."""
+        prompts = tuple(self.encoded.values())
+        return tuple(prompts[number] for number in numbers)
 
     def first(self, count: int) -> tuple[Prompt, ...]:
         """The first `count` prompts to be used."""
@@ -147,6 +152,8 @@ def _encode_used(
         order.PartSize(part.name, part.weight, len(kept)) for part, kept in zip(rows.parts, train, strict=True)
     )
     places = used_places(parts, config)
+    if isinstance(config, RunConfig) and config.prompts == "headroom":  # any of them may be drawn
+        places = [(number, row) for number, part in enumerate(parts) for row in range(part.rows)]
     encoded: dict[tuple[int, int], Prompt] = {}
     for number, (kept, fit) in enumerate(zip(train, fits, strict=True)):
         own = [(part, row) for part, row in places if part == number]

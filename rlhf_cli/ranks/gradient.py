@@ -25,7 +25,7 @@ from rlhf_cli.functional.losses import k2_loss, sequence_k2_loss, token_weights
 from rlhf_cli.functional.mismatch import sequence_weights
 from rlhf_cli.functional.truncation import select_rows
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.ranks.rollouts import split_advantages
+from rlhf_cli.ranks.rollouts import row_weights, split_advantages
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout, Scored
 
@@ -199,12 +199,17 @@ def sum_gradient(
 
 
 def weigh_tokens(scored: Scored, rows: Tensor, algorithm: Algorithm, max_new_tokens: int) -> Tensor:
-    """The weight of every token in the loss over the completions `rows`, [B, T]; zero for all other completions."""
+    """The weight of every token in the loss over the completions `rows`, [B, T]; zero for all other completions.
+
+    The weight of a prompt multiplies those of its tokens, and not the number that a mean is over.
+    """
     rollout = scored.rollout
     weights = torch.zeros_like(rollout.logprobs)
     weights[rows] = token_weights(rollout.completion_mask[rows], algorithm.aggregation, max_new_tokens).to(weights)
     if scored.log_weights is not None:
         weights = weights * sequence_weights(scored.log_weights).unsqueeze(1)
+    if (drawn := row_weights(rollout.batch)) is not None:
+        weights = weights * drawn.to(weights).unsqueeze(1)
     return weights
 
 

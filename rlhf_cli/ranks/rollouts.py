@@ -89,6 +89,7 @@ def take_prompts(batch: PromptBatch, numbers: Sequence[int]) -> PromptBatch:
         prompts=tuple(batch.prompts[number] for number in numbers),
         samples_per_prompt=batch.samples_per_prompt,
         seeds=tuple(batch.seeds[row] for row in rows_of(batch, numbers)),
+        draws=tuple(batch.draws[number] for number in numbers) if batch.draws else (),
     )
 
 
@@ -103,6 +104,7 @@ def join_rollouts(parts: Sequence[Rollout], pad_token: int) -> Rollout:
             prompts=tuple(prompt for batch in batches for prompt in batch.prompts),
             samples_per_prompt=batches[0].samples_per_prompt,
             seeds=tuple(seed for batch in batches for seed in batch.seeds),
+            draws=tuple(draw for batch in batches for draw in batch.draws),
         ),
         tokens=stack([part.tokens for part in parts], fill=pad_token),
         completion_mask=stack([part.completion_mask for part in parts]),
@@ -118,6 +120,14 @@ def rows_of(batch: PromptBatch, numbers: Sequence[int]) -> list[int]:
     """The rows of these prompts' completions."""
     size = batch.samples_per_prompt
     return [row for number in numbers for row in range(number * size, (number + 1) * size)]
+
+
+def row_weights(batch: PromptBatch) -> Tensor | None:
+    """The weight of each completion's prompt, float64 [B]; None where all weigh the same."""
+    if not batch.draws:
+        return None
+    weights = torch.tensor([weight for _, weight in batch.draws], dtype=torch.float64)
+    return weights.repeat_interleave(batch.samples_per_prompt)
 
 
 def stack(parts: Sequence[Tensor], fill: int = 0) -> Tensor:

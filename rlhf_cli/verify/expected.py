@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from rlhf_cli.algorithms.baseline import RunningMean
+from rlhf_cli.data.order import PartSize
 from rlhf_cli.engine.reading import measure_distance, read_values, unpack
 from rlhf_cli.engine.tabular import TabularEngine
 from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
@@ -26,6 +28,7 @@ from rlhf_cli.pipeline.run import truncation
 from rlhf_cli.pipeline.scoring import learnable_mask, penalise, to_tensor
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.update import accumulate_gradient
+from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.rewards.shaping import Spread, shape
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Advantages, PromptBatch, Rollout, Scored
@@ -35,6 +38,11 @@ SEEN = 10**9
 """Scores that a run with normalised scores has seen: their mean and spread have settled."""
 PAST = RunningMean(100, 0.7)
 """Past returns of REINFORCE's running baseline: any number."""
+SHOWN: Final = Headroom({0: 1.0, 1: 1.0}, {0: 0.5, 1: 4.0})
+"""What the groups of a run with prompts=headroom have shown: any numbers that differ."""
+
+Chances = Sequence[tuple[float, float]]
+"""For each prompt its share of the objective, and the probability that it is drawn with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +86,9 @@ def expect(
     mass = everything.logprobs.sum(1).exp()
     first, learns, later, moved = torch.zeros_like(tables.policy), 0.0, torch.zeros_like(tables.policy), []
     steps = 0
-    for probability, rows in every_step(mass, len(engine.prompts), group):
-        rollout = take(everything, rows)
+    drawn = SHOWN.chances([PartSize("", 1.0, len(engine.prompts))]) if config.prompts == "headroom" else None
+    for probability, rows in every_step(mass, len(engine.prompts), group, drawn):
+        rollout = take(everything, rows, drawn)
         try:
             scored = score_step(config, engine, rollout, [scores[row] for row in rows], beta, spread)
         except Skip:
@@ -117,22 +126,30 @@ def list_completions(engine: TabularEngine, config: RunConfig, temperature: floa
     return replace(everything, logprobs=unpack(logprobs, mask), truncated=unended, kept=kept)
 
 
-def every_step(mass: Tensor, prompts: int, group: int) -> Iterator[tuple[float, list[int]]]:
-    """The probability of each different step, and its rows in the list of completions; all prompts equally often."""
+def every_step(
+    mass: Tensor, prompts: int, group: int, drawn: Chances | None = None
+) -> Iterator[tuple[float, list[int]]]:
+    """The probability of each different step, and its rows in the list of completions.
+
+    A prompt comes with the probability that it is `drawn` with; None: all equally often.
+    """
     each = len(mass) // prompts
     for prompt in range(prompts):
+        chance = 1 / prompts if drawn is None else drawn[prompt][1]
         possible = [row for row in range(prompt * each, (prompt + 1) * each) if float(mass[row]) > 0]
         for chosen in combinations_with_replacement(possible, group):
             orders = math.factorial(group) // math.prod(map(math.factorial, Counter(chosen).values()))
-            yield orders * math.prod(float(mass[row]) for row in chosen) / prompts, list(chosen)
+            yield orders * math.prod(float(mass[row]) for row in chosen) * chance, list(chosen)
 
 
-def take(everything: Rollout, rows: list[int]) -> Rollout:
-    """These completions of one prompt as the rollout of a step."""
-    mask = everything.completion_mask
+def take(everything: Rollout, rows: list[int], drawn: Chances | None = None) -> Rollout:
+    """These completions of one prompt as the rollout of a step, with the weight that the prompt is drawn with."""
+    mask, prompt = everything.completion_mask, everything.batch.prompt_of(rows[0])
+    number = rows[0] // everything.batch.samples_per_prompt
+    draws = () if drawn is None else ((number, drawn[number][0] / drawn[number][1]),)
     return replace(
         everything,
-        batch=PromptBatch((everything.batch.prompt_of(rows[0]),), len(rows), tuple(range(len(rows)))),
+        batch=PromptBatch((prompt,), len(rows), tuple(range(len(rows))), draws),
         tokens=everything.tokens[rows],
         completion_mask=mask[rows],
         logprobs=everything.logprobs[rows],

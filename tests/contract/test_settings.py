@@ -35,6 +35,7 @@ NEWER_THAN_RUNS = {
     "RunConfig.on_alarm",
     "RunConfig.on_no_signal",
     "RunConfig.processes",
+    "RunConfig.prompts",
     "RunConfig.reference",
     "RunConfig.reuse_forward",
     "RunConfig.shard_model",

@@ -23,10 +23,10 @@ DEALT = (*QUICK, "prompts_per_step=4", "checkpoint.every=1", "evaluate.every=2",
 VARIANTS = {
     "reinforce": ("algorithm=reinforce",),
     "rloo": ("kl=exact", "top_p=0.9", "beta=adaptive", "reward.normalise=true"),
-    "grpo": ("algorithm=grpo", "kl=loss_k2", "model.lora.dropout=0.1"),
+    "grpo": ("algorithm=grpo", "prompts=headroom", "kl=loss_k2", "model.lora.dropout=0.1"),
     "ppo": ("algorithm=ppo", "algorithm.minibatch_size=6"),
     "few rows": ("algorithm=ppo", "algorithm.minibatch_size=2"),
-    "masked": ("reward=python", "reward.function=rewards.py:score", "reward.on_error=mask"),
+    "masked": ("prompts=headroom", "reward=python", "reward.function=rewards.py:score", "reward.on_error=mask"),
     "gpt2": ("algorithm=rloo", "model.architecture=gpt2"),
 }
 
@@ -58,7 +58,8 @@ def start_and_wait(tmp_path: Path, *argv: str, before: str = "") -> tuple[Proces
 
 
 def test_two_processes_write_the_bytes_of_one(rlhf: Rlhf, forked: Rlhf, tmp_path: Path) -> None:
-    common = (*QUICK, "steps=2", "evaluate.every=2", "shards=2", "threads=1", "algorithm=ppo")
+    common = (*QUICK, "steps=2", "evaluate.every=2", "shards=2", "threads=1", "algorithm=ppo", "algorithm.whiten=false")
+    common = (*common, "prompts=headroom", "prompts_per_step=4")
     assert rlhf("train", *common, "run_dir=one").code == 0
     outcome = forked("train", *common, "run_dir=two", "processes=2")
     assert outcome.code == 0, outcome.err

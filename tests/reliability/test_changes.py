@@ -112,10 +112,15 @@ def test_other_data_can_be_allowed_and_is_what_counts_from_then_on(rlhf: Rlhf, t
     for name in ("one", "other"):
         rows = (json.dumps({"prompt": f"Say {name} {n}."}) + "\n" for n in range(30))
         (tmp_path / f"{name}.jsonl").write_text("".join(rows))
-    assert rlhf("train", *QUICK, "data=jsonl", "data.path=one.jsonl", "run_dir=out", "steps=2").code == 0
+    assert (
+        rlhf("train", *QUICK, "data=jsonl", "prompts=headroom", "data.path=one.jsonl", "run_dir=out", "steps=2").code
+        == 0
+    )
     outcome = rlhf("train", "resume=out", "steps=4", "data.path=other.jsonl", "resume_allow=[data]")
     assert outcome.code == 0, outcome.err
     assert "the data changed, as allowed: the run continues with the new one" in outcome.err
+    state = json.loads((tmp_path / "out" / "checkpoints" / "step-00000004" / "state.json").read_text())
+    assert 0 < len(state["headroom"]["groups"]) <= 2 * 2  # of two steps; what the other prompts showed is gone
     assert rlhf("train", "resume=out", "steps=6").code == 0
 
 

@@ -176,7 +176,7 @@ def test_resumed_is_the_same_run(step: int, overrides: tuple[str, ...], rlhf: Rl
     [
         pytest.param((1, 3), (), id="twice", marks=[pytest.mark.case(3), pytest.mark.case(4), pytest.mark.slow]),
         pytest.param((1, 3), (*PPO, "beta=target", "beta.target=0.05"), id="twice, PPO", marks=pytest.mark.case(8)),
-        pytest.param((1, 2, 3), RUNNING, id="after every step", marks=pytest.mark.case(13)),
+        pytest.param((1, 2, 3), (*RUNNING, "prompts=headroom"), id="after every step", marks=pytest.mark.case(13)),
     ],
 )
 def test_stopped_again_and_again_is_the_same_run(

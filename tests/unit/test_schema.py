@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from rlhf_cli.algorithms.placement import REFUSED
 from rlhf_cli.schema import RunConfig
+from tests.unit.pipeline.runs import ppo_fields
 from tests.unit.support import config_fields, config_of, tiny
 
 
@@ -285,3 +286,29 @@ def test_only_a_model_that_the_library_runs_can_be_sharded() -> None:
     assert problem(shard_model=True, reference=other) == (
         "Value error, shard_model: the reference must be the initial policy: reference=initial"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"samples_per_prompt": 1, "algorithm": {"kind": "reinforce", "baseline": "none"}},
+            "headroom compares the completions of a prompt: samples_per_prompt=2 or more",
+        ),
+        ({"algorithm": ppo_fields()}, "headroom would whiten by the prompts that it draws: algorithm.whiten=false"),
+        (
+            {"reward": {"normalise": True}},
+            "headroom would normalise by the prompts that it draws: reward.normalise=false",
+        ),
+        (
+            {"reward": {"truncated": "mask"}},
+            "headroom needs all completions of a prompt: reward.truncated=penalty",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_headroom_would_bend_is_refused(changes: dict[str, Any], said: str) -> None:
+    if "reward" in changes:
+        changes = {"reward": config_fields()["reward"] | changes["reward"]}
+    config_of(**changes)
+    assert problem(prompts="headroom", **changes) == f"Value error, prompts: {said}"

@@ -138,11 +138,11 @@ def optimum() -> Tensor:
     return torch.stack([first, best[0:3], best[3:6], torch.ones(3, dtype=torch.float64)]).log()
 
 
-def picked(everything: Rollout, rows: list[int]) -> Rollout:
-    """These completions as one group."""
+def picked(everything: Rollout, rows: list[int], batch: PromptBatch | None = None) -> Rollout:
+    """These completions as one group, of the batch if there are several prompts."""
     return replace(
         everything,
-        batch=PromptBatch(everything.batch.prompts, len(rows), tuple(range(len(rows)))),
+        batch=batch or PromptBatch(everything.batch.prompts, len(rows), tuple(range(len(rows)))),
         tokens=everything.tokens[rows],
         completion_mask=everything.completion_mask[rows],
         logprobs=everything.logprobs[rows],

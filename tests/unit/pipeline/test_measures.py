@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from rlhf_cli.algorithms.baseline import RunningMean
+from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
-from rlhf_cli.pipeline.measures import _token_error, measure, same_in_group
+from rlhf_cli.pipeline.measures import Means, measure, same_in_group
 from rlhf_cli.types import Scored
 from tests.unit.support import rollout_of, scored_of
 
@@ -60,6 +61,35 @@ def test_by_hand() -> None:
     }
 
 
+def test_drawn_prompts_count_by_their_weights() -> None:
+    """Two prompts with one completion each, of weights 3/2 and 1/2: the means are 3 : 1, the lengths as they are."""
+    whole = scored([2.0, 1.0], samples=1)
+    batch = replace(whole.rollout.batch, draws=((7, 1.5), (3, 0.5)))
+    drawn = replace(whole, rollout=replace(whole.rollout, batch=batch))
+    found = measure(Reinforce(kind="reinforce", baseline="none").advantages(drawn, RunningMean()))
+    plain = measure(Reinforce(kind="reinforce", baseline="none").advantages(whole, RunningMean()))
+    expected = {
+        "objective": (3 * 1.93 + 0.99) / 4,
+        # values less the mean, times 1.5 and 0.5, are +- 0.375 of the distance of the two: of two values half of it
+        "objective_se": 0.375 * (1.93 - 0.99),
+        "reward/mean": 1.75,
+        "reward/mean_se": 0.375,
+        "kl/seq": (3 * 0.7 + 0.1) / 4,
+        "kl/seq_se": 0.375 * 0.6,
+        "kl/seq_k1": (3 * 0.5 - 0.3) / 4,
+        "kl/seq_k1_se": 0.375 * 0.8,
+        "kl/tok": (3 * 0.7 + 0.1) / (3 * 2 + 1),
+        "kl/tok_se": found["kl/tok_se"],
+        "policy/entropy": (3 * 3.0 + 3.0) / (3 * 2 + 1),
+        "policy/entropy_se": found["policy/entropy_se"],
+        "drawn/objective": plain["objective"],
+        "drawn/reward": 1.5,
+        "drawn/effective_share": 4 / (2 * 2.5),
+    }
+    assert found == plain | {key: pytest.approx(value) for key, value in expected.items()}
+    assert found["kl/tok_se"] == pytest.approx(0.375 * abs((0.7 - 2 * 2.2 / 7) - (0.1 - 2.2 / 7)) / 1.75)
+
+
 @pytest.mark.parametrize(
     ("scores", "learnable", "samples", "expected"),
     [
@@ -99,7 +129,7 @@ def test_the_error_of_a_mean_over_tokens_is_its_spread() -> None:
         mask = torch.arange(6) < lengths
         values = torch.rand(40, 6, generator=draws) + lengths / 6
         means.append(float(values[mask].double().mean()))
-        errors.append(_token_error(values, mask, 1))
+        errors.append(Means(1).token_error(values, mask))
     assert sum(errors) / 300 == pytest.approx(float(torch.tensor(means).std()), rel=0.12)
 
 

@@ -24,6 +24,7 @@ from rlhf_cli.pipeline.state import (
     restore_tensors,
     serialise,
 )
+from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.schedules.controller import ControllerState
 from tests.unit.support import build, tiny
@@ -36,6 +37,7 @@ FULL = TrainState(
     best=Best(4, 0.25, 1.5),
     skipped=2,
     microbatch_size=3,
+    headroom=Headroom({0: 1.0, 12: 1.75}, {0: 0.1 + 0.2, 12: 0.0}),
     logs={"metrics": Mark(10, "ab"), "samples": Mark(0, "cd")},
 )
 
@@ -115,6 +117,7 @@ def test_before_the_first_step_there_is_neither_a_control_nor_a_gap(tmp_path: Pa
     run = trained("llama", 0)
     save(tmp_path, TrainState(), *run)
     assert load(tmp_path, *run) == TrainState()
+    assert "headroom" not in json.loads((tmp_path / STATE).read_text())
 
 
 def test_the_bytes_depend_on_nothing_but_the_content(tmp_path: Path) -> None:

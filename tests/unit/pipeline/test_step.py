@@ -19,6 +19,7 @@ from rlhf_cli.pipeline.saving import SaveFailed
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import Best, TrainState, copy_tensors
 from rlhf_cli.pipeline.step import begin, complete, skip, undo
+from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.runs.disk import Disk
 from rlhf_cli.runs.no_signal import NoSignal, read_no_signal
 from rlhf_cli.types import Advantages
@@ -117,6 +118,26 @@ class TestState:
         before = run.state = replace(TrainState(), step=2, skipped=1, sampler_gap=0.5)
         complete(run, advantages_of() if batch else None, {"skipped": 1.0}, None)
         assert run.state == replace(before, step=3, skipped=2, logs=run.logbook.marks())
+
+    @pytest.mark.parametrize("skipped", [0.0, 1.0])
+    def test_what_the_groups_show_of_their_prompts_is_kept(self, skipped: float, make_run: MakeRun) -> None:
+        run = make_run(build(tiny()), prompts="headroom", beta=TARGET)
+        plain = advantages_of(learnable=torch.tensor([True, True]))
+        rollout = plain.scored.rollout
+        batch = replace(rollout.batch, draws=((4, 0.5),))
+        drawn = replace(plain.scored, rollout=replace(rollout, batch=batch))
+        complete(run, Advantages(drawn, torch.ones(2, 2)), LEARNED | {"skipped": skipped}, None)
+        assert run.state.headroom == (None if skipped else Headroom({4: 1.0}, {4: 2.0}))  # the variance of 1 and 3
+
+    def test_a_controller_hears_the_kl_of_all_prompts(self, make_run: MakeRun) -> None:
+        run = make_run(build(tiny()), beta=TARGET)
+        scored = scored_of(rollout_of([[1, 1], [1, 0]]), [1.0, 3.0], exact_kl=torch.tensor([[0.3, 0.2], [0.1, 0.0]]))
+        batch = replace(scored.rollout.batch, draws=((4, 1.5), (2, 0.5)))
+        drawn = replace(scored, rollout=replace(scored.rollout, batch=batch))
+        complete(run, Advantages(drawn, torch.ones(2, 2)), LEARNED, None)
+        expected = run.config.beta.observe(run.config.beta.begin(), (3 * 0.5 + 0.1) / 4)
+        assert run.state.control is not None
+        assert run.state.control.beta == pytest.approx(expected.beta)
 
     def test_the_gap_is_that_of_all_completions_where_they_were_compared(self, run: Run) -> None:
         complete(run, advantages_of(log_weights=torch.tensor([0.25, -0.75])), LEARNED, None)

@@ -123,6 +123,10 @@ def test_what_is_refused_is_not_verified(name: str) -> None:
         ("rloo", {"reward": shaped(normalise=True, length_penalty=0.2)}, 1.0),
         ("rloo", {"reward": shaped(truncated="mask")}, 1.0),
         ("rloo", {"reward": shaped(truncated="mask", normalise=True), "min_p": 0.2}, 1.0),
+        ("rloo", {"prompts": "headroom"}, 1.0),
+        ("dr_grpo", {"prompts": "headroom", "samples_per_prompt": 2}, 1 / 2 / 2),
+        ({"kind": "reinforce", "baseline": "mean"}, {"prompts": "headroom"}, 1 / 2),
+        ("rloo", {"prompts": "headroom", "kl": "loss_k2_sequence"}, 1.0),
         ("rloo", {"top_p": 0.8, "temperature": {"kind": "linear", "start": 1.4, "end": 0.6}}, 1.0),
         ("rloo", {"beta": {"kind": "constant", "value": 0.0}, "kl": "loss_k2", "microbatch_size": 2}, 1.0),
     ],
@@ -188,6 +192,13 @@ def test_a_mutant_of_the_training_code_is_found_also_below_a_known_bias(
     config = run_of(name, temperature={"kind": "constant", "value": 0.7})
     monkeypatch.setattr(module, function, mutant)
     assert verify_gradient(config).verdict == "wrong"
+
+
+@pytest.mark.usefixtures("pairs")
+def test_prompts_that_are_not_weighed_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_shards, "row_weights", lambda batch: None)
+    assert verify_gradient(run_of("rloo")).verdict == "unbiased"
+    assert verify_gradient(run_of("rloo", prompts="headroom")).verdict == "wrong"
 
 
 def test_a_baseline_that_is_not_left_out_is_found_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
