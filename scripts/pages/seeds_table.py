@@ -29,9 +29,11 @@ def steps_to_gain(run: Path, gain: float) -> float:
 def minutes_to_gain(run: Path, gain: float) -> float:
     """Minutes of training until then, without evaluations, loading and set-up; inf where it was not reached."""
     steps = steps_to_gain(run, gain)
-    rows = [json.loads(line) for line in (run / "timings.jsonl").read_text(encoding="utf-8").splitlines()]
-    trained = sum(row["time/step_s"] - row.get("time/evaluation_s", 0.0) for row in rows if 0 < row["step"] <= steps)
-    return trained / 60 if steps < inf else inf
+    rows: list[dict[str, float]] = [
+        json.loads(line) for line in (run / "timings.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    trained = [row["time/step_s"] - row.get("time/evaluation_s", 0.0) for row in rows if 0 < row["step"] <= steps]
+    return sum(trained) / 60 if steps < inf else inf
 
 
 def minutes(run: Path) -> float:
@@ -59,8 +61,10 @@ def main() -> None:
     print("| run | reward before | after | change | KL | J before | after | change | length | distinct-2 | minutes |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for run in options.runs:
-        comparison = Result.read(run).comparison
-        assert comparison is not None, f"{run} was never evaluated"
+        result = Result.read(run)
+        if result is None or result.comparison is None:
+            raise SystemExit(f"{run} has no result with two evaluations")
+        comparison = result.comparison
         reward, objective = comparison.change["reward"], comparison.change["objective"]
         length = comparison.after["length"].mean / comparison.before["length"].mean
         cells = [
