@@ -20,6 +20,7 @@ from rlhf_cli.errors import (
     UserError,
     disk_errors,
 )
+from rlhf_cli.starting import keep_imports, show_start
 
 _EXIT_PIPE: Final = 141  # 128 + SIGPIPE, as a shell reports a command whose reader has gone
 
@@ -147,9 +148,12 @@ def _dispatch(argv: list[str]) -> int:
         return EXIT_DONE
     if first not in ROOM_OF:
         raise UserError(f"unknown verb '{first}'{_did_you_mean(first)}")
+    name = f"rlhf_cli.commands.{ROOM_OF[first]}.{first.replace('-', '_')}"
     with disk_errors():
-        module = importlib.import_module(f"rlhf_cli.commands.{ROOM_OF[first]}.{first.replace('-', '_')}")
-        code: int = module.main(rest)
+        if name not in sys.modules:
+            with show_start(first, rest), keep_imports():
+                importlib.import_module(name)
+        code: int = sys.modules[name].main(rest)
     return code
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -15,7 +20,8 @@ READ_STRICTLY: Final = ConfigDict(extra="forbid", strict=True)
 class Settings(BaseModel):
     """A frozen group of settings that refuses unknown keys and values of the wrong type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    # defer_build: of a hundred kinds of settings, a command validates a few
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     @field_validator("*")
     @classmethod
@@ -27,6 +33,31 @@ class Settings(BaseModel):
             if isinstance(one, str) and "\0" in one:
                 raise ValueError("must hold no NUL character")
         return value
+
+
+@cache
+def read_meanings(settings: type[Settings]) -> Mapping[str, str]:
+    """Read the meaning of each field that has one from the source: the docstring below the field.
+
+    pydantic could keep it at the field (`use_attribute_docstrings`). But reading the source of all settings takes a
+    third of their import, and only help and a few errors ask for meanings.
+    """
+    meanings: dict[str, str] = {}
+    for base in reversed(settings.__mro__):
+        for field, text in pairwise(_definitions(base.__module__).get(base.__name__, ())):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(meaning))):
+                    meanings[name] = inspect.cleandoc(meaning)
+    return {name: meaning for name, meaning in meanings.items() if name in settings.model_fields}
+
+
+@cache
+def _definitions(module: str) -> Mapping[str, Sequence[ast.stmt]]:
+    """The statements of each class of a module of ours."""
+    if not module.startswith(__package__):
+        return {}
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

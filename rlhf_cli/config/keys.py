@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from rlhf_cli.rewards import Reward
 from rlhf_cli.schema import TrainingConfig
-from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, IS_PROSE, Settings
+from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, IS_PROSE, Settings, read_meanings
 from rlhf_cli.verbs import current
 
 
@@ -49,16 +49,26 @@ def meanings() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     the user chooses.
     """
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for name, field, settings in _walk(current().schema, ""):
+    for name, _, settings in _walk(current().schema, ""):
         if not name.endswith(("kind", "*")) and "*" not in name:
             kinds = get_args(settings.model_fields["kind"].annotation) if "kind" in settings.model_fields else ()
-            found[name][" ".join((field.description or "").split())] += kinds
+            found[name][_meaning(name, settings)] += kinds
     holders = {name.rpartition(".")[0] for name in found}
     return {
         name: {meaning: tuple(kinds) for meaning, kinds in each.items()}
         for name, each in found.items()
         if name not in holders
     }
+
+
+def meaning(key: str) -> str:
+    """The meaning of a setting in one line; empty where it has none, or is no setting."""
+    owners = [settings for name, _, settings in _walk(current().schema, "") if name == schema_name(key)]
+    return _meaning(schema_name(key), owners[-1]) if owners else ""
+
+
+def _meaning(name: str, settings: type[Settings]) -> str:
+    return " ".join(read_meanings(settings).get(name.removesuffix(".*").rpartition(".")[2], "").split())
 
 
 def lacks(key: str, kind: str) -> str:

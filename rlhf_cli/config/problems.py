@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from rlhf_cli.config.files import read_file
 from rlhf_cli.config.foreign import unknown_setting
-from rlhf_cli.config.keys import fields, lacks, schema_name
+from rlhf_cli.config.keys import fields, lacks, meaning, schema_name
 from rlhf_cli.config.options import PRESET, default_option, groups, options, preset_path
 from rlhf_cli.errors import UserError
 from rlhf_cli.settings import flatten
@@ -139,6 +139,5 @@ def _must(error: ErrorDetails) -> str:
 
 
 def _meaning(key: str) -> str:
-    field = fields().get(schema_name(key))
-    text = (field.description if field else None) or "it has no default"
+    text = meaning(key) or "it has no default"
     return text[0].lower() + text[1:].rstrip(".")

@@ -1,17 +1,17 @@
-"""Import torch, transformers and PEFT at once, while the garbage collector is off; silence them, and let threads sleep.
+"""Import torch, transformers and PEFT at once, kept from the garbage collector; silence them, and let threads sleep.
 
-They create some 400,000 objects that live until the end. The collector would scan them several times during the import,
-at every full collection of a run, and again at the exit: a second of a short command's time.
+They create some 400,000 objects, and to collect them takes a second of a short command's time.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
 from collections.abc import MutableMapping
 from typing import Final
+
+from rlhf_cli.starting import keep_imports
 
 SPINS: Final = "1000"
 """Times that a thread of GNU's OpenMP looks whether the others are done before it sleeps; by itself it looks for
@@ -24,12 +24,8 @@ def import_libraries() -> None:
     if "peft" in sys.modules:
         return
     let_threads_sleep(os.environ)  # OpenMP reads it when torch is imported
-    gc.disable()
-    try:
+    with keep_imports():
         import peft  # noqa: F401  it imports the others, and their modules that any model needs
-    finally:
-        gc.enable()
-    gc.freeze()
 
 
 def let_threads_sleep(environment: MutableMapping[str, str]) -> None:

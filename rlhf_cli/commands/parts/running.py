@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from rlhf_cli.commands.parts import ready
-from rlhf_cli.commands.results.report import write_after_training
 from rlhf_cli.config.launch import Launch
 from rlhf_cli.display.console import reader_may_leave
 from rlhf_cli.errors import visible
@@ -104,6 +103,8 @@ def _run(
             result = trainer.train(config, folder, origin, signals, command)
     with reader_may_leave():
         if finished is None:
+            from rlhf_cli.commands.results.report import write_after_training  # pages are of no use before the end
+
             write_after_training(folder)
         if config.display == "json":
             print(json.dumps(finite({"run_dir": str(folder), "result": result.content()})))

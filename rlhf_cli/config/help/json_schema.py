@@ -13,10 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core.core_schema import ModelSchema
+
 from rlhf_cli.config.options import config_dir, files_of_option, groups, options, takes_numbers
 from rlhf_cli.config.security import HYDRA, TRUST
 from rlhf_cli.config.yaml_text import parse_yaml
 from rlhf_cli.schema import TrainingConfig
+from rlhf_cli.settings import Settings, read_meanings
 from rlhf_cli.verbs import VERBS, Verb, composing
 
 Node = dict[str, Any]
@@ -30,7 +34,7 @@ _FILE: Final = r"^~|/|\.ya?ml$"
 def json_schema(verb: Verb[TrainingConfig]) -> Node:
     """The schema of the verb's files; verbs of the same settings share it."""
     with composing(verb):
-        whole = verb.schema.model_json_schema()
+        whole = verb.schema.model_json_schema(schema_generator=_WithMeanings)
         maker = _Maker(whole["$defs"])
         properties: Node = {"defaults": _defaults(verb), "hydra": _hydra()}
         for name, node in whole["properties"].items():
@@ -69,6 +73,18 @@ def write_json(schema: Node) -> str:
 
 def _compact(node: Any) -> str:
     return json.dumps(node, ensure_ascii=False)
+
+
+class _WithMeanings(GenerateJsonSchema):
+    """Gives each setting its meaning as the description."""
+
+    def model_schema(self, schema: ModelSchema) -> Node:
+        """The schema of a group of settings."""
+        node = super().model_schema(schema)
+        settings: type[Settings] = schema["cls"]
+        for name, meaning in read_meanings(settings).items():
+            node["properties"][name]["description"] = meaning
+        return node
 
 
 class _Maker:
