@@ -64,8 +64,8 @@ def scene(fast: bool) -> Scene:
             + ", ".join(f"{name} {value:.1f} %" for name, value in closed.items())
             + ". Batch mean and RLOO coincide: for one query they differ by a constant factor, which Adam cancels.",
             f"“{NAMES[-1]}” has the highest score. The reference says it {percent(run.policy[0][-1])} of the time, the "
-            f"policy with β = 0 {percent(unheld[-1])}, with β = {BETA:g} {percent(run.policy[-1][-1])}, π* "
-            f"{percent(optimum[-1])}.",
+            f"policy {percent(unheld[-1])} with β = 0 and {percent(run.policy[-1][-1])} with β = {BETA:g}; π* "
+            f"would {percent(optimum[-1])}.",
         ),
         _frames(held, best, optimum, steps),
     )

@@ -54,7 +54,7 @@ class Answer:
     no_oracle: str | None = None
     """Why there is no oracle; None where there is one."""
     grid: Grid | None = None
-    """None unless exactly two keys are swept."""
+    """None unless exactly two keys are swept, and most combinations of their values tried."""
     left_out: tuple[LeftOut, ...]
     """The trials without an outcome."""
 
@@ -169,12 +169,15 @@ def _warnings(outcomes: Sequence[Outcome], points: Sequence[Point]) -> list[str]
 
 
 def _grid(settings: Sequence[SweptSettings], has_outcome: Sequence[bool]) -> Grid | None:
-    """The table of the points; None unless they have the same two keys, each with two values at least."""
+    """The table of the points; None unless they have the same two keys, each with two values at least, and fill most.
+
+    A search of an interval would have a column a point.
+    """
     keys = {tuple(key for key, _ in pairs) for pairs in settings}
     if len(keys) != 1 or len(names := next(iter(keys))) != 2:
         return None
     columns, rows = (_ordered([pairs[place][1] for pairs in settings]) for place in (0, 1))
-    if min(len(columns), len(rows)) < 2:
+    if min(len(columns), len(rows)) < 2 or 2 * len(settings) <= len(columns) * len(rows):
         return None
     numbers = {
         (pairs[0][1], pairs[1][1]): number

@@ -45,11 +45,11 @@ def rlhf(*argv: str) -> None:
 
 
 def picture(page: str, title: str) -> str:
-    """The picture with this title; raises ValueError where the page has none."""
+    """The picture with this title, without what only a pointer shows; raises ValueError where the page has none."""
     found = re.search(rf'<svg [^>]*aria-label="{re.escape(title)}".*?</svg>', page, re.DOTALL)
     if found is None:
         raise ValueError(f"no picture {title!r}")
-    return found[0]
+    return re.sub(r'<rect class="strip".*?</rect>\n', "", found[0], flags=re.DOTALL)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def test_all_held_out_completions_are_folded_by_prompt() -> None:
     run = replace(run, record={**run.record, "held_out": ["first", "second"]})
     section = sections(run)["All held-out completions"]
     (outer,) = section.findall("details")
-    assert said(outer[0]) == "2 prompts, reward changed from +3.000 to +1.500"
+    assert said(outer[0]) == "2 prompts; changes of the reward: +3.000 to +1.500"
     assert [said(one[0]) for one in outer.findall("details")] == ["+3.000 first", "+1.500 second"]
     assert "policy, reward 5.000 4.000 a a a 6.000" in said(section)
     assert "open" not in outer.attrib

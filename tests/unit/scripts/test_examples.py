@@ -27,6 +27,7 @@ def test_the_picture_of_a_sweep(examples: ModuleType, tmp_path: Path) -> None:
     sweep = two_by_two(tmp_path)
     picture = parse(examples.picture(html(sweep, answer(sweep)), examples.PICTURES["sweep"]))
     assert picture.findtext(f"{SVG}title") == "Reward against KL to the reference"
+    assert not [each for each in picture.iter() if each.get("class") == "strip"]
 
 
 def test_a_page_without_the_picture_is_refused(examples: ModuleType) -> None:

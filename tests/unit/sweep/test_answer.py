@@ -207,6 +207,16 @@ def test_the_grid_has_every_pair(tmp_path: Path) -> None:
     assert answer(SweepRecord(tmp_path, "", sweep.trials[:4])).grid is None  # one value of beta
 
 
+def test_points_that_fill_half_of_a_table_have_no_grid(tmp_path: Path) -> None:
+    trials = tuple(Trial(f"{n}", {"lr": f"{n}", "beta": "0.1" if n % 2 else "0.2"}) for n in range(4))
+    for trial in trials:
+        write_trial(tmp_path / trial.name, [0.1, 0.2, 0.3, 0.4], 1.0)
+    assert answer(SweepRecord(tmp_path, "", trials)).grid is None
+    one_more = Trial("4", {"lr": "0", "beta": "0.1"})
+    write_trial(tmp_path / "4", [0.1, 0.2, 0.3, 0.4], 1.0)
+    assert answer(SweepRecord(tmp_path, "", (*trials, one_more))).grid is not None
+
+
 def test_the_references_completions_count_once(tmp_path: Path) -> None:
     # eight trials of two seeds: two completions a seed of each of four prompts, which all seeds share
     found = answer(two_by_two(tmp_path))
