@@ -158,7 +158,7 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _listed(room: str) -> str:
-    return "\n".join([f"{room}:", *(f"  {verb:<16}{about}" for verb, about in VERBS[room].items())])
+    return "\n".join([f"{room}:", *(f"  {verb:<17}{about}" for verb, about in VERBS[room].items())])
 
 
 def _did_you_mean(word: str) -> str:

@@ -14,7 +14,7 @@ class Constant(Settings):
 
     kind: Literal["constant"]
     value: float = Field(ge=0, allow_inf_nan=False)
-    """The value."""
+    """The value at every step."""
 
     @property
     def lowest(self) -> float:

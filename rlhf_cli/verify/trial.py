@@ -16,7 +16,7 @@ from rlhf_cli.functional.mismatch import measure_mismatch
 from rlhf_cli.pipeline.assemble import assemble
 from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.rollout import sample
-from rlhf_cli.pipeline.run import Run, current_beta, reusing_engine
+from rlhf_cli.pipeline.run import Run, current_beta, needs_reread, reusing_engine
 from rlhf_cli.pipeline.scoring import score
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.update import compute_gradient, keeps_shards, split_rollout
@@ -51,7 +51,7 @@ class Trial:
     metrics: Metrics
     gradient_norm: float
     seconds: Mapping[str, float]
-    """By phase."""
+    """By phase of a step, as most of the run's steps will be."""
     step_s: float
     """A step with its update, without an evaluation."""
     total_s: float
@@ -110,7 +110,9 @@ def _describe(run: Run, advantages: Advantages, norm: float, updates: float, rec
     config, rollout, scored = run.config, advantages.scored.rollout, advantages.scored
     seconds = {name: value for name, value in run.work.clock.lap().items() if name not in ("checkpoint", "step")}
     seconds["update"] *= updates
-    step_s = sum(value for name, value in seconds.items() if name != "trainer")  # the first step alone has that phase
+    if not needs_reread(run.state):
+        del seconds["trainer"]  # the first step alone has that phase
+    step_s = sum(seconds.values())
     read_s = seconds["rollout"] + seconds["reward"] + seconds["reference"]
     evaluations = 0.0
     if config.evaluate.every:

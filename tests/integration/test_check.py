@@ -22,6 +22,7 @@ def test_a_run_that_can_learn_may_go(rlhf: Rlhf, tmp_path: Path, monkeypatch: py
     report = {line[:11].strip(): line[11:] for line in outcome.out.splitlines()}
     assert report["runs on"].startswith("cpu, float32, engine native, ")
     assert report["model"].startswith("tiny: ")
+    assert "trainer" not in report["time"]  # of the first step alone
     assert report["stops at"] == "'<|end|>'"
     assert " s a step (rollout 0." in report["time"]
     assert report["look at"].endswith("were cut at max_new_tokens=12")

@@ -24,7 +24,7 @@ def show_trial(trial: Trial, config: RunConfig) -> None:
     phases = ", ".join(f"{name} {value:.{digits}f}" for name, value in long.items())
     rows = {
         "model": f"{name}: {model['parameters']:,} weights, {model['trained']:,} of them trained",
-        "runs on": f"{model['device']}, {model['dtype']}, engine {model['engine']}, {model['threads']} threads",
+        "runs on": f"{model['device']}, {model['dtype']}, engine {model['engine']}, threads {model['threads']}",
         "prompt": flat(trial.prompt),
         "stops at": flat(" ".join(map(repr, trial.stops))),
         "completion": flat(trial.completion),
