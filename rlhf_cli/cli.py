@@ -6,6 +6,7 @@ import difflib
 import importlib
 import io
 import os
+import signal
 import sys
 import traceback
 from typing import Final
@@ -88,7 +89,10 @@ TAB completion: eval "$(rlhf -sc install=bash)"; zsh and fish work as well.
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    for number in (signal.SIGINT, signal.SIGTERM):  # a second one, while Python ends, is no reason for another code
+        signal.signal(number, lambda *_: os._exit(code))
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import types
@@ -163,3 +165,19 @@ def test_completion_knows_the_verbs(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setenv("COMP_LINE", "rlhf ")
     assert cli.run(["-sc", "query=bash"]) == 0
     assert capsys.readouterr().out.split() == sorted(cli.ROOM_OF)
+
+
+def test_a_signal_while_python_ends_changes_no_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(cli, "run", lambda argv: 75)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit, match="75"):
+            cli.main()
+        for number in former:
+            signal.raise_signal(number)
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    assert codes == [75, 75]
