@@ -154,7 +154,8 @@ class RunConfig(TrainingConfig):
     weights. It takes memory; auto: on a CPU with the native engine, where a tenth of the memory is enough."""
     invariant: Literal["auto"] | bool = False
     """Whether a completion's bits depend on the weights, its prompt and its seed alone: not on the completions beside
-    it, the microbatches or the threads. auto: with the native engine in float32 on a CPU that was found to allow it."""
+    it, the microbatches or the threads. A step's gradient is then added in units that no microbatch or shard divides.
+    auto: with the native engine in float32 on a CPU that was found to allow it."""
     evaluate: Evaluate
     log_samples: Free[int] = Field(ge=0)
     """Completions of each step that are written to samples.jsonl."""

@@ -43,8 +43,12 @@ def microbatch_size(policy: Policy, sequence_length: int, completions: int, grou
     rows = int(budget // activation_bytes(policy, sequence_length, recompute=recompute))
     if policy.device.type == "cpu":
         rows = min(rows, CPU_TOKENS // sequence_length)
-    rows = max(1, min(rows, completions))
-    return rows - rows % group if rows > group else rows
+    return whole_groups(min(rows, completions), group)
+
+
+def whole_groups(rows: int, group: int) -> int:
+    """As many completions as `rows` or fewer, at least one, and no part of a group of `group` beside another."""
+    return rows - rows % group if rows > group else max(1, rows)
 
 
 def activation_bytes(policy: Policy, sequence_length: int, *, recompute: bool) -> int:

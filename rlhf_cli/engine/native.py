@@ -39,7 +39,7 @@ class NativeEngine:
         return self.head(hidden)
 
     def values(self, hidden: Tensor) -> Tensor:
-        return self.policy.values(hidden)
+        return self.policy.values(hidden, by_row=self.invariant)
 
     @torch.no_grad()
     def sample(

@@ -117,11 +117,14 @@ class Policy:
         """The hash of the frozen weights, by `weights_fingerprint`."""
         return self.whole_fingerprint or weights_fingerprint(self.frozen().items())
 
-    def values(self, hidden: Tensor) -> Tensor:
-        """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head."""
+    def values(self, hidden: Tensor, *, by_row: bool = False) -> Tensor:
+        """The value head's estimates for states [N, H]: float32 [N]; raises ValueError without a head.
+
+        `by_row`: as for `ValueHead.forward`.
+        """
         if self.value_head is None:
             raise ValueError("the policy has no value head")
-        values: Tensor = self.value_head(hidden)
+        values: Tensor = self.value_head(hidden, by_row=by_row)
         return values
 
     @property

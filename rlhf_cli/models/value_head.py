@@ -22,8 +22,14 @@ class ValueHead(nn.Module):
         for parameter in self.linear.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """The value of each state: [N, H] -> float32 [N]."""
-        states = hidden if self.shared_trunk else hidden.detach()
-        values: Tensor = self.linear(states.float())
-        return values.squeeze(-1)
+    def forward(self, hidden: Tensor, *, by_row: bool = False) -> Tensor:
+        """The value of each state: [N, H] -> float32 [N].
+
+        `by_row`: its bits depend on no other row; a product's do.
+        """
+        states = (hidden if self.shared_trunk else hidden.detach()).float()
+        if by_row:
+            values = (states * self.linear.weight).sum(-1)
+            return values if self.linear.bias is None else values + self.linear.bias
+        column: Tensor = self.linear(states)
+        return column.squeeze(-1)

@@ -21,6 +21,7 @@ from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.state import Tensors, TrainState
 from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import Prompts
+from rlhf_cli.ranks.dealing import UNITS
 from rlhf_cli.ranks.shards import Shards
 from rlhf_cli.ranks.team import Team
 from rlhf_cli.rewards.execution.scorer import Scorer
@@ -94,8 +95,8 @@ class Run(Training):
     @property
     def shards(self) -> Shards:
         """The shards of the run's batches."""
-        count = self.config.shards
-        return Shards(self.policy, self.engine, self.team, self.team.size if count == "auto" else count)
+        count, units = self.config.shards, UNITS if self.config.invariant is True else 0
+        return Shards(self.policy, self.engine, self.team, self.team.size if count == "auto" else count, units)
 
     def sync(self) -> None:
         """Put on disk what a checkpoint counts on; raises OSError where the disk refuses."""

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
+from rlhf_cli.engine.memory import CPU_TOKENS, whole_groups
 from rlhf_cli.engine.reading import measure_gap
 from rlhf_cli.errors import EXIT_NONFINITE
 from rlhf_cli.pipeline.run import Run, reusing_engine
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import copy_tensors
 from rlhf_cli.ranks.gradient import (
-    ShardGradient,
+    UnitGradient,
     add_gradients,
     check_gradients,
     differentiate,
@@ -45,8 +46,8 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
     plan = [learnable[part] for part in split_rollout(len(learnable), config.algorithm, config.seed, step)]
     lr, parameters, updates = config.optimizer.lr_at(step, config.steps), run.policy.parameters(), []
     reusing = reusing_engine(run)
-    batch, size = advantages.scored.rollout.batch, run.work.microbatch_size
-    with run.work.phase("update", sum(run.shards.passes(batch, size, rows) for rows in plan)) as tick:
+    batch, size = advantages.scored.rollout.batch, update_size(run, advantages, run.work.microbatch_size)
+    with run.work.phase("update", sum(run.shards.updates(batch, size, rows) for rows in plan)) as tick:
         run.unfinished.before = copy_tensors(run.policy, run.optimizer)
         try:
             for number, rows in enumerate(plan):
@@ -69,8 +70,24 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
 
 
 def keeps_shards(run: Run, batch: PromptBatch) -> bool:
-    """Whether the prompts of each shard are those that it sampled: prompts without a score have left none behind."""
-    return run.shards.count == 1 or len(batch.prompts) == run.config.prompts_per_step
+    """Whether the prompts of each shard are those that it sampled: prompts without a score have left none behind.
+
+    With units the number of shards decides nothing, so no single shard is an exception.
+    """
+    shards = run.shards
+    return (shards.count == 1 and not shards.units) or len(batch.prompts) == run.config.prompts_per_step
+
+
+def update_size(run: Run, advantages: Advantages, fitting: int) -> int:
+    """The completions of a microbatch of an update, of `fitting` that the memory holds.
+
+    With units no more than follow from the batch: so a larger memory, or a larger setting, changes no byte.
+    """
+    if not run.shards.units:
+        return fitting
+    batch = advantages.scored.rollout.batch
+    longest = max(len(prompt.tokens) for prompt in batch.prompts) + run.config.max_new_tokens
+    return min(fitting, whole_groups(CPU_TOKENS // longest, batch.samples_per_prompt))
 
 
 def compute_gradient(
@@ -82,20 +99,23 @@ def compute_gradient(
     """
     config, mask = run.config, advantages.scored.rollout.completion_mask
     weights = weigh_tokens(advantages.scored, rows, config.algorithm, config.max_new_tokens)
-    shards = split_rows(advantages, weights, rows, run.shards.count)
+    prompts = len(advantages.scored.rollout.batch.prompts)
+    shards = split_rows(advantages, weights, rows, run.shards.blocks(prompts))
+    units = [[len(unit) for unit in dealt] for dealt in run.shards.deal(prompts)]
 
-    def accumulated(size: int) -> list[ShardGradient]:
+    def accumulated(size: int) -> list[UnitGradient]:
+        size = update_size(run, advantages, size)
         parts = {
-            number: (*shard, config.algorithm, config.kl, size, seed_of_shard(seed, number), reuse)
+            number: (*shard, units[number], config.algorithm, config.kl, size, seed_of_shard(seed, number), reuse)
             for number, shard in shards.items()
         }
-        return run.shards.map(differentiate, parts, tick)
+        return [unit for found in run.shards.map(differentiate, parts, tick) for unit in found]
 
     found = run.work.fitting(accumulated)
-    add_gradients(run.policy, [shard.gradient for shard in found])
+    add_gradients(run.policy, [unit.gradient for unit in found])
     if config.shard_model:
         check_gradients(run.policy)
-    return join_sums([shard.sums for shard in found], int(mask[rows].sum()))
+    return join_sums([unit.sums for unit in found], int(mask[rows].sum()))
 
 
 def split_rollout(completions: int, algorithm: Algorithm, seed: int, step: int) -> Iterator[Tensor]:

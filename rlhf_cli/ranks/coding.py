@@ -18,7 +18,7 @@ from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.ranks import shards
-from rlhf_cli.ranks.gradient import ShardGradient, Sums, differentiate
+from rlhf_cli.ranks.gradient import Sums, UnitGradient, differentiate
 from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order
 from rlhf_cli.types import (
     Advantages,
@@ -36,7 +36,7 @@ _TYPES: Final = {
     kind.__name__: kind
     for kind in (
         Opening, Order, Answer, Failure, PromptBatch, Prompt, Sampling, Truncation, Rollout, KeptSets, Distance, Exact,
-        Scored, Advantages, ShardGradient, Sums,
+        Scored, Advantages, UnitGradient, Sums,
     )
 }  # fmt: skip
 _WORKS: Final = {work.__name__: work for work in (*shards.WORKS, differentiate)}

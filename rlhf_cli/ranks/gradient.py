@@ -1,6 +1,6 @@
-"""The gradient of a loss over some completions, shard by shard.
+"""The gradient of a loss over some completions, shard by shard, and unit by unit in a shard.
 
-Each shard's gradient is calculated by itself, and these are added in the order of the shards.
+Each unit's gradient is calculated by itself, and these are added in the order of the prompts.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +44,8 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardGradient:
-    """The gradient of the loss over one shard."""
+class UnitGradient:
+    """The gradient of the loss over one unit."""
 
     gradient: tuple[Tensor | None, ...]
     """A tensor for each trained weight, in the order of their names; None where the loss does not depend on it."""
@@ -52,14 +53,14 @@ class ShardGradient:
 
 
 def split_rows(
-    advantages: Advantages, weights: Tensor, rows: Tensor, shards: int
+    advantages: Advantages, weights: Tensor, rows: Tensor, blocks: Sequence[range]
 ) -> dict[int, tuple[Advantages, Tensor, Tensor]]:
-    """Each shard's part of an update, by number: its completions, the tokens' weights, its `rows` in their order.
+    """Each block's part of an update, by number: its completions, the tokens' weights, its `rows` in their order.
 
-    A shard with none of the rows is left out.
+    A block of prompts with none of the rows is left out.
     """
     parts, start = {}, 0
-    for number, part in enumerate(split_advantages(advantages, shards)):
+    for number, part in enumerate(split_advantages(advantages, blocks)):
         count, width = part.advantages.shape
         own = rows[(rows >= start) & (rows < start + count)] - start
         if len(own):
@@ -79,6 +80,7 @@ def differentiate(
     advantages: Advantages,
     weights: Tensor,
     rows: Tensor,
+    units: Sequence[int],
     algorithm: Algorithm,
     kl: Placement,
     size: int,
@@ -86,22 +88,22 @@ def differentiate(
     reuse: bool,
     *,
     tick: Callable[[], None],
-) -> ShardGradient:
-    """The gradient of one shard's part of an update; the weights are left without a gradient.
+) -> list[UnitGradient]:
+    """The gradients of a shard's units of so many prompts; the weights are left without a gradient.
 
     `reuse`: take the forward pass from the rollout, which the native engine has remembered.
     """
     native = native_engine(engine) if reuse else None
     read = None if native is None else native.reuse
-    parameters = policy.parameters().values()
+    parameters, found = policy.parameters().values(), []
+    blocks = [range(*ends) for ends in pairwise(accumulate(units, initial=0))]
     _clear(parameters)
     with policy.dropout(seed):
-        sums = sum_gradient(
-            advantages, weights, rows, algorithm, engine, kl=kl, microbatch_size=size, tick=tick, read=read
-        )
-    gradient = tuple(parameter.grad for parameter in parameters)
-    _clear(parameters)
-    return ShardGradient(gradient, sums)
+        for part in split_rows(advantages, weights, rows, blocks).values():
+            sums = sum_gradient(*part, algorithm, engine, kl=kl, microbatch_size=size, tick=tick, read=read)
+            found.append(UnitGradient(tuple(parameter.grad for parameter in parameters), sums))
+            _clear(parameters)
+    return found
 
 
 def _clear(parameters: Iterable[nn.Parameter]) -> None:
@@ -109,9 +111,9 @@ def _clear(parameters: Iterable[nn.Parameter]) -> None:
         parameter.grad = None
 
 
-def add_gradients(policy: Policy, shards: Sequence[Sequence[Tensor | None]]) -> None:
-    """Leave the sum of the shards' gradients in the weights, added in the order of the shards."""
-    for parameter, *gradients in zip(policy.parameters().values(), *shards, strict=True):
+def add_gradients(policy: Policy, units: Sequence[Sequence[Tensor | None]]) -> None:
+    """Leave the sum of the units' gradients in the weights, added in their order."""
+    for parameter, *gradients in zip(policy.parameters().values(), *units, strict=True):
         known = [gradient for gradient in gradients if gradient is not None]
         parameter.grad = reduce(torch.add, known) if known else None
 
@@ -128,16 +130,16 @@ def check_gradients(policy: Policy) -> None:
         )
 
 
-def join_sums(shards: Sequence[Sums], tokens: int) -> dict[str, float]:
+def join_sums(units: Sequence[Sums], tokens: int) -> dict[str, float]:
     """The loss, and the means over `tokens` of the other metrics.
 
-    `sampler/gap` is the largest of the shards'; before the first update it should be rounding error.
+    `sampler/gap` is the largest of the units'; before the first update it should be rounding error.
     """
     totals = Counter[str]()
-    for sums in shards:
+    for sums in units:
         totals.update(sums.totals)
     means = {name: value if name == "loss" else value / tokens for name, value in totals.items()}
-    return means | {"sampler/gap": max(sums.gap for sums in shards)}
+    return means | {"sampler/gap": max(sums.gap for sums in units)}
 
 
 def sum_gradient(

@@ -14,13 +14,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rlhf_cli.functional.truncation import join, select_rows
-from rlhf_cli.ranks.dealing import deal
 from rlhf_cli.types import Advantages, Distance, Exact, PromptBatch, Rollout
 
 
-def split_rollout(rollout: Rollout, shards: int) -> list[Rollout]:
-    """The shards of a rollout."""
-    return [select_prompts(rollout, block) for block in deal(len(rollout.batch.prompts), shards)]
+def split_rollout(rollout: Rollout, blocks: Sequence[range]) -> list[Rollout]:
+    """Cut a rollout into the completions of each block of prompts."""
+    return [select_prompts(rollout, block) for block in blocks]
 
 
 def select_prompts(rollout: Rollout, numbers: Sequence[int]) -> Rollout:
@@ -44,12 +43,11 @@ def select_prompts(rollout: Rollout, numbers: Sequence[int]) -> Rollout:
     )
 
 
-def split_advantages(advantages: Advantages, shards: int) -> list[Advantages]:
-    """Cut advantages into those of each shard, without the policy's hidden states: no update reads these."""
+def split_advantages(advantages: Advantages, blocks: Sequence[range]) -> list[Advantages]:
+    """Cut advantages into those of each block of prompts, without the policy's hidden states: no update reads these."""
     scored, batch = advantages.scored, advantages.scored.rollout.batch
     empty = scored.rollout.hidden.new_zeros(*scored.rollout.tokens.shape, 0)
     rollout = replace(scored.rollout, hidden=empty)
-    blocks = deal(len(batch.prompts), shards)
     if len(blocks) == 1:
         return [replace(advantages, scored=replace(scored, rollout=rollout))]
     parts = []

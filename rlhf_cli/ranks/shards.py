@@ -19,7 +19,7 @@ from rlhf_cli.engine.reading import measure_distance, read_values, recompute_log
 from rlhf_cli.engine.reference import native_engine
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.ranks.dealing import deal, rank_of
+from rlhf_cli.ranks.dealing import deal_units, rank_of
 from rlhf_cli.ranks.rollouts import join_rollouts, split_rollout, stack, take_prompts
 from rlhf_cli.ranks.team import Team, Work
 from rlhf_cli.types import Distance, Exact, PromptBatch, Rollout, Tick
@@ -36,21 +36,37 @@ class Shards:
     team: Team
     count: int
     """Shards that a batch is dealt to; a batch of fewer prompts has fewer."""
+    units: int = 0
+    """Units of a batch, which no shard divides; zero: each shard is a unit."""
 
     def map(self, work: Work[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick) -> list[R]:
         """Calculate shards by their numbers, as `Team.map` does."""
         return self.team.map(self.policy, self.engine, work, parts, tick)
 
+    def deal(self, prompts: int) -> list[list[range]]:
+        """The prompts of each shard's units."""
+        return deal_units(prompts, self.count, self.units)
+
+    def blocks(self, prompts: int) -> list[range]:
+        """The prompts of each shard."""
+        return [range(units[0].start, units[-1].stop) for units in self.deal(prompts)]
+
     def own(self, prompts: int) -> list[range]:
         """The prompts of each shard that this process calculates of a batch."""
-        blocks = deal(prompts, self.count)
-        return [block for number, block in enumerate(blocks) if rank_of(number, self.team.size) == 0]
+        return self._own(self.blocks(prompts))
 
-    def passes(self, batch: PromptBatch, size: int, rows: Tensor | None = None) -> int:
-        """The microbatches of up to `size` completions in which this process reads a batch, or some rows of it."""
-        counted = range(len(batch)) if rows is None else rows.tolist()
-        counts = Counter(row // batch.samples_per_prompt for row in counted)
-        return sum(-(-sum(counts[prompt] for prompt in block) // size) for block in self.own(len(batch.prompts)))
+    def _own(self, shards: Sequence[R]) -> list[R]:
+        return [shard for number, shard in enumerate(shards) if rank_of(number, self.team.size) == 0]
+
+    def passes(self, batch: PromptBatch, size: int) -> int:
+        """The microbatches of up to `size` completions in which this process reads a batch."""
+        return sum(-(-len(block) * batch.samples_per_prompt // size) for block in self.own(len(batch.prompts)))
+
+    def updates(self, batch: PromptBatch, size: int, rows: Tensor) -> int:
+        """The microbatches of up to `size` completions in which this process learns from some rows of a batch."""
+        counts = Counter(row // batch.samples_per_prompt for row in rows.tolist())
+        own = [block for units in self._own(self.deal(len(batch.prompts))) for block in units]
+        return sum(-(-sum(counts[prompt] for prompt in block) // size) for block in own)
 
     def sample(
         self,
@@ -62,15 +78,14 @@ class Shards:
         remember: int | None = None,
     ) -> Rollout:
         """Sample a completion for every seed of the batch, as the engine does; `remember` is the native engine's."""
-        blocks = deal(len(batch.prompts), self.count)
-        batches = [take_prompts(batch, block) for block in blocks]
+        batches = [take_prompts(batch, block) for block in self.blocks(len(batch.prompts))]
         parts = {number: (part, sampling, reference, remember) for number, part in enumerate(batches)}
         found = self.map(sample_shard, parts, tick)
         return self._join(found, batches)
 
     def recompute(self, rollout: Rollout, size: int, tick: Tick, *, reference: bool = False) -> tuple[Rollout, Tensor]:
         """Replace the sampler's log-probabilities and states by the trainer's, as `recompute_logprobs` does."""
-        parts = split_rollout(rollout, self.count)
+        parts = self._split(rollout)
         found = self.map(recompute_shard, {n: (part, size, reference) for n, part in enumerate(parts)}, tick)
         joined = self._join([part for part, _ in found], [part.batch for part in parts])
         return joined, torch.cat([log_weights for _, log_weights in found])
@@ -86,8 +101,7 @@ class Shards:
         slopes: bool = False,
     ) -> Distance:
         """Let the reference read the rollout, as `measure_distance` does."""
-        shards = enumerate(split_rollout(rollout, self.count))
-        parts = {number: (part, size, exact, keep_hidden, slopes) for number, part in shards}
+        parts = {number: (part, size, exact, keep_hidden, slopes) for number, part in enumerate(self._split(rollout))}
         found = self.map(measure_shard, parts, tick)
         exacts = [distance.exact for distance in found if distance.exact is not None]
         states = [distance.ref_hidden for distance in found if distance.ref_hidden is not None]
@@ -101,14 +115,17 @@ class Shards:
 
     def values(self, rollout: Rollout, size: int) -> Tensor:
         """The value head's value of every state, as `read_values` reads it."""
-        shards = enumerate(split_rollout(rollout, self.count))
-        found = self.map(value_shard, {number: (part, size) for number, part in shards}, lambda: None)
+        parts = {number: (part, size) for number, part in enumerate(self._split(rollout))}
+        found = self.map(value_shard, parts, lambda: None)
         return stack(found)
 
     def here(self, action: Callable[[], R]) -> R:
         """Do something with the model that is this process's alone; others take part where they hold weights."""
         done: list[R] = self.map(act, {0: (action,)}, lambda: None)
         return done[0]
+
+    def _split(self, rollout: Rollout) -> list[Rollout]:
+        return split_rollout(rollout, self.blocks(len(rollout.batch.prompts)))
 
     def _join(self, parts: Sequence[Rollout], batches: Sequence[PromptBatch]) -> Rollout:
         """Join rollouts of these batches; one that comes from another process has lost the rows of its prompts."""

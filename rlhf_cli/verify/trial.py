@@ -19,7 +19,7 @@ from rlhf_cli.pipeline.rollout import sample
 from rlhf_cli.pipeline.run import Run, current_beta, needs_reread, reusing_engine
 from rlhf_cli.pipeline.scoring import score
 from rlhf_cli.pipeline.signals import StopSignals
-from rlhf_cli.pipeline.update import compute_gradient, keeps_shards, split_rollout
+from rlhf_cli.pipeline.update import compute_gradient, keeps_shards, split_rollout, update_size
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
@@ -98,7 +98,8 @@ def _gradient(run: Run, advantages: Advantages) -> tuple[float, float]:
     rows = learnable[plan[0]]
     own = keeps_shards(run, advantages.scored.rollout.batch)
     reuse = len(plan) == 1 and own and reusing_engine(run) is not None
-    with run.work.phase("update", run.work.parts(len(rows))) as tick:
+    size = update_size(run, advantages, run.work.microbatch_size)
+    with run.work.phase("update", run.shards.updates(advantages.scored.rollout.batch, size, rows)) as tick:
         compute_gradient(run, advantages, rows, seed_for(run.config.seed, "update", 0, 0), tick, reuse=reuse)
     gradients = [p.grad for p in run.policy.parameters().values() if p.grad is not None]
     norm = float(torch.stack([gradient.norm() for gradient in gradients]).norm())

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from rlhf_cli.engine.kernels import is_faster_packed
 from rlhf_cli.sweep.record import SweepRecord
 from tests.processes import Process, start
 from tests.support import QUICK, Outcome, contents, gone, lines
@@ -29,6 +31,13 @@ VARIANTS = {
     "masked": ("prompts=headroom", "reward=python", "reward.function=rewards.py:score", "reward.on_error=mask"),
     "gpt2": ("algorithm=rloo", "model.architecture=gpt2"),
 }
+INVARIANT = {name: VARIANTS[name] for name in ("reinforce", "rloo", "masked")} | {
+    "grpo": ("algorithm=grpo", "kl=loss_k2"),
+}
+REWARD = """
+def score(prompts, completions):
+    return [None if len(p) % 3 == 0 else float(len(c)) for p, c in zip(prompts, completions)]
+"""
 
 
 @pytest.fixture
@@ -67,13 +76,27 @@ def test_two_processes_write_the_bytes_of_one(rlhf: Rlhf, forked: Rlhf, tmp_path
     assert (tmp_path / "two" / "ranks" / "1.log").read_text() == ""
 
 
+@pytest.mark.skipif(not is_faster_packed(torch.ones(8, 8)), reason="invariance is promised on an AMD CPU")
+@pytest.mark.parametrize("variant", ["ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in INVARIANT)])
+def test_an_invariant_run_writes_the_same_bytes_however_it_is_divided(
+    variant: str, rlhf: Rlhf, forked: Rlhf, tmp_path: Path
+) -> None:
+    (tmp_path / "rewards.py").write_text(REWARD)
+    sizes = ("prompts_per_step=10", "samples_per_prompt=2", "steps=2", "evaluate.every=2", "invariant=true")
+    common = (*QUICK, *sizes, *(VARIANTS | INVARIANT)[variant])
+    assert rlhf("train", *common, "threads=1", "run_dir=one").code == 0
+    threads = 1 if variant == "ppo" else 2  # barriers take long on a busy machine
+    assert rlhf("train", *common, f"threads={threads}", "shards=3", "microbatch_size=6", "run_dir=two").code == 0
+    outcome = forked("train", *common, "threads=1", "processes=2", "microbatch_size=7", "run_dir=three")
+    assert outcome.code == 0, outcome.err
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert contents(tmp_path / "three") == contents(tmp_path / "one")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_number_of_processes_is_part_of_no_result(variant: str, rlhf: Rlhf, forked: Rlhf, tmp_path: Path) -> None:
-    (tmp_path / "rewards.py").write_text(
-        "def score(prompts, completions):\n"
-        "    return [None if len(p) % 3 == 0 else float(len(c)) for p, c in zip(prompts, completions)]\n"
-    )
+    (tmp_path / "rewards.py").write_text(REWARD)
     common = (*DEALT, *VARIANTS[variant], "steps=3", "shards=4")
     assert rlhf("train", *common, "run_dir=one").code == 0
     for count in (2, 4):

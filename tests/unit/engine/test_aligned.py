@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from rlhf_cli.engine import aligned
 from rlhf_cli.engine.aligned import can_be_invariant
@@ -136,3 +137,13 @@ def test_another_engine_is_not_invariant() -> None:
 def test_bfloat16_is_left_as_it_is(policy: Policy) -> None:
     policy.causal.to(torch.bfloat16)
     assert not can_be_invariant(policy, packed=True)
+
+
+def test_values_are_calculated_row_by_row() -> None:
+    policy = build(tiny(), value_head=True, shared_trunk=True)
+    move_adapter(policy)
+    engine, states = NativeEngine(policy, invariant=True), torch.randn(40, policy.causal.config.hidden_size)
+    whole = engine.values(states)
+    for rows in (1, 2, 3, 7, 16, 33):
+        assert torch.equal(engine.values(states[:rows]), whole[:rows])
+    assert_close(whole, NativeEngine(policy).values(states))

@@ -19,15 +19,19 @@ from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.algorithms.ppo import Ppo
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
+from rlhf_cli.engine.kernels import is_faster_packed
+from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.update import (
     NotFinite,
     accumulate_gradient,
     apply,
     check_finite,
+    compute_gradient,
     keeps_shards,
     split_rollout,
     summarise,
@@ -407,3 +411,46 @@ def test_a_batch_that_lost_prompts_has_other_shards_than_it_was_sampled_in(
     one, two = (make_run(policy, prompts_per_step=3, shards=shards) for shards in (1, 2))
     whole, rest = batch_of(policy, TEXTS, SAMPLES), batch_of(policy, TEXTS[1:], SAMPLES)
     assert [keeps_shards(run, batch) for run in (one, two) for batch in (whole, rest)] == [True, True, True, False]
+
+
+@pytest.mark.skipif(not is_faster_packed(torch.ones(8, 8)), reason="invariance is promised on an AMD CPU")
+@pytest.mark.parametrize(
+    ("algorithm", "kl", "reuse", "threads"),
+    [({"kind": "rloo"}, "exact", True, 2), ({"kind": "rloo"}, "loss_k2", False, 1), (ppo_fields(), "reward", True, 1)],
+    ids=["rloo, threads", "rloo", "ppo"],
+)
+def test_an_invariant_gradient_has_the_same_bits_however_it_is_divided(
+    make_run: MakeRun, algorithm: dict[str, Any], kl: str, reuse: bool, threads: int
+) -> None:
+    policy = build(tiny("llama"), value_head=True, shared_trunk=True)
+    move_adapter(policy)
+    common = {"algorithm": algorithm, "kl": kl, "invariant": True, "prompts_per_step": 10}
+
+    def gradient(size: int, threads: int, shards: int) -> tuple[list[Tensor], dict[str, float]]:
+        run, before = make_run(policy, microbatch_size=size, shards=shards, **common), torch.get_num_threads()
+        run.engine = NativeEngine(policy, invariant=True)
+        torch.set_num_threads(threads)
+        try:
+            return divided(run, reuse=reuse)
+        finally:
+            torch.set_num_threads(before)
+
+    whole, logged = gradient(20, 1, 1)
+    assert max(float(part.abs().max()) for part in whole) > 1e-3
+    for size, shards in ((6, 1), (7, 3), (20, 4)):
+        found, other = gradient(size, threads if size == 7 else 1, shards)
+        assert all(torch.equal(one, two) for one, two in zip(found, whole, strict=True)), (size, threads, shards)
+        assert other == logged
+
+
+def divided(run: Run, *, reuse: bool) -> tuple[list[Tensor], dict[str, float]]:
+    """The gradient of a run's first update, and what it logs, of ten prompts that begin alike."""
+    batch, algorithm = batch_of(run.policy, [f"Say {text}" for text in "abcdefghij"], SAMPLES), run.config.algorithm
+    rollout = run.shards.sample(batch, Sampling(7, 1.2), nothing, remember=0)
+    scores = torch.linspace(-1, 1, len(batch)).square()
+    scored = scored_by(run.engine, rollout, scores, 0.3, kl=run.config.kl, needs_value=algorithm.needs_value)
+    advantages = algorithm.advantages(scored, RunningMean())
+    logged = compute_gradient(run, advantages, torch.arange(len(batch)), 5, nothing, reuse=reuse)
+    gradients = [p.grad for p in run.policy.parameters().values() if p.grad is not None]
+    run.optimizer.zero_grad()
+    return gradients, logged

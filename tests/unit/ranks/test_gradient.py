@@ -1,4 +1,4 @@
-"""The gradient of a step is the sum of its shards' gradients, in their order."""
+"""The gradient of a step is the sum of its units' gradients, in their order."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rlhf_cli.engine.reading import measure_distance
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.ranks.dealing import deal
 from rlhf_cli.ranks.gradient import add_gradients, differentiate, join_sums, seed_of_shard, split_rows, weigh_tokens
 from rlhf_cli.types import Advantages
 from tests.unit.support import batch_of, build, move_adapter, scored_by, tiny
@@ -44,28 +45,26 @@ def advantages_of(policy: Policy, kl: Placement) -> Advantages:
 
 
 def gradient(
-    policy: Policy, advantages: Advantages, rows: Tensor, shards: int, kl: Placement
+    policy: Policy, advantages: Advantages, rows: Tensor, shards: int, kl: Placement, *, units: bool = False
 ) -> tuple[list[Tensor], dict[str, float]]:
-    weights = weigh_tokens(advantages.scored, rows, RLOO, 7)
-    found = [
-        differentiate(
-            policy, TransformersEngine(policy), *part, RLOO, kl, 3, seed_of_shard(5, number), False, tick=nothing
-        )
-        for number, part in split_rows(advantages, weights, rows, shards).items()
-    ]
-    add_gradients(policy, [shard.gradient for shard in found])
+    weights, blocks = weigh_tokens(advantages.scored, rows, RLOO, 7), deal(len(TEXTS), shards)
+    engine, found = TransformersEngine(policy), []
+    for number, part in split_rows(advantages, weights, rows, blocks).items():
+        sizes = [1] * len(blocks[number]) if units else [len(blocks[number])]
+        found += differentiate(policy, engine, *part, sizes, RLOO, kl, 3, seed_of_shard(5, number), False, tick=nothing)
+    add_gradients(policy, [unit.gradient for unit in found])
     tokens = int(advantages.scored.rollout.completion_mask[rows].sum())
     gradients = [parameter.grad for parameter in policy.parameters().values() if parameter.grad is not None]
-    return gradients, join_sums([shard.sums for shard in found], tokens)
+    return gradients, join_sums([unit.sums for unit in found], tokens)
 
 
 @pytest.mark.parametrize("kl", ["reward", "exact", "loss_k2"])
 @pytest.mark.parametrize("rows", [range(8), (6, 1, 3, 0, 7)], ids=["whole", "minibatch"])
-def test_two_shards_have_the_gradient_of_the_whole(policy: Policy, kl: Placement, rows: tuple[int, ...]) -> None:
+def test_shards_and_units_have_the_gradient_of_the_whole(policy: Policy, kl: Placement, rows: tuple[int, ...]) -> None:
     advantages = advantages_of(policy, kl)
     whole, logged = gradient(policy, advantages, torch.tensor([*rows]), 1, kl)
-    for shards in (2, 4):
-        dealt, logged_dealt = gradient(policy, advantages, torch.tensor([*rows]), shards, kl)
+    for shards, units in ((2, False), (4, False), (1, True), (2, True)):
+        dealt, logged_dealt = gradient(policy, advantages, torch.tensor([*rows]), shards, kl, units=units)
         largest = max(float(part.abs().max()) for part in whole)
         assert largest > 1e-3
         for one, other in zip(whole, dealt, strict=True):
@@ -83,9 +82,10 @@ def test_a_remembered_pass_with_its_slopes_needs_no_product_of_the_output_layer(
     scored = replace(scored_by(engine, rollout, SCORES, 0.3, kl=kl), distance=distance)
     advantages = RLOO.advantages(scored, RunningMean())
     weights = weigh_tokens(scored, rows, RLOO, 7)
-    expected = differentiate(policy, engine, advantages, weights, rows, RLOO, kl, 3, 5, False, tick=nothing).gradient
+    common = policy, engine, advantages, weights, rows, [len(TEXTS)], RLOO, kl, 3, 5
+    [expected] = (unit.gradient for unit in differentiate(*common, False, tick=nothing))
     monkeypatch.setattr(NativeEngine, "head", None)
-    found = differentiate(policy, engine, advantages, weights, rows, RLOO, kl, 3, 5, True, tick=nothing).gradient
+    [found] = (unit.gradient for unit in differentiate(*common, True, tick=nothing))
     of_all, of_found = (torch.cat([g.flatten() for g in one if g is not None]) for one in (expected, found))
     assert of_all.norm() > 1e-2
     assert (of_found - of_all).norm() < 1e-5 * of_all.norm()
@@ -94,7 +94,7 @@ def test_a_remembered_pass_with_its_slopes_needs_no_product_of_the_output_layer(
 def test_a_shard_without_rows_is_left_out(policy: Policy) -> None:
     advantages = advantages_of(policy, "reward")
     weights = weigh_tokens(advantages.scored, torch.tensor([5, 0]), RLOO, 7)
-    parts = split_rows(advantages, weights, torch.tensor([5, 0]), 4)
+    parts = split_rows(advantages, weights, torch.tensor([5, 0]), deal(4, 4))
     assert {number: rows.tolist() for number, (*_, rows) in parts.items()} == {0: [0], 2: [1]}
     assert [part.scored.rollout.batch.prompts[0].text for part, *_ in parts.values()] == [
         "Hello there",

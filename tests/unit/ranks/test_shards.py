@@ -84,4 +84,7 @@ def test_a_process_counts_what_it_calculates_itself(moved_policies: Callable[[st
     batch = batch_of(policy, TEXTS, SAMPLES)  # prompts 0 and 1 are the first shard's, 4 is the third's
     assert own.own(len(TEXTS)) == [range(2), range(4, 5)]
     assert own.passes(batch, 3) == 2 + 1
-    assert own.passes(batch, 3, torch.tensor([1, 2, 6])) == 1
+    assert own.updates(batch, 3, torch.tensor([1, 2, 6])) == 1
+    units = replace(own, units=5)  # prompts 0 and 1 are units now
+    assert units.passes(batch, 3) == 2 + 1
+    assert units.updates(batch, 3, torch.tensor([1, 2, 6])) == 2
