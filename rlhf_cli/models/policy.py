@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -53,6 +53,13 @@ class Policy:
     """Estimates the return that follows a state, or scores a text; None for training that does not need it."""
     whole_fingerprint: str | None = None
     """The fingerprint of the frozen weights where this process holds a part of them; None where it holds them all."""
+    _trained: dict[str, nn.Parameter] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Find the trained weights once: an update asks for them several times, and a model has a thousand modules."""
+        adapter = {name: p for name, p in self.peft.named_parameters() if p.requires_grad}
+        head = {} if self.value_head is None else dict(self.value_head.named_parameters(prefix="value_head"))
+        object.__setattr__(self, "_trained", dict(sorted((adapter | head).items())))
 
     @property
     def causal(self) -> PreTrainedModel:
@@ -82,10 +89,10 @@ class Policy:
     @contextmanager
     def dropout(self, seed: int) -> Iterator[None]:
         """Switch the adapter's dropout on during the block, seeded by `seed`; the base model's stays off."""
-        layers = [m for name, m in self.peft.named_modules() if isinstance(m, nn.Dropout) and "lora_dropout" in name]
-        if not layers:
+        if not self.peft.peft_config["default"].lora_dropout:
             yield
             return
+        layers = [m for name, m in self.peft.named_modules() if isinstance(m, nn.Dropout) and "lora_dropout" in name]
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             try:
@@ -98,14 +105,11 @@ class Policy:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trained weights by name, sorted: the adapter's and the value head's."""
-        adapter = {name: p for name, p in self.peft.named_parameters() if p.requires_grad}
-        head = {} if self.value_head is None else dict(self.value_head.named_parameters(prefix="value_head"))
-        return dict(sorted((adapter | head).items()))
+        return dict(self._trained)
 
     def frozen(self) -> dict[str, nn.Parameter]:
         """All other weights of the model by name: those that it was loaded with."""
-        trained = self.parameters()
-        return {name: p for name, p in self.peft.named_parameters() if name not in trained}
+        return {name: p for name, p in self.peft.named_parameters() if name not in self._trained}
 
     @property
     def is_sharded(self) -> bool:
