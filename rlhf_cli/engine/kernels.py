@@ -144,7 +144,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     Zhang and Sennrich 2019, arXiv:1910.07467, equation 4.
     """
     if not _wants_gradient(x):
-        return torch.nn.functional.rms_norm(x.float(), x.shape[-1:], eps=eps).to(weight.dtype).mul_(weight)
+        wide = x.float()
+        return (wide * wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()).to(weight.dtype).mul_(weight)
     return apply_autograd(_RmsNorm, x, weight, eps)
 
 

@@ -13,6 +13,8 @@ from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 
 BLOCK: Final = 256
 """Tokens per block: the cumulative sum runs over V / 256 block masses, then inside the block that was hit."""
+ROWS: Final = 4
+"""Rows whose masses are summed at once on a CPU: their copy in float64 stays in its cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,12 @@ def inverse_cdf(
     """
     logprobs = log_softmax(logits, temperature, keep)
     rows, vocabulary = logprobs.shape
-    mass = torch.nn.functional.pad(logprobs.exp(), (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
-    block_ends = mass.sum(-1, dtype=torch.float64).cumsum(-1)
+    mass = logprobs.exp()
+    if vocabulary % BLOCK:  # padding by nothing would copy
+        mass = torch.nn.functional.pad(mass, (0, -vocabulary % BLOCK))
+    mass = mass.view(rows, -1, BLOCK)
+    at_once = ROWS if mass.device.type == "cpu" else rows
+    block_ends = torch.cat([part.sum(-1, dtype=torch.float64) for part in mass.split(at_once)]).cumsum(-1)
     point = _below(uniform.unsqueeze(1) * block_ends[:, -1:], block_ends[:, -1:])
     block = torch.searchsorted(block_ends, point, right=True).clamp(max=mass.shape[1] - 1)  # a NaN sorts last
     before = torch.nn.functional.pad(block_ends, (1, 0)).gather(1, block)
