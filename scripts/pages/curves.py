@@ -31,4 +31,5 @@ if __name__ == "__main__":
     pairs = [one.partition("=") for one in named]
     curves = tuple(series(label, Path(run), metric) for label, _, run in pairs)
     title = f"{metric}, mean of {WINDOW} steps"
-    Path(out).write_text(svg(Chart(title, "step", metric, curves)) + "\n", encoding="utf-8")
+    picture = svg(Chart(title, "step", metric, curves)).replace("<svg ", '<svg width="600" ', 1)
+    Path(out).write_text(picture + "\n", encoding="utf-8")

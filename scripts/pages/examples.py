@@ -45,11 +45,15 @@ def rlhf(*argv: str) -> None:
 
 
 def picture(page: str, title: str) -> str:
-    """The picture with this title, without what only a pointer shows; raises ValueError where the page has none."""
+    """The picture with this title as a file: of a size, and without what only a pointer shows.
+
+    Raises ValueError where the page has none.
+    """
     found = re.search(rf'<svg [^>]*aria-label="{re.escape(title)}".*?</svg>', page, re.DOTALL)
     if found is None:
         raise ValueError(f"no picture {title!r}")
-    return re.sub(r'<rect class="strip".*?</rect>\n', "", found[0], flags=re.DOTALL)
+    still = re.sub(r'<rect class="strip".*?</rect>\n', "", found[0], flags=re.DOTALL)
+    return still.replace("<svg ", '<svg width="600" ', 1)
 
 
 if __name__ == "__main__":
