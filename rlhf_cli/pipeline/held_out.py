@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, product
 from typing import Any, Final
 
@@ -105,7 +105,8 @@ def _sample_prompts(run: Run, step: int, *, asks_reference: bool) -> _Samples:
     batches = -(-len(run.held_out) // at_once)
     own = len(run.shards.own(at_once))
     reads = run.shards.passes(_batch(run, 0, at_once), work.microbatch_size)
-    ticks = (2 if asks_reference else 1) * batches * (own * config.max_new_tokens + reads)
+    read_by, sampled_by = 2 if asks_reference else 1, 2 if asks_reference and not run.reference_samples else 1
+    ticks = batches * (sampled_by * own * config.max_new_tokens + read_by * reads)
     samples = _Samples()
     sampler_differs = True  # from the trainer, until the first batch shows otherwise
     with work.phase("evaluation", ticks) as tick, room_for(completions, "evaluate.samples"):
@@ -119,7 +120,7 @@ def _sample_prompts(run: Run, step: int, *, asks_reference: bool) -> _Samples:
             policy, reference = _policy_columns(run, rollout, scores, tick), {}
             left_out, samples.failures = scores.left_out, samples.failures + scores.failures
             if asks_reference:
-                rollout = _sample(run, batch, tick, reference=True)
+                rollout = _sample_reference(run, start, batch, tick)
                 if sampler_differs:
                     rollout, _ = _recompute(run, rollout, tick, reference=True)
                 by_policy, _ = _recompute(run, rollout, tick)
@@ -203,6 +204,15 @@ def _batch(run: Run, start: int, count: int) -> PromptBatch:
 
 def _sample(run: Run, batch: PromptBatch, tick: Tick, *, reference: bool = False) -> Rollout:
     return run.shards.sample(batch, Sampling(run.config.max_new_tokens, TEMPERATURE), tick, reference=reference)
+
+
+def _sample_reference(run: Run, start: int, batch: PromptBatch, tick: Tick) -> Rollout:
+    """The reference's completions, the same at every evaluation: sampled by the first, kept without hidden states."""
+    if start not in run.reference_samples:
+        rollout = _sample(run, batch, tick, reference=True)
+        no_states = rollout.hidden.new_zeros(*rollout.tokens.shape, 0)
+        run.reference_samples[start] = replace(rollout, hidden=no_states)
+    return run.reference_samples[start]
 
 
 def _recompute(run: Run, rollout: Rollout, tick: Tick, *, reference: bool = False) -> tuple[Rollout, Tensor]:

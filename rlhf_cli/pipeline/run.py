@@ -29,7 +29,7 @@ from rlhf_cli.runs.logbook import Logbook
 from rlhf_cli.runs.no_signal import NoSignal
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig, TrainingConfig
-from rlhf_cli.types import Prompt
+from rlhf_cli.types import Prompt, Rollout
 
 
 @dataclass(slots=True)
@@ -87,6 +87,8 @@ class Run(Training):
     """The steps so far that learned nothing from the reward; metrics.jsonl has them too."""
     alarms: Alarms = field(default_factory=Alarms)
     """Those of the steps so far; they follow from metrics.jsonl and evaluations.jsonl."""
+    reference_samples: dict[int, Rollout] = field(default_factory=dict)
+    """The reference's held-out completions that were sampled, by the number of the first prompt of their batch."""
     seconds: float = 0.0
     """Of all steps so far; timings.jsonl has them too."""
     stopped: Stopping | None = None

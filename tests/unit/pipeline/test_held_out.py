@@ -173,9 +173,9 @@ def test_the_reference_writes_from_the_same_streams(moved: Policy, evaluated: Ev
     assert gap.mean() > 0.01
 
 
-@pytest.mark.parametrize(("step", "written"), [(0, 3), (1, 6)])
+@pytest.mark.parametrize(("step", "written"), [(0, [3, 3]), (1, [6, 3])])
 def test_the_reference_writes_nothing_twice(
-    policy: Policy, evaluated: Evaluated, step: int, written: int, monkeypatch: pytest.MonkeyPatch
+    moved: Policy, make_run: MakeRun, step: int, written: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample, batches = TransformersEngine.sample, []
 
@@ -184,8 +184,14 @@ def test_the_reference_writes_nothing_twice(
         return sample(engine, batch, *arguments, **named)
 
     monkeypatch.setattr(TransformersEngine, "sample", noted)
-    evaluated(policy, step=step, samples=LEAST)  # five prompts, two at once
-    assert len(batches) == written
+    run = make_run(moved, evaluate={"every": 1, "prompts": 5, "samples": LEAST}, prompts_per_step=2, max_new_tokens=6)
+    found, counts = [], []
+    for _ in written:
+        batches.clear()
+        found.append(evaluate(run, step))  # five prompts, two at once
+        counts.append(len(batches))
+    assert counts == written
+    assert found[0] == found[1]
 
 
 def test_before_the_first_step_the_policy_is_the_reference(moved: Policy, evaluated: Evaluated) -> None:
