@@ -204,11 +204,12 @@ def _algorithm(config: Row) -> str:
 
 
 def describe_model(record: Row) -> str:
+    """The weights of the model, in words; empty where the record does not hold them."""
     model = mapping_in(record, "model")
-    weights, trained = (number(model.get(key)) / 1e6 for key in ("parameters", "trained"))
+    weights, trained = (number(model.get(key)) for key in ("parameters", "trained"))
     if math.isnan(weights + trained):
         return ""
-    return f"{weights:.4g} million weights, {trained:.3g} million of them trained, on {record.get('device')}"
+    return f"{weights:,.0f} weights, {trained:,.0f} of them trained, on {record.get('device')}"
 
 
 def mapping_in(values: Row, key: str) -> Row:
