@@ -34,6 +34,10 @@ from rlhf_cli.types import PromptBatch, Rollout, Tick
 class Engine(Protocol):
     """The pipeline's view of a model."""
 
+    @property
+    def invariant(self) -> bool:
+        """Whether a completion's bits depend on no other text and no thread."""
+
     def sample(self, batch: PromptBatch, sampling: Sampling, tick: Tick, *, reference: bool = False) -> Rollout:
         """Sample a completion for every seed of the batch, from the policy or the reference.
 

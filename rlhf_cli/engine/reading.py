@@ -85,6 +85,7 @@ def measure_distance(
                 kept,
                 ref_head=engine.reference_head,
                 slopes=wanted,
+                by_row=engine.invariant,
             )
             for padded, packed in zip((*figures, *jacobians), measured, strict=True):
                 padded[rows] = unpack(packed, keep)

@@ -25,6 +25,8 @@ class TabularEngine:
     the table is a complete text. The hidden state of a state is its row of logits, followed by its value.
     """
 
+    invariant = False
+
     def __init__(self, reference: Tensor, end: int | None = None) -> None:
         """`reference` [P, S, V]: the logits of the reference and of the initial policy; `end`: the end token."""
         self.reference = reference.double()

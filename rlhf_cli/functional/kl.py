@@ -29,12 +29,13 @@ def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return logprobs - ref_logprobs
 
 
-def exact_kl(policy_log_softmax: Tensor, ref_log_softmax: Tensor) -> Tensor:
+def exact_kl(policy_log_softmax: Tensor, ref_log_softmax: Tensor, *, by_row: bool = False) -> Tensor:
     """sum_v pi(v) (log pi(v) - log pi_ref(v)) of full distributions: [..., V] -> [...]; >= 0 up to rounding.
 
     The reference is finite. A token of probability zero under the policy (log-probability -inf) contributes zero.
+    `by_row`: of [n, V], and a row's bits depend on no thread and no other row.
     """
-    return (policy_log_softmax.exp() * _finite(policy_log_softmax).sub_(ref_log_softmax)).sum(-1)
+    return _sum(policy_log_softmax.exp() * _finite(policy_log_softmax).sub_(ref_log_softmax), by_row=by_row)
 
 
 @torch.no_grad()
@@ -49,6 +50,7 @@ def compare_distributions(
     *,
     ref_head: Head | None = None,
     slopes: int = 0,
+    by_row: bool = False,
 ) -> tuple[Tensor, ...]:
     """Compare policy and reference over the whole vocabulary, row by row.
 
@@ -57,6 +59,7 @@ def compare_distributions(
     `hidden` and `ref_hidden` [N, H] predicted the same positions under policy and reference; both go through the same
     frozen head, unless the reference has a `ref_head` of its own. Cost: two head products per row, and two [chunk, V]
     tensors of memory. Only the policy is truncated to the sets `kept`: the reference must be one fixed distribution.
+    `by_row`: a row's bits depend on no thread and no other row.
     """
     columns: list[list[Tensor]] = [[] for _ in range(3 + slopes)]
     ref_head = ref_head or head
@@ -70,9 +73,9 @@ def compare_distributions(
             reference = log_softmax(ref_logits[block], temperature)
             columns[0].append(reference.gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1))
             finite, probabilities = _finite(policy), policy.exp()
-            columns[2].append(-(probabilities * finite).sum(-1))
+            columns[2].append(-_sum(probabilities * finite, by_row=by_row))
             above = finite.sub_(reference)
-            kl = (probabilities * above).sum(-1)
+            kl = _sum(probabilities * above, by_row=by_row)
             columns[1].append(kl)
             if slopes > 1:
                 of_logits[1][block] = _kl_slopes(above, probabilities, kl, temperature)
@@ -92,10 +95,12 @@ def token_kl(
     chunk: int = CHUNK,
     *,
     ref_head: Head | None = None,
+    by_row: bool = False,
 ) -> Tensor:
     """Exact KL(policy || reference) at each row: hidden, ref_hidden [N, H] -> [N], differentiable in `hidden`.
 
     Only the policy is truncated to the sets `kept`. `ref_head` is the reference's own head, where it has another one.
+    `by_row`: a row's bits depend on no thread and no other row.
     """
     to_logits = ref_head or head
 
@@ -104,7 +109,7 @@ def token_kl(
     def exact(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
         policy = log_softmax(logits, temperature, unpack(kept, rows, len(ref_hidden)))
         reference = log_softmax(to_logits(ref_hidden[rows]), temperature)
-        values = exact_kl(policy, reference)
+        values = exact_kl(policy, reference, by_row=by_row)
         if not with_gradient:
             return values, None
         above = _finite(policy).sub_(reference)
@@ -116,6 +121,11 @@ def token_kl(
 def _kl_slopes(above: Tensor, probabilities: Tensor, kl: Tensor, temperature: float) -> Tensor:
     """d KL / d logits [n, V]: pi(v) (above(v) - KL) / T, with above = log pi - log pi_ref, which it overwrites."""
     return above.sub_(kl.unsqueeze(-1)).mul_(probabilities).div_(temperature)
+
+
+def _sum(values: Tensor, *, by_row: bool) -> Tensor:
+    """The sum of each row, [n, V] -> [n]. torch divides a row that is alone among the threads, but not one of two."""
+    return values.expand(2, -1).sum(-1)[:1] if by_row and len(values) == 1 else values.sum(-1)
 
 
 def _finite(logprobs: Tensor) -> Tensor:

@@ -190,7 +190,13 @@ def sum_gradient(
                 assert distance.ref_hidden is not None
                 ref_hidden = distance.ref_hidden[part][keep]
                 exact = token_kl(
-                    hidden, ref_hidden, engine.head, rollout.temperature, kept, ref_head=engine.reference_head
+                    hidden,
+                    ref_hidden,
+                    engine.head,
+                    rollout.temperature,
+                    kept,
+                    ref_head=engine.reference_head,
+                    by_row=engine.invariant,
                 )
             loss = loss + scored.beta * (minibatch.weights[keep] * exact).sum()
         loss.backward()

@@ -130,3 +130,15 @@ def test_the_slopes_are_the_gradients_of_the_logprobs_and_of_the_kl(truncated: b
         assert_close(found, expected, rtol=0, atol=1e-9)
         assert float(expected.abs().max()) > 0.1
         assert not found.requires_grad
+
+
+def test_by_row_a_token_alone_has_the_bits_that_it_has_among_others() -> None:
+    wide, before = torch.randn(6, 40_000, generator=torch.Generator().manual_seed(0)), torch.get_num_threads()
+    policy, reference = wide.log_softmax(-1), wide.flip(0).log_softmax(-1)
+    torch.set_num_threads(2)
+    try:
+        pairs = zip(policy.split(1), reference.split(1), strict=True)
+        alone = torch.cat([exact_kl(one, other, by_row=True) for one, other in pairs])
+        assert torch.equal(alone, exact_kl(policy, reference, by_row=True))
+    finally:
+        torch.set_num_threads(before)
