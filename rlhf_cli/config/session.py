@@ -6,8 +6,9 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -39,12 +40,23 @@ def _prepare() -> None:
     OmegaConf.register_new_resolver("trial_name", trial_name, replace=True)
     OmegaConf.register_new_resolver("verb", lambda name: str(getattr(current(), name)), replace=True)
     OmegaConf.register_new_resolver("option_list", option_list, replace=True)
-    OmegaConf.register_new_resolver("key_list", lambda: key_list().replace("$", "$$"), replace=True)  # a Template
+    OmegaConf.register_new_resolver("key_list", _list_keys, replace=True)
     guard_environment()
     limit_interpolations()
     parse_each_once()
     map_choices_where_asked()
     copy_facts_flat()
+
+
+_prints_page: Final = ContextVar("prints_page", default=False)
+
+
+def _list_keys() -> str:
+    """The keys for a page, as a Template takes them; nothing while a run is composed.
+
+    omegaconf resolves the page of help whenever it is merged, and to list the keys takes half of a composition.
+    """
+    return key_list().replace("$", "$$") if _prints_page.get() else ""
 
 
 @contextmanager
@@ -84,8 +96,12 @@ def _line(causes: Sequence[BaseException], place: Callable[[str], str]) -> str:
 @contextmanager
 def _printer() -> Iterator[Any]:
     """Give the object behind hydra's `compose`: it prints the pages of `hydra.main` without parsing `sys.argv`."""
-    with open_hydra() as opened, one_line_errors():
-        yield opened.hydra
+    token = _prints_page.set(True)
+    try:
+        with open_hydra() as opened, one_line_errors():
+            yield opened.hydra
+    finally:
+        _prints_page.reset(token)
 
 
 def show_page(options: Mapping[str, str], overrides: Sequence[str]) -> bool:

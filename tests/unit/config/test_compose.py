@@ -18,6 +18,7 @@ from hydra.core.default_element import GroupDefault
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from rlhf_cli.config import session
 from rlhf_cli.config.compose import compose
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.launch import Launch
@@ -42,6 +43,17 @@ def test_compose_config_needs_no_folder(cwd: Path) -> None:
     assert compose_config([]).run_dir is None
     assert compose_config(["run_dir=~/r"]).run_dir == os.path.expanduser("~/r")
     assert list(cwd.iterdir()) == []
+
+
+def test_composing_lists_no_keys_for_a_page_of_help(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    monkeypatch.setattr(session, "key_list", lambda: listed.append("") or "steps  $5")
+    monkeypatch.setattr("rlhf_cli.config.compose._COMPOSED", {})
+    assert compose_config(["config=tiny"]).steps > 0
+    assert listed == []
+    with open_hydra() as hydra, session._printer():
+        help_page = compose(hydra.config_loader(), ["config=tiny", "seed=1"]).hydra.help.template
+    assert "steps  $$5" in help_page
 
 
 def test_what_becomes_of_one_job_is_not_seen_by_the_next(cwd: Path) -> None:
