@@ -31,7 +31,7 @@ MIB: Final = 2**20
 REFERENCE: Final = "reference"
 """Key of run.json: a reference that is another model."""
 GROUND: Final = ("device", "processor", "dtype", "threads", "engine", "packages")
-"""Keys that have to stay the same for a run to repeat bit for bit."""
+"""Keys that have to stay the same for a run to repeat bit for bit; `threads` only where it is not invariant."""
 _read_version: Final = cache(version)
 
 RunRecord = dict[str, Any]
@@ -145,7 +145,9 @@ def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequ
         write_record(folder, before := before | {name: now.get(name, {})})
     if now.get(REFERENCE) and not before.get(REFERENCE):  # the settings changed, which resume_allow or a fork allows
         write_record(folder, before := before | {REFERENCE: now[REFERENCE]})
-    changed = [(key, before.get(key), now[key]) for key in GROUND if before.get(key) != now[key]]
+    invariant = before.get("invariant") is True and now.get("invariant") is True
+    ground = [key for key in GROUND if not (invariant and key == "threads")]
+    changed = [(key, before.get(key), now[key]) for key in ground if before.get(key) != now[key]]
     old, new = before["reward"].get("environment"), now["reward"]["environment"]
     if old and new:  # the user's function, and no record of an earlier commit
         names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]

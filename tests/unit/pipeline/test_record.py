@@ -48,6 +48,15 @@ def test_a_changed_environment_of_the_reward_is_said_on_resume(
     assert reporter.texts == [f"{note}: the run continues, but not bit for bit" for note in notes]
 
 
+@pytest.mark.parametrize("invariant", [None, False, True])
+def test_threads_count_only_where_the_engine_is_not_invariant(invariant: bool | None, tmp_path: Path) -> None:
+    before, now = (record(None) | {"threads": threads, "invariant": invariant} for threads in (1, 2))
+    write_record(tmp_path, before)
+    reporter = Notes()
+    assert check_ground(tmp_path, now, reporter, ()) == (invariant is True)
+    assert [note[:24] for note in reporter.texts] == ([] if invariant else ["threads changed (1 -> 2)"])
+
+
 def test_the_environment_of_a_reward_names_what_is_fixed_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "here")
     monkeypatch.setenv("HF_TOKEN", "secret")
