@@ -112,6 +112,13 @@ def test_what_went_wrong_is_counted_and_else_not_mentioned() -> None:
     assert "without a score" not in well
 
 
+def test_that_prompts_were_drawn_by_headroom_is_said() -> None:
+    run = sample_run()
+    assert "drawn by headroom" not in html(run)
+    drawn = html(replace(run, config={**run.config, "prompts": "headroom"}))
+    assert "drawn by headroom; the curves of J, reward, KL and entropy are weighed to all prompts" in drawn
+
+
 def test_samples_are_the_first_of_three_prompts() -> None:
     rows = tuple({"step": 1, "prompt": f"p{n // 2}", "completion": f"c{n}", "score": 0.0, "kl": 0.0} for n in range(8))
     section = sections(sample_run(early=rows, late=()))["Samples from training"]
