@@ -2,20 +2,17 @@
 
 Each text of them is parsed once: hydra asks for the same thirty in every job of a sweep, 0.03 s a job. And hydra makes
 the map that they are looked up in for each file that it composes, though ours have none in their list of defaults.
-Copies of configs, of which hydra makes many, are made cheap here too.
 """
 
 from __future__ import annotations
 
-import copy
-from collections import defaultdict
 from functools import lru_cache
 from typing import Any, Final
 
 import hydra._internal.defaults_list
 import omegaconf._utils
 import omegaconf.base
-from omegaconf.base import Container, Metadata
+from omegaconf.base import Container
 from omegaconf.grammar_parser import parse
 
 from rlhf_cli.errors import UserError
@@ -74,19 +71,3 @@ def map_choices_where_asked() -> None:
 
     vars(make_where_asked)["is_lazy"] = True
     module._create_interpolation_map = make_where_asked
-
-
-def copy_facts_flat() -> None:
-    """Let a copy of a config copy what omegaconf keeps of each node (type, key, flags) at once, not field by field.
-
-    Hydra copies every file that it composes, twice, and a job's config: that was a third of a composition.
-    """
-
-    def copy_metadata(self: Metadata, memo: dict[int, Any]) -> Metadata:
-        copied = object.__new__(type(self))
-        vars(copied).update(vars(self))  # types and names, which nobody changes
-        copied.flags = None if self.flags is None else dict(self.flags)
-        copied.resolver_cache = copy.deepcopy(self.resolver_cache, memo) if self.resolver_cache else defaultdict(dict)
-        return copied
-
-    Metadata.__deepcopy__ = copy_metadata  # type: ignore[attr-defined]  # omegaconf has none of its own

@@ -28,7 +28,7 @@ class Means:
     """float64 [B], None where all weigh the same."""
 
     def mean(self, values: Tensor) -> float:
-        """Of the values [B]."""
+        """The mean of the values [B]."""
         return float((values.double() if self.weights is None else self._weigh(values)).mean())
 
     def error(self, values: Tensor) -> float:

@@ -99,7 +99,7 @@ def note_failures(run: Run, answer: Scores, asked: int, step: int) -> None:
 
 
 def group_variances(scored: Scored, kl: Placement) -> list[tuple[int, float]]:
-    """What each group shows of its drawn prompt: the prompt's number, and the variance (over n - 1) of r - beta k1."""
+    """Each group's prompt, by the number it was drawn by, and variance (over n - 1) of r - beta k1."""
     distance, batch = scored.distance, scored.rollout.batch
     returns = scored.returns + scored.beta * (penalty(distance, kl) - distance.kl).sum(1)
     variances = returns.double().view(-1, batch.samples_per_prompt).var(1).tolist()

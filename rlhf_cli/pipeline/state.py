@@ -71,7 +71,7 @@ class TrainState:
     microbatch_size: int | None = None
     """The size that fitted when memory ran out; None while the configured one fits."""
     headroom: Headroom | None = None
-    """What is still to be gained at each prompt, where prompts are drawn by it; None: state.json has no such key."""
+    """Estimates by which prompts are drawn (`prompts=headroom`); None: state.json has no such key."""
     logs: Mapping[str, Mark] = field(default_factory=dict)
     """Where each jsonl file ended."""
     schema: Literal[4] = 4

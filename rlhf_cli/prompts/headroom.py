@@ -27,14 +27,17 @@ from rlhf_cli.settings import READ_STRICTLY
 FLOOR: Final = 0.1
 """The part of the draws that does not depend on the estimates; no prompt weighs more than 1 / FLOOR."""
 MEMORY: Final = 0.75
-"""What a group counts less than the next one of its prompt: the policy has moved since."""
+"""The factor by which a group counts less than the next one of its prompt: the policy has moved since."""
 PRIOR: Final = 0.1
 """Groups that a prompt is taken to have shown before its first one, with the mean variance of all groups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Headroom:
-    """What the groups so far have shown of each prompt, by its number (from 0, part by part); part of a checkpoint."""
+    """Estimates of what is left to gain at each prompt, from its groups so far; part of a checkpoint.
+
+    Prompts have numbers from 0, part by part.
+    """
 
     __pydantic_config__ = READ_STRICTLY
 

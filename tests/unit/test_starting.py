@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 
 def shown(*argv: str, term: str | None = "xterm-256color") -> tuple[str, str]:
-    """What a terminal has got inside the block, and at its end, which is an interruption."""
+    """The text that a terminal has got inside the block, and at its end, which is an interruption."""
     with pytest.MonkeyPatch.context() as patch:
         terminal = Terminal()
         patch.setattr(sys, "stderr", terminal)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 from hydra._internal import defaults_list
-from hydra.conf import RunDir
 from hydra.core.default_element import GroupDefault
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -65,23 +63,6 @@ def test_what_becomes_of_one_job_is_not_seen_by_the_next(cwd: Path) -> None:
         second = compose(hydra.config_loader(), ["config=tiny", "beta=linear"])
     assert (second.beta.start, second.hydra.job.name) == (0.1, "train")
     assert second.optimizer.lr < 0.5
-
-
-def test_a_copy_of_a_config_keeps_its_types_and_shares_nothing_that_changes(cwd: Path) -> None:
-    with open_hydra() as hydra:
-        first = compose(hydra.config_loader(), ["config=tiny"])
-    first._metadata.resolver_cache["ours"]["x"] = "2026"
-    copied = copy.deepcopy(first)
-    assert OmegaConf.get_type(copied.hydra.run) is OmegaConf.get_type(first.hydra.run) is RunDir
-    assert copied._metadata == first._metadata
-    OmegaConf.set_struct(copied, False)
-    copied.hydra._metadata.flags["readonly"] = True
-    copied._metadata.resolver_cache["ours"]["x"] = "1999"
-    copied.beta._metadata.resolver_cache["ours"]["x"] = "1"
-    assert first._metadata.flags["struct"]  # is_struct keeps an answer of before
-    assert not first.hydra._metadata.flags["readonly"]
-    assert first._metadata.resolver_cache["ours"] == {"x": "2026"}
-    assert first.beta._metadata.resolver_cache == {}
 
 
 def test_jobs_that_differ_in_values_are_what_hydra_composes(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
