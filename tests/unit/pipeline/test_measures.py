@@ -62,15 +62,15 @@ def test_by_hand() -> None:
 
 
 def test_drawn_prompts_count_by_their_weights() -> None:
-    """Two prompts with one completion each, of weights 3/2 and 1/2: the means are 3 : 1, the lengths as they are."""
+    """Two prompts with one completion each, of weights 3 and 1: the means are 3 : 1, the lengths as they are."""
     whole = scored([2.0, 1.0], samples=1)
-    batch = replace(whole.rollout.batch, draws=((7, 1.5), (3, 0.5)))
+    batch = replace(whole.rollout.batch, draws=((7, 3.0), (3, 1.0)))
     drawn = replace(whole, rollout=replace(whole.rollout, batch=batch))
     found = measure(Reinforce(kind="reinforce", baseline="none").advantages(drawn, RunningMean()))
     plain = measure(Reinforce(kind="reinforce", baseline="none").advantages(whole, RunningMean()))
     expected = {
         "objective": (3 * 1.93 + 0.99) / 4,
-        # values less the mean, times 1.5 and 0.5, are +- 0.375 of the distance of the two: of two values half of it
+        # values less the mean, times 3/2 and 1/2, are +- 0.375 of the distance of the two: of two values half of it
         "objective_se": 0.375 * (1.93 - 0.99),
         "reward/mean": 1.75,
         "reward/mean_se": 0.375,
@@ -84,7 +84,7 @@ def test_drawn_prompts_count_by_their_weights() -> None:
         "policy/entropy_se": found["policy/entropy_se"],
         "drawn/objective": plain["objective"],
         "drawn/reward": 1.5,
-        "drawn/effective_share": 4 / (2 * 2.5),
+        "drawn/effective_share": 4**2 / (2 * (9 + 1)),
     }
     assert found == plain | {key: pytest.approx(value) for key, value in expected.items()}
     assert found["kl/tok_se"] == pytest.approx(0.375 * abs((0.7 - 2 * 2.2 / 7) - (0.1 - 2.2 / 7)) / 1.75)

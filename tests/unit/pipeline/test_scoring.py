@@ -8,14 +8,23 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from rlhf_cli.algorithms.placement import Placement, penalty
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
+from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.rollout import next_prompts, sample
 from rlhf_cli.pipeline.run import Run
-from rlhf_cli.pipeline.scoring import drop_prompts, drop_unscored, group_scores, learnable_mask, score
+from rlhf_cli.pipeline.scoring import (
+    drop_prompts,
+    drop_unscored,
+    group_scores,
+    group_variances,
+    learnable_mask,
+    score,
+)
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import TrainState
 from rlhf_cli.rewards.execution.scorer import Scores
@@ -23,7 +32,7 @@ from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, Rollout, Scored
 from tests.unit.pipeline.runs import TEXTS, MakeRun, by_length, ppo_fields, without
-from tests.unit.support import SHAPING, batch_of, build, rollout_of, tiny
+from tests.unit.support import SHAPING, batch_of, build, rollout_of, scored_of, tiny
 
 ROLLOUT = rollout_of([[1, 1], [1, 0], [1, 1], [1, 1]], samples=2, texts=["a", "b", "", "d\n\x1b"])
 
@@ -235,3 +244,14 @@ class TestScore:
         with pytest.raises(UserError, match=r"^sampler and trainer disagree by up to 4 nats") as caught:
             score(run, replace(rollout, logprobs=logprobs), 0.1)
         assert caught.value.exit_code == EXIT_NONFINITE
+
+
+@pytest.mark.parametrize("kl", ["reward", "loss_k2"])
+def test_a_group_shows_the_variance_of_its_rewards_less_the_sampled_kl_wherever_that_is(kl: Placement) -> None:
+    """Scores 1 and 3, log ratios of 0.5 and -0.5 nats, beta 2: r - beta k1 is 0 and 4."""
+    rollout = rollout_of([[1, 1], [1, 0]], samples=2)
+    rollout = replace(rollout, batch=replace(rollout.batch, draws=((7, 0.5),)))
+    far = rollout.logprobs - torch.tensor([[0.2, 0.3], [-0.5, 0.0]])
+    scored = scored_of(rollout, [1.0, 3.0], ref_logprobs=far, beta=2.0)
+    rewards = token_rewards(scored.scores, penalty(scored.distance, kl), 2.0, rollout.completion_mask)
+    assert group_variances(replace(scored, rewards=rewards), kl) == [(7, pytest.approx(8.0))]

@@ -35,6 +35,7 @@ from rlhf_cli.pipeline.update import (
     keeps_shards,
     split_rollout,
     summarise,
+    update_size,
 )
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, PromptBatch, Rollout, Scored
 from tests.unit.pipeline.runs import MakeRun, ppo_fields
@@ -441,6 +442,20 @@ def test_an_invariant_gradient_has_the_same_bits_however_it_is_divided(
         found, other = gradient(size, threads if size == 7 else 1, shards)
         assert all(torch.equal(one, two) for one, two in zip(found, whole, strict=True)), (size, threads, shards)
         assert other == logged
+
+
+@pytest.mark.parametrize(("invariant", "sizes"), [(True, [3, 4, 4]), (False, [3, 6, 100])])
+def test_a_microbatch_of_an_invariant_update_follows_from_the_batch(
+    invariant: bool, sizes: list[int], make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here five completions have as many tokens as one may have, and groups are of two; memory may hold fewer."""
+    run = make_run(build(tiny()), invariant=invariant, prompts_per_step=3)
+    batch = batch_of(run.policy, TEXTS, SAMPLES)
+    rollout = run.shards.sample(batch, Sampling(3, 1.0), nothing)
+    advantages = Rloo(kind="rloo").advantages(scored_by(run.engine, rollout, torch.zeros(ROWS), 0.3), RunningMean())
+    longest = max(len(prompt.tokens) for prompt in batch.prompts) + run.config.max_new_tokens
+    monkeypatch.setattr("rlhf_cli.pipeline.update.CPU_TOKENS", 5 * longest)
+    assert [update_size(run, advantages, fitting) for fitting in (3, 6, 100)] == sizes
 
 
 def divided(run: Run, *, reuse: bool) -> tuple[list[Tensor], dict[str, float]]:

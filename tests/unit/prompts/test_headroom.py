@@ -71,6 +71,9 @@ def test_draws_are_a_function_of_estimates_seed_and_step() -> None:
     shown = Headroom().observe([(0, 1.0), (1, 0.0)])
     one = shown.draw(FOUR, 2, seed=1, step=7)
     assert shown.draw(FOUR, 2, seed=1, step=7) == one
+    shares = [p / q for p, q in shown.chances(FOUR)]
+    assert max(shares) > 2 * min(shares)
+    assert [weight for _, weight in one] == pytest.approx([shares[number] for number, _ in one])
     others = {shown.draw(FOUR, 2, seed=seed, step=step) for seed in range(3) for step in range(5)}
     assert len(others) > 5
 
