@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,7 +21,7 @@ from rlhf_cli.engine.reference import native_engine
 from rlhf_cli.errors import EXIT_BUG, EXIT_DONE
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks import wire
-from rlhf_cli.ranks.children import die_with_parent
+from rlhf_cli.ranks.children import PARENT, die_with_parent
 from rlhf_cli.ranks.failures import failure_of
 from rlhf_cli.ranks.lockstep import Lockstep, Torn
 from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order, heart
@@ -29,6 +31,9 @@ from rlhf_cli.schema import RunConfig
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """The first process takes these for all: it saves, and then lets the others end."""
 BEAT_S: Final = 1.0
+LOST_S: Final = 600.0
+"""Seconds without the store's answer after which a process that torchrun started takes the first one's host for gone.
+Its connection says nothing where a cable was cut. It is long, as Ctrl-Z may stop the first process for a while."""
 
 
 def serve(rank: int, size: int) -> int:
@@ -37,7 +42,8 @@ def serve(rank: int, size: int) -> int:
         signal.signal(number, signal.SIG_IGN)
     die_with_parent()
     store, _, _ = next(rendezvous("env://", rank, size, timeout=wire.START))
-    threading.Thread(target=_beat, args=(store.clone(), rank), daemon=True).start()
+    patience = None if PARENT in os.environ else LOST_S  # a child ends with the first process, on the same host
+    threading.Thread(target=_beat, args=(store.clone(), rank, patience), daemon=True).start()
     wire.join_group(store, rank, size)
     member: _Member | _Absent | None = None
     try:
@@ -116,11 +122,27 @@ def _device_of(member: _Member | _Absent | None) -> torch.device:
     return member.policy.device if isinstance(member, _Member) else torch.device("cpu")
 
 
-def _beat(store: Store, rank: int) -> None:
+def _beat(store: Store, rank: int, patience: float | None) -> None:
     """Count up in the store as long as this process runs; end it where the store is gone, as the run is."""
     try:
         while True:
-            store.add(heart(rank), 1)
+            with _limit(patience):
+                store.add(heart(rank), 1)
             time.sleep(BEAT_S)
     except RuntimeError:
         os._exit(EXIT_BUG)
+
+
+@contextmanager
+def _limit(seconds: float | None) -> Iterator[None]:
+    """End this process where the block takes longer; None: it may take any time."""
+    if seconds is None:
+        yield
+        return
+    alarm = threading.Timer(seconds, os._exit, [EXIT_BUG])
+    alarm.daemon = True
+    alarm.start()
+    try:
+        yield
+    finally:
+        alarm.cancel()

@@ -1,0 +1,38 @@
+"""The signs of life of a process of rank 1 or more."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from rlhf_cli.errors import EXIT_BUG
+from rlhf_cli.ranks.worker import _beat
+
+
+@pytest.mark.parametrize(("patience", "ends"), [(0.05, True), (None, False)])
+def test_a_process_whose_first_one_no_longer_answers_ends(
+    patience: float | None, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cut cable: the store's answer does not come, and no error either."""
+    codes, ended, waited = list[int](), threading.Event(), list[bool]()
+
+    class Silent:
+        """Answers after a while, by an error."""
+
+        def add(self, key: str, amount: int) -> int:
+            """Wait, as for an answer."""
+            waited.append(ended.wait(10 if ends else 0.3))
+            raise RuntimeError("Connection reset by peer")
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    monkeypatch.setattr(os, "_exit", leave)
+    store: Any = Silent()
+    _beat(store, 1, patience)
+    assert waited == [ends]
+    assert codes == [EXIT_BUG] * (2 if ends else 1)  # here the process goes on, to the error
