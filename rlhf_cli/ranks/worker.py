@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,7 +42,9 @@ def serve(rank: int, size: int) -> int:
     die_with_parent()
     store, _, _ = next(rendezvous("env://", rank, size, timeout=wire.START))
     patience = None if PARENT in os.environ else LOST_S  # a child ends with the first process, on the same host
-    threading.Thread(target=_beat, args=(store.clone(), rank, patience), daemon=True).start()
+    ended = threading.Event()
+    beating = threading.Thread(target=_beat, args=(store.clone(), rank, patience, ended), daemon=True)
+    beating.start()
     wire.join_group(store, rank, size)
     member: _Member | _Absent | None = None
     try:
@@ -57,6 +58,8 @@ def serve(rank: int, size: int) -> int:
                 os._exit(EXIT_BUG)  # the others wait for the rest of a pass
     except RuntimeError:  # the first process is gone, and its own end says why
         os._exit(EXIT_DONE)
+    ended.set()
+    beating.join()  # a thread that is in the store while Python ends would abort the process
     dist.destroy_process_group()
     return EXIT_DONE
 
@@ -122,15 +125,16 @@ def _device_of(member: _Member | _Absent | None) -> torch.device:
     return member.policy.device if isinstance(member, _Member) else torch.device("cpu")
 
 
-def _beat(store: Store, rank: int, patience: float | None) -> None:
-    """Count up in the store as long as this process runs; end it where the store is gone, as the run is."""
+def _beat(store: Store, rank: int, patience: float | None, ended: threading.Event) -> None:
+    """Count up in the store until the run has ended; end this process where the store is gone before."""
     try:
-        while True:
+        while not ended.is_set():
             with _limit(patience):
                 store.add(heart(rank), 1)
-            time.sleep(BEAT_S)
+            ended.wait(BEAT_S)
     except RuntimeError:
-        os._exit(EXIT_BUG)
+        if not ended.is_set():
+            os._exit(EXIT_BUG)
 
 
 @contextmanager

@@ -33,6 +33,30 @@ def test_a_process_whose_first_one_no_longer_answers_ends(
 
     monkeypatch.setattr(os, "_exit", leave)
     store: Any = Silent()
-    _beat(store, 1, patience)
+    _beat(store, 1, patience, threading.Event())
     assert waited == [ends]
     assert codes == [EXIT_BUG] * (2 if ends else 1)  # here the process goes on, to the error
+
+
+def test_the_signs_of_life_end_with_the_run_whose_store_may_be_gone_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, ended, beats = list[int](), threading.Event(), list[str]()
+
+    class Ending:
+        """Answers twice; the run ends, and the store with it."""
+
+        def add(self, key: str, amount: int) -> int:
+            """Count."""
+            beats.append(key)
+            if len(beats) == 3:
+                ended.set()
+                raise RuntimeError("Connection reset by peer")
+            return amount
+
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr("rlhf_cli.ranks.worker.BEAT_S", 0.0)
+    store: Any = Ending()
+    _beat(store, 1, None, ended)
+    assert len(beats) == 3
+    _beat(store, 1, None, ended)
+    assert len(beats) == 3
+    assert codes == []
