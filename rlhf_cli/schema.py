@@ -140,7 +140,7 @@ class RunConfig(TrainingConfig):
     samples_per_prompt: int = Field(ge=1)
     """Completions of each prompt: a group."""
     prompts: Literal["uniform", "headroom"] = "uniform"
-    """How often a prompt comes: once an epoch (uniform), or in proportion to what is left to gain there (headroom),
+    """The draws of prompts: each once an epoch (uniform), or in proportion to what is left to gain there (headroom),
     weighed in the loss so that the objective stays that of all prompts."""
     top_k: Annotated[int, Field(ge=1)] | None
     """Rollouts are sampled from the k most probable tokens; null: from all. Evaluations are never truncated."""

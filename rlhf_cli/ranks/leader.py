@@ -62,6 +62,8 @@ class Leader(Team):
         self._lost: str | None = None
         """Which process of a sharded run is gone, and why."""
         self._closed = threading.Event()
+        self._watching = threading.Thread(target=self._watch, daemon=True)
+        """Started for a sharded model alone."""
         joined: SimpleQueue[Exception | None] = SimpleQueue()
         threading.Thread(target=_join, args=(self._store, size, joined), daemon=True).start()
         if (failure := self._wait(joined, watch_hearts=False)) is not None:
@@ -74,7 +76,7 @@ class Leader(Team):
             link.orders.put(Opening(config.model_dump(mode="json"), threads))
         if not config.shard_model:
             return load(config, note, None)
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._watching.start()
         self._lockstep = Lockstep()
         try:
             return load(config, note, self._lockstep)
@@ -127,6 +129,8 @@ class Leader(Team):
     def close(self) -> None:
         """Let the others end, and kill the children that do not."""
         self._closed.set()
+        if self._watching.is_alive():
+            self._watching.join(GRACE_S)  # a thread that is in the store while Python ends would abort the process
         for link in self._links:
             link.orders.put(None)
         for link in self._links:

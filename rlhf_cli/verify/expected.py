@@ -39,7 +39,7 @@ SEEN = 10**9
 PAST = RunningMean(100, 0.7)
 """Past returns of REINFORCE's running baseline: any number."""
 SHOWN: Final = Headroom({0: 1.0, 1: 1.0}, {0: 0.5, 1: 4.0})
-"""What the groups of a run with prompts=headroom have shown: any numbers that differ."""
+"""The estimates of a run with prompts=headroom: any numbers that differ."""
 
 Chances = Sequence[tuple[float, float]]
 """For each prompt its share of the objective, and the probability that it is drawn with."""
