@@ -156,7 +156,7 @@ class RunConfig(TrainingConfig):
     invariant: Literal["auto"] | bool = False
     """Whether a completion's bits depend on the weights, its prompt and its seed alone: not on the completions beside
     it, the microbatches or the threads. A step's gradient is then added in units that no microbatch or shard divides.
-    auto: with the native engine in float32 on a CPU that was found to allow it."""
+    auto: with the native engine on a CPU that was found to allow it."""
     evaluate: Evaluate
     log_samples: Free[int] = Field(ge=0)
     """Completions of each step that are written to samples.jsonl."""

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
 from rlhf_cli.engine.invariance import KEYS, QUERIES, TOKENS, attend, multiply, round_up, sum_outer
-from rlhf_cli.engine.kernels import Frozen, attention, fold_mask, is_faster_packed, take_rows
+from rlhf_cli.engine.kernels import attention, fold_mask, is_faster_packed, take_rows
 from rlhf_cli.engine.ragged import Ragged, TextTree
 
 if TYPE_CHECKING:
+    from rlhf_cli.engine.llama import Llama
     from rlhf_cli.models.policy import Policy
 
 ROWS: Final = 48
 TRIED: Final = (1, 2, 3, 5, 12, 17, ROWS)
 """Numbers of rows that must have the bits that they have among `ROWS` on one thread."""
-OUTPUTS: Final = 256
 RANK: Final = 8
 
 
@@ -55,30 +55,31 @@ class Aligned:
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Attention of every token to the tokens before it: query [n, h, d], key and value [n, g, d] -> [n, h d].
 
-        Also returns the keys and values of the texts of the last level, [R, g, S, d].
+        Computed in float32. Also returns the keys and values of the texts of the last level, [R, g, S, d].
         """
-        groups = key.shape[1]
-        keys, values = (x.reshape(-1, x.shape[-1]) for x in (key, value))
+        groups, dtype = key.shape[1], query.dtype
+        keys, values = (x.float().reshape(-1, x.shape[-1]) for x in (key, value))
         outputs = []
-        queries = query.split([texts.size for texts, _, _ in self._levels])
+        queries = query.float().split([texts.size for texts, _, _ in self._levels])
         for (texts, places, mask), own in zip(self._levels, queries, strict=True):
             rows = places[:, None] * groups + torch.arange(groups, device=places.device)[:, None]
             k, v = (take_rows(x, rows.flatten()).view(*rows.shape, -1) for x in (keys, values))
             outputs.append(texts.pack(attention(texts.pad(own), k, v, mask, attend)))
-        return torch.cat(outputs), k, v
+        return torch.cat(outputs).to(dtype), k, v
+
+
+def may_be_invariant(policy: Policy, *, packed: bool) -> bool:
+    """Whether to try: on a CPU where packed weights are the faster ones anyway, or may be `packed` for this alone."""
+    weight = policy.causal.get_output_embeddings().weight
+    return weight.device.type == "cpu" and (packed or is_faster_packed(weight))
 
 
 @torch.no_grad()
-def can_be_invariant(policy: Policy, *, packed: bool) -> bool:
-    """Whether products of the model's widths have the same bits for any rows and threads, on this machine.
-
-    On a CPU, in float32, and where packed weights are the faster ones anyway, or may be `packed` for this alone.
-    """
-    weight, threads = policy.causal.get_output_embeddings().weight, torch.get_num_threads()
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not (packed or is_faster_packed(weight)):
-        return False
+def is_invariant(llama: Llama) -> bool:
+    """Whether a row has the same bits in all the decoder's calculations, for any rows and threads, on this machine."""
+    threads = torch.get_num_threads()
     try:
-        tries = _tries(policy.causal.config)
+        tries = _tries(llama)
         torch.set_num_threads(1)
         alone = [calculate(ROWS) for calculate in tries]
         torch.set_num_threads(threads)
@@ -93,20 +94,23 @@ def can_be_invariant(policy: Policy, *, packed: bool) -> bool:
         torch.set_num_threads(threads)
 
 
-def _tries(config: Any) -> list[Callable[[int], Tensor]]:
-    """Calculations of the first rows of `ROWS`: products, the sum of a weight's gradient, and decoding."""
+def _tries(llama: Llama) -> list[Callable[[int], Tensor]]:
+    """Calculations of the first rows of `ROWS`: products both ways, the sum of a weight's gradient, and decoding."""
     draw = partial(torch.randn, generator=torch.Generator().manual_seed(0))
     tries: list[Callable[[int], Tensor]] = []
-    for width in (config.hidden_size, config.intermediate_size):
-        x, weight = draw(ROWS, width), draw(OUTPUTS, width)
-        tries.append(partial(lambda frozen, x, rows: frozen(x[:rows]), Frozen(weight, packed=True), x))
-        tries.append(partial(lambda weight, x, rows: multiply(x[:rows], weight), weight[:RANK], x))
-        tries.append(
-            partial(lambda x, y, rows: sum_outer(y, x)[:rows], draw(2 * TOKENS, width), draw(2 * TOKENS, ROWS))
-        )
-    shared_by = config.num_attention_heads // config.num_key_value_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    query, (key, value) = draw(ROWS, 2, shared_by, size), draw(2, ROWS, 2, 5 * ROWS, size)
+    widths: set[int] = set()
+    for product in llama.frozen:
+        for calculate, width in ((product, product.inputs), (product.backward, product.outputs)):
+            tries.append(partial(_first, calculate, draw(ROWS, width).to(llama.dtype)))
+            widths.add(width)
+    for width in sorted(widths):
+        x, weight, y = (draw(*shape).to(llama.dtype) for shape in ((ROWS, width), (RANK, width), (2 * TOKENS, width)))
+        tries.append(partial(_first, partial(multiply, weight=weight), x))
+        tries.append(partial(lambda y, z, rows: sum_outer(z, y)[:rows], y, draw(2 * TOKENS, ROWS).to(llama.dtype)))
+    query, (key, value) = (
+        draw(ROWS, 2, llama.shared_by, llama.head_size),
+        draw(2, ROWS, 2, 5 * ROWS, llama.head_size),
+    )
     seen = torch.arange(5 * ROWS) < 5 * torch.arange(1, ROWS + 1)[:, None]
     mask = fold_mask(seen[:, None], 1, torch.float32)
 
@@ -115,3 +119,7 @@ def _tries(config: Any) -> list[Callable[[int], Tensor]]:
         return attend(query[:rows], key[:rows, :, :keys], value[:rows, :, :keys], mask[:rows, ..., :keys])
 
     return [*tries, decode]
+
+
+def _first(calculate: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tensor:
+    return calculate(x[:rows])

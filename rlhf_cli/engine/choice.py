@@ -9,7 +9,7 @@ from typing import Final, Literal
 import torch
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.aligned import can_be_invariant
+from rlhf_cli.engine.aligned import may_be_invariant
 from rlhf_cli.engine.llama import ADAPTER, why_unsupported
 from rlhf_cli.engine.memory import is_out_of_memory
 from rlhf_cli.engine.native import NativeEngine
@@ -43,11 +43,11 @@ def build_engine(
             where="model.lora.target_modules",
             fix="leave lm_head out, or use all-linear",
         )
-    able = invariant is not False and can_be_invariant(policy, packed=invariant is True)
+    tries = invariant is not False and may_be_invariant(policy, packed=invariant is True)
     with _random_adapter(policy):
-        engine = _build_checked(policy, settings, note, invariant=able)
+        engine = _build_checked(policy, settings, note, invariant=tries)
     if invariant is True and not engine.invariant:
-        what = "completions cannot be independent of each other here: that takes the native engine, float32 and a CPU"
+        what = "completions cannot be independent of each other here: that takes the native engine and a CPU"
         raise UserError(f"{what} whose products allow it", where="invariant", fix="invariant=auto")
     return engine
 
@@ -61,6 +61,8 @@ def _build_checked(
         if reason is None:
             try:
                 native = NativeEngine(policy, recompute=settings.gradient_checkpointing, invariant=invariant)
+                if invariant and not native.is_invariant():
+                    native = NativeEngine(policy, recompute=settings.gradient_checkpointing)
                 if logit_difference(policy, native) <= tolerance:
                     return native
                 reason = "its logits differ from the library's"

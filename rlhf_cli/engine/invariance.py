@@ -2,20 +2,19 @@
 
 A matrix product adds in an order that its shape and the number of threads may change. Here products go through oneDNN,
 attention sees keys at their positions in blocks of fixed size, and a weight's gradient is summed in blocks of tokens.
-Measured for float32 on an AMD CPU; `holds` tries the machine, and the engine has this arithmetic only where it does.
+Attention is float32, whatever the weights are. Measured for float32 and bfloat16 on AMD CPUs; `is_invariant` tries the
+machine, and the engine has this arithmetic only where that holds.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from rlhf_cli.engine.kernels import Frozen, beside_zeros
 from rlhf_cli.functional.logprobs import apply_autograd
-
-if TYPE_CHECKING:
-    from rlhf_cli.engine.kernels import Frozen
 
 QUERIES: Final = 16
 """A multiple of it is the number of queries of a text: their last rows are then no special case of a product."""
@@ -25,6 +24,8 @@ BLOCK: Final = 128
 """Keys whose values are added by one product: longer sums may be cut at places that depend on their length."""
 SMALL: Final = 400
 """Multiplications of a product below which torch adds in another order."""
+LEAST: Final = 4
+"""Queries of a text from which on its products add in the order that they have for many."""
 TOKENS: Final = 64
 """Tokens whose share of a weight's gradient is added by one product."""
 
@@ -36,10 +37,9 @@ def round_up(count: int, multiple: int) -> int:
 
 def multiply(x: Tensor, weight: Tensor) -> Tensor:
     """x weight^T: x [n, in], weight [out, in] -> [n, out]."""
-    rows = len(x)
-    x = torch.nn.functional.pad(x, (0, 0, 0, 1)) if rows == 1 else x  # a single row goes another way
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), None, "none", [], "")
-    return y[:rows]
+    wide = beside_zeros(x) if len(x) == 1 else x.contiguous()
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(wide, weight.contiguous(), None, "none", [], "")
+    return y[: len(x)]
 
 
 def sum_outer(x: Tensor, y: Tensor) -> Tensor:
@@ -86,16 +86,17 @@ class Adapted(torch.autograd.Function):
         return of_x, None, None, sum_outer(of_narrow, x), sum_outer(multiply(x, a), gradient)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, least: int = 1) -> Tensor:
     """softmax(q k^T / sqrt(d) + mask) v: query [b, g, M, d], key and value [b, g, S, d] -> [b, g, M, d].
 
-    S is a multiple of `KEYS`; the mask is [b or 1, 1, M or 1, S].
+    S is a multiple of `KEYS`; the mask is [b or 1, 1, M or 1, S]. Decoding, the products have at least `least` queries:
+    from `LEAST` on it has the bits of reading.
     """
     if query.requires_grad and torch.is_grad_enabled():
         return apply_autograd(_Attention, query, key, value, mask)
     batch, groups, count, size = query.shape
     if mask.shape[2] == 1:  # decoding; a text of many queries is never small
-        query = torch.nn.functional.pad(query, (0, 0, 0, max(0, -(-SMALL // (KEYS * size)) - count)))
+        query = torch.nn.functional.pad(query, (0, 0, 0, max(0, least - count, -(-SMALL // (KEYS * size)) - count)))
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
     result = _weighted(_probabilities(query, key, mask, groups), value)[:, :count]
     return result.reshape(batch, groups, count, size)

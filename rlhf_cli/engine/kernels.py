@@ -28,15 +28,18 @@ _PACKED_FOR: Final = 32
 class Frozen:
     """A linear layer whose weight [out, in] stays as it is: x [n, in] -> x weight^T + bias."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, backward: bool = True, packed: bool = False):
-        """`backward`: whether x may need a gradient. `packed`: pack it also where that is not faster."""
-        self._weight, self._bias = weight, bias
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, backward: bool = True, invariant: bool = False):
+        """`backward`: whether x may need a gradient. `invariant`: a row's bits depend on no other row."""
+        self._weight, self._bias, self._invariant = weight, bias, invariant
         self._packed = self._transposed = None
-        if packed or is_faster_packed(weight):
+        if invariant or is_faster_packed(weight):
             self._packed = _pack(weight)
             self._transposed = _pack(weight.t().contiguous()) if backward else None
+        self.outputs, self.inputs = weight.shape
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self._invariant and len(x) == 1:
+            return self(beside_zeros(x))[:1]
         if self._packed is None:
             return torch.nn.functional.linear(x, self._weight, self._bias)
         if _wants_gradient(x):
@@ -47,7 +50,14 @@ class Frozen:
 
     def backward(self, gradient: Tensor) -> Tensor:
         """The gradient of x [n, in] from that of the output [n, out]."""
+        if self._invariant and len(gradient) == 1:
+            return self.backward(beside_zeros(gradient))[:1]
         return gradient @ self._weight if self._transposed is None else _times_packed(gradient, self._transposed)
+
+
+def beside_zeros(x: Tensor) -> Tensor:
+    """A single row [1, n] and one of zeros, [2, n]: a product of one row adds in another order than one of more."""
+    return torch.nn.functional.pad(x, (0, 0, 0, 1))
 
 
 class Known(NamedTuple):

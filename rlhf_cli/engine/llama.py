@@ -56,17 +56,19 @@ class Linear:
             base.weight.data = weight  # the library's own layers share the memory: one copy of the model
         biases = [base.weight.new_zeros(base.out_features) if base.bias is None else base.bias for base in bases]
         self._bias = torch.cat(biases).detach() if any(base.bias is not None for base in bases) else None
-        self._reference = Frozen(self._weight, self._bias, packed=invariant)
+        self.frozen = Frozen(self._weight, self._bias, invariant=invariant)
 
     def product(self, which: Which) -> Product:
         """The product of the layers with the adapter as it is now; a changed adapter needs a new product."""
         if which == "reference" or not any(map(_has_adapter, self._layers)):
-            return self._reference
-        return self._merge() if which == "merged" else self._add_adapter()
+            return self.frozen
+        # in bfloat16 the folded weights would lose a small adapter to rounding, and the sampler's bits the trainer's
+        folds = which == "merged" and not (self._invariant and self._weight.dtype != torch.float32)
+        return self._merge() if folds else self._add_adapter()
 
     def _add_adapter(self) -> Product:
         """x W^T + (x A^T) B^T."""
-        frozen = self._reference
+        frozen = self.frozen
         a, b = self._stacked()
         if self._invariant:
             return lambda x: apply_autograd(Adapted, x, None, frozen, a, b)
@@ -76,7 +78,7 @@ class Linear:
         """The product of the policy where its output is known already: only its gradient is computed."""
         a, b = self._stacked() if any(map(_has_adapter, self._layers)) else (None, None)
         function = Adapted if self._invariant else Reused
-        return lambda x: apply_autograd(function, x, known.take(), self._reference, a, b)
+        return lambda x: apply_autograd(function, x, known.take(), self.frozen, a, b)
 
     def _stacked(self) -> tuple[Tensor, Tensor]:
         """The adapters' A stacked [r, in], their B in a block-diagonal matrix [r, out]."""
@@ -95,7 +97,7 @@ class Linear:
             for weight, layer in zip(weights, self._layers, strict=True)
         ]
         weight = torch.cat([w.to(self._weight.dtype) for w in merged])
-        return Frozen(weight, self._bias, backward=False, packed=self._invariant)
+        return Frozen(weight, self._bias, backward=False, invariant=self._invariant)
 
 
 def _base(layer: Any) -> Any:
@@ -135,6 +137,11 @@ class Block:
         self.query_norm: Tensor | None = attention.q_norm.weight.detach() if hasattr(attention, "q_norm") else None
         self.key_norm: Tensor | None = attention.k_norm.weight.detach() if hasattr(attention, "k_norm") else None
 
+    @property
+    def frozen(self) -> list[Frozen]:
+        """The four layers without the adapter."""
+        return [linear.frozen for linear in self._linears]
+
     def products(self, which: Which) -> Products:
         """The four products of the reference or the policy."""
         return Products(*(linear.product(which) for linear in self._linears))
@@ -164,7 +171,12 @@ class Llama:
         self._angles = decoder.rotary_emb
         self._last_norm = decoder.norm.weight.detach()
         self._blocks = [Block(layer, invariant=invariant) for layer in decoder.layers]
-        self.head: Product = Frozen(policy.causal.get_output_embeddings().weight.detach(), packed=invariant)
+        self.head = Frozen(policy.causal.get_output_embeddings().weight.detach(), invariant=invariant)
+
+    @property
+    def frozen(self) -> list[Frozen]:
+        """The layers of the first block without the adapter, and the output layer."""
+        return [*self._blocks[0].frozen, self.head]
 
     @property
     def layers(self) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlhf_cli.engine.aligned import Aligned
+from rlhf_cli.engine.aligned import Aligned, is_invariant
 from rlhf_cli.engine.decoding import Reader, decode
-from rlhf_cli.engine.invariance import KEYS, attend, round_up
+from rlhf_cli.engine.invariance import KEYS, LEAST, attend, round_up
 from rlhf_cli.engine.kernels import attention, fold_mask, take_rows
 from rlhf_cli.engine.llama import Llama, Products
 from rlhf_cli.engine.ragged import TextTree
@@ -31,6 +32,10 @@ class NativeEngine:
         self._llama = Llama(policy, recompute=recompute, invariant=invariant)
         self._traces: list[Trace] = []
         self._remembered: int | None = None
+
+    def is_invariant(self) -> bool:
+        """Whether the engine's arithmetic is invariant on this machine, by trying it."""
+        return is_invariant(self._llama)
 
     def head(self, hidden: Tensor) -> Tensor:
         return self._llama.head(hidden)
@@ -116,7 +121,7 @@ class _Cache:
     _reserve: Callable[..., Tensor] = staticmethod(torch.empty)
 
     def __init__(self, llama: Llama, products: Sequence[Products], recorder: Recorder | None) -> None:
-        self._llama, self._recorder = llama, recorder
+        self._llama, self._recorder, self._dtype = llama, recorder, llama.dtype
         self._products = products if recorder is None else recorder.products
 
     def begin(self, batch: PromptBatch, room: int, device: torch.device) -> Tensor:
@@ -132,7 +137,7 @@ class _Cache:
         layout = self._arrange(tree, copies, room)
         shape = (len(batch), llama.groups, self._mask.shape[-1], llama.head_size)
         self._keys, self._values = (
-            [self._reserve(shape, dtype=llama.dtype, device=device) for _ in range(llama.layers)] for _ in range(2)
+            [self._reserve(shape, dtype=self._dtype, device=device) for _ in range(llama.layers)] for _ in range(2)
         )
 
         def attend(layer: int, *states: Tensor) -> Tensor:
@@ -165,9 +170,9 @@ class _Cache:
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             keys, values = self._keys[layer][:rows], self._values[layer][:rows]
-            keys[place], values[place] = key, value
+            keys[place], values[place] = key.to(self._dtype), value.to(self._dtype)
             seen = keys[:, :, : self._width], values[:, :, : self._width]
-            return attention(query[:, None], *seen, mask, self._attend)[:, 0]
+            return attention(query[:, None].to(self._dtype), *seen, mask, self._attend)[:, 0].to(query.dtype)
 
         if self._recorder is not None:
             self._recorder.note(self._completions)
@@ -183,10 +188,15 @@ class _Cache:
 
 
 class _AlignedCache(_Cache):
-    """A cache in which every key stands at its position, for invariant attention."""
+    """A cache in which every key stands at its position, for invariant attention, which is float32."""
 
-    _attend = staticmethod(attend)
     _reserve = staticmethod(torch.zeros)  # the empty columns go through a product, with a weight of zero
+
+    def __init__(self, llama: Llama, products: Sequence[Products], recorder: Recorder | None) -> None:
+        super().__init__(llama, products, recorder)
+        self._dtype = torch.float32
+        # a bfloat16 that differs in its last digit is 0.4 % off: the trainer would have to read the completions again
+        self._attend = partial(attend, least=1 if llama.dtype == torch.float32 else LEAST)
 
     def _arrange(self, tree: TextTree, copies: int, room: int) -> TextTree | Aligned:
         layout = Aligned(tree, self._llama.shared_by)

@@ -199,9 +199,10 @@ def fit_memory(
             where="reuse_forward",
             fix="reuse_forward=auto",
         )
-    peak = predicted_peak(policy, longest, config.max_new_tokens, completions, size, recompute=recompute)
+    shape = longest, config.max_new_tokens, completions, size
+    peak = predicted_peak(policy, *shape, recompute=recompute, invariant=engine.invariant)
     if isinstance(engine, TwoModels):
-        peak = max(peak, reference_peak(engine.other.policy, longest, config.max_new_tokens, completions, size))
+        peak = max(peak, reference_peak(engine.other.policy, *shape, invariant=engine.other.invariant))
     invariant = engine.invariant if config.invariant == "auto" else config.invariant
     decided = {"microbatch_size": size, "reuse_forward": reuses, "invariant": invariant}
     return config.model_copy(update=decided), peak + (forward if reuses and able else 0)

@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from rlhf_cli.engine import aligned
-from rlhf_cli.engine.aligned import can_be_invariant
+from rlhf_cli.engine.aligned import may_be_invariant
 from rlhf_cli.engine.choice import build_engine
-from rlhf_cli.engine.kernels import is_faster_packed
+from rlhf_cli.engine.kernels import Frozen, is_faster_packed
 from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.engine.reading import measure_gap
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.logprobs import token_logprobs
@@ -25,20 +26,30 @@ from tests.unit.support import batch_of, build, move_adapter, tiny
 
 TEXTS = ("Say this", "a", "Say what is the meaning of it", "xyz", "Say")
 SAMPLES = 2
+DTYPES = (torch.float32, torch.bfloat16)
 
 pytestmark = pytest.mark.skipif(not is_faster_packed(torch.ones(8, 8)), reason="invariance is promised on an AMD CPU")
 
 
-@pytest.fixture(scope="module", params=["Llama", "Qwen3"])
+@pytest.fixture(scope="module", params=[(name, dtype) for name in ("Llama", "Qwen3") for dtype in DTYPES])
 def engine(request: pytest.FixtureRequest) -> NativeEngine:
-    return engine_of(request.param)
+    return engine_of(*request.param)
 
 
-def engine_of(name: str) -> NativeEngine:
+def engine_of(name: str, dtype: torch.dtype = torch.float32) -> NativeEngine:
     """An engine whose completions end early, so that the batch shrinks."""
     policy = family(name, scale=3.0)
     move_adapter(policy, 0.1)
+    as_loaded(policy, dtype)
     return NativeEngine(replace(policy, end_tokens=(*range(0, 257, 20),)), invariant=True)
+
+
+def as_loaded(policy: Policy, dtype: torch.dtype) -> None:
+    """The model in another dtype; its adapter stays float32."""
+    adapter = {name: parameter.data for name, parameter in policy.parameters().items()}
+    policy.causal.to(dtype)
+    for name, parameter in policy.parameters().items():
+        parameter.data = adapter[name]
 
 
 def sample(engine: NativeEngine, temperature: float, prompts: list[int]) -> Rollout:
@@ -117,7 +128,7 @@ def policy() -> Policy:
 
 
 def test_auto_asks_the_machine(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert can_be_invariant(policy, packed=False)
+    assert may_be_invariant(policy, packed=False)
     assert build_engine(policy, tiny(), print, "auto").invariant
     assert not build_engine(policy, tiny(), print).invariant
     monkeypatch.setattr(aligned, "multiply", lambda x, weight: x @ weight.T + (len(x) == 12))
@@ -134,9 +145,32 @@ def test_another_engine_is_not_invariant() -> None:
         build_engine(other, tiny("gpt2"), lambda note: None, True)
 
 
-def test_bfloat16_is_left_as_it_is(policy: Policy) -> None:
-    policy.causal.to(torch.bfloat16)
-    assert not can_be_invariant(policy, packed=True)
+@pytest.mark.parametrize("name", ["Llama", "Qwen3"])
+def test_in_bfloat16_the_trainer_reads_the_bits_that_were_sampled(name: str) -> None:
+    """So that the rollout's own log-probabilities and its forward pass are those of the update."""
+    engine = engine_of(name, torch.bfloat16)
+    batch = batch_of(engine.policy, TEXTS, SAMPLES)
+    rollout = engine.sample(batch, Sampling(20, 1.0), lambda: None, remember=0)
+    rows = torch.arange(len(rollout.batch))
+    sampled = rollout.hidden[rollout.completion_mask]
+    assert torch.equal(engine.hidden(rollout, rows), sampled)
+    assert torch.equal(engine.reuse(rollout, rows), sampled)
+    assert measure_gap(rollout, engine, rows) < 1e-4
+    folded = NativeEngine(engine.policy).sample(batch, Sampling(20, 1.0), lambda: None)
+    assert measure_gap(folded, NativeEngine(engine.policy), rows) > 1e-3, "what it would be with the adapter folded in"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_single_row_has_its_bits_in_products_of_wide_layers(dtype: torch.dtype) -> None:
+    """With AVX-512 a float32 product of one row of more than a thousand numbers adds in another order."""
+    layer = Frozen(torch.randn(64, 1536).to(dtype), invariant=True)
+    x, gradient = torch.randn(5, 1536).to(dtype), torch.randn(5, 64).to(dtype)
+    assert torch.equal(layer(x[:1]), layer(x)[:1])
+    assert torch.equal(layer.backward(gradient[:1]), layer.backward(gradient)[:1])
+    wide = x[:1].clone().requires_grad_()
+    assert torch.equal(layer(wide), layer(x)[:1])
+    layer(wide).backward(gradient[:1])
+    assert torch.equal(wide.grad, layer.backward(gradient)[:1])
 
 
 def test_values_are_calculated_row_by_row() -> None:

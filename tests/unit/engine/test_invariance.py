@@ -34,7 +34,7 @@ def test_the_adapted_layer(is_known: bool) -> None:
     a, b = torch.randn(2, 5, requires_grad=True), torch.randn(6, 2, requires_grad=True)
     expected = x @ weight.T + x @ a.T @ b.T
     known = expected.detach().clone() if is_known else None
-    found = apply_autograd(Adapted, x, known, Frozen(weight, packed=True), a, b.t())
+    found = apply_autograd(Adapted, x, known, Frozen(weight, invariant=True), a, b.t())
     assert_close(found, expected, rtol=0, atol=1e-5)
     direction = torch.randn(70, 6)
     both = (torch.autograd.grad((y * direction).sum(), (x, a, b)) for y in (found, expected))

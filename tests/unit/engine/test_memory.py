@@ -83,6 +83,17 @@ def test_the_predicted_peak_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert predicted_peak(policy, 10, 8, 6, 9, recompute=True) == 1_000_000 + max(9 * 16_160, 7_680 + blocks) + both
 
 
+def test_in_bfloat16_an_invariant_engine_has_a_cache_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "resident", lambda device: 1_000_000)
+    policy = build(tiny())
+    policy.causal.to(torch.bfloat16)
+    wide, narrow = (predicted_peak(policy, 10, 8, 6, 1, recompute=False, invariant=it) for it in (True, False))
+    assert wide - narrow == 7_680 - 3_840
+    # 60 completions: a rollout of 76,800 bytes in float32, and in bfloat16 of 38,400, both above the reading's 8,080
+    wide, narrow = (reference_peak(policy, 10, 8, 60, 1, invariant=it) for it in (True, False))
+    assert wide - narrow == 76_800 - 38_400
+
+
 def test_the_peak_of_a_reference_that_is_another_model_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """As above, without a second copy of the blocks, and without what a gradient needs."""
     monkeypatch.setattr(memory, "resident", lambda device: 1_000_000)
