@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from statistics import NormalDist, fmean
 from typing import Final
 
-from rlhf_cli.evaluation.intervals import Estimate, t_quantile
+from rlhf_cli.evaluation.intervals import Estimate, t_quantile, t_tail
 
 LEVEL: Final = 0.05
 """Two-sided level of every test: a 95 % interval."""
-_PIECES: Final = 200
-_MANY: Final = 100.0
-"""From so many degrees of freedom on, `t_quantile` is exact enough at any level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +83,17 @@ def contrast(values: Mapping[int, Mapping[int, float]]) -> Contrast | None:
     squares = _mean_squares([[row[prompt] for prompt in prompts] for _, row in sorted(values.items())])
     mean = fmean(fmean(row[prompt] for prompt in prompts) for row in values.values())
     tests = squares.tests()
-    half_width = max(error * exact_t_quantile(1 - LEVEL / 2, degrees) for error, degrees in tests)
+    half_width = max(error * t_quantile(1 - LEVEL / 2, degrees) for error, degrees in tests)
     p = max(t_tail(mean / error, degrees) if error else float(mean == 0) for error, degrees in tests)
     count = len(values) if len(values) > 1 else len(prompts)
     return Contrast(Estimate(mean, half_width, count), max(error for error, _ in tests), p, squares)
 
 
-def holm(ps: Sequence[float], level: float = LEVEL) -> list[bool]:
-    """Decide which of several hypotheses to reject: none of them wrongly, with probability 1 - `level` (Holm 1979)."""
+def holm(ps: Sequence[float]) -> list[bool]:
+    """Decide which of several hypotheses to reject: none of them wrongly, with probability 1 - LEVEL (Holm 1979)."""
     rejected = [False] * len(ps)
     for place, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
-        if ps[i] > level / (len(ps) - place):
+        if ps[i] > LEVEL / (len(ps) - place):
             break
         rejected[i] = True
     return rejected
@@ -112,40 +108,6 @@ def optimism_of_best(errors: Sequence[float]) -> float:
     count = len(errors) + 1
     spread = math.sqrt(fmean(error**2 for error in errors) / 2)
     return spread * NormalDist().inv_cdf((count - 0.375) / (count + 0.25))
-
-
-def t_tail(t: float, degrees: float) -> float:
-    """Probability that Student's t is further from 0 than `t`; `degrees` is 1 or more, and need not be whole."""
-    if math.isnan(t):
-        return 1.0
-    # t = sqrt(degrees) / tan(angle): the density of the angle is that of sin^(degrees - 1)
-    angle = math.atan2(math.sqrt(degrees), abs(t))
-    norm = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2) - 0.5 * math.log(math.pi)
-
-    def density(share: float) -> float:  # angle * share^2, so that it is smooth at 0
-        return 2 * angle * share * math.pow(math.sin(angle * share**2), degrees - 1)
-
-    return min(2 * math.exp(norm) * _integrate(density), 1.0)
-
-
-@cache
-def exact_t_quantile(probability: float, degrees: float) -> float:
-    """Quantile of Student's t for a probability above 1/2; `degrees` need not be whole."""
-    if degrees >= _MANY:
-        return t_quantile(probability, degrees)
-    low, high = 0.0, 1.0
-    while t_tail(high, degrees) > 2 * (1 - probability):
-        low, high = high, 2 * high
-    while high - low > 1e-7 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_tail(middle, degrees) > 2 * (1 - probability) else (low, middle)
-    return high
-
-
-def _integrate(function: Callable[[float], float]) -> float:
-    """The integral from 0 to 1, by Simpson's rule."""
-    inner = math.fsum((4 if k % 2 else 2) * function(k / _PIECES) for k in range(1, _PIECES))
-    return (function(0.0) + inner + function(1.0)) / (3 * _PIECES)
 
 
 def _mean_squares(rows: Sequence[Sequence[float]]) -> MeanSquares:

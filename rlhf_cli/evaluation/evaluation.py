@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, pairwise
+from itertools import chain
 from statistics import fmean
 from typing import Any, Final, Self
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.evaluation.diversity import distinct
 from rlhf_cli.evaluation.intervals import Estimate, estimate, standard_error
 from rlhf_cli.evaluation.optimum import Draw, Optimum, PromptDraws, optimum
 from rlhf_cli.settings import READ_STRICTLY
@@ -110,7 +111,7 @@ class Evaluation:
             "eval/kl/seq_se": standard_error(kl),
             "eval/completion/length": fmean(_means(self.length)),
             "eval/completion/truncated": fmean(_means(self.truncated)),
-            "eval/completion/distinct_2": distinct_2([text for group in self.texts for text in group]),
+            "eval/completion/distinct_2": distinct([text for group in self.texts for text in group], 2),
         }
         return measured if self.optimum.percent is None else measured | {"eval/optimum": self.optimum.percent}
 
@@ -167,12 +168,6 @@ def estimate_progress(
     """
     prompts = zip(reference.draws(), policy.draws(), _means(kl), strict=True)
     return optimum([PromptDraws(*prompt) for prompt in prompts], beta, highest)
-
-
-def distinct_2(texts: Sequence[str]) -> float:
-    """Distinct pairs of neighbouring words over all pairs (Li et al. 2016, arXiv:1510.03055); 0 without any pair."""
-    pairs = [pair for text in texts for pair in pairwise(text.lower().split())]
-    return len(set(pairs)) / max(len(pairs), 1)
 
 
 def _means(groups: Sequence[Sequence[float]]) -> list[float]:

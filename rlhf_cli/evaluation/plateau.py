@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
-from rlhf_cli.evaluation.contrasts import exact_t_quantile
 from rlhf_cli.evaluation.evaluation import Evaluation
-from rlhf_cli.evaluation.intervals import standard_error
+from rlhf_cli.evaluation.intervals import standard_error, t_quantile
 
 LEVEL: Final = 0.05
 """Probability that any bound of a run is too low."""
@@ -58,5 +57,5 @@ def latest_gain(evaluations: Sequence[Evaluation]) -> Gain | None:
 def bound(gains: Sequence[float], look: int) -> tuple[float, float]:
     """The mean of the gains of two prompts or more, and its upper bound at the `look`-th look, from 1 on."""
     mean = fmean(gains)
-    quantile = exact_t_quantile(1 - LEVEL / (look * (look + 1)), len(gains) - 1)
+    quantile = t_quantile(1 - LEVEL / (look * (look + 1)), len(gains) - 1)
     return mean, mean + quantile * standard_error(gains)

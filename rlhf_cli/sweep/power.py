@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
-from rlhf_cli.evaluation.contrasts import LEVEL, Contrast, MeanSquares, exact_t_quantile
+from rlhf_cli.evaluation.contrasts import LEVEL, Contrast, MeanSquares
+from rlhf_cli.evaluation.intervals import t_quantile
 
 POWER: Final = 0.8
 """Share of such sweeps that would show the gain."""
@@ -62,7 +63,7 @@ def _least_gain(seen: MeanSquares, seeds: int, prompts: int, points: int) -> flo
     else:
         expected = MeanSquares(seeds, prompts, rest + prompts * of_seed, rest + seeds * of_prompt, rest)
     z = NormalDist().inv_cdf(POWER)
-    return max(error * (exact_t_quantile(1 - LEVEL / points / 2, degrees) + z) for error, degrees in expected.tests())
+    return max(error * (t_quantile(1 - LEVEL / points / 2, degrees) + z) for error, degrees in expected.tests())
 
 
 def _fewest(is_enough: Callable[[int], bool], low: int, most: int) -> int | None:

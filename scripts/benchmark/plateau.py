@@ -14,8 +14,7 @@ import random
 from collections.abc import Callable, Sequence
 from statistics import fmean, median
 
-from rlhf_cli.evaluation.contrasts import exact_t_quantile
-from rlhf_cli.evaluation.intervals import standard_error
+from rlhf_cli.evaluation.intervals import standard_error, t_quantile
 from rlhf_cli.evaluation.plateau import LEAST, LEVEL, bound
 
 PROMPTS, LOOKS, ASKED = 64, 40, 0.05
@@ -45,7 +44,7 @@ def union(table: Table, now: int, since: int) -> float:
 def t_interval(table: Table, now: int, since: int) -> float:
     """The upper end of a one-sided t interval of 95 %, as if this were the only look."""
     values = gains(table, since, now)
-    return fmean(values) + exact_t_quantile(1 - LEVEL, PROMPTS - 1) * standard_error(values)
+    return fmean(values) + t_quantile(1 - LEVEL, PROMPTS - 1) * standard_error(values)
 
 
 def gains(table: Table, since: int, now: int) -> list[float]:

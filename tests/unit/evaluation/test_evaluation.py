@@ -10,7 +10,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
-from rlhf_cli.evaluation.evaluation import Completions, Evaluation, compare, distinct_2, estimate_progress
+from rlhf_cli.evaluation.diversity import distinct
+from rlhf_cli.evaluation.evaluation import Completions, Evaluation, compare, estimate_progress
 from rlhf_cli.evaluation.optimum import Draw, Optimum, PromptDraws, optimum
 from tests.unit.evaluation.samples import AFTER, BEFORE, evaluation
 
@@ -127,8 +128,8 @@ def test_the_optimum_is_estimated_prompt_by_prompt_from_both_samplers() -> None:
         (["a b", "B  A", "A\nB"], 2 / 3),  # case and spacing do not matter
     ],
 )
-def test_distinct_2(texts: list[str], expected: float) -> None:
-    assert distinct_2(texts) == pytest.approx(expected)
+def test_distinct_pairs_of_words(texts: list[str], expected: float) -> None:
+    assert distinct(texts, 2) == pytest.approx(expected)
 
 
 def test_a_single_prompt_has_no_standard_error() -> None:

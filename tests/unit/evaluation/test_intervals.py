@@ -8,39 +8,58 @@ from statistics import NormalDist, stdev
 
 import pytest
 
-from rlhf_cli.evaluation.intervals import estimate, standard_error, t_quantile, wilson
-
-# Two-sided 95 % and 99 %, from any statistics table.
-AT_975 = {1: 12.7062, 2: 4.30265, 5: 2.57058, 10: 2.22814, 30: 2.04227, 63: 1.99834}
-AT_995 = {1: 63.6567, 2: 9.92484, 30: 2.74999, 63: 2.65615}
+from rlhf_cli.evaluation.intervals import estimate, standard_error, t_quantile, t_tail, wilson
 
 
-@pytest.mark.parametrize(("degrees", "table"), AT_975.items())
-def test_t_quantiles_of_95_percent_intervals_are_those_of_the_tables(degrees: int, table: float) -> None:
-    assert t_quantile(0.975, degrees) == pytest.approx(table, abs=1e-3)
+@pytest.mark.parametrize(
+    ("probability", "degrees", "table"),
+    [
+        (0.975, 1, 12.706205),
+        (0.975, 2, 4.302653),
+        (0.975, 3, 3.182446),
+        (0.975, 5, 2.570582),
+        (0.975, 10, 2.228139),
+        (0.975, 30, 2.042272),
+        (0.975, 63, 1.998341),
+        (0.975, 100, 1.983972),
+        (0.975, 1000, 1.962339),
+        (0.995, 1, 63.656741),
+        (0.995, 2, 9.924843),
+        (0.995, 4, 4.604095),
+        (0.995, 63, 2.656145),
+        (0.9995, 2, 31.599055),
+        (0.9995, 100, 3.390491),
+    ],
+)
+def test_quantiles_and_tails_are_those_of_the_tables(probability: float, degrees: int, table: float) -> None:
+    assert t_quantile(probability, degrees) == pytest.approx(table, rel=2e-6)
+    assert t_tail(-table, degrees) == pytest.approx(2 * (1 - probability), rel=2e-5)
 
 
-@pytest.mark.parametrize(("degrees", "table"), AT_995.items())
-def test_t_quantiles_of_99_percent_intervals_are_those_of_the_tables(degrees: int, table: float) -> None:
-    assert t_quantile(0.995, degrees) == pytest.approx(table, abs=1e-3)
+@pytest.mark.parametrize("t", [0.1, 1.0, 1.5, 20.0, 1e9])
+def test_tails_in_closed_form(t: float) -> None:
+    # of 1 degree, which is Cauchy's, and of 2 and 4
+    assert t_tail(t, 1) == pytest.approx(1 - 2 / math.pi * math.atan(t), rel=1e-6)
+    assert t_tail(t, 2) == pytest.approx(1 - t / math.sqrt(2 + t * t), rel=1e-6, abs=1e-15)
+    sine = t / math.sqrt(4 + t * t)
+    assert t_tail(t, 4) == pytest.approx(1 - sine * (3 - sine**2) / 2, rel=1e-6, abs=1e-15)
 
 
-def test_every_term_of_the_expansion_is_there() -> None:
-    # z = 2.575829: terms 2.575829, 4.916548, 8.834762, 12.144296, 12.054824 over 1, 5, 25, 125, 625; table 4.0321
-    assert t_quantile(0.995, 5) == pytest.approx(4.028971, abs=1e-5)
+@pytest.mark.parametrize("degrees", [10_000, 3e5, 1e7])
+@pytest.mark.parametrize("z", [0.5, 1.959964, 4.0])
+def test_many_degrees_are_nearly_normal(degrees: float, z: float) -> None:
+    # the first term of the Cornish-Fisher expansion: Abramowitz and Stegun 26.7.5
+    t = z + (z**3 + z) / 4 / degrees
+    assert t_tail(t, degrees) == pytest.approx(2 * NormalDist().cdf(-z), rel=1e-5)
 
 
-def test_the_terms_of_the_expansion_at_one_by_hand() -> None:
-    # z = 1: sums of the coefficients (1 + 1) / 4, (5 + 16 + 3) / 96 = 1 / 4, (3 + 19 + 17 - 15) / 384 = 1 / 16 and
-    # (79 + 776 + 1482 - 1920 - 945) / 92160 = -528 / 92160, over 4, 16, 64, 256
-    by_hand = 1 + 1 / 8 + 1 / 64 + 1 / 1024 - 528 / 92160 / 256
-    assert t_quantile(NormalDist().cdf(1.0), 4) == pytest.approx(by_hand, abs=1e-12)
+def test_degrees_between_two_whole_numbers_lie_between() -> None:
+    assert t_quantile(0.975, 2) > t_quantile(0.975, 2.5) > t_quantile(0.975, 3)
 
 
-@pytest.mark.parametrize("degrees", [1, 2, 5, 30])
-def test_the_quantile_is_odd_around_one_half(degrees: int) -> None:
-    assert t_quantile(0.5, degrees) == pytest.approx(0.0, abs=1e-12)
-    assert t_quantile(0.1, degrees) == pytest.approx(-t_quantile(0.9, degrees))
+@pytest.mark.parametrize(("t", "tail"), [(0.0, 1.0), (math.nan, 1.0), (math.inf, 0.0), (1e200, 0.0), (1e-200, 1.0)])
+def test_tails_at_the_ends(t: float, tail: float) -> None:
+    assert t_tail(t, 3) == t_tail(-t, 3) == tail
 
 
 def test_mean_and_interval_by_hand() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_cli.evaluation.contrasts import Contrast, MeanSquares, contrast, exact_t_quantile
-from rlhf_cli.evaluation.intervals import Estimate
+from rlhf_cli.evaluation.contrasts import Contrast, MeanSquares, contrast
+from rlhf_cli.evaluation.intervals import Estimate, t_quantile
 from rlhf_cli.sweep.power import calculate_needed
 
 
@@ -51,9 +51,9 @@ def test_seeds_that_differ_ask_for_seeds() -> None:
     assert needed.seeds is not None
     # that many, and no fewer, show it: the error is the root of 0.01 / n + 0.04 / 10 + 0.02 / 10 n
     both = MeanSquares(needed.seeds, 10, 0.12, 0.02 + needed.seeds * 0.04, 0.02).tests()
-    assert max(error * (exact_t_quantile(0.975, degrees) + 0.8416) for error, degrees in both) <= 0.2
+    assert max(error * (t_quantile(0.975, degrees) + 0.8416) for error, degrees in both) <= 0.2
     fewer = MeanSquares(needed.seeds - 1, 10, 0.12, 0.02 + (needed.seeds - 1) * 0.04, 0.02).tests()
-    assert max(error * (exact_t_quantile(0.975, degrees) + 0.8416) for error, degrees in fewer) > 0.2
+    assert max(error * (t_quantile(0.975, degrees) + 0.8416) for error, degrees in fewer) > 0.2
 
 
 def test_seeds_cannot_make_up_for_few_prompts() -> None:
