@@ -127,7 +127,7 @@ def _find_column(label: int | str | None, model: PreTrainedModel) -> int:
     listed = ", ".join(f"{number} ({name})" for number, name in names.items())
     if label is None:
         if len(names) > 1:
-            raise ValueError(f"the model has several labels, and reward.label says which is the score: {listed}")
+            raise ValueError(f"the model has several labels, and one has to be the score (reward.label): {listed}")
         return 0
     numbers = [number for number, name in names.items() if label in (number, name)]
     if not numbers:
@@ -190,8 +190,7 @@ def make_encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> 
     """Make the function that encodes what a reward model reads; a text loses its beginning beyond `limit` tokens.
 
     A prompt is a text or a list of chat messages, as `reward=model` gets it; `tools` is the row's column, which a chat
-    template may write. Training reads the same tokens, so that
-    the scores are the same.
+    template may write. Training reads the same tokens, so that the scores are the same.
     """
     reads = choose_reads(reads, tokenizer)
     if reads == "chat" and not tokenizer.chat_template:

@@ -6,9 +6,9 @@ Scores stand under the number of their completion, from 0; None is a completion 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from statistics import fmean, pstdev
 from typing import Final, Literal
 
@@ -43,7 +43,7 @@ def check_failures(results: Sequence[Scores]) -> Finding:
     count = sum(len(result.values) + len(result.left_out) for result in results)
     failures = sum(result.failures for result in results)
     retries = sum(result.retries for result in results)
-    repeated = f"; {retries} calls were made again" if retries else ""
+    repeated = f"; calls made again: {retries}" if retries else ""
     if failures:
         first = next(result.first_failure for result in results if result.first_failure)
         what = f"{failures} of {count} have no usable score; the first: {first}{repeated}"
@@ -56,15 +56,15 @@ def check_determinism(
 ) -> Finding:
     """Check that the scores are the same in a second call, in a new process, and with another seed."""
     for others, when in ((again, "asked again"), (restarted, "asked in a new process")):
-        count, most, text = _differences(first, others, texts)
+        count, apart, text = _differences(first, others, texts)
         if count:
-            what = f"{count} of {len(others)} scores are others when {when}, by up to {most:.3g}: {text}"
+            what = f"{count} of {len(others)} scores differ when {when}, {apart}: {text}"
             return Finding("determinism", "wrong", what)
     if not again:
         return Finding("determinism", "look", "there is no score to compare")
-    count, most, _ = _differences(first, reseeded, texts)
+    count, apart, _ = _differences(first, reseeded, texts)
     if count:
-        what = f"repeatable, but {count} of {len(reseeded)} scores depend on the seed, by up to {most:.3g}"
+        what = f"repeatable, but {count} of {len(reseeded)} scores depend on the seed, {apart}"
         return Finding("determinism", "look", what)
     return Finding("determinism", "ok", "the same scores when asked again, and in a new process")
 
@@ -73,9 +73,9 @@ def check_batch(first: ByNumber, alone: ByNumber, texts: Sequence[str], *, is_re
     """Check that a completion has the same score alone; without repeatable scores nothing can be compared."""
     if not is_repeatable:
         return Finding("batch", "look", "cannot be told apart from the reward's own changes")
-    count, most, text = _differences(first, alone, texts)
+    count, apart, text = _differences(first, alone, texts)
     if count:
-        what = f"{count} of {len(alone)} scores are others when the completion is alone, by up to {most:.3g}: {text}"
+        what = f"{count} of {len(alone)} scores differ when the completion is alone, {apart}: {text}"
         return Finding("batch", "wrong", what)
     return Finding("batch", "ok", f"{len(alone)} completions have the same score alone")
 
@@ -107,8 +107,8 @@ def check_variance(scores: Sequence[Sequence[float | None]]) -> Finding:
     if not several:
         return Finding("variance", "look", "no prompt has two completions with a score: nothing to compare")
     flat = sum(max(group) == min(group) for group in several) / len(several)
-    pairs = [a == b for group in several for a, b in combinations(group, 2)]
-    what = f"{flat:.0%} of the groups have no variance, {fmean(pairs):.0%} of the pairs in them are ties"
+    ties = sum(_count_pairs(Counter(group).values()) for group in several) / _count_pairs(map(len, several))
+    what = f"{flat:.0%} of the groups have no variance, {ties:.0%} of the pairs in them are ties"
     if flat >= FLAT:
         return Finding("variance", "look", f"{what}: nothing is learned from such groups")
     return Finding("variance", "ok", what)
@@ -125,12 +125,20 @@ def check_length(scores: ByNumber, texts: Sequence[str]) -> Finding:
     return Finding("length", "ok", what)
 
 
-def _differences(first: ByNumber, others: ByNumber, texts: Sequence[str]) -> tuple[int, float, str]:
-    """Count the scores that differ from the first ones; return also the largest difference, and its text."""
+def _count_pairs(sizes: Iterable[int]) -> int:
+    """The number of pairs within groups of these sizes."""
+    return sum(math.comb(size, 2) for size in sizes)
+
+
+def _differences(first: ByNumber, others: ByNumber, texts: Sequence[str]) -> tuple[int, str, str]:
+    """Count the scores that differ from the first ones; return also by how much, and the text that differs most."""
     tolerance = SAME * max(1.0, pstdev(_known(first) or [0.0]))
     gaps = {number: gap for number, other in others.items() if (gap := _gap(first[number], other)) > tolerance}
     worst = max(gaps, key=gaps.__getitem__, default=None)
-    return (0, 0.0, "") if worst is None else (len(gaps), gaps[worst], _short(texts[worst]))
+    if worst is None:
+        return 0, "", ""
+    apart = f"by up to {gaps[worst]:.3g}" if math.isfinite(gaps[worst]) else "and some are missing"
+    return len(gaps), apart, _short(texts[worst])
 
 
 def _gap(score: float | None, other: float | None) -> float:

@@ -57,7 +57,7 @@ def check_rows(source: SingleSource | Weighted, rows: Iterable[PromptRow], key: 
         for row in rows:
             value = column_value(row.columns, name)
             if isinstance(value, Mapping | list):
-                raise _not_one(name, value, row.where, key)
+                raise _not_one(source, name, value, row.where, key)
             if not is_masked and (wrong := explain_value(source, name, row, quick=time.monotonic() > until)):
                 raise bad_row(f"{wrong}, so that {key}={source.kind} has no score", row.where, _FIX.format(key=key))
 
@@ -74,9 +74,10 @@ def explain_value(source: SingleSource, name: str, row: PromptRow, *, quick: boo
 _FIX = "mend the row, or leave such prompts out: {key}.on_error=mask"
 
 
-def _not_one(name: str, value: Mapping[str, Any] | list[Any], where: str, key: str) -> Exception:
+def _not_one(source: SingleSource, name: str, value: Mapping[str, Any] | list[Any], where: str, key: str) -> Exception:
     if isinstance(value, list):
-        return bad_row(f"{name} is a list of {len(value)} values", where, "give each row one right answer")
+        return bad_row(f"{name} is a list of {len(value)} values", where, "give each row one value")
     fields = ", ".join(value) or "nothing"
-    fix = f"name a field of it: {key}.column={name}.{next(iter(value), 'FIELD')}"
+    has_setting = "column" in type(source).model_fields
+    fix = f"name a field of it: {key}.column={name}.{next(iter(value), 'FIELD')}" if has_setting else "give a text"
     return bad_row(f"{name} is {describe_type(value)} with {fields}", where, fix)

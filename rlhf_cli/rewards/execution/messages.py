@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -42,10 +41,11 @@ class InvalidFunction(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FunctionInfo:
-    """A function's file and arguments, known once it is imported."""
+    """A function's file and arguments, known once it is imported: the first message of a process."""
 
     __pydantic_config__ = READ_STRICTLY
 
+    number: int
     sha256: str | None
     """Hash of the user's file and its imports, or of a reward model; None for another built-in function."""
     takes: list[str] | None
@@ -55,9 +55,12 @@ class FunctionInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scores:
+class FunctionScores:
+    """The scores of a call, and what a built-in function has to say of the texts."""
+
     __pydantic_config__ = READ_STRICTLY
 
+    number: int
     scores: list[float | None]
     notes: list[str] = field(default_factory=list)
 
@@ -66,6 +69,7 @@ class _Scores:
 class _Invalid:
     __pydantic_config__ = READ_STRICTLY
 
+    number: int
     wrong: str
 
 
@@ -73,52 +77,38 @@ class _Invalid:
 class _Failed:
     __pydantic_config__ = READ_STRICTLY
 
+    number: int
     failure: str
-    retry_after_s: float | None = 0.0
 
 
-_INFO: Final = TypeAdapter(FunctionInfo)
-_SCORES: Final = TypeAdapter(_Scores)
-_INVALID: Final = TypeAdapter(_Invalid)
-_FAILED: Final = TypeAdapter(_Failed)
-_Message = TypeVar("_Message")
+@dataclass(frozen=True, slots=True)
+class _Unanswered:
+    __pydantic_config__ = READ_STRICTLY
+
+    number: int
+    failure: str
+    retry_after_s: float | None
 
 
-def read_message(line: bytes, number: int) -> dict[str, Any]:
-    """Return the answer to request `number`, without the number.
+_Message = FunctionInfo | FunctionScores | _Invalid | _Failed | _Unanswered
+_MESSAGE: Final[TypeAdapter[_Message]] = TypeAdapter(_Message)
+
+
+def read_message(line: bytes, number: int) -> FunctionInfo | FunctionScores:
+    """Return the answer to request `number`.
 
     Raises CallFailed or InvalidFunction where the answer reports one, and Garbled for anything but an answer.
     """
     try:
-        reply: Any = json.loads(line)
-    except (ValueError, RecursionError):
-        reply = None
-    if not isinstance(reply, dict) or reply.pop("number", None) != number:
-        raise Garbled
-    if "wrong" in reply:
-        raise InvalidFunction(_checked(_INVALID, reply).wrong)
-    if "failure" in reply:
-        failed = _checked(_FAILED, reply)
-        is_batch_wide = "retry_after_s" in reply
-        raise CallFailed(failed.failure, is_batch_wide=is_batch_wide, retry_after_s=failed.retry_after_s)
-    return reply
-
-
-def as_info(reply: dict[str, Any]) -> FunctionInfo:
-    """Return the first message of a process; raises Garbled for any other."""
-    return _checked(_INFO, reply)
-
-
-def as_scores(reply: dict[str, Any], count: int) -> tuple[list[float | None], list[str]]:
-    """Return the `count` scores of an answer, and a built-in function's notes; raises Garbled for anything else."""
-    answer = _checked(_SCORES, reply)
-    if len(answer.scores) != count:
-        raise Garbled
-    return answer.scores, answer.notes
-
-
-def _checked(kind: TypeAdapter[_Message], reply: Any) -> _Message:
-    try:
-        return kind.validate_json(json.dumps(reply))  # as from a file: strict, and no dict for a class
+        message = _MESSAGE.validate_json(line)
     except ValidationError:
         raise Garbled from None
+    if message.number != number:
+        raise Garbled
+    if isinstance(message, _Invalid):
+        raise InvalidFunction(message.wrong)
+    if isinstance(message, _Failed):
+        raise CallFailed(message.failure)
+    if isinstance(message, _Unanswered):
+        raise CallFailed(message.failure, is_batch_wide=True, retry_after_s=message.retry_after_s)
+    return message

@@ -23,10 +23,9 @@ from rlhf_cli.rewards.execution.ending import MARK, end_all, find_family
 from rlhf_cli.rewards.execution.messages import (
     CallFailed,
     FunctionInfo,
+    FunctionScores,
     Garbled,
     InvalidFunction,
-    as_info,
-    as_scores,
     read_message,
 )
 
@@ -74,7 +73,9 @@ class RewardProcess:
         if self._process is None or self._info is None:
             self._spawn()
             try:
-                info = as_info(self._exchange(b"", 0, tick))
+                info = self._exchange(b"", 0, tick)
+                if not isinstance(info, FunctionInfo):
+                    raise Garbled
                 if self._info is not None and info.sha256 != self._info.sha256:
                     raise InvalidFunction(
                         "changed while the run was going", fix="bring it back, or resume with resume_allow=[reward]"
@@ -90,12 +91,15 @@ class RewardProcess:
         self._number += 1
         request = {"number": self._number, "arguments": arguments, "count": count, "seed": seed}
         try:
-            scores, notes = as_scores(self._exchange(json.dumps(request).encode() + b"\n", self._number, tick), count)
+            answer = self._exchange(json.dumps(request).encode() + b"\n", self._number, tick)
+            if not isinstance(answer, FunctionScores) or len(answer.scores) != count:
+                raise Garbled
         except Garbled:
             self.kill()
             raise
-        self.notes += (note for note in notes if note not in self.notes)  # a process that was killed begins anew
-        return scores
+        # a process that was killed begins anew
+        self.notes += (note for note in answer.notes if note not in self.notes)
+        return answer.scores
 
     def close(self) -> None:
         """Let the process end in order, and kill it if it does not."""
@@ -142,7 +146,7 @@ class RewardProcess:
         os.set_blocking(self._requests, False)
         os.set_blocking(self._replies, False)
 
-    def _exchange(self, request: bytes, number: int, tick: Callable[[], None]) -> dict[str, Any]:
+    def _exchange(self, request: bytes, number: int, tick: Callable[[], None]) -> FunctionInfo | FunctionScores:
         """Send a line and receive the line with its number. Where none comes back, kill the process."""
         try:
             line = self._send_and_receive(memoryview(request), tick)
@@ -191,8 +195,5 @@ class RewardProcess:
             return CallFailed("closed the pipe of its answers")
         if code >= 0:
             return CallFailed(f"ended its process with exit code {code}")
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
+        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
         return CallFailed(f"had its process ended by {name}{' (out of memory?)' if -code == signal.SIGKILL else ''}")

@@ -96,7 +96,7 @@ class RetryingSource:
             info = self._process.start(lambda: None)
         except CallFailed as error:
             cannot = "cannot be imported: it" if isinstance(self._source, Python) else "cannot be used:"
-            what = f"{self.name} {cannot} {error}"
+            what = f"{self.name} {cannot} {self._with_key(error)}"
             raise UserError(what, where=where, fix=self._advice(), exit_code=EXIT_REWARD) from error
         except InvalidFunction as error:
             raise UserError(f"{self.name} {error}", where=where, exit_code=EXIT_REWARD) from error
@@ -151,7 +151,8 @@ class RetryingSource:
         completion = f" for the completion {_quote(request.completions[row])}" if failure.is_located else ""
         named = (name for name in self._source.needs if has_column(request.prompts[row].columns, name))
         wrong = next(filter(None, (explain_value(self._source, name, request.prompts[row]) for name in named)), None)
-        what = f"{self.name} has no score, since {wrong}" if wrong else f"{self.name} {failure.why}{completion}"
+        why = f"has no score, since {wrong}" if wrong else f"{self._with_key(failure.why)}{completion}"
+        what = f"{self.name} {why}"
         if self._settings is None or self._settings.on_error == "stop":
             places = (request.where, place) if failure.is_located else (request.where,)
             fix = f"{self._advice()}, or leave such prompts out: {self._key}.on_error=mask" if self._settings else ""
@@ -161,13 +162,11 @@ class RetryingSource:
 
     def _require_columns(self, names: Iterable[str]) -> None:
         if unknown := [name for name in names if not has_column(self._columns, name)]:
-            of_function = isinstance(self._source, Python)
-            fix = "name its parameters as the columns" if of_function else f"name a column: {self._key}.column=COLUMN"
             raise UserError(
                 f"{self.name} takes {', '.join(unknown)}, which the data does not have; "
                 f"its columns: {', '.join(self._columns) or 'none but the prompt'}",
-                where=f"{self._key}.function" if of_function else self._key,
-                fix=fix,
+                where=f"{self._key}.function" if isinstance(self._source, Python) else self._key,
+                fix=self._source.fix_of_columns.format(key=self._key),
                 exit_code=EXIT_REWARD,
             )
 
@@ -221,6 +220,10 @@ class RetryingSource:
         arguments |= {name: [column_value(row.columns, name) for row in prompts] for name in self._source.needs}
         taken = {name: values for name, values in arguments.items() if takes is None or name in takes}
         return self._process.call(taken, len(completions), request.seed, request.tick)
+
+    def _with_key(self, why: object) -> str:
+        """The text with the settings by their own keys: the process knows none but those of a single reward."""
+        return str(why).replace("(reward.", f"({self._key}.")
 
     def _advice(self) -> str:
         return f"mend it (see {self._log.name})" if self._log else "mend it"

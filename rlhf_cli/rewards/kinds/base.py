@@ -40,6 +40,9 @@ class Source(Settings):
         """The columns of the data that the source may read; None: any of them."""
         return self.needs
 
+    fix_of_columns: ClassVar[str] = "name a column: {key}.column=COLUMN"
+    """What to do where the data lacks a column of `needs`."""
+
     searched_settings: ClassVar[tuple[str, ...]] = ()
     """The names of the settings that hold `strings`."""
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from rlhf_cli.data.messages import describe_type
 from rlhf_cli.rewards.kinds.base import Unanswered
 from rlhf_cli.rewards.kinds.endpoint import Endpoint
 
@@ -78,14 +79,15 @@ def _request_id(body: dict[str, Any]) -> str:
 
 
 def _scores(answer: Any, request_id: str, count: int) -> list[float | None]:
+    """The scores; raises Unanswered in words that repeat no text of the answer: it may be the token."""
     if not isinstance(answer, dict) or not isinstance(answer.get("scores"), list):
         raise Unanswered('answered with no {"id": ..., "scores": [...]}')
     if answer.get("id") != request_id:
-        raise Unanswered(f"answered another request: id {answer.get('id')!r:.40}, not {request_id!r}")
+        raise Unanswered(f"answered another request: its id is not {request_id!r}")
     scores: list[float | None] = answer["scores"]
     if len(scores) != count:
         raise Unanswered(f"answered with {len(scores)} scores for {count} completions")
     for score in scores:
         if isinstance(score, bool) or not isinstance(score, int | float | None):
-            raise Unanswered(f"answered with {score!r:.40} as a score, which is neither a number nor null")
+            raise Unanswered(f"answered with {describe_type(score)} as a score, which is neither a number nor null")
     return scores

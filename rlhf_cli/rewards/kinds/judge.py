@@ -41,6 +41,7 @@ class JudgeReward(Endpoint):
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.judge:make_score"
     highest: ClassVar[float] = 1.0
+    fix_of_columns: ClassVar[str] = "name columns of the data in {key}.rubric"
     searched_settings: ClassVar[tuple[str, ...]] = ("rubric",)
 
     kind: Literal["judge"]

@@ -116,7 +116,7 @@ def _why_unreadable(text: str, seconds: float) -> str | None:
     _prepare()
     is_formula = score_in_time(seconds, lambda text: float(bool(read_expected(text))), text)
     if is_formula is None:
-        return f"is not read within reward.seconds={seconds:g}"
+        return f"is not read within seconds={seconds:g}"
     return None if is_formula else _NO_MATHEMATICS
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.paths import locate
@@ -20,6 +20,8 @@ from rlhf_cli.settings import FunctionPath
 
 class Python(IsolatedSource):
     """Scores from a function of the user."""
+
+    fix_of_columns: ClassVar[str] = "name its parameters as the columns"
 
     kind: Literal["python"]
     function: FunctionPath

@@ -53,7 +53,7 @@ def refusal(source: Any, *values: Any, name: str = "answer") -> str:
 @pytest.mark.parametrize("kind", ["exact_match", "math"])
 def test_lists_and_objects_are_refused(kind: str) -> None:
     assert refusal(made(kind), "72", ["1", "2"]) == (
-        "answer is a list of 2 values (file:2); fix: give each row one right answer"
+        "answer is a list of 2 values (file:2); fix: give each row one value"
     )
     masked = made(kind, on_error="mask", column="reward_model")
     assert refusal(masked, {"ground_truth": "72", "style": "rule"}, name="reward_model") == (
@@ -61,6 +61,11 @@ def test_lists_and_objects_are_refused(kind: str) -> None:
         "fix: name a field of it: reward.column=reward_model.ground_truth"
     )
     check_rows(made(kind), rows("72", ["72"], 72, 7.5))
+
+
+def test_a_rubric_takes_no_field_of_an_object() -> None:
+    judge = made("judge", url="http://localhost:1", model="m", rubric="{answer} {completion}")
+    assert refusal(judge, {"text": "72"}).endswith("answer is an object with text (file:1); fix: give a text")
 
 
 def test_a_row_without_a_right_answer_is_refused_unless_it_is_masked() -> None:

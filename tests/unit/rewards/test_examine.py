@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rlhf_cli.rewards.checks import Finding, check_variance
 from rlhf_cli.rewards.examine import Examination, Group, examine
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.characters import Characters
@@ -74,7 +75,7 @@ def test_a_score_that_depends_on_its_batch(planted: Planted) -> None:
     rank = "def f(completions):\n    return [sorted(completions).index(text) for text in completions]\n"
     found = planted(rank)
     assert of(found, "batch")[0] == found.verdict == "wrong"
-    assert "scores are others when the completion is alone, by up to 7: " in of(found, "batch")[1]
+    assert "scores differ when the completion is alone, by up to 7: " in of(found, "batch")[1]
     assert of(found, "determinism")[0] == "ok"
 
 
@@ -96,7 +97,7 @@ def test_one_that_cannot_be_repeated(planted: Planted) -> None:
         """
     )
     assert of(found, "determinism")[0] == "wrong"
-    assert "30 of 30 scores are others when asked again" in of(found, "determinism")[1]
+    assert "30 of 30 scores differ when asked again" in of(found, "determinism")[1]
     assert of(found, "batch") == ("look", "cannot be told apart from the reward's own changes")
 
 
@@ -104,7 +105,7 @@ def test_one_that_is_another_in_every_process(planted: Planted) -> None:
     found = planted(SOUND.replace("* 7919", "* (7919 + os.getpid())").replace("def f", "import os\ndef f"))
     verdict, said = of(found, "determinism")
     assert verdict == "wrong"
-    assert "scores are others when asked in a new process" in said
+    assert "scores differ when asked in a new process" in said
 
 
 def test_one_that_draws_lots_is_repeatable_by_its_seed(planted: Planted) -> None:
@@ -112,6 +113,17 @@ def test_one_that_draws_lots_is_repeatable_by_its_seed(planted: Planted) -> None
     verdict, said = of(found, "determinism")
     assert (verdict, said.startswith("repeatable, but 30 of 30 scores depend on the seed")) == ("look", True)
     assert found.verdict == "look"
+
+
+def test_one_that_has_no_score_the_second_time(planted: Planted) -> None:
+    found = planted(
+        """
+        seen = set()
+        def f(completions):
+            return [None if text in seen or seen.add(text) else 1.0 for text in completions]
+        """
+    )
+    assert "scores differ when asked again, and some are missing: " in of(found, "determinism")[1]
 
 
 def test_failures_are_counted_and_the_first_is_told(planted: Planted) -> None:
@@ -124,6 +136,13 @@ def test_failures_are_counted_and_the_first_is_told(planted: Planted) -> None:
     assert said == f"10 of 30 have no usable score; the first: {first}"
     assert found.scores[0][0] is None
     assert of(found, "determinism")[0] == of(found, "batch")[0] == "ok"
+
+
+def test_the_ties_of_many_completions_of_one_prompt() -> None:
+    # 50,000 of each of two scores: all pairs within them are ties, (10^5 / 2 - 1) / (10^5 - 1) of all
+    group = [0.0, 1.0] * 50_000
+    said = "0% of the groups have no variance, 50% of the pairs in them are ties"
+    assert check_variance([group]) == Finding("variance", "ok", said)
 
 
 def test_ties_and_groups_without_variance(planted: Planted) -> None:

@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.rewards.execution.messages import CallFailed, Garbled, InvalidFunction, as_info, as_scores, read_message
-from rlhf_cli.rewards.execution.replies import as_scores as scores_of
-from tests.unit.rewards.execution.support import Opened, ask
+from rlhf_cli.rewards.execution.messages import (
+    CallFailed,
+    FunctionInfo,
+    FunctionScores,
+    Garbled,
+    InvalidFunction,
+    read_message,
+)
+from rlhf_cli.rewards.execution.replies import as_scores
+from tests.unit.rewards.execution.support import Opened, ask, refused
 
 
 class Liar(list[float]):
@@ -22,7 +29,7 @@ class Liar(list[float]):
 @pytest.mark.case(68)
 @pytest.mark.parametrize(("values", "said"), [([1.0], "1"), ([1.0] * 9, "5+")])
 def test_a_list_that_lies_about_its_length(values: list[float], said: str) -> None:
-    assert scores_of(Liar(values), 4) == {"wrong": f"returned {said} scores for 4 completions"}
+    assert as_scores(Liar(values), 4) == {"wrong": f"returned {said} scores for 4 completions"}
 
 
 @pytest.mark.parametrize(
@@ -36,25 +43,53 @@ def test_what_is_no_message(line: bytes) -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    [{}, {"scores": 1}, {"scores": ["1"]}, {"scores": [True]}, {"scores": [1.0, 2.0]}, {"scores": [1.0], "more": 1}],
+    [
+        {},
+        {"scores": 1},
+        {"scores": ["1"]},
+        {"scores": [True]},
+        {"scores": [1.0], "more": 1},
+        {"scores": [1.0], "wrong": "bad"},
+        {"failure": 7},
+        {"failure": "slow", "retry_after_s": "soon"},
+        {"sha256": None, "takes": None},
+    ],
 )
-def test_what_is_no_list_of_one_score(reply: dict[str, Any]) -> None:
+def test_messages_of_another_shape(reply: dict[str, Any]) -> None:
     with pytest.raises(Garbled):
-        as_scores(reply, 1)
-    with pytest.raises(Garbled):
-        as_info(reply)
+        read_message(json.dumps({"number": 1, **reply}).encode(), 1)
 
 
 def test_messages() -> None:
-    assert as_scores({"scores": [None, 1, float("inf")]}, 3) == ([None, 1.0, float("inf")], [])
-    assert as_scores({"scores": [1], "notes": ["short"]}, 1) == ([1.0], ["short"])
+    def read(**reply: Any) -> FunctionInfo | FunctionScores:
+        return read_message(json.dumps({"number": 1, **reply}).encode() + b"\n", 1)
+
+    assert read(scores=[None, 1, float("inf")]) == FunctionScores(1, [None, 1.0, float("inf")])
+    assert read(scores=[1], notes=["short"]) == FunctionScores(1, [1.0], ["short"])
+    assert read(sha256=None, takes=["a"], needs=[]) == FunctionInfo(1, None, ["a"], [])
     with pytest.raises(InvalidFunction, match=r"^bad$"):
-        read_message(json.dumps({"number": 1, "wrong": "bad"}).encode(), 1)
+        read(wrong="bad")
     with pytest.raises(CallFailed, match=r"^slow$") as caught:
-        read_message(json.dumps({"number": 1, "failure": "slow", "retry_after_s": None}).encode(), 1)
+        read(failure="slow", retry_after_s=None)
     assert (caught.value.is_batch_wide, caught.value.retry_after_s) == (True, None)
-    with pytest.raises(Garbled):
-        read_message(b'{"number": 1, "failure": 7}', 1)
+    with pytest.raises(CallFailed, match=r"^broken$") as caught:
+        read(failure="broken")
+    assert (caught.value.is_batch_wide, caught.value.retry_after_s) == (False, 0.0)
+
+
+@pytest.mark.parametrize("scores", [[], [1.0, 2.0]])
+def test_an_answer_with_another_number_of_scores_is_garbage(scores: list[float], opened: Opened) -> None:
+    source = opened(
+        f"""
+        import sys
+        def f(completions):
+            main = sys.modules["__main__"]
+            main._replies().as_scores = lambda result, count: {{'scores': {scores}}}
+            return []
+        """,
+        retries=0,
+    )
+    assert "wrote something else than its scores to the pipe" in refused(lambda: ask(source))
 
 
 @pytest.mark.case(68)

@@ -17,7 +17,8 @@ from rlhf_cli.rewards.execution.retrying import RetryingSource, SourceScores
 from rlhf_cli.rewards.kinds.characters import Characters
 from rlhf_cli.rewards.kinds.python import Python
 from rlhf_cli.types import Message, PromptRow
-from tests.unit.rewards.execution.support import ROWS, SEE, TEXTS, Opened, ask, refused
+from tests.unit.rewards.execution.support import ROWS, SEE, TEXTS, Opened, ask, python_of, refused
+from tests.unit.rewards.support import made
 
 SEEN = "import json\ndef f({}):\n    print(json.dumps(seen := locals(), sort_keys=True))\n    return [0, 0, 0, 0]\n"
 
@@ -179,6 +180,22 @@ def test_a_hang_ends_at_its_deadline(opened: Opened, tmp_path: Path) -> None:
     found = ask(opened(code, timeout_s=1.0, retries=0, on_error="mask"))
     failure = "rewards.py:f did not answer within 1 s (reward.timeout_s)"
     assert found == SourceScores([None] * 4, dict.fromkeys(range(4), failure), retries=0)
+
+
+def test_settings_of_a_part_are_named_by_its_own_key(tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text("import time\ntime.sleep(99)")
+    part = python_of(f"{tmp_path}/rewards.py:f", timeout_s=1.0)
+    line = refused(RetryingSource(part, "reward.parts.tone", (), None).open)
+    assert "did not answer within 1 s (reward.parts.tone.timeout_s) (reward.parts.tone.function)" in line
+
+
+def test_a_judge_names_its_columns_in_its_rubric() -> None:
+    judge = made("judge", url="http://localhost:1", model="m", rubric="{question} {completion}")
+    line = refused(RetryingSource(judge, "reward.parts.tone", ("answer",), None).open)
+    assert line == (
+        "reward.parts.tone=judge takes question, which the data does not have; its columns: answer "
+        "(reward.parts.tone); fix: name columns of the data in reward.parts.tone.rubric"
+    )
 
 
 def test_one_completion_alone_that_hangs_is_named(opened: Opened) -> None:

@@ -33,10 +33,10 @@ def test_columns_stay_at_home_where_that_is_wanted(server: ScoreServer) -> None:
     ("answer", "said"),
     [
         ({"scores": [1, 2]}, "answered with 2 scores for 3 completions"),
-        ({"scores": [1, 2, "3"]}, "answered with '3' as a score, which is neither a number nor null"),
-        ({"scores": [1, 2, True]}, "answered with True as a score"),
+        ({"scores": [1, 2, "3"]}, "answered with text as a score, which is neither a number nor null"),
+        ({"scores": [1, 2, True]}, "answered with true or false as a score"),
         ({"scores": 1}, 'answered with no {"id": ..., "scores": [...]}'),
-        ({"id": "other", "scores": [1, 2, 3]}, "answered another request: id 'other'"),
+        ({"id": "other", "scores": [1, 2, 3]}, "answered another request: its id is not '"),
         ([1, 2, 3], "answered with no {"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_right_answer_that_takes_too_long_is_not_called_no_mathematics(monkeyp
     monkeypatch.setattr(of_math, "_prepare", lambda: None)
     monkeypatch.setattr(of_math, "read_expected", lambda text: time.sleep(60) if text == "2x + 2" else [])
     of_math._why_unreadable.cache_clear()
-    assert made("math", seconds=0.05).wrong_value("2x + 2") == "is not read within reward.seconds=0.05"
+    assert made("math", seconds=0.05).wrong_value("2x + 2") == "is not read within seconds=0.05"
     assert made("math", seconds=60).wrong_value("2x + 3") == "is neither one number nor one expression"
     of_math._why_unreadable.cache_clear()
 
