@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,8 +68,13 @@ def errors_of_reference() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        error.where, error.fix = (text.replace("model.", "reference.") for text in (error.where, error.fix))
+        error.where, error.fix = map(_of_reference, (error.where, error.fix))
         raise
+
+
+def _of_reference(text: str) -> str:
+    """The text with the settings of the reference for those of a model; a path that holds `model.` stays."""
+    return re.sub(r"(?<![\w./-])model\.(?=[a-z])", "reference.", text.replace("model=pretrained", "reference=model"))
 
 
 def model_folder(path: str, key: str) -> Path | None:
@@ -77,7 +83,7 @@ def model_folder(path: str, key: str) -> Path | None:
     if not folder.is_absolute():
         return None
     if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
+        if (folder / ADAPTER_CONFIG).is_file():
             raise UserError(
                 f"{folder} is an adapter, not a model",
                 where=key,
@@ -101,7 +107,7 @@ def adapter_path(path: str, model: str) -> str:
             break
     if not (folder / "run.json").is_file():
         return path
-    if not (folder / ADAPTER / "adapter_config.json").is_file():
+    if not (folder / ADAPTER / ADAPTER_CONFIG).is_file():
         raise UserError(
             f"{folder} is a run without an exported adapter",
             where="model.adapter",

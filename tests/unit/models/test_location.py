@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.models.location import adapter_path
+from rlhf_cli.models.location import adapter_path, check_reference
+from rlhf_cli.models.settings import OtherModel
 
 
 def run_in(folder: Path, **config: Any) -> Path:
@@ -30,6 +31,20 @@ def test_an_adapter_over_another_adapter_of_the_model_is_refused(part: str, tmp_
         adapter_path(str(second / part), "base")
     assert caught.value.fix == f"rlhf merge {second} OUT, then model=pretrained model.path=OUT"
     assert adapter_path(str(second), "merged").endswith("dpo/adapter")  # the merged weights have the first one in them
+
+
+def test_errors_of_a_reference_name_its_settings_and_leave_paths_alone(tmp_path: Path) -> None:
+    only_adapter = tmp_path / "model.v2"
+    only_adapter.mkdir()
+    (only_adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="is an adapter, not a model") as caught:
+        check_reference(OtherModel(kind="model", path=str(only_adapter), revision=None, adapter=None))
+    assert caught.value.where == "reference.path"
+    assert caught.value.fix == f"give the model that it was trained on, and reference.adapter={only_adapter}"
+    over = run_in(tmp_path / "dpo", model={"path": "base", "adapter": "sft"})
+    with pytest.raises(UserError, match="would leave that out") as caught:
+        check_reference(OtherModel(kind="model", path="base", revision=None, adapter=str(over)))
+    assert caught.value.fix == f"rlhf merge {over} OUT, then reference=model reference.path=OUT"
 
 
 def test_the_adapter_of_a_reward_model_is_refused(tmp_path: Path) -> None:
