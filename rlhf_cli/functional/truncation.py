@@ -51,7 +51,7 @@ def sampling_mask(logprobs: Tensor, top_k: int | None, top_p: float, min_p: floa
            arXiv:2407.01082)
 
     Ties at the border go to the tokens that come first in the vocabulary, so that k means exactly k. The most probable
-    token is always kept.
+    token is always kept. No token of a row with a NaN is.
     """
     keep = torch.ones_like(logprobs, dtype=torch.bool)
     if top_k is not None:
@@ -74,9 +74,9 @@ def _top_p(logprobs: Tensor, p: float) -> Tensor:
     total = mass.sum(-1, keepdim=True, dtype=torch.float64)
     # All tokens below (1 - p) / V together have less than 1 - p: they are never needed, so only the rest is sorted.
     candidates = int((mass >= (1 - p) * total / mass.shape[-1]).sum(-1).max())
-    ordered = logprobs.topk(candidates).values
+    ordered = logprobs.topk(max(candidates, 1)).values
     before = torch.nn.functional.pad(ordered.exp().cumsum(-1, dtype=torch.float64)[..., :-1], (1, 0))
-    count = (before < p * total).sum(-1, keepdim=True)
+    count = (before < p * total).sum(-1, keepdim=True).clamp(min=1)  # 0 where a row is NaN
     return _most_probable(logprobs, ordered.gather(-1, count - 1), count)
 
 

@@ -34,6 +34,21 @@ def ids(keep: Tensor) -> list[int]:
     return [int(i) for i in keep.nonzero().squeeze(1)]
 
 
+@pytest.mark.parametrize("rows", [[1], [0, 1, 2]])
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "min_p"), [(3, 1.0, 0.0), (None, 0.9, 0.0), (None, 1.0, 0.1), (3, 0.9, 0.1)]
+)
+def test_a_row_with_a_nan_keeps_no_token_and_changes_no_other(
+    rows: list[int], top_k: int | None, top_p: float, min_p: float
+) -> None:
+    logits = random(3, 8)
+    whole = sampling_mask(log_softmax(logits, 1.0), top_k, top_p, min_p)
+    logits[1, 2] = math.nan
+    keep = sampling_mask(log_softmax(logits[rows], 1.0), top_k, top_p, min_p)
+    expected = torch.where(torch.tensor([row == 1 for row in rows]).unsqueeze(1), False, whole[rows])
+    assert keep.tolist() == expected.tolist()
+
+
 class TestKept:
     """Which tokens are left."""
 
