@@ -30,10 +30,15 @@ BLANK: Final = 0x2800
 POINT: Final = "●"
 HEIGHT: Final = 11
 """Rows of a plot."""
+NARROWEST: Final = 24
+"""Columns of a plot, however narrow the terminal is: the numbers at both ends need them."""
 
 
 def rows(picture: Picture, width: int, colours: bool, height: int = HEIGHT) -> list[Row]:
-    """The picture in rows of at most `width` characters, title first. `height` is the number of rows of a plot."""
+    """The picture in rows of at most `width` characters, title first; wider only where a plot would be too narrow.
+
+    `height` is the number of rows of a plot.
+    """
     drawn = _bars(picture, width, colours) if isinstance(picture, Bars) else _chart(picture, width, colours, height)
     return [((picture.title, "bold"),), *drawn]
 
@@ -44,15 +49,16 @@ def _numbered(series: Iterable[T]) -> Iterator[tuple[int, T]]:
 
 
 def _bars(bars: Bars, width: int, colours: bool) -> list[Row]:
-    """The bars of each category below one another, from zero, each with its value behind it."""
+    """The bars of each category below one another, as long as the size of their value, which stands behind them."""
     names = max(map(len, bars.categories))
-    largest = max((v for one in bars.series for v in one.values if math.isfinite(v)), default=0.0) or 1.0
+    largest = max((abs(v) for one in bars.series for v in one.values if math.isfinite(v)), default=0.0) or 1.0
     room = width - names - 8
     output: list[Row] = []
     for i, category in enumerate(bars.categories):
         for k, one in _numbered(bars.series):
             value = one.values[i]
-            fill = (FILLS[0] if colours else FILLS[k]) * max(round(value / largest * room), 0)
+            size = round(abs(value) / largest * room) if math.isfinite(value) else 0
+            fill = (FILLS[0] if colours else FILLS[k]) * size
             name = category if one is bars.series[0] else ""
             output.append(((f"{name:<{names}} ", ""), (fill or "▏", STYLES[k]), (f" {value:.3f}", "dim")))
     key = [("━━" if colours else FILLS[k] * 2, one.label, STYLES[k]) for k, one in _numbered(bars.series)]
@@ -69,7 +75,7 @@ def _chart(chart: Chart, width: int, colours: bool, height: int) -> list[Row]:
     y = decades(low, high, 4) if chart.y_log else ticks(low, high, 4, outside=True)
     names = labels(y, chart.y_log)
     left = max(map(len, names))
-    columns = width - left - 2
+    columns = max(width - left - 2, NARROWEST)
     fine = (2, 4) if colours else (1, 1)
     across = Scale(*extent(xs, chart.x_log), 0, columns * fine[0] - 1, chart.x_log)
     down = Scale(y[0], y[-1], height * fine[1] - 1, 0, chart.y_log)

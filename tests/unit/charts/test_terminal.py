@@ -55,6 +55,22 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert drawn[5] == " ██ x  ▒▒ y "
 
 
+def test_bars_below_zero_and_without_a_value() -> None:
+    bars = Bars("t", "", ["a", "b", "c"], [BarSeries("x", [-2.0, 1.0, math.nan])])
+    drawn = [text(row) for row in rows(bars, 49, colours=False)]
+    assert [row.count("█") for row in drawn[1:4]] == [40, 20, 0]
+    assert [row.split()[-1] for row in drawn[1:4]] == ["-2.000", "1.000", "nan"]
+
+
+@pytest.mark.parametrize("colours", [True, False])
+@pytest.mark.parametrize("width", [1, 12, 20])
+def test_a_chart_on_a_narrow_terminal(width: int, colours: bool) -> None:
+    chart = Chart("t", "KL, nats", "y", [Series("a", [-1.2345e-5, -1.2345e7], [0.0, 2.0])], marks=[Mark(0.0, "one")])
+    ends = text(rows(chart, width, colours)[-2])
+    assert ends.split() == ["-1.234e+07", "KL,", "nats", "0"]
+    assert len(ends) == 3 + 2 + 24  # the names of y, the axis, the columns
+
+
 @pytest.mark.parametrize("colours", [True, False])
 @pytest.mark.parametrize("style", ["line", "points"])
 def test_colours_and_characters_repeat_after_seven_series(colours: bool, style: Style) -> None:
