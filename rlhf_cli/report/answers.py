@@ -24,6 +24,12 @@ class Side:
     more: int
     """Completions that are not shown."""
 
+    @classmethod
+    def of(cls, rewards: Sequence[float], texts: Sequence[str]) -> Side:
+        """The side of these completions and their rewards."""
+        pairs = list(zip(rewards, texts, strict=True))
+        return cls(fmean(rewards), pairs[:SHOWN], len(pairs[SHOWN:]))
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -47,16 +53,10 @@ def answers_by_change(first: Evaluation | None, last: Evaluation | None, prompts
     found = [
         Answers(
             prompts[number] if number < len(prompts) else f"held-out prompt {number + 1}",
-            _side(first, places[number]),
-            _side(last, place),
+            Side.of(first.reward[places[number]], first.texts[places[number]]),
+            Side.of(last.reward[place], last.texts[place]),
         )
         for place, number in enumerate(last.prompts)
         if number in places
     ]
     return sorted(found, key=lambda answers: -answers.change)
-
-
-def _side(evaluation: Evaluation, place: int) -> Side:
-    rewards, texts = evaluation.reward[place], evaluation.texts[place]
-    pairs = list(zip(rewards, texts, strict=True))
-    return Side(fmean(rewards), pairs[:SHOWN], len(pairs[SHOWN:]))

@@ -44,28 +44,39 @@ def html(run: SavedRun) -> str:
         **_held_out(run),
         curves=pictures(run.metrics, count_prompts(run)),
         constants=_constants(run.config),
-        steps_a_point=steps_per_point(len(run.metrics)),
-        times=timing(run.timings),
-        timings_a_point=steps_per_point(len(run.timings)),
         texts=_texts(run),
         texts_step=run.result.step if run.result else None,
         votes=labelled(run.status.folder),
         answers=answers_by_change(run.first, run.last, _prompts(run.record)),
         samples=[*_samples(run.early), *_samples(run.late)],
-        repeat=command_to_repeat(run.record),
-        go_on=run.status.continue_command(anywhere=True),
-        is_finished=run.status.state == "finished",
-        config=run.config,
-        machine={key: value for key, value in run.record.items() if key not in ("command", HELD_OUT)},
+        **shared_parts(run),
     )
+
+
+def shared_parts(run: SavedRun) -> dict[str, Any]:
+    """The parts that the page of a run of any verb has: the time, the command to repeat it, the settings."""
+    return {
+        "steps_a_point": steps_per_point(len(run.metrics)),
+        "times": timing(run.timings),
+        "timings_a_point": steps_per_point(len(run.timings)),
+        "repeat": command_to_repeat(run.record, verb=run.status.verb),
+        "go_on": run.status.continue_command(anywhere=True),
+        "is_finished": run.status.state == "finished",
+        "config": run.config,
+        "machine": {key: value for key, value in run.record.items() if key not in ("command", HELD_OUT)},
+    }
 
 
 def subject(run: SavedRun) -> str:
     """The model and the reward, in words."""
-    model, reward = mapping_in(run.config, "model"), run.config.get("reward")
+    return f"{model_name(run.config)}, trained from {_reward(run.config.get('reward'))}"
+
+
+def model_name(config: Row) -> str:
+    """The last part of the model's path, or its kind where it has none."""
+    model = mapping_in(config, "model")
     path = model.get("path")
-    name = Path(path).name if isinstance(path, str) else str(model.get("kind", "a model"))
-    return f"{name}, trained from {_reward(reward)}"
+    return Path(path).name if isinstance(path, str) else str(model.get("kind", "a model"))
 
 
 def verdict(comparison: Comparison) -> str:

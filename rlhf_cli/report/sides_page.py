@@ -8,7 +8,7 @@ from typing import Final
 
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.sides import Answered, Measure, Side, Sides
-from rlhf_cli.report.answers import SHOWN
+from rlhf_cli.feedback.saying import share
 from rlhf_cli.report.answers import Side as Completions
 from rlhf_cli.report.page import render
 from rlhf_cli.report.table import Table
@@ -56,8 +56,7 @@ def rows_of(sides: Sides) -> list[tuple[str, str, str, str]]:
 
 def describe(sides: Sides, names: tuple[str, str]) -> Iterator[str]:
     """Sentences below the table."""
-    rate = sides.win_rate
-    often = f"{rate.mean:.1%} [{rate.low:.1%}, {rate.high:.1%}] of pairs; equal ones count half"
+    often = f"{share(sides.win_rate)} of pairs; equal ones count half"
     yield f"a completion of {names[0]} has a higher reward than one of {names[1]} in {often}"
     if sides.left_out:
         yield f"{sides.left_out} prompts are left out: the reward has no score for one of their completions"
@@ -70,10 +69,5 @@ def _row(measure: Measure) -> tuple[str, str, str, str]:
 
 
 def _prompt(text: str, a: Answered, b: Answered) -> Prompt:
-    first, second = (_completions(side) for side in (a, b))
+    first, second = (Completions.of(side.rewards, side.texts) for side in (a, b))
     return Prompt(text, first.reward - second.reward, first, second)
-
-
-def _completions(one: Answered) -> Completions:
-    pairs = list(zip(one.rewards, one.texts, strict=True))
-    return Completions(sum(one.rewards) / len(pairs), pairs[:SHOWN], len(pairs[SHOWN:]))

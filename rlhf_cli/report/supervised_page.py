@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from rlhf_cli.charts.pictures import Chart, Series
-from rlhf_cli.report.curves import SUPERVISED, pictures, timing
+from rlhf_cli.report.curves import SUPERVISED, pictures
 from rlhf_cli.report.page import render
-from rlhf_cli.report.run_page import command_to_repeat, describe_model, mapping_in
-from rlhf_cli.report.series import number, steps_per_point
+from rlhf_cli.report.run_page import describe_model, mapping_in, model_name, shared_parts
+from rlhf_cli.report.series import number
 from rlhf_cli.report.table import Table
-from rlhf_cli.runs.binding import HELD_OUT
 from rlhf_cli.runs.reading import SavedRun
 from rlhf_cli.supervised.objectives.objective import Interval
 from rlhf_cli.supervised.result import SupervisedResult
@@ -28,25 +26,16 @@ ABOUT: Final[Mapping[str, str]] = {
 def html(run: SavedRun) -> str:
     """The whole page."""
     result, kind = SupervisedResult.read(run.status.folder), str(mapping_in(run.config, "objective").get("kind"))
-    model = mapping_in(run.config, "model")
-    name = Path(str(model.get("path", model.get("kind", "a model")))).name
     return render(
         "supervised.html.j2",
-        title=f"{run.status.folder.name}: {name}, {ABOUT.get(kind, kind)}",
+        title=f"{run.status.folder.name}: {model_name(run.config)}, {ABOUT.get(kind, kind)}",
         standing=_standing(run, result),
         verdict=verdict(result),
         figures=_table(result) if result and result.after else None,
         exported=result.exported if result else None,
         reliability=reliability_chart(result) if result and result.reliability else None,
         curves=pictures(run.metrics, 0, SUPERVISED),
-        steps_a_point=steps_per_point(len(run.metrics)),
-        times=timing(run.timings),
-        timings_a_point=steps_per_point(len(run.timings)),
-        repeat=command_to_repeat(run.record, verb=run.status.verb),
-        go_on=run.status.continue_command(anywhere=True),
-        is_finished=run.status.state == "finished",
-        config=run.config,
-        machine={key: value for key, value in run.record.items() if key not in ("command", HELD_OUT)},
+        **shared_parts(run),
     )
 
 

@@ -52,10 +52,9 @@ def labelled(run: Path) -> list[Labelled]:
     own = [one for one in results if "-against-" not in one.pairs.name]
     others = [[one] for one in results if one not in own]
     found = [_labelled(group) for group in ([own] if own else []) + others]
-    if found and (lost := sum(map(_count_votes, undone))):
+    if lost := sum(map(_count_votes, undone)):
         what = "votes on texts of steps that were done again with other texts, or of changed lines of queue.jsonl"
-        note = ("not counted", f"{lost} {what}")
-        found[0] = Labelled([*found[0].lines, note], found[0].charts, found[0].disagreements)
+        found.append(Labelled([("not counted", f"{lost} {what}")], [], []))
     return found
 
 

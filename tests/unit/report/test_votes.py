@@ -88,10 +88,18 @@ def test_votes_on_a_step_that_was_done_again_are_said_and_not_counted(tmp_path: 
     run = tmp_path / "run"
     new, old = (label(run, words, f"step-00000004-{n}a1b2c3d") for n, words in ((1, "a"), (2, "bb")))
     (run / "feedback" / "queue.jsonl").write_text(f'{{"step": 4, "pairs": "{new.stem}", "votes": {{}}}}\n')
-    (found,) = labelled(run)
+    found, lost = labelled(run)
     assert dict(found.lines)["me"] == "1 a"
-    assert dict(found.lines)["not counted"].startswith("2 votes on texts of steps that were done again")
+    assert dict(lost.lines)["not counted"].startswith("2 votes on texts of steps that were done again")
     assert old.is_file()
+
+
+def test_votes_that_do_not_count_are_said_also_where_no_others_are(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    label(run, "bb", "step-00000004-2a1b2c3d")
+    (run / "feedback" / "queue.jsonl").write_text('{"step": 4, "pairs": "step-00000004-1a1b2c3d", "votes": {}}\n')
+    (lost,) = labelled(run)
+    assert dict(lost.lines)["not counted"].startswith("2 votes on texts of steps that were done again")
 
 
 def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
