@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from rlhf_cli.supervised.objectives.objective import Batch, Columns, Objective, Reading
+from rlhf_cli.evaluation.intervals import standard_error, t_quantile, wilson
+from rlhf_cli.supervised.objectives.objective import Batch, Columns, Interval, Objective, Reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,6 +96,20 @@ class Sft(Objective):
             name: ratio_values(columns[column], columns["tokens"])
             for name, column in (("loss", "loss"), ("accuracy", "hits"))
         }
+
+    def intervals(self, columns: Columns) -> dict[str, Interval]:
+        """Also the accuracy by Wilson's interval, which stays within 0 and 1.
+
+        It is that of n tokens whose share r has the standard error se of the ratio, n = r (1 - r) / se^2 (Korn and
+        Graubard 1998): at most all tokens, and one a row where the rows do not differ. Student's t takes the place of
+        the normal quantile, since se is estimated from the rows.
+        """
+        found, values = super().intervals(columns), self.values(columns)["accuracy"]
+        if "accuracy" in found:
+            share, error, rows = sum(columns["hits"]) / sum(columns["tokens"]), standard_error(values), len(values)
+            count = min(share * (1 - share) / error**2, sum(columns["tokens"])) if error else rows
+            found["accuracy"] = Interval.of(wilson(share, count, t_quantile(0.975, rows - 1)))
+        return found
 
 
 def ratio_values(sums: Sequence[float], counts: Sequence[float]) -> list[float]:

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from rlhf_cli.engine.transformers import TransformersEngine
+from rlhf_cli.evaluation.intervals import t_quantile, wilson
 from rlhf_cli.models.policy import Policy
+from rlhf_cli.supervised.objectives.objective import Interval
 from rlhf_cli.supervised.objectives.sft import Sft, ratio_values
 from tests.unit.supervised.support import SFT, batch_of, example_of
 from tests.unit.support import logits_of
@@ -44,6 +46,28 @@ def test_figures_weigh_every_token_alike() -> None:
     assert sft.figures(columns) == {"loss": 7 / 4, "completion/length": 2.0}
     assert math.isfinite(sft.held_out_figures(columns | {"loss": [9e9, 0.0]})["perplexity"])
     assert [fmean(values) for values in sft.values(columns).values()] == [7 / 4, 1 / 4]
+
+
+def test_the_accuracy_has_wilsons_interval() -> None:
+    # four rows of four tokens, one hit: r = 1/16, linearised 0, 0, 0, 1/4: se = 1/16, so that r (1 - r) / se^2 = 15
+    # tokens; with t(3)^2 = 10.12796: middle (1/16 + 10.12796/30) / 1.675197, half-width 3.182446 / 1.675197 times
+    # sqrt(1/16 15/16 / 15 + 10.12796 / 900)
+    columns = {"loss": [1.0] * 4, "tokens": [4.0] * 4, "hits": [0.0, 0.0, 0.0, 1.0]}
+    found = sft.intervals(columns)["accuracy"]
+    assert (found.mean, found.low, found.high) == pytest.approx((1 / 16, 0.004933, 0.472740), abs=2e-6)
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0.0, 4), (4.0, 4), (2.0, 4)])
+def test_the_accuracy_of_rows_that_do_not_differ_counts_rows(hits: float, count: int) -> None:
+    columns = {"loss": [1.0] * 4, "tokens": [4.0] * 4, "hits": [hits] * 4}
+    assert sft.intervals(columns)["accuracy"] == Interval.of(wilson(hits / 4, count, t_quantile(0.975, 3)))
+
+
+def test_the_accuracy_counts_no_more_tokens_than_there_are() -> None:
+    # 0.49 and 0.51 of 100 tokens each: the spread of the rows is smaller than that of 200 draws
+    columns = {"loss": [1.0] * 2, "tokens": [100.0] * 2, "hits": [49.0, 51.0]}
+    assert sft.intervals(columns)["accuracy"] == Interval.of(wilson(0.5, 200, t_quantile(0.975, 1)))
+    assert sft.intervals({"loss": [1.0], "tokens": [4.0], "hits": [1.0]}) == {}
 
 
 def test_a_ratio_has_the_standard_error_of_the_delta_method() -> None:
