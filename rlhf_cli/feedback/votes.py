@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter
 
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.paths import why_irregular
+from rlhf_cli.runs.disk import DISK
 from rlhf_cli.settings import READ_STRICTLY
 
 Side = Literal["a", "b"]
@@ -157,8 +158,4 @@ class VoteFile:
         finally:
             os.close(handle)
         if is_new:
-            folder = os.open(self.file.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            DISK.sync(self.file.parent)

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.feedback.pairs import read_pairs
-from rlhf_cli.feedback.session import Session
+from rlhf_cli.feedback.session import Question, Session
 from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.runs.lock import hold
 from tests.browser import CHROMIUM, Browser
@@ -91,6 +92,22 @@ def test_where_more_pairs_may_come_the_page_waits_and_says_nothing_of_the_votes(
         session.answer(question, "a")
     status, _, body = ask()
     assert (status, body) == (200, {"done": True, "waiting": "no pair waits <U+202E>", "said": []})
+
+
+def test_questions_and_votes_take_turns_in_one_thread(
+    session: Session, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, own = set[int](), Session.question
+
+    def question(asked: Session) -> Question | None:
+        threads.add(threading.get_ident())
+        return own(asked)
+
+    monkeypatch.setattr(Session, "question", question)
+    asked = ask()[2]
+    assert ask("/api/vote", POST, {"pair": asked["pair"], "vote": "first"})[0] == 200
+    assert ask("/api/undo", POST, {})[0] == 200
+    assert threads == {threading.get_ident()}
 
 
 def test_the_link_lets_in_and_gives_a_cookie(ask: Ask) -> None:

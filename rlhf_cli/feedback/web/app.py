@@ -1,4 +1,8 @@
-"""The page's routes. The page only ever hears of a first and a second text: which is a is known here."""
+"""The page's routes. The page only ever hears of a first and a second text: which is a is known here.
+
+All routes are coroutines, which take turns in one thread: a desk knows which file it asked from last, and a question in
+a thread of its own could change that between a vote and its file.
+"""
 
 from __future__ import annotations
 
@@ -51,15 +55,15 @@ def build_app(
             status,
         )
 
-    def page(request: Request) -> Response:
+    async def page(request: Request) -> Response:
         text = (STATIC / "label.html").read_text(encoding="utf-8").replace("{token}", token)
         return Response(text, media_type="text/html")
 
-    def file(request: Request) -> Response:
+    async def file(request: Request) -> Response:
         name = request.url.path.removeprefix("/")
         return Response((STATIC / name).read_bytes(), media_type=FILES[name])
 
-    def question(request: Request) -> Response:
+    async def question(request: Request) -> Response:
         return state()
 
     async def vote(request: Request) -> Response:
