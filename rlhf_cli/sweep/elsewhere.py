@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -74,14 +74,16 @@ class _Elsewhere:
         except Exception as error:
             if self._asked:
                 return -signal.SIGTERM
-            with self._job.log.open("a", encoding="utf-8") as log:
+            with suppress(OSError), self._job.log.open("a", encoding="utf-8") as log:
                 log.write(f"{type(error).__name__}: {first_line(error)}\n")
             return EXIT_BUG
 
     def send_signal(self, number: int) -> None:
-        """Ask it to stop, whatever the signal: by a file that its worker looks for."""
+        """Ask it to stop, whatever the signal: by a file that its worker looks for. Where none can be written, it ends
+        by itself, and the other trials are asked all the same."""
         self._asked = True
-        Ending(EXIT_STOPPED, "asked to stop").write(self._job.folder)
+        with suppress(OSError):
+            Ending(EXIT_STOPPED, "asked to stop").write(self._job.folder)
         self._dropped = self._handle.drop()
 
 
@@ -145,17 +147,11 @@ def _call(trial: RemoteTrial) -> int:
     return trial()
 
 
-class _SlurmJob:
-    def __init__(self, job: Any) -> None:
-        self._job = job
-
-    def result(self) -> int | None:
-        return int(self._job.result()) if self._job.done() else None
-
+class _SlurmJob(_Future):
     def drop(self) -> bool:
-        if self._job.state != "PENDING":
+        if self._future.state != "PENDING":
             return False
-        self._job.cancel(check=False)
+        self._future.cancel(check=False)
         return True
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from rlhf_cli.errors import first_line
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.health.stopping import FLOOR
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, METRICS, TRIAL_LOG
@@ -140,7 +141,7 @@ def _describe(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"]])
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _lines(file: Path) -> list[bytes]:

@@ -47,10 +47,10 @@ def calculate_needed(gain: Contrast, points: int, steps: int) -> Needed:
     least = _least_gain(squares, squares.seeds, squares.prompts, points)
     if mean <= 0:
         return Needed(mean, least, None, None, None)
-    prompts = _fewest(lambda n: _least_gain(squares, squares.seeds, n, points) <= mean, 2, MOST_PROMPTS)
+    prompts = _fewest(lambda n: _least_gain(squares, squares.seeds, n, points) <= mean, MOST_PROMPTS)
     seeds = None
     if squares.seeds > 1:
-        seeds = _fewest(lambda n: _least_gain(squares, n, squares.prompts, points) <= mean, 2, MOST_SEEDS)
+        seeds = _fewest(lambda n: _least_gain(squares, n, squares.prompts, points) <= mean, MOST_SEEDS)
     growth = max(least / mean, 1.0)
     return Needed(mean, least, prompts, seeds, math.ceil(steps * growth) if growth <= MOST_GROWTH else None)
 
@@ -66,11 +66,11 @@ def _least_gain(seen: MeanSquares, seeds: int, prompts: int, points: int) -> flo
     return max(error * (t_quantile(1 - LEVEL / points / 2, degrees) + z) for error, degrees in expected.tests())
 
 
-def _fewest(is_enough: Callable[[int], bool], low: int, most: int) -> int | None:
-    """The least number from `low` to `most` that is enough, where every larger one is so too; None without one."""
+def _fewest(is_enough: Callable[[int], bool], most: int) -> int | None:
+    """The least number from 2 to `most` that is enough, where every larger one is so too; None without one."""
     if not is_enough(most):
         return None
-    high = most
+    low, high = 2, most
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if is_enough(middle) else (middle + 1, high)

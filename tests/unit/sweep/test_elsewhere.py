@@ -55,6 +55,14 @@ def test_its_exit_code_is_what_it_returns(process: Process, handle: Handle) -> N
     assert process.poll() == 3
 
 
+def test_a_disk_that_refuses_keeps_no_trial_from_ending(process: Process, handle: Handle, tmp_path: Path) -> None:
+    tmp_path.rmdir()
+    handle.standing = RuntimeError("the node is gone")
+    assert process.poll() == 1
+    process.send_signal(signal.SIGTERM)
+    assert process.poll() == -signal.SIGTERM
+
+
 def test_what_goes_wrong_around_it_is_in_its_log(process: Process, handle: Handle, tmp_path: Path) -> None:
     handle.standing = RuntimeError("the node is gone\nand more")
     assert process.poll() == 1
