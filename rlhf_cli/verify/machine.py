@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -56,16 +57,19 @@ def ask_hub(environment: Mapping[str, str], timeout_s: float = HUB_TIMEOUT_S) ->
     """Whether models can be fetched: `reachable`, or why not. Names the host alone: an address may hold a password."""
     if environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return "offline by HF_HUB_OFFLINE"
-    address = environment.get("HF_ENDPOINT") or HUB
-    host = urlsplit(address).hostname or "HF_ENDPOINT"
-    if urlsplit(address).scheme not in ("http", "https"):
-        return f"{host}: HF_ENDPOINT is no http address"
     try:
-        with urlopen(Request(address, method="HEAD"), timeout=timeout_s):
+        address = urlsplit(environment.get("HF_ENDPOINT") or HUB)
+        host, plain = address.hostname, address._replace(netloc=address.netloc.rpartition("@")[2])
+    except ValueError:
+        host = None
+    if host is None or address.scheme not in ("http", "https"):
+        return f"{host or 'HF_ENDPOINT'}: HF_ENDPOINT is no http address"
+    try:
+        with urlopen(Request(plain.geturl(), method="HEAD"), timeout=timeout_s):
             return f"{host} is reachable"
     except HTTPError as error:  # it answers
         return f"{host} answers with {error.code}"
-    except (OSError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         return f"{host} is not reachable: {getattr(error, 'reason', None) or error}"
 
 

@@ -29,6 +29,9 @@ def test_the_facts_are_json_and_hold_what_a_bug_report_needs(monkeypatch: pytest
         ({"HF_HUB_OFFLINE": "true"}, "offline by HF_HUB_OFFLINE"),
         ({"HF_ENDPOINT": "ftp://user:secret@mirror/x"}, "mirror: HF_ENDPOINT is no http address"),
         ({"HF_ENDPOINT": "nonsense"}, "HF_ENDPOINT: HF_ENDPOINT is no http address"),
+        ({"HF_ENDPOINT": "http://[::1"}, "HF_ENDPOINT: HF_ENDPOINT is no http address"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:port"}, "127.0.0.1 is not reachable: "),
+        ({"HF_ENDPOINT": "http://user:secret@nowhere.invalid/x"}, "nowhere.invalid is not reachable: "),
         ({"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:1"}, "127.0.0.1 is not reachable: "),
     ],
 )
