@@ -13,6 +13,7 @@ from rlhf_cli.demo.ascent import SAMPLES, ascend, curve
 from rlhf_cli.demo.scene import Scene, percent
 from rlhf_cli.demo.soup import BETA, toy
 from rlhf_cli.functional.losses import clipped_surrogate
+from rlhf_cli.plural import plural
 
 CLIP: Final = 0.2
 EPOCHS: Final = (1, 4, 16)
@@ -55,7 +56,7 @@ def scene(fast: bool) -> Scene:
                 f"rollouts of {SAMPLES} samples",
                 "J",
                 [
-                    *(curve(_updates(epochs), of) for epochs, of in runs.items()),
+                    *(curve(plural(epochs, "update"), of) for epochs, of in runs.items()),
                     Series("J*", [0, steps], [best, best], style="dashed"),
                 ],
             ),
@@ -63,12 +64,12 @@ def scene(fast: bool) -> Scene:
                 "How many tokens are clipped",
                 "rollout",
                 "share of the updates' tokens",
-                [Series(_updates(epochs), range(1, steps + 1), shares) for epochs, shares in clipped.items()],
+                [Series(plural(epochs, "update"), range(1, steps + 1), shares) for epochs, shares in clipped.items()],
             ),
         ),
         (
             f"Of the way to J*, {steps} rollouts went: "
-            + ", ".join(f"{_updates(epochs)} {value:.1f} %" for epochs, value in closed.items())
+            + ", ".join(f"{plural(epochs, 'update')} {value:.1f} %" for epochs, value in closed.items())
             + ". Clipped on average: "
             + ", ".join(percent(sum(shares) / steps) for shares in clipped.values())
             + ". The first update of a rollout is never clipped: its ratio is 1.",
@@ -101,7 +102,3 @@ def ppo(epochs: int) -> Ppo:
 
 def _log(x: float) -> float:
     return math.log(x) if x > 0 else -math.inf
-
-
-def _updates(epochs: int) -> str:
-    return f"{epochs} update{'s' * (epochs > 1)}"

@@ -17,6 +17,7 @@ from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import progress_to_optimum
 from rlhf_cli.models.location import REWARD_MODEL
 from rlhf_cli.paths import PACKAGE, relative_to_here
+from rlhf_cli.plural import plural
 from rlhf_cli.report.run_page import name_of_start
 from rlhf_cli.report.table import changes
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, METRICS, REPORT, SAMPLES, TENSORBOARD
@@ -71,7 +72,8 @@ def _comparison_table(result: Result, no_signal: str | None, start: str) -> Rend
     assert result.optimum is not None
     comparison = result.comparison
     table = Table(
-        title=f"Held-out, after {result.step} steps: {result.prompts} prompts x {result.samples} samples at T = 1",
+        title=f"Held-out, after {plural(result.step, 'step')}: {plural(result.prompts, 'prompt')} x "
+        f"{plural(result.samples, 'sample')} at T = 1",
         title_justify="left",
         caption=Text(
             f"±: 95 % interval over prompts; the change is paired by prompt\n{progress_to_optimum(result.optimum)}"
@@ -121,9 +123,10 @@ def show_losses(result: SupervisedResult, folder: Path, *, following: bool = Tru
 
 
 def _losses_table(result: SupervisedResult) -> Table:
-    exported = f"after {result.exported} steps" if result.exported == result.step else f"step {result.exported}"
+    is_last = result.exported == result.step
+    exported = f"after {plural(result.exported, 'step')}" if is_last else f"step {result.exported}"
     table = Table(
-        title=f"Held-out, {exported}: {result.held_out} rows",
+        title=f"Held-out, {exported}: {plural(result.held_out, 'row')}",
         title_justify="left",
         caption=Text("± and [ ]: 95 % interval over rows; changes are paired"),
         caption_justify="left",

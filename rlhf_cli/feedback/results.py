@@ -12,6 +12,7 @@ from rlhf_cli.feedback.pairs import read_pairs
 from rlhf_cli.feedback.saying import describe, share
 from rlhf_cli.feedback.tally import Tally, tally
 from rlhf_cli.feedback.votes import VoteFile, Votes
+from rlhf_cli.plural import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,5 +58,6 @@ def describe_results(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
     yield from describe(last.tally, last.titles)
     voted = [one for one in results if one.tally.votes]
     for place, one in enumerate(voted if len(voted) > 1 else ()):
-        rate = f"{one.titles[0]} {share(one.tally.win_rate)} against {one.titles[1]}, {one.tally.votes} votes"
+        votes = plural(one.tally.votes, "vote")
+        rate = f"{one.titles[0]} {share(one.tally.win_rate)} against {one.titles[1]}, {votes}"
         yield "" if place else "by step", rate

@@ -7,6 +7,7 @@ from typing import Final
 
 from rlhf_cli.evaluation.intervals import Share
 from rlhf_cli.feedback.tally import Tally
+from rlhf_cli.plural import plural
 
 KAPPAS: Final = {"cohen": "Cohen's", "fleiss": "Fleiss'"}
 
@@ -35,11 +36,11 @@ def describe(tally: Tally, titles: tuple[str, str]) -> Iterator[tuple[str, str]]
         return
     yield "win rate", f"a {share(tally.win_rate)} 95 % interval; ties and both bad count half"
     if tally.decided is not None:
-        yield "", f"a {share(tally.decided)} without ties, {tally.decided.count:.0f} votes"
+        yield "", f"a {share(tally.decided)} without ties, {plural(round(tally.decided.count), 'vote')}"
     if tally.agreement is not None:
         yield "reward", f"people agree with it {share(tally.agreement)} where it tells a pair apart; ties count half"
     if (kappa := tally.kappa) is not None:
         value = "undefined: all say the same one thing" if kappa.value is None else f"{kappa.value:.2f}"
-        yield "raters", f"{KAPPAS[kappa.kind]} kappa {value}, {kappa.raters} raters on {kappa.pairs} pairs"
+        yield "raters", f"{KAPPAS[kappa.kind]} kappa {value}, {kappa.raters} raters on {plural(kappa.pairs, 'pair')}"
     if tally.left is not None and not tally.left.low <= 0.5 <= tally.left.high:
         yield "sides", f"the first text won {share(tally.left)} of the votes for one side: read both to their ends"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from rlhf_cli.evaluation.intervals import with_error
+from rlhf_cli.plural import plural
 from rlhf_cli.report.run_page import command_to_repeat, mapping_in, subject
 from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.runs.reading import SavedRun
@@ -30,7 +31,7 @@ def write_card(folder: Path, run: SavedRun, dtype: str) -> None:
         "",
         f"# {run.status.folder.name}",
         "",
-        f"{Path(base).name}, trained for {steps} steps by rlhf-cli {packages.get('rlhf-cli', '')}:",
+        f"{Path(base).name}, trained for {plural(steps, 'step')} by rlhf-cli {packages.get('rlhf-cli', '')}:",
         "",
         f"    {by}",
         "",

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from rlhf_cli.charts.svg import svg
 from rlhf_cli.errors import visible
+from rlhf_cli.plural import plural
 from rlhf_cli.report.texts import cut, listing
 
 GENERATOR: Final = Markup('<meta name="generator" content="rlhf-cli"/>')
@@ -33,4 +34,4 @@ _TEMPLATES: Final = Environment(
     keep_trailing_newline=True,
 )
 _TEMPLATES.globals["generator"] = GENERATOR
-_TEMPLATES.filters |= {"svg": lambda picture: Markup(svg(picture)), "cut": cut, "listing": listing}
+_TEMPLATES.filters |= {"svg": lambda picture: Markup(svg(picture)), "cut": cut, "listing": listing, "plural": plural}

@@ -14,6 +14,7 @@ from rlhf_cli.feedback.pairs import read_pairs
 from rlhf_cli.feedback.saying import describe, share
 from rlhf_cli.feedback.tally import tally
 from rlhf_cli.feedback.votes import VoteFile
+from rlhf_cli.plural import plural
 from rlhf_cli.report.page import render
 from rlhf_cli.report.table import Link, Table
 from rlhf_cli.rounds.folder import FeedbackSettings, Round, rounds_in
@@ -44,7 +45,7 @@ def html(folder: Path, settings: FeedbackSettings) -> str:
     measured = [one for one in rounds if one.truth]
     return render(
         "rounds.html.j2",
-        title=f"{folder.name}: {len(rounds)} rounds of feedback",
+        title=f"{folder.name}: {plural(len(rounds), 'round')} of feedback",
         verdicts=[verdict(one.number, one.truth) for one in measured],
         table=_table(measured) if measured else None,
         charts=[_chart(measured, name) for name in ("true", "proxy")] if measured else [],

@@ -12,6 +12,7 @@ from typing import Any, Final
 from rlhf_cli.evaluation.evaluation import Comparison
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.optimum import progress_to_optimum
+from rlhf_cli.plural import plural
 from rlhf_cli.report.answers import answers_by_change
 from rlhf_cli.report.curves import pictures, timing
 from rlhf_cli.report.page import render
@@ -210,8 +211,9 @@ def _reward(reward: Any) -> str:
 
 
 def _algorithm(config: Row) -> str:
-    size = f"{config.get('prompts_per_step')} prompts x {config.get('samples_per_prompt')} completions a step"
-    return f"{mapping_in(config, 'algorithm').get('kind')}, {size}" if "algorithm" in config else ""
+    prompts, completions = config.get("prompts_per_step", 0), config.get("samples_per_prompt", 0)
+    step = f"{plural(prompts, 'prompt')} x {plural(completions, 'completion')} a step"
+    return f"{mapping_in(config, 'algorithm').get('kind')}, {step}" if "algorithm" in config else ""
 
 
 def describe_model(record: Row) -> str:

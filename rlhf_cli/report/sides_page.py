@@ -9,6 +9,7 @@ from typing import Final
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.sides import Answered, Measure, Side, Sides
 from rlhf_cli.feedback.saying import share
+from rlhf_cli.plural import plural
 from rlhf_cli.report.answers import Side as Completions
 from rlhf_cli.report.page import render
 from rlhf_cli.report.table import Table
@@ -59,7 +60,7 @@ def describe(sides: Sides, names: tuple[str, str]) -> Iterator[str]:
     often = f"{share(sides.win_rate)} of pairs; equal ones count half"
     yield f"a completion of {names[0]} has a higher reward than one of {names[1]} in {often}"
     if sides.left_out:
-        yield f"{sides.left_out} prompts are left out: the reward has no score for one of their completions"
+        yield f"{plural(sides.left_out, 'prompt')} left out: the reward has no score for one of the completions"
 
 
 def _row(measure: Measure) -> tuple[str, str, str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from rlhf_cli.charts.pictures import Chart, Series
+from rlhf_cli.plural import plural
 from rlhf_cli.report.curves import SUPERVISED, pictures
 from rlhf_cli.report.page import render
 from rlhf_cli.report.run_page import describe_model, mapping_in, model_name, shared_parts
@@ -68,9 +69,8 @@ def reliability_chart(result: SupervisedResult) -> Chart:
 def _standing(run: SavedRun, result: SupervisedResult | None) -> list[tuple[str, str]]:
     status = run.status
     skipped = sum(number(row.get("skipped")) == 1 for row in run.metrics)
-    early = (
-        f", ended early: no lower held-out loss in {result.stalled} evaluations" if result and result.stalled else ""
-    )
+    stalled = plural(result.stalled, "evaluation") if result and result.stalled else None
+    early = f", ended early: no lower held-out loss in {stalled}" if stalled else ""
     return [
         ("state", status.state + (f": {status.reason}" if status.reason else "")),
         ("step", f"{'–' if status.step is None else status.step} of {status.steps or '–'}{early}"),
@@ -85,7 +85,8 @@ def _settings(run: SavedRun) -> str:
     """The objective with its numbers, and the rows of a step."""
     objective = mapping_in(run.config, "objective")
     knobs = [f"{key} {value:g}" for key, value in objective.items() if isinstance(value, float | int)]
-    return ", ".join([str(objective.get("kind")), *knobs, f"{run.config.get('prompts_per_step')} rows a step"])
+    rows = plural(run.config.get("prompts_per_step", 0), "row")
+    return ", ".join([str(objective.get("kind")), *knobs, f"{rows} a step"])
 
 
 def _table(result: SupervisedResult) -> Table:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rlhf_cli.evaluation.intervals import with_error
+from rlhf_cli.plural import plural
 from rlhf_cli.sweep.choice import Candidate, choose
 from rlhf_cli.sweep.outcome import LeftOut
 from rlhf_cli.sweep.points import Point
@@ -24,9 +25,9 @@ def explain_search(
     """The sentences; `points` and `candidates` are the finished trials, in the same order."""
     search = Search.model_validate(record.search)
     states = Counter(one.state for one in left_out)
-    others = [f"{states['pruned']} were pruned"] if states["pruned"] else []
-    others += [f"{rest} have no result"] if (rest := len(left_out) - states["pruned"]) else []
-    tried = f"The search tried {len(record.trials)} settings: {len(points)} ran to the end"
+    others = [f"{states['pruned']} pruned"] if states["pruned"] else []
+    others += [f"{rest} without a result"] if (rest := len(left_out) - states["pruned"]) else []
+    tried = f"The search tried {plural(len(record.trials), 'setting')}: {len(points)} to the end"
     sentences = [", ".join([tried, *others]) + "."]
     if search.objective == "both":
         front = [point for point in points if point.pareto]

@@ -13,6 +13,7 @@ from typing import TypeVar
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.pipeline.run import Training
 from rlhf_cli.pipeline.state import read_state
+from rlhf_cli.plural import plural
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, FEEDBACK, LOGS, QUEUE
@@ -40,11 +41,9 @@ class Verdict:
     def describe(self) -> str:
         """The steps, and how much of them was compared."""
         steps = f"steps {self.first}-{self.last}" if self.first < self.last else f"step {self.last}"
-        completions = f"{self.completions} completions, " if self.completions else ""  # others than rlhf train log none
-        return (
-            f"{steps}, {self.metrics} metrics lines, {completions}"
-            f"{self.evaluations} evaluations, {self.tensors} tensors"
-        )
+        lines, completions = plural(self.metrics, "metrics line"), plural(self.completions, "completion")
+        logged = f"{lines}, {completions}" if self.completions else lines  # rlhf train alone logs completions
+        return f"{steps}, {logged}, {plural(self.evaluations, 'evaluation')}, {plural(self.tensors, 'tensor')}"
 
 
 def repeat(

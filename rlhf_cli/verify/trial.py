@@ -20,6 +20,7 @@ from rlhf_cli.pipeline.run import Run, current_beta, needs_reread, reusing_engin
 from rlhf_cli.pipeline.scoring import score
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.update import compute_gradient, keeps_shards, split_rollout, update_size
+from rlhf_cli.plural import plural
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
@@ -155,7 +156,7 @@ def _doubts(config: RunConfig, metrics: Metrics, predicted_mib: int) -> Iterator
     if MANY_SAME < same < 1:
         yield f"{same:.0%} of the prompts have completions with one score, and teach nothing"
     if failures := metrics["reward/failures"]:
-        yield f"{failures:.0f} completions have no score"
+        yield f"{plural(int(failures), 'completion')} without a score"
     if config.processes > 1 and not config.shard_model:
         total = config.processes * predicted_mib
         yield f"each of {config.processes} processes holds the model: up to {total:,} MiB, where they share a machine"

@@ -46,8 +46,8 @@ def test_a_run_is_clean_and_the_page_says_what_was_checked(rlhf: Rlhf, out: Path
     files, first, second, count, found = outcome.out.splitlines()
     assert files == "files: as the run wrote them, 9 checkpoints among them"
     # sorted(random.Random(1).sample(range(8), 2)) is [2, 4]
-    assert first.startswith("identical: step 3, 1 metrics lines, 4 completions, 0 evaluations, ")
-    assert second.startswith("identical: step 5, 1 metrics lines, 4 completions, 0 evaluations, ")
+    assert first.startswith("identical: step 3, 1 metrics line, 4 completions, 0 evaluations, ")
+    assert second.startswith("identical: step 5, 1 metrics line, 4 completions, 0 evaluations, ")
     assert count == "2 of 8 stretches were repeated, 2 of 8 steps, chosen by --seed 1"
     # a tenth of eight steps is one stretch of eight: two of eight meet it with a chance of 1/4
     assert found.endswith("with a chance of 25.0%; for 99 %: --stretches 8")

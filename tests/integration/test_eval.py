@@ -47,7 +47,7 @@ def test_two_runs_on_other_data(finished: Path, rlhf: Rlhf, tmp_path: Path) -> N
     (tmp_path / "p.jsonl").write_text("".join(f'{{"prompt": "Say {n}."}}\n' for n in range(9)))
     outcome = rlhf("eval", "a=1", "b", "data=jsonl", "data.path=p.jsonl", "--temperature", "0")
     assert outcome.code == 0, outcome.err
-    assert "9 prompts x 1 completions at T = 0" in outcome.out
+    assert "9 prompts x 1 completion at T = 0" in outcome.out
     assert "a completion of a=1 has a higher reward than one of b in 50.0% [" in outcome.out
     assert "J" not in outcome.out.split()
     assert outcome.out.count("+0.000 ± 0.000") == 7  # length has one digit

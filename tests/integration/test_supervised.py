@@ -74,7 +74,7 @@ def test_the_last_stretch_repeats_bit_for_bit(
     _, folder = trained
     outcome = rlhf("verify-resume", str(folder))
     assert outcome.code == 0, outcome.err
-    assert outcome.out.startswith("identical: steps 3-4, 2 metrics lines, 1 evaluations, ")
+    assert outcome.out.startswith("identical: steps 3-4, 2 metrics lines, 1 evaluation, ")
     of_step = Examples.of_step
     monkeypatch.setattr(Examples, "of_step", lambda self, step, *more: of_step(self, step - 1, *more))
     outcome = rlhf("verify-resume", str(folder))

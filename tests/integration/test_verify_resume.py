@@ -188,7 +188,7 @@ def test_a_passed_over_checkpoint_is_named(rlhf: Rlhf, out: Path) -> None:
 def test_one_step_is_enough(rlhf: Rlhf) -> None:
     assert rlhf("train", *SHORT, "steps=2", "checkpoint.every=1", "evaluate.every=0", "run_dir=out").code == 0
     outcome = rlhf("verify-resume", "out")
-    assert outcome.out.startswith("identical: step 2, 1 metrics lines, 4 completions, 0 evaluations, "), outcome.err
+    assert outcome.out.startswith("identical: step 2, 1 metrics line, 4 completions, 0 evaluations, "), outcome.err
 
 
 def test_a_run_that_another_process_works_in(rlhf: Rlhf, out: Path) -> None:

@@ -12,6 +12,7 @@ from rlhf_cli.health.alarms import Alarms, Finding
 from rlhf_cli.health.course import START, WINDOW
 from rlhf_cli.health.rules import RULES, about
 from rlhf_cli.paths import relative_to_here
+from rlhf_cli.plural import plural
 
 
 def show_run(alarms: Alarms) -> None:
@@ -76,7 +77,7 @@ def _lines(alarms: Alarms) -> Iterator[str]:
     if not findings:
         steps = alarms.course.learned
         few = f": few rules can tell before step {START + WINDOW}" if steps < START + WINDOW else ""
-        yield f"nothing found by {len(RULES)} rules in {steps} steps{few}"
+        yield f"nothing found by {len(RULES)} rules in {plural(steps, 'step')}{few}"
 
 
 def _when(finding: Finding) -> str:

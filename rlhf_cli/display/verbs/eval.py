@@ -8,6 +8,7 @@ from rich.text import Text
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.words import flat
 from rlhf_cli.evaluation.sides import Sides
+from rlhf_cli.plural import plural
 from rlhf_cli.report.sides_page import describe, rows_of
 
 
@@ -15,7 +16,7 @@ def show_sides(sides: Sides, names: tuple[str, str], temperature: float) -> None
     """Print the table and a sentence on the win rate, on stdout."""
     console = ResultConsole()
     table = Table(
-        title=f"{sides.prompts} prompts x {sides.samples} completions at T = {temperature:g}",
+        title=f"{plural(sides.prompts, 'prompt')} x {plural(sides.samples, 'completion')} at T = {temperature:g}",
         title_justify="left",
         caption=Text("±: 95 % interval over prompts; the difference is paired by prompt"),
         caption_justify="left",

@@ -15,6 +15,7 @@ from rlhf_cli.evaluation.dial import DialPoint
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.evaluation.oracle import Oracle
+from rlhf_cli.plural import plural
 from rlhf_cli.report.frontier import frontier
 
 
@@ -22,7 +23,8 @@ def show_oracle(oracle: Oracle) -> None:
     """Print the table of betas, the frontier and the table of best of n, on stdout."""
     console = ResultConsole()
     table = Table(
-        title=f"The optimum, from {oracle.prompts} prompts x {oracle.samples} completions of the reference "
+        title=f"The optimum, from {plural(oracle.prompts, 'prompt')} x "
+        f"{plural(oracle.samples, 'completion')} of the reference "
         f"at T = {oracle.temperature:g}",
         title_justify="left",
         caption=Text(
@@ -52,9 +54,10 @@ def show_dial(points: Sequence[DialPoint], evaluation: Evaluation) -> None:
     """Print the table of a run's policy at other betas, on stdout."""
     console = ResultConsole()
     prompts, samples = len(evaluation.prompts), len(evaluation.reward[0])
-    both = f"2 x {samples} completions of policy and reference" if evaluation.reference else f"{samples} completions"
+    of_both = f"2 x {samples} completions of policy and reference"
+    both = of_both if evaluation.reference else plural(samples, "completion")
     table = Table(
-        title=f"The policy of step {evaluation.step} at other betas, from {prompts} prompts x {both}",
+        title=f"The policy of step {evaluation.step} at other betas, from {plural(prompts, 'prompt')} x {both}",
         title_justify="left",
         caption=Text(
             "±: 95 % interval over prompts. It is what training at each beta would lead to,\n"

@@ -11,6 +11,7 @@ from rich.text import Text
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
+from rlhf_cli.plural import plural
 from rlhf_cli.rewards.examine import Examination, Group
 
 STYLES: Final = {"ok": "green", "look": "yellow", "wrong": "red"}
@@ -21,7 +22,8 @@ EXTREMES: Final = 2
 def show_examination(examination: Examination, groups: Sequence[Group]) -> None:
     """Print a row for each finding; then the extremes, where there are enough scores."""
     console = ResultConsole()
-    title = f"{examination.reward}: {examination.completions} completions of {examination.prompts} prompts"
+    completions, prompts = plural(examination.completions, "completion"), plural(examination.prompts, "prompt")
+    title = f"{examination.reward}: {completions} of {prompts}"
     table = Table(title=Text(visible(title)), title_justify="left", expand=True, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.plural import plural
 from rlhf_cli.verify.gradient import EXACT, LENGTH, Comparison, Verification
 
 
 def show_verification(found: Verification) -> None:
     """Print the report on stdout."""
-    completions = f"{found.group} completion" + "s" * (found.group > 1)
+    completions = plural(found.group, "completion")
     rows = [
         ("run", f"{found.algorithm}, kl={found.kl}, beta {found.beta:g}, temperature {found.temperature:g}"),
         ("maximises", f"J = {found.objective}"),

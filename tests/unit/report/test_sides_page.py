@@ -27,7 +27,7 @@ def test_the_page() -> None:
     assert "+2.000" in words
     assert "and 1 more" in words
     assert "alone" not in words
-    assert "2 prompts are left out" in words
+    assert "2 prompts left out" in words
     assert "has a higher reward than one of reference in 100.0% [34.2%, 100.0%] of pairs" in words
 
 

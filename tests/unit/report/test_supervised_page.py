@@ -44,7 +44,7 @@ def test_every_section_is_there(tmp_path: Path) -> None:
     found = sections(text)
     assert list(found) == ["How it stands", "Held-out rows", "Reliability", "Curves", "Time", "To repeat it"]
     standing = said(found["How it stands"])
-    assert "step 4 of 8, ended early: no lower held-out loss in 1 evaluations" in standing
+    assert "step 4 of 8, ended early: no lower held-out loss in 1 evaluation" in standing
     assert "objective bradley_terry, centre 0.01, 4 rows a step" in standing
     rows = [[cell.text for cell in row] for row in found["Held-out rows"].iter("tr")]
     assert rows == [

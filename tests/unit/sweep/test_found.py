@@ -32,7 +32,7 @@ def searched(folder: Path, **changes: Any) -> SweepRecord:
 def test_the_best_by_j_and_why_that_is_optimistic(tmp_path: Path) -> None:
     """J at 0.1: 0.40, 0.42, 0.25, 0.28."""
     tried, best, caution, *_ = answer(searched(tmp_path)).reason
-    assert tried == "The search tried 4 settings: 4 ran to the end."
+    assert tried == "The search tried 4 settings: 4 to the end."
     assert best.startswith("The highest held-out J is +0.420 ± ")
     assert "point 2 (beta=0.1, temperature=1), reward +0.500 ± " in best
     assert caution.startswith("The best of 4 is optimistic: it was chosen for being high")
@@ -65,7 +65,7 @@ def test_pruned_trials_are_counted_and_left_out(tmp_path: Path) -> None:
     whole = {"step": 2, "beta": 0.1, "prompts": 4, "samples": 2, "comparison": None, "optimum": None, "texts": []}
     file.write_text(json.dumps(whole | {"stopped": stopped}))
     found = answer(record)
-    assert found.reason[0] == "The search tried 4 settings: 3 ran to the end, 1 were pruned."
+    assert found.reason[0] == "The search tried 4 settings: 3 to the end, 1 pruned."
     (pruned,) = found.left_out
     assert (pruned.state, pruned.reason) == ("pruned", "at step 4: the held-out objective is +0.1, below +0.2")
 

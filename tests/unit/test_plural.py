@@ -1,0 +1,12 @@
+"""A number with its noun."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlhf_cli.plural import plural
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 prompts"), (1, "1 prompt"), (2, "2 prompts"), (21, "21 prompts")])
+def test_one_has_no_s(number: int, text: str) -> None:
+    assert plural(number, "prompt") == text
