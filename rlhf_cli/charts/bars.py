@@ -8,7 +8,9 @@ from typing import Final
 
 from rlhf_cli.charts.frame import (
     EDGE,
+    HEIGHT,
     LINE,
+    WIDTH,
     Y_TICKS,
     colour,
     document,
@@ -36,14 +38,14 @@ def draw(bars: Bars) -> str:
     """The bars as one <svg> element. Raises ValueError unless each series has one value a category."""
     values = [value for s in bars.series for column in (s.values, s.low, s.high) for value in column]
     y = ticks(*extent([0.0, *filter(math.isfinite, values)]), Y_TICKS, outside=True)
-    left, right = left_of(y), bars.width - EDGE
+    left, right = left_of(y), WIDTH - EDGE
     slot = (right - left) / max(len(bars.categories), 1)
     turned = any(width(name) > slot - 4 for name in bars.categories)
     if turned:  # the names end below their bars and begin further left
         left = max(left, EDGE + SLANT * min(LONGEST, max(map(width, bars.categories))) - slot / 2)
         slot = (right - left) / len(bars.categories)
-    parts, top = head(bars.title, bars.y_label, bars.width)
-    down = Scale(y[0], y[-1], top + bars.height, top)
+    parts, top = head(bars.title, bars.y_label)
+    down = Scale(y[0], y[-1], top + HEIGHT, top)
     parts += y_axis(y, down, left, right)
     starts = [left + slot * i for i in range(len(bars.categories))]
     each = slot * FILLED / max(len(bars.series), 1)
@@ -52,8 +54,8 @@ def draw(bars: Bars) -> str:
         parts += _bars(series, colour(i), bars.categories, [start + indent for start in starts], each, down)
     draw_names = _turned_names if turned else _level_names
     names, bottom = draw_names(bars.categories, [start + slot / 2 for start in starts], slot, down.start)
-    key, bottom = legend([series.label for series in bars.series], ["bar"] * len(bars.series), bars.width, bottom)
-    return document(bars.title, bars.width, bottom + EDGE, [*parts, *names, *key])
+    key, bottom = legend([series.label for series in bars.series], ["bar"] * len(bars.series), bottom)
+    return document(bars.title, bottom + EDGE, [*parts, *names, *key])
 
 
 def _bars(

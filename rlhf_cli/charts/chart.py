@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from rlhf_cli.charts.frame import EDGE, LINE, Y_TICKS, document, head, left_of, legend, line, text, y_axis
+from rlhf_cli.charts.frame import (
+    EDGE,
+    HEIGHT,
+    LINE,
+    WIDTH,
+    Y_TICKS,
+    document,
+    head,
+    left_of,
+    legend,
+    line,
+    text,
+    y_axis,
+)
 from rlhf_cli.charts.hover import strips, title, value_of
 from rlhf_cli.charts.pictures import Chart, Mark, colours_of
 from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, log_ticks, ticks
@@ -25,16 +38,16 @@ def draw(chart: Chart) -> str:
     low, high = extent(xs, chart.x_log)
     if not chart.x_log and 0 < low < (high - low) / 4:
         low = 0.0
-    right = _right(marks, Scale(low, high, 0, 1, chart.x_log), left, chart.width)
+    right = _right(marks, Scale(low, high, 0, 1, chart.x_log), left)
     inset = 2 * RADIUS if any(one.style == "points" for one in chart.series) else 0
     across = Scale(low, high, left + inset, right - inset, chart.x_log)
 
-    parts, top = head(chart.title, chart.y_label, chart.width)
-    flags, top = _flags(marks, across, chart.width, top, chart.height)
-    down = Scale(y[0], y[-1], top + chart.height, top, chart.y_log)
+    parts, top = head(chart.title, chart.y_label)
+    flags, top = _flags(marks, across, top)
+    down = Scale(y[0], y[-1], top + HEIGHT, top, chart.y_log)
     parts += y_axis(y, down, left, right)
     whole = all(float(x).is_integer() for x in (*(p.x for p in points), *(mark.x for mark in marks)))
-    parts += _x_axis(chart, across, down.start, whole)
+    parts += _x_axis(chart.x_label, across, down.start, whole)
     parts += flags
     drawn = list(zip(chart.series, series, strict=True))
     parts += strips(chart.x_label, drawn, across, down)
@@ -46,22 +59,22 @@ def draw(chart: Chart) -> str:
         def hover(p: Point, label: str = one.label) -> str:
             return title(chart.x_label, p.x, [value_of(p, p.name or label)])
 
-        parts += draw_series(runs, one.style, i, across, down, chart.width, hover, taken)
+        parts += draw_series(runs, one.style, i, across, down, hover, taken)
     names, styles = [one.label for one in chart.series], [one.style for one in chart.series]
-    key, bottom = legend(names, styles, chart.width, down.start + 2 * LINE + 8, colours)
-    return document(chart.title, chart.width, bottom + EDGE, [*parts, *key])
+    key, bottom = legend(names, styles, down.start + 2 * LINE + 8, colours)
+    return document(chart.title, bottom + EDGE, [*parts, *key])
 
 
-def _right(marks: Sequence[Mark], share: Scale, left: float, across: float) -> float:
+def _right(marks: Sequence[Mark], share: Scale, left: float) -> float:
     """Right end of the plot, which leaves room for the names of the last marks."""
-    right = across - EDGE - FONT / 2
+    right = WIDTH - EDGE - FONT / 2
     for mark in marks:
         if share.at(mark.x) > 0:
-            right = min(right, left + (across - EDGE - width(mark.label) - 1 - left) / share.at(mark.x))
-    return max(right, (left + across) / 2)
+            right = min(right, left + (WIDTH - EDGE - width(mark.label) - 1 - left) / share.at(mark.x))
+    return max(right, (left + WIDTH) / 2)
 
 
-def _flags(marks: Sequence[Mark], across: Scale, end: float, top: float, height: float) -> tuple[list[str], float]:
+def _flags(marks: Sequence[Mark], across: Scale, top: float) -> tuple[list[str], float]:
     """The marks in ascending order with their names above the plot, and where the plot begins.
 
     A name starts at its own line and lies above the ends of all lines that it passes over.
@@ -69,18 +82,18 @@ def _flags(marks: Sequence[Mark], across: Scale, end: float, top: float, height:
     placed: list[tuple[float, str, int]] = []
     for mark in reversed(marks):
         x = across.at(mark.x)
-        name = shorten(mark.label, end - EDGE - x)
+        name = shorten(mark.label, WIDTH - EDGE - x)
         row = max((1 + other for place, _, other in placed if place < x + width(name) + 8), default=0)
         placed.append((x, name, row))
     top += LINE * (1 + max((row for *_, row in placed), default=-1))
     parts = []
     for x, name, row in placed:
         base = top - 6 - LINE * row
-        parts += [line("mark", x, base + 4, x, top + height), text("", x, base, name)]
+        parts += [line("mark", x, base + 4, x, top + HEIGHT), text("", x, base, name)]
     return parts, top
 
 
-def _x_axis(chart: Chart, across: Scale, bottom: float, whole: bool) -> list[str]:
+def _x_axis(name_of_x: str, across: Scale, bottom: float, whole: bool) -> list[str]:
     """Ticks, as many as have room for their names, and the name of x; between steps, which are `whole`, is none."""
     for count in (7, 5, 4, 3, 2):
         values = (log_ticks if across.log else ticks)(across.low, across.high, count)
@@ -88,7 +101,7 @@ def _x_axis(chart: Chart, across: Scale, bottom: float, whole: bool) -> list[str
         names = labels(values, across.log)
         halves = [width(name) / 2 for name in names]
         # A name at the right end may be wider than the edge; it moves in.
-        middles = [min(across.at(v), chart.width - 4 - half) for v, half in zip(values, halves, strict=True)]
+        middles = [min(across.at(v), WIDTH - 4 - half) for v, half in zip(values, halves, strict=True)]
         ends = list(zip(middles, halves, strict=True))
         if all(b - a > wide + wider + FONT for (a, wide), (b, wider) in pairwise(ends)):
             break
@@ -97,5 +110,5 @@ def _x_axis(chart: Chart, across: Scale, bottom: float, whole: bool) -> list[str
         place = across.at(value)
         parts += [line("axis", place, bottom, place, bottom + 5), text("middle", middle, bottom + LINE, name)]
     centre = (across.start + across.end) / 2
-    room = 2 * min(centre, chart.width - centre) - 2 * EDGE
-    return [*parts, text("middle", centre, bottom + 2 * LINE, shorten(chart.x_label, room))]
+    room = 2 * min(centre, WIDTH - centre) - 2 * EDGE
+    return [*parts, text("middle", centre, bottom + 2 * LINE, shorten(name_of_x, room))]

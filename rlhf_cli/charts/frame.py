@@ -8,6 +8,10 @@ from typing import Final
 from rlhf_cli.charts.scale import Scale, labels
 from rlhf_cli.charts.words import FONT, safe, shorten, width, wrap
 
+WIDTH: Final = 480
+"""Of a picture; a heat map of many columns is wider."""
+HEIGHT: Final = 240
+"""Of a plot; title, axes and legend add to it."""
 COLOURS: Final = 7
 LINE: Final = 22
 """Height of a line of text."""
@@ -69,7 +73,7 @@ def colour(i: int) -> str:
     return f"c{i % COLOURS}"
 
 
-def document(title: str, across: float, down: float, parts: Iterable[str]) -> str:
+def document(title: str, down: float, parts: Iterable[str], across: float = WIDTH) -> str:
     """The <svg> element. It has a shape but no size, and an aria-label for readers who cannot see it."""
     return "\n".join(
         (
@@ -84,7 +88,7 @@ def document(title: str, across: float, down: float, parts: Iterable[str]) -> st
     )
 
 
-def head(title: str, y_label: str, across: float) -> tuple[list[str], float]:
+def head(title: str, y_label: str, across: float = WIDTH) -> tuple[list[str], float]:
     """The title, the name of y below it, and the y coordinate where they end."""
     room = across - 2 * EDGE
     rows = [("title", row) for row in wrap(title, room * 0.95)]  # bold letters are wider
@@ -109,7 +113,7 @@ def y_axis(ticks: Sequence[float], down: Scale, left: float, right: float) -> li
 
 
 def legend(
-    names: Sequence[str], kinds: Sequence[str], across: float, top: float, colours: Sequence[int] | None = None
+    names: Sequence[str], kinds: Sequence[str], top: float, colours: Sequence[int] | None = None
 ) -> tuple[list[str], float]:
     """A sample and a name for every series with a name, in rows from `top`; and the y coordinate where they end.
 
@@ -120,9 +124,9 @@ def legend(
     numbers = range(len(names)) if colours is None else colours
     named = [(i, name, kind) for i, name, kind in zip(numbers, names, kinds, strict=True) if name]
     for i, name, kind in named:
-        name = shorten(name, across - 2 * EDGE - SWATCH - 8)
+        name = shorten(name, WIDTH - 2 * EDGE - SWATCH - 8)
         wide = SWATCH + 8 + width(name)
-        if x > EDGE and x + wide > across - EDGE:
+        if x > EDGE and x + wide > WIDTH - EDGE:
             x, y = float(EDGE), y + LINE
         parts += [_sample(kind, i, x, y + LINE / 2), text("", x + SWATCH + 8, y + LINE / 2 + FONT / 3, name)]
         x += wide + 20

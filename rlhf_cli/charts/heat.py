@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from rlhf_cli.charts.frame import EDGE, LINE, document, head, number, text
+from rlhf_cli.charts.frame import EDGE, LINE, WIDTH, document, head, number, text
 from rlhf_cli.charts.pictures import HeatMap
 from rlhf_cli.charts.scale import extent
 from rlhf_cli.charts.words import FONT, shorten, width
@@ -21,10 +21,10 @@ STRONGEST: Final = 0.5
 
 def draw(heat: HeatMap) -> str:
     """The heat map as one <svg> element. Raises ValueError unless there is one value for each column and row."""
-    room = heat.width / 4
+    room = WIDTH / 4
     rows = [shorten(name, room) for name in heat.rows]
     left = EDGE + max(map(width, [*rows, ""])) + 8
-    wide = max((heat.width - EDGE - left) / max(len(heat.columns), 1), NARROWEST)
+    wide = max((WIDTH - EDGE - left) / max(len(heat.columns), 1), NARROWEST)
     across = left + wide * max(len(heat.columns), 1) + EDGE
     low, high = extent([value for row in heat.values for value in row if math.isfinite(value)])
     parts, top = head(heat.title, heat.y_label, across)
@@ -41,7 +41,7 @@ def draw(heat: HeatMap) -> str:
         parts.append(text("middle", left + wide * (c + 0.5), bottom + LINE, shorten(name, wide - 4)))
     centre = (left + across - EDGE) / 2
     parts.append(text("middle", centre, bottom + 2 * LINE, shorten(heat.x_label, 2 * (across - EDGE - centre))))
-    return document(heat.title, across, bottom + 2 * LINE + EDGE, parts)
+    return document(heat.title, bottom + 2 * LINE + EDGE, parts, across)
 
 
 def _cell(value: float, share: float, x: float, y: float, wide: float) -> list[str]:

@@ -40,17 +40,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Series over a common x. On a logarithmic axis, zero and negative values are gaps.
-
-    Colours repeat after seven series. `height` is the height of the plot alone; title, axes and legend add to it.
-    """
+    """Series over a common x. On a logarithmic axis, zero and negative values are gaps. Colours repeat after seven."""
 
     title: str
     x_label: str
     y_label: str
     series: Sequence[Series]
-    width: int = 480
-    height: int = 240
     x_log: bool = False
     y_log: bool = False
     marks: Sequence[Mark] = ()
@@ -73,14 +68,12 @@ class BarSeries:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Bars from zero, side by side within each category. `height` is the height of the plot alone."""
+    """Bars from zero, side by side within each category."""
 
     title: str
     y_label: str
     categories: Sequence[str]
     series: Sequence[BarSeries]
-    width: int = 480
-    height: int = 240
 
 
 Picture = Chart | Bars
@@ -99,4 +92,3 @@ class HeatMap:
     """Row by row, the first at the top."""
     marked: tuple[int, int] | None = None
     """Row and column of the cell with a border."""
-    width: int = 480

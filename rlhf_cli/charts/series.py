@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rlhf_cli.charts.frame import EDGE, colour, line, number, text
+from rlhf_cli.charts.frame import EDGE, WIDTH, colour, line, number, text
 from rlhf_cli.charts.pictures import Series, Style
 from rlhf_cli.charts.scale import Scale, has_place
 from rlhf_cli.charts.words import FONT, shorten, width
@@ -56,18 +56,17 @@ def draw_series(
     i: int,
     across: Scale,
     down: Scale,
-    end: float,
     hover: Callable[[Point], str],
     taken: list[Box],
 ) -> list[str]:
-    """The elements of a series of colour `i` on a picture that is `end` wide; `hover` makes the <title> of a point.
+    """The elements of a series of colour `i`; `hover` makes the <title> of a point.
 
     Names keep clear of the boxes in `taken`, and are added to them.
     """
     placed = [[_placed(point, across, down) for point in run] for run in runs]
     if style != "points":
         return _curve(placed, style, i)
-    return _points(placed, [hover(p) for run in runs for p in run], i, end, taken)
+    return _points(placed, [hover(p) for run in runs for p in run], i, taken)
 
 
 def dots_of(runs: Sequence[Sequence[Point]], style: Style, across: Scale, down: Scale) -> list[Box]:
@@ -99,8 +98,8 @@ def _curve(runs: Sequence[Sequence[Point]], style: Style, i: int) -> list[str]:
     return parts
 
 
-def _points(runs: Sequence[Sequence[Point]], titles: Sequence[str], i: int, end: float, taken: list[Box]) -> list[str]:
-    """Error bars, dots on them and their names, which keep left of `end` and clear of what is taken."""
+def _points(runs: Sequence[Sequence[Point]], titles: Sequence[str], i: int, taken: list[Box]) -> list[str]:
+    """Error bars, dots on them and their names, which keep clear of what is taken."""
     parts = []
     for p, title in zip((p for run in runs for p in run), titles, strict=True):
         if p.low != p.high:
@@ -111,13 +110,13 @@ def _points(runs: Sequence[Sequence[Point]], titles: Sequence[str], i: int, end:
             parts += [line(f"error {colour(i)}", x, p.y - 4, x, p.y + 4) for x in (p.x_low, p.x_high)]
         parts.append(_dot(p, i, RADIUS, title))
         if p.name:
-            name = shorten(p.name, end / 3)
-            kind, x, y = _place_name(p, width(name), end, taken)
+            name = shorten(p.name, WIDTH / 3)
+            kind, x, y = _place_name(p, width(name), taken)
             parts.append(text(kind, x, y, name))
     return parts
 
 
-def _place_name(p: Point, wide: float, end: float, taken: list[Box]) -> tuple[str, float, float]:
+def _place_name(p: Point, wide: float, taken: list[Box]) -> tuple[str, float, float]:
     """The class and place of the name of a point: beside the dot, or above or below where that is taken.
 
     Where all places are taken, it is the first within the picture.
@@ -127,7 +126,7 @@ def _place_name(p: Point, wide: float, end: float, taken: list[Box]) -> tuple[st
     places = [(kind, p.x + side * gap, y) for y in rows for kind, side in (("name", 1), ("name end", -1))]
     lefts = [x if kind == "name" else x - wide for kind, x, _ in places]
     boxes = [(left, y - ASCENT, left + wide, y) for left, (_, _, y) in zip(lefts, places, strict=True)]
-    inside = [k for k, box in enumerate(boxes) if box[0] >= EDGE / 2 and box[2] <= end - EDGE / 2] or [0]
+    inside = [k for k, box in enumerate(boxes) if box[0] >= EDGE / 2 and box[2] <= WIDTH - EDGE / 2] or [0]
     free = [k for k in inside if not any(_overlap(boxes[k], other) for other in taken)]
     best = (free or inside)[0]
     taken.append(boxes[best])
