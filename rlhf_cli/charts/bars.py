@@ -17,7 +17,6 @@ from rlhf_cli.charts.frame import (
     head,
     left_of,
     legend,
-    line,
     number,
     text,
     y_axis,
@@ -36,8 +35,8 @@ LONGEST: Final = 200.0
 
 def draw(bars: Bars) -> str:
     """The bars as one <svg> element. Raises ValueError unless each series has one value a category."""
-    values = [value for s in bars.series for column in (s.values, s.low, s.high) for value in column]
-    y = ticks(*extent([0.0, *filter(math.isfinite, values)]), Y_TICKS, outside=True)
+    values = [value for series in bars.series for value in series.values if math.isfinite(value)]
+    y = ticks(*extent([0.0, *values]), Y_TICKS, outside=True)
     left, right = left_of(y), WIDTH - EDGE
     slot = (right - left) / max(len(bars.categories), 1)
     turned = any(width(name) > slot - 4 for name in bars.categories)
@@ -70,10 +69,6 @@ def _bars(
                 f'width="{number(wide)}" height="{number(ends[1] - ends[0])}">'
                 f"<title>{safe(f'{name}: {series.label} {value:.4g}'.replace(':  ', ': '))}</title></rect>"
             )
-    if series.low and series.high:
-        for x, low, high in zip(places, series.low, series.high, strict=True):
-            if math.isfinite(low) and math.isfinite(high):
-                parts.append(line("bar-error", x + wide / 2, down.at(low), x + wide / 2, down.at(high)))
     return parts
 
 

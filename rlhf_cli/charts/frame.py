@@ -43,7 +43,6 @@ STYLE: Final = """
 .chart .band { fill: var(--c); fill-opacity: 0.16 }
 .chart .bar, .chart .points { fill: var(--c) }
 .chart .error { stroke: var(--c); stroke-width: 1.5 }
-.chart .bar-error { stroke: currentColor; stroke-width: 1.5 }
 .chart .strip { fill: transparent; pointer-events: all }
 .chart .strip:hover { fill: var(--grid); fill-opacity: 0.5 }
 .chart :is(.line, .dashed, .band, .error, .name, .grid, .axis, .mark) { pointer-events: none }

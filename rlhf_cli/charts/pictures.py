@@ -58,12 +58,10 @@ def colours_of(series: Sequence[Series]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class BarSeries:
-    """One value a category, with error bars where `low` and `high` are set. Values that are not finite are left out."""
+    """One value a category. Values that are not finite are left out."""
 
     label: str
     values: Sequence[float]
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,9 @@ def test_bars_stand_on_zero_side_by_side_and_as_high_as_they_say() -> None:
     assert_inside(picture)
 
 
-def test_what_is_not_finite_has_no_bar_and_no_error_bar() -> None:
-    picture = bars(
-        ["a", "b", "c"], BarSeries("p", [1.0, math.nan, math.inf], [0.5, 0.5, math.nan], [1.5, math.inf, 2.0])
-    )
+def test_what_is_not_finite_has_no_bar() -> None:
+    picture = bars(["a", "b", "c"], BarSeries("p", [1.0, math.nan, math.inf]))
     assert len(sides(picture, 0)) == 1 + 1  # and the legend's
-    assert len(of_class(picture, "bar-error")) == 1
     assert_inside(picture)
 
 
