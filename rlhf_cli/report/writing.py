@@ -65,6 +65,8 @@ def write_page(file: Path, text: str, *, overwrite: bool) -> None:
 
 
 def _is_page(file: Path) -> bool:
+    if not file.is_file():  # reading a pipe would never end
+        return False
     try:
         with file.open(encoding="utf-8") as handle:
             return GENERATOR in handle.read(_HEAD)
