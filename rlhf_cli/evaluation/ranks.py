@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 from statistics import StatisticsError, correlation
 
 
@@ -20,16 +21,12 @@ def spearman(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 def ranks(values: Sequence[float]) -> list[float]:
     """Ranks from 1; equal values share the mean of their ranks."""
-    order = sorted(range(len(values)), key=values.__getitem__)
-    result = [0.0] * len(values)
-    first = 0
-    while first < len(order):
-        last = first
-        while last + 1 < len(order) and values[order[last + 1]] == values[order[first]]:
-            last += 1
-        for place in range(first, last + 1):
-            result[order[place]] = (first + last) / 2 + 1
-        first = last + 1
+    result, below = [0.0] * len(values), 0
+    for _, group in groupby(sorted(range(len(values)), key=values.__getitem__), key=values.__getitem__):
+        equal = list(group)
+        for place in equal:
+            result[place] = below + (len(equal) + 1) / 2
+        below += len(equal)
     return result
 
 
