@@ -12,8 +12,9 @@ from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole, StoppingConsole
 from rlhf_cli.display.typed import Typed
+from rlhf_cli.feedback.desk import Asks
 from rlhf_cli.feedback.readable import one_line, readable
-from rlhf_cli.feedback.session import Asks, Question
+from rlhf_cli.feedback.session import Question
 from rlhf_cli.feedback.votes import Choice
 
 KEYS: Final = "1 first  2 second  t tie  b both bad  s skip  u undo  n note  q leave"

@@ -74,3 +74,7 @@ class Desk:
         except UserError as error:
             self._note(f"{file.name} is passed over: {error.what}")
             return None
+
+
+Asks = Session | Desk
+"""Asks one rater, at one file or at several. Methods that read or write votes raise OSError where the disk refuses."""

@@ -11,26 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_cli.data.files import bad_row, file_errors
-from rlhf_cli.data.jsonl import json_object
+from rlhf_cli.data.jsonl import read_jsonl
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.feedback.preference import Row, Turn, read_row
+from rlhf_cli.feedback.preference import Row, read_row
 from rlhf_cli.paths import why_irregular
 from rlhf_cli.runs.disk import DISK
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A prompt with two completions. Which of them is shown first is the session's to choose."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair(Row):
+    """A row with a name. Which of its completions is shown first is the session's to choose."""
 
     id: str
     """16 hex digits that follow from the texts: votes refer to it."""
-    prompt: str
-    a: str
-    b: str
-    rewards: tuple[float, float] | None
-    """Of a and b, as far as they are known and of one reward."""
-    turns: tuple[Turn, ...] = ()
-    """As `Row.turns`."""
 
     @property
     def is_same(self) -> bool:
@@ -48,12 +41,8 @@ def read_pairs(file: Path) -> tuple[Pair, ...]:
     if not file.is_file() or (why := why_irregular(file)):
         what = f"cannot be read: {why}" if file.is_file() else "no such file of pairs"
         raise UserError(what, where=str(file), fix="name a run's folder, or a jsonl file", exit_code=EXIT_DATA)
-    rows = []
-    with file_errors(file, file.name), file.open(encoding="utf-8-sig", newline="\n") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.isspace():
-                where = f"{file.name}:{number}"
-                rows.append(read_row(json_object(line.rstrip("\r\n"), where), where))
+    with file_errors(file, file.name):
+        rows = [read_row(raw.columns, raw.where) for raw in read_jsonl(file, file.name)]
     if not rows:
         raise bad_row("no pair in the file", str(file), 'write {"prompt": "...", "a": "...", "b": "..."}')
     return with_ids(rows)
@@ -67,7 +56,7 @@ def with_ids(rows: Iterable[Row]) -> tuple[Pair, ...]:
         texts = row.prompt, row.a, row.b
         digest = hashlib.sha256(json.dumps([*texts, seen[texts]]).encode()).hexdigest()
         seen[texts] += 1
-        pairs.append(Pair(digest[:16], *texts, row.rewards, row.turns))
+        pairs.append(Pair(*texts, row.rewards, row.turns, id=digest[:16]))
     return tuple(pairs)
 
 

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.feedback.choice import Choose, Prediction, draw, informative, uniform
@@ -37,25 +36,6 @@ class Question:
     def right(self) -> Side:
         """The side that is shown second."""
         return "b" if self.left == "a" else "a"
-
-
-class Asks(Protocol):
-    """Asks one rater. Methods that read or write votes raise OSError where the disk refuses."""
-
-    def question(self) -> Question | None:
-        """The next pair to vote on; None where every pair has a vote."""
-
-    def is_open(self, question: Question) -> bool:
-        """Whether the pair has no vote yet; another window of the same rater may have been faster."""
-
-    def answer(self, question: Question, choice: Choice, note: str = "") -> None:
-        """Write a vote; it is on disk when this returns."""
-
-    def undo(self) -> bool:
-        """Take the rater's newest vote back, so that its pair is asked again; False where there is none."""
-
-    def waiting(self) -> str | None:
-        """Say for what a rater without a question may wait; None where no more pairs come."""
 
 
 def check_name(rater: str) -> None:

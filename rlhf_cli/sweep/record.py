@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,7 +35,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class SweepRecord:
-    """What a sweep is to run, as sweep.json keeps it."""
+    """What a sweep is to run, as sweep.json keeps it, all but the folder."""
+
+    __pydantic_config__ = READ_STRICTLY
 
     folder: Path
     command: str
@@ -63,8 +66,7 @@ class SweepRecord:
 
     def write(self) -> None:
         """Keep it as sweep.json, with its own hash as the last key."""
-        content = asdict(_Content(self.command, self.where, self.trials, self.compare_at, self.threads, self.search))
-        del content[OWN]
+        content = {name: value for name, value in asdict(self).items() if name != "folder"}
         write_json(self.folder / SWEEP, content | {OWN: own_hash(content)})
 
     @staticmethod
@@ -73,13 +75,15 @@ class SweepRecord:
 
         Raises UserError (exit 5) where it is not what a sweep wrote. Earlier versions wrote no hash: no check.
         """
-        content = read_json(_CONTENT, folder / SWEEP)
-        if content is None:
+        content = read_object(folder / SWEEP)
+        known = content.pop(OWN, None)
+        try:
+            record = _RECORD.validate_json(json.dumps({**content, "folder": str(folder)}))
+        except ValueError:
             return None
-        if content.sha256 not in (None, own_hash(read_object(folder / SWEEP))):
+        if known not in (None, own_hash(content)):
             raise changed(SWEEP, folder, of="sweep")
-        at, threads = content.compare_at, content.threads
-        return SweepRecord(folder, content.command, content.trials, content.where, at, threads, content.search)
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +112,7 @@ class Ending:
         return read_json(_ENDING, folder / ENDING)
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """sweep.json"""
-
-    __pydantic_config__ = READ_STRICTLY
-
-    command: str
-    where: str
-    trials: tuple[Trial, ...]
-    compare_at: float | None = None
-    threads: int | None = None
-    search: dict[str, Any] | None = None
-    sha256: str | None = None
-    """The hash of all others; None in the record of an earlier version."""
-
-
-_CONTENT: Final = TypeAdapter(_Content)
+_RECORD: Final = TypeAdapter(SweepRecord)
 _ENDING: Final = TypeAdapter(Ending)
 
 

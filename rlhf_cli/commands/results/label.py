@@ -13,12 +13,12 @@ from rlhf_cli.commands.parts.pairing import Found, find_pairs, find_voted
 from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.display.labelling import label, show_lines
 from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
-from rlhf_cli.feedback.desk import Desk
+from rlhf_cli.feedback.desk import Asks, Desk
 from rlhf_cli.feedback.export import preferences, write_preferences
 from rlhf_cli.feedback.pairs import read_pairs
 from rlhf_cli.feedback.results import Result, describe_results, newest, read_results
 from rlhf_cli.feedback.saying import describe_rate
-from rlhf_cli.feedback.session import Asks, Session
+from rlhf_cli.feedback.session import Session
 from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.paths import expand, relative_to_here
 

@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rlhf_cli.feedback.desk import Asks
 from rlhf_cli.feedback.readable import readable
-from rlhf_cli.feedback.session import Asks, Question
+from rlhf_cli.feedback.session import Question
 from rlhf_cli.feedback.votes import Choice
 from rlhf_cli.feedback.web.guard import App, Guard
 

@@ -47,27 +47,17 @@ class Guard:
         """Answer one request."""
         if scope["type"] != "http":
             return
+        app, headers = self._app, {"set-cookie": f"{self._cookie}={self._token}; HttpOnly; SameSite=Strict; Path=/"}
+        if refusal := self._why_refused(Request(scope)):
+            status, reason = refusal
+            app, headers = JSONResponse({"error": reason}, status), {}
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                headers["set-cookie"] = f"{self._cookie}={self._token}; HttpOnly; SameSite=Strict; Path=/"
+                MutableHeaders(scope=message).update(HEADERS | headers)
             await send(message)
 
-        request = Request(scope)
-        if refusal := self._why_refused(request):
-            status, reason = refusal
-
-            async def send_refusal(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    MutableHeaders(scope=message).update(HEADERS)
-                await send(message)
-
-            await JSONResponse({"error": reason}, status)(scope, receive, send_refusal)
-            return
-        await self._app(scope, receive, send_guarded)
+        await app(scope, receive, send_guarded)
 
     def _why_refused(self, request: Request) -> tuple[int, str] | None:
         """The status and the reason; None where the request is let in."""
