@@ -1,4 +1,4 @@
-"""The completions of all held-out prompts, before and after, ordered by how the reward changed."""
+"""The completions of all held-out prompts by two policies, ordered by how the reward changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A held-out prompt, with its completions in the first and the last evaluation."""
+    """A held-out prompt, with its completions in the first and the last evaluation, or by two policies."""
 
     prompt: str
     before: Side
@@ -41,7 +41,7 @@ class Answers:
 
     @property
     def change(self) -> float:
-        """Mean reward of the last evaluation less that of the first."""
+        """Mean reward after less that before."""
         return self.after.reward - self.before.reward
 
 

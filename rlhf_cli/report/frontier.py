@@ -14,6 +14,7 @@ from typing import Final
 from rlhf_cli.charts.pictures import Chart, Series, Style
 from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.evaluation.oracle import BestOf, CurvePoint, Oracle
+from rlhf_cli.report.series import with_intervals
 from rlhf_cli.sweep.points import Point
 
 REACHABLE: Final = 0
@@ -58,15 +59,13 @@ def _points(label: str, colour: int, points: Sequence[Point]) -> Series:
         return value if has_bars(point) else replace(value, half_width=math.nan)
 
     rewards, kls = [shown(p, p.reward) for p in points], [shown(p, p.kl) for p in points]
-    return Series(
+    return with_intervals(
         label,
         [kl.mean for kl in kls],
-        [reward.mean for reward in rewards],
-        [reward.low for reward in rewards],
-        [reward.high for reward in rewards],
-        "points",
-        [max(kl.low, 0.0) for kl in kls],
-        [kl.high for kl in kls],
-        [str(point.number) for point in points],
-        colour,
+        rewards,
+        style="points",
+        x_low=[max(kl.low, 0.0) for kl in kls],
+        x_high=[kl.high for kl in kls],
+        names=[str(point.number) for point in points],
+        colour=colour,
     )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.charts.pictures import Chart, Series
+from rlhf_cli.charts.pictures import Chart
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.intervals import estimate, with_error
 from rlhf_cli.feedback.pairs import read_pairs
@@ -16,6 +16,7 @@ from rlhf_cli.feedback.tally import tally
 from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.plural import plural
 from rlhf_cli.report.page import render
+from rlhf_cli.report.series import with_intervals
 from rlhf_cli.report.table import Link, Table
 from rlhf_cli.rounds.folder import FeedbackSettings, Round, rounds_in
 from rlhf_cli.rounds.truth import Truth, change, overoptimised_from, read_truth
@@ -95,8 +96,7 @@ def _chart(rounds: Sequence[Shown], name: str) -> Chart:
     for place, one in enumerate(rounds):
         values = [estimate(getattr(each, name)) for each in one.truth]
         kls = [estimate(each.kl).mean for each in one.truth]
-        means, low, high = ([getattr(v, end) for v in values] for end in ("mean", "low", "high"))
-        series.append(Series(f"round {one.number}", kls, means, low, high, colour=place))
+        series.append(with_intervals(f"round {one.number}", kls, values, colour=place))
     return Chart(f"{UNIT[name].capitalize()} against KL", KL, UNIT[name], series)
 
 

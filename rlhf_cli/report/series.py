@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rlhf_cli.charts.pictures import Series, Style
-from rlhf_cli.evaluation.intervals import t_quantile
+from rlhf_cli.evaluation.intervals import Estimate, Share, t_quantile
+from rlhf_cli.supervised.objectives.objective import Interval
 
 MOST: Final = 200
 """Most points of a curve. Of a longer run, several steps share a point."""
@@ -37,6 +38,11 @@ def points(label: str, rows: Rows, key: str, error: str, prompts: int) -> Series
     later = thin([values[start:] for values in columns], MOST_HELD_OUT)
     joined = [[*values[:start], *others] for values, others in zip(columns, later, strict=True)]
     return _with_errors(label, joined, "points")
+
+
+def with_intervals(label: str, xs: Sequence[float], ys: Sequence[Estimate | Share | Interval], **more: Any) -> Series:
+    """Figures with their intervals; `more` are further fields of the series."""
+    return Series(label, xs, [y.mean for y in ys], [y.low for y in ys], [y.high for y in ys], **more)
 
 
 def column(rows: Rows, key: str) -> tuple[list[float], list[float]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from rlhf_cli.evaluation.intervals import with_error
-from rlhf_cli.evaluation.sides import Answered, Measure, Side, Sides
+from rlhf_cli.evaluation.sides import Measure, Side, Sides
 from rlhf_cli.feedback.saying import share
 from rlhf_cli.plural import plural
+from rlhf_cli.report.answers import Answers
 from rlhf_cli.report.answers import Side as Completions
 from rlhf_cli.report.page import render
 from rlhf_cli.report.table import Table
@@ -25,28 +25,20 @@ NAMES: Final = {
 DIGITS: Final = {"length": 1}
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A prompt with the completions of both sides."""
-
-    text: str
-    change: float
-    """Mean reward of a less that of b."""
-    a: Completions
-    b: Completions
-
-
 def html(sides: Sides, answers: Sequence[Side], prompts: Sequence[PromptRow], names: tuple[str, str]) -> str:
     """The whole page: the prompts on which a gains most come first."""
     a, b = answers
-    both = [_prompt(prompts[number].shown, a[number], b[number]) for number in sorted(a.keys() & b.keys())]
+    both = []
+    for number in sorted(a.keys() & b.keys()):
+        before, after = (Completions.of(side[number].rewards, side[number].texts) for side in (b, a))
+        both.append(Answers(prompts[number].shown, before, after))
     return render(
         "sides.html.j2",
         title=f"{names[0]} against {names[1]}",
         names=names,
         table=Table(["", *names, "difference"], rows_of(sides)),
         lines=list(describe(sides, names)),
-        prompts=sorted(both, key=lambda prompt: -prompt.change),
+        prompts=sorted(both, key=lambda answers: -answers.change),
     )
 
 
@@ -67,8 +59,3 @@ def _row(measure: Measure) -> tuple[str, str, str, str]:
     digits = DIGITS.get(measure.name, 3)
     a, b = (with_error(level, digits) for level in (measure.a, measure.b))
     return NAMES.get(measure.name, measure.name), a, b, with_error(measure.difference, digits, "+")
-
-
-def _prompt(text: str, a: Answered, b: Answered) -> Prompt:
-    first, second = (Completions.of(side.rewards, side.texts) for side in (a, b))
-    return Prompt(text, first.reward - second.reward, first, second)

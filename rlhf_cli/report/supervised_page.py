@@ -10,7 +10,7 @@ from rlhf_cli.plural import plural
 from rlhf_cli.report.curves import SUPERVISED, pictures
 from rlhf_cli.report.page import render
 from rlhf_cli.report.run_page import describe_model, mapping_in, model_name, shared_parts
-from rlhf_cli.report.series import number
+from rlhf_cli.report.series import number, with_intervals
 from rlhf_cli.report.table import Table
 from rlhf_cli.runs.reading import SavedRun
 from rlhf_cli.supervised.objectives.objective import Interval
@@ -53,13 +53,11 @@ def verdict(result: SupervisedResult | None) -> str:
 def reliability_chart(result: SupervisedResult) -> Chart:
     """The reliability diagram: the share of right scores by their certainty; on the dashed line both are equal."""
     bins = result.reliability
-    pairs = Series(
+    pairs = with_intervals(
         "held-out pairs, with their number",
         [one.confidence for one in bins],
-        [one.right.mean for one in bins],
-        [one.right.low for one in bins],
-        [one.right.high for one in bins],
-        "points",
+        [one.right for one in bins],
+        style="points",
         names=[str(one.count) for one in bins],
     )
     line = Series("as often as they say", [0.5, 1.0], [0.5, 1.0], style="dashed")

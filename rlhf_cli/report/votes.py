@@ -10,12 +10,12 @@ from typing import Final
 
 from rlhf_cli.charts.pictures import Chart, Series
 from rlhf_cli.errors import UserError
-from rlhf_cli.evaluation.intervals import Share
 from rlhf_cli.feedback.from_runs import labelled_files, step_of, titles_of
 from rlhf_cli.feedback.pairs import Pair, read_pairs
 from rlhf_cli.feedback.readings import undone_files
 from rlhf_cli.feedback.results import Result, describe_results, read_results
 from rlhf_cli.feedback.votes import VoteFile
+from rlhf_cli.report.series import with_intervals
 
 SHOWN: Final = 3
 """Pairs of a comparison that a page shows."""
@@ -72,21 +72,15 @@ def _charts(results: Sequence[Result]) -> list[Chart]:
     steps = [float(step_of(one.pairs)) for one in voted]
     reward = [_reward_wins(read_pairs(one.pairs)) for one in voted]
     win_rate = [
-        _points("people", steps, [one.tally.win_rate for one in voted]),
+        with_intervals("people", steps, [one.tally.win_rate for one in voted], style="points"),
         Series("the reward, on the same pairs", steps, reward),
     ]
     charts = [Chart("The policy wins", "step", "share of prompts", win_rate)]
     agreed = [(step, one.tally.agreement) for step, one in zip(steps, voted, strict=True) if one.tally.agreement]
     if agreed:
-        series = [_points("", [step for step, _ in agreed], [share for _, share in agreed])]
-        charts.append(Chart("People agree with the reward", "step", "share of pairs", series))
+        series = with_intervals("", [step for step, _ in agreed], [share for _, share in agreed], style="points")
+        charts.append(Chart("People agree with the reward", "step", "share of pairs", [series]))
     return charts
-
-
-def _points(label: str, steps: Sequence[float], shares: Sequence[Share]) -> Series:
-    """Shares with their 95 % intervals."""
-    low, high = [share.low for share in shares], [share.high for share in shares]
-    return Series(label, steps, [share.mean for share in shares], low, high, "points")
 
 
 def _reward_wins(pairs: Sequence[Pair]) -> float:
