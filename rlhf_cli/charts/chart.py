@@ -22,7 +22,7 @@ from rlhf_cli.charts.frame import (
 from rlhf_cli.charts.hover import strips, title, value_of
 from rlhf_cli.charts.pictures import Chart, Mark, colours_of
 from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, log_ticks, ticks
-from rlhf_cli.charts.series import RADIUS, Box, Point, dots_of, draw_series, points_between_gaps
+from rlhf_cli.charts.series import RADIUS, Box, dots_of, draw_series, points_between_gaps
 from rlhf_cli.charts.words import FONT, shorten, width
 
 
@@ -55,11 +55,8 @@ def draw(chart: Chart) -> str:
     for one, runs in drawn:
         taken += dots_of(runs, one.style, across, down)
     for i, (one, runs) in zip(colours, drawn, strict=True):
-
-        def hover(p: Point, label: str = one.label) -> str:
-            return title(chart.x_label, p.x, [value_of(p, p.name or label)])
-
-        parts += draw_series(runs, one.style, i, across, down, hover, taken)
+        titles = [title(chart.x_label, p.x, [value_of(p, p.name or one.label)]) for run in runs for p in run]
+        parts += draw_series(runs, one.style, i, across, down, titles, taken)
     names, styles = [one.label for one in chart.series], [one.style for one in chart.series]
     key, bottom = legend(names, styles, down.start + 2 * LINE + 8, colours)
     return document(chart.title, bottom + EDGE, [*parts, *key])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,17 +56,17 @@ def draw_series(
     i: int,
     across: Scale,
     down: Scale,
-    hover: Callable[[Point], str],
+    titles: Sequence[str],
     taken: list[Box],
 ) -> list[str]:
-    """The elements of a series of colour `i`; `hover` makes the <title> of a point.
+    """The elements of a series of colour `i`; `titles` are the <title> elements of its points.
 
     Names keep clear of the boxes in `taken`, and are added to them.
     """
     placed = [[_placed(point, across, down) for point in run] for run in runs]
     if style != "points":
         return _curve(placed, style, i)
-    return _points(placed, [hover(p) for run in runs for p in run], i, taken)
+    return _points(placed, titles, i, taken)
 
 
 def dots_of(runs: Sequence[Sequence[Point]], style: Style, across: Scale, down: Scale) -> list[Box]:
