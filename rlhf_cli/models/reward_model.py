@@ -79,7 +79,7 @@ def make_score(
                 scores[row] = value
         return scores
 
-    vars(score)["take_notes"] = watch.take_notes  # worker.py passes them on
+    vars(score)["notes"] = watch.notes  # worker.py passes them on
     text = text_fingerprint(tokenizer, (), use_chat_template=bool(tokenizer.chat_template))
     vars(score)["sha256"] = f"{weights_fingerprint(model.named_parameters())}-{text}"  # worker.py passes it on
     return score
@@ -143,12 +143,12 @@ class Watch:
         self._whole = make_encoder(reads, tokenizer, UNCUT)
         self._tokenizer, self._limit = tokenizer, limit
         self._shapes = set[tuple[bool, tuple[str, ...]]]()
-        self._noted, self._new = set[str](), list[str]()
+        self._notes = dict[str, None]()
 
     def look_at(self, prompt: Any, completion: Any, tools: Any, tokens: int) -> None:
         """Compare a text with the `tokens` that were read of it."""
         if tokens >= self._limit and len(self._whole(prompt, completion, tools)[0]) > tokens:
-            self._note(f"the reward model reads {self._limit} tokens, and longer texts lose their beginning")
+            self._notes[f"the reward model reads {self._limit} tokens, and longer texts lose their beginning"] = None
         if not self._is_chat:
             return
         turns, tools = chat_of(prompt, completion), tools or None
@@ -157,19 +157,13 @@ class Watch:
             try:
                 render_whole(self._tokenizer, turns, tools, prompt=False)
             except TemplateError as error:
-                self._note(f"of the reward model: {error}")
+                self._notes[f"of the reward model: {error}"] = None
         if turns[-1]["content"].strip() not in render(self._tokenizer, turns, tools, prompt=False):
-            self._note("the reward model's chat template shows it only a part of some completions")
+            self._notes["the reward model's chat template shows it only a part of some completions"] = None
 
-    def take_notes(self) -> list[str]:
-        """The notes since the last call; none comes twice."""
-        new, self._new = self._new, []
-        return new
-
-    def _note(self, text: str) -> None:
-        if text not in self._noted:
-            self._noted.add(text)
-            self._new.append(text)
+    def notes(self) -> list[str]:
+        """The notes up to now, each once."""
+        return [*self._notes]
 
 
 def choose_reads(reads: str, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -72,7 +72,7 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
             request = _LOADS(line)
             answer = _call(function, request, file, timeout_s)
             if options and "scores" in answer:
-                answer["notes"] = getattr(function, "take_notes", list)()
+                answer["notes"] = getattr(function, "notes", list)()
             reply(request["number"], **answer)
         if _event_loop.cache_info().currsize:
             _event_loop().close()

@@ -163,8 +163,7 @@ def test_what_it_does_not_read_is_said_once(
     prompts = [[{"role": "system", "content": "Be a poet"}, {"role": "user", "content": "Hi"}]] * 2
     for _ in range(2):
         score(prompts=prompts, completions=["Yes", "No. Never"])
-        assert score.take_notes() == notes
-        notes = []
+        assert score.notes() == notes
 
 
 def test_the_template_gets_the_tools_of_the_row(saved: Callable[..., Path]) -> None:
@@ -176,13 +175,13 @@ def test_the_template_gets_the_tools_of_the_row(saved: Callable[..., Path]) -> N
         score: Any = score_function(made("model", path=str(saved(template=template)), device="cpu"))
         found = score(prompts=["Hi", "Hi"], completions=["Yes", "Yes"], tools=[tools, []])
         assert found == pytest.approx([expected[1] if notes else expected[0], expected[1]], abs=1e-6)
-        assert score.take_notes() == notes
+        assert score.notes() == notes
 
 
 def test_a_text_of_just_as_many_tokens_loses_nothing(saved: Callable[..., Path]) -> None:
     score: Any = score_function(made("model", path=str(saved()), device="cpu", max_tokens=8))
     score(prompts=["1234"], completions=["5678"])
-    assert score.take_notes() == []
+    assert score.notes() == []
 
 
 def test_labels_and_activations(saved: Callable[..., Path]) -> None:
