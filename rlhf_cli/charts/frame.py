@@ -9,9 +9,9 @@ from rlhf_cli.charts.scale import Scale, labels
 from rlhf_cli.charts.words import FONT, safe, shorten, width, wrap
 
 WIDTH: Final = 480
-"""Of a picture; a heat map of many columns is wider."""
+"""The width of a picture; a heat map of many columns is wider."""
 HEIGHT: Final = 240
-"""Of a plot; title, axes and legend add to it."""
+"""The height of a plot; title, axes and legend add to it."""
 COLOURS: Final = 7
 LINE: Final = 22
 """Height of a line of text."""

@@ -16,7 +16,7 @@ NARROWEST: Final = 60
 """Width of a cell that has room for a number of three decimals; a picture of many columns grows."""
 FAINTEST: Final = 0.06
 STRONGEST: Final = 0.5
-"""How opaque the shades are: faint enough to read the number on the strongest one, on light and on dark paper."""
+"""The opacity of the shades: faint enough to read the number on the strongest one, on light and on dark paper."""
 
 
 def draw(heat: HeatMap) -> str:

@@ -100,7 +100,7 @@ def holm(ps: Sequence[float]) -> list[bool]:
 
 
 def optimism_of_best(errors: Sequence[float]) -> float:
-    """By how much the highest of some estimates is too high on average, if all are equal in truth.
+    """The amount by which the highest of some estimates is too high on average, if all are equal in truth.
 
     `errors` are the standard errors of the differences of the highest from each of the others. The largest of n
     standard normals is on average about the normal quantile of (n - 3/8) / (n + 1/4) (Blom 1958).

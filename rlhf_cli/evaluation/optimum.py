@@ -61,7 +61,7 @@ class Optimum:
     low: float | None
     high: float | None
     reason: str
-    """Why there is no percentage; empty, as in the files, where there is one."""
+    """The reason for which there is no percentage; empty, as in the files, where there is one."""
     gain: float | None
     """J - J_ref; None where the reference was not sampled."""
     bound: float | None
@@ -90,7 +90,7 @@ class FrontierPoint:
     least_effective: float
     """The effective sample size of the worst prompt."""
     reason: str
-    """Why the point cannot be trusted; empty, as in JSON, where it can."""
+    """The reason for which the point cannot be trusted; empty, as in JSON, where it can."""
 
 
 def log_z(reference: Sequence[Draw], policy: Sequence[Draw], beta: float) -> float:
@@ -170,7 +170,7 @@ def share_covered(rewards: Sequence[Sequence[float]], beta: float) -> float:
 
 
 def _why_untrusted(rewards: Sequence[Sequence[float]], gaps: Sequence[float], moved: float, beta: float) -> str | None:
-    """Why J* cannot be trusted; `rewards` are of the reference, `moved` is J* of all samples less J* of half."""
+    """Say why J* cannot be trusted; `rewards` are of the reference, `moved` is J* of all samples less J* of half."""
     samples = min(map(len, rewards))
     if samples < LEAST:
         return f"needs at least {LEAST} samples a prompt (got {samples})"

@@ -42,10 +42,10 @@ class Oracle:
 
     prompts: int
     samples: int
-    """Of each prompt."""
+    """Completions of each prompt."""
     temperature: float
     beta: float
-    """Of the run: at its end, or the first beta of a controller."""
+    """The beta of the run: at its end, or the first beta of a controller."""
     points: tuple[FrontierPoint, ...]
     """A point for each beta that was asked for."""
     best_of: tuple[BestOf, ...]

@@ -28,7 +28,7 @@ class Row:
     a: str
     b: str
     rewards: tuple[float, float] | None
-    """Of a and b, as far as they are known and of one reward."""
+    """The rewards of a and b, as far as they are known and of one reward."""
     turns: tuple[Turn, ...] = ()
     """The prompt's messages; empty where its text says it all."""
 

@@ -37,13 +37,13 @@ class Tally:
     waiting: int
     """The other pairs that nobody has voted on."""
     raters: Mapping[str, Mapping[str, int]]
-    """By rater, how often each vote was cast."""
+    """The number of times that each vote was cast, by rater."""
     win_rate: Share
-    """Of a: ties and pairs that are both bad count half, identical ones too."""
+    """The win rate of a: ties and pairs that are both bad count half, identical ones too."""
     decided: Share | None
     """The same among votes for one of the sides; None where there is none, or pairs were chosen."""
     agreement: Share | None
-    """Of people with the reward, among pairs whose rewards differ; ties count half."""
+    """The agreement of people with the reward, among pairs whose rewards differ; ties count half."""
     kappa: Kappa | None
     """None with one rater, or without pairs that all raters voted on."""
     left: Share | None

@@ -40,11 +40,11 @@ class Estimated:
     mean: float
     """Unbiased, so it may lie outside of [0, 1] by chance."""
     variance: float
-    """Of the mean, about the mean of all the pairs' scores."""
+    """The variance of the mean, about the mean of all the pairs' scores."""
     count: int
     size: int
     quantile: float
-    """Of the standardised error, for a 95 % interval."""
+    """The quantile of the standardised error, for a 95 % interval."""
 
 
 def win_rate(raters: Mapping[str, Standing], pairs: Sequence[Pair]) -> Share:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Aggregation = Literal["sum", "constant", "token_mean", "sequence_mean"]
-"""How the tokens of an update are combined:
+"""The ways to combine the tokens of an update:
 
 sum            the sum over tokens, the mean over completions: the true gradient
 constant       the same divided by max_new_tokens (Dr. GRPO, arXiv:2503.20783): unbiased up to that scale

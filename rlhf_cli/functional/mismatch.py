@@ -1,4 +1,4 @@
-"""How far the sampler's probabilities are from the trainer's, and the weights that correct for it.
+"""The distance of the sampler's probabilities from the trainer's, and the weights that correct for it.
 
 Both are passes of the same policy, but a cache, a batch or a number format may round differently.
 """

@@ -1,4 +1,4 @@
-"""From scores and KL to the rewards, returns and advantages of tokens."""
+"""Rewards, returns and advantages of tokens, from scores and KL."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class Watch:
 
 
 def choose_reads(reads: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """What `auto` stands for: a chat by the template, a pair where there is a separator, or one text."""
+    """The reading that `auto` stands for: a chat by the template, a pair where there is a separator, or one text."""
     if reads != "auto":
         return reads
     return "chat" if tokenizer.chat_template else "pair" if tokenizer.sep_token else "text"

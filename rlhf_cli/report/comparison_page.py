@@ -32,7 +32,7 @@ class Compared:
 
     comparison: Comparison
     step: int
-    """Of the second run's evaluation; of two forks, or a fork and its parent, both are of this step."""
+    """The step of the second run's evaluation; of two forks, or a fork and its parent, both are of this step."""
     beta: float
     fork_point: int | None
     """The step up to which the runs are the same; None where neither is a fork of the other, nor both of one run."""
@@ -77,7 +77,7 @@ def short_names(runs: Sequence[SavedRun]) -> list[str]:
 
 
 def why_not_paired(before: SavedRun, after: SavedRun) -> str | None:
-    """Why two last evaluations cannot be compared by prompt; None where they can."""
+    """Say why two last evaluations cannot be compared by prompt; None where they can."""
     if before.last is None or after.last is None:
         return "one of them was not evaluated after its start"
     prompts = [mapping_in(run.record, "data").get("sha256") for run in (before, after)]

@@ -37,7 +37,7 @@ class Shown:
     """Lines about the votes: a name and a text."""
     runs: Sequence[Link]
     accuracy: str
-    """Of the reward model on held-out pairs, with its interval."""
+    """The accuracy of the reward model on held-out pairs, with its interval."""
 
 
 def html(folder: Path, settings: FeedbackSettings) -> str:

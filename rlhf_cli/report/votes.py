@@ -1,4 +1,4 @@
-"""What people's votes say on a run's completions, step by step, and the pairs on which they and the reward disagree."""
+"""The votes of people on a run's completions, step by step, and the pairs on which they and the reward disagree."""
 
 from __future__ import annotations
 

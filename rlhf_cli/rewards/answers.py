@@ -11,7 +11,7 @@ from rlhf_cli.rewards.texts import compile_pattern, extract_answer
 
 
 def answer_of(source: SingleSource | Weighted, text: str) -> str | None:
-    """What the reward extracts as the answer; None where that is nothing. Other rewards: the whole text.
+    """The answer that the reward extracts; None where there is none. Other rewards: the whole text.
 
     Answers are compared as texts, so 0.5 and 1/2 are two.
     """

@@ -63,7 +63,7 @@ def check_rows(source: SingleSource | Weighted, rows: Iterable[PromptRow], key: 
 
 
 def explain_value(source: SingleSource, name: str, row: PromptRow, *, quick: bool = False) -> str | None:
-    """Why the row's value in the column `name` is unusable, as a clause: `answer 'so' is ...`; None where it is not."""
+    """Say why the row's value in the column `name` is unusable: `answer 'so' is ...`; None where it is not."""
     value = column_value(row.columns, name)
     wrong = source.wrong_value(value, quick=quick)
     if wrong is None:

@@ -64,7 +64,7 @@ class Reward(Settings):
 
     @property
     def why_no_optimum(self) -> str | None:
-        """Why training does not maximise the scores that evaluations measure; None where it does."""
+        """Say why training does not maximise the scores that evaluations measure; None where it does."""
         if self.is_none:
             return "without a reward the optimum is the reference, and the KL is the distance to it"
         if self.truncated == "mask":

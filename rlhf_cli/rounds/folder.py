@@ -33,9 +33,9 @@ class FeedbackSettings:
     __pydantic_config__ = READ_STRICTLY
 
     overrides: tuple[str, ...]
-    """Of `rlhf train`, for the policy; its reward is the hidden one of a simulated annotator."""
+    """Overrides of `rlhf train`, for the policy; its reward is the hidden one of a simulated annotator."""
     reward_model: tuple[str, ...]
-    """Of `rlhf reward train`."""
+    """Overrides of `rlhf reward train`."""
     rounds: int
     pairs: int
     """Prompts of a round, each with two completions."""

@@ -44,15 +44,15 @@ class Answer:
     recommended: int | None = None
     """The number of a point; None where none can be recommended."""
     reason: tuple[str, ...]
-    """Why that point is recommended or why none is, in sentences."""
+    """The reasons for which that point is recommended or none is, in sentences."""
     needed: Needed | None = None
     """Prompts, seeds and steps that would show a gain; None unless no point is distinguishable from the reference."""
     warnings: tuple[str, ...] = ()
-    """Why the comparison is doubtful, in sentences."""
+    """Doubts about the comparison, in sentences."""
     oracle: Oracle | None = None
     """The best that training could have reached."""
     no_oracle: str | None = None
-    """Why there is no oracle; None where there is one."""
+    """The reason for which there is no oracle; None where there is one."""
     grid: Grid | None = None
     """None unless exactly two keys are swept, and most combinations of their values tried."""
     left_out: tuple[LeftOut, ...]

@@ -32,7 +32,7 @@ class Choice:
     alike: tuple[int, ...]
     """Points about as good as the best, in falling order of J: within one standard error, or above such a point."""
     optimism: float
-    """By how much the best J is too high on average, if all points are equal: it was chosen for being high."""
+    """The amount by which the best J is too high on average, if all points are equal: it was chosen for being high."""
 
 
 def level(candidate: Candidate, values: Callable[[HeldOut], Mapping[int, float]]) -> Estimate:

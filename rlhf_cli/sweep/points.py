@@ -36,7 +36,7 @@ class Point:
     temperature: str
     """Temperature of the training, in the same form."""
     over: Literal["prompts", "seeds"]
-    """What the intervals are over: the prompts of a single seed, or the means of several seeds."""
+    """The values that the intervals are over: the prompts of a single seed, or the means of several seeds."""
     objective: Estimate
     """J at the answer's beta."""
     reward: Estimate

@@ -25,7 +25,7 @@ COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
 """-P: nothing is imported from the working directory."""
 INTERVAL_S: Final = 0.2
 PATIENCE_S: Final = 60.0
-"""How long a trial waits for a folder that another process holds: the trials of a killed sweep end at their next token.
+"""Seconds that a trial waits for a folder that another process holds: trials of a killed sweep end at their next token.
 After that it starts anyway, and fails."""
 _TAIL: Final = 2**16
 """Bytes at a log's end that are searched for the reason."""
@@ -65,7 +65,7 @@ class Standing:
     job: Job
     state: State = "waiting"
     reason: str | None = None
-    """Why it failed or was stopped."""
+    """The reason for which it failed or was stopped."""
     was_done: bool = False
     """Whether it was finished before this sweep began."""
     step: int | None = None
@@ -225,7 +225,7 @@ def start_process(job: Job, slot: Mapping[str, str]) -> Process:
 
 
 def explain_exit(code: int, log: Path, begin: int) -> str:
-    """Why a process ended with this code, in one line; its part of the log begins at byte `begin`."""
+    """Say why a process ended with this code, in one line; its part of the log begins at byte `begin`."""
     if code < 0:
         name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
         return f"killed by {name}" + (", most likely for want of memory" if -code == signal.SIGKILL else "")

@@ -146,7 +146,7 @@ def _compare(choice: Choice, points: Sequence[Point]) -> str:
 
 
 def _lower(choice: Choice, place: int) -> str:
-    """How much lower the J of the point at `place` is than the best point's."""
+    """Say how much lower the J of the point at `place` is than the best point's."""
     difference = choice.differences[place]
     if difference is None:
         return "lower by what nobody can tell (no seed and prompts in common)"

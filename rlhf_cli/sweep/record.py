@@ -35,7 +35,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class SweepRecord:
-    """What a sweep is to run, as sweep.json keeps it, all but the folder."""
+    """The plan of a sweep, as sweep.json keeps it, all but the folder."""
 
     __pydantic_config__ = READ_STRICTLY
 
@@ -88,7 +88,7 @@ class SweepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a trial's process ended the last time."""
+    """The last end of a trial's process."""
 
     __pydantic_config__ = READ_STRICTLY
 
@@ -108,7 +108,7 @@ class Ending:
 
     @staticmethod
     def read(folder: Path) -> Ending | None:
-        """How the trial in this folder ended; None where it has not ended, or where its file cannot be read."""
+        """The end of the trial in this folder; None where it has not ended, or where its file cannot be read."""
         return read_json(_ENDING, folder / ENDING)
 
 

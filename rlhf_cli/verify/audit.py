@@ -45,14 +45,14 @@ class Audit:
     """The result of an audit: changed files, repeated stretches, and the chance to find a change."""
 
     steps: int
-    """Of the newest checkpoint."""
+    """The step of the newest checkpoint."""
     stretches: int
     """All that could be repeated."""
     files: Mapping[str, str]
     """Files that are not what the run wrote, each with the reason."""
     repeated: Sequence[Verdict]
     chance: float
-    """Of finding a run of which a tenth of the steps were changed, in [0, 1]."""
+    """The chance of finding a run of which a tenth of the steps were changed, in [0, 1]."""
     needed: int
     """Stretches that raise the chance to 99 %."""
     seed: int

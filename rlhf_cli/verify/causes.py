@@ -19,7 +19,7 @@ class Cause:
     meaning: str
     """The effect, in one clause."""
     page: str
-    """Where the documentation says so."""
+    """The page of the documentation that says so."""
 
 
 TOKENS: Final = "docs/algorithms/README.md#how-tokens-are-combined"

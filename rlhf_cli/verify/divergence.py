@@ -46,7 +46,7 @@ class Divergence:
     quantity: str
     """completions, scores, metrics, evaluation, weights, optimizer or state."""
     what: str
-    """Which number or text it is, and both values."""
+    """The number or text that differs, and both values."""
 
 
 def rows_of(text: bytes) -> list[Row]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a run maximises, as plain numbers: the documented meaning of its settings."""
+    """The objective of a run, as plain numbers: the documented meaning of its settings."""
 
     beta: float
     temperature: float
@@ -101,7 +101,7 @@ def spread(tables: Tables, target: Target) -> tuple[float, float]:
 
 
 def group_weights(tables: Tables, target: Target, group: int, at_least: int, scale: Callable[[int], float]) -> Tensor:
-    """How much each prompt's J weighs in the expected gradient of the steps that learn: [P].
+    """The weight of each prompt's J in the expected gradient of the steps that learn: [P].
 
     A step has `group` completions of one prompt, all prompts equally often. Of n completions to learn from the gradient
     is scale(n) times that of J, and a step with fewer than `at_least` is skipped.

@@ -17,7 +17,7 @@ from rlhf_cli.verify.exact import Tables, Target, gradient, group_weights, sprea
 from rlhf_cli.verify.expected import SEEN, expect
 
 PROMPTS, VOCABULARY, LENGTH, GROUP = 2, 3, 2, 3
-"""Of the problem; GROUP: most completions of a step. Two prompts with 7 completions each make 168 different steps."""
+"""Sizes of the problem; GROUP: most completions of a step. Two prompts with 7 completions each make 168 steps."""
 EXACT: Final = 1e-5
 """Largest relative error of an exact gradient: scores are rounded to float32 on their way."""
 ZERO: Final = 1e-9
@@ -49,7 +49,7 @@ class Bias:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What `rlhf verify-gradient` found."""
+    """The findings of `rlhf verify-gradient`."""
 
     algorithm: str
     kl: str
@@ -121,7 +121,7 @@ def shrink(config: RunConfig) -> RunConfig:
 
 
 def describe(config: RunConfig) -> str:
-    """What the run maximises, in one line."""
+    """The objective of the run, in one line."""
     policy = "policy" if (config.top_k, config.top_p, config.min_p) == (None, 1.0, 0.0) else "truncated policy"
     score = "score" if not config.reward.normalise else "normalised score"
     if config.reward.truncated == "mask":
@@ -148,7 +148,7 @@ def small_problem(config: RunConfig) -> Tables:
 
 
 def target_of(config: RunConfig, tables: Tables, beta: float, temperature: float) -> tuple[Target, Spread]:
-    """What the run maximises on the problem, and the spread of the scores that it has seen by then."""
+    """The objective of the run on the problem, and the spread of the scores that it has seen by then."""
     reward = config.reward
     target = Target(
         beta=beta,

@@ -26,7 +26,7 @@ T = TypeVar("T", bound=Training)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How much was compared, and the first difference."""
+    """The amounts that were compared, and the first difference."""
 
     first: int
     """Steps, both included."""

@@ -39,10 +39,10 @@ MANY_SAME: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one step showed. Seconds, MiB, and metrics as metrics.jsonl has them."""
+    """The findings of one step. Seconds, MiB, and metrics as metrics.jsonl has them."""
 
     model: Mapping[str, Any]
-    """What run.json says of the model, its device and its engine."""
+    """The model, its device and its engine, as run.json describes them."""
     stops: tuple[str, ...]
     """Every token and every text that ends a completion."""
     prompt: str
@@ -52,7 +52,7 @@ class Trial:
     metrics: Metrics
     gradient_norm: float
     seconds: Mapping[str, float]
-    """By phase of a step, as most of the run's steps will be."""
+    """Seconds of each phase of a step, as most of the run's steps will be."""
     step_s: float
     """A step with its update, without an evaluation."""
     total_s: float
@@ -60,11 +60,11 @@ class Trial:
     predicted_mib: int
     measured_mib: int
     checkpoints_mib: float
-    """Of all checkpoints that are kept, and one more."""
+    """The size of all checkpoints that are kept, and one more."""
     reasons: tuple[str, ...]
-    """Why the run should not begin so; none: go."""
+    """Reasons for which the run should not begin so; none: go."""
     doubts: tuple[str, ...]
-    """What is worth a look before."""
+    """Doubts that are worth a look before."""
 
 
 def try_step(config: RunConfig, rows: Rows, watch: Reporter, signals: StopSignals) -> Trial:

@@ -83,7 +83,7 @@ def _architecture(policy: Policy) -> str:
 
 
 def _rope_factors(policy: Policy) -> Tensor | None:
-    """What llama.cpp divides the frequencies of positions by, float32 [head / 2], as Llama 3 has them; else None."""
+    """The divisors of the frequencies of positions, float32 [head / 2], as Llama 3 has them; None for other models."""
     config = policy.causal.config
     rope = config.rope_parameters
     kind = rope.get("rope_type", "default")

@@ -1,4 +1,4 @@
-"""How to ask a reward, so that a failure never becomes a score.
+"""Ask a reward, so that a failure never becomes a score.
 
 scorer    score a rollout: ask the reward's sources, add up weighted parts, shape the scores
 retrying  ask one source, again after a failure

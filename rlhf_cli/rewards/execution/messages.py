@@ -56,7 +56,7 @@ class FunctionInfo:
 
 @dataclass(frozen=True, slots=True)
 class FunctionScores:
-    """The scores of a call, and what a built-in function has to say of the texts."""
+    """The scores of a call, and notes of a built-in function on the texts."""
 
     __pydantic_config__ = READ_STRICTLY
 

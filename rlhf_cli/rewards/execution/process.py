@@ -62,7 +62,7 @@ class RewardProcess:
         self._info: FunctionInfo | None = None
         self._number, self._mark = 0, ""
         self.notes: list[str] = []
-        """What a built-in function has to say of the texts up to now."""
+        """Notes of a built-in function on the texts up to now."""
 
     def start(self, tick: Callable[[], None]) -> FunctionInfo:
         """Start the process, unless it runs, and import the function.

@@ -53,14 +53,14 @@ class SourceScores:
     scores: list[float | None] = field(default_factory=list)
     """A score for each completion; None leaves its prompt out."""
     failures: dict[int, str] = field(default_factory=dict)
-    """Why a completion has no usable score of its own, by the number of the completion."""
+    """The reasons for which completions have no usable score of their own, by the number of the completion."""
     retries: int = 0
     """Calls that were repeated."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a completion has no usable score."""
+    """The reason for which a completion has no usable score."""
 
     why: str
     is_located: bool
@@ -121,7 +121,7 @@ class RetryingSource:
 
     @property
     def notes(self) -> list[str]:
-        """What there is to say of the source and its texts up to now, a line each."""
+        """Notes on the source and its texts up to now, a line each."""
         return [*self._notes, *(self._process.notes if self._process else ())]
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ class SourceScorer:
         return hashes[0] if hashes else None
 
     def take_notes(self) -> list[str]:
-        """What there is to say of the sources and their texts since the last call."""
+        """Notes on the sources and their texts since the last call."""
         new = [note for source in self._sources.values() for note in source.notes if note not in self._noted]
         self._noted |= set(new)
         return new

@@ -123,7 +123,7 @@ def _load_neighbour(name: str) -> Any:
 
 @cache
 def _replies() -> Any:
-    """How to reply; loaded before the function, which may replace what it imports."""
+    """The module that writes replies; loaded before the function, which may replace what it imports."""
     return _load_neighbour("replies")
 
 

@@ -18,7 +18,7 @@ from rlhf_cli.types import PromptRow
 
 
 class Source(Settings):
-    """Where scores come from."""
+    """A source of scores."""
 
     @property
     def highest(self) -> float:
@@ -41,7 +41,7 @@ class Source(Settings):
         return self.needs
 
     fix_of_columns: ClassVar[str] = "name a column: {key}.column=COLUMN"
-    """What to do where the data lacks a column of `needs`."""
+    """The fix where the data lacks a column of `needs`."""
 
     searched_settings: ClassVar[tuple[str, ...]] = ()
     """The names of the settings that hold `strings`."""
@@ -56,7 +56,7 @@ class Source(Settings):
         """Raise UserError where something that the source needs is missing; `key` is where its settings stand."""
 
     def wrong_value(self, value: Any, *, quick: bool = False) -> str | None:
-        """Why a row's value in a column of `needs` is unusable, to continue a sentence after the value; else None.
+        """Say why a row's value in a column of `needs` is unusable, to continue a sentence after the value; else None.
 
         `quick` leaves out what may take more than a millisecond.
         """

@@ -53,7 +53,7 @@ class ExactMatch(IsolatedSource):
         return (self.column,)
 
     def wrong_value(self, value: Any, *, quick: bool = False) -> str | None:
-        """Why a row has no right answer."""
+        """Say why a row has no right answer."""
         if wrong := super().wrong_value(value, quick=quick):
             return wrong
         pattern = None if self.extract_expected is None else compile_pattern(self.extract_expected)

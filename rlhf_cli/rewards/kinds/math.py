@@ -63,7 +63,7 @@ class Math(IsolatedSource):
             raise UserError("math-verify is not installed", where=key, fix="pip install 'rlhf-cli[math]'")
 
     def wrong_value(self, value: Any, *, quick: bool = False) -> str | None:
-        """Why a row's right answer cannot be used: there is none, or it is no mathematics."""
+        """Say why a row's right answer cannot be used: there is none, or it is no mathematics."""
         if wrong := super().wrong_value(value, quick=quick):
             return wrong
         pattern = None if self.extract_expected is None else compile_pattern(self.extract_expected)

@@ -1,4 +1,4 @@
-"""How positive a completion reads: the compound score of VADER (Hutto and Gilbert 2014), in [-1, 1].
+"""The compound score of VADER (Hutto and Gilbert 2014), how positive a completion reads, in [-1, 1].
 
 VADER is a lexicon with rules, not a model. It runs anywhere in microseconds, and a policy can game it with exclamation
 marks and piles of kind words; the KL to the reference works against that.
