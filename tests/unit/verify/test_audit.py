@@ -28,6 +28,12 @@ def test_that_of_a_fork_begins_at_its_oldest_checkpoint() -> None:
     assert find_spans([at(8), at(6), at(4)], from_start=False) == [Span(at(4), at(6)), Span(at(6), at(8))]
 
 
+def test_a_fork_that_kept_one_checkpoint_has_no_stretch() -> None:
+    none = find_spans([at(8)], from_start=False)
+    assert (none, choose(none, None, 0), choose(none, 7, 0)) == ([], [], [])
+    assert (chance(none, 0), count_needed(none)) == (0, 0)
+
+
 def test_steps_of_a_stretch() -> None:
     assert [span.steps for span in find_spans([at(4), at(7)], from_start=True)] == [4, 3]
 
