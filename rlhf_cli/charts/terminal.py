@@ -50,7 +50,7 @@ def _numbered(series: Iterable[T]) -> Iterator[tuple[int, T]]:
 
 def _bars(bars: Bars, width: int, colours: bool) -> list[Row]:
     """The bars of each category below one another, as long as the size of their value, which stands behind them."""
-    names = max(map(len, bars.categories))
+    names = max(map(len, bars.categories), default=0)
     largest = max((abs(v) for one in bars.series for v in one.values if math.isfinite(v)), default=0.0) or 1.0
     room = width - names - 8
     output: list[Row] = []

@@ -79,9 +79,9 @@ class Study:
         if known is None:
             self._study.set_user_attr(_SEARCH, own)
         elif known != own:
-            key = next(key for key in own if known.get(key) != own[key])
+            key = next(key for key in {**own, **known} if known.get(key) != own.get(key))
             raise UserError(
-                f"it holds a search with another {key}: {known.get(key)} -> {own[key]}",
+                f"it holds a search with another {key}: {known.get(key)} -> {own.get(key)}",
                 where=str(folder),
                 fix="give another sweep_dir",
                 exit_code=EXIT_RESUME,

@@ -60,6 +60,7 @@ def test_bars_below_zero_and_without_a_value() -> None:
     drawn = [text(row) for row in rows(bars, 49, colours=False)]
     assert [row.count("█") for row in drawn[1:4]] == [40, 20, 0]
     assert [row.split()[-1] for row in drawn[1:4]] == ["-2.000", "1.000", "nan"]
+    assert [text(row).strip() for row in rows(Bars("t", "", [], []), 49, colours=False)] == ["t", ""]
 
 
 @pytest.mark.parametrize("colours", [True, False])

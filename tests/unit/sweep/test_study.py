@@ -149,6 +149,10 @@ def test_another_search_in_the_same_folder_is_refused(optuna: Any, tmp_path: Pat
         Study(tmp_path, search(objective="both"), SPACE, BETA, 0)
     with pytest.raises(UserError, match="another seed of the trials: 0 -> 1"):
         Study(tmp_path, search(), SPACE, BETA, 1)
+    later = Study(tmp_path, search(), SPACE, BETA, 0)._study  # of a version that knows more settings
+    later.set_user_attr("search", later.user_attrs["search"] | {"margin": 2})
+    with pytest.raises(UserError, match="another margin: 2 -> None"):
+        Study(tmp_path, search(), SPACE, BETA, 0)
 
 
 def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
