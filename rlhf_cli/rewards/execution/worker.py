@@ -107,7 +107,7 @@ def _import(module: str, *, is_builtin: bool) -> Any:
         if not is_builtin:
             sys.path.insert(0, os.getcwd())
         return importlib.import_module(module)
-    folder, name = os.path.dirname(module), Path(module).stem
+    folder, name = os.path.dirname(module), Path(module).stem.replace(".", "_")  # a dot would follow a package's name
     if importlib.util.find_spec(name) is None:
         sys.path.insert(0, folder)
     else:  # the file has the name of a library, which must stay importable

@@ -72,6 +72,12 @@ def test_what_stands_beside_the_file_can_be_imported(opened: Opened, tmp_path: P
     assert ask(opened("import beside\ndef f(completions):\n    return [beside.score] * 4")).scores == [3.0] * 4
 
 
+@pytest.mark.parametrize("name", ["rewards.v2.py", "my rewards.py", "1st.py"])
+def test_a_file_may_have_any_name(name: str, opened: Opened, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("def f(completions):\n    return [4] * len(completions)")
+    assert ask(opened("", function=f"{tmp_path}/{name}:f")).scores == [4.0] * 4
+
+
 def test_it_imports_nothing_heavy(opened: Opened, tmp_path: Path) -> None:
     ask(opened("import sys\ndef f(completions):\n    print(*sys.modules)\n    return [0] * 4"))
     loaded = {name.partition(".")[0] for name in (tmp_path / "reward.log").read_text().split()}
