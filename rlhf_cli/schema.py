@@ -105,8 +105,8 @@ class TrainingConfig(Settings):
     dtype: Literal["auto", "float32", "bfloat16"]
     """Type of the frozen weights; the adapter is always float32. auto: float32 on a CPU, bfloat16 on a GPU."""
     threads: Annotated[int, Field(ge=1)] | None
-    """CPU threads; null leaves the choice to torch. Without `invariant` a run repeats bit for bit with the same number
-    alone."""
+    """CPU threads; null leaves the choice to torch, and where the run is `invariant`, fewer work while other programs
+    keep the cores busy. Without `invariant` a run repeats bit for bit with the same number alone."""
     run_dir: Free[FilePath | None]
     """Where the run writes; null: outputs/DATE/TIME."""
     resume: Free[str | None]

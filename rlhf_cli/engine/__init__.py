@@ -18,7 +18,7 @@ trace         the forward pass of a rollout, kept for its first update
 kernels       the native engine's operations, with gradients by hand
 memory        how many completions fit through the model at once, and the memory of a step
 allocator     malloc keeps the memory that a step frees for the next step
-cpu           the CPU's vendor
+cpu           the CPU's vendor, and the threads that other programs leave room for
 """
 
 from __future__ import annotations

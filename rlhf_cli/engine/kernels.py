@@ -30,22 +30,21 @@ class Frozen:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, *, backward: bool = True, invariant: bool = False):
         """`backward`: whether x may need a gradient. `invariant`: a row's bits depend on no other row."""
-        self._weight, self._bias, self._invariant = weight, bias, invariant
-        self._packed = self._transposed = None
-        if invariant or is_faster_packed(weight):
-            self._packed = _pack(weight)
-            self._transposed = _pack(weight.t().contiguous()) if backward else None
         self.outputs, self.inputs = weight.shape
+        self._bias, self._invariant = bias, invariant
+        self._is_packed = invariant or is_faster_packed(weight)
+        self._weight = _pack(weight) if self._is_packed else weight
+        self._transposed = _pack(weight.t().contiguous()) if self._is_packed and backward else None
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._invariant and len(x) == 1:
             return self(beside_zeros(x))[:1]
-        if self._packed is None:
+        if not self._is_packed:
             return torch.nn.functional.linear(x, self._weight, self._bias)
         if _wants_gradient(x):
-            y = apply_autograd(_Packed, x, self._packed, self._transposed)
+            y = apply_autograd(_Packed, x, self._weight, self._transposed)
         else:
-            y = _times_packed(x, self._packed)
+            y = _times_packed(x, self._weight)
         return y if self._bias is None else y + self._bias
 
     def backward(self, gradient: Tensor) -> Tensor:

@@ -100,6 +100,15 @@ class Linear:
         return Frozen(weight, self._bias, backward=False, invariant=self._invariant)
 
 
+def _leave_file(model: Any) -> None:
+    """Copy what will not be fused: one tensor that still lies in the model's file would keep all of it in memory."""
+    head = model.get_output_embeddings()
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if name != "weight" or not isinstance(module, nn.Linear) or module is head:
+                parameter.data = parameter.data.clone()
+
+
 def _base(layer: Any) -> Any:
     return layer.base_layer if _has_adapter(layer) else layer
 
@@ -167,6 +176,7 @@ class Llama:
         self.dtype = policy.causal.dtype
         self._eps: float = config.rms_norm_eps
         self._recompute = recompute
+        _leave_file(policy.causal)
         self._embedding = decoder.embed_tokens.weight.detach()
         self._angles = decoder.rotary_emb
         self._last_norm = decoder.norm.weight.detach()

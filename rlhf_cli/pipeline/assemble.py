@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from rlhf_cli.engine.cpu import spare_threads
 from rlhf_cli.engine.memory import (
     REUSED_SHARE,
     forward_bytes,
@@ -85,6 +86,7 @@ def assemble(
         config = config.model_copy(update={"shards": team.size})
     config, peak = fit_memory(config, policy, engine, prompts, held_out)
     assert isinstance(config.microbatch_size, int)
+    makes_room = config.threads is None and config.invariant is True and team.size == 1
     saver = Saver(folder, config.checkpoint, reporter.note)
     saver.check_room(policy)
     adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
@@ -106,7 +108,12 @@ def assemble(
         scorer=scorer,
         team=team,
         logbook=Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note)),
-        work=Work(min(config.microbatch_size, state.microbatch_size or config.microbatch_size), reporter, signals),
+        work=Work(
+            min(config.microbatch_size, state.microbatch_size or config.microbatch_size),
+            reporter,
+            signals,
+            threads=spare_threads(threads) if makes_room else None,
+        ),
         state=state,
         queue=_open_queue(config, folder, held_out, state.step, reporter),
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import torch
 from torch.profiler import record_function
 
+from rlhf_cli.engine.cpu import SpareThreads
 from rlhf_cli.engine.memory import is_out_of_memory
 from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline.signals import StopSignals
@@ -58,6 +59,8 @@ class Work:
     reporter: Reporter
     signals: StopSignals
     clock: Clock = field(default_factory=Clock)
+    threads: SpareThreads | None = None
+    """What makes room for other programs; None: the number of threads stays."""
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
@@ -67,6 +70,8 @@ class Work:
             def tick() -> None:
                 shown()
                 self.signals.check()
+                if self.threads is not None:
+                    self.threads.adapt()
 
             yield tick
         self.signals.check()

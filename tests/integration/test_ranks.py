@@ -13,12 +13,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlhf_cli.engine.cpu import SpareThreads
 from rlhf_cli.engine.kernels import is_faster_packed
+from rlhf_cli.pipeline import assemble
 from rlhf_cli.sweep.record import SweepRecord
 from tests.processes import Process, start
 from tests.support import QUICK, Outcome, contents, gone, lines
 
 Rlhf = Callable[..., Outcome]
+
+invariant = pytest.mark.skipif(not is_faster_packed(torch.ones(8, 8)), reason="invariance is promised on an AMD CPU")
 
 DEALT = (*QUICK, "prompts_per_step=4", "checkpoint.every=1", "evaluate.every=2", "threads=1")
 """A run of up to four shards."""
@@ -76,7 +80,7 @@ def test_two_processes_write_the_bytes_of_one(rlhf: Rlhf, forked: Rlhf, tmp_path
     assert (tmp_path / "two" / "ranks" / "1.log").read_text() == ""
 
 
-@pytest.mark.skipif(not is_faster_packed(torch.ones(8, 8)), reason="invariance is promised on an AMD CPU")
+@invariant
 @pytest.mark.parametrize("variant", ["ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in INVARIANT)])
 def test_an_invariant_run_writes_the_same_bytes_however_it_is_divided(
     variant: str, rlhf: Rlhf, forked: Rlhf, tmp_path: Path
@@ -91,6 +95,29 @@ def test_an_invariant_run_writes_the_same_bytes_however_it_is_divided(
     assert outcome.code == 0, outcome.err
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
     assert contents(tmp_path / "three") == contents(tmp_path / "one")
+
+
+@invariant
+def test_a_run_that_makes_room_for_other_programs_writes_the_same_bytes(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rlhf("train", *QUICK, "threads=1", "run_dir=one").code == 0
+    seen: list[int] = []
+
+    class Restless(SpareThreads):
+        def adapt(self) -> None:
+            torch.set_num_threads(3 - torch.get_num_threads())
+            seen.append(torch.get_num_threads())
+
+    monkeypatch.setattr(assemble, "THREADS", 2)
+    monkeypatch.setattr(assemble, "spare_threads", Restless)
+    assert rlhf("train", *QUICK, "threads=null", "run_dir=two").code == 0
+    assert set(seen) == {1, 2}
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    seen.clear()
+    assert rlhf("train", *QUICK, "threads=2", "run_dir=three").code == 0
+    assert rlhf("train", *QUICK, "threads=null", "invariant=false", "run_dir=four").code == 0
+    assert not seen, "a number that was asked for stays, and one that the bits depend on"
 
 
 @pytest.mark.slow

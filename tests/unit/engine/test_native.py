@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
+from transformers import AutoModelForCausalLM
 
 from rlhf_cli.engine import kernels
+from rlhf_cli.engine.choice import logit_difference
 from rlhf_cli.engine.kernels import Frozen, rms_norm, rotate, swiglu
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.reading import measure_distance
 from rlhf_cli.functional.logprobs import attach, token_logprobs
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import Truncation
+from rlhf_cli.models.building import add_adapter
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.scoring import drop_prompts
 from rlhf_cli.seeding import seed_for
@@ -393,3 +397,17 @@ class TestKernels:
         monkeypatch.setattr(kernels, "_pack", gone)
         found = Frozen(torch.eye(3))(torch.ones(1, 3))
         assert torch.equal(found, torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("name", ["Llama", "Qwen2"])
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the mappings of a process are read on Linux")
+def test_the_models_file_leaves_memory(name: str, tmp_path: Path) -> None:
+    """A mapped file is resident as long as one tensor of it lives."""
+    random = family(name)
+    random.peft.unload().save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    policy = replace(random, peft=add_adapter(model, lora(), 0))
+    assert "model.safetensors" in Path("/proc/self/maps").read_text(), "there is nothing to show"
+    engine = NativeEngine(policy)
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    assert logit_difference(policy, engine) < 1e-3
