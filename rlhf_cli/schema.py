@@ -107,6 +107,11 @@ class TrainingConfig(Settings):
     threads: Annotated[int, Field(ge=1)] | None
     """CPU threads; null leaves the choice to torch, and where the run is `invariant`, fewer work while other programs
     keep the cores busy. Without `invariant` a run repeats bit for bit with the same number alone."""
+    processes: Free[int] = Field(default=1, ge=1)
+    """Processes that share the work of the run. Its numbers depend on `shards` and `threads`, not on them."""
+    shards: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
+    """Parts of a step's prompts that are calculated by themselves: sampled, read and differentiated. `processes` may be
+    any number up to it. auto: as many as the processes that the run begins with."""
     run_dir: Free[FilePath | None]
     """Where the run writes; null: outputs/DATE/TIME."""
     resume: Free[str | None]
@@ -121,6 +126,22 @@ class TrainingConfig(Settings):
     def columns_read(self) -> tuple[str, ...] | None:
         """The columns of the data, beside the prompt, that the run may read; None: any of them."""
         return ()
+
+    @property
+    def divides_model(self) -> bool:
+        """Whether each process holds a part of the base model's weights."""
+        return False
+
+    @model_validator(mode="after")
+    def _has_work_for_all(self) -> TrainingConfig:
+        if self.shards != "auto" and self.shards > self.prompts_per_step:
+            raise ValueError(f"shards: a shard has whole prompts, and a step has {self.prompts_per_step}")
+        if self.processes > (self.prompts_per_step if self.shards == "auto" else self.shards):
+            raise ValueError(
+                f"processes: {self.processes} processes need as many shards, and there are "
+                + (f"{self.prompts_per_step} prompts a step" if self.shards == "auto" else f"{self.shards}")
+            )
+        return self
 
 
 class RunConfig(TrainingConfig):
@@ -173,11 +194,6 @@ class RunConfig(TrainingConfig):
     sweep_dir: Free[FilePath | None]
     """Where a multirun writes, one folder a trial; null: outputs/sweeps/NAME-HASH, with a hash of the settings, so that
     the same sweep finds its folder again."""
-    processes: Free[int] = Field(default=1, ge=1)
-    """Processes that share the work of the run. Its numbers depend on `shards` and `threads`, not on them."""
-    shards: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
-    """Parts of a step's prompts that are sampled, read and differentiated by themselves; `processes` may be any number
-    up to it. auto: as many as the processes that the run begins with."""
     shard_model: Free[bool] = False
     """Whether each process holds a part of the base model's weights, by FSDP2, and gathers one layer at a time: for
     models that fit on no single device. It needs two `processes` or more, and runs on the library's forward pass."""
@@ -190,6 +206,11 @@ class RunConfig(TrainingConfig):
     def columns_read(self) -> tuple[str, ...] | None:
         """Those of the reward."""
         return self.reward.source.columns_read
+
+    @property
+    def divides_model(self) -> bool:
+        """Whether `shard_model` asks for it."""
+        return self.shard_model
 
     @model_validator(mode="after")
     def _fits(self) -> RunConfig:
@@ -229,13 +250,6 @@ class RunConfig(TrainingConfig):
             raise ValueError("exact_kl_every: kl=exact needs the exact KL at every step: exact_kl_every=1")
         if isinstance(self.beta, Controlled) and self.exact_kl_every > 1:
             raise ValueError(f"exact_kl_every: beta={self.beta.kind} follows every step's exact KL: exact_kl_every=1")
-        if self.shards != "auto" and self.shards > self.prompts_per_step:
-            raise ValueError(f"shards: a shard has whole prompts, and a step has {self.prompts_per_step}")
-        if self.processes > (self.prompts_per_step if self.shards == "auto" else self.shards):
-            raise ValueError(
-                f"processes: {self.processes} processes need as many shards, and there are "
-                + (f"{self.prompts_per_step} prompts a step" if self.shards == "auto" else f"{self.shards}")
-            )
         if self.shard_model and self.model.engine == "native":
             raise ValueError("shard_model: the native engine needs the whole weights: model.engine=auto")
         if self.shard_model and self.reference.kind != "initial":

@@ -19,7 +19,7 @@ from rlhf_cli.engine.memory import (
     reference_peak,
     total_memory,
 )
-from rlhf_cli.engine.opening import THREADS, WHY_HIDDEN
+from rlhf_cli.engine.opening import WHY_HIDDEN
 from rlhf_cli.engine.reference import AnyEngine, TwoModels, native_engine, reference_record
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.feedback.queue import Queue
@@ -35,6 +35,7 @@ from rlhf_cli.pipeline.state import TrainState, load, read_state
 from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import Prompts, encode
 from rlhf_cli.prompts.rows import Rows
+from rlhf_cli.ranks.duties import DUTIES
 from rlhf_cli.ranks.team import Team
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.columns import column_value
@@ -71,10 +72,8 @@ def assemble(
     if origin is not None:
         check_evaluations(folder, read_state(origin.checkpoint))
     team = team or Team()
-    threads = config.threads or max(1, THREADS // team.size)
     with reporter.phase("loading the model", 0):
-        policy, engine = team.load(config, threads, reporter.note)
-        torch.set_num_threads(threads)
+        policy, engine = team.open(DUTIES, config, reporter.note)
     _note_hidden_tokens(config, rows, policy, reporter)
     if config.prompts == "headroom":
         reporter.note(
@@ -112,7 +111,7 @@ def assemble(
             min(config.microbatch_size, state.microbatch_size or config.microbatch_size),
             reporter,
             signals,
-            threads=spare_threads(threads) if makes_room else None,
+            threads=spare_threads(torch.get_num_threads()) if makes_room else None,
         ),
         state=state,
         queue=_open_queue(config, folder, held_out, state.step, reporter),

@@ -56,8 +56,21 @@ class Training:
     saver: Saver
     logbook: Logbook
     work: Work
+    team: Team = field(default_factory=Team)
+    """The processes that calculate the run's shards."""
     state: TrainState = field(default_factory=TrainState)
     unfinished: Unfinished = field(default_factory=Unfinished)
+
+    @property
+    def shards(self) -> Shards:
+        """The shards of the run's batches."""
+        count = self.config.shards
+        return Shards(self.policy, self.engine, self.team, self.team.size if count == "auto" else count, self.units)
+
+    @property
+    def units(self) -> int:
+        """The units of a batch, as `Shards` has them."""
+        return 0
 
     def sync(self) -> None:
         """Put on disk what a checkpoint counts on; raises OSError where the disk refuses."""
@@ -76,8 +89,6 @@ class Run(Training):
     prompts: Prompts
     held_out: tuple[Prompt, ...]
     scorer: Scorer
-    team: Team = field(default_factory=Team)
-    """The processes that calculate the run's shards."""
     queue: Queue | None = None
     """The pairs for people, and their votes; None without evaluate.human."""
     profiler: Profiler | None = None
@@ -95,10 +106,9 @@ class Run(Training):
     """The rule of `stop` that ended the run before its last step."""
 
     @property
-    def shards(self) -> Shards:
-        """The shards of the run's batches."""
-        count, units = self.config.shards, UNITS if self.config.invariant is True else 0
-        return Shards(self.policy, self.engine, self.team, self.team.size if count == "auto" else count, units)
+    def units(self) -> int:
+        """The units of a batch, as `Shards` has them: some where the engine is invariant."""
+        return UNITS if self.config.invariant is True else 0
 
     def sync(self) -> None:
         """Put on disk what a checkpoint counts on; raises OSError where the disk refuses."""

@@ -19,7 +19,7 @@ from typing import Final
 
 from rlhf_cli.runs.folder import RANKS
 
-COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli", "train")
+COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
 """-P: nothing is imported from the working directory."""
 HOST: Final = "127.0.0.1"
 PARENT: Final = "RLHF_PARENT"
@@ -36,9 +36,9 @@ def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
 
 
 class Children:
-    """Processes 1 to `size` - 1 of a run; each writes what it prints to RUN/ranks/K.log."""
+    """Processes 1 to `size` - 1 of a run of `rlhf VERB`; each writes what it prints to RUN/ranks/K.log."""
 
-    def __init__(self, size: int, folder: Path) -> None:
+    def __init__(self, verb: str, size: int, folder: Path) -> None:
         self.socket = socket.socket()
         self.socket.bind((HOST, 0))  # this machine alone, at a port that is free
         self.port: int = self.socket.getsockname()[1]
@@ -48,13 +48,14 @@ class Children:
         for name, value in network.items():
             os.environ.setdefault(name, value)
         common = {"MASTER_ADDR": HOST, "MASTER_PORT": str(self.port), "WORLD_SIZE": str(size), PARENT: str(os.getpid())}
+        command = [*COMMAND, *verb.split()]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         try:
             for rank in range(1, size):
                 with self.log(rank).open("ab") as log:
                     # a session of its own: Ctrl-C reaches this process alone
                     self._processes[rank] = subprocess.Popen(
-                        COMMAND, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                         env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                     )  # fmt: skip
         except BaseException:

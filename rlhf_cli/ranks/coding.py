@@ -1,4 +1,4 @@
-"""A message as bytes: JSON with the tensors behind it. No pickle: the bytes name types and functions of a fixed list.
+"""A message as bytes: JSON with the tensors behind it. No pickle: the bytes name types of a fixed list alone.
 
 The columns of a prompt's row stay behind: they may be anything, and no shard reads them.
 """
@@ -17,8 +17,7 @@ from torch import Tensor
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import Truncation
-from rlhf_cli.ranks import shards
-from rlhf_cli.ranks.gradient import Sums, UnitGradient, differentiate
+from rlhf_cli.ranks.gradient import Sums, UnitGradient
 from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order
 from rlhf_cli.types import (
     Advantages,
@@ -39,7 +38,6 @@ _TYPES: Final = {
         Scored, Advantages, UnitGradient, Sums,
     )
 }  # fmt: skip
-_WORKS: Final = {work.__name__: work for work in (*shards.WORKS, differentiate)}
 _DTYPES: Final = {
     str(dtype): dtype
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.bool)
@@ -85,8 +83,6 @@ def _encode(value: Any, tensors: list[bytes]) -> Any:
         return {"algorithm": value.model_dump(mode="json")}
     if is_dataclass(value) and type(value).__name__ in _TYPES:
         return {type(value).__name__: [_encode(getattr(value, one.name), tensors) for one in fields(value)]}
-    if getattr(value, "__name__", None) in _WORKS:
-        return {"work": value.__name__}
     raise TypeError(f"a message between processes has no place for {type(value).__name__}")
 
 
@@ -113,8 +109,6 @@ class _Decoder:
             return _ROW
         if kind == "algorithm":
             return _ALGORITHM.validate_python(inner)
-        if kind == "work":
-            return _WORKS[inner]
         return _TYPES[kind](*(self.decode(one) for one in inner))
 
     def _tensor(self, dtype: str, shape: list[int], length: int) -> Tensor:

@@ -8,24 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.ranks.children import GRACE_S, Children, place
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.schema import TrainingConfig
 
 if TYPE_CHECKING:
     from rlhf_cli.ranks.team import Team
 
+C = TypeVar("C", bound=TrainingConfig)
 
-def seat(config: RunConfig) -> RunConfig:
+
+def seat(config: C) -> C:
     """The config with the number of processes that torchrun started, if it did.
 
     Raises UserError where `processes` is another number, there are more processes than shards, or one process is to
     share a model.
     """
     _, size = place()
-    if config.shard_model and max(size, config.processes) == 1:
+    if config.divides_model and max(size, config.processes) == 1:
         raise UserError(
             "one process has nothing to share", where="shard_model", fix="processes=2, or shard_model=false"
         )
@@ -44,13 +46,13 @@ def seat(config: RunConfig) -> RunConfig:
 
 
 @contextmanager
-def gather(processes: int, folder: Path, check: Callable[[], None]) -> Iterator[Callable[[], Team]]:
-    """Start the other processes of the run in `folder`, and end them at the end of the block.
+def gather(verb: str, processes: int, folder: Path, check: Callable[[], None]) -> Iterator[Callable[[], Team]]:
+    """Start the other processes of the run of `rlhf VERB` in `folder`, and end them at the end of the block.
 
     Gives a function that waits until all are there; call it once, with torch imported. `check` raises where the run is
     to stop.
     """
-    children = Children(processes, folder) if processes > 1 and place()[1] == 1 else None
+    children = Children(verb, processes, folder) if processes > 1 and place()[1] == 1 else None
     found: list[Team] = []
 
     def wait() -> Team:

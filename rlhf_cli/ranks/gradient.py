@@ -6,13 +6,13 @@ Each unit's gradient is calculated by itself, and these are added in the order o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import accumulate, pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import Placement
@@ -33,6 +33,9 @@ from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout, Scored
 Read = Callable[[Rollout, Tensor], Tensor]
 """A pass that gives the hidden states of some completions, int64 rows, as `Engine.hidden` does."""
 
+Gradient = tuple[Tensor | None, ...]
+"""A tensor for each trained weight, in the order of their names; None where the loss does not depend on it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sums:
@@ -47,8 +50,7 @@ class Sums:
 class UnitGradient:
     """The gradient of the loss over one unit."""
 
-    gradient: tuple[Tensor | None, ...]
-    """A tensor for each trained weight, in the order of their names; None where the loss does not depend on it."""
+    gradient: Gradient
     sums: Sums
 
 
@@ -95,20 +97,22 @@ def differentiate(
     """
     native = native_engine(engine) if reuse else None
     read = None if native is None else native.reuse
-    parameters, found = policy.parameters().values(), []
-    blocks = [range(*ends) for ends in pairwise(accumulate(units, initial=0))]
-    _clear(parameters)
+    found, blocks = [], [range(*ends) for ends in pairwise(accumulate(units, initial=0))]
+    take_gradient(policy)
     with policy.dropout(seed):
         for part in split_rows(advantages, weights, rows, blocks).values():
             sums = sum_gradient(*part, algorithm, engine, kl=kl, microbatch_size=size, tick=tick, read=read)
-            found.append(UnitGradient(tuple(parameter.grad for parameter in parameters), sums))
-            _clear(parameters)
+            found.append(UnitGradient(take_gradient(policy), sums))
     return found
 
 
-def _clear(parameters: Iterable[nn.Parameter]) -> None:
+def take_gradient(policy: Policy) -> Gradient:
+    """Take the gradient that the trained weights have by now; they are left without one."""
+    parameters = policy.parameters().values()
+    found = tuple(parameter.grad for parameter in parameters)
     for parameter in parameters:
         parameter.grad = None
+    return found
 
 
 def add_gradients(policy: Policy, units: Sequence[Sequence[Tensor | None]]) -> None:

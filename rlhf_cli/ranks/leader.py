@@ -15,7 +15,6 @@ from torch.distributed.rendezvous import rendezvous
 
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.memory import is_out_of_memory
-from rlhf_cli.engine.reference import AnyEngine
 from rlhf_cli.errors import Stopped, first_line
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks import wire
@@ -25,9 +24,7 @@ from rlhf_cli.ranks.failures import Follows, error_of, torn_by_memory
 from rlhf_cli.ranks.link import Link
 from rlhf_cli.ranks.lockstep import GivenUp, Lockstep, Torn, is_lost
 from rlhf_cli.ranks.messages import Failure, Opening, Order, heart
-from rlhf_cli.ranks.sharding import load
-from rlhf_cli.ranks.team import R, Team, Work
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.ranks.team import C, Duties, E, R, Team, Work
 from rlhf_cli.types import Tick
 
 T = TypeVar("T")
@@ -70,16 +67,16 @@ class Leader(Team):
             raise Stopped(f"the processes of the run do not find each other: {failure}") from failure
         self._links = [Link(rank) for rank in range(1, size)]
 
-    def load(self, config: RunConfig, threads: int, note: Callable[[str], None]) -> tuple[Policy, AnyEngine]:
+    def load(self, duties: Duties[C, E], config: C, threads: int, note: Callable[[str], None]) -> tuple[Policy, E]:
         """Load the model here and in the others, each with so many threads; of a sharded one, each its part."""
         for link in self._links:
             link.orders.put(Opening(config.model_dump(mode="json"), threads))
-        if not config.shard_model:
-            return load(config, note, None)
+        if not config.divides_model:
+            return duties.load(config, note, None)
         self._watching.start()
         self._lockstep = Lockstep()
         try:
-            return load(config, note, self._lockstep)
+            return duties.load(config, note, self._lockstep)
         except RuntimeError as error:
             if is_lost(error):
                 raise Stopped(self._why_lost(error)) from error
@@ -98,7 +95,8 @@ class Leader(Team):
         weights = [weight.detach().cpu().clone() for weight in policy.parameters().values()] if asked else []
         for link, own in asked:
             link.device = policy.device
-            link.orders.put(Order(self._number, link.news(weights), work, [parts[number] for number in own]))
+            sent = [parts[number] for number in own]
+            link.orders.put(Order(self._number, link.news(weights), work.__name__, sent))
 
         def watched() -> None:
             tick()

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from rlhf_cli.ranks.team import Work
-
 
 @dataclass(frozen=True, slots=True)
 class Opening:
@@ -27,7 +25,8 @@ class Order:
     """Of the order; its answer has it too."""
     weights: Sequence[Tensor] | None
     """The trained weights, in the order of their names; None where they are as before."""
-    work: Work[Any]
+    work: str
+    """The name of one of the works of the verb's `Duties`."""
     parts: Sequence[tuple[Any, ...]]
 
 

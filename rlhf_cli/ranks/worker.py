@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -24,8 +24,7 @@ from rlhf_cli.ranks.children import PARENT, die_with_parent
 from rlhf_cli.ranks.failures import failure_of
 from rlhf_cli.ranks.lockstep import Lockstep, Torn
 from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order, heart
-from rlhf_cli.ranks.sharding import load
-from rlhf_cli.schema import RunConfig
+from rlhf_cli.ranks.team import C, Duties, E, Work
 
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """The first process takes these for all: it saves, and then lets the others end."""
@@ -35,8 +34,8 @@ LOST_S: Final = 600.0
 Its connection says nothing where a cable was cut. It is long, as Ctrl-Z may stop the first process for a while."""
 
 
-def serve(rank: int, size: int) -> int:
-    """Join the run and calculate until it ends; returns the exit code."""
+def serve(rank: int, size: int, duties: Duties[C, E]) -> int:
+    """Join the run and do the duties of its verb until it ends; returns the exit code."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     die_with_parent()
@@ -50,7 +49,7 @@ def serve(rank: int, size: int) -> int:
     try:
         while (message := wire.receive(0, _device_of(member))) is not None:
             if isinstance(message, Opening):
-                member = _open(message)
+                member = _open(duties, message)
                 continue
             answer = _answer(member, message)
             wire.send(answer, 0)
@@ -67,8 +66,10 @@ def serve(rank: int, size: int) -> int:
 class _Member:
     """The model of this process."""
 
-    def __init__(self, policy: Policy, engine: Engine, lockstep: Lockstep | None) -> None:
-        self.policy, self.engine, self._lockstep = policy, engine, lockstep
+    def __init__(
+        self, policy: Policy, engine: Engine, lockstep: Lockstep | None, works: Mapping[str, Work[Any]]
+    ) -> None:
+        self.policy, self.engine, self._lockstep, self._works = policy, engine, lockstep, works
 
     def calculate(self, order: Order) -> list[Any]:
         """The results of an order's parts."""
@@ -81,7 +82,8 @@ class _Member:
         return self._own(order) if self._lockstep is None else self._lockstep.run(lambda: self._own(order))
 
     def _own(self, order: Order) -> list[Any]:
-        return [order.work(self.policy, self.engine, *part, tick=lambda: None) for part in order.parts]
+        work = self._works[order.work]
+        return [work(self.policy, self.engine, *part, tick=lambda: None) for part in order.parts]
 
 
 class _Absent:
@@ -97,16 +99,16 @@ class _Absent:
         raise self._error
 
 
-def _open(opening: Opening) -> _Member | _Absent:
-    config = RunConfig.model_validate(opening.config)
+def _open(duties: Duties[C, E], opening: Opening) -> _Member | _Absent:
+    config = duties.schema.model_validate(opening.config)
     if config.device in ("auto", "cuda") and torch.cuda.is_available():
         own = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
         config = config.model_copy(update={"device": f"cuda:{own}"})
-    lockstep = Lockstep() if config.shard_model else None
+    lockstep = Lockstep() if config.divides_model else None
     try:
-        policy, engine = load(config, lambda note: None, lockstep)
+        policy, engine = duties.load(config, lambda note: None, lockstep)
         torch.set_num_threads(opening.threads)
-        return _Member(policy, engine, lockstep)
+        return _Member(policy, engine, lockstep, duties.works)
     except Exception as error:
         return _Absent(error, lockstep)
 

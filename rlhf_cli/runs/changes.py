@@ -26,8 +26,7 @@ def resume_config(saved: C, requested: C) -> C:
     """
     resolved = {key: getattr(saved, key) for key in BY_MACHINE if getattr(requested, key, None) == "auto"}
     requested = requested.model_copy(update=resolved)
-    if isinstance(requested, RunConfig):
-        _check_processes(requested)
+    _check_processes(requested)
     before, after = saved.model_dump(mode="json"), requested.model_dump(mode="json")
     _check_names(requested.resume_allow, {*_keys(before), *_keys(after)})
     sets_aside = {bool(config.evaluate.every) and config.data.sets_aside for config in (saved, requested)}
@@ -47,7 +46,7 @@ def resume_config(saved: C, requested: C) -> C:
     return requested
 
 
-def _check_processes(requested: RunConfig) -> None:
+def _check_processes(requested: TrainingConfig) -> None:
     """Raise UserError for more processes than there are shards."""
     if requested.shards != "auto" and requested.processes > requested.shards:
         raise UserError(

@@ -3,6 +3,7 @@
 loop        the loop, on one screen
 
 learning    the gradient of a batch's loss, and the update of the weights
+shards      read the examples of a batch, shard by shard, in any process
 held_out    judge the held-out rows
 step        begin a run; complete a step, or skip it
 
@@ -13,6 +14,7 @@ texts       from a row to token ids
 batches     an example as token ids, and the batch of several
 examples    the examples of a run, and which of them belong to which step
 run         everything that a run holds
+duties      the model that each process loads, and what it may be sent
 
 assemble    SupervisedConfig and rows -> SupervisedRun, fresh or from a checkpoint
 evaluation  what an evaluation found, and the file of them

@@ -9,9 +9,7 @@ from typing import Final
 
 import torch
 
-from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.memory import microbatch_size, predicted_peak
-from rlhf_cli.engine.opening import open_policy
 from rlhf_cli.models.classifier import check_classifier
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.assemble import check_evaluations, settle
@@ -21,11 +19,13 @@ from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import read_state
 from rlhf_cli.pipeline.work import Clock, Work
 from rlhf_cli.prompts.rows import Rows
+from rlhf_cli.ranks.team import Team
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.runs.logbook import Logbook
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.runs.sinks import Curves
 from rlhf_cli.supervised.batches import Example
+from rlhf_cli.supervised.duties import DUTIES
 from rlhf_cli.supervised.examples import Examples, encode_examples
 from rlhf_cli.supervised.run import SupervisedRun
 from rlhf_cli.supervised.settings import SupervisedConfig
@@ -42,21 +42,23 @@ def assemble(
     signals: StopSignals,
     origin: Origin | None,
     command: Sequence[str] = (),
+    team: Team | None = None,
 ) -> SupervisedRun:
     """Build a run in `folder`, at step 0 or at the origin's checkpoint.
 
-    The record of a new run keeps the `command` that began it. Raises UserError for rows, models and settings that do
-    not fit together.
+    The record of a new run keeps the `command` that began it. Without a `team` this process calculates all shards.
+    Raises UserError for rows, models and settings that do not fit together.
     """
     if origin is not None:
         check_evaluations(folder, read_state(origin.checkpoint))
-    scores = config.objective.scores
+    team = team or Team()
     with reporter.phase("loading the model", 0):
-        policy = open_policy(config, reporter.note, value_head=scores, shared_trunk=True, head_bias=False)
-        engine = build_engine(policy, config.model, reporter.note)
-    if scores:
+        policy, engine = team.open(DUTIES, config, reporter.note)
+    if config.objective.scores:
         check_classifier(policy)  # now, not at the end
     examples, held_out = encode_examples(rows, policy, config, reporter)
+    if config.shards == "auto":
+        config = config.model_copy(update={"shards": team.size})
     config, peak = fit_memory(config, policy, examples, held_out)
     assert isinstance(config.microbatch_size, int)
     saver = Saver(folder, config.checkpoint, reporter.note)
@@ -75,6 +77,7 @@ def assemble(
         examples=examples,
         held_out=held_out,
         saver=saver,
+        team=team,
         logbook=Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note)),
         work=Work(size, reporter, signals, Clock(every=PHASES)),
         state=state,

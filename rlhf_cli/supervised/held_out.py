@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from itertools import chain
 
 from rlhf_cli.errors import EXIT_NONFINITE, UserError
 from rlhf_cli.supervised.batches import make_batch
 from rlhf_cli.supervised.evaluation import Evaluation
-from rlhf_cli.supervised.learning import add_reading, microbatches
 from rlhf_cli.supervised.run import SupervisedRun
+from rlhf_cli.supervised.shards import Figures, deal_batch, join_figures, judge_shard, passes
 
 
 def evaluate(run: SupervisedRun, step: int) -> Evaluation:
     """Judge every held-out row by the policy; raises UserError (exit 7) where a figure is not finite."""
-    objective = run.config.objective
     batch = make_batch(run.held_out, run.policy.pad_token, run.policy.device)
+    dealt = deal_batch(batch, run.config.objective, run.shards)
 
-    def judged(size: int) -> dict[str, list[float]]:
-        columns = defaultdict[str, list[float]](list)
-        for examples in microbatches(batch, size):
-            add_reading(columns, objective.judge(batch, examples, run.engine))
-            tick()
-        return columns
+    def judged(size: int) -> list[Figures]:
+        return run.shards.map(judge_shard, {number: (*part, size) for number, part in enumerate(dealt)}, tick)
 
-    with run.work.phase("evaluation", run.work.parts(len(batch.rollout.batch))) as tick:
-        columns = dict(run.work.fitting(judged))
+    with run.work.phase("evaluation", passes(run.shards, batch, run.work.microbatch_size)) as tick:
+        columns = join_figures(run.work.fitting(judged))
     if not all(map(math.isfinite, chain.from_iterable(columns.values()))):
         raise UserError(
             f"a held-out loss after step {step} is not finite",

@@ -47,8 +47,12 @@ NEWER_THAN_RUNS = {
     "Stop.plateau",
     "Stop.seconds",
     "Stop.tokens",
+    "SupervisedConfig.processes",
+    "SupervisedConfig.shards",
     "Text.secrets",
     "Tiny.stop",
+    "TrainingConfig.processes",
+    "TrainingConfig.shards",
 }
 """Settings that runs were saved without: these resume with the default, and new runs take the value in YAML."""
 

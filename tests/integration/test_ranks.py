@@ -209,7 +209,7 @@ def test_a_process_that_does_not_start_ends_the_run_and_its_log_says_why(tmp_pat
     broken = """
 import os
 import rlhf_cli.ranks.worker as worker
-def serve(rank, size):
+def serve(rank, size, duties):
     raise OSError("no room for rank 1")
 worker.serve = serve
 """

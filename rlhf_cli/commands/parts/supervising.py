@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
+from rlhf_cli.ranks.children import place
+from rlhf_cli.ranks.gathering import gather, seat
 from rlhf_cli.runs.binding import is_own_result
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.reading import read_metrics
@@ -31,8 +34,17 @@ SupervisedVerb = Verb[SupervisedConfig]
 
 
 def run_verb(verb: SupervisedVerb, argv: Sequence[str]) -> int:
-    """Start or resume the run of a command line, `verb` left out; refuse mistakes before any folder is made."""
+    """Start or resume the run of a command line, `verb` left out; refuse mistakes before any folder is made.
+
+    A process of a rank above 0 works for the run's first process instead.
+    """
     begun, trainer = time.monotonic(), trainer_of(verb)
+    rank, size = place()
+    if rank:
+        from rlhf_cli.ranks.worker import serve
+        from rlhf_cli.supervised.duties import DUTIES
+
+        return serve(rank, size, DUTIES)
     if not running.resume(trainer, argv, begun):
         check = partial(ready.check_new_training, verb=verb)
         launch_one(verb, argv, partial(running.start_job, trainer, begun), check=check)
@@ -62,6 +74,7 @@ def _train(
     signals: StopSignals,
     command: Sequence[str],
 ) -> SupervisedResult:
+    config = seat(config)
     rows = read_rows(config)
     if origin is not None:  # a new run was checked before it had a folder
         check_lessons([*rows.train, *rows.held_out], config.objective)
@@ -80,13 +93,16 @@ def _train(
                 watch.note("the learning rate depends on steps, which changed: it goes on as if always so")
         if notice := code_notice(config.model):
             watch.note(notice)
-        with watch.phase("loading torch and transformers", 0):
-            import_libraries()
-            from rlhf_cli.supervised.assemble import assemble
-            from rlhf_cli.supervised.conclude import conclude
-            from rlhf_cli.supervised.loop import train
-        run = assemble(config, rows, folder, watch, signals, origin, command)
-        train(run)
-        return conclude(run)
+        with gather(verb.words, config.processes, folder, signals.check) as wait:
+            with watch.phase("loading torch and transformers", 0):
+                import_libraries()
+                from rlhf_cli.supervised.assemble import assemble
+                from rlhf_cli.supervised.conclude import conclude
+                from rlhf_cli.supervised.loop import train
+            with watch.phase("waiting for the other processes", 0) if config.processes > 1 else nullcontext():
+                team = wait()
+            run = assemble(config, rows, folder, watch, signals, origin, command, team)
+            train(run)
+            return conclude(run)
     finally:
         watch.close()

@@ -42,9 +42,10 @@ def main(argv: list[str]) -> int:
     begun = time.monotonic()
     rank, size = place()
     if rank:
+        from rlhf_cli.ranks.duties import DUTIES
         from rlhf_cli.ranks.worker import serve
 
-        return serve(rank, size)
+        return serve(rank, size, DUTIES)
     if size > 1 and {"-m", "--multirun"} & {*argv}:
         raise UserError("torchrun starts one run, -m starts many", fix="rlhf train -m processes=N, without torchrun")
     if not running.resume(TRAINER, argv, begun):
@@ -68,7 +69,7 @@ def _train(
         for note in ready.notes_at_start(config, origin):
             watch.note(note)
         with (
-            gather(config.processes, folder, signals.check) as wait,
+            gather(TRAIN.words, config.processes, folder, signals.check) as wait,
             Scorer(config.reward, rows.columns, folder / REWARD_LOG) as scorer,
         ):
             with watch.phase("loading torch and transformers", 0):

@@ -1,10 +1,14 @@
-"""Where a process stands, as its environment says."""
+"""Where a process stands, as its environment says, and what the children of a run are."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from rlhf_cli.ranks.children import place
+from rlhf_cli.ranks import children
+from rlhf_cli.ranks.children import Children, place
 
 
 @pytest.mark.parametrize(
@@ -20,3 +24,28 @@ from rlhf_cli.ranks.children import place
 )
 def test_rank_and_size(environment: dict[str, str], expected: tuple[int, int]) -> None:
     assert place(environment) == expected
+
+
+def test_the_children_of_a_run_are_of_its_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[tuple[list[str], str]]()
+
+    class Started:
+        """A child that has ended by itself."""
+
+        def __init__(self, command: list[str], *, env: dict[str, str], **given: Any) -> None:
+            started.append((command, env["RANK"]))
+
+        def poll(self) -> int:
+            """It went well."""
+            return 0
+
+        def send_signal(self, number: int) -> None:
+            """Nobody is there."""
+
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    monkeypatch.setattr(children.subprocess, "Popen", Started)
+    Children("reward train", 3, tmp_path).end(0.0)
+    assert [(command[-3:], rank) for command, rank in started] == [
+        (["rlhf_cli", "reward", "train"], "1"),
+        (["rlhf_cli", "reward", "train"], "2"),
+    ]

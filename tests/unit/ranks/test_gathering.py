@@ -6,6 +6,7 @@ import pytest
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.ranks.gathering import seat
+from tests.unit.supervised.support import SFT, settings_of
 from tests.unit.support import config_of
 
 
@@ -38,6 +39,13 @@ def test_the_processes_of_torchrun_share_a_model() -> None:
 @pytest.mark.parametrize("shards", [4, 5, "auto"])
 def test_torchrun_says_how_many_processes_there_are(shards: int | str) -> None:
     assert seat(config_of(prompts_per_step=5, shards=shards)).processes == 4
+
+
+@pytest.mark.usefixtures("torchrun")
+def test_supervised_training_has_the_processes_of_torchrun_as_well() -> None:
+    assert seat(settings_of(SFT, prompts_per_step=5, shards=4)).processes == 4
+    with pytest.raises(UserError, match="torchrun started 4 processes, and a step has 3 shards"):
+        seat(settings_of(SFT, prompts_per_step=3, shards="auto"))
 
 
 @pytest.mark.usefixtures("torchrun")

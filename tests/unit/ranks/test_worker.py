@@ -1,4 +1,4 @@
-"""The signs of life of a process of rank 1 or more."""
+"""A process of rank 1 or more: the works that it does, and its signs of life."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_BUG
-from rlhf_cli.ranks.worker import _beat
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.ranks.messages import Failure, Order
+from rlhf_cli.ranks.worker import _answer, _beat, _Member
 
 
 @pytest.mark.parametrize(("patience", "ends"), [(0.05, True), (None, False)])
@@ -60,3 +63,14 @@ def test_the_signs_of_life_end_with_the_run_whose_store_may_be_gone_by_then(monk
     _beat(store, 1, None, ended)
     assert len(beats) == 3
     assert codes == []
+
+
+def test_it_does_the_works_of_its_verb_and_no_others(moved: Policy) -> None:
+    def double(policy: Policy, engine: TransformersEngine, number: int, *, tick: object) -> int:
+        return 2 * number
+
+    member = _Member(moved, TransformersEngine(moved), None, {"double": double})
+    assert _answer(member, Order(1, None, "double", [(3,), (4,)])).results == [6, 8]
+    refused = _answer(member, Order(2, None, "exec", [("print(1)",)])).results
+    assert isinstance(refused, Failure)
+    assert (refused.kind, "KeyError: 'exec'" in refused.what) == ("bug", True)

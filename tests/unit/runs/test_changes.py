@@ -8,6 +8,7 @@ import pytest
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.runs.changes import fingerprint, free_keys, is_free, resume_config
+from tests.unit.supervised.support import SFT, settings_of
 from tests.unit.support import config_fields, config_of, tiny
 
 FREE = {
@@ -61,6 +62,12 @@ class TestChanges:
         assert resume_config(saved, config_of(prompts_per_step=4, shards="auto", processes=2)).shards == 4
         with pytest.raises(UserError, match="shards: 4 -> 2"):
             resume_config(saved, config_of(prompts_per_step=4, shards=2))
+
+    def test_of_supervised_training_as_well(self) -> None:
+        saved = settings_of(SFT, prompts_per_step=4, shards=4, processes=4)
+        assert resume_config(saved, settings_of(SFT, prompts_per_step=4, shards="auto", processes=2)).shards == 4
+        with pytest.raises(UserError, match="processes=2 is more than the run's shards=1"):
+            resume_config(settings_of(SFT), settings_of(SFT, prompts_per_step=4, shards="auto", processes=2))
 
     def test_a_resumed_run_has_no_more_processes_than_shards(self) -> None:
         with pytest.raises(UserError) as caught:

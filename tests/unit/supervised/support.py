@@ -10,6 +10,7 @@ import torch
 
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.ranks.team import Team
 from rlhf_cli.runs.resume import find_origin
 from rlhf_cli.supervised.assemble import assemble
 from rlhf_cli.supervised.batches import Example, make_batch
@@ -73,7 +74,13 @@ ROWS = rows_of(pairs(8), pairs(4, first=9))
 
 
 def run_of(
-    folder: Path, objective: dict[str, Any], *, resumed: bool = False, lr: float = 0.03, **changes: Any
+    folder: Path,
+    objective: dict[str, Any],
+    *,
+    resumed: bool = False,
+    lr: float = 0.03,
+    team: Team | None = None,
+    **changes: Any,
 ) -> SupervisedRun:
     """A small run in the folder, fresh or resumed from its newest checkpoint; its reporter is a Recorder."""
     folder.mkdir(exist_ok=True)
@@ -89,4 +96,4 @@ def run_of(
     }
     config = settings_of(objective, **(small | changes))
     origin = find_origin(str(folder)) if resumed else None
-    return assemble(config, ROWS, folder, Recorder(), StopSignals(), origin)
+    return assemble(config, ROWS, folder, Recorder(), StopSignals(), origin, team=team)

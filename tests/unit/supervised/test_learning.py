@@ -12,10 +12,10 @@ from torch import Tensor
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.supervised.batches import Example
-from rlhf_cli.supervised.learning import accumulate_gradient
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.objectives.dpo import Dpo
 from rlhf_cli.supervised.objectives.sft import Sft
+from rlhf_cli.supervised.shards import accumulate_gradient
 from tests.unit.supervised.support import BRADLEY_TERRY, DPO, SFT, batch_of, example_of
 from tests.unit.support import build, move_adapter, tiny
 
@@ -84,7 +84,8 @@ def test_the_gradient_of_a_step(objective: Any, plain: Callable[..., Tensor], si
     expected = {name: weight.grad.clone() for name, weight in policy.parameters().items() if weight.grad is not None}
     for weight in policy.parameters().values():
         weight.grad = None
-    columns = accumulate_gradient(batch_of(policy, examples), objective, TransformersEngine(policy), size, lambda: None)
+    batch, engine = batch_of(policy, examples), TransformersEngine(policy)
+    columns = accumulate_gradient(batch, objective, engine, objective.size(batch), size, lambda: None)
     assert objective.figures(columns)["loss"] == pytest.approx(loss.item(), rel=1e-5)
     found = {name: weight.grad for name, weight in policy.parameters().items() if weight.grad is not None}
     assert found.keys() == expected.keys()

@@ -16,6 +16,8 @@ from rlhf_cli.verbs import DPO, REWARD_TRAIN, SFT, Verb
         (DPO, "data.template='{prompt} {rejected}'", "data.template: shows the column rejected"),
         (SFT, "evaluate.every=0", "patience: needs held-out losses"),
         (SFT, "checkpoint.keep_best=false", "patience: exports the best step"),
+        (SFT, "shards=99", "shards: a shard has whole prompts, and a step has"),
+        (REWARD_TRAIN, "processes=99", "processes: 99 processes need as many shards, and there are"),
     ],
 )
 def test_what_does_not_fit_is_refused(verb: Verb, override: str, what: str) -> None:

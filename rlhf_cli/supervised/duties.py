@@ -1,0 +1,27 @@
+"""The duties of the processes of supervised training: the model that each loads, and the works that it may be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from rlhf_cli.engine.choice import build_engine
+from rlhf_cli.engine.opening import open_policy
+from rlhf_cli.engine.reference import OneEngine
+from rlhf_cli.models.policy import Policy
+from rlhf_cli.ranks.lockstep import Lockstep
+from rlhf_cli.ranks.team import Duties
+from rlhf_cli.supervised.settings import SupervisedConfig
+from rlhf_cli.supervised.shards import judge_shard, learn_shard
+
+
+def load(config: SupervisedConfig, note: Callable[[str], None], lockstep: Lockstep | None) -> tuple[Policy, OneEngine]:
+    """Load the policy with the head that the objective asks for, and its engine; each process holds the whole model."""
+    assert lockstep is None
+    policy = open_policy(config, note, value_head=config.objective.scores, shared_trunk=True, head_bias=False)
+    return policy, build_engine(policy, config.model, note)
+
+
+DUTIES: Final[Duties[SupervisedConfig, OneEngine]] = Duties(
+    SupervisedConfig, load, {work.__name__: work for work in (learn_shard, judge_shard)}
+)
