@@ -71,7 +71,7 @@ def t_quantile(probability: float, degrees: float) -> float:
     low, high = 0.0, 1.0
     while t_tail(high, degrees) > 2 * (1 - probability):
         low, high = high, 2 * high
-    while high - low > 1e-9 * high:
+    while high - low > 1e-12 * high:
         middle = (low + high) / 2
         low, high = (middle, high) if t_tail(middle, degrees) > 2 * (1 - probability) else (low, middle)
     return high
@@ -84,14 +84,14 @@ def t_tail(t: float, degrees: float) -> float:
     and Stegun 26.7.1), by its continued fraction (26.5.8).
     """
     square = t * t
-    if not 0 < square < math.inf:
+    a, b, x, rest = degrees / 2, 0.5, degrees / (degrees + square), square / (degrees + square)
+    if not rest > 0:  # NaN beside an infinite square, 0 beside one that is nearly so
         return 0.0 if math.isinf(square) else 1.0
-    a, b, x = degrees / 2, 0.5, degrees / (degrees + square)
     logs = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) - a * math.log1p(square / degrees)
-    scale = math.exp(logs + b * math.log(square / (degrees + square)))
+    scale = math.exp(logs + b * math.log(rest))
     if x < (a + 1) / (a + b + 2):  # where the fraction converges quickly
         return scale * _beta_fraction(a, b, x) / a
-    return 1 - scale * _beta_fraction(b, a, square / (degrees + square)) / b
+    return 1 - scale * _beta_fraction(b, a, rest) / b
 
 
 def _beta_fraction(a: float, b: float, x: float) -> float:

@@ -57,7 +57,9 @@ def test_degrees_between_two_whole_numbers_lie_between() -> None:
     assert t_quantile(0.975, 2) > t_quantile(0.975, 2.5) > t_quantile(0.975, 3)
 
 
-@pytest.mark.parametrize(("t", "tail"), [(0.0, 1.0), (math.nan, 1.0), (math.inf, 0.0), (1e200, 0.0), (1e-200, 1.0)])
+@pytest.mark.parametrize(
+    ("t", "tail"), [(0.0, 1.0), (math.nan, 1.0), (math.inf, 0.0), (1e200, 0.0), (2.2e-162, 1.0), (1e-200, 1.0)]
+)
 def test_tails_at_the_ends(t: float, tail: float) -> None:
     assert t_tail(t, 3) == t_tail(-t, 3) == tail
 
