@@ -94,8 +94,8 @@ class TrainingConfig(Settings):
     """Programs that show the curves, besides metrics.jsonl; wandb and trackio are extras, and are set by their own
     environment variables."""
     max_skipped_steps: int = Field(ge=0)
-    """Steps in a row that may change nothing, because their gradient is not finite or nothing could be scored; one more
-    ends the run."""
+    """Steps in a row that may change nothing, because their gradient is not finite, nothing could be scored, or
+    prompts=dynamic found no group with different scores; one more ends the run."""
     time_limit: Free[Seconds | None]
     """Stop after this time, resumable (exit 75): seconds, 1h30m or 1:30:00; null: never."""
     seed: int = Field(ge=0)
@@ -160,9 +160,14 @@ class RunConfig(TrainingConfig):
     """Sampling temperature of the rollouts."""
     samples_per_prompt: int = Field(ge=1)
     """Completions of each prompt: a group."""
-    prompts: Literal["uniform", "headroom"] = "uniform"
+    prompts: Literal["uniform", "headroom", "dynamic"] = "uniform"
     """The draws of prompts: each once an epoch (uniform), or in proportion to what is left to gain there (headroom),
-    weighed in the loss so that the objective stays that of all prompts."""
+    weighed in the loss so that the objective stays that of all prompts; or each once an epoch, and on until a step is
+    full of groups with different scores (dynamic, of DAPO), which leaves the KL of all other groups out of the
+    gradient: with beta > 0 another objective."""
+    max_rollouts: int = Field(default=4, ge=1)
+    """Rollouts of `prompts_per_step` prompts that a step with prompts=dynamic draws at most. Then it learns from the
+    groups with different scores that it has, and changes nothing where there are none."""
     top_k: Annotated[int, Field(ge=1)] | None
     """Rollouts are sampled from the k most probable tokens; null: from all. Evaluations are never truncated."""
     top_p: float = Field(gt=0, le=1)
@@ -212,6 +217,23 @@ class RunConfig(TrainingConfig):
         """Whether `shard_model` asks for it."""
         return self.shard_model
 
+    def _why_not_drawn(self) -> str | None:
+        """Why the prompts cannot be drawn as `prompts` says; None where they can."""
+        a, dynamic = self.algorithm, self.prompts == "dynamic"
+        if dynamic and a.min_group < 2:
+            return f"leaves out groups with one score, and algorithm={a.kind} learns from those: algorithm=rloo or grpo"
+        if dynamic and self.reward.is_none:
+            return "compares scores, and without a reward all are the same: prompts=uniform"
+        if self.samples_per_prompt < 2:
+            return "compares the completions of a prompt: samples_per_prompt=2 or more"
+        if a.kind == "ppo" and a.whiten:
+            return "would whiten by the prompts that it draws: algorithm.whiten=false"
+        if self.reward.normalise:
+            return f"would normalise by the prompts that it {'keeps' if dynamic else 'draws'}: reward.normalise=false"
+        if self.reward.truncated == "mask":
+            return "needs all completions of a prompt: reward.truncated=penalty"
+        return None
+
     @model_validator(mode="after")
     def _fits(self) -> RunConfig:
         if self.samples_per_prompt < self.algorithm.min_group:
@@ -235,17 +257,8 @@ class RunConfig(TrainingConfig):
             raise ValueError(f"reward.truncated: algorithm={self.algorithm.kind} refuses truncated=mask: {reason}")
         if self.reward.truncated == "mask" and self.kl == "loss_k2_sequence":
             raise ValueError("kl: loss_k2_sequence is not the KL of completions that ended (truncated=mask): kl=reward")
-        if self.prompts == "headroom":
-            if self.samples_per_prompt < 2:
-                raise ValueError("prompts: headroom compares the completions of a prompt: samples_per_prompt=2 or more")
-            if self.algorithm.kind == "ppo" and self.algorithm.whiten:
-                raise ValueError("prompts: headroom would whiten by the prompts that it draws: algorithm.whiten=false")
-            if self.reward.normalise:
-                raise ValueError(
-                    "prompts: headroom would normalise by the prompts that it draws: reward.normalise=false"
-                )
-            if self.reward.truncated == "mask":
-                raise ValueError("prompts: headroom needs all completions of a prompt: reward.truncated=penalty")
+        if self.prompts != "uniform" and (reason := self._why_not_drawn()):
+            raise ValueError(f"prompts: {self.prompts} {reason}")
         if self.kl == "exact" and self.exact_kl_every > 1:
             raise ValueError("exact_kl_every: kl=exact needs the exact KL at every step: exact_kl_every=1")
         if isinstance(self.beta, Controlled) and self.exact_kl_every > 1:

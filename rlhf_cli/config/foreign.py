@@ -88,6 +88,8 @@ OURS: Final[Mapping[str, tuple[str, ...]]] = {
         "generation_batch_size", "prompts_per_batch",
     ),
     "samples_per_prompt": ("num_generations", "n_samples_per_prompt", "rollout.n", "rloo_k", "group_size"),
+    "prompts": ("filter_groups", "filter_groups.enable", "dynamic_filtering", "dynamic_sampling"),
+    "max_rollouts": ("max_num_gen_batches",),
     "max_new_tokens": (
         "max_completion_length", "response_length", "max_response_length", "generate_max_len", "max_tokens",
         "max_length", "max_new_token",

@@ -89,6 +89,8 @@ class Course:
     """Steps that changed the policy."""
     sampled: float = 0.0
     """The sum of all steps' mean lengths, also of steps that changed nothing; tokens."""
+    drawn: float = 0.0
+    """Tokens of the steps that count theirs, as their number of prompts varies (`prompts=dynamic`)."""
     trend: Trend = field(default_factory=Trend)
     """Of the mean reward over all of them."""
     start: list[Row] = field(default_factory=list)
@@ -103,7 +105,10 @@ class Course:
     def add(self, row: Row) -> None:
         """Add a step by its line of metrics.jsonl."""
         self.step = row["step"]
-        self.sampled += mean_of((row,), "completion/length") or 0.0
+        if is_number(row.get("drawn/tokens")):
+            self.drawn += row["drawn/tokens"]
+        else:
+            self.sampled += mean_of((row,), "completion/length") or 0.0
         if row.get("skipped") or "reward/mean" not in row:
             return
         self.learned += 1
@@ -136,7 +141,7 @@ class Course:
     def tokens(self) -> int:
         """Tokens that all steps have sampled."""
         prompts, samples = whole(self.config.get("prompts_per_step")), whole(self.config.get("samples_per_prompt"))
-        return round(self.sampled * (prompts or 0) * (samples or 0))
+        return round(self.sampled * (prompts or 0) * (samples or 0) + self.drawn)
 
     def setting(self, *names: str) -> Any:
         """The value of a nested setting; None where there is none."""

@@ -2,8 +2,8 @@
 
 loop       the loop: it reads as the algorithm does
 
-rollout    sample completions of the next prompts
-scoring    ask the reward, and measure the distance from the reference
+rollout    draw a rollout: sample completions of the next prompts, and ask the reward
+scoring    what the reward says, and the distance from the reference
 update     advantages -> gradient -> new weights, one or more updates a rollout
 held_out   evaluate on held-out prompts, with fixed decoding
 step       begin a run; complete a step, or skip it

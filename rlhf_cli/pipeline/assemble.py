@@ -80,6 +80,12 @@ def assemble(
             "prompts=headroom: J, reward, KL and entropy of a step are weighed to all prompts; "
             "its lengths and samples are of those drawn"
         )
+    if config.prompts == "dynamic":
+        reporter.note(
+            f"prompts=dynamic: a step learns from the first {config.prompts_per_step} groups with different scores, of "
+            f"up to {config.max_rollouts} rollouts; the KL of all others is left out, so with beta > 0 it does not "
+            "maximise J; J, reward and KL of a step are of all that it drew"
+        )
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
     if config.shards == "auto":
         config = config.model_copy(update={"shards": team.size})
@@ -190,7 +196,8 @@ def fit_memory(
     """
     longest = max(len(prompt.tokens) for prompt in (*prompts.encoded.values(), *held_out)) + config.max_new_tokens
     evaluated = min(prompts_at_once(config), len(held_out)) * config.evaluate.samples
-    completions = max(config.prompts_per_step * config.samples_per_prompt, evaluated)
+    most = config.max_rollouts if config.prompts == "dynamic" else 1
+    completions = max(most * config.prompts_per_step * config.samples_per_prompt, evaluated)
     recompute, size = config.model.gradient_checkpointing, config.microbatch_size
     if size == "auto":
         size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rlhf_cli.errors import EXIT_DISK, Stopped, UserError
 from rlhf_cli.pipeline.conclude import ends_early
 from rlhf_cli.pipeline.held_out import evaluate
-from rlhf_cli.pipeline.rollout import sample
+from rlhf_cli.pipeline.rollout import draw
 from rlhf_cli.pipeline.run import Run, Training, current_beta, due
 from rlhf_cli.pipeline.saving import SaveFailed
 from rlhf_cli.pipeline.scoring import score
@@ -38,8 +38,8 @@ def train(run: Run, until: int | None = None) -> None:
                 break
             temperature, beta = config.temperature.at(step, total), current_beta(run, step)
             try:
-                rollout = sample(run, temperature)
-                scored = score(run, rollout, beta)
+                rollout, scores = draw(run, temperature)
+                scored = score(run, rollout, scores, beta)
                 advantages = config.algorithm.advantages(scored, run.state.baseline)
                 learned = update(run, advantages)
             except Skip as reason:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rlhf_cli.evaluation.intervals import standard_error
@@ -61,7 +62,7 @@ def means_of(scored: Scored) -> Means:
     return Means(batch.samples_per_prompt, row_weights(batch))
 
 
-def measure(advantages: Advantages, *, errors: bool = True) -> dict[str, float]:
+def measure(advantages: Advantages, *, errors: bool = True, rollouts: int = 0) -> dict[str, float]:
     """The metrics of one rollout; KL in nats, lengths in tokens.
 
     `objective` is mean reward - beta * mean KL on the prompts of this step, with the exact KL where it was measured.
@@ -70,24 +71,31 @@ def measure(advantages: Advantages, *, errors: bool = True) -> dict[str, float]:
 
     Where prompts are drawn with unequal probability, means of reward, KL and entropy are weighed, as those over all
     prompts; `drawn/...` are those of the drawn prompts alone. Lengths and advantages are of the drawn prompts.
+
+    With prompts=dynamic, of so many `rollouts`, all but `advantage/rms` is of all groups that were drawn; `drawn/...`
+    counts them, and those that are learned from.
     """
     scored, rollout = advantages.scored, advantages.scored.rollout
     mask, samples, means = rollout.completion_mask, rollout.batch.samples_per_prompt, means_of(scored)
     scores, k1 = scored.scores, scored.distance.kl.sum(1)
+    counted, learned = scored.learnable, mask
+    if rollouts:
+        counted, learned = torch.ones_like(counted), mask & counted.unsqueeze(1)
     objective = scores - scored.beta * scored.distance.sequence_kl
     return {
         "objective": means.mean(scores) - scored.beta * means.mean(scored.distance.sequence_kl),
         **({"objective_se": means.error(objective)} if errors else {}),
         "reward/mean": means.mean(scores),
         "reward/mean_se": means.error(scores),
-        "reward/same_in_group": same_in_group(scores, scored.learnable, samples),
+        "reward/same_in_group": same_in_group(scores, counted, samples),
         "reward/failures": scored.failures,
         **{f"reward/{name}": means.mean(part) for name, part in scored.parts.items()},
         **_exact(scored.distance.exact, mask, means, errors=errors),
         "kl/seq_k1": means.mean(k1),
         "kl/seq_k1_se": means.error(k1),
         **_drawn(objective, scores, means),
-        "advantage/rms": float(masked_mean(advantages.advantages.square(), mask).sqrt()),
+        **(_kept(scored, rollouts) if rollouts else {}),
+        "advantage/rms": float(masked_mean(advantages.advantages.square(), learned).sqrt()),
         **_values(advantages, mask),
         **_sampler(scored.log_weights),
         "completion/length": _mean(rollout.lengths),
@@ -135,6 +143,18 @@ def _drawn(objective: Tensor, scores: Tensor, means: Means) -> dict[str, float]:
         "drawn/objective": _mean(objective),
         "drawn/reward": _mean(scores),
         "drawn/effective_share": float(means.weights.mean() ** 2 / means.weights.square().mean()),
+    }
+
+
+def _kept(scored: Scored, rollouts: int) -> dict[str, float]:
+    """The counts of what a step with prompts=dynamic drew, and of what it learns from."""
+    batch, lengths, learnable = scored.rollout.batch, scored.rollout.lengths, scored.learnable
+    return {
+        "drawn/rollouts": rollouts,
+        "drawn/prompts": len(batch.prompts),
+        "drawn/tokens": int(lengths.sum()),
+        "drawn/kept_prompts": int(learnable.sum()) // batch.samples_per_prompt,
+        "drawn/kept_tokens": int(lengths[learnable].sum()),
     }
 
 

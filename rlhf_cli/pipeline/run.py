@@ -42,6 +42,8 @@ class Unfinished:
     """Calls to the reward that were repeated."""
     failure_noted: bool = False
     """Whether the first completion without a score was noted."""
+    rollouts: int = 0
+    """Rollouts that it has drawn; several with prompts=dynamic alone."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -137,7 +139,7 @@ def needs_reread(state: TrainState) -> bool:
 
 def reusing_engine(run: Run) -> NativeEngine | None:
     """The engine, where a step's first update takes the forward pass from the rollout; else None."""
-    reuses = run.config.reuse_forward is True and not needs_reread(run.state)
+    reuses = run.config.reuse_forward is True and not needs_reread(run.state) and run.unfinished.rollouts <= 1
     return native_engine(run.engine) if reuses else None
 
 

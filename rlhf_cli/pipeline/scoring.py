@@ -1,4 +1,4 @@
-"""Score a rollout: ask the reward, then measure how far the policy is from the reference."""
+"""Score a rollout: from what the reward says of it, and how far the policy is from the reference."""
 
 from __future__ import annotations
 
@@ -13,28 +13,25 @@ from rlhf_cli.functional.mismatch import STOP_BELOW, WARN_BELOW, measure_mismatc
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.pipeline.run import Run, due, needs_reread, reusing_engine
 from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.prompts.dynamic import choose
 from rlhf_cli.ranks.rollouts import select_prompts
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Distance, Rollout, Scored
 
 
-def score(run: Run, rollout: Rollout, beta: float) -> Scored:
-    """Ask the reward for scores, read the rollout with trainer and reference, and put both together.
+def score(run: Run, rollout: Rollout, answer: Scores, beta: float) -> Scored:
+    """Read the rollout with trainer and reference, and put this and the reward's scores together.
 
     Prompts that the reward cannot score are left out. Raises Skip where nothing is left to learn from, and UserError
     (exit 7) where sampler and trainer disagree too much.
     """
     config, work, step = run.config, run.work, run.state.step + 1
-    with work.phase("reward", 0):
-        answer = ask(run, rollout, seed_for(config.seed, "reward", step - 1), f"step {step}")
-        asked, rollout = len(rollout.batch), drop_unscored(rollout, answer)
-        note_failures(run, answer, asked, step)
-        scores = to_tensor(answer.values, rollout)
-        learnable = learnable_mask(rollout, config.reward.truncated, config.algorithm.min_group)
-    log_weights = None
+    asked, rollout = len(rollout.batch), drop_unscored(rollout, answer)
+    note_failures(run, answer, asked, step)
+    scores = to_tensor(answer.values, rollout)
+    learnable, log_weights = select_learnable(config, rollout, scores), None
     if needs_reread(run.state):
         with work.phase("trainer", run.shards.passes(rollout.batch, work.microbatch_size)) as tick:
             sampled = rollout
@@ -128,6 +125,14 @@ def drop_unscored(rollout: Rollout, scores: Scores) -> Rollout:
             failures=scores.failures,
         )
     return drop_prompts(rollout, scores.left_out)
+
+
+def select_learnable(config: RunConfig, rollout: Rollout, scores: Tensor) -> Tensor:
+    """Mask of the completions that enter the loss, bool [B]; with prompts=dynamic, it may be empty."""
+    learnable = learnable_mask(rollout, config.reward.truncated, config.algorithm.min_group)
+    if config.prompts == "dynamic":
+        learnable = learnable & choose(scores, rollout.batch.samples_per_prompt, config.prompts_per_step)
+    return learnable
 
 
 def learnable_mask(rollout: Rollout, truncated: str, at_least: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Skipped steps: the gradient was not finite, or nothing could be scored. The batch is dumped to RUN/skipped."""
+"""Skipped steps: the gradient was not finite, or there was nothing to learn. The batch is dumped to RUN/skipped."""
 
 from __future__ import annotations
 

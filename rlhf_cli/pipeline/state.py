@@ -1,7 +1,7 @@
 """The state of a run at the end of a step: a checkpoint saves exactly this, and an interrupted step goes back to it.
 
 Random generators and the order of the data are no part of it: both are functions of the step (see seeding); and of
-`headroom`, where prompts are drawn by it.
+`headroom` or `rollouts`, where prompts are drawn by them.
 """
 
 from __future__ import annotations
@@ -72,10 +72,17 @@ class TrainState:
     """The size that fitted when memory ran out; None while the configured one fits."""
     headroom: Headroom | None = None
     """Estimates by which prompts are drawn (`prompts=headroom`); None: state.json has no such key."""
+    rollouts: int | None = None
+    """Rollouts of all steps (`prompts=dynamic`); None: one each, and state.json has no such key."""
     logs: Mapping[str, Mark] = field(default_factory=dict)
     """Where each jsonl file ended."""
     schema: Literal[4] = 4
     """Of state.json: other versions of rlhf-cli have others."""
+
+    @property
+    def drawn(self) -> int:
+        """The rollouts that the complete steps have drawn."""
+        return self.step if self.rollouts is None else self.rollouts
 
 
 _STATE: Final = TypeAdapter(TrainState)
@@ -134,8 +141,9 @@ def serialise(state: TrainState, policy: Policy, optimizer: torch.optim.Optimize
     }
     content[OPTIMIZER] = to_bytes(moments)
     fields = asdict(state)
-    if state.headroom is None:  # as earlier versions wrote it
-        del fields["headroom"]
+    for name in ("headroom", "rollouts"):
+        if fields[name] is None:  # as earlier versions wrote it
+            del fields[name]
     content[STATE] = (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()
     return content
 

@@ -102,8 +102,13 @@ def ask_people(run: Run, step: int, evaluated: Evaluation | None) -> dict[str, f
 def advance(
     run: Run, advantages: Advantages | None, learned: Mapping[str, float], evaluated: Evaluation | None
 ) -> TrainState:
-    """The state after this step, but for `logs`, which `complete` sets. A skipped step changes no running mean."""
+    """The state after this step, but for `logs`, which `complete` sets. A skipped step changes no running mean.
+
+    But with prompts=dynamic it too has drawn prompts, and others come next.
+    """
     state, config, step, skipped = run.state, run.config, run.state.step + 1, bool(learned.get("skipped"))
+    if config.prompts == "dynamic":
+        state = replace(state, rollouts=state.drawn + run.unfinished.rollouts)
     if advantages is not None and not skipped:
         scored = advantages.scored
         if config.reward.normalise:
@@ -143,7 +148,8 @@ def collect_metrics(
     """The step's line of metrics.jsonl; `state` is the state after the step."""
     metrics = {"skipped": 0.0, **learned}
     if advantages is not None:
-        metrics = measure(advantages, errors=run.logs_errors) | metrics
+        rollouts = run.unfinished.rollouts if run.config.prompts == "dynamic" else 0
+        metrics = measure(advantages, errors=run.logs_errors, rollouts=rollouts) | metrics
         if run.config.reward.is_none:  # the reward is not what such a run learns from
             del metrics["reward/same_in_group"]
         gap = measure_gap(advantages, learned)

@@ -13,7 +13,7 @@ from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.memory import CPU_TOKENS, whole_groups
 from rlhf_cli.engine.reading import measure_gap
-from rlhf_cli.errors import EXIT_NONFINITE
+from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD
 from rlhf_cli.pipeline.run import Run, reusing_engine
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import copy_tensors
@@ -39,10 +39,17 @@ class NotFinite(ArithmeticError):
 def update(run: Run, advantages: Advantages) -> dict[str, float]:
     """Take every update of this rollout, one or several, and return their metrics.
 
-    Raises Skip where they lead to numbers that are not finite; the caller undoes them.
+    Raises Skip where they lead to numbers that are not finite, and the caller undoes them; or where prompts=dynamic has
+    left no completion to learn from.
     """
     config, step = run.config, run.state.step
     learnable = advantages.scored.learnable.nonzero().squeeze(1).cpu()
+    if not len(learnable):
+        drawn, limit = len(advantages.scored.rollout.batch.prompts), config.max_rollouts
+        fix = "see the scores by rlhf reward test; raise max_rollouts or samples_per_prompt, or take other prompts"
+        raise Skip(
+            f"none of {drawn} groups has different scores (max_rollouts={limit})", fix, EXIT_REWARD, batch=advantages
+        )
     plan = [learnable[part] for part in split_rollout(len(learnable), config.algorithm, config.seed, step)]
     lr, parameters, updates = config.optimizer.lr_at(step, config.steps), run.policy.parameters(), []
     reusing = reusing_engine(run)

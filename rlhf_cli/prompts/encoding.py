@@ -152,7 +152,7 @@ def _encode_used(
         order.PartSize(part.name, part.weight, len(kept)) for part, kept in zip(rows.parts, train, strict=True)
     )
     places = used_places(parts, config)
-    if isinstance(config, RunConfig) and config.prompts == "headroom":  # any of them may be drawn
+    if isinstance(config, RunConfig) and config.prompts != "uniform":  # any of them may be drawn
         places = [(number, row) for number, part in enumerate(parts) for row in range(part.rows)]
     encoded: dict[tuple[int, int], Prompt] = {}
     for number, (kept, fit) in enumerate(zip(train, fits, strict=True)):

@@ -29,9 +29,12 @@ SHOWN: Final = 3
 """Prompts of a step whose logged completions are shown."""
 _OWN: Final = ("/", "hydra.", "run_dir=", "sweep_dir=", "resume=", "display=", "seeds=", "jobs=")
 """Arguments that change where a run writes or what it shows, but not what it learns; a path is a fork's parent."""
-_DRAWN: Final = (
-    "drawn by headroom; the curves of J, reward, KL and entropy are weighed to all prompts, the lengths are not"
-)
+_DRAWN: Final = {
+    "headroom": "drawn by headroom; the curves of J, reward, KL and entropy are weighed to all prompts, the lengths "
+    "are not",
+    "dynamic": "drawn until enough groups have different scores, and the KL of the others is not learned; the curves "
+    "are of all groups that were drawn",
+}
 _QUOTED: Final = re.compile(r"([\w.@/]+=)'([\w./:@,+-]*)'")
 """A value in quotes that it does not need."""
 
@@ -113,7 +116,7 @@ def _standing(run: SavedRun) -> list[tuple[str, str]]:
         ("step", f"{'–' if status.step is None else status.step} of {'–' if status.steps is None else status.steps}"),
         ("ended early", f"{stopped.key}: {stopped.reason}" if stopped else ""),
         ("algorithm", _algorithm(run.config)),
-        ("prompts", _DRAWN if run.config.get("prompts") == "headroom" else ""),
+        ("prompts", _DRAWN.get(str(run.config.get("prompts")), "")),
         ("model", describe_model(record)),
         ("steps that changed nothing", str(skipped) if skipped else ""),
         ("completions without a score", f"{failures:g}" if failures else ""),

@@ -22,11 +22,13 @@ class NoSignal:
 
     steps: int = 0
     in_a_row: int = 0
-    """The length of the row that ends at the last step; skipped steps neither count nor end a row."""
+    """The length of the row that ends at the last step; skipped steps neither count nor end a row, but for
+    those that prompts=dynamic left without a group."""
 
     def observe(self, metrics: Mapping[str, Any], samples: int) -> NoSignal:
         """Add a step by its line of metrics.jsonl; `samples` is the number of completions of a prompt."""
-        if metrics.get("skipped") or _SAME not in metrics:
+        unable = metrics.get("skipped") and metrics.get("drawn/kept_prompts") != 0  # zero is why the step was skipped
+        if unable or _SAME not in metrics:
             return self
         if not has_no_signal(metrics, samples):
             return replace(self, in_a_row=0)

@@ -66,6 +66,15 @@ def find_causes(config: RunConfig, beta: float) -> list[Cause]:
                 "docs/algorithms/README.md#where-the-kl-goes",
             )
         )
+    if config.prompts == "dynamic" and beta > 0:
+        causes.append(
+            Cause(
+                "prompts",
+                "uniform",
+                "groups with one score are left out, and with them their gradient of the KL",
+                "docs/data.md#dynamic-sampling",
+            )
+        )
     if a.kind == "ppo":
         if a.gae_lambda < 1:
             causes.append(

@@ -116,6 +116,16 @@ def group_weights(tables: Tables, target: Target, group: int, at_least: int, sca
     return weights / learns.sum()
 
 
+def chances_of_differences(tables: Tables, target: Target, group: int) -> Tensor:
+    """The chance of each prompt, [P], that `group` completions of it have different shaped scores."""
+    mass, shaped = _masses(tables, target)
+    alike = [
+        sum(float(own[scores == score].sum()) ** group for score in scores.unique())
+        for own, scores in zip(mass, shaped, strict=True)
+    ]
+    return 1 - torch.tensor(alike, dtype=torch.float64)
+
+
 def _masses(tables: Tables, target: Target) -> tuple[Tensor, Tensor]:
     """The probability of each completion that is learned from, and its shaped score: [P, C] each."""
     size, texts = tables.policy.shape[2], tables.texts

@@ -25,7 +25,7 @@ from rlhf_cli.engine.tabular import TabularEngine
 from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
 from rlhf_cli.functional.truncation import pack, sampling_mask, select_rows
 from rlhf_cli.pipeline.run import truncation
-from rlhf_cli.pipeline.scoring import learnable_mask, penalise, to_tensor
+from rlhf_cli.pipeline.scoring import penalise, select_learnable, to_tensor
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.update import accumulate_gradient
 from rlhf_cli.prompts.headroom import Headroom
@@ -92,6 +92,8 @@ def expect(
         try:
             scored = score_step(config, engine, rollout, [scores[row] for row in rows], beta, spread)
         except Skip:
+            continue
+        if not bool(scored.learnable.any()):  # prompts=dynamic draws on
             continue
         steps += 1
         learns += probability
@@ -165,7 +167,7 @@ def score_step(
 ) -> Scored:
     """The rollout with its shaped scores, read by reference and value head; raises Skip as training does."""
     size, values = len(rollout.batch), to_tensor(scores, rollout)
-    learnable = learnable_mask(rollout, config.reward.truncated, config.algorithm.min_group)
+    learnable = select_learnable(config, rollout, values)
     distance = measure_distance(rollout, engine, size, lambda: None, keep_hidden=config.kl == "exact")
     return Scored(
         rollout=rollout,

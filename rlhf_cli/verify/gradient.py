@@ -13,7 +13,7 @@ from rlhf_cli.rewards.shaping import TINY, Spread
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.verify.causes import LATER, Cause, change, find_causes, scale_of, several_updates, value_of
-from rlhf_cli.verify.exact import Tables, Target, gradient, group_weights, spread
+from rlhf_cli.verify.exact import Tables, Target, chances_of_differences, gradient, group_weights, spread
 from rlhf_cli.verify.expected import SEEN, expect
 
 PROMPTS, VOCABULARY, LENGTH, GROUP = 2, 3, 2, 3
@@ -130,7 +130,10 @@ def describe(config: RunConfig) -> str:
 
 
 def small_problem(config: RunConfig) -> Tables:
-    """Two prompts, a reference, a policy away from it, and scores on both sides of the run's limits for them."""
+    """Two prompts, a reference, a policy away from it, and scores on both sides of the run's limits for them.
+
+    With prompts=dynamic they are whole numbers.
+    """
     generator = torch.Generator().manual_seed(21)
     states = (VOCABULARY**LENGTH - 1) // (VOCABULARY - 1)
 
@@ -141,6 +144,8 @@ def small_problem(config: RunConfig) -> Tables:
     policy[:, 0, -1] += 0.7  # short texts stay possible where sampling is truncated
     tables = Tables(reference, policy, torch.zeros(0), LENGTH)
     scores = draw(PROMPTS, len(tables.texts)) * torch.tensor([[0.5], [1.5]]) + 1.0
+    if config.prompts == "dynamic":  # so that there are groups of different completions with one score
+        scores = scores.floor()
     if config.reward.clip is not None:
         low, high = config.reward.clip
         scores = (low + high) / 2 + (scores - 1.0) * (high - low) / 2
@@ -175,6 +180,8 @@ def compare(
     target, seen = target_of(config, tables, beta, temperature)
     group, fewest = config.samples_per_prompt, config.algorithm.min_group
     weights = group_weights(tables, target, group, fewest, lambda completions: scale_of(config, completions))
+    if config.prompts == "dynamic":  # of the groups that are drawn, so many are kept
+        weights = weights / float(chances_of_differences(tables, target, group).mean())
     size = float(weights.sum())
     true = gradient(tables, tables.policy, target, weights / size)
     if float(true.norm()) < ZERO:

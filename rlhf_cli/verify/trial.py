@@ -15,7 +15,7 @@ from rlhf_cli.engine.memory import peak
 from rlhf_cli.functional.mismatch import measure_mismatch
 from rlhf_cli.pipeline.assemble import assemble
 from rlhf_cli.pipeline.measures import measure
-from rlhf_cli.pipeline.rollout import sample
+from rlhf_cli.pipeline.rollout import draw
 from rlhf_cli.pipeline.run import Run, current_beta, needs_reread, reusing_engine
 from rlhf_cli.pipeline.scoring import score
 from rlhf_cli.pipeline.signals import StopSignals
@@ -78,9 +78,9 @@ def try_step(config: RunConfig, rows: Rows, watch: Reporter, signals: StopSignal
             run = assemble(config, rows, Path(scratch), scorer, watch, signals, None)
             run.work.clock.lap()
             run.state = replace(run.state, sampler_gap=0.0)  # the pass of the rollout is kept, as in later steps
-            rollout = sample(run, config.temperature.at(0, config.steps))
+            rollout, scores = draw(run, config.temperature.at(0, config.steps))
             run.state = replace(run.state, sampler_gap=None)  # and the trainer reads it, as in the first step
-            scored = score(run, rollout, current_beta(run, 0))
+            scored = score(run, rollout, scores, current_beta(run, 0))
             advantages = config.algorithm.advantages(scored, run.state.baseline)
             norm, updates = _gradient(run, advantages)
             run.close()
@@ -95,6 +95,8 @@ def _gradient(run: Run, advantages: Advantages) -> tuple[float, float]:
     assert advantages.scored.log_weights is not None  # the trainer has read the rollout
     run.state = replace(run.state, sampler_gap=measure_mismatch(advantages.scored.log_weights).gap)
     learnable = advantages.scored.learnable.nonzero().squeeze(1).cpu()
+    if not len(learnable):
+        return 0.0, 0.0
     plan = [*split_rollout(len(learnable), run.config.algorithm, run.config.seed, 0)]
     rows = learnable[plan[0]]
     own = keeps_shards(run, advantages.scored.rollout.batch)
@@ -120,8 +122,9 @@ def _describe(run: Run, advantages: Advantages, norm: float, updates: float, rec
     if config.evaluate.every:
         completions = config.evaluate.prompts * config.evaluate.samples / len(rollout.batch)
         evaluations = read_s * completions * (math.ceil(config.steps / config.evaluate.every) + 2)
+    rollouts = run.unfinished.rollouts if config.prompts == "dynamic" else 0
     weights = sum(p.numel() * p.element_size() for p in run.policy.parameters().values())
-    metrics, predicted = measure(advantages), record["memory"]["predicted_mib"]
+    metrics, predicted = measure(advantages, rollouts=rollouts), record["memory"]["predicted_mib"]
     return Trial(
         model={**record["model"], **{key: record[key] for key in ("device", "dtype", "engine", "threads")}},
         stops=(*run.policy.tokenizer.convert_ids_to_tokens(list(run.policy.end_tokens)), *run.policy.stop_texts),

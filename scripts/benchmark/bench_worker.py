@@ -28,7 +28,7 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.models.loading import resolve
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.assemble import assemble
-from rlhf_cli.pipeline.rollout import sample
+from rlhf_cli.pipeline.rollout import draw
 from rlhf_cli.pipeline.run import Run, current_beta
 from rlhf_cli.pipeline.scoring import score
 from rlhf_cli.pipeline.signals import StopSignals
@@ -102,8 +102,8 @@ def take_step(run: Run, watch: Timings) -> dict[str, Any]:
     """
     config, step = run.config, run.state.step
     start = time.perf_counter()
-    rollout = sample(run, config.temperature.at(step, config.steps))
-    scored = score(run, rollout, current_beta(run, step))
+    rollout, scores = draw(run, config.temperature.at(step, config.steps))
+    scored = score(run, rollout, scores, current_beta(run, step))
     advantages = config.algorithm.advantages(scored, run.state.baseline)
     learned = update(run, advantages)
     complete(run, advantages, learned, None)

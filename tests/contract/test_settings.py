@@ -32,6 +32,7 @@ NEWER_THAN_RUNS = {
     "PromptSource.secrets",
     "Reward.special_tokens",
     "RunConfig.invariant",
+    "RunConfig.max_rollouts",
     "RunConfig.on_alarm",
     "RunConfig.on_no_signal",
     "RunConfig.processes",

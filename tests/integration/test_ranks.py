@@ -33,9 +33,10 @@ VARIANTS = {
     "ppo": ("algorithm=ppo", "algorithm.minibatch_size=6"),
     "few rows": ("algorithm=ppo", "algorithm.minibatch_size=2"),
     "masked": ("prompts=headroom", "reward=python", "reward.function=rewards.py:score", "reward.on_error=mask"),
+    "dynamic": ("prompts=dynamic", "samples_per_prompt=2", "reward.clip=[0,0.01]"),
     "gpt2": ("algorithm=rloo", "model.architecture=gpt2"),
 }
-INVARIANT = {name: VARIANTS[name] for name in ("reinforce", "rloo", "masked")} | {
+INVARIANT = {name: VARIANTS[name] for name in ("reinforce", "rloo", "masked", "dynamic")} | {
     "grpo": ("algorithm=grpo", "kl=loss_k2"),
 }
 REWARD = """

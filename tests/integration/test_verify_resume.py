@@ -34,7 +34,7 @@ SHORT = ("config=tiny", "model.layers=1", "steps=6", "prompts_per_step=2", "samp
 WAITING = """
 import sys, time
 from rlhf_cli.pipeline import rollout
-def wait(run):
+def wait(run, drawn):
     print("waiting", file=sys.stderr, flush=True)
     while True:
         time.sleep(0.01)
@@ -120,8 +120,8 @@ def test_the_first_thing_that_differs_is_named(
     quantity: str, rlhf: Rlhf, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if quantity == "completions":
-        sample = loop.sample
-        monkeypatch.setattr(loop, "sample", lambda run, temperature: sample(run, temperature * 3))
+        draw = loop.draw
+        monkeypatch.setattr(loop, "draw", lambda run, temperature: draw(run, temperature * 3))
         said = "completion 1: completion was"
     elif quantity == "scores":
         score = Characters.score

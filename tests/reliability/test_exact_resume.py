@@ -119,6 +119,7 @@ TRUNCATED = ("kl=exact", "temperature=linear", "top_p=0.9")
 ACROSS = ("prompts_per_step=3", "steps=3")
 ENDS = ",".join("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 CUT = ("reward.truncated=mask", "algorithm=rloo", "samples_per_prompt=4", f"model.stop=[{ENDS}]")
+DYNAMIC = ("prompts=dynamic", "samples_per_prompt=2", "reward.clip=[0,0.01]", "max_rollouts=3")
 TWO, FOUR = "steps=3", "steps=4"
 """Two steps after the first, or after the second."""
 
@@ -177,6 +178,7 @@ def test_resumed_is_the_same_run(step: int, overrides: tuple[str, ...], rlhf: Rl
         pytest.param((1, 3), (), id="twice", marks=[pytest.mark.case(3), pytest.mark.case(4), pytest.mark.slow]),
         pytest.param((1, 3), (*PPO, "beta=target", "beta.target=0.05"), id="twice, PPO", marks=pytest.mark.case(8)),
         pytest.param((1, 2, 3), (*RUNNING, "prompts=headroom"), id="after every step", marks=pytest.mark.case(13)),
+        pytest.param((1, 2, 3, 4), DYNAMIC, id="after every step, dynamic", marks=pytest.mark.case(13)),
     ],
 )
 def test_stopped_again_and_again_is_the_same_run(

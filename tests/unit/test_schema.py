@@ -14,7 +14,7 @@ from rlhf_cli.algorithms.placement import REFUSED
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import read_meanings
 from tests.unit.pipeline.runs import ppo_fields
-from tests.unit.support import config_fields, config_of, tiny
+from tests.unit.support import SHAPING, config_fields, config_of, tiny
 
 
 def problem(**changes: Any) -> str:
@@ -314,3 +314,34 @@ def test_what_headroom_would_bend_is_refused(changes: dict[str, Any], said: str)
         changes = {"reward": config_fields()["reward"] | changes["reward"]}
     config_of(**changes)
     assert problem(prompts="headroom", **changes) == f"Value error, prompts: {said}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"algorithm": {"kind": "reinforce", "baseline": "mean"}},
+            "leaves out groups with one score, and algorithm=reinforce learns from those: algorithm=rloo or grpo",
+        ),
+        (
+            {"algorithm": ppo_fields(whiten=False)},
+            "leaves out groups with one score, and algorithm=ppo learns from those: algorithm=rloo or grpo",
+        ),
+        (
+            {"reward": {"kind": "none"} | SHAPING},
+            "compares scores, and without a reward all are the same: prompts=uniform",
+        ),
+        (
+            {"reward": {"kind": "characters", "characters": "abc"} | SHAPING | {"normalise": True}},
+            "would normalise by the prompts that it keeps: reward.normalise=false",
+        ),
+        (
+            {"reward": {"kind": "characters", "characters": "abc"} | SHAPING | {"truncated": "mask"}},
+            "needs all completions of a prompt: reward.truncated=penalty",
+        ),
+    ],
+    ids=["reinforce", "ppo", "none", "normalise", "mask"],
+)
+def test_where_dynamic_sampling_has_no_meaning_it_is_refused(changes: dict[str, Any], said: str) -> None:
+    config_of(**changes)
+    assert problem(prompts="dynamic", **changes) == f"Value error, prompts: dynamic {said}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,20 @@ class Scores:
     """Calls that were repeated."""
     first_failure: str | None
     """The reason of the first failure, in one line; None without failures."""
+
+
+def join_scores(answers: Sequence[Scores], prompts: int) -> Scores:
+    """The scores of several rollouts of so many prompts each, rollout after rollout."""
+    return Scores(
+        values=tuple(value for answer in answers for value in answer.values),
+        left_out=frozenset(
+            turn * prompts + number for turn, answer in enumerate(answers) for number in answer.left_out
+        ),
+        parts={name: tuple(value for answer in answers for value in answer.parts[name]) for name in answers[0].parts},
+        failures=sum(answer.failures for answer in answers),
+        retries=sum(answer.retries for answer in answers),
+        first_failure=next((answer.first_failure for answer in answers if answer.first_failure is not None), None),
+    )
 
 
 class SourceScorer:

@@ -15,7 +15,7 @@ from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import NO_TRUNCATION, Truncation
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.rollout import next_prompts, sample
+from rlhf_cli.pipeline.rollout import draw, next_prompts
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.scoring import (
     drop_prompts,
@@ -122,7 +122,7 @@ class TestWithout:
 
 def scored_in(run: Run, beta: float = 0.25, temperature: float = 1.0) -> Scored:
     """A rollout of the run, scored."""
-    return score(run, sample(run, temperature), beta)
+    return score(run, *draw(run, temperature), beta)
 
 
 class TestScore:
@@ -225,10 +225,10 @@ class TestScore:
     @pytest.mark.parametrize(("off", "notes"), [(0.1, 0), (1.5, 1)])
     def test_a_sampler_that_drifts_is_noted(self, off: float, notes: int, policy: Policy, make_run: MakeRun) -> None:
         run = make_run(policy)
-        rollout = sample(run, 1.0)
+        rollout, scores = draw(run, 1.0)
         logprobs = rollout.logprobs.clone()
         logprobs[0, 0] -= off
-        score(run, replace(rollout, logprobs=logprobs), 0.1)
+        score(run, replace(rollout, logprobs=logprobs), scores, 0.1)
         assert len(run.work.reporter.notes) == notes
         if notes:  # weights e^1.5, 1, 1, 1: 7.48^2 / (4 * 23.1)
             assert run.work.reporter.notes == [
@@ -238,11 +238,11 @@ class TestScore:
 
     def test_a_sampler_that_is_another_policy_ends_the_run(self, policy: Policy, make_run: MakeRun) -> None:
         run = make_run(policy)
-        rollout = sample(run, 1.0)
+        rollout, scores = draw(run, 1.0)
         logprobs = rollout.logprobs.clone()
         logprobs[0, 0] -= 4
         with pytest.raises(UserError, match=r"^sampler and trainer disagree by up to 4 nats") as caught:
-            score(run, replace(rollout, logprobs=logprobs), 0.1)
+            score(run, replace(rollout, logprobs=logprobs), scores, 0.1)
         assert caught.value.exit_code == EXIT_NONFINITE
 
 

@@ -122,8 +122,9 @@ def test_only_what_the_run_uses_is_encoded_in_the_order_of_its_use(moved: Policy
         encoded(moved, train, rows(1, 2), Recorder(), steps=5)
 
 
-def test_where_any_prompt_may_be_drawn_all_are_encoded_in_their_order(moved: Policy) -> None:
-    given, config = rows_of(rows(*range(1, 21)), rows(1, 2)), config_of(prompts="headroom")
+@pytest.mark.parametrize("prompts", ["headroom", "dynamic"])
+def test_where_any_prompt_may_be_drawn_all_are_encoded_in_their_order(prompts: str, moved: Policy) -> None:
+    given, config = rows_of(rows(*range(1, 21)), rows(1, 2)), config_of(prompts=prompts)
     found, _ = encode(given, moved.encoder, moved.context, config, Recorder())
     assert [*found.encoded] == [(0, row) for row in range(20)]
     assert [prompt.row.where for prompt in found.numbered([3, 0, 3])] == ["f:4", "f:1", "f:4"]

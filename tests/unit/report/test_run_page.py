@@ -117,6 +117,8 @@ def test_that_prompts_were_drawn_by_headroom_is_said() -> None:
     assert "drawn by headroom" not in html(run)
     drawn = html(replace(run, config={**run.config, "prompts": "headroom"}))
     assert "drawn by headroom; the curves of J, reward, KL and entropy are weighed to all prompts" in drawn
+    dynamic = html(replace(run, config={**run.config, "prompts": "dynamic"}))
+    assert "drawn until enough groups have different scores, and the KL of the others is not learned" in dynamic
 
 
 def test_samples_are_the_first_of_three_prompts() -> None:

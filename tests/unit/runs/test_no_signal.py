@@ -34,6 +34,8 @@ SILENT, LOUD = row(1.0), row(0.75)
         ([SILENT, LOUD, SILENT], NoSignal(2, 1)),
         ([SILENT, LOUD], NoSignal(1, 0)),
         ([SILENT, row(1.0, skipped=1.0), SILENT], NoSignal(2, 2)),  # a skipped step learned nothing at all
+        ([LOUD, row(1.0, skipped=1.0, **{"drawn/kept_prompts": 0})], NoSignal(1, 1)),  # and this one for this reason
+        ([LOUD, row(0.5, skipped=1.0, **{"drawn/kept_prompts": 2})], NoSignal(0, 0)),
         ([{"step": 0, "eval/objective": 0.1}, SILENT, {"step": 2, "skipped": 1.0}], NoSignal(1, 1)),
     ],
 )

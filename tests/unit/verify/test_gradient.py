@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -141,6 +142,49 @@ def test_shaping_truncation_and_schedules_leave_it_exact(
     assert found.size == pytest.approx(size)
 
 
+@pytest.mark.parametrize("algorithm", ["rloo", "dr_grpo"])
+@pytest.mark.parametrize("group", [2, 3])
+def test_without_a_kl_dynamic_sampling_keeps_the_direction_and_each_group_counts_for_those_that_are_left_out(
+    algorithm: str, group: int
+) -> None:
+    """Groups with one score have no gradient: of every 1 / Z groups one is kept, with the gradient of all."""
+    free = {"kind": "constant", "value": 0.0}
+    config = run_of(algorithm, prompts="dynamic", samples_per_prompt=group, beta=free)
+    found = verify_gradient(config)
+    assert (found.verdict, found.biases) == ("unbiased", ())
+    tables = small_problem(gradient.shrink(config))
+    kept = []
+    for prompt in range(2):
+        chances = Counter[float]()
+        policy = torch.log_softmax(tables.policy[prompt], -1)
+        for text, score in zip(tables.texts, tables.scores[prompt].tolist(), strict=True):
+            logprob = policy[0, text[0]] + (policy[1 + text[0], text[1]] if len(text) == 2 else 0.0)
+            chances[score] += math.exp(float(logprob))
+        assert len(chances) > 2
+        assert chances.total() == pytest.approx(1)
+        kept.append(1 - sum(chance**group for chance in chances.values()))
+    assert abs(kept[0] - kept[1]) > 0.02  # the prompts are not alike
+    plain = {"rloo": 1.0, "dr_grpo": (group - 1) / group / 2}[algorithm]
+    assert found.size == pytest.approx(plain / (sum(kept) / 2))
+    assert found.steps < verify_gradient(run_of(algorithm, samples_per_prompt=group, beta=free)).steps
+
+
+@pytest.mark.parametrize("kl", ["reward", "exact", "loss_k2_sequence"])
+@pytest.mark.usefixtures("pairs")
+def test_with_a_kl_dynamic_sampling_bends_the_gradient(kl: str) -> None:
+    found = verify_gradient(run_of("rloo", prompts="dynamic", kl=kl))
+    assert (found.verdict, [bias.key for bias in found.biases]) == ("biased by design", ["prompts"])
+    assert found.first.relative_error > 0.01
+    assert found.biases[0].relative_error == pytest.approx(found.first.relative_error)
+
+
+@pytest.mark.usefixtures("pairs")
+def test_groups_with_one_score_that_are_kept_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"kind": "constant", "value": 0.0}
+    monkeypatch.setattr(scoring, "choose", lambda scores, samples, count: torch.ones_like(scores, dtype=torch.bool))
+    assert verify_gradient(run_of("rloo", prompts="dynamic", beta=free)).verdict == "wrong"
+
+
 def test_each_of_these_is_another_gradient() -> None:
     """So that to be exact means something."""
 
@@ -254,8 +298,8 @@ def test_ppo_does_not_follow_the_objective_of_those_that_end_even_with_perfect_v
 
 def test_every_bias_is_on_the_page_that_it_names() -> None:
     everything = run_of(preset("ppo") | {"gamma": 0.9, "shared_trunk": True}, kl="loss_k2")
-    causes = [*find_causes(everything, 0.3), *find_causes(run_of("grpo"), 0.3), LATER]
-    assert len({cause.key for cause in causes}) == 8
+    causes = [*find_causes(everything, 0.3), *find_causes(run_of("grpo", prompts="dynamic"), 0.3), LATER]
+    assert len({cause.key for cause in causes}) == 9
     for cause in causes:
         page, _, anchor = cause.page.partition("#")
         text = (DOCS / page).read_text(encoding="utf-8")
