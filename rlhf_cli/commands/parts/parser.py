@@ -6,17 +6,22 @@ import argparse
 import difflib
 import math
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rlhf_cli.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with this tool's one-line errors."""
+    """argparse with this tool's one-line errors; a help of several lines is printed as it stands."""
+
+    def __init__(self, *, description: str | None = None, epilog: str | None = None, **options: Any) -> None:
+        if "\n" in f"{description}{epilog}":
+            options["formatter_class"] = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, epilog=epilog, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raise UserError; for an option that is nearly one of these, say which."""
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        unknown = next(iter(message.removeprefix("unrecognized arguments: ").split()), "")  # none for an empty argument
         near = difflib.get_close_matches(unknown, [option for option in self._option_string_actions if len(option) > 2])
         fix = f"did you mean {near[0]}?" if unknown.startswith("--") and near else f"{self.prog} --help"
         raise UserError(message, where=self.prog, fix=fix)

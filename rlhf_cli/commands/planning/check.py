@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import asdict
@@ -51,9 +50,8 @@ def main(argv: list[str]) -> int:
     return EXIT_REWARD if trial.reasons else EXIT_DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="rlhf check", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+def _parser() -> Parser:
+    parser = Parser(prog="rlhf check", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

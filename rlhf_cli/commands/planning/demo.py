@@ -77,7 +77,7 @@ def _write(file: Path, text: str) -> None:
     print(visible(f"written to {file}"))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="rlhf demo",
         description="The ideas behind the tool, with pictures that its own functions compute: a, the log-derivative "

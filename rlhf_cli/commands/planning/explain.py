@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -60,13 +59,12 @@ def _meaning(key: str, data: Mapping[str, Any]) -> str:
     return next((text for text, kinds in each.items() if not kinds or kind in kinds), next(iter(each), ""))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="rlhf explain",
         usage="rlhf explain [KEY=VALUE ...] [KEY ...] [--json]",
         description="What rlhf train would run with: each value, and the argument, or the file and line, that sets it.",
         epilog=f"examples:\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", metavar="KEY[=VALUE]", nargs="*", help="overrides; settings or groups to explain")
     parser.add_argument("--json", action="store_true", help="a list of objects")

@@ -100,9 +100,8 @@ def _turn_dial(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="rlhf oracle", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+def _parser() -> Parser:
+    parser = Parser(prog="rlhf oracle", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("overrides", metavar="KEY=VALUE|RUN", nargs="*", help="as for rlhf train, or a RUN")
     parser.add_argument("--betas", type=_betas, metavar="B,B,...", help="default: the run's own, and 1/4 to 4 times it")
     parser.add_argument("--samples", type=at_least(2), metavar="N", help=f"samples of a prompt (default {SAMPLES})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -41,7 +40,7 @@ def main(argv: list[str]) -> int:
     return EXIT_DONE
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(prog="rlhf presets", description="The shipped YAML files: a run each, for config=NAME.")
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|copy", parser_class=Parser)
     listing = actions.add_parser("list", description="The presets, each with its purpose; sft/NAME is one of rlhf sft.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
@@ -32,11 +31,10 @@ def main(argv: list[str]) -> int:
     return EXIT_DONE
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="rlhf schema",
         description=ABOUT.format(file=schema_file(TRAIN)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("verb", metavar="VERB", nargs="*", help="train (default), sft, dpo, reward train")
     return parser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import secrets
 import sys
@@ -126,9 +125,8 @@ def _refuse(audit: Audit, folder: Path, chosen: Sequence[Span]) -> None:
             raise differs(verdict.divergence, span.older)
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="rlhf audit", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+def _parser() -> Parser:
+    parser = Parser(prog="rlhf audit", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("run", metavar="RUN", help="a run's folder or latest")
     how_many = parser.add_mutually_exclusive_group()
     how_many.add_argument("--stretches", type=at_least(1), metavar="K", help="how many to repeat")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Final
 
@@ -40,11 +39,8 @@ def main(argv: list[str]) -> int:
     return EXIT_DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(
-        prog="rlhf chat", description=ABOUT, epilog=f"commands:\n{describe_commands()}", formatter_class=layout
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="rlhf chat", description=ABOUT, epilog=f"commands:\n{describe_commands()}")
     parser.add_argument("run", metavar="RUN", help="a run's folder, one of its checkpoints, or latest")
     parser.add_argument("--reference", action="store_true", help="let the reference answer too, above the policy")
     parser.add_argument("--system", metavar="TEXT", help="the system prompt (default: data.system of the run)")

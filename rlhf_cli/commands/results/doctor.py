@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -86,9 +85,8 @@ def _print(value: Any) -> None:
     print(json.dumps(finite(value), ensure_ascii=False, indent=2))
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="rlhf doctor", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+def _parser() -> Parser:
+    parser = Parser(prog="rlhf doctor", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("run", metavar="RUN", nargs="?", help="the folder of a run or a sweep, or latest")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

@@ -139,9 +139,8 @@ def _names(found: Sequence[tuple[Path, Path]]) -> tuple[str, str]:
     return (names[0], names[1]) if names[0] != names[1] else (str(found[0][0]), str(found[1][0]))
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="rlhf eval", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+def _parser() -> Parser:
+    parser = Parser(prog="rlhf eval", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("words", metavar="RUN|KEY=VALUE", nargs="+", help="one run or two, or latest; data and such")
     parser.add_argument("--temperature", type=number(0), default=1.0, metavar="T", help="0: greedy (default 1)")
     parser.add_argument("--top-k", type=at_least(1), metavar="K", help="sample from the K likeliest tokens")

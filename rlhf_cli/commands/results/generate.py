@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -86,7 +85,7 @@ def _prompts(words: Sequence[str]) -> list[str]:
     return prompts
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(prog="rlhf generate", description="Let a trained policy answer prompts.")
     parser.add_argument("run", metavar="RUN", help="a run's folder, one of its checkpoints, or latest")
     parser.add_argument("prompts", metavar="PROMPT", nargs="*", help="prompts; without any, one a line from stdin")

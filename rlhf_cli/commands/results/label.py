@@ -137,9 +137,8 @@ def _note(text: str) -> None:
     print(f"note: {visible(text)}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="rlhf label", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+def _parser() -> Parser:
+    parser = Parser(prog="rlhf label", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("what", metavar="RUN|FILE", nargs="+", help="a run's folder or latest; two runs; or a file")
     parser.add_argument("--rater", metavar="NAME", default="me", help="who votes (default: me)")
     parser.add_argument(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 from rlhf_cli.commands.parts.exporting import add_run, find_place, open_exactly, scratch_of
@@ -36,7 +35,7 @@ def main(argv: list[str]) -> int:
     return EXIT_DONE
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="rlhf merge",
         description="Merge a run's adapter into its model, and write a transformers folder: weights as safetensors, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -42,7 +41,7 @@ def _find(path: Path) -> tuple[Path, Sequence[str]]:
     return find_adapter(path)[0], ADAPTER_FILES
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="rlhf push",
         description="Upload a run's adapter, or the folder of a model (that of rlhf merge, or RUN/reward_model), as a "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -52,7 +51,7 @@ def _folder(name: str) -> Path:
     return folder
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="rlhf report",
         description="One self-contained HTML page: a run's curves, held-out comparison, completions and settings; a "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -53,7 +52,7 @@ def _read_sweep(folder: Path) -> SweepRecord | None:
         return None
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(prog="rlhf runs", description="The runs there are, what changed last first.")
     parser.add_argument("folders", metavar="FOLDER", nargs="*", default=["outputs"], help="where to look (outputs)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")

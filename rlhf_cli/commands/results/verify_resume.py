@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
 from typing import Final
@@ -53,9 +52,8 @@ def main(argv: list[str]) -> int:
     return EXIT_DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="rlhf verify-resume", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+def _parser() -> Parser:
+    parser = Parser(prog="rlhf verify-resume", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("run", metavar="RUN", help="a run's folder or latest, with two checkpoints at least")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
     parser.add_argument("--json", action="store_true", help="one JSON object")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import time
@@ -160,9 +159,8 @@ def _check_pairs(pairs: int, reward_model: SupervisedConfig) -> None:
         )
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="rlhf feedback", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+def _parser() -> Parser:
+    parser = Parser(prog="rlhf feedback", description=ABOUT, epilog=EXAMPLES)
     parser.usage = "rlhf feedback FOLDER [KEY=VALUE ...] [options]"
     parser.add_argument("folder", metavar="FOLDER", help="where the rounds are, or will be")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")

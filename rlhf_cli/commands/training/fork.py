@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,9 +115,8 @@ def _check_folder(folder: Path, origin: Origin, step: int) -> None:
         raise UserError(f"{folder} is there already, and is no fork of this checkpoint", fix="run_dir=FOLDER")
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="rlhf fork", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+def _parser() -> Parser:
+    parser = Parser(prog="rlhf fork", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("run", metavar="RUN[@STEP]", help="a run's folder, with the step of a checkpoint, or latest")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings to change, as for rlhf train")
     parser.add_argument("-m", "--multirun", action="store_true", help="lists of values: a fork of each combination")

@@ -115,9 +115,8 @@ def _sample_reference(config: RunConfig, rows: Rows, prompts: int, samples: int,
     return [Group(row, texts) for row, texts in reference_texts(config, rows, samples, temperature, watch)]
 
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="rlhf reward test", description=ABOUT, epilog=EXAMPLES, formatter_class=layout)
+def _parser() -> Parser:
+    parser = Parser(prog="rlhf reward test", description=ABOUT, epilog=EXAMPLES)
     parser.usage = "rlhf reward test [KEY=VALUE ...] [--completions FILE] [options]"
     parser.add_argument("verb", metavar=TEST, help=argparse.SUPPRESS)
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
