@@ -65,6 +65,13 @@ class Stopped(BaseException):
         super().__init__(reason)
 
 
+_FIXES: Final = {
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.ENOTDIR: "give another path: a file is in the way",
+    errno.EEXIST: "give another path: a file is in the way",
+}
+
+
 @contextmanager
 def disk_errors() -> Iterator[None]:
     """Turn an OSError into a UserError (exit 6); a broken pipe passes."""
@@ -76,6 +83,6 @@ def disk_errors() -> Iterator[None]:
         raise UserError(
             f"the disk refuses: {error.strerror or error}",
             where=str(error.filename or ""),
-            fix="give a shorter path" if error.errno == errno.ENAMETOOLONG else "free space or rights",
+            fix=_FIXES.get(error.errno or 0, "free space or rights"),
             exit_code=EXIT_DISK,
         ) from error

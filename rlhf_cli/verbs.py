@@ -6,12 +6,13 @@ One verb is at work at a time. The names of keys, groups and presets are its own
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.supervised.settings import SupervisedConfig
 
@@ -55,6 +56,11 @@ def current() -> Verb[TrainingConfig]:
 def find_verb(words: Sequence[str]) -> Verb[TrainingConfig] | None:
     """Find the verb that a command line begins with, `rlhf` left out; None where it is none of these."""
     return next((verb for verb in VERBS if [*words[: len(verb.words.split())]] == verb.words.split()), None)
+
+
+def verb_of_run(config: Mapping[str, Any]) -> Verb[TrainingConfig]:
+    """The verb that began, and continues, a run with these settings."""
+    return next(verb for verb in VERBS if verb.words == verb_of(config))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from rlhf_cli.config.runner import raise_failures, record_sweep, run_alone, run_
 from rlhf_cli.config.search.plan import SearchPlan
 from rlhf_cli.config.security import refuse_code, refuse_secrets
 from rlhf_cli.config.session import open_hydra, show_config, show_page
-from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.growth import (
     find_begun,
@@ -80,8 +80,8 @@ def launch(
     of hydra's is named, it runs `task` for each trial; a UserError there is named on stderr and stops no other trial.
 
     Raises UserError, with nothing made and nothing run, if the command line or the config of any job is wrong or
-    `check` says so; then what `task` and `sweep` raise; and at the end of a sweep with failed trials a UserError with
-    EXIT_SWEEP.
+    `check` says so; OSError if the folder cannot be made; then what `task` and `sweep` raise; and at the end of a sweep
+    with failed trials a UserError with EXIT_SWEEP.
     """
     with _planned(TRAIN, argv, check) as planned:
         if planned is None:
@@ -187,14 +187,10 @@ def _launches(verb: Verb[C], plan: Plan[C], folder: Path) -> list[Launch[C]]:
 
 
 def make_folder(plan: Plan[C]) -> Path:
-    """Make the folder that a run's config names, or the default one, and return it, absolute.
-
-    Raises UserError with EXIT_DISK if it cannot be made.
-    """
-    with _folder_errors():
-        if named := plan.jobs[0].config.run_dir:
-            return _made(Path(named))
-        return reserve_folder(Path(plan.default_dir).absolute())
+    """Make the folder that a run's config names, or the default one, and return it, absolute; raises OSError."""
+    if named := plan.jobs[0].config.run_dir:
+        return _made(Path(named))
+    return reserve_folder(Path(plan.default_dir).absolute())
 
 
 def make_sweep_folder(plan: Plan[RunConfig]) -> Path:
@@ -205,21 +201,12 @@ def make_sweep_folder(plan: Plan[RunConfig]) -> Path:
     searched = f"{plan.search.text} {configs[0].seed}" if plan.search else ""
     is_earlier = earlier.is_dir() and not searched
     default = earlier if is_earlier else parent / sweep_name(plan.overrides, overrides, configs, searched)
-    with _folder_errors():
-        return _made(Path(named) if named else default)
+    return _made(Path(named) if named else default)
 
 
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@contextmanager
-def _folder_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        raise UserError(f"{e.filename}: cannot be made: {e.strerror}", exit_code=EXIT_DISK) from e
 
 
 def _go_on(plan: Plan[RunConfig], sweep: SweepRecord, *, names_folders: bool) -> tuple[Plan[RunConfig], SweepRecord]:

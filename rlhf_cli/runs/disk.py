@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -52,3 +54,21 @@ def replace_file(file: Path, text: str, disk: Disk = DISK) -> None:
     disk.sync(scratch)
     disk.rename(scratch, file)
     disk.sync(file.parent)
+
+
+@contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """Make an empty folder beside the path, to be given its name; what still has its own name at the end is removed.
+
+    Raises OSError, about the path, where the disk refuses.
+    """
+    scratch = path.with_name(f".{path.name}.new")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        scratch.mkdir()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ from rlhf_cli.paths import expand
 from rlhf_cli.runs.binding import CURVES, HELD_OUT, PARENT, RESULTS, read_record, write_config, write_record
 from rlhf_cli.runs.changes import differences, is_under
 from rlhf_cli.runs.checkpoint import MANIFEST, list_checkpoints, step_of, why_invalid
-from rlhf_cli.runs.disk import DISK
+from rlhf_cli.runs.disk import DISK, scratch_beside
 from rlhf_cli.runs.folder import CHECKPOINTS, FEEDBACK, LOGS, QUEUE, RECORD
 from rlhf_cli.runs.json_files import read_object
 from rlhf_cli.runs.reading import read_evaluations
@@ -118,30 +119,30 @@ def make_fork(
     record = read_record(origin.folder)
     if not record:
         raise UserError(f"no {RECORD} says what the run began with", where=str(origin.folder), exit_code=EXIT_RESUME)
-    scratch = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for name in (*LOGS.values(), f"{FEEDBACK}/{QUEUE}"):  # the lines after the checkpoint are cut when the fork begins
-        if (origin.folder / name).is_file():
-            (scratch / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(origin.folder / name, scratch / name)
-    checkpoint = scratch / CHECKPOINTS / origin.checkpoint.name
-    shutil.copytree(origin.checkpoint, checkpoint)
-    if (reason := why_invalid(checkpoint)) is not None:  # a running parent removed it meanwhile
-        raise UserError(f"the checkpoint is gone: {reason}", where=str(origin.checkpoint), exit_code=EXIT_RESUME)
-    parent = {
-        "folder": str(origin.folder),
-        "step": step_of(origin.checkpoint),
-        "checkpoint": hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest(),
-        "changed": {key: list(values) for key, values in changed.items()},
-    }
-    kept = {key: value for key, value in record.items() if key not in (RESULTS, HELD_OUT, CURVES)}
-    memory = {**record.get("memory", {}), "measured_mib": None}
-    write_record(scratch, kept | {"command": list(command), "memory": memory, PARENT: parent})
-    write_config(scratch, json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
-    for path in (*scratch.rglob("*"), scratch):
-        DISK.sync(path)
-    DISK.rename(scratch, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_beside(folder) as scratch:
+        for name in (*LOGS.values(), f"{FEEDBACK}/{QUEUE}"):  # lines after the checkpoint are cut when the fork begins
+            if (origin.folder / name).is_file():
+                (scratch / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(origin.folder / name, scratch / name)
+        checkpoint = scratch / CHECKPOINTS / origin.checkpoint.name
+        with suppress(FileNotFoundError):  # a running parent removed it meanwhile
+            shutil.copytree(origin.checkpoint, checkpoint)
+        if (reason := why_invalid(checkpoint)) is not None:
+            raise UserError(f"the checkpoint is gone: {reason}", where=str(origin.checkpoint), exit_code=EXIT_RESUME)
+        parent = {
+            "folder": str(origin.folder),
+            "step": step_of(origin.checkpoint),
+            "checkpoint": hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest(),
+            "changed": {key: list(values) for key, values in changed.items()},
+        }
+        kept = {key: value for key, value in record.items() if key not in (RESULTS, HELD_OUT, CURVES)}
+        memory = {**record.get("memory", {}), "measured_mib": None}
+        write_record(scratch, kept | {"command": list(command), "memory": memory, PARENT: parent})
+        write_config(scratch, json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+        for path in (*scratch.rglob("*"), scratch):
+            DISK.sync(path)
+        DISK.rename(scratch, folder)
     DISK.sync(folder.parent)
 
 

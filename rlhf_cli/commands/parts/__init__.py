@@ -1,11 +1,12 @@
 """Parts of verbs: those that several share, and the larger ones.
 
 parser       parse the options of a verb
+printing     print a JSON object, or a note
 pairing      find the pairs that `label` asks about, and the held-out prompts of a run
 answering    the prompts of `eval`, and both sides' answers
 writing      load a trained policy to write texts, for `generate` and `chat`
 chatting     the session of `chat`: commands with a slash, and turns
-exporting    open a policy to write it, for `merge` and `export`
+exporting    open a policy to write it, for `merge`, `export` and `eval --harness`
 harnessing   ask lm-eval, for `eval --harness`
 repeating    repeat stretches of a run, for `verify-resume` and `audit`
 running      start, resume or finish a run in its folder

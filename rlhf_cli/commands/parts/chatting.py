@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rlhf_cli.commands.parts.parser import number
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.writing import Writer
 from rlhf_cli.display.verbs.chat import Answer
-from rlhf_cli.errors import UserError, visible
+from rlhf_cli.errors import UserError, disk_errors, visible
 from rlhf_cli.paths import expand
 from rlhf_cli.prompts.conversation import Conversation
 from rlhf_cli.runs.disk import replace_file
@@ -134,7 +135,7 @@ class Session:
                 answer.end(answer.text)
         if self.as_json:
             row = {"turn": text, "policy": answers["policy"], "reference": answers.get("reference")}
-            print(json.dumps(row), flush=True)
+            print_json(row)
         if any(answers.values()) or not stopped:
             for name, conversation in self.sides.items():
                 conversation.turns.append((text, answers[name]))
@@ -157,10 +158,8 @@ def _save(conversation: Conversation, file: Path) -> None:
         raise UserError("no turn to save", where="/save")
     if os.path.lexists(file):
         raise UserError("there is such a file", where=str(file), fix="name another one")
-    try:
+    with disk_errors():
         replace_file(file, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
-    except OSError as error:
-        raise UserError(f"cannot be written: {error.strerror}", where=str(file)) from error
     _say(f"{len(rows)} prompts in {file}")
 
 

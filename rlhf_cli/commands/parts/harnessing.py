@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,13 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.exporting import consent_of, open_exactly, read_writer
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.display.verbs.harness import show_scores
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError, first_line
+from rlhf_cli.errors import EXIT_DONE, UserError, visible
 from rlhf_cli.evaluation.harness import Score, compare_tables
 from rlhf_cli.models.libraries import import_libraries
+from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.folder import HARNESS
-from rlhf_cli.runs.json_files import append_json, finite
+from rlhf_cli.runs.json_files import append_json
 from rlhf_cli.runs.resume import find_adapter
 from rlhf_cli.schema import RunConfig
 
@@ -43,13 +44,14 @@ class Harnessed:
 
 
 def ask_harness(options: argparse.Namespace, path: Path, overrides: Sequence[str]) -> int:
-    """Merge, ask lm-eval for both sides, add a line to the run's harness.jsonl, and print the table."""
+    """Merge, ask lm-eval for both sides, print the table, and add it to the run's harness.jsonl."""
     _check(overrides)
     adapter, run = find_adapter(path)
     tasks = [name.strip() for name in options.harness.split(",") if name.strip()]
     if not tasks:
         raise UserError("no task is named", where="--harness", fix="rlhf eval RUN --harness arc_easy,./mine.yaml")
-    config = read_writer(run, [*consent_of(options), *overrides])
+    consent = consent_of(options)
+    config = read_writer(run, [*consent, *overrides])
     watch = progress(config.display)
     if isinstance(config, RunConfig) and config.reference.kind == "model":
         watch.note("the reference here is the policy before training, not the run's reference.path")
@@ -59,7 +61,7 @@ def ask_harness(options: argparse.Namespace, path: Path, overrides: Sequence[str
         from rlhf_cli.models.exports.harness import evaluate_merged, load_tasks, version
 
         loaded, place = load_tasks(tasks), place_of(config)
-    policy, _ = open_exactly(argparse.Namespace(run=str(path), trust_remote_code=options.trust_remote_code))
+    policy, _ = open_exactly(path, consent)
     size = config.microbatch_size if isinstance(config.microbatch_size, int) else BATCH
     tables: list[dict[str, Any]] = []
     for side, with_adapter in (("policy", True), ("reference", False)):
@@ -78,11 +80,13 @@ def ask_harness(options: argparse.Namespace, path: Path, overrides: Sequence[str
     scores = compare_tables(*tables)
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     table = Harnessed(str(adapter), now, version(), tasks, options.limit, options.chat_template, scores)
-    _keep(run / HARNESS, table)
     if options.json:
-        print(json.dumps(finite(asdict(table))))
+        print_json(asdict(table))
     else:
-        show_scores(scores, run / HARNESS)
+        show_scores(scores)
+    append_json(run / HARNESS, asdict(table))  # last: a disk that refuses takes no result away
+    if not options.json:
+        print(visible(f"Added to {relative_to_here(run / HARNESS)}"))
     return EXIT_DONE
 
 
@@ -92,12 +96,3 @@ def _check(overrides: Sequence[str]) -> None:
         key = override.partition("=")[0]
         if key not in FREE:
             raise UserError(f"{key} has no meaning for lm-eval", where=override, fix=f"change only {', '.join(FREE)}")
-
-
-def _keep(file: Path, table: Harnessed) -> None:
-    """Add the table's line; raises UserError (exit 6) where the disk refuses."""
-    try:
-        append_json(file, asdict(table))
-    except OSError as error:
-        what = f"the table cannot be kept: {first_line(error)}"
-        raise UserError(what, where=str(file), fix="make room, or the folder writable", exit_code=EXIT_DISK) from error

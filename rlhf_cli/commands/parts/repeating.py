@@ -17,11 +17,10 @@ from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.checkpoint import step_of
-from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.runs.resume import Origin, read_config
-from rlhf_cli.schema import RunConfig, TrainingConfig
+from rlhf_cli.schema import RunConfig
 from rlhf_cli.supervised.settings import SupervisedConfig
-from rlhf_cli.verbs import Verb, find_verb
+from rlhf_cli.verbs import verb_of_run
 
 if TYPE_CHECKING:
     from rlhf_cli.verify.divergence import Divergence
@@ -44,9 +43,7 @@ def repeating(
     UserError as a resume does.
     """
     saved = read_config(folder, checkpoint)
-    verb: Verb[TrainingConfig] | None = find_verb(verb_of(saved).split())
-    assert verb is not None
-    config = amend_for(verb, saved, [])  # as it was: the command line only consents
+    config = amend_for(verb_of_run(saved), saved, [])  # as it was: the command line only consents
     refuse_unsaid_trust(config, [f"model.{TRUST}=true"] if trusts else [], EXIT_RESUME, how="--trust-remote-code")
     config = config.model_copy(update={"sinks": ()})  # these steps are on the run's curves already
     watch = progress(config.display)

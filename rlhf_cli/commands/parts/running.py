@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from rlhf_cli.commands.parts import ready
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.config.launch import Launch
 from rlhf_cli.display.console import reader_may_leave
 from rlhf_cli.errors import visible
 from rlhf_cli.pipeline.signals import StopSignals
-from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, is_checkpoint
 from rlhf_cli.runs.sinks import check_sinks
@@ -107,7 +106,7 @@ def _run(
 
             write_after_training(folder)
         if config.display == "json":
-            print(json.dumps(finite({"run_dir": str(folder), "result": result.content()})))
+            print_json({"run_dir": str(folder), "result": result.content()})
         elif config.display != "quiet":
             if finished is not None:
                 print(visible(f"{folder} is finished, nothing was changed"))

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import argparse
 import io
-import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rlhf_cli.commands.parts.exporting import consent_of, read_writer
 from rlhf_cli.commands.parts.parser import at_least, number
-from rlhf_cli.config.compose import amend_for
-from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
-from rlhf_cli.errors import EXIT_RESUME, UserError, visible
+from rlhf_cli.commands.parts.printing import print_note
+from rlhf_cli.errors import UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.paths import relative_to_here
-from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.runs.reading import read_first_and_last
-from rlhf_cli.runs.resume import find_adapter, find_named, read_config
+from rlhf_cli.runs.resume import find_adapter, find_named
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.types import Prompt, PromptRow
-from rlhf_cli.verbs import REWARD_TRAIN, find_verb
 
 if TYPE_CHECKING:
     from rlhf_cli.engine.reference import AnyEngine
@@ -58,15 +55,10 @@ class Writer:
 
 def load_writer(options: argparse.Namespace) -> Writer:
     """Load the policy of `options.run`; raises UserError (exit 5) where there is none that writes."""
-    path = find_named(options.run)
-    adapter, run = find_adapter(path)
-    overrides = [f"device={options.device}"] if options.device else []
-    overrides += [f"model.{TRUST}=true"] if options.trust_remote_code else []
-    config = _config(read_config(run), overrides, run)
-    refuse_unsaid_trust(config, overrides, EXIT_RESUME, how="--trust-remote-code")
+    adapter, run = find_adapter(find_named(options.run))
+    config = read_writer(run, [*consent_of(options), *([f"device={options.device}"] if options.device else [])])
     if notice := code_notice(config.model):
-        _note(notice)
-
+        print_note(notice)
     print(f"loading the model, with {relative_to_here(adapter)} ...", file=sys.stderr)
     import_libraries()
     from rlhf_cli.engine.choice import build_engine
@@ -75,12 +67,12 @@ def load_writer(options: argparse.Namespace) -> Writer:
     from rlhf_cli.pipeline.record import model_notes
 
     if isinstance(config, RunConfig):
-        policy, engine = load_models(config.model_copy(update={"invariant": "auto"}), _note)
+        policy, engine = load_models(config.model_copy(update={"invariant": "auto"}), print_note)
     else:
-        policy = open_policy(config, _note)
-        engine = build_engine(policy, config.model, _note, "auto")
+        policy = open_policy(config, print_note)
+        engine = build_engine(policy, config.model, print_note, "auto")
     for note in model_notes(run, policy):
-        _note(note)
+        print_note(note)
     policy.load_adapter(adapter)
     return Writer(config, policy, engine, options.max_new_tokens or config.max_new_tokens, run)
 
@@ -102,14 +94,14 @@ def weight_at(beta: float, writer: Writer) -> float:
         raise UserError(f"there is no dial between beta {own:g} and {beta:g}", where="--beta", fix="both above 0")
     weight = own / beta
     beyond = "; beyond the policy, where nothing was trained" if weight > 1 else ""
-    _note(f"trained at beta {own:g}: the weight of the policy is {weight:.3g}, token by token{beyond}")
+    print_note(f"trained at beta {own:g}: the weight of the policy is {weight:.3g}, token by token{beyond}")
     return weight
 
 
 def note_template(config: TrainingConfig) -> None:
     """Note a template that the run's prompts were written by, which typed ones do without."""
     if (template := getattr(config.data, "template", None)) is not None:
-        _note(f"the prompts in training are written by {template!r}; yours are taken as they are")
+        print_note(f"the prompts in training are written by {template!r}; yours are taken as they are")
 
 
 def lines_of_stdin(verb: str) -> Iterator[str]:
@@ -135,20 +127,3 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=at_least(1), metavar="N", help="longest answer (default: the run's)")
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, ... (default: the run's)")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
-
-
-def _config(saved: Mapping[str, Any], overrides: Sequence[str], run: Path) -> TrainingConfig:
-    """The settings of the run; raises UserError where it trained a model that does not write."""
-    verb = find_verb(verb_of(saved).split())
-    if verb is None or verb == REWARD_TRAIN:
-        raise UserError(
-            "a reward model scores texts, and writes none",
-            where=str(run),
-            fix=f"rlhf reward test reward=model reward.path={shlex.quote(str(run))}",
-            exit_code=EXIT_RESUME,
-        )
-    return amend_for(verb, saved, overrides)
-
-
-def _note(text: str) -> None:
-    print(f"note: {visible(text)}", file=sys.stderr)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.ready import check_new_run, code_notices
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.display.verbs.check import show_trial
@@ -16,7 +16,6 @@ from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
-from rlhf_cli.runs.json_files import finite
 
 ABOUT: Final = """\
 Load everything that a run needs, sample and score one step, and calculate its
@@ -44,7 +43,7 @@ def main(argv: list[str]) -> int:
         from rlhf_cli.verify.trial import try_step
     trial = try_step(config, read_rows(config), watch, StopSignals(config.time_limit, begun))
     if options.json:
-        print(json.dumps(finite(asdict(trial)), ensure_ascii=False, indent=2))
+        print_json(asdict(trial), indent=2)
     else:
         show_trial(trial, config)
     return EXIT_REWARD if trial.reasons else EXIT_DONE

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.ready import check_sources
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.display.verbs.data import show_data
@@ -44,8 +43,7 @@ def main(argv: list[str]) -> int:
         encoder, context = load_encoder(config.model)
     preview = preview_prompts(rows, encoder, context, config, options.rows, watch)
     if options.json:
-        takes_all = sys.stdout.encoding.lower().startswith("utf")
-        print(json.dumps(asdict(preview), indent=2, ensure_ascii=not takes_all))
+        print_json(asdict(preview), indent=2)
     else:
         show_data(preview, encoder.special_tokens)
     return EXIT_DONE

@@ -6,7 +6,6 @@ import argparse
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from rich.console import Console
@@ -19,6 +18,7 @@ from rlhf_cli.demo.scene import Scene
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError, visible
 from rlhf_cli.paths import expand
 from rlhf_cli.report.page import render
+from rlhf_cli.report.writing import write_page
 
 MODULES: Final = {"a": "trick", "b": "toy_example", "c": "clipping", "d": "tuning"}
 WIDEST: Final = 100
@@ -34,7 +34,8 @@ def main(argv: list[str]) -> int:
     whole = chosen == list(MODULES)
     scenes = _scenes(chosen, whole, options.fast)
     if file is not None:
-        _write(file, render("lecture.html.j2", title=TITLE, scenes=list(scenes)))
+        write_page(file, render("lecture.html.j2", title=TITLE, scenes=list(scenes)), overwrite=True)
+        print(visible(f"written to {file}"))
         return EXIT_DONE
     console = Console(highlight=False)
     console.width = min(console.width, WIDEST)
@@ -67,14 +68,6 @@ def _scenes(chosen: Sequence[str], whole: bool, fast: bool) -> Iterator[Scene]:
         yield scene
     if "d" in chosen:
         yield TIPS
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as e:
-        raise UserError(f"cannot write the page: {e.strerror}", where=str(file), exit_code=EXIT_DISK) from e
-    print(visible(f"written to {file}"))
 
 
 def _parser() -> Parser:

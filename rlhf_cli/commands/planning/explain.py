@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.jobs import compose_config, find_setters
 from rlhf_cli.config.keys import fields, lacks, meanings, rule, schema_name
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     setters = find_setters(overrides, values)
     settings = [Setting(key, value, setters[key], rule(key), _meaning(key, data)) for key, value in values.items()]
     if options.json:
-        print(json.dumps([setting._asdict() for setting in settings], ensure_ascii=False))
+        print_json([setting._asdict() for setting in settings])
     else:
         show_settings(settings, with_meanings=bool(names))
     return EXIT_DONE

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.ready import check_sources, code_notices
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.display.verbs.oracle import show_dial, show_oracle
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     rewards = reference_rewards(config, rows, options.samples or SAMPLES, temperature, watch)
     estimate = oracle(rewards, sorted(betas), beta, temperature)
     if options.json:
-        print(json.dumps(asdict(estimate), indent=2))
+        print_json(asdict(estimate), indent=2)
     else:
         show_oracle(estimate)
     return EXIT_DONE
@@ -94,7 +94,7 @@ def _turn_dial(options: argparse.Namespace) -> int:
     betas = options.betas or [factor * evaluation.beta for factor in FACTORS]
     points = dial(evaluation, sorted(betas))
     if options.json:
-        print(json.dumps([asdict(point) for point in points], indent=2))
+        print_json([asdict(point) for point in points], indent=2)
     else:
         show_dial(points, evaluation)
     return EXIT_DONE

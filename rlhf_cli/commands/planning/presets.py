@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.config.help.presets import copy_preset, find_preset, list_presets
 from rlhf_cli.errors import EXIT_DONE, visible
 from rlhf_cli.paths import expand
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
         shown = [
             {"name": preset.name, "command": preset.command, "purpose": preset.purpose} for preset in list_presets()
         ]
-        print(json.dumps(shown, ensure_ascii=False))
+        print_json(shown)
     else:
         presets = list(list_presets())
         width = max(len(preset.name) for preset in presets)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_NONFINITE, UserError
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     with watch.phase("listing every step", 0):
         found = verify_gradient(config)
     if options.json:
-        print(json.dumps(asdict(found), indent=2))
+        print_json(asdict(found), indent=2)
     else:
         show_verification(found)
     if found.verdict == "wrong":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
+from rlhf_cli.commands.parts.printing import print_json, print_note
 from rlhf_cli.commands.parts.repeating import differs, repeating
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, first_line
 from rlhf_cli.models.libraries import import_libraries
@@ -79,7 +78,7 @@ def main(argv: list[str]) -> int:
         )
     _keep(folder / AUDITS, audit)
     if options.json:
-        print(json.dumps({"clean": audit.is_clean, **asdict(audit)}))
+        print_json({"clean": audit.is_clean, **asdict(audit)})
     else:
         _show(audit, len(checkpoints))
     _refuse(audit, folder, chosen)
@@ -108,7 +107,7 @@ def _keep(file: Path, audit: Audit) -> None:
     try:
         append_json(file, {"time": now, "clean": audit.is_clean, **asdict(audit)})
     except OSError as error:
-        print(f"note: not kept in {file.name}: {first_line(error)}", file=sys.stderr)
+        print_note(f"not kept in {file.name}: {first_line(error)}")
 
 
 def _refuse(audit: Audit, folder: Path, chosen: Sequence[Span]) -> None:

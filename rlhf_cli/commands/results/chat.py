@@ -7,9 +7,10 @@ from typing import Final
 
 from rlhf_cli.commands.parts.chatting import Session, describe_commands
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_note
 from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, note_template
 from rlhf_cli.display.verbs.chat import type_turns
-from rlhf_cli.errors import EXIT_DONE, visible
+from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.prompts.conversation import Conversation
 
 ABOUT: Final = """\
@@ -27,9 +28,9 @@ def main(argv: list[str]) -> int:
     names = ("reference", "policy") if options.reference else ("policy",)
     sides = {name: Conversation(template, system) for name in names}
     if not template:
-        print("note: without a chat template, the model goes on with the text so far", file=sys.stderr)
+        print_note("without a chat template, the model goes on with the text so far")
     elif system:
-        print(f"note: the system prompt is {visible(system)!r}", file=sys.stderr)
+        print_note(f"the system prompt is {system!r}")
     note_template(writer.config)
     typed = sys.stdin.isatty()
     if typed:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.display.verbs.doctor import show_machine, show_run, show_sweep
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.health.alarms import Alarms, replay
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.runs.folder import CONFIG
-from rlhf_cli.runs.json_files import finite, read_object
+from rlhf_cli.runs.json_files import read_object
 from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.runs.reading import read_evaluations, read_steps
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
             from rlhf_cli.verify.machine import examine_machine
         facts = examine_machine()
         if options.json:
-            _print(facts)
+            print_json(facts, indent=2)
         else:
             show_machine(facts)
         return EXIT_DONE
@@ -54,13 +54,13 @@ def main(argv: list[str]) -> int:
     if has_run(folder):
         alarms = _examine(folder)
         if options.json:
-            _print(_row(folder, alarms))
+            print_json(_row(folder, alarms), indent=2)
         else:
             show_run(alarms)
     elif SweepRecord.read(folder) is not None:
         trials = {run.folder: _examine(run.folder) for run in sorted(list_runs(folder), key=lambda run: run.folder)}
         if options.json:
-            _print({"folder": str(folder), "trials": [_row(*trial) for trial in trials.items()]})
+            print_json({"folder": str(folder), "trials": [_row(*trial) for trial in trials.items()]}, indent=2)
         else:
             show_sweep(trials)
     else:
@@ -79,10 +79,6 @@ def _examine(folder: Path) -> Alarms:
 def _row(folder: Path, alarms: Alarms) -> dict[str, Any]:
     findings = [asdict(finding) for finding in alarms.findings()]
     return {"folder": str(folder), "steps": alarms.course.step, "findings": findings}
-
-
-def _print(value: Any) -> None:
-    print(json.dumps(finite(value), ensure_ascii=False, indent=2))
 
 
 def _parser() -> Parser:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,12 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parts.answering import Decoding, answer_all, read_prompts
+from rlhf_cli.commands.parts.exporting import consent_of
 from rlhf_cli.commands.parts.harnessing import ask_harness
 from rlhf_cli.commands.parts.parser import Parser, at_least, number
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.ready import check_sources, code_notices
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.keys import did_you_mean
-from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
+from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.display.verbs.eval import show_sides
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
@@ -25,7 +26,6 @@ from rlhf_cli.report.sides_page import html
 from rlhf_cli.report.writing import write_page
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.runs.folder import ADAPTER
-from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.resume import find_adapter, find_named, missing_folder, read_config
 from rlhf_cli.schedules import Controlled
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
         raise UserError(
             "both are the same policy", where=str(found[0][0]), fix="name one, or two checkpoints of the run"
         )
-    consent = [f"model.{TRUST}=true"] if options.trust_remote_code else []
+    consent = consent_of(options)
     saved = [read_config(run) for _, run in found]
     for (_, run), config_of_run in zip(found, saved, strict=True):
         check_verb(config_of_run, "train", run, "only runs of rlhf train have a reward to evaluate by")
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> int:
     compared = compare_sides(sides[0], sides[1], len(prompts), beta if decoding == Decoding() else None)
     names = _names(found)
     if options.json:
-        print(json.dumps(finite({"a": names[0], "b": names[1], "decoding": asdict(decoding), **asdict(compared)})))
+        print_json({"a": names[0], "b": names[1], "decoding": asdict(decoding), **asdict(compared)})
     else:
         show_sides(compared, names, options.temperature)
     if options.page:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
-from rlhf_cli.commands.parts.exporting import add_run, find_place, open_exactly, scratch_of
+from rlhf_cli.commands.parts.exporting import add_run, consent_of, find_place, open_exactly
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_json, print_note
 from rlhf_cli.errors import EXIT_DONE, UserError, visible
 from rlhf_cli.paths import relative_to_here
-from rlhf_cli.runs.disk import DISK
+from rlhf_cli.runs.disk import DISK, scratch_beside
+from rlhf_cli.runs.resume import find_named
 
 TYPES: dict[str, str] = {
     "f16": "half precision (default)",
@@ -25,16 +24,16 @@ def main(argv: list[str]) -> int:
     out = find_place(options.out)
     if out.suffix != ".gguf" or out.is_dir():
         raise UserError("only GGUF files are written", where=options.out, fix=f"{options.out}.gguf, or rlhf merge")
-    with scratch_of(out) as scratch:  # before the model is loaded: the disk may refuse
-        policy, _ = open_exactly(options)
+    with scratch_beside(out) as scratch:  # before the model is loaded: the disk may refuse
+        policy, _ = open_exactly(find_named(options.run), consent_of(options))
         from rlhf_cli.models.exports.llama_cpp import write_gguf
 
         difference = write_gguf(policy, scratch / out.name, options.type)
         DISK.rename(scratch / out.name, out)
     if policy.stop_texts:
-        print(f"note: model.stop={list(policy.stop_texts)} has no place in the file", file=sys.stderr)
+        print_note(f"model.stop={list(policy.stop_texts)} has no place in the file")
     if options.json:
-        print(json.dumps({"written": str(out), "type": options.type, "logit_difference": difference}))
+        print_json({"written": str(out), "type": options.type, "logit_difference": difference})
         return EXIT_DONE
     closeness = f"before rounding, its logits are those with the adapter, to {difference:.0e} of the largest"
     print(visible(f"written to {relative_to_here(out)} ({options.type}); {closeness}"))

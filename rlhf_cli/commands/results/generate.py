@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
 from rlhf_cli.commands.parts.parser import Parser, at_least, number
+from rlhf_cli.commands.parts.printing import print_json, print_note
 from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, not_text, note_template, weight_at
 from rlhf_cli.display.words import flat
-from rlhf_cli.errors import EXIT_DONE, UserError, visible
+from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Message, PromptBatch, PromptRow
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         if options.reference:
             reference = writer.engine.sample(batch, sampling, lambda: None, reference=True).texts
         if options.json:
-            print(json.dumps({"prompt": text, "policy": texts, "reference": reference}))
+            print_json({"prompt": text, "policy": texts, "reference": reference})
         else:
             _show(text, texts, reference)
     return EXIT_DONE
@@ -58,7 +58,7 @@ def _rows(prompts: Sequence[str], config: TrainingConfig) -> list[PromptRow]:
     """The prompts as the run's own are: behind its system prompt. Note this, and a template, which they do without."""
     system = getattr(config.data, "system", None)
     if system is not None:
-        print(f"note: the system prompt is {visible(system)!r}, as in training", file=sys.stderr)
+        print_note(f"the system prompt is {system!r}, as in training")
     note_template(config)
     places = [(text, f"prompt {number}") for number, text in enumerate(prompts, start=1)]
     if system is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from rlhf_cli.commands.parts.pairing import Found, find_pairs, find_voted
 from rlhf_cli.commands.parts.parser import Parser, at_least
+from rlhf_cli.commands.parts.printing import print_json, print_note
 from rlhf_cli.display.labelling import label, show_lines
 from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
 from rlhf_cli.feedback.desk import Asks, Desk
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     last = newest(results())
     if options.json:
         steps = {"steps": [one.row() for one in results()]} if found.waiting else {}
-        print(json.dumps((last.row() if last else {}) | steps))
+        print_json((last.row() if last else {}) | steps)
     else:
         show_lines(describe_results(results()))
         if last is not None:
@@ -84,38 +84,38 @@ def main(argv: list[str]) -> int:
 
 def _open_desk(found: Found, options: argparse.Namespace) -> Asks:
     if found.waiting is not None:
-        return Desk(found.files, found.waiting, _note, options.rater, options.choose, options.seed)
+        return Desk(found.files, found.waiting, print_note, options.rater, options.choose, options.seed)
     (file,) = found.files()
     pairs = read_pairs(file)
     if options.choose == "informative" and not any(pair.rewards for pair in pairs):
-        _note("no rewards in the file: --choose informative has only the lengths to go by")
+        print_note("no rewards in the file: --choose informative has only the lengths to go by")
     return Session(pairs, VoteFile(file), options.rater, options.choose, options.seed)
 
 
 def _note_what_does_not_count(found: Found, results: Sequence[Result]) -> None:
     for one in results:
         for line in one.cast.odd:
-            _note(f"{line}; it stays, and does not count")
+            print_note(f"{line}; it stays, and does not count")
         if foreign := one.tally.foreign:
-            _note(f"{foreign} lines of {one.votes.name} are on pairs that are not asked here; they do not count")
+            print_note(f"{foreign} lines of {one.votes.name} are on pairs that are not asked here; they do not count")
     for line in found.odd:
-        _note(f"{line}; it stays, and does not count")
+        print_note(f"{line}; it stays, and does not count")
     for votes in map(VoteFile, found.undone):
         if count := len(votes.read().lines):
             what = "are on texts of a step that was done again, or of a changed line of queue.jsonl"
-            _note(f"{count} lines of {votes.file.name} {what}; they do not count")
+            print_note(f"{count} lines of {votes.file.name} {what}; they do not count")
 
 
 def _export(options: argparse.Namespace) -> int:
     """Write the votes as preference rows, and say how many there are."""
     asked = [(VoteFile(file).read(), read_pairs(file)) for file in find_voted(options.what)]
     for line in (line for votes, _ in asked for line in votes.odd):
-        _note(f"{line}; it does not count")
+        print_note(f"{line}; it does not count")
     found, file = preferences(asked), expand(options.export).absolute()
     write_preferences(found, file)
     if options.json:
         counts = {"preferences": len(found.rows), "ties": found.ties, "left_out": dict(found.left_out)}
-        print(json.dumps({"file": str(file), **counts}))
+        print_json({"file": str(file), **counts})
     else:
         left_out = "".join(f", {count} {why} left out" for why, count in found.left_out.items())
         print(visible(f"{relative_to_here(file)}: {len(found.rows)} preferences, {found.ties} of them ties{left_out}"))
@@ -131,10 +131,6 @@ def _web() -> tuple[Any, Any]:
         what = "the page needs starlette and uvicorn, which are not installed"
         raise UserError(what, where="--web", fix="pip install 'rlhf-cli[label]', or label without --web") from error
     return serve, build_app
-
-
-def _note(text: str) -> None:
-    print(f"note: {visible(text)}", file=sys.stderr)
 
 
 def _parser() -> Parser:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
-
-from rlhf_cli.commands.parts.exporting import add_run, find_place, open_exactly, scratch_of
+from rlhf_cli.commands.parts.exporting import add_run, consent_of, find_place, open_exactly
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.errors import EXIT_DONE, visible
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.report.card import write_card
-from rlhf_cli.runs.disk import DISK
+from rlhf_cli.runs.disk import DISK, scratch_beside
 from rlhf_cli.runs.reading import read_run
+from rlhf_cli.runs.resume import find_named
 
 
 def main(argv: list[str]) -> int:
     """Write the folder whole or not at all, and print what was compared."""
     options = _parser().parse_args(argv)
     out = find_place(options.out)
-    with scratch_of(out) as scratch:  # before the model is loaded: the disk may refuse
-        policy, run = open_exactly(options)
+    with scratch_beside(out) as scratch:  # before the model is loaded: the disk may refuse
+        policy, run = open_exactly(find_named(options.run), consent_of(options))
         import torch
 
         from rlhf_cli.models.exports.merging import write_merged
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
         write_card(scratch, read_run(run), options.dtype)
         DISK.rename(scratch, out)
     if options.json:
-        print(json.dumps({"written": str(out), "dtype": options.dtype, "logit_difference": difference}))
+        print_json({"written": str(out), "dtype": options.dtype, "logit_difference": difference})
         return EXIT_DONE
     closeness = f"its logits are those with the adapter, to {difference:.0e} of the largest"
     print(visible(f"written to {relative_to_here(out)}; {closeness}"))

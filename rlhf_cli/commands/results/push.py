@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.models.exports.hub import TOKEN, upload
 from rlhf_cli.paths import relative_to_here
@@ -25,7 +25,10 @@ def main(argv: list[str]) -> int:
     folder, files = _find(run)
     print(visible(f"uploading {relative_to_here(folder)} ..."), file=sys.stderr)
     url = upload(folder, files, options.repo, "Upload by rlhf-cli", private=not options.public)
-    print(json.dumps({"url": url}) if options.json else visible(url))
+    if options.json:
+        print_json({"url": url})
+    else:
+        print(visible(url))
     return EXIT_DONE
 
 

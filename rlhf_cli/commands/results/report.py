@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_json, print_note
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
@@ -28,7 +27,10 @@ def main(argv: list[str]) -> int:
     else:
         file = (folders[0] if len(folders) == 1 else Path.cwd()) / REPORT
     writing.write_page(file, writing.page_of(folders, options.compare_at), overwrite=options.output is not None)
-    print(json.dumps({"written": str(file)}) if options.json else visible(f"written to {relative_to_here(file)}"))
+    if options.json:
+        print_json({"written": str(file)})
+    else:
+        print(visible(f"written to {relative_to_here(file)}"))
     return EXIT_DONE
 
 
@@ -38,7 +40,7 @@ def write_after_training(folder: Path) -> None:
         writing.write_page(folder / REPORT, writing.page_of([folder]), overwrite=False)
     except Exception as error:  # of any kind: the run is finished and saved
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        print(visible(f"note: no {REPORT}: {reason}"), file=sys.stderr)
+        print_note(f"no {REPORT}: {reason}")
 
 
 def _folder(name: str) -> Path:

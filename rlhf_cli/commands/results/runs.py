@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_json, print_note
 from rlhf_cli.display.verbs.runs import show_runs, why_failed
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
+from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.paths import expand
-from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.sweep.record import SweepRecord
 
@@ -37,7 +35,7 @@ def main(argv: list[str]) -> int:
         for run in runs:
             of = sweeps.get(run.folder.parent)
             row = {**run.row(), "sweep": str(of.folder) if of else None, "failed": (of and why_failed(run)) or ""}
-            print(json.dumps(finite(row)))
+            print_json(row)
     else:
         show_runs(runs, sweeps)
     return EXIT_DONE
@@ -48,7 +46,7 @@ def _read_sweep(folder: Path) -> SweepRecord | None:
     try:
         return SweepRecord.read(folder)
     except UserError as error:
-        print(visible(f"note: {error.line()}"), file=sys.stderr)
+        print_note(error.line())
         return None
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.repeating import differs, repeating
 from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.pipeline.signals import StopSignals
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     ):
         verdict = repeat(origin.checkpoint, newer)
     if options.json:
-        print(json.dumps({"identical": verdict.divergence is None, **asdict(verdict)}))
+        print_json({"identical": verdict.divergence is None, **asdict(verdict)})
     if verdict.divergence is not None:
         raise differs(verdict.divergence, origin.checkpoint)
     if not options.json:

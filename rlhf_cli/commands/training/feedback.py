@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least, number
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.rounds import SHARED, do_round, reward_model_config
 from rlhf_cli.commands.results.report import write_after_training
 from rlhf_cli.config.jobs import compose_config
@@ -23,7 +24,6 @@ from rlhf_cli.rounds.folder import FeedbackSettings, Round, keep_settings, make_
 from rlhf_cli.rounds.truth import read_truth
 from rlhf_cli.runs.changes import is_free
 from rlhf_cli.runs.folder import REPORT
-from rlhf_cli.runs.json_files import finite
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.settings import flatten
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
                 write_after_training(folder)
     measured = {one.number: truth for one in rounds if (truth := read_truth(one.truth))}
     if config.display == "json":
-        print(json.dumps(finite({"folder": str(folder), "rounds": [summary(*each) for each in measured.items()]})))
+        print_json({"folder": str(folder), "rounds": [summary(*each) for each in measured.items()]})
         return EXIT_DONE
     for number_of_round, truth in measured.items():
         print(verdict(number_of_round, truth))

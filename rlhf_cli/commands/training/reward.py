@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
+from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.ready import check_sources
 from rlhf_cli.commands.parts.supervising import run_verb
 from rlhf_cli.config.arguments import quote
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     with watch.phase("the reward scores", 0):
         examination = examine(config.reward.source, groups, batch=batch, slow_s=options.slow, seed=config.seed)
     if options.json:
-        print(json.dumps(asdict(examination) | {"verdict": examination.verdict}, indent=2, allow_nan=False))
+        print_json(asdict(examination) | {"verdict": examination.verdict}, indent=2)
     else:
         show_examination(examination, groups)
     refused = ("wrong", "look") if options.strict else ("wrong",)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from rich.table import Table
@@ -12,15 +11,14 @@ from rich.text import Text
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.words import flat
 from rlhf_cli.evaluation.harness import Level, Score
-from rlhf_cli.paths import relative_to_here
 
 BETTER: Final = {True: " ↑", False: " ↓", None: ""}
 """Beside a metric: whether more of it is better."""
 UNFILTERED: Final = "none"
 
 
-def show_scores(scores: Sequence[Score], file: Path) -> None:
-    """Print the table, and the file that has it now, on stdout."""
+def show_scores(scores: Sequence[Score]) -> None:
+    """Print the table on stdout."""
     console = ResultConsole()
     table = Table(
         caption=Text("±: lm-eval's standard error; that of the difference is paired by document"),
@@ -42,7 +40,6 @@ def show_scores(scores: Sequence[Score], file: Path) -> None:
             _level(score.difference, "+"),
         )
     console.print(table)
-    console.print(f"Added to {flat(str(relative_to_here(file)))}", markup=False, soft_wrap=True)
 
 
 def _level(level: Level, sign: str = "") -> str:

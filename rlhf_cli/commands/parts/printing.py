@@ -1,0 +1,21 @@
+"""Print what all verbs print alike: a JSON object on stdout, a note on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rlhf_cli.errors import visible
+from rlhf_cli.runs.json_files import finite
+
+
+def print_json(value: Any, *, indent: int | None = None) -> None:
+    """Print the value as JSON: null for numbers that JSON lacks, escapes where stdout cannot encode every character."""
+    takes_all = (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(finite(value), ensure_ascii=not takes_all, indent=indent), flush=True)
+
+
+def print_note(text: str) -> None:
+    """Print a note, one line."""
+    print(f"note: {visible(text)}", file=sys.stderr)
