@@ -11,6 +11,7 @@ answer      the answer of a sweep
 following   the commands that may follow a run or a sweep
 typed       what a rater types: keys of a terminal, lines of a pipe
 labelling   ask a rater, and print the result of the votes
+figures     tables of figures
 pictures    print charts in characters
 words       make texts harmless, and put figures in a line
 """

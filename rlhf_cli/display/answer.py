@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.figures import titled
 from rlhf_cli.display.following import after_sweep, print_next
 from rlhf_cli.display.pictures import print_picture
 from rlhf_cli.errors import visible
@@ -65,12 +65,7 @@ def _tabulate_points(answer: Answer, width: int) -> RenderableType:
         f"J = reward - {answer.beta:g}·KL; {intervals_over(answer)}\n"
         "→ recommended   * Pareto front: none has at least the reward at no more KL"
     )
-    table = Table(
-        title="Held-out, at the end of training, at T = 1",
-        title_justify="left",
-        caption=Text(caption),
-        caption_justify="left",
-    )
+    table = titled("Held-out, at the end of training, at T = 1", caption)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("point", overflow="fold")
     if several:

@@ -132,7 +132,7 @@ def _row(standing: Standing) -> tuple[RenderableType, ...]:
     metrics = standing.metrics or {}
     values = (("objective", "+.3f"), ("reward/mean", "+.3f"), ("kl/seq", ".2f"))
     return (
-        visible(standing.job.name),
+        Text(visible(standing.job.name)),
         Text(standing.state, style=STYLES[standing.state]),
         f"{'-' if standing.step is None else standing.step}/{standing.job.steps}",
         *(f"{metric(metrics, name):{form}}" if metrics else "-" for name, form in values),

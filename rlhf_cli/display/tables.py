@@ -6,11 +6,12 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.figures import compared
 from rlhf_cli.display.following import PROMPT, after_run, print_next
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
@@ -28,6 +29,16 @@ from rlhf_cli.runs.result import Result
 from rlhf_cli.supervised.objectives.objective import Interval
 from rlhf_cli.supervised.result import SupervisedResult
 
+FILES: Final = {
+    REPORT: "all of it as a page, for a browser",
+    f"{REWARD_MODEL}/": "the reward model, a plain transformers folder",
+    f"{ADAPTER}/": "the adapter, a plain PEFT folder",
+    METRICS: "a line a step",
+    SAMPLES: "completions",
+    f"{TENSORBOARD}/": "curves, for TensorBoard",
+    f"{CHECKPOINTS}/": "to continue from",
+}
+"""What people look for in a run's folder."""
 FORMS: Final = {"loss": ".3f", "accuracy": ".1%", "margin": "+.3f"}
 EVEN: Final = 1e-9
 """The ends of a symmetrical interval are as far from its middle, up to rounding."""
@@ -38,24 +49,21 @@ def show_result(result: Result, folder: Path, *, following: bool = True) -> None
     console = ResultConsole()
     console.print()
     no_signal = _no_signal(result, folder)
-    if result.comparison is not None:
-        console.print(_comparison_table(result, no_signal, name_of_start(read_object(folder / CONFIG))))
+    if result.comparison is not None and result.optimum is not None:
+        asked = f"{plural(result.prompts, 'prompt')} x {plural(result.samples, 'sample')} at T = 1"
+        title = f"Held-out, after {plural(result.step, 'step')}: {asked}"
+        paired = "±: 95 % interval over prompts; the change is paired by prompt"
+        caption = "\n".join(filter(None, [paired, progress_to_optimum(result.optimum), no_signal]))
+        names = name_of_start(read_object(folder / CONFIG)), "policy", "change"
+        rows = changes(result.comparison, f"J = reward - {result.beta:g}·KL")
+        console.print(compared(names, rows, title, caption, leads=True))
     elif no_signal:
         console.print(no_signal, style="yellow", markup=False)
     if result.stopped is not None:
-        console.print(visible(f"Ended after step {result.step} by {result.stopped.key}: {result.stopped.reason}"))
+        why = visible(f"Ended after step {result.step} by {result.stopped.key}: {result.stopped.reason}")
+        console.print(why, markup=False)
     console.print(_texts_table(result))
-    console.print(Text.assemble(("Written to ", "bold"), visible(str(relative_to_here(folder)))), soft_wrap=True)
-    rows = Table.grid(padding=(0, 2))
-    for name, what in (
-        (REPORT, "all of it as a page, for a browser"),
-        (f"{ADAPTER}/", "the adapter, a plain PEFT folder"),
-        (METRICS, f"a line a step; curves in {TENSORBOARD}/, completions in {SAMPLES}"),
-        (f"{CHECKPOINTS}/", "to continue from"),
-    ):
-        if name != REPORT or (folder / REPORT).is_file():
-            rows.add_row("", name, what)
-    console.print(rows, soft_wrap=True)
+    _print_files(folder, console)
     if following:
         print_next(console, after_run(result, folder))
 
@@ -67,27 +75,6 @@ def _no_signal(result: Result, folder: Path) -> str | None:
     return f"{steps} of {result.step} steps {what}" if steps else None
 
 
-def _comparison_table(result: Result, no_signal: str | None, start: str) -> RenderableType:
-    assert result.comparison is not None
-    assert result.optimum is not None
-    comparison = result.comparison
-    table = Table(
-        title=f"Held-out, after {plural(result.step, 'step')}: {plural(result.prompts, 'prompt')} x "
-        f"{plural(result.samples, 'sample')} at T = 1",
-        title_justify="left",
-        caption=Text(
-            f"±: 95 % interval over prompts; the change is paired by prompt\n{progress_to_optimum(result.optimum)}"
-            + (f"\n{no_signal}" if no_signal else "")
-        ),
-        caption_justify="left",
-    )
-    for name in ("", start, "policy", "change"):
-        table.add_column(name, justify="left" if not name else "right")
-    for place, row in enumerate(changes(comparison, f"J = reward - {result.beta:g}·KL")):
-        table.add_row(*row, style="" if place else "bold")
-    return table
-
-
 def _texts_table(result: Result) -> RenderableType:
     table = Table(title="Greedy completions", title_justify="left", show_lines=True, expand=True)
     for name in ("prompt", "reference", "policy"):
@@ -95,6 +82,17 @@ def _texts_table(result: Result) -> RenderableType:
     for row in result.texts:
         table.add_row(*(Text(flat(text)) for text in (row.prompt, row.reference, row.policy)))
     return table
+
+
+def _print_files(folder: Path, console: Console) -> None:
+    """Print where the run is, and which of its files there are."""
+    console.print(Text.assemble(("Written to ", "bold"), visible(str(relative_to_here(folder)))), soft_wrap=True)
+    rows = Table.grid(padding=(0, 2))
+    for name, what in FILES.items():
+        path = folder / name
+        if path.is_dir() or (path.is_file() and path.stat().st_size):  # a run without completions has an empty file
+            rows.add_row("", name, what)
+    console.print(rows, soft_wrap=True)
 
 
 def show_losses(result: SupervisedResult, folder: Path, *, following: bool = True) -> None:
@@ -106,18 +104,7 @@ def show_losses(result: SupervisedResult, folder: Path, *, following: bool = Tru
     console.print()
     if result.before:
         console.print(_losses_table(result))
-    console.print(Text.assemble(("Written to ", "bold"), visible(str(relative_to_here(folder)))), soft_wrap=True)
-    rows = Table.grid(padding=(0, 2))
-    for name, what in (
-        (REPORT, "all of it as a page, for a browser"),
-        (f"{REWARD_MODEL}/", "the reward model, a plain transformers folder"),
-        (f"{ADAPTER}/", "the adapter, a plain PEFT folder"),
-        (METRICS, "a line a step"),
-        (f"{CHECKPOINTS}/", "to continue from"),
-    ):
-        if (folder / name).exists():
-            rows.add_row("", name, what)
-    console.print(rows, soft_wrap=True)
+    _print_files(folder, console)
     if following:
         print_next(console, _after_losses(result, folder))
 
@@ -125,20 +112,14 @@ def show_losses(result: SupervisedResult, folder: Path, *, following: bool = Tru
 def _losses_table(result: SupervisedResult) -> Table:
     is_last = result.exported == result.step
     exported = f"after {plural(result.exported, 'step')}" if is_last else f"step {result.exported}"
-    table = Table(
-        title=f"Held-out, {exported}: {plural(result.held_out, 'row')}",
-        title_justify="left",
-        caption=Text("± and [ ]: 95 % interval over rows; changes are paired"),
-        caption_justify="left",
-    )
-    for name in ("", "before", "after", "change"):
-        table.add_column(name, justify="left" if not name else "right")
+    rows = []
     for name, before in result.before.items():
-        after, change = result.after.get(name), result.change.get(name)
         form = FORMS[name]
-        cells = _shown(before, form), _shown(after, form), _shown(change, f"+{form.removeprefix('+')}")
-        table.add_row(name, *cells, style="bold" if name == "loss" else "")
-    return table
+        change = _shown(result.change.get(name), f"+{form.removeprefix('+')}")
+        rows.append((name, _shown(before, form), _shown(result.after.get(name), form), change))
+    caption = "± and [ ]: 95 % interval over rows; changes are paired"
+    title = f"Held-out, {exported}: {plural(result.held_out, 'row')}"
+    return compared(("before", "after", "change"), rows, title, caption, leads=True)
 
 
 def _shown(figure: Interval | None, form: str) -> str:

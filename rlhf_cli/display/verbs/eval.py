@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-from rich.text import Text
-
 from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.figures import compared
 from rlhf_cli.display.words import flat
 from rlhf_cli.evaluation.sides import Sides
 from rlhf_cli.plural import plural
@@ -15,16 +13,8 @@ from rlhf_cli.report.sides_page import describe, rows_of
 def show_sides(sides: Sides, names: tuple[str, str], temperature: float) -> None:
     """Print the table and a sentence on the win rate, on stdout."""
     console = ResultConsole()
-    table = Table(
-        title=f"{plural(sides.prompts, 'prompt')} x {plural(sides.samples, 'completion')} at T = {temperature:g}",
-        title_justify="left",
-        caption=Text("±: 95 % interval over prompts; the difference is paired by prompt"),
-        caption_justify="left",
-    )
-    for name in ("", *map(flat, names), "difference"):
-        table.add_column(name, justify="left" if not name else "right")
-    for row in rows_of(sides):
-        table.add_row(*row)
-    console.print(table)
+    title = f"{plural(sides.prompts, 'prompt')} x {plural(sides.samples, 'completion')} at T = {temperature:g}"
+    caption = "±: 95 % interval over prompts; the difference is paired by prompt"
+    console.print(compared((*map(flat, names), "difference"), rows_of(sides), title, caption))
     for line in describe(sides, names):
         console.print(flat(line), markup=False, soft_wrap=True)

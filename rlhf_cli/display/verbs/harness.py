@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.figures import titled
 from rlhf_cli.display.words import flat
 from rlhf_cli.evaluation.harness import Level, Score
 
@@ -20,10 +20,7 @@ UNFILTERED: Final = "none"
 def show_scores(scores: Sequence[Score]) -> None:
     """Print the table on stdout."""
     console = ResultConsole()
-    table = Table(
-        caption=Text("±: lm-eval's standard error; that of the difference is paired by document"),
-        caption_justify="left",
-    )
+    table = titled(None, "±: lm-eval's standard error; that of the difference is paired by document")
     table.add_column("task", overflow="fold")
     table.add_column("docs", justify="right")
     table.add_column("metric", overflow="fold")
@@ -32,9 +29,9 @@ def show_scores(scores: Sequence[Score]) -> None:
     for score in scores:
         metric = score.metric if score.filter == UNFILTERED else f"{score.metric}, {score.filter}"
         table.add_row(
-            flat(score.task),
+            Text(flat(score.task)),
             str(score.documents),
-            flat(metric) + BETTER[score.higher_is_better],
+            Text(flat(metric) + BETTER[score.higher_is_better]),
             _level(score.policy),
             _level(score.reference),
             _level(score.difference, "+"),

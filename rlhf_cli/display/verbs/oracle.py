@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.figures import titled
 from rlhf_cli.display.pictures import print_picture
 from rlhf_cli.evaluation.dial import DialPoint
 from rlhf_cli.evaluation.evaluation import Evaluation
@@ -22,16 +22,11 @@ from rlhf_cli.report.frontier import frontier
 def show_oracle(oracle: Oracle) -> None:
     """Print the table of betas, the frontier and the table of best of n, on stdout."""
     console = ResultConsole()
-    table = Table(
-        title=f"The optimum, from {plural(oracle.prompts, 'prompt')} x "
-        f"{plural(oracle.samples, 'completion')} of the reference "
-        f"at T = {oracle.temperature:g}",
-        title_justify="left",
-        caption=Text(
-            "±: 95 %, over other completions of these prompts. Reward and KL are the optimum's.\n"
-            "J* is low in expectation, and modes that no sample shows are invisible."
-        ),
-        caption_justify="left",
+    table = titled(
+        f"The optimum, from {plural(oracle.prompts, 'prompt')} x {plural(oracle.samples, 'completion')} of the "
+        f"reference at T = {oracle.temperature:g}",
+        "±: 95 %, over other completions of these prompts. Reward and KL are the optimum's.\n"
+        "J* is low in expectation, and modes that no sample shows are invisible.",
     )
     for name in ("beta", "J_ref", "J*", "reward", "KL, nats", "effective\nsamples", "trust"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -56,14 +51,10 @@ def show_dial(points: Sequence[DialPoint], evaluation: Evaluation) -> None:
     prompts, samples = len(evaluation.prompts), len(evaluation.reward[0])
     of_both = f"2 x {samples} completions of policy and reference"
     both = of_both if evaluation.reference else plural(samples, "completion")
-    table = Table(
-        title=f"The policy of step {evaluation.step} at other betas, from {plural(prompts, 'prompt')} x {both}",
-        title_justify="left",
-        caption=Text(
-            "±: 95 % interval over prompts. It is what training at each beta would lead to,\n"
-            f"as far as this policy is the optimum at its own beta, {evaluation.beta:g}."
-        ),
-        caption_justify="left",
+    table = titled(
+        f"The policy of step {evaluation.step} at other betas, from {plural(prompts, 'prompt')} x {both}",
+        "±: 95 % interval over prompts. It is what training at each beta would lead to,\n"
+        f"as far as this policy is the optimum at its own beta, {evaluation.beta:g}.",
     )
     for name in ("beta", "weight", "J", "reward", "KL, nats", "effective\nsamples"):
         table.add_column(name, justify="right", no_wrap=True)

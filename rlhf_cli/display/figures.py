@@ -1,0 +1,28 @@
+"""Tables of figures for a terminal. Cells are plain text: a name may hold brackets, which rich takes for its markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+
+def titled(title: str | None, caption: str) -> Table:
+    """An empty table with the title above it and the caption below, both on the left."""
+    return Table(title=title, title_justify="left", caption=Text(caption), caption_justify="left")
+
+
+def compared(
+    names: Sequence[str], rows: Iterable[Sequence[str]], title: str | None, caption: str, *, leads: bool = False
+) -> Table:
+    """A table of levels and their difference: rows with a name and a figure under each of the `names`.
+
+    `leads`: the first row stands out.
+    """
+    table = titled(title, caption)
+    for place, name in enumerate(("", *names)):
+        table.add_column(Text(name), justify="right" if place else "left")
+    for place, row in enumerate(rows):
+        table.add_row(*map(Text, row), style="bold" if leads and not place else "")
+    return table
