@@ -60,11 +60,11 @@ def _definitions(module: str) -> Mapping[str, Sequence[ast.stmt]]:
     return {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of nested settings with its dotted key."""
+def flatten(settings: Mapping[str, Any], prefix: str = "", *, with_empty: bool = False) -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested settings with its dotted key; `with_empty`, also mappings that are empty."""
     for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping) and (value or not with_empty):
+            yield from flatten(value, f"{prefix}{name}.", with_empty=with_empty)
         else:
             yield f"{prefix}{name}", value
 

@@ -25,6 +25,7 @@ from rlhf_cli.config.problems import build_config
 from rlhf_cli.config.security import find_secret, refuse_secrets, refuse_system_files, secret_error
 from rlhf_cli.config.session import one_line_errors, open_hydra
 from rlhf_cli.errors import UserError
+from rlhf_cli.runs.changes import is_under
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.settings import Settings
 from rlhf_cli.verbs import TRAIN, C, Verb, composing, current
@@ -164,9 +165,8 @@ def validate(verb: Verb[C], settings: DictConfig, overrides: Sequence[str]) -> C
     typed = {parse_override(override).key_or_group for override in overrides} - {PRESET}
 
     def where(key: str) -> str:
-        on_command_line = any(key == name or key.startswith(f"{name}.") for name in typed)
         source = source_of(overrides)
-        return "" if on_command_line or not source else f"{locate(read_with_bases(source), key)}: "
+        return "" if is_under(key, typed) or not source else f"{locate(read_with_bases(source), key)}: "
 
     with one_line_errors(where):
         data = _resolve(settings)

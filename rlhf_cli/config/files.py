@@ -37,6 +37,7 @@ from rlhf_cli.config.security import TRUST, find_code
 from rlhf_cli.config.yaml_text import parse_yaml
 from rlhf_cli.errors import UserError
 from rlhf_cli.paths import relative_to_here
+from rlhf_cli.runs.changes import is_under
 
 PARTS = "parts"  # the key of a group that combines several of its own kind, by name
 
@@ -80,7 +81,7 @@ def find_setter(key: str, overrides: Sequence[str], choices: Mapping[str, Any]) 
         option = read_file(Path(option)).parts[group][0]
     is_the_number = name == "value" and is_number(option)
     for known, argument in typed.items():
-        if (key == known or key.startswith(f"{known}.")) and (known != group or is_the_number):
+        if is_under(key, (known,)) and (known != group or is_the_number):
             return f"the command line: {argument}"
     preset = typed.get(PRESET, f"{PRESET}={default_option(PRESET)}").partition("=")[2].strip("'")
     for file in read_with_bases(preset_path(preset)) if group not in typed else ():

@@ -2,6 +2,7 @@
 
 Each text of them is parsed once: hydra asks for the same thirty in every job of a sweep, 0.03 s a job. And hydra makes
 the map that they are looked up in for each file that it composes, though ours have none in their list of defaults.
+A process calls what changes a library here once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ class _Count:
     """The evaluations since the last `allow_interpolations`."""
 
     done = 0
-    is_limited = False
 
 
 def allow_interpolations() -> None:
@@ -36,8 +36,6 @@ def allow_interpolations() -> None:
 def limit_interpolations() -> None:
     """Let omegaconf raise UserError from now on where a job needs more evaluations than MOST."""
     evaluate: Any = Container.resolve_parse_tree
-    if _Count.is_limited:
-        return
 
     def counted(self: Container, *arguments: Any, **options: Any) -> Any:
         _Count.done += 1
@@ -45,29 +43,24 @@ def limit_interpolations() -> None:
             raise UserError(f"more than {MOST:,} interpolations (${{...}}) are evaluated: do they name one another?")
         return evaluate(self, *arguments, **options)
 
-    _Count.is_limited = True
     Container.resolve_parse_tree = counted  # type: ignore[method-assign]  # omegaconf has no limit of its own
 
 
 def parse_each_once() -> None:
     """Let omegaconf keep the syntax tree of a text with interpolations; whoever evaluates one only reads it."""
+    once = lru_cache(maxsize=1024)(parse)
     users: list[Any] = [omegaconf.base, omegaconf._utils]
-    if any(user.parse is parse for user in users):
-        once = lru_cache(maxsize=1024)(parse)
-        for user in users:
-            user.parse = once
+    for user in users:
+        user.parse = once
 
 
 def map_choices_where_asked() -> None:
     """Let hydra make the map of the choices only for a list of defaults with an interpolation, which looks there."""
     module: Any = hydra._internal.defaults_list
     make = module._create_interpolation_map
-    if getattr(make, "is_lazy", False):
-        return
 
     def make_where_asked(overrides: Any, defaults: Any, self_added: bool) -> Any:
         is_asked = any(default.is_interpolation() for default in defaults)
         return make(overrides, defaults, self_added) if is_asked else None
 
-    vars(make_where_asked)["is_lazy"] = True
     module._create_interpolation_map = make_where_asked

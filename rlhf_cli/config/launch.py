@@ -149,6 +149,8 @@ def _planned(
         at = read_beta(line.options[COMPARE_AT]) if COMPARE_AT in line.options else None
         if part and is_sweep:
             raise UserError("--cfg shows the config of one run: leave -m out")
+        if "--resolve" in line.options and not part:
+            raise UserError("--resolve shows a config without its interpolations: add --cfg job")
         if show_page(line.options, overrides):
             yield None
             return

@@ -100,40 +100,19 @@ def _printer() -> Iterator[Any]:
 
 def show_page(options: Mapping[str, str], overrides: Sequence[str]) -> bool:
     """Print the page that the options of a command line ask for; False where they ask for none."""
-    if "--help" in options:
-        _show_help()
-    elif "--hydra-help" in options:
-        _show_hydra_help()
-    elif topic := options.get("--info"):
-        _show_info(topic, overrides)
-    else:
+    if not {"--help", "--hydra-help", "--info"} & options.keys():
         return False
+    verb = current()
+    flags = argparse.ArgumentParser(add_help=False)  # without those flags of hydra that we do not offer
+    flags.add_argument("overrides", help=f"KEY=VALUE; for the options see rlhf {verb.words} --help")
+    with _printer() as printer:
+        if "--help" in options:
+            printer.app_help(verb.primary, flags, argparse.Namespace(overrides=[], resolve=False))
+        elif "--hydra-help" in options:
+            printer.hydra_help(verb.primary, flags, argparse.Namespace(overrides=["hydra/hydra_help=train"]))
+        else:
+            printer.show_info(options["--info"], verb.primary, list(overrides))
     return True
-
-
-def _show_help() -> None:
-    """Print the page of `rlhf VERB --help`."""
-    with _printer() as printer:
-        printer.app_help(current().primary, _flags(), argparse.Namespace(overrides=[], resolve=False))
-
-
-def _show_hydra_help() -> None:
-    """Print the page of `rlhf VERB --hydra-help`."""
-    with _printer() as printer:
-        printer.hydra_help(current().primary, _flags(), argparse.Namespace(overrides=["hydra/hydra_help=train"]))
-
-
-def _flags() -> argparse.ArgumentParser:
-    """A parser for the help page, without those flags of hydra that we do not offer."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("overrides", help=f"KEY=VALUE; for the options see rlhf {current().words} --help")
-    return parser
-
-
-def _show_info(topic: str, overrides: Sequence[str]) -> None:
-    """Print how the config is composed."""
-    with _printer() as printer:
-        printer.show_info(topic, current().primary, list(overrides))
 
 
 def show_config(part: str, overrides: Sequence[str], *, resolve: bool) -> None:

@@ -12,6 +12,7 @@ from rlhf_cli.config.jobs import compose_config, find_setters
 from rlhf_cli.config.keys import fields, lacks, meanings, rule, schema_name
 from rlhf_cli.display.verbs.explain import Setting, show_settings
 from rlhf_cli.errors import EXIT_DONE, UserError
+from rlhf_cli.runs.changes import is_under
 from rlhf_cli.settings import flatten
 
 EXAMPLES: Final = """\
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
     overrides, names = ([word for word in options.words if ("=" in word) == is_set] for is_set in (True, False))
     data = compose_config(overrides).model_dump(mode="json")
-    values = {key: value for key, value in flatten(data) if not key.endswith("kind")}
+    values = {key: value for key, value in flatten(data, with_empty=True) if not key.endswith("kind")}
     values = {key: values[key] for key in _select(names, values, data)}
     setters = find_setters(overrides, values)
     settings = [Setting(key, value, setters[key], rule(key), _meaning(key, data)) for key, value in values.items()]
@@ -39,16 +40,12 @@ def main(argv: list[str]) -> int:
 def _select(names: Sequence[str], values: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:
     """The keys of `names`, each a setting or a group; all without names. Raises UserError where the config has none."""
     for name in names:
-        if not any(_is_under(key, name) for key in values):
+        if not any(is_under(key, (name,)) for key in values):
             group = name.partition(".")[0]
             if schema_name(name) in fields():
                 raise UserError(lacks(name, data[group]["kind"]))
             raise UserError(unknown_setting(name))
-    return (key for key in values if not names or any(_is_under(key, name) for name in names))
-
-
-def _is_under(key: str, name: str) -> bool:
-    return key == name or key.startswith(f"{name}.")
+    return (key for key in values if not names or is_under(key, names))
 
 
 def _meaning(key: str, data: Mapping[str, Any]) -> str:

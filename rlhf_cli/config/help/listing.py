@@ -77,8 +77,7 @@ def _defaults(primary: str, group: str | None) -> Mapping[str, tuple[str, ...]]:
     found: dict[str, list[str]] = defaultdict(list)
     for body in bodies:
         prefix = f"{group}." if group else ""
-        empty = ((prefix + key, value) for key, value in body.items() if value == {})
-        for key, value in chain(flatten(body, prefix), empty):
+        for key, value in flatten(body, prefix, with_empty=True):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             if text != "???" and text not in found[key]:
                 found[key].append(text)
