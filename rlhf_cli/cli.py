@@ -20,6 +20,7 @@ from rlhf_cli.errors import (
     Stopped,
     UserError,
     disk_errors,
+    reader_may_leave,
 )
 from rlhf_cli.starting import keep_imports, show_start
 
@@ -106,21 +107,23 @@ def run(argv: list[str]) -> int:
     except UserError as e:
         if debug:
             traceback.print_exc()
-        print(f"error: {e.line()}", file=sys.stderr)
-        return e.exit_code
+        return _end(e.exit_code, f"error: {e.line()}\n")
     except Stopped as e:
-        print(f"stopped: {e.reason}", file=sys.stderr)
-        return EXIT_STOPPED if e.resumable else EXIT_INTERRUPTED
+        return _end(EXIT_STOPPED if e.resumable else EXIT_INTERRUPTED, f"stopped: {e.reason}\n")
     except KeyboardInterrupt:
-        print("stopped: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _end(EXIT_INTERRUPTED, "stopped: interrupted\n")
     except BrokenPipeError:
-        # python flushes stdout once more when it ends, and would complain then
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _EXIT_PIPE
+        return _end(_EXIT_PIPE, "")
     except Exception:
         traceback.print_exc()
         return EXIT_BUG
+
+
+def _end(code: int, why: str) -> int:
+    """Print why the command ends, and return its exit code: Python's last flush must not change it."""
+    with reader_may_leave():
+        sys.stderr.write(why)
+    return code
 
 
 def _prepare_streams() -> None:

@@ -1,10 +1,12 @@
-"""Errors that the user can fix: one line with the mistake, its place and the fix; and the exit codes."""
+"""Errors that the user can fix: one line with the mistake, its place and the fix; the exit codes; lost readers."""
 
 from __future__ import annotations
 
 import errno
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 EXIT_DONE: Final = 0
@@ -86,3 +88,15 @@ def disk_errors() -> Iterator[None]:
             fix=_FIXES.get(error.errno or 0, "free space or rights"),
             exit_code=EXIT_DISK,
         ) from error
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Let the block print what nobody may read to its end (`| head`): that is no error, here or when Python ends."""
+    with suppress(BrokenPipeError):
+        yield
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,11 +1,8 @@
-"""Consoles whose reader may leave: on stderr this stops the run, on stdout it ends the command."""
+"""Consoles whose reader may leave: this stops the run that they show, or ends the command."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
@@ -25,13 +22,13 @@ class StoppingConsole(Console):
 
 
 class ResultConsole(Console):
-    """A console on stdout, for the results of a command. Where nobody reads them, it raises BrokenPipeError."""
+    """A console for the results of a command, or on stderr for its progress, whose reader may end the command."""
 
-    def __init__(self) -> None:
-        super().__init__(highlight=False)
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(highlight=False, stderr=stderr)
 
     def on_broken_pipe(self) -> None:
-        """Print nothing more, and raise the error; rich would exit with 1."""
+        """Print nothing more, and raise BrokenPipeError; rich would exit with 1."""
         self.quiet = True
         raise BrokenPipeError
 
@@ -46,13 +43,3 @@ class ResultConsole(Console):
         row.add_column(overflow="fold")
         row.add_row(*[name] * bool(column), Text(text))
         self.print(row)
-
-
-@contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Let the block print copies of what files hold: it is no error if nobody reads them (`| head`)."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from rlhf_cli.display.console import StoppingConsole
+from rlhf_cli.display.console import ResultConsole, StoppingConsole
 from rlhf_cli.display.dashboard import CURVES, Curve, Dashboard
 from rlhf_cli.display.lines import JsonLines, PhaseBars, Plain, Quiet
 from rlhf_cli.reporter import Reporter
@@ -28,4 +26,4 @@ def watcher(
 
 def progress(display: str) -> Reporter:
     """The reporter of a command without steps; `quiet` prints only notes."""
-    return (Quiet if display == "quiet" else PhaseBars)(Console(stderr=True, highlight=False), "", 0)
+    return (Quiet if display == "quiet" else PhaseBars)(ResultConsole(stderr=True), "", 0)

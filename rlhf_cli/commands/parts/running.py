@@ -12,8 +12,7 @@ from typing import Generic, TypeVar
 from rlhf_cli.commands.parts import ready
 from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.config.launch import Launch
-from rlhf_cli.display.console import reader_may_leave
-from rlhf_cli.errors import visible
+from rlhf_cli.errors import reader_may_leave, visible
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, is_checkpoint

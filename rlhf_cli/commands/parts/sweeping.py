@@ -10,20 +10,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
+from rlhf_cli.commands.parts.printing import print_note
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.launch import Launch, RunTrials
 from rlhf_cli.display.answer import show_answer
 from rlhf_cli.display.sweep import show_trials
-from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors, visible
+from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.report import sweep_page
 from rlhf_cli.runs.changes import fingerprint, resume_config
 from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import REPORT
 from rlhf_cli.runs.listing import read_status
-from rlhf_cli.runs.lock import hold, is_locked
+from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.resume import read_config
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.answer import answer
@@ -69,19 +68,13 @@ def work_on(sweep: SweepRecord) -> Iterator[RunPools]:
             threads = sweep.threads
         standings.extend(pools(threads))
 
-    if is_locked(sweep.folder):
-        raise UserError(
-            "another process is working on this sweep",
-            where=str(sweep.folder),
-            fix="wait for it, or give another sweep_dir",
-        )
     with disk_errors(), hold(sweep.folder, what="folder of a sweep", instead="sweep_dir"):
         sweep.write()
         try:
             yield run
         except Stopped as stop:
             stop.resumable = True
-            Console(stderr=True).print("The same command goes on with the trials that are not done.", markup=False)
+            print("The same command goes on with the trials that are not done.", file=sys.stderr)
             raise
         if not any(standing.state == "stopped" for standing in standings):
             # a sweep of another launcher of hydra's gets the page alone
@@ -105,8 +98,7 @@ def _show_answer(sweep: SweepRecord, display: str) -> None:
         replace_file(sweep.folder / REPORT, sweep_page.html(sweep, result))
         page = sweep.folder / REPORT
     except OSError as error:
-        note = f"note: the report could not be written: {error.strerror or error}"
-        Console(stderr=True).print(visible(note), markup=False, soft_wrap=True)
+        print_note(f"the report could not be written: {error.strerror or error}")
     show_answer(result, display, page)
 
 

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from rich.console import Console
 from rich.text import Text
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.commands.parts.stage import show
 from rlhf_cli.demo.lecture import OPENING, TIPS, TITLE
 from rlhf_cli.demo.scene import Scene
+from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError, visible
 from rlhf_cli.paths import expand
 from rlhf_cli.report.page import render
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         write_page(file, render("lecture.html.j2", title=TITLE, scenes=list(scenes)), overwrite=True)
         print(visible(f"written to {file}"))
         return EXIT_DONE
-    console = Console(highlight=False)
+    console = ResultConsole()
     console.width = min(console.width, WIDEST)
     moving = console.is_terminal and not console.is_dumb_terminal and not options.fast
     waits = console.is_terminal and sys.stdin.isatty()
