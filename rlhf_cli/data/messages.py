@@ -14,13 +14,12 @@ ROLES: Final = ("system", "user", "assistant", "tool")
 
 def read_message(turn: Any, where: str) -> Message:
     """Read one turn; raises UserError (exit 3) where it is none."""
-    role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
+    keys = turn if isinstance(turn, Mapping) else {}
+    role, content = keys.get("role"), keys.get("content")
     if isinstance(content, list):
         content = _join(content, where)
-    more = {key: turn[key] for key in turn if key not in ("role", "content")} if isinstance(turn, Mapping) else {}
-    more = {
-        key: value for key, value in more.items() if value is not None
-    }  # tables fill the keys that a turn lacks with null
+    # tables fill the keys that a turn lacks with null
+    more = {key: value for key, value in keys.items() if key not in ("role", "content") and value is not None}
     if not isinstance(role, str) or not (isinstance(content, str) or (content is None and more)):
         raise bad_row(
             "a chat message without text for 'role' and 'content'", where, 'write {"role": "user", "content": "..."}'

@@ -96,8 +96,8 @@ def _keys(handle: int) -> Iterator[None]:
 def _key(handle: int) -> str:
     """One key of the terminal. A key that sends several characters is none of ours."""
     pressed = os.read(handle, 32)
-    while select.select([handle], [], [], 0)[0] and pressed[:1] == b"\x1b":
-        os.read(handle, 32)
+    while pressed[:1] == b"\x1b" and select.select([handle], [], [], 0)[0] and os.read(handle, 32):
+        pass  # the rest of its characters
     if pressed in (b"", b"\x04"):  # the end: the terminal is gone, or Ctrl-D
         return "q"
     return pressed.decode(errors="replace").lower()

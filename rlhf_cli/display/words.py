@@ -53,8 +53,12 @@ def losses(metrics: Mapping[str, float], prefix: str) -> str:
 
 
 def metric(metrics: Mapping[str, float], name: str) -> float:
-    """Return the metric, or NaN; a KL that this step did not measure exactly is its sampled estimate."""
-    return metrics.get(name, metrics.get("kl/seq_k1", math.nan) if name == "kl/seq" else math.nan)
+    """Return the metric, or NaN; a KL that this step did not measure exactly is its sampled estimate.
+
+    A file may hold null, which stands for a number that JSON lacks.
+    """
+    value = metrics.get(name, metrics.get("kl/seq_k1") if name == "kl/seq" else None)
+    return math.nan if value is None else value
 
 
 def waiting(count: int, command: str) -> str:

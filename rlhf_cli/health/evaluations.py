@@ -9,6 +9,7 @@ from typing import Final
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.intervals import estimate
 from rlhf_cli.health.course import START, WINDOW, Concern, Course
+from rlhf_cli.health.overrides import more_beta
 
 LENGTH_RATIO: Final = 1.5
 """Change of the mean length, up or down."""
@@ -53,8 +54,7 @@ def repetition(course: Course) -> Concern | None:
     evidence = (
         f"{after:.0%} of a text repeats itself in the evaluation of step {course.last.step}; {before:.0%} at first"
     )
-    value = course.setting("beta", "value")
-    return Concern(evidence, f"beta={4 * value:g}" if isinstance(value, float) and value else "beta=strong")
+    return Concern(evidence, more_beta(course))
 
 
 def reward_parting(course: Course) -> Concern | None:
