@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Final
+from typing import Final, TypeVar
 
 from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.mixture import PART_COLUMN
@@ -15,8 +15,11 @@ from rlhf_cli.data.reading import read_source
 from rlhf_cli.data.source import PromptSource
 from rlhf_cli.data.split import set_aside
 from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.reporter import Reporter
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.types import PromptRow
+
+C = TypeVar("C", bound=TrainingConfig)
 
 TWINS: Final = "with a held-out prompt"
 """Reason for rows that are left out: their prompt is held out, and enough rows are."""
@@ -114,6 +117,20 @@ def read_rows(config: TrainingConfig) -> Rows:
             fix="give more prompts, lower evaluate.prompts, or switch evaluation off (evaluate.every=0)",
             exit_code=EXIT_DATA,
         )
+    return rows
+
+
+def with_evaluations(config: C, every: int) -> C:
+    """The config with an evaluation after so many steps; 0: with none, so that no prompts are set aside."""
+    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": every})})
+
+
+def read_all(config: TrainingConfig, reporter: Reporter) -> Rows:
+    """Read all prompts as held-out ones, none to train on, and note what is left out; raises as `read_rows` does."""
+    parts = read_rows(with_evaluations(config, 0)).parts
+    rows = Rows(tuple(replace(part, train=(), held_out=part.train) for part in parts))
+    if note := rows.describe(0, len(rows.held_out), Counter()):
+        reporter.note(note)
     return rows
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_cli.data.split import fingerprint
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.sides import Side
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.prompts.rows import Rows, read_rows
+from rlhf_cli.prompts.rows import Rows, read_all, read_rows, with_evaluations
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.runs.binding import read_hash
 from rlhf_cli.schema import RunConfig
@@ -33,14 +32,10 @@ def read_prompts(config: RunConfig, runs: Sequence[Path], overrides: Sequence[st
     """The held-out prompts of the first run; all rows of other data."""
     run = runs[0]
     if any(override.split("=")[0].split(".")[0] == "data" for override in overrides):
-        rows = read_rows(config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 0})}))
-        rows = Rows(tuple(replace(part, train=(), held_out=part.train) for part in rows.parts))
-        if note := rows.describe(0, len(rows.held_out), Counter()):
-            watch.note(note)
-        return rows
+        return read_all(config, watch)
     if not config.evaluate.every:
         watch.note("the run was never evaluated, so it may have been trained on these prompts")
-    rows = read_rows(config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 1})}))
+    rows = read_rows(with_evaluations(config, 1))
     if config.evaluate.every and read_hash(run, "data") != fingerprint([*rows.train, *rows.held_out]):
         watch.note("the data, or evaluate.prompts, changed since the run: it may have been trained on these prompts")
     for other in runs[1:]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rlhf_cli.config.compose import amend_for
+from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError, disk_errors
 from rlhf_cli.models.location import check_reference, code_notice, local_path
@@ -31,6 +32,14 @@ from rlhf_cli.supervised.settings import SupervisedConfig
 from rlhf_cli.verbs import TRAIN, Verb
 
 C = TypeVar("C", bound=TrainingConfig)
+
+
+def compose_new(overrides: Sequence[str]) -> RunConfig:
+    """Compose the config of a run that has not begun; raises UserError where it names one to resume."""
+    config = compose_config(overrides)
+    if config.resume not in (None, "auto"):
+        raise UserError("these are the settings of a new run", where="resume", fix="leave resume out")
+    return config
 
 
 def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:

@@ -8,8 +8,7 @@ from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.commands.parts.printing import print_json
-from rlhf_cli.commands.parts.ready import check_new_run, code_notices
-from rlhf_cli.config.jobs import compose_config
+from rlhf_cli.commands.parts.ready import check_new_run, code_notices, compose_new
 from rlhf_cli.display.verbs.check import show_trial
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD
@@ -33,7 +32,7 @@ def main(argv: list[str]) -> int:
     """Check the run of these overrides; the report on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
     begun = time.monotonic()
-    config = compose_config(options.overrides)
+    config = compose_new(options.overrides)
     check_new_run(config.model_copy(update={"resume": None}), checked=[])
     watch = progress(config.display)
     for notice in code_notices(config):

@@ -7,8 +7,7 @@ from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.commands.parts.printing import print_json
-from rlhf_cli.commands.parts.ready import check_sources
-from rlhf_cli.config.jobs import compose_config
+from rlhf_cli.commands.parts.ready import check_sources, compose_new
 from rlhf_cli.display.verbs.data import show_data
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE
@@ -30,7 +29,7 @@ EXAMPLES: Final = """\
 def main(argv: list[str]) -> int:
     """Read, encode and print; results on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
-    config = compose_config(options.overrides)
+    config = compose_new(options.overrides)
     check_sources(config)
     rows = read_rows(config)
     watch = progress(config.display)

@@ -9,15 +9,14 @@ from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.commands.parts.printing import print_json
-from rlhf_cli.commands.parts.ready import check_sources, code_notices
-from rlhf_cli.config.jobs import compose_config
+from rlhf_cli.commands.parts.ready import check_sources, code_notices, compose_new
 from rlhf_cli.display.verbs.oracle import show_dial, show_oracle
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.evaluation.dial import dial
 from rlhf_cli.evaluation.oracle import oracle
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.prompts.rows import read_rows
+from rlhf_cli.prompts.rows import read_rows, with_evaluations
 from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.runs.resume import find_named, find_origin
 from rlhf_cli.schedules import Controlled
@@ -49,9 +48,8 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
     if any("=" not in word for word in options.overrides):
         return _turn_dial(options)
-    config = compose_config(options.overrides)
     # also a run that is never evaluated gets held-out prompts here
-    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 1})})
+    config = with_evaluations(compose_new(options.overrides), 1)
     end = config.steps - 1, config.steps
     temperature = config.temperature.at(*end)
     beta = config.beta.begin().beta if isinstance(config.beta, Controlled) else config.beta.at(*end)

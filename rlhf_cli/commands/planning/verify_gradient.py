@@ -7,7 +7,7 @@ from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.commands.parts.printing import print_json
-from rlhf_cli.config.jobs import compose_config
+from rlhf_cli.commands.parts.ready import compose_new
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_NONFINITE, UserError
 
@@ -32,7 +32,7 @@ setting that bends the gradient, and the update is exact without them; or wrong
 def main(argv: list[str]) -> int:
     """Verify and print; the report on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
-    config = compose_config(options.overrides)
+    config = compose_new(options.overrides)
     watch = progress(config.display)
     with watch.phase("loading torch", 0):
         from rlhf_cli.display.verbs.verify_gradient import show_verification

@@ -11,17 +11,16 @@ from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.commands.parts.printing import print_json
-from rlhf_cli.commands.parts.ready import check_sources
+from rlhf_cli.commands.parts.ready import check_sources, compose_new
 from rlhf_cli.commands.parts.supervising import run_verb
 from rlhf_cli.config.arguments import quote
-from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.data.order import split_by_weight
 from rlhf_cli.display.verbs.reward import show_examination
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
-from rlhf_cli.prompts.rows import Rows, read_rows
+from rlhf_cli.prompts.rows import Rows, read_all, with_evaluations
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.examine import Group, examine, group_completions
@@ -62,10 +61,8 @@ def main(argv: list[str]) -> int:
     watch = progress(config.display)
     if notice := config.reward.source.notice():
         watch.note(notice)
-    rows = _hold_out_all(read_rows(config))
+    rows = read_all(config, watch)
     check_rows(config.reward.source, rows.held_out)
-    if note := rows.describe(0, len(rows.held_out), Counter()):
-        watch.note(note)
     if options.completions:
         groups = group_completions(rows.held_out)
     else:
@@ -89,13 +86,8 @@ def _config(overrides: Sequence[str], completions: str | None) -> RunConfig:
     if completions is not None:
         preset = [] if any(override.startswith("config=") for override in overrides) else ["config=tiny"]
         overrides = [*preset, *overrides, "data=jsonl", f"data.path={quote(completions)}"]
-    config = compose_config(overrides)
-    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": 0})})
-
-
-def _hold_out_all(rows: Rows) -> Rows:
-    """Make all rows held-out ones: nothing is trained."""
-    return Rows(tuple(replace(part, train=(), held_out=part.train) for part in rows.parts))
+    config = compose_new(overrides)
+    return with_evaluations(config, 0)
 
 
 def _sample_reference(config: RunConfig, rows: Rows, prompts: int, samples: int, watch: Reporter) -> list[Group]:
