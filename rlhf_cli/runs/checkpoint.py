@@ -139,13 +139,13 @@ def prune(root: Path, keep: int, pinned: Collection[int] = (), disk: Disk = DISK
         disk.remove(leftover)
 
 
-def abandon(root: Path, after: int, disk: Disk = DISK) -> None:
+def abandon(root: Path, after: int) -> None:
     """Move checkpoints newer than step `after` aside: a run that resumes there must not take them for its own."""
     newer = [folder for folder in list_checkpoints(root) if step_of(folder) > after]
     for folder in newer:
-        disk.rename(folder, _unused(root / f".abandoned-{folder.name}"))
+        DISK.rename(folder, _unused(root / f".abandoned-{folder.name}"))
     if newer:
-        disk.sync(root)  # before the logs are cut back to `after`
+        DISK.sync(root)  # before the logs are cut back to `after`
 
 
 def step_of(folder: Path) -> int:

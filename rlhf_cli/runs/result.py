@@ -60,7 +60,7 @@ class Result:
         return read_json(_RESULT, folder / RESULT)
 
 
-def read_steps(folder: Path) -> tuple[int, int] | None:
+def read_final_steps(folder: Path) -> tuple[int, int] | None:
     """The last step of a finished run of any kind, and the step of the adapter that it exported; None without them."""
     result = read_object(folder / RESULT)
     if "task" not in result:

@@ -31,7 +31,7 @@ from rlhf_cli.runs.folder import (
 from rlhf_cli.runs.json_files import read_object
 from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.runs.listing import list_runs
-from rlhf_cli.runs.result import read_steps
+from rlhf_cli.runs.result import read_final_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def find_adapter(path: Path) -> tuple[Path, Path]:
     if not (has_run(run) and final.is_dir()):
         origin = find_origin(str(path))
         return origin.checkpoint, origin.folder
-    newest, steps = find_newest(run / CHECKPOINTS).folder, read_steps(run)
+    newest, steps = find_newest(run / CHECKPOINTS).folder, read_final_steps(run)
     if path == final or newest is None or (steps is not None and step_of(newest) <= steps[0]):
         if newest is not None and steps is not None and step_of(newest) == steps[0]:
             _check_export(final, newest.with_name(f"step-{steps[1]:08d}"))
@@ -126,7 +126,7 @@ def find_adapter(path: Path) -> tuple[Path, Path]:
 
 def is_exported(run: Path) -> bool:
     """Whether the adapter that a finished run exported is there, as its checkpoint has it where that is kept."""
-    steps = read_steps(run)
+    steps = read_final_steps(run)
     try:
         _check_export(run / ADAPTER, run / CHECKPOINTS / f"step-{steps[1]:08d}" if steps else run)
     except UserError:

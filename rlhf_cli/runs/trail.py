@@ -11,7 +11,7 @@ from rlhf_cli.runs.binding import changed, check_config, check_curves, is_own_re
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import ADAPTER, CONFIG, LOGS, RESULT
 from rlhf_cli.runs.logbook import Mark
-from rlhf_cli.runs.result import read_steps
+from rlhf_cli.runs.result import read_final_steps
 from rlhf_cli.runs.resume import find_adapter
 
 
@@ -30,7 +30,7 @@ def find_changed(folder: Path, checkpoints: Sequence[tuple[Path, Mapping[str, Ma
         found[RESULT] = changed(RESULT, folder).what
     if (folder / ADAPTER).is_dir():
         found |= _refused(find_adapter, folder)
-    steps = read_steps(folder)
+    steps = read_final_steps(folder)
     ended = bool(ordered) and steps is not None and step_of(ordered[-1][0]) == steps[0]
     for name, file in LOGS.items():
         reason = next(_differences(_content(folder / file), name, ordered, ended), None)

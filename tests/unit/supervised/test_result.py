@@ -8,7 +8,7 @@ from statistics import fmean
 import pytest
 
 from rlhf_cli.evaluation.intervals import estimate
-from rlhf_cli.runs.result import read_steps
+from rlhf_cli.runs.result import read_final_steps
 from rlhf_cli.supervised.evaluation import Evaluation, read_evaluations
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.objectives.dpo import Dpo
@@ -46,10 +46,10 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     result = SupervisedResult("sft", 40, 20, 20, 3, 8, figures, figures, figures, ())
     result.write(tmp_path)
     assert SupervisedResult.read(tmp_path) == result
-    assert read_steps(tmp_path) == (40, 20)
+    assert read_final_steps(tmp_path) == (40, 20)
     (tmp_path / "result.json").write_text('{"task": "sft"}')
     assert SupervisedResult.read(tmp_path) is None
-    assert read_steps(tmp_path) is None
+    assert read_final_steps(tmp_path) is None
 
 
 def test_lines_that_are_no_evaluation_are_passed_over(tmp_path: Path) -> None:
