@@ -42,7 +42,10 @@ def locate(path: str) -> Path | None:
 
 def find_similar(path: Path) -> str | None:
     """The name of what lies where the path should be and is called nearly so; None where nothing is."""
-    beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    try:
+        beside = os.listdir(path.parent)
+    except OSError:  # no such folder, or nobody may look into it
+        return None
     return next(iter(difflib.get_close_matches(path.name, beside, n=1, cutoff=0.7)), None)
 
 

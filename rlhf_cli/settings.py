@@ -121,13 +121,13 @@ _TIME = Annotated[float, Field(gt=0)] | Annotated[str, Field(pattern=r"^(\d+(\.\
 def _seconds(value: Any) -> Any:
     """Convert a time to seconds: 1h30m, 1.5h, or as schedulers write it 1:30:00 and 1-12:00:00."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return value if abs(value) >= 2**63 else float(value)
     if not isinstance(value, str):
         return value
     if re.fullmatch(r"(\d+(\.\d+)?[dhms])+", value):
         return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(.)", value))
     if clock := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", value):
-        return float(sum(int(n or 0) * unit for n, unit in zip(clock.groups(), _UNITS.values(), strict=True)))
+        return sum(float(n or 0) * unit for n, unit in zip(clock.groups(), _UNITS.values(), strict=True))
     raise ValueError("write seconds, 1h30m or 1:30:00")
 
 

@@ -105,17 +105,17 @@ def plan_jobs(
     Raises UserError, also the one of `check`; in a sweep it names the job.
     """
     settings = compose(loader, overrides)
-    searches = is_search(settings)
-    sweep = sweep or settings.hydra.mode == RunMode.MULTIRUN
-    params = (settings.hydra.sweeper.get("params") or {}) if sweep else {}
+    with one_line_errors():
+        searches = is_search(settings)
+        sweep = sweep or settings.hydra.mode == RunMode.MULTIRUN
+        params = (settings.hydra.sweeper.get("params") or {}) if sweep else {}
+        default_dir = str((settings.hydra.sweep if sweep else settings.hydra.run).dir)
     every = [parse_override(argument) for argument in (*(f"{k}={v}" for k, v in params.items()), *overrides)]
     for override in every:
         _check_values(verb, override, sweep, searches)
         override.config_loader = loader  # for glob()
     own = [override for override in every if not override.is_hydra_override()]
     of_hydra = [str(override.input_line) for override in every if override.is_hydra_override()]
-    with one_line_errors():
-        default_dir = str((settings.hydra.sweep if sweep else settings.hydra.run).dir)
 
     def accept(composed: DictConfig, job: Job) -> C:
         config = validate(verb, composed, job)
@@ -131,7 +131,8 @@ def plan_jobs(
     if searches and not sweep:
         raise UserError("a search needs -m", where=f"hydra/sweeper={SWEEPER}")
     if searches:
-        search, points = plan_search(settings, own)
+        with one_line_errors():
+            search, points = plan_search(settings, own)
         naming = name_folders(points, *FLOOR_KEYS)
         plan_job = partial(_plan_job, loader, [*of_hydra, naming], accept)
         jobs = _plan_all(points, plan_job)

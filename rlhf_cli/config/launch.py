@@ -18,7 +18,7 @@ from rlhf_cli.config.naming import differences, earlier_sweep_name, reserve_fold
 from rlhf_cli.config.runner import raise_failures, record_sweep, run_alone, run_by_hydra
 from rlhf_cli.config.search.plan import SearchPlan
 from rlhf_cli.config.security import refuse_code, refuse_secrets
-from rlhf_cli.config.session import open_hydra, show_config, show_page
+from rlhf_cli.config.session import one_line_errors, open_hydra, show_config, show_page
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.growth import (
@@ -90,7 +90,8 @@ def launch(
         if not plan.is_sweep:
             _run_one(TRAIN, hydra, plan, task)
             return
-        launcher = read_launcher(plan.launcher, plan.settings.hydra.launcher)
+        with one_line_errors():
+            launcher = read_launcher(plan.launcher, plan.settings.hydra.launcher)
         folder = make_sweep_folder(plan)
         plan, record = _go_on(
             plan,

@@ -14,6 +14,7 @@ from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.config.launch import Launch
 from rlhf_cli.errors import reader_may_leave, visible
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.runs.folder import FILES
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, is_checkpoint
 from rlhf_cli.runs.sinks import check_sinks
@@ -90,7 +91,9 @@ def _run(
 
     `find_origin` is called with the folder locked: before that, another process may have been at work.
     """
-    copy = None if source is None or source.parent == folder else folder / source.name
+    copy = None
+    if source is not None and source.parent != folder:  # a file of the user's may be called config.json, as one of ours
+        copy = folder / (f"yours-{source.name}" if source.name in FILES else source.name)
     own = [] if copy is None or copy.exists() else [copy.name]
     with ready.at_work(folder, config, begun, *own) as signals:
         config, origin = find_origin()

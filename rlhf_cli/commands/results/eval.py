@@ -78,6 +78,9 @@ def main(argv: list[str]) -> int:
     for config in configs:
         refuse_unsaid_trust(config, consent, EXIT_RESUME, how="--trust-remote-code")
     evaluate = [] if options.temperature else ["evaluate.samples=1"]
+    if evaluate and any(one.startswith("evaluate.samples=") for one in overrides if one not in evaluate):
+        what, fix = "greedy completions are all the same", "leave it out, or --temperature 1"
+        raise UserError(what, where="evaluate.samples", fix=fix)
     config = amend(configs[0].model_dump(mode="json"), [*overrides, *evaluate])
     check_sources(config)
     watch = progress(config.display)

@@ -44,6 +44,8 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if len(options.what) > 2:
         raise UserError("one run, two runs or one file", where="rlhf label", fix="rlhf label --help")
+    if options.port and not options.web:
+        raise UserError("--port is that of a page", where="rlhf label", fix="add --web, or leave it out")
     if options.export is not None:
         return _export(options)
     found = find_pairs(options.what)
@@ -83,13 +85,14 @@ def main(argv: list[str]) -> int:
 
 
 def _open_desk(found: Found, options: argparse.Namespace) -> Asks:
+    rater = "me" if options.rater is None else options.rater
     if found.waiting is not None:
-        return Desk(found.files, found.waiting, print_note, options.rater, options.choose, options.seed)
+        return Desk(found.files, found.waiting, print_note, rater, options.choose, options.seed)
     (file,) = found.files()
     pairs = read_pairs(file)
     if options.choose == "informative" and not any(pair.rewards for pair in pairs):
         print_note("no rewards in the file: --choose informative has only the lengths to go by")
-    return Session(pairs, VoteFile(file), options.rater, options.choose, options.seed)
+    return Session(pairs, VoteFile(file), rater, options.choose, options.seed)
 
 
 def _note_what_does_not_count(found: Found, results: Sequence[Result]) -> None:
@@ -107,7 +110,10 @@ def _note_what_does_not_count(found: Found, results: Sequence[Result]) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    """Write the votes as preference rows, and say how many there are."""
+    """Write the votes as preference rows, and say how many there are; raises UserError for options of a session."""
+    if of_session := next((name for name in ("rater", "show", "web") if getattr(options, name)), None):
+        what = f"--export asks nothing and takes the votes of everybody, so --{of_session} has no meaning"
+        raise UserError(what, where="rlhf label", fix="leave it out")
     asked = [(VoteFile(file).read(), read_pairs(file)) for file in find_voted(options.what)]
     for line in (line for votes, _ in asked for line in votes.odd):
         print_note(f"{line}; it does not count")
@@ -136,7 +142,7 @@ def _web() -> tuple[Any, Any]:
 def _parser() -> Parser:
     parser = Parser(prog="rlhf label", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("what", metavar="RUN|FILE", nargs="+", help="a run's folder or latest; two runs; or a file")
-    parser.add_argument("--rater", metavar="NAME", default="me", help="who votes (default: me)")
+    parser.add_argument("--rater", metavar="NAME", help="who votes (default: me)")
     parser.add_argument(
         "--choose",
         choices=("random", "informative"),

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.commands.parts.parser import Parser, at_least
+from rlhf_cli.commands.parts.parser import Parser, at_least, number
 from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.ready import check_sources, compose_new
 from rlhf_cli.commands.parts.supervising import run_verb
@@ -43,6 +43,8 @@ the other completions), with --strict also where something is worth a look.
   rlhf reward test config=./my-run.yaml --prompts 32 --samples 4
   rlhf reward test config=./my-run.yaml --completions RUN/samples.jsonl --json"""
 
+PROMPTS: Final = 32
+SAMPLES: Final = 4
 TEST: Final = "test"
 TRAIN: Final = "train"
 
@@ -56,6 +58,9 @@ def main(argv: list[str]) -> int:
         raise UserError(
             f"unknown verb 'reward {options.verb}'", fix=f"rlhf reward {TEST} ... or rlhf reward {TRAIN} ..."
         )
+    if options.completions and (options.prompts or options.samples):
+        what, fix = "a file has its own prompts and completions", "leave --prompts and --samples out"
+        raise UserError(what, where="--completions", fix=fix)
     config = _config(options.overrides, options.completions)
     check_sources(config)
     watch = progress(config.display)
@@ -66,7 +71,7 @@ def main(argv: list[str]) -> int:
     if options.completions:
         groups = group_completions(rows.held_out)
     else:
-        groups = _sample_reference(config, rows, options.prompts, options.samples, watch)
+        groups = _sample_reference(config, rows, options.prompts or PROMPTS, options.samples or SAMPLES, watch)
     batch = options.batch or config.prompts_per_step * config.samples_per_prompt
     with watch.phase("the reward scores", 0):
         examination = examine(config.reward.source, groups, batch=batch, slow_s=options.slow, seed=config.seed)
@@ -113,10 +118,10 @@ def _parser() -> Parser:
     parser.add_argument("verb", metavar=TEST, help=argparse.SUPPRESS)
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
     parser.add_argument("--completions", type=_file, metavar="FILE", help="jsonl; default: the reference writes them")
-    parser.add_argument("--prompts", type=at_least(1), default=32, metavar="N", help="prompts of the data (default 32)")
-    parser.add_argument("--samples", type=at_least(1), default=4, metavar="N", help="completions of each (default 4)")
+    parser.add_argument("--prompts", type=at_least(1), metavar="N", help=f"prompts of the data (default {PROMPTS})")
+    parser.add_argument("--samples", type=at_least(1), metavar="N", help=f"completions of each (default {SAMPLES})")
     parser.add_argument("--batch", type=at_least(1), metavar="N", help="completions a call (default: those of a step)")
-    parser.add_argument("--slow", type=float, default=1.0, metavar="S", help="a slow call, in seconds (default 1)")
+    parser.add_argument("--slow", type=number(0), default=1.0, metavar="S", help="a slow call, in seconds (default 1)")
     parser.add_argument("--strict", action="store_true", help="exit code 4 also for a finding worth a look")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     return parser
