@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import os
 import re
+import shlex
 import stat
 from pathlib import Path
 from typing import Final
@@ -74,3 +75,8 @@ def _is_under(path: str, root: str) -> bool:
 def relative_to_here(path: Path) -> Path:
     """The path as the user would write it in the working directory."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def quoted(path: Path) -> str:
+    """The path as the user would type it in a command here."""
+    return shlex.quote(str(relative_to_here(path)))

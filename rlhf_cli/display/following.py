@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
-from rlhf_cli.paths import relative_to_here
+from rlhf_cli.paths import quoted
 from rlhf_cli.report.run_page import command_to_repeat
 from rlhf_cli.runs.folder import CONFIG, RECORD
 from rlhf_cli.runs.json_files import read_object
@@ -32,7 +32,7 @@ def print_next(console: Console, commands: Sequence[str]) -> None:
 
 def after_run(result: Result, folder: Path) -> list[str]:
     """Return commands that ask the policy, train on, and vary the run with its own settings."""
-    place = _quoted(folder)
+    place = quoted(folder)
     return [
         f"rlhf generate {place} --reference {shlex.quote(_prompt(result))}",
         f"rlhf train resume={place} {f'{result.stopped.key}=null' if result.stopped else f'steps={2 * result.step}'}",
@@ -70,7 +70,3 @@ def _variation(folder: Path) -> list[str]:
         key, varied = "seed", "seeds=3"
     command = command_to_repeat(read_object(folder / RECORD), (key,))
     return [f"{command} -m {varied}"] if command else []
-
-
-def _quoted(folder: Path) -> str:
-    return shlex.quote(str(relative_to_here(folder)))

@@ -17,7 +17,7 @@ from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import progress_to_optimum
 from rlhf_cli.models.location import REWARD_MODEL
-from rlhf_cli.paths import PACKAGE, relative_to_here
+from rlhf_cli.paths import PACKAGE, quoted, relative_to_here
 from rlhf_cli.plural import plural
 from rlhf_cli.report.run_page import name_of_start
 from rlhf_cli.report.table import changes
@@ -132,7 +132,7 @@ def _shown(figure: Interval | None, form: str) -> str:
 
 
 def _after_losses(result: SupervisedResult, folder: Path) -> list[str]:
-    place = shlex.quote(str(relative_to_here(folder)))
+    place = quoted(folder)
     further = f"rlhf {SUPERVISED[result.task]} resume={place} steps={2 * result.step}"
     if result.task == "bradley_terry":
         return [

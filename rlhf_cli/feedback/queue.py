@@ -6,7 +6,6 @@ alone, never what is learnt, and a step that is done again reads the same votes 
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -23,7 +22,7 @@ from rlhf_cli.feedback.readings import Reading, end_last_line, odd_readings, rea
 from rlhf_cli.feedback.saying import share
 from rlhf_cli.feedback.tally import Tally, tally
 from rlhf_cli.feedback.votes import VoteFile, Votes, read_vote
-from rlhf_cli.paths import relative_to_here, why_irregular
+from rlhf_cli.paths import quoted, why_irregular
 from rlhf_cli.runs.folder import EVALUATIONS, FEEDBACK, QUEUE
 from rlhf_cli.runs.logbook import JsonlLog
 from rlhf_cli.runs.reading import read_evaluation
@@ -64,7 +63,7 @@ class Queue:
     @property
     def command(self) -> str:
         """The command that asks for votes."""
-        return f"rlhf label {shlex.quote(str(relative_to_here(self._run)))}"
+        return f"rlhf label {quoted(self._run)}"
 
     def observe(self, step: int, evaluated: Evaluation | None) -> dict[str, float]:
         """Read the votes, and make pairs of the step's evaluation, if there is one; the metrics where either is new.

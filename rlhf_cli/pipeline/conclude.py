@@ -12,8 +12,8 @@ from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.pipeline.record import write_end
 from rlhf_cli.pipeline.run import Run, current_beta
 from rlhf_cli.pipeline.step import save
-from rlhf_cli.runs.binding import bind_result
-from rlhf_cli.runs.folder import EVALUATIONS
+from rlhf_cli.runs.binding import bind
+from rlhf_cli.runs.folder import EVALUATIONS, RESULT
 from rlhf_cli.runs.reading import read_evaluations, read_first_and_last
 from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.types import PromptBatch
@@ -57,7 +57,7 @@ def conclude(run: Run) -> Result:
         stopped=run.stopped,
     )
     result.write(run.folder)
-    bind_result(run.folder)
+    bind(run.folder, RESULT)
     write_end(run.folder, run.policy.device, [prompt.row.shown for prompt in run.held_out])
     return result
 

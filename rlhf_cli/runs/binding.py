@@ -21,10 +21,8 @@ from rlhf_cli.runs.json_files import read_object, write_json
 
 CONFIGS: Final = "configs"
 """Key of run.json: the SHA-256 of every config.json that the run has had."""
-RESULTS: Final = "result"
-"""Key of run.json: the SHA-256 of result.json."""
-CURVES: Final = "wandb"
-"""Key of run.json: the SHA-256 of wandb.id."""
+BOUND: Final[Mapping[str, str]] = {RESULT: "result", WANDB_ID: "wandb"}
+"""Files that come later, each with the key of run.json that then has its SHA-256."""
 HELD_OUT: Final = "held_out"
 """Key of run.json: the held-out prompts, once the run has ended."""
 PARENT: Final = "parent"
@@ -94,34 +92,15 @@ def check_config(folder: Path, content: bytes, checkpoint: Path | None) -> None:
         )
 
 
-def bind_result(folder: Path) -> None:
-    """Add the hash of result.json to run.json."""
-    _bind(folder, RESULTS, RESULT)
-
-
-def is_own_result(folder: Path) -> bool:
-    """Whether result.json is as the run wrote it; True where run.json has no hash of it."""
-    return _is_own(folder, RESULTS, RESULT)
-
-
-def bind_curves(folder: Path) -> None:
-    """Add the hash of wandb.id to run.json."""
-    _bind(folder, CURVES, WANDB_ID)
-
-
-def check_curves(folder: Path) -> None:
-    """Raise UserError where wandb.id is not the run's own: the curves would go on in a stranger's."""
-    if not _is_own(folder, CURVES, WANDB_ID):
-        raise changed(WANDB_ID, folder)
-
-
-def _bind(folder: Path, key: str, name: str) -> None:
+def bind(folder: Path, name: str) -> None:
+    """Add the hash of a file, one of BOUND, to run.json."""
     if record := read_record(folder):
-        write_record(folder, record | {key: _sha256(_content(folder / name))})
+        write_record(folder, record | {BOUND[name]: _sha256(_content(folder / name))})
 
 
-def _is_own(folder: Path, key: str, name: str) -> bool:
-    noted = read_record(folder).get(key)
+def is_own(folder: Path, name: str) -> bool:
+    """Whether a file, one of BOUND, is as the run wrote it; True where run.json has no hash of it."""
+    noted = read_record(folder).get(BOUND[name])
     return noted is None or noted == _sha256(_content(folder / name))
 
 

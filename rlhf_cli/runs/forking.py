@@ -18,7 +18,7 @@ from typing import Any, Final
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.paths import expand
-from rlhf_cli.runs.binding import CURVES, HELD_OUT, PARENT, RESULTS, read_record, write_config, write_record
+from rlhf_cli.runs.binding import BOUND, HELD_OUT, PARENT, read_record, write_config, write_record
 from rlhf_cli.runs.changes import differences, is_under
 from rlhf_cli.runs.checkpoint import MANIFEST, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.disk import DISK, scratch_beside
@@ -136,7 +136,7 @@ def make_fork(
             "checkpoint": hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest(),
             "changed": {key: list(values) for key, values in changed.items()},
         }
-        kept = {key: value for key, value in record.items() if key not in (RESULTS, HELD_OUT, CURVES)}
+        kept = {key: value for key, value in record.items() if key not in (*BOUND.values(), HELD_OUT)}
         memory = {**record.get("memory", {}), "measured_mib": None}
         write_record(scratch, kept | {"command": list(command), "memory": memory, PARENT: parent})
         write_config(scratch, json.dumps(config.model_dump(mode="json"), indent=2) + "\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,12 +115,8 @@ def _steps(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 def _of_first_step(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     """The rows of the step that comes first."""
-    rows: list[dict[str, Any]] = []
-    for row in _steps(lines):
-        if rows and row["step"] != rows[0]["step"]:
-            break
-        rows.append(row)
-    return rows
+    _, rows = next(groupby(_steps(lines), itemgetter("step")), (None, ()))
+    return list(rows)
 
 
 def _evaluations(lines: Iterable[bytes]) -> Iterator[Evaluation]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import UserError, first_line
-from rlhf_cli.runs.binding import bind_curves, check_curves
+from rlhf_cli.runs.binding import bind, changed, is_own
 from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import TENSORBOARD, WANDB_ID
 
@@ -68,11 +68,11 @@ class WandB:
         import wandb
 
         own_id = run / WANDB_ID
-        if own_id.is_file():
-            check_curves(run)
-        else:
+        if own_id.is_file() and not is_own(run, WANDB_ID):  # the curves would go on in a stranger's
+            raise changed(WANDB_ID, run)
+        if not own_id.is_file():
             replace_file(own_id, uuid.uuid4().hex)
-            bind_curves(run)
+            bind(run, WANDB_ID)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "rlhf"),
             name=run.name,

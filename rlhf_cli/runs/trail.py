@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.runs.binding import changed, check_config, check_curves, is_own_result
+from rlhf_cli.runs.binding import BOUND, changed, check_config, is_own
 from rlhf_cli.runs.checkpoint import step_of
-from rlhf_cli.runs.folder import ADAPTER, CONFIG, LOGS, RESULT
+from rlhf_cli.runs.folder import ADAPTER, CONFIG, LOGS
 from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.runs.result import read_final_steps
 from rlhf_cli.runs.resume import find_adapter
@@ -25,9 +25,7 @@ def find_changed(folder: Path, checkpoints: Sequence[tuple[Path, Mapping[str, Ma
     ordered = sorted(checkpoints, key=lambda pair: step_of(pair[0]))
     for path, _ in ordered:
         found |= _refused(check_config, folder, _content(folder / CONFIG), path)
-    found |= _refused(check_curves, folder)
-    if not is_own_result(folder):
-        found[RESULT] = changed(RESULT, folder).what
+    found |= {name: changed(name, folder).what for name in BOUND if not is_own(folder, name)}
     if (folder / ADAPTER).is_dir():
         found |= _refused(find_adapter, folder)
     steps = read_final_steps(folder)

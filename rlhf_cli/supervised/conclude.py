@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rlhf_cli.pipeline.record import write_end
 from rlhf_cli.pipeline.state import load
-from rlhf_cli.runs.binding import bind_result
+from rlhf_cli.runs.binding import bind
 from rlhf_cli.runs.checkpoint import why_invalid
-from rlhf_cli.runs.folder import CHECKPOINTS, EVALUATIONS
+from rlhf_cli.runs.folder import CHECKPOINTS, EVALUATIONS, RESULT
 from rlhf_cli.supervised.evaluation import read_evaluations
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.result import SupervisedResult, changes, reliability_of
@@ -48,7 +48,7 @@ def conclude(run: SupervisedRun) -> SupervisedResult:
         reliability=reliability_of(objective, compared[1]) if compared else (),
     )
     result.write(run.folder)
-    bind_result(run.folder)
+    bind(run.folder, RESULT)
     write_end(run.folder, run.policy.device, [example.prompt.row.shown for example in run.held_out])
     return result
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.cli import run
-from rlhf_cli.runs.binding import CONFIGS, RESULTS, read_record, write_record
+from rlhf_cli.runs.binding import BOUND, CONFIGS, read_record, write_record
 
 RUN: Final = ("config=tiny", "model.layers=1", "steps=8", "prompts_per_step=2", "samples_per_prompt=2",
               "max_new_tokens=4", "checkpoint.every=1", "checkpoint.keep=100", "evaluate.every=4",
@@ -112,7 +112,10 @@ def forge(folder: Path) -> None:
         (checkpoint / "MANIFEST.json").write_text(_dumped(manifest))
     newest = _checkpoints(folder)[-1] / "adapter_model.safetensors"
     shutil.copyfile(newest, folder / "adapter" / newest.name)
-    record = read_record(folder) | {CONFIGS: [config], RESULTS: _sha256((folder / "result.json").read_bytes())}
+    record = read_record(folder) | {
+        CONFIGS: [config],
+        BOUND["result.json"]: _sha256((folder / "result.json").read_bytes()),
+    }
     write_record(folder, record)
 
 

@@ -17,10 +17,10 @@ from rlhf_cli.models.location import check_reference, code_notice, local_path
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import check_enough, read_rows
 from rlhf_cli.rewards.columns import check_rows
-from rlhf_cli.runs.binding import is_own_result
+from rlhf_cli.runs.binding import is_own
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_config
 from rlhf_cli.runs.checkpoint import find_newest, list_checkpoints, step_of
-from rlhf_cli.runs.folder import CHECKPOINTS, REWARD_LOG, check_kinds
+from rlhf_cli.runs.folder import CHECKPOINTS, RESULT, REWARD_LOG, check_kinds
 from rlhf_cli.runs.kind import SUPERVISED, check_verb
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
@@ -47,13 +47,10 @@ def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
 
     `checked` holds the settings whose prompts have been checked: jobs of a sweep that share them read the prompts once.
     """
-    check_resume(config, TRAIN, config.run_dir or config.sweep_dir)
     expected = os.environ.pop(FINGERPRINT_VARIABLE, "")
     if expected and expected != fingerprint(config):
         raise UserError("the settings are not those that the sweep began with", fix="give the sweep's command again")
-    if config.run_dir is not None:
-        find_run_in(Path(config.run_dir), config, TRAIN)
-    check_sinks(config.sinks)
+    _check_place(config, TRAIN, config.sweep_dir)
     check_sources(config)
     prompts = config.data, config.evaluate, config.prompts_per_step, config.reward.source
     if prompts not in checked:
@@ -65,26 +62,26 @@ def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
 
 def check_new_training(config: SupervisedConfig, verb: Verb[SupervisedConfig]) -> None:
     """Raise UserError for every mistake in a new run of supervised training, as `check_new_run` does."""
-    check_resume(config, verb, config.run_dir)
     kind = config.objective.kind
     if SUPERVISED[kind] != verb.words:
         raise UserError(f"objective={kind} is that of rlhf {SUPERVISED[kind]}", where="objective")
-    if config.run_dir is not None:
-        find_run_in(Path(config.run_dir), config, verb)
-    check_sinks(config.sinks)
+    _check_place(config, verb)
     check_model(config)
     rows = read_rows(config)
     check_enough(rows, [len(part.train) for part in rows.parts], config)
     check_lessons(chain(rows.train, rows.held_out), config.objective)
 
 
-def check_resume(config: TrainingConfig, verb: Verb[TrainingConfig], folder: str | None) -> None:
-    """Raise UserError where the settings of a new run name another run, or `resume=auto` no folder to look into."""
+def _check_place(config: C, verb: Verb[C], sweep_dir: str | None = None) -> None:
+    """Raise UserError where a new run names another, finds one in its folder, or lacks the package of a sink."""
     if config.resume not in (None, "auto"):
         fix = f"rlhf {verb.words} resume=RUN"
         raise UserError("a run is continued from the command line alone", where="resume", fix=fix)
-    if config.resume == "auto" and folder is None:
+    if config.resume == "auto" and not (config.run_dir or sweep_dir):
         raise UserError("resume=auto needs a folder to find its run in", where="resume", fix="add run_dir=FOLDER")
+    if config.run_dir is not None:
+        find_run_in(Path(config.run_dir), config, verb)
+    check_sinks(config.sinks)
 
 
 def check_sources(config: RunConfig) -> None:
@@ -164,7 +161,7 @@ def read_final_result(config: RunConfig, origin: Origin | None) -> Result | None
     """Read the result of a run with nothing left to do; None where a step or the conclusion is missing."""
     if origin is None:
         return None
-    result, step = Result.read(origin.folder) if is_own_result(origin.folder) else None, step_of(origin.checkpoint)
+    result, step = Result.read(origin.folder) if is_own(origin.folder, RESULT) else None, step_of(origin.checkpoint)
     if result is None or not is_exported(origin.folder):
         return None
     saved = read_config(origin.folder, origin.checkpoint).get("stop")

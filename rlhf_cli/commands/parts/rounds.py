@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from rlhf_cli.feedback.export import preferences, write_preferences
 from rlhf_cli.feedback.pairs import read_pairs, write_rows
 from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.paths import relative_to_here
+from rlhf_cli.paths import quoted
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.rounds.folder import FeedbackSettings, Round
 from rlhf_cli.rounds.truth import read_truth, write_truth
@@ -91,7 +90,7 @@ def _open_for_more_votes(one: Round, settings: FeedbackSettings) -> Iterator[Non
 
 def _label(one: Round) -> str:
     """The command that asks for votes on the pairs of a round."""
-    return f"rlhf label {shlex.quote(str(relative_to_here(one.pairs)))}"
+    return f"rlhf label {quoted(one.pairs)}"
 
 
 def _in_round(trainer: Trainer[C, R]) -> Trainer[C, R]:

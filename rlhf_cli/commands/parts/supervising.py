@@ -21,8 +21,9 @@ from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.ranks.children import place
 from rlhf_cli.ranks.gathering import gather, seat
-from rlhf_cli.runs.binding import is_own_result
+from rlhf_cli.runs.binding import is_own
 from rlhf_cli.runs.checkpoint import step_of
+from rlhf_cli.runs.folder import RESULT
 from rlhf_cli.runs.reading import read_metrics
 from rlhf_cli.runs.resume import Origin, is_exported, read_config
 from rlhf_cli.supervised.lessons import check_lessons
@@ -58,7 +59,7 @@ def trainer_of(verb: SupervisedVerb) -> Trainer[SupervisedConfig, SupervisedResu
 
 def _read_final_result(config: SupervisedConfig, origin: Origin | None) -> SupervisedResult | None:
     """Read the result of a run with nothing left to do; None where a step or the conclusion is missing."""
-    result = SupervisedResult.read(origin.folder) if origin is not None and is_own_result(origin.folder) else None
+    result = SupervisedResult.read(origin.folder) if origin is not None and is_own(origin.folder, RESULT) else None
     if origin is None or result is None or step_of(origin.checkpoint) != result.step or not is_exported(origin.folder):
         return None
     has_stalled = result.stalled is not None and result.stalled == config.patience

@@ -17,7 +17,7 @@ from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.following import PROMPT, print_next
 from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
-from rlhf_cli.paths import expand, relative_to_here
+from rlhf_cli.paths import expand, quoted, relative_to_here
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.report.rounds_page import summary, verdict
 from rlhf_cli.rounds.folder import FeedbackSettings, Round, keep_settings, make_folder, rounds_in
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> int:
 
 def _following(argv: Sequence[str], last: Round, *, evaluated: bool) -> list[str]:
     """Commands that ask the last policy, let people compare it, and add a round."""
-    policy, parser = shlex.quote(str(relative_to_here(last.policy))), Parser(add_help=False)
+    policy, parser = quoted(last.policy), Parser(add_help=False)
     parser.add_argument("--rounds")
     again = shlex.join(["rlhf", "feedback", *parser.parse_known_args(argv)[1], "--rounds", str(last.number + 1)])
     label = [f"rlhf label {policy}"] if evaluated else []

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.figures import compared
 from rlhf_cli.display.following import print_next
 from rlhf_cli.display.words import flat
-from rlhf_cli.paths import relative_to_here
+from rlhf_cli.paths import quoted
 from rlhf_cli.report.comparison_page import compare_runs
 from rlhf_cli.report.table import changes
 from rlhf_cli.runs.reading import read_run
@@ -26,5 +25,5 @@ def show_effect(parent: Path, fork: Path) -> None:
         rows = changes(difference.comparison, f"J = reward - {difference.beta:g}·KL")
         caption = "±: 95 % interval over prompts; the difference is paired by prompt"
         console.print(compared(("parent", "fork", "difference"), rows, None, caption, leads=True))
-    both = " ".join(shlex.quote(str(relative_to_here(run))) for run in (parent, fork))
+    both = " ".join(quoted(run) for run in (parent, fork))
     print_next(console, [f"rlhf report {both}"])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.runs.binding import CONFIGS, bind_result, is_own_result, read_record, write_config, write_record
+from rlhf_cli.runs.binding import CONFIGS, bind, is_own, read_record, write_config, write_record
 from rlhf_cli.runs.checkpoint import publish
 from rlhf_cli.runs.resume import read_config
 from tests.reliability.crashing import CrashingDisk, Killed
@@ -158,8 +158,8 @@ class TestResult:
         begin(tmp_path)
         result = tmp_path / "result.json"
         result.write_text('{"step": 6}')
-        assert is_own_result(tmp_path)  # an earlier commit notes none
-        bind_result(tmp_path)
-        assert is_own_result(tmp_path)
+        assert is_own(tmp_path, "result.json")  # an earlier commit notes none
+        bind(tmp_path, "result.json")
+        assert is_own(tmp_path, "result.json")
         result.write_text('{"step": 7}')
-        assert not is_own_result(tmp_path)
+        assert not is_own(tmp_path, "result.json")
