@@ -6,17 +6,20 @@ One verb is at work at a time. The names of keys, groups and presets are its own
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from functools import cache, wraps
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.supervised.settings import SupervisedConfig
 
 C = TypeVar("C", bound=TrainingConfig, covariant=True)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,19 @@ _current: ContextVar[Verb[TrainingConfig]] = ContextVar("verb", default=TRAIN)
 def current() -> Verb[TrainingConfig]:
     """The verb whose settings are composed now."""
     return _current.get()
+
+
+def cache_by_verb(function: Callable[P, T]) -> Callable[P, T]:
+    """Cache what a function returns, for each verb that is the current one and for each argument."""
+
+    cached: Any = cache(lambda verb, *arguments, **named: function(*arguments, **named))
+
+    @wraps(function)
+    def of_current(*arguments: P.args, **named: P.kwargs) -> T:
+        found: T = cached(current().words, *arguments, **named)
+        return found
+
+    return of_current
 
 
 def find_verb(words: Sequence[str]) -> Verb[TrainingConfig] | None:

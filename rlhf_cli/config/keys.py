@@ -6,7 +6,6 @@ import difflib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin
 
@@ -14,17 +13,17 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
 from rlhf_cli.rewards import Reward
-from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.settings import IS_FUNCTION, IS_MODEL, IS_PATH, IS_PROSE, Settings, read_meanings
-from rlhf_cli.verbs import current
+from rlhf_cli.verbs import cache_by_verb, current
 
 
+@cache_by_verb
 def fields() -> Mapping[str, FieldInfo]:
     """Every setting, group or value, under its dotted name (`optimizer.lr`), of all kinds of its group.
 
     A * stands for a name that the user chooses: `data.parts.*.path`.
     """
-    return _fields(current().schema)
+    return {name: field for name, field, _ in _walk(current().schema, "")}
 
 
 _TYPES: Final = {
@@ -35,11 +34,6 @@ _LIMITS: Final = {
     "minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below",
     "multipleOf": "a multiple of",
 }  # fmt: skip
-
-
-@cache
-def _fields(schema: type[TrainingConfig]) -> Mapping[str, FieldInfo]:
-    return {name: field for name, field, _ in _walk(schema, "")}
 
 
 def meanings() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
@@ -122,17 +116,17 @@ def _leaves(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-@cache
-def _marks(schema: type[TrainingConfig]) -> Mapping[str, str]:
+@cache_by_verb
+def _marks() -> Mapping[str, str]:
     """The keys that hold a path, each with its mark: IS_PATH, IS_MODEL or IS_FUNCTION."""
-    marks, known = (IS_PATH, IS_MODEL, IS_FUNCTION), _fields(schema).items()
-    marked = {key: [m for m in (*f.metadata, *_leaves(f.annotation)) if m in marks] for key, f in known}
+    marks = IS_PATH, IS_MODEL, IS_FUNCTION
+    marked = {key: [m for m in (*f.metadata, *_leaves(f.annotation)) if m in marks] for key, f in fields().items()}
     return {key: mark[0] for key, mark in marked.items() if mark}
 
 
 def holds_path(key: str) -> bool:
     """Whether the setting `key` names a file, a folder, a model or a function."""
-    return schema_name(key) in _marks(current().schema)
+    return schema_name(key) in _marks()
 
 
 def takes_text(key: str) -> bool:
@@ -180,7 +174,7 @@ def make_absolute(key: str, value: str, base: Path) -> str:
     path = os.path.abspath(base / os.path.expanduser(value))
     if value in ("", "???") or value.startswith("package:") or "${" in value:
         return value
-    mark = _marks(current().schema)[schema_name(key)]
+    mark = _marks()[schema_name(key)]
     if mark == IS_FUNCTION:
         module, _, function = value.rpartition(":")
         if module.isidentifier() and os.path.isfile(base / f"{module}.py"):

@@ -16,8 +16,7 @@ import yaml
 import rlhf_cli
 from rlhf_cli.config.keys import did_you_mean
 from rlhf_cli.errors import UserError
-from rlhf_cli.schema import TrainingConfig
-from rlhf_cli.verbs import current
+from rlhf_cli.verbs import cache_by_verb, current
 
 PRESET = "config"  # the group whose options are whole runs: presets and users' files
 
@@ -29,14 +28,10 @@ def config_dir() -> Path:
     return next(d for d in (package / "configs", package.parent / "configs") if (d / "train.yaml").is_file())
 
 
+@cache_by_verb
 def groups() -> tuple[str, ...]:
     """The groups of settings that a config chooses from: folders of configs/ that are keys of the verb's schema."""
-    return _groups(current().schema)
-
-
-@cache
-def _groups(schema: type[TrainingConfig]) -> tuple[str, ...]:
-    return tuple(name for name in _folders() if name in schema.model_fields)
+    return tuple(name for name in _folders() if name in current().schema.model_fields)
 
 
 def is_foreign_group(key: str) -> bool:
@@ -49,14 +44,11 @@ def _folders() -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in config_dir().iterdir() if folder.is_dir()))
 
 
+@cache_by_verb
 def options(group: str) -> tuple[str, ...]:
     """The options of a group, by name."""
-    return _options(current().presets if group == PRESET else group)
-
-
-@cache
-def _options(folder: str) -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in (config_dir() / folder).glob("*.yaml")))
+    folder = config_dir() / (current().presets if group == PRESET else group)
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
 def read_option(group: str, name: str) -> dict[str, Any]:
@@ -77,31 +69,22 @@ def files_of_option(group: str, option: str) -> list[Path]:
 
 def files_of_first() -> list[Path]:
     """The verb's first file, and those of settings without a group that it builds on."""
-    return [config_dir() / f"{name}.yaml" for name in first_names(current().primary)]
+    bases = [item for item in _default_list() if isinstance(item, str) and item not in ("_self_", "shaping")]
+    return [config_dir() / f"{name}.yaml" for name in (current().primary, *bases)]
 
 
-def first_names(primary: str) -> list[str]:
-    """The file `primary`, and those of settings without a group that it builds on, by name."""
-    bases = [item for item in _default_list(primary) if isinstance(item, str) and item not in ("_self_", "shaping")]
-    return [primary, *bases]
-
-
+@cache_by_verb
 def default_option(group: str) -> str | None:
     """The option that the verb's first file chooses; None where it leaves the choice to a preset or a file."""
-    return _default_option(current().primary, group)
-
-
-@cache
-def _default_option(primary: str, group: str) -> str | None:
-    option = next(
-        (str(item[group]) for item in _default_list(primary) if isinstance(item, dict) and group in item), "???"
-    )
+    chosen = (item for item in _default_list() if isinstance(item, dict) and group in item)
+    option = next((str(item[group]) for item in chosen), "???")
     return None if option == "???" else option
 
 
-@cache
-def _default_list(primary: str) -> list[Any]:
-    defaults: list[Any] = yaml.safe_load((config_dir() / f"{primary}.yaml").read_text(encoding="utf-8"))["defaults"]
+@cache_by_verb
+def _default_list() -> list[Any]:
+    file = config_dir() / f"{current().primary}.yaml"
+    defaults: list[Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["defaults"]
     return defaults
 
 

@@ -6,14 +6,13 @@ import json
 import textwrap
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import cache
 from itertools import chain
 from typing import Final
 
 from rlhf_cli.config.keys import meanings
 from rlhf_cli.config.options import PRESET, first_names, groups, options, read_option
 from rlhf_cli.settings import flatten
-from rlhf_cli.verbs import current
+from rlhf_cli.verbs import cache_by_verb
 
 INDENT: Final = "    "
 LONGEST: Final = 36
@@ -26,17 +25,12 @@ def option_list() -> str:
     return "\n".join(textwrap.fill(row, 79, subsequent_indent="  ") for row in rows)
 
 
+@cache_by_verb  # hydra reads the help page whenever it composes
 def key_list() -> str:
     """Every key with its default, wrapped for a terminal: a part of the help page; the meanings are the schema's.
 
     A default of a group is that of its options: several are separated by |, and what an option leaves open is ....
     """
-    return _key_list(current().words)
-
-
-@cache  # hydra reads the help page whenever it composes
-def _key_list(verb: str) -> str:
-    """The list of the current verb, whose words are `verb`."""
     lines = []
     ours = sorted(meanings().items(), key=lambda item: item[0].partition(".")[0] in groups())
     for key, each in ours:
@@ -51,7 +45,7 @@ def _key_list(verb: str) -> str:
 
 def key_defaults(key: str) -> tuple[str, ...]:
     """The default of a setting, as text; of a group's, those of its options. Empty where all leave it open."""
-    return _defaults(current().primary, _group_of(key)).get(key, ())
+    return _defaults(_group_of(key)).get(key, ())
 
 
 def _group_of(key: str) -> str | None:
@@ -59,19 +53,19 @@ def _group_of(key: str) -> str | None:
     return group if group in groups() else None
 
 
-@cache
+@cache_by_verb
 def _kinds(group: str | None) -> frozenset[str]:
     """The kinds of a group's options."""
     return frozenset(str(read_option(group, name)["kind"]) for name in options(group)) if group else frozenset()
 
 
-@cache
-def _defaults(primary: str, group: str | None) -> Mapping[str, tuple[str, ...]]:
-    """The short values of each key in the options of the group, or without one in the file `primary`."""
+@cache_by_verb
+def _defaults(group: str | None) -> Mapping[str, tuple[str, ...]]:
+    """The short values of each key in the options of the group, or without one in the verb's first file."""
     bodies = (
         [read_option(group, name) for name in options(group)]
         if group
-        else [read_option("", name) for name in first_names(primary)]
+        else [read_option("", name) for name in first_names()]
     )
     bodies += [read_option("", "shaping")] if group == "reward" else []
     found: dict[str, list[str]] = defaultdict(list)
