@@ -67,6 +67,7 @@ def test_two_runs_on_other_data(finished: Path, rlhf: Rlhf, tmp_path: Path) -> N
         (["evaluate.samples=2"], 2, "one run or two"),
         (["out", "--temperature", "-1"], 2, "must be 0 or more"),
         (["out", "--top-p", "1.5"], 2, "must be 0 to 1"),
+        (["out", "--temperature", "0", "evaluate.samples=8"], 2, "greedy completions are all the same"),
         (["out", "data=jsonl", "data.path=none.jsonl"], 3, "no such prompt file"),
     ],
 )

@@ -47,3 +47,10 @@ def test_a_group_as_json(rlhf: Rlhf) -> None:
 def test_mistakes_are_one_line(argv: tuple[str, ...], said: str, rlhf: Rlhf) -> None:
     outcome = rlhf("explain", *argv)
     assert (outcome.code, outcome.out, outcome.err) == (2, "", said)
+
+
+def test_a_mapping_that_is_empty_is_shown(rlhf: Rlhf) -> None:
+    assert any(line.split()[:2] == ["data.where", "{}"] for line in rlhf("explain", "config=tiny").out.splitlines())
+    named = rlhf("explain", "config=tiny", "data.where").out.splitlines()
+    assert named[0] == "data.where = {}"
+    assert named[2] == "  takes    mapping"

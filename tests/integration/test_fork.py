@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.errors import EXIT_RESUME, EXIT_USAGE
+from rlhf_cli.runs import forking
 from tests.support import Outcome, contents, lines
 
 Rlhf = Callable[..., Outcome]
@@ -123,3 +124,15 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert says in outcome.err
     assert outcome.err.count("\n") == 1
     assert everything(parent.parent) == before
+
+
+def test_a_fork_that_cannot_be_written_leaves_nothing(
+    rlhf: Rlhf, parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, text: str) -> str:
+        raise OSError(28, "No space left on device", str(folder))
+
+    monkeypatch.setattr(forking, "write_config", full)
+    outcome = rlhf("fork", "parent@2")
+    assert (outcome.code, outcome.err.count("\n")) == (6, 1)
+    assert [path.name for path in parent.parent.iterdir()] == ["parent"]

@@ -283,3 +283,23 @@ def test_votes_are_exported_as_preferences(finished: Path, label: Callable[..., 
     assert label("pairs.jsonl", typed="1\n").code == 0
     result = json.loads(label("pairs.jsonl", "--export", "more.jsonl", "--json").out)
     assert result == {"file": str(tmp_path / "more.jsonl"), "preferences": 1, "ties": 0, "left_out": {}}
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (
+            ("--export", "x.jsonl", "--rater", "anna"),
+            "--export asks nothing and takes the votes of everybody, so --rater",
+        ),
+        (("--export", "x.jsonl", "--web"), "--export asks nothing and takes the votes of everybody, so --web"),
+        (("--port", "8000"), "--port is that of a page"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    argv: tuple[str, ...], said: str, label: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    outcome = label(str(file_of(tmp_path)), *argv)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {said}")
+    assert not (tmp_path / "x.jsonl").exists()

@@ -111,3 +111,11 @@ def test_the_example_to_copy_trains(rlhf: Rlhf, tmp_path: Path, monkeypatch: pyt
     assert outcome.code == 0, outcome.err
     (row,) = lines(folder / "out" / "metrics.jsonl")
     assert {"reward/listed", "reward/short", "reward/raw"} <= row.keys()
+
+
+@pytest.mark.parametrize("option", ["--prompts", "--samples"])
+def test_a_file_of_completions_takes_no_number_of_its_own(option: str, rlhf: Rlhf, completions: Path) -> None:
+    outcome = rlhf(*FILE, "reward=characters", option, "5")
+    assert (outcome.code, outcome.out) == (2, "")
+    line = "error: a file has its own prompts and completions (--completions); fix: leave --prompts and --samples out\n"
+    assert outcome.err == line

@@ -181,7 +181,7 @@ def test_one_sweep_at_a_time_in_a_folder(rlhf: Rlhf, tmp_path: Path) -> None:
     with hold(tmp_path / "s"):
         outcome = rlhf("train", "config=tiny", "-m", "seed=0,1", "sweep_dir=s")
     assert outcome.code == 2
-    assert "another process is working on this sweep" in outcome.err
+    assert "another process is working in this folder of a sweep" in outcome.err
     assert outcome.err.rstrip().endswith("fix: wait for it, or give another sweep_dir")
 
 

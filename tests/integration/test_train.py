@@ -100,6 +100,13 @@ def test_a_users_file_is_copied_into_the_run(rlhf: Rlhf, tmp_path: Path) -> None
     assert (tmp_path / "out" / "my-run.yaml").read_text() == (tmp_path / "my-run.yaml").read_text()
 
 
+def test_a_users_file_with_the_name_of_one_of_the_runs_is_copied_beside_it(rlhf: Rlhf, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"defaults": ["tiny"], "steps": 1, "evaluate": {"every": 0}}')
+    assert rlhf("train", "config=./config.json", "display=quiet", "run_dir=out").code == 0
+    assert (tmp_path / "out" / "yours-config.json").read_text() == (tmp_path / "config.json").read_text()
+    assert "optimizer" in json.loads((tmp_path / "out" / "config.json").read_text())
+
+
 def test_one_bad_trial_stops_the_sweep_before_it_starts(rlhf: Rlhf, tmp_path: Path) -> None:
     outcome = rlhf("train", "config=tiny", "-m", "samples_per_prompt=4,1", "sweep_dir=sweep")
     assert outcome.code == 2

@@ -61,9 +61,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["xyz", "--debug"], "error: unknown verb 'xyz'; rlhf --help lists the verbs"),
         (["config=tiny"], "error: unknown verb 'config=tiny'; did you mean rlhf train config=tiny?"),
         (["--foo"], "error: unknown verb '--foo'; rlhf --help lists the verbs"),
+        (["skill", ""], "error: unrecognized arguments:  (rlhf skill); fix: rlhf skill --help"),
     ],
 )
-def test_an_unknown_verb(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_verb_or_argument(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(argv) == 2
     assert capsys.readouterr().err.splitlines()[-1] == line
 
@@ -181,3 +182,30 @@ def test_a_signal_while_python_ends_changes_no_exit_code(monkeypatch: pytest.Mon
         for number, handler in former.items():
             signal.signal(number, handler)
     assert codes == [75, 75]
+
+
+@pytest.mark.parametrize(
+    "verb_argv", [("check",), ("oracle",), ("data", "show"), ("verify-gradient",), ("reward", "test")]
+)
+def test_a_verb_about_settings_does_not_leave_a_run_out_in_silence(
+    verb_argv: tuple[str, ...], rlhf: Callable[..., Outcome]
+) -> None:
+    outcome = rlhf(*verb_argv, "config=tiny", "resume=latest")
+    line = "error: these are the settings of a new run (resume); fix: leave resume out\n"
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", line)
+
+
+def test_a_result_and_a_mistake_that_nobody_reads_leave_the_exit_code(
+    verb: Callable[[Answer], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def main(argv: list[str]) -> int:
+        sys.stdout.write("a result\n")
+        raise UserError("not identical", exit_code=5)
+
+    verb(main)
+    for name in ("stdout", "stderr"):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with monkeypatch.context() as patch, os.fdopen(writing, "w", buffering=1 if name == "stderr" else -1) as stream:
+            patch.setattr(sys, name, stream)
+            assert cli.run(["train"]) == 5

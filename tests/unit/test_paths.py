@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import rlhf_cli
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.gguf import cache_dir
-from rlhf_cli.paths import locate, why_irregular
+from rlhf_cli.paths import find_similar, locate, why_irregular
 
 
 def test_a_package_path_names_a_file_inside_the_package() -> None:
@@ -77,3 +78,15 @@ def test_a_link_leads_to_them_too(tmp_path: Path) -> None:
     (tmp_path / ".ssh" / "id").write_text("x")
     (tmp_path / "prompts.txt").symlink_to(tmp_path / ".ssh" / "id")
     assert why_irregular(tmp_path / "prompts.txt") == ".ssh is where a program keeps keys or passwords"
+
+
+def test_nobody_is_asked_to_look_into_a_folder_that_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    assert find_similar(tmp_path / "runn") == "run"
+    assert find_similar(tmp_path / "no" / "runn") is None
+
+    def closed(path: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", closed)
+    assert find_similar(tmp_path / "runn") is None

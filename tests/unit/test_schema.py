@@ -232,8 +232,11 @@ def test_a_time_limit_is_written_as_people_and_schedulers_do(given: Any, seconds
     assert config_of(time_limit=given).time_limit == seconds
 
 
+HUGE = [pytest.param(10**400, id="400 digits"), pytest.param(f"{'9' * 400}:00:00", id="400 digits of hours")]
+
+
 @pytest.mark.parametrize(
-    "given", ["", "h", "1.h", ".5h", "1.5.5h", "0.0s", "30", "1:30", "1h 30m", 0, -5, True, "0s", float("inf")]
+    "given", ["", "h", "1.h", ".5h", "1.5.5h", "0.0s", "30", "1:30", "1h 30m", 0, -5, True, "0s", float("inf"), *HUGE]
 )
 def test_other_time_limits_are_refused(given: Any) -> None:
     with pytest.raises(ValidationError):

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Final
 
 from rlhf_cli.config.keys import meanings
-from rlhf_cli.config.options import PRESET, first_names, groups, options, read_option
+from rlhf_cli.config.options import PRESET, files_of_first, groups, options, read_option
 from rlhf_cli.settings import flatten
 from rlhf_cli.verbs import cache_by_verb
 
@@ -65,7 +65,7 @@ def _defaults(group: str | None) -> Mapping[str, tuple[str, ...]]:
     bodies = (
         [read_option(group, name) for name in options(group)]
         if group
-        else [read_option("", name) for name in first_names()]
+        else [read_option("", file.stem) for file in files_of_first()]
     )
     bodies += [read_option("", "shaping")] if group == "reward" else []
     found: dict[str, list[str]] = defaultdict(list)

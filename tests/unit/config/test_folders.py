@@ -13,7 +13,7 @@ import pytest
 
 from rlhf_cli.config.launch import Launch, launch
 from rlhf_cli.config.naming import reserve_folder
-from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.errors import EXIT_DISK, UserError, disk_errors
 
 from .conftest import accept, not_started, sweep_with
 
@@ -49,7 +49,8 @@ def test_an_explicit_run_dir_is_used_as_it_is(cwd: Path, started: Started) -> No
 
 def test_a_folder_that_cannot_be_made_is_a_disk_error(cwd: Path) -> None:
     (cwd / "file").touch()
-    with pytest.raises(UserError, match="cannot be made: Not a directory") as error:
+    refused = pytest.raises(UserError, match="fix: give another path: a file is in the way")
+    with refused as error, disk_errors():  # as every command is run
         launch(["config=tiny", "run_dir=file/run"], not_started, check=accept, sweep=sweep_with(not_started))
     assert error.value.exit_code == EXIT_DISK
 

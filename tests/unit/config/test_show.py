@@ -100,3 +100,8 @@ def test_info_always_works(argv: list[str], forked: Callable[..., Outcome]) -> N
     outcome = forked("train", *argv, "steps=-1")
     assert (outcome.code, outcome.err) == (0, "")
     assert "hydra" in outcome.out
+
+
+def test_resolve_alone_starts_nothing(cwd: Path, refused: Refused) -> None:
+    assert refused("--resolve", "config=tiny") == "--resolve shows a config without its interpolations: add --cfg job"
+    assert list(cwd.iterdir()) == []

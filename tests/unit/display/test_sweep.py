@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,16 @@ def test_the_counts_of_the_table_add_up_to_all_trials(
     with show_trials("live", total) as show:
         show(standings)
     assert capsys.readouterr().err.splitlines()[-1].rstrip() == said
+
+
+def test_a_name_with_brackets_and_a_metric_that_is_null_are_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    found = standing("running")
+    found.job = replace(found.job, name="model.lora.target_modules=[q_proj,v_proj]")
+    found.step, found.metrics = 2, json.loads('{"objective": null, "reward/mean": 0.5}')
+    with show_trials("live") as show:
+        show([found])
+    (row,) = (line for line in capsys.readouterr().err.splitlines() if "target_modules" in line)
+    assert row.split() == ["model.lora.target_modules=[q_proj,v_proj]", "running", "2/4", "+nan", "+0.500", "nan"]

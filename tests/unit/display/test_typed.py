@@ -81,3 +81,12 @@ def test_a_key_ends_a_wait_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
         waited.append(found.wait(1.0))
     os.close(master)
     assert waited == ["u"]
+
+
+def test_a_terminal_that_hangs_up_after_escape_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    import rlhf_cli.display.typed as module
+
+    pieces = iter([b"\x1b", b""])
+    monkeypatch.setattr(module.os, "read", lambda handle, size: next(pieces))
+    monkeypatch.setattr(module.select, "select", lambda *streams: ([0], [], []))
+    assert module._key(0) == "\x1b"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
 from rlhf_cli.display import watchers
@@ -51,3 +54,13 @@ class TestWatcher:
 )
 def test_the_kind_for_a_command_without_steps(name: str, kind: type) -> None:
     assert type(progress(name)) is kind
+
+
+def test_a_reader_of_progress_that_leaves_ends_the_command_as_a_shell_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with monkeypatch.context() as patch, os.fdopen(writing, "w") as stream:
+        patch.setattr(sys, "stderr", stream)
+        with pytest.raises(BrokenPipeError):
+            progress("plain").note("it goes on")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # closing it writes once more

@@ -89,6 +89,7 @@ def test_the_same_search_finds_its_folder_and_another_has_its_own() -> None:
         (("seeds=3",), "a search tries each point with one seed (seeds)"),
         (("evaluate.every=0",), "a search compares held-out evaluations (evaluate.every)"),
         (("hydra/launcher=basic",), "a search starts its trials itself, not by basic (hydra/launcher)"),
+        (("hydra.sweeper.trials=${nope}",), "Interpolation key 'nope' not found"),
         (("samples_per_prompt=1",), "samples_per_prompt: algorithm=rloo compares the completions of a prompt"),
     ],
 )
