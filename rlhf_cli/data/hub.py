@@ -38,8 +38,7 @@ class Hub(PromptSource):
 
     def place(self, *, held_out: bool) -> str:
         """The data set and the split, as `id/split`."""
-        split = self.eval_split if held_out and self.eval_split is not None else self.split
-        return f"{self.id}/{split}"
+        return f"{self.id}/{self._split(held_out)}"
 
     def raw_rows(self, *, held_out: bool) -> Iterator[RawRow]:
         """Yield the split's rows; raises UserError (exit 3) where it cannot be loaded."""
@@ -53,8 +52,7 @@ class Hub(PromptSource):
         datasets, place = import_extra("datasets", self.kind), self.place(held_out=held_out)
         _silence(datasets, self.id)
         try:
-            split = place.removeprefix(f"{self.id}/")
-            rows = datasets.load_dataset(self.id, self.name, split=split, revision=self.revision)
+            rows = datasets.load_dataset(self.id, self.name, split=self._split(held_out), revision=self.revision)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             raise UserError(
                 f"cannot load the data set: {first_line(error).rstrip('.')}",
@@ -64,6 +62,9 @@ class Hub(PromptSource):
             ) from error
         for number, row in enumerate(rows, start=1):
             yield RawRow(as_json(row), f"{place}:{number}")
+
+    def _split(self, held_out: bool) -> str:
+        return self.eval_split if held_out and self.eval_split is not None else self.split
 
 
 def _silence(datasets: Any, source: str) -> None:

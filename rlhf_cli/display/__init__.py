@@ -13,5 +13,6 @@ typed       what a rater types: keys of a terminal, lines of a pipe
 labelling   ask a rater, and print the result of the votes
 figures     tables of figures
 pictures    print charts in characters
+printing    print a JSON object, or a note
 words       make texts harmless, and put figures in a line
 """

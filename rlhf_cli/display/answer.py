@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -14,12 +12,12 @@ from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.figures import titled
 from rlhf_cli.display.following import after_sweep, print_next
 from rlhf_cli.display.pictures import print_picture
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import intervals_over
-from rlhf_cli.runs.json_files import finite
 from rlhf_cli.sweep.answer import Answer
 from rlhf_cli.sweep.outcome import LeftOut
 from rlhf_cli.sweep.points import Point
@@ -34,7 +32,7 @@ def show_answer(answer: Answer, display: str, report: Path | None) -> None:
     if display == "quiet":
         return
     if display == "json":
-        sys.stdout.write(json.dumps(finite(answer.row())) + "\n")
+        print_json(answer.row())
         return
     console = ResultConsole()
     console.print()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import Progress
 
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.words import held_out_figures, step_figures, waiting
 from rlhf_cli.errors import visible
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.runs.json_files import finite
 from rlhf_cli.types import Metrics
 
 
@@ -80,5 +78,4 @@ class JsonLines(Quiet):
         self._print(step, metrics)
 
     def _print(self, step: int, metrics: Metrics) -> None:
-        sys.stdout.write(json.dumps(finite({"step": step, **metrics})) + "\n")
-        sys.stdout.flush()
+        print_json({"step": step, **metrics})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf_cli.display.console import StoppingConsole
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.words import figures, metric
 from rlhf_cli.errors import visible
 from rlhf_cli.paths import relative_to_here
-from rlhf_cli.runs.json_files import finite
 from rlhf_cli.sweep.pool import Standing, State
 
 STYLES: Final[dict[State, str]] = {
@@ -104,8 +102,7 @@ class _JsonLines(_Failures):
                 "said": standing.reason or "",
                 "step": standing.step,
             }
-            sys.stdout.write(json.dumps(finite({**row, **(standing.metrics or {})})) + "\n")
-            sys.stdout.flush()
+            print_json({**row, **(standing.metrics or {})})
 
 
 def _table(standings: Sequence[Standing], console: Console, total: int) -> RenderableType:

@@ -1,7 +1,6 @@
 """Parts of verbs: those that several share, and the larger ones.
 
 parser       parse the options of a verb
-printing     print a JSON object, or a note
 pairing      find the pairs that `label` asks about, and the held-out prompts of a run
 answering    the prompts of `eval`, and both sides' answers
 writing      load a trained policy to write texts, for `generate` and `chat`

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rlhf_cli.commands.parts.parser import number
-from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.writing import Writer
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.verbs.chat import Answer
 from rlhf_cli.errors import UserError, disk_errors, visible
 from rlhf_cli.paths import expand

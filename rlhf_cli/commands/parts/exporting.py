@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rlhf_cli.commands.parts.printing import print_note
 from rlhf_cli.config.compose import amend_for
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
+from rlhf_cli.display.printing import print_note
 from rlhf_cli.errors import EXIT_DISK, EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.paths import expand, relative_to_here

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.exporting import consent_of, open_exactly, read_writer
-from rlhf_cli.commands.parts.printing import print_json
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.verbs.harness import show_scores
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, UserError, visible

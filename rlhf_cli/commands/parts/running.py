@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from rlhf_cli.commands.parts import ready
-from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.config.launch import Launch
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.errors import reader_may_leave, visible
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.runs.folder import FILES

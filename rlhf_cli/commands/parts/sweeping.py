@@ -10,10 +10,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from rlhf_cli.commands.parts.printing import print_note
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.launch import Launch, RunTrials
 from rlhf_cli.display.answer import show_answer
+from rlhf_cli.display.printing import print_note
 from rlhf_cli.display.sweep import show_trials
 from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors
 from rlhf_cli.pipeline.signals import StopSignals

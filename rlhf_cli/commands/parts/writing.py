@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rlhf_cli.commands.parts.exporting import consent_of, read_writer
 from rlhf_cli.commands.parts.parser import at_least, number
-from rlhf_cli.commands.parts.printing import print_note
+from rlhf_cli.display.printing import print_note
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.jobs import compose_config, find_setters
 from rlhf_cli.config.keys import fields, lacks, meanings, rule, schema_name
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.verbs.explain import Setting, show_settings
 from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.runs.changes import is_under

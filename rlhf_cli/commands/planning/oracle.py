@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
-from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.ready import check_sources, code_notices, compose_new
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.verbs.oracle import show_dial, show_oracle
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError

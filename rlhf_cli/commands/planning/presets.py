@@ -8,8 +8,8 @@ import textwrap
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.config.help.presets import copy_preset, find_preset, list_presets
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.errors import EXIT_DONE, visible
 from rlhf_cli.paths import expand
 

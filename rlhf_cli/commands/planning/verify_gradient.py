@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.ready import compose_new
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_NONFINITE, UserError
 

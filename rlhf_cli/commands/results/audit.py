@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
-from rlhf_cli.commands.parts.printing import print_json, print_note
 from rlhf_cli.commands.parts.repeating import differs, repeating
+from rlhf_cli.display.printing import print_json, print_note
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, first_line
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals

@@ -7,8 +7,8 @@ from typing import Final
 
 from rlhf_cli.commands.parts.chatting import Session, describe_commands
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.commands.parts.printing import print_note
 from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, note_template
+from rlhf_cli.display.printing import print_note
 from rlhf_cli.display.verbs.chat import type_turns
 from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.prompts.conversation import Conversation

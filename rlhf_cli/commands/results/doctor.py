@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.commands.parts.printing import print_json
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.verbs.doctor import show_machine, show_run, show_sweep
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError

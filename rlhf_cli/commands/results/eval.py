@@ -13,11 +13,11 @@ from rlhf_cli.commands.parts.answering import Decoding, answer_all, read_prompts
 from rlhf_cli.commands.parts.exporting import consent_of
 from rlhf_cli.commands.parts.harnessing import ask_harness
 from rlhf_cli.commands.parts.parser import Parser, at_least, number
-from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.ready import check_sources, code_notices
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.keys import did_you_mean
 from rlhf_cli.config.security import refuse_unsaid_trust
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.verbs.eval import show_sides
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rlhf_cli.commands.parts.exporting import add_run, consent_of, find_place, open_exactly
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.commands.parts.printing import print_json, print_note
+from rlhf_cli.display.printing import print_json, print_note
 from rlhf_cli.errors import EXIT_DONE, UserError, visible
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.disk import DISK, scratch_beside

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from rlhf_cli.commands.parts.parser import Parser, at_least, number
-from rlhf_cli.commands.parts.printing import print_json, print_note
 from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, not_text, note_template, weight_at
+from rlhf_cli.display.printing import print_json, print_note
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.schema import TrainingConfig

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from rlhf_cli.commands.parts.pairing import Found, find_pairs, find_voted
 from rlhf_cli.commands.parts.parser import Parser, at_least
-from rlhf_cli.commands.parts.printing import print_json, print_note
 from rlhf_cli.display.labelling import label, show_lines
+from rlhf_cli.display.printing import print_json, print_note
 from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
 from rlhf_cli.feedback.desk import Asks, Desk
 from rlhf_cli.feedback.export import preferences, write_preferences

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.commands.parts.printing import print_json
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
 from rlhf_cli.models.exports.hub import TOKEN, upload
 from rlhf_cli.paths import relative_to_here

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.commands.parts.printing import print_json, print_note
+from rlhf_cli.display.printing import print_json, print_note
 from rlhf_cli.display.verbs.runs import show_runs, why_failed
 from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
 from rlhf_cli.paths import expand

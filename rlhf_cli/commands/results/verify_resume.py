@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.repeating import differs, repeating
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.runs.lock import hold

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least, number
-from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.rounds import SHARED, do_round, reward_model_config
 from rlhf_cli.commands.results.report import write_after_training
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.following import PROMPT, print_next
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
 from rlhf_cli.paths import expand, quoted, relative_to_here
 from rlhf_cli.prompts.rows import read_rows

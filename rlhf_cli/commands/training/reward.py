@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least, number
-from rlhf_cli.commands.parts.printing import print_json
 from rlhf_cli.commands.parts.ready import check_sources, compose_new
 from rlhf_cli.commands.parts.supervising import run_verb
 from rlhf_cli.config.arguments import quote
 from rlhf_cli.data.order import split_by_weight
+from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.verbs.reward import show_examination
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD, UserError

@@ -1,4 +1,4 @@
-"""Print what all verbs print alike: a JSON object on stdout, a note on stderr."""
+"""Print a JSON object on stdout, or a note on stderr."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from rlhf_cli.runs.json_files import finite
 def print_json(value: Any, *, indent: int | None = None) -> None:
     """Print the value as JSON: null for numbers that JSON lacks, escapes where stdout cannot encode every character."""
     takes_all = (sys.stdout.encoding or "").lower().startswith("utf")
-    print(json.dumps(finite(value), ensure_ascii=not takes_all, indent=indent), flush=True)
+    sys.stdout.write(f"{json.dumps(finite(value), ensure_ascii=not takes_all, indent=indent)}\n")
+    sys.stdout.flush()
 
 
 def print_note(text: str) -> None:
     """Print a note, one line."""
-    print(f"note: {visible(text)}", file=sys.stderr)
+    sys.stderr.write(f"note: {visible(text)}\n")

@@ -1,4 +1,4 @@
-"""commands.parts.printing."""
+"""display.printing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from rlhf_cli.commands.parts.printing import print_json
+from rlhf_cli.display.printing import print_json
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
