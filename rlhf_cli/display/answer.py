@@ -40,14 +40,12 @@ def show_answer(answer: Answer, display: str, report: Path | None) -> None:
         console.print(_tabulate_points(answer, console.width))
         print_picture(frontier(answer.oracle, answer.points, answer.recommended), console)
         if answer.oracle is None:
-            console.print(f"the optimum's curve is not known: {answer.no_oracle}", style="dim", markup=False)
+            console.print(f"the optimum's curve is not known: {answer.no_oracle}", style="dim")
         console.print()
     _print_recommendation(answer, console)
     unseen = [missing for missing in answer.left_out if missing.state == "not evaluated"]
     if unseen:
-        console.print(
-            f"never evaluated: {len(unseen)} of the trials ({unseen[0].reason})", style="yellow", markup=False
-        )
+        console.print(f"never evaluated: {len(unseen)} of the trials ({unseen[0].reason})", style="yellow")
     for missing in answer.left_out:
         if missing.state != "not evaluated":
             console.print(Text(_describe_missing(missing), style="yellow"), soft_wrap=True)

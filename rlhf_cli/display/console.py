@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,7 +12,14 @@ from rich.text import Text
 from rlhf_cli.errors import Stopped
 
 
-class StoppingConsole(Console):
+class PlainConsole(Console):
+    """A console that prints texts as they are: rich would take [red] for markup and :100: for an emoji."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+
+class StoppingConsole(PlainConsole):
     """A console whose reader may leave (`| head`, a tee that Ctrl-C ends first). Then the run stops and is saved."""
 
     def on_broken_pipe(self) -> None:
@@ -21,11 +29,8 @@ class StoppingConsole(Console):
         raise Stopped("nobody reads what it says")
 
 
-class ResultConsole(Console):
+class ResultConsole(PlainConsole):
     """A console for the results of a command, or on stderr for its progress, whose reader may end the command."""
-
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(highlight=False, stderr=stderr)
 
     def on_broken_pipe(self) -> None:
         """Print nothing more, and raise BrokenPipeError; rich would exit with 1."""
@@ -35,7 +40,7 @@ class ResultConsole(Console):
     def print_fact(self, name: str, text: str, column: int = 11) -> None:
         """Print a name, and the text in its own column: broken between words on a terminal, one line elsewhere."""
         if not self.is_terminal:
-            self.print(f"{name:<{column}}{text}", markup=False, soft_wrap=True)
+            self.print(f"{name:<{column}}{text}", soft_wrap=True)
             return
         row = Table.grid()
         if column:

@@ -11,7 +11,6 @@ from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -79,7 +78,7 @@ class Dashboard(Quiet):
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
         """Show the phase and its progress. While a model loads, the progress bar of a download has the terminal."""
         if name.startswith("loading"):
-            self.console.print(f"{name} ...", markup=False)
+            self.console.print(f"{name} ...")
             yield lambda: None
             return
         self._live.start()
@@ -130,7 +129,7 @@ class Dashboard(Quiet):
             parts += [Text(), Text(self._held_out, style="cyan")]
         if self._waiting:
             parts.append(Text(self._waiting, style="magenta"))
-        return Panel(Group(*parts), title=escape(visible(self.title)), border_style="blue", padding=(0, 1), width=width)
+        return Panel(Group(*parts), title=Text(visible(self.title)), border_style="blue", padding=(0, 1), width=width)
 
     def _draw_progress(self) -> RenderableType:
         grid = Table.grid(padding=(0, 1), expand=True)

@@ -1,4 +1,4 @@
-"""Tables of figures for a terminal. Cells are plain text: a name may hold brackets, which rich takes for its markup."""
+"""Tables of figures for a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compared(
     """
     table = titled(title, caption)
     for place, name in enumerate(("", *names)):
-        table.add_column(Text(name), justify="right" if place else "left")
+        table.add_column(name, justify="right" if place else "left")
     for place, row in enumerate(rows):
-        table.add_row(*map(Text, row), style="bold" if leads and not place else "")
+        table.add_row(*row, style="bold" if leads and not place else "")
     return table

@@ -27,7 +27,7 @@ def print_next(console: Console, commands: Sequence[str]) -> None:
     """Print the commands; a narrow terminal breaks none of them."""
     console.print("Next", style="bold")
     for command in commands:
-        console.print(f"  {visible(command)}", markup=False, soft_wrap=True)
+        console.print(f"  {visible(command)}", soft_wrap=True)
 
 
 def after_run(result: Result, folder: Path) -> list[str]:

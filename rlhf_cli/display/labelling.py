@@ -30,7 +30,7 @@ def label(asks: Asks, shown: Callable[[], str] | None) -> None:
 
     Where more pairs may come, wait for them. `shown` gives the present win rate, for a rater who wants to see it.
     """
-    console, note, asked = StoppingConsole(stderr=True, highlight=False), "", False
+    console, note, asked = StoppingConsole(stderr=True), "", False
     typed = Typed(console)
     question = asks.question() or _wait(asks, typed, console)
     while question is not None:
@@ -45,10 +45,10 @@ def label(asks: Asks, shown: Callable[[], str] | None) -> None:
             console.print("taken back" if done else "nothing to take back", style="dim" if done else "yellow")
         elif key == "n":
             note = said
-            console.print(f"note: {one_line(note)}" if note else "no note", markup=False)
+            console.print(f"note: {one_line(note)}" if note else "no note")
             continue
         elif key not in ("1", "2", *CHOICES):
-            console.print(KEYS, markup=False)
+            console.print(KEYS)
             continue
         elif asks.is_open(question):
             sides: dict[str, Choice] = {"1": question.left, "2": question.right}
@@ -64,7 +64,7 @@ def label(asks: Asks, shown: Callable[[], str] | None) -> None:
 def _wait(asks: Asks, typed: Typed, console: Console) -> Question | None:
     """The first question that comes; None where none will, or the rater leaves."""
     if (why := asks.waiting()) is not None:
-        console.print(f"{why}; q leaves", style="dim", markup=False, soft_wrap=True)
+        console.print(f"{why}; q leaves", style="dim", soft_wrap=True)
     while asks.waiting() is not None:
         key = typed.wait(WAIT_S)
         if key == "q":
@@ -94,11 +94,11 @@ def _ask(question: Question, console: Console, shown: Callable[[], str] | None) 
     else:
         for panel in panels:
             console.print(panel)
-    console.print(KEYS, style="dim", markup=False)
+    console.print(KEYS, style="dim")
 
 
 def show_lines(lines: Iterable[tuple[str, str]]) -> None:
     """Print what the votes say, on stdout: lines of a name and a text."""
     console = ResultConsole()
     for name, text in lines:
-        console.print(f"{one_line(name):<11} {one_line(text)}", markup=False, soft_wrap=True)
+        console.print(f"{one_line(name):<11} {one_line(text)}", soft_wrap=True)

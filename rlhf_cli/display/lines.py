@@ -22,7 +22,7 @@ class Quiet(Reporter):
         self.console, self.title, self.total = console, title, total
 
     def note(self, text: str) -> None:
-        self.console.print(f"note: {visible(text)}", markup=False, soft_wrap=True)
+        self.console.print(f"note: {visible(text)}", soft_wrap=True)
 
 
 class Plain(Quiet):
@@ -50,7 +50,7 @@ class Plain(Quiet):
             self._line(waiting(count, command))
 
     def _line(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
 
 class PhaseBars(Plain):

@@ -34,7 +34,7 @@ def show_trials(display: str, total: int = 0) -> Iterator[Show]:
 
     `total` is the number of trials of a search, which begins with none and asks for one after the other.
     """
-    console = StoppingConsole(stderr=True, highlight=False)
+    console = StoppingConsole(stderr=True)
     lines = {"json": _JsonLines, "quiet": _Failures}.get(display, _Lines)(console, total)
     if display != "live" and (display != "auto" or not console.is_terminal or console.is_dumb_terminal):
         yield lines.show
@@ -72,7 +72,7 @@ class _Failures:
         """Print the new state of a trial."""
         if standing.state in ("failed", "stopped"):
             line = f"{which} {standing.state}: {standing.reason}; its log: {relative_to_here(standing.job.log)}"
-            self.console.print(visible(line), style=STYLES[standing.state], markup=False, soft_wrap=True)
+            self.console.print(visible(line), style=STYLES[standing.state], soft_wrap=True)
 
 
 class _Lines(_Failures):
@@ -87,7 +87,7 @@ class _Lines(_Failures):
             self._line(f"{which} finished{before}: {figures(standing.metrics or {}, '')}")
 
     def _line(self, text: str) -> None:
-        self.console.print(visible(text), markup=False, soft_wrap=True)
+        self.console.print(visible(text), soft_wrap=True)
 
 
 class _JsonLines(_Failures):
@@ -129,7 +129,7 @@ def _row(standing: Standing) -> tuple[RenderableType, ...]:
     metrics = standing.metrics or {}
     values = (("objective", "+.3f"), ("reward/mean", "+.3f"), ("kl/seq", ".2f"))
     return (
-        Text(visible(standing.job.name)),
+        visible(standing.job.name),
         Text(standing.state, style=STYLES[standing.state]),
         f"{'-' if standing.step is None else standing.step}/{standing.job.steps}",
         *(f"{metric(metrics, name):{form}}" if metrics else "-" for name, form in values),

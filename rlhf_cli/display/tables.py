@@ -58,10 +58,10 @@ def show_result(result: Result, folder: Path, *, following: bool = True) -> None
         rows = changes(result.comparison, f"J = reward - {result.beta:g}·KL")
         console.print(compared(names, rows, title, caption, leads=True))
     elif no_signal:
-        console.print(no_signal, style="yellow", markup=False)
+        console.print(no_signal, style="yellow")
     if result.stopped is not None:
         why = visible(f"Ended after step {result.step} by {result.stopped.key}: {result.stopped.reason}")
-        console.print(why, markup=False)
+        console.print(why)
     console.print(_texts_table(result))
     _print_files(folder, console)
     if following:

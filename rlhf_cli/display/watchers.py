@@ -18,7 +18,7 @@ def watcher(
 
     `past`: the metrics of the steps before, of a run that is resumed; `curves`: those of the dashboard.
     """
-    console = StoppingConsole(stderr=True, highlight=False)
+    console = StoppingConsole(stderr=True)
     if display == "live" or (display == "auto" and console.is_terminal and not console.is_dumb_terminal):
         return Dashboard(console, title, total, past, curves)
     return {"json": JsonLines, "quiet": Quiet}.get(display, Plain)(console, title, total)

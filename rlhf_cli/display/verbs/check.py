@@ -45,7 +45,7 @@ def show_trial(trial: Trial, config: RunConfig) -> None:
     for reason in trial.reasons:
         console.print_fact("no-go", visible(reason))
     if not trial.reasons:
-        console.print("go", markup=False)
+        console.print("go")
 
 
 def _duration(seconds: float) -> str:

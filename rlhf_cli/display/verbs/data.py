@@ -35,14 +35,14 @@ def show_data(preview: Preview, special: Iterable[str]) -> None:
         console.print()
     for part in preview.parts:
         for line in _part(part, alone=len(preview.parts) == 1):
-            console.print(line, soft_wrap=True, markup=False)
+            console.print(line, soft_wrap=True)
     if preview.left_out:
         counts = ", ".join(f"{count} {why}" for why, count in preview.left_out.items())
-        console.print(f"left out   {counts}", soft_wrap=True, markup=False)
+        console.print(f"left out   {counts}", soft_wrap=True)
     if preview.more:
         console.print("           there are rows behind data.max_rows", soft_wrap=True)
     columns = visible(", ".join(preview.columns)) or "none but the prompt"
-    console.print(f"columns    {columns}", soft_wrap=True, markup=False)
+    console.print(f"columns    {columns}", soft_wrap=True)
     if preview.lengths is not None:
         _show_lengths(preview.lengths, console)
 

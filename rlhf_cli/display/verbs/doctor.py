@@ -29,14 +29,14 @@ def show_sweep(trials: Mapping[Path, Alarms]) -> None:
         if not alarms.findings():
             healthy.append(folder)
             continue
-        console.print(visible(str(relative_to_here(folder))), style="bold", markup=False, soft_wrap=True)
+        console.print(visible(str(relative_to_here(folder))), style="bold", soft_wrap=True)
         for text in _lines(alarms):
             _print(console, f"  {text}")
     if not trials:
-        console.print("no trial has begun", markup=False)
+        console.print("no trial has begun")
     if healthy:
         names = ", ".join(folder.name for folder in healthy)
-        console.print(visible(f"nothing found in {len(healthy)}: {names}"), markup=False, soft_wrap=True)
+        console.print(visible(f"nothing found in {len(healthy)}: {names}"), soft_wrap=True)
 
 
 def show_machine(facts: Mapping[str, Any]) -> None:

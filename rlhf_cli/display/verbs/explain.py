@@ -40,7 +40,7 @@ def show_settings(settings: Sequence[Setting], *, with_meanings: bool) -> None:
                 f"  takes    {setting.rule}",
                 *textwrap.wrap(setting.meaning, 79, initial_indent="  means    ", subsequent_indent="           "),
             ]
-        console.print("\n".join(lines), markup=False, soft_wrap=True)
+        console.print("\n".join(lines), soft_wrap=True)
 
 
 def _written(value: Any) -> str:

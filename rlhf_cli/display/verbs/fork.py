@@ -19,7 +19,7 @@ def show_effect(parent: Path, fork: Path) -> None:
     console = ResultConsole()
     difference = compare_runs(read_run(parent), read_run(fork))
     if isinstance(difference, str):
-        console.print(flat(f"No comparison with the parent: {difference}."), markup=False, soft_wrap=True)
+        console.print(flat(f"No comparison with the parent: {difference}."), soft_wrap=True)
     else:
         console.print(f"Against the parent after step {difference.step}: same held-out prompts, same random numbers")
         rows = changes(difference.comparison, f"J = reward - {difference.beta:g}·KL")

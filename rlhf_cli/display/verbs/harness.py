@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from rich.text import Text
-
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.figures import titled
 from rlhf_cli.display.words import flat
@@ -29,9 +27,9 @@ def show_scores(scores: Sequence[Score]) -> None:
     for score in scores:
         metric = score.metric if score.filter == UNFILTERED else f"{score.metric}, {score.filter}"
         table.add_row(
-            Text(flat(score.task)),
+            flat(score.task),
             str(score.documents),
-            Text(flat(metric) + BETTER[score.higher_is_better]),
+            flat(metric) + BETTER[score.higher_is_better],
             _level(score.policy),
             _level(score.reference),
             _level(score.difference, "+"),

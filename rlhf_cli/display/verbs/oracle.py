@@ -39,7 +39,7 @@ def show_oracle(oracle: Oracle) -> None:
     console.print(table)
     for reason in dict.fromkeys(point.reason for point in oracle.points if point.reason):
         betas = ", ".join(f"{point.beta:g}" for point in oracle.points if point.reason == reason)
-        console.print(f"beta {betas}: {reason}", markup=False)
+        console.print(f"beta {betas}: {reason}")
     console.print()
     print_picture(frontier(oracle), console)
     console.print(_best_of(oracle))
@@ -65,8 +65,8 @@ def show_dial(points: Sequence[DialPoint], evaluation: Evaluation) -> None:
     console.print(table)
     for point in points:
         if point.reason:
-            console.print(f"beta {point.beta:g}: {point.reason}", markup=False)
-    console.print("To sample from it, token by token: rlhf generate RUN --beta B", markup=False)
+            console.print(f"beta {point.beta:g}: {point.reason}")
+    console.print("To sample from it, token by token: rlhf generate RUN --beta B")
 
 
 def _best_of(oracle: Oracle) -> RenderableType:

@@ -122,9 +122,9 @@ def _explain(
     if commands:
         console.print("\nContinue", style="bold")
         for command in commands[:LISTED]:
-            console.print(f"  {visible(command)}", markup=False, soft_wrap=True)
+            console.print(f"  {visible(command)}", soft_wrap=True)
         if commands[LISTED:]:
-            console.print(f"  and {len(commands) - LISTED} more: rlhf runs --json names them", markup=False)
+            console.print(f"  and {len(commands) - LISTED} more: rlhf runs --json names them")
     faults = [
         f"{relative_to_here(run.folder)}: {run.reason}" for run in runs if run.reason and run.folder not in failed
     ]
@@ -132,4 +132,4 @@ def _explain(
     if faults:
         console.print("\nNot as it should be", style="bold")
         for fault in faults:
-            console.print(f"  {visible(fault)}", markup=False, soft_wrap=True)
+            console.print(f"  {visible(fault)}", soft_wrap=True)

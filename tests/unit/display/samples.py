@@ -6,6 +6,7 @@ from io import StringIO
 
 from rich.console import Console
 
+from rlhf_cli.display.console import PlainConsole
 from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.reporter import Reporter
 
@@ -33,9 +34,7 @@ DANGEROUS = "\x1b\x07\r\x00\x9b\u202e"
 def console(width: int = 100, *, terminal: bool = False, kind: str = "xterm") -> Console:
     """A console that writes to memory, whatever terminal the tests run in."""
     environment = {"TERM": kind}
-    return Console(
-        file=StringIO(), width=width, force_terminal=terminal, record=True, highlight=False, _environ=environment
-    )
+    return PlainConsole(file=StringIO(), width=width, force_terminal=terminal, record=True, _environ=environment)
 
 
 def printed(to: Console) -> str:

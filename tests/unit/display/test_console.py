@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_cli.display.console import ResultConsole
+from rlhf_cli.display.console import ResultConsole, StoppingConsole
 
 TEXT = "0.949 s a step (rollout [0.4], update 0.2, trainer 0.1)"
 
@@ -24,3 +24,11 @@ def test_a_fact_is_broken_between_words_on_a_terminal_alone(
     ]
     ResultConsole().print_fact("", TEXT, 0)
     assert capsys.readouterr().out.startswith("0.949 s a step (rollout [0.4], update")
+
+
+def test_a_text_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """rich by itself takes [red] for markup, and :100: for an emoji."""
+    text = "[red]rewards.py:100: it failed[/x] :smile:"
+    ResultConsole().print(text)
+    StoppingConsole(stderr=True).print(text)
+    assert capsys.readouterr() == (f"{text}\n", f"{text}\n")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from rlhf_cli.display.console import PlainConsole
 from rlhf_cli.display.following import after_run, after_sweep, print_next
 from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.sweep.answer import Answer
@@ -56,7 +56,7 @@ def test_a_run_whose_command_is_not_known_is_not_varied(folder: Path) -> None:
 
 
 def test_a_narrow_terminal_breaks_no_command(folder: Path) -> None:
-    console = Console(file=StringIO(), width=40)
+    console = PlainConsole(file=StringIO(), width=40)
     commands = after_run(result_of(), folder)
     print_next(console, commands)
     assert console.file.getvalue().splitlines() == ["Next", *(f"  {command}" for command in commands)]  # type: ignore[attr-defined]
