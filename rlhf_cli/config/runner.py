@@ -19,7 +19,7 @@ from rlhf_cli.config.arguments import quote
 from rlhf_cli.config.compose import compose
 from rlhf_cli.config.jobs import Plan
 from rlhf_cli.config.session import one_line_errors
-from rlhf_cli.errors import EXIT_DONE, EXIT_SWEEP, UserError, visible
+from rlhf_cli.errors import EXIT_DONE, EXIT_SWEEP, UserError, first_line, visible
 from rlhf_cli.runs.folder import MULTIRUN
 from rlhf_cli.sweep.record import Ending
 from rlhf_cli.verbs import TRAIN, C
@@ -62,7 +62,7 @@ def run_by_hydra(hydra: GlobalHydra, plan: Plan[C], folder: Path, run: Callable[
     try:
         jobs.multirun(TRAIN.primary, _Trial(plan.names(), run), _sweep_overrides(plan, folder))
     except HydraException as e:
-        raise UserError(str(e).strip().splitlines()[0]) from e
+        raise UserError(first_line(e)) from e
 
 
 def _sweep_overrides(plan: Plan[C], folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.runs.binding import read_record, write_config, write_record
-from tests.support import Outcome
+from tests.support import QUICK, Outcome, lines
 
 Rlhf = Callable[..., Outcome]
 
@@ -116,3 +116,11 @@ def test_the_prompt_is_that_of_training(finished: Path, rlhf: Rlhf, tmp_path: Pa
     outcome = rlhf("generate", "out", "Name a tool.")
     assert "note: the system prompt is 'Be brief.', as in training\n" in outcome.err
     assert "chat messages, but the prompts are raw text for this model" in outcome.err  # it has no template
+
+
+def test_the_dial_of_a_controlled_beta_begins_where_the_run_ended(rlhf: Rlhf, tmp_path: Path) -> None:
+    """Without an evaluation, metrics.jsonl has it; the first beta is what the controller began with."""
+    assert rlhf("train", *QUICK, "beta=adaptive", "evaluate.every=0", "run_dir=out").code == 0
+    own = lines(tmp_path / "out" / "metrics.jsonl")[-1]["beta"]
+    assert own < 0.05
+    assert f"trained at beta {own:g}: " in rlhf("generate", "out", "Name a tool.", "--beta", "0.1").err

@@ -17,6 +17,7 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.paths import relative_to_here
+from rlhf_cli.runs.listing import read_last_metrics
 from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.runs.resume import find_adapter, find_named
 from rlhf_cli.schedules import Controlled
@@ -85,9 +86,8 @@ def weight_at(beta: float, writer: Writer) -> float:
     config = writer.config
     if not isinstance(config, RunConfig):
         raise UserError("only runs of rlhf train have a beta", where="--beta", fix="leave --beta out")
-    last = read_first_and_last(writer.run)[1]
     if isinstance(config.beta, Controlled):
-        own = last.beta if last is not None else config.beta.begin().beta
+        own = _controlled_beta(writer.run)
     else:
         own = config.beta.at(config.steps - 1, config.steps)
     if not own or not beta:
@@ -96,6 +96,14 @@ def weight_at(beta: float, writer: Writer) -> float:
     beyond = "; beyond the policy, where nothing was trained" if weight > 1 else ""
     print_note(f"trained at beta {own:g}: the weight of the policy is {weight:.3g}, token by token{beyond}")
     return weight
+
+
+def _controlled_beta(run: Path) -> float:
+    """The beta of the run's last evaluation, or else of its last step; 0 where no file has it."""
+    if (last := read_first_and_last(run)[1]) is not None:
+        return last.beta
+    beta = read_last_metrics(run)[1].get("beta")
+    return beta if isinstance(beta, float) else 0.0
 
 
 def note_template(config: TrainingConfig) -> None:
