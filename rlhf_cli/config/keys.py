@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin
 
@@ -23,7 +23,7 @@ def fields() -> Mapping[str, FieldInfo]:
 
     A * stands for a name that the user chooses: `data.parts.*.path`.
     """
-    return {name: field for name, field, _ in _walk(current().schema, "")}
+    return {name: field for name, field, _ in _all()}
 
 
 _TYPES: Final = {
@@ -43,10 +43,9 @@ def meanings() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     the user chooses.
     """
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for name, _, settings in _walk(current().schema, ""):
+    for name, _, settings in _all():
         if not name.endswith(("kind", "*")) and "*" not in name:
-            kinds = get_args(settings.model_fields["kind"].annotation) if "kind" in settings.model_fields else ()
-            found[name][_meaning(name, settings)] += kinds
+            found[name][_meaning(name, settings)] += _kinds(settings)
     holders = {name.rpartition(".")[0] for name in found}
     return {
         name: {meaning: tuple(kinds) for meaning, kinds in each.items()}
@@ -57,7 +56,7 @@ def meanings() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
 
 def meaning(key: str) -> str:
     """The meaning of a setting in one line; empty where it has none, or is no setting."""
-    owners = [settings for name, _, settings in _walk(current().schema, "") if name == schema_name(key)]
+    owners = [settings for name, _, settings in _all() if name == schema_name(key)]
     return _meaning(schema_name(key), owners[-1]) if owners else ""
 
 
@@ -73,9 +72,11 @@ def lacks(key: str, kind: str) -> str:
     return f"{key}: {group} is {kind}, which has no {name}{others}"
 
 
-def rule(key: str) -> str:
-    """The type and the range of a setting, in words: `number, above 0`."""
-    field = fields()[schema_name(key)]
+def rule(key: str, kind: str | None = None) -> str:
+    """The type and the range that a setting has with this kind of its group, in words: `number, above 0`."""
+    name = schema_name(key)
+    of_kind = (field for known, field, settings in _all() if known == name and kind in _kinds(settings))
+    field = next(of_kind, fields()[name])
     annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     return _words(TypeAdapter(annotation).json_schema())
 
@@ -88,6 +89,17 @@ def _words(schema: Mapping[str, Any]) -> str:
     kind = str(schema.get("type", "settings"))
     limits = [f"{word} {schema[name]:g}" for name, word in _LIMITS.items() if name in schema]
     return ", ".join([_TYPES.get(kind, kind), *limits])
+
+
+@cache_by_verb
+def _all() -> Sequence[tuple[str, FieldInfo, type[Settings]]]:
+    """Every setting of the verb by its dotted name, once for each kind of its group."""
+    return tuple(_walk(current().schema, ""))
+
+
+def _kinds(settings: type[Settings]) -> tuple[str, ...]:
+    """The kinds of a group that have these settings; none where the group has no kinds."""
+    return get_args(settings.model_fields["kind"].annotation) if "kind" in settings.model_fields else ()
 
 
 def _walk(settings: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInfo, type[Settings]]]:

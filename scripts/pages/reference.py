@@ -43,7 +43,8 @@ def _verb_part(verb: Verb, seen: set[tuple[str, str]]) -> str:
     for (key, meaning), kinds in own.items():
         of = f"({', '.join(sorted(set(kinds)))}) " if kinds else ""
         default = " or ".join(f"`{value}`" for value in key_defaults(key)) or "—"
-        lines.append(f"| `{key}` | {_cell(default)} | {_cell(rule(key))} | {_cell(of + meaning)} |")
+        allowed = rule(key, next(iter(kinds), None))
+        lines.append(f"| `{key}` | {_cell(default)} | {_cell(allowed)} | {_cell(of + meaning)} |")
     return "\n".join([*lines, ""])
 
 

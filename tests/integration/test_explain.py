@@ -54,3 +54,9 @@ def test_a_mapping_that_is_empty_is_shown(rlhf: Rlhf) -> None:
     named = rlhf("explain", "config=tiny", "data.where").out.splitlines()
     assert named[0] == "data.where = {}"
     assert named[2] == "  takes    mapping"
+
+
+@pytest.mark.parametrize(("kind", "allowed"), [("linear", "number, at least 0"), ("adaptive", "number, above 0")])
+def test_the_range_is_that_of_the_chosen_kind(kind: str, allowed: str, rlhf: Rlhf) -> None:
+    outcome = rlhf("explain", "config=tiny", f"beta={kind}", "beta.start")
+    assert outcome.out.splitlines()[2] == f"  takes    {allowed}"

@@ -29,7 +29,11 @@ def main(argv: list[str]) -> int:
     values = {key: value for key, value in flatten(data, with_empty=True) if not key.endswith("kind")}
     values = {key: values[key] for key in _select(names, values, data)}
     setters = find_setters(overrides, values)
-    settings = [Setting(key, value, setters[key], rule(key), _meaning(key, data)) for key, value in values.items()]
+    settings = []
+    for key, value in values.items():
+        group = data.get(key.partition(".")[0])
+        kind = group.get("kind") if isinstance(group, Mapping) else None
+        settings.append(Setting(key, value, setters[key], rule(key, kind), _meaning(key, kind)))
     if options.json:
         print_json([setting._asdict() for setting in settings])
     else:
@@ -48,10 +52,8 @@ def _select(names: Sequence[str], values: Mapping[str, Any], data: Mapping[str, 
     return (key for key in values if not names or is_under(key, names))
 
 
-def _meaning(key: str, data: Mapping[str, Any]) -> str:
+def _meaning(key: str, kind: str | None) -> str:
     """The meaning of a setting with the chosen kind of its group."""
-    group = data.get(key.partition(".")[0])
-    kind = group.get("kind") if isinstance(group, Mapping) else None
     each = meanings().get(schema_name(key), {})
     return next((text for text, kinds in each.items() if not kinds or kind in kinds), next(iter(each), ""))
 
