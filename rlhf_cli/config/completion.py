@@ -28,7 +28,7 @@ def complete(argv: Sequence[str], verbs: Iterable[str]) -> None:
     if not any(argument.startswith("query=") for argument in argv):
         show_completion(argv)
         return
-    _, *words, current = [*line.split(), *([""] if line.endswith(" ") else [])] or ["", ""]
+    *words, current = [*line.split()[1:], *([""] if line.endswith(" ") else [])] or [""]
     if not words:
         _offer(verbs, current)
     elif verb := find_verb(words):

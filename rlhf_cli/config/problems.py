@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -120,8 +121,18 @@ def _describe(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any])
     first, *others = map(_must, errors)
     if isinstance(value, Mapping) and kind == "value_error":  # a rule about the settings of a group
         return f"{key}: {first}"
-    got = "a mapping" if isinstance(value, Mapping) else f"{value:g}" if isinstance(value, float) else f"{value!r:.60}"
-    return f"{key}: {', or '.join([first, *(other.removeprefix('must be ') for other in others)])} (got {got})"
+    allowed = ", or ".join([first, *(other.removeprefix("must be ") for other in others)])
+    got = repr(value) if kind == "int_type" and isinstance(value, float) else _shown(value)  # 1000.0 is no whole number
+    return f"{key}: {allowed} (got {got})"
+
+
+def _shown(value: Any) -> str:
+    """The value as YAML writes it, cut short."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value) if value is None or isinstance(value, bool) else f"{value!r:.60}"
 
 
 def _at(key: str, data: Mapping[str, Any]) -> Any:

@@ -41,6 +41,7 @@ def test_a_group_as_json(rlhf: Rlhf) -> None:
     [
         (("stepz",), "error: unknown setting 'stepz'; did you mean steps?\n"),
         (("config=tiny", "model.path"), "error: model.path: model is tiny, which has no path; pretrained has it\n"),
+        (("config=tiny", "data.where.level"), "error: unknown setting 'data.where.level'; did you mean data.where?\n"),
         (("config=tiny", "steps=x"), "error: steps: must be a whole number (got 'x')\n"),
     ],
 )
@@ -60,3 +61,10 @@ def test_a_mapping_that_is_empty_is_shown(rlhf: Rlhf) -> None:
 def test_the_range_is_that_of_the_chosen_kind(kind: str, allowed: str, rlhf: Rlhf) -> None:
     outcome = rlhf("explain", "config=tiny", f"beta={kind}", "beta.start")
     assert outcome.out.splitlines()[2] == f"  takes    {allowed}"
+
+
+def test_the_kind_of_a_group_is_a_setting_too(rlhf: Rlhf) -> None:
+    assert rlhf("explain", "config=tiny", "beta=linear", "beta.kind").out.splitlines()[:2] == [
+        "beta.kind = linear",
+        "  set by   configs/beta/linear.yaml:2 (beta=linear)",
+    ]

@@ -26,7 +26,8 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
     overrides, names = ([word for word in options.words if ("=" in word) == is_set] for is_set in (True, False))
     data = compose_config(overrides).model_dump(mode="json")
-    values = {key: value for key, value in flatten(data, with_empty=True) if not key.endswith("kind")}
+    every = flatten(data, with_empty=True)
+    values = {key: value for key, value in every if not key.endswith(".kind") or key in names}
     values = {key: values[key] for key in _select(names, values, data)}
     setters = find_setters(overrides, values)
     settings = []
@@ -46,7 +47,7 @@ def _select(names: Sequence[str], values: Mapping[str, Any], data: Mapping[str, 
     for name in names:
         if not any(is_under(key, (name,)) for key in values):
             group = name.partition(".")[0]
-            if schema_name(name) in fields():
+            if name in fields():
                 raise UserError(lacks(name, data[group]["kind"]))
             raise UserError(unknown_setting(name))
     return (key for key in values if not names or is_under(key, names))

@@ -32,6 +32,7 @@ def offered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("line", "words"),
     [
+        ("rlhf", ["generate", "train"]),
         ("rlhf ", ["generate", "train"]),
         ("rlhf tr", ["train"]),
         ("rlhf x", []),

@@ -103,6 +103,8 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
             "samples_per_prompt: algorithm=rloo compares the completions of a prompt and needs at least 2 (got 1)",
         ),
         ("~steps", "steps: must be given (steps of training; in `rlhf train` each begins with a rollout)"),
+        ("steps=1e3", "steps: must be a whole number (got 1000.0)"),
+        ("evaluate=null", "evaluate: must be a mapping of settings (got null)"),
         ("~model", f"nothing is chosen for {MODEL}; add for example `model: smollm2`"),
         ("steps=${sed}", "steps: Interpolation key 'sed' not found"),
         ("tiny", "tiny: not an override: write key=value; did you mean config=tiny?"),
@@ -199,7 +201,7 @@ def test_many_mistakes_in_a_file(cwd: Path, refused: Refused) -> None:
         "  r.yaml:7: unknown setting 'evaluate.evry'; did you mean evaluate.every?",
         "  r.yaml:8: beta.start: must be a number (got 'x')",
         "  r.yaml:8: beta.value: beta is linear, which has no value; constant has it",
-        "  r.yaml:9: device: must be text (got True)",
+        "  r.yaml:9: device: must be text (got true)",
     ]
 
 
