@@ -20,7 +20,7 @@ _KEYS: Final = re.compile(
     r"|/([._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.npmrc|\.pypirc|\.env|\.vault-token|\.boto|\.s3cfg"
     r"|\.\w+_history|\.cargo/credentials(\.toml)?|huggingface/(token|stored_tokens))$"
 )
-"""Where other programs keep keys and passwords: the places are the same on every machine, so a stranger knows them."""
+"""The places where other programs keep keys and passwords: a stranger knows them, as they are the same everywhere."""
 
 
 def expand(path: str | Path) -> Path:
@@ -51,7 +51,7 @@ def find_similar(path: Path) -> str | None:
 
 
 def why_irregular(path: Path) -> str | None:
-    """Why a path of the user must not be read or written; None for a file, a folder, and a path that does not exist.
+    """The reason not to read or write a path of the user; None for a file, a folder, and a path that does not exist.
 
     Links are followed.
     """

@@ -26,7 +26,7 @@ class Reporter:
         """A step is complete; `sample` is a prompt and its completion."""
 
     def pairs_wait(self, count: int, command: str) -> None:
-        """So many pairs of completions wait for a person's vote, which the command asks for."""
+        """A number of pairs of completions waits for a person's vote, which the command asks for."""
 
     def close(self) -> None:
         """The run has ended: leave the terminal as it was before."""

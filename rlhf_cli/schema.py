@@ -37,7 +37,7 @@ class HeldOut(Settings):
     """Steps between evaluations; 0 = never, also not before and after the run. A resumed run may not change it from
     or to 0: that would change the training data."""
     prompts: int = Field(ge=2)
-    """How many held-out prompts."""
+    """Number of held-out prompts."""
 
 
 class Evaluate(HeldOut):
@@ -58,7 +58,7 @@ class Checkpoint(Settings):
     every: int = Field(ge=1)
     """Steps between checkpoints; the last step always has one."""
     keep: int = Field(ge=1)
-    """How many of the newest are kept."""
+    """Number of the newest that are kept."""
     keep_best: bool
     """Whether to keep the checkpoint with the best held-out objective as well; such a step always has a checkpoint."""
     max_failures: int = Field(ge=1)
@@ -113,7 +113,7 @@ class TrainingConfig(Settings):
     """Parts of a step's prompts that are calculated by themselves: sampled, read and differentiated. `processes` may be
     any number up to it. auto: as many as the processes that the run begins with."""
     run_dir: Free[FilePath | None]
-    """Where the run writes; null: outputs/DATE/TIME."""
+    """The folder of the run; null: outputs/DATE/TIME."""
     resume: Free[str | None]
     """A run's or a checkpoint's folder, `latest`, or `auto` (continue run_dir, or start it)."""
     resume_allow: Free[Names]
@@ -150,7 +150,7 @@ class RunConfig(TrainingConfig):
     reward: Reward
     algorithm: Algorithm
     kl: Annotated[Placement, BeforeValidator(_refuse_unsound)]
-    """Where the KL goes: reward (k1 in the reward), exact (no sampled estimator), loss_k2 (partial), loss_k2_sequence
+    """Place of the KL: reward (k1 in the reward), exact (no sampled estimator), loss_k2 (partial), loss_k2_sequence
     (k2 of whole completions: unbiased, without a baseline)."""
     beta: Beta
     """Weight of KL(policy || reference) in the objective, per nat."""
@@ -197,7 +197,7 @@ class RunConfig(TrainingConfig):
     profile: Free[bool]
     """Trace the second and the third step into RUN/profile, to see which operations take the time."""
     sweep_dir: Free[FilePath | None]
-    """Where a multirun writes, one folder a trial; null: outputs/sweeps/NAME-HASH, with a hash of the settings, so that
+    """The folder of a multirun, one folder a trial; null: outputs/sweeps/NAME-HASH, with a hash of the settings, so that
     the same sweep finds its folder again."""
     shard_model: Free[bool] = False
     """Whether each process holds a part of the base model's weights, by FSDP2, and gathers one layer at a time: for
@@ -209,7 +209,7 @@ class RunConfig(TrainingConfig):
 
     @property
     def columns_read(self) -> tuple[str, ...] | None:
-        """Those of the reward."""
+        """The columns that the reward reads."""
         return self.reward.source.columns_read
 
     @property

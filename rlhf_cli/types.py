@@ -148,7 +148,7 @@ class Exact:
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far the policy is from the reference on a rollout, in nats."""
+    """The distance of the policy from the reference on a rollout, in nats."""
 
     ref_logprobs: Tensor
     """float32 [B, T]: at the temperature of the policy's."""

@@ -52,7 +52,7 @@ class Plan(Generic[C]):
     jobs: Sequence[PlannedJob[C]]
     is_sweep: bool
     default_dir: str
-    """Where the run writes, or sweeps do, if the config does not say."""
+    """The folder of the run, or of sweeps, if the config names none."""
     overrides: Sequence[str]
     """The command line's, and those that follow from them: a sweep's seeds, and what its folders are not named by."""
     settings: DictConfig
@@ -64,7 +64,7 @@ class Plan(Generic[C]):
 
     @property
     def launcher(self) -> str:
-        """Which option of `hydra/launcher` starts the trials of a sweep."""
+        """The option of `hydra/launcher` that starts the trials of a sweep."""
         return str(self.settings.hydra.runtime.choices["hydra/launcher"])
 
     def names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which prompts a step uses: epoch after epoch, each in its own order, cut into steps of any size.
+"""The prompts of each step: epoch after epoch, each in its own order, cut into steps of any size.
 
 This is a pure function of seed and step: there is no iterator to save, and no special case at the end of an epoch. Each
 part of a mixture has its own epochs.

@@ -38,7 +38,7 @@ FILES: Final = {
     f"{TENSORBOARD}/": "curves, for TensorBoard",
     f"{CHECKPOINTS}/": "to continue from",
 }
-"""What people look for in a run's folder."""
+"""The files that people look for in a run's folder."""
 FORMS: Final = {"loss": ".3f", "accuracy": ".1%", "margin": "+.3f"}
 EVEN: Final = 1e-9
 """The ends of a symmetrical interval are as far from its middle, up to rounding."""

@@ -92,7 +92,7 @@ class Course:
     drawn: float = 0.0
     """Tokens of the steps that count theirs, as their number of prompts varies (`prompts=dynamic`)."""
     trend: Trend = field(default_factory=Trend)
-    """Of the mean reward over all of them."""
+    """The line of the mean reward over all of them."""
     start: list[Row] = field(default_factory=list)
     recent: deque[Row] = field(default_factory=lambda: deque(maxlen=WINDOW))
     first: Evaluation | None = None

@@ -25,7 +25,7 @@ GRAM: Final = 4
 RISE_Z: Final = 3.0
 """Standard errors of the training reward's gain."""
 LEVEL: Final = 0.999
-"""Of the interval of the held-out reward's change; it is looked at after every evaluation."""
+"""Level of the interval of the held-out reward's change, which is looked at after every evaluation."""
 
 
 def length_hacking(course: Course) -> Concern | None:

@@ -9,7 +9,7 @@ from rlhf_cli.health import evaluations, steps
 from rlhf_cli.health.course import Concern, Course
 
 Rule = Callable[[Course], Concern | None]
-"""What it sees at present; None: nothing."""
+"""Returns the fault that it sees at present; None: none."""
 
 STEP_RULES: Final[Mapping[str, Rule]] = {
     "lr too large": steps.lr_too_large,
@@ -34,5 +34,5 @@ RULES: Final = {**STEP_RULES, **EVALUATION_RULES}
 
 
 def about(rule: str) -> str:
-    """What the rule's alarm means, in one line: the docstring of its function."""
+    """The meaning of a rule's alarm, in one line: the docstring of its function."""
     return (RULES[rule].__doc__ or "").splitlines()[0].rstrip(".")

@@ -13,7 +13,7 @@ from rlhf_cli.health.course import START, WINDOW, Concern, Course, is_number
 from rlhf_cli.health.overrides import change_lr, lower_lr, more_beta
 
 ENTROPY_SHARE: Final = 0.1
-"""Of the entropy at the start: below it the policy says nearly the same every time."""
+"""Share of the entropy at the start, below which the policy says nearly the same every time."""
 ENTROPY_LOW: Final = 0.02
 """Nats a token: so little entropy is a collapse from any start."""
 KL_SHARE: Final = 0.5

@@ -46,7 +46,7 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How long prompts may be, and what happens to longer ones."""
+    """The longest prompt of a source, and what happens to longer ones."""
 
     encoder: Encoder
     data: PromptSource
@@ -81,7 +81,7 @@ class Fit:
 
     @property
     def reason(self) -> str:
-        """Why a prompt is left out."""
+        """The reason for which a prompt is left out."""
         return f"longer than {self.limit} tokens"
 
     def encode(self, rows: Sequence[PromptRow], tick: Callable[[], None]) -> list[Prompt]:

@@ -71,7 +71,7 @@ def publish(
 
 
 def why_invalid(folder: Path) -> str | None:
-    """Why the checkpoint cannot be used; None when every file is there with the size and SHA-256 of its manifest."""
+    """The reason for which a checkpoint cannot be used; None when every file is as its manifest says."""
     try:
         if folder.is_symlink():
             return "a link, not a folder"

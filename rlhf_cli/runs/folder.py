@@ -17,7 +17,7 @@ CONFIG: Final = "config.json"
 RECORD: Final = "run.json"
 """The machine, versions, model, data and reward that the run began with."""
 RESULT: Final = "result.json"
-"""How the run ended."""
+"""The end of the run: its figures, and some texts."""
 
 METRICS: Final = "metrics.jsonl"
 """One line a step; the same bytes every time."""

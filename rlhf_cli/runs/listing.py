@@ -41,7 +41,7 @@ class RunStatus:
     folder: Path
     state: State
     reason: str | None
-    """Why the run is broken, or why newer checkpoints are skipped."""
+    """The reason for which the run is broken, or newer checkpoints are skipped."""
     step: int | None
     """The last step with a line of metrics."""
     steps: int | None

@@ -12,7 +12,7 @@ from rlhf_cli.runs.folder import METRICS
 from rlhf_cli.runs.json_files import read_lines, read_rows
 
 IN_A_ROW: Final = 10
-"""So many such steps in a row are worth a second note."""
+"""Number of such steps in a row that is worth a second note."""
 _SAME: Final = "reward/same_in_group"
 
 
@@ -57,7 +57,7 @@ def has_no_signal(metrics: Mapping[str, Any], samples: int) -> bool:
 
 
 def why_no_signal(metrics: Mapping[str, Any], clip: tuple[float, float] | None, *, masked: bool = False) -> str:
-    """Why such a step learns nothing: a clause about its scores. `masked`: truncated completions are left out."""
+    """The reason for which such a step learns nothing, a clause. `masked`: truncated completions are left out."""
     mean = metrics["reward/mean"]
     if metrics["reward/mean_se"] != 0.0:
         which = " that ended" if masked and metrics["completion/truncated"] else ""

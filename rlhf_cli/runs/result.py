@@ -38,7 +38,7 @@ class Result:
     comparison: Comparison | None
     """None where the run was never evaluated, or too few prompts have scores in both evaluations."""
     optimum: Optimum | None
-    """As above."""
+    """None where `comparison` is."""
     texts: tuple[SideBySide, ...]
     stopped: Stopping | None = None
     """The rule of `stop` that ended it before its last step."""

@@ -36,7 +36,7 @@ from rlhf_cli.runs.result import read_final_steps
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where to continue: a run's folder, and the checkpoint to continue from."""
+    """The place to continue from: a run's folder, and a checkpoint of it."""
 
     folder: Path
     checkpoint: Path

@@ -60,7 +60,7 @@ def _finished(sweep: SweepRecord, runs: Sequence[RunStatus]) -> int:
 
 
 def why_failed(trial: RunStatus) -> str | None:
-    """Why the last try of a sweep's trial failed; None where it did not."""
+    """The reason for which the last try of a trial failed; None where it did not."""
     ending = Ending.read(trial.folder)
     return ending.said if ending and ending.is_failure and trial.state not in ("running", "finished") else None
 
