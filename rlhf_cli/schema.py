@@ -197,8 +197,8 @@ class RunConfig(TrainingConfig):
     profile: Free[bool]
     """Trace the second and the third step into RUN/profile, to see which operations take the time."""
     sweep_dir: Free[FilePath | None]
-    """The folder of a multirun, one folder a trial; null: outputs/sweeps/NAME-HASH, with a hash of the settings, so that
-    the same sweep finds its folder again."""
+    """The folder of a multirun, one folder a trial; null: outputs/sweeps/NAME-HASH, with a hash of the settings, so
+    that the same sweep finds its folder again."""
     shard_model: Free[bool] = False
     """Whether each process holds a part of the base model's weights, by FSDP2, and gathers one layer at a time: for
     models that fit on no single device. It needs two `processes` or more, and runs on the library's forward pass."""

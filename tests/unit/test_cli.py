@@ -61,6 +61,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["xyz", "--debug"], "error: unknown verb 'xyz'; rlhf --help lists the verbs"),
         (["config=tiny"], "error: unknown verb 'config=tiny'; did you mean rlhf train config=tiny?"),
         (["--foo"], "error: unknown verb '--foo'; rlhf --help lists the verbs"),
+        (["generate"], "error: the following arguments are required: RUN (rlhf generate); fix: rlhf generate --help"),
         (["skill", ""], "error: unrecognized arguments:  (rlhf skill); fix: rlhf skill --help"),
     ],
 )

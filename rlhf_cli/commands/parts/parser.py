@@ -19,6 +19,12 @@ class Parser(argparse.ArgumentParser):
             options["formatter_class"] = argparse.RawDescriptionHelpFormatter
         super().__init__(description=description, epilog=epilog, **options)
 
+    def add_overrides(self) -> None:
+        """Add the overrides of a config, as `rlhf train` takes them."""
+        about = "as for rlhf train: preset, YAML, settings"
+        # with a default, since argparse names it among what is missing otherwise
+        self.add_argument("overrides", metavar="KEY=VALUE", nargs="*", default=[], help=about)
+
     def error(self, message: str) -> NoReturn:
         """Raise UserError; for an option that is nearly one of these, say which."""
         unknown = next(iter(message.removeprefix("unrecognized arguments: ").split()), "")  # none for an empty argument

@@ -50,6 +50,6 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="rlhf check", description=ABOUT, epilog=EXAMPLES)
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
+    parser.add_overrides()
     parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser

@@ -163,7 +163,7 @@ def _parser() -> Parser:
     parser = Parser(prog="rlhf feedback", description=ABOUT, epilog=EXAMPLES)
     parser.usage = "rlhf feedback FOLDER [KEY=VALUE ...] [options]"
     parser.add_argument("folder", metavar="FOLDER", help="where the rounds are, or will be")
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
+    parser.add_overrides()
     parser.add_argument("--rounds", type=at_least(1), default=2, metavar="N", help="rounds in all (default 2)")
     parser.add_argument("--pairs", type=at_least(2), default=128, metavar="N", help="pairs of a round (default 128)")
     parser.add_argument(

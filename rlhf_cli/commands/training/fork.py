@@ -118,6 +118,8 @@ def _check_folder(folder: Path, origin: Origin, step: int) -> None:
 def _parser() -> Parser:
     parser = Parser(prog="rlhf fork", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("run", metavar="RUN[@STEP]", help="a run's folder, with the step of a checkpoint, or latest")
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings to change, as for rlhf train")
+    parser.add_argument(
+        "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="settings to change, as for rlhf train"
+    )
     parser.add_argument("-m", "--multirun", action="store_true", help="lists of values: a fork of each combination")
     return parser

@@ -116,7 +116,7 @@ def _parser() -> Parser:
     parser = Parser(prog="rlhf reward test", description=ABOUT, epilog=EXAMPLES)
     parser.usage = "rlhf reward test [KEY=VALUE ...] [--completions FILE] [options]"
     parser.add_argument("verb", metavar=TEST, help=argparse.SUPPRESS)
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for rlhf train: preset, YAML, settings")
+    parser.add_overrides()
     parser.add_argument("--completions", type=_file, metavar="FILE", help="jsonl; default: the reference writes them")
     parser.add_argument("--prompts", type=at_least(1), metavar="N", help=f"prompts of the data (default {PROMPTS})")
     parser.add_argument("--samples", type=at_least(1), metavar="N", help=f"completions of each (default {SAMPLES})")
