@@ -29,16 +29,16 @@ def show_oracle(oracle: Oracle) -> None:
         "J* is low in expectation, and modes that no sample shows are invisible.",
     )
     for name in ("beta", "J_ref", "J*", "reward", "KL, nats", "effective\nsamples", "trust"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     for point in oracle.points:
         figures = [f"{round(v, 3) + 0.0:.3f}" for v in (point.reference, point.optimum, point.reward, point.kl)]
         figures[1] += f" ± {1.96 * point.optimum_se:.3f}"
         effective = f"{point.effective:.1f} (min {point.least_effective:.1f})"
         own = "bold" if math.isclose(point.beta, oracle.beta) else ""
-        table.add_row(f"{point.beta:g}", *figures, effective, "no" if point.reason else "yes", style=own)
+        table.add_row(f"{point.beta:.4g}", *figures, effective, "no" if point.reason else "yes", style=own)
     console.print(table)
     for reason in dict.fromkeys(point.reason for point in oracle.points if point.reason):
-        betas = ", ".join(f"{point.beta:g}" for point in oracle.points if point.reason == reason)
+        betas = ", ".join(f"{point.beta:.4g}" for point in oracle.points if point.reason == reason)
         console.print(f"beta {betas}: {reason}")
     console.print()
     print_picture(frontier(oracle), console)
@@ -54,18 +54,18 @@ def show_dial(points: Sequence[DialPoint], evaluation: Evaluation) -> None:
     table = titled(
         f"The policy of step {evaluation.step} at other betas, from {plural(prompts, 'prompt')} x {both}",
         "±: 95 % interval over prompts. It is what training at each beta would lead to,\n"
-        f"as far as this policy is the optimum at its own beta, {evaluation.beta:g}.",
+        f"as far as this policy is the optimum at its own beta, {evaluation.beta:.4g}.",
     )
     for name in ("beta", "weight", "J", "reward", "KL, nats", "effective\nsamples"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     for point in points:
         figures = [with_error(each, 3) if each else "–" for each in (point.objective, point.reward, point.kl)]
         own = "bold" if math.isclose(point.beta, evaluation.beta) else ""
-        table.add_row(f"{point.beta:g}", f"{point.weight:.3g}", *figures, f"{point.effective:.0%}", style=own)
+        table.add_row(f"{point.beta:.4g}", f"{point.weight:.3g}", *figures, f"{point.effective:.0%}", style=own)
     console.print(table)
     for point in points:
         if point.reason:
-            console.print(f"beta {point.beta:g}: {point.reason}")
+            console.print(f"beta {point.beta:.4g}: {point.reason}")
     console.print("To sample from it, token by token: rlhf generate RUN --beta B")
 
 

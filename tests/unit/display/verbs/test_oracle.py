@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from rlhf_cli.display.verbs.oracle import show_oracle
+from rlhf_cli.display.verbs.oracle import show_dial, show_oracle
+from rlhf_cli.evaluation.dial import DialPoint
+from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.evaluation.optimum import FrontierPoint
 from rlhf_cli.evaluation.oracle import BestOf, CurvePoint, Oracle
 
@@ -33,3 +38,16 @@ def test_the_oracle_is_shown_with_its_doubts(
     drawn = out[out.index("Reward against") : out.index("** the optimum")]
     canvas = "".join(line.partition("│")[2] + line.partition("┤")[2] for line in drawn.splitlines())
     assert set(canvas) == {"*", "o", "+", " "}
+
+
+def test_no_figure_of_a_controlled_beta_is_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    own, figure = 0.0451960437, Estimate(-0.123456, 0.019, 3)
+    points = [DialPoint(factor * own, 1 / factor, 0.5, "", figure, figure, figure) for factor in (0.5, 1.0, 2.0)]
+    evaluation: Any = SimpleNamespace(prompts=[0, 1, 2], reward=[[0.0] * 4], reference=None, step=6, beta=own)
+    show_dial(points, evaluation)
+    out = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in out
+    assert out.count("0.019") == 9
