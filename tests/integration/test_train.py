@@ -107,6 +107,16 @@ def test_a_users_file_with_the_name_of_one_of_the_runs_is_copied_beside_it(rlhf:
     assert "optimizer" in json.loads((tmp_path / "out" / "config.json").read_text())
 
 
+def test_a_users_file_is_not_copied_where_a_link_leads(rlhf: Rlhf, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("defaults: [tiny]\nsteps: 1\nevaluate: {every: 0}\n")
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "r.yaml").symlink_to(tmp_path / "mine.txt")
+    outcome = rlhf("train", "config=./r.yaml", "display=quiet", "run_dir=out")
+    assert (outcome.code, outcome.err.count("\n")) == (6, 1)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
 def test_one_bad_trial_stops_the_sweep_before_it_starts(rlhf: Rlhf, tmp_path: Path) -> None:
     outcome = rlhf("train", "config=tiny", "-m", "samples_per_prompt=4,1", "sweep_dir=sweep")
     assert outcome.code == 2

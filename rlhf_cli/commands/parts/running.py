@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from rlhf_cli.config.launch import Launch
 from rlhf_cli.display.printing import print_json
 from rlhf_cli.errors import reader_may_leave, visible
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.runs.disk import DISK
 from rlhf_cli.runs.folder import FILES
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, is_checkpoint
@@ -100,7 +100,7 @@ def _run(
         finished = result = trainer.read_result(config, origin)
         if result is None:
             if source is not None and copy is not None:
-                shutil.copyfile(source, copy)
+                DISK.write(copy, source.read_bytes())  # not where a link of that name leads
             result = trainer.train(config, folder, origin, signals, command)
     with reader_may_leave():
         if finished is None:
