@@ -16,6 +16,7 @@ import torch
 from rlhf_cli.engine.cpu import SpareThreads
 from rlhf_cli.engine.kernels import is_faster_packed
 from rlhf_cli.pipeline import assemble
+from rlhf_cli.ranks import team
 from rlhf_cli.sweep.record import SweepRecord
 from tests.processes import Process, start
 from tests.support import QUICK, Outcome, contents, gone, lines
@@ -110,7 +111,7 @@ def test_a_run_that_makes_room_for_other_programs_writes_the_same_bytes(
             torch.set_num_threads(3 - torch.get_num_threads())
             seen.append(torch.get_num_threads())
 
-    monkeypatch.setattr(assemble, "THREADS", 2)
+    monkeypatch.setattr(team, "THREADS", 2)
     monkeypatch.setattr(assemble, "spare_threads", Restless)
     assert rlhf("train", *QUICK, "threads=null", "run_dir=two").code == 0
     assert set(seen) == {1, 2}
