@@ -66,9 +66,16 @@ def test_the_memory_of_several_processes_is_named(rlhf: Rlhf) -> None:
     assert f"each of 3 processes holds the model: up to {total}, where they share a machine" in trial["doubts"]
 
 
-@pytest.mark.parametrize("algorithm", ["rloo", "ppo"])
-def test_a_run_without_a_signal_may_not(algorithm: str, rlhf: Rlhf) -> None:
-    outcome = rlhf("check", *SMALL, f"algorithm={algorithm}", "reward=regex", "reward.pattern=zzz")
+def test_dynamic_sampling_is_tried_as_a_step_draws_it(rlhf: Rlhf) -> None:
+    few = ("prompts=dynamic", "samples_per_prompt=2", "reward.clip=[0,0.01]", "max_rollouts=3", "max_new_tokens=4")
+    metrics = json.loads(rlhf("check", *SMALL, *few, "--json").out)["metrics"]
+    assert metrics["drawn/rollouts"] == 3
+    assert 0 < metrics["drawn/kept_prompts"] < metrics["drawn/prompts"]
+
+
+@pytest.mark.parametrize("own", ["algorithm=rloo", "algorithm=ppo", "prompts=dynamic"])
+def test_a_run_without_a_signal_may_not(own: str, rlhf: Rlhf) -> None:
+    outcome = rlhf("check", *SMALL, own, "reward=regex", "reward.pattern=zzz")
     assert outcome.code == 4
     assert "no-go      nothing to learn from: every score is 0\n" in outcome.out
     assert not outcome.out.endswith("go\n") or "no-go" in outcome.out
