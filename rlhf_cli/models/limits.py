@@ -13,6 +13,8 @@ from types import FrameType
 
 _MIB = 2**20
 _REPEAT_S = 0.1
+_SHORTEST_S = 1e-6
+"""The clock counts microseconds: less would be no limit at all."""
 
 
 class LimitExceeded(Exception):
@@ -52,10 +54,11 @@ def time_limit(seconds: float) -> Iterator[None]:
         if not over:
             raise _Alarm
 
+    left, interval = signal.getitimer(signal.ITIMER_REAL)
     handler = signal.signal(signal.SIGALRM, ring)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_S)
     try:
         try:
+            signal.setitimer(signal.ITIMER_REAL, max(seconds, _SHORTEST_S), _REPEAT_S)
             yield
         finally:
             over = True

@@ -13,7 +13,7 @@ from types import FrameType
 
 import pytest
 
-from rlhf_cli.models.limits import LimitExceeded, limit
+from rlhf_cli.models.limits import LimitExceeded, limit, time_limit
 
 linux = pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="no RLIMIT_AS to speak of")
 
@@ -47,6 +47,11 @@ def test_too_much_time() -> None:
     with pytest.raises(LimitExceeded, match=r"^takes more than 0.1 s$"), limit(0.1, 512):
         spin(60)
     assert 0.1 <= time.monotonic() - start < 5
+
+
+def test_a_time_below_the_clocks_unit_is_a_limit_too() -> None:
+    with pytest.raises(LimitExceeded, match="takes more than 1e-08 s"), time_limit(1e-8):
+        time.sleep(5)
 
 
 def test_what_swallows_the_first_alarm_hears_the_next() -> None:
