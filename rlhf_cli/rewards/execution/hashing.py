@@ -58,7 +58,8 @@ def _files_of_imports(path: str, folders: Sequence[str]) -> Iterator[str]:
             names, roots = [alias.name for alias in node.names], folders
         elif isinstance(node, ast.ImportFrom):
             names = [".".join(filter(None, (node.module, alias.name))) for alias in node.names]
-            roots = [str(Path(path).parents[node.level - 1])] if node.level else folders
+            parents = [*map(str, Path(path).parents)]
+            roots = parents[node.level - 1 : node.level] if node.level else folders
         else:
             continue
         for parts in (name.split(".") for name in names):

@@ -35,6 +35,12 @@ def test_the_files_that_it_imports_count_as_its_own(tmp_path: Path) -> None:
     assert sha256() == hashlib.sha256(b"def f(completions): pass").hexdigest()
 
 
+def test_a_relative_import_beyond_the_root_names_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rewards.py").write_text(code := f"def f(completions):\n    from {'.' * 99}a import b")
+    assert hash_with_imports(str(tmp_path / "rewards.py")) == hashlib.sha256(code.encode()).hexdigest()
+
+
 def test_and_those_that_it_will_import_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pack" / "deep").mkdir(parents=True)
