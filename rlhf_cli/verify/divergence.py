@@ -81,10 +81,11 @@ def compare_tensors(was: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str
             return f"{name} is {'new' if name in now else 'gone'}"
         before, after = was[name], now[name]
         if (before.dtype, before.shape) != (after.dtype, after.shape):
-            return f"{name} was {tuple(before.shape)}, is {tuple(after.shape)}"
+            return f"{name} was {_kind(before)}, is {_kind(after)}"
         if not torch.equal(_bits(before), _bits(after)):
-            apart = (before.double() - after.double()).abs()
-            return f"{name} differs in {int((apart != 0).sum())} of {apart.numel()} numbers, by up to {apart.max():.3g}"
+            count = int((_bits(before) != _bits(after)).view(before.numel(), -1).any(1).sum())
+            apart = (before.double() - after.double()).abs().max()
+            return f"{name} differs in {count} of {before.numel()} numbers, by up to {apart:.3g}"
     return None
 
 
@@ -141,6 +142,10 @@ def _read_state(folder: Path) -> Row:
     """state.json without the mark of timings.jsonl: seconds never repeat."""
     state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"), parse_float=str)
     return state | {"logs": {name: mark for name, mark in state["logs"].items() if name != "timings"}}
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def _bits(tensor: Tensor) -> Tensor:

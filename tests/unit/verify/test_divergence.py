@@ -110,10 +110,11 @@ def test_a_value_head_belongs_to_the_weights(was: Stretch, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("was", "now", "said"),
     [
-        (torch.tensor(0.0), torch.tensor(-0.0), "w differs in 0 of 1 numbers, by up to 0"),  # bits, not values
+        (torch.tensor(0.0), torch.tensor(-0.0), "w differs in 1 of 1 numbers, by up to 0"),  # bits, not values
+        (torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 2.5, 3.5]]), "w differs in 2 of 3 numbers, by up to 0.5"),
         (torch.tensor([torch.nan]), torch.tensor([torch.nan]), None),
-        (torch.zeros(2), torch.zeros(3), "w was (2,), is (3,)"),
-        (torch.zeros(2), torch.zeros(2, dtype=torch.float64), "w was (2,), is (2,)"),
+        (torch.zeros(2), torch.zeros(3), "w was float32 (2,), is float32 (3,)"),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.float64), "w was float32 (2,), is float64 (2,)"),
     ],
 )
 def test_tensors_are_compared_bit_for_bit(was: Tensor, now: Tensor, said: str | None) -> None:
