@@ -108,7 +108,7 @@ class TrainingConfig(Settings):
     """CPU threads; null leaves the choice to torch, and where the run is `invariant`, fewer work while other programs
     keep the cores busy. Without `invariant` a run repeats bit for bit with the same number alone."""
     processes: Free[int] = Field(default=1, ge=1)
-    """Processes that share the work of the run. Its numbers depend on `shards` and `threads`, not on them."""
+    """Processes that share the work of the run; no number of it depends on them."""
     shards: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
     """Parts of a step's prompts that are calculated by themselves: sampled, read and differentiated. `processes` may be
     any number up to it. auto: as many as the processes that the run begins with."""
@@ -178,7 +178,7 @@ class RunConfig(TrainingConfig):
     """Steps between measurements of the exact KL and the entropy; at the steps between, the KL is the sampled k1."""
     reuse_forward: Literal["auto"] | bool = False
     """Whether a step's first update takes its forward pass from the rollout, which read the same tokens with the same
-    weights. It takes memory; auto: on a CPU with the native engine, where a tenth of the memory is enough."""
+    weights. It takes memory; auto: on a CPU with the native engine, where 15 % of the memory are enough."""
     invariant: Literal["auto"] | bool = False
     """Whether a completion's bits depend on the weights, its prompt and its seed alone: not on the completions beside
     it, the microbatches or the threads. A step's gradient is then added in units that no microbatch or shard divides.

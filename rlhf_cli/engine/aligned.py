@@ -98,12 +98,10 @@ def _tries(llama: Llama) -> list[Callable[[int], Tensor]]:
     """Calculations of the first rows of `ROWS`: products both ways, the sum of a weight's gradient, and decoding."""
     draw = partial(torch.randn, generator=torch.Generator().manual_seed(0))
     tries: list[Callable[[int], Tensor]] = []
-    widths: set[int] = set()
-    for product in llama.frozen:
-        for calculate, width in ((product, product.inputs), (product.backward, product.outputs)):
+    for layer in (*llama.frozen, llama.head):
+        for calculate, width in ((layer, layer.inputs), (layer.backward, layer.outputs)):
             tries.append(partial(_first, calculate, draw(ROWS, width).to(llama.dtype)))
-            widths.add(width)
-    for width in sorted(widths):
+    for width in sorted({width for layer in llama.frozen for width in (layer.inputs, layer.outputs)}):
         x, weight, y = (draw(*shape).to(llama.dtype) for shape in ((ROWS, width), (RANK, width), (2 * TOKENS, width)))
         tries.append(partial(_first, partial(multiply, weight=weight), x))
         tries.append(partial(lambda y, z, rows: sum_outer(z, y)[:rows], y, draw(2 * TOKENS, ROWS).to(llama.dtype)))

@@ -185,8 +185,8 @@ class Llama:
 
     @property
     def frozen(self) -> list[Frozen]:
-        """The layers of the first block without the adapter, and the output layer."""
-        return [*self._blocks[0].frozen, self.head]
+        """The layers of the first block without the adapter."""
+        return self._blocks[0].frozen
 
     @property
     def layers(self) -> int:

@@ -29,7 +29,7 @@ SmolLM2-135M in float32: with it the peaks of runs of train, sft and reward trai
 ACTIVATIONS_SHARE: Final = 0.4
 """Share of the machine's memory for activations; the rest is for weights, cache and other processes."""
 
-REUSED_SHARE: Final = 0.1
+REUSED_SHARE: Final = 0.15
 """Largest share of the machine's memory for a forward pass that is kept to be reused."""
 
 

@@ -99,6 +99,18 @@ def test_an_invariant_run_writes_the_same_bytes_however_it_is_divided(
     assert contents(tmp_path / "three") == contents(tmp_path / "one")
 
 
+@pytest.mark.slow
+@invariant
+def test_the_embedded_model_has_the_same_bytes_with_one_thread_and_with_two(rlhf: Rlhf, tmp_path: Path) -> None:
+    """Its layers are wide enough for products that are summed otherwise with two threads, or in a single row."""
+    sizes = ("steps=2", "prompts_per_step=5", "samples_per_prompt=2", "max_new_tokens=6", "evaluate.prompts=3")
+    for threads in (1, 2):
+        common = (*sizes, "evaluate.samples=2", "display=quiet", f"threads={threads}", f"run_dir={threads}")
+        assert rlhf("train", *common).code == 0
+        assert '"invariant": true' in (tmp_path / str(threads) / "run.json").read_text()
+    assert contents(tmp_path / "2") == contents(tmp_path / "1")
+
+
 @invariant
 def test_a_run_that_makes_room_for_other_programs_writes_the_same_bytes(
     rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
