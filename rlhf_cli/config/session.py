@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlhf_cli.config.help.listing import key_list, option_list
-from rlhf_cli.config.interpolations import limit_interpolations, map_choices_where_asked, parse_each_once
+from rlhf_cli.config.interpolations import limit_interpolations
 from rlhf_cli.config.naming import trial_name
 from rlhf_cli.config.options import config_dir
 from rlhf_cli.config.security import guard_environment
@@ -38,8 +38,6 @@ def _prepare() -> None:
     OmegaConf.register_new_resolver("key_list", _list_keys, replace=True)
     guard_environment()
     limit_interpolations()
-    parse_each_once()
-    map_choices_where_asked()
 
 
 _prints_page: Final = ContextVar("prints_page", default=False)

@@ -7,12 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from hydra._internal import defaults_list
-from hydra.core.default_element import GroupDefault
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -124,21 +120,6 @@ def test_a_number_takes_the_place_of_what_a_file_says_of_its_group_as_by_hydra(c
 
 
 @pytest.mark.case(77)
-def test_a_list_of_defaults_with_an_interpolation_is_looked_up(cwd: Path) -> None:
-    """Ours have none, and hydra would make the map of all choices for each of its files."""
-    compose_config(["config=tiny"])
-    choices: Any = SimpleNamespace(known_choices={"algorithm": "ppo"})
-    plain, asking = GroupDefault(group="beta", value="weak"), GroupDefault(group="beta", value="${algorithm}")
-    for default in (plain, asking):
-        default.update_parent("", "")
-    assert defaults_list._create_interpolation_map(choices, [plain], False) is None
-    found = defaults_list._create_interpolation_map(choices, [plain, asking], False)
-    assert OmegaConf.to_container(found) == {
-        "algorithm": "ppo",
-        "defaults": [{"beta": "weak"}, {"beta": "${algorithm}"}],
-    }
-
-
 def test_thirty_levels_of_interpolations_are_refused_at_once(cwd: Path) -> None:
     for first, next_one in (("x", "${{{0}}}${{{0}}}"), ("{x: 1}", "{{x: '${{{0}}}', y: '${{{0}}}'}}")):
         levels = [f"a{level}: {next_one.format(f'a{level - 1}')}\n" for level in range(1, 30)]
