@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +9,16 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from rlhf_cli.config.files import PARTS, UserFile, options_of_parts, read_file
-from rlhf_cli.config.options import PRESET, config_dir, groups, is_number, preset_path, takes_numbers
+from rlhf_cli.config.options import PRESET, groups, is_number, preset_path, takes_numbers
 
 _SCHEME = "rlhf"
-_MAIN = "main"  # the name of configs/ on hydra's search path
 
 
 class RlhfSource(ConfigSource):
-    """Loads the files of configs/, each once in a process, config/..., GROUP/NUMBER and GROUP//absolute/path.yaml."""
+    """Loads config/..., GROUP/NUMBER and GROUP//absolute/path.yaml; hydra itself loads the other files of configs/."""
 
     @staticmethod
     def scheme() -> str:
@@ -41,8 +38,6 @@ class RlhfSource(ConfigSource):
         group, _, option = config_path.partition("/")
         if group == PRESET:
             return preset_path(option).is_file()
-        if _shipped(config_path).is_file():
-            return True
         return group in groups() and (option.startswith("/") or (takes_numbers(group) and is_number(option)))
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
@@ -55,26 +50,12 @@ class RlhfSource(ConfigSource):
         content: dict[str, Any]
         if group == PRESET:
             content = _preset(read_file(preset_path(option)))
-        elif (shipped := _shipped(config_path)).is_file():
-            config, header = _read_once(shipped)
-            return ConfigResult(_MAIN, f"file://{config_dir()}", copy.deepcopy(config), dict(header))
         elif option.startswith("/"):
             content = _part(group, option)
         else:
             content = {"value": float(option), "defaults": ["constant", "_self_"]}
         package = "_global_" if group == PRESET else None
         return ConfigResult(self.provider, self.full_path(), OmegaConf.create(content), {"package": package})
-
-
-def _shipped(config_path: str) -> Path:
-    return config_dir() / f"{config_path}.yaml"
-
-
-@cache
-def _read_once(file: Path) -> tuple[DictConfig | ListConfig, dict[str, Any]]:
-    """A file of configs/ as hydra reads it: the content, and what the comment above it says of its package."""
-    text = file.read_text(encoding="utf-8")
-    return OmegaConf.create(text), ConfigSource._get_header_dict(text)
 
 
 def _preset(file: UserFile) -> dict[str, Any]:
