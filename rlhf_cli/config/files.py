@@ -74,7 +74,9 @@ def find_setter(key: str, overrides: Sequence[str], choices: Mapping[str, Any]) 
 
     `choices` has the option of each group as hydra composed it: a name, a number, or a user's file.
     """
-    typed = {parse_override(override).key_or_group: unquote(override) for override in overrides}
+    parsed = [parse_override(override) for override in overrides]
+    typed = {each.key_or_group: unquote(str(each.input_line)).lstrip("+") for each in parsed if not each.package}
+    added = {each.package: each for each in parsed if each.package}  # +reward@reward.parts.NAME=OPTION
     group = key.partition(".")[0] if key.partition(".")[0] in groups() else ""
     option, name = str(choices.get(group, "")), key.removeprefix(f"{group}.")
     while option.startswith("/"):
@@ -83,19 +85,28 @@ def find_setter(key: str, overrides: Sequence[str], choices: Mapping[str, Any]) 
     for known, argument in typed.items():
         if is_under(key, (known,)) and (known != group or is_the_number):
             return f"the command line: {argument}"
+    part, _, inside = name.removeprefix(f"{PARTS}.").partition(".")
+    if name.startswith(f"{PARTS}.") and (one := added.get(f"{group}.{PARTS}.{part}")) is not None:
+        return f"{_first_place(files_of_option(group, str(one.value())), inside)} ({unquote(str(one.input_line))})"
     preset = typed.get(PRESET, f"{PRESET}={default_option(PRESET)}").partition("=")[2].strip("'")
     for file in read_with_bases(preset_path(preset)) if group not in typed else ():
         if key in file.lines or (is_the_number and file.choices.get(group) == option):
             return _place(file.path, file.lines.get(key) or file.lines[group])
         parts = options_of_parts(file.parts[group][1]) if group in file.parts else {}
-        if name.startswith(f"{PARTS}.") and (part := name.split(".")[1]) in parts:
-            option, name = parts[part], name.split(".", 2)[2]
+        if name.startswith(f"{PARTS}.") and part in parts:
+            option, name = parts[part], inside
             break
         if f"{group}.kind" in file.lines or (group in file.lines and group not in file.parts):
             break  # its choice of an option replaces what the files below it say of the group
     own = files_of_option(group, option) if group else files_of_first()
-    place = next((_place(path, parse_yaml(path)[1][name]) for path in own if name in parse_yaml(path)[1]), "the schema")
+    place = _first_place(own, name)
     return f"{place} ({typed[group]})" if group in typed else place
+
+
+def _first_place(files: Sequence[Path], name: str) -> str:
+    """The place of a setting in the first of the files that has it."""
+    found = ((file, line) for file in files if (line := parse_yaml(file)[1].get(name)))
+    return next((_place(file, line) for file, line in found), "the schema")
 
 
 def _place(path: Path, line: int) -> str:

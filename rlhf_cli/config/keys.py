@@ -78,6 +78,8 @@ def rule(key: str, kind: str | None = None) -> str:
     of_kind = (field for known, field, settings in _all() if known == name and kind in _kinds(settings))
     field = next(of_kind, fields()[name])
     annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    if name.endswith("*"):  # a value of the mapping
+        annotation = get_args(field.annotation)[1]
     return _words(TypeAdapter(annotation).json_schema())
 
 

@@ -68,3 +68,12 @@ def test_the_kind_of_a_group_is_a_setting_too(rlhf: Rlhf) -> None:
         "beta.kind = linear",
         "  set by   configs/beta/linear.yaml:2 (beta=linear)",
     ]
+
+
+def test_a_value_of_a_mapping_has_its_own_type_and_the_meaning_of_the_mapping(rlhf: Rlhf) -> None:
+    weighted = ("reward=weighted", "+reward@reward.parts.short=length", "reward.weights.short=0.5")
+    lines = rlhf("explain", "config=tiny", *weighted, "reward.weights").out.splitlines()
+    assert lines[2:4] == [
+        "  takes    number",
+        "  means    The factor of each part's score; a negative weight punishes.",
+    ]

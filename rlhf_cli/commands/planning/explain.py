@@ -8,7 +8,7 @@ from typing import Any, Final
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.jobs import compose_config, find_setters
-from rlhf_cli.config.keys import fields, lacks, meanings, rule, schema_name
+from rlhf_cli.config.keys import fields, lacks, meaning, meanings, rule, schema_name
 from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.verbs.explain import Setting, show_settings
 from rlhf_cli.errors import EXIT_DONE, UserError
@@ -56,7 +56,7 @@ def _select(names: Sequence[str], values: Mapping[str, Any], data: Mapping[str, 
 def _meaning(key: str, kind: str | None) -> str:
     """The meaning of a setting with the chosen kind of its group."""
     each = meanings().get(schema_name(key), {})
-    return next((text for text, kinds in each.items() if not kinds or kind in kinds), next(iter(each), ""))
+    return next((text for text, kinds in each.items() if not kinds or kind in kinds), next(iter(each), meaning(key)))
 
 
 def _parser() -> Parser:

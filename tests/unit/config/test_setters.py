@@ -57,6 +57,21 @@ def test_the_file_that_wins_is_named(cwd: Path) -> None:
     [
         (["beta=0.3"], "beta.value", "the command line: beta=0.3"),
         (["optimizer.lr=1e-3"], "optimizer.lr", "the command line: optimizer.lr=1e-3"),
+        (
+            ["reward=weighted", "+reward@reward.parts.short=length", "reward.weights.short=1"],
+            "reward.parts.short.width",
+            "configs/reward/length.yaml:5 (+reward@reward.parts.short=length)",
+        ),
+        (
+            ["reward=weighted", "+reward@reward.parts.short=length", "reward.weights.short=1"],
+            "reward.clip",
+            "configs/shaping.yaml:3 (reward=weighted)",
+        ),
+        (
+            ["reward=weighted", "+reward@reward.parts.short=length", "reward.weights.short=1"],
+            "reward.weights.short",
+            "the command line: reward.weights.short=1",
+        ),
         (["optimizer.lr=1e-3"], "optimizer.eps", "configs/optimizer/adamw.yaml:7"),
         (["algorithm=ppo"], "algorithm.gamma", "configs/algorithm/ppo.yaml:7 (algorithm=ppo)"),
         (["model=smollm2"], "model.revision", "configs/model/pretrained.yaml:4 (model=smollm2)"),
