@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,11 @@ def stop_at(run: Path, step: int) -> None:
     (run / "result.json").unlink()
 
 
+def lasting(row: Mapping[str, object]) -> set[str]:
+    """The names of a line that do not depend on the comparison of sampler and trainer."""
+    return {name for name in row if not name.startswith("sampler/")}
+
+
 def assert_same(run: Path, original: Path, log: str) -> None:
     """The same bytes on the ground that wrote the original; elsewhere (the log says so) lines of the same form."""
     if "not bit for bit" not in log:
@@ -44,7 +49,8 @@ def assert_same(run: Path, original: Path, log: str) -> None:
     for name in (name for name in REPEATABLE if name.endswith(".jsonl")):
         now, before = lines(run / name), lines(original / name)
         assert [row["step"] for row in now] == [row["step"] for row in before]
-        assert [row.keys() for row in now] == [row.keys() for row in before]
+        # on other ground sampler and trainer are compared once more, and such a step has the figures of its weights
+        assert [lasting(row) for row in now] == [lasting(row) for row in before]
         assert now[0] == before[0]
 
 
