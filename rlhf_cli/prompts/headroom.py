@@ -59,7 +59,8 @@ class Headroom:
         whole = sum(part.weight for part in parts)
         shares = [part.weight / whole / part.rows for part in parts for _ in range(part.rows)]
         groups, variances = self.groups, self.variances
-        typical = sum(variances.values()) / sum(groups.values()) if groups else 1.0
+        # exact sums: a state that was read has its prompts in another order than one that grew
+        typical = math.fsum(variances.values()) / math.fsum(groups.values()) if groups else 1.0
         gains = [
             share * math.sqrt((variances.get(n, 0.0) + PRIOR * typical) / (groups.get(n, 0.0) + PRIOR))
             for n, share in enumerate(shares)

@@ -28,7 +28,7 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.intervals import wilson
 from rlhf_cli.health.alarms import Alarms, replay
 from rlhf_cli.health.rules import RULES
-from rlhf_cli.pipeline import loop
+from rlhf_cli.pipeline import loop, rollout
 from rlhf_cli.pipeline.assemble import assemble
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.signals import StopSignals
@@ -191,7 +191,7 @@ def train(overrides: list[str], inside: str, folder: Path) -> None:
         if inside == "kl":
             stack.enter_context(patch.object(loop, "current_beta", lambda run, step: -_current_beta(run, step)))
         if inside == "sampler":
-            stack.enter_context(patch.object(loop, "sample", _sample_off))
+            stack.enter_context(patch.object(rollout, "sample", _sample_off))
         run = assemble(config, rows, folder, scorer, Reporter(), StopSignals(), None)
         try:
             loop.train(run)
@@ -200,20 +200,20 @@ def train(overrides: list[str], inside: str, folder: Path) -> None:
     (folder / DONE).touch()
 
 
-_update, _sample, _current_beta = loop.update, loop.sample, loop.current_beta
+_update, _sample, _current_beta = loop.update, rollout.sample, loop.current_beta
 
 
 def _climb_down(run: Run, advantages: Advantages) -> dict[str, float]:
     return _update(run, replace(advantages, advantages=-advantages.advantages))
 
 
-def _sample_off(run: Run, temperature: float) -> Rollout:
+def _sample_off(run: Run, temperature: float, drawn: int = 0) -> Rollout:
     """Add a normal error of 0.6 nats to the log-probability of every first token."""
-    rollout = _sample(run, temperature)
+    sampled = _sample(run, temperature, drawn)
     generator = torch.Generator().manual_seed(run.state.step)
-    logprobs = rollout.logprobs.clone()
+    logprobs = sampled.logprobs.clone()
     logprobs[:, 0] += 0.6 * torch.randn(len(logprobs), generator=generator)
-    return replace(rollout, logprobs=logprobs)
+    return replace(sampled, logprobs=logprobs)
 
 
 def examine(folder: Path) -> Alarms:

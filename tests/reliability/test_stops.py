@@ -20,9 +20,9 @@ STEPS = 12
 RUN = (*QUICK, f"steps={STEPS}", "checkpoint.every=8", "evaluate.every=6", "run_dir=out")
 SLOW_STEPS = """
 import time
-from rlhf_cli.pipeline import loop
-sample = loop.sample
-loop.sample = lambda *given: time.sleep(0.1) or sample(*given)
+from rlhf_cli.pipeline import rollout
+sample = rollout.sample
+rollout.sample = lambda *given: time.sleep(0.1) or sample(*given)
 """
 """A run that is still going when it is asked to stop."""
 

@@ -67,6 +67,16 @@ def test_a_group_counts_less_with_every_later_one_of_its_prompt() -> None:
     assert shown.observe([]) == shown
 
 
+def test_chances_do_not_depend_on_the_order_of_the_estimates() -> None:
+    """A checkpoint has its prompts in the order of their names, and not in that of their draws."""
+    parts = (PartSize("", 1.0, 9),)
+    for seed in range(20):
+        numbers = torch.rand(2, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).tolist()
+        grown = Headroom(*(dict(enumerate(row)) for row in numbers))
+        read = Headroom(dict(reversed(grown.groups.items())), dict(reversed(grown.variances.items())))
+        assert read.chances(parts) == grown.chances(parts)
+
+
 def test_draws_are_a_function_of_estimates_seed_and_step() -> None:
     shown = Headroom().observe([(0, 1.0), (1, 0.0)])
     one = shown.draw(FOUR, 2, seed=1, step=7)
