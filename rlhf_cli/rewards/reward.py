@@ -38,10 +38,10 @@ class Reward(Settings):
     @model_validator(mode="before")
     @classmethod
     def _separate_source(cls, value: Any) -> Any:
-        """Move the source's settings into a mapping of their own."""
-        if not isinstance(value, dict) or "source" in value:
+        """Move the source's settings into a mapping of their own; with a `kind`, `source` is no setting of ours."""
+        if not isinstance(value, dict) or ("source" in value and "kind" not in value):
             return value
-        own = cls.model_fields.keys() & value.keys()
+        own = (cls.model_fields.keys() - {"source"}) & value.keys()
         return {name: value[name] for name in own} | {"source": {k: v for k, v in value.items() if k not in own}}
 
     @model_serializer(mode="wrap")

@@ -105,6 +105,8 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
         ("~steps", "steps: must be given (steps of training; in `rlhf train` each begins with a rollout)"),
         ("steps=1e3", "steps: must be a whole number (got 1000.0)"),
         ("evaluate=null", "evaluate: must be a mapping of settings (got null)"),
+        ("reward.source.kind=length", "unknown setting 'reward.source'; did you mean reward.url?"),
+        ("reward.source=length", "unknown setting 'reward.source'; did you mean reward.url?"),
         ("~model", f"nothing is chosen for {MODEL}; add for example `model: smollm2`"),
         ("steps=${sed}", "steps: Interpolation key 'sed' not found"),
         ("tiny", "tiny: not an override: write key=value; did you mean config=tiny?"),
