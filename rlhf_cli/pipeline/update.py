@@ -17,6 +17,7 @@ from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD
 from rlhf_cli.pipeline.run import Run, reusing_engine
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import copy_tensors
+from rlhf_cli.plural import plural
 from rlhf_cli.ranks.gradient import (
     UnitGradient,
     add_gradients,
@@ -45,11 +46,11 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
     config, step = run.config, run.state.step
     learnable = advantages.scored.learnable.nonzero().squeeze(1).cpu()
     if not len(learnable):
-        drawn, limit = len(advantages.scored.rollout.batch.prompts), config.max_rollouts
-        fix = "see the scores by rlhf reward test; raise max_rollouts or samples_per_prompt, or take other prompts"
-        raise Skip(
-            f"none of {drawn} groups has different scores (max_rollouts={limit})", fix, EXIT_REWARD, batch=advantages
-        )
+        groups = plural(len(advantages.scored.rollout.batch.prompts), "group")
+        reason = f"none of {groups} has different scores (max_rollouts={config.max_rollouts})"
+        more = "resume with a higher max_rollouts: max_rollouts=... resume_allow=[max_rollouts]"
+        fix = f"see the scores by rlhf reward test; take other prompts or a higher samples_per_prompt, or {more}"
+        raise Skip(reason, fix, EXIT_REWARD, batch=advantages)
     plan = [learnable[part] for part in split_rollout(len(learnable), config.algorithm, config.seed, step)]
     lr, parameters, updates = config.optimizer.lr_at(step, config.steps), run.policy.parameters(), []
     reusing = reusing_engine(run)

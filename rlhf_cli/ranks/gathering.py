@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.plural import plural
 from rlhf_cli.ranks.children import GRACE_S, Children, place
 from rlhf_cli.schema import TrainingConfig
 
@@ -38,7 +39,7 @@ def seat(config: C) -> C:
     shards = config.prompts_per_step if config.shards == "auto" else config.shards
     if size > shards:
         raise UserError(
-            f"torchrun started {size} processes, and a step has {shards} shards",
+            f"torchrun started {size} processes, and a step has {plural(shards, 'shard')}",
             where="processes",
             fix=f"take --nproc-per-node={shards}",
         )

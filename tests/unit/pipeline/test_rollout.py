@@ -188,6 +188,7 @@ class TestNothing:
         with pytest.raises(UserError, match="none of 2 groups") as caught:
             self.skipped(run)
         assert (caught.value.where, caught.value.exit_code) == ("max_skipped_steps", EXIT_REWARD)
+        assert str(caught.value.fix).endswith("max_rollouts=... resume_allow=[max_rollouts]"), "as a resume takes it"
 
     def test_it_may_end_the_run_at_once(self, make_run: MakeRun) -> None:
         run = dynamic(make_run, in_turn(SAME + SAME), max_rollouts=1, on_no_signal="stop")

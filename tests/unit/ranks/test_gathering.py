@@ -53,6 +53,7 @@ def test_supervised_training_has_the_processes_of_torchrun_as_well() -> None:
     ("settings", "said"),
     [
         ({"shards": 4, "processes": 2}, "torchrun started 4 processes"),
+        ({"shards": 1}, "torchrun started 4 processes, and a step has 1 shard"),
         ({"shards": 2}, "torchrun started 4 processes, and a step has 2 shards"),
     ],
     ids=str,
