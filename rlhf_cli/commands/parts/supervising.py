@@ -91,7 +91,8 @@ def _train(
         if origin is not None:
             watch.note(origin.describe())
             if config.optimizer.schedule != "constant" and read_config(origin.folder)["steps"] != config.steps:
-                watch.note("the learning rate depends on steps, which changed: it goes on as if always so")
+                what = "the learning rate depends on steps, which changed"
+                watch.note(f"{what}: it goes on as if it had been so from the start")
         if notice := code_notice(config.model):
             watch.note(notice)
         with gather(verb.words, config.processes, folder, signals.check) as wait:
