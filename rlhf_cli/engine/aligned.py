@@ -82,12 +82,12 @@ def is_invariant(llama: Llama) -> bool:
         tries = _tries(llama)
         torch.set_num_threads(1)
         alone = [calculate(ROWS) for calculate in tries]
-        torch.set_num_threads(threads)
-        return all(
-            torch.equal(calculate(rows), expected[:rows])
-            for calculate, expected in zip(tries, alone, strict=True)
-            for rows in TRIED
-        )
+        for number in sorted({2, -(-threads // 2), threads}):  # a run may be resumed with more, or go on with fewer
+            torch.set_num_threads(number)
+            for calculate, expected in zip(tries, alone, strict=True):
+                if not all(torch.equal(calculate(rows), expected[:rows]) for rows in TRIED):
+                    return False
+        return True
     except (AttributeError, RuntimeError, TypeError):  # an operator is not built in, renamed, or has other arguments
         return False
     finally:
