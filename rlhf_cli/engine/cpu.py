@@ -62,13 +62,17 @@ class SpareThreads:
         self._before, self._since = self._read(), now()
 
     def adapt(self) -> None:
-        """Take a thread away where threads waited for cores since the last look, or add one where cores were idle."""
+        """Take a thread away where threads waited for cores since the last look, or add one where cores were idle.
+
+        A thread that sleeps at a barrier waits a little whenever it is woken, also where it has a core: then cores are
+        idle for longer than threads wait.
+        """
         elapsed = self._now() - self._since
         if elapsed < INTERVAL:
             return
         load, threads = self._read(), torch.get_num_threads()
         waited, idle = (new - old for new, old in zip(load, self._before, strict=True))
-        if waited > WAITED * elapsed and threads > 1:
+        if waited > max(WAITED * elapsed, idle) and threads > 1:
             torch.set_num_threads(threads - 1)
         elif idle > IDLE * elapsed and threads < self._most:
             torch.set_num_threads(threads + 1)

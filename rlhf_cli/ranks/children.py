@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from rlhf_cli.errors import UserError
 from rlhf_cli.runs.folder import RANKS
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
@@ -30,9 +31,20 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """This process's rank and the number of processes, as torchrun or a run's first process sets them; else 0 and 1."""
+    """This process's rank and the number of processes, as torchrun or a run's first process sets them; else 0 and 1.
+
+    Raises UserError where several processes have no place to meet.
+    """
     rank, size = environment.get("RANK", ""), environment.get("WORLD_SIZE", "")
-    return (int(rank), int(size)) if rank.isdigit() and size.isdigit() else (0, 1)
+    if not (rank.isdigit() and size.isdigit()):
+        return 0, 1
+    if int(size) > 1 and not (environment.get("MASTER_ADDR") and environment.get("MASTER_PORT")):
+        raise UserError(
+            f"RANK={rank} and WORLD_SIZE={size} name a process of several, and no place where they meet",
+            where="MASTER_ADDR and MASTER_PORT in the environment",
+            fix="start them with torchrun, or unset RANK and WORLD_SIZE",
+        )
+    return int(rank), int(size)
 
 
 class Children:

@@ -7,15 +7,19 @@ from typing import Any
 
 import pytest
 
+from rlhf_cli.errors import UserError
 from rlhf_cli.ranks import children
 from rlhf_cli.ranks.children import Children, place
+
+
+MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
         ({}, (0, 1)),
-        ({"RANK": "2", "WORLD_SIZE": "4"}, (2, 4)),
+        ({"RANK": "2", "WORLD_SIZE": "4", **MEETING}, (2, 4)),
         ({"WORLD_SIZE": "4"}, (0, 1)),
         ({"RANK": "", "WORLD_SIZE": ""}, (0, 1)),
         ({"RANK": "0", "WORLD_SIZE": "1"}, (0, 1)),
@@ -24,6 +28,17 @@ from rlhf_cli.ranks.children import Children, place
 )
 def test_rank_and_size(environment: dict[str, str], expected: tuple[int, int]) -> None:
     assert place(environment) == expected
+
+
+@pytest.mark.parametrize("gone", MEETING)
+def test_several_processes_without_a_place_to_meet_are_refused(gone: str) -> None:
+    environment = {"RANK": "1", "WORLD_SIZE": "2", **MEETING, gone: ""}
+    with pytest.raises(UserError) as caught:
+        place(environment)
+    assert caught.value.line() == (
+        "RANK=1 and WORLD_SIZE=2 name a process of several, and no place where they meet "
+        "(MASTER_ADDR and MASTER_PORT in the environment); fix: start them with torchrun, or unset RANK and WORLD_SIZE"
+    )
 
 
 def test_the_children_of_a_run_are_of_its_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ def torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of the first of four processes."""
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "29500")
 
 
 def test_without_torchrun_the_config_stays() -> None:
