@@ -11,7 +11,6 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.ranks import children
 from rlhf_cli.ranks.children import Children, place
 
-
 MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 
