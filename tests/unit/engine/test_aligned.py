@@ -137,14 +137,6 @@ def test_auto_asks_the_machine(policy: Policy, monkeypatch: pytest.MonkeyPatch) 
         build_engine(policy, tiny(), print, True)
 
 
-def test_a_run_on_one_thread_tries_more(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be resumed with two, as what it is."""
-    assert torch.get_num_threads() == 1
-    monkeypatch.setattr(aligned, "multiply", lambda x, weight: x @ weight.T + torch.get_num_threads())
-    assert not build_engine(policy, tiny(), print, "auto").invariant
-    assert torch.get_num_threads() == 1
-
-
 def test_another_engine_is_not_invariant() -> None:
     other = build(tiny("gpt2"))
     assert not build_engine(other, tiny("gpt2"), lambda note: None, "auto").invariant
