@@ -60,7 +60,7 @@ class Work:
     signals: StopSignals
     clock: Clock = field(default_factory=Clock)
     threads: SpareThreads | None = None
-    """What makes room for other programs; None: the number of threads stays."""
+    """Room for other programs, made by working with fewer threads; None: their number stays."""
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:

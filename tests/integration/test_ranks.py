@@ -48,7 +48,7 @@ def score(prompts, completions):
 
 @pytest.fixture
 def one(rlhf: Rlhf, tmp_path: Path) -> dict[str, bytes]:
-    """What one process writes of four shards in four steps."""
+    """The files of one process after four steps of four shards."""
     outcome = rlhf("train", *DEALT, "steps=4", "shards=4", "run_dir=one")
     assert outcome.code == 0, outcome.err
     return contents(tmp_path / "one")

@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def one(rlhf: Rlhf, tmp_path: Path) -> dict[str, bytes]:
-    """What one process writes of four shards in four steps of sft."""
+    """The files of one process after four steps of sft on four shards."""
     outcome = rlhf("sft", *DEALT, "shards=4", "run_dir=one")
     assert outcome.code == 0, outcome.err
     return contents(tmp_path / "one")

@@ -73,7 +73,7 @@ def assert_near(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 class TestDraw:
-    """How many rollouts, of which prompts."""
+    """The rollouts that a step draws: their number and their prompts."""
 
     def test_it_goes_on_until_enough_groups_differ(self, make_run: MakeRun) -> None:
         run = dynamic(make_run, in_turn(SAME + OTHER, SAME + SAME, OTHER + OTHER, OTHER + OTHER))
@@ -197,7 +197,7 @@ class TestNothing:
 
 
 class TestMetrics:
-    """What the figures of a step are of."""
+    """The figures of a step: of all groups that it drew, or of the kept ones."""
 
     def test_reward_and_kl_are_of_all_groups_and_the_advantages_of_the_kept(self, make_run: MakeRun) -> None:
         run = dynamic(make_run, in_turn(SAME + OTHER, (*OTHER, 0.0, 3.0)))  # the last one is one too many

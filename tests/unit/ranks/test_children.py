@@ -1,4 +1,4 @@
-"""Where a process stands, as its environment says, and what the children of a run are."""
+"""The rank of a process by its environment, and the children of a run."""
 
 from __future__ import annotations
 
