@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, product
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 
 from rlhf_cli.engine.memory import room_for
@@ -19,6 +20,7 @@ from rlhf_cli.functional.mismatch import TOLERANCE, measure_mismatch
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.run import Run, current_beta, truncation
 from rlhf_cli.pipeline.scoring import ask, group_scores, note_failures
+from rlhf_cli.ranks.rollouts import split_rollout
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.runs.binding import read_record
 from rlhf_cli.runs.sharing import find_place, share
@@ -31,6 +33,8 @@ Columns = defaultdict[str, list[Any]]
 TEMPERATURE: Final = 1.0
 AT_ONCE: Final = 64
 """Completions to sample at once. Up to about this number, twice as many take hardly longer."""
+COMPARED: Final = 8
+"""Completions of an evaluation that the trainer reads too, to see whether the sampler rounds as it does."""
 
 
 @dataclass(slots=True)
@@ -51,8 +55,8 @@ def evaluate(run: Run, step: int) -> Evaluation:
 
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
     their difference. The reference samples from the same streams, unless `why_no_optimum` has a reason; at step 0 it is
-    the policy, unless it is another model. A prompt with a completion that has no score is left out. Raises UserError
-    (exit 4) where fewer than two prompts are left, and (exit 7) where a KL is not finite.
+    the policy, unless it is another model, and nothing is compared. A prompt with a completion without a score is left
+    out. Raises UserError (exit 4) where fewer than two prompts are left, and (exit 7) where a KL is not finite.
     """
     beta = current_beta(run, run.config.steps - 1)
     no_optimum = why_no_optimum(run.config, beta)
@@ -82,11 +86,11 @@ def _sample_untouched(run: Run) -> _Samples:
     """The samples of the policy before its training; trials of a sweep that would have the same share them."""
     file = find_place(run.folder, run.config, read_record(run.folder))
     if file is None:
-        return _sample_prompts(run, 0, asks_reference=False)
+        return _sample_prompts(run, 0, is_reference=True)
     size = run.work.microbatch_size
 
     def make() -> tuple[dict[str, Any], bool]:
-        samples = _sample_prompts(run, 0, asks_reference=False)
+        samples = _sample_prompts(run, 0, is_reference=True)
         # a reward that failed may answer the next time, and without memory the microbatches got smaller
         is_kept = not samples.failures and run.work.microbatch_size == size
         return {"numbers": samples.numbers, "failures": samples.failures, "policy": dict(samples.policy)}, is_kept
@@ -97,8 +101,11 @@ def _sample_untouched(run: Run) -> _Samples:
     return _Samples(content["numbers"], content["failures"], defaultdict(list, content["policy"]))
 
 
-def _sample_prompts(run: Run, step: int, *, asks_reference: bool) -> _Samples:
-    """Sample and score the held-out prompts batch by batch, by the policy and, if asked, by the reference."""
+def _sample_prompts(run: Run, step: int, *, asks_reference: bool = False, is_reference: bool = False) -> _Samples:
+    """Sample and score the held-out prompts batch by batch, by the policy and, if asked, by the reference.
+
+    `is_reference`: the policy is the reference still, so that its KL is 0.
+    """
     config, work = run.config, run.work
     at_once = min(prompts_at_once(config), len(run.held_out))
     completions = at_once * config.evaluate.samples
@@ -106,18 +113,18 @@ def _sample_prompts(run: Run, step: int, *, asks_reference: bool) -> _Samples:
     own = len(run.shards.own(at_once))
     reads = run.shards.passes(_batch(run, 0, at_once), work.microbatch_size)
     read_by, sampled_by = 2 if asks_reference else 1, 2 if asks_reference and not run.reference_samples else 1
-    ticks = batches * (sampled_by * own * config.max_new_tokens + read_by * reads)
-    samples = _Samples()
-    sampler_differs = True  # from the trainer, until the first batch shows otherwise
+    ticks = batches * (sampled_by * own * config.max_new_tokens + (0 if is_reference else read_by * reads))
+    samples, sampler_differs = _Samples(), False
     with work.phase("evaluation", ticks) as tick, room_for(completions, "evaluate.samples"):
         for start in range(0, len(run.held_out), at_once):
             batch = _batch(run, start, at_once)
             rollout = _sample(run, batch, tick)
+            sampler_differs = sampler_differs or (start == 0 and _sampler_differs(run, rollout, tick))
             if sampler_differs:
-                rollout, log_weights = _recompute(run, rollout, tick)
-                sampler_differs = measure_mismatch(log_weights).gap > TOLERANCE
+                rollout, _ = _recompute(run, rollout, tick)
             scores = _score(run, rollout, start, step)
-            policy, reference = _policy_columns(run, rollout, scores, tick), {}
+            distance = None if is_reference else _distance(run, rollout, tick)
+            policy, reference = _policy_columns(rollout, distance, scores), {}
             left_out, samples.failures = scores.left_out, samples.failures + scores.failures
             if asks_reference:
                 rollout = _sample_reference(run, start, batch, tick)
@@ -135,17 +142,30 @@ def _sample_prompts(run: Run, step: int, *, asks_reference: bool) -> _Samples:
     return samples
 
 
-def _policy_columns(run: Run, rollout: Rollout, scores: Scores, tick: Tick) -> dict[str, Mapping[int, list[Any]]]:
-    """The columns of one batch that the policy sampled, by name; each has a list a prompt."""
-    distance, samples = _distance(run, rollout, tick), rollout.batch.samples_per_prompt
+def _sampler_differs(run: Run, rollout: Rollout, tick: Tick) -> bool:
+    """Whether the trainer reads other log-probabilities than were sampled, by the first completions of a batch."""
+    few = range(min(len(rollout.batch.prompts), max(1, COMPARED // rollout.batch.samples_per_prompt)))
+    _, log_weights = _recompute(run, split_rollout(rollout, [few])[0], tick)
+    return measure_mismatch(log_weights).gap > TOLERANCE
+
+
+def _policy_columns(rollout: Rollout, distance: Distance | None, scores: Scores) -> dict[str, Mapping[int, list[Any]]]:
+    """The columns of one batch that the policy sampled, by name; each has a list a prompt.
+
+    Without a distance from the reference, the policy is the reference.
+    """
+    samples, logprobs = rollout.batch.samples_per_prompt, rollout.logprobs.sum(1)
+    kl, by_reference = torch.zeros_like(logprobs), logprobs
+    if distance is not None:
+        kl, by_reference = distance.sequence_kl, distance.ref_logprobs.sum(1)
     return {
         "reward": group_scores(scores, rollout),
-        "kl": _group(distance.sequence_kl, samples),
+        "kl": _group(kl, samples),
         "length": _group(rollout.lengths, samples),
         "truncated": _group(rollout.truncated, samples),
         "texts": _group(rollout.texts, samples),
-        "logprob": _group(rollout.logprobs.sum(1), samples),
-        "ref_logprob": _group(distance.ref_logprobs.sum(1), samples),
+        "logprob": _group(logprobs, samples),
+        "ref_logprob": _group(by_reference, samples),
     }
 
 

@@ -81,18 +81,17 @@ def test_there_is_a_list_a_prompt_and_a_value_a_completion(policy: Policy, evalu
 
 
 def test_the_texts_depend_on_neither_the_step_nor_the_batches(moved: Policy, evaluated: Evaluated) -> None:
-    one = evaluated(moved)
+    one = evaluated(moved, step=8)
     for change in ({"step": 20}, {"at_once": 1}, {"at_once": 5}, {"microbatch_size": 100}):
-        other = evaluated(moved, **change)
+        other = evaluated(moved, **{"step": 8} | change)
         assert one.texts == other.texts, change
         assert one.length == other.length, change
         assert_close(torch.tensor(one.kl), torch.tensor(other.kl), rtol=0, atol=1e-4)
 
 
 @pytest.mark.case(71)
-@pytest.mark.parametrize("step", [0, 3])
 def test_a_kl_that_is_not_finite_ends_the_run_before_it_is_written(
-    step: int, policy: Policy, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+    policy: Policy, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measure(*arguments: Any, **options: Any) -> Distance:
         found = measure_distance(*arguments, **options)
@@ -100,9 +99,66 @@ def test_a_kl_that_is_not_finite_ends_the_run_before_it_is_written(
 
     monkeypatch.setattr(shards, "measure_distance", measure)
     with pytest.raises(UserError) as caught:
-        evaluated(policy, step=step)
+        evaluated(policy, step=3)
     assert caught.value.exit_code == EXIT_NONFINITE == 7
-    assert caught.value.what == f"the KL of a held-out completion is not finite after step {step}"
+    assert caught.value.what == "the KL of a held-out completion is not finite after step 3"
+
+
+def test_a_log_probability_that_is_not_finite_ends_the_run_before_its_first_step(
+    policy: Policy, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sample(*arguments: Any, **options: Any) -> Rollout:
+        found = sample_shard(*arguments, **options)
+        return replace(found, logprobs=found.logprobs.index_fill(0, torch.tensor([1]), torch.nan))
+
+    sample_shard = shards.sample_shard
+    monkeypatch.setattr(shards, "sample_shard", sample)
+    with pytest.raises(UserError) as caught:
+        evaluated(policy)
+    assert caught.value.exit_code == EXIT_NONFINITE == 7
+    assert caught.value.what == "the log-probability of a held-out completion is not finite after step 0"
+    assert caught.value.fix == "take dtype=float32"
+
+
+def test_the_untouched_policy_is_not_read_by_the_reference(
+    policy: Policy, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = evaluated(policy, step=3, untouched=True)
+
+    def measure(*_arguments: Any, **_options: Any) -> Distance:
+        raise AssertionError("the reference reads")
+
+    monkeypatch.setattr(shards, "measure_distance", measure)
+    known = evaluated(policy, untouched=True)
+    assert known.texts == read.texts
+    assert known.kl == [[0.0, 0.0]] * 5
+    assert known.ref_logprob == known.logprob
+    assert_close(torch.tensor(known.ref_logprob), torch.tensor(read.ref_logprob), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("off", "passes"), [(0.0, 1), (0.1, 3)])
+def test_the_trainer_reads_all_batches_only_where_the_sampler_differs(
+    off: float, passes: int, policy: Policy, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def sample(*arguments: Any, **options: Any) -> Rollout:
+        found = sample_shard(*arguments, **options)
+        return replace(found, logprobs=found.logprobs + off * found.completion_mask)
+
+    def recompute(policy: Policy, engine: Any, rollout: Rollout, *rest: Any, **options: Any) -> tuple[Rollout, Any]:
+        read.append(len(rollout.batch))
+        return recompute_shard(policy, engine, rollout, *rest, **options)
+
+    sample_shard, recompute_shard = shards.sample_shard, shards.recompute_shard
+    monkeypatch.setattr(shards, "sample_shard", sample)
+    monkeypatch.setattr(shards, "recompute_shard", recompute)
+    found = evaluated(policy, samples=3, at_once=4)
+    # five prompts in batches of four and one; of the first batch two prompts are compared, six of eight completions
+    assert read == [6, 12, 3][:passes]
+    plain = torch.tensor([sum(group) for group in found.logprob])
+    monkeypatch.undo()
+    assert_close(plain, torch.tensor([sum(group) for group in evaluated(policy, samples=3, at_once=4).logprob]))
 
 
 def test_the_texts_depend_on_the_seed(policy: Policy, evaluated: Evaluated) -> None:
