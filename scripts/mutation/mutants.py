@@ -65,7 +65,7 @@ def mistakes(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Constant(not value)
         case ast.Constant(int(value) | float(value)):
             yield ast.Constant(value + 1)
-        case ast.Call(ast.Name(name), arguments, keywords) if name in SWAPPED:
+        case ast.Call(ast.Name(name), arguments, keywords) if name in SWAPPED and name != "sum":  # there is no mean
             yield ast.Call(ast.Name(SWAPPED[name]), arguments, keywords)
         case ast.Call(ast.Attribute(operand, name), arguments, keywords):
             if name in DROPPED:
@@ -82,7 +82,7 @@ def mutants(file: str) -> list[Mutant]:
     original = ast.unparse(tree)
     found: dict[tuple[int, str], Mutant] = {}
 
-    def visit(node: ast.AST, above: tuple[ast.AST, ...], line: int) -> None:
+    def visit(node: ast.AST, above: tuple[ast.AST, ...], line: int, scope: str) -> None:
         for name, value in ast.iter_fields(node):
             if name in SKIPPED_FIELDS:
                 continue
@@ -100,15 +100,18 @@ def mutants(file: str) -> list[Mutant]:
                     before = headline(shown)
                     holder[place] = other
                     text, source = f"{before} -> {headline(other if shown is child else shown)}", ast.unparse(tree)
+                    if isinstance(shown, ast.Constant):  # False -> True says too little
+                        text += f" in {scope}"
                     holder[place] = child
                     if source != original:
                         found.setdefault((at, text), Mutant(file, at, text, source))
-                visit(child, around, at)
+                visit(child, around, at, getattr(child, "name", None) or scope)
 
-    visit(tree, (), 1)
+    visit(tree, (), 1, "the module")
     return sorted(found.values(), key=lambda mutant: mutant.line)
 
 
 def headline(node: ast.AST) -> str:
-    """The node as text; of a compound statement, only its head."""
-    return ast.unparse(node).partition("\n")[0]
+    """The node as text; of a compound statement, only its head, without decorators."""
+    lines = ast.unparse(node).split("\n")
+    return next(line for line in lines if not line.startswith("@"))

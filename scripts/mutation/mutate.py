@@ -1,12 +1,13 @@
-"""Mutation testing of the mathematics: python scripts/mutation/mutate.py [FILE ...] [--list] [--at FILE:LINE]
+"""Mutation testing, room by room: mutate.py [ROOM|FILE ...] [--list] [--at FILE:LINE] [--workers N]
 
-A mutant is a module with one small mistake: a sign, a bound, a forgotten term. The tests of the mathematics run against
-each mutant. If they all pass, the mutant survives: either it is equivalent to the original, or a test is missing.
+A mutant is a module with one small mistake: a sign, a bound, a forgotten term. The tests of its room run against each
+mutant. If they all pass, the mutant survives: either it is equivalent to the original, or a test is missing.
 equivalent.txt lists the mutants that are known to be equivalent, with the reason. The exit code is 0 if exactly these
 survive.
 
 Importing torch takes longer than the tests, so this process imports every library once and forks for each mutant. It
-never imports rlhf_cli itself: each fork does, and finds the mutant in the place of its module.
+never imports rlhf_cli itself: each fork does, and finds the mutant in the place of its module. A process that a test
+starts afresh finds the original.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import argparse
 import gc
 import importlib
 import os
+import resource
 import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -32,19 +34,47 @@ import pytest
 from hypothesis import Phase, settings
 from mutants import ROOT, Mutant, mutants
 
-ROOMS: Final = ("functional", "algorithms", "schedules", "evaluation")
-TESTS: Final = (
-    *(f"tests/unit/{room}" for room in ROOMS),
+OF_A_STEP: Final = (
+    "tests/unit/algorithms",
     *(f"tests/unit/pipeline/test_{name}.py" for name in ("update", "scoring", "step", "measures")),
-    "tests/unit/engine/test_reading.py",
     "tests/properties",
     "--ignore-glob=*/test_files.py",
-    "--ignore-glob=*/test_data.py",
+    "--ignore-glob=*/properties/test_data.py",
     "--ignore-glob=*/test_thresholds.py",  # half a minute, and what it notices the exact gradients notice first
 )
+ROOMS: Final = {
+    "functional": (*OF_A_STEP, "tests/unit/engine/test_reading.py"),
+    "algorithms": OF_A_STEP,
+    "schedules": ("tests/properties/test_schedules.py", "tests/unit/pipeline/test_step.py"),
+    "evaluation": ("tests/properties/test_functional.py", "tests/unit/pipeline/test_step.py"),
+    "prompts": (
+        "tests/unit/data/test_labelled.py",
+        *(f"tests/unit/supervised/test_{name}.py" for name in ("examples", "texts")),
+        "tests/unit/commands/parts/test_chatting.py",
+        "tests/integration/test_data.py",
+    ),
+    "data": (
+        "tests/unit/prompts",
+        "tests/properties/test_data.py",
+        "tests/integration/test_data.py",
+        "--ignore-glob=*/test_large.py",  # seconds
+    ),
+    "sweep": (
+        "tests/unit/display/test_sweep.py",
+        "tests/unit/report/test_sweep_page.py",
+        "tests/unit/commands/parts/test_sweeping.py",
+    ),
+    "verify": ("tests/integration/test_check.py",),
+    "health": ("tests/unit/scripts/test_alarms.py", "tests/integration/test_doctor.py"),
+}
+"""The rooms that have mutants, and the tests beside tests/unit/ROOM that notice them."""
 EQUIVALENT: Final = ROOT / "scripts" / "mutation" / "equivalent.txt"
 SECONDS: Final = 60
 """More than that beyond three times what the tests take without a mutant: it does not end, and counts as killed."""
+SECONDS_A_TEST: Final = 12
+"""CPU seconds of a single test beyond which it does not end either: a loop is noticed long before the alarm."""
+MEMORY: Final = 8 * 2**30
+"""Bytes of data that a mutant may have: a loop that forgets its end must not take the machine with it."""
 
 
 class Mutated(SourceFileLoader):
@@ -64,13 +94,18 @@ class Mutated(SourceFileLoader):
         return compile(self.mutant.source, self.path, "exec", dont_inherit=True)
 
 
-class NoShrinking:
-    """A pytest plugin that turns off hypothesis' search for the smallest failing example."""
+class Impatience:
+    """A pytest plugin that ends a test which takes too long, and asks hypothesis for no smaller failing example."""
 
     def pytest_sessionstart(self) -> None:
-        """Set it after conftest.py has chosen its profile, and before any test is imported."""
+        """Set hypothesis' profile after conftest.py has chosen its own, and before any test is imported."""
         settings.register_profile("mutate", settings(), phases=(Phase.explicit, Phase.generate))
         settings.load_profile("mutate")
+        self.pytest_runtest_logstart()
+
+    def pytest_runtest_logstart(self) -> None:
+        """Wind up the clock that ends this process; importing the tests has a time of its own."""
+        signal.setitimer(signal.ITIMER_PROF, SECONDS_A_TEST)
 
 
 def run_tests(
@@ -84,14 +119,23 @@ def run_tests(
     status = 1
     try:
         signal.alarm(seconds)
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        options = [
+            "-x",
+            "-q",
+            "-m",
+            "not slow",
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "ignore::pytest.PytestAssertRewriteWarning",
+        ]
         if mutant:
             sys.meta_path.insert(0, Mutated(mutant))
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
             options.append("--tb=no")
-        status = pytest.main([*options, *tests], plugins=[NoShrinking()])
+        status = pytest.main([*options, *tests], plugins=[Impatience()])
         if imported:
             imported.write_text("\n".join(sys.modules), encoding="utf-8")
     except BaseException:  # a mistake in this script: the fork must not go on as if it were its parent
@@ -100,19 +144,49 @@ def run_tests(
     os._exit(status)
 
 
+def tests_of(room: str) -> list[str]:
+    """The tests that notice the mutants of a room, as pytest takes them."""
+    return [f"tests/unit/{room}", *ROOMS[room]]
+
+
 def survives(mutant: Mutant, seconds: int) -> bool:
     """Whether all tests pass with the mutant; the module's own run first, since they are quick and likely to fail."""
-    _, room, *_, name = Path(mutant.file).parts
-    folder = f"tests/unit/{room}"
-    own = f"{folder}/test_{name}" if (ROOT / folder / f"test_{name}").exists() else folder
-    return run_tests([own], mutant, seconds) and run_tests(TESTS, mutant, seconds)
+    room, name = room_of(mutant.file), Path(mutant.file).name
+    own = f"tests/unit/{room}/test_{name}"
+    return (not (ROOT / own).exists() or run_tests([own], mutant, seconds)) and run_tests(
+        tests_of(room), mutant, seconds
+    )
 
 
-def prepare() -> float:
+def find_survivors(tried: Sequence[Mutant], workers: int, seconds: int) -> Iterator[Mutant]:
+    """Yield the mutants that survive, `workers` at a time; what a mutant's tests leave running ends with them."""
+    waiting, running = list(reversed(tried)), dict[int, Mutant]()
+    try:
+        while waiting or running:
+            if waiting and len(running) < workers:
+                mutant, process = waiting.pop(), os.fork()
+                if not process:
+                    os.setsid()
+                    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+                    os._exit(not survives(mutant, seconds))
+                running[process] = mutant
+                continue
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            assert ended is not None
+            mutant = running.pop(ended.si_pid)
+            os.killpg(ended.si_pid, signal.SIGKILL)  # while it waits to be collected, its number is nobody else's
+            if os.waitpid(ended.si_pid, 0)[1] == 0:
+                yield mutant
+    finally:
+        for process in running:
+            os.killpg(process, signal.SIGKILL)
+
+
+def prepare(tests: Sequence[str]) -> float:
     """Run the tests without a mutant, import the libraries that they need, and return the seconds of a second run."""
     with tempfile.TemporaryDirectory() as folder:
         imported = Path(folder) / "imported"
-        if not run_tests(TESTS, imported=imported):
+        if not run_tests(tests, imported=imported):
             sys.exit("error: the tests do not pass as they are; fix: mend them first")
         for name in imported.read_text(encoding="utf-8").split("\n"):
             if name.partition(".")[0] not in ("rlhf_cli", "tests", "conftest", "__main__", "_hypothesis_pytestplugin"):
@@ -121,7 +195,7 @@ def prepare() -> float:
     assert "rlhf_cli" not in sys.modules, "the forks would not see their mutants"
     gc.freeze()
     began = time.monotonic()
-    run_tests(TESTS)
+    run_tests(tests)
     return time.monotonic() - began
 
 
@@ -138,22 +212,41 @@ def known_equivalents(files: Sequence[str]) -> set[tuple[str, str]]:
     return {key for key in keys if key[0] in files}
 
 
+def room_of(file: str) -> str:
+    """The room of a module, which is the first folder below rlhf_cli."""
+    return Path(file).parts[1]
+
+
+def files_of(names: Sequence[str]) -> list[str]:
+    """The modules that rooms consist of, and modules by path, each from the root of the repository."""
+    paths: list[Path] = []
+    for name in names:
+        room = ROOT / "rlhf_cli" / name
+        paths += sorted(room.glob("*.py")) if name in ROOMS else [Path(name).resolve()]
+    files = [str(path.relative_to(ROOT)) for path in paths]
+    for file in files:
+        if not (ROOT / file).is_file() or room_of(file) not in ROOMS:
+            sys.exit(f"error: {file}: no module of {', '.join(ROOMS)}; fix: name one, or a room")
+    return files
+
+
 def main() -> int:
     """Try the mutants and print those that survive."""
     parser = argparse.ArgumentParser(description="Find mistakes that no test would notice.")
-    parser.add_argument("files", nargs="*", help="modules to mutate; all of the mathematics by default")
+    parser.add_argument("names", nargs="*", help="rooms or modules to mutate; every room by default")
     parser.add_argument("--list", action="store_true", help="only list the mutants")
     parser.add_argument("--at", metavar="FILE:LINE", help="only the mutants of this line")
+    parser.add_argument("--unknown", action="store_true", help="without those that are known to be equivalent")
+    parser.add_argument("--workers", type=int, default=1, help="mutants to try at a time")
     chosen = parser.parse_args()
     at_file, _, at_line = (chosen.at or "").rpartition(":")
-    paths = [Path(name).resolve() for name in [*chosen.files, at_file] if name] or sorted(
-        path for room in ROOMS for path in (ROOT / "rlhf_cli" / room).glob("*.py")
-    )
-    files = [str(path.relative_to(ROOT)) for path in paths]
+    files = files_of([at_file] if at_file else chosen.names or list(ROOMS))
     every = [mutant for file in files for mutant in mutants(file)]
     known = known_equivalents(files)
     stale = known - {mutant.key for mutant in every}
     tried = [mutant for mutant in every if not at_line or mutant.line == int(at_line)]
+    if chosen.unknown:
+        tried = [mutant for mutant in tried if mutant.key not in known]
     if chosen.list:
         print(*(f"{mutant.file}:{mutant.line}  {mutant.text}" for mutant in tried), sep="\n")
         return 0
@@ -161,24 +254,27 @@ def main() -> int:
     os.chdir(ROOT)
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     sys.path.insert(0, str(ROOT))
-    usual = prepare()
+    rooms = list(dict.fromkeys(map(room_of, files)))
+    usual = prepare(list(dict.fromkeys(test for room in rooms for test in tests_of(room))))
     print(f"{len(tried)} mutants; the tests take {usual:.1f} s", flush=True)
     began, survivors = time.monotonic(), []
-    for mutant in tried:
-        if survives(mutant, SECONDS + 3 * int(usual)):
-            survivors.append(mutant)
-            if mutant.key not in known:
-                print(f"{mutant.file}:{mutant.line}  {mutant.text}", flush=True)
+    for mutant in find_survivors(tried, chosen.workers, SECONDS + 3 * chosen.workers * int(usual)):
+        survivors.append(mutant)
+        if mutant.key not in known:
+            print(f"{mutant.file}:{mutant.line}  {mutant.text}", flush=True)
     seconds = time.monotonic() - began
     stale |= (known & {mutant.key for mutant in tried}) - {mutant.key for mutant in survivors}
     for file, text in sorted(stale):
         print(f"{EQUIVALENT.name}: killed, or no longer there: {file} | {text}")
-    unknown = [mutant for mutant in survivors if mutant.key not in known]
-    print(
-        f"killed {len(tried) - len(survivors)}, survived {len(survivors)}, of them known to be equivalent "
-        f"{len(survivors) - len(unknown)}; {seconds:.0f} s, {seconds / max(len(tried), 1):.1f} s a mutant"
-    )
-    return 1 if unknown or stale else 0
+    for room in rooms:
+        count, alive = (sum(room_of(mutant.file) == room for mutant in some) for some in (tried, survivors))
+        equivalent = sum(room_of(mutant.file) == room and mutant.key in known for mutant in survivors)
+        print(
+            f"{room}: {count} mutants, {count - alive} killed, {equivalent} known to be equivalent, "
+            f"{alive - equivalent} survive"
+        )
+    print(f"{seconds:.0f} s, {seconds / max(len(tried), 1):.1f} s a mutant")
+    return 1 if stale or any(mutant.key not in known for mutant in survivors) else 0
 
 
 if __name__ == "__main__":
