@@ -38,7 +38,7 @@ def read_column(raw: RawRow, name: str) -> Any:
     try:
         return raw.columns[name]
     except KeyError:
-        near = difflib.get_close_matches(name, raw.columns, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name, raw.columns, cutoff=0.5)
         columns = ", ".join(raw.columns) or "none"
         hint = f"did you mean {near[0]}?" if near else "name one of them"
         if name == "prompt":

@@ -75,7 +75,7 @@ def completion_text(row: PromptRow, name: str) -> str:
 def _answer(turns: Sequence[Message], row: PromptRow, name: str) -> str:
     """The content of the assistant's message behind the prompt."""
     prompt = (Message("user", row.prompt),) if isinstance(row.prompt, str) else row.prompt
-    if len(turns) > 1 and _without_system(turns[:-1]) == _without_system(prompt):
+    if _without_system(turns[:-1]) == _without_system(prompt):
         turns = turns[-1:]
     if [turn.role for turn in turns] != ["assistant"]:
         roles = ", ".join(turn.role for turn in turns) or "none"

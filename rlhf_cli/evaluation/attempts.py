@@ -16,7 +16,7 @@ MOST: Final = 5000
 
 def sizes(total: int) -> list[int]:
     """The numbers of attempts to report: 1, 2, 4, ... and all of them."""
-    return sorted({*(2**power for power in range(total.bit_length()) if 2**power <= total), total})
+    return sorted({*(2**power for power in range(total.bit_length())), total})
 
 
 def pass_at_k(right: Sequence[bool], k: int) -> float:

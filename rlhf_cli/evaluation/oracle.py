@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import count, takewhile
 from statistics import fmean
 from typing import Final
 
@@ -57,7 +57,7 @@ class Oracle:
 def oracle(rewards: Sequence[Sequence[float]], betas: Sequence[float], beta: float, temperature: float) -> Oracle:
     """Estimate optimum, best of n and frontier from the reference's rewards: one list a prompt, of equal lengths."""
     samples = len(rewards[0])
-    doubling = takewhile(lambda n: n <= samples, (2**power for power in range(64)))
+    doubling = takewhile(lambda n: n <= samples, (2**power for power in count()))
     return Oracle(
         prompts=len(rewards),
         samples=samples,

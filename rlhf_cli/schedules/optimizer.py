@@ -16,7 +16,7 @@ class AdamW(Settings):
     """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) on the adapter's float32 weights."""
 
     kind: Literal["adamw"]
-    lr: float = Field(gt=0, lt=1, allow_inf_nan=False)
+    lr: float = Field(gt=0, lt=1)
     """Peak learning rate."""
     schedule: Literal["constant", "linear", "cosine"]
     """Course of the learning rate after the warm-up: constant, or falling to zero."""
@@ -39,6 +39,6 @@ class AdamW(Settings):
         """
         if step < self.warmup_steps:
             return self.lr * (step + 1) / self.warmup_steps
-        progress = (step - self.warmup_steps) / max(total - self.warmup_steps, 1)
+        progress = (step - self.warmup_steps) / (total - self.warmup_steps)
         falls = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
         return self.lr * falls[self.schedule]

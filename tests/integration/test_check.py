@@ -60,6 +60,19 @@ def test_its_update_takes_the_pass_of_the_rollout_where_that_of_later_steps_does
         assert sum(reused) == completions, settings
 
 
+def test_its_predictions_by_hand(rlhf: Rlhf) -> None:
+    evaluate = ("steps=7", "evaluate.every=3", "evaluate.prompts=2", "evaluate.samples=3", "checkpoint.keep=2")
+    trial = json.loads(rlhf("check", *SMALL, *evaluate, "--json").out)
+    seconds = trial["seconds"]
+    assert trial["step_s"] == pytest.approx(sum(seconds.values()))
+    # 6 completions where a step has 16, at steps 0, 3, 6 and 7, and once more at the end
+    evaluation = (seconds["rollout"] + seconds["reward"] + seconds["reference"]) * 6 / 16
+    assert trial["total_s"] == pytest.approx(7 * trial["step_s"] + 5 * evaluation)
+    # weights and two moments of four bytes, in two checkpoints, the best one and one that is being written
+    assert trial["checkpoints_mib"] == pytest.approx(3 * 4 * trial["model"]["trained"] * 4 / 2**20)
+    assert 10 < trial["measured_mib"] < 100_000
+
+
 def test_the_memory_of_several_processes_is_named(rlhf: Rlhf) -> None:
     trial = json.loads(rlhf("check", *SMALL, "processes=3", "shards=3", "--json").out)
     total = f"{3 * trial['predicted_mib']:,} MiB"

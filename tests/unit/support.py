@@ -287,6 +287,7 @@ class Recorder(Reporter):
 
     notes: list[str] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
+    ticks: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
 
     def note(self, text: str) -> None:
@@ -295,8 +296,9 @@ class Recorder(Reporter):
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """Keep the name."""
+        """Keep the name and the number of ticks."""
         self.phases.append(name)
+        self.ticks.append(ticks)
         yield lambda: None
 
     def step(

@@ -8,6 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from rlhf_cli.data.conversion import keep_first_words, to_prompt_row
+from rlhf_cli.data.messages import read_message
+from rlhf_cli.data.preference import EXPORT
 from rlhf_cli.data.source import RawRow
 from rlhf_cli.data.template import parse_template
 from rlhf_cli.errors import EXIT_DATA, UserError
@@ -92,6 +94,10 @@ def test_a_turn_keeps_all_its_keys() -> None:
     assert len(set(made)) == 3  # hashable
 
 
+def test_other_keys_of_a_turn_are_kept_as_they_are_written() -> None:
+    assert read_message({"role": "user", "content": "Hi", "name": "Zoë"}, "f:1").more == '{"name": "Zoë"}'
+
+
 def test_parts_of_text_are_joined() -> None:
     parts = [{"type": "text", "text": "Hi "}, {"type": "text", "text": "there"}]
     assert prompt_of({"prompt": [{"role": "user", "content": parts}]})[0] == (Message("user", "Hi there"),)
@@ -126,6 +132,7 @@ def test_a_turn_needs_a_content_or_other_keys() -> None:
             {"prompt": "qestion"},
             "no column 'qestion'; columns: question, answer (f:1); fix: did you mean question?",
         ),
+        ({"rater": 1, "vote": 2}, {}, f"no column 'prompt'; columns: rater, vote (f:1); fix: {EXPORT}"),
         (ASKED, {"prompt": "zzz"}, "no column 'zzz'; columns: question, answer (f:1); fix: name one of them"),
         (
             ASKED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ def test_every_row_has_the_headers_columns_and_its_first_line(tmp_path: Path, en
             'not CSV: unexpected end of data (p.csv:3); fix: put "quotes" around values, and double those inside',
         ),
         ("prompt,a,a\nx,1,2\n", "two columns are called 'a' (p.csv:1); fix: rename one of them"),
+        ("prompt,a,b,b,a\nx,1,2,3,4\n", "two columns are called 'a' (p.csv:1); fix: rename one of them"),
         ("prompt,a\n,1\n", "the prompt is empty (p.csv:2); fix: remove the line or write a prompt"),
     ],
 )
@@ -62,3 +64,4 @@ def test_every_mistake_is_named_with_its_line(tmp_path: Path, text: str, problem
 def test_a_long_field_is_no_mistake(tmp_path: Path) -> None:
     (row,) = rows_of(tmp_path, f"prompt\n{'x' * 200_000}\n")
     assert len(row.prompt) == 200_000
+    assert csv.field_size_limit() == 2**27

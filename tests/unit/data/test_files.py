@@ -56,3 +56,12 @@ def test_no_file(folder: Path, name: str, what: str, fix: str) -> None:
         texts_of(folder / name)
     assert caught.value.line() == f"{what} ({folder / name}); fix: {fix}"
     assert caught.value.exit_code == EXIT_DATA
+
+
+def test_a_pattern_does_not_reach_where_keys_are_kept(folder: Path) -> None:
+    (folder / ".ssh").mkdir()
+    (folder / ".ssh" / "id.txt").write_text("a key\n")
+    with pytest.raises(UserError) as caught:
+        texts_of(folder / ".ssh" / "*.txt")
+    file = folder / ".ssh" / "id.txt"
+    assert caught.value.line() == f"cannot be read: .ssh is where a program keeps keys or passwords ({file})"

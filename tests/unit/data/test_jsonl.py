@@ -238,6 +238,7 @@ class TestFingerprint:
         ("[" * 200_000, "JSON that cannot be read"),
         ('{"prompt": "a", "prompt": "b"}', "JSON that cannot be read: 'prompt' stands twice in an object"),
         ('{"prompt": "a", "of": {"n": 1, "m": 2, "n": 1}}', "JSON that cannot be read: 'n' stands twice in an object"),
+        ('{"m": 0, "n": 1, "n": 2}', "JSON that cannot be read: 'n' stands twice in an object"),
         (
             '{"prompt": "a", "answer": NaN}',
             "JSON that cannot be read: NaN is no JSON; null says that a value is missing",
@@ -254,6 +255,7 @@ class TestFingerprint:
         "nested",
         "twice",
         "twice within",
+        "twice behind another",
         "NaN",
         "infinity",
         "digits",

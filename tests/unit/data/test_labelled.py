@@ -70,6 +70,14 @@ def test_a_filter_is_for_the_rows_and_not_for_their_pairs(tmp_path: Path) -> Non
         read(tmp_path, rows, where={"spilt": "train"})
 
 
+def test_names_of_one_letter_and_the_labels_that_an_error_names(tmp_path: Path) -> None:
+    rows = [{"t": f"{n}", "l": n // 2} for n in range(12)]
+    assert len(read(tmp_path, rows, text="t", label="l").rows) == 2
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, rows, text="t", label="l", better=9)
+    assert caught.value.what == ("no better and worse text of one prompt; labels: 0 (2), 1 (2), 2 (2), 3 (2), 4 (2)")
+
+
 def test_a_pair_has_one_prompt(tmp_path: Path) -> None:
     """Rows of TRL's unpaired preferences: a prompt, a completion, and true or false."""
     rows = [{"prompt": p, "completion": f"{p}{label}", "label": label} for p in "xy" for label in (True, False)]

@@ -79,3 +79,5 @@ def test_a_few_prompts_are_split_by_weight() -> None:
     assert order.split_by_weight([3.0, 1.0], 8) == [6, 2]
     assert order.split_by_weight([9.0, 1.0], 5) == [5, 0]
     assert order.split_by_weight([1.0, 1.0], 0) == [0, 0]
+    # behind their shares of two are both; the weights to the next prompt are 2.8 / 3 and 1 / 1
+    assert order.split_by_weight([2.8, 1.0], 3) == [2, 1]

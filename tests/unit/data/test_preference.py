@@ -35,6 +35,7 @@ def read(columns: dict[str, Any], **settings: Any) -> tuple[Any, Preference]:
         ({"chosen": "The sky is blue.", "rejected": "The sky is black."}, "The sky is", " blue.", " black."),
         ({"chosen": "Q: 1?\n\nA: Yes", "rejected": "Q: 1?\n\nA: No"}, "Q: 1?\n\nA:", " Yes", " No"),
         ({"chosen": "Q\n\nYes", "rejected": "Q\n\nNo", "prompt": None}, "Q", "\n\nYes", "\n\nNo"),
+        ({"chosen": "The sky is", "rejected": "The sky"}, "The", " sky is", " sky"),
         ({"chosen": [USER, said("x")], "rejected": [USER, said("y")]}, ASKED, "x", "y"),
         # a conversation that repeats the prompt
         ({"prompt": "Hi", "chosen": [USER, said("x")], "rejected": [USER, said("y")]}, "Hi", "x", "y"),
@@ -139,6 +140,11 @@ def test_a_row_that_is_no_preference_is_named(columns: dict[str, Any], line: str
             {"chosen": [USER], "rejected": "y"},
             "no prompt, and chosen and rejected begin with nothing that both have (f:1); fix: add a column prompt",
         ),
+        (
+            {"chosen": "Yes", "rejected": "Yet"},  # letters are no words
+            "no prompt, and chosen and rejected begin with nothing that both have (f:1); fix: add a column prompt",
+        ),
+        ({"chosen": None, "rejected": "y"}, "chosen is null (f:1); fix: give text or a list of chat messages"),
         ({"chosen": "x", "rejected": None}, "rejected is null (f:1); fix: give text or a list of chat messages"),
     ],
 )

@@ -48,7 +48,7 @@ def test_rows_with_a_wanted_value_are_used(file: Path, value: Any, expected: str
 @pytest.mark.parametrize("value", [7, [], "yes"])
 def test_a_filter_that_no_row_passes_is_refused_with_the_values_there_are(file: Path, value: Any) -> None:
     with pytest.raises(UserError) as caught:
-        read_source(source_of(file, where={"level": value}))
+        read_source(source_of(file, where={"level": value}, eval_path="e.jsonl"))
     assert caught.value.line() == (
         'data.where leaves none of 5 rows; they have level: 1 (1), level: "1" (1), level: 2 (1) '
         f"({file}); fix: write the value as the column has it; a text that looks like a number needs quotes"
@@ -56,11 +56,21 @@ def test_a_filter_that_no_row_passes_is_refused_with_the_values_there_are(file: 
     assert caught.value.exit_code == 3
 
 
+def test_of_many_values_that_no_filter_takes_a_thousand_are_counted(tmp_path: Path) -> None:
+    """The last value comes twice, and the second time is behind the thousandth value."""
+    values = [f"ö{n}" for n in (*range(1000), 999)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": "a", "level": one}) + "\n" for one in values))
+    with pytest.raises(UserError) as caught:
+        read_source(source_of(tmp_path / "p.jsonl", where={"level": 7}))
+    shown = ", ".join(f'level: "ö{n}" (1)' for n in range(3))
+    assert caught.value.what == f"data.where leaves none of 1001 rows; they have {shown}"
+
+
 @pytest.mark.parametrize(
     ("value", "limit", "unmet"),
     [
         ([1, 9], None, ["level: 9"]),
-        ([9, "x", True], None, ["level: 9", 'level: "x"']),
+        ([9, "hö", True], None, ["level: 9", 'level: "hö"']),
         ([1, 2], None, []),
         ([1, 9], 1, []),  # more rows follow, which may have it
         (1, None, []),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from logging import ERROR, getLogger
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -128,6 +130,28 @@ def test_a_missing_split_is_refused() -> None:
         "fix: check data.id, data.name, data.split and the network"
     )
     assert caught.value.exit_code == EXIT_DATA
+
+
+def test_a_parquet_file_that_ends_early_is_named_by_the_row_behind_its_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Exception):
+        """The error of a file that ends early."""
+
+    def iter_batches(batch_size: int) -> Iterator[Any]:
+        yield SimpleNamespace(to_pylist=lambda: [{"prompt": "a"}, {"prompt": "b"}])
+        raise Broken("unexpected end of stream.\nmore")
+
+    table = SimpleNamespace(iter_batches=iter_batches)
+    arrow: Any = ModuleType("pyarrow")
+    arrow.ArrowException = Broken
+    arrow.parquet = SimpleNamespace(ParquetFile=lambda file: nullcontext(table))
+    monkeypatch.setitem(sys.modules, "pyarrow", arrow)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", arrow.parquet)
+    (tmp_path / "p.parquet").touch()
+    assert [row.where for row in read_source(parquet(tmp_path / "p.parquet"), limit=1).rows] == ["p.parquet:1"]
+    with pytest.raises(UserError, match=r"^not parquet: unexpected end of stream.? \(p\.parquet:3\)"):
+        read_source(parquet(tmp_path / "p.parquet"))
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ def test_holms_rule_by_hand() -> None:
     # 0.03 > 0.05 / 2 stops it, though 0.04 <= 0.05
     assert holm([0.01, 0.04, 0.03]) == [True, False, False]
     assert holm([]) == []
+    assert holm([0.05]) == [True]  # the level itself is enough
 
 
 def test_the_best_of_equals_is_too_high_by_what_was_drawn() -> None:
@@ -80,6 +81,7 @@ def test_an_interval_counts_its_seeds_or_the_prompts_of_one_seed() -> None:
     assert one is not None
     assert two is not None
     assert (one.interval.count, two.interval.count) == (3, 2)
+    assert one.squares == MeanSquares(1, 3, 0.0, pytest.approx(0.01), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,21 @@ def test_an_interval_counts_its_seeds_or_the_prompts_of_one_seed() -> None:
 )
 def test_the_variances_that_seeds_and_prompts_add(squares: MeanSquares, parts: tuple[float, ...]) -> None:
     assert squares.parts() == parts
+
+
+@pytest.mark.parametrize(
+    ("squares", "both", "degrees"),
+    [
+        # 9 + 4 - 1 = 12
+        (MeanSquares(3, 4, seed=9.0, prompt=4.0, rest=1.0), 12.0, 144 / (81 / 2 + 16 / 3 + 1 / 6)),
+        # 1 + 4 - 2 and 9 + 1 - 5 are below what prompts, or seeds, have alone
+        (MeanSquares(3, 4, seed=1.0, prompt=4.0, rest=2.0), 4.0, 16 / (1 / 2 + 16 / 3 + 4 / 6)),
+        (MeanSquares(3, 4, seed=9.0, prompt=1.0, rest=5.0), 9.0, 81 / (81 / 2 + 1 / 3 + 25 / 6)),
+        (MeanSquares(2, 2, seed=1.0, prompt=1.0, rest=1.0), 1.0, 1.0),  # never below one
+    ],
+)
+def test_the_error_over_seeds_and_prompts(squares: MeanSquares, both: float, degrees: float) -> None:
+    count, seeds = squares.seeds * squares.prompts, math.sqrt(squares.seed / squares.seeds / squares.prompts)
+    (alone, own), crossed = squares.tests()
+    assert (alone, own) == (pytest.approx(seeds), squares.seeds - 1)
+    assert crossed == pytest.approx((math.sqrt(both / count), degrees))

@@ -87,3 +87,12 @@ def test_a_small_share_is_refused() -> None:
     (point,) = dial(odd, [0.25])
     assert point.effective == pytest.approx(1 / 32)
     assert point.reason == "3% effective samples, less than 10%"
+
+
+def test_a_share_of_a_tenth_is_not_too_small() -> None:
+    """All the weight is on one completion of ten."""
+    logprob, ref_logprob = [[-1.0] * 9 + [0.0]] * 2, [[-1.0] * 9 + [-900.0]] * 2
+    odd = replace(evaluation([[0.0] * 10] * 2, step=1, beta=1.0), logprob=logprob, ref_logprob=ref_logprob)
+    (point,) = dial(odd, [0.25])
+    assert point.effective == 0.1
+    assert point.reason == "1.0 effective samples a prompt, fewer than 10"

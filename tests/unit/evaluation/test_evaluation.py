@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -134,3 +135,27 @@ def test_distinct_pairs_of_words(texts: list[str], expected: float) -> None:
 
 def test_a_single_prompt_has_no_standard_error() -> None:
     assert evaluation([[1.0]]).metrics()["eval/reward/se"] == math.inf
+
+
+@pytest.mark.parametrize(
+    ("changes", "sound"),
+    [
+        ({}, True),
+        ({"beta": 0.99e100}, True),
+        ({"beta": 1e100}, False),
+        ({"kl": [[0.0, 0.0], [0.0, -1e100]]}, False),
+        ({"prompts": [1, 1]}, False),
+        ({"prompts": [1]}, False),
+        ({"texts": [["a", "b"], ["c"]]}, False),
+        ({"length": [[4, 6]]}, False),
+    ],
+    ids=str,
+)
+def test_damage_is_noticed(changes: dict[str, Any], sound: bool) -> None:
+    assert dataclasses.replace(BEFORE, **changes).is_sound == sound
+
+
+def test_an_evaluation_without_completions_is_unsound() -> None:
+    empty: dict[str, Any] = {name: [] for name in ("prompts", "reward", "kl", "length", "truncated", "texts")}
+    assert not dataclasses.replace(BEFORE, **empty, logprob=[], ref_logprob=[]).is_sound
+    assert not dataclasses.replace(BEFORE, **{name: [[], []] for name in empty if name != "prompts"}).is_sound

@@ -67,6 +67,16 @@ def test_documents_of_another_filter_do_not_count() -> None:
 def test_without_documents_no_error_is_claimed() -> None:
     """A group has no documents of its own; its tasks have them."""
     both = [{key: value for key, value in results([1, 0]).items() if key == "results"} for _ in range(2)]
+    for side in both:
+        del side["results"]["plus"]["sample_len"]
     accuracy, _ = compare_tables(*both)
+    assert accuracy.documents == 0
     assert accuracy.difference == Level(0.0, None)
     assert (accuracy.shots, accuracy.higher_is_better) == (None, None)
+
+
+def test_two_documents_have_an_error() -> None:
+    """Gaps 1 and 0: variance 1/2, over 2."""
+    accuracy, perplexity = compare_tables(results([1, 0], 8.0), results([0, 0], 8.5))
+    assert accuracy.difference == Level(0.5, pytest.approx(0.5))
+    assert perplexity.difference == Level(-0.5, None)  # no mean over documents, though it is near theirs

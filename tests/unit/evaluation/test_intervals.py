@@ -8,7 +8,7 @@ from statistics import NormalDist, stdev
 
 import pytest
 
-from rlhf_cli.evaluation.intervals import estimate, standard_error, t_quantile, t_tail, wilson
+from rlhf_cli.evaluation.intervals import Estimate, estimate, standard_error, t_quantile, t_tail, wilson, with_error
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,11 @@ def test_many_degrees_are_nearly_normal(degrees: float, z: float) -> None:
     # the first term of the Cornish-Fisher expansion: Abramowitz and Stegun 26.7.5
     t = z + (z**3 + z) / 4 / degrees
     assert t_tail(t, degrees) == pytest.approx(2 * NormalDist().cdf(-z), rel=1e-5)
+
+
+@pytest.mark.parametrize("probability", [0.51, 0.6, 0.75, 0.9, 1 - 1e-8])
+def test_quantiles_of_one_degree_in_closed_form(probability: float) -> None:
+    assert t_quantile(probability, 1) == pytest.approx(math.tan(math.pi * (probability - 0.5)), rel=1e-7)
 
 
 def test_degrees_between_two_whole_numbers_lie_between() -> None:
@@ -118,3 +123,8 @@ def test_wilson_against_the_tables(mean: float, count: int, low: float, high: fl
 def test_wilson_without_observations_knows_nothing() -> None:
     found = wilson(math.nan, 0)
     assert (math.isnan(found.mean), found.low, found.high) == (True, 0.0, 1.0)
+
+
+def test_a_mean_with_its_error_has_no_minus_before_zero() -> None:
+    assert with_error(Estimate(-0.0004, 0.0126, 3), 3) == "0.000 ± 0.013"
+    assert with_error(Estimate(0.25, 0.125, 3), 2, "+") == "+0.25 ± 0.12"

@@ -13,6 +13,7 @@ import pytest
 from rlhf_cli.evaluation.best_of_n import best_of_n_kl, expected_best
 from rlhf_cli.evaluation.optimum import frontier
 from rlhf_cli.evaluation.oracle import Oracle, oracle
+from rlhf_cli.evaluation.tilt import tilt
 
 SOURCE = Random(0)
 REWARDS = [[SOURCE.gauss(0.1 * prompt, 1.0) for _ in range(100)] for prompt in range(5)]
@@ -43,6 +44,23 @@ def test_the_curve_goes_from_the_reference_to_the_best_completions(found: Oracle
     assert last.reward == pytest.approx(fmean(map(max, REWARDS)), abs=0.01)
     kls = [point.kl for point in found.curve]
     assert kls == sorted(kls)
+
+
+def test_the_points_of_the_curve_lie_a_constant_factor_apart(found: Oracle) -> None:
+    """From ten times the spread of all rewards to a thousandth of it, in 60 points."""
+    spread = max(map(max, REWARDS)) - min(map(min, REWARDS))
+    assert len(found.curve) == 60
+    for place, factor in ((0, 10.0), (59, 1e-3), (30, 10 ** (1 - 120 / 59))):
+        tilts = [tilt(values, spread * factor) for values in REWARDS]
+        assert found.curve[place].kl == pytest.approx(fmean(one.kl for one in tilts), rel=1e-9)
+        assert found.curve[place].reward == pytest.approx(fmean(one.reward for one in tilts), rel=1e-9)
+
+
+def test_nine_prompts_of_ten_are_enough() -> None:
+    """The tenth has one completion in thirty that is better, which the end of the curve needs alone."""
+    rewards = [[0.0] * 30] * 9 + [[0.0] * 29 + [1.0]]
+    assert all(point.covered for point in oracle(rewards, [1.0], 1.0, 1.0).curve)
+    assert not all(point.covered for point in oracle(rewards[1:], [1.0], 1.0, 1.0).curve)
 
 
 def test_the_samples_cover_the_beginning_of_the_curve_alone(found: Oracle) -> None:

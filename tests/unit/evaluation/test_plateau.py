@@ -39,7 +39,9 @@ def test_the_first_look_is_at_the_fourth_evaluation_after_a_step() -> None:
     gain = latest_gain(series[:5])
     assert gain is not None
     assert (gain.since, gain.step) == (2, 4)
-    assert latest_gain(series) is not None
+    later = latest_gain(series)
+    assert later is not None
+    assert (later.since, later.step) == (2, 5)
 
 
 def test_both_are_compared_at_the_later_beta_on_common_prompts() -> None:

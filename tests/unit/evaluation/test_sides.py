@@ -59,7 +59,10 @@ def test_without_beta_there_is_no_objective_and_a_single_completion_is_its_own_p
 
 def test_attempts_come_with_rewards_of_0_and_1_alone() -> None:
     side = {n: answered([1.0, 0.0, 0.0], answers="abb") for n in range(2)}
-    names = [measure.name for measure in compare_sides(side, side, 2, None).measures]
+    levels = {measure.name: measure.a.mean for measure in compare_sides(side, side, 2, None).measures}
+    names = list(levels)
+    # of any two of three the one that is right is there in two cases; the majority is wrong
+    assert (levels["pass@2"], levels["pass@3"], levels["majority@3"]) == (pytest.approx(2 / 3), 1.0, 0.0)
     assert [name for name in names if "@" in name] == ["pass@2", "pass@3", "majority@3"]
     other = {n: answered([1.0, 0.0, 0.5]) for n in range(2)}
     assert not [m.name for m in compare_sides(side, other, 2, None).measures if "@" in m.name]
@@ -96,6 +99,11 @@ def test_a_majority_of_many_is_drawn_and_repeats() -> None:
     assert found == pytest.approx(law, abs=3 * (law * (1 - law) / MOST) ** 0.5)
 
 
+def test_up_to_five_thousand_choices_are_all_gone_through() -> None:
+    assert MOST == 5000
+    assert majority_at_k([f"{n}" for n in range(MOST)], [n % 2 == 0 for n in range(MOST)], 1) == 0.5
+
+
 def test_sizes_are_powers_of_two_and_all() -> None:
     assert [sizes(n) for n in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
 
@@ -104,6 +112,8 @@ def test_distinct_and_repeated_words() -> None:
     assert distinct(["a b a b", "A b"], 1) == pytest.approx(2 / 6)
     assert distinct(["a b a b", "A b"], 2) == pytest.approx(2 / 4)
     assert distinct(["a"], 2) == 0.0
+    assert distinct(["a b"], 2) == 1.0
+    assert repetition("a b c d a b c d") == pytest.approx(1 - 4 / 5)  # of four words each: the first comes again
     assert repetition("a b a b a b", 2) == pytest.approx(1 - 2 / 5)
     assert repetition("a b c d e") == 0.0
     assert repetition("") == 0.0

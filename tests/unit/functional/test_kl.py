@@ -132,6 +132,19 @@ def test_the_slopes_are_the_gradients_of_the_logprobs_and_of_the_kl(truncated: b
         assert not found.requires_grad
 
 
+def test_the_slopes_of_the_logprobs_alone() -> None:
+    both = compare_distributions(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, slopes=2)
+    one = compare_distributions(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, slopes=1)
+    assert len(one) == 4
+    assert all(torch.equal(a, b) for a, b in zip(one, both[:4], strict=True))
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 3), (1, 3), (2, 1, 3)])
+def test_exact_kl_of_any_shape(shape: tuple[int, ...]) -> None:
+    policy, reference = (torch.zeros(shape).log_softmax(-1) for _ in range(2))
+    assert exact_kl(policy, reference).shape == shape[:-1]
+
+
 def test_by_row_a_token_alone_has_the_bits_that_it_has_among_others() -> None:
     wide, before = torch.randn(6, 40_000, generator=torch.Generator().manual_seed(0)), torch.get_num_threads()
     policy, reference = wide.log_softmax(-1), wide.flip(0).log_softmax(-1)

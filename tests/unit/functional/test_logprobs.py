@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from rlhf_cli.functional.logprobs import Head, log_softmax, token_logprobs
+from rlhf_cli.functional.logprobs import BLOCK, Head, block_size, log_softmax, token_logprobs
 
 ROWS, WIDTH, VOCABULARY = 11, 5, 17
 
@@ -89,3 +89,8 @@ def test_half_precision_is_computed_in_float32_and_float64_stays() -> None:
     assert log_softmax(logits.bfloat16(), 1.0).dtype == torch.float32
     assert_close(log_softmax(logits.bfloat16(), 1.0), torch.log_softmax(logits, -1))  # 1, 2, 3 are exact in bfloat16
     assert log_softmax(logits.double(), 1.0).dtype == torch.float64
+
+
+@pytest.mark.parametrize(("device", "rows", "size"), [("cpu", 50, BLOCK), ("meta", 50, 50), ("meta", 0, 1)])
+def test_a_device_other_than_a_cpu_takes_all_rows_at_once(device: str, rows: int, size: int) -> None:
+    assert block_size(torch.empty(rows, 3, device=device)) == size

@@ -14,6 +14,7 @@ from rlhf_cli.functional.losses import (
     clipped_value_loss,
     k2_loss,
     policy_gradient,
+    sequence_k2_loss,
     token_weights,
 )
 
@@ -58,6 +59,16 @@ def test_k2_by_hand() -> None:
     assert float(loss.detach()) == pytest.approx(0.5**2 / 2 + 0.5 * 1.0**2 / 2)
     loss.backward()
     assert_close(logprobs.grad, torch.tensor([[0.5, -0.5]]))  # weight times k1
+
+
+def test_k2_of_whole_completions_by_hand() -> None:
+    # k1 is 0.5 - 1 = -0.5 and 0.25, the weights 1/2 and 1; what stands in the padding is not seen
+    logprobs = torch.tensor([[-1.0, -2.0], [-1.0, math.nan]], requires_grad=True)
+    ref_logprobs = torch.tensor([[-1.5, -1.0], [-1.25, 7.0]])
+    loss = sequence_k2_loss(logprobs, ref_logprobs, torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+    assert float(loss.detach()) == pytest.approx((0.5 * 0.25 + 0.0625) / 2)
+    loss.backward()
+    assert_close(logprobs.grad, torch.tensor([[-0.25, -0.25], [0.25, 0.0]]))  # weight times k1, at every token
 
 
 def test_the_two_clip_ranges() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from rlhf_cli.health.alarms import Alarms, Finding, replay
-from rlhf_cli.health.course import Course
+from rlhf_cli.health.course import Concern, Course
 from tests.unit.health.samples import CONFIG, evaluation, evaluations, rows
 
 
@@ -58,3 +60,15 @@ def test_a_replay_is_what_was_observed() -> None:
     assert half.findings() == whole.findings()
     assert len(whole.findings()) == 3
     assert replace(half.course.trend, count=0) == replace(whole.course.trend, count=0)
+
+
+@pytest.mark.parametrize(("again", "spans"), [(11, [(1, None)]), (12, [(1, 1), (12, None)])])
+def test_nine_quiet_steps_do_not_end_an_alarm_and_ten_do(
+    again: int, spans: list[tuple[int, int | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rule(course: Course) -> Concern | None:
+        return Concern("a fault", "a=1") if course.step in (1, again) else None
+
+    monkeypatch.setattr("rlhf_cli.health.alarms.STEP_RULES", {"rule": rule})
+    findings = replay([{"step": step} for step in range(1, 13)], (), {}).findings()
+    assert [(finding.step, finding.until) for finding in findings] == spans

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import deque
 from statistics import linear_regression
 
 import pytest
@@ -57,3 +58,48 @@ def test_the_best_evaluation_is_one_before_the_last() -> None:
     assert course.best is not None
     assert course.last is not None
     assert (course.first.step, course.best.step, course.last.step) == (0, 10, 30)
+
+
+def test_of_two_best_evaluations_the_earlier_counts() -> None:
+    course = Course()
+    for step, reward in ((0, 0.1), (10, 0.5), (20, 0.5), (30, 0.4)):
+        course.evaluate(evaluation(step, reward))
+    assert course.best is not None
+    assert course.best.step == 10
+
+
+def test_without_an_evaluation_at_the_start_the_first_one_is_the_best() -> None:
+    course = Course()
+    for step in (10, 20):
+        course.evaluate(evaluation(step, 0.1))
+    assert course.first is None
+    assert course.best is not None
+    assert course.best.step == 10
+
+
+@pytest.mark.parametrize("config", [{}, {"prompts_per_step": 8}, {"samples_per_prompt": 4}], ids=str)
+def test_tokens_are_none_where_the_settings_do_not_tell_how_many_there_were(config: dict[str, int]) -> None:
+    course = Course(config)
+    course.add({"step": 1, "completion/length": 10.0})
+    assert course.tokens == 0
+
+
+def test_a_step_without_a_length_has_no_tokens() -> None:
+    course = Course({"prompts_per_step": 8, "samples_per_prompt": 4})
+    course.add({"step": 1})
+    assert course.tokens == 0
+
+
+def test_a_change_without_an_error_or_a_value_is_none() -> None:
+    whole = {"step": 1, "x": 1.0, "x_se": 0.5}
+    for row in ({"step": 1, "x": 1.0}, {"step": 1, "x_se": 0.5}, whole | {"x_se": "0.5"}):
+        assert Course(start=[row], recent=deque([whole])).change("x") is None
+        assert Course(start=[whole], recent=deque([row])).change("x") is None
+    assert Course(start=[whole], recent=deque([whole])).change("x") == Change(1.0, 1.0, math.sqrt(0.5))
+
+
+def test_the_largest_rise_and_the_step_that_made_it() -> None:
+    rows = [{"step": n, "x": x} for n, x in ((4, 1.0), (5, 3.0), (6, 2.0), (7, 2.5))]
+    assert Course(recent=deque(rows)).largest_rise("x") == (2.0, 5)
+    assert Course(recent=deque([{"step": 4}, *rows[2:]])).largest_rise("x") == (0.5, 7)
+    assert Course(recent=deque(rows[:1])).largest_rise("x") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.evaluation.plateau import latest_gain
 from rlhf_cli.health.course import Course
 from rlhf_cli.health.stopping import Stop, Stopping
 from tests.unit.health.samples import CONFIG, evaluation, rows
@@ -44,6 +46,7 @@ def test_the_kl_of_the_step_s_own_evaluation_comes_first() -> None:
     """It is 1 nat."""
     assert why(Stop(kl=0.69), course(12, evaluation(11, 0.4))) is not None
     assert why(Stop(kl=1.5), course(40, evaluation(40, 0.4))) is None
+    assert why(Stop(kl=1.0), course(12, evaluation(12, 0.4))) is None
     assert why(Stop(kl=0.9), course(12, evaluation(12, 0.4))) == Stopping(
         "stop.kl", "the KL is 1 nats a completion held out, above 0.9"
     )
@@ -66,6 +69,7 @@ def test_tokens_count_all_that_was_sampled() -> None:
 def test_seconds() -> None:
     stop = Stop.model_validate({"seconds": "1m"})
     assert why(stop, course(), 59.9) is None
+    assert why(stop, course(), 60.0) == Stopping("stop.seconds", "the steps took 60 s, of 60")
     assert why(stop, course(), 60.4) == Stopping("stop.seconds", "the steps took 60 s, of 60")
 
 
@@ -79,12 +83,29 @@ def test_a_plateau_is_looked_for_after_an_evaluation_alone() -> None:
         True,
     )
     assert why(Stop(plateau=0.0), at, 0.0, series) is None
+    gain = latest_gain(series)
+    assert gain is not None
+    assert why(Stop(plateau=gain.upper), at, 0.0, series) is None
     assert why(Stop(plateau=0.01), course(21, *series), 0.0, series) is None
     growing = [evaluation(step, 0.02 * step) for step in (0, 5, 10, 15, 20)]
     assert why(Stop(plateau=0.1), course(20, *growing), 0.0, growing) is None
 
 
-@pytest.mark.parametrize("wrong", [{"kl": 0}, {"tokens": 0}, {"seconds": "soon"}, {"plateau": -1}, {"steps": 3}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kl": 0},
+        {"kl": math.inf},
+        {"tokens": 0},
+        {"seconds": "soon"},
+        {"plateau": -1},
+        {"plateau": math.inf},
+        {"floor_beta": -1},
+        {"floor_beta": math.inf},
+        {"steps": 3},
+    ],
+    ids=str,
+)
 def test_what_cannot_be_a_rule_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         Stop.model_validate(wrong)
@@ -95,6 +116,7 @@ def test_a_held_out_curve_below_its_floor_is_pruned() -> None:
     at = evaluation(12, 0.4)
     of, own = course(12, at), fmean(at.objective(at.beta))
     assert why(Stop(floor=((6, 9.0), (12, own - 0.001))), of) is None
+    assert why(Stop(floor=((12, own),)), of) is None
     assert why(Stop(floor=((12, own + 0.001),)), of) is not None
     assert why(Stop(floor=((12, 0.36),), floor_beta=0.1), of) == Stopping(
         "stop.floor", "pruned: the held-out objective is +0.335, below +0.36"

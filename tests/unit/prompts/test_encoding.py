@@ -70,6 +70,16 @@ def test_how_many_lost_their_beginning_is_said(moved: Policy) -> None:
     assert watch.notes == ["3 of 6 prompts lose their beginning: their last 4 tokens are used"]
 
 
+def test_a_limit_that_is_just_the_room_is_the_models(moved: Policy) -> None:
+    with pytest.raises(UserError) as caught:
+        fitted(moved, rows(57), 56)
+    assert caught.value.what == "the prompt has 57 tokens, more than 56 (the model's 64 less max_new_tokens)"
+
+
+def test_room_for_a_single_token_is_enough(moved: Policy) -> None:
+    assert len(fitted(moved, rows(1), 10, max_new=63)) == 1
+
+
 @pytest.mark.parametrize("max_new_tokens", [64, 1000])
 def test_completions_that_leave_no_room_are_refused(moved: Policy, max_new_tokens: int) -> None:
     with pytest.raises(UserError) as caught:
@@ -138,8 +148,10 @@ def test_more_steps_begin_with_the_same_prompts(moved: Policy) -> None:
 
 
 def test_one_held_out_prompt_is_too_few(moved: Policy) -> None:
-    with pytest.raises(UserError, match=r"^1 held-out prompts are left; two are the least"):
-        encoded(moved, rows(1, 1), rows(1, 20), Recorder(), too_long="drop", max_prompt_tokens=10)
+    limits = {"too_long": "drop", "max_prompt_tokens": 10}
+    with pytest.raises(UserError, match=r"^1 held-out prompts are left; two are the least") as caught:
+        encoded(moved, rows(1, 1), rows(1, 20), Recorder(), eval_path="e.jsonl", **limits)
+    assert caught.value.where == "e.jsonl"
 
 
 def test_too_few_training_prompts_are_left(moved: Policy) -> None:
@@ -150,8 +162,11 @@ def test_too_few_training_prompts_are_left(moved: Policy) -> None:
 def test_many_prompts_have_a_phase(moved: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompts, "BATCH", 4)
     watch = Recorder()
+    encoded(moved, rows(*[1] * 4), rows(1, 2), watch, too_long="drop")
+    assert watch.phases == []
     encoded(moved, rows(*[1] * 5), rows(1, 2), watch, too_long="drop")
     assert watch.phases == ["encoding the prompts"] * 2  # all of them, to drop some; and those that are used
+    assert watch.ticks == [2, 2]
 
 
 def test_the_parts_of_a_mixture_are_encoded_each_by_its_own_settings(moved: Policy) -> None:

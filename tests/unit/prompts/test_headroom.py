@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations_with_replacement, pairwise
 from math import factorial, prod
 
@@ -39,6 +40,10 @@ def test_the_chances_by_hand() -> None:
     assert [q for _, q in found] == pytest.approx([(1 - FLOOR) * gain / sum(gains) + FLOOR / 4 for gain in gains])
     assert sum(q for _, q in found) == pytest.approx(1)
     assert min(q / p for p, q in found) > FLOOR
+
+
+def test_the_constants_are_those_of_the_docs() -> None:
+    assert (FLOOR, MEMORY, PRIOR) == (0.1, 0.75, 0.1)
 
 
 def test_a_part_has_its_share_of_the_objective_and_not_of_the_rows() -> None:
@@ -93,6 +98,39 @@ def test_unseen_prompts_come_once_in_a_step_that_has_room_for_all() -> None:
         drawn = Headroom().draw(FOUR, 4, seed=0, step=step)
         assert sorted(number for number, _ in drawn) == [0, 1, 2, 3]
         assert [weight for _, weight in drawn] == pytest.approx([1.0] * 4)
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_every_part_has_its_share_of_the_draws(count: int) -> None:
+    parts = (PartSize("a", 3.0, 2), PartSize("b", 1.0, 4))
+    drawn = [Headroom().draw(parts, count, seed=0, step=step) for step in range(20)]
+    assert [sum(number < 2 for number, _ in step) for step in drawn] == [count * 3 // 4] * 20
+    assert {number for step in drawn for number, _ in step} == {*range(6)}
+
+
+def test_the_starts_of_the_steps_are_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[float] = []
+
+    def places(chances: Sequence[float], count: int, start: float) -> list[int]:
+        starts.append(start)
+        return systematic(chances, count, start)
+
+    monkeypatch.setattr("rlhf_cli.prompts.headroom.systematic", places)
+    for step in range(400):
+        Headroom().draw(FOUR, 2, seed=0, step=step)
+    assert 0 <= min(starts) < 0.05
+    assert 0.95 < max(starts) < 1
+    assert 0.4 < sum(starts) / 400 < 0.6
+
+
+def test_chances_count_by_their_share_of_the_sum() -> None:
+    # eighths at 1, 3, 5 and 7; the first two places have a quarter each
+    assert systematic([1.0, 1.0, 2.0], 4, 0.5) == [0, 1, 2, 2]
+
+
+def test_a_start_next_to_one_stays_within_the_last_place() -> None:
+    # 3 + start is 4 in floating point, and so the last point is the end itself
+    assert systematic([0.25] * 4, 4, math.nextafter(1.0, 0.0))[-1] == 3
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.prompts.rows import Rows, check_enough, read_rows
+from rlhf_cli.prompts.rows import Rows, check_enough, read_all, read_rows
 from rlhf_cli.schema import RunConfig
-from tests.unit.support import SHAPING, config_of, data_fields
+from tests.unit.support import SHAPING, Recorder, config_of, data_fields
 
 EXACT = {"kind": "exact_match", "extract": None, "extract_expected": None, "ignore_case": True, "strip": True}
 EXACT |= {"seconds": 1.0, "timeout_s": 9.0, "retries": 0, "on_error": "stop", "error_value": 0.0}
@@ -114,6 +114,21 @@ def test_what_is_left_out_is_said_in_one_line(tmp_path: Path) -> None:
     assert said == ("data: 12 rows; 6 by data.where, 3 by data.dedup, 1 longer than 9 tokens left out; 2 are used")
 
 
+def test_rows_that_either_file_leaves_out_are_counted_together(tmp_path: Path) -> None:
+    config = run_of(tmp_path, eval_rows=5, data={"where": {"level": 1}})
+    for name, levels in (("train", (1, 2, 1, 2)), ("eval", (1, 1, 2, 1))):
+        lines = [{"prompt": f"{name} {i}", "level": level} for i, level in enumerate(levels)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_rows(config).left_out == {"by data.where": 3}
+
+
+def test_all_rows_may_be_read_as_held_out_ones(tmp_path: Path) -> None:
+    watch = Recorder()
+    rows = read_all(run_of(tmp_path, data={"max_rows": 9}), watch)
+    assert names(rows) == ([], [f"train {row}" for row in range(9)])
+    assert watch.notes == ["data: 9 rows, up to data.max_rows; 9 are used"]
+
+
 def test_a_value_of_a_filter_that_no_row_has_is_said(tmp_path: Path) -> None:
     config = run_of(tmp_path, data={"where": {"level": [1, 2]}})
     lines = [{"prompt": f"{i}", "level": 1} for i in range(5)]
@@ -139,6 +154,15 @@ def test_held_out_prompts_of_a_file_that_are_trained_on_too_are_said(tmp_path: P
     assert rows.describe(10, 3, Counter()) == (
         "data: 13 rows; 10 to train on, 3 held out; 3 of those are trained on as well"
     )
+
+
+def test_as_many_prompts_as_a_step_takes_are_enough(tmp_path: Path) -> None:
+    config = run_of(tmp_path, eval_rows=3)
+    rows = read_rows(config)
+    check_enough(rows, [2], config)
+    with pytest.raises(UserError, match=r"^1 training prompts, fewer than prompts_per_step=2") as caught:
+        check_enough(rows, [1], config)
+    assert caught.value.where == str(tmp_path / "train.jsonl")
 
 
 def test_too_few_prompts_are_refused_with_what_was_left_out(tmp_path: Path) -> None:
@@ -182,7 +206,8 @@ class TestMixture:
             read_rows(config)
 
     def test_a_part_without_prompts_is_named(self, tmp_path: Path) -> None:
-        config = self.config(tmp_path)
+        config = self.config(tmp_path, eval_path=write(tmp_path / "e.jsonl", 2, "e"))
         with pytest.raises(UserError, match=r"^no training prompt in part 'b'") as caught:
             check_enough(read_rows(config), [6, 0], config)
+        assert caught.value.where == str(tmp_path / "b.jsonl")
         assert caught.value.exit_code == EXIT_DATA

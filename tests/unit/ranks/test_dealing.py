@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_cli.ranks.dealing import deal, deal_units, rank_of
+from rlhf_cli.ranks.dealing import UNITS, deal, deal_units, rank_of
 
 
 def test_blocks_are_even_and_the_first_are_the_longer_ones() -> None:
@@ -23,6 +23,10 @@ def test_every_prompt_is_dealt_once_in_its_order(prompts: int, shards: int) -> N
     blocks = deal(prompts, shards)
     assert [number for block in blocks for number in block] == [*range(prompts)]
     assert max(map(len, blocks)) - min(map(len, blocks)) in (0, 1)
+
+
+def test_the_number_of_units_stays_as_the_bytes_of_saved_runs_depend_on_it() -> None:
+    assert UNITS == 4
 
 
 def test_processes_take_turns() -> None:

@@ -108,6 +108,13 @@ def test_what_cannot_be_paired_is_not_chosen_over_the_best() -> None:
 def test_a_single_point_is_chosen() -> None:
     found = choose([candidate(1.0, 2.0, kl=1.0)], 0.1)
     assert (found.chosen, found.runner_up, found.differences, found.alike) == (0, None, (None,), ())
+    assert found.optimism == 0.0
+
+
+def test_just_one_standard_error_is_about_as_good() -> None:
+    # lower by 0 and 1: 0.5 with an error of 0.5
+    found = choose([candidate(1.0, 1.0, kl=3.0), candidate(1.0, 0.0, kl=1.0)], 0.0)
+    assert (found.chosen, found.alike) == (1, (1,))
 
 
 REWARDS = st.lists(st.floats(-2, 2), min_size=3, max_size=3)

@@ -35,12 +35,13 @@ def test_the_best_by_j_and_why_that_is_optimistic(tmp_path: Path) -> None:
     assert tried == "The search tried 4 settings: 4 to the end."
     assert best.startswith("The highest held-out J is +0.420 ± ")
     assert "point 2 (beta=0.1, temperature=1), reward +0.500 ± " in best
+    assert best.endswith(", KL 0.800 ± 0.000.")
     assert caution.startswith("The best of 4 is optimistic: it was chosen for being high")
     repeat = "rlhf train config=tiny steps=4 beta=0.1 temperature=1 -m seed=1 seeds=3"
     assert caution.endswith(f"Repeat it with seeds that the search has not seen: {repeat}")
 
 
-@pytest.mark.parametrize(("budget", "best"), [(9.0, 1), (1.0, 2), (0.5, 4)])
+@pytest.mark.parametrize(("budget", "best"), [(9.0, 1), (2.0, 1), (1.0, 2), (0.5, 4)])
 def test_the_best_reward_within_the_budget(budget: float, best: int, tmp_path: Path) -> None:
     sentence = answer(searched(tmp_path, objective="reward", kl_budget=budget)).reason[1]
     assert sentence.startswith(f"The highest held-out reward at a KL of at most {budget:g} nats is ")

@@ -6,7 +6,7 @@ import pytest
 
 from rlhf_cli.evaluation.contrasts import Contrast, MeanSquares, contrast
 from rlhf_cli.evaluation.intervals import Estimate, t_quantile
-from rlhf_cli.sweep.power import calculate_needed
+from rlhf_cli.sweep.power import Needed, calculate_needed
 
 
 def seen(mean: float, squares: MeanSquares) -> Contrast:
@@ -28,6 +28,46 @@ def test_a_gain_of_next_to_nothing_is_no_matter_of_steps() -> None:
     # 20 times 0.0141 is just above the least gain of 0.2807, 20 times 0.014 just below
     assert calculate_needed(seen(0.0141, squares), 1, 10).steps == 200
     assert calculate_needed(seen(0.014, squares), 1, 10).steps is None
+
+
+def least_gain(squares: MeanSquares) -> float:
+    """The least gain that a sweep with these mean squares shows."""
+    return calculate_needed(seen(1.0, squares), 1, 10).least_gain
+
+
+def test_a_gain_that_is_just_shown_needs_no_more() -> None:
+    of_prompts, of_seeds = MeanSquares(1, 400, 0.0, 4.0, 0.0), MeanSquares(2, 10, 0.12, 0.1, 0.02)
+    assert calculate_needed(seen(least_gain(of_prompts), of_prompts), 1, 10).prompts == 400
+    needed = calculate_needed(seen(least_gain(of_seeds), of_seeds), 1, 10)
+    assert (needed.prompts, needed.seeds, needed.steps) == (10, 2, 10)
+
+
+def test_two_are_the_fewest() -> None:
+    needed = calculate_needed(seen(1e6, MeanSquares(3, 10, 0.12, 0.14, 0.02)), 1, 10)
+    assert (needed.prompts, needed.seeds) == (2, 2)
+
+
+@pytest.mark.parametrize("count", [100_000, 100_001])
+def test_more_than_a_hundred_thousand_prompts_are_too_many(count: int) -> None:
+    gain = least_gain(MeanSquares(1, count, 0.0, 4.0, 0.0))
+    needed = calculate_needed(seen(gain, MeanSquares(1, 400, 0.0, 4.0, 0.0)), 1, 10)
+    assert needed.prompts == (count if count == 100_000 else None)
+
+
+@pytest.mark.parametrize("count", [1000, 1001])
+def test_more_than_a_thousand_seeds_are_too_many(count: int) -> None:
+    # seeds add 1, prompts nothing, the rest 0.02: so many seeds are needed, and one less shows no such gain
+    gain = (
+        least_gain(MeanSquares(count, 10, 10.02, 0.02, 0.02))
+        + least_gain(MeanSquares(count - 1, 10, 10.02, 0.02, 0.02))
+    ) / 2
+    needed = calculate_needed(seen(gain, MeanSquares(3, 10, 10.02, 0.02, 0.02)), 1, 10)
+    assert needed.seeds == (count if count == 1000 else None)
+
+
+def test_no_gain_at_all_is_not_confirmed_either() -> None:
+    squares = MeanSquares(1, 400, 0.0, 4.0, 0.0)
+    assert calculate_needed(seen(0.0, squares), 1, 10) == Needed(0.0, least_gain(squares), None, None, None)
 
 
 def test_a_gain_that_would_be_shown_needs_no_more_steps_and_one_seed_says_nothing_of_seeds() -> None:

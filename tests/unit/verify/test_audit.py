@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.verify.audit import Span, chance, choose, count_needed, find_spans
+from rlhf_cli.verify.audit import Audit, Span, chance, choose, count_needed, find_spans
+from rlhf_cli.verify.divergence import Divergence
+from rlhf_cli.verify.repeat import Verdict
 
 
 def at(step: int) -> Path:
@@ -66,3 +68,32 @@ def test_the_changes_are_supposed_in_the_longest_stretches() -> None:
 def test_a_run_of_880_stretches_costs_a_twentieth() -> None:
     assert count_needed(spans(*[1] * 20)) == 18  # 1 - C(18, 18) / C(20, 18) = 1 - 1 / 190
     assert count_needed(spans(*[1] * 880)) <= 0.05 * 880
+
+
+def test_a_single_stretch_is_needed_itself() -> None:
+    assert count_needed(spans(5)) == 1
+    assert count_needed(spans(1, 1)) == 2  # one of the two is changed
+
+
+def verdict(first: int, last: int, divergence: Divergence | None = None, completions: int = 2) -> Verdict:
+    return Verdict(first, last, last - first + 1, completions, 1, 3, divergence)
+
+
+def audit(*repeated: Verdict, **files: str) -> Audit:
+    return Audit(8, 3, files, repeated, 0.5, 2, 0)
+
+
+def test_both_ends_of_a_stretch_count() -> None:
+    assert audit(verdict(1, 4), verdict(7, 8)).repeated_steps == 6
+
+
+def test_an_audit_is_clean_where_files_and_stretches_are_the_runs() -> None:
+    other = Divergence(7, "scores", "score was 1.0, is 2.0")
+    assert audit(verdict(1, 4)).is_clean
+    assert not audit(verdict(1, 4), verdict(7, 8, other)).is_clean
+    assert not audit(verdict(1, 4), samples="changed").is_clean
+
+
+def test_what_was_compared() -> None:
+    assert verdict(5, 8).describe() == "steps 5-8, 4 metrics lines, 2 completions, 1 evaluation, 3 tensors"
+    assert verdict(5, 5, completions=0).describe() == "step 5, 1 metrics line, 1 evaluation, 3 tensors"

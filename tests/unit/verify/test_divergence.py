@@ -134,3 +134,9 @@ def test_a_long_value_is_cut(was: Stretch) -> None:
     found = find_divergence(was, now)
     assert found is not None
     assert found.what == f"completion 1: completion was a, is {'x' * 60}..."
+    short = find_divergence(was, replace(was, samples=changed(SAMPLES, 0, completion="ö" * 60)))
+    assert short is not None
+    assert short.what == f"completion 1: completion was a, is {'ö' * 60}"
+    listed = find_divergence(was, replace(was, evaluations=changed(EVALUATIONS, 0, texts=[["ö"]])))
+    assert listed is not None
+    assert listed.what == 'texts was [["x"]], is [["ö"]]'

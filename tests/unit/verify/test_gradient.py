@@ -26,7 +26,7 @@ from rlhf_cli.ranks import gradient as of_shards
 from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.verify import expected, gradient
-from rlhf_cli.verify.causes import LATER, change, find_causes
+from rlhf_cli.verify.causes import LATER, change, find_causes, several_updates
 from rlhf_cli.verify.exact import Tables, Target, group_weights
 from rlhf_cli.verify.gradient import EXACT, compare, compared, small_problem, target_of, verify_gradient
 from tests.unit.support import SHAPING, config_of
@@ -342,3 +342,28 @@ def test_targets_of_plain_runs_are_plain() -> None:
     config = run_of("rloo")
     target, spread = target_of(config, small_problem(config), 0.3, 0.9)
     assert (spread, target) == (Spread(), Target(0.3, 0.9, None, 1.0, 0.0, None, 0.0, 0.0, False))
+
+
+def test_without_its_setting_a_cause_is_gone() -> None:
+    everything = run_of(preset("ppo") | {"gamma": 0.9, "shared_trunk": True, "vf_coef": 0.5}, kl="loss_k2")
+    for config in (everything, run_of("grpo", prompts="dynamic")):
+        for cause in find_causes(config, 0.3):
+            plain = change(config, {cause.key: cause.unbiased})
+            assert cause.key not in {other.key for other in find_causes(plain, 0.3)}
+    assert LATER.key == "algorithm.epochs"
+    once = change(everything, {LATER.key: LATER.unbiased, "algorithm.minibatch_size": None})
+    assert not several_updates(once)
+
+
+def test_a_value_loss_that_weighs_nothing_biases_nothing() -> None:
+    config = run_of(preset("ppo") | {"shared_trunk": True, "vf_coef": 0.0})
+    assert "algorithm.shared_trunk" not in {cause.key for cause in find_causes(config, 0.3)}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "minibatch_size", "several"),
+    [(1, None, False), (1, 32, False), (1, 31, True), (2, None, True), (1, 8, True)],  # of 8 prompts x 4 completions
+)
+def test_a_rollout_is_used_for_several_updates(epochs: int, minibatch_size: int | None, several: bool) -> None:
+    config = run_of(preset("ppo") | {"epochs": epochs, "minibatch_size": minibatch_size})
+    assert several_updates(config) == several
