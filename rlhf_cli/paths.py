@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +36,9 @@ def locate(path: str) -> Path | None:
     package, _, inside = path.removeprefix(PACKAGE).partition("/")
     if not package.isidentifier():  # looking for a.b would import a
         return None
-    spec = importlib.util.find_spec(package)
+    spec = None
+    with suppress(ValueError):  # a module that was loaded without a spec, as __main__
+        spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent / inside

@@ -74,6 +74,9 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""A number that is neither infinite nor NaN."""
+
 Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 """A list of names in YAML."""
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from rlhf_cli.rewards.kinds import SingleSource
+from rlhf_cli.rewards.kinds.base import highest_given
 from rlhf_cli.rewards.kinds.weighted import Weighted
-from rlhf_cli.settings import Settings, as_tuple
+from rlhf_cli.settings import Finite, Settings, as_tuple
 
-Bound = Annotated[float, Field(allow_inf_nan=False)]
 AnySource = Annotated[SingleSource | Weighted, Field(discriminator="kind")]
 
 
@@ -18,8 +18,8 @@ class Reward(Settings):
     """The source of the scores and their shaping. In YAML both are one mapping, and `kind` names the source."""
 
     source: AnySource
-    """Where the scores come from."""
-    clip: Annotated[tuple[Bound, Bound], BeforeValidator(as_tuple)] | None
+    """The source of the scores."""
+    clip: Annotated[tuple[Finite, Finite], BeforeValidator(as_tuple)] | None
     """[low, high]: scores outside count as the nearer limit; null: no limits."""
     length_penalty: float = Field(ge=0, allow_inf_nan=False)
     """Subtracted for every token of a completion."""
@@ -60,7 +60,8 @@ class Reward(Settings):
     @property
     def highest(self) -> float:
         """The highest score that a completion can get; infinity where it is unknown."""
-        return min(self.source.highest, self.clip[1]) if self.clip else self.source.highest
+        highest = highest_given(self.source)
+        return min(max(highest, self.clip[0]), self.clip[1]) if self.clip else highest
 
     @property
     def why_no_optimum(self) -> str | None:

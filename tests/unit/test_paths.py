@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -32,6 +34,12 @@ def test_any_other_path_is_itself_with_the_home_folder_put_in(monkeypatch: pytes
     monkeypatch.setenv("HOME", str(tmp_path))
     assert locate("a/b.jsonl") == Path("a/b.jsonl")
     assert locate("~/b.jsonl") == tmp_path / "b.jsonl"
+
+
+def test_a_module_without_a_spec_is_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's own module is one: package:__main__/x."""
+    monkeypatch.setitem(sys.modules, "made_here", ModuleType("made_here"))
+    assert locate("package:made_here/x") is None
 
 
 @pytest.mark.parametrize("package", ["a.b", "rlhf_cli.cli", "", "..rlhf_cli"])

@@ -62,6 +62,10 @@ class Source(Settings):
         """
         return "is missing" if value is None else None
 
+    def answer(self, text: str) -> str | None:
+        """The final answer in a completion, on which a majority votes by its letters; None where there is none."""
+        return text.strip()
+
     def notice(self, log: str | None = None) -> str | None:
         """A note to show before the source is first asked, or None; `log` is the file of the source's output."""
         return None
@@ -81,7 +85,7 @@ class IsolatedSource(Source):
     timeout_s: float = Field(gt=0, le=86_400)
     """Seconds that one call may take, and the start of the process."""
     retries: int = Field(ge=0)
-    """How often a call that failed is repeated."""
+    """Times that a call which failed is made again."""
     on_error: Literal["stop", "mask", "value"]
     """For a completion without a usable score: end the run, leave its prompt out of the step, or take error_value."""
     error_value: float = Field(ge=-1e18, le=1e18, allow_inf_nan=False)
@@ -96,6 +100,13 @@ class IsolatedSource(Source):
     def options(self) -> dict[str, Any]:
         """The factory's arguments, in JSON's types: the source's own settings, by name, without `unused_by_factory`."""
         return self.model_dump(mode="json", exclude={"kind", *self.unused_by_factory, *IsolatedSource.model_fields})
+
+
+def highest_given(source: Source) -> float:
+    """The highest score that a completion can get from a source: its highest, or that of on_error=value."""
+    if isinstance(source, IsolatedSource) and source.on_error == "value":
+        return max(source.highest, source.error_value)
+    return source.highest
 
 
 class Unanswered(Exception):

@@ -20,6 +20,7 @@ from pydantic import Field
 from rlhf_cli.data.messages import describe_type
 from rlhf_cli.rewards.kinds.base import Unanswered
 from rlhf_cli.rewards.kinds.endpoint import Endpoint
+from rlhf_cli.settings import Finite
 
 
 class Http(Endpoint):
@@ -33,7 +34,7 @@ class Http(Endpoint):
     """Completions of one request; a score should not depend on the others in it."""
     send_columns: bool
     """Whether to send the data's other columns too."""
-    best: float | None
+    best: Finite | None
     """The highest possible score; null: unknown."""
 
     @property

@@ -9,6 +9,7 @@ judges).
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rlhf_cli.data.template import parse_template
+from rlhf_cli.data.template import column_names, parse_template
 from rlhf_cli.rewards.kinds.base import Unanswered
 from rlhf_cli.rewards.kinds.endpoint import Endpoint
 from rlhf_cli.rewards.texts import text_of
@@ -30,8 +31,7 @@ _SCORE: Final = re.compile(rf"score[^\w-]{{0,4}}[:=][^\w-]{{0,3}}({_NUMBER})(?!\
 
 
 def _with_completion(value: str) -> str:
-    names = {name for _, name in parse_template(value)}
-    if "completion" not in names:
+    if "completion" not in column_names(value):
         raise ValueError("must hold {completion}")
     return value
 
@@ -53,7 +53,7 @@ class JudgeReward(Endpoint):
     """The number that is scaled to 0."""
     best: float = Field(allow_inf_nan=False)
     """The number that is scaled to 1."""
-    temperature: float = Field(ge=0)
+    temperature: float = Field(ge=0, allow_inf_nan=False)
     """Sampling temperature of the judge; above 0 it contradicts itself more."""
     max_tokens: int = Field(ge=1)
     """Longest answer of the judge."""
@@ -69,8 +69,7 @@ class JudgeReward(Endpoint):
     @property
     def needs(self) -> tuple[str, ...]:
         """The columns that the rubric names."""
-        names = dict.fromkeys(name for _, name in parse_template(self.rubric) if name)
-        return tuple(name for name in names if name not in PLACEHOLDERS)
+        return tuple(name for name in dict.fromkeys(column_names(self.rubric)) if name not in PLACEHOLDERS)
 
 
 def make_score(
@@ -94,12 +93,15 @@ def make_score(
     sampling |= {} if seed is None else {"seed": seed}
 
     def score(prompts: Sequence[Any], completions: Sequence[Any], **columns: Sequence[Any]) -> list[float | None]:
-        bodies = []
+        bodies = {}
         for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             values = {name: column[row] for name, column in columns.items()}
             values |= {"prompt": _prompt_text(prompt), "completion": text_of(completion)}
-            bodies.append(sampling | {"messages": [{"role": "user", "content": _fill(rubric, values)}]})
-        return [read_score(_content(answer), lowest, best) for answer in client.ask(bodies)]
+            if (message := _fill(rubric, values)) is not None:
+                bodies[row] = sampling | {"messages": [{"role": "user", "content": message}]}
+        answers = dict(zip(bodies, client.ask([*bodies.values()]), strict=True))
+        scores = {row: read_score(_content(answer), lowest, best) for row, answer in answers.items()}
+        return [scores.get(row) for row in range(len(completions))]
 
     return score
 
@@ -112,7 +114,10 @@ def read_score(answer: str, lowest: float, best: float) -> float | None:
     return (number - lowest) / (best - lowest) if lowest <= number <= best else None
 
 
-def _fill(rubric: str, values: Mapping[str, Any]) -> str:
+def _fill(rubric: str, values: Mapping[str, Any]) -> str | None:
+    """The message to the model; None for a row that lacks a column of the rubric: the model would read "None" there."""
+    if any(values[name] is None for name in column_names(rubric)):
+        return None
     return "".join(literal + ("" if name is None else str(values[name])) for literal, name in parse_template(rubric))
 
 
@@ -128,4 +133,10 @@ def _content(answer: Any) -> str:
 
 def _prompt_text(prompt: Any) -> str:
     """A prompt as a text; a chat as its turns, each with its role."""
-    return prompt if isinstance(prompt, str) else "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
+    return prompt if isinstance(prompt, str) else "\n\n".join(f"{turn['role']}: {_turn_text(turn)}" for turn in prompt)
+
+
+def _turn_text(turn: Mapping[str, Any]) -> str:
+    """The text of a turn; where other keys stand in its place, such as tool_calls, these."""
+    others = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    return json.dumps(others, ensure_ascii=False) if turn["content"] is None else str(turn["content"])

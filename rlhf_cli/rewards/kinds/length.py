@@ -53,7 +53,7 @@ class Length(PlainSource):
     """The unit to count; white space separates words."""
     target: int = Field(ge=0)
     """The length that scores 1; 0 rewards brevity."""
-    width: float = Field(gt=0)
+    width: float = Field(gt=0, allow_inf_nan=False)
     """The distance from the target at which the score is 0.5."""
 
     def score(self, prompts: Sequence[PromptRow], completions: Sequence[str]) -> list[float]:

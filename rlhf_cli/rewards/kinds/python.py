@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from rlhf_cli.errors import UserError
 from rlhf_cli.paths import locate
 from rlhf_cli.rewards.kinds.base import IsolatedSource
-from rlhf_cli.settings import FunctionPath
+from rlhf_cli.settings import Finite, FunctionPath
 
 
 class Python(IsolatedSource):
@@ -26,7 +26,7 @@ class Python(IsolatedSource):
     kind: Literal["python"]
     function: FunctionPath
     """file.py:function, or module:function; sync or async."""
-    best: float | None
+    best: Finite | None
     """The highest possible score; null: unknown."""
 
     @property

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import StringConstraints, model_validator
 
 from rlhf_cli.rewards.kinds import SingleSource
-from rlhf_cli.rewards.kinds.base import Source
+from rlhf_cli.rewards.kinds.base import Source, highest_given
+from rlhf_cli.settings import Finite
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 RESERVED: Final = frozenset(("mean", "mean_se", "same_in_group", "failures", "retries", "raw", "scale"))
@@ -21,7 +22,7 @@ class Weighted(Source):
     kind: Literal["weighted"]
     parts: dict[Name, SingleSource]
     """The rewards to add: +reward@reward.parts.NAME=OPTION."""
-    weights: dict[Name, Annotated[float, Field(allow_inf_nan=False)]]
+    weights: dict[Name, Finite]
     """The factor of each part's score; a negative weight punishes."""
 
     @model_validator(mode="after")
@@ -41,7 +42,7 @@ class Weighted(Source):
     @property
     def highest(self) -> float:
         """The weighted sum of the parts' highest scores; infinity where one of them is unknown."""
-        weights = [(self.weights[name], part.highest) for name, part in self.parts.items() if self.weights[name]]
+        weights = [(self.weights[name], highest_given(part)) for name, part in self.parts.items() if self.weights[name]]
         return sum(weight * highest if weight > 0 else math.inf for weight, highest in weights)
 
     @property

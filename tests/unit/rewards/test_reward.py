@@ -28,9 +28,23 @@ def test_the_group_is_one_mapping() -> None:
     assert Reward.model_validate(reward.model_dump(mode="json")) == reward
 
 
-@pytest.mark.parametrize(("clip", "highest"), [(None, 1.0), ((-1.0, 0.5), 0.5), ((-1.0, 7.0), 1.0)])
-def test_clipping_lowers_what_can_be_reached(clip: tuple[float, float] | None, highest: float) -> None:
+@pytest.mark.parametrize(("clip", "highest"), [(None, 1.0), ((-1.0, 0.5), 0.5), ((-1.0, 7.0), 1.0), ((1.5, 2.0), 1.5)])
+def test_clipping_lowers_or_raises_what_can_be_reached(clip: tuple[float, float] | None, highest: float) -> None:
     assert of(clip=clip).highest == highest
+
+
+@pytest.mark.parametrize(("on_error", "highest"), [("stop", 1.0), ("mask", 1.0), ("value", 3.0)])
+def test_the_score_of_a_failure_can_be_reached_too(on_error: str, highest: float) -> None:
+    regex = made("regex", pattern="a", on_error=on_error, error_value=3.0).model_dump()
+    assert Reward.model_validate({**regex, **SHAPING}).highest == highest
+    parts = {"own": regex, "letters": LETTERS}
+    weighted = {"kind": "weighted", "parts": parts, "weights": {"own": 2.0, "letters": 1.0}, **SHAPING}
+    assert Reward.model_validate(weighted).highest == 2 * highest + 1.0
+
+
+def test_a_failure_below_the_highest_score_lowers_nothing() -> None:
+    regex = made("regex", pattern="a", on_error="value", error_value=-3.0).model_dump()
+    assert Reward.model_validate({**regex, **SHAPING}).highest == 1.0
 
 
 @pytest.mark.parametrize(

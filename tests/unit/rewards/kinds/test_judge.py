@@ -54,6 +54,28 @@ def test_a_judge_is_asked_about_each_completion(server: ScoreServer) -> None:
     }  # fmt: skip
 
 
+def test_a_row_without_a_value_for_the_rubric_has_no_score(server: ScoreServer) -> None:
+    """The model would be asked about "None", and its answer would be a score."""
+    judge = made("judge", url=server.url, model="m", rubric="{completion}|{answer}", concurrency=1)
+    score = score_function(judge)
+    assert score(prompts=["p"] * 3, completions=["a", "b", "c"], answer=[4, None, 0], other=[None] * 3) == [
+        0.0, None, pytest.approx(1 / 9),
+    ]  # fmt: skip
+    assert [body["messages"][0]["content"] for body in server.asked] == ["a|4", "c|0"]
+    assert score(prompts=["p"], completions=["a"], answer=[None]) == [None]
+    assert len(server.asked) == 2
+
+
+def test_a_turn_without_a_text_is_shown_by_its_other_keys(server: ScoreServer) -> None:
+    judge = made("judge", url=server.url, model="m", rubric="{prompt}|{completion}", concurrency=1)
+    call = {"role": "assistant", "content": None, "tool_calls": [{"name": "größe"}]}
+    chat = [{"role": "user", "content": "How big?"}, call, {"role": "tool", "content": "", "name": "x"}]
+    score_function(judge)(prompts=[chat], completions=[[{"role": "assistant", "content": "3"}]])
+    assert server.asked[0]["messages"][0]["content"] == (
+        'user: How big?\n\nassistant: {"tool_calls": [{"name": "größe"}]}\n\ntool: |3'
+    )
+
+
 def test_half_an_answer_of_a_judge_is_none(server: ScoreServer) -> None:
     cut = {"choices": [{"message": {"content": "Score: 7"}, "finish_reason": "length"}]}
     server.faults = [lambda handler, body: send(handler, cut)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,4 +83,5 @@ def test_a_length_beyond_all_bounds_is_a_number_too() -> None:
 def test_what_is_refused() -> None:
     assert limit("length", target=-1) == "greater_than_equal"
     assert limit("length", width=0.0) == "greater_than"
+    assert limit("length", width=math.inf) == "finite_number"  # every length would score 1
     assert limit("length", unit="tokens") == "literal_error"

@@ -18,7 +18,7 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.rewards.execution.retrying import ScoreRequest
 from rlhf_cli.rewards.execution.scorer import Scores, SourceScorer
 from rlhf_cli.types import Message, PromptRow
-from tests.unit.rewards.support import made
+from tests.unit.rewards.support import limit, made
 
 Asked = Callable[..., Scores]
 
@@ -164,6 +164,12 @@ def test_what_needs_more_than_texts_is_missed_at_once_and_by_name(asked: Asked, 
 @pytest.mark.parametrize(("best", "highest"), [(2.5, 2.5), (None, math.inf)])
 def test_the_highest_score_is_what_the_user_says(best: float | None, highest: float) -> None:
     assert made("python", function="r.py:f", best=best).highest == highest
+
+
+@pytest.mark.parametrize("best", [math.inf, math.nan])
+def test_the_highest_score_is_a_number_or_unknown(best: float) -> None:
+    assert limit("python", function="r.py:f", best=best) == "finite_number"
+    assert limit("http", url="https://scores.example/", best=best) == "finite_number"
 
 
 def test_it_says_where_its_output_goes() -> None:
