@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from rlhf_cli.errors import UserError, first_line
-from rlhf_cli.models.chat import find_end_of_turn, special_tokens
+from rlhf_cli.models.chat import find_end_of_turn
 from rlhf_cli.models.encoder import context_length, uses_chat_template
 from rlhf_cli.models.loading import quiet_peft
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Lora, Model
-from rlhf_cli.models.specials import NONE_KEPT, SpecialTokens
+from rlhf_cli.models.specials import NONE_KEPT, SpecialTokens, special_ids
 from rlhf_cli.models.value_head import ValueHead
 
 if TYPE_CHECKING:
@@ -136,13 +136,13 @@ def _find_ends(
     if beyond := [i for i in stop if isinstance(i, int) and i >= vocabulary]:
         raise UserError(f"the model has no token {beyond[0]}", where="model.stop", fix=f"give one below {vocabulary}")
     configured = model.generation_config.eos_token_id if model.generation_config else None
-    special = set(special_tokens(tokenizer))
+    special = special_ids(tokenizer)
     ids = [
         *(configured if isinstance(configured, list) else [configured]),
         tokenizer.eos_token_id,
         find_end_of_turn(tokenizer) if use_chat_template else None,
         *(i for i in stop if isinstance(i, int)),
-        *(tokenizer.convert_tokens_to_ids(token) for token in stop if token in special),
+        *(number for token, number in special.items() if token in stop),
     ]
     ends = tuple(sorted({i for i in ids if i is not None and 0 <= i < vocabulary}))
     if not ends:

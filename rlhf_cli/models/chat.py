@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from rlhf_cli.errors import EXIT_DATA, UserError, first_line
 from rlhf_cli.models.limits import LimitExceeded, limit
+from rlhf_cli.models.specials import special_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,7 +123,7 @@ def find_openings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
         before = render(tokenizer, [{"role": "user", "content": _PROBE}]).partition(_PROBE)[0].strip()
     except TemplateError:  # this chat does not meet its demands; the prompts may
         return ()
-    special = tuple(token for token in special_tokens(tokenizer) if token in before)
+    special = tuple(token for token in special_ids(tokenizer) if token in before)
     return special or ((before,) if before else ())
 
 
@@ -144,20 +145,18 @@ def find_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
         behind = render(tokenizer, chat, prompt=False).rpartition(_PROBE)[2]
     except TemplateError:
         return None
-    places = [(behind.find(token), token) for token in special_tokens(tokenizer) if token in behind]
+    places = [(behind.find(token), token) for token in special_ids(tokenizer) if token in behind]
     return int(tokenizer.convert_tokens_to_ids(min(places)[1])) if places else None
 
 
 def find_header(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Find the text with which the template opens the assistant's turn, such as `<|im_start|>assistant`; else None."""
-    ask = [{"role": "user", "content": "x"}]
     try:
-        prompt, closed = render(tokenizer, ask), render(tokenizer, ask, prompt=False)
-        whole = render(tokenizer, [*ask, {"role": "assistant", "content": _PROBE}], prompt=False)
+        prompt, closed, before = _render_question(tokenizer)
     except TemplateError:
         return None
     # a prompt may open the thoughts as well, and a finished turn may have closed them
-    both = takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole.partition(_PROBE)[0], strict=False))
+    both = takewhile(lambda pair: pair[0] == pair[1], zip(prompt, before, strict=False))
     shared = "".join(letter for letter, _ in both)
     return (shared.removeprefix(closed).strip() if shared.startswith(closed) else "") or None
 
@@ -171,19 +170,19 @@ def holds_header(text: str, header: str, special: Iterable[str]) -> bool:
 
 def opens_turn(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a prompt ends where the assistant's answer begins, and not before the special token that opens it."""
-    ask = [{"role": "user", "content": "x"}]
     try:
-        prompt, closed = render(tokenizer, ask), render(tokenizer, ask, prompt=False)
-        before = render(tokenizer, [*ask, {"role": "assistant", "content": _PROBE}], prompt=False).partition(_PROBE)[0]
+        prompt, closed, before = _render_question(tokenizer)
     except TemplateError:
         return True
     opening = before.removeprefix(prompt.rstrip())
-    return prompt != closed or opening == before or not any(token in opening for token in special_tokens(tokenizer))
+    return prompt != closed or opening == before or not any(token in opening for token in special_ids(tokenizer))
 
 
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """The special tokens, as text."""
-    return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+def _render_question(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, str]:
+    """A short question as a prompt, as a finished turn, and as it stands before its answer; raises TemplateError."""
+    ask = [{"role": "user", "content": "x"}]
+    answered = render(tokenizer, [*ask, {"role": "assistant", "content": _PROBE}], prompt=False)
+    return render(tokenizer, ask), render(tokenizer, ask, prompt=False), answered.partition(_PROBE)[0]
 
 
 def as_user_error(error: TemplateError, where: str) -> UserError:

@@ -15,9 +15,9 @@ from rlhf_cli.models.chat import (
     is_rendered,
     opens_turn,
     render_whole,
-    special_tokens,
 )
 from rlhf_cli.models.settings import Model
+from rlhf_cli.models.specials import special_ids
 from rlhf_cli.types import Prompt, PromptRow
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Encoder:
     @property
     def special_tokens(self) -> tuple[str, ...]:
         """The special tokens, as text."""
-        return special_tokens(self.tokenizer)
+        return tuple(special_ids(self.tokenizer))
 
     def template_notes(self) -> list[str]:
         """Notes on additions of the chat template that its user may not expect."""

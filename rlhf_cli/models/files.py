@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from typing import Any, Final
 from rlhf_cli.errors import UserError
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
+ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 _LFS_POINTER: Final = b"version https://git-lfs"
 _SAFE: Final = (".safetensors", ".safetensors.index.json")
 _WHOLE: Final = "model.safetensors"
@@ -27,48 +28,40 @@ def check_files(source: str, revision: str | None, where: str, *, adapter_expect
     tokenizer would read. A folder with two sets of weights, or a revision of a folder, is refused too: one of the two
     would be ignored. So is a config that contradicts itself about positions.
     """
-    if Path(source).is_dir():
-        if revision is not None:
-            raise UserError(
-                f"{source} is a folder, which has no revisions: {revision} would be ignored",
-                where=where.replace("path", "revision"),
-                fix="leave it out, or give the model's name on the hub",
-            )
-        if (Path(source) / _WHOLE).exists() and (Path(source) / _INDEX).exists():
-            raise UserError(
-                f"{source} holds the weights twice, in {_WHOLE} and in the files of {_INDEX}",
-                where=where,
-                fix="remove those that are not meant",
-            )
-    if not adapter_expected and _cached(source, ADAPTER_CONFIG, revision) is not None:
+    if Path(source).is_dir() and revision is not None:
         raise UserError(
-            f"{source} holds an adapter beside its weights, which would become part of the model unasked",
-            where=where,
-            fix=f"start from both by model.adapter={source}, or give a folder without {ADAPTER_CONFIG}",
+            f"{source} is a folder, which has no revisions: {revision} would be ignored",
+            where=where.replace("path", "revision"),
+            fix="leave it out, or give the model's name on the hub",
         )
+    for what, fix in _find_dangers(source, revision, adapter_expected=adapter_expected):
+        raise UserError(what, where=where, fix=fix)
+
+
+def _find_dangers(source: str, revision: str | None, *, adapter_expected: bool) -> Iterator[tuple[str, str]]:
+    """Yield each reason not to load a model, and the fix."""
+    if (Path(source) / _WHOLE).exists() and (Path(source) / _INDEX).exists():
+        twice = f"{source} holds the weights twice, in {_WHOLE} and in the files of {_INDEX}"
+        yield twice, "remove those that are not meant"
+    if not adapter_expected and _cached(source, ADAPTER_CONFIG, revision) is not None:
+        beside = f"{source} holds an adapter beside its weights, which would become part of the model unasked"
+        yield beside, f"start from both by model.adapter={source}, or give a folder without {ADAPTER_CONFIG}"
     config = _read(source, "config.json", revision)
     index = _read(source, _INDEX, revision).get("weight_map")
     names = [config.get("transformers_weights"), *(index.values() if isinstance(index, dict) else ())]
     if pickled := [name for name in names if name is not None and not str(name).endswith(_SAFE)]:
-        raise UserError(
-            f"its files name pickled weights, {pickled[0]}, and a pickle can run any code",
-            where=where,
-            fix="give a model saved as safetensors",
-        )
+        code = f"its files name pickled weights, {pickled[0]}, and a pickle can run any code"
+        yield code, "give a model saved as safetensors"
     quantised = config.get("quantization_config")
     if quantised is not None:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-        raise UserError(
-            f"its weights are quantised ({method or 'by an unnamed method'})",
-            where=where,
-            fix="give the model in bfloat16 or float32, which the adapter is trained on",
-        )
+        coarse = f"its weights are quantised ({method or 'by an unnamed method'})"
+        yield coarse, "give the model in bfloat16 or float32, which the adapter is trained on"
     for part in (config, config.get("text_config")):
         if isinstance(part, dict) and (fault := _find_position_fault(part)) is not None:
-            raise UserError(
-                f"config.json of {source} {fault}", where=where, fix="write there what the model was made with"
-            )
-    check_tokenizer(source, revision, where)
+            yield f"config.json of {source} {fault}", "write there what the model was made with"
+    if (file := _find_file_outside(source, revision)) is not None:
+        yield file, "take a model from a source you trust, or remove the key"
 
 
 def _find_position_fault(config: Mapping[str, Any]) -> str | None:
@@ -161,21 +154,18 @@ def class_notes(source: str, revision: str | None, loaded: str) -> tuple[str, ..
     return ()
 
 
-def check_tokenizer(source: str, revision: str | None, where: str) -> None:
-    """Raise UserError where tokenizer_config.json names existing files outside of the model.
+def _find_file_outside(source: str, revision: str | None) -> str | None:
+    """Say that tokenizer_config.json names an existing file outside of the model; None where it does not.
 
-    They would be read as its vocabulary. Names are looked up in the working directory, so `vocab_file: .env` would read
+    It would be read as its vocabulary. Names are looked up in the working directory, so `vocab_file: .env` would read
     a secret (transformers#46279). Names of missing files, left over from another machine, are harmless.
     """
     for key, value in _read(source, "tokenizer_config.json", revision).items():
         if not (key.endswith("_file") and isinstance(value, str)):
             continue
         if os.path.lexists(value) and not Path(value).resolve().is_relative_to(Path(source).resolve()):
-            raise UserError(
-                f"its tokenizer_config.json would have {key} read from {value}, outside of the model",
-                where=where,
-                fix="take a model from a source you trust, or remove the key",
-            )
+            return f"its tokenizer_config.json would have {key} read from {value}, outside of the model"
+    return None
 
 
 def refuse_broken_file(folder: Path, where: str) -> None:

@@ -54,10 +54,10 @@ def is_trained_on(adapter: Path, model: PeftModel) -> bool:
 
 def text_fingerprint(tokenizer: PreTrainedTokenizerBase, ends: Collection[int], *, use_chat_template: bool) -> str:
     """SHA-256 over the vocabulary, the tokens of a text, the chat template where it is used, and the end tokens."""
-    told = [
+    read = [
         sorted(tokenizer.get_vocab().items()),
         [tokenizer(_PROBE, add_special_tokens=added)["input_ids"] for added in (True, False)],
         str(tokenizer.chat_template) if use_chat_template else None,
         sorted(ends),
     ]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(read).encode()).hexdigest()

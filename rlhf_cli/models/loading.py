@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.models.files import (
     ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     check_adapter,
     check_files,
     check_types,
@@ -30,14 +31,6 @@ from rlhf_cli.models.settings import Pretrained
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-SAFE_LOADING: Final[Mapping[str, Any]] = {
-    "use_safetensors": True,
-    "adapter_kwargs": {"subfolder": "no adapter"},  # transformers looks there for one to add unasked, and finds none
-    "ignore_mismatched_sizes": True,  # the report lists them
-    "output_loading_info": True,
-}
-"""Arguments for every from_pretrained: read only the model's own safetensors, and report weights that do not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +53,15 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
 
     with _locate(settings) as source:
         tokenizer = _load_tokenizer(source, settings)
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, notes = load_weights(
+            AutoModelForCausalLM,
             source,
-            config=load_config(source, settings.revision, settings.trust_remote_code),
-            revision=settings.revision,
-            dtype=torch.float32 if settings.adapter else dtype,  # merged in float32: bfloat16 would lose most of it
+            settings.revision,
+            torch.float32 if settings.adapter else dtype,  # merged in float32: bfloat16 would lose most of it
+            "model.path",
             trust_remote_code=settings.trust_remote_code,
-            **SAFE_LOADING,
         )
         model.name_or_path = settings.path  # exported adapters name it, and not a folder of this machine's cache
-        notes = check_weights(report, source, len(model.state_dict()), "model.path")
-        if not settings.trust_remote_code:
-            notes += class_notes(source, settings.revision, type(model).__name__)
-        check_types(source, settings.revision, "model.path")
         if broken := [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]:
             raise UserError(
                 f"{source} holds weights that are not finite: {_some(broken)}",
@@ -87,7 +76,32 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
     return Loaded(merged, tokenizer, (*notes, *about, *on_others))
 
 
-def check_weights(report: Mapping[str, Any], source: str, tensors: int, where: str) -> tuple[str, ...]:
+def load_weights(
+    kind: Any, source: str, revision: str | None, dtype: torch.dtype, where: str, *, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """Load a model by one of transformers' classes; return it with a note on each harmless difference of its files.
+
+    Raises UserError about the setting `where` for weights that are missing, do not fit, or mean nothing as they stand.
+    """
+    model, report = kind.from_pretrained(
+        source,
+        config=_load_config(source, revision, trust_remote_code),
+        revision=revision,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        use_safetensors=True,
+        adapter_kwargs={"subfolder": "no adapter"},  # transformers looks there for one to add unasked, and finds none
+        ignore_mismatched_sizes=True,  # the report lists them
+        output_loading_info=True,
+    )
+    notes = _check_weights(report, source, len(model.state_dict()), where)
+    if not trust_remote_code:
+        notes += class_notes(source, revision, type(model).__name__)
+    check_types(source, revision, where)
+    return model, notes
+
+
+def _check_weights(report: Mapping[str, Any], source: str, tensors: int, where: str) -> tuple[str, ...]:
     """Check by transformers' loading report that the files have every weight; return notes about unused ones.
 
     Raises UserError where the files lack some of the model's `tensors` weights, or have them in another shape. Tied
@@ -119,11 +133,11 @@ def check_weights(report: Mapping[str, Any], source: str, tensors: int, where: s
 def load_tokenizer(settings: Pretrained) -> tuple[PreTrainedTokenizerBase, PretrainedConfig]:
     """Load the model's tokenizer and config, without the weights; raises UserError as `load` does."""
     with _locate(settings) as source:
-        config = load_config(source, settings.revision, settings.trust_remote_code)
+        config = _load_config(source, settings.revision, settings.trust_remote_code)
         return _load_tokenizer(source, settings), config
 
 
-def load_config(source: str, revision: str | None, trust_remote_code: bool = False) -> PretrainedConfig:
+def _load_config(source: str, revision: str | None, trust_remote_code: bool) -> PretrainedConfig:
     """Read a model's config.json without its choice of kernels, which could name code to fetch from a hub and run."""
     from transformers import AutoConfig
 
@@ -178,7 +192,7 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> tuple[PreTrainedMode
     from safetensors.torch import load_file
 
     folder = Path(adapter)
-    for name in ("adapter_model.safetensors", ADAPTER_CONFIG):
+    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
         if not (folder / name).is_file():
             raise UserError(
                 f"{adapter} holds no {name}",
@@ -187,7 +201,7 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> tuple[PreTrainedMode
             )
     try:
         check_adapter(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
-        weights = load_file(folder / "adapter_model.safetensors")
+        weights = load_file(folder / ADAPTER_WEIGHTS)
         with quiet_peft():
             peft = PeftModel(model, LoraConfig.from_pretrained(adapter))
             report = set_peft_model_state_dict(peft, weights)

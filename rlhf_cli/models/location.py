@@ -119,12 +119,12 @@ def adapter_path(path: str, model: str) -> str:
 def adapter_notes(folder: Path, path: str, template: Any) -> list[str]:
     """Note where an adapter was trained on a model of another name, or by another chat template than the model's."""
     notes = []
-    config, told = (read_json(folder / name) for name in (ADAPTER_CONFIG, "tokenizer_config.json"))
+    config, tokenizer = (read_json(folder / name) for name in (ADAPTER_CONFIG, "tokenizer_config.json"))
     base = str(config.get("base_model_name_or_path") or path)
     if Path(base).name.casefold() != Path(path).name.casefold():
         notes.append(f"the adapter was trained on {base}, by its {ADAPTER_CONFIG}, and is merged into {path}")
     file = folder / "chat_template.jinja"
-    own = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else told.get("chat_template")
+    own = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else tokenizer.get("chat_template")
     if own is not None and own != template:
         notes.append(f"the adapter {folder} brings a chat template of its own, which is not used: the model's is")
     return notes

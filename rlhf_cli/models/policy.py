@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.chat import find_end_of_turn
 from rlhf_cli.models.encoder import Encoder
+from rlhf_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from rlhf_cli.models.fingerprint import weights_fingerprint
 from rlhf_cli.models.specials import is_named, special_ids
 from rlhf_cli.models.value_head import ValueHead
@@ -23,9 +24,6 @@ from rlhf_cli.types import Prompt, PromptRow
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
-ADAPTER_CONFIG: Final = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,17 +181,11 @@ class Policy:
         try:
             weights = load_file(folder / ADAPTER_WEIGHTS)
         except (OSError, SafetensorError) as error:
+            what, fix = f"{ADAPTER_WEIGHTS} cannot be read: {error}", "name a checkpoint of the run"
+            raise UserError(what, where=str(folder), fix=fix, exit_code=EXIT_RESUME) from error
+        if different := sorted(_shapes(weights) ^ _shapes(self._adapter_weights())):
             raise UserError(
-                f"{ADAPTER_WEIGHTS} cannot be read: {error}",
-                where=str(folder),
-                fix="name a checkpoint of the run",
-                exit_code=EXIT_RESUME,
-            ) from error
-        expected = _shapes(self._adapter_weights())
-        if _shapes(weights) != expected:
-            mismatch = sorted(set(_shapes(weights).items()) ^ set(expected.items()))[0][0]
-            raise UserError(
-                f"the adapter does not fit the model: {mismatch}",
+                f"the adapter does not fit the model: {different[0][0]}",
                 where=str(folder),
                 fix="use the model and the model.lora settings it was trained with",
                 exit_code=EXIT_RESUME,
@@ -208,5 +200,5 @@ class Policy:
         return weights
 
 
-def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(weight.shape) for name, weight in weights.items()}
+def _shapes(weights: Mapping[str, Tensor]) -> set[tuple[str, tuple[int, ...]]]:
+    return {(name, tuple(weight.shape)) for name, weight in weights.items()}

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.models.chat import TemplateError, render, render_whole
-from rlhf_cli.models.files import check_files, check_types, class_notes
+from rlhf_cli.models.encoder import context_length
+from rlhf_cli.models.files import check_files
 from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
 from rlhf_cli.models.libraries import silence_transformers
-from rlhf_cli.models.loading import SAFE_LOADING, check_weights, load_config
+from rlhf_cli.models.loading import load_weights
 from rlhf_cli.models.location import reward_model_path
 
 if TYPE_CHECKING:
@@ -48,10 +49,9 @@ def make_score(
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     model, tokenizer = _load(path, revision, place, dtype)
     column = _find_column(label, model)
-    context = int(getattr(model.config, "max_position_embeddings", None) or max_tokens)
-    trained_on = getattr(model.config, READS, "auto")
-    encode = make_encoder(trained_on if reads == "auto" else reads, tokenizer, min(max_tokens, context))
-    watch = Watch(trained_on if reads == "auto" else reads, tokenizer, min(max_tokens, context))
+    reads = getattr(model.config, READS, "auto") if reads == "auto" else reads
+    limit = min(max_tokens, _context_length(model))
+    encode, watch = make_encoder(reads, tokenizer, limit), Watch(reads, tokenizer, limit)
     activate: Callable[[Tensor], Tensor] = {
         "none": lambda x: x,
         "sigmoid": lambda x: x.sigmoid(),
@@ -95,20 +95,19 @@ def _load(
     path = reward_model_path(path, "reward.path")
     check_files(path, revision, "reward.path")
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    own = dtypes.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
-    model: PreTrainedModel
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        path,
-        config=load_config(path, revision),
-        revision=revision,
-        dtype=dtypes.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32),
-        **SAFE_LOADING,
-    )
-    check_types(path, revision, "reward.path")
-    notes = check_weights(report, path, len(model.state_dict()), "reward.path")
-    for note in (*notes, *class_notes(path, revision, type(model).__name__)):
+    model, notes = load_weights(AutoModelForSequenceClassification, path, revision, own, "reward.path")
+    for note in notes:
         print(note)  # noqa: T201 - reward.log has what this process prints
     return model.to(place).eval(), tokenizer
+
+
+def _context_length(model: PreTrainedModel) -> int:
+    """The longest text that the model can read, in tokens. RoBERTa's positions begin behind that of the padding."""
+    tables = (module for name, module in model.named_modules() if name.endswith(".position_embeddings"))
+    padding = [number for table in tables if (number := getattr(table, "padding_idx", None)) is not None]
+    return context_length(model.config) - max((number + 1 for number in padding), default=0)
 
 
 def _batch_by_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
@@ -192,13 +191,13 @@ def make_encoder(reads: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> 
     tokenizer.truncation_side = "left"
 
     def encode(prompt: Any, completion: Any, tools: Any = None) -> tuple[list[int], list[int]]:
-        answer = completion if isinstance(completion, str) else completion[-1]["content"]
+        turns = chat_of(prompt, completion)
         if reads == "chat":
-            text = render(tokenizer, chat_of(prompt, completion), tools or None, prompt=False)  # [] is no tool
+            text = render(tokenizer, turns, tools or None, prompt=False)  # [] is no tool
             encoding = tokenizer(text, add_special_tokens=False, truncation=True, max_length=limit)
         else:
-            turns = [] if isinstance(prompt, str) else [turn["content"] or "" for turn in prompt]
-            question = prompt if isinstance(prompt, str) else "\n".join(turns)
+            *before, answer = (turn["content"] or "" for turn in turns)
+            question = "\n".join(before)
             texts = {"pair": (question, answer), "text": (question + answer,), "completion": (answer,)}[reads]
             encoding = tokenizer(*texts, truncation=True, max_length=limit)
         if not encoding["input_ids"]:

@@ -11,8 +11,9 @@ import torch
 
 from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, UserError
 from rlhf_cli.models.classifier import write_classifier
+from rlhf_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from rlhf_cli.models.location import REWARD_MODEL
-from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
+from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.state import TrainState, is_finite, serialise
 from rlhf_cli.runs.checkpoint import find_newest, prune, publish, step_of
 from rlhf_cli.runs.disk import DISK, Disk, replace_file

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rlhf_cli.models.policy import ADAPTER_WEIGHTS
+from rlhf_cli.models.files import ADAPTER_WEIGHTS
 from rlhf_cli.pipeline.state import OPTIMIZER, STATE, VALUE_HEAD
 
 Row = Mapping[str, Any]

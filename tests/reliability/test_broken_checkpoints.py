@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.models.policy import ADAPTER_WEIGHTS
+from rlhf_cli.models.files import ADAPTER_WEIGHTS
 from rlhf_cli.pipeline.state import OPTIMIZER, STATE
 from rlhf_cli.runs.checkpoint import find_newest, why_invalid
 from tests.support import Outcome, contents

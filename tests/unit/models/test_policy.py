@@ -15,7 +15,8 @@ from torch.testing import assert_close
 from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, EXIT_USAGE, UserError
 from rlhf_cli.models import tiny as tiny_models
 from rlhf_cli.models.building import build_policy
-from rlhf_cli.models.policy import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Policy
+from rlhf_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from rlhf_cli.models.policy import Policy
 from rlhf_cli.types import Message, PromptRow
 from tests.unit.support import build, logits_of, lora, move_adapter, save_adapter, tiny
 

@@ -16,6 +16,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
 )
 from transformers.utils import logging
 
@@ -53,8 +55,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
                 "num_attention_heads": 2, "max_position_embeddings": 128,
             }  # fmt: skip
             torch.manual_seed(3)
-            if architecture == "bert":
-                model: Any = BertForSequenceClassification(BertConfig(**shape, **names))
+            if architecture == "roberta":
+                model: Any = RobertaForSequenceClassification(RobertaConfig(**shape, **names, pad_token_id=1))
+            elif architecture == "bert":
+                model = BertForSequenceClassification(BertConfig(**shape, **names))
             elif architecture == "causal":
                 model = LlamaForCausalLM(LlamaConfig(**shape))
             else:
@@ -81,6 +85,11 @@ def test_loading_draws_no_bar(saved: Callable[..., Path], capfd: pytest.CaptureF
     capfd.readouterr()
     scores(folder)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_text_beyond_the_models_positions_loses_its_beginning(saved: Callable[..., Path]) -> None:
+    folder = saved("roberta")  # 128 positions, of which the first two belong to the padding
+    assert scores(folder, ["q" * 500], ["Yes."]) == pytest.approx(scores(folder, ["q" * 122], ["Yes."]), abs=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "bert"])
