@@ -21,7 +21,6 @@ from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import encode_held_out
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.rewards.answers import answer_of
 from rlhf_cli.rewards.execution.scorer import Scorer, Scores
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
@@ -137,7 +136,7 @@ def _answered(
             lengths=lengths[rows],
             truncated=truncated[rows],
             texts=texts,
-            answers=[answer_of(config.reward.source, text) for text in texts],
+            answers=[*map(config.reward.source.answer, texts)],
         )
     return found
 

@@ -5,7 +5,6 @@ kinds        one reward, one file
 execution    how to ask a reward: in a process of its own, with a deadline, again after a failure
 shaping      clip scores and subtract penalties; their mean and spread over a run
 texts        the text of a completion, and the answer in it that a pattern finds
-answers      the final answer in a completion, for a majority
 columns      the columns of the data that a built-in reward reads
 formulas     read answers as mathematics
 notation     turn the ways to write an answer into one: signs, units, Markdown, typed expressions

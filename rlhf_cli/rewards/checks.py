@@ -14,11 +14,14 @@ from typing import Final, Literal
 
 from rlhf_cli.evaluation.ranks import spearman
 from rlhf_cli.rewards.execution.scorer import Scores
+from rlhf_cli.rewards.texts import quote
 
 SAME: Final = 1e-4
 """Smaller differences are rounding. In units of the scores' standard deviation, or of 1 where that is larger."""
 CORRELATED: Final = 0.5
 """A rank correlation with the length that is worth a look, unless chance explains it."""
+BRIEFLY: Final = 39
+"""Characters of a completion that a finding shows."""
 CHANCE: Final = 3.0
 """Chance hardly explains a correlation of so many standard errors."""
 FLAT: Final = 0.5
@@ -138,7 +141,7 @@ def _differences(first: ByNumber, others: ByNumber, texts: Sequence[str]) -> tup
     if worst is None:
         return 0, "", ""
     apart = f"by up to {gaps[worst]:.3g}" if math.isfinite(gaps[worst]) else "and some are missing"
-    return len(gaps), apart, _short(texts[worst])
+    return len(gaps), apart, quote(texts[worst], BRIEFLY)
 
 
 def _gap(score: float | None, other: float | None) -> float:
@@ -154,8 +157,3 @@ def _known(scores: ByNumber) -> list[float]:
 
 def _time(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.2g} ms"
-
-
-def _short(text: str) -> str:
-    whole = repr(text)
-    return whole if len(whole) <= 40 else f"{whole[:39]}…"

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from rlhf_cli.models.limits import LimitExceeded, time_limit
+from rlhf_cli.rewards.texts import SHOWN, Completion, text_of
 
-SHOWN: Final = 200
-"""Characters of a completion that the log shows."""
+
+def score_each(
+    seconds: float,
+    score: Callable[..., float | None],
+    completions: Sequence[Completion],
+    *columns: Sequence[Any],
+) -> list[float | None]:
+    """Score each completion's text with its values of the columns: `score(*values, text)`, or None after `seconds`."""
+    rows = zip(completions, *columns, strict=True)
+    return [score_in_time(seconds, partial(score, *values), text_of(completion)) for completion, *values in rows]
 
 
 def score_in_time(seconds: float, score: Callable[[str], float | None], text: str) -> float | None:

@@ -24,12 +24,11 @@ import httpx2
 
 from rlhf_cli.rewards.kinds.base import Unanswered
 from rlhf_cli.rewards.kinds.endpoint import is_local, is_loopback
+from rlhf_cli.rewards.texts import SHOWN
 
 PASSING: Final = frozenset((408, 425, 429, *range(500, 600)))
 """The status codes after which another try may help."""
 LONGEST_WAIT_S: Final = 30.0
-SHOWN: Final = 200
-"""Characters of an answer that an error shows."""
 
 
 class Client:

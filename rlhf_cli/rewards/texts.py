@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeAlias
+from functools import cache
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, Field
 
 from rlhf_cli.types import Message
+
+SHOWN: Final = 200
+"""Characters of a completion, or of a server's answer, that a message shows."""
 
 Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
 """A completion in TRL's form: a text, or for chat data `[{"role": "assistant", "content": text}]`."""
@@ -18,6 +22,12 @@ Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
 def text_of(completion: Completion) -> str:
     """The text of a completion; for a chat, the text of its last turn."""
     return completion if isinstance(completion, str) else str(completion[-1]["content"])
+
+
+def quote(text: str, most: int = SHOWN) -> str:
+    """The text in quotes, cut after `most` characters."""
+    whole = repr(text)
+    return whole if len(whole) <= most else f"{whole[:most]}…"
 
 
 def as_trl_prompt(prompt: str | tuple[Message, ...]) -> str | list[dict[str, Any]]:
@@ -30,6 +40,7 @@ def as_trl_completion(prompt: str | tuple[Message, ...], completion: str) -> Com
     return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
 
 
+@cache
 def compile_pattern(pattern: str, flags: int = 0) -> re.Pattern[str]:
     """Compile a regular expression, without Python's warnings that its meaning may change in the future."""
     with warnings.catch_warnings():
@@ -58,17 +69,17 @@ Extractor = Annotated[Pattern, AfterValidator(_one_group)]
 """A regular expression with one group, which is the answer."""
 
 
-def extract_answer(pattern: re.Pattern[str] | None, text: str) -> str | None:
+def extract_answer(pattern: str | None, text: str) -> str | None:
     """Return the group of the last match, or None without a match; without a pattern, the whole text."""
     if pattern is None:
         return text
     answer: str | None = None
-    for match in pattern.finditer(text):
+    for match in compile_pattern(pattern).finditer(text):
         answer = match[1]
     return answer
 
 
-def right_answer(pattern: re.Pattern[str] | None, value: Any) -> str | None:
+def right_answer(pattern: str | None, value: Any) -> str | None:
     """Return the answer in a column's value; None where there is none, and for a list or a mapping.
 
     A whole number is written as one: tables with a missing value keep 72 as 72.0.

@@ -18,11 +18,13 @@ from rlhf_cli.sweep.launchers import Launcher
 READ_BY_A_VALIDATOR = {"insecure": "it only says which urls are allowed", "patience": "the loop comes"}
 """Settings that nothing else reads, and why that is enough."""
 NEWER_THAN_RUNS = {
+    "AnswerSource.extract",
     "Csv.secrets",
     "FileSource.secrets",
     "Hub.secrets",
     "Jsonl.secrets",
     "Labelled.secrets",
+    "ExactMatch.extract",
     "Evaluate.human",
     "Evaluate.human_against",
     "Math.extract",

@@ -9,8 +9,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from rlhf_cli.settings import READ_STRICTLY
 
-GARBAGE: Final = "wrote something else than its scores to the pipe of its answers"
-
 
 class CallFailed(Exception):
     """The function gave no answer this time. The message continues a sentence that begins with the function's name.
@@ -28,7 +26,7 @@ class Garbled(CallFailed):
     """The process did not send the expected message; later messages cannot be trusted either."""
 
     def __init__(self) -> None:
-        super().__init__(GARBAGE)
+        super().__init__("wrote something else than its scores to the pipe of its answers")
 
 
 class InvalidFunction(Exception):
@@ -40,12 +38,18 @@ class InvalidFunction(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionInfo:
-    """A function's file and arguments, known once it is imported: the first message of a process."""
+class _Answer:
+    """The answer to request `number`."""
 
     __pydantic_config__ = READ_STRICTLY
 
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionInfo(_Answer):
+    """A function's file and arguments, known once it is imported: the first message of a process."""
+
     sha256: str | None
     """Hash of the user's file and its imports, or of a reward model; None for another built-in function."""
     takes: list[str] | None
@@ -55,37 +59,25 @@ class FunctionInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionScores:
+class FunctionScores(_Answer):
     """The scores of a call, and notes of a built-in function on the texts."""
 
-    __pydantic_config__ = READ_STRICTLY
-
-    number: int
     scores: list[float | None]
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class _Invalid:
-    __pydantic_config__ = READ_STRICTLY
-
-    number: int
+class _Invalid(_Answer):
     wrong: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Failed:
-    __pydantic_config__ = READ_STRICTLY
-
-    number: int
+class _Failed(_Answer):
     failure: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Unanswered:
-    __pydantic_config__ = READ_STRICTLY
-
-    number: int
+class _Unanswered(_Answer):
     failure: str
     retry_after_s: float | None
 

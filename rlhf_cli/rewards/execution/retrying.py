@@ -16,13 +16,11 @@ from rlhf_cli.rewards.execution.process import POLL_S, RewardProcess
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource, PlainSource
 from rlhf_cli.rewards.kinds.python import Python
-from rlhf_cli.rewards.texts import as_trl_completion, as_trl_prompt
+from rlhf_cli.rewards.texts import as_trl_completion, as_trl_prompt, quote
 from rlhf_cli.types import PromptRow
 
 LARGEST: Final = 1e18
 """The largest absolute value of a score: its square is finite in float32."""
-SHOWN: Final = 200
-"""Characters of a completion that an error shows."""
 _TEXTS: Final = frozenset(("completions", "completion_ids"))
 """The arguments of which a reward takes one at least."""
 TRL_ARGUMENTS: Final = ("prompts", "completions", "completion_ids")
@@ -79,6 +77,8 @@ class RetryingSource:
         own = set(columns)
         self._columns = sorted(own - set(TRL_ARGUMENTS))
         self._process: RewardProcess | None = None
+        self._is_users = isinstance(source, Python)
+        self._where = f"{key}.function" if self._is_users else key
         self.name: Final = source.name if isinstance(source, Python) else f"{key}={source.kind}"
         hidden = ", ".join(name for name in TRL_ARGUMENTS if name in own)
         self._notes = [f"{key} does not get the column {hidden} of the data: the name is taken"] if hidden else []
@@ -90,30 +90,29 @@ class RetryingSource:
         self._require_columns(self._source.needs)
         if isinstance(self._source, PlainSource):
             return
-        where = f"{self._key}.function" if isinstance(self._source, Python) else self._key
         self._process = _process_of(self._source, self._key, self._log)
         try:
             info = self._process.start(lambda: None)
         except CallFailed as error:
-            cannot = "cannot be imported: it" if isinstance(self._source, Python) else "cannot be used:"
+            cannot = "cannot be imported: it" if self._is_users else "cannot be used:"
             what = f"{self.name} {cannot} {self._with_key(error)}"
-            raise UserError(what, where=where, fix=self._advice(), exit_code=EXIT_REWARD) from error
+            raise UserError(what, where=self._where, fix=self._advice(), exit_code=EXIT_REWARD) from error
         except InvalidFunction as error:
-            raise UserError(f"{self.name} {error}", where=where, exit_code=EXIT_REWARD) from error
+            raise UserError(f"{self.name} {error}", where=self._where, exit_code=EXIT_REWARD) from error
         self.sha256 = info.sha256
         try:
-            if isinstance(self._source, Python) and info.takes is not None and not set(info.takes) & _TEXTS:
+            if self._is_users and info.takes is not None and not set(info.takes) & _TEXTS:
                 # a stranger's settings could call subprocess:getoutput with a column `cmd` of the stranger's data
                 raise UserError(
                     f"{self.name} takes no completions, so that it cannot be a reward",
-                    where=where,
+                    where=self._where,
                     fix="write def f(prompts, completions, **columns)",
                     exit_code=EXIT_REWARD,
                 )
             self._require_columns(name for name in info.needs if name not in TRL_ARGUMENTS)
             given = {*info.needs, *TRL_ARGUMENTS, *self._columns}
             lacking = ", ".join(name for name in info.takes or () if name not in given)
-            if lacking and isinstance(self._source, Python):
+            if lacking and self._is_users:
                 self._notes.append(f"{self.name} takes {lacking}, which the data does not have: the default is used")
         except UserError:
             self.close()
@@ -148,7 +147,7 @@ class RetryingSource:
     def _replacement(self, request: ScoreRequest, row: int, failure: _Failure, result: SourceScores) -> float | None:
         """Note the failure; return the score that takes its place, or None to leave the prompt out."""
         place = request.prompts[row].where
-        completion = f" for the completion {_quote(request.completions[row])}" if failure.is_located else ""
+        completion = f" for the completion {quote(request.completions[row])}" if failure.is_located else ""
         named = (name for name in self._source.needs if has_column(request.prompts[row].columns, name))
         wrong = next(filter(None, (explain_value(self._source, name, request.prompts[row]) for name in named)), None)
         why = f"has no score, since {wrong}" if wrong else f"{self._with_key(failure.why)}{completion}"
@@ -165,7 +164,7 @@ class RetryingSource:
             raise UserError(
                 f"{self.name} takes {', '.join(unknown)}, which the data does not have; "
                 f"its columns: {', '.join(self._columns) or 'none but the prompt'}",
-                where=f"{self._key}.function" if isinstance(self._source, Python) else self._key,
+                where=self._where,
                 fix=self._source.fix_of_columns.format(key=self._key),
                 exit_code=EXIT_REWARD,
             )
@@ -250,8 +249,3 @@ def _check_usable(score: float | None) -> float | _Failure:
         return float(score)
     limit = f" (the limit is {LARGEST:g})" if score is not None and math.isfinite(score) else ""
     return _Failure(f"gave {'None' if score is None else f'{score:g}'}{limit}", is_located=True)
-
-
-def _quote(text: str) -> str:
-    whole = repr(text)
-    return whole if len(whole) <= SHOWN else f"{whole[:SHOWN]}…"

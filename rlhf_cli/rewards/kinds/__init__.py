@@ -15,6 +15,7 @@ none         no reward: 0, where the KL to another model is all that there is to
 weighted     a weighted sum of several
 
 base         the base classes of all sources
+answer       the base of exact_match and math: a right answer in a column of the data
 endpoint     the settings that http and judge share
 
 A source is a frozen model: `kind` names it, its fields are its knobs, and `highest` is the highest possible score.

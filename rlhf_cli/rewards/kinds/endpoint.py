@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import ClassVar, Final, Self
 from urllib.parse import urlsplit
@@ -12,44 +13,33 @@ from pydantic import Field, model_validator
 from rlhf_cli.errors import UserError
 from rlhf_cli.rewards.kinds.base import IsolatedSource
 
-OWN_HOSTS: Final = {
+OWN_HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
     "OPENAI_": ("openai.com", "azure.com"),
     "ANTHROPIC_": ("anthropic.com",),
-    "HF_": ("huggingface.co", "huggingface.cloud", "hf.space"),
-    "HUGGING": ("huggingface.co", "huggingface.cloud", "hf.space"),
-    "GITHUB_": ("github.com", "github.ai", "azure.com"),
-    "GH_": ("github.com", "github.ai", "azure.com"),
+    **dict.fromkeys(("HF_", "HUGGING"), ("huggingface.co", "huggingface.cloud", "hf.space")),
+    **dict.fromkeys(("GITHUB_", "GH_"), ("github.com", "github.ai", "azure.com")),
     "AWS_": ("amazonaws.com",),
     "AZURE_": ("azure.com",),
-    "GOOGLE_": ("googleapis.com",),
-    "GEMINI_": ("googleapis.com",),
+    **dict.fromkeys(("GOOGLE_", "GEMINI_"), ("googleapis.com",)),
     "WANDB_": ("wandb.ai",),
     "CLOUDFLARE_": ("cloudflare.com",),
     "COHERE_": ("cohere.com", "cohere.ai"),
-    "DATABASE_": (),
-    "DB_": (),
     "DEEPSEEK_": ("deepseek.com",),
-    "DOCKER": (),
     "FIREWORKS_": ("fireworks.ai",),
     "GITLAB_": ("gitlab.com",),
-    "CI_": (),
     "GROQ_": ("groq.com",),
     "KAGGLE_": ("kaggle.com",),
-    "KUBE": (),
     "MISTRAL_": ("mistral.ai",),
     "NPM_": ("npmjs.org", "npmjs.com"),
-    "NVIDIA_": ("nvidia.com",),
-    "NGC_": ("nvidia.com",),
+    **dict.fromkeys(("NVIDIA_", "NGC_"), ("nvidia.com",)),
     "OPENROUTER_": ("openrouter.ai",),
     "PERPLEXITY_": ("perplexity.ai",),
-    "PG": (),
     "REPLICATE_": ("replicate.com",),
     "SLACK_": ("slack.com",),
     "STRIPE_": ("stripe.com",),
     "TOGETHER_": ("together.ai", "together.xyz"),
-    "TWINE_": (),
-    "VAULT_": (),
     "XAI_": ("x.ai",),
+    **dict.fromkeys(("CI_", "DATABASE_", "DB_", "DOCKER", "KUBE", "PG", "TWINE_", "VAULT_"), ()),
 }
 """The beginning of a variable's name -> the domains that its token is for: a stranger's settings name both.
 

@@ -14,48 +14,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.rewards.deadline import score_in_time
-from rlhf_cli.rewards.formulas import is_plain_number, may_be_readable, read_answer, read_expected, read_part
-from rlhf_cli.rewards.kinds.base import IsolatedSource
-from rlhf_cli.rewards.texts import Completion, Extractor, compile_pattern, extract_answer, right_answer, text_of
+from rlhf_cli.rewards.deadline import score_each, score_in_time
+from rlhf_cli.rewards.formulas import (
+    is_plain_number,
+    may_be_readable,
+    read_answer,
+    read_expected,
+    read_part,
+    surest_part,
+)
+from rlhf_cli.rewards.kinds.answer import AnswerSource
+from rlhf_cli.rewards.texts import Completion, extract_answer, right_answer
 
 _NO_MATHEMATICS: Final = "is neither one number nor one expression"
 
 
-class Math(IsolatedSource):
-    """Compare numbers and formulas by value; needs the extra `math`."""
+class Math(AnswerSource):
+    """Compare numbers and formulas, LaTeX with or without $, by value; needs the extra `math`."""
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.math:make_score"
-    highest: ClassVar[float] = 1.0
-    searched_settings: ClassVar[tuple[str, ...]] = ("extract",)
 
     kind: Literal["math"]
-    column: str = Field(min_length=1)
-    """The column of the data with the right answer: numbers, texts, LaTeX with or without $; COLUMN.FIELD for a field
-    of an object."""
-    extract: Extractor | None = None
-    """A pattern whose group, at its last match in a completion, is the answer; without a match the score is 0. null:
-    in <answer>, in a box, behind "answer is" or ####, or the last line."""
-    extract_expected: Extractor | None
-    """A pattern whose group, at its last match in the column's value, is the right answer, as `#### (.*)` for GSM8K;
-    null: the whole value is. A row without a match, or whose answer is no mathematics, is refused before the run, or
-    has no score under on_error=mask."""
     format_score: float = Field(ge=0, le=1)
     """The score of an answer that is readable but wrong."""
-    seconds: float = Field(gt=0, le=3600)
-    """Time limit for each completion; one that takes longer, on this machine, has no score."""
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The column with the right answer."""
-        return (self.column,)
 
     def check(self, key: str) -> None:
         """Raise UserError where the library is not installed."""
@@ -66,15 +54,16 @@ class Math(IsolatedSource):
         """Say why a row's right answer cannot be used: there is none, or it is no mathematics."""
         if wrong := super().wrong_value(value, quick=quick):
             return wrong
-        pattern = None if self.extract_expected is None else compile_pattern(self.extract_expected)
-        right = right_answer(pattern, value)
-        if right is None:
-            return "has no match for extract_expected"
-        if is_plain_number(right):
+        right = right_answer(self.extract_expected, value)
+        if right is None or is_plain_number(right):
             return None
         if not may_be_readable(right):
             return _NO_MATHEMATICS
         return None if quick else _why_unreadable(right, self.seconds)
+
+    def answer(self, text: str) -> str | None:
+        """The answer that `extract` finds in a completion, or else the part that looks most like one."""
+        return super().answer(text) if self.extract is not None else surest_part(text).strip()
 
 
 def make_score(
@@ -88,24 +77,19 @@ def make_score(
     from math_verify import verify
 
     _prepare()
-    pattern = None if extract is None else compile_pattern(extract)
-    column_pattern = None if extract_expected is None else compile_pattern(extract_expected)
 
     def score_text(value: Any, text: str) -> float | None:
-        right = right_answer(column_pattern, value)
+        right = right_answer(extract_expected, value)
         if right is None or not (expected := read_expected(right)):
             return None
-        extracted = extract_answer(pattern, text)
-        answer = [] if extracted is None else read_answer(extracted) if pattern is None else read_part(extracted)
+        extracted = extract_answer(extract, text)
+        answer = [] if extracted is None else read_answer(extracted) if extract is None else read_part(extracted)
         if verify(expected, answer, timeout_seconds=None):
             return 1.0
         return format_score if any(not isinstance(part, str) for part in answer) else 0.0
 
     def score(completions: Sequence[Completion], **columns: Sequence[Any]) -> list[float | None]:
-        return [
-            score_in_time(seconds, partial(score_text, value), text_of(completion))
-            for completion, value in zip(completions, columns[column], strict=True)
-        ]
+        return score_each(seconds, score_text, completions, columns[column])
 
     return score
 

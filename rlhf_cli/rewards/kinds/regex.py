@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from rlhf_cli.rewards.deadline import score_in_time
+from rlhf_cli.rewards.deadline import score_each
 from rlhf_cli.rewards.kinds.base import IsolatedSource
-from rlhf_cli.rewards.texts import Completion, Pattern, compile_pattern, text_of
+from rlhf_cli.rewards.texts import Completion, Pattern, compile_pattern
 from rlhf_cli.settings import as_tuple
 
 
@@ -43,6 +43,6 @@ def make_score(
         return 1.0 if find(text) else 0.0
 
     def score(completions: Sequence[Completion]) -> list[float | None]:
-        return [score_in_time(seconds, score_text, text_of(completion)) for completion in completions]
+        return score_each(seconds, score_text, completions)
 
     return score
