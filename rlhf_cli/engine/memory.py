@@ -1,4 +1,4 @@
-"""How many completions go through the model at once, the memory of a step, and running out of it."""
+"""The number of completions that go through the model at once, the memory of a step, and running out of it."""
 
 from __future__ import annotations
 
@@ -81,51 +81,26 @@ def predicted_peak(
     *,
     recompute: bool,
     invariant: bool = False,
+    trained: bool = True,
 ) -> int:
     """Estimate a step's peak memory in bytes: the resident memory now, plus the larger of rollout and update.
 
     `invariant`: the cache of the rollout is float32. A rollout holds the keys and values of every token and at most a
     second copy of the blocks' weights, which has the adapter folded in. An update holds what its microbatch keeps for
-    the backward pass. Both hold some logits and the hidden states of all completions.
+    the backward pass. Both hold some logits and the hidden states of all completions. A second model, the
+    reference, is not `trained`: it has no adapter to fold in, and reads without a gradient, as with `recompute`.
     """
-    model = policy.causal
-    blocks = int(sum(p.numel() for p in model.base_model.parameters()) * torch.finfo(model.dtype).bits // 8)
-    kept = 1 if recompute else KEPT
-    update = round(kept * microbatch * activation_bytes(policy, sequence_length, recompute=recompute))
-    rollout = _cache_bytes(policy, sequence_length, completions, invariant=invariant) + blocks
-    return resident(policy.device) + max(rollout, update) + _output_bytes(policy, max_new_tokens, completions)
-
-
-def reference_peak(
-    reference: Policy,
-    sequence_length: int,
-    max_new_tokens: int,
-    completions: int,
-    microbatch: int,
-    *,
-    invariant: bool = False,
-) -> int:
-    """Estimate the peak memory in bytes while a second model, the reference, samples or reads without a gradient."""
-    rollout = _cache_bytes(reference, sequence_length, completions, invariant=invariant)
-    reading = microbatch * activation_bytes(reference, sequence_length, recompute=True)
-    outputs = _output_bytes(reference, max_new_tokens, completions)
-    return resident(reference.device) + max(rollout, reading) + outputs
-
-
-def _cache_bytes(policy: Policy, sequence_length: int, completions: int, *, invariant: bool) -> int:
-    """Bytes of the keys and values of every token, which are float32 where the engine is invariant."""
-    config = policy.causal.config.get_text_config()
+    model, config = policy.causal, policy.causal.config.get_text_config()
+    size = torch.finfo(model.dtype).bits // 8
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    values = 2 * config.num_hidden_layers * groups * head * sequence_length * completions
-    return int(values * torch.finfo(torch.float32 if invariant else policy.causal.dtype).bits // 8)
-
-
-def _output_bytes(policy: Policy, max_new_tokens: int, completions: int) -> int:
-    """Bytes of some logits, and of the hidden states of all completions."""
-    config = policy.causal.config.get_text_config()
-    states = 2 * completions * max_new_tokens * config.hidden_size * torch.finfo(policy.causal.dtype).bits // 8
-    return int(4 * max(completions, CHUNK) * config.vocab_size * 4 + states)
+    cache = 2 * config.num_hidden_layers * groups * head * sequence_length * completions * (4 if invariant else size)
+    blocks = size * sum(p.numel() for p in model.base_model.parameters()) if trained else 0
+    kept = 1 if recompute else KEPT
+    update = round(kept * microbatch * activation_bytes(policy, sequence_length, recompute=recompute))
+    logits = 4 * max(completions, CHUNK) * config.vocab_size * 4
+    states = 2 * completions * max_new_tokens * config.hidden_size * size
+    return int(resident(policy.device) + max(cache + blocks, update) + logits + states)
 
 
 def resident(device: torch.device) -> int:

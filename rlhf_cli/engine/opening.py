@@ -16,7 +16,7 @@ from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.seeding import seed_for
 
 WHY_HIDDEN: Final = "it ends a completion, or reward.special_tokens drops it"
-"""Why a special token that is looked for is in no completion's text."""
+"""The reason for which a special token that is looked for is in no completion's text."""
 THREADS: Final = torch.get_num_threads()
 
 

@@ -40,24 +40,19 @@ class TwoModels:
 
     @property
     def invariant(self) -> bool:
-        """Whether a completion's bits depend on no other text and no thread."""
         return self.own.invariant and self.other.invariant
 
     @property
     def policy(self) -> Policy:
-        """The policy."""
         return self.own.policy
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits of the policy's hidden states."""
         return self.own.head(hidden)
 
     def reference_head(self, hidden: Tensor) -> Tensor:
-        """Logits of the reference's hidden states."""
         return self.other.head(hidden)
 
     def values(self, hidden: Tensor) -> Tensor:
-        """The value head's estimates."""
         return self.own.values(hidden)
 
     def sample(
@@ -69,16 +64,13 @@ class TwoModels:
         reference: bool = False,
         watch: Watch | None = None,
     ) -> Rollout:
-        """Sample from the policy or the reference."""
         engine = self.other if reference else self.own
         return engine.sample(batch, sampling, tick, reference=reference, watch=watch)
 
     def begin(self, batch: PromptBatch, sampling: Sampling, *, reference: bool) -> tuple[Reader, Tensor]:
-        """Read the prompts by the policy or the reference."""
         return (self.other if reference else self.own).begin(batch, sampling, reference=reference)
 
     def hidden(self, rollout: Rollout, rows: Tensor, *, reference: bool = False) -> Tensor:
-        """The hidden states of the policy or the reference."""
         return (self.other if reference else self.own).hidden(rollout, rows, reference=reference)
 
 

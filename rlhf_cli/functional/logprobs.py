@@ -74,8 +74,13 @@ def rowwise(hidden: Tensor, head: Head, row_function: RowFunction, chunk: int = 
     with torch.no_grad():
         for rows in row_slices(len(hidden), chunk):
             logits, to_hidden = split_head(hidden[rows], head, with_gradient)
-            chunk_values, slopes = _in_blocks(logits, row_function, rows.start)
-            values.append(chunk_values)
+            slopes = torch.empty_like(logits) if with_gradient else None
+            for block in row_slices(len(logits), block_size(logits)):
+                place = slice(rows.start + block.start, rows.start + block.stop)
+                block_values, block_slopes = row_function(logits[block], place)
+                values.append(block_values)
+                if slopes is not None and block_slopes is not None:
+                    slopes[block] = block_slopes
             if slopes is not None:
                 jacobian.append(to_hidden(slopes))
     joined = torch.cat(values)
@@ -125,15 +130,3 @@ class _Attached(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (jacobian,) = ctx.saved_tensors
         return None, jacobian * grads[0].unsqueeze(-1).to(jacobian.dtype), None
-
-
-def _in_blocks(logits: Tensor, row_function: RowFunction, start: int) -> tuple[Tensor, Tensor | None]:
-    values: list[Tensor] = []
-    all_slopes: Tensor | None = None
-    for block in row_slices(len(logits), block_size(logits)):
-        block_values, slopes = row_function(logits[block], slice(start + block.start, start + block.stop))
-        values.append(block_values)
-        if slopes is not None:
-            all_slopes = torch.empty_like(logits) if all_slopes is None else all_slopes
-            all_slopes[block] = slopes
-    return torch.cat(values), all_slopes

@@ -16,7 +16,6 @@ from rlhf_cli.engine.memory import (
     forward_bytes,
     microbatch_size,
     predicted_peak,
-    reference_peak,
     total_memory,
 )
 from rlhf_cli.engine.opening import WHY_HIDDEN
@@ -215,7 +214,8 @@ def fit_memory(
     shape = longest, config.max_new_tokens, completions, size
     peak = predicted_peak(policy, *shape, recompute=recompute, invariant=engine.invariant)
     if isinstance(engine, TwoModels):
-        peak = max(peak, reference_peak(engine.other.policy, *shape, invariant=engine.other.invariant))
+        other = engine.other
+        peak = max(peak, predicted_peak(other.policy, *shape, recompute=True, invariant=other.invariant, trained=False))
     invariant = engine.invariant if config.invariant == "auto" else config.invariant
     decided = {"microbatch_size": size, "reuse_forward": reuses, "invariant": invariant}
     return config.model_copy(update=decided), peak + (forward if reuses and able else 0)

@@ -1,7 +1,8 @@
-"""How many completions go through the model at once."""
+"""The number of completions that go through the model at once, and the memory of a step."""
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,6 @@ from rlhf_cli.engine.memory import (
     microbatch_size,
     peak,
     predicted_peak,
-    reference_peak,
     resident,
     total_memory,
 )
@@ -90,7 +90,9 @@ def test_in_bfloat16_an_invariant_engine_has_a_cache_of_float32(monkeypatch: pyt
     wide, narrow = (predicted_peak(policy, 10, 8, 6, 1, recompute=False, invariant=it) for it in (True, False))
     assert wide - narrow == 7_680 - 3_840
     # 60 completions: a rollout of 76,800 bytes in float32, and in bfloat16 of 38,400, both above the reading's 8,080
-    wide, narrow = (reference_peak(policy, 10, 8, 60, 1, invariant=it) for it in (True, False))
+    wide, narrow = (
+        predicted_peak(policy, 10, 8, 60, 1, recompute=True, invariant=it, trained=False) for it in (True, False)
+    )
     assert wide - narrow == 76_800 - 38_400
 
 
@@ -98,8 +100,9 @@ def test_the_peak_of_a_reference_that_is_another_model_by_hand(monkeypatch: pyte
     """As above, without a second copy of the blocks, and without what a gradient needs."""
     monkeypatch.setattr(memory, "resident", lambda device: 1_000_000)
     both = 4 * 256 * 257 * 4 + 6_144
-    assert reference_peak(build(tiny()), 10, 8, 6, 1) == 1_000_000 + 16_160 + both
-    assert reference_peak(build(tiny()), 10, 8, 60, 1) == 1_000_000 + 76_800 + 4 * 256 * 257 * 4 + 61_440
+    reading = partial(predicted_peak, build(tiny()), 10, 8, recompute=True, trained=False)
+    assert reading(completions=6, microbatch=1) == 1_000_000 + 16_160 + both
+    assert reading(completions=60, microbatch=1) == 1_000_000 + 76_800 + 4 * 256 * 257 * 4 + 61_440
 
 
 def test_the_bytes_of_a_forward_pass_by_hand() -> None:
