@@ -38,11 +38,11 @@ class Grpo(Settings):
     scale_by_std: bool
     """Whether to divide by the group's standard deviation (the paper) or not (Dr. GRPO)."""
     clip_range: float = Field(gt=0, lt=1)
-    """How far a token's ratio may fall below 1 before its gradient stops."""
+    """The most that a token's ratio may fall below 1 before its gradient stops."""
     clip_range_high: float = Field(gt=0, allow_inf_nan=False)
-    """How far the ratio may rise above 1; more than clip_range is DAPO's clip-higher."""
+    """The most that the ratio may rise above 1; more than clip_range is DAPO's clip-higher."""
     aggregation: Aggregation
-    """How tokens are combined: sum | constant | token_mean | sequence_mean; their biases: functional/losses.py."""
+    """The way to combine tokens: sum | constant | token_mean | sequence_mean; their biases: functional/losses.py."""
     epochs: int = Field(ge=1)
     """Passes over each rollout."""
     minibatch_size: int | None = Field(ge=1)

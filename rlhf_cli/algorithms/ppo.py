@@ -32,13 +32,13 @@ class Ppo(Settings):
 
     kind: Literal["ppo"]
     clip_range: float = Field(gt=0, lt=1)
-    """How far a token's ratio may move from 1 before its gradient stops."""
+    """The most that a token's ratio may move from 1 before its gradient stops."""
     vf_coef: float = Field(ge=0, allow_inf_nan=False)
     """Weight of the value loss."""
     shared_trunk: bool = True
     """Whether the value loss trains the adapter too; false: the head alone, and the adapter follows the surrogate."""
     value_clip_range: float | None = Field(gt=0)
-    """How far a value may move from its old one before it is clipped; null: no clipping."""
+    """The most that a value may move from its old one before it is clipped; null: no clipping."""
     gamma: float = Field(gt=0, le=1)
     """Discount per token; 1 is the objective J, less is another objective."""
     gae_lambda: float = Field(ge=0, le=1)
@@ -46,7 +46,7 @@ class Ppo(Settings):
     whiten: bool
     """Whether to scale the advantages of a rollout to mean 0 and variance 1."""
     aggregation: Aggregation
-    """How tokens are combined: sum | constant | token_mean | sequence_mean; their biases: functional/losses.py."""
+    """The way to combine tokens: sum | constant | token_mean | sequence_mean; their biases: functional/losses.py."""
     epochs: int = Field(ge=1)
     """Passes over each rollout."""
     minibatch_size: int | None = Field(ge=1)

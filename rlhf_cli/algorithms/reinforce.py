@@ -28,7 +28,7 @@ class Reinforce(ScoreFunction):
 
     kind: Literal["reinforce"]
     baseline: Literal["none", "mean", "running"]
-    """What is subtracted from the return: nothing, the batch mean, or the mean of past steps."""
+    """Subtracted from the return: nothing, the batch mean, or the mean of past steps."""
 
     why_no_mask: ClassVar[str | None] = (
         "its returns are not compared within their prompt, so it would also learn how often completions end, up or "

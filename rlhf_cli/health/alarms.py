@@ -20,7 +20,7 @@ class Finding:
 
     rule: str
     step: int
-    """When it began."""
+    """The step at which it began."""
     evidence: str
     """The numbers that the rule saw then."""
     override: str

@@ -26,7 +26,7 @@ class AnswerSource(IsolatedSource):
     """A pattern whose group, at its last match in the column's value, is the right answer, as `#### (.*)` for GSM8K;
     null: the whole value is. A row without a match is refused before the run, or has no score under on_error=mask."""
     seconds: float = Field(gt=0, le=3600)
-    """Time limit for each completion; one that takes longer, on this machine, has no score."""
+    """Time limit for each completion; one that takes longer has no score."""
 
     @property
     def needs(self) -> tuple[str, ...]:
