@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Final
+from unicodedata import normalize
 
 _INTEGER: Final = r"(?:\d{1,3}(?:[ ,_]\d{3})+(?!\d)|\d+)"
 _SHORT_UNIT: Final = r"(?:[munk]?m|cm|dm|[mk]g|lbs?|oz|ft|in|yd|mi|mph|hrs?|m?s|min|m[lL]|k?W|[kM]?Hz|h)"
@@ -58,8 +59,9 @@ _TEXT: Final = r"\\(?:text|mathrm|textrm|mbox|textbf|mathbf)\s*\{([^{}]*)\}"
 
 
 def normalise_signs(text: str) -> str:
-    """Write every minus and space in one way, and unescape dollar and per cent signs."""
+    """Write every minus, space and fraction in one way, and unescape dollar and per cent signs."""
     text = re.sub("[\N{MINUS SIGN}\N{EN DASH}]", "-", text).replace("\N{NO-BREAK SPACE}", " ")
+    text = re.sub(r"(?<!\^)[¼-¾⅐-⅞]", lambda match: f" {normalize('NFKC', match[0])}".replace("⁄", "/"), text)
     return re.sub(r"\\([$%])", r"\1", text)
 
 

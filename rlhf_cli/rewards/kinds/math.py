@@ -5,7 +5,7 @@ The right answer is read as a whole: one number, or one expression. In a complet
 last LaTeX or the last number. Several boxes are one set, unless they stand in $. Two answers are the same where sympy
 can show it: 1,000 and 1000, 1/2 and 0.5 (to six decimals where one of them is a decimal), x²+1 and 1+x²; 50 % is both
 0.5 and 50; units and currencies do not count. Sentences are no mathematics, and neither is a number of more than 4300
-digits.
+digits. Decimals near zero are the same where three of their digits are: to six places they all are zero.
 
 The library's own timeouts are off: they would call an answer wrong that took too long. Here it has no score.
 """
@@ -33,6 +33,10 @@ from rlhf_cli.rewards.formulas import (
 from rlhf_cli.rewards.kinds.answer import AnswerSource
 from rlhf_cli.rewards.texts import Completion, extract_answer, right_answer
 
+NEAR_ZERO: Final = 2e-4
+"""The size below which six decimals, by which the library compares, are less than three digits."""
+DIGITS: Final = 5e-3
+"""The largest difference of two numbers that agree in three digits, over the larger one."""
 _NO_MATHEMATICS: Final = "is neither one number nor one expression"
 
 
@@ -74,8 +78,6 @@ def make_score(
     1.0 for the right answer, `format_score` for another readable one, 0.0 for none; None where the right answer is not
     readable, or `seconds` were not enough.
     """
-    from math_verify import verify
-
     _prepare()
 
     def score_text(value: Any, text: str) -> float | None:
@@ -84,7 +86,7 @@ def make_score(
             return None
         extracted = extract_answer(extract, text)
         answer = [] if extracted is None else read_answer(extracted) if extract is None else read_part(extracted)
-        if verify(expected, answer, timeout_seconds=None):
+        if _has_same_value(expected, answer):
             return 1.0
         return format_score if any(not isinstance(part, str) for part in answer) else 0.0
 
@@ -92,6 +94,20 @@ def make_score(
         return score_each(seconds, score_text, completions, columns[column])
 
     return score
+
+
+def _has_same_value(expected: list[Any], answer: list[Any]) -> bool:
+    """Whether the library finds two answers the same, and numbers near zero agree in their digits too."""
+    from math_verify import verify
+    from sympy import Expr
+
+    if not verify(expected, answer, timeout_seconds=None):
+        return False
+    values = [part[0] for part in (expected, answer) if isinstance(part[0], Expr) and part[0].is_number]
+    numbers = [value.evalf() for value in values if value.is_real]
+    if len(numbers) < 2 or not all(numbers) or max(map(abs, numbers)) >= NEAR_ZERO:
+        return True
+    return bool(abs(numbers[0] - numbers[1]) <= DIGITS * max(map(abs, numbers)))
 
 
 @cache
