@@ -73,15 +73,9 @@ def open_policy(
 
 def place_of(config: TrainingConfig) -> tuple[torch.device, torch.dtype]:
     """The device and the dtype of the weights; raises UserError where this machine has no such device."""
-    device = _device(config.device)
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(automatic if config.device == "auto" else config.device)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"no {config.device} on this machine", where="device", fix="use device=auto or device=cpu")
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     return device, dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"no {name} on this machine", where="device", fix="use device=auto or device=cpu")
-    return device

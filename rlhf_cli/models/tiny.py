@@ -17,12 +17,10 @@ HEADS = 4
 
 def build_tiny(settings: Tiny) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Build the model (float32) and its tokenizer; the same seed gives the same weights."""
-    tokenizer = byte_tokenizer()
+    tokenizer, make = byte_tokenizer(), _llama if settings.architecture == "llama" else _gpt2
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = (
-            _llama(settings, len(tokenizer)) if settings.architecture == "llama" else _gpt2(settings, len(tokenizer))
-        )
+        model = make(settings, len(tokenizer))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer

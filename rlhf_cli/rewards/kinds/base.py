@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rlhf_cli.settings import Settings
+from rlhf_cli.settings import Finite, Settings
 from rlhf_cli.types import PromptRow
 
 
@@ -100,6 +100,18 @@ class IsolatedSource(Source):
     def options(self) -> dict[str, Any]:
         """The factory's arguments, in JSON's types: the source's own settings, by name, without `unused_by_factory`."""
         return self.model_dump(mode="json", exclude={"kind", *self.unused_by_factory, *IsolatedSource.model_fields})
+
+
+class RangedSource(IsolatedSource):
+    """A source whose highest score only its user can know."""
+
+    best: Finite | None
+    """The highest possible score; null: unknown."""
+
+    @property
+    def highest(self) -> float:
+        """`best`, or infinity where it is unknown."""
+        return math.inf if self.best is None else self.best
 
 
 def highest_given(source: Source) -> float:

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from rlhf_cli.data.messages import describe_type
-from rlhf_cli.rewards.kinds.base import Unanswered
+from rlhf_cli.rewards.kinds.base import RangedSource, Unanswered
 from rlhf_cli.rewards.kinds.endpoint import Endpoint
-from rlhf_cli.settings import Finite
 
 
-class Http(Endpoint):
+class Http(Endpoint, RangedSource):
     """Scores from a JSON server."""
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.http:make_score"
@@ -34,13 +32,6 @@ class Http(Endpoint):
     """Completions of one request; a score should not depend on the others in it."""
     send_columns: bool
     """Whether to send the data's other columns too."""
-    best: Finite | None
-    """The highest possible score; null: unknown."""
-
-    @property
-    def highest(self) -> float:
-        """`best`, or infinity where it is unknown."""
-        return math.inf if self.best is None else self.best
 
     @property
     def columns_read(self) -> tuple[str, ...] | None:

@@ -8,17 +8,16 @@ and the tokens of the completions (`completion_ids`), as far as it takes them. I
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.paths import locate
-from rlhf_cli.rewards.kinds.base import IsolatedSource
-from rlhf_cli.settings import Finite, FunctionPath
+from rlhf_cli.rewards.kinds.base import RangedSource
+from rlhf_cli.settings import FunctionPath
 
 
-class Python(IsolatedSource):
+class Python(RangedSource):
     """Scores from a function of the user."""
 
     fix_of_columns: ClassVar[str] = "name its parameters as the columns"
@@ -26,13 +25,6 @@ class Python(IsolatedSource):
     kind: Literal["python"]
     function: FunctionPath
     """file.py:function, or module:function; sync or async."""
-    best: Finite | None
-    """The highest possible score; null: unknown."""
-
-    @property
-    def highest(self) -> float:
-        """`best`, or infinity where it is unknown."""
-        return math.inf if self.best is None else self.best
 
     @property
     def columns_read(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rlhf_cli.engine import opening
-from rlhf_cli.engine.opening import load_policy
+from rlhf_cli.engine.opening import load_policy, place_of
 from rlhf_cli.errors import UserError
 from tests.unit.support import config_of
 
@@ -37,17 +37,17 @@ def test_threads_are_set_where_they_are_given() -> None:
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert opening._device("auto") == torch.device("cpu")
+    assert place_of(config_of(device="auto")) == (torch.device("cpu"), torch.float32)
     for name in ("cuda", "cuda:1"):
         with pytest.raises(UserError) as caught:
-            opening._device(name)
+            place_of(config_of(device=name))
         assert caught.value.line() == f"no {name} on this machine (device); fix: use device=auto or device=cpu"
 
 
 def test_a_second_gpu_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert opening._device("auto") == torch.device("cuda")
-    assert opening._device("cuda:0") == torch.device("cuda:0")
+    assert place_of(config_of(device="auto")) == (torch.device("cuda"), torch.bfloat16)
+    assert place_of(config_of(device="cuda:0")) == (torch.device("cuda:0"), torch.bfloat16)
     with pytest.raises(UserError, match=r"^no cuda:1 on this machine"):
-        opening._device("cuda:1")
+        place_of(config_of(device="cuda:1"))
