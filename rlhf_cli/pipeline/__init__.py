@@ -3,7 +3,7 @@
 loop       the loop: it reads as the algorithm does
 
 rollout    draw a rollout: sample completions of the next prompts, and ask the reward
-scoring    what the reward says, and the distance from the reference
+scoring    the scores and token rewards of a rollout, and its distance from the reference
 update     advantages -> gradient -> new weights, one or more updates a rollout
 held_out   evaluate on held-out prompts, with fixed decoding
 step       begin a run; complete a step, or skip it
@@ -20,5 +20,5 @@ record     run.json: what ran where and on what
 
 assemble   RunConfig and prompts -> Run, fresh or from a checkpoint
 conclude   the end of a run
-completions  those of the reference, or of any policy, outside of a run, and their scores
+completions  sample from the reference, or any policy, outside of a run, and score
 """

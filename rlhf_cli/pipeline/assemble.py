@@ -205,7 +205,7 @@ def fit_memory(
     able = native_engine(engine) is not None and not recompute
     if reuses == "auto":
         reuses = able and policy.device.type == "cpu" and forward <= REUSED_SHARE * total_memory(policy.device)
-    elif reuses and not able and not config.shard_model:  # which a run may begin with and go on without
+    elif reuses and not able and not config.shard_model:  # a run may begin with it and go on without
         raise UserError(
             "a forward pass can be reused by the native engine alone, without gradient checkpointing",
             where="reuse_forward",

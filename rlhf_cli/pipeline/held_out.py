@@ -199,7 +199,7 @@ def prompts_at_once(config: RunConfig) -> int:
 
 
 def why_no_optimum(config: RunConfig, beta: float) -> str | None:
-    """Why samples of the reference cannot show how far the optimum of the last step is; None where they may."""
+    """The reason for which samples of the reference cannot show how far the last step's optimum is; None: they can."""
     temperature = config.temperature.at(config.steps - 1, config.steps)
     if config.reward.why_no_optimum:
         return config.reward.why_no_optimum

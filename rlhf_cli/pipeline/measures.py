@@ -72,8 +72,8 @@ def measure(advantages: Advantages, *, errors: bool = True, rollouts: int = 0) -
     Where prompts are drawn with unequal probability, means of reward, KL and entropy are weighed, as those over all
     prompts; `drawn/...` are those of the drawn prompts alone. Lengths and advantages are of the drawn prompts.
 
-    With prompts=dynamic, of so many `rollouts`, all but `advantage/rms` is of all groups that were drawn; `drawn/...`
-    counts them, and those that are learned from. Prompts without a score are in none of these.
+    `rollouts`: those that a step with prompts=dynamic drew; else 0. Then all but `advantage/rms` is of all groups that
+    were drawn; `drawn/...` counts them, and those that are learned from. Prompts without a score are in none of these.
     """
     scored, rollout = advantages.scored, advantages.scored.rollout
     mask, samples, means = rollout.completion_mask, rollout.batch.samples_per_prompt, means_of(scored)

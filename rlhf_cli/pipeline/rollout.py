@@ -63,5 +63,5 @@ def next_prompts(run: Run, drawn: int = 0) -> PromptBatch:
 
 
 def rollout_number(run: Run, drawn: int) -> int:
-    """The number of the step's next rollout, after `drawn`, among all of the run; its random streams follow from it."""
+    """The number, among all rollouts of the run, of the step's next one after `drawn`; its streams follow from it."""
     return (run.state.drawn if run.config.prompts == "dynamic" else run.state.step) + drawn

@@ -1,4 +1,4 @@
-"""Everything a run holds, as plain data: Training what any training holds, Run what `rlhf train` does."""
+"""Everything that a run holds, as plain data: `Training` for any training, `Run` for `rlhf train`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from rlhf_cli.types import Prompt, Rollout
 
 @dataclass(slots=True)
 class Unfinished:
-    """The step under way: the weights to restore if it stops, and figures to log when it completes."""
+    """The step under way: the weights to go back to if it stops, and figures to log when it is complete."""
 
     before: Tensors | None = None
     """The weights and moments to go back to; None until an update may change them."""
@@ -99,11 +99,11 @@ class Run(Training):
     no_signal: NoSignal = field(default_factory=NoSignal)
     """The steps so far that learned nothing from the reward; metrics.jsonl has them too."""
     alarms: Alarms = field(default_factory=Alarms)
-    """Those of the steps so far; they follow from metrics.jsonl and evaluations.jsonl."""
+    """The alarms of the steps so far; they follow from metrics.jsonl and evaluations.jsonl."""
     reference_samples: dict[int, Rollout] = field(default_factory=dict)
     """The reference's held-out completions that were sampled, by the number of the first prompt of their batch."""
     seconds: float = 0.0
-    """Of all steps so far; timings.jsonl has them too."""
+    """The time of all steps so far, which timings.jsonl has too."""
     stopped: Stopping | None = None
     """The rule of `stop` that ended the run before its last step."""
 
@@ -128,12 +128,12 @@ class Run(Training):
 
 
 def truncation(config: RunConfig) -> Truncation:
-    """How the run truncates the distribution that its rollouts are sampled from."""
+    """The truncation of the distribution that the run's rollouts are sampled from."""
     return Truncation(config.top_k, config.top_p, config.min_p)
 
 
 def needs_reread(state: TrainState) -> bool:
-    """Whether the trainer reads a rollout again: until it has been compared with the sampler, and while they differ."""
+    """Whether the trainer has to read the rollout: it was not compared with the sampler yet, or differed from it."""
     return state.sampler_gap is None or state.sampler_gap > TOLERANCE
 
 

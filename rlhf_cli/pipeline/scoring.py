@@ -1,4 +1,4 @@
-"""Score a rollout: from what the reward says of it, and how far the policy is from the reference."""
+"""Score a rollout: join the reward's scores, the distance from the reference and the values of the value head."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rlhf_cli.types import Distance, Rollout, Scored
 
 
 def score(run: Run, rollout: Rollout, answer: Scores, beta: float) -> Scored:
-    """Read the rollout with trainer and reference, and put this and the reward's scores together.
+    """Read the rollout with trainer, reference and value head, and join what they find to the reward's scores.
 
     Prompts that the reward cannot score are left out. Raises Skip where nothing is left to learn from, and UserError
     (exit 7) where sampler and trainer disagree too much.

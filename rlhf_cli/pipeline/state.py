@@ -75,9 +75,9 @@ class TrainState:
     rollouts: int | None = None
     """Rollouts of all steps (`prompts=dynamic`); None: one each, and state.json has no such key."""
     logs: Mapping[str, Mark] = field(default_factory=dict)
-    """Where each jsonl file ended."""
+    """The end of each jsonl file."""
     schema: Literal[4] = 4
-    """Of state.json: other versions of rlhf-cli have others."""
+    """The version of state.json: other versions of rlhf-cli have others."""
 
     @property
     def drawn(self) -> int:

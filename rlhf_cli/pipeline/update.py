@@ -78,18 +78,18 @@ def update(run: Run, advantages: Advantages) -> dict[str, float]:
 
 
 def keeps_shards(run: Run, batch: PromptBatch) -> bool:
-    """Whether the prompts of each shard are those that it sampled: prompts without a score have left none behind.
+    """Whether each shard has the prompts that it sampled, as none was left out for want of a score.
 
-    With units the number of shards decides nothing, so no single shard is an exception.
+    A single shard has them in any case; but with units the bytes must not depend on the number of shards.
     """
     shards = run.shards
     return (shards.count == 1 and not shards.units) or len(batch.prompts) == run.config.prompts_per_step
 
 
 def update_size(run: Run, advantages: Advantages, fitting: int) -> int:
-    """The completions of a microbatch of an update, of `fitting` that the memory holds.
+    """The completions of a microbatch of an update: `fitting`, as many as the memory holds.
 
-    With units no more than follow from the batch: so a larger memory, or a larger setting, changes no byte.
+    With units at most as many as follow from the batch: so neither more memory nor a larger setting changes a byte.
     """
     if not run.shards.units:
         return fitting

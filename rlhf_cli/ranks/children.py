@@ -79,7 +79,7 @@ class Children:
         return self._logs / f"{rank}.log"
 
     def why_gone(self, rank: int) -> str | None:
-        """Why the process has ended; None while it runs."""
+        """The reason for which the process has ended; None while it runs."""
         code = self._processes[rank].poll()
         if code is None:
             return None
@@ -89,7 +89,7 @@ class Children:
         return f"ended with exit code {code}; see {self.log(rank)}"
 
     def kill(self) -> None:
-        """End the children at once: whoever waits for one of them is told."""
+        """End the children at once: a process that waits for one of them gets an error."""
         for process in self._processes.values():
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGKILL)

@@ -57,7 +57,7 @@ class Leader(Team):
         self._links: list[Link] = []
         self._lockstep: Lockstep | None = None
         self._lost: str | None = None
-        """Which process of a sharded run is gone, and why."""
+        """The process of a sharded run that is gone, and the reason."""
         self._closed = threading.Event()
         self._watching = threading.Thread(target=self._watch, daemon=True)
         """Started for a sharded model alone."""
@@ -170,7 +170,7 @@ class Leader(Team):
                 raise Stopped(lost)
 
     def _find_lost(self, *, watch_hearts: bool) -> str | None:
-        """Which process has ended or gives no sign of life, and why."""
+        """The process that has ended or gives no sign of life, and the reason."""
         for rank, (beats, looks) in self._silent.items():
             reason = self._children.why_gone(rank) if self._children is not None else None
             if reason is None and watch_hearts:
@@ -201,7 +201,7 @@ class Leader(Team):
         return f"is gone: {first_line(error)}"
 
     def _why_lost(self, error: Exception) -> str:
-        """Which process is gone, and why, after an error that does not say so."""
+        """The process that is gone, and the reason, after an error that does not say so."""
         until = time.monotonic() + 2 * BEAT_S
         while self._lost is None and time.monotonic() < until:
             time.sleep(0.02)

@@ -22,7 +22,7 @@ class Order:
     """Calculate shards."""
 
     number: int
-    """Of the order; its answer has it too."""
+    """The number of the order; its answer has it too."""
     weights: Sequence[Tensor] | None
     """The trained weights, in the order of their names; None where they are as before."""
     work: str
@@ -32,10 +32,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there are no results."""
+    """The reason for which there are no results."""
 
     kind: Literal["memory", "user", "bug", "follows"]
-    """Out of memory, a mistake of the user, or anything else; `follows`: from what another process says."""
+    """Out of memory, a mistake of the user, or any other error; `follows`: one that follows from another process's."""
     what: str
     """The error's message, or the traceback of a bug."""
     where: str = ""

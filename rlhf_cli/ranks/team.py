@@ -32,7 +32,7 @@ class Duties(Generic[C, E]):
     load: Callable[[C, Callable[[str], None], Lockstep | None], tuple[Policy, E]]
     """Loads the model, whole or this process's part of one that is used in lockstep; the function gets notes."""
     works: Mapping[str, Work[Any]]
-    """By name."""
+    """Its works, by name."""
 
 
 class Team:
