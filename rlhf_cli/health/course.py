@@ -88,9 +88,7 @@ class Course:
     learned: int = 0
     """Steps that changed the policy."""
     sampled: float = 0.0
-    """The sum of all steps' mean lengths, also of steps that changed nothing; tokens."""
-    drawn: float = 0.0
-    """Tokens of the steps that count theirs, as their number of prompts varies (`prompts=dynamic`)."""
+    """The sum of all rollouts' mean lengths, also of steps that changed nothing; tokens."""
     trend: Trend = field(default_factory=Trend)
     """The line of the mean reward over all of them."""
     start: list[Row] = field(default_factory=list)
@@ -105,10 +103,8 @@ class Course:
     def add(self, row: Row) -> None:
         """Add a step by its line of metrics.jsonl."""
         self.step = row["step"]
-        if is_number(row.get("drawn/tokens")):
-            self.drawn += row["drawn/tokens"]
-        else:
-            self.sampled += mean_of((row,), "completion/length") or 0.0
+        length, rollouts = mean_of((row,), "completion/length"), mean_of((row,), "drawn/rollouts")
+        self.sampled += (length or 0.0) * (1 if rollouts is None else rollouts)
         if row.get("skipped") or "reward/mean" not in row:
             return
         self.learned += 1
@@ -139,9 +135,9 @@ class Course:
 
     @property
     def tokens(self) -> int:
-        """Tokens that all steps have sampled."""
+        """Tokens that all steps have sampled; a completion without a score counts as the mean of the others."""
         prompts, samples = whole(self.config.get("prompts_per_step")), whole(self.config.get("samples_per_prompt"))
-        return round(self.sampled * (prompts or 0) * (samples or 0) + self.drawn)
+        return round(self.sampled * (prompts or 0) * (samples or 0))
 
     def setting(self, *names: str) -> Any:
         """The value of a nested setting; None where there is none."""

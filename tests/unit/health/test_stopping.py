@@ -60,7 +60,8 @@ def test_a_step_without_the_exact_kl_counts_by_its_samples() -> None:
 def test_tokens_count_all_that_was_sampled() -> None:
     """Two steps of 8 prompts x 4 completions of 10 tokens: 640; a skipped step has sampled too."""
     assert course(2, **{"completion/length": 10.0, "skipped": 1.0}).tokens == 640
-    assert course(2, **{"completion/length": 10.0, "drawn/tokens": 700, "skipped": 1.0}).tokens == 1400
+    three = {"drawn/rollouts": 3, "drawn/prompts": 20, "drawn/tokens": 800}  # four of 24 prompts have no score
+    assert course(2, **{"completion/length": 10.0, "skipped": 1.0, **three}).tokens == 1920
     of = course(2, **{"completion/length": 10.0})
     assert why(Stop(tokens=641), of) is None
     assert why(Stop(tokens=640), of) == Stopping("stop.tokens", "640 tokens are sampled, of 640")
