@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from rlhf_cli.errors import EXIT_REWARD, Stopped, UserError
 from rlhf_cli.evaluation.evaluation import Evaluation
@@ -71,7 +71,7 @@ def complete(
     timings = log(run, metrics, advantages, evaluated)
     run.seconds += timings["time/step_s"]
     run.state, run.unfinished = replace(state, logs=run.logbook.marks()), Unfinished()
-    report(run, metrics, timings, advantages, evaluated)
+    report(run, metrics, timings, advantages)
     save_if_due(run, before.best)
     if run.profiler is not None:
         run.profiler.step()
@@ -181,11 +181,7 @@ def log(
 
 
 def report(
-    run: Run,
-    metrics: Mapping[str, float],
-    timings: Mapping[str, float],
-    advantages: Advantages | None,
-    evaluated: Evaluation | None,
+    run: Run, metrics: Mapping[str, float], timings: Mapping[str, float], advantages: Advantages | None
 ) -> None:
     """Show the step that is complete, with its first completion."""
     step, config, reporter, sample = run.state.step, run.config, run.work.reporter, ("", "")
@@ -217,7 +213,7 @@ def note_no_signal(run: Run, metrics: Mapping[str, float]) -> None:
     if config.on_no_signal == "stop":
         fix = "see the scores by rlhf reward test, or go on with on_no_signal=warn"
         raise UserError(what, where="on_no_signal", fix=fix, exit_code=EXIT_REWARD)
-    if run.no_signal.steps == 1:
+    if run.no_signal.steps == 1 and not metrics["skipped"]:  # the note of a skipped step says as much
         run.work.reporter.note(what)
     if run.no_signal.in_a_row == IN_A_ROW:
         run.work.reporter.note(f"steps {step - IN_A_ROW + 1} to {step} learned nothing from the reward: {why}")
@@ -232,8 +228,9 @@ def raise_alarms(run: Run, metrics: Mapping[str, float], evaluated: Evaluation |
     new = alarms.observe({"step": step, **metrics}, evaluated)
     if config.on_alarm == "stop" and alarms.active and step < config.steps:
         raise Stopped(f"{'; '.join(one.line() for one in alarms.active.values())}; go on with on_alarm=warn")
-    cut = alarms.course.start[0].get("completion/truncated", 0.0) if alarms.course.start else 0.0
-    told = {"truncation": cut > TRUNCATED_ALARM, "zero-variance groups": run.no_signal.in_a_row >= IN_A_ROW}
+    first: Mapping[str, Any] = next((row for row in alarms.course.start if row["step"] == 1), {})
+    cut = first.get("completion/truncated", 0.0) > TRUNCATED_ALARM
+    told = {"truncation": cut, "zero-variance groups": run.no_signal.in_a_row >= IN_A_ROW}
     for finding in new:
         if not told.get(finding.rule):
             run.work.reporter.note(f"alarm at {finding.line()}")

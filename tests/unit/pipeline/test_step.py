@@ -393,6 +393,15 @@ class TestAlarms:
         notes = [note for note in notes_of(run) if "alarm" in note]
         assert [note.split(": ")[1] for note in notes] == ["entropy collapse"]
 
+    def test_what_a_skipped_first_step_could_not_say_is_said(self, make_run: MakeRun) -> None:
+        """Nothing was said of truncation: the first step had no metrics, and later ones are not noted."""
+        run = make_run(build(tiny()), steps=20)
+        complete(run, None, {"skipped": 1.0}, None)
+        cut = rollout_of([[1, 1], [1, 0]], samples=2, truncated=[True, True])
+        for _ in range(10):
+            complete(run, advantages_of(rollout=cut), LEARNED, None)
+        assert [note.split(": ")[1] for note in notes_of(run) if "truncation" in note] == ["truncation"]
+
     def test_stop_ends_the_run_with_the_step_complete(self, make_run: MakeRun) -> None:
         run = make_run(build(tiny()), on_alarm="stop", steps=3)
         complete(run, advantages_of(), LEARNED, None)
