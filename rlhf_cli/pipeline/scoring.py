@@ -32,6 +32,13 @@ def score(run: Run, rollout: Rollout, answer: Scores, beta: float) -> Scored:
     note_failures(run, answer, asked, step)
     scores = to_tensor(answer.values, rollout)
     learnable, log_weights = select_learnable(config, rollout, scores), None
+    if config.reward.truncated == "mask" and not bool(learnable.any()):
+        raise Skip(
+            "no group has enough completions that ended before max_new_tokens (reward.truncated=mask)",
+            "raise max_new_tokens, or choose reward.truncated=penalty",
+            EXIT_REWARD,
+            failures=answer.failures,
+        )
     if needs_reread(run.state):
         with work.phase("trainer", run.shards.passes(rollout.batch, work.microbatch_size)) as tick:
             sampled = rollout
@@ -128,7 +135,7 @@ def drop_unscored(rollout: Rollout, scores: Scores) -> Rollout:
 
 
 def select_learnable(config: RunConfig, rollout: Rollout, scores: Tensor) -> Tensor:
-    """Mask of the completions that enter the loss, bool [B]; with prompts=dynamic, it may be empty."""
+    """Mask of the completions that enter the loss, bool [B]; it may be empty."""
     learnable = learnable_mask(rollout, config.reward.truncated, config.algorithm.min_group)
     if config.prompts == "dynamic":
         learnable = learnable & choose(scores, rollout.batch.samples_per_prompt, config.prompts_per_step)
@@ -139,20 +146,13 @@ def learnable_mask(rollout: Rollout, truncated: str, at_least: int) -> Tensor:
     """Mask of completions that enter the loss, bool [B].
 
     All of them; under truncated=mask those that ended by themselves (DAPO's overlong filtering, arXiv:2503.14476,
-    section 3.4), in groups with `at_least` such completions. Raises Skip where there are none.
+    section 3.4), in groups with `at_least` such completions.
     """
     if truncated != "mask":
         return torch.ones_like(rollout.truncated)
     ended = ~rollout.truncated
     groups = ended.view(-1, rollout.batch.samples_per_prompt)
-    learnable = (groups & (groups.sum(1, keepdim=True) >= at_least)).reshape(-1)
-    if not bool(learnable.any()):
-        raise Skip(
-            "no group has enough completions that ended before max_new_tokens (reward.truncated=mask)",
-            "raise max_new_tokens, or choose reward.truncated=penalty",
-            EXIT_REWARD,
-        )
-    return learnable
+    return (groups & (groups.sum(1, keepdim=True) >= at_least)).reshape(-1)
 
 
 def drop_prompts(rollout: Rollout, prompts: Collection[int]) -> Rollout:

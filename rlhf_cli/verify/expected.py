@@ -26,7 +26,6 @@ from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
 from rlhf_cli.functional.truncation import pack, sampling_mask, select_rows
 from rlhf_cli.pipeline.run import truncation
 from rlhf_cli.pipeline.scoring import penalise, select_learnable, to_tensor
-from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.update import accumulate_gradient
 from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.rewards.shaping import Spread, shape
@@ -89,11 +88,8 @@ def expect(
     drawn = SHOWN.chances([PartSize("", 1.0, len(engine.prompts))]) if config.prompts == "headroom" else None
     for probability, rows in every_step(mass, len(engine.prompts), group, drawn):
         rollout = take(everything, rows, drawn)
-        try:
-            scored = score_step(config, engine, rollout, [scores[row] for row in rows], beta, spread)
-        except Skip:
-            continue
-        if not bool(scored.learnable.any()):  # prompts=dynamic draws on
+        scored = score_step(config, engine, rollout, [scores[row] for row in rows], beta, spread)
+        if not bool(scored.learnable.any()):  # prompts=dynamic draws on, and a step with none is skipped
             continue
         steps += 1
         learns += probability
@@ -165,7 +161,7 @@ def take(everything: Rollout, rows: list[int], drawn: Chances | None = None) -> 
 def score_step(
     config: RunConfig, engine: TabularEngine, rollout: Rollout, scores: list[float], beta: float, spread: Spread
 ) -> Scored:
-    """The rollout with its shaped scores, read by reference and value head; raises Skip as training does."""
+    """The rollout with its shaped scores, read by reference and value head."""
     size, values = len(rollout.batch), to_tensor(scores, rollout)
     learnable = select_learnable(config, rollout, values)
     distance = measure_distance(rollout, engine, size, lambda: None, keep_hidden=config.kl == "exact")

@@ -24,7 +24,6 @@ from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine.reading import recompute_logprobs
 from rlhf_cli.engine.tabular import TabularEngine
 from rlhf_cli.pipeline.scoring import learnable_mask
-from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.update import accumulate_gradient
 from rlhf_cli.types import PromptBatch, Rollout
 from tests.unit.support import scored_by
@@ -108,9 +107,8 @@ def batch_gradients(
     probabilities = logprobs(policy if sampler is None else sampler).sum(1).exp()
     for rows in map(list, combinations_with_replacement(range(len(COMPLETIONS)), completions)):
         rollout = replace(picked(everything, rows), truncated=~ENDED[rows])
-        try:
-            learnable = learnable_mask(rollout, truncated, algorithm.min_group)
-        except Skip:
+        learnable = learnable_mask(rollout, truncated, algorithm.min_group)
+        if not learnable.any():
             continue
         log_weights = None
         if sampler is not None:

@@ -83,9 +83,17 @@ class TestCounting:
     def test_cut_ones_do_not_nor_one_that_is_left_alone(self, at_least: int, expected: list[bool]) -> None:
         assert learnable_mask(self.CUT, "mask", at_least).tolist() == expected
 
-    def test_where_none_counts_the_step_is_skipped(self) -> None:
-        with pytest.raises(Skip, match=r"no group has enough completions that ended"):
-            learnable_mask(self.CUT, "mask", 3)
+    def test_where_none_counts_the_step_is_skipped_and_its_failures_are_counted(
+        self, policy: Policy, make_run: MakeRun
+    ) -> None:
+        reward = {"kind": "characters", "characters": "abc"} | SHAPING | {"truncated": "mask"}
+        run = make_run(policy, prompts_per_step=3, reward=reward)
+        run.scorer.answer = without(by_length, next_prompts(run).prompts[1].text)
+        rollout, answer = draw(run, 1.0)
+        cut = replace(rollout, truncated=torch.ones_like(rollout.truncated))
+        with pytest.raises(Skip, match=r"no group has enough completions that ended") as caught:
+            score(run, cut, answer, 0.1)
+        assert (caught.value.exit_code, caught.value.failures) == (EXIT_REWARD, 2)
 
 
 class TestWithout:
