@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline.run import Training
@@ -66,7 +66,8 @@ def dump(run_dir: Path, step: int, reason: str, batch: Advantages) -> Path:
         "rewards": scored.rewards,
         "advantages": batch.advantages,
     }
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "batch.safetensors")
+    content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+    (folder / "batch.safetensors").write_bytes(content)  # `save_file` has an error of its own for a disk that refuses
     completions = [
         {"where": prompt.row.where, "prompt": prompt.text, "completion": text, "score": score}
         for prompt, text, score in zip(
@@ -76,6 +77,6 @@ def dump(run_dir: Path, step: int, reason: str, batch: Advantages) -> Path:
     about = {"step": step, "reason": reason, "beta": scored.beta, "temperature": rollout.temperature}
     text = json.dumps(finite(about | {"completions": completions}), indent=2, ensure_ascii=False)
     (folder / "batch.json").write_text(text + "\n", encoding="utf-8")
-    for old in sorted(folder.parent.iterdir())[:-KEPT]:
+    for old in sorted(folder.parent.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
     return folder

@@ -16,7 +16,7 @@ from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.optimum import unknown
 from rlhf_cli.pipeline.run import Run, Unfinished
 from rlhf_cli.pipeline.saving import SaveFailed
-from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.pipeline.skipping import Skip, dump
 from rlhf_cli.pipeline.state import Best, TrainState, copy_tensors
 from rlhf_cli.pipeline.step import begin, complete, skip, undo
 from rlhf_cli.prompts.headroom import Headroom
@@ -296,6 +296,22 @@ class TestSkip:
         folder = run.folder / "skipped" / "step-00000001"
         assert run.work.reporter.notes == [f"step 1 changes nothing: {NOT_FINITE}: see {folder}"]
         assert json.loads((folder / "batch.json").read_text())["reason"] == NOT_FINITE
+
+    def test_the_newest_batches_are_kept_and_foreign_files_left_alone(self, run: Run) -> None:
+        (run.folder / "skipped").mkdir()
+        (run.folder / "skipped" / ".DS_Store").touch()
+        for step in range(1, 7):
+            dump(run.folder, step, NOT_FINITE, advantages_of())
+        left = [".DS_Store", *(f"step-{step:08d}" for step in (3, 4, 5, 6))]
+        assert sorted(path.name for path in (run.folder / "skipped").iterdir()) == left
+
+    def test_a_disk_that_refuses_a_batch_says_so(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(path: Path, content: bytes) -> None:
+            raise OSError(28, "No space left on device", str(path))
+
+        monkeypatch.setattr(Path, "write_bytes", refuse)
+        with pytest.raises(OSError, match="No space left on device"):
+            dump(run.folder, 1, NOT_FINITE, advantages_of())
 
     def test_without_a_batch_the_failures_are_a_metric(self, run: Run) -> None:
         reason = Skip("no prompt has a score", "a fix", EXIT_REWARD, failures=4)
