@@ -72,15 +72,15 @@ def measure(advantages: Advantages, *, errors: bool = True, rollouts: int = 0) -
     Where prompts are drawn with unequal probability, means of reward, KL and entropy are weighed, as those over all
     prompts; `drawn/...` are those of the drawn prompts alone. Lengths and advantages are of the drawn prompts.
 
-    `rollouts`: those that a step with prompts=dynamic drew; else 0. Then all but `advantage/rms` is of all groups that
-    were drawn; `drawn/...` counts them, and those that are learned from. Prompts without a score are in none of these.
+    `rollouts`: those that a step with prompts=dynamic drew; else 0. `drawn/...` counts its groups, and those that are
+    learned from. `advantage/rms` is of what is learned from alone, also with reward.truncated=mask; all else is of all
+    completions. Prompts without a score are in none of these.
     """
     scored, rollout = advantages.scored, advantages.scored.rollout
     mask, samples, means = rollout.completion_mask, rollout.batch.samples_per_prompt, means_of(scored)
     scores, k1 = scored.scores, scored.distance.kl.sum(1)
-    counted, learned = scored.learnable, mask
-    if rollouts:
-        counted, learned = torch.ones_like(counted), mask & counted.unsqueeze(1)
+    counted = torch.ones_like(scored.learnable) if rollouts else scored.learnable
+    learned = mask & scored.learnable.unsqueeze(1)
     objective = scores - scored.beta * scored.distance.sequence_kl
     return {
         "objective": means.mean(scores) - scored.beta * means.mean(scored.distance.sequence_kl),

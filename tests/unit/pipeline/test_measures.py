@@ -109,6 +109,15 @@ def test_groups_with_one_score(scores: list[float], learnable: list[int], sample
     assert same_in_group(torch.tensor(scores).float(), torch.tensor(learnable).bool(), samples) == expected
 
 
+def test_advantages_are_of_the_completions_that_are_learned_from() -> None:
+    """Returns 1, 5 and 3 of which the second was cut: advantages of -2 and 2, and of 5 - 2 where nothing is learned."""
+    rollout = rollout_of([[1, 1], [1, 0], [1, 0]], samples=3, truncated=[False, True, False])
+    masked = scored_of(rollout, [1.0, 5.0, 3.0], learnable=torch.tensor([True, False, True]))
+    advantages = Rloo(kind="rloo").advantages(masked, RunningMean())
+    assert advantages.advantages[:, 0].tolist() == [-2.0, 3.0, 2.0]
+    assert measure(advantages)["advantage/rms"] == pytest.approx(2.0)
+
+
 def test_what_the_reward_failed_at_is_counted() -> None:
     found = measure(Rloo(kind="rloo").advantages(replace(scored([2.0, 1.0]), failures=3), RunningMean()))
     assert found["reward/failures"] == 3
