@@ -23,19 +23,24 @@ SIDE_BY_SIDE: Final = 5
 
 
 def ends_early(run: Run) -> bool:
-    """Whether a rule of `stop` ends the run here: then save it, and evaluate the policy where that was not done.
-
-    This evaluation has no line in metrics.jsonl, and a run that goes on from here does without it.
-    """
+    """Whether a rule of `stop` ends the run here; then save it."""
     step, config, course = run.state.step, run.config, run.alarms.course
     run.stopped = config.stop.why(course, run.seconds, lambda: read_evaluations(run.folder)) if step else None
     if run.stopped is None:
         return False
     save(run, needed=True)
-    if config.evaluate.every and (course.last is None or course.last.step != step):
-        run.logbook.evaluation(evaluate(run, step))
     run.work.reporter.note(f"ended after step {step} of {config.steps} by {run.stopped.key}: {run.stopped.reason}")
     return True
+
+
+def evaluate_end(run: Run) -> None:
+    """Evaluate the policy of the last step where none was due: a rule ended the run, or a resume lowered its steps.
+
+    This evaluation has no line in metrics.jsonl, and a run that goes on from here does without it.
+    """
+    step, last = run.state.step, run.alarms.course.last
+    if run.config.evaluate.every and (last is None or last.step != step):
+        run.logbook.evaluation(evaluate(run, step))
 
 
 def conclude(run: Run) -> Result:

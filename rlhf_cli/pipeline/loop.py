@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rlhf_cli.errors import EXIT_DISK, Stopped, UserError
-from rlhf_cli.pipeline.conclude import ends_early
+from rlhf_cli.pipeline.conclude import ends_early, evaluate_end
 from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.pipeline.rollout import draw
 from rlhf_cli.pipeline.run import Run, Training, current_beta, due
@@ -46,7 +46,9 @@ def train(run: Run, until: int | None = None) -> None:
                 advantages, learned = skip(run, reason)
             evaluated = evaluate(run, step + 1) if due(step + 1, config.evaluate.every, total) else None
             complete(run, advantages, learned, evaluated)
-        if until is not None:
+        if until is None:
+            evaluate_end(run)
+        else:
             save(run, needed=True)
 
 

@@ -110,6 +110,20 @@ def test_a_rule_ends_a_run_early_the_same_way_each_time_and_it_goes_on_past_it(
     assert contents(folder) == uninterrupted
 
 
+def test_a_run_that_a_resume_ends_at_a_step_it_has_done_is_evaluated_there(
+    uninterrupted: dict[str, bytes], rlhf: Rlhf, tmp_path: Path
+) -> None:
+    """Evaluations were due after steps 6 and 12: the result would be that of step 6, and the adapter that of step 8."""
+    folder = tmp_path / "out"
+    assert rlhf("train", *RUN, f"run_dir={folder}").code == 0
+    ended = rlhf("train", f"resume={folder}/checkpoints/step-00000008", "steps=8")
+    assert ended.code == 0, ended.err
+    assert [row["step"] for row in lines(folder / "evaluations.jsonl")] == [0, 6, 8]
+    assert json.loads((folder / "result.json").read_text())["step"] == 8
+    assert rlhf("train", f"resume={folder}", f"steps={STEPS}").code == 0
+    assert contents(folder) == uninterrupted
+
+
 def test_a_rule_that_is_changed_is_asked_again(rlhf: Rlhf, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     assert rlhf("train", *RUN, f"run_dir={folder}", "evaluate.every=0", "stop.seconds=0.0001").code == 0

@@ -165,8 +165,8 @@ def read_final_result(config: RunConfig, origin: Origin | None) -> Result | None
     if result is None or not is_exported(origin.folder):
         return None
     saved = read_config(origin.folder, origin.checkpoint).get("stop")
-    is_stopped = result.stopped is not None and step == result.step and saved == config.stop.model_dump(mode="json")
-    return result if min(step, result.step) >= config.steps or is_stopped else None
+    is_stopped = result.stopped is not None and saved == config.stop.model_dump(mode="json")
+    return result if step == result.step and (step >= config.steps or is_stopped) else None
 
 
 def notes_at_start(config: RunConfig, origin: Origin | None) -> Iterator[str]:
