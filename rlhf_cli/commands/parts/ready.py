@@ -26,6 +26,7 @@ from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, find_origin, has_run, is_exported, read_config, remove_stub_on_failure
 from rlhf_cli.runs.sinks import check_sinks
+from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.supervised.lessons import check_lessons
 from rlhf_cli.supervised.settings import SupervisedConfig
@@ -51,6 +52,13 @@ def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
     if expected and expected != fingerprint(config):
         raise UserError("the settings are not those that the sweep began with", fix="give the sweep's command again")
     _check_place(config, TRAIN, config.sweep_dir)
+    beta = config.beta
+    if isinstance(beta, Controlled) and not beta.lowest <= beta.start <= beta.highest:  # not refused on a resume
+        raise UserError(
+            f"{beta.start:g} is not between beta.lowest={beta.lowest:g} and beta.highest={beta.highest:g}",
+            where="beta.start",
+            fix="start between them: a controller keeps beta there from the second step on",
+        )
     check_sources(config)
     prompts = config.data, config.evaluate, config.prompts_per_step, config.reward.source
     if prompts not in checked:
@@ -176,6 +184,8 @@ def notes_at_start(config: RunConfig, origin: Origin | None) -> Iterator[str]:
         planned = {config.beta.kind, config.temperature.kind, config.optimizer.schedule} != {"constant"}
         if planned and read_config(origin.folder)["steps"] != config.steps:
             yield "the schedules depend on steps, which changed: they go on as if it had been so from the start"
+    if config.prompts != "dynamic" and config.max_rollouts != RunConfig.model_fields["max_rollouts"].default:
+        yield f"max_rollouts={config.max_rollouts} is for prompts=dynamic: a step has one rollout"
     if config.kl == "exact":
         yield "kl=exact is unbiased, but its noise does not vanish at the optimum as that of kl=reward does"
     yield from code_notices(config, REWARD_LOG)

@@ -49,6 +49,34 @@ def test_a_run_with_the_exact_kl_is_told_of_its_noise() -> None:
     assert note == "kl=exact is unbiased, but its noise does not vanish at the optimum as that of kl=reward does"
 
 
+def test_a_limit_of_rollouts_without_dynamic_prompts_is_said_to_be_left_out() -> None:
+    found = [[*ready.notes_at_start(config_of(**changes), None)] for changes in ({}, {"max_rollouts": 8})]
+    assert [note for note in found[1] if note not in found[0]] == [
+        "max_rollouts=8 is for prompts=dynamic: a step has one rollout"
+    ]
+    dynamic = config_of(max_rollouts=8, prompts="dynamic", algorithm={"kind": "rloo"})
+    assert not [note for note in ready.notes_at_start(dynamic, None) if "max_rollouts" in note]
+
+
+@pytest.mark.parametrize(
+    ("kind", "bounds", "refused"),
+    [
+        ("adaptive", "beta.start=20", "20 is not between beta.lowest=0.0001 and beta.highest=10"),
+        ("target", "beta.start=1e-5", "1e-05 is not between beta.lowest=0.0001 and beta.highest=10"),
+        ("target", "beta.lowest=11", "0.05 is not between beta.lowest=11 and beta.highest=10"),
+        ("target", "beta.start=10", None),
+    ],
+)
+def test_a_controller_of_beta_starts_between_its_bounds(kind: str, bounds: str, refused: str | None) -> None:
+    config = compose_config(["config=tiny", f"beta={kind}", bounds])
+    if refused is None:
+        ready.check_new_run(config, [])
+        return
+    with pytest.raises(UserError) as caught:
+        ready.check_new_run(config, [])
+    assert (caught.value.what, caught.value.where) == (refused, "beta.start")
+
+
 def test_an_error_names_the_newest_checkpoint(tmp_path: Path) -> None:
     publish(tmp_path / "checkpoints", 3, {"state.json": b"{}"})
     with pytest.raises(UserError) as caught, ready.name_checkpoint_on_failure(tmp_path, config_of()):
