@@ -33,17 +33,18 @@ _PR_SET_PDEATHSIG: Final = 1
 def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     """This process's rank and the number of processes, as torchrun or a run's first process sets them; else 0 and 1.
 
-    Raises UserError where several processes have no place to meet.
+    Raises UserError for a rank that there is not, and where several processes have no place to meet.
     """
     rank, size = environment.get("RANK", ""), environment.get("WORLD_SIZE", "")
-    if not (rank.isdigit() and size.isdigit()):
+    if not (rank.isdecimal() and size.isdecimal()):
         return 0, 1
-    if int(size) > 1 and not (environment.get("MASTER_ADDR") and environment.get("MASTER_PORT")):
-        raise UserError(
-            f"RANK={rank} and WORLD_SIZE={size} name a process of several, and no place where they meet",
-            where="MASTER_ADDR and MASTER_PORT in the environment",
-            fix="start them with torchrun, or unset RANK and WORLD_SIZE",
-        )
+    fix = "start them with torchrun, or unset RANK and WORLD_SIZE"
+    if int(rank) >= int(size):
+        what = f"RANK={rank} is no process of WORLD_SIZE={size}: they count from 0"
+        raise UserError(what, where="the environment", fix=fix)
+    if int(size) > 1 and not (environment.get("MASTER_ADDR") and environment.get("MASTER_PORT", "").isdecimal()):
+        what = f"RANK={rank} and WORLD_SIZE={size} name a process of several, and no place where they meet"
+        raise UserError(what, where="MASTER_ADDR and MASTER_PORT in the environment", fix=fix)
     return int(rank), int(size)
 
 

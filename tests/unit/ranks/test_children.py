@@ -29,9 +29,20 @@ def test_rank_and_size(environment: dict[str, str], expected: tuple[int, int]) -
     assert place(environment) == expected
 
 
-@pytest.mark.parametrize("gone", MEETING)
-def test_several_processes_without_a_place_to_meet_are_refused(gone: str) -> None:
-    environment = {"RANK": "1", "WORLD_SIZE": "2", **MEETING, gone: ""}
+@pytest.mark.parametrize(("rank", "size"), [(2, 2), (1, 1), (0, 0)])
+def test_a_rank_that_there_is_not_is_refused(rank: int, size: int) -> None:
+    """Left over in a shell: the run would wait for processes that never come, or end in a traceback."""
+    with pytest.raises(UserError) as caught:
+        place({"RANK": str(rank), "WORLD_SIZE": str(size), **MEETING})
+    assert caught.value.line() == (
+        f"RANK={rank} is no process of WORLD_SIZE={size}: they count from 0 (the environment); "
+        "fix: start them with torchrun, or unset RANK and WORLD_SIZE"
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"MASTER_ADDR": ""}, {"MASTER_PORT": ""}, {"MASTER_PORT": "http"}], ids=str)
+def test_several_processes_without_a_place_to_meet_are_refused(wrong: dict[str, str]) -> None:
+    environment = {"RANK": "1", "WORLD_SIZE": "2", **MEETING, **wrong}
     with pytest.raises(UserError) as caught:
         place(environment)
     assert caught.value.line() == (
