@@ -1,9 +1,10 @@
-"""Errors that the user can fix: one line with the mistake, its place and the fix; the exit codes; lost readers."""
+"""Errors that the user can fix: one line with the mistake, its place and the fix; exit codes; lost readers."""
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +54,12 @@ def visible(text: str, kept: str = "\n") -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its type if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def killed_by(code: int) -> str:
+    """The signal that killed a process, by its exit code, minus the signal's number; for SIGKILL the likely reason."""
+    name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
+    return name + (", most likely for want of memory" if -code == signal.SIGKILL else "")
 
 
 class Stopped(BaseException):

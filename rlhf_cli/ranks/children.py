@@ -17,11 +17,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.errors import UserError
+from rlhf_cli.errors import UserError, killed_by
 from rlhf_cli.runs.folder import RANKS
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
-"""-P: nothing is imported from the working directory."""
+"""The command of another process of ours. -P: nothing is imported from the working directory."""
 HOST: Final = "127.0.0.1"
 PARENT: Final = "RLHF_PARENT"
 """The environment variable with the process id of the run that started this process."""
@@ -85,8 +85,7 @@ class Children:
         if code is None:
             return None
         if code < 0:
-            name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
-            return f"was killed by {name}" + (", most likely for want of memory" if -code == signal.SIGKILL else "")
+            return f"was killed by {killed_by(code)}"
         return f"ended with exit code {code}; see {self.log(rank)}"
 
     def kill(self) -> None:

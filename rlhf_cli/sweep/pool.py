@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED
+from rlhf_cli.errors import EXIT_BUG, EXIT_DONE, EXIT_STOPPED, killed_by
 from rlhf_cli.pipeline.signals import PARENT
+from rlhf_cli.ranks.children import COMMAND
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE
 from rlhf_cli.runs.folder import ENDING, TRIAL_LOG
 from rlhf_cli.runs.listing import read_last_metrics, read_status
 from rlhf_cli.runs.lock import is_locked
 from rlhf_cli.sweep.record import Ending
 
-COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
-"""-P: nothing is imported from the working directory."""
 INTERVAL_S: Final = 0.2
 PATIENCE_S: Final = 60.0
 """Seconds that a trial waits for a folder that another process holds: trials of a killed sweep end at their next token.
@@ -227,8 +225,7 @@ def start_process(job: Job, slot: Mapping[str, str]) -> Process:
 def explain_exit(code: int, log: Path, begin: int) -> str:
     """Say why a process ended with this code, in one line; its part of the log begins at byte `begin`."""
     if code < 0:
-        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
-        return f"killed by {name}" + (", most likely for want of memory" if -code == signal.SIGKILL else "")
+        return f"killed by {killed_by(code)}"
     try:
         with log.open("rb") as file:
             file.seek(max(begin, log.stat().st_size - _TAIL))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rlhf_cli.errors import EXIT_STOPPED
 from rlhf_cli.pipeline.signals import PARENT
-from rlhf_cli.sweep.pool import COMMAND
+from rlhf_cli.ranks.children import COMMAND
 
 POLL_S: Final = 0.2
 

@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import selectors
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from rlhf_cli.errors import killed_by
 from rlhf_cli.rewards.execution.ending import MARK, end_all, find_family
 from rlhf_cli.rewards.execution.messages import (
     CallFailed,
@@ -195,5 +195,4 @@ class RewardProcess:
             return CallFailed("closed the pipe of its answers")
         if code >= 0:
             return CallFailed(f"ended its process with exit code {code}")
-        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
-        return CallFailed(f"had its process ended by {name}{' (out of memory?)' if -code == signal.SIGKILL else ''}")
+        return CallFailed(f"had its process killed by {killed_by(code)}")

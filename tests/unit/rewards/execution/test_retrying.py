@@ -32,8 +32,8 @@ TROUBLE = [
     ("sys.exit(0)", "called sys.exit(0) at rewards.py:4"),
     ("sys.exit()", "called sys.exit() at rewards.py:4"),
     ("os._exit(3)", "ended its process with exit code 3"),
-    ("os.kill(os.getpid(), 9)", "had its process ended by SIGKILL (out of memory?)"),
-    ("os.abort()", "had its process ended by SIGABRT"),
+    ("os.kill(os.getpid(), 9)", "had its process killed by SIGKILL, most likely for want of memory"),
+    ("os.abort()", "had its process killed by SIGABRT"),
 ]
 ON_CCC = """
 import json, os, sys
