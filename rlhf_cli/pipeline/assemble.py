@@ -96,9 +96,9 @@ def assemble(
     adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
     optimizer = torch.optim.AdamW(policy.parameters().values(), **adamw)
     record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=peak, command=command)
-    record = record | {"invariant": config.invariant}
+    record |= {"invariant": config.invariant}
     if reference := reference_record(engine):
-        record = record | {REFERENCE: reference}
+        record |= {REFERENCE: reference}
     state, saved = settle(config, folder, record, policy, optimizer, saver, origin, reporter)
     return Run(
         config=config,

@@ -14,8 +14,8 @@ from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
 from rlhf_cli.evaluation.sides import Answered, Side
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.held_out import AT_ONCE, prompts_at_once
-from rlhf_cli.pipeline.scoring import group_scores
+from rlhf_cli.pipeline.held_out import AT_ONCE, held_out_batch, prompts_at_once
+from rlhf_cli.pipeline.scoring import group_scores, kept_prompts
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.work import Work
 from rlhf_cli.prompts.encoding import encode_held_out
@@ -89,18 +89,16 @@ def answer(
     reference = adapter is None
     if adapter is not None:
         policy.load_adapter(adapter)
-    samples, at_once = config.evaluate.samples, prompts_at_once(config)
-    size = config.microbatch_size if isinstance(config.microbatch_size, int) else AT_ONCE
-    parts = -(-len(prompts) // at_once)
+    at_once = prompts_at_once(config)
+    completions, parts = at_once * config.evaluate.samples, -(-len(prompts) // at_once)
+    size = min(config.microbatch_size if isinstance(config.microbatch_size, int) else AT_ONCE, completions)
     found: dict[int, Answered] = {}
     who = "the reference answers" if reference else "the policy answers"
-    work = Work(min(size, at_once * samples), reporter, StopSignals())
-    ticks = parts * (config.max_new_tokens + 2 * work.parts(at_once * samples))
-    with work.phase(who, ticks) as tick, room_for(at_once * samples, "evaluate.samples"):
+    work = Work(size, reporter, StopSignals())
+    ticks = parts * (config.max_new_tokens + 2 * -(-completions // size))
+    with work.phase(who, ticks) as tick, room_for(completions, "evaluate.samples"):
         for start in range(0, len(prompts), at_once):
-            numbers = range(start, min(start + at_once, len(prompts)))
-            seeds = tuple(seed_for(config.seed, "eval", n, sample) for n in numbers for sample in range(samples))
-            batch = PromptBatch(tuple(prompts[n] for n in numbers), samples, seeds)
+            batch = held_out_batch(config, prompts, start, at_once)
             rollout = engine.sample(batch, sampling, tick, reference=reference)
             seed = seed_for(config.seed, "reward/held_out", start)
             scores = scorer.score(rollout, seed=seed, tick=lambda: None, where="rlhf eval")
@@ -125,9 +123,8 @@ def _answered(
     """The prompts of a batch that have scores, by number."""
     samples, found = rollout.batch.samples_per_prompt, {}
     lengths, truncated = rollout.lengths.tolist(), rollout.truncated.tolist()
-    kept = [number for number in range(len(rollout.batch.prompts)) if number not in scores.left_out]
-    for place, number in enumerate(kept):
-        scored, rows = (slice(n * samples, (n + 1) * samples) for n in (place, number))
+    for place, number in enumerate(kept_prompts(rollout, scores.left_out)):  # scores are of the kept prompts alone
+        scored, rows = (slice(first, first + samples) for first in (place * samples, number * samples))
         texts = rollout.texts[rows]
         found[start + number] = Answered(
             rewards=scores.values[scored],

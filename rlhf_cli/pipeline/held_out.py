@@ -19,14 +19,14 @@ from rlhf_cli.evaluation.optimum import LEAST, unknown
 from rlhf_cli.functional.mismatch import TOLERANCE, measure_mismatch
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.run import Run, current_beta, truncation
-from rlhf_cli.pipeline.scoring import ask, group_scores, note_failures
-from rlhf_cli.ranks.rollouts import split_rollout
+from rlhf_cli.pipeline.scoring import ask, group_scores, kept_prompts, note_failures
+from rlhf_cli.ranks.rollouts import select_prompts
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.runs.binding import read_record
 from rlhf_cli.runs.sharing import find_place, share
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import Distance, PromptBatch, Rollout, Tick
+from rlhf_cli.types import Distance, Prompt, PromptBatch, Rollout, Tick
 
 Columns = defaultdict[str, list[Any]]
 
@@ -111,13 +111,13 @@ def _sample_prompts(run: Run, step: int, *, asks_reference: bool = False, is_ref
     completions = at_once * config.evaluate.samples
     batches = -(-len(run.held_out) // at_once)
     own = len(run.shards.own(at_once))
-    reads = run.shards.passes(_batch(run, 0, at_once), work.microbatch_size)
+    reads = run.shards.passes(held_out_batch(config, run.held_out, 0, at_once), work.microbatch_size)
     read_by, sampled_by = 2 if asks_reference else 1, 2 if asks_reference and not run.reference_samples else 1
     ticks = batches * (sampled_by * own * config.max_new_tokens + (0 if is_reference else read_by * reads))
     samples, sampler_differs = _Samples(), False
     with work.phase("evaluation", ticks) as tick, room_for(completions, "evaluate.samples"):
         for start in range(0, len(run.held_out), at_once):
-            batch = _batch(run, start, at_once)
+            batch = held_out_batch(config, run.held_out, start, at_once)
             rollout = _sample(run, batch, tick)
             sampler_differs = sampler_differs or (start == 0 and _sampler_differs(run, rollout, tick))
             if sampler_differs:
@@ -134,7 +134,7 @@ def _sample_prompts(run: Run, step: int, *, asks_reference: bool = False, is_ref
                 scores = _score(run, rollout, start, step)
                 reference = _reference_columns(rollout, by_policy, scores)
                 left_out, samples.failures = left_out | scores.left_out, samples.failures + scores.failures
-            kept = [number for number in range(len(batch.prompts)) if number not in left_out]
+            kept = kept_prompts(rollout, left_out)
             samples.numbers += [start + number for number in kept]
             for table, new in ((samples.policy, policy), (samples.reference, reference)):
                 for name, groups in new.items():
@@ -145,7 +145,7 @@ def _sample_prompts(run: Run, step: int, *, asks_reference: bool = False, is_ref
 def _sampler_differs(run: Run, rollout: Rollout, tick: Tick) -> bool:
     """Whether the trainer reads other log-probabilities than were sampled, by the first completions of a batch."""
     few = range(min(len(rollout.batch.prompts), max(1, COMPARED // rollout.batch.samples_per_prompt)))
-    _, log_weights = _recompute(run, split_rollout(rollout, [few])[0], tick)
+    _, log_weights = _recompute(run, select_prompts(rollout, few), tick)
     return measure_mismatch(log_weights).gap > TOLERANCE
 
 
@@ -214,11 +214,11 @@ def why_no_optimum(config: RunConfig, beta: float) -> str | None:
     return None
 
 
-def _batch(run: Run, start: int, count: int) -> PromptBatch:
+def held_out_batch(config: RunConfig, held_out: Sequence[Prompt], start: int, count: int) -> PromptBatch:
     """The held-out prompts from number `start` on, at most `count`, and the seed of each sample."""
-    prompts, samples = run.held_out[start : start + count], run.config.evaluate.samples
+    prompts, samples = tuple(held_out[start : start + count]), config.evaluate.samples
     numbers = range(start, start + len(prompts))
-    seeds = tuple(seed_for(run.config.seed, "eval", number, sample) for number in numbers for sample in range(samples))
+    seeds = tuple(seed_for(config.seed, "eval", number, sample) for number in numbers for sample in range(samples))
     return PromptBatch(prompts, samples, seeds)
 
 

@@ -117,13 +117,17 @@ def to_tensor(values: Sequence[float], rollout: Rollout) -> Tensor:
 
 def group_scores(scores: Scores, rollout: Rollout) -> dict[int, list[float]]:
     """The scores of each prompt that is not left out, by its number in the rollout, rounded to float32."""
-    kept = [number for number in range(len(rollout.batch.prompts)) if number not in scores.left_out]
     groups = to_tensor(scores.values, rollout).view(-1, rollout.batch.samples_per_prompt).tolist()
-    return dict(zip(kept, groups, strict=True))
+    return dict(zip(kept_prompts(rollout, scores.left_out), groups, strict=True))
+
+
+def kept_prompts(rollout: Rollout, left_out: Collection[int]) -> list[int]:
+    """The numbers of the prompts that are not left out."""
+    return [number for number in range(len(rollout.batch.prompts)) if number not in left_out]
 
 
 def drop_unscored(rollout: Rollout, scores: Scores) -> Rollout:
-    """The rollout without the prompts that are left out; raises Skip where that is every prompt."""
+    """The rollout without the prompts that are left out, as if they had not been in it; raises Skip if that is all."""
     if not scores.values:
         raise Skip(
             f"no prompt has a score for each of its completions; the first failure: {scores.first_failure}",
@@ -131,7 +135,7 @@ def drop_unscored(rollout: Rollout, scores: Scores) -> Rollout:
             EXIT_REWARD,
             failures=scores.failures,
         )
-    return drop_prompts(rollout, scores.left_out)
+    return select_prompts(rollout, kept_prompts(rollout, scores.left_out))
 
 
 def select_learnable(config: RunConfig, rollout: Rollout, scores: Tensor) -> Tensor:
@@ -153,11 +157,6 @@ def learnable_mask(rollout: Rollout, truncated: str, at_least: int) -> Tensor:
     ended = ~rollout.truncated
     groups = ended.view(-1, rollout.batch.samples_per_prompt)
     return (groups & (groups.sum(1, keepdim=True) >= at_least)).reshape(-1)
-
-
-def drop_prompts(rollout: Rollout, prompts: Collection[int]) -> Rollout:
-    """The rollout without the prompts of these numbers, as if they had not been in its batch."""
-    return select_prompts(rollout, [number for number in range(len(rollout.batch.prompts)) if number not in prompts])
 
 
 def check_agreement(run: Run, log_weights: Tensor) -> None:

@@ -7,6 +7,7 @@ Random generators and the order of the data are no part of it: both are function
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -136,8 +137,8 @@ def serialise(state: TrainState, policy: Policy, optimizer: torch.optim.Optimize
         content[VALUE_HEAD] = to_bytes({n: p.contiguous() for n, p in policy.value_head.state_dict().items()})
     moments = {
         f"{name}|{key}": value.contiguous()
-        for name, values in copy_tensors(policy, optimizer).moments.items()
-        for key, value in values.items()
+        for name, parameter in policy.parameters().items()
+        for key, value in optimizer.state.get(parameter, {}).items()
     }
     content[OPTIMIZER] = to_bytes(moments)
     fields = asdict(state)
@@ -161,16 +162,17 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
         )
     if policy.value_head is not None:
         policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
-    flat = load_file(folder / OPTIMIZER)
-    adapted = {key.rpartition("|")[0] for key in flat}
-    if adapted not in (set(), policy.parameters().keys()):  # none: no step has changed anything yet
+    moments, parameters = defaultdict[str, dict[str, Tensor]](dict), policy.parameters()
+    for path, value in load_file(folder / OPTIMIZER).items():
+        name, _, key = path.rpartition("|")
+        moments[name][key] = value
+    if moments and moments.keys() != parameters.keys():  # none: no step has changed anything yet
         raise UserError("the optimizer's state does not fit the adapter", where=str(folder), exit_code=EXIT_RESUME)
     optimizer.state.clear()
-    for name, parameter in policy.parameters().items():
-        moments = {key.rpartition("|")[2]: value for key, value in flat.items() if key.rpartition("|")[0] == name}
-        if moments:
-            # AdamW keeps its step counter on the CPU and its moments beside the weights.
-            optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()}
+    for name, own in moments.items():
+        device = parameters[name].device
+        # AdamW keeps its step counter on the CPU and its moments beside the weights.
+        optimizer.state[parameters[name]] = {k: v if k == "step" else v.to(device) for k, v in own.items()}
     return state
 
 

@@ -76,10 +76,6 @@ class Work:
             yield tick
         self.signals.check()
 
-    def parts(self, completions: int) -> int:
-        """How many microbatches that many completions take."""
-        return -(-completions // self.microbatch_size)
-
     def fitting(self, work: Callable[[int], Result]) -> Result:
         """Call `work` with a microbatch size; halve the size, for good, while memory runs out.
 

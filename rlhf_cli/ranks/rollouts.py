@@ -5,21 +5,16 @@ A part is as if the other prompts had not been in its batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from rlhf_cli.functional.truncation import join, select_rows
-from rlhf_cli.types import Advantages, Distance, Exact, PromptBatch, Rollout
-
-
-def split_rollout(rollout: Rollout, blocks: Sequence[range]) -> list[Rollout]:
-    """Cut a rollout into the completions of each block of prompts."""
-    return [select_prompts(rollout, block) for block in blocks]
+from rlhf_cli.types import Advantages, PromptBatch, Rollout
 
 
 def select_prompts(rollout: Rollout, numbers: Sequence[int]) -> Rollout:
@@ -53,31 +48,8 @@ def split_advantages(advantages: Advantages, blocks: Sequence[range]) -> list[Ad
     parts = []
     for block in blocks:
         part, rows = select_prompts(rollout, block), torch.tensor(rows_of(batch, block), device=empty.device)
-        take = partial(_take, rows, part.tokens.shape[1])
-        distance, exact = scored.distance, scored.distance.exact
-        parts.append(
-            Advantages(
-                scored=replace(
-                    scored,
-                    rollout=part,
-                    scores=take(scored.scores),
-                    distance=Distance(
-                        ref_logprobs=take(distance.ref_logprobs),
-                        kl=take(distance.kl),
-                        exact=None if exact is None else Exact(take(exact.kl), take(exact.entropy)),
-                        ref_hidden=_if_any(take, distance.ref_hidden),
-                        slopes=tuple(map(take, distance.slopes)),
-                    ),
-                    rewards=take(scored.rewards),
-                    learnable=take(scored.learnable),
-                    values=_if_any(take, scored.values),
-                    log_weights=_if_any(take, scored.log_weights),
-                    parts={},
-                ),
-                advantages=take(advantages.advantages),
-                returns=_if_any(take, advantages.returns),
-            )
-        )
+        own = replace(advantages, scored=replace(scored, rollout=part, parts={}))
+        parts.append(_take(own, rows, part.tokens.shape[1]))
     return parts
 
 
@@ -137,10 +109,15 @@ def stack(parts: Sequence[Tensor], fill: int = 0) -> Tensor:
     return torch.cat([pad(part, [*places], value=fill) for part, places in zip(parts, behind, strict=True)])
 
 
-def _take(rows: Tensor, width: int, values: Tensor) -> Tensor:
-    """Rows of [B, ...], cut to `width` places where they have places."""
-    return values[rows] if values.dim() == 1 else values[rows, :width]
+def _take(value: Any, rows: Tensor, width: int) -> Any:
+    """The value with the rows of all its tensors [B, ...], cut to `width` places where they have places.
 
-
-def _if_any(take: Callable[[Tensor], Tensor], values: Tensor | None) -> Tensor | None:
-    return None if values is None else take(values)
+    A rollout stays as it is: it has its rows already.
+    """
+    if isinstance(value, Tensor):
+        return value[rows] if value.dim() == 1 else value[rows, :width]
+    if isinstance(value, tuple):
+        return tuple(_take(one, rows, width) for one in value)
+    if is_dataclass(value) and not isinstance(value, type | Rollout):
+        return replace(value, **{one.name: _take(getattr(value, one.name), rows, width) for one in fields(value)})
+    return value

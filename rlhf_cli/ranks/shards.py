@@ -20,7 +20,7 @@ from rlhf_cli.engine.reference import native_engine
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks.dealing import deal_units, rank_of
-from rlhf_cli.ranks.rollouts import join_rollouts, split_rollout, stack, take_prompts
+from rlhf_cli.ranks.rollouts import join_rollouts, select_prompts, stack, take_prompts
 from rlhf_cli.ranks.team import Team, Work
 from rlhf_cli.types import Distance, Exact, PromptBatch, Rollout, Tick
 
@@ -125,7 +125,7 @@ class Shards:
         return done[0]
 
     def _split(self, rollout: Rollout) -> list[Rollout]:
-        return split_rollout(rollout, self.blocks(len(rollout.batch.prompts)))
+        return [select_prompts(rollout, block) for block in self.blocks(len(rollout.batch.prompts))]
 
     def _join(self, parts: Sequence[Rollout], batches: Sequence[PromptBatch]) -> Rollout:
         """Join rollouts of these batches; one that comes from another process has lost the rows of its prompts."""

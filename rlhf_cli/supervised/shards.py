@@ -17,7 +17,7 @@ from torch import Tensor
 from rlhf_cli.engine import Engine
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks.gradient import Gradient, take_gradient
-from rlhf_cli.ranks.rollouts import split_rollout
+from rlhf_cli.ranks.rollouts import select_prompts
 from rlhf_cli.ranks.shards import Shards
 from rlhf_cli.supervised.objectives import Objective
 from rlhf_cli.supervised.objectives.objective import Batch, Reading
@@ -32,7 +32,7 @@ _OBJECTIVE: Final[TypeAdapter[Objective]] = TypeAdapter(Objective)
 def split_batch(batch: Batch, blocks: Sequence[range]) -> list[Batch]:
     """Cut a batch into the examples of each block."""
     prompts = len(batch.rollout.batch.prompts) // len(batch)  # of an example: one, or one for each completion
-    cut = split_rollout(batch.rollout, [range(block.start * prompts, block.stop * prompts) for block in blocks])
+    cut = [select_prompts(batch.rollout, range(one.start * prompts, one.stop * prompts)) for one in blocks]
     return [
         Batch(rollout, batch.each, batch.shares[block.start : block.stop], batch.margins[block.start : block.stop])
         for rollout, block in zip(cut, blocks, strict=True)

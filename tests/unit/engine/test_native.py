@@ -24,7 +24,7 @@ from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.models.building import add_adapter
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.scoring import drop_prompts
+from rlhf_cli.ranks.rollouts import select_prompts
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Rollout
 from tests.unit.engine.families import family
@@ -213,7 +213,7 @@ def test_the_rollouts_forward_pass_gives_the_gradients_of_a_new_one(
 def test_the_rollouts_forward_pass_outlives_prompts_that_are_left_out(policy: Policy, texts: Sequence[str]) -> None:
     engine = NativeEngine(policy)
     whole = sampled(engine, texts=texts, remember=1)
-    part = drop_prompts(whole, {0, 2})  # row 4 is the second completion of the last prompt, row 10 before
+    part = select_prompts(whole, [1, 3])  # row 4 is the second completion of the last prompt, row 10 before
     found, expected = engine.reuse(part, torch.tensor([4, 0])), engine.reuse(whole, torch.tensor([10, 3]))
     assert_close(found, expected, rtol=0, atol=1e-6)
 

@@ -16,11 +16,12 @@ from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.pipeline.rollout import draw, next_prompts
 from rlhf_cli.pipeline.run import Run, reusing_engine
-from rlhf_cli.pipeline.scoring import drop_prompts, score
+from rlhf_cli.pipeline.scoring import score
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import TrainState
 from rlhf_cli.pipeline.step import complete, skip
 from rlhf_cli.pipeline.update import compute_gradient, update
+from rlhf_cli.ranks.rollouts import select_prompts
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Advantages, Rollout
@@ -226,7 +227,7 @@ def test_the_gradient_is_that_of_the_kept_groups_by_the_ordinary_path(
 ) -> None:
     run = dynamic(make_run, in_turn(SAME + OTHER, SAME + SAME, OTHER + OTHER), algorithm=algorithm, kl=kl)
     advantages, rollout, _ = learn(run)
-    kept = drop_prompts(rollout, {0, 2, 3, 5})
+    kept = select_prompts(rollout, [1, 4])
     plain = replace(run, config=run.config.model_copy(update={"prompts": "uniform"}))
     scored = score(plain, kept, Scores((*OTHER, *OTHER), frozenset(), {}, 0, 0, None), 0.3)
     alone = run.config.algorithm.advantages(scored, run.state.baseline)

@@ -18,7 +18,6 @@ from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.rollout import draw, next_prompts
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.scoring import (
-    drop_prompts,
     drop_unscored,
     group_scores,
     group_variances,
@@ -27,6 +26,7 @@ from rlhf_cli.pipeline.scoring import (
 )
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import TrainState
+from rlhf_cli.ranks.rollouts import select_prompts
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.rewards.shaping import Spread
 from rlhf_cli.seeding import seed_for
@@ -108,7 +108,7 @@ class TestWithout:
             kept = [number for number in range(3) if number not in dropped]
             seeds = tuple(batch.seeds[2 * number + sample] for number in kept for sample in range(2))
             alone = PromptBatch(tuple(batch.prompts[number] for number in kept), 2, seeds)
-            other, found = engine.sample(alone, sampling, lambda: None), drop_prompts(one, dropped)
+            other, found = engine.sample(alone, sampling, lambda: None), select_prompts(one, kept)
             assert found.batch == other.batch
             assert (found.texts, found.temperature) == (other.texts, other.temperature)
             for name in ("tokens", "completion_mask", "truncated"):
@@ -123,7 +123,7 @@ class TestWithout:
 
     def test_what_is_left_is_no_wider_than_its_longest_completion(self) -> None:
         rollout = rollout_of([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]])
-        found = drop_prompts(rollout, {0})
+        found = select_prompts(rollout, [1, 2])
         assert found.completion_mask.int().tolist() == [[1, 0], [1, 1]]
         assert (found.logprobs.shape, found.hidden.shape) == ((2, 2), (2, 2, 1))
 
