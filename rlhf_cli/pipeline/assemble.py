@@ -119,7 +119,7 @@ def assemble(
             threads=spare_threads(torch.get_num_threads()) if makes_room else None,
         ),
         state=state,
-        queue=_open_queue(config, folder, held_out, state.step, reporter),
+        queue=_open_queue(config, folder, held_out, state.step, reporter) if config.evaluate.human else None,
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
         logs_errors=_logs_errors(folder),
         no_signal=read_no_signal(folder, config.samples_per_prompt),
@@ -134,11 +134,7 @@ def _logs_errors(folder: Path) -> bool:
     return last is None or "objective_se" in last
 
 
-def _open_queue(
-    config: RunConfig, folder: Path, held_out: Sequence[Prompt], step: int, reporter: Reporter
-) -> Queue | None:
-    if not config.evaluate.human:
-        return None
+def _open_queue(config: RunConfig, folder: Path, held_out: Sequence[Prompt], step: int, reporter: Reporter) -> Queue:
     rows = [prompt.row for prompt in held_out]
     return Queue(folder, rows, config.evaluate.human_against, step, reporter.note)
 

@@ -128,10 +128,8 @@ def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequ
         (REFERENCE, "sha256_sampled"),
         ("reward", "sha256"),
     ):
-        if before.get(name, {}).get(key) in (
-            None,
-            now.get(name, {}).get(key),
-        ):  # None: an earlier commit's record, which has no such hash, or the reference is the initial policy
+        was, is_now = before.get(name, {}).get(key), now.get(name, {}).get(key)
+        if was in (None, is_now):  # None: an earlier version's record, or the reference is the initial policy
             continue
         if not any(one == name or one.startswith(f"{name}.") for one in allowed):
             what = "model's tokenizer, chat template or end tokens" if key == "sha256_text" else name
@@ -143,17 +141,17 @@ def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequ
             )
         reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
         write_record(folder, before := before | {name: now.get(name, {})})
-    if now.get(REFERENCE) and not before.get(REFERENCE):  # the settings changed, which resume_allow or a fork allows
+    if now.get(REFERENCE) and not before.get(REFERENCE):  # reference=model now, as resume_allow or a fork allows
         write_record(folder, before := before | {REFERENCE: now[REFERENCE]})
     invariant = before.get("invariant") is True and now.get("invariant") is True
     ground = [key for key in GROUND if not (invariant and key == "threads")]
     changed = [(key, before.get(key), now[key]) for key in ground if before.get(key) != now[key]]
     old, new = before["reward"].get("environment"), now["reward"]["environment"]
-    if old and new:  # the user's function, and no record of an earlier commit
+    if old and new:  # the user's function, and no record of an earlier version
         names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
         changed += [(f"{name} of the reward's process", old.get(name), new.get(name)) for name in names]
-    for key, was, is_now in changed:
-        reporter.note(f"{key} changed ({was} -> {is_now}): the run continues, but not bit for bit")
+    for key, former, present in changed:
+        reporter.note(f"{key} changed ({former} -> {present}): the run continues, but not bit for bit")
     return not changed
 
 

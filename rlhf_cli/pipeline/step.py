@@ -67,7 +67,10 @@ def complete(
     `advantages` is None where the step was skipped before there were any.
     """
     before, state = run.state, advance(run, advantages, learned, evaluated)
-    metrics = collect_metrics(run, state, advantages, learned, evaluated) | ask_people(run, state.step, evaluated)
+    metrics = collect_metrics(run, state, advantages, learned)
+    if evaluated is not None:
+        metrics |= evaluated.metrics()
+    metrics |= ask_people(run, state.step, evaluated)
     timings = log(run, metrics, advantages, evaluated)
     run.seconds += timings["time/step_s"]
     run.state, run.unfinished = replace(state, logs=run.logbook.marks()), Unfinished()
@@ -139,13 +142,9 @@ def advance(
 
 
 def collect_metrics(
-    run: Run,
-    state: TrainState,
-    advantages: Advantages | None,
-    learned: Mapping[str, float],
-    evaluated: Evaluation | None,
+    run: Run, state: TrainState, advantages: Advantages | None, learned: Mapping[str, float]
 ) -> dict[str, float]:
-    """The step's line of metrics.jsonl; `state` is the state after the step."""
+    """The metrics of the step itself; `state` is the state after it."""
     metrics = {"skipped": 0.0, **learned}
     if advantages is not None:
         rollouts = run.unfinished.rollouts if run.config.prompts == "dynamic" else 0
@@ -157,7 +156,7 @@ def collect_metrics(
             metrics["sampler/gap"] = gap
         if run.config.reward.normalise:
             metrics["reward/scale"] = state.spread.deviation
-    return metrics | (evaluated.metrics() if evaluated is not None else {})
+    return metrics
 
 
 def measure_gap(advantages: Advantages, learned: Mapping[str, float]) -> float | None:

@@ -141,6 +141,8 @@ class Leader(Team):
         while True:
             answer = self._wait(link.answers)
             if isinstance(answer, Exception):
+                if not isinstance(answer, RuntimeError):  # the connection stands: the message is at fault
+                    raise answer
                 if self._lost is not None:
                     raise Stopped(self._lost)
                 raise Stopped(f"rank {link.rank} {self._why_gone(link.rank, answer)}") from answer

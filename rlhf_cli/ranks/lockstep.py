@@ -52,8 +52,6 @@ class Lockstep:
         self._idle: Callable[[], Tensor] | None = None
         self._reset: Callable[[], None] = lambda: None
         self._is_inside = False
-        self.passes = 0
-        """Forward passes so far, those of this process and those made for the others."""
 
     def bind(self, forward: Pass, idle: Callable[[Pass], Tensor], reset: Callable[[], None]) -> Pass:
         """Make passes in step from now on: returns the pass to use instead of `forward`.
@@ -66,7 +64,6 @@ class Lockstep:
         def run(**inputs: object) -> Tensor:
             with self._inside():
                 states = forward(**inputs)
-            self.passes += 1
             if torch.is_grad_enabled() and states.requires_grad:
                 states = states.view_as(states)  # its gradient is there before any layer's backward pass begins
                 states.register_hook(self._begin_backward)
