@@ -7,7 +7,7 @@ gathering  start the others, or find those that torchrun started; end them
 children   the others as children of this process
 dealing    which shard has which prompts, and which process has which shard
 rollouts   take a rollout apart by prompts, and join rollouts
-team       the processes that calculate a run's shards: this one alone, or with others
+team       the processes that calculate a run's shards, this one alone or with others; they have to be alike
 duties     what each process of `rlhf train` loads and may be sent
 shards     sample and read a batch, shard by shard
 gradient   the gradient of a loss, shard by shard

@@ -24,7 +24,7 @@ from rlhf_cli.ranks.failures import Follows, error_of, torn_by_memory
 from rlhf_cli.ranks.link import Link
 from rlhf_cli.ranks.lockstep import GivenUp, Lockstep, Torn, is_lost
 from rlhf_cli.ranks.messages import Failure, Opening, Order, heart
-from rlhf_cli.ranks.team import C, Duties, E, R, Team, Work
+from rlhf_cli.ranks.team import C, Duties, E, R, Team, Work, check_alike, describe
 from rlhf_cli.types import Tick
 
 T = TypeVar("T")
@@ -66,6 +66,13 @@ class Leader(Team):
         if (failure := self._wait(joined, watch_hearts=False)) is not None:
             raise Stopped(f"the processes of the run do not find each other: {failure}") from failure
         self._links = [Link(rank) for rank in range(1, size)]
+
+    def open(self, duties: Duties[C, E], config: C, note: Callable[[str], None]) -> tuple[Policy, E]:
+        """Load the model as `Team.open` does; raises UserError where another process has another model."""
+        policy, engine = super().open(duties, config, note)
+        everyone = {rank: () for rank in range(self.size)}
+        check_alike(self.map(policy, engine, describe, everyone, lambda: None), note)
+        return policy, engine
 
     def load(self, duties: Duties[C, E], config: C, threads: int, note: Callable[[str], None]) -> tuple[Policy, E]:
         """Load the model here and in the others, each with so many threads; of a sharded one, each its part."""

@@ -1,15 +1,21 @@
-"""The processes that calculate a run's shards, and their duties: this one alone; `leader` has the one with others."""
+"""The processes that calculate a run's shards: their duties, and that they are alike.
+
+`Team` is this process alone; `leader` has the one with others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import torch
 
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.opening import THREADS
+from rlhf_cli.engine.reference import TwoModels, native_engine
+from rlhf_cli.errors import UserError
+from rlhf_cli.models.fingerprint import text_fingerprint
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks.lockstep import Lockstep
 from rlhf_cli.schema import TrainingConfig
@@ -21,6 +27,10 @@ E = TypeVar("E", bound=Engine)
 
 Work = Callable[..., R]
 """(policy, engine, *part, tick=) -> the result of one shard. A module's function; it changes no weight."""
+
+
+SAME: Final = ("model", "reference", "tokenizer")
+"""Keys of `describe` in which all processes have to agree."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +70,28 @@ class Team:
 
     def close(self) -> None:
         """Let the others end."""
+
+
+def describe(policy: Policy, engine: Engine, *, tick: Tick) -> dict[str, str]:
+    """The properties of a process that the numbers of its shards depend on; a work that every process may be sent."""
+    text = text_fingerprint(policy.tokenizer, policy.end_tokens, use_chat_template=policy.use_chat_template)
+    is_gpu = policy.device.type == "cuda"
+    return {
+        "model": policy.fingerprint,
+        "reference": engine.other.policy.fingerprint if isinstance(engine, TwoModels) else "",
+        "tokenizer": text,
+        "engine": f"{'transformers' if native_engine(engine) is None else 'native'}, invariant={engine.invariant}",
+        "processor": torch.cuda.get_device_name(policy.device) if is_gpu else torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+    }
+
+
+def check_alike(described: Sequence[Mapping[str, str]], note: Callable[[str], None]) -> None:
+    """Note where a process differs from the first, by `describe`; raises UserError where a key of SAME does."""
+    first, *others = described
+    for rank, other in enumerate(others, start=1):
+        for name in (name for name in first if other[name] != first[name]):
+            if name in SAME:
+                raise UserError(f"rank {rank} has another {name}", where="model", fix="give all hosts the same files")
+            what = f"rank {rank} has another {name} ({other[name]}, and rank 0 {first[name]})"
+            note(f"{what}: the run's bytes depend on which process calculates what")

@@ -24,7 +24,7 @@ from rlhf_cli.ranks.children import PARENT, die_with_parent
 from rlhf_cli.ranks.failures import failure_of
 from rlhf_cli.ranks.lockstep import Lockstep, Torn
 from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order, heart
-from rlhf_cli.ranks.team import C, Duties, E, Work
+from rlhf_cli.ranks.team import C, Duties, E, Work, describe
 
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """The first process takes these for all: it saves, and then lets the others end."""
@@ -108,7 +108,7 @@ def _open(duties: Duties[C, E], opening: Opening) -> _Member | _Absent:
     try:
         policy, engine = duties.load(config, lambda note: None, lockstep)
         torch.set_num_threads(opening.threads)
-        return _Member(policy, engine, lockstep, duties.works)
+        return _Member(policy, engine, lockstep, {**duties.works, describe.__name__: describe})
     except Exception as error:
         return _Absent(error, lockstep)
 

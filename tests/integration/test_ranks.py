@@ -248,6 +248,22 @@ shards.measure_distance = measure_distance
 
 
 @pytest.mark.slow
+def test_a_process_with_another_model_ends_the_run_before_its_first_step(tmp_path: Path) -> None:
+    """As where a host has another revision of the model in its cache."""
+    before = """
+import os
+from rlhf_cli.models import policy
+real = policy.weights_fingerprint
+policy.weights_fingerprint = lambda weights: "other" if os.environ.get("RANK") == "1" else real(weights)
+"""
+    process = start("train", *DEALT, "shards=2", "processes=2", "run_dir=two", cwd=tmp_path, before=before)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2, err
+    assert "error: rank 1 has another model (model); fix: give all hosts the same files" in err
+    assert not (tmp_path / "two" / "metrics.jsonl").exists()
+
+
+@pytest.mark.slow
 def test_a_bug_in_another_process_is_shown_with_its_rank(tmp_path: Path) -> None:
     before = BROKEN.format(when="True", what="a bug")
     process = start("train", *DEALT, "shards=4", "processes=2", "run_dir=two", cwd=tmp_path, before=before)
