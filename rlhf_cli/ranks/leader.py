@@ -63,7 +63,7 @@ class Leader(Team):
         """Started for a sharded model alone."""
         joined: SimpleQueue[Exception | None] = SimpleQueue()
         threading.Thread(target=_join, args=(self._store, size, joined), daemon=True).start()
-        if (failure := self._wait(joined, watch_hearts=False)) is not None:
+        if (failure := self._wait(joined)) is not None:
             raise Stopped(f"the processes of the run do not find each other: {failure}") from failure
         self._links = [Link(rank) for rank in range(1, size)]
 
@@ -159,30 +159,30 @@ class Leader(Team):
             raise error_of(answer.results, link.rank)
         return answer.results
 
-    def _wait(self, queue: SimpleQueue[T], *, watch_hearts: bool = True) -> T:
+    def _wait(self, queue: SimpleQueue[T]) -> T:
         """The next of the queue; looks after signals and the other processes meanwhile."""
         while True:
             try:
                 return queue.get(timeout=POLL_S)
             except Empty:
                 self._check()
-                self._look(watch_hearts=watch_hearts)
+                self._look()
 
-    def _look(self, *, watch_hearts: bool = True) -> None:
+    def _look(self) -> None:
         """Raise Stopped where another process has ended, or its heart has not been heard for a while."""
         if self._lockstep is not None:  # the thread looks
             if self._lost is not None:
                 raise Stopped(self._lost)
         elif time.monotonic() - self._looked >= BEAT_S:
             self._looked = time.monotonic()
-            if (lost := self._find_lost(watch_hearts=watch_hearts)) is not None:
+            if (lost := self._find_lost()) is not None:
                 raise Stopped(lost)
 
-    def _find_lost(self, *, watch_hearts: bool) -> str | None:
+    def _find_lost(self) -> str | None:
         """The process that has ended or gives no sign of life, and the reason."""
         for rank, (beats, looks) in self._silent.items():
             reason = self._children.why_gone(rank) if self._children is not None else None
-            if reason is None and watch_hearts:
+            if reason is None and self._links:  # before all are there, their hearts may be silent
                 now = self._hearts.add(heart(rank), 0)
                 self._silent[rank] = now, 0 if now != beats else looks + 1
                 if self._silent[rank][1] >= SILENT:
@@ -195,7 +195,7 @@ class Leader(Team):
         """Look after the others while this process waits in a pass, which the end of the children breaks off."""
         with suppress(RuntimeError):  # the store is gone, as the run is
             while not self._closed.wait(BEAT_S):
-                if (lost := self._find_lost(watch_hearts=True)) is not None:
+                if (lost := self._find_lost()) is not None:
                     self._lost = lost
                     if self._children is not None:
                         self._children.kill()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -28,6 +29,9 @@ from rlhf_cli.ranks.team import C, Duties, E, Work, describe
 
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """The first process takes these for all: it saves, and then lets the others end."""
+Calculate = Callable[[Order], list[Any]]
+"""The results of an order's parts."""
+
 BEAT_S: Final = 1.0
 LOST_S: Final = 600.0
 """Seconds without the store's answer after which a process that torchrun started takes the first one's host for gone.
@@ -45,16 +49,14 @@ def serve(rank: int, size: int, duties: Duties[C, E]) -> int:
     beating = threading.Thread(target=_beat, args=(store.clone(), rank, patience, ended), daemon=True)
     beating.start()
     wire.join_group(store, rank, size)
-    member: _Member | _Absent | None = None
     try:
-        while (message := wire.receive(0, _device_of(member))) is not None:
-            if isinstance(message, Opening):
-                member = _open(duties, message)
-                continue
-            answer = _answer(member, message)
-            wire.send(answer, 0)
-            if isinstance(answer.results, Failure) and answer.results.torn:
-                os._exit(EXIT_BUG)  # the others wait for the rest of a pass
+        if (opening := wire.receive(0, torch.device("cpu"))) is not None:
+            calculate, device = _open(duties, opening)
+            while (order := wire.receive(0, device)) is not None:
+                answer = _answer(calculate, order)
+                wire.send(answer, 0)
+                if isinstance(answer.results, Failure) and answer.results.torn:
+                    os._exit(EXIT_BUG)  # the others wait for the rest of a pass
     except RuntimeError:  # the first process is gone, and its own end says why
         os._exit(EXIT_DONE)
     ended.set()
@@ -86,20 +88,15 @@ class _Member:
         return [work(self.policy, self.engine, *part, tick=lambda: None) for part in order.parts]
 
 
-class _Absent:
-    """No model, for a reason that is the answer to every order."""
-
-    def __init__(self, error: Exception, lockstep: Lockstep | None) -> None:
-        self._error, self._lockstep = error, lockstep
-
-    def calculate(self, order: Order) -> list[Any]:
-        """Raise the error that the model could not be loaded for."""
-        if self._lockstep is not None:
-            self._lockstep.give_up()
-        raise self._error
+def _refuse(error: Exception, lockstep: Lockstep | None, order: Order) -> list[Any]:
+    """Answer any order by the error that the model could not be loaded for."""
+    if lockstep is not None:
+        lockstep.give_up()
+    raise error
 
 
-def _open(duties: Duties[C, E], opening: Opening) -> _Member | _Absent:
+def _open(duties: Duties[C, E], opening: Opening) -> tuple[Calculate, torch.device]:
+    """Load the model; returns the function that answers orders, and the device of their tensors."""
     config = duties.schema.model_validate(opening.config)
     if config.device in ("auto", "cuda") and torch.cuda.is_available():
         own = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
@@ -108,23 +105,19 @@ def _open(duties: Duties[C, E], opening: Opening) -> _Member | _Absent:
     try:
         policy, engine = duties.load(config, lambda note: None, lockstep)
         torch.set_num_threads(opening.threads)
-        return _Member(policy, engine, lockstep, {**duties.works, describe.__name__: describe})
+        member = _Member(policy, engine, lockstep, {**duties.works, describe.__name__: describe})
+        return member.calculate, policy.device
     except Exception as error:
-        return _Absent(error, lockstep)
+        return partial(_refuse, error, lockstep), torch.device("cpu")
 
 
-def _answer(member: _Member | _Absent | None, order: Order) -> Answer:
-    assert member is not None
+def _answer(calculate: Calculate, order: Order) -> Answer:
     try:
-        return Answer(order.number, member.calculate(order))
+        return Answer(order.number, calculate(order))
     except Torn as torn:
         return Answer(order.number, replace(failure_of(torn.error), torn=True))
     except Exception as error:
         return Answer(order.number, failure_of(error))
-
-
-def _device_of(member: _Member | _Absent | None) -> torch.device:
-    return member.policy.device if isinstance(member, _Member) else torch.device("cpu")
 
 
 def _beat(store: Store, rank: int, patience: float | None, ended: threading.Event) -> None:

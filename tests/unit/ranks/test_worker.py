@@ -70,7 +70,7 @@ def test_it_does_the_works_of_its_verb_and_no_others(moved: Policy) -> None:
         return 2 * number
 
     member = _Member(moved, TransformersEngine(moved), None, {"double": double})
-    assert _answer(member, Order(1, None, "double", [(3,), (4,)])).results == [6, 8]
-    refused = _answer(member, Order(2, None, "exec", [("print(1)",)])).results
+    assert _answer(member.calculate, Order(1, None, "double", [(3,), (4,)])).results == [6, 8]
+    refused = _answer(member.calculate, Order(2, None, "exec", [("print(1)",)])).results
     assert isinstance(refused, Failure)
     assert (refused.kind, "KeyError: 'exec'" in refused.what) == ("bug", True)
