@@ -45,15 +45,14 @@ def score(run: Run, rollout: Rollout, answer: Scores, beta: float) -> Scored:
             rollout, log_weights = work.fitting(lambda size: run.shards.recompute(sampled, size, tick))
         check_agreement(run, log_weights)
     with work.phase("reference", run.shards.passes(rollout.batch, work.microbatch_size)) as tick:
-        exact, reuses = due(step, config.exact_kl_every, config.steps), reusing_engine(run) is not None
-        distance = work.fitting(
-            lambda size: run.shards.measure(
-                rollout, size, tick, exact=exact, keep_hidden=config.kl == "exact", slopes=reuses
-            )
-        )
-        values = None
-        if config.algorithm.needs_value:
-            values = work.fitting(lambda size: run.shards.values(rollout, size))
+        options = {
+            "exact": due(step, config.exact_kl_every, config.steps),
+            "keep_hidden": config.kl == "exact",
+            "slopes": reusing_engine(run) is not None,
+        }
+        distance = work.fitting(lambda size: run.shards.measure(rollout, size, tick, **options))
+        needs_value = config.algorithm.needs_value
+        values = work.fitting(lambda size: run.shards.values(rollout, size)) if needs_value else None
     return Scored(
         rollout=rollout,
         scores=scores,

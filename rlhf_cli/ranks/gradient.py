@@ -30,9 +30,6 @@ from rlhf_cli.ranks.rollouts import row_weights, split_advantages
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Advantages, Forward, Minibatch, Rollout, Scored
 
-Read = Callable[[Rollout, Tensor], Tensor]
-"""A pass that gives the hidden states of some completions, int64 rows, as `Engine.hidden` does."""
-
 Gradient = tuple[Tensor | None, ...]
 """A tensor for each trained weight, in the order of their names; None where the loss does not depend on it."""
 
@@ -156,12 +153,12 @@ def sum_gradient(
     kl: Placement,
     microbatch_size: int,
     tick: Callable[[], None],
-    read: Read | None = None,
+    read: Callable[[Rollout, Tensor], Tensor] | None = None,
 ) -> Sums:
     """Add the gradient of the loss over `rows` to the trained weights; `weights` [B, T] are those of `weigh_tokens`.
 
-    `read` gives the policy's states as they were when it sampled, of which `Distance.slopes` may be known; None: the
-    engine's own forward pass.
+    `read` gives the policy's states, as `Engine.hidden` does, but as they were when it sampled, of which
+    `Distance.slopes` may be known; None: the engine's own forward pass.
     """
     scored, rollout, distance = advantages.scored, advantages.scored.rollout, advantages.scored.distance
     totals, gaps = Counter[str](), []
