@@ -100,6 +100,10 @@ def assemble(
     if reference := reference_record(engine):
         record |= {REFERENCE: reference}
     state, saved = settle(config, folder, record, policy, optimizer, saver, origin, reporter)
+    queue = None
+    if config.evaluate.human:
+        rows_asked = [prompt.row for prompt in held_out]
+        queue = Queue(folder, rows_asked, config.evaluate.human_against, state.step, reporter.note)
     return Run(
         config=config,
         folder=folder,
@@ -119,7 +123,7 @@ def assemble(
             threads=spare_threads(torch.get_num_threads()) if makes_room else None,
         ),
         state=state,
-        queue=_open_queue(config, folder, held_out, state.step, reporter) if config.evaluate.human else None,
+        queue=queue,
         profiler=Profiler(folder / PROFILE, policy.device, reporter) if config.profile else None,
         logs_errors=_logs_errors(folder),
         no_signal=read_no_signal(folder, config.samples_per_prompt),
@@ -132,11 +136,6 @@ def _logs_errors(folder: Path) -> bool:
     """Whether the lines of metrics have `objective_se`, as those of a new run will: a resumed run repeats its bytes."""
     last = next((row for row in read_rows(read_last_lines(folder / METRICS)) if "objective" in row), None)
     return last is None or "objective_se" in last
-
-
-def _open_queue(config: RunConfig, folder: Path, held_out: Sequence[Prompt], step: int, reporter: Reporter) -> Queue:
-    rows = [prompt.row for prompt in held_out]
-    return Queue(folder, rows, config.evaluate.human_against, step, reporter.note)
 
 
 def settle(

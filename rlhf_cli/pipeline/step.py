@@ -179,9 +179,7 @@ def log(
     return run.logbook.timings(step, run.work.clock.lap(), tokens, run.unfinished.retries)
 
 
-def report(
-    run: Run, metrics: Mapping[str, float], timings: Mapping[str, float], advantages: Advantages | None
-) -> None:
+def report(run: Run, metrics: Mapping[str, float], timings: Mapping[str, float], advantages: Advantages | None) -> None:
     """Show the step that is complete, with its first completion."""
     step, config, reporter, sample = run.state.step, run.config, run.work.reporter, ("", "")
     if advantages is not None:

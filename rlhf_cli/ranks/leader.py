@@ -24,7 +24,7 @@ from rlhf_cli.ranks.failures import Follows, error_of, torn_by_memory
 from rlhf_cli.ranks.link import Link
 from rlhf_cli.ranks.lockstep import GivenUp, Lockstep, Torn, is_lost
 from rlhf_cli.ranks.messages import Failure, Opening, Order, heart
-from rlhf_cli.ranks.team import C, Duties, E, R, Team, Work, check_alike, describe
+from rlhf_cli.ranks.team import C, Duties, E, R, Task, Team, check_alike, describe
 from rlhf_cli.types import Tick
 
 T = TypeVar("T")
@@ -90,11 +90,11 @@ class Leader(Team):
             raise
 
     def map(
-        self, policy: Policy, engine: Engine, work: Work[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick
+        self, policy: Policy, engine: Engine, task: Task[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick
     ) -> list[R]:
         """Calculate shards, by their numbers, each by the process whose turn it is; returns the results in this order.
 
-        Raises what `work` raises, here or elsewhere, and Stopped where a process is gone or no longer answers.
+        Raises what `task` raises, here or elsewhere, and Stopped where a process is gone or no longer answers.
         """
         self._number += 1
         dealt = {rank: [one for one in parts if rank_of(one, self.size) == rank] for rank in range(self.size)}
@@ -103,14 +103,14 @@ class Leader(Team):
         for link, own in asked:
             link.device = policy.device
             sent = [parts[number] for number in own]
-            link.orders.put(Order(self._number, link.news(weights), work.__name__, sent))
+            link.orders.put(Order(self._number, link.news(weights), task.__name__, sent))
 
         def watched() -> None:
             tick()
             self._look()
 
         def calculate() -> dict[int, R]:
-            return {number: work(policy, engine, *parts[number], tick=watched) for number in dealt[0]}
+            return {number: task(policy, engine, *parts[number], tick=watched) for number in dealt[0]}
 
         results = calculate() if self._lockstep is None else self._in_step(self._lockstep, calculate)
         for link, own in asked:

@@ -25,8 +25,8 @@ class Order:
     """The number of the order; its answer has it too."""
     weights: Sequence[Tensor] | None
     """The trained weights, in the order of their names; None where they are as before."""
-    work: str
-    """The name of one of the works of the verb's `Duties`."""
+    task: str
+    """The name of one of the tasks of the verb's `Duties`."""
     parts: Sequence[tuple[Any, ...]]
 
 

@@ -21,7 +21,7 @@ from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks.dealing import deal_units, rank_of
 from rlhf_cli.ranks.rollouts import join_rollouts, select_prompts, stack, take_prompts
-from rlhf_cli.ranks.team import Team, Work
+from rlhf_cli.ranks.team import Task, Team
 from rlhf_cli.types import Distance, Exact, PromptBatch, Rollout, Tick
 
 R = TypeVar("R")
@@ -39,9 +39,9 @@ class Shards:
     units: int = 0
     """Units of a batch, which no shard divides; zero: each shard is a unit."""
 
-    def map(self, work: Work[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick) -> list[R]:
+    def map(self, task: Task[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick) -> list[R]:
         """Calculate shards by their numbers, as `Team.map` does."""
-        return self.team.map(self.policy, self.engine, work, parts, tick)
+        return self.team.map(self.policy, self.engine, task, parts, tick)
 
     def deal(self, prompts: int) -> list[list[range]]:
         """The prompts of each shard's units."""
@@ -182,4 +182,4 @@ def act(policy: Policy, engine: Engine, action: Callable[[], R], *, tick: Tick) 
     return action()
 
 
-WORKS: Final = (sample_shard, recompute_shard, measure_shard, value_shard, act)
+TASKS: Final = (sample_shard, recompute_shard, measure_shard, value_shard, act)

@@ -25,7 +25,7 @@ R = TypeVar("R")
 C = TypeVar("C", bound=TrainingConfig)
 E = TypeVar("E", bound=Engine)
 
-Work = Callable[..., R]
+Task = Callable[..., R]
 """(policy, engine, *part, tick=) -> the result of one shard. A module's function; it changes no weight."""
 
 
@@ -35,14 +35,14 @@ SAME: Final = ("model", "reference", "tokenizer")
 
 @dataclass(frozen=True)
 class Duties(Generic[C, E]):
-    """The duties of every process of a verb: the model that it loads, and the works that it may be sent."""
+    """The duties of every process of a verb: the model that it loads, and the tasks that it may be sent."""
 
     schema: type[C]
     """The type of the run's settings."""
     load: Callable[[C, Callable[[str], None], Lockstep | None], tuple[Policy, E]]
     """Loads the model, whole or this process's part of one that is used in lockstep; the function gets notes."""
-    works: Mapping[str, Work[Any]]
-    """Its works, by name."""
+    tasks: Mapping[str, Task[Any]]
+    """Its tasks, by name."""
 
 
 class Team:
@@ -63,17 +63,17 @@ class Team:
         return duties.load(config, note, None)
 
     def map(
-        self, policy: Policy, engine: Engine, work: Work[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick
+        self, policy: Policy, engine: Engine, task: Task[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick
     ) -> list[R]:
         """Calculate shards, by their numbers; returns the results in this order. `tick` is for this process's own."""
-        return [work(policy, engine, *part, tick=tick) for part in parts.values()]
+        return [task(policy, engine, *part, tick=tick) for part in parts.values()]
 
     def close(self) -> None:
         """Let the others end."""
 
 
 def describe(policy: Policy, engine: Engine, *, tick: Tick) -> dict[str, str]:
-    """The properties of a process that the numbers of its shards depend on; a work that every process may be sent."""
+    """The properties of a process that the numbers of its shards depend on; a task that any process may be sent."""
     text = text_fingerprint(policy.tokenizer, policy.end_tokens, use_chat_template=policy.use_chat_template)
     is_gpu = policy.device.type == "cuda"
     return {

@@ -25,7 +25,7 @@ from rlhf_cli.ranks.children import PARENT, die_with_parent
 from rlhf_cli.ranks.failures import failure_of
 from rlhf_cli.ranks.lockstep import Lockstep, Torn
 from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order, heart
-from rlhf_cli.ranks.team import C, Duties, E, Work, describe
+from rlhf_cli.ranks.team import C, Duties, E, Task, describe
 
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """The first process takes these for all: it saves, and then lets the others end."""
@@ -69,9 +69,9 @@ class _Member:
     """The model of this process."""
 
     def __init__(
-        self, policy: Policy, engine: Engine, lockstep: Lockstep | None, works: Mapping[str, Work[Any]]
+        self, policy: Policy, engine: Engine, lockstep: Lockstep | None, tasks: Mapping[str, Task[Any]]
     ) -> None:
-        self.policy, self.engine, self._lockstep, self._works = policy, engine, lockstep, works
+        self.policy, self.engine, self._lockstep, self._tasks = policy, engine, lockstep, tasks
 
     def calculate(self, order: Order) -> list[Any]:
         """The results of an order's parts."""
@@ -84,8 +84,8 @@ class _Member:
         return self._own(order) if self._lockstep is None else self._lockstep.run(lambda: self._own(order))
 
     def _own(self, order: Order) -> list[Any]:
-        work = self._works[order.work]
-        return [work(self.policy, self.engine, *part, tick=lambda: None) for part in order.parts]
+        task = self._tasks[order.task]
+        return [task(self.policy, self.engine, *part, tick=lambda: None) for part in order.parts]
 
 
 def _refuse(error: Exception, lockstep: Lockstep | None, order: Order) -> list[Any]:
@@ -105,7 +105,7 @@ def _open(duties: Duties[C, E], opening: Opening) -> tuple[Calculate, torch.devi
     try:
         policy, engine = duties.load(config, lambda note: None, lockstep)
         torch.set_num_threads(opening.threads)
-        member = _Member(policy, engine, lockstep, {**duties.works, describe.__name__: describe})
+        member = _Member(policy, engine, lockstep, {**duties.tasks, describe.__name__: describe})
         return member.calculate, policy.device
     except Exception as error:
         return partial(_refuse, error, lockstep), torch.device("cpu")

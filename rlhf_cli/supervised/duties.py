@@ -1,4 +1,4 @@
-"""The duties of the processes of supervised training: the model that each loads, and the works that it may be sent."""
+"""The duties of the processes of supervised training: the model that each loads, and the tasks that it may be sent."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def load(config: SupervisedConfig, note: Callable[[str], None], lockstep: Lockst
 
 
 DUTIES: Final[Duties[SupervisedConfig, OneEngine]] = Duties(
-    SupervisedConfig, load, {work.__name__: work for work in (learn_shard, judge_shard)}
+    SupervisedConfig, load, {task.__name__: task for task in (learn_shard, judge_shard)}
 )

@@ -1,4 +1,4 @@
-"""A process of rank 1 or more: the works that it does, and its signs of life."""
+"""A process of rank 1 or more: the tasks that it does, and its signs of life."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_signs_of_life_end_with_the_run_whose_store_may_be_gone_by_then(monk
     assert codes == []
 
 
-def test_it_does_the_works_of_its_verb_and_no_others(moved: Policy) -> None:
+def test_it_does_the_tasks_of_its_verb_and_no_others(moved: Policy) -> None:
     def double(policy: Policy, engine: TransformersEngine, number: int, *, tick: object) -> int:
         return 2 * number
 

@@ -18,7 +18,7 @@ from rlhf_cli.ranks.dealing import rank_of
 from rlhf_cli.ranks.gradient import add_gradients
 from rlhf_cli.ranks.messages import Opening, Order
 from rlhf_cli.ranks.shards import Shards
-from rlhf_cli.ranks.team import C, Duties, E, R, Team, Work
+from rlhf_cli.ranks.team import C, Duties, E, R, Task, Team
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.supervised.batches import Example
 from rlhf_cli.supervised.conclude import conclude
@@ -163,21 +163,21 @@ class Elsewhere(Team):
     def load(self, duties: Duties[C, E], config: C, threads: int, note: Callable[[str], None]) -> tuple[Policy, E]:
         """Load both models."""
         self.asked = []
-        self._member = worker._open(duties, through(Opening(config.model_dump(mode="json"), threads)))
+        self._calculate, _ = worker._open(duties, through(Opening(config.model_dump(mode="json"), threads)))
         return duties.load(config, note, None)
 
     def map(
-        self, policy: Policy, engine: Engine, work: Work[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick
+        self, policy: Policy, engine: Engine, task: Task[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick
     ) -> list[R]:
         """Let the other process answer orders."""
         found, weights = [], [weight.detach() for weight in policy.parameters().values()]
         for number, part in parts.items():
             if rank_of(number, self.size) == 0:
-                found.append(work(policy, engine, *part, tick=tick))
+                found.append(task(policy, engine, *part, tick=tick))
                 continue
-            self.asked.append(work.__name__)
-            order = Order(number, weights, work.__name__, [part])
-            (result,) = through(worker._answer(self._member, through(order))).results
+            self.asked.append(task.__name__)
+            order = Order(number, weights, task.__name__, [part])
+            (result,) = through(worker._answer(self._calculate, through(order))).results
             found.append(result)
         return found
 
@@ -214,12 +214,12 @@ def test_each_shard_has_a_dropout_of_its_own_and_the_first_that_of_the_step(tmp_
         """Notes the seeds of what is learned."""
 
         def map(
-            self, policy: Policy, engine: Engine, work: Work[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick
+            self, policy: Policy, engine: Engine, task: Task[R], parts: Mapping[int, tuple[Any, ...]], tick: Tick
         ) -> list[R]:
             """Calculate all."""
-            if work.__name__ == "learn_shard":
+            if task.__name__ == "learn_shard":
                 seeds.append([part[-1] for part in parts.values()])
-            return super().map(policy, engine, work, parts, tick)
+            return super().map(policy, engine, task, parts, tick)
 
     train(run_of(tmp_path / "out", SFT, team=Noting(), shards=3), until=2)
     assert [own[0] for own in seeds] == [seed_for(0, "update", step, 0) for step in range(2)]
