@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -26,20 +23,6 @@ ROWS = [PromptRow(text, {}, f"test:{i}") for i, text in enumerate(("Hello", "Wha
 HELD_OUT = rows_of(held_out=ROWS)
 LETTERS = {"kind": "characters", "characters": "abcdefghijklmnopqrstuvwxyz"} | SHAPING
 LETTERS_ALONE = Characters(kind="characters", characters="abcdefghijklmnopqrstuvwxyz")
-
-
-@dataclass
-class Counting(Recorder):
-    """Remembers how many ticks each phase was announced with."""
-
-    ticks: dict[str, int] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """Keep the number."""
-        self.ticks[name] = ticks
-        with super().phase(name, ticks) as tick:
-            yield tick
 
 
 def run_of(prompts_at_once: int = 2, samples_at_once: int = 2) -> RunConfig:
@@ -79,9 +62,9 @@ def in_one_batch() -> tuple[Any, Any]:
 def test_the_completions_do_not_depend_on_the_batches(
     at_once: tuple[int, int], batches: int, in_one_batch: tuple[Any, Any]
 ) -> None:
-    watch, config = Counting(), run_of(*at_once)
+    watch, config = Recorder(), run_of(*at_once)
     assert reference_rewards(config, HELD_OUT, 5, 1.0, watch) == in_one_batch[0]
-    assert watch.ticks["the reference writes"] == batches * 8  # max_new_tokens
+    assert dict(zip(watch.phases, watch.ticks, strict=True))["the reference writes"] == batches * 8  # max_new_tokens
     assert reference_texts(config, HELD_OUT, 5, 1.0, watch) == in_one_batch[1]
 
 
