@@ -91,12 +91,15 @@ def test_the_readme_says_what_the_embedded_model_is_and_takes() -> None:
     assert "517 MB under `~/.cache/rlhf-cli`" in licence  # as float32, with the tokenizer
 
 
-def test_the_picture_of_the_dashboard_has_time_left_for_the_steps_left() -> None:
+def test_the_pictures_of_the_dashboard_have_time_left_for_the_steps_left() -> None:
     picture = (ROOT / "docs" / "dashboard.svg").read_text(encoding="utf-8")
-    texts = html.unescape("".join(re.findall(r"<text[^>]*>([^<]*)</text>", picture)))
-    (step, steps, left), *_ = re.findall(
-        r"step (\d+)/(\d+).*?(\d+:\d\d)\sleft", texts.replace("\N{NO-BREAK SPACE}", " ")
-    )
-    assert 0 < int(step) < int(steps)
-    assert left != "0:00"
-    assert len(re.findall(r"now\s+low", texts)) == 1  # the curves have a scale
+    each = re.findall(r'<g class="picture.*?</g>', picture)
+    assert len(each) > 10
+    for one in each:
+        texts = html.unescape("".join(re.findall(r"<text[^>]*>([^<]*)</text>", one)))
+        (step, steps, left), *_ = re.findall(
+            r"step (\d+)/(\d+).*?(\d+:\d\d)\sleft", texts.replace("\N{NO-BREAK SPACE}", " ")
+        )
+        assert 0 < int(step) < int(steps)
+        assert left != "0:00"
+        assert len(re.findall(r"now\s+low", texts)) == 1  # the curves have a scale

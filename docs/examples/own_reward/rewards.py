@@ -6,8 +6,8 @@ import re
 def listed(completions, items, **columns):
     """1 for as many short items as were asked for, less for each that is missing, too many or long; one a completion.
 
-    `items` is a column of prompts.jsonl. The prompts are chat messages where the model has a chat template, and texts
-    otherwise; so are the completions.
+    `items` is a column of prompts.jsonl. Prompts and completions are texts, as the prompts of the file are; where its
+    prompts are lists of chat messages, or `data.system` is set, they are lists of messages.
     """
     return [_score(_text(completion), wanted) for completion, wanted in zip(completions, items, strict=True)]
 
