@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from tests.support import QUICK, Outcome
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tiny tensors gain nothing by threads, and two processes on two cores starve each other at their barriers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As in an activated environment, where the shell finds `rlhf`.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 # The collector would scan what torch and all test modules consist of several times during their import, and again at
 # every full collection afterwards: a quarter of the time that finding the tests takes.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import which
 from typing import Final
 
 from rich.console import Console
@@ -24,8 +26,11 @@ PROMPT: Final = "Describe a long queue in one sentence."
 
 
 def print_next(console: Console, commands: Sequence[str]) -> None:
-    """Print the commands; a narrow terminal breaks none of them."""
+    """Print the commands, behind the one that lets the shell find `rlhf`; a narrow terminal breaks none of them."""
     console.print("Next", style="bold")
+    activate = Path(sys.executable).with_name("activate")
+    if which("rlhf") is None and activate.is_file():  # scripts/train runs it from a .venv that no shell has activated
+        commands = [f"source {quoted(activate)}", *commands]
     for command in commands:
         console.print(f"  {visible(command)}", soft_wrap=True)
 

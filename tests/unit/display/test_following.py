@@ -62,6 +62,19 @@ def test_a_narrow_terminal_breaks_no_command(folder: Path) -> None:
     assert console.file.getvalue().splitlines() == ["Next", *(f"  {command}" for command in commands)]  # type: ignore[attr-defined]
 
 
+def test_a_shell_that_does_not_find_the_command_is_told_how(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after scripts/train, which runs it from the .venv beside it."""
+    bin = folder.parent / ".venv" / "bin"
+    bin.mkdir(parents=True)
+    (bin / "activate").touch()
+    monkeypatch.setenv("PATH", str(folder))
+    for executable, expected in ((bin / "python", ["  source .venv/bin/activate"]), (folder / "python", [])):
+        monkeypatch.setattr("sys.executable", str(executable))
+        console = PlainConsole(file=StringIO())
+        print_next(console, ["rlhf runs"])
+        assert console.file.getvalue().splitlines() == ["Next", *expected, "  rlhf runs"]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
