@@ -48,6 +48,13 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as e:  # PyYAML has no error for a tag that does not fit
+            kind, why = node.tag.rpartition(":")[2], f": {first_line(e)}" if isinstance(e, ValueError) else ""
+            raise yaml.constructor.ConstructorError(None, None, f"the value is no {kind}{why}", node.start_mark) from e
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value]
         for place, (key, _) in enumerate(node.value):

@@ -5,7 +5,7 @@ A text is a string or a list of chat messages.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -86,7 +86,8 @@ def _rewards(value: Any, where: str) -> tuple[float, float] | None:
     if value is None:
         return None
     numbers = value if isinstance(value, list) else []
-    finite = [float(n) for n in numbers if isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n)]
+    known = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
+    finite = [float(n) for n in known if abs(n) <= sys.float_info.max]  # a whole number may have any size
     if len(numbers) != 2 or len(finite) != 2:
         raise bad_row("rewards is not two finite numbers", where, 'write "rewards": [0.5, -1.0], or leave it out')
     return finite[0], finite[1]

@@ -57,6 +57,8 @@ IN_A_FILE = {
     "equals sign": (f"{BASE}steps=5\n", "r.yaml:4: not valid YAML: a line that is no setting; fix: write `key: value`"),
     "bracket left open": ("model: tiny\ndata: [tiny\nreward: x", "r.yaml:2: not valid YAML: a bracket without its end"),
     "quote left open": (f'{BASE}run_dir: "out\n', "r.yaml:4: not valid YAML: a quote without its end; fix: close it"),
+    "tag that does not fit": (f"{BASE}profile: !!bool maybe", "r.yaml:4: not valid YAML: the value is no bool\n"),
+    "date that is none": (f"{BASE}run_dir: !!timestamp x", "r.yaml:4: not valid YAML: the value is no timestamp\n"),
     "list of settings": ("- steps: 5", "r.yaml: must be a mapping of settings, like `steps: 100`"),
     "dotted key": (
         f"{BASE}optimizer.lr: 1e-4",

@@ -57,6 +57,7 @@ def test_the_formats(columns: dict[str, Any], row: Row) -> None:
         ({"prompt": "p", "a": "x", "b": [{"role": "user"}]}, "b has a chat message without text for 'content'"),
         ({"prompt": "p", "a": "x", "b": "y", "rewards": [1]}, "rewards is not two finite numbers"),
         ({"prompt": "p", "a": "x", "b": "y", "rewards": [1, float("inf")]}, "rewards is not two finite numbers"),
+        ({"prompt": "p", "a": "x", "b": "y", "rewards": [10**400, 1]}, "rewards is not two finite numbers"),
         ({"prompt": "p", "a": "x", "b": "y", "rewards": [True, 1]}, "rewards is not two finite numbers"),
     ],
 )
