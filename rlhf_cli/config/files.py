@@ -169,6 +169,9 @@ def read_file(path: Path, above: Sequence[Path] = ()) -> UserFile:
                 case {**over} if base is not None:
                     parts[group] = base, over
     for group, (_, inside) in parts.items():
+        if not isinstance(inside.get(PARTS, {}), Mapping):  # hydra would merge it with a mapping
+            with errors_name_line(f"{group}.{PARTS}"):
+                raise UserError(f"{group}.{PARTS}: must be a mapping, NAME: OPTION")
         for name, option in options_of_parts(inside).items():
             with errors_name_line(f"{group}.{PARTS}.{name}"):
                 check_option(group, option, path.parent, in_file=True)

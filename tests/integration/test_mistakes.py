@@ -58,7 +58,19 @@ IN_A_FILE = {
     "bracket left open": ("model: tiny\ndata: [tiny\nreward: x", "r.yaml:2: not valid YAML: a bracket without its end"),
     "quote left open": (f'{BASE}run_dir: "out\n', "r.yaml:4: not valid YAML: a quote without its end; fix: close it"),
     "tag that does not fit": (f"{BASE}profile: !!bool maybe", "r.yaml:4: not valid YAML: the value is no bool\n"),
-    "date that is none": (f"{BASE}run_dir: !!timestamp x", "r.yaml:4: not valid YAML: the value is no timestamp\n"),
+    "type that no setting has": (
+        f"{BASE}seed: !!binary aGk=",
+        "r.yaml:4: not valid YAML: could not determine a constructor for the tag 'tag:yaml.org,2002:binary'\n",
+    ),
+    "key that is no text": (f"{BASE}true: 1", "r.yaml:4: not valid YAML: found a key that is no text; fix: put it in "),
+    "name of a part that is a number": (
+        "model: tiny\ndata: tiny\nreward: {kind: weighted, parts: {1: characters}, weights: {1: 1}}",
+        "r.yaml:3: not valid YAML: found a key that is no text; fix: put it in quotes\n",
+    ),
+    "parts without names": (
+        "model: tiny\ndata: tiny\nreward: {kind: weighted, parts: [characters]}",
+        "r.yaml:3: reward.parts: must be a mapping, NAME: OPTION\n",
+    ),
     "list of settings": ("- steps: 5", "r.yaml: must be a mapping of settings, like `steps: 100`"),
     "dotted key": (
         f"{BASE}optimizer.lr: 1e-4",
