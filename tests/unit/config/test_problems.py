@@ -154,7 +154,10 @@ def test_mistakes_on_the_command_line(cwd: Path, refused: Refused, argv: str, li
             f"r.yaml:3: reward=characterz: no such option; have {OPTIONS['reward']}; did you mean characters?",
         ),
         (TINY + "1: 2\n", "r.yaml:4: not valid YAML: found a key that is no text; fix: put it in quotes"),
-        ("model: tiny\n? [a, b]\n: 3\n", "r.yaml:2: not valid YAML: found a key that is no text; fix: put it in quotes"),
+        (
+            "model: tiny\n? [a, b]\n: 3\n",
+            "r.yaml:2: not valid YAML: found a key that is no text; fix: put it in quotes",
+        ),
         ("? {a: b}\n: 3\n", "r.yaml:1: not valid YAML: found a key that is no text; fix: put it in quotes"),
         ("hello", "r.yaml: must be a mapping of settings, like `steps: 100`"),
         ("defaults: [rewards: sentiment]\n", "r.yaml:1: defaults: no group rewards; did you mean reward?"),
