@@ -94,7 +94,7 @@ def _suggestion(option: str) -> str:
         return "; nothing runs with --cfg job, which shows the settings"
     if ours := ours_for(name):
         return f"; here it is {ours}=..."
-    setting = find_nearest(name, list_suggestions())
+    setting = find_nearest(name, [*list_suggestions(), PRESET])
     same = name.replace("_", "")
     candidates = [known for known in OPTIONS if known not in _STARTS or known.lstrip("-") == same]
     return f"; did you mean {setting}=...?" if setting else did_you_mean(option, candidates)

@@ -104,6 +104,7 @@ TYPED = {
     "file that is missing": (["config=run.yaml"], 2, "config=run.yaml: no such file; did you mean runs.yaml?"),
     "no value": (["steps"], 2, "steps: not an override: write key=value"),
     "two dashes": (["--steps=5"], 2, "unknown option --steps; did you mean steps=...?"),
+    "two dashes before a preset": (["--config=tiny"], 2, "unknown option --config; did you mean config=...?"),
     "values without -m": (["beta=0.1,0.2"], 2, "beta: several values are a sweep and need -m"),
     "end of a key": (["lr=0.1"], 2, "unknown setting 'lr'; did you mean optimizer.lr?"),
     "prompt file that is missing": (["data=jsonl", "data.path=promts.jsonl"], 3, "fix: did you mean prompts.jsonl?"),
