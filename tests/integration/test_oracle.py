@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def test_a_run_that_is_not_there_is_one_line(rlhf: Rlhf) -> None:
     outcome = rlhf("oracle", "missing")
     assert (outcome.code, outcome.out) == (5, "")
     assert outcome.err.startswith("error: no run here (")
+
+
+def test_a_run_of_supervised_training_has_no_beta(rlhf: Rlhf, finished: Path, tmp_path: Path) -> None:
+    file = shutil.copytree(finished, tmp_path / "run") / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"objective": {"kind": "sft"}}))
+    outcome = rlhf("oracle", "run")
+    assert (outcome.code, outcome.out) == (5, "")
+    assert outcome.err.startswith("error: a run of rlhf sft, not of rlhf train (")
 
 
 @pytest.mark.parametrize("more", [("beta=0.1",), ("--samples", "8")])

@@ -17,6 +17,9 @@ from rlhf_cli.evaluation.dial import dial
 from rlhf_cli.evaluation.oracle import oracle
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.prompts.rows import read_rows, with_evaluations
+from rlhf_cli.runs.folder import CONFIG
+from rlhf_cli.runs.json_files import read_object
+from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.runs.resume import find_named, find_origin
 from rlhf_cli.schedules import Controlled
@@ -85,6 +88,7 @@ def _turn_dial(options: argparse.Namespace) -> int:
     if options.samples is not None:
         raise UserError("a run's completions are there already", where="--samples", fix="leave it out")
     folder = find_origin(str(find_named(options.overrides[0]))).folder
+    check_verb(read_object(folder / CONFIG), "train", folder, "only runs of rlhf train have a beta")
     evaluation = read_first_and_last(folder)[1]
     if evaluation is None or not evaluation.beta:
         why = "it was not evaluated after a step" if evaluation is None else "its beta is 0"
