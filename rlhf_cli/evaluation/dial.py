@@ -21,6 +21,8 @@ from rlhf_cli.evaluation.tilt import log_sum_exp
 
 LEAST_SHARE: Final = 0.1
 """Share of effective samples below which a point is refused."""
+FURTHEST: Final = 1e6
+"""The largest weight that numbers stand: nothing was trained far beyond 1."""
 LEAST: Final = 10
 """Effective samples a prompt below which a point is refused: the KL of fewer is too low."""
 
@@ -50,7 +52,8 @@ def dial(evaluation: Evaluation, betas: Sequence[float]) -> list[DialPoint]:
     points = []
     for beta in betas:
         weight = evaluation.beta / beta
-        rewards, kls, effective = zip(*(_blend(*each, weight) for each in zip(other, own, strict=True)), strict=True)
+        blends = (_blend(*each, min(weight, FURTHEST)) for each in zip(other, own, strict=True))
+        rewards, kls, effective = zip(*blends, strict=True)
         share, reason = fmean(effective), ""
         if weight != 1:
             reason = _why_refused(weight, share, share * (len(own[0]) + len(other[0])), evaluation)

@@ -251,9 +251,10 @@ def find_named(word: str) -> Path:
 
 def missing_folder(path: Path, name: str) -> UserError:
     """Say that there is no folder of that name, and which may be meant."""
-    near = find_similar(path)
+    near = None if path.exists() else find_similar(path)
     fix = f"did you mean {near}?" if near else "name a run's folder"
-    return UserError("no such folder", where=name, fix=fix, exit_code=EXIT_RESUME)
+    what = "a file, and no run's folder" if path.exists() else "no such folder"
+    return UserError(what, where=name, fix=fix, exit_code=EXIT_RESUME)
 
 
 def _error(what: str, folder: Path, fix: str) -> UserError:

@@ -67,6 +67,8 @@ def test_a_checkpoint_answers_for_itself(finished: Path, rlhf: Rlhf) -> None:
         (["out", "\udcff"], 2, "a prompt is not UTF-8 text"),
         (["out", "x", "--temperature", "-1"], 2, "must be 0 or more"),
         (["out", "x", "--beta", "0"], 2, "there is no dial between beta 0.01 and 0"),
+        (["out", "x", "--beta", "1e-300"], 2, "fix: both above 0, and the second at least 1e-08"),
+        ([__file__, "x"], 5, "a file, and no run's folder"),
         (["out", "x", "--samples", "0"], 2, "must be at least 1"),
         (["out", "x", "--samples", "two"], 2, "must be at least 1"),
         (["out", "x", "--samples", "2"], 2, "greedy answers are all the same"),

@@ -14,6 +14,7 @@ from rlhf_cli.commands.parts.exporting import consent_of, read_writer
 from rlhf_cli.commands.parts.parser import at_least, number
 from rlhf_cli.display.printing import print_note
 from rlhf_cli.errors import UserError
+from rlhf_cli.evaluation.dial import FURTHEST
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.paths import relative_to_here
@@ -90,8 +91,9 @@ def weight_at(beta: float, writer: Writer) -> float:
         own = _controlled_beta(writer.run)
     else:
         own = config.beta.at(config.steps - 1, config.steps)
-    if not own or not beta:
-        raise UserError(f"there is no dial between beta {own:g} and {beta:g}", where="--beta", fix="both above 0")
+    if not own or not beta or own / beta > FURTHEST:
+        fix = f"both above 0, and the second at least {own / FURTHEST:.2g}"
+        raise UserError(f"there is no dial between beta {own:g} and {beta:g}", where="--beta", fix=fix)
     weight = own / beta
     beyond = "; beyond the policy, where nothing was trained" if weight > 1 else ""
     print_note(f"trained at beta {own:g}: the weight of the policy is {weight:.3g}, token by token{beyond}")

@@ -53,7 +53,7 @@ def show_dial(points: Sequence[DialPoint], evaluation: Evaluation) -> None:
     both = of_both if evaluation.reference else plural(samples, "completion")
     table = titled(
         f"The policy of step {evaluation.step} at other betas, from {plural(prompts, 'prompt')} x {both}",
-        "±: 95 % interval over prompts. It is what training at each beta would lead to,\n"
+        "±: 95 % interval over prompts. It is what training at each beta would lead to, "
         f"as far as this policy is the optimum at its own beta, {evaluation.beta:.4g}.",
     )
     for name in ("beta", "weight", "J", "reward", "KL, nats", "effective\nsamples"):

@@ -53,8 +53,9 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
             function = getattr(source, name, None)
             if not callable(function):
                 own = (one for one in vars(source).values() if inspect.isfunction(one))
-                only = ", ".join(one.__name__ for one in own if one.__module__ == source.__name__) or "nothing"
-                has = "is no function" if hasattr(source, name) else f"is not there, only {only}"
+                others = ", ".join(one.__name__ for one in own if one.__module__ == source.__name__)
+                only = f"only {others}" if others else "nor is any function"
+                has = "is no function" if hasattr(source, name) else f"is not there, {only}"
                 reply(wrong=f"cannot be called: {name} {has}")
                 return
             if options:

@@ -62,6 +62,14 @@ def test_beyond_its_own_beta_the_policys_completions_suffice() -> None:
     assert point.objective.mean == pytest.approx(closed_form(0.4)[0], abs=1e-12)
 
 
+def test_a_beta_of_nearly_nothing_is_the_best_completion_alone() -> None:
+    (point,) = dial(evaluated(64), [1e-310])
+    assert point.reward is not None
+    assert point.kl is not None
+    assert point.reward.mean == pytest.approx(REWARDS[0])
+    assert point.kl.mean == pytest.approx(-math.log(REFERENCE[0]), abs=1e-6)
+
+
 def test_towards_the_reference_they_do_not() -> None:
     (point,) = dial(evaluated(64, reference=False), [1.0])
     assert point.objective is point.reward is point.kl is None

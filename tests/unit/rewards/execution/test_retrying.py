@@ -215,7 +215,7 @@ def test_one_completion_alone_that_hangs_is_named(opened: Opened) -> None:
         ("import sys\nsys.exit(0)", "cannot be imported: it called sys.exit(0) at rewards.py:2"),
         ("import os\nos._exit(0)", "cannot be imported: it ended its process with exit code 0"),
         ("while True: pass", "cannot be imported: it did not answer within 1 s (reward.timeout_s)"),
-        ("g = 1", "cannot be called: f is not there, only nothing"),
+        ("g = 1", "cannot be called: f is not there, nor is any function"),
         ("def g(): pass\ndef h(): pass", "cannot be called: f is not there, only g, h"),
         ("f = 1", "cannot be called: f is no function"),
     ],
