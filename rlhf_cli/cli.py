@@ -121,8 +121,11 @@ def run(argv: list[str]) -> int:
 
 def _end(code: int, why: str) -> int:
     """Print why the command ends, and return its exit code: Python's last flush must not change it."""
-    with reader_may_leave():
-        sys.stderr.write(why)
+    try:
+        with reader_may_leave():
+            sys.stderr.write(why)
+    except OSError:  # a log on a full disk takes no message either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return code
 
 

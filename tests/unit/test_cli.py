@@ -210,3 +210,11 @@ def test_a_result_and_a_mistake_that_nobody_reads_leave_the_exit_code(
         with monkeypatch.context() as patch, os.fdopen(writing, "w", buffering=1 if name == "stderr" else -1) as stream:
             patch.setattr(sys, name, stream)
             assert cli.run(["train"]) == 5
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_mistake_that_no_disk_takes_leaves_the_exit_code() -> None:
+    """As with a log on a full disk."""
+    command = [sys.executable, "-m", "rlhf_cli", "trian"]
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(command, stderr=full, check=False).returncode == 2

@@ -67,7 +67,7 @@ def test_a_beta_of_nearly_nothing_is_the_best_completion_alone() -> None:
     assert point.reward is not None
     assert point.kl is not None
     assert point.reward.mean == pytest.approx(REWARDS[0])
-    assert point.kl.mean == pytest.approx(-math.log(REFERENCE[0]), abs=1e-6)
+    assert point.kl.mean == pytest.approx(-math.log(REFERENCE[0]), abs=1e-3)
 
 
 def test_towards_the_reference_they_do_not() -> None:
