@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -52,12 +53,12 @@ def _differences(
         yield f"goes on behind {checkpoints[-1][0].name}, where the run ended"
 
 
-def _refused(check: Callable[..., object], *of: object) -> dict[str, str]:
-    """The file that a check refuses, with the reason; empty where it refuses nothing."""
+def _refused(check: Callable[..., object], folder: Path, *more: object) -> dict[str, str]:
+    """The file of the run that a check refuses, with the reason; empty where it refuses nothing."""
     try:
-        check(*of)
+        check(folder, *more)
     except UserError as error:
-        return {Path(error.where).name: error.what}
+        return {os.path.relpath(error.where, folder): error.what}
     return {}
 
 

@@ -107,6 +107,14 @@ def test_a_broken_checkpoint_is_named(rlhf: Rlhf, out: Path) -> None:
     assert "step-00000003" in outcome.err
 
 
+def test_a_checkpoint_of_another_run_is_named_by_its_place(rlhf: Rlhf, out: Path) -> None:
+    file = out / "checkpoints" / "step-00000003" / "MANIFEST.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"bound": {"config.json": "0" * 64}}))
+    outcome = rlhf("audit", "out")
+    assert outcome.code == 5
+    assert f"run.json and the checkpoint are not of one run ({file.parent})" in outcome.err
+
+
 def test_without_a_checkpoint_there_is_nothing_to_repeat(rlhf: Rlhf, out: Path) -> None:
     shutil.rmtree(out / "checkpoints")
     outcome = rlhf("audit", "out")
