@@ -75,6 +75,7 @@ class Stopped(BaseException):
 
 
 _FIXES: Final = {
+    errno.ENOENT: "give, or go to, a folder that exists",
     errno.ENAMETOOLONG: "give a shorter path",
     errno.ENOTDIR: "give another path: a file is in the way",
     errno.EEXIST: "give another path: a file is in the way",

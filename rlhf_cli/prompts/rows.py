@@ -15,6 +15,7 @@ from rlhf_cli.data.reading import read_source
 from rlhf_cli.data.source import PromptSource
 from rlhf_cli.data.split import set_aside
 from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.plural import plural
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.types import PromptRow
@@ -112,7 +113,7 @@ def read_rows(config: TrainingConfig) -> Rows:
     )
     if evaluate.every and len(rows.held_out) < evaluate.prompts:
         raise UserError(
-            f"{len(rows.held_out)} held-out prompts, fewer than evaluate.prompts={evaluate.prompts}",
+            f"{plural(len(rows.held_out), 'held-out prompt')}, fewer than evaluate.prompts={evaluate.prompts}",
             where=data.place(held_out=True),
             fix="give more prompts, lower evaluate.prompts, or switch evaluation off (evaluate.every=0)",
             exit_code=EXIT_DATA,
@@ -167,7 +168,7 @@ def check_enough(rows: Rows, counts: Sequence[int], config: TrainingConfig) -> N
         fix = "give the held-out rows a file of their own (data.eval_path), or none (evaluate.every=0)"
     if sum(counts) < config.prompts_per_step:
         raise UserError(
-            f"{sum(counts)} training prompts{without}, fewer than prompts_per_step={config.prompts_per_step}",
+            f"{plural(sum(counts), 'training prompt')}{without}, fewer than prompts_per_step={config.prompts_per_step}",
             where=config.data.place(held_out=False),
             fix=fix,
             exit_code=EXIT_DATA,

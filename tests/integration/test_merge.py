@@ -37,7 +37,11 @@ def test_the_merged_model_answers_as_the_run_does(finished: Path, rlhf: Rlhf, tm
     [
         (("RUN", "RUN"), 2, "there is something already"),
         (("RUN", "missing/out"), 6, "no such folder"),
-        (("RUN", "/proc/out"), 6, "the disk refuses: No such file or directory (/proc/out); fix: free space or rights"),
+        (
+            ("RUN", "/proc/out"),
+            6,
+            "the disk refuses: No such file or directory (/proc/out); fix: give, or go to, a folder that exists",
+        ),
         (("missing", "out"), 5, "no such folder"),
         (("RUN", "out", "--dtype", "int8"), 2, "invalid choice: 'int8'"),
     ],

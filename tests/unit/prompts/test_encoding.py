@@ -155,7 +155,7 @@ def test_one_held_out_prompt_is_too_few(moved: Policy) -> None:
 
 
 def test_too_few_training_prompts_are_left(moved: Policy) -> None:
-    with pytest.raises(UserError, match=r"^1 training prompts, fewer than prompts_per_step=2"):
+    with pytest.raises(UserError, match=r"^1 training prompt, fewer than prompts_per_step=2"):
         encoded(moved, rows(1, 20), rows(1, 2), Recorder(), too_long="drop", max_prompt_tokens=10)
 
 

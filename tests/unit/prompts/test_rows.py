@@ -64,14 +64,18 @@ def test_a_run_that_never_evaluates_trains_on_every_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "found", "where"), [({"rows": 2}, 2, "train.jsonl"), ({"rows": 9, "eval_rows": 1}, 1, "eval.jsonl")]
+    ("sizes", "found", "where"),
+    [
+        ({"rows": 2}, "2 held-out prompts", "train.jsonl"),
+        ({"rows": 9, "eval_rows": 1}, "1 held-out prompt", "eval.jsonl"),
+    ],
 )
-def test_too_few_held_out_prompts_are_refused(tmp_path: Path, sizes: dict[str, int], found: int, where: str) -> None:
+def test_too_few_held_out_prompts_are_refused(tmp_path: Path, sizes: dict[str, int], found: str, where: str) -> None:
     with pytest.raises(UserError) as caught:
         read_rows(run_of(tmp_path, **sizes))
     assert caught.value.exit_code == EXIT_DATA == 3
     assert caught.value.line() == (
-        f"{found} held-out prompts, fewer than evaluate.prompts=3 ({tmp_path / where}); "
+        f"{found}, fewer than evaluate.prompts=3 ({tmp_path / where}); "
         "fix: give more prompts, lower evaluate.prompts, or switch evaluation off (evaluate.every=0)"
     )
 
@@ -160,7 +164,7 @@ def test_as_many_prompts_as_a_step_takes_are_enough(tmp_path: Path) -> None:
     config = run_of(tmp_path, eval_rows=3)
     rows = read_rows(config)
     check_enough(rows, [2], config)
-    with pytest.raises(UserError, match=r"^1 training prompts, fewer than prompts_per_step=2") as caught:
+    with pytest.raises(UserError, match=r"^1 training prompt, fewer than prompts_per_step=2") as caught:
         check_enough(rows, [1], config)
     assert caught.value.where == str(tmp_path / "train.jsonl")
 

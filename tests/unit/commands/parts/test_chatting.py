@@ -142,7 +142,10 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_was_shown() -> None:
         ("/quti", "no command /quti (line 2 of stdin); fix: /quit"),
         ("/temperature warm", "must be 0 or more (got warm) (/temperature)"),
         ("/save there", "there is such a file (there); fix: name another one"),
-        ("/save no/where", "the disk refuses: No such file or directory (no/.where.tmp); fix: free space or rights"),
+        (
+            "/save no/where",
+            "the disk refuses: No such file or directory (no/.where.tmp); fix: give, or go to, a folder that exists",
+        ),
         ("x" * 41, "too long (turn 2); fix: /undo or /clear"),
     ],
 )
