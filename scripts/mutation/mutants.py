@@ -40,6 +40,8 @@ class Mutant:
     text: str
     """original -> mutant"""
     source: str
+    in_function: bool
+    """Whether the mistake is inside a function: nothing else of the module, when it is imported, is another."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -82,7 +84,7 @@ def mutants(file: str) -> list[Mutant]:
     original = ast.unparse(tree)
     found: dict[tuple[int, str], Mutant] = {}
 
-    def visit(node: ast.AST, above: tuple[ast.AST, ...], line: int, scope: str) -> None:
+    def visit(node: ast.AST, above: tuple[ast.AST, ...], line: int, scope: str, inside: bool) -> None:
         for name, value in ast.iter_fields(node):
             if name in SKIPPED_FIELDS:
                 continue
@@ -104,10 +106,11 @@ def mutants(file: str) -> list[Mutant]:
                         text += f" in {scope}"
                     holder[place] = child
                     if source != original:
-                        found.setdefault((at, text), Mutant(file, at, text, source))
-                visit(child, around, at, getattr(child, "name", None) or scope)
+                        found.setdefault((at, text), Mutant(file, at, text, source, inside))
+                is_function = isinstance(child, ast.FunctionDef)
+                visit(child, around, at, getattr(child, "name", None) or scope, inside or is_function)
 
-    visit(tree, (), 1, "the module")
+    visit(tree, (), 1, "the module", False)
     return sorted(found.values(), key=lambda mutant: mutant.line)
 
 

@@ -7,7 +7,8 @@ survive.
 
 Importing torch takes longer than the tests, so this process imports every library once and forks for each mutant. It
 never imports rlhf_cli itself: each fork does, and finds the mutant in the place of its module. A process that a test
-starts afresh finds the original.
+starts afresh finds the original. Most mutants die sooner: those in a function are tried first by a process that has
+collected the room's unit tests, in forks of it that swap the function's code.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -31,8 +32,10 @@ from types import CodeType, ModuleType
 from typing import Final
 
 import pytest
+from _pytest.runner import runtestprotocol
 from hypothesis import Phase, settings
 from mutants import ROOT, Mutant, mutants
+from swap import swap_functions
 
 OF_A_STEP: Final = (
     "tests/unit/algorithms",
@@ -45,8 +48,8 @@ OF_A_STEP: Final = (
 ROOMS: Final = {
     "functional": (*OF_A_STEP, "tests/unit/engine/test_reading.py"),
     "algorithms": OF_A_STEP,
-    "schedules": ("tests/properties/test_schedules.py", "tests/unit/pipeline/test_step.py"),
-    "evaluation": ("tests/properties/test_functional.py", "tests/unit/pipeline/test_step.py"),
+    "schedules": ("tests/properties/test_schedules.py",),
+    "evaluation": ("tests/properties/test_functional.py",),
     "prompts": (
         "tests/unit/data/test_labelled.py",
         *(f"tests/unit/supervised/test_{name}.py" for name in ("examples", "texts")),
@@ -69,8 +72,8 @@ ROOMS: Final = {
 }
 """The rooms that have mutants, and the tests beside tests/unit/ROOM that notice them."""
 EQUIVALENT: Final = ROOT / "scripts" / "mutation" / "equivalent.txt"
-SECONDS: Final = 60
-"""More than that beyond three times what the tests take without a mutant: it does not end, and counts as killed."""
+SECONDS: Final = 900
+"""Of the tests of a room beyond which they do not end, and the mutant counts as killed."""
 SECONDS_A_TEST: Final = 12
 """CPU seconds of a single test beyond which it does not end either: a loop is noticed long before the alarm."""
 MEMORY: Final = 8 * 2**30
@@ -108,8 +111,43 @@ class Impatience:
         signal.setitimer(signal.ITIMER_PROF, SECONDS_A_TEST)
 
 
+class Trials:
+    """A pytest plugin that runs the collected tests against each mutant, in a fork that swaps its functions' code."""
+
+    def __init__(self, tried: Sequence[Mutant], workers: int, survivors: Path) -> None:
+        self.tried, self.workers, self.survivors = tried, workers, survivors
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Write the places of the survivors, one a line."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        places = {mutant: place for place, mutant in enumerate(self.tried)}
+        with self.survivors.open("w", encoding="utf-8") as lines:
+            for mutant in find_survivors(self.tried, self.workers, lambda mutant: self._survives(mutant, session)):
+                print(places[mutant], file=lines, flush=True)
+        return True
+
+    def _survives(self, mutant: Mutant, session: pytest.Session) -> bool:
+        name = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        signal.alarm(SECONDS)
+        try:
+            swap_functions(importlib.import_module(name), mutant.source)
+        except ValueError:
+            return True  # the slow way decides
+        own = f"test_{Path(mutant.file).name}"
+        items = sorted(session.items, key=lambda item: item.path.name != own)
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            signal.setitimer(signal.ITIMER_PROF, SECONDS_A_TEST)
+            if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
+                return False
+        return True
+
+
 def run_tests(
-    tests: Sequence[str], mutant: Mutant | None = None, seconds: int = 0, imported: Path | None = None
+    tests: Sequence[str],
+    mutant: Mutant | None = None,
+    seconds: int = 0,
+    imported: Path | None = None,
+    trials: Trials | None = None,
 ) -> bool:
     """Whether the tests pass in a fork, within `seconds` (0: no limit). The fork writes its modules to `imported`."""
     sys.stdout.flush()
@@ -135,7 +173,7 @@ def run_tests(
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
             options.append("--tb=no")
-        status = pytest.main([*options, *tests], plugins=[Impatience()])
+        status = pytest.main([*options, *tests], plugins=[Impatience(), *filter(None, [trials])])
         if imported:
             imported.write_text("\n".join(sys.modules), encoding="utf-8")
     except BaseException:  # a mistake in this script: the fork must not go on as if it were its parent
@@ -149,16 +187,16 @@ def tests_of(room: str) -> list[str]:
     return [f"tests/unit/{room}", *ROOMS[room]]
 
 
-def survives(mutant: Mutant, seconds: int) -> bool:
+def survives(mutant: Mutant) -> bool:
     """Whether all tests pass with the mutant; the module's own run first, since they are quick and likely to fail."""
     room, name = room_of(mutant.file), Path(mutant.file).name
     own = f"tests/unit/{room}/test_{name}"
-    return (not (ROOT / own).exists() or run_tests([own], mutant, seconds)) and run_tests(
-        tests_of(room), mutant, seconds
+    return (not (ROOT / own).exists() or run_tests([own], mutant, SECONDS)) and run_tests(
+        tests_of(room), mutant, SECONDS
     )
 
 
-def find_survivors(tried: Sequence[Mutant], workers: int, seconds: int) -> Iterator[Mutant]:
+def find_survivors(tried: Sequence[Mutant], workers: int, is_alive: Callable[[Mutant], bool]) -> Iterator[Mutant]:
     """Yield the mutants that survive, `workers` at a time; what a mutant's tests leave running ends with them."""
     waiting, running = list(reversed(tried)), dict[int, Mutant]()
     try:
@@ -168,7 +206,10 @@ def find_survivors(tried: Sequence[Mutant], workers: int, seconds: int) -> Itera
                 if not process:
                     os.setsid()
                     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-                    os._exit(not survives(mutant, seconds))
+                    status = 1
+                    with suppress(BaseException):  # a mistake that no test sees before it is one
+                        status = not is_alive(mutant)
+                    os._exit(status)
                 running[process] = mutant
                 continue
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
@@ -182,8 +223,8 @@ def find_survivors(tried: Sequence[Mutant], workers: int, seconds: int) -> Itera
             os.killpg(process, signal.SIGKILL)
 
 
-def prepare(tests: Sequence[str]) -> float:
-    """Run the tests without a mutant, import the libraries that they need, and return the seconds of a second run."""
+def prepare(tests: Sequence[str]) -> None:
+    """Run the tests without a mutant, and import the libraries that they need."""
     with tempfile.TemporaryDirectory() as folder:
         imported = Path(folder) / "imported"
         if not run_tests(tests, imported=imported):
@@ -194,9 +235,15 @@ def prepare(tests: Sequence[str]) -> float:
                     importlib.import_module(name)
     assert "rlhf_cli" not in sys.modules, "the forks would not see their mutants"
     gc.freeze()
-    began = time.monotonic()
-    run_tests(tests)
-    return time.monotonic() - began
+
+
+def try_quickly(room: str, tried: Sequence[Mutant], workers: int) -> list[Mutant]:
+    """The mutants in functions that the unit tests of their room do not notice."""
+    with tempfile.TemporaryDirectory() as folder:
+        survivors = Path(folder) / "survivors"
+        if not run_tests([f"tests/unit/{room}"], trials=Trials(tried, workers, survivors)):
+            sys.exit(f"error: the tests of {room} could not be collected")
+        return [tried[int(line)] for line in survivors.read_text(encoding="utf-8").split()]
 
 
 def known_equivalents(files: Sequence[str]) -> set[tuple[str, str]]:
@@ -255,13 +302,17 @@ def main() -> int:
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     sys.path.insert(0, str(ROOT))
     rooms = list(dict.fromkeys(map(room_of, files)))
-    usual = prepare(list(dict.fromkeys(test for room in rooms for test in tests_of(room))))
-    print(f"{len(tried)} mutants; the tests take {usual:.1f} s", flush=True)
-    began, survivors = time.monotonic(), []
-    for mutant in find_survivors(tried, chosen.workers, SECONDS + 3 * chosen.workers * int(usual)):
-        survivors.append(mutant)
-        if mutant.key not in known:
-            print(f"{mutant.file}:{mutant.line}  {mutant.text}", flush=True)
+    began, survivors = time.monotonic(), list[Mutant]()
+    for room in rooms:
+        own = [mutant for mutant in tried if room_of(mutant.file) == room]
+        prepare(tests_of(room))
+        alive = try_quickly(room, [mutant for mutant in own if mutant.in_function], chosen.workers)
+        print(f"{room}: {len(own)} mutants, {len(alive)} of those in functions survive its unit tests", flush=True)
+        left = [mutant for mutant in own if not mutant.in_function] + alive
+        for mutant in find_survivors(left, chosen.workers, survives):
+            survivors.append(mutant)
+            if mutant.key not in known:
+                print(f"{mutant.file}:{mutant.line}  {mutant.text}", flush=True)
     seconds = time.monotonic() - began
     stale |= (known & {mutant.key for mutant in tried}) - {mutant.key for mutant in survivors}
     for file, text in sorted(stale):
