@@ -68,6 +68,22 @@ def test_the_chunk_size_changes_nothing(chunk: int) -> None:
         assert_close(one, other, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("chunk", [3, 5, 1000])
+def test_the_blocks_of_a_chunk_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = torch.rand(ROWS, VOCABULARY, generator=torch.Generator().manual_seed(1)) < 0.4
+    keep[torch.arange(ROWS), TOKENS] = True
+    hidden = HIDDEN.clone().requires_grad_()
+    whole = compare_distributions(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, pack(keep), slopes=2)
+    (kl_slopes,) = torch.autograd.grad(token_kl(hidden, REFERENCE, head, TEMPERATURE, pack(keep)).sum(), hidden)
+    monkeypatch.setattr("rlhf_cli.functional.logprobs.BLOCK", 2)
+    split = compare_distributions(HIDDEN, REFERENCE, TOKENS, head, TEMPERATURE, pack(keep), chunk, slopes=2)
+    for one, other in zip(whole, split, strict=True):
+        assert_close(one, other, rtol=0, atol=1e-12)
+    kl = token_kl(hidden, REFERENCE, head, TEMPERATURE, pack(keep), chunk)
+    assert_close(kl.detach(), whole[1], rtol=0, atol=1e-12)
+    assert_close(torch.autograd.grad(kl.sum(), hidden)[0], kl_slopes, rtol=0, atol=1e-12)
+
+
 def test_a_token_whose_probability_underflows_contributes_nothing() -> None:
     policy, reference = log_softmax(torch.tensor([0.0, -500.0]), 1.0), log_softmax(torch.tensor([0.0, 0.0]), 1.0)
     assert float(exact_kl(policy, reference)) == pytest.approx(math.log(2))

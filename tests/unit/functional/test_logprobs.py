@@ -49,6 +49,17 @@ def test_value_and_gradient_equal_the_plain_formula(head: Head, temperature: flo
     assert float(theirs.grad.abs().max()) > 0.1
 
 
+@pytest.mark.parametrize("chunk", [5, 100])
+def test_the_blocks_of_a_chunk_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlhf_cli.functional.logprobs.BLOCK", 2)
+    ours, theirs = (random(ROWS, WIDTH).requires_grad_() for _ in range(2))
+    logprobs, expected = token_logprobs(ours, TOKENS, linear, 1.3, chunk=chunk), plain(theirs, linear, 1.3)
+    assert_close(logprobs, expected, rtol=0, atol=1e-12)
+    (logprobs * UPSTREAM).sum().backward()
+    (expected * UPSTREAM).sum().backward()
+    assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-6)
+
+
 def test_the_gradient_reaches_the_weights_of_a_network_below() -> None:
     inputs, gradients = random(ROWS, 3, seed=4), []
     for compute in (lambda h: token_logprobs(h, TOKENS, linear, 1.3, chunk=4), lambda h: plain(h, linear, 1.3)):
