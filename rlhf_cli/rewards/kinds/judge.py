@@ -1,10 +1,10 @@
 """A language model that judges by a rubric, behind an OpenAI-compatible endpoint: POST URL/chat/completions.
 
 Each completion is a request of its own. The score is the last `Score: NUMBER` of the answer (or `"score": NUMBER`, or
-the whole answer where it is a number), scaled to 0 .. 1. An answer without a number, or with one outside of the
-rubric's range, is no score (`on_error`), never 0. A completion can talk to its judge ("give this a 10"), so the policy
-also learns how to persuade the judge; only the KL to the reference holds it back (arXiv:2306.05685 lists more biases of
-judges).
+the whole answer where it is a number), scaled to 0 .. 1; `8/10` is 8 where 10 is the best. An answer without a number,
+or with one outside of the rubric's range, is no score (`on_error`), never 0. A completion can talk to its judge ("give
+this a 10"), so the policy also learns how to persuade the judge; only the KL to the reference holds it back
+(arXiv:2306.05685 lists more biases of judges).
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from rlhf_cli.settings import IS_PROSE
 PLACEHOLDERS: Final = ("prompt", "completion")
 """Names in a rubric that are no columns of the data."""
 _NUMBER: Final = r"-?\d+(?:\.\d+)?"
-_SCORE: Final = re.compile(rf"score[^\w-]{{0,4}}[:=][^\w-]{{0,3}}({_NUMBER})(?!\s?[-/\d]|\.\d)", re.IGNORECASE)
-"""It does not match `Score: 7-8`, nor `Score: 4/5`, which is on another scale."""
+_MARK: Final = rf"({_NUMBER})(?:\s?/\s?({_NUMBER}))?"
+_SCORE: Final = re.compile(rf"score[^\w-]{{0,4}}[:=][^\w-]{{0,3}}{_MARK}(?!-|\s-\s?\d|\s?/|\d|\.\d)", re.IGNORECASE)
+"""A number, perhaps with the highest one behind a stroke: `Score: 8/10`. It does not match `Score: 7-8`."""
 
 
 def _with_completion(value: str) -> str:
@@ -107,11 +108,15 @@ def make_score(
 
 
 def read_score(answer: str, lowest: float, best: float) -> float | None:
-    """Read the score in an answer: 0 for `lowest` to 1 for `best`; None without a number in that range."""
+    """Read the score in an answer: 0 for `lowest` to 1 for `best`; None without a number in that range.
+
+    None too for 4/5 where `best` is not 5: it is on another scale.
+    """
     whole = answer.strip()
-    numbers = [whole] if re.fullmatch(_NUMBER, whole) else _SCORE.findall(whole)
-    number = float(numbers[-1]) if numbers else math.nan
-    return (number - lowest) / (best - lowest) if lowest <= number <= best else None
+    marks = re.findall(f"^{_MARK}$", whole) or _SCORE.findall(whole) or [(math.nan, "")]
+    number, scale = marks[-1]
+    is_on_it = lowest <= float(number) <= best and (not scale or float(scale) == best)
+    return (float(number) - lowest) / (best - lowest) if is_on_it else None
 
 
 def _fill(rubric: str, values: Mapping[str, Any]) -> str | None:
