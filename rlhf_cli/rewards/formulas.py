@@ -111,7 +111,7 @@ def _candidates(text: str) -> Iterator[str]:
     elif r"\boxed" in text:
         yield from _boxed(text)
     elif anchored := _ANCHOR.findall(text):
-        yield from (anchored[-1], re.split(r"[.!?;](?:\s|$)|, (?=[a-z]{2,})", anchored[-1])[0])
+        yield from (anchored[-1], re.split(r"[.!?;](?:\s|$)|, (?=[a-z]{2,})|\s\((?=[A-Za-z]{3,})", anchored[-1])[0])
     else:
         lines = text.strip().splitlines()[-1:]
         yield from (line for line in lines if re.search(r"[\d\\=√π∞∅^]", line) or len(line.strip("().* ")) == 1)

@@ -108,7 +108,7 @@ def find_closing_brace(text: str, start: int) -> int:
 
 
 def is_prose(text: str) -> bool:
-    """Whether a text is prose: a common word, two words of three letters, or one of four beside something else."""
+    """Whether a text is prose: a common word, two of three letters, one of four beside something, one in brackets."""
     rest = re.sub(
         rf"{_TEXT}|\\(?:begin|end)\{{\w+\}}|\\[A-Za-z]+|(?<![A-Za-z])(?:{_FUNCTIONS}|sqrt|infinity|and|or)(?![A-Za-z])",
         " ",
@@ -117,4 +117,5 @@ def is_prose(text: str) -> bool:
     words = re.findall(r"(?<![A-Za-z])[A-Za-z]{3,}(?![A-Za-z])", rest)
     beside = re.search(r"(?:^|[\s-])[A-Za-z]{4,}(?:[\s:,-]|$)", rest)
     common = re.search(rf"(?i)(?:^|\s)(?:{_COMMON})(?:\s|$)", rest)
-    return bool(common) or len(words) > 1 or bool(beside and not re.fullmatch(r"[A-Za-z]+", text))
+    remark = re.search(r"\d\s+\([A-Za-z]{3,}", rest)
+    return bool(common or remark) or len(words) > 1 or bool(beside and not re.fullmatch(r"[A-Za-z]+", text))
