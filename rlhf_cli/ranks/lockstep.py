@@ -59,10 +59,11 @@ class Lockstep:
         `idle` makes a pass on one token with the function that it is given; `reset` frees the weights of the others
         after some work.
         """
-        self._idle, self._reset = lambda: idle(run), reset
+        self._idle = lambda: idle(run)
 
         def run(**inputs: object) -> Tensor:
             with self._inside():
+                self._reset = reset  # before the first pass there is nothing to free, and FSDP has no place for it yet
                 states = forward(**inputs)
             if torch.is_grad_enabled() and states.requires_grad:
                 states = states.view_as(states)  # its gradient is there before any layer's backward pass begins

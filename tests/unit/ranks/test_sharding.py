@@ -103,6 +103,7 @@ def test_a_weight_without_a_gradient_is_named() -> None:
 @pytest.mark.usefixtures("alone")
 def test_only_an_error_outside_of_a_pass_can_be_met_with_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
     policy, engine, lockstep = sharded()
+    assert lockstep.run(lambda: "no pass") == "no pass"
 
     def fail() -> None:
         engine.read_one(engine.forward)
