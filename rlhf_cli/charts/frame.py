@@ -21,13 +21,13 @@ SWATCH: Final = 26
 """Width of the sample of a series in the legend."""
 Y_TICKS: Final = 5
 
-# Okabe and Ito 2008 without the yellow, which white paper swallows; lighter on dark paper.
+# Okabe and Ito 2008; their yellow only on dark paper, since white paper swallows it, and there the others are lighter.
 STYLE: Final = """
 .chart { font: 16px system-ui, sans-serif; color: #1c1c1c; --paper: #ffffff; --grid: #dddddd; --c6: currentColor;
   --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #cc79a7; --c4: #e69f00; --c5: #56b4e9 }
 @media (prefers-color-scheme: dark) {
   .chart { color: #e6e6e6; --paper: #17191d; --grid: #3b3e45;
-    --c0: #56b4e9; --c1: #f0803c; --c2: #1fbf92; --c5: #4d8fd6 }
+    --c0: #56b4e9; --c1: #f0803c; --c2: #1fbf92; --c5: #f5ec7a }
 }
 .chart text { fill: currentColor }
 .chart .title { font-weight: 600 }

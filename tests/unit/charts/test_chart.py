@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_cli.charts.frame import COLOURS, STYLE
 from rlhf_cli.charts.pictures import Chart, Mark, Series, Style
 from rlhf_cli.charts.svg import svg
 from rlhf_cli.charts.words import FONT, width
@@ -266,3 +268,31 @@ def test_series_of_one_colour_keep_it() -> None:
     picture = chart(Series("a", [0.0, 1.0], [0.0, 1.0], colour=4), Series("b", [0.0, 1.0], [1.0, 0.0], colour=4))
     assert len(of_class(picture, "c4")) == 4  # two lines and their samples in the legend
     assert of_class(picture, "c0") == of_class(picture, "c1") == []
+
+
+def lab(colour: str) -> tuple[float, float, float]:
+    """CIE L*a*b* of a colour of sRGB, D65: in it, equal distances look about equally far apart."""
+    shares = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    r, g, b = (share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
+    x, y, z = (
+        0.4124 * r + 0.3576 * g + 0.1805 * b,
+        0.2126 * r + 0.7152 * g + 0.0722 * b,
+        0.0193 * r + 0.1192 * g + 0.9505 * b,
+    )
+    fx, fy, fz = (t ** (1 / 3) if t > 0.008856 else 7.787 * t + 16 / 116 for t in (x / 0.9505, y, z / 1.089))
+    return 116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)
+
+
+def test_the_measure_of_colours() -> None:
+    assert lab("#ffffff") == pytest.approx((100, 0, 0), abs=0.05)
+    assert lab("#ff0000") == pytest.approx((53.24, 80.09, 67.20), abs=0.05)
+
+
+def test_no_two_colours_are_alike_on_light_or_on_dark_paper() -> None:
+    """The points of a sweep (5) are not taken for the best of n (0)."""
+    light, dark = STYLE.split("@media")[0], STYLE.split("@media")[1].split("}")[0]
+    colours: dict[str, str] = {}
+    for part in (light, dark):
+        colours |= dict(re.findall(r"--(c\d): (#\w+)", part)) | {"c6": re.findall(r"[ {]color: (#\w+)", part)[0]}
+        assert len(colours) == COLOURS
+        assert min(math.dist(lab(a), lab(b)) for a, b in combinations(colours.values(), 2)) > 25
