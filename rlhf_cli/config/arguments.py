@@ -24,6 +24,8 @@ from rlhf_cli.errors import UserError
 
 _SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-h": "--help"}
 COMPARE_AT = "--compare-at"
+_DISPLAYS = ("json", "quiet")
+"""Values of `display` that other verbs and tools have as options."""
 _VALUES: dict[str, tuple[str, ...]] = {
     "--multirun": (),
     "--run": (),
@@ -85,6 +87,8 @@ def parse_arguments(argv: Sequence[str]) -> CommandLine:
             raise UserError(f"{typed} takes " + (" or ".join(_VALUES[name]) or "no value"))
         options[name] = value
     return CommandLine(options, tuple(overrides))
+    if display := find_nearest(name, _DISPLAYS):
+        return f"; did you mean display={display}?"
 
 
 def _suggestion(option: str) -> str:

@@ -107,6 +107,9 @@ def test_no_option_that_starts_runs_is_offered(refused: Refused, option: str) ->
         (("--output-dir=x",), "unknown option --output-dir; here it is run_dir=..."),
         (("--num_generations", "8"), "unknown option --num_generations; here it is samples_per_prompt=..."),
         (("--max-new-tokens", "8"), "unknown option --max-new-tokens; did you mean max_new_tokens=...?"),
+        (("--json",), "unknown option --json; did you mean display=json?"),
+        (("--jsno",), "unknown option --jsno; did you mean display=json?"),
+        (("--quiet",), "unknown option --quiet; did you mean display=quiet?"),
     ],
 )
 def test_options_of_other_tools(refused: Refused, argv: tuple[str, ...], line: str) -> None:
