@@ -115,7 +115,9 @@ def _compose_once(loader: ConfigLoader, options: Sequence[str], content: str) ->
     key = current().primary, *options, content
     if key not in _COMPOSED:
         _COMPOSED[key] = _load_anew(loader, options)
-    return copy.deepcopy(_COMPOSED[key])
+    settings = copy.deepcopy(_COMPOSED[key])
+    OmegaConf.clear_cache(settings)  # the time of ${now:...} is that of this run, not of the first one
+    return settings
 
 
 def _describe(overrides: Sequence[Override], hydra: DictConfig) -> None:

@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra.types import RunMode
@@ -30,6 +33,16 @@ def test_composing_loads_no_torch(cwd: Path) -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hydra" in imported
     assert "torch" not in imported
+
+
+def test_a_later_run_of_a_process_has_a_time_of_its_own(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = []
+    for hour in (8, 9):
+        clock = SimpleNamespace(now=partial(datetime, 2026, 1, 31, hour, 7, 5))
+        monkeypatch.setattr("hydra.core.utils.datetime", clock)
+        with open_hydra() as hydra:
+            folders.append(compose(hydra.config_loader(), ["config=tiny", "seed=5"]).hydra.run.dir)
+    assert folders == ["outputs/2026-01-31/08-07-05", "outputs/2026-01-31/09-07-05"]
 
 
 def test_compose_config_needs_no_folder(cwd: Path) -> None:
