@@ -5,20 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from rlhf_cli.charts.frame import (
-    EDGE,
-    HEIGHT,
-    LINE,
-    WIDTH,
-    Y_TICKS,
-    document,
-    head,
-    left_of,
-    legend,
-    line,
-    text,
-    y_axis,
-)
+from rlhf_cli.charts import frame
 from rlhf_cli.charts.hover import strips, title, value_of
 from rlhf_cli.charts.pictures import Chart, Mark, colours_of
 from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, log_ticks, ticks
@@ -32,8 +19,8 @@ def draw(chart: Chart) -> str:
     marks = sorted((mark for mark in chart.marks if has_place(mark.x, chart.x_log)), key=lambda mark: mark.x)
     points = [point for runs in series for run in runs for point in run]
     ends = extent([end for p in points for end in (p.low, p.y, p.high)], chart.y_log)
-    y = decades(*ends, Y_TICKS) if chart.y_log else ticks(*ends, Y_TICKS, outside=True)
-    left = left_of(y, chart.y_log)
+    y = decades(*ends, frame.Y_TICKS) if chart.y_log else ticks(*ends, frame.Y_TICKS, outside=True)
+    left = frame.left_of(y, chart.y_log)
     xs = [end for p in points for end in (p.x_low, p.x, p.x_high)] + [mark.x for mark in marks]
     low, high = extent(xs, chart.x_log)
     if not chart.x_log and 0 < low < (high - low) / 4:
@@ -42,10 +29,10 @@ def draw(chart: Chart) -> str:
     inset = 2 * RADIUS if any(one.style == "points" for one in chart.series) else 0
     across = Scale(low, high, left + inset, right - inset, chart.x_log)
 
-    parts, top = head(chart.title, chart.y_label)
+    parts, top = frame.head(chart.title, chart.y_label)
     flags, top = _flags(marks, across, top)
-    down = Scale(y[0], y[-1], top + HEIGHT, top, chart.y_log)
-    parts += y_axis(y, down, left, right)
+    down = Scale(y[0], y[-1], top + frame.HEIGHT, top, chart.y_log)
+    parts += frame.y_axis(y, down, left, right)
     whole = all(float(x).is_integer() for x in (*(p.x for p in points), *(mark.x for mark in marks)))
     parts += _x_axis(chart.x_label, across, down.start, whole)
     parts += flags
@@ -58,17 +45,17 @@ def draw(chart: Chart) -> str:
         titles = [title(chart.x_label, p.x, [value_of(p, p.name or one.label)]) for run in runs for p in run]
         parts += draw_series(runs, one.style, i, across, down, titles, taken)
     names, styles = [one.label for one in chart.series], [one.style for one in chart.series]
-    key, bottom = legend(names, styles, down.start + 2 * LINE + 8, colours)
-    return document(chart.title, bottom + EDGE, [*parts, *key])
+    key, bottom = frame.legend(names, styles, down.start + 2 * frame.LINE + 8, colours)
+    return frame.document(chart.title, bottom + frame.EDGE, [*parts, *key])
 
 
 def _right(marks: Sequence[Mark], share: Scale, left: float) -> float:
     """Right end of the plot, which leaves room for the names of the last marks."""
-    right = WIDTH - EDGE - FONT / 2
+    right = frame.WIDTH - frame.EDGE - FONT / 2
     for mark in marks:
         if share.at(mark.x) > 0:
-            right = min(right, left + (WIDTH - EDGE - width(mark.label) - 1 - left) / share.at(mark.x))
-    return max(right, (left + WIDTH) / 2)
+            right = min(right, left + (frame.WIDTH - frame.EDGE - width(mark.label) - 1 - left) / share.at(mark.x))
+    return max(right, (left + frame.WIDTH) / 2)
 
 
 def _flags(marks: Sequence[Mark], across: Scale, top: float) -> tuple[list[str], float]:
@@ -79,14 +66,14 @@ def _flags(marks: Sequence[Mark], across: Scale, top: float) -> tuple[list[str],
     placed: list[tuple[float, str, int]] = []
     for mark in reversed(marks):
         x = across.at(mark.x)
-        name = shorten(mark.label, WIDTH - EDGE - x)
+        name = shorten(mark.label, frame.WIDTH - frame.EDGE - x)
         row = max((1 + other for place, _, other in placed if place < x + width(name) + 8), default=0)
         placed.append((x, name, row))
-    top += LINE * (1 + max((row for *_, row in placed), default=-1))
+    top += frame.LINE * (1 + max((row for *_, row in placed), default=-1))
     parts = []
     for x, name, row in placed:
-        base = top - 6 - LINE * row
-        parts += [line("mark", x, base + 4, x, top + HEIGHT), text("", x, base, name)]
+        base = top - 6 - frame.LINE * row
+        parts += [frame.line("mark", x, base + 4, x, top + frame.HEIGHT), frame.text("", x, base, name)]
     return parts, top
 
 
@@ -98,14 +85,17 @@ def _x_axis(name_of_x: str, across: Scale, bottom: float, whole: bool) -> list[s
         names = labels(values, across.log)
         halves = [width(name) / 2 for name in names]
         # A name at the right end may be wider than the edge; it moves in.
-        middles = [min(across.at(v), WIDTH - 4 - half) for v, half in zip(values, halves, strict=True)]
+        middles = [min(across.at(v), frame.WIDTH - 4 - half) for v, half in zip(values, halves, strict=True)]
         ends = list(zip(middles, halves, strict=True))
         if all(b - a > wide + wider + FONT for (a, wide), (b, wider) in pairwise(ends)):
             break
-    parts = [line("axis", across.start, bottom, across.end, bottom)]
+    parts = [frame.line("axis", across.start, bottom, across.end, bottom)]
     for value, middle, name in zip(values, middles, names, strict=True):
         place = across.at(value)
-        parts += [line("axis", place, bottom, place, bottom + 5), text("middle", middle, bottom + LINE, name)]
+        parts += [
+            frame.line("axis", place, bottom, place, bottom + 5),
+            frame.text("middle", middle, bottom + frame.LINE, name),
+        ]
     centre = (across.start + across.end) / 2
-    room = 2 * min(centre, WIDTH - centre) - 2 * EDGE
-    return [*parts, text("middle", centre, bottom + 2 * LINE, shorten(name_of_x, room))]
+    room = 2 * min(centre, frame.WIDTH - centre) - 2 * frame.EDGE
+    return [*parts, frame.text("middle", centre, bottom + 2 * frame.LINE, shorten(name_of_x, room))]

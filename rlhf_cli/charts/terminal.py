@@ -7,9 +7,9 @@ character.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import cycle, pairwise
-from typing import Final, TypeVar
+from typing import Final
 
 from rlhf_cli.charts.pictures import Bars, Chart, Picture, Series, colours_of
 from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, ticks
@@ -17,7 +17,6 @@ from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, tic
 Span = tuple[str, str]
 """A text and its style, as rich names it."""
 Row = tuple[Span, ...]
-T = TypeVar("T")
 Ink = tuple[str, str]
 """A series' character where there are no colours, and its style where there are."""
 
@@ -43,25 +42,21 @@ def rows(picture: Picture, width: int, colours: bool, height: int = HEIGHT) -> l
     return [((picture.title, "bold"),), *drawn]
 
 
-def _numbered(series: Iterable[T]) -> Iterator[tuple[int, T]]:
-    """Each series with the number of its colour and character, which repeat."""
-    return zip(cycle(range(len(STYLES))), series)
-
-
 def _bars(bars: Bars, width: int, colours: bool) -> list[Row]:
     """The bars of each category below one another, as long as the size of their value, which stands behind them."""
     names = max(map(len, bars.categories), default=0)
     largest = max((abs(v) for one in bars.series for v in one.values if math.isfinite(v)), default=0.0) or 1.0
     room = width - names - 8
+    numbered = [(place % len(STYLES), one) for place, one in enumerate(bars.series)]
     output: list[Row] = []
     for i, category in enumerate(bars.categories):
-        for k, one in _numbered(bars.series):
+        for k, one in numbered:
             value = one.values[i]
             size = round(abs(value) / largest * room) if math.isfinite(value) else 0
             fill = (FILLS[0] if colours else FILLS[k]) * size
             name = category if one is bars.series[0] else ""
             output.append(((f"{name:<{names}} ", ""), (fill or "▏", STYLES[k]), (f" {value:.3f}", "dim")))
-    key = [("━━" if colours else FILLS[k] * 2, one.label, STYLES[k]) for k, one in _numbered(bars.series)]
+    key = [("━━" if colours else FILLS[k] * 2, one.label, STYLES[k]) for k, one in numbered]
     return [*output, *_legend(key, width)]
 
 
