@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from rlhf_cli.feedback.from_runs import labelled_files, step_of
 from rlhf_cli.runs.disk import no_link
 from rlhf_cli.runs.folder import FEEDBACK, QUEUE
-from rlhf_cli.runs.json_files import read_lines
+from rlhf_cli.runs.json_files import parse, read_lines
 from rlhf_cli.runs.logbook import drop_half_line
 from rlhf_cli.settings import READ_STRICTLY
 
@@ -42,9 +42,7 @@ def read_readings(run: Path) -> dict[int, Reading]:
     """The readings by step, in ascending order; lines that are none, such as a cut one, are passed over."""
     found: dict[int, Reading] = {}
     for line in read_lines(run / FEEDBACK / QUEUE):
-        try:
-            reading = _READING.validate_json(line)
-        except ValueError:
+        if (reading := parse(_READING, line)) is None:
             continue
         if found and reading.step <= next(reversed(found)):
             found = {step: earlier for step, earlier in found.items() if step < reading.step}
@@ -55,7 +53,7 @@ def read_readings(run: Path) -> dict[int, Reading]:
 def odd_readings(run: Path) -> list[str]:
     """`file:line: reason` for every whole line that is no reading; what it said does not count."""
     numbered = enumerate(read_lines(run / FEEDBACK / QUEUE)[:-1], start=1)
-    return [f"{QUEUE}:{number}: no reading" for number, line in numbered if line and not _is_reading(line)]
+    return [f"{QUEUE}:{number}: no reading" for number, line in numbered if line and parse(_READING, line) is None]
 
 
 def end_last_line(file: Path) -> None:
@@ -65,19 +63,11 @@ def end_last_line(file: Path) -> None:
     """
     content = file.read_bytes() if file.is_file() else b""
     rest = content.rpartition(b"\n")[2]
-    if rest and _is_reading(rest):
+    if parse(_READING, rest) is not None:
         with open(file, "ab", opener=no_link) as handle:
             handle.write(b"\n")
     else:
         drop_half_line(file)
-
-
-def _is_reading(line: bytes) -> bool:
-    try:
-        _READING.validate_json(line)
-    except ValueError:
-        return False
-    return True
 
 
 def queued_files(run: Path) -> list[Path]:

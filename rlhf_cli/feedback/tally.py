@@ -108,9 +108,7 @@ def _kappa(standings: Sequence[Standing]) -> Kappa | None:
         for one in standings
     ]
     categories = [one for one in categories if one]
-    if len(categories) < 2:
-        return None
-    shared = [pair for pair in categories[0] if all(pair in one for one in categories)]
+    shared = [pair for pair in categories[0] if all(pair in one for one in categories)] if len(categories) > 1 else []
     if not shared:
         return None
     items = [[one[pair] for one in categories] for pair in shared]

@@ -19,6 +19,7 @@ from pydantic import Field, TypeAdapter
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.paths import why_irregular
 from rlhf_cli.runs.disk import DISK
+from rlhf_cli.runs.json_files import parse
 from rlhf_cli.settings import READ_STRICTLY
 
 Side = Literal["a", "b"]
@@ -65,10 +66,7 @@ _VOTE: Final = TypeAdapter(Vote)
 
 def read_vote(line: bytes | str) -> Vote | None:
     """The vote of a line; None where it is none."""
-    try:
-        return _VOTE.validate_json(line)
-    except ValueError:
-        return None
+    return parse(_VOTE, line)
 
 
 @dataclass(frozen=True, slots=True)

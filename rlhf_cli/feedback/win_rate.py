@@ -59,8 +59,8 @@ def reward_agreement(raters: Mapping[str, Standing], pairs: Sequence[Pair]) -> S
 
     Pairs of equal rewards do not count. None where no vote is on another pair.
     """
-    signs = {pair.id: _sign(pair) for pair in pairs if not pair.is_same}
     asked = [pair for pair in pairs if not pair.is_same]
+    signs = {pair.id: _sign(pair.rewards) for pair in asked}
     found = [one for standing in raters.values() if (one := estimate(standing, asked, signs)) is not None]
     return combine(found, same=0) if found else None
 
@@ -156,8 +156,5 @@ def _spread(mean: float, count: float) -> float:
     return mean * (1 - mean)
 
 
-def _sign(pair: Pair) -> int:
-    if pair.rewards is None:
-        return 0
-    a, b = pair.rewards
-    return (a > b) - (a < b)
+def _sign(rewards: tuple[float, float] | None) -> int:
+    return 0 if rewards is None else (rewards[0] > rewards[1]) - (rewards[0] < rewards[1])

@@ -56,13 +56,20 @@ def finite(value: Any) -> Any:
     return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
+def parse(kind: TypeAdapter[T], content: bytes | str) -> T | None:
+    """Parse JSON as the adapter's type; None where it is of another type."""
+    try:
+        return kind.validate_json(content)
+    except ValueError:
+        return None
+
+
 def read_json(kind: TypeAdapter[T], file: Path) -> T | None:
     """Read the file as the adapter's type; None where it is missing or of another type."""
     try:
-        if not file.is_file() or file.stat().st_size > LARGEST:
-            return None
-        return kind.validate_json(file.read_bytes())
-    except (OSError, ValueError):
+        is_read = file.is_file() and file.stat().st_size <= LARGEST
+        return parse(kind, file.read_bytes()) if is_read else None
+    except OSError:
         return None
 
 
@@ -73,11 +80,7 @@ def read_object(file: Path) -> dict[str, Any]:
 
 def read_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Yield the lines that are JSON objects; skip others, such as the half line of a killed run."""
-    for line in lines:
-        try:
-            yield JSON_OBJECT.validate_json(line)
-        except ValueError:
-            continue
+    yield from (row for line in lines if (row := parse(JSON_OBJECT, line)) is not None)
 
 
 def read_content(file: Path) -> bytes:
