@@ -150,7 +150,7 @@ class _Fork:
 
     def __init__(
         self, command: Sequence[str], *, stdin: int, stdout: IO[bytes], stderr: IO[bytes], env: Mapping[str, str],
-        start_new_session: bool,
+        start_new_session: bool, cwd: str | None = None,
     ) -> None:  # fmt: skip
         assert start_new_session
         assert stdin == subprocess.DEVNULL
@@ -162,6 +162,7 @@ class _Fork:
         code: int | str | None = 1
         try:
             os.setsid()
+            os.chdir(cwd or ".")
             _begin(stdout, stderr, env)
             _main(command[command.index("rlhf_cli") + 1 :])
         except SystemExit as end:

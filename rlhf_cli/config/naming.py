@@ -13,9 +13,9 @@ from pathlib import Path
 from rlhf_cli.config.arguments import parse_override, quote, unquote
 from rlhf_cli.config.keys import holds_path
 from rlhf_cli.config.options import PRESET
-from rlhf_cli.runs.changes import fingerprint, is_free
+from rlhf_cli.runs.changes import fingerprint, is_free, is_under
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.sweep.growth import SEED, fixed_settings, is_under
+from rlhf_cli.sweep.growth import SEED, fixed_settings
 from rlhf_cli.verbs import TRAIN
 
 

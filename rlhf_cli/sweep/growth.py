@@ -12,7 +12,7 @@ from typing import Final
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.runs.binding import changed
-from rlhf_cli.runs.changes import is_free
+from rlhf_cli.runs.changes import is_free, is_under
 from rlhf_cli.runs.folder import CONFIG, SWEEP, check_kinds
 from rlhf_cli.runs.json_files import read_content
 from rlhf_cli.schedules import Controlled
@@ -110,7 +110,7 @@ def keep_begun(
 
 def yardstick(configs: Sequence[RunConfig]) -> float:
     """The beta at which to compare points: the lower median of their final betas, a controller's first one."""
-    return median_low(sorted({_final_beta(config) for config in configs}))
+    return median_low(sorted({final_beta(config) for config in configs}))
 
 
 def read_beta(text: str) -> float:
@@ -121,7 +121,8 @@ def read_beta(text: str) -> float:
     raise UserError(f"--compare-at takes a beta, a number of 0 or more, and not '{text}'")
 
 
-def _final_beta(config: RunConfig) -> float:
+def final_beta(config: RunConfig) -> float:
+    """The beta of the last step; a controller's first one."""
     if isinstance(config.beta, Controlled):
         return config.beta.begin().beta
     return config.beta.at(config.steps - 1, config.steps)
@@ -134,8 +135,3 @@ def _settings(config: RunConfig, swept: Collection[str]) -> dict[str, str]:
         for key, value in flatten(config.model_dump(mode="json"))
         if is_under(key, swept) or not (is_free(key.split(".")[0]) or key in BY_MACHINE)
     }
-
-
-def is_under(key: str, roots: Collection[str]) -> bool:
-    """Whether the dotted key is one of the roots, or below one."""
-    return any(key == root or key.startswith(f"{root}.") for root in roots)

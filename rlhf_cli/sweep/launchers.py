@@ -35,7 +35,7 @@ class Ray(Launcher):
 
     package = "ray"
     address: Word | None
-    """Of the cluster, as ray.init takes it; null: that of RAY_ADDRESS, or one on this machine for the sweep alone."""
+    """Address of a cluster, as ray.init takes it; null: RAY_ADDRESS, or one on this machine for the sweep alone."""
     num_cpus: float = Field(ge=0)
     """CPU cores that a trial reserves, which also are its threads."""
     num_gpus: float = Field(ge=0)
@@ -67,7 +67,7 @@ class Slurm(Launcher):
     signal_delay_s: int = Field(ge=1)
     """Seconds before that at which the trial saves and is put into the queue again."""
     max_num_timeout: int = Field(ge=0)
-    """Number of times that it may be."""
+    """Number of times that a trial may be put into the queue again."""
 
 
 LAUNCHERS: Final[Mapping[str, type[Launcher]]] = {
@@ -88,11 +88,9 @@ def read_launcher(name: str, settings: Mapping[str, Any]) -> Launcher | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, ("hydra.launcher", *first["loc"])))
-        raise UserError(
-            f"{key}: {first['msg']}", fix=f"settings of hydra/launcher={name}: {', '.join(kind.model_fields)}"
-        ) from error
+        fix = f"settings of hydra/launcher={name}: {', '.join(kind.model_fields)}"
+        raise UserError(f"{key}: {first['msg']}", fix=fix) from error
     if kind.package is not None and find_spec(kind.package) is None:
-        raise UserError(
-            f"{kind.package} is not installed", where="hydra/launcher", fix=f"pip install 'rlhf-cli[{name}]'"
-        )
+        what, fix = f"{kind.package} is not installed", f"pip install 'rlhf-cli[{name}]'"
+        raise UserError(what, where="hydra/launcher", fix=fix)
     return launcher

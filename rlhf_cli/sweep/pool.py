@@ -213,12 +213,19 @@ def _begin(job: Job, slot: dict[str, str], start: StartTrial) -> _Running:
 
 def start_process(job: Job, slot: Mapping[str, str]) -> Process:
     """Start a trial as a process of this one."""
-    environment = os.environ | slot | {PARENT: str(os.getpid()), FINGERPRINT_VARIABLE: job.fingerprint}
-    with job.log.open("ab") as log:
+    return start_rlhf(job.arguments, job.log, {**slot, FINGERPRINT_VARIABLE: job.fingerprint}, None)
+
+
+def start_rlhf(
+    arguments: Sequence[str], log: Path, variables: Mapping[str, str], where: str | None
+) -> subprocess.Popen[bytes]:
+    """Start `rlhf` as a process of this one, with more environment variables; what it prints is added to the log."""
+    environment = os.environ | variables | {PARENT: str(os.getpid())}
+    with log.open("ab") as file:
         # a session of its own: Ctrl-C reaches this process alone, which passes it on
         return subprocess.Popen(
-            [*COMMAND, *job.arguments],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
+            [*COMMAND, *arguments], cwd=where, env=environment,
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
 
 

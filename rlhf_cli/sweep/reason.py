@@ -61,21 +61,17 @@ def explain_no_gain(needed: Needed, best: Point, yardstick: str, shape: tuple[in
     `best` is the point with the largest change from the reference.
     """
     change = f"{with_error(best.change, 3, '+')} in J" if best.change else ""
-    sentences = [
+    alone = best.change and best.change.low > 0
+    clear = ": clear by itself, but not among so many points (Holm's rule)" if alone else ""
+    return (
         yardstick,
         f"Nothing is distinguishable from the reference, so nothing is recommended. The largest change is {change}, of "
-        f"{best.title}"
-        + (
-            ": clear by itself, but not among so many points (Holm's rule)."
-            if best.change and best.change.low > 0
-            else "."
-        ),
+        f"{best.title}{clear}.",
         f"As it was, this sweep would have shown a gain of {needed.least_gain:.3f} or more "
         f"({100 * POWER:.0f} % of the time).",
         *_settle(needed, *shape),
         _over([best]),
-    ]
-    return tuple(sentences)
+    )
 
 
 def _settle(needed: Needed, prompts: int, seeds: int, steps: int) -> list[str]:
@@ -88,9 +84,8 @@ def _settle(needed: Needed, prompts: int, seeds: int, steps: int) -> list[str]:
     if needed.steps is not None:
         ways.append(f"about {_round_up(needed.steps)} steps (now {steps}), if it grew in proportion")
     if not ways:
-        return [
-            "No gain was seen that more prompts or seeds could confirm: more steps or another learning rate come first."
-        ]
+        what = "No gain was seen that more prompts or seeds could confirm"
+        return [f"{what}: more steps or another learning rate come first."]
     sentences = [f"A gain as large as the best one seen, {needed.gain:+.3f}, would be shown by {', or '.join(ways)}."]
     if needed.prompts is None:
         sentences.append("Prompts alone would not: the seeds differ too much.")
@@ -140,8 +135,7 @@ def _compare(choice: Choice, points: Sequence[Point]) -> str:
     others = f"; so are {len(choice.alike) - 1} more" if len(choice.alike) > 1 else ""
     return (
         f"Its J is the highest, {highest}; {points[alike].title} is {_lower(choice, alike)}, within one standard error"
-        f"{others}. "
-        f"Of these points it has {simplest}"
+        f"{others}. Of these points it has {simplest}"
     )
 
 
@@ -159,9 +153,8 @@ def _at_other_betas(choice: Choice, others: Sequence[Choice | None], points: Seq
     at_half, at_twice = f"{choice.beta / 2:g}", f"{choice.beta * 2:g}"
     if all(one is not None and one.chosen == choice.chosen for one in others):
         return f"The choice would be the same at half this beta ({at_half}) and at twice it ({at_twice})."
-    names = (
+    first, second = (
         "nothing" if one is None else "the same" if one.chosen == choice.chosen else points[one.chosen].title
         for one in others
     )
-    first, second = names
     return f"At half this beta ({at_half}) the choice would be {first}, at twice it ({at_twice}) {second}."

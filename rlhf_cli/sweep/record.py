@@ -54,11 +54,8 @@ class SweepRecord:
 
     def again(self) -> str:
         """The command, as it works from the present working directory."""
-        return (
-            self.command
-            if Path(self.where) in (Path(), Path.cwd())
-            else f"cd {shlex.quote(self.where)} && {self.command}"
-        )
+        is_here = Path(self.where) in (Path(), Path.cwd())
+        return self.command if is_here else f"cd {shlex.quote(self.where)} && {self.command}"
 
     def path(self, trial: Trial) -> Path:
         """The trial's folder."""

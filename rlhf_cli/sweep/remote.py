@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import EXIT_STOPPED
-from rlhf_cli.pipeline.signals import PARENT
-from rlhf_cli.ranks.children import COMMAND
+from rlhf_cli.sweep.pool import start_rlhf
 
 POLL_S: Final = 0.2
 
@@ -36,12 +35,7 @@ class RemoteTrial:
         """Start the process and wait for its end."""
         if self.unwanted.exists():
             return EXIT_STOPPED
-        environment = os.environ | self.variables | {PARENT: str(os.getpid())}
-        with self.log.open("ab") as log:
-            process = self._process = subprocess.Popen(
-                [*COMMAND, *self.arguments], cwd=self.where, env=environment,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        process = self._process = start_rlhf(self.arguments, self.log, self.variables, self.where)
         asked, parent = False, os.getppid()
         while process.poll() is None:
             try:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.seeding import seed_for
-from rlhf_cli.sweep.search import Choice, Dimension, Floor, Search, describe, shorten
+from rlhf_cli.sweep.search import Choice, Dimension, Floor, Interval, Search, describe, shorten
 
 STUDY: Final = "study.db"
 NAME: Final = "search"
@@ -66,9 +66,8 @@ class Study:
         self._optuna = optuna = import_optuna()
         self._search, self._space, self._beta = search, space, 0.0 if search.objective == "reward" else beta
         self._distributions = {one.key: self._distribution(one) for one in space}
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{folder / STUDY}", engine_kwargs={"connect_args": {"timeout": 60}}
-        )
+        patient = {"connect_args": {"timeout": 60}}
+        storage = optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY}", engine_kwargs=patient)
         with storage.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         self._study = optuna.create_study(
@@ -132,8 +131,9 @@ class Study:
 
     def _copy(self, twin: Any, number: int) -> None:
         state = self._optuna.trial.TrialState
-        trial = self._optuna.trial.Trial(self._study, self._trials()[number]._trial_id)
-        for step in twin.intermediate_values.keys() - self._trials()[number].intermediate_values:
+        own = self._trials()[number]
+        trial = self._optuna.trial.Trial(self._study, own._trial_id)
+        for step in twin.intermediate_values.keys() - own.intermediate_values:
             trial.report(twin.intermediate_values[step], step)
         if twin.state == state.PRUNED:
             self._study.tell(number, state=state.PRUNED)
@@ -161,14 +161,8 @@ class Study:
         study = self._optuna.create_study(directions=self._directions(), sampler=sampler)
         study.add_trials(trials)
         params: dict[str, Any] = study.ask(self._distributions).params
-        return {
-            one.key: params[one.key]
-            if isinstance(one, Choice) or one.is_whole
-            else shorten(params[one.key], one)
-            if one.step is None
-            else params[one.key]
-            for one in self._space
-        }
+        continuous = [one for one in self._space if isinstance(one, Interval) and one.step is None]
+        return params | {one.key: shorten(params[one.key], one) for one in continuous}
 
     def _floor(self, trials: Sequence[Any]) -> Floor:
         """The median of the finished trials' values at each step but the last; empty where there are too few."""

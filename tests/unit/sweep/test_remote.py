@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlhf_cli.sweep import remote
+from rlhf_cli.sweep import pool, remote
 from rlhf_cli.sweep.remote import RemoteTrial
 
 BEHAVES = """
@@ -34,7 +34,7 @@ Make = Callable[[str], RemoteTrial]
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """A trial whose process does what its argument says."""
     (tmp_path / "behaves.py").write_text(BEHAVES)
-    monkeypatch.setattr(remote, "COMMAND", (sys.executable, str(tmp_path / "behaves.py")))
+    monkeypatch.setattr(pool, "COMMAND", (sys.executable, str(tmp_path / "behaves.py")))
     monkeypatch.setattr(remote, "POLL_S", 0.01)
     (tmp_path / "where").mkdir()
     return lambda kind: RemoteTrial(
