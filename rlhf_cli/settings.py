@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,6 +68,11 @@ def flatten(settings: Mapping[str, Any], prefix: str = "", *, with_empty: bool =
             yield from flatten(value, f"{prefix}{name}.", with_empty=with_empty)
         else:
             yield f"{prefix}{name}", value
+
+
+def as_text(value: Any) -> str:
+    """The value of a setting as a person reads it: a text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def as_tuple(value: Any) -> Any:

@@ -39,17 +39,8 @@ _VALUES: dict[str, tuple[str, ...]] = {
 OPTIONS = (*_VALUES, *_SHORT)
 _STARTS = {"--run", "-r", "--multirun", "-m"}
 _ONLY_SHOW = {
-    "dry_run",
-    "dryrun",
-    "no_run",
-    "norun",
-    "no_train",
-    "check",
-    "check_only",
-    "validate",
-    "test_run",
-    "simulate",
-}
+    "dry_run", "dryrun", "no_run", "norun", "no_train", "check", "check_only", "validate", "test_run", "simulate",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,8 +78,6 @@ def parse_arguments(argv: Sequence[str]) -> CommandLine:
             raise UserError(f"{typed} takes " + (" or ".join(_VALUES[name]) or "no value"))
         options[name] = value
     return CommandLine(options, tuple(overrides))
-    if display := find_nearest(name, _DISPLAYS):
-        return f"; did you mean display={display}?"
 
 
 def _suggestion(option: str) -> str:
@@ -98,6 +87,8 @@ def _suggestion(option: str) -> str:
         return "; nothing runs with --cfg job, which shows the settings"
     if ours := ours_for(name):
         return f"; here it is {ours}=..."
+    if display := find_nearest(name, _DISPLAYS):
+        return f"; did you mean display={display}?"
     setting = find_nearest(name, [*list_suggestions(), PRESET])
     same = name.replace("_", "")
     candidates = [known for known in OPTIONS if known not in _STARTS or known.lstrip("-") == same]

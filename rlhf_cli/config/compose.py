@@ -63,10 +63,9 @@ def _load(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
     parsed = [parse_override(override) for override in overrides]
     values = [override for override in parsed if _sets_value(override)]
     choices = [override for override in parsed if not _sets_value(override)]
-    if any(override.type is not OverrideType.CHANGE or override.package for override in choices):
-        return _load_anew(loader, overrides)  # an option is added, or a key is deleted
-    if any(override.key_or_group in _READ_WHILE_COMPOSING for override in values):
-        return _load_anew(loader, overrides)
+    are_changes = all(override.type is OverrideType.CHANGE and not override.package for override in choices)
+    if not are_changes or any(override.key_or_group in _READ_WHILE_COMPOSING for override in values):
+        return _load_anew(loader, overrides)  # an option is added, a key is deleted, or hydra reads a value meanwhile
     source = source_of(overrides)
     content = repr(read_with_bases(source)) if source else ""
     settings = _compose_numbers(loader, choices, content)
@@ -133,9 +132,8 @@ def _describe(overrides: Sequence[Override], hydra: DictConfig) -> None:
 
 def _load_anew(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
     # as for a sweep: this leaves missing values and lists of values alone
-    return loader.load_configuration(
-        current().primary, list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False
-    )
+    primary, lines = current().primary, list(overrides)
+    return loader.load_configuration(primary, lines, RunMode.MULTIRUN, validate_sweep_overrides=False)
 
 
 def _changes_value(override: Override) -> bool:
@@ -203,35 +201,30 @@ def amend_for(verb: Verb[C], saved: Mapping[str, Any], overrides: Sequence[str])
     override cannot apply to a run that exists, or if the new config is wrong.
     """
     with composing(verb):
-        return _amend(verb, saved, overrides)
-
-
-def _amend(verb: Verb[C], saved: Mapping[str, Any], overrides: Sequence[str]) -> C:
-    refuse_secrets(overrides)
-    fields = verb.schema.model_fields.items()
-    newer = {
-        name: field.default.model_dump(mode="json") for name, field in fields if isinstance(field.default, Settings)
-    }
-    data = newer | copy.deepcopy(dict(saved))  # a run that an earlier version saved lacks such a group
-    parsed = [parse_override(rewrite(override, Path.cwd())) for override in overrides]
-    for override in parsed:
-        if override.key_or_group == PRESET:
-            raise UserError(
-                f"config={override.value()}: a resumed run keeps its own config; change single keys instead"
-            )
-        if override.is_sweep_override() or override.is_delete():
-            raise UserError(f"{override.input_line}: a resumed run takes only key=value")
-    of_groups = [override for override in parsed if override.key_or_group in groups()]
-    choices = {o.key_or_group: str(o.input_line) for o in of_groups if isinstance(o.value(), str)}
-    if choices:
-        with open_hydra() as hydra:
-            options = compose(hydra.config_loader(), list(choices.values()))
-        data |= {group: OmegaConf.to_container(options[group], resolve=True) for group in choices}
-    for override in parsed:
-        if override.key_or_group not in choices:
-            _set(data, override.key_or_group, override.value())
-    refuse_system_files(data, lambda key: "")
-    return build_config(verb, data, lambda key: "")
+        refuse_secrets(overrides)
+        fields = verb.schema.model_fields.items()
+        newer = {
+            name: field.default.model_dump(mode="json") for name, field in fields if isinstance(field.default, Settings)
+        }
+        data = newer | copy.deepcopy(dict(saved))  # a run that an earlier version saved lacks such a group
+        parsed = [parse_override(rewrite(override, Path.cwd())) for override in overrides]
+        for override in parsed:
+            if override.key_or_group == PRESET:
+                what = f"config={override.value()}: a resumed run keeps its own config; change single keys instead"
+                raise UserError(what)
+            if override.is_sweep_override() or override.is_delete():
+                raise UserError(f"{override.input_line}: a resumed run takes only key=value")
+        of_groups = [override for override in parsed if override.key_or_group in groups()]
+        choices = {o.key_or_group: str(o.input_line) for o in of_groups if isinstance(o.value(), str)}
+        if choices:
+            with open_hydra() as hydra:
+                options = compose(hydra.config_loader(), list(choices.values()))
+            data |= {group: OmegaConf.to_container(options[group], resolve=True) for group in choices}
+        for override in parsed:
+            if override.key_or_group not in choices:
+                _set(data, override.key_or_group, override.value())
+        refuse_system_files(data, lambda key: "")
+        return build_config(verb, data, lambda key: "")
 
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:

@@ -138,28 +138,16 @@ def plan_jobs(
         jobs = _plan_all(points, plan_job)
         return Plan(jobs, sweep, default_dir, [*overrides, naming], settings, search, partial(plan_job, 0))
     if sweep:
-        jobs, added = _plan_sweep(loader, settings, own, of_hydra, accept)
-        return Plan(jobs, sweep, default_dir, [*overrides, *added], settings)
+        seeds = [] if _is_one_seed(settings, own) else _seeds(loader, own, of_hydra)
+        points = combine([*own, *map(parse_override, seeds)])
+        naming = name_folders(points)
+        jobs = _plan_all(points, partial(_plan_job, loader, [*of_hydra, naming], accept))
+        return Plan(jobs, sweep, default_dir, [*overrides, *seeds, naming], settings)
     job = tuple(str(override.input_line) for override in own)
     config = accept(settings, job)
     if isinstance(config, RunConfig) and config.seeds > 1:
         raise UserError("several runs are a sweep and need -m", where="seeds")
     return Plan([PlannedJob(job, config, "")], sweep, default_dir, overrides, settings)
-
-
-def _plan_sweep(
-    loader: ConfigLoader,
-    settings: DictConfig,
-    own: Sequence[Override],
-    of_hydra: Sequence[str],
-    accept: Callable[[DictConfig, Job], C],
-) -> tuple[list[PlannedJob[C]], list[str]]:
-    """The jobs of a sweep, and the overrides that follow from its own: the seeds, and what folders are not named by."""
-    seeds = [] if _is_one_seed(settings, own) else _seeds(loader, own, of_hydra)
-    jobs = combine([*own, *map(parse_override, seeds)])
-    naming = name_folders(jobs)
-    planned = _plan_all(jobs, partial(_plan_job, loader, [*of_hydra, naming], accept))
-    return planned, [*seeds, naming]
 
 
 def _plan_job(

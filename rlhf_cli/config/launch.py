@@ -21,15 +21,7 @@ from rlhf_cli.config.security import refuse_code, refuse_secrets
 from rlhf_cli.config.session import one_line_errors, open_hydra, show_config, show_page
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.sweep.growth import (
-    find_begun,
-    keep_begun,
-    read_begun,
-    read_beta,
-    read_known,
-    refuse_other_names,
-    yardstick,
-)
+from rlhf_cli.sweep import growth
 from rlhf_cli.sweep.launchers import Launcher, read_launcher
 from rlhf_cli.sweep.record import SweepRecord, Trial
 from rlhf_cli.sweep.search import Floor
@@ -40,7 +32,6 @@ from rlhf_cli.verbs import TRAIN, C, Verb, composing
 class Launch(Generic[C]):
     """One job, ready to run."""
 
-    verb: Verb[C]
     config: C
     """Its `run_dir` is set and absolute."""
     source: Path | None
@@ -88,17 +79,14 @@ def launch(
             return
         hydra, plan, at = planned
         if not plan.is_sweep:
-            _run_one(TRAIN, hydra, plan, task)
+            _run_one(hydra, plan, task)
             return
         with one_line_errors():
             launcher = read_launcher(plan.launcher, plan.settings.hydra.launcher)
         folder = make_sweep_folder(plan)
-        plan, record = _go_on(
-            plan,
-            SweepRecord(folder, f"rlhf train {shlex.join(argv)}", (), str(Path.cwd()), at),
-            names_folders=launcher is not None,
-        )
-        launches = _launches(TRAIN, plan, folder)
+        record = SweepRecord(folder, f"rlhf train {shlex.join(argv)}", (), str(Path.cwd()), at)
+        plan, record = _go_on(plan, record, names_folders=launcher is not None)
+        launches = _launches(plan, folder)
         if plan.search is not None and search is not None and launcher is not None:
             record_sweep(hydra, plan, folder)
             _search(plan, record, search, launcher)
@@ -118,14 +106,14 @@ def launch_one(verb: Verb[C], argv: Sequence[str], task: Callable[[Launch[C]], N
         if planned is None:
             return
         hydra, plan, _ = planned
-        _run_one(verb, hydra, plan, task)
+        _run_one(hydra, plan, task)
 
 
-def _run_one(verb: Verb[C], hydra: GlobalHydra, plan: Plan[C], task: Callable[[Launch[C]], None]) -> None:
+def _run_one(hydra: GlobalHydra, plan: Plan[C], task: Callable[[Launch[C]], None]) -> None:
     parents = Path(plan.jobs[0].config.run_dir or plan.default_dir).absolute().parents
     missing = [parent for parent in parents if not parent.exists()]
     folder = make_folder(plan)
-    (job,) = _launches(verb, plan, folder)
+    (job,) = _launches(plan, folder)
     try:
         run_alone(hydra, plan, folder, lambda: task(job))
     finally:
@@ -147,7 +135,7 @@ def _planned(
         overrides = [] if is_help else [rewrite(override, Path.cwd()) for override in line.overrides]
         refuse_code(overrides)
         part, is_sweep = line.options.get("--cfg"), "--multirun" in line.options
-        at = read_beta(line.options[COMPARE_AT]) if COMPARE_AT in line.options else None
+        at = growth.read_beta(line.options[COMPARE_AT]) if COMPARE_AT in line.options else None
         if part and is_sweep:
             raise UserError("--cfg shows the config of one run: leave -m out")
         if "--resolve" in line.options and not part:
@@ -167,25 +155,25 @@ def _planned(
 def _search(plan: Plan[RunConfig], record: SweepRecord, search: RunSearch, launcher: Launcher) -> None:
     """Run a search in its folder, with the trials that it has there."""
     assert plan.search is not None
-    known, searched = read_known(record.folder), replace(plan.search, beta=record.compare_at)
+    known, searched = growth.read_known(record.folder), replace(plan.search, beta=record.compare_at)
 
     def trial_of(texts: Mapping[str, str], floor: Floor) -> Launch[RunConfig]:
         assert plan.plan_job is not None
         job = plan.plan_job(searched.overrides(texts, floor))
-        return _launches(TRAIN, replace(plan, jobs=[job]), record.folder)[0]
+        return _launches(replace(plan, jobs=[job]), record.folder)[0]
 
     settings = searched.settings.model_dump(mode="json")
     search(replace(record, trials=known.trials if known else (), search=settings), searched, trial_of, launcher)
 
 
-def _launches(verb: Verb[C], plan: Plan[C], folder: Path) -> list[Launch[C]]:
+def _launches(plan: Plan[C], folder: Path) -> list[Launch[C]]:
     launches = []
     for job in plan.jobs:
         changes = {"run_dir": str(folder / job.folder)}
         if plan.is_sweep:  # the same sweep again goes on with its trials, whoever launches them
             changes["resume"] = "auto"
         config = job.config.model_copy(update=changes)
-        launches.append(Launch(verb, config, source_of(job.overrides), tuple(map(unquote, job.overrides))))
+        launches.append(Launch(config, source_of(job.overrides), tuple(map(unquote, job.overrides))))
     return launches
 
 
@@ -220,20 +208,18 @@ def _go_on(plan: Plan[RunConfig], sweep: SweepRecord, *, names_folders: bool) ->
     """
     configs, overrides = [job.config for job in plan.jobs], [job.overrides for job in plan.jobs]
     swept, fixed = split_settings(plan.overrides, overrides, configs)
-    known = read_known(sweep.folder)
-    begun = read_begun(known)
-    names = find_begun(begun, [job.folder for job in plan.jobs], configs, swept)
+    known = growth.read_known(sweep.folder)
+    begun = growth.read_begun(known)
+    names = growth.find_begun(begun, [job.folder for job in plan.jobs], configs, swept)
     if not names_folders:
-        refuse_other_names(plan.launcher, names, [job.folder for job in plan.jobs], sweep.folder)
+        growth.refuse_other_names(plan.launcher, names, [job.folder for job in plan.jobs], sweep.folder)
     plan = replace(plan, jobs=[replace(job, folder=name) for job, name in zip(plan.jobs, names, strict=True)])
     planned = {job.folder for job in plan.jobs}
-    kept = keep_begun(known, begun, planned, fixed)
+    kept = growth.keep_begun(known, begun, planned, fixed)
     told = differences(overrides, [trial.told for trial in kept])
     trials = (Trial(job.folder, own, job.config.steps) for job, own in zip(plan.jobs, told, strict=True))
-    at = sweep.compare_at
+    at = known.compare_at if sweep.compare_at is None and known else sweep.compare_at
     if at is None:
-        at = known.compare_at if known else None
-    if at is None:
-        at = yardstick([config for _, config in begun] or configs)
+        at = growth.yardstick([config for _, config in begun] or configs)
     threads = known.threads if known else None
     return plan, replace(sweep, trials=(*trials, *kept), compare_at=at, threads=threads)

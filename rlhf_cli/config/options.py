@@ -113,13 +113,8 @@ def preset_path(choice: str) -> Path:
 
 
 _FORMATS = {
-    ".jsonl": "jsonl",
-    ".json": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".parquet": "parquet",
-    ".txt": "text",
-}
+    ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".txt": "text",
+}  # fmt: skip
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 

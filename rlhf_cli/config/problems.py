@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from pydantic import ValidationError
@@ -54,9 +56,8 @@ def build_config(verb: Verb[C], data: Mapping[str, Any], place: Callable[[str], 
     except ValidationError as e:
         errors = e.errors(include_url=False)
     missing = [key for key, value in flatten(data) if value == "???"]  # hydra's mark for a value still to be set
-    unchosen = [
-        group for group in groups() if isinstance(value := data.get(group, {}), Mapping) and "kind" not in value
-    ]
+    mappings = {group: value for group in groups() if isinstance(value := data.get(group, {}), Mapping)}
+    unchosen = [group for group, value in mappings.items() if "kind" not in value]
     if not (errors or missing or unchosen):
         return config
 
@@ -70,9 +71,9 @@ def build_config(verb: Verb[C], data: Mapping[str, Any], place: Callable[[str], 
     lines = [f"{place(key)}{text}" for key, text in problems.items()]
     if unchosen:
         lines.insert(0, place("") + _nothing_chosen(unchosen))
-    raise UserError(
-        lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} problems in the configuration:", *lines])
-    )
+    if len(lines) > 1:
+        lines.insert(0, f"{len(lines)} problems in the configuration:")
+    raise UserError("\n  ".join(lines))
 
 
 def _nothing_chosen(unchosen: Sequence[str]) -> str:
@@ -108,7 +109,7 @@ def _describe(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any])
     group = key.rpartition(".")[0]
     if kind == "extra_forbidden":
         if schema_name(key) in fields():
-            return lacks(key, _at(group, data)["kind"])
+            return lacks(key, reduce(getitem, group.split("."), data)["kind"])
         return unknown_setting(key, value)
     if kind == "missing":
         return f"{key}: must be given ({_meaning(key)})"
@@ -133,13 +134,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return json.dumps(value) if value is None or isinstance(value, bool) else f"{value!r:.60}"
-
-
-def _at(key: str, data: Mapping[str, Any]) -> Any:
-    here: Any = data
-    for name in key.split("."):
-        here = here[name]
-    return here
 
 
 def _must(error: ErrorDetails) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from rlhf_cli.evaluation.evaluation import Comparison, Evaluation
 from rlhf_cli.evaluation.intervals import with_error
@@ -18,7 +17,7 @@ from rlhf_cli.report.table import Table, changes_table
 from rlhf_cli.report.texts import cut
 from rlhf_cli.runs.forking import fork_point, newest_in_both
 from rlhf_cli.runs.reading import SavedRun, compare_if_paired
-from rlhf_cli.settings import flatten
+from rlhf_cli.settings import as_text, flatten
 
 ASIDE: Final = ("run_dir", "sweep_dir", "resume", "resume_allow", "display", "jobs")
 """Settings that do not change what a run learns."""
@@ -140,14 +139,10 @@ def differing_settings(runs: Sequence[SavedRun], names: Sequence[str]) -> Table:
     """The settings that are not the same in all runs, and what the runs ran on."""
     grounds = [{"ran on": {key: run.record[key] for key in GROUND if key in run.record}} for run in runs]
     settings = [
-        {key: _as_text(value) for key, value in flatten({**run.config, **ground})}
+        {key: as_text(value) for key, value in flatten({**run.config, **ground})}
         for run, ground in zip(runs, grounds, strict=True)
     ]
     keys = [key for key in dict.fromkeys(key for each in settings for key in each) if key.split(".")[0] not in ASIDE]
     differing = [key for key in keys if len({each.get(key) for each in settings}) > 1]
     rows = [[key, *(cut(each.get(key, "–")) for each in settings)] for key in differing]
     return Table(["", *names], rows, words=range(1, len(runs) + 1))
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any, Final
+
+from rlhf_cli.settings import as_text
 
 LONGEST: Final = 2000
 """Characters of a text that a page shows."""
@@ -54,4 +55,4 @@ def _lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
             yield f"{indent}{key}:"
             yield from _lines(value, indent + "  ")
         else:
-            yield f"{indent}{key}: {cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}"
+            yield f"{indent}{key}: {cut(as_text(value))}"

@@ -8,17 +8,15 @@ depends on several settings at once is left to `rlhf explain`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core.core_schema import ModelSchema
 
-from rlhf_cli.config.options import config_dir, files_of_option, groups, options, takes_numbers
+from rlhf_cli.config.options import config_dir, groups, options, read_option, takes_numbers
 from rlhf_cli.config.security import HYDRA, TRUST
-from rlhf_cli.config.yaml_text import parse_yaml
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.settings import Settings, read_meanings
 from rlhf_cli.verbs import VERBS, Verb, composing
@@ -141,7 +139,8 @@ class _Maker:
     def _choice(self, group: str, name: str, kinds: Sequence[Node], shared: Node, about: str) -> Node:
         """The options of these kinds, mappings of one kind each, and values over an option."""
         by_kind = {str(kind["properties"]["kind"]["const"]): kind for kind in kinds}
-        names = {kind: [option for option in options(group) if _kind_of(group, option) == kind] for kind in by_kind}
+        kind_of = {option: str(read_option(group, option)["kind"]) for option in options(group)}
+        names = {kind: [option for option, own in kind_of.items() if own == kind] for kind in by_kind}
         places: dict[str, list[Node]] = {}  # where each setting is defined, as references
         for key, part in shared.items():
             self.definitions[f"{name}.{key}"] = self.value(part, group)
@@ -168,10 +167,8 @@ class _Maker:
 
     def _settings(self, node: Node, group: str) -> Node:
         """The settings of a group or of a kind, each of which may be left out; a file may not trust a model's code."""
-        left_out = ("kind", TRUST)
-        return _object(
-            {name: self.value(part, group) for name, part in node["properties"].items() if name not in left_out}
-        )
+        parts = {name: part for name, part in node["properties"].items() if name not in ("kind", TRUST)}
+        return _object({name: self.value(part, group) for name, part in parts.items()})
 
     def _follow(self, node: Node) -> Node:
         """The definition that a node refers to, or else the node."""
@@ -180,12 +177,6 @@ class _Maker:
 
 def _object(properties: Node) -> Node:
     return {"type": "object", "properties": properties, "additionalProperties": False}
-
-
-@cache
-def _kind_of(group: str, option: str) -> str:
-    bodies = (parse_yaml(file)[0] for file in files_of_option(group, option))
-    return next(str(body["kind"]) for body in bodies if "kind" in body)
 
 
 def _defaults(verb: Verb[TrainingConfig]) -> Node:
@@ -197,21 +188,17 @@ def _defaults(verb: Verb[TrainingConfig]) -> Node:
         for group in groups()
     }
     one_choice = {"type": "object", "patternProperties": choices, "additionalProperties": False}
+    folders = (config_dir() / one.presets for one in VERBS if one.schema is verb.schema)
+    presets = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
     item = {
         "anyOf": [
-            {"enum": ["_self_", *_presets(verb)]},
+            {"enum": ["_self_", *presets]},
             {"type": "string", "pattern": _FILE},
             {**one_choice, "minProperties": 1, "maxProperties": 1},
         ]
     }
     about = "The presets and files to build on, the last one wins; and options of groups: - beta: linear."
     return {"anyOf": [{"type": "array", "items": item}, item, {"type": "null"}], "description": about}
-
-
-def _presets(verb: Verb[TrainingConfig]) -> Iterator[str]:
-    """The presets of all verbs of these settings."""
-    folders = (config_dir() / one.presets for one in VERBS if one.schema is verb.schema)
-    yield from sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
 
 
 def _hydra() -> Node:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Final
 
 from rlhf_cli.config.keys import meanings
 from rlhf_cli.config.options import PRESET, files_of_first, groups, options, read_option
-from rlhf_cli.settings import flatten
+from rlhf_cli.settings import as_text, flatten
 from rlhf_cli.verbs import cache_by_verb
 
 INDENT: Final = "    "
@@ -62,17 +61,14 @@ def _kinds(group: str | None) -> frozenset[str]:
 @cache_by_verb
 def _defaults(group: str | None) -> Mapping[str, tuple[str, ...]]:
     """The short values of each key in the options of the group, or without one in the verb's first file."""
-    bodies = (
-        [read_option(group, name) for name in options(group)]
-        if group
-        else [read_option("", file.stem) for file in files_of_first()]
-    )
+    names = options(group) if group else [file.stem for file in files_of_first()]
+    bodies = [read_option(group or "", name) for name in names]
     bodies += [read_option("", "shaping")] if group == "reward" else []
     found: dict[str, list[str]] = defaultdict(list)
     for body in bodies:
         prefix = f"{group}." if group else ""
         for key, value in flatten(body, prefix, with_empty=True):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            text = as_text(value)
             if text != "???" and text not in found[key]:
                 found[key].append(text)
     return {key: tuple(values) for key, values in found.items() if len("|".join(values)) <= LONGEST}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.errors import visible
+from rlhf_cli.settings import as_text
 
 LONGEST: Final = 24
 """Characters of a value to which the others are aligned."""
@@ -29,7 +29,7 @@ class Setting(NamedTuple):
 def show_settings(settings: Sequence[Setting], *, with_meanings: bool) -> None:
     """Print a table, or a paragraph a setting."""
     console = ResultConsole()
-    rows = [(setting.key, visible(_written(setting.value)), visible(setting.set_by)) for setting in settings]
+    rows = [(setting.key, visible(as_text(setting.value)), visible(setting.set_by)) for setting in settings]
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     for setting, (key, value, set_by) in zip(settings, rows, strict=True):
         lines = [f"{key:{first}}  {value:{min(second, LONGEST)}}  {set_by}"]
@@ -41,7 +41,3 @@ def show_settings(settings: Sequence[Setting], *, with_meanings: bool) -> None:
                 *textwrap.wrap(setting.meaning, 79, initial_indent="  means    ", subsequent_indent="           "),
             ]
         console.print("\n".join(lines), soft_wrap=True)
-
-
-def _written(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -15,7 +15,6 @@ from rlhf_cli.config.launch import Launch
 from rlhf_cli.sweep.launchers import Launcher
 from rlhf_cli.sweep.pool import Job, Standing, StartTrial
 from rlhf_cli.sweep.record import SweepRecord, Trial
-from rlhf_cli.verbs import TRAIN
 
 Pools = list[tuple[list[str], list[dict[str, str]]]]
 
@@ -52,7 +51,7 @@ def sweep(folder: Path, *trials: dict[str, Any]) -> None:
     config = compose_config(["config=tiny", "display=quiet"])
     names = [f"trial-{number}" for number in range(len(trials))]
     launches = [
-        Launch(TRAIN, config.model_copy(update={"device": "cpu", **own, "run_dir": str(folder / name)}), None, ())
+        Launch(config.model_copy(update={"device": "cpu", **own, "run_dir": str(folder / name)}), None, ())
         for name, own in zip(names, trials, strict=True)
     ]
     known = SweepRecord.read(folder)
