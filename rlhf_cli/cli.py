@@ -11,17 +11,7 @@ import sys
 import traceback
 from typing import Final
 
-from rlhf_cli.errors import (
-    EXIT_BUG,
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    EXIT_STOPPED,
-    EXIT_USAGE,
-    Stopped,
-    UserError,
-    disk_errors,
-    reader_may_leave,
-)
+from rlhf_cli import errors
 from rlhf_cli.starting import keep_imports, show_start
 
 _EXIT_PIPE: Final = 141  # 128 + SIGPIPE, as a shell reports a command whose reader has gone
@@ -61,7 +51,7 @@ VERBS: Final = {
         "audit": "check a run's files, and repeat stretches chosen at random",
     },
 }
-"""The rooms of commands/, each with its verbs and their help. A verb's module has `main(argv) -> exit code`."""
+"""The rooms of commands/, each with its verbs and their help. A verb's module has `main(argv) -> exit code or None`."""
 
 ROOM_OF: Final = {verb: room for room, verbs in VERBS.items() for verb in verbs}
 """The room of each verb. A verb's module is imported when the verb is typed."""
@@ -104,25 +94,25 @@ def run(argv: list[str]) -> int:
         code = _dispatch([argument for argument in argv if argument != "--debug"])
         sys.stdout.flush()
         return code
-    except UserError as e:
+    except errors.UserError as e:
         if debug:
             traceback.print_exc()
         return _end(e.exit_code, f"error: {e.line()}\n")
-    except Stopped as e:
-        return _end(EXIT_STOPPED if e.resumable else EXIT_INTERRUPTED, f"stopped: {e.reason}\n")
+    except errors.Stopped as e:
+        return _end(errors.EXIT_STOPPED if e.resumable else errors.EXIT_INTERRUPTED, f"stopped: {e.reason}\n")
     except KeyboardInterrupt:
-        return _end(EXIT_INTERRUPTED, "stopped: interrupted\n")
+        return _end(errors.EXIT_INTERRUPTED, "stopped: interrupted\n")
     except BrokenPipeError:
         return _end(_EXIT_PIPE, "")
     except Exception:
         traceback.print_exc()
-        return EXIT_BUG
+        return errors.EXIT_BUG
 
 
 def _end(code: int, why: str) -> int:
     """Print why the command ends, and return its exit code: Python's last flush must not change it."""
     try:
-        with reader_may_leave():
+        with errors.reader_may_leave():
             sys.stderr.write(why)
     except OSError:  # a log on a full disk takes no message either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
@@ -141,29 +131,29 @@ def _prepare_streams() -> None:
 
 def _dispatch(argv: list[str]) -> int:
     if any("\0" in argument for argument in argv):  # a program may call `run`; no shell can pass one on
-        raise UserError("an argument holds a NUL character, which no path or setting may", fix="leave it out")
+        raise errors.UserError("an argument holds a NUL character, which no path or setting may", fix="leave it out")
     first, *rest = argv or [""]
     if first in ("", "-h", "--help"):
         print(_HELP.format(verbs="\n".join(_listed(room) for room in VERBS)), end="")
-        return EXIT_DONE if first else EXIT_USAGE
+        return errors.EXIT_DONE if first else errors.EXIT_USAGE
     if first == "--version":
         from rlhf_cli import __version__
 
         print(f"rlhf-cli {__version__}")
-        return EXIT_DONE
+        return errors.EXIT_DONE
     if first in ("-sc", "--shell-completion"):
         from rlhf_cli.config.completion import complete
 
         complete(rest, ROOM_OF)
-        return EXIT_DONE
+        return errors.EXIT_DONE
     if first not in ROOM_OF:
-        raise UserError(f"unknown verb '{first}'{_did_you_mean(first)}")
+        raise errors.UserError(f"unknown verb '{first}'{_did_you_mean(first)}")
     name = f"rlhf_cli.commands.{ROOM_OF[first]}.{first.replace('-', '_')}"
-    with disk_errors():
+    with errors.disk_errors():
         if name not in sys.modules:
             with show_start(first, rest), keep_imports():
                 importlib.import_module(name)
-        code: int = sys.modules[name].main(rest)
+        code: int = sys.modules[name].main(rest) or errors.EXIT_DONE
     return code
 
 

@@ -1,4 +1,4 @@
-"""The verbs of `rlhf`. One verb, one file: parse, assemble, call, print; `main(argv)` returns the exit code.
+"""The verbs of `rlhf`. One verb, one file: parse, assemble, call, print; `main(argv)` returns an exit code if not 0.
 
 training  train, fork, sft, dpo, reward, feedback
 planning  verbs to use before a run: check, explain, data, oracle, verify-gradient, presets, schema, skill, demo

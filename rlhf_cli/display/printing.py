@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from rlhf_cli.errors import visible
@@ -15,6 +16,14 @@ def print_json(value: Any, *, indent: int | None = None) -> None:
     takes_all = (sys.stdout.encoding or "").lower().startswith("utf")
     sys.stdout.write(f"{json.dumps(finite(value), ensure_ascii=not takes_all, indent=indent)}\n")
     sys.stdout.flush()
+
+
+def print_result(value: Any, show: Callable[[], None], *, as_json: bool, indent: int | None = 2) -> None:
+    """Print the value as JSON, or else call `show`, which prints it for people."""
+    if as_json:
+        print_json(value, indent=indent)
+    else:
+        show()
 
 
 def print_note(text: str) -> None:

@@ -6,14 +6,15 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.exporting import consent_of, open_exactly, read_writer
-from rlhf_cli.display.printing import print_json
+from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.harness import show_scores
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, UserError, visible
+from rlhf_cli.errors import UserError, visible
 from rlhf_cli.evaluation.harness import Score, compare_tables
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.paths import relative_to_here
@@ -43,7 +44,7 @@ class Harnessed:
     scores: Sequence[Score]
 
 
-def ask_harness(options: argparse.Namespace, path: Path, overrides: Sequence[str]) -> int:
+def ask_harness(options: argparse.Namespace, path: Path, overrides: Sequence[str]) -> None:
     """Merge, ask lm-eval for both sides, print the table, and add it to the run's harness.jsonl."""
     _check(overrides)
     adapter, run = find_adapter(path)
@@ -63,31 +64,20 @@ def ask_harness(options: argparse.Namespace, path: Path, overrides: Sequence[str
         loaded, place = load_tasks(tasks), place_of(config)
     policy, _ = open_exactly(path, consent)
     size = config.microbatch_size if isinstance(config.microbatch_size, int) else BATCH
+    ask = partial(
+        evaluate_merged, policy, loaded, place, batch_size=size, limit=options.limit, chat=options.chat_template
+    )
     tables: list[dict[str, Any]] = []
     for side, with_adapter in (("policy", True), ("reference", False)):
         with watch.phase(f"lm-eval asks the {side}", 0):
-            tables.append(
-                evaluate_merged(
-                    policy,
-                    loaded,
-                    place,
-                    adapter=with_adapter,
-                    batch_size=size,
-                    limit=options.limit,
-                    chat=options.chat_template,
-                )
-            )
+            tables.append(ask(adapter=with_adapter))
     scores = compare_tables(*tables)
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     table = Harnessed(str(adapter), now, version(), tasks, options.limit, options.chat_template, scores)
-    if options.json:
-        print_json(asdict(table))
-    else:
-        show_scores(scores)
+    print_result(asdict(table), partial(show_scores, scores), as_json=options.json, indent=None)
     append_json(run / HARNESS, asdict(table))  # last: a disk that refuses takes no result away
     if not options.json:
         print(visible(f"Added to {relative_to_here(run / HARNESS)}"))
-    return EXIT_DONE
 
 
 def _check(overrides: Sequence[str]) -> None:

@@ -69,13 +69,11 @@ def _find(what: Sequence[str]) -> list[Path]:
         return paths
     for path in paths:
         if not path.is_dir() or not has_run(path):
-            what_is = (
-                "no run here" if path.is_dir() else "a file, beside another" if path.is_file() else "no such folder"
-            )
+            found = "no run here" if path.is_dir() else "a file, beside another" if path.is_file() else "no such folder"
             fix = "name one file alone, or runs: rlhf runs lists them"
             if is_locked(path):
-                what_is, fix = "the run has not begun yet", "try again in a moment"
-            raise UserError(what_is, where=str(path), fix=fix, exit_code=EXIT_RESUME)
+                found, fix = "the run has not begun yet", "try again in a moment"
+            raise UserError(found, where=str(path), fix=fix, exit_code=EXIT_RESUME)
         check_verb(read_config(path), "train", path, OTHERS)
     if len(set(map(Path.resolve, paths))) < len(paths):
         raise UserError("both runs are the same", where="rlhf label", fix="name two")
@@ -109,12 +107,8 @@ def held_out_rows(run: Path) -> list[PromptRow]:
     config = amend(saved, ())
     rows = read_rows(config)
     if read_hash(run, "data") != fingerprint([*rows.train, *rows.held_out]):
-        raise UserError(
-            "the prompts are no longer those of the run",
-            where=str(run),
-            fix="bring its data back",
-            exit_code=EXIT_DATA,
-        )
+        what, fix = "the prompts are no longer those of the run", "bring its data back"
+        raise UserError(what, where=str(run), fix=fix, exit_code=EXIT_DATA)
     if not any(part.data.too_long == "drop" for part in rows.parts):
         return rows.held_out
     from rlhf_cli.display.watchers import progress

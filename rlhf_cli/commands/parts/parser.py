@@ -19,9 +19,8 @@ class Parser(argparse.ArgumentParser):
             options["formatter_class"] = argparse.RawDescriptionHelpFormatter
         super().__init__(description=description, epilog=epilog, **options)
 
-    def add_overrides(self) -> None:
+    def add_overrides(self, about: str = "as for rlhf train: preset, YAML, settings") -> None:
         """Add the overrides of a config, as `rlhf train` takes them."""
-        about = "as for rlhf train: preset, YAML, settings"
         # with a default, since argparse names it among what is missing otherwise
         self.add_argument("overrides", metavar="KEY=VALUE", nargs="*", default=[], help=about)
 

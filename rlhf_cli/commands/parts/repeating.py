@@ -24,7 +24,7 @@ from rlhf_cli.verbs import verb_of_run
 
 if TYPE_CHECKING:
     from rlhf_cli.verify.divergence import Divergence
-    from rlhf_cli.verify.repeat import Verdict
+    from rlhf_cli.verify.repeat import T, Verdict
 
 Repeat: TypeAlias = "Callable[[Path | None, Path], Verdict]"
 """Repeats the steps from the older checkpoint (None: the settings alone) to the newer one."""
@@ -60,31 +60,21 @@ def repeating(
         from rlhf_cli.supervised.loop import train as train_supervised
         from rlhf_cli.verify.repeat import repeat
 
-    def origin(older: Path | None) -> Origin | None:
-        return Origin(folder, older, ()) if older else None
+    def repeat_by(resume: Callable[[Path, Origin | None], T], train: Callable[[T, int], None]) -> Repeat:
+        def repeat_from(older: Path | None, newer: Path) -> Verdict:
+            origin = Origin(folder, older, ()) if older else None
+            return repeat(folder, older, newer, watch, lambda scratch: resume(scratch, origin), train)
+
+        return repeat_from
 
     if isinstance(config, SupervisedConfig):
         own = config
-        yield lambda older, newer: repeat(
-            folder,
-            older,
-            newer,
-            watch,
-            lambda scratch: assemble_supervised(own, rows, scratch, watch, signals, origin(older)),
-            train_supervised,
-        )
+        yield repeat_by(lambda at, origin: assemble_supervised(own, rows, at, watch, signals, origin), train_supervised)
         return
     assert isinstance(config, RunConfig)
     plain = config.model_copy(update={"profile": False, "on_no_signal": "warn", "on_alarm": "warn"})
     with Scorer(config.reward, rows.columns, log=None) as scorer:
-        yield lambda older, newer: repeat(
-            folder,
-            older,
-            newer,
-            watch,
-            lambda scratch: assemble(plain, rows, scratch, scorer, watch, signals, origin(older)),
-            train,
-        )
+        yield repeat_by(lambda at, origin: assemble(plain, rows, at, scorer, watch, signals, origin), train)
 
 
 def differs(divergence: Divergence, older: Path | None) -> UserError:

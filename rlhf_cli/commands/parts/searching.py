@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rlhf_cli.commands.parts.sweeping import job_of, open_slots, work_on
+from rlhf_cli.commands.parts.sweeping import job_of, keep_threads, open_slots, work_on
 from rlhf_cli.config.launch import TrialOf
 from rlhf_cli.config.search.plan import SearchPlan
 from rlhf_cli.display.sweep import show_trials
@@ -20,16 +20,13 @@ from rlhf_cli.sweep.study import Asked, Study
 def run_search(sweep: SweepRecord, plan: SearchPlan, trial_of: TrialOf, launcher: Launcher) -> None:
     """Run a search in the sweep's folder, or go on with it, and show the answer; raises as `open_sweep` does."""
     first = trial_of({one.key: one.texts_to_check()[0] for one in plan.space}, ()).config
-
-    def run_pool(threads: int) -> list[Standing]:
+    with work_on(sweep) as work:
+        work.display, threads = first.display, keep_threads(sweep, first.jobs or 1)
         trials, signals = _Trials(sweep.folder, plan, trial_of, first.seed), StopSignals()
         slots = open_slots(launcher, sweep.folder, first.device, first.jobs, 1, threads)
         shown = show_trials(first.display, plan.settings.trials)
         with signals.installed(), signals.polled(), slots as (free, start), shown as show:
-            return Pool((), free, show, signals.check, start, trials.ask, trials.tell).run()
-
-    with work_on(sweep) as run:
-        run(first.display, first.jobs or 1, run_pool)
+            work.standings += Pool((), free, show, signals.check, start, trials.ask, trials.tell).run()
 
 
 class _Trials:

@@ -26,7 +26,7 @@ def show(scene: Scene, console: Console, moving: bool) -> None:
     """Print the scene; with `moving`, play its frames first."""
     console.print(_panel(scene))
     if moving and scene.frames:
-        spare = console.height - len(_lines(scene.frames[0], console, LEAST))
+        spare = console.height - len(_drawn(scene.frames[0], console, LEAST).renderables)
         with Live(console=console, transient=True, auto_refresh=False) as live:
             for frame in scene.frames:
                 live.update(_drawn(frame, console, max(LEAST, min(HEIGHT, LEAST + spare))), refresh=True)
@@ -50,9 +50,6 @@ def _panel(scene: Scene) -> Panel:
 
 
 def _drawn(pictures: Sequence[Picture], console: Console, height: int) -> Group:
-    return Group(*_lines(pictures, console, height))
-
-
-def _lines(pictures: Sequence[Picture], console: Console, height: int) -> list[Text]:
-    """The lines of every picture, each with an empty line behind it."""
-    return [line for picture in pictures for line in (*lines(picture, console, console.width - 1, height), Text())]
+    """The lines of every picture, with an empty line behind each picture."""
+    rows = (lines(picture, console, console.width - 1, height) for picture in pictures)
+    return Group(*(line for of_picture in rows for line in (*of_picture, Text())))

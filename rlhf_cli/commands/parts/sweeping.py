@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rlhf_cli.config.compose import amend
@@ -32,8 +31,13 @@ from rlhf_cli.sweep.pool import Job, Pool, Standing, StartTrial
 from rlhf_cli.sweep.record import SweepRecord, name_of
 from rlhf_cli.sweep.slots import THREADS, available_gpus, share, slots
 
-RunPools = Callable[[str, int, Callable[[int], list[Standing]]], None]
-"""Runs trials: the display of the sweep, the most trials at once, and what runs them with a number of threads each."""
+
+@dataclass(slots=True)
+class Work:
+    """The trials that ran in a sweep's folder, and how their answer is shown."""
+
+    standings: list[Standing] = field(default_factory=list)
+    display: str = "quiet"  # a sweep of another launcher of hydra's gets the page alone
 
 
 @contextmanager
@@ -43,51 +47,46 @@ def open_sweep(sweep: SweepRecord) -> Iterator[RunTrials]:
     Raises UserError with EXIT_SWEEP if trials failed, and Stopped if some were stopped.
     """
     names = {trial.name: name_of(trial.told) for trial in sweep.trials}
-    with work_on(sweep) as run:
+    with work_on(sweep) as work:
 
         def run_trials(launches: Sequence[Launch[RunConfig]], launcher: Launcher) -> None:
-            most = max(launch.config.jobs or 1 for launch in launches)
-            pools = partial(_run, launches, names, launcher, sweep.folder)
-            run(launches[0].config.display, most, pools)
+            work.display = launches[0].config.display
+            threads = keep_threads(sweep, max(launch.config.jobs or 1 for launch in launches))
+            work.standings += _run(launches, names, launcher, sweep.folder, threads)
 
         yield run_trials
 
 
 @contextmanager
-def work_on(sweep: SweepRecord) -> Iterator[RunPools]:
-    """Work in the sweep's folder as `open_sweep` does; gives what runs its trials."""
-    standings: list[Standing] = []
-    displays: list[str] = []
-
-    def run(display: str, most: int, pools: Callable[[int], list[Standing]]) -> None:
-        displays.append(display)
-        threads = share(most, _cores())
-        if sweep.threads is None:
-            replace(sweep, threads=threads).write()
-        elif THREADS not in os.environ:  # another number of jobs is no reason for other bytes
-            threads = sweep.threads
-        standings.extend(pools(threads))
-
+def work_on(sweep: SweepRecord) -> Iterator[Work]:
+    """Work in the sweep's folder as `open_sweep` does; takes the trials that ran."""
+    work = Work()
     with disk_errors(), hold(sweep.folder, what="folder of a sweep", instead="sweep_dir"):
         sweep.write()
         try:
-            yield run
+            yield work
         except Stopped as stop:
             stop.resumable = True
             print("The same command goes on with the trials that are not done.", file=sys.stderr)
             raise
-        if not any(standing.state == "stopped" for standing in standings):
-            # a sweep of another launcher of hydra's gets the page alone
-            _show_answer(SweepRecord.read(sweep.folder) or sweep, displays[0] if displays else "quiet")
-    failed = [standing for standing in standings if standing.state == "failed"]
-    if failed:
-        raise UserError(
-            f"{len(failed)} of {len(standings)} trials failed: {'; '.join(standing.job.name for standing in failed)}",
-            fix="the same command tries them again, and no finished trial",
-            exit_code=EXIT_SWEEP,
-        )
-    if any(standing.state == "stopped" for standing in standings):
+        is_stopped = any(standing.state == "stopped" for standing in work.standings)
+        if not is_stopped:
+            _show_answer(SweepRecord.read(sweep.folder) or sweep, work.display)
+    if failed := [standing.job.name for standing in work.standings if standing.state == "failed"]:
+        what = f"{len(failed)} of {len(work.standings)} trials failed: {'; '.join(failed)}"
+        raise UserError(what, fix="the same command tries them again, and no finished trial", exit_code=EXIT_SWEEP)
+    if is_stopped:
         raise Stopped("some trials were stopped; the same command goes on with them", resumable=True)
+
+
+def keep_threads(sweep: SweepRecord, most: int) -> int:
+    """The CPU threads of each trial where `most` run at once: those that the sweep began with, or the user's own."""
+    threads = share(most, _cores())
+    if sweep.threads is None:
+        replace(sweep, threads=threads).write()
+    elif THREADS not in os.environ:  # another number of jobs is no reason for other bytes
+        threads = sweep.threads
+    return threads
 
 
 def _show_answer(sweep: SweepRecord, display: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.commands.parts.ready import check_new_run, code_notices, compose_new
-from rlhf_cli.display.printing import print_json
+from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.check import show_trial
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD
@@ -41,10 +42,7 @@ def main(argv: list[str]) -> int:
         import_libraries()
         from rlhf_cli.verify.trial import try_step
     trial = try_step(config, read_rows(config), watch, StopSignals(config.time_limit, begun))
-    if options.json:
-        print_json(asdict(trial), indent=2)
-    else:
-        show_trial(trial, config)
+    print_result(asdict(trial), partial(show_trial, trial, config), as_json=options.json)
     return EXIT_REWARD if trial.reasons else EXIT_DONE
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.commands.parts.ready import check_sources, compose_new
-from rlhf_cli.display.printing import print_json
+from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.data import show_data
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.models.location import code_notice
 from rlhf_cli.prompts.rows import read_rows
 
@@ -26,7 +26,7 @@ EXAMPLES: Final = """\
   rlhf data show data=jsonl data.path='logs/*.jsonl' --json > data.json"""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Read, encode and print; results on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
     config = compose_new(options.overrides)
@@ -41,11 +41,7 @@ def main(argv: list[str]) -> int:
 
         encoder, context = load_encoder(config.model)
     preview = preview_prompts(rows, encoder, context, config, options.rows, watch)
-    if options.json:
-        print_json(asdict(preview), indent=2)
-    else:
-        show_data(preview, encoder.special_tokens)
-    return EXIT_DONE
+    print_result(asdict(preview), partial(show_data, preview, encoder.special_tokens), as_json=options.json)
 
 
 def _parser() -> Parser:

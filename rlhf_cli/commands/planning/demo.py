@@ -15,7 +15,7 @@ from rlhf_cli.commands.parts.stage import show
 from rlhf_cli.demo.lecture import OPENING, TIPS, TITLE
 from rlhf_cli.demo.scene import Scene
 from rlhf_cli.display.console import ResultConsole
-from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, UserError, visible
+from rlhf_cli.errors import EXIT_DISK, UserError, visible
 from rlhf_cli.paths import expand
 from rlhf_cli.report.page import render
 from rlhf_cli.report.writing import write_page
@@ -24,7 +24,7 @@ MODULES: Final = {"a": "trick", "b": "toy_example", "c": "clipping", "d": "tunin
 WIDEST: Final = 100
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Show the scenes, or write them as a page; progress goes to stderr."""
     options = _parser().parse_args(argv)
     file = expand(options.html) if options.html else None
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     if file is not None:
         write_page(file, render("lecture.html.j2", title=TITLE, scenes=list(scenes)), overwrite=True)
         print(visible(f"written to {file}"))
-        return EXIT_DONE
+        return
     console = ResultConsole()
     console.width = min(console.width, WIDEST)
     moving = console.is_terminal and not console.is_dumb_terminal and not options.fast
@@ -48,9 +48,8 @@ def main(argv: list[str]) -> int:
             try:
                 console.input(Text("Enter goes on, Ctrl-C ends: ", style="dim"))
             except EOFError:
-                return EXIT_DONE
+                return
         show(scene, console, moving)
-    return EXIT_DONE
 
 
 def _scenes(chosen: Sequence[str], whole: bool, fast: bool) -> Iterator[Scene]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.jobs import compose_config, find_setters
 from rlhf_cli.config.keys import fields, lacks, meaning, meanings, rule, schema_name
-from rlhf_cli.display.printing import print_json
+from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.explain import Setting, show_settings
-from rlhf_cli.errors import EXIT_DONE, UserError
+from rlhf_cli.errors import UserError
 from rlhf_cli.runs.changes import is_under
 from rlhf_cli.settings import flatten
 
@@ -21,7 +22,7 @@ EXAMPLES: Final = """\
   rlhf explain config=tiny beta=0.1 beta --json"""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Compose the config, and print its settings; nothing is run, and no file but YAML is read."""
     options = _parser().parse_intermixed_args(argv)
     overrides, names = ([word for word in options.words if ("=" in word) == is_set] for is_set in (True, False))
@@ -35,11 +36,8 @@ def main(argv: list[str]) -> int:
         group = data.get(key.partition(".")[0])
         kind = group.get("kind") if isinstance(group, Mapping) else None
         settings.append(Setting(key, value, setters[key], rule(key, kind), _meaning(key, kind)))
-    if options.json:
-        print_json([setting._asdict() for setting in settings])
-    else:
-        show_settings(settings, with_meanings=bool(names))
-    return EXIT_DONE
+    show = partial(show_settings, settings, with_meanings=bool(names))
+    print_result([setting._asdict() for setting in settings], show, as_json=options.json, indent=None)
 
 
 def _select(names: Sequence[str], values: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:

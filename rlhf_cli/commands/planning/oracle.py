@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.commands.parts.ready import check_sources, code_notices, compose_new
-from rlhf_cli.display.printing import print_json
+from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.oracle import show_dial, show_oracle
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.evaluation.dial import dial
 from rlhf_cli.evaluation.oracle import oracle
 from rlhf_cli.models.libraries import import_libraries
@@ -23,6 +24,7 @@ from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.runs.resume import find_named, find_origin
 from rlhf_cli.schedules import Controlled
+from rlhf_cli.sweep.growth import final_beta
 
 SAMPLES: Final = 64
 FACTORS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the run's own beta
@@ -46,16 +48,15 @@ show one at 1.2 nats, 1000 one at 3.9. What cannot be seen is marked.
   rlhf oracle RUN --betas 0.02,0.05,0.1"""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Sample the reference and print; results on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
     if any("=" not in word for word in options.overrides):
-        return _turn_dial(options)
+        _turn_dial(options)
+        return
     # also a run that is never evaluated gets held-out prompts here
     config = with_evaluations(compose_new(options.overrides), 1)
-    end = config.steps - 1, config.steps
-    temperature = config.temperature.at(*end)
-    beta = config.beta.begin().beta if isinstance(config.beta, Controlled) else config.beta.at(*end)
+    temperature, beta = config.temperature.at(config.steps - 1, config.steps), final_beta(config)
     betas = options.betas or [factor * beta for factor in FACTORS]
     if not all(betas):
         raise UserError("beta is 0, which has no optimum", where="beta", fix="name some: --betas 0.02,0.05,0.1")
@@ -74,14 +75,10 @@ def main(argv: list[str]) -> int:
         from rlhf_cli.pipeline.completions import reference_rewards
     rewards = reference_rewards(config, rows, options.samples or SAMPLES, temperature, watch)
     estimate = oracle(rewards, sorted(betas), beta, temperature)
-    if options.json:
-        print_json(asdict(estimate), indent=2)
-    else:
-        show_oracle(estimate)
-    return EXIT_DONE
+    print_result(asdict(estimate), partial(show_oracle, estimate), as_json=options.json)
 
 
-def _turn_dial(options: argparse.Namespace) -> int:
+def _turn_dial(options: argparse.Namespace) -> None:
     """Print a run's policy at other betas."""
     if len(options.overrides) > 1:
         raise UserError("a run has its settings", where="rlhf oracle RUN", fix="leave the other arguments out")
@@ -95,11 +92,7 @@ def _turn_dial(options: argparse.Namespace) -> int:
         raise UserError(f"this run has no other betas: {why}", where=str(folder), exit_code=EXIT_RESUME)
     betas = options.betas or [factor * evaluation.beta for factor in FACTORS]
     points = dial(evaluation, sorted(betas))
-    if options.json:
-        print_json([asdict(point) for point in points], indent=2)
-    else:
-        show_dial(points, evaluation)
-    return EXIT_DONE
+    print_result([asdict(point) for point in points], partial(show_dial, points, evaluation), as_json=options.json)
 
 
 def _parser() -> Parser:

@@ -10,11 +10,11 @@ from pathlib import Path
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.config.help.presets import copy_preset, find_preset, list_presets
 from rlhf_cli.display.printing import print_json
-from rlhf_cli.errors import EXIT_DONE, visible
+from rlhf_cli.errors import visible
 from rlhf_cli.paths import expand
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Print the presets, print one, or write one as a file of the user's."""
     options = _parser().parse_args(argv)
     if options.action == "show":
@@ -26,10 +26,7 @@ def main(argv: list[str]) -> int:
         choice = str(file) if "/" in str(file) else f"./{file}"
         print(visible(f"written to {file}; run it by rlhf {preset.verb.words} config={choice}"))
     elif options.json:
-        shown = [
-            {"name": preset.name, "command": preset.command, "purpose": preset.purpose} for preset in list_presets()
-        ]
-        print_json(shown)
+        print_json([{"name": one.name, "command": one.command, "purpose": one.purpose} for one in list_presets()])
     else:
         presets = list(list_presets())
         width = max(len(preset.name) for preset in presets)
@@ -37,7 +34,6 @@ def main(argv: list[str]) -> int:
         for preset in presets:
             line = f"{preset.name:{width}}  {preset.purpose}"
             print(textwrap.fill(line, columns, subsequent_indent=" " * (width + 2), break_on_hyphens=False))
-    return EXIT_DONE
 
 
 def _parser() -> Parser:

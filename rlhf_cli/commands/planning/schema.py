@@ -6,7 +6,7 @@ from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.config.help.json_schema import json_schema, schema_file, write_json
-from rlhf_cli.errors import EXIT_DONE, UserError
+from rlhf_cli.errors import UserError
 from rlhf_cli.verbs import TRAIN, VERBS, find_verb
 
 ABOUT: Final = """\
@@ -20,7 +20,7 @@ which an editor with YAML support reads, if a YAML file of yours begins with
   # yaml-language-server: $schema=FILE"""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Print the schema."""
     words = _parser().parse_args(argv).verb
     verb = find_verb(words) if words else TRAIN
@@ -28,13 +28,9 @@ def main(argv: list[str]) -> int:
         have = ", ".join(one.words for one in VERBS)
         raise UserError(f"{' '.join(words)} takes no YAML file", where="rlhf schema", fix=f"one of {have}")
     print(write_json(json_schema(verb)), end="")
-    return EXIT_DONE
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="rlhf schema",
-        description=ABOUT.format(file=schema_file(TRAIN)),
-    )
+    parser = Parser(prog="rlhf schema", description=ABOUT.format(file=schema_file(TRAIN)))
     parser.add_argument("verb", metavar="VERB", nargs="*", help="train (default), sft, dpo, reward train")
     return parser

@@ -5,10 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.errors import EXIT_DONE
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Print the page, in Markdown."""
     Parser(
         prog="rlhf skill",
@@ -16,4 +15,3 @@ def main(argv: list[str]) -> int:
         "work as pasted, in Markdown.",
     ).parse_args(argv)
     print(files("rlhf_cli.commands.planning").joinpath("skill.md").read_text(encoding="utf-8"), end="")
-    return EXIT_DONE

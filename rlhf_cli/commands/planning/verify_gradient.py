@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.commands.parts.ready import compose_new
-from rlhf_cli.display.printing import print_json
+from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, EXIT_NONFINITE, UserError
+from rlhf_cli.errors import EXIT_NONFINITE, UserError
 
 ABOUT: Final = """\
 Does this run follow the gradient of E[r] - beta KL(policy || reference)? Its
@@ -29,7 +30,7 @@ setting that bends the gradient, and the update is exact without them; or wrong
   rlhf verify-gradient algorithm=rloo kl=loss_k2 beta=0.3 top_p=0.9 --json"""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Verify and print; the report on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
     config = compose_new(options.overrides)
@@ -39,10 +40,7 @@ def main(argv: list[str]) -> int:
         from rlhf_cli.verify.gradient import verify_gradient
     with watch.phase("listing every step", 0):
         found = verify_gradient(config)
-    if options.json:
-        print_json(asdict(found), indent=2)
-    else:
-        show_verification(found)
+    print_result(asdict(found), partial(show_verification, found), as_json=options.json)
     if found.verdict == "wrong":
         raise UserError(
             "the expected update is not the documented one",
@@ -50,7 +48,6 @@ def main(argv: list[str]) -> int:
             fix="report it with the settings: the training code and its documentation disagree",
             exit_code=EXIT_NONFINITE,
         )
-    return EXIT_DONE
 
 
 def _parser() -> Parser:

@@ -6,13 +6,14 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.commands.parts.repeating import differs, repeating
-from rlhf_cli.display.printing import print_json, print_note
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, first_line
+from rlhf_cli.display.printing import print_note, print_result
+from rlhf_cli.errors import EXIT_RESUME, UserError, first_line
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.runs.binding import PARENT, read_record
@@ -47,7 +48,7 @@ machine of the same type, with the same library versions.
   rlhf audit RUN --all               the whole run once more"""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Check, repeat and compare. Prints what was checked to stdout, progress to stderr."""
     options = _parser().parse_args(argv)
     checkpoints, invalid = find_checkpoints(find_named(options.run))
@@ -77,12 +78,9 @@ def main(argv: list[str]) -> int:
             seed=seed,
         )
     _keep(folder / AUDITS, audit)
-    if options.json:
-        print_json({"clean": audit.is_clean, **asdict(audit)})
-    else:
-        _show(audit, len(checkpoints))
+    row = {"clean": audit.is_clean, **asdict(audit)}
+    print_result(row, partial(_show, audit, len(checkpoints)), as_json=options.json, indent=None)
     _refuse(audit, folder, chosen)
-    return EXIT_DONE
 
 
 def _show(audit: Audit, checkpoints: int) -> None:

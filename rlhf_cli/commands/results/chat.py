@@ -10,7 +10,6 @@ from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, note_template
 from rlhf_cli.display.printing import print_note
 from rlhf_cli.display.verbs.chat import type_turns
-from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.prompts.conversation import Conversation
 
 ABOUT: Final = """\
@@ -19,7 +18,7 @@ Where stdin is no terminal, each of its lines is a turn, and stdout gets the
 answers alone."""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Answer turn by turn; answers on stdout, the rest on stderr."""
     options = _parser().parse_args(argv)
     writer = load_writer(options)
@@ -37,7 +36,6 @@ def main(argv: list[str]) -> int:
         print("/help lists the commands, Ctrl-D ends", file=sys.stderr)
     session = Session(writer, sides, options.temperature, options.seed, typed, options.json)
     session.run(type_turns() if typed else lines_of_stdin("chat"))
-    return EXIT_DONE
 
 
 def _parser() -> Parser:

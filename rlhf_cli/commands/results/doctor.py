@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.display.printing import print_json
+from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.doctor import show_machine, show_run, show_sweep
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.health.alarms import Alarms, replay
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.runs.folder import CONFIG
@@ -35,7 +36,7 @@ examples:
 The rules, their limits and how often they are wrong: docs/doctor.md"""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Print the findings, or the machine. No model is loaded, and no run is touched."""
     options = _parser().parse_args(argv)
     if options.run is None:
@@ -43,30 +44,21 @@ def main(argv: list[str]) -> int:
             import_libraries()
             from rlhf_cli.verify.machine import examine_machine
         facts = examine_machine()
-        if options.json:
-            print_json(facts, indent=2)
-        else:
-            show_machine(facts)
-        return EXIT_DONE
+        print_result(facts, partial(show_machine, facts), as_json=options.json)
+        return
     folder = find_named(options.run)
     if not folder.is_dir():
         raise missing_folder(folder, options.run)
     if has_run(folder):
         alarms = _examine(folder)
-        if options.json:
-            print_json(_row(folder, alarms), indent=2)
-        else:
-            show_run(alarms)
+        print_result(_row(folder, alarms), partial(show_run, alarms), as_json=options.json)
     elif SweepRecord.read(folder) is not None:
         trials = {run.folder: _examine(run.folder) for run in sorted(list_runs(folder), key=lambda run: run.folder)}
-        if options.json:
-            print_json({"folder": str(folder), "trials": [_row(*trial) for trial in trials.items()]}, indent=2)
-        else:
-            show_sweep(trials)
+        rows = {"folder": str(folder), "trials": [_row(*trial) for trial in trials.items()]}
+        print_result(rows, partial(show_sweep, trials), as_json=options.json)
     else:
         fix = "rlhf runs lists them"
         raise UserError("no run and no sweep here", where=str(folder), fix=fix, exit_code=EXIT_RESUME)
-    return EXIT_DONE
 
 
 def _examine(folder: Path) -> Alarms:

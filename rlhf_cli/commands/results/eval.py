@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +18,10 @@ from rlhf_cli.commands.parts.ready import check_sources, code_notices
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.keys import did_you_mean
 from rlhf_cli.config.security import refuse_unsaid_trust
-from rlhf_cli.display.printing import print_json
+from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.eval import show_sides
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
+from rlhf_cli.errors import EXIT_RESUME, UserError, visible
 from rlhf_cli.evaluation.sides import compare_sides
 from rlhf_cli.report.sides_page import html
 from rlhf_cli.report.writing import write_page
@@ -53,23 +54,23 @@ FREE: Final = (
 """Settings that may be changed: those that do not choose the policy."""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Sample, score, compare; results on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
     paths, overrides = _split(options.words)
     decoding = Decoding(options.temperature, options.top_k, options.top_p, options.min_p)
     if options.harness is not None:
         _refuse_beside_harness(options, decoding, paths)
-        return ask_harness(options, paths[0], overrides)
+        ask_harness(options, paths[0], overrides)
+        return
     for given in ("limit", "chat_template"):
         if getattr(options, given):
             option = f"--{given.replace('_', '-')}"
             raise UserError(f"{option} is for lm-eval", where="rlhf eval", fix="add --harness TASKS, or leave it out")
     found = [find_adapter(path) for path in paths]
     if len({adapter for adapter, _ in found}) < len(found):
-        raise UserError(
-            "both are the same policy", where=str(found[0][0]), fix="name one, or two checkpoints of the run"
-        )
+        fix = "name one, or two checkpoints of the run"
+        raise UserError("both are the same policy", where=str(found[0][0]), fix=fix)
     consent = consent_of(options)
     saved = [read_config(run) for _, run in found]
     for (_, run), config_of_run in zip(found, saved, strict=True):
@@ -95,14 +96,11 @@ def main(argv: list[str]) -> int:
     beta = None if isinstance(config.beta, Controlled) else config.beta.at(config.steps - 1, config.steps)
     compared = compare_sides(sides[0], sides[1], len(prompts), beta if decoding == Decoding() else None)
     names = _names(found)
-    if options.json:
-        print_json({"a": names[0], "b": names[1], "decoding": asdict(decoding), **asdict(compared)})
-    else:
-        show_sides(compared, names, options.temperature)
+    row = {"a": names[0], "b": names[1], "decoding": asdict(decoding), **asdict(compared)}
+    print_result(row, partial(show_sides, compared, names, options.temperature), as_json=options.json, indent=None)
     if options.page:
         write_page(Path(options.page), html(compared, sides, prompts, names), overwrite=False)
         print(f"written to {visible(options.page)}", file=sys.stderr)
-    return EXIT_DONE
 
 
 def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -5,20 +5,15 @@ from __future__ import annotations
 from rlhf_cli.commands.parts.exporting import add_run, consent_of, find_place, open_exactly
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.printing import print_json, print_note
-from rlhf_cli.errors import EXIT_DONE, UserError, visible
+from rlhf_cli.errors import UserError, visible
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.disk import DISK, scratch_beside
 from rlhf_cli.runs.resume import find_named
 
-TYPES: dict[str, str] = {
-    "f16": "half precision (default)",
-    "bf16": "bfloat16",
-    "f32": "exact",
-    "q8_0": "8 bits a weight",
-}
+TYPES = {"f16": "half precision (default)", "bf16": "bfloat16", "f32": "exact", "q8_0": "8 bits a weight"}
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Write the file whole or not at all, and print what was compared."""
     options = _parser().parse_args(argv)
     out = find_place(options.out)
@@ -34,10 +29,9 @@ def main(argv: list[str]) -> int:
         print_note(f"model.stop={list(policy.stop_texts)} has no place in the file")
     if options.json:
         print_json({"written": str(out), "type": options.type, "logit_difference": difference})
-        return EXIT_DONE
-    closeness = f"before rounding, its logits are those with the adapter, to {difference:.0e} of the largest"
-    print(visible(f"written to {relative_to_here(out)} ({options.type}); {closeness}"))
-    return EXIT_DONE
+    else:
+        closeness = f"before rounding, its logits are those with the adapter, to {difference:.0e} of the largest"
+        print(visible(f"written to {relative_to_here(out)} ({options.type}); {closeness}"))
 
 
 def _parser() -> Parser:

@@ -9,13 +9,13 @@ from rlhf_cli.commands.parts.parser import Parser, at_least, number
 from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, not_text, note_template, weight_at
 from rlhf_cli.display.printing import print_json, print_note
 from rlhf_cli.display.words import flat
-from rlhf_cli.errors import EXIT_DONE, UserError
+from rlhf_cli.errors import UserError
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import Message, PromptBatch, PromptRow
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Answer every prompt; results on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
     if options.samples > 1 and not options.temperature:
@@ -41,7 +41,6 @@ def main(argv: list[str]) -> int:
             print_json({"prompt": text, "policy": texts, "reference": reference})
         else:
             _show(text, texts, reference)
-    return EXIT_DONE
 
 
 def _show(prompt: str, texts: Sequence[str], reference: Sequence[str] | None) -> None:

@@ -12,7 +12,7 @@ from rlhf_cli.commands.parts.pairing import Found, find_pairs, find_voted
 from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.display.labelling import label, show_lines
 from rlhf_cli.display.printing import print_json, print_note
-from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
+from rlhf_cli.errors import Stopped, UserError, visible
 from rlhf_cli.feedback.desk import Asks, Desk
 from rlhf_cli.feedback.export import preferences, write_preferences
 from rlhf_cli.feedback.pairs import read_pairs
@@ -39,7 +39,7 @@ EXAMPLES: Final = """\
   rlhf label latest --export preferences.jsonl"""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Ask, then print what the votes say; questions on stderr, the result on stdout."""
     options = _parser().parse_args(argv)
     if len(options.what) > 2:
@@ -47,7 +47,8 @@ def main(argv: list[str]) -> int:
     if options.port and not options.web:
         raise UserError("--port is that of a page", where="rlhf label", fix="add --web, or leave it out")
     if options.export is not None:
-        return _export(options)
+        _export(options)
+        return
     found = find_pairs(options.what)
     asks = _open_desk(found, options)
 
@@ -81,7 +82,6 @@ def main(argv: list[str]) -> int:
         show_lines(describe_results(results()))
         if last is not None:
             print(visible(f"votes       {relative_to_here(last.votes)}"))
-    return EXIT_DONE
 
 
 def _open_desk(found: Found, options: argparse.Namespace) -> Asks:
@@ -109,7 +109,7 @@ def _note_what_does_not_count(found: Found, results: Sequence[Result]) -> None:
             print_note(f"{count} lines of {votes.file.name} {what}; they do not count")
 
 
-def _export(options: argparse.Namespace) -> int:
+def _export(options: argparse.Namespace) -> None:
     """Write the votes as preference rows, and say how many there are; raises UserError for options of a session."""
     if of_session := next((name for name in ("rater", "show", "web") if getattr(options, name)), None):
         what = f"--export asks nothing and takes the votes of everybody, so --{of_session} has no meaning"
@@ -125,7 +125,6 @@ def _export(options: argparse.Namespace) -> int:
     else:
         left_out = "".join(f", {count} {why} left out" for why, count in found.left_out.items())
         print(visible(f"{relative_to_here(file)}: {len(found.rows)} preferences, {found.ties} of them ties{left_out}"))
-    return EXIT_DONE
 
 
 def _web() -> tuple[Any, Any]:

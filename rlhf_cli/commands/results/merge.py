@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlhf_cli.commands.parts.exporting import add_run, consent_of, find_place, open_exactly
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.printing import print_json
-from rlhf_cli.errors import EXIT_DONE, visible
+from rlhf_cli.errors import visible
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.report.card import write_card
 from rlhf_cli.runs.disk import DISK, scratch_beside
@@ -13,7 +13,7 @@ from rlhf_cli.runs.reading import read_run
 from rlhf_cli.runs.resume import find_named
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Write the folder whole or not at all, and print what was compared."""
     options = _parser().parse_args(argv)
     out = find_place(options.out)
@@ -23,16 +23,14 @@ def main(argv: list[str]) -> int:
 
         from rlhf_cli.models.exports.merging import write_merged
 
-        dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-        difference = write_merged(policy, scratch, dtypes[options.dtype])
+        difference = write_merged(policy, scratch, getattr(torch, options.dtype))
         write_card(scratch, read_run(run), options.dtype)
         DISK.rename(scratch, out)
     if options.json:
         print_json({"written": str(out), "dtype": options.dtype, "logit_difference": difference})
-        return EXIT_DONE
-    closeness = f"its logits are those with the adapter, to {difference:.0e} of the largest"
-    print(visible(f"written to {relative_to_here(out)}; {closeness}"))
-    return EXIT_DONE
+    else:
+        closeness = f"its logits are those with the adapter, to {difference:.0e} of the largest"
+        print(visible(f"written to {relative_to_here(out)}; {closeness}"))
 
 
 def _parser() -> Parser:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.display.printing import print_json
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError, visible
+from rlhf_cli.display.printing import print_result
+from rlhf_cli.errors import EXIT_RESUME, UserError, visible
 from rlhf_cli.models.exports.hub import TOKEN, upload
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.json_files import read_object
@@ -18,28 +19,22 @@ ADAPTER_FILES = ("adapter_*", "README.md")
 """The files of an adapter; a checkpoint holds more."""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Upload the files, and print where they are."""
     options = _parser().parse_args(argv)
     run = find_named(options.run)
     folder, files = _find(run)
     print(visible(f"uploading {relative_to_here(folder)} ..."), file=sys.stderr)
     url = upload(folder, files, options.repo, "Upload by rlhf-cli", private=not options.public)
-    if options.json:
-        print_json({"url": url})
-    else:
-        print(visible(url))
-    return EXIT_DONE
+    print_result({"url": url}, partial(print, visible(url)), as_json=options.json, indent=None)
 
 
 def _find(path: Path) -> tuple[Path, Sequence[str]]:
     """The folder of a model, or that of a run's adapter, with its files; raises UserError (exit 5) for neither."""
     if not has_run(path) and (path / "config.json").is_file() and any(path.glob("*.safetensors")):
         if "model_type" not in read_object(path / "config.json"):
-            fix = "bring back the file as it was written"
-            raise UserError(
-                "not the config of a model", where=str(path / "config.json"), fix=fix, exit_code=EXIT_RESUME
-            )
+            what, fix = "not the config of a model", "bring back the file as it was written"
+            raise UserError(what, where=str(path / "config.json"), fix=fix, exit_code=EXIT_RESUME)
         return path, ("*",)
     return find_adapter(path)[0], ADAPTER_FILES
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.display.printing import print_json, print_note
-from rlhf_cli.errors import EXIT_DISK, EXIT_DONE, EXIT_RESUME, UserError, visible
+from rlhf_cli.display.printing import print_note, print_result
+from rlhf_cli.errors import EXIT_DISK, EXIT_RESUME, UserError, visible
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
 from rlhf_cli.rounds.folder import read_settings
@@ -16,7 +17,7 @@ from rlhf_cli.sweep.growth import read_beta
 from rlhf_cli.sweep.record import SweepRecord
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Write the page and print where it is. No model is loaded, and no run is touched."""
     options = _parser().parse_args(argv)
     folders = list(dict.fromkeys(_folder(name) for name in options.runs))
@@ -27,11 +28,8 @@ def main(argv: list[str]) -> int:
     else:
         file = (folders[0] if len(folders) == 1 else Path.cwd()) / REPORT
     writing.write_page(file, writing.page_of(folders, options.compare_at), overwrite=options.output is not None)
-    if options.json:
-        print_json({"written": str(file)})
-    else:
-        print(visible(f"written to {relative_to_here(file)}"))
-    return EXIT_DONE
+    line = visible(f"written to {relative_to_here(file)}")
+    print_result({"written": str(file)}, partial(print, line), as_json=options.json, indent=None)
 
 
 def write_after_training(folder: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.printing import print_json, print_note
 from rlhf_cli.display.verbs.runs import show_runs, why_failed
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.paths import expand
 from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.sweep.record import SweepRecord
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Print the runs; write nothing, and load no library."""
     options = _parser().parse_args(argv)
     folders = [expand(name) for name in options.folders]
@@ -38,7 +38,6 @@ def main(argv: list[str]) -> int:
             print_json(row)
     else:
         show_runs(runs, sweeps)
-    return EXIT_DONE
 
 
 def _read_sweep(folder: Path) -> SweepRecord | None:

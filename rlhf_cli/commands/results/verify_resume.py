@@ -8,7 +8,6 @@ from typing import Final
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.commands.parts.repeating import differs, repeating
 from rlhf_cli.display.printing import print_json
-from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.resume import find_last_stretch, find_named
@@ -31,7 +30,7 @@ and not across a change of steps or evaluate.every between the two checkpoints.
   rlhf audit RUN        other stretches of it, chosen at random, and all files"""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Repeat and compare. Prints the verdict to stdout, progress to stderr."""
     options = _parser().parse_args(argv)
     origin, newer = find_last_stretch(find_named(options.run))
@@ -49,7 +48,6 @@ def main(argv: list[str]) -> int:
         raise differs(verdict.divergence, origin.checkpoint)
     if not options.json:
         print(f"identical: {verdict.describe()}")
-    return EXIT_DONE
 
 
 def _parser() -> Parser:

@@ -16,7 +16,7 @@ from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.following import PROMPT, print_next
 from rlhf_cli.display.printing import print_json
-from rlhf_cli.errors import EXIT_DONE, Stopped, UserError, visible
+from rlhf_cli.errors import Stopped, UserError, visible
 from rlhf_cli.paths import expand, quoted, relative_to_here
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.report.rounds_page import summary, verdict
@@ -48,7 +48,7 @@ EXAMPLES: Final = """\
   rlhf feedback outputs/ours config=./run.yaml --annotator person --pairs 64"""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Do what is left of the rounds, then say how the true reward changed in each; progress goes to stderr."""
     begun, options = time.monotonic(), _parser().parse_intermixed_args(argv)
     words, folder = _split(options.reward_model), expand(options.folder).absolute()
@@ -82,13 +82,12 @@ def main(argv: list[str]) -> int:
     measured = {one.number: truth for one in rounds if (truth := read_truth(one.truth))}
     if config.display == "json":
         print_json({"folder": str(folder), "rounds": [summary(*each) for each in measured.items()]})
-        return EXIT_DONE
+        return
     for number_of_round, truth in measured.items():
         print(verdict(number_of_round, truth))
     print(visible(f"page        {relative_to_here(folder / REPORT)}"))
     if config.display != "quiet":
         print_next(ResultConsole(), _following(argv, rounds[-1], evaluated=config.evaluate.every > 0))
-    return EXIT_DONE
 
 
 def _following(argv: Sequence[str], last: Round, *, evaluated: bool) -> list[str]:
@@ -138,11 +137,10 @@ def _compose(
 
 def _bound(config: TrainingConfig) -> dict[str, str]:
     """The settings that decide what is learnt, as JSON by dotted name; where the rows of the votes are does not."""
-    values = {key: json.dumps(value) for key, value in flatten(config.model_dump(mode="json"))}
     left_out = () if isinstance(config, RunConfig) else ("data.path",)
     return {
-        key: value
-        for key, value in values.items()
+        key: json.dumps(value)
+        for key, value in flatten(config.model_dump(mode="json"))
         if key in ALIKE or not (is_free(key, type(config)) or key in left_out)
     }
 

@@ -18,7 +18,7 @@ from rlhf_cli.config.jobs import combine
 from rlhf_cli.config.naming import trial_name
 from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.display.verbs.fork import show_effect
-from rlhf_cli.errors import EXIT_DONE, EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.runs.checkpoint import step_of
@@ -55,7 +55,7 @@ class _Fork:
     command: tuple[str, ...]
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     """Check every fork, then make and train one after another."""
     begun = time.monotonic()
     options = _parser().parse_intermixed_args(argv)
@@ -73,7 +73,6 @@ def main(argv: list[str]) -> int:
         running.start(TRAINER, fork.config, begun, command=fork.command)
         if fork.config.display not in ("json", "quiet"):
             show_effect(fork.origin.folder, fork.folder)
-    return EXIT_DONE
 
 
 def _check(origin: Origin, overrides: Sequence[str]) -> _Fork:
@@ -118,8 +117,6 @@ def _check_folder(folder: Path, origin: Origin, step: int) -> None:
 def _parser() -> Parser:
     parser = Parser(prog="rlhf fork", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("run", metavar="RUN[@STEP]", help="a run's folder, with the step of a checkpoint, or latest")
-    parser.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="settings to change, as for rlhf train"
-    )
+    parser.add_overrides("settings to change, as for rlhf train")
     parser.add_argument("-m", "--multirun", action="store_true", help="lists of values: a fork of each combination")
     return parser

@@ -6,6 +6,7 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from rlhf_cli.commands.parts.ready import check_sources, compose_new
 from rlhf_cli.commands.parts.supervising import run_verb
 from rlhf_cli.config.arguments import quote
 from rlhf_cli.data.order import split_by_weight
-from rlhf_cli.display.printing import print_json
+from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.reward import show_examination
 from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD, UserError
@@ -55,9 +56,8 @@ def main(argv: list[str]) -> int:
         return run_verb(REWARD_TRAIN, argv[1:])
     options = _parser().parse_intermixed_args(argv)
     if options.verb != TEST:
-        raise UserError(
-            f"unknown verb 'reward {options.verb}'", fix=f"rlhf reward {TEST} ... or rlhf reward {TRAIN} ..."
-        )
+        fix = f"rlhf reward {TEST} ... or rlhf reward {TRAIN} ..."
+        raise UserError(f"unknown verb 'reward {options.verb}'", fix=fix)
     if options.completions and (options.prompts or options.samples):
         what, fix = "a file has its own prompts and completions", "leave --prompts and --samples out"
         raise UserError(what, where="--completions", fix=fix)
@@ -75,10 +75,8 @@ def main(argv: list[str]) -> int:
     batch = options.batch or config.prompts_per_step * config.samples_per_prompt
     with watch.phase("the reward scores", 0):
         examination = examine(config.reward.source, groups, batch=batch, slow_s=options.slow, seed=config.seed)
-    if options.json:
-        print_json(asdict(examination) | {"verdict": examination.verdict}, indent=2)
-    else:
-        show_examination(examination, groups)
+    row = asdict(examination) | {"verdict": examination.verdict}
+    print_result(row, partial(show_examination, examination, groups), as_json=options.json)
     refused = ("wrong", "look") if options.strict else ("wrong",)
     return EXIT_REWARD if examination.verdict in refused else EXIT_DONE
 
@@ -91,8 +89,7 @@ def _config(overrides: Sequence[str], completions: str | None) -> RunConfig:
     if completions is not None:
         preset = [] if any(override.startswith("config=") for override in overrides) else ["config=tiny"]
         overrides = [*preset, *overrides, "data=jsonl", f"data.path={quote(completions)}"]
-    config = compose_new(overrides)
-    return with_evaluations(config, 0)
+    return with_evaluations(compose_new(overrides), 0)
 
 
 def _sample_reference(config: RunConfig, rows: Rows, prompts: int, samples: int, watch: Reporter) -> list[Group]:
