@@ -20,7 +20,6 @@ from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import intervals_over
 from rlhf_cli.sweep.answer import Answer
 from rlhf_cli.sweep.outcome import LeftOut
-from rlhf_cli.sweep.points import Point
 from rlhf_cli.sweep.record import name_of
 
 WIDE = 100
@@ -71,8 +70,9 @@ def _tabulate_points(answer: Answer, width: int) -> RenderableType:
     if width >= WIDE:
         table.add_column("length", justify="right", no_wrap=True)
     for point in answer.points:
+        arrow = "→ " if point.number == answer.recommended else ""
         cells = (
-            _mark_of(point, answer),
+            f"{arrow}{point.number}{'*' if point.pareto else ' '}",
             Text(visible(point.name.replace(",", ", "))),
             *((f"{len(point.finished)}/{point.trials}",) if several else ()),
             with_error(point.reward, 3),
@@ -80,12 +80,8 @@ def _tabulate_points(answer: Answer, width: int) -> RenderableType:
             with_error(point.objective, 3),
             *((with_error(point.length, 1),) if width >= WIDE else ()),
         )
-        table.add_row(*cells, style="bold" if point.number == answer.recommended else "")
+        table.add_row(*cells, style="bold" if arrow else "")
     return table
-
-
-def _mark_of(point: Point, answer: Answer) -> str:
-    return f"{'→ ' if point.number == answer.recommended else ''}{point.number}{'*' if point.pareto else ' '}"
 
 
 def _print_recommendation(answer: Answer, console: Console) -> None:

@@ -56,12 +56,7 @@ class Dashboard(Quiet):
     """
 
     def __init__(
-        self,
-        console: Console,
-        title: str,
-        total: int,
-        past: Sequence[Metrics] = (),
-        curves: Sequence[Curve] = CURVES,
+        self, console: Console, title: str, total: int, past: Sequence[Metrics] = (), curves: Sequence[Curve] = CURVES
     ) -> None:
         super().__init__(console, title, total)
         self._shown = curves
@@ -169,13 +164,8 @@ class Dashboard(Quiet):
         for (name, *_), (label, now, low, high) in zip(self._shown, rows, strict=True):
             style = "bold" if name == self._shown[0][0] else ""
             spark = sparkline(self._curves[name], bars, max(bars // self.total, 1))
-            grid.add_row(
-                Text(label, style=style),
-                Text(now, style=style),
-                Text(low, style="dim"),
-                Text(spark, style="green"),
-                Text(high, style="dim"),
-            )
+            cells = (label, style), (now, style), (low, "dim"), (spark, "green"), (high, "dim")
+            grid.add_row(*(Text(text, style=look) for text, look in cells))
         return grid
 
 

@@ -71,11 +71,8 @@ class PhaseBars(Plain):
 class JsonLines(Quiet):
     """Print the lines of metrics.jsonl on stdout."""
 
-    def evaluated(self, step: int, metrics: Metrics) -> None:
-        self._print(step, metrics)
-
     def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
-        self._print(step, metrics)
+        self.evaluated(step, metrics)
 
-    def _print(self, step: int, metrics: Metrics) -> None:
+    def evaluated(self, step: int, metrics: Metrics) -> None:
         print_json({"step": step, **metrics})

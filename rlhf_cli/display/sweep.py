@@ -96,13 +96,8 @@ class _JsonLines(_Failures):
     def changed(self, standing: Standing, which: str) -> None:
         super().changed(standing, which)
         if standing.state not in ("waiting", "running"):
-            row = {
-                "trial": standing.job.name,
-                "state": standing.state,
-                "said": standing.reason or "",
-                "step": standing.step,
-            }
-            print_json({**row, **(standing.metrics or {})})
+            about = {"trial": standing.job.name, "state": standing.state, "said": standing.reason or ""}
+            print_json({**about, "step": standing.step, **(standing.metrics or {})})
 
 
 def _table(standings: Sequence[Standing], console: Console, total: int) -> RenderableType:

@@ -60,8 +60,7 @@ def show_result(result: Result, folder: Path, *, following: bool = True) -> None
     elif no_signal:
         console.print(no_signal, style="yellow")
     if result.stopped is not None:
-        why = visible(f"Ended after step {result.step} by {result.stopped.key}: {result.stopped.reason}")
-        console.print(why)
+        console.print(visible(f"Ended after step {result.step} by {result.stopped.key}: {result.stopped.reason}"))
     console.print(_texts_table(result))
     _print_files(folder, console)
     if following:
@@ -135,11 +134,7 @@ def _after_losses(result: SupervisedResult, folder: Path) -> list[str]:
     place = quoted(folder)
     further = f"rlhf {SUPERVISED[result.task]} resume={place} steps={2 * result.step}"
     if result.task == "bradley_terry":
-        return [
-            f"rlhf reward test reward=model reward.path={place}",
-            f"rlhf train reward=model reward.path={place}",
-            further,
-        ]
+        return [*(f"rlhf {verb} reward=model reward.path={place}" for verb in ("reward test", "train")), further]
     model, on = read_object(folder / CONFIG).get("model"), list[str]()
     if isinstance(model, dict) and (path := model.get("path")):  # a tiny model takes no adapter
         is_own = str(path).startswith(PACKAGE)

@@ -70,7 +70,7 @@ def pictures(metrics: Rows, prompts: int, plots: Sequence[Plot] = PLOTS) -> list
         name = "training" if has_points(held_out) else ""  # a single curve needs no legend
         training = curve(name, metrics, plot.key, plot.error)
         if series := [each for each in (training, held_out) if has_points(each)]:
-            charts.append(_chart(plot.title, plot.y_label, series))
+            charts.append(Chart(plot.title, "step", plot.y_label, series))
     return charts
 
 
@@ -86,9 +86,8 @@ def overlay(runs: Sequence[tuple[str, Rows, int]], plots: Sequence[Plot] | None 
         held_out = [points(name, rows, plot.held_out, plot.held_out_error, prompts) for name, rows, prompts in runs]
         for what, series in (("held-out", held_out), ("training", training)):
             if any(map(has_points, series)):
-                charts.append(
-                    _chart(f"{plot.title}, {what}", plot.y_label, list(map(_placed, range(len(series)), series)))
-                )
+                placed = [_placed(place, each) for place, each in enumerate(series)]
+                charts.append(Chart(f"{plot.title}, {what}", "step", plot.y_label, placed))
     return charts
 
 
@@ -105,22 +104,12 @@ def timing(timings: Rows) -> list[Picture]:
     phases = [key for key in total if key not in stretches and total[key] > SMALL * everything]
     series = [each for each in (curve(_phase(key), steps, key) for key in phases) if has_points(each)]
     largest = sorted(total, key=lambda key: -total[key])
-    charts: list[Picture] = [
-        Bars(
-            f"Where {_duration(everything)} went",
-            "seconds",
-            [_phase(key) for key in largest],
-            [BarSeries("", [total[key] for key in largest])],
-        )
-    ]
-    if series:
-        charts.insert(0, _chart("Time of a step, by phase", "seconds", series))
+    names, seconds = [_phase(key) for key in largest], [total[key] for key in largest]
+    of_phases = [Chart("Time of a step, by phase", "step", "seconds", series)] if series else []
     speed = curve("", steps, "tokens_per_s")
-    return [*charts, _chart("Speed of training", "tokens a second", [speed])] if has_points(speed) else charts
-
-
-def _chart(title: str, y_label: str, series: Sequence[Series]) -> Chart:
-    return Chart(title, "step", y_label, series)
+    of_speed = [Chart("Speed of training", "step", "tokens a second", [speed])] if has_points(speed) else []
+    bars = Bars(f"Where {_duration(everything)} went", "seconds", names, [BarSeries("", seconds)])
+    return [*of_phases, bars, *of_speed]
 
 
 def _placed(place: int, series: Series) -> Series:

@@ -71,7 +71,9 @@ def _paired(base: Each, other: Each) -> tuple[Objective, Evaluation, Evaluation]
     settings = [mapping_in(run.config, "objective") for _, run, _ in (base, other)]
     if settings[0] != settings[1]:
         return "their objectives differ"
-    before, after = (_exported(run, result) for _, run, result in (base, other))
+    before, after = (
+        read_evaluations(run.status.folder).get(result.exported) if result else None for _, run, result in (base, other)
+    )
     if before is None or after is None:
         return "one of them has not ended, or was not evaluated"
     rows = [mapping_in(run.record, "data").get("sha256") for _, run, _ in (base, other)]
@@ -81,7 +83,3 @@ def _paired(base: Each, other: Each) -> tuple[Objective, Evaluation, Evaluation]
         return _OBJECTIVE.validate_python(settings[0]), before, after
     except ValidationError:
         return "the objective cannot be read"
-
-
-def _exported(run: SavedRun, result: SupervisedResult | None) -> Evaluation | None:
-    return read_evaluations(run.status.folder).get(result.exported) if result else None

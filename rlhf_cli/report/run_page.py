@@ -18,7 +18,7 @@ from rlhf_cli.report.curves import pictures, timing
 from rlhf_cli.report.page import render
 from rlhf_cli.report.series import number, steps_per_point
 from rlhf_cli.report.table import changes_table
-from rlhf_cli.report.texts import Words, cut, mark_differences
+from rlhf_cli.report.texts import cut, mark_differences
 from rlhf_cli.report.votes import labelled
 from rlhf_cli.runs.binding import HELD_OUT, PARENT
 from rlhf_cli.runs.folder import AUDITS
@@ -41,6 +41,7 @@ _QUOTED: Final = re.compile(r"([\w.@/]+=)'([\w./:@,+-]*)'")
 
 def html(run: SavedRun) -> str:
     """The whole page."""
+    greedy = run.result.texts if run.result else ()
     return render(
         "run.html.j2",
         title=f"{run.status.folder.name}: {subject(run)}",
@@ -48,7 +49,7 @@ def html(run: SavedRun) -> str:
         **_held_out(run),
         curves=pictures(run.metrics, count_prompts(run)),
         constants=_constants(run.config),
-        texts=_texts(run),
+        texts=[(row.prompt, *mark_differences(cut(row.reference), cut(row.policy))) for row in greedy],
         texts_step=run.result.step if run.result else None,
         votes=labelled(run.status.folder),
         answers=answers_by_change(run.first, run.last, _prompts(run.record)),
@@ -170,12 +171,6 @@ def _constants(config: Row) -> str:
     return ", ".join(
         f"{key} = {each.get('value')}" for key, each in schedules.items() if each.get("kind") == "constant"
     )
-
-
-def _texts(run: SavedRun) -> list[tuple[str, Words, Words]]:
-    """The prompts of the result, each with both greedy completions."""
-    rows = run.result.texts if run.result else ()
-    return [(row.prompt, *mark_differences(cut(row.reference), cut(row.policy))) for row in rows]
 
 
 def _samples(rows: Sequence[Row]) -> list[tuple[str, str, str]]:

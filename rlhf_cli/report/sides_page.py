@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from rlhf_cli.evaluation.intervals import with_error
-from rlhf_cli.evaluation.sides import Measure, Side, Sides
+from rlhf_cli.evaluation.sides import Side, Sides
 from rlhf_cli.feedback.saying import share
 from rlhf_cli.plural import plural
 from rlhf_cli.report.answers import Answers
@@ -44,7 +44,12 @@ def html(sides: Sides, answers: Sequence[Side], prompts: Sequence[PromptRow], na
 
 def rows_of(sides: Sides) -> list[tuple[str, str, str, str]]:
     """The rows of the table: a name, two levels and the difference."""
-    return [_row(measure) for measure in sides.measures]
+    rows = []
+    for measure in sides.measures:
+        digits = DIGITS.get(measure.name, 3)
+        a, b = (with_error(level, digits) for level in (measure.a, measure.b))
+        rows.append((NAMES.get(measure.name, measure.name), a, b, with_error(measure.difference, digits, "+")))
+    return rows
 
 
 def describe(sides: Sides, names: tuple[str, str]) -> Iterator[str]:
@@ -53,9 +58,3 @@ def describe(sides: Sides, names: tuple[str, str]) -> Iterator[str]:
     yield f"a completion of {names[0]} has a higher reward than one of {names[1]} in {often}"
     if sides.left_out:
         yield f"{plural(sides.left_out, 'prompt')} left out: the reward has no score for one of the completions"
-
-
-def _row(measure: Measure) -> tuple[str, str, str, str]:
-    digits = DIGITS.get(measure.name, 3)
-    a, b = (with_error(level, digits) for level in (measure.a, measure.b))
-    return NAMES.get(measure.name, measure.name), a, b, with_error(measure.difference, digits, "+")

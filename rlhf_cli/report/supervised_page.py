@@ -92,13 +92,8 @@ def _table(result: SupervisedResult) -> Table:
     rows = []
     for name, after in result.after.items():
         before, change = result.before.get(name), result.change.get(name)
-        rows.append(
-            [
-                name,
-                *(interval(one) if one else "–" for one in (before, after)),
-                interval(change, "+") if change else "–",
-            ]
-        )
+        levels = [interval(one) if one else "–" for one in (before, after)]
+        rows.append([name, *levels, interval(change, "+") if change else "–"])
     return Table(["", "before", "after", "change"], rows)
 
 

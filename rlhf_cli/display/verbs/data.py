@@ -15,11 +15,7 @@ from rlhf_cli.prompts.preview import Lengths, PartPreview, Preview
 
 BAR: Final = 40
 """Characters of the longest bar of the histogram."""
-BECOMES: Final = {
-    "error": "a run that uses one stops",
-    "drop": "left out",
-    "truncate_left": "cut to their end",
-}
+BECOMES: Final = {"error": "a run that uses one stops", "drop": "left out", "truncate_left": "cut to their end"}
 
 
 def show_data(preview: Preview, special: Iterable[str]) -> None:
@@ -62,6 +58,5 @@ def _show_lengths(lengths: Lengths, console: Console) -> None:
     most = max(interval.prompts for interval in lengths.histogram)
     for interval in lengths.histogram:
         name = f"{interval.first}" if interval.first == interval.last else f"{interval.first}-{interval.last}"
-        console.print(
-            f"{name:>10} {interval.prompts:>6} {'█' * -(-BAR * interval.prompts // most)}".rstrip(), soft_wrap=True
-        )
+        bar = "█" * -(-BAR * interval.prompts // most)
+        console.print(f"{name:>10} {interval.prompts:>6} {bar}".rstrip(), soft_wrap=True)

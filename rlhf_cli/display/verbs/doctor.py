@@ -41,7 +41,7 @@ def show_sweep(trials: Mapping[Path, Alarms]) -> None:
 
 def show_machine(facts: Mapping[str, Any]) -> None:
     """Print a line a fact."""
-    disk, threads, memory = facts["disk"], facts["threads"], facts["memory"]
+    disk, threads, memory, cache = facts["disk"], facts["threads"], facts["memory"], facts["disk"]["cache"]
     by_variable = f" (OMP_NUM_THREADS={threads['OMP_NUM_THREADS']})" if threads["OMP_NUM_THREADS"] else ""
     gpus = ", ".join(f"{gpu['name']} with {gpu['total_gib']} GiB" for gpu in facts["gpus"])
     cuda = f" (CUDA {facts['cuda']})" if facts["cuda"] else ""
@@ -51,9 +51,7 @@ def show_machine(facts: Mapping[str, Any]) -> None:
         "gpu": f"{gpus or 'none'}{cuda}",
         "memory": f"{memory['total_gib']} GiB, {memory['available_gib']} free",
         "disk": f"{disk['here']['free_gib']} GiB free in {disk['here']['folder']}",
-        "cache": disk["cache"]
-        if isinstance(disk["cache"], str)
-        else f"{disk['cache']['free_gib']} GiB free in {disk['cache']['folder']}",
+        "cache": cache if isinstance(cache, str) else f"{cache['free_gib']} GiB free in {cache['folder']}",
         "hub": facts["hub"],
         "packages": ", ".join(f"{name} {version}" for name, version in facts["packages"].items()),
     }

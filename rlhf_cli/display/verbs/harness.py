@@ -26,14 +26,8 @@ def show_scores(scores: Sequence[Score]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for score in scores:
         metric = score.metric if score.filter == UNFILTERED else f"{score.metric}, {score.filter}"
-        table.add_row(
-            flat(score.task),
-            str(score.documents),
-            flat(metric) + BETTER[score.higher_is_better],
-            _level(score.policy),
-            _level(score.reference),
-            _level(score.difference, "+"),
-        )
+        levels = _level(score.policy), _level(score.reference), _level(score.difference, "+")
+        table.add_row(flat(score.task), str(score.documents), flat(metric) + BETTER[score.higher_is_better], *levels)
     console.print(table)
 
 
