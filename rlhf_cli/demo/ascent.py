@@ -52,14 +52,7 @@ def ascend(algorithm: Algorithm, beta: float, steps: int, seed: int) -> Ascent:
 
     note(problem.engine())
     engine = climb(
-        problem,
-        algorithm,
-        steps=steps,
-        prompts_per_step=1,
-        samples_per_prompt=SAMPLES,
-        lr=0.1,
-        seed=seed,
-        watch=watch,
+        problem, algorithm, steps=steps, prompts_per_step=1, samples_per_prompt=SAMPLES, lr=0.1, seed=seed, watch=watch
     )
     percent = problem.percent(engine) if beta else math.nan
     return Ascent(objective, policy, clipped, expected_reward(engine), problem.kl(engine), percent)

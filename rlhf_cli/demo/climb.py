@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.baseline import RunningMean
@@ -17,7 +19,7 @@ from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.update import accumulate_gradient, apply, split_rollout, summarise
 from rlhf_cli.seeding import permutation, seed_for
-from rlhf_cli.types import PromptBatch, Scored
+from rlhf_cli.types import Advantages, PromptBatch, Scored
 
 Watch = Callable[[int, TabularEngine, Mapping[str, float]], None]
 """Called after every step with its number from 1, the policy and the step's metrics."""
@@ -45,20 +47,19 @@ def climb(
         past = past.observe(scored.rewards.sum(1))
         rate, updates = lr * (1 + math.cos(math.pi * step / steps)) / 2, []
         for rows in split_rollout(len(scored.scores), algorithm, seed, step):
-            learned = accumulate_gradient(
-                advantages,
-                rows,
-                algorithm,
-                engine,
-                kl=kl,
-                max_new_tokens=scored.rollout.tokens.shape[1],
-                microbatch_size=len(rows),
-                tick=lambda: None,
-            )
+            learned = learn(advantages, rows, algorithm, engine, kl)
             trained = {name: p for name, p in engine.parameters().items() if p.grad is not None}
             updates.append(learned | apply(trained, optimizer, rate, math.inf))
         watch(step + 1, engine, summarise(updates))
     return engine
+
+
+def learn(
+    advantages: Advantages, rows: Tensor, algorithm: Algorithm, engine: TabularEngine, kl: Placement
+) -> dict[str, float]:
+    """Add the gradient of the completions `rows`, all at once, to the policy's; returns the loss's metrics."""
+    add = partial(accumulate_gradient, kl=kl, microbatch_size=len(rows), tick=lambda: None)
+    return add(advantages, rows, algorithm, engine, max_new_tokens=advantages.scored.rollout.tokens.shape[1])
 
 
 def roll_out(

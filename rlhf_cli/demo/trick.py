@@ -14,11 +14,10 @@ from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
 from rlhf_cli.charts.pictures import Chart, Series
-from rlhf_cli.demo.climb import roll_out
+from rlhf_cli.demo.climb import learn, roll_out
 from rlhf_cli.demo.problem import Problem
 from rlhf_cli.demo.scene import Scene
 from rlhf_cli.demo.soup import toy
-from rlhf_cli.pipeline.update import accumulate_gradient
 from rlhf_cli.types import Scored
 
 SIZES: Final = tuple(2**k for k in range(13))
@@ -98,16 +97,7 @@ def exact_gradient(problem: Problem) -> Tensor:
 def estimate(problem: Problem, scored: Scored, algorithm: Algorithm) -> Tensor:
     """The gradient of J at the reference, as a training step estimates it from these completions."""
     engine = problem.engine()
-    accumulate_gradient(
-        algorithm.advantages(scored, RunningMean()),
-        torch.arange(len(scored.scores)),
-        algorithm,
-        engine,
-        kl="reward",
-        max_new_tokens=1,
-        microbatch_size=len(scored.scores),
-        tick=lambda: None,
-    )
+    learn(algorithm.advantages(scored, RunningMean()), torch.arange(len(scored.scores)), algorithm, engine, "reward")
     assert engine.logits.grad is not None
     return -engine.logits.grad
 
