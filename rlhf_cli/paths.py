@@ -47,7 +47,7 @@ def locate(path: str) -> Path | None:
 def find_similar(path: Path) -> str | None:
     """The name of what lies where the path should be and is called nearly so; None where nothing is."""
     try:
-        beside = os.listdir(path.parent)
+        beside = [name for name in os.listdir(path.parent) if name != path.name]  # it may be a link to nothing
     except OSError:  # no such folder, or nobody may look into it
         return None
     return next(iter(difflib.get_close_matches(path.name, beside, n=1, cutoff=0.7)), None)

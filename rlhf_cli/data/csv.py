@@ -29,6 +29,9 @@ class Csv(FileSource):
             header, where = next(rows, ([], ""))
             if twice := [column for column in header if header.count(column) > 1]:
                 raise bad_row(f"two columns are called '{twice[0]}'", where, "rename one of them")
+            if mark := next((mark for mark in ";\t" if len(header) == 1 and mark in header[0]), None):
+                what = f"one column, {header[0]!r:.40}: columns are separated by {mark!r}"
+                raise bad_row(what, where, "separate them by commas")
             for values, where in rows:
                 if len(values) < len(header):
                     missing = ", ".join(header[len(values) :])

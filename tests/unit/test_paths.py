@@ -91,6 +91,8 @@ def test_a_link_leads_to_them_too(tmp_path: Path) -> None:
 def test_nobody_is_asked_to_look_into_a_folder_that_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "run").mkdir()
     assert find_similar(tmp_path / "runn") == "run"
+    (tmp_path / "link").symlink_to("nothing")
+    assert find_similar(tmp_path / "link") is None
     assert find_similar(tmp_path / "no" / "runn") is None
 
     def closed(path: Path) -> list[str]:

@@ -17,4 +17,4 @@ def show_sides(sides: Sides, names: tuple[str, str], temperature: float) -> None
     caption = "±: 95 % interval over prompts; the difference is paired by prompt"
     console.print(compared((*map(flat, names), "difference"), rows_of(sides), title, caption))
     for line in describe(sides, names):
-        console.print(flat(line), soft_wrap=True)
+        console.print_fact("", flat(line), 0)

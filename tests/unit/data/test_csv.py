@@ -49,6 +49,14 @@ def test_every_row_has_the_headers_columns_and_its_first_line(tmp_path: Path, en
             'prompt,a\nx,1\n"y,2\nz,3\n',
             'not CSV: unexpected end of data (p.csv:3); fix: put "quotes" around values, and double those inside',
         ),
+        (
+            "prompt;a\nx;1\n",
+            "one column, 'prompt;a': columns are separated by ';' (p.csv:1); fix: separate them by commas",
+        ),
+        (
+            "prompt\ta\nx\t1\n",
+            "one column, 'prompt\\ta': columns are separated by '\\t' (p.csv:1); fix: separate them by commas",
+        ),
         ("prompt,a,a\nx,1,2\n", "two columns are called 'a' (p.csv:1); fix: rename one of them"),
         ("prompt,a,b,b,a\nx,1,2,3,4\n", "two columns are called 'a' (p.csv:1); fix: rename one of them"),
         ("prompt,a\n,1\n", "the prompt is empty (p.csv:2); fix: remove the line or write a prompt"),
