@@ -1,7 +1,5 @@
 """Draw grouped bars as SVG."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Final

@@ -1,7 +1,5 @@
 """Draw a chart as SVG: its axes, its marks, and its series between them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """The style, elements, title, axes and legend that every SVG picture shares."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Final
 

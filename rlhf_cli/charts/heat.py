@@ -1,7 +1,5 @@
 """Draw a heat map as SVG: each value is a number in a cell, and a larger value has a darker cell."""
 
-from __future__ import annotations
-
 import math
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Values of a picture where the pointer rests: <title> elements, which browsers show without a script."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise

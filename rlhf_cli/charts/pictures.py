@@ -1,7 +1,5 @@
 """Pictures as data: charts of series, groups of bars, heat maps. `charts.svg` and `charts.terminal` draw them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Map values to places on a picture, and choose round ticks between two ends."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

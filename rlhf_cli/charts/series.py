@@ -1,7 +1,5 @@
 """Draw one series of a chart: a line with a band, or points with error bars and names."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final

@@ -4,8 +4,6 @@ It carries its own style, light and dark, in colours that colour-blind people ca
 place it is put in.
 """
 
-from __future__ import annotations
-
 from rlhf_cli.charts import bars, chart, heat
 from rlhf_cli.charts.pictures import Bars, HeatMap, Picture
 

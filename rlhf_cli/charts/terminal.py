@@ -4,8 +4,6 @@ With colours, a curve is made of braille dots, two by four a character. Without 
 character.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import cycle, pairwise

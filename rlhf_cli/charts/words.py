@@ -1,7 +1,5 @@
 """Measure, shorten, wrap and escape the texts of a picture."""
 
-from __future__ import annotations
-
 import html
 from typing import Final
 from unicodedata import combining, east_asian_width

@@ -3,8 +3,6 @@
 Hydra by itself refuses options after overrides, a number for a group (`beta=0.05`), and a `~` or a bracket in a path.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

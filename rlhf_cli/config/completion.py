@@ -3,8 +3,6 @@
 It offers verbs; after one that composes settings hydra's groups, options and keys; after `config=` presets and files.
 """
 
-from __future__ import annotations
-
 import glob
 import os
 import sys

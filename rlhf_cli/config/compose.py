@@ -1,7 +1,5 @@
 """Compose overrides with hydra, or over a run's saved config, and validate the result by the verb's schema."""
 
-from __future__ import annotations
-
 import copy
 import os
 from collections.abc import Mapping, Sequence

@@ -10,8 +10,6 @@ An option with values over it is an option of its own, named by the file's path.
 a file that builds on this one, replaces both: none of this file's values for the group remain.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

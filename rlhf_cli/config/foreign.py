@@ -3,8 +3,6 @@
 Where two tools use a name for different things, it stands for the one that most of their users look for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 

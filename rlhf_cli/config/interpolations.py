@@ -1,7 +1,5 @@
 """Limit how many interpolations (`${...}`) a config evaluates: if each names two others, 30 levels are a billion."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from omegaconf.base import Container

@@ -1,7 +1,5 @@
 """Plan the jobs of a command line: one, or one for each combination of a sweep's values; each composed and checked."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """The settings of the verb's schema by dotted name: types, paths, and the setting nearest to a name."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections import defaultdict

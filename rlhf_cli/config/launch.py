@@ -1,7 +1,5 @@
 """Launch the runs of a command line: every job is checked before a folder is made or a run starts."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress

@@ -1,7 +1,5 @@
 """Name the jobs of a sweep, in messages and in its answer, and the folders of runs and sweeps."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

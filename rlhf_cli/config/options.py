@@ -1,7 +1,5 @@
 """The groups that ship in configs/, and their options; some groups also take a number, and `config` a file."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import os

@@ -1,7 +1,5 @@
 """Describe the mistakes in a config in plain lines: the file and line, the key, the rule, and the value."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce

@@ -1,7 +1,5 @@
 """Run planned jobs: one run or a whole sweep by ourselves, a sweep by hydra where another launcher is named."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

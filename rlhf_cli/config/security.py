@@ -4,8 +4,6 @@ We never call hydra's `instantiate` on a setting, but hydra itself instantiates 
 handlers. A file that sets one of them is refused before hydra sees it; so is an interpolation that could make one.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping

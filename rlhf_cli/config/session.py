@@ -1,7 +1,5 @@
 """Open hydra once for a command, with our source of configs and our resolvers; print its pages and errors."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ A setting that takes texts as well as numbers cannot tell the version 1.10 from 
 number, true, false and null must be spelled as in JSON. Any other spelling is refused; the error has both spellings.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping

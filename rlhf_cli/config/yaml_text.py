@@ -4,8 +4,6 @@ A file is refused if it is too large, no mapping, or holds a secret. Only `true`
 are more than text: YAML 1.1 would read `yes` as true, 010 as 8 and 12:30 as 750; here they stay texts.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import cache

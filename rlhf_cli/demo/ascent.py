@@ -1,7 +1,5 @@
 """Run an algorithm on the toy, and record J and the policy exactly at every step."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

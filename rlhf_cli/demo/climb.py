@@ -1,7 +1,5 @@
 """Gradient ascent on a problem with known answers, by the stages of a training run."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from functools import partial

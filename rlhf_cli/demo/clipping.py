@@ -1,7 +1,5 @@
 """Scene c: the clipped surrogate, which allows several updates from one rollout."""
 
-from __future__ import annotations
-
 import math
 from typing import Final
 

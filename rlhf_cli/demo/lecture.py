@@ -1,7 +1,5 @@
 """The scenes without pictures: the ideas before the first picture, which are read while torch loads, and the tips."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from rlhf_cli.demo.scene import Scene

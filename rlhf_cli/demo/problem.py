@@ -1,7 +1,5 @@
 """A small problem with known answers: every completion of a few prompts is listed and has a score."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """A scene of the lecture, as data."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from rlhf_cli.charts.pictures import Picture

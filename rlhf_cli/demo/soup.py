@@ -1,7 +1,5 @@
 """The toy: one query, six responses that can be listed, a score for each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Scene b: gradient ascent on the toy, by the stages of a training run, up to the optimum in closed form."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Final
 

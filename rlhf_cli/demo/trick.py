@@ -1,7 +1,5 @@
 """Scene a: the gradient of an expectation, estimated from samples, against the exact one."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Final

@@ -1,7 +1,5 @@
 """Scene d: the effects of beta and of the temperature."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final
 

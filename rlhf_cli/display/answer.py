@@ -1,7 +1,5 @@
 """Print the answer of a sweep on stdout: its points, reward against KL, the recommended point, and the reason."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from rich.console import Console, RenderableType

@@ -1,7 +1,5 @@
 """Consoles whose reader may leave: this stops the run that they show, or ends the command."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A live dashboard of a run, redrawn in place on a terminal."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

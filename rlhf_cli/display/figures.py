@@ -1,7 +1,5 @@
 """Tables of figures for a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from rich.table import Table

@@ -1,7 +1,5 @@
 """The commands that may follow a run or a sweep, each in one line that can be copied."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Sequence

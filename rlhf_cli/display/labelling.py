@@ -1,7 +1,5 @@
 """Ask for votes on a terminal, by keys, or line by line where stdin is a pipe; questions go to stderr."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Reporters that print lines: only notes, one line a step, bars of phases, or JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Print pictures on a terminal: as wide as it has room, in colours where it has them."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from rich.console import Console

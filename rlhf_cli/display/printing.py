@@ -1,7 +1,5 @@
 """Print a JSON object on stdout, or a note on stderr."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable

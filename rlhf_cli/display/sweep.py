@@ -1,7 +1,5 @@
 """Show a sweep while it runs: a live table on a terminal, a line when a trial starts or ends elsewhere."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Print the result of a run on stdout: the last table, the texts, the files, and the next commands."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from typing import Final

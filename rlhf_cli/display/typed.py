@@ -1,7 +1,5 @@
 """Read the choices of a rater: a key on a terminal, a line where stdin is a pipe."""
 
-from __future__ import annotations
-
 import codecs
 import io
 import os

@@ -1,7 +1,5 @@
 """Choose the reporter that shows a run on stderr: a live dashboard on a terminal, one plain line a step elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rlhf_cli.display.console import ResultConsole, StoppingConsole

@@ -1,7 +1,5 @@
 """Make texts harmless for a terminal, and put figures in a line."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -3,8 +3,6 @@
 Two raters: Cohen 1960, where each has frequencies of their own. More raters: Fleiss 1971, where all share them.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean

@@ -8,8 +8,6 @@ the law of Bradley and Terry (1952) with the ties of Davidson (1970). Of two com
 `ties` = nu / (2 + nu) of votes is a tie.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

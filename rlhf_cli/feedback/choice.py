@@ -10,8 +10,6 @@ The prediction is a logistic regression on the differences of reward and length,
 before. It may be as wrong as it likes: see win_rate.py.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from random import Random

@@ -1,7 +1,5 @@
 """Ask one rater for votes on the pairs of a run, step after step, while the run leaves more of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

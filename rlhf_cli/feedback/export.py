@@ -1,7 +1,5 @@
 """Votes as preference rows in TRL's format: prompt, chosen, rejected, and the share of votes for chosen."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """A prompt with two completions, and the jsonl file that holds such pairs."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

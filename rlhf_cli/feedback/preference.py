@@ -3,8 +3,6 @@
 A text is a string or a list of chat messages.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

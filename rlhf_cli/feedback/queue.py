@@ -4,8 +4,6 @@ Training never waits: it reads what is there when a step ends. A vote changes me
 alone, never what is learnt, and a step that is done again reads the same votes (see readings.py).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Show a stranger's text as text: nothing in it may move the cursor, hide a letter or turn the direction around."""
 
-from __future__ import annotations
-
 import unicodedata
 from typing import Final
 

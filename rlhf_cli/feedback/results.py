@@ -1,7 +1,5 @@
 """The results of labelling: what the votes on one file of pairs say, or on those of a run, step by step."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

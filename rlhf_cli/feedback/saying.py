@@ -1,7 +1,5 @@
 """Say in words what votes show: on a terminal and on the page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 

@@ -4,8 +4,6 @@ The next question is a pure function of the pairs, the rater's votes and the see
 terminal goes on with the same pair, and sides do not change in between.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

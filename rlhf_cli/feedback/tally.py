@@ -1,7 +1,5 @@
 """All that the votes on a file of pairs say."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal

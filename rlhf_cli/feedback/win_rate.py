@@ -15,8 +15,6 @@ The interval is for the prompts that these are a sample of, as all intervals her
 variance. It is Wilson's, for as many observations as have that variance: n votes of equal chances are n observations.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

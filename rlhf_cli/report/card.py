@@ -1,7 +1,5 @@
 """The model card of a merged model: its origin, its figures, and how to load it, as README.md."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

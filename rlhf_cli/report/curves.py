@@ -1,7 +1,5 @@
 """The charts of a run: one a metric, training and held-out together; several runs on top of each other; the time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ A colour means one thing on the whole page of a sweep: what can be reached, the 
 other points. The colours that are left over tell curves of points apart.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

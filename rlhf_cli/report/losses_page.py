@@ -1,7 +1,5 @@
 """The page of several runs of supervised training: held-out figures, paired differences, curves, settings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final
 

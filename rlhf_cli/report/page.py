@@ -1,7 +1,5 @@
 """Render a page from its template: one self-contained HTML file, light or dark, that loads nothing and runs nothing."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -1,7 +1,5 @@
 """The page of several rounds of feedback: votes, reward models, and the true reward beside that which is trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A metric over the steps of a run as a series; neighbouring steps of a long run are averaged."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The page of `rlhf eval`: the table, and all completions side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Final
 

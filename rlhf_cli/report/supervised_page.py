@@ -1,7 +1,5 @@
 """The page of a run of supervised training: its state, held-out figures, reliability, curves, and how to repeat it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The page of a sweep: the recommendation and its reason, the points, their curves, and the trials."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final

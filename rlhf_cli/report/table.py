@@ -1,7 +1,5 @@
 """Tables of a page, as data; and the table of a comparison, which the terminal shows too."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final

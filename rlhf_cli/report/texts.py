@@ -1,7 +1,5 @@
 """Texts for a page: cut to a length, settings in lines, two texts with their differences marked."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher

@@ -1,7 +1,5 @@
 """The votes of people on a run's completions, step by step, and the pairs on which they and the reward disagree."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Choose the page for some folders, and write a page whole: a reader sees the old one or the new one."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import replace

@@ -9,8 +9,6 @@ FOLDER/feedback.json             the settings
                truth.jsonl       the hidden reward at each evaluation of the policy
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal

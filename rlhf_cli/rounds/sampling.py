@@ -1,7 +1,5 @@
 """The pairs of a round: two completions of each prompt by the policy of the round before, at temperature 1."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The hidden reward of a simulated annotator: of the pairs that it votes on, and of a policy's completions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import fmean
 

@@ -1,7 +1,5 @@
 """The hidden reward of a policy's held-out completions, beside the reward model's, at each of its evaluations."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The answer of a sweep: its points by reward and KL, the recommended one, and why."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median_low

@@ -1,7 +1,5 @@
 """Choose a point of a sweep: the Pareto front of reward against KL, and the rule of one standard error."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean

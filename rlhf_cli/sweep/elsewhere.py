@@ -1,7 +1,5 @@
 """Start the trials of a sweep by joblib, Ray or submitit: the same commands that the pool would run itself."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The result of a search in sentences: how many settings it tried, which were best, and why that is optimistic."""
 
-from __future__ import annotations
-
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence

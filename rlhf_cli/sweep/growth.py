@@ -1,7 +1,5 @@
 """Go on with a sweep that has grown: the settings that are fixed name its folder, and begun trials keep theirs."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence

@@ -3,8 +3,6 @@
 A stranger's file may hold them, so none of them is code: text goes into lines of sbatch, and is one plain word.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Final, Literal

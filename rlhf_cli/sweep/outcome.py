@@ -1,7 +1,5 @@
 """Read the result of each trial of a sweep; a trial that cannot be read is left out with a reason."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The points of a sweep: the mean levels of the trials that differ in nothing but the seed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean

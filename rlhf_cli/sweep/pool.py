@@ -1,7 +1,5 @@
 """Run the trials of a sweep as processes: a few at a time, each with its own log, even where others fail."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

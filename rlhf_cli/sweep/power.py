@@ -1,7 +1,5 @@
 """Calculate how much more of what would show a gain as large as the one seen: prompts, seeds, or steps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Estimate what training could have reached, from the completions of the reference that the trials have anyway."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Explain in sentences why a point of a sweep is recommended, or why none is and what would change that."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import median_low
 

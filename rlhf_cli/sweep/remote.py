@@ -1,7 +1,5 @@
 """A trial as a process that a worker of joblib, Ray or Slurm starts; it is pickled, and imports little."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Divide the machine among the trials that run at once: a GPU each, or a share of the processor."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

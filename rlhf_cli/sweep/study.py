@@ -4,8 +4,6 @@ A suggestion depends on the seed, the number of the trial and the results so far
 have. Optuna's file is for its own tools too (`optuna-dashboard sqlite:///study.db`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module

@@ -1,7 +1,5 @@
 """The prompts of `rlhf eval`, and the answers of both sides to them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`rlhf eval RUN --harness TASKS`: lm-eval's table of a run's policy against that of its reference."""
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Find the pairs that a command line means: those of a file, of a run, or of two runs."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

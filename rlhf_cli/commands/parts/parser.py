@@ -1,7 +1,5 @@
 """Parse the options of a command; a mistake is one line, like any other mistake."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import math

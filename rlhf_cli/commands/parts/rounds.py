@@ -1,7 +1,5 @@
 """Do what is left of a round of feedback: samples, votes, the reward model, the policy, and its true reward."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Run the trials of a search (`hydra/sweeper=optuna`): each is chosen when a process is free for it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Show a scene on a terminal: a panel of words, the pictures and their findings. A live terminal shows movement."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from typing import Final

@@ -1,7 +1,5 @@
 """Run the trials of `rlhf train -m` in processes of their own, and answer which point is best."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Sequence

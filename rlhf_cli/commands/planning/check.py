@@ -1,7 +1,5 @@
 """`rlhf check [KEY=VALUE ...]`: go or no-go, from one step without a change of weights."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict
 from functools import partial

@@ -1,7 +1,5 @@
 """`rlhf data show ...`: show the prompts of a run as the policy reads them."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from functools import partial
 from typing import Final

@@ -1,7 +1,5 @@
 """`rlhf demo`: the lecture, with pictures from the tool's own functions, on the terminal or as a page."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import sys

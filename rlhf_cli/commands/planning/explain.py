@@ -1,7 +1,5 @@
 """`rlhf explain [KEY=VALUE ...] [KEY ...]`: the value of each setting, what sets it, and what it means."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """`rlhf oracle config=...`: the optimum before any training; `rlhf oracle RUN`: a run's policy at other betas."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """`rlhf presets list|show NAME|copy NAME [FILE]`: the shipped YAML files to begin with."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import textwrap

@@ -1,7 +1,5 @@
 """`rlhf schema [VERB]`: the JSON Schema of a verb's YAML files, for editors."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from rlhf_cli.commands.parts.parser import Parser

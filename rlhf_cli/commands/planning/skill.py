@@ -1,7 +1,5 @@
 """`rlhf skill`: a page that teaches another program, or a person in a hurry, to drive this tool."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 from rlhf_cli.commands.parts.parser import Parser

@@ -1,7 +1,5 @@
 """`rlhf verify-gradient config=...`: the expected update of a run's settings beside the exact gradient of J."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from functools import partial
 from typing import Final

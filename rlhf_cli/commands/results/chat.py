@@ -1,7 +1,5 @@
 """`rlhf chat RUN`: a conversation with a trained policy, and with its reference beside it."""
 
-from __future__ import annotations
-
 import sys
 from typing import Final
 

@@ -1,7 +1,5 @@
 """`rlhf doctor [RUN|SWEEP]`: what is wrong with a run, with its evidence; or the machine, for a bug report."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`rlhf eval RUN [RUN]`: a trained policy against its reference or another one, prompt by prompt."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`rlhf export RUN OUT.gguf`: a trained policy as one file for llama.cpp and Ollama."""
 
-from __future__ import annotations
-
 from rlhf_cli.commands.parts.exporting import add_run, consent_of, find_place, open_exactly
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.printing import print_json, print_note

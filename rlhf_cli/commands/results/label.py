@@ -1,7 +1,5 @@
 """`rlhf label RUN [RUN]` or FILE: blind votes on pairs of completions, and the win rate that they show."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

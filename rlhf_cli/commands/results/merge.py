@@ -1,7 +1,5 @@
 """`rlhf merge RUN OUT`: a trained policy as a plain transformers folder, which needs neither PEFT nor this tool."""
 
-from __future__ import annotations
-
 from rlhf_cli.commands.parts.exporting import add_run, consent_of, find_place, open_exactly
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.printing import print_json

@@ -1,7 +1,5 @@
 """`rlhf push RUN NAME/MODEL`: a run's adapter, or a folder that `rlhf merge` wrote, to a hub of models."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """`rlhf report`: write the page of a run, of a sweep, or of several runs beside one another."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`rlhf runs`: list the runs, each with its state and the command that continues it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser

@@ -1,7 +1,5 @@
 """`rlhf verify-resume RUN`: repeat the last steps of a run, and compare them bit for bit."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Final
 

@@ -1,7 +1,5 @@
 """`rlhf dpo`: train a model on pairs of completions, a better and a worse one."""
 
-from __future__ import annotations
-
 from rlhf_cli.commands.parts.supervising import run_verb
 from rlhf_cli.verbs import DPO
 

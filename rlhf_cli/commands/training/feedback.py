@@ -1,7 +1,5 @@
 """`rlhf feedback FOLDER config=...`: rounds of sampling, voting, training a reward model, and training from it."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import time

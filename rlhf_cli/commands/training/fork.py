@@ -1,7 +1,5 @@
 """`rlhf fork RUN@STEP key=value`: go on from a checkpoint with other settings and the same random numbers."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

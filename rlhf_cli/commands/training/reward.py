@@ -1,7 +1,5 @@
 """`rlhf reward train ...`: train a reward model. `rlhf reward test ...`: test a reward on completions."""
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`rlhf sft`: train a model on completions that you give."""
 
-from __future__ import annotations
-
 from rlhf_cli.commands.parts.supervising import run_verb
 from rlhf_cli.verbs import SFT
 

@@ -5,8 +5,6 @@ the name of an option, a mapping whose `kind` names the option, or values over t
 depends on several settings at once is left to `rlhf explain`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

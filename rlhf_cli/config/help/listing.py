@@ -1,7 +1,5 @@
 """List the groups, options and settings of a verb, with defaults and meanings: parts of its help page."""
 
-from __future__ import annotations
-
 import textwrap
 from collections import defaultdict
 from collections.abc import Mapping

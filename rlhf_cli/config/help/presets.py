@@ -1,7 +1,5 @@
 """The presets: shipped YAML files to begin with, each with its purpose in the comment at its top."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

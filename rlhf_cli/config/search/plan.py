@@ -1,7 +1,5 @@
 """The jobs of a search: those that are checked before any runs, and one for each choice."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The space of a search, read from the overrides of a command line: lists, ranges and intervals, by hydra's syntax."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 from hydra.core.override_parser.types import IntervalSweep, Override

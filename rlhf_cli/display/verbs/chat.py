@@ -1,7 +1,5 @@
 """The terminal of `rlhf chat`: turns that a person types, and answers that grow token by token."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Print what one step of a run showed, and whether to go."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final
 

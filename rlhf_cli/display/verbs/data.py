@@ -1,7 +1,5 @@
 """Print the prompts of a run on stdout: a few as the policy reads them, and the lengths of all."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Final

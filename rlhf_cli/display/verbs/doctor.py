@@ -1,7 +1,5 @@
 """Print what is wrong with a run or with the trials of a sweep, and the facts of a machine."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Print settings: their values and what sets them, or one after the other with their meanings."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple

@@ -1,7 +1,5 @@
 """The table of `rlhf fork`: the fork beside its parent on the held-out prompts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from rlhf_cli.display.console import ResultConsole

@@ -1,7 +1,5 @@
 """The table of `rlhf eval --harness`: each metric of each task of lm-eval, of the policy and of the reference."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Print the optimum before any training, beside best of n; and a run's policy at other betas."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

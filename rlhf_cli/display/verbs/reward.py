@@ -1,7 +1,5 @@
 """Print the examination of a reward on stdout: its findings, and the completions with the extreme scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final
 

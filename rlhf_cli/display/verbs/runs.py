@@ -1,7 +1,5 @@
 """Print the table of runs, the commands that continue stopped runs, and the faults of broken ones."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final

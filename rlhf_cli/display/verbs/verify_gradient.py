@@ -1,7 +1,5 @@
 """Print how the expected update of a run compares with the exact gradient, and the verdict."""
 
-from __future__ import annotations
-
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.plural import plural
 from rlhf_cli.verify.gradient import EXACT, LENGTH, Comparison, Verification

@@ -4,8 +4,6 @@ All routes are coroutines, which take turns in one thread: a desk knows which fi
 a thread of its own could change that between a vote and its file.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -5,8 +5,6 @@ needs the token in a header, which another page cannot read, and the Origin of t
 machine's: a name that a stranger's DNS leads here (DNS rebinding) is refused.
 """
 
-from __future__ import annotations
-
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """A port on this machine, a link with a token, and a server until Ctrl-C."""
 
-from __future__ import annotations
-
 import secrets
 import socket
 from collections.abc import Callable
