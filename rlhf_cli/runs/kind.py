@@ -13,6 +13,11 @@ SUPERVISED: Final[Mapping[str, str]] = {"sft": "sft", "dpo": "dpo", "bradley_ter
 """The verbs of supervised training, by `objective.kind`."""
 
 
+def is_run(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is one of this tool."""
+    return any({"steps", *others} <= config.keys() for others in (("reward", "algorithm"), ("objective",)))
+
+
 def verb_of(config: Mapping[str, Any]) -> str:
     """The words behind `rlhf` that begin and continue a run with these settings."""
     objective = config.get("objective")

@@ -14,7 +14,7 @@ from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.checkpoint import find_newest, step_of
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, HYDRA, METRICS, RECORD, RESULT, TENSORBOARD
 from rlhf_cli.runs.json_files import read_last_lines, read_object, read_rows
-from rlhf_cli.runs.kind import verb_of
+from rlhf_cli.runs.kind import is_run, verb_of
 from rlhf_cli.runs.lock import is_locked
 
 WITHOUT_RUNS: Final = (CHECKPOINTS, ADAPTER, REWARD_MODEL, TENSORBOARD, HYDRA)
@@ -180,8 +180,7 @@ def _find_runs(root: Path) -> Iterator[Path]:
         folders.sort()
         if CONFIG in files:
             config = read_object(folder / CONFIG)
-            is_run = any({"steps", *others} <= config.keys() for others in (("reward", "algorithm"), ("objective",)))
-            if is_run or (not config and CHECKPOINTS in folders):
+            if is_run(config) or (not config and CHECKPOINTS in folders):
                 folders[:] = [inner for inner in folders if inner not in WITHOUT_RUNS]
                 yield folder
 

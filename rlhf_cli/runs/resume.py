@@ -8,30 +8,36 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.paths import expand, find_similar
-from rlhf_cli.runs.binding import check_config
+from rlhf_cli.runs.binding import OWN, check_config
 from rlhf_cli.runs.checkpoint import NAME, find_newest, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.folder import (
     ADAPTER,
     CHECKPOINTS,
     CONFIG,
+    FILES,
+    FOLDERS,
     HYDRA,
     LOCK,
     LOGS,
     METRICS,
     RANKS,
     RECORD,
+    REPORT,
     REWARD_LOG,
     check_kinds,
     find_links,
 )
 from rlhf_cli.runs.json_files import read_object
-from rlhf_cli.runs.kind import verb_of
+from rlhf_cli.runs.kind import is_run, verb_of
 from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.runs.result import read_final_steps
+
+_BEFORE_CONFIG: Final = (LOCK, HYDRA, REWARD_LOG, RANKS, REPORT)
+"""What a start leaves that is killed before it writes its settings; and the page, which replaces none but its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,19 @@ def has_run(folder: Path) -> bool:
     metrics = folder / METRICS
     has_begun = bool(list_checkpoints(folder / CHECKPOINTS)) or (metrics.is_file() and metrics.stat().st_size > 0)
     return (folder / CONFIG).is_file() and has_begun
+
+
+def find_foreign(folder: Path) -> str | None:
+    """Find a file that a new run would write over or remove, and that no run left; None where there is none."""
+    if is_run(read_object(folder / CONFIG)):  # a start that was killed: all of it is a run's
+        return None
+    own = (*_BEFORE_CONFIG, *([RECORD] if OWN in read_object(folder / RECORD) else []))
+    names = (name for name in (*FILES, *FOLDERS) if name not in own)
+    return next((name for name in names if _has_content(folder / name)), None)
+
+
+def _has_content(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from rlhf_cli.pipeline import loop, update
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.runs.checkpoint import list_checkpoints, step_of
 from tests.processes import start
-from tests.support import Outcome, contents, lines
+from tests.support import QUICK, Outcome, contents, lines
 
 Rlhf = Callable[..., Outcome]
 Whole = Callable[..., Path]
@@ -335,6 +335,20 @@ def test_another_run_in_the_folder_is_refused(
     assert said in outcome.err
     assert outcome.err.count("\n") == 1
     assert everything(finished) == before
+
+
+@pytest.mark.parametrize("more", [(), ("resume=auto",), ("reward=python", "reward.function=broken.py:f")])
+def test_files_of_others_in_the_folder_stay_as_they_are(more: tuple[str, ...], rlhf: Rlhf, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"mine": 1}')
+    (tmp_path / "broken.py").write_text("1 / 0")
+    before = everything(tmp_path)
+    outcome = rlhf("train", *QUICK, *more, "run_dir=.")
+    assert outcome.code == 2
+    assert outcome.err == (
+        f"error: {tmp_path} holds config.json, which is no run's, and would be written over (run_dir); "
+        "fix: give another folder, as run_dir=outputs/NAME\n"
+    )
+    assert everything(tmp_path) == before
 
 
 HELD = """

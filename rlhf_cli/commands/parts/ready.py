@@ -24,7 +24,15 @@ from rlhf_cli.runs.folder import CHECKPOINTS, RESULT, REWARD_LOG, check_kinds
 from rlhf_cli.runs.kind import SUPERVISED, check_verb
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
-from rlhf_cli.runs.resume import Origin, find_origin, has_run, is_exported, read_config, remove_stub_on_failure
+from rlhf_cli.runs.resume import (
+    Origin,
+    find_foreign,
+    find_origin,
+    has_run,
+    is_exported,
+    read_config,
+    remove_stub_on_failure,
+)
 from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig, TrainingConfig
@@ -123,6 +131,9 @@ def find_run_in(folder: Path, config: C, verb: Verb[C]) -> tuple[C, Origin | Non
     """
     check_kinds(folder)
     if not has_run(folder):
+        if name := find_foreign(folder):
+            what = f"{folder} holds {name}, which is no run's, and would be written over"
+            raise UserError(what, where="run_dir", fix="give another folder, as run_dir=outputs/NAME")
         return config, None
     if config.resume != "auto":
         raise UserError(

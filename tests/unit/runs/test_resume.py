@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError
+from rlhf_cli.runs.binding import write_record
 from rlhf_cli.runs.checkpoint import publish
 from rlhf_cli.runs.folder import ADAPTER, CONFIG, HYDRA, LOCK, METRICS, REWARD_LOG
 from rlhf_cli.runs.lock import hold
@@ -16,6 +17,7 @@ from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import (
     Origin,
     find_adapter,
+    find_foreign,
     find_last_stretch,
     find_named,
     find_origin,
@@ -211,6 +213,26 @@ def test_a_run_is_a_folder_with_a_config_and_a_checkpoint_valid_or_not(tmp_path:
     assert has_run(tmp_path / "run")
     (tmp_path / "run" / "config.json").unlink()
     assert not has_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", [CONFIG, "run.json", "samples.jsonl", f"{ADAPTER}/mine.txt", "checkpoints/mine.txt"])
+def test_files_of_others_are_found_beside_what_a_start_may_leave(tmp_path: Path, name: str) -> None:
+    (tmp_path / HYDRA).mkdir()
+    for own in (f"{HYDRA}/config.yaml", LOCK, REWARD_LOG, "report.html", "notes.txt"):
+        (tmp_path / own).write_text("{}")
+    (tmp_path / METRICS).touch()
+    assert find_foreign(tmp_path) is None
+    assert find_foreign(tmp_path / "nowhere") is None
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('{"mine": 1}')
+    assert find_foreign(tmp_path) == name.partition("/")[0]
+    (tmp_path / CONFIG).write_text('{"steps": 1, "reward": {}, "algorithm": {}}')  # a start that was killed
+    assert find_foreign(tmp_path) is None
+
+
+def test_a_start_that_was_killed_before_its_settings_left_nothing_foreign(tmp_path: Path) -> None:
+    write_record(tmp_path, {"command": ["rlhf"]})
+    assert find_foreign(tmp_path) is None
 
 
 def test_the_saved_config_is_plain_data(tmp_path: Path) -> None:
