@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.testing import assert_close
 
@@ -72,6 +73,26 @@ def test_centre_by_group_by_hand() -> None:
     centred, deviation = centre_by_group(values, 3, counts)
     assert centred.tolist() == [-2.0, -1.0, 3.0, 0.0, 0.0, 0.0]
     assert_close(deviation, torch.tensor([7.0, 7.0, 7.0, 0.0, 0.0, 0.0]).sqrt())
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7, 1 / 3, 5.55, -12.7])
+@pytest.mark.parametrize("size", [2, 3, 6, 7, 8, 16])
+def test_equal_values_are_their_own_mean_to_the_bit(value: float, size: int) -> None:
+    """Adam takes a full step for any gradient: it would learn rounding errors. The last value does not count."""
+    values = torch.full((size + 1,), value).index_fill(0, torch.tensor(size), 99.0).repeat(2)
+    counts = values < 99.0
+    assert torch.equal(leave_one_out(values, size + 1, counts)[:size], values[:size])
+    centred, deviation = centre_by_group(values, size + 1, counts)
+    assert not centred.any()
+    assert not deviation.any()
+    assert not whiten(values.view(2, -1), counts.view(2, -1)).any()
+
+
+def test_one_value_that_differs_is_enough() -> None:
+    values = torch.tensor([0.7, 0.7, 0.8])
+    assert_close(leave_one_out(values, 3, ALL[:3]), torch.tensor([0.75, 0.75, 0.7]))
+    assert_close(centre_by_group(values, 3, ALL[:3])[0], torch.tensor([-0.1, -0.1, 0.2]) / 3)
+    assert whiten(values.view(1, -1), ALL[:3].view(1, -1)).all()
 
 
 def test_in_a_group_of_two_the_other_is_the_baseline() -> None:
