@@ -105,7 +105,7 @@ def is_own(folder: Path, name: str) -> bool:
 
 
 def own_hash(record: Mapping[str, Any]) -> str:
-    """The SHA-256 of all keys of a JSON object but the one that holds it."""
+    """The SHA-256 of a JSON object without the key that holds it."""
     rest = {key: value for key, value in record.items() if key != OWN}
     return _sha256(json.dumps(rest, sort_keys=True).encode())
 

@@ -1,8 +1,8 @@
 """Publish, verify and prune checkpoints. A checkpoint is whole or absent.
 
 It is a folder `step-NNNNNNNN` with any files and, written last, MANIFEST.json with the size and SHA-256 of each. It is
-written under another name, synced, and published by one rename; it is verified before it is used. This module does not
-know what the files mean.
+written under another name, synced, and published by one rename; it is verified before it is used. The meaning of the
+files is not known here.
 """
 
 from __future__ import annotations

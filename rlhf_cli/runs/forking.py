@@ -37,7 +37,7 @@ STAYS: Final[Mapping[str, str]] = {
 }
 """Settings that a fork has from its parent, each with the reason."""
 MAY_CHANGE: Final = ("model.engine", "model.gradient_checkpointing", "model.lora.dropout")
-"""Settings below those that change nothing of the state."""
+"""Settings below these that a fork may change: the state does not depend on them."""
 ASIDE: Final = ("run_dir", "sweep_dir", "resume", "resume_allow", "display", "jobs", "seeds")
 """Settings that say where a run writes and what it shows."""
 

@@ -109,18 +109,18 @@ def compare_if_paired(before: Evaluation | None, after: Evaluation | None) -> Co
 
 
 def _steps(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The rows with a step."""
+    """Yield the rows that have a step."""
     return (row for row in read_rows(lines) if type(row.get("step")) is int)
 
 
 def _of_first_step(lines: Iterable[bytes]) -> list[dict[str, Any]]:
-    """The rows of the step that comes first."""
+    """The rows of the step that the first row is of."""
     _, rows = next(groupby(_steps(lines), itemgetter("step")), (None, ()))
     return list(rows)
 
 
 def _evaluations(lines: Iterable[bytes]) -> Iterator[Evaluation]:
-    """The lines that are sound evaluations."""
+    """Yield the lines that are sound evaluations."""
     for line in lines:
         try:
             evaluation = EVALUATION.validate_json(line)

@@ -28,7 +28,7 @@ UNUSED: Final = (
 )  # fmt: skip
 """Settings of the training alone: what an untouched policy writes, and its scores, do not depend on them."""
 OF_THE_RUN: Final = ("command", "memory", CONFIGS, HELD_OUT, PARENT, OWN)
-"""Keys of run.json that tell nothing of the ground that the numbers depend on."""
+"""Keys of run.json that no number of an evaluation depends on."""
 PATIENCE_S: Final = 600.0
 """Longest wait of a trial for another's evaluation; then it makes its own."""
 INTERVAL_S: Final = 0.1
@@ -52,9 +52,10 @@ def find_place(folder: Path, config: RunConfig, record: Mapping[str, Any]) -> Pa
 def share(
     file: Path, make: Callable[[], tuple[dict[str, Any], bool]], check: Callable[[], None]
 ) -> tuple[dict[str, Any], bool]:
-    """The content of the file and whether another process made it; else what `make` gives, kept if that says so.
+    """Read the content of the file, or make it; return it, and whether another process made it.
 
-    One process makes it, and others wait. `check` raises where waiting is to end. A disk that refuses is no error.
+    One process makes it, and others wait. `make` returns the content, and whether to keep it in the file. `check`
+    raises where waiting is to end. A disk that refuses is no error.
     """
     with _open_lock(file) as lock:
         if lock is not None:
@@ -76,7 +77,7 @@ def _open_lock(file: Path) -> AbstractContextManager[IO[str] | None]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The content; empty where there is none, or not as it was written."""
+    """The content; empty where the file is missing, or not as it was written."""
     content = read_object(file)
     return content if content and content.pop(OWN, None) == own_hash(content) else {}
 

@@ -17,7 +17,7 @@ run         everything that a run holds
 duties      the model that each process loads, and what it may be sent
 
 assemble    SupervisedConfig and rows -> SupervisedRun, fresh or from a checkpoint
-evaluation  what an evaluation found, and the file of them
+evaluation  the evaluations of the held-out rows, and the file that holds them
 conclude    the end of a run
 result      the figures that a run ends with
 """

@@ -21,7 +21,7 @@ class Example:
     completions: tuple[tuple[int, ...], ...]
     """Token ids of each."""
     lesson: Lesson
-    """The texts that they were made of."""
+    """The texts whose tokens these are."""
 
     @property
     def prompt(self) -> Prompt:

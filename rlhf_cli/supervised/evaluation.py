@@ -1,4 +1,4 @@
-"""What an evaluation of the held-out rows found, and the file of them. No torch: a page reads it."""
+"""The evaluations of the held-out rows, and the file that holds them. No torch: a page reads it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlhf_cli.settings import READ_STRICTLY
 from rlhf_cli.supervised.objectives import Objective
 
 PREFIX: Final = "heldout/"
-"""Of the metrics of an evaluation."""
+"""Begins the name of each metric of an evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ _LINE: Final = TypeAdapter(Evaluation)
 
 
 def read_evaluations(folder: Path) -> dict[int, Evaluation]:
-    """Read the evaluations of a run by step; lines that are none are left out."""
+    """Read the evaluations of a run by step; other lines are left out."""
     found = dict[int, Evaluation]()
     for line in read_lines(folder / EVALUATIONS):
         try:

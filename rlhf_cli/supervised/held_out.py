@@ -1,4 +1,4 @@
-"""Judge the held-out rows: the same every time, which are never trained on, so that evaluations are paired."""
+"""Judge the held-out rows. They are never trained on, and the same every time, so that evaluations are paired."""
 
 from __future__ import annotations
 

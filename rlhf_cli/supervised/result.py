@@ -56,7 +56,7 @@ class SupervisedResult:
     change: Mapping[str, Interval]
     """From before to after, paired by row."""
     reliability: tuple[Bin, ...]
-    """Of the scores of a reward model; empty for others."""
+    """The bins of a reward model's scores; empty for others."""
 
     def content(self) -> dict[str, Any]:
         """Plain data, as result.json holds it; numbers may not be finite."""

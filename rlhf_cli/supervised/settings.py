@@ -23,7 +23,7 @@ class SupervisedConfig(TrainingConfig):
 
     @property
     def columns_read(self) -> tuple[str, ...]:
-        """Those with the texts to learn from."""
+        """The columns with the texts to learn from."""
         return (*self.objective.columns_read, MESSAGES)
 
     @model_validator(mode="after")

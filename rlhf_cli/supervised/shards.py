@@ -112,6 +112,6 @@ def _at_once(each: int, microbatch_size: int) -> int:
 
 
 def _add_reading(figures: defaultdict[str, list[float]], reading: Reading) -> None:
-    """Append what was read of some examples."""
+    """Append the losses and the other figures of some examples."""
     for name, values in {"loss": reading.losses.detach(), **reading.columns}.items():
         figures[name] += values.tolist()

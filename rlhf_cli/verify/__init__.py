@@ -2,7 +2,7 @@
 
 repeat      a stretch of a run, from one checkpoint to the next, once more
 audit       the stretches of a run, some of them at random, and the chance that these meet a change
-trial       one step without a change of weights: what it shows and costs
+trial       one step without a change of weights: its samples, gradient, time and memory
 machine     the machine and what is installed on it
 divergence  the first difference between two executions of the same steps
 

@@ -47,7 +47,7 @@ class Audit:
     steps: int
     """The step of the newest checkpoint."""
     stretches: int
-    """All that could be repeated."""
+    """The number of all that could be repeated."""
     files: Mapping[str, str]
     """Files that are not what the run wrote, each with the reason."""
     repeated: Sequence[Verdict]
@@ -56,7 +56,7 @@ class Audit:
     needed: int
     """Stretches that raise the chance to 99 %."""
     seed: int
-    """Chose the stretches."""
+    """The seed that chose the stretches."""
 
     @property
     def repeated_steps(self) -> int:

@@ -1,4 +1,4 @@
-"""The documented gradient of an algorithm: its size, and each setting that bends it away from that of J."""
+"""The documented gradient of an algorithm: its size, and each setting that biases it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The expected update of a run's own algorithm on a small problem: every step there can be, through the training code.
+"""The expected update of a run's own algorithm on a small problem, from every possible step through the training code.
 
 A step has one prompt and a group of its completions. Steps that differ in the order of the completions alone are one,
 as probable as all of them. Each goes through the reward's shaping, the reading by reference and value head, the
@@ -53,9 +53,9 @@ class Expected:
     later: Tensor | None
     """The same for an update of the same rollout after the policy has moved along the first one; None unless asked."""
     moved: tuple[tuple[float, Tensor], ...]
-    """The policies [P, S, V] at which `later` was taken, each with its probability."""
+    """The policies [P, S, V] at which the later update was taken, each with its probability."""
     steps: int
-    """Different steps."""
+    """The number of different steps."""
 
 
 class SmallPolicy(TabularEngine):

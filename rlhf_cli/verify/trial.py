@@ -1,4 +1,4 @@
-"""Try one step of a run without a change of weights: what it samples, what it would learn, and what it costs."""
+"""Try one step of a run without a change of weights: its samples, its gradient, its time and its memory."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ class Trial:
     checkpoints_mib: float
     """The size of all checkpoints that are kept, and one more."""
     reasons: tuple[str, ...]
-    """Reasons for which the run should not begin so; none: go."""
+    """Reasons not to begin the run; none: go."""
     doubts: tuple[str, ...]
-    """Doubts that are worth a look before."""
+    """Findings that are worth a look before it begins."""
 
 
 def try_step(config: RunConfig, rows: Rows, watch: Reporter, signals: StopSignals) -> Trial:

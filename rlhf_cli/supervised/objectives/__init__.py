@@ -4,8 +4,8 @@ sft            the negative log-probability of completions
 dpo            preferences, by the policy's own log-probabilities beside the reference's
 bradley_terry  preferences, by the scores of a linear head: a reward model
 
-objective      the base of them: what the loop asks of an objective
-pairwise       what both objectives of preferences share: their columns, shares and figures
+objective      the base of them: everything that the loop asks of one
+pairwise       the base of both objectives of preferences: their columns, shares and figures
 
 An objective is a frozen model: `kind` names it, its fields are its knobs, its methods are its mathematics.
 """

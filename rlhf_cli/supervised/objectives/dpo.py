@@ -3,7 +3,7 @@
     r_y  = beta (log pi(y | x) - log pi_ref(y | x))
     loss = -log sigmoid(r_chosen - r_rejected)
 
-the mean over the pairs of a step. The reference is the same weights with the adapter switched off, as everywhere here.
+the mean over the pairs of a step. The reference is the same weights with the adapter switched off.
 `label_smoothing` = e takes a preference to be wrong with probability e (conservative DPO,
 https://ericmitchell.ai/cdpo.pdf): it weighs the other side by e, and bounds the margin that is learnt.
 Votes on both sides and ties weigh as in `pairwise`. A row's `margin` is not used: the paper has none.

@@ -1,4 +1,4 @@
-"""The base of all objectives: what the loop and the evaluation ask of one.
+"""The base of all objectives: everything that the loop and the evaluation ask of one.
 
 This module and its neighbours import torch only for its types, or within a function: validating a config must not load
 torch.
@@ -34,7 +34,7 @@ class Interval:
 
     @classmethod
     def of(cls, found: Estimate | Share) -> Interval:
-        """The same interval."""
+        """Take the interval of an estimate or a share."""
         return cls(found.mean, found.low, found.high)
 
 
@@ -43,8 +43,8 @@ class Batch:
     """E examples: each with as many fixed completions as the objective compares."""
 
     rollout: Rollout
-    """The completions; those of example e are the rows from e * each on. Nobody sampled them: the `logprobs` are zero,
-    and `hidden` has no width."""
+    """The completions; those of example e are the rows from e * each on. They come from the data: the `logprobs` are
+    zero, and `hidden` has no width."""
     each: int
     """Completions of an example."""
     shares: Tensor
@@ -73,7 +73,7 @@ class Reading:
 
 
 class Objective(Settings):
-    """What the model learns from an example."""
+    """A loss of examples, and the figures that are measured beside it."""
 
     completions: ClassVar[int]
     """Completions of each example."""

@@ -1,4 +1,4 @@
-"""Preferences: what both objectives of pairs share, and the loss of a pair by the log-odds that it is won.
+"""Preferences: the base of both objectives of pairs, and the loss of a pair by the log-odds that it is won.
 
 A row has a chosen and a rejected completion. Its `share` is the share of votes for the chosen one: with votes on both
 sides, or a tie (1/2), the loss is that of each side, weighted by its votes,
@@ -35,7 +35,7 @@ class Pairwise(Objective):
 
     @property
     def columns_read(self) -> tuple[str, ...]:
-        """Both sides."""
+        """The columns of both completions."""
         return self.chosen, self.rejected
 
     def size(self, batch: Batch) -> int:
