@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from rlhf_cli.errors import UserError
 
 
 def no_link(path: str, flags: int) -> int:
@@ -60,15 +63,46 @@ def replace_file(file: Path, text: str, disk: Disk = DISK) -> None:
 def scratch_beside(path: Path) -> Iterator[Path]:
     """Make an empty folder beside the path, to be given its name; what still has its own name at the end is removed.
 
-    Raises OSError, about the path, where the disk refuses.
+    What a killed process left there is removed first. Raises UserError (exit 2) where another process makes such a
+    folder now, and OSError, about the path, where the disk refuses.
     """
     scratch = path.with_name(f".{path.name}.new")
-    shutil.rmtree(scratch, ignore_errors=True)
     try:
-        scratch.mkdir()
+        handle = _open_locked(scratch)
+    except BlockingIOError as error:
+        what, fix = "another process is writing this", "wait for it, or name another path"
+        raise UserError(what, where=str(path), fix=fix) from error
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
+        for left in scratch.iterdir():
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if _is_at(handle, scratch):
+            shutil.rmtree(scratch, ignore_errors=True)
+        os.close(handle)
+
+
+def _open_locked(folder: Path) -> int:
+    """Make the folder if it is missing, open it and lock it; raises BlockingIOError where another process has it."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise
+        except OSError:  # a disk without locks
+            return handle
+        if _is_at(handle, folder):
+            return handle
+        os.close(handle)  # its owner gave it another name before it was locked here
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file or folder is what has this path now."""
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False

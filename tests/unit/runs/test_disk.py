@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.runs.disk import DISK, replace_file
+from rlhf_cli.errors import UserError
+from rlhf_cli.runs.disk import DISK, replace_file, scratch_beside
 from rlhf_cli.runs.logbook import JsonlLog
 
 
@@ -38,3 +39,46 @@ def test_a_small_file_is_replaced_whole(tmp_path: Path) -> None:
         replace_file(file, text)
         assert file.read_text(encoding="utf-8") == text
         assert [path.name for path in tmp_path.iterdir()] == ["latest"]
+
+
+def test_a_folder_is_made_by_one_process_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with scratch_beside(path) as first:
+        (first / "file").write_text("mine")
+        with pytest.raises(UserError, match="another process is writing this"), scratch_beside(path):
+            pass
+        assert (first / "file").read_text() == "mine"
+        DISK.rename(first, path)
+        with scratch_beside(path) as second:  # the first has its own name now
+            assert not list(second.iterdir())
+            (second / "file").write_text("another")
+        assert not second.exists()
+    assert [file.read_text() for file in path.iterdir()] == ["mine"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_done_later_is_not_removed_with_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with scratch_beside(path) as first:
+        DISK.rename(first, path)
+        later = scratch_beside(path)
+        scratch = later.__enter__()
+    assert scratch.is_dir()
+    later.__exit__(None, None, None)
+    assert not scratch.exists()
+
+
+def test_what_a_killed_process_left_is_removed_and_no_link_is_followed(tmp_path: Path) -> None:
+    mine, left = tmp_path / "mine", tmp_path / ".out.new"
+    (left / "inner").mkdir(parents=True)
+    (left / "inner" / "file").touch()
+    mine.mkdir()
+    (mine / "file").touch()
+    (left / "link").symlink_to(mine)
+    with scratch_beside(tmp_path / "out") as scratch:
+        assert not list(scratch.iterdir())
+    assert [path.name for path in mine.iterdir()] == ["file"]
+    left.symlink_to(mine)
+    with pytest.raises(OSError, match="out"), scratch_beside(tmp_path / "out"):
+        pass
+    assert [path.name for path in mine.iterdir()] == ["file"]
