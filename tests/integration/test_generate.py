@@ -53,6 +53,12 @@ def test_beta_is_a_dial_from_the_reference_to_the_policy(finished: Path, rlhf: R
     assert "the weight of the policy is 2, token by token; beyond the policy" in beyond.err
 
 
+def test_a_beta_without_a_dial_is_refused_before_the_model_is_loaded(finished: Path, rlhf: Rlhf) -> None:
+    outcome = rlhf("generate", str(finished), "Name a tool.", "--beta", "0")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: there is no dial between beta 0.01 and 0")
+
+
 def test_a_checkpoint_answers_for_itself(finished: Path, rlhf: Rlhf) -> None:
     final = rlhf("generate", str(finished), "Name a tool.").out
     assert rlhf("generate", str(finished / "checkpoints" / "step-00000006"), "Name a tool.").out == final
@@ -66,7 +72,6 @@ def test_a_checkpoint_answers_for_itself(finished: Path, rlhf: Rlhf) -> None:
         ([".", "x"], 5, "no run here"),
         (["out", "\udcff"], 2, "a prompt is not UTF-8 text"),
         (["out", "x", "--temperature", "-1"], 2, "must be 0 or more"),
-        (["out", "x", "--beta", "0"], 2, "there is no dial between beta 0.01 and 0"),
         (["out", "x", "--beta", "1e-300"], 2, "fix: both above 0, and the second at least 1e-08"),
         ([__file__, "x"], 5, "a file, and no run's folder"),
         (["out", "x", "--samples", "0"], 2, "must be at least 1"),

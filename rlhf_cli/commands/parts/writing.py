@@ -39,8 +39,8 @@ class Writer:
     engine: AnyEngine
     limit: int
     """Tokens of the longest answer."""
-    run: Path
-    """The folder of the run that trained it."""
+    weight: float | None
+    """The weight of the policy at another beta, as `weight_at` has it; None: its own."""
 
     def encode(self, row: PromptRow, how: str = "shorten the prompt") -> Prompt:
         """Encode a prompt; raises UserError where prompt and answer do not fit into the model: `how` makes room."""
@@ -55,10 +55,14 @@ class Writer:
         return prompt
 
 
-def load_writer(options: argparse.Namespace) -> Writer:
-    """Load the policy of `options.run`; raises UserError (exit 5) where there is none that writes."""
+def load_writer(options: argparse.Namespace, beta: float | None = None) -> Writer:
+    """Load the policy of `options.run`, to write as if trained at `beta`.
+
+    Raises UserError (exit 5) where there is none that writes, and where it has no such beta.
+    """
     adapter, run = find_adapter(find_named(options.run))
     config = read_writer(run, [*consent_of(options), *([f"device={options.device}"] if options.device else [])])
+    weight = None if beta is None else weight_at(beta, config, run)
     if notice := code_notice(config.model):
         print_note(notice)
     print(f"loading the model, with {relative_to_here(adapter)} ...", file=sys.stderr)
@@ -76,19 +80,18 @@ def load_writer(options: argparse.Namespace) -> Writer:
     for note in model_notes(run, policy):
         print_note(note)
     policy.load_adapter(adapter)
-    return Writer(config, policy, engine, options.max_new_tokens or config.max_new_tokens, run)
+    return Writer(config, policy, engine, options.max_new_tokens or config.max_new_tokens, weight)
 
 
-def weight_at(beta: float, writer: Writer) -> float:
+def weight_at(beta: float, config: TrainingConfig, run: Path) -> float:
     """The weight w of the policy that stands for training at another beta: w = the run's own beta / beta.
 
     Raises UserError for a beta of 0, and for a run without a beta.
     """
-    config = writer.config
     if not isinstance(config, RunConfig):
         raise UserError("only runs of rlhf train have a beta", where="--beta", fix="leave --beta out")
     if isinstance(config.beta, Controlled):
-        own = _controlled_beta(writer.run)
+        own = _controlled_beta(run)
     else:
         own = config.beta.at(config.steps - 1, config.steps)
     if not own or not beta or own / beta > FURTHEST:

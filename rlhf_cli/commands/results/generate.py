@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from rlhf_cli.commands.parts.parser import Parser, at_least, number
-from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, not_text, note_template, weight_at
+from rlhf_cli.commands.parts.writing import add_options, lines_of_stdin, load_writer, not_text, note_template
 from rlhf_cli.display.printing import print_json, print_note
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import UserError
@@ -21,8 +21,7 @@ def main(argv: list[str]) -> None:
     if options.samples > 1 and not options.temperature:
         raise UserError("greedy answers are all the same", where="--samples", fix="add --temperature 1")
     prompts = _prompts(options.prompts)
-    writer = load_writer(options)
-    weight = None if options.beta is None else weight_at(options.beta, writer)
+    writer = load_writer(options, options.beta)
     from rlhf_cli.engine.blending import sample_between
     from rlhf_cli.functional.sampling import Sampling
 
@@ -30,10 +29,10 @@ def main(argv: list[str]) -> None:
         seeds = tuple(seed_for(options.seed, "generate", sample) for sample in range(options.samples))
         batch = PromptBatch((writer.encode(row),), options.samples, seeds)
         sampling = Sampling(writer.limit, options.temperature)
-        if weight is None:
+        if writer.weight is None:
             texts = writer.engine.sample(batch, sampling, lambda: None).texts
         else:
-            texts = sample_between(writer.engine, batch, sampling, weight, lambda: None).texts
+            texts = sample_between(writer.engine, batch, sampling, writer.weight, lambda: None).texts
         reference: tuple[str, ...] | None = None
         if options.reference:
             reference = writer.engine.sample(batch, sampling, lambda: None, reference=True).texts
