@@ -52,6 +52,18 @@ def wilson(mean: float, count: float, z: float = NormalDist().inv_cdf(0.975)) ->
     return Share(mean, max(0.0, center - half_width), min(1.0, center + half_width), count)
 
 
+def share_of(mean: float, values: Sequence[float], most: float) -> Share:
+    """The share `mean` of observations in clusters, with Wilson's interval, which stays within 0 and 1.
+
+    `values` has one a cluster, two or more; their mean has the standard error se of the share. The interval is that of
+    n = mean (1 - mean) / se^2 observations (Korn and Graubard 1998): `most` at most, all that there are, and one a
+    cluster where the clusters do not differ. Student's t takes the place of the normal quantile, since se is estimated.
+    """
+    error = standard_error(values)
+    count = min(mean * (1 - mean) / error**2, most) if error else len(values)
+    return wilson(mean, count, t_quantile(0.975, len(values) - 1))
+
+
 def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
     """The mean of independent values with its t interval; the half-width is infinite for a single value."""
     half_width = standard_error(values) * t_quantile((1 + level) / 2, len(values) - 1) if len(values) > 1 else math.inf
@@ -110,7 +122,9 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
     return value
 
 
-def with_error(value: Estimate, digits: int, sign: str = "") -> str:
-    """The mean and the half-width of its 95 % interval; `sign="+"` shows a plus too."""
-    mean = round(value.mean, digits) + 0.0  # never -0.000
-    return f"{mean:{sign}.{digits}f} ± {value.half_width:.{digits}f}"
+def with_error(value: Estimate | Share, digits: int, sign: str = "") -> str:
+    """The mean and the half-width of its 95 % interval, or a share's two ends; `sign="+"` shows a plus too."""
+    mean = f"{round(value.mean, digits) + 0.0:{sign}.{digits}f}"  # never -0.000
+    if isinstance(value, Share):
+        return f"{mean} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    return f"{mean} ± {value.half_width:.{digits}f}"

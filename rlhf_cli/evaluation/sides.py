@@ -10,7 +10,7 @@ from statistics import fmean
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.attempts import majority_at_k, pass_at_k, sizes
 from rlhf_cli.evaluation.diversity import distinct, repetition
-from rlhf_cli.evaluation.intervals import Estimate, Share, estimate, wilson
+from rlhf_cli.evaluation.intervals import Estimate, Share, estimate, share_of, wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,9 @@ class Measure:
     """One row of a comparison: levels and the difference a - b, paired by prompt, with 95 % intervals."""
 
     name: str
-    a: Estimate
-    b: Estimate
+    a: Estimate | Share
+    """A share where each completion, or each choice of k of them, is one observation that is right or wrong."""
+    b: Estimate | Share
     difference: Estimate
 
 
@@ -68,14 +69,18 @@ def compare_sides(a: Side, b: Side, prompts: int, beta: float | None) -> Sides:
         raise UserError(what, where="reward", fix=fix, exit_code=EXIT_REWARD)
     is_binary = all(reward in (0, 1) for side in (a, b) for n in both for reward in side[n].rewards)
     columns = [[_measure(side[n], beta, is_binary) for n in both] for side in (a, b)]
-    measures = []
+    samples, measures = len(a[both[0]].rewards), []
     for name in columns[0][0]:
-        first, second = ([row[name] for row in rows] for rows in columns)
-        gaps = [x - y for x, y in zip(first, second, strict=True)]
-        measures.append(Measure(name, estimate(first), estimate(second), estimate(gaps)))
+        values = [[row[name] for row in rows] for rows in columns]
+        is_share = name.startswith(("truncated", "pass@", "majority@")) or (is_binary and name == "reward")
+        a_level, b_level = (
+            share_of(fmean(one), one, len(both) * samples) if is_share else estimate(one) for one in values
+        )
+        gaps = [x - y for x, y in zip(*values, strict=True)]
+        measures.append(Measure(name, a_level, b_level, estimate(gaps)))
     return Sides(
         prompts=len(both),
-        samples=len(a[both[0]].rewards),
+        samples=samples,
         left_out=prompts - len(both),
         win_rate=wilson(fmean(_wins(a[n].rewards, b[n].rewards) for n in both), len(both)),
         measures=measures,

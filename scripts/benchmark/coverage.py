@@ -15,7 +15,7 @@ from typing import Any
 
 from rlhf_cli.evaluation.dial import dial
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation
-from rlhf_cli.evaluation.intervals import estimate
+from rlhf_cli.evaluation.intervals import Estimate, Share, estimate, share_of
 from rlhf_cli.evaluation.optimum import frontier, unknown
 
 
@@ -25,10 +25,37 @@ def levels(source: Random, prompts: int) -> list[float]:
 
 
 def mean_holds(source: Random, prompts: int, samples: int) -> bool:
-    """Whether the interval of a mean holds it; the mean of Beta(0.5, 0.8) is 0.5 / 1.3."""
-    means = [fmean(source.random() < level for _ in range(samples)) for level in levels(source, prompts)]
-    found = estimate(means)
-    return found.low <= 0.5 / 1.3 <= found.high
+    """Whether the t interval of a mean holds it; the mean of Beta(0.5, 0.8) is 0.5 / 1.3."""
+    return _holds(estimate(_means(source, levels(source, prompts), samples)), 0.5 / 1.3)
+
+
+def share_holds(source: Random, prompts: int, samples: int) -> bool:
+    """Whether the interval of the same mean as a share holds it."""
+    means = _means(source, levels(source, prompts), samples)
+    return _holds(share_of(fmean(means), means, prompts * samples), 0.5 / 1.3)
+
+
+def rare_mean_holds(source: Random, prompts: int, samples: int) -> bool:
+    """Whether the t interval of a rare share holds it: the mean of Beta(0.2, 9.8) is 0.02."""
+    return _holds(estimate(_rare_means(source, prompts, samples)), 0.02)
+
+
+def rare_share_holds(source: Random, prompts: int, samples: int) -> bool:
+    """Whether its interval as a share holds it."""
+    means = _rare_means(source, prompts, samples)
+    return _holds(share_of(fmean(means), means, prompts * samples), 0.02)
+
+
+def _rare_means(source: Random, prompts: int, samples: int) -> list[float]:
+    return _means(source, [source.betavariate(0.2, 9.8) for _ in range(prompts)], samples)
+
+
+def _means(source: Random, chances: list[float], samples: int) -> list[float]:
+    return [fmean(source.random() < chance for _ in range(samples)) for chance in chances]
+
+
+def _holds(found: Estimate | Share, truth: float) -> bool:
+    return found.low <= truth <= found.high
 
 
 def change_holds(source: Random, prompts: int, samples: int) -> bool:
@@ -97,7 +124,13 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2000)
     draws = parser.parse_args().draws
     print("| interval | prompts | samples | holds the truth |\n|---|---|---|---|")
-    for name, holds in (("a held-out mean", mean_holds), ("a change, paired by prompt", change_holds)):
+    for name, holds in (
+        ("a held-out mean", mean_holds),
+        ("a change, paired by prompt", change_holds),
+        ("a share of 0.38", share_holds),
+        ("a share of 0.02", rare_share_holds),
+        ("a share of 0.02, by t", rare_mean_holds),
+    ):
         for prompts, samples in ((8, 4), (16, 4), (64, 4)):
             source = Random(0)
             share = fmean(holds(source, prompts, samples) for _ in range(draws))

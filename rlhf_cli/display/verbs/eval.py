@@ -14,7 +14,7 @@ def show_sides(sides: Sides, names: tuple[str, str], temperature: float) -> None
     """Print the table and a sentence on the win rate, on stdout."""
     console = ResultConsole()
     title = f"{plural(sides.prompts, 'prompt')} x {plural(sides.samples, 'completion')} at T = {temperature:g}"
-    caption = "±: 95 % interval over prompts; the difference is paired by prompt"
+    caption = "± and [ ]: 95 % interval over prompts; the difference is paired by prompt"
     console.print(compared((*map(flat, names), "difference"), rows_of(sides), title, caption))
     for line in describe(sides, names):
         console.print_fact("", flat(line), 0)

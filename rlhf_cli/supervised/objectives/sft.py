@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from rlhf_cli.evaluation.intervals import standard_error, t_quantile, wilson
+from rlhf_cli.evaluation.intervals import share_of
 from rlhf_cli.supervised.objectives.objective import Batch, Columns, Interval, Objective, Reading
 
 if TYPE_CHECKING:
@@ -98,17 +98,11 @@ class Sft(Objective):
         }
 
     def intervals(self, columns: Columns) -> dict[str, Interval]:
-        """Also the accuracy by Wilson's interval, which stays within 0 and 1.
-
-        It is that of n tokens whose share r has the standard error se of the ratio, n = r (1 - r) / se^2 (Korn and
-        Graubard 1998): at most all tokens, and one a row where the rows do not differ. Student's t takes the place of
-        the normal quantile, since se is estimated from the rows.
-        """
+        """Also the accuracy by Wilson's interval, as `share_of` has it: its observations are tokens, in rows."""
         found, values = super().intervals(columns), self.values(columns)["accuracy"]
         if "accuracy" in found:
-            share, error, rows = sum(columns["hits"]) / sum(columns["tokens"]), standard_error(values), len(values)
-            count = min(share * (1 - share) / error**2, sum(columns["tokens"])) if error else rows
-            found["accuracy"] = Interval.of(wilson(share, count, t_quantile(0.975, rows - 1)))
+            tokens = sum(columns["tokens"])
+            found["accuracy"] = Interval.of(share_of(sum(columns["hits"]) / tokens, values, tokens))
         return found
 
 

@@ -8,7 +8,16 @@ from statistics import NormalDist, stdev
 
 import pytest
 
-from rlhf_cli.evaluation.intervals import Estimate, estimate, standard_error, t_quantile, t_tail, wilson, with_error
+from rlhf_cli.evaluation.intervals import (
+    Estimate,
+    estimate,
+    share_of,
+    standard_error,
+    t_quantile,
+    t_tail,
+    wilson,
+    with_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -128,3 +137,21 @@ def test_wilson_without_observations_knows_nothing() -> None:
 def test_a_mean_with_its_error_has_no_minus_before_zero() -> None:
     assert with_error(Estimate(-0.0004, 0.0126, 3), 3) == "0.000 ± 0.013"
     assert with_error(Estimate(0.25, 0.125, 3), 2, "+") == "+0.25 ± 0.12"
+
+
+def test_a_share_of_clusters_counts_as_many_observations_as_have_its_error() -> None:
+    # 0, 1/2, 1: mean 1/2, variance 1/4, squared error 1/12, so that n = (1/4) / (1/12) = 3; t(2) = 4.302653
+    found = share_of(0.5, [0.0, 0.5, 1.0], 30)
+    assert found.count == pytest.approx(3.0)
+    assert found == wilson(0.5, found.count, t_quantile(0.975, 2))
+    # z^2 = 18.5128: half-width z / (1 + z^2 / 3) sqrt(1 / 12 + z^2 / 36)
+    assert (found.low, found.high) == (pytest.approx(0.5 - 0.463829, abs=1e-5), pytest.approx(0.963829, abs=1e-5))
+    # 0.4, 0.5, 0.6 have the error of 75 observations, and there are 30
+    assert share_of(0.5, [0.4, 0.5, 0.6], 30).count == 30
+    # clusters that do not differ may not be independent inside
+    assert share_of(1.0, [1.0, 1.0, 1.0], 30).count == share_of(0.5, [0.5, 0.5, 0.5], 30).count == 3
+
+
+def test_an_interval_in_words() -> None:
+    assert with_error(Estimate(-0.0001, 0.25, 4), 3, "+") == "+0.000 ± 0.250"
+    assert with_error(wilson(0.5, 3, 4.302653), 3) == "0.500 [0.036, 0.964]"

@@ -11,7 +11,7 @@ import pytest
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.attempts import MOST, majority_at_k, pass_at_k, sizes
 from rlhf_cli.evaluation.diversity import distinct, repetition
-from rlhf_cli.evaluation.intervals import estimate, wilson
+from rlhf_cli.evaluation.intervals import Share, estimate, share_of, wilson
 from rlhf_cli.evaluation.sides import Answered, compare_sides
 
 
@@ -66,6 +66,23 @@ def test_attempts_come_with_rewards_of_0_and_1_alone() -> None:
     assert [name for name in names if "@" in name] == ["pass@2", "pass@3", "majority@3"]
     other = {n: answered([1.0, 0.0, 0.5]) for n in range(2)}
     assert not [m.name for m in compare_sides(side, other, 2, None).measures if "@" in m.name]
+
+
+def test_levels_that_are_shares_have_intervals_within_0_and_1() -> None:
+    """Of two completions of each of two prompts one was cut; a is right throughout, and b is wrong."""
+    a, b = ({n: answered([reward, reward]) for n in range(2)} for reward in (1.0, 0.0))
+    by_name = {measure.name: measure for measure in compare_sides(a, b, 2, None).measures}
+    assert by_name["truncated"].a == share_of(0.5, [0.5, 0.5], 4)
+    for name in ("reward", "pass@2"):
+        right, wrong = by_name[name].a, by_name[name].b
+        assert isinstance(right, Share)
+        assert isinstance(wrong, Share)
+        assert (right.mean, right.high, wrong.mean) == (1.0, 1.0, 0.0)
+        assert wrong.low == pytest.approx(0.0, abs=1e-12)
+        assert right.low == pytest.approx(1 - wrong.high)
+        assert 0 < right.low < 0.1  # two prompts say little, however much alike they are
+    assert by_name["reward/style"].a == estimate([2.0, 2.0])
+    assert by_name["distinct_1"].a == estimate([0.5, 0.5])
 
 
 def test_too_few_prompts_in_both() -> None:
