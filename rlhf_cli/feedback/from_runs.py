@@ -17,6 +17,7 @@ from typing import Final
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.feedback.preference import Row, Turn, chat_text, keep_turns
+from rlhf_cli.runs.binding import last_change
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, FEEDBACK
 from rlhf_cli.runs.json_files import read_object
 from rlhf_cli.runs.reading import read_first_and_last
@@ -32,7 +33,7 @@ def last_evaluation(run: Path) -> Evaluation:
 
 
 def _evaluations(run: Path) -> tuple[Evaluation, Evaluation]:
-    first, last = read_first_and_last(run)
+    first, last = read_first_and_last(run, ("data",))  # texts are compared, whatever scores them
     if first is None or last is None:
         missing = "the reference's (step 0)" if first is None else "the policy's"
         raise UserError(
@@ -106,8 +107,12 @@ def rows_of_run(run: Path, prompts: Sequence[PromptRow]) -> list[Row]:
 
 
 def rows_of_evaluations(policy: Evaluation, other: Evaluation, prompts: Sequence[PromptRow], run: Path) -> list[Row]:
-    """The policy of one evaluation of a run against that of another; raises UserError without a prompt in both."""
-    return _rows(policy, prompts, other, prompts, same_reward=True, where=run)
+    """The policy of one evaluation of a run against that of another; raises UserError without a prompt in both.
+
+    Rewards are kept where no change of the reward lies between the two.
+    """
+    same_reward = min(policy.step, other.step) > last_change(run, ("reward",))
+    return _rows(policy, prompts, other, prompts, same_reward=same_reward, where=run)
 
 
 def rows_of_two(runs: Sequence[Path], prompts: Sequence[Sequence[PromptRow]]) -> list[Row]:

@@ -26,7 +26,7 @@ from rlhf_cli.health.alarms import replay
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import prompts_at_once
 from rlhf_cli.pipeline.profiling import Profiler
-from rlhf_cli.pipeline.record import REFERENCE, RunRecord, check_ground, record_of
+from rlhf_cli.pipeline.record import REFERENCE, RunRecord, check_ground, note_changes, record_of
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
@@ -153,19 +153,22 @@ def settle(
     Returns the state to go on from, and the settings as they were saved. Raises UserError where the run cannot go on
     with this model, data or reward.
     """
+    saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")  # an allowance counts once
     if origin is None:
         state = TrainState()
         write_record(folder, record)
     else:
         data = read_hash(origin.folder, "data")
-        is_same_ground = check_ground(origin.folder, record, reporter, config.resume_allow)
+        is_same_ground = check_ground(origin, record, reporter, config.resume_allow)
         state = load(origin.checkpoint, policy, optimizer)
         if not is_same_ground:
             state = replace(state, sampler_gap=None)  # other ground rounds differently: compare again
         if data != record["data"]["sha256"]:
             state = replace(state, headroom=None)  # it is of the prompts before
+        change = note_changes(origin, folder, saved, reporter)
+        if state.best is not None and state.best.step <= change:
+            state = replace(state, best=None)  # the evaluations to come cannot be compared with it
         go_back(folder, state, reporter)
-    saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")  # an allowance counts once
     saver.bound = {CONFIG: write_config(folder, json.dumps(saved, indent=2) + "\n")}
     return state, saved
 

@@ -12,9 +12,9 @@ from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.pipeline.record import write_end
 from rlhf_cli.pipeline.run import Run, current_beta
 from rlhf_cli.pipeline.step import save
-from rlhf_cli.runs.binding import bind
-from rlhf_cli.runs.folder import EVALUATIONS, RESULT
-from rlhf_cli.runs.reading import read_evaluations, read_first_and_last
+from rlhf_cli.runs.binding import bind, read_record
+from rlhf_cli.runs.folder import RESULT
+from rlhf_cli.runs.reading import read_evaluations, read_first_and_last, why_not_compared
 from rlhf_cli.runs.result import Result, SideBySide
 from rlhf_cli.types import PromptBatch
 
@@ -49,7 +49,7 @@ def conclude(run: Run) -> Result:
     first, last = read_first_and_last(run.folder)
     config = run.config
     if config.evaluate.every and not (first and last):
-        run.work.reporter.note(f"nothing to compare: {EVALUATIONS} lacks the first or the last evaluation")
+        run.work.reporter.note(f"nothing to compare: {why_not_compared(read_record(run.folder))}")
     comparison = _comparison(first, last, run) if first and last else None
     result = Result(
         step=run.state.step,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,9 +22,14 @@ from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.process import reward_environment
 from rlhf_cli.rewards.execution.scorer import Scorer, SourceScorer
-from rlhf_cli.runs.binding import CONFIGS, HELD_OUT, read_hash, read_record, write_record
-from rlhf_cli.runs.folder import RECORD
+from rlhf_cli.runs.binding import CHANGED, CONFIGS, HELD_OUT, read_hash, read_record, with_changes, write_record
+from rlhf_cli.runs.changes import judging_groups
+from rlhf_cli.runs.checkpoint import step_of
+from rlhf_cli.runs.folder import CONFIG, RECORD
+from rlhf_cli.runs.json_files import read_object
+from rlhf_cli.runs.resume import Origin
 from rlhf_cli.schema import TrainingConfig
+from rlhf_cli.settings import flatten
 
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
 MIB: Final = 2**20
@@ -106,11 +111,12 @@ def _text_hash(policy: Policy) -> str:
     return text_fingerprint(policy.tokenizer, policy.end_tokens, use_chat_template=policy.use_chat_template)
 
 
-def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequence[str]) -> bool:
+def check_ground(origin: Origin, now: RunRecord, reporter: Reporter, allowed: Sequence[str]) -> bool:
     """Refuse a changed model, data or source of the reward, unless `allowed` names it.
 
     Notes the other changes that keep the run from repeating bit for bit; returns whether there are none.
     """
+    folder, step = origin.folder, step_of(origin.checkpoint)
     before = read_record(folder)
     try:
         before["data"]["sha256"], before["model"]["sha256_sampled"], before["reward"]["sha256"]
@@ -140,7 +146,7 @@ def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequ
                 exit_code=EXIT_RESUME,
             )
         reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
-        write_record(folder, before := before | {name: now.get(name, {})})
+        write_record(folder, before := with_changes(before | {name: now.get(name, {})}, (name,), step))
     if now.get(REFERENCE) and not before.get(REFERENCE):  # reference=model now, as resume_allow or a fork allows
         write_record(folder, before := before | {REFERENCE: now[REFERENCE]})
     invariant = before.get("invariant") is True and now.get("invariant") is True
@@ -153,6 +159,23 @@ def check_ground(folder: Path, now: RunRecord, reporter: Reporter, allowed: Sequ
     for key, former, present in changed:
         reporter.note(f"{key} changed ({former} -> {present}): the run continues, but not bit for bit")
     return not changed
+
+
+def note_changes(origin: Origin, folder: Path, settings: Mapping[str, Any], reporter: Reporter) -> int:
+    """Note settings by which evaluations judge that changed, in run.json too; return the step after which any did.
+
+    `settings` are those to go on with, in `folder`. It is -1 where none changed, now or before.
+    """
+    old, new = (dict(flatten(each)) for each in (read_object(origin.folder / CONFIG), settings))
+    groups = judging_groups(key for key in old.keys() & new.keys() if old[key] != new[key])
+    before, step = read_record(origin.folder), step_of(origin.checkpoint)
+    if (after := with_changes(before, groups, step)) != before:
+        write_record(folder, after)
+    changes: dict[str, int] = after.get(CHANGED, {})
+    if step in changes.values():
+        names = " and ".join(name for name, at in changes.items() if at == step)
+        reporter.note(f"{names} changed: evaluations up to step {step} are not compared with later ones")
+    return max(changes.values(), default=-1)
 
 
 def _processor(device: torch.device) -> str:

@@ -20,10 +20,10 @@ from rlhf_cli.report.series import number, steps_per_point
 from rlhf_cli.report.table import changes_table
 from rlhf_cli.report.texts import cut, mark_differences
 from rlhf_cli.report.votes import labelled
-from rlhf_cli.runs.binding import HELD_OUT, PARENT
+from rlhf_cli.runs.binding import CHANGED, HELD_OUT, PARENT
 from rlhf_cli.runs.folder import AUDITS
 from rlhf_cli.runs.json_files import read_last_lines, read_rows
-from rlhf_cli.runs.reading import Row, SavedRun
+from rlhf_cli.runs.reading import Row, SavedRun, why_not_compared
 
 SHOWN: Final = 3
 """Prompts of a step whose logged completions are shown."""
@@ -149,7 +149,9 @@ def _held_out(run: SavedRun) -> dict[str, Any]:
     result = run.result if run.result and run.result.step == (run.last.step if run.last else run.result.step) else None
     comparison = run.comparison or (result.comparison if result else None)
     if comparison is None:
-        why = "the run was never evaluated" if run.first is None else "no later evaluation than the one at the start"
+        why = "no later evaluation than the one at the start"
+        if run.first is None:
+            why = why_not_compared(run.record) if CHANGED in run.record else "the run was never evaluated"
         return {"verdict": f"Nothing to compare: {why}.", "changes": None, "notes": []}
     last = run.last or result
     assert last is not None

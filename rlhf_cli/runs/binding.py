@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,10 @@ HELD_OUT: Final = "held_out"
 """Key of run.json: the held-out prompts, once the run has ended."""
 PARENT: Final = "parent"
 """Key of run.json: the run that a fork began from: its folder, step, checkpoint, and the changed settings."""
-OBJECTS: Final = ("model", "data", "reward", "memory", "reference", PARENT)
+CHANGED: Final = "changed"
+"""Key of run.json: the groups of settings by which evaluations judge, each with the step after which it last changed.
+Evaluations before and after that step cannot be compared."""
+OBJECTS: Final = ("model", "data", "reward", "memory", "reference", PARENT, CHANGED)
 LISTS: Final = (CONFIGS, HELD_OUT, "command")
 OWN: Final = "sha256"
 """Last key of run.json: the SHA-256 of all others."""
@@ -61,6 +64,23 @@ def write_record(folder: Path, record: Mapping[str, Any], disk: Disk = DISK) -> 
     """Write run.json, with its own hash as the last key."""
     rest = {key: value for key, value in record.items() if key != OWN}
     write_json(folder / RECORD, rest | {OWN: own_hash(rest)}, disk=disk)
+
+
+def with_changes(record: Mapping[str, Any], groups: Collection[str], step: int) -> dict[str, Any]:
+    """The record of a run that goes on after `step` with other settings in some groups; the same where there are none.
+
+    A run that goes on from before an earlier change has that change now.
+    """
+    changes = {**record.get(CHANGED, {}), **dict.fromkeys(groups, step)}
+    changes = {group: min(at, step) for group, at in changes.items() if step}  # step 0 is evaluated anew
+    return {**record, CHANGED: changes} if changes or CHANGED in record else dict(record)
+
+
+def last_change(folder: Path, groups: Collection[str] | None = None) -> int:
+    """The last step after which one of these groups changed, of all unless given; -1 where none has."""
+    changes = read_object(folder / RECORD).get(CHANGED)
+    steps = changes.items() if isinstance(changes, dict) else ()
+    return max((at for group, at in steps if isinstance(at, int) and (groups is None or group in groups)), default=-1)
 
 
 def write_config(folder: Path, text: str, disk: Disk = DISK) -> str:

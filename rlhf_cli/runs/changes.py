@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -14,6 +14,9 @@ from rlhf_cli.schema import BY_MACHINE, RunConfig, TrainingConfig
 from rlhf_cli.settings import IS_FREE, Settings
 
 C = TypeVar("C", bound=TrainingConfig)
+
+ASKING: Final = ("timeout_s", "retries", "batch_size", "url", "path", "function")
+"""Settings of a reward that say how and where it is asked."""
 
 FINGERPRINT_VARIABLE: Final = "RLHF_SETTINGS"
 """The environment variable with the fingerprint of the settings that a sweep has checked for its trial."""
@@ -44,6 +47,21 @@ def resume_config(saved: C, requested: C) -> C:
             exit_code=EXIT_RESUME,
         )
     return requested
+
+
+def judging_groups(keys: Iterable[str]) -> set[str]:
+    """The groups of those of the keys that decide the numbers of a policy's evaluation.
+
+    Other data, and another model, reward or reference of the same settings, have another hash in run.json instead.
+    """
+    parts = [(key.partition(".")[0], key.rpartition(".")[2]) for key in keys]
+    return {
+        group
+        for group, name in parts
+        if group in ("objective", "max_new_tokens")
+        or (group == "reward" and name not in ASKING)
+        or (group, name) in (("reference", "kind"), ("data", "too_long"), ("data", "max_prompt_tokens"))
+    }
 
 
 def _check_processes(requested: TrainingConfig) -> None:

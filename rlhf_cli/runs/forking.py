@@ -18,8 +18,8 @@ from typing import Any, Final
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.paths import expand
-from rlhf_cli.runs.binding import BOUND, HELD_OUT, PARENT, read_record, write_config, write_record
-from rlhf_cli.runs.changes import differences, is_under
+from rlhf_cli.runs.binding import BOUND, HELD_OUT, PARENT, read_record, with_changes, write_config, write_record
+from rlhf_cli.runs.changes import differences, is_under, judging_groups
 from rlhf_cli.runs.checkpoint import MANIFEST, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.disk import DISK, scratch_beside
 from rlhf_cli.runs.folder import CHECKPOINTS, FEEDBACK, LOGS, QUEUE, RECORD
@@ -137,6 +137,7 @@ def make_fork(
             "changed": {key: list(values) for key, values in changed.items()},
         }
         kept = {key: value for key, value in record.items() if key not in (*BOUND.values(), HELD_OUT)}
+        kept = with_changes(kept, judging_groups(changed), step_of(origin.checkpoint))
         memory = {**record.get("memory", {}), "measured_mib": None}
         write_record(scratch, kept | {"command": list(command), "memory": memory, PARENT: parent})
         write_config(scratch, json.dumps(config.model_dump(mode="json"), indent=2) + "\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
+from rlhf_cli.runs.binding import CHANGED, last_change
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, METRICS, RECORD, SAMPLES, TIMINGS
 from rlhf_cli.runs.json_files import PART, read_last_lines, read_lines, read_object, read_rows
 from rlhf_cli.runs.listing import RunStatus, read_status
@@ -42,7 +43,7 @@ class SavedRun:
     late: tuple[Row, ...]
     """The logged completions of the last step; empty where that is the first."""
     first: Evaluation | None
-    """The evaluation of the untouched policy, which is the reference."""
+    """The evaluation of the untouched policy, which is the reference; None where later ones judge otherwise."""
     last: Evaluation | None
     """The newest later evaluation."""
 
@@ -82,16 +83,30 @@ def read_metrics(folder: Path, until: int) -> list[dict[str, float]]:
     return [{key: value if isinstance(value, int | float) else math.nan for key, value in row.items()} for row in rows]
 
 
-def read_first_and_last(folder: Path) -> tuple[Evaluation | None, Evaluation | None]:
-    """Read the evaluation of the untouched policy, which is the reference, and the newest later one."""
-    lines = read_lines(folder / EVALUATIONS)
+def read_first_and_last(
+    folder: Path, groups: Collection[str] | None = None
+) -> tuple[Evaluation | None, Evaluation | None]:
+    """Read the evaluation of the untouched policy, which is the reference, and the newest later one.
+
+    They can be compared: neither is from before a change of settings, as `last_change` has it.
+    """
+    lines, change = read_lines(folder / EVALUATIONS), last_change(folder, groups)
     first = next((evaluation for evaluation in _evaluations(lines[:1]) if evaluation.step == 0), None)
-    return first, next((evaluation for evaluation in _evaluations(reversed(lines)) if evaluation.step > 0), None)
+    last = (evaluation for evaluation in _evaluations(reversed(lines)) if evaluation.step > max(change, 0))
+    return None if change >= 0 else first, next(last, None)
+
+
+def why_not_compared(record: Row) -> str:
+    """Say why a run, of this run.json, has no first and last evaluation that can be compared."""
+    if isinstance(changes := record.get(CHANGED), dict) and changes:
+        return f"{' and '.join(changes)} changed after step {max(changes.values())}, and the evaluations with it"
+    return f"{EVALUATIONS} lacks the first or the last evaluation"
 
 
 def read_evaluations(folder: Path) -> list[Evaluation]:
-    """Read all evaluations that are sound, in the order of their steps."""
-    return list(_evaluations(read_lines(folder / EVALUATIONS)))
+    """Read all evaluations that are sound and can be compared with the last, in the order of their steps."""
+    change = last_change(folder)
+    return [evaluation for evaluation in _evaluations(read_lines(folder / EVALUATIONS)) if evaluation.step > change]
 
 
 def read_evaluation(folder: Path, step: int) -> Evaluation | None:

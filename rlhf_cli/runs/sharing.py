@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from rlhf_cli.runs.binding import CONFIGS, HELD_OUT, OWN, PARENT, own_hash
+from rlhf_cli.runs.binding import CHANGED, CONFIGS, HELD_OUT, OWN, PARENT, own_hash
 from rlhf_cli.runs.changes import is_free
 from rlhf_cli.runs.disk import no_link
 from rlhf_cli.runs.folder import SHARED, SWEEP
@@ -27,7 +27,7 @@ UNUSED: Final = (
     "max_skipped_steps",
 )  # fmt: skip
 """Settings of the training alone: what an untouched policy writes, and its scores, do not depend on them."""
-OF_THE_RUN: Final = ("command", "memory", CONFIGS, HELD_OUT, PARENT, OWN)
+OF_THE_RUN: Final = ("command", "memory", CONFIGS, HELD_OUT, PARENT, CHANGED, OWN)
 """Keys of run.json that no number of an evaluation depends on."""
 PATIENCE_S: Final = 600.0
 """Longest wait of a trial for another's evaluation; then it makes its own."""

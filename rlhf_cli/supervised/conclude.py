@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rlhf_cli.pipeline.record import write_end
 from rlhf_cli.pipeline.state import load
-from rlhf_cli.runs.binding import bind
+from rlhf_cli.runs.binding import bind, read_record
 from rlhf_cli.runs.checkpoint import why_invalid
-from rlhf_cli.runs.folder import CHECKPOINTS, EVALUATIONS, RESULT
+from rlhf_cli.runs.folder import CHECKPOINTS, RESULT
+from rlhf_cli.runs.reading import why_not_compared
 from rlhf_cli.supervised.evaluation import read_evaluations
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.result import SupervisedResult, changes, reliability_of
@@ -33,7 +34,7 @@ def conclude(run: SupervisedRun) -> SupervisedResult:
     evaluations = read_evaluations(run.folder)
     before, after = evaluations.get(0), evaluations.get(exported)
     if config.evaluate.every and not (before and after):
-        run.work.reporter.note(f"nothing to compare: {EVALUATIONS} lacks the first or the last evaluation")
+        run.work.reporter.note(f"nothing to compare: {why_not_compared(read_record(run.folder))}")
     compared = (before, after) if before and after else None
     result = SupervisedResult(
         task=objective.kind,

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
+from rlhf_cli.runs.binding import last_change
 from rlhf_cli.runs.folder import EVALUATIONS
 from rlhf_cli.runs.json_files import read_lines
 from rlhf_cli.settings import READ_STRICTLY
@@ -41,12 +42,13 @@ _LINE: Final = TypeAdapter(Evaluation)
 
 
 def read_evaluations(folder: Path) -> dict[int, Evaluation]:
-    """Read the evaluations of a run by step; other lines are left out."""
-    found = dict[int, Evaluation]()
+    """Read the evaluations of a run that can be compared with the last, by step; other lines are left out."""
+    found, change = dict[int, Evaluation](), last_change(folder)
     for line in read_lines(folder / EVALUATIONS):
         try:
             evaluation = _LINE.validate_json(line)
         except ValueError:
             continue
-        found[evaluation.step] = evaluation
+        if evaluation.step > change:
+            found[evaluation.step] = evaluation
     return found

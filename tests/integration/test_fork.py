@@ -100,6 +100,22 @@ def test_several_forks_each_in_its_folder_and_the_command_goes_on_with_them(rlhf
     assert (forks[1] / "result.json").is_file()
 
 
+def test_a_fork_with_another_reward_is_not_compared_with_evaluations_by_the_old_one(rlhf: Rlhf, parent: Path) -> None:
+    outcome = rlhf("fork", "parent@4", "reward.length_penalty=0.05", "display=plain", "run_dir=other")
+    assert outcome.code == 0, outcome.err
+    other = parent.with_name("other")
+    assert "reward changed: evaluations up to step 4 are not compared with later ones" in outcome.err
+    assert "nothing to compare: reward changed after step 4, and the evaluations with it" in outcome.err
+    assert json.loads((other / "result.json").read_text())["comparison"] is None
+    state = json.loads((other / "checkpoints" / "step-00000006" / "state.json").read_text())
+    assert state["best"]["step"] == 6  # by the new reward, though the old one gave more before
+    page = (other / "report.html").read_text()
+    assert "Nothing to compare: reward changed after step 4, and the evaluations with it." in page
+    # a fork from the beginning is evaluated anew there
+    assert rlhf("fork", "parent@0", "reward.length_penalty=0.05", "run_dir=anew").code == 0
+    assert json.loads((parent.with_name("anew") / "result.json").read_text())["comparison"] is not None
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

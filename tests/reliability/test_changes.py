@@ -121,6 +121,8 @@ def test_other_data_can_be_allowed_and_is_what_counts_from_then_on(rlhf: Rlhf, t
     assert "the data changed, as allowed: the run continues with the new one" in outcome.err
     state = json.loads((tmp_path / "out" / "checkpoints" / "step-00000004" / "state.json").read_text())
     assert 0 < len(state["headroom"]["groups"]) <= 2 * 2  # of two steps; what the other prompts showed is gone
+    assert "nothing to compare: data changed after step 2, and the evaluations with it" in outcome.err
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["comparison"] is None
     assert rlhf("train", "resume=out", "steps=6").code == 0
 
 

@@ -204,3 +204,15 @@ def refused(outcome: Outcome, what: str) -> None:
 def test_a_run_of_rlhf_train_is_no_supervised_one(finished: Path, verb: str, rlhf: Rlhf) -> None:
     words = " ".join(VERBS[verb])
     refused(rlhf(*VERBS[verb], f"resume={finished}"), f"a run of rlhf train, not of rlhf {words}")
+
+
+def test_other_held_out_rows_can_be_allowed_and_are_not_compared(
+    config: tuple[str, ...], rlhf: Rlhf, tmp_path: Path
+) -> None:
+    assert rlhf("sft", *config, "steps=2", "run_dir=out").code == 0
+    more = ("steps=4", "evaluate.prompts=3", "resume_allow=[evaluate.prompts,data]")
+    outcome = rlhf("sft", "resume=out", *more)
+    assert outcome.code == 0, outcome.err
+    assert "nothing to compare: data changed after step 2, and the evaluations with it" in outcome.err
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (result["held_out"], result["before"], result["change"], result["best"]) == (3, {}, {}, 4)

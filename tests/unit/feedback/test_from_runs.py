@@ -12,6 +12,7 @@ import pytest
 from rlhf_cli.errors import UserError
 from rlhf_cli.feedback.from_runs import pairs_file, rows_of_run, rows_of_two, titles
 from rlhf_cli.feedback.preference import Row
+from rlhf_cli.runs.binding import CHANGED, write_record
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS
 from rlhf_cli.types import Message, PromptRow
 from tests.unit.evaluation.samples import evaluation
@@ -65,6 +66,16 @@ def test_policy_against_policy_by_the_prompts_that_both_have(tmp_path: Path) -> 
 def test_rewards_of_two_kinds_are_not_compared(tmp_path: Path) -> None:
     one, two = run_at(tmp_path, "one"), run_at(tmp_path, "two", reward="sentiment")
     assert {row.rewards for row in rows_of_two([one, two], [PROMPTS, PROMPTS])} == {None}
+
+
+def test_a_change_of_the_reward_leaves_the_texts_and_one_of_the_data_nothing(tmp_path: Path) -> None:
+    run = run_at(tmp_path, "one")
+    rows = rows_of_run(run, PROMPTS)
+    write_record(run, {CHANGED: {"reward": 2}})
+    assert rows_of_run(run, PROMPTS) == [replace(row, rewards=None) for row in rows]
+    write_record(run, {CHANGED: {"data": 2}})
+    with pytest.raises(UserError, match="lacks the reference's"):
+        rows_of_run(run, PROMPTS)
 
 
 def test_runs_without_a_prompt_in_common(tmp_path: Path) -> None:

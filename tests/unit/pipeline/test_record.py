@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.pipeline.record import GROUND, check_ground
+from rlhf_cli.pipeline.record import GROUND, check_ground, note_changes
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.process import FIXED, reward_environment
-from rlhf_cli.runs.binding import write_record
+from rlhf_cli.runs.binding import CHANGED, last_change, read_record, write_record
+from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG
+from rlhf_cli.runs.resume import Origin
 
 
 class Notes(Reporter):
@@ -22,6 +25,10 @@ class Notes(Reporter):
 
     def note(self, text: str) -> None:
         self.texts.append(text)
+
+
+def origin_in(folder: Path, step: int = 4) -> Origin:
+    return Origin(folder, folder / CHECKPOINTS / f"step-{step:08d}", ())
 
 
 def record(environment: dict[str, str] | None) -> dict[str, Any]:
@@ -44,7 +51,7 @@ def test_a_changed_environment_of_the_reward_is_said_on_resume(
 ) -> None:
     write_record(tmp_path, record(before))
     reporter = Notes()
-    assert check_ground(tmp_path, record(now), reporter, ()) == (not notes)
+    assert check_ground(origin_in(tmp_path), record(now), reporter, ()) == (not notes)
     assert reporter.texts == [f"{note}: the run continues, but not bit for bit" for note in notes]
 
 
@@ -53,7 +60,7 @@ def test_threads_count_only_where_the_engine_is_not_invariant(invariant: bool | 
     before, now = (record(None) | {"threads": threads, "invariant": invariant} for threads in (1, 2))
     write_record(tmp_path, before)
     reporter = Notes()
-    assert check_ground(tmp_path, now, reporter, ()) == (invariant is True)
+    assert check_ground(origin_in(tmp_path), now, reporter, ()) == (invariant is True)
     assert [note[:24] for note in reporter.texts] == ([] if invariant else ["threads changed (1 -> 2)"])
 
 
@@ -80,13 +87,58 @@ def test_what_a_run_learns_from_does_not_change_unsaid(part: str, key: str, what
     now[part] = now[part] | {key: "now"}
     write_record(tmp_path, record(None) | {part: now[part] | {key: "before"}})
     with pytest.raises(UserError) as caught:
-        check_ground(tmp_path, now, Notes(), ())
+        check_ground(origin_in(tmp_path), now, Notes(), ())
     assert (caught.value.what, caught.value.exit_code) == (f"the {what} changed since the run began", EXIT_RESUME)
-    assert check_ground(tmp_path, now, Notes(), (part,))
-    assert check_ground(tmp_path, now, Notes(), ())  # it was allowed, and noted as the run's own
+    assert check_ground(origin_in(tmp_path), now, Notes(), (part,))
+    assert read_record(tmp_path)[CHANGED] == {part: 4}
+    assert check_ground(origin_in(tmp_path), now, Notes(), ())  # it was allowed, and noted as the run's own
 
 
 @pytest.mark.parametrize(("part", "key"), [("model", "sha256_text"), ("reward", "sha256")])
 def test_a_record_of_an_earlier_commit_has_fewer_hashes(part: str, key: str, tmp_path: Path) -> None:
     write_record(tmp_path, record(None) | {part: record(None)[part] | {key: None}})
-    assert check_ground(tmp_path, record(None) | {part: record(None)[part] | {key: "new"}}, Notes(), ())
+    assert check_ground(origin_in(tmp_path), record(None) | {part: record(None)[part] | {key: "new"}}, Notes(), ())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "group"),
+    [
+        ("reward.length_penalty", 0.1, "reward"),
+        ("reward.url", "http://elsewhere", None),
+        ("reward.timeout_s", 9.0, None),
+        ("max_new_tokens", 9, "max_new_tokens"),
+        ("reference.kind", "model", "reference"),
+        ("data.too_long", "drop", "data"),
+        ("data.path", "moved.jsonl", None),  # its rows have a hash
+        ("beta.value", 0.2, None),
+        ("new.key", 1, None),  # the config of an earlier version has fewer
+    ],
+)
+def test_settings_by_which_evaluations_judge(key: str, value: Any, group: str | None, tmp_path: Path) -> None:
+    old: dict[str, Any] = {
+        "reward": {"kind": "http", "url": "http://here", "timeout_s": 1.0, "length_penalty": 0.0},
+        "reference": {"kind": "initial"}, "data": {"too_long": "error", "path": "rows.jsonl"}, "max_new_tokens": 8,
+        "beta": {"value": 0.1}, "new": {},
+    }  # fmt: skip
+    (tmp_path / CONFIG).write_text(json.dumps(old))
+    write_record(tmp_path, record(None))
+    first, _, last = key.partition(".")
+    reporter = Notes()
+    assert note_changes(origin_in(tmp_path), tmp_path, old, reporter) == -1
+    assert (last_change(tmp_path), reporter.texts) == (-1, [])
+    changed = old | {first: old[first] | {last: value} if last else value}
+    assert note_changes(origin_in(tmp_path), tmp_path, changed, reporter) == (4 if group else -1)
+    assert read_record(tmp_path).get(CHANGED) == ({group: 4} if group else None)
+    said = f"{group} changed: evaluations up to step 4 are not compared with later ones"
+    assert reporter.texts == ([said] if group else [])
+
+
+def test_a_run_that_goes_on_from_before_a_change_has_it_there(tmp_path: Path) -> None:
+    (tmp_path / CONFIG).write_text("{}")
+    write_record(tmp_path, record(None) | {CHANGED: {"reward": 4, "data": 2}})
+    assert last_change(tmp_path) == 4
+    assert last_change(tmp_path, ("data",)) == 2
+    assert last_change(tmp_path, ("model",)) == -1
+    for step, changes in ((6, {"reward": 4, "data": 2}), (3, {"reward": 3, "data": 2}), (0, {})):
+        assert note_changes(origin_in(tmp_path, step), tmp_path, {}, Notes()) == max(changes.values(), default=-1)
+        assert read_record(tmp_path)[CHANGED] == changes
