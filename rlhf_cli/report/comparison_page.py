@@ -12,7 +12,7 @@ from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.report.curves import overlay
 from rlhf_cli.report.page import render
 from rlhf_cli.report.run_page import count_prompts, mapping_in, subject
-from rlhf_cli.report.series import steps_per_point
+from rlhf_cli.report.series import Rows, steps_per_point
 from rlhf_cli.report.table import Table, changes_table
 from rlhf_cli.report.texts import cut
 from rlhf_cli.runs.forking import fork_point, newest_in_both
@@ -58,10 +58,18 @@ def html(runs: Sequence[SavedRun]) -> str:
         subjects=[(name, subject(run)) for name, run in zip(names, runs, strict=True)],
         base=names[0],
         differences=[_difference(runs[0], run, names[0], name) for name, run in zip(names[1:], runs[1:], strict=True)],
-        curves=overlay([(name, run.metrics, count_prompts(run)) for name, run in zip(names, runs, strict=True)]),
+        curves=overlay([(name, own_steps(i, runs), count_prompts(runs[i])) for i, name in enumerate(names)]),
         steps_a_point=steps_per_point(max(len(run.metrics) for run in runs)),
         settings=differing_settings(runs, names),
     )
+
+
+def own_steps(number: int, runs: Sequence[SavedRun]) -> Rows:
+    """The metrics of a run from the last step on that it shares with a run before it, whose curve it would cover."""
+    run = runs[number]
+    points = (fork_point(other.status.folder, run.status.folder) for other in runs[:number])
+    shared = max((point for point in points if point is not None), default=0)
+    return [row for row in run.metrics if row["step"] >= shared]
 
 
 def short_names(runs: Sequence[SavedRun]) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_cli.report.comparison_page import html, short_names, why_not_paired
+from rlhf_cli.report.comparison_page import html, own_steps, short_names, why_not_paired
+from rlhf_cli.runs.binding import PARENT, write_record
 from rlhf_cli.runs.reading import SavedRun
 from tests.pages import parse, said
 from tests.unit.charts.drawn import SVG
@@ -98,6 +100,25 @@ def test_runs_of_which_nothing_is_left() -> None:
     found = sections(EMPTY, replace(EMPTY, status=replace(EMPTY.status, folder=EMPTY.status.folder / "f")))
     assert list(found) == ["Held-out prompts", "Against e", "Settings that differ"]
     assert cells(found["Held-out prompts"])[1] == ["e", "broken", "–", "–", "–", "–", "–", "–", "–"]
+
+
+def test_a_fork_is_drawn_from_where_it_leaves_a_run_before_it(tmp_path: Path) -> None:
+    for name, step in (("fork", 2), ("other", 3)):
+        (tmp_path / name).mkdir()
+        told = {"folder": str(tmp_path / "parent"), "step": step, "checkpoint": name, "changed": {}}
+        write_record(tmp_path / name, {PARENT: told})
+    metrics = tuple({"step": step} for step in range(5))
+    parent, fork, other_fork = (
+        sample_run(str(tmp_path / name), metrics=metrics) for name in ("parent", "fork", "other")
+    )
+
+    def drawn(*runs: SavedRun) -> list[list[int]]:
+        return [[row["step"] for row in own_steps(number, runs)] for number in range(len(runs))]
+
+    whole = [0, 1, 2, 3, 4]
+    assert drawn(parent, fork, other_fork) == [whole, [2, 3, 4], [3, 4]]
+    assert drawn(fork, parent) == [whole, [2, 3, 4]]
+    assert drawn(fork, other_fork) == [whole, whole]  # of one parent, which is not here, but from two of its steps
 
 
 def test_no_text_breaks_the_page() -> None:
