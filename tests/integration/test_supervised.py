@@ -66,7 +66,7 @@ def test_a_finished_run_changes_nothing_and_more_steps_go_on(
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
     outcome = rlhf(*VERBS[verb], "resume=out", "steps=5", "display=quiet")
     assert outcome.code == 0, outcome.err
-    note = "note: the learning rate depends on steps, which changed: it goes on as if it had been so from the start"
+    note = "note: the schedules depend on steps, which changed: they go on as if it had been so from the start"
     assert note in outcome.err.splitlines()
     assert lines(copy / "metrics.jsonl")[-1]["step"] == 5
 

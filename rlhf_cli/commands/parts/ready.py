@@ -188,17 +188,20 @@ def read_final_result(config: RunConfig, origin: Origin | None) -> Result | None
     return result if step == result.step and (step >= config.steps or is_stopped) else None
 
 
-def notes_at_start(config: RunConfig, origin: Origin | None) -> Iterator[str]:
+def notes_at_start(config: TrainingConfig, origin: Origin | None) -> Iterator[str]:
     """Yield the notes to show before a run trains: the step that it resumes from, and the code that it runs."""
     if origin is not None:
         yield origin.describe()
-        planned = {config.beta.kind, config.temperature.kind, config.optimizer.schedule} != {"constant"}
-        if planned and read_config(origin.folder)["steps"] != config.steps:
+        schedules: set[str] = {config.optimizer.schedule}
+        if isinstance(config, RunConfig):
+            schedules |= {config.beta.kind, config.temperature.kind}
+        if schedules != {"constant"} and read_config(origin.folder)["steps"] != config.steps:
             yield "the schedules depend on steps, which changed: they go on as if it had been so from the start"
-    if config.prompts != "dynamic" and config.max_rollouts != RunConfig.model_fields["max_rollouts"].default:
-        yield f"max_rollouts={config.max_rollouts} is for prompts=dynamic: a step has one rollout"
-    if config.kl == "exact":
-        yield "kl=exact is unbiased, but its noise does not vanish at the optimum as that of kl=reward does"
+    if isinstance(config, RunConfig):
+        if config.prompts != "dynamic" and config.max_rollouts != RunConfig.model_fields["max_rollouts"].default:
+            yield f"max_rollouts={config.max_rollouts} is for prompts=dynamic: a step has one rollout"
+        if config.kl == "exact":
+            yield "kl=exact is unbiased, but its noise does not vanish at the optimum as that of kl=reward does"
     yield from code_notices(config, REWARD_LOG)
 
 

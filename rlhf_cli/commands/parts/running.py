@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rlhf_cli.commands.parts import ready
 from rlhf_cli.config.launch import Launch
+from rlhf_cli.display.dashboard import CURVES, Curve
 from rlhf_cli.display.printing import print_json
+from rlhf_cli.display.watchers import watcher
 from rlhf_cli.errors import reader_may_leave, visible
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.prompts.rows import Rows, read_rows
+from rlhf_cli.ranks.gathering import gather, seat
+from rlhf_cli.reporter import Reporter
+from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.disk import DISK
 from rlhf_cli.runs.folder import FILES
+from rlhf_cli.runs.reading import read_metrics
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin, is_checkpoint
 from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.supervised.result import SupervisedResult
+from rlhf_cli.types import PromptRow
 from rlhf_cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from rlhf_cli.ranks.team import Team
 
 C = TypeVar("C", bound=TrainingConfig)
 R = TypeVar("R", bound=Result | SupervisedResult)
@@ -39,6 +52,49 @@ class Trainer(Generic[C, R]):
     """Trains in a folder, from an origin or anew, until the end; the last argument is the command that began it."""
     show: Callable[..., None]
     """Prints the result of the run in a folder; with `following=False` without the commands that may follow."""
+
+
+@contextmanager
+def watched(
+    verb: Verb[C],
+    config: C,
+    folder: Path,
+    origin: Origin | None,
+    signals: StopSignals,
+    *,
+    title: str,
+    check: Callable[[Iterable[PromptRow]], None],
+    curves: Sequence[Curve] = CURVES,
+) -> Iterator[tuple[C, Rows, Reporter, Callable[[], Team]]]:
+    """Read the rows of a run, show it by its reporter, and start its other processes; both end with the block.
+
+    Gives the config with the number of processes, the rows, the reporter, and a function that waits until all processes
+    are there: call it once, with torch imported. `title` goes before the folder's name; `check` raises UserError for a
+    row that the run cannot use.
+    """
+    config = seat(config)
+    rows = read_rows(config)
+    if origin is not None:  # a new run was checked before it had a folder
+        check(chain(rows.train, rows.held_out))
+    past = read_metrics(folder, step_of(origin.checkpoint)) if origin else ()
+    watch = watcher(config.display, title=f"{title} · {folder.name}", total=config.steps, past=past, curves=curves)
+
+    def wait() -> Team:
+        with watch.phase("waiting for the other processes", 0) if config.processes > 1 else nullcontext():
+            return gathered()
+
+    try:
+        for note in ready.notes_at_start(config, origin):
+            watch.note(note)
+        with gather(verb.words, config.processes, folder, signals.check) as gathered:
+            yield config, rows, watch, wait
+    finally:
+        watch.close()
+
+
+def model_name(config: TrainingConfig) -> str:
+    """The model in the title of a run."""
+    return Path(config.model.path).name if config.model.kind == "pretrained" else "tiny"
 
 
 def start_job(trainer: Trainer[C, R], begun: float, job: Launch[C]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -13,19 +12,14 @@ from rlhf_cli.commands.parts.running import Trainer
 from rlhf_cli.config.launch import launch_one
 from rlhf_cli.display.dashboard import LOSSES, PAIRS
 from rlhf_cli.display.tables import show_losses
-from rlhf_cli.display.watchers import watcher
 from rlhf_cli.errors import EXIT_DONE
 from rlhf_cli.models.libraries import import_libraries
-from rlhf_cli.models.location import code_notice
 from rlhf_cli.pipeline.signals import StopSignals
-from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.ranks.children import place
-from rlhf_cli.ranks.gathering import gather, seat
 from rlhf_cli.runs.binding import is_own
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import RESULT
-from rlhf_cli.runs.reading import read_metrics
-from rlhf_cli.runs.resume import Origin, is_exported, read_config
+from rlhf_cli.runs.resume import Origin, is_exported
 from rlhf_cli.supervised.lessons import check_lessons
 from rlhf_cli.supervised.result import SupervisedResult
 from rlhf_cli.supervised.settings import SupervisedConfig
@@ -75,36 +69,16 @@ def _train(
     signals: StopSignals,
     command: Sequence[str],
 ) -> SupervisedResult:
-    config = seat(config)
-    rows = read_rows(config)
-    if origin is not None:  # a new run was checked before it had a folder
-        check_lessons([*rows.train, *rows.held_out], config.objective)
-    model = Path(config.model.path).name if config.model.kind == "pretrained" else "tiny"
-    watch = watcher(
-        config.display,
-        title=f"{verb.words} · {model} · {folder.name}",
-        total=config.steps,
-        past=read_metrics(folder, step_of(origin.checkpoint)) if origin else (),
-        curves=LOSSES if config.objective.completions == 1 else PAIRS,
-    )
-    try:
-        if origin is not None:
-            watch.note(origin.describe())
-            if config.optimizer.schedule != "constant" and read_config(origin.folder)["steps"] != config.steps:
-                what = "the learning rate depends on steps, which changed"
-                watch.note(f"{what}: it goes on as if it had been so from the start")
-        if notice := code_notice(config.model):
-            watch.note(notice)
-        with gather(verb.words, config.processes, folder, signals.check) as wait:
-            with watch.phase("loading torch and transformers", 0):
-                import_libraries()
-                from rlhf_cli.supervised.assemble import assemble
-                from rlhf_cli.supervised.conclude import conclude
-                from rlhf_cli.supervised.loop import train
-            with watch.phase("waiting for the other processes", 0) if config.processes > 1 else nullcontext():
-                team = wait()
-            run = assemble(config, rows, folder, watch, signals, origin, command, team)
-            train(run)
-            return conclude(run)
-    finally:
-        watch.close()
+    check = partial(check_lessons, objective=config.objective)
+    title = f"{verb.words} · {running.model_name(config)}"
+    curves = LOSSES if config.objective.completions == 1 else PAIRS
+    watched = running.watched(verb, config, folder, origin, signals, title=title, check=check, curves=curves)
+    with watched as (config, rows, watch, wait):
+        with watch.phase("loading torch and transformers", 0):
+            import_libraries()
+            from rlhf_cli.supervised.assemble import assemble
+            from rlhf_cli.supervised.conclude import conclude
+            from rlhf_cli.supervised.loop import train
+        run = assemble(config, rows, folder, watch, signals, origin, command, wait())
+        train(run)
+        return conclude(run)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -16,18 +14,13 @@ from rlhf_cli.commands.parts.searching import run_search
 from rlhf_cli.commands.parts.sweeping import open_sweep
 from rlhf_cli.config.launch import launch
 from rlhf_cli.display.tables import show_result
-from rlhf_cli.display.watchers import watcher
 from rlhf_cli.errors import EXIT_DONE, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
-from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.ranks.children import place
-from rlhf_cli.ranks.gathering import gather, seat
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.rewards.execution.scorer import Scorer
-from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import REWARD_LOG
-from rlhf_cli.runs.reading import read_metrics
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import Origin
 from rlhf_cli.schema import RunConfig
@@ -57,33 +50,18 @@ def main(argv: list[str]) -> int:
 def _train(
     config: RunConfig, folder: Path, origin: Origin | None, signals: StopSignals, command: Sequence[str]
 ) -> Result:
-    config = seat(config)
-    rows = read_rows(config)
-    if origin is not None:  # a new run was checked before it had a folder
-        check_rows(config.reward.source, chain(rows.train, rows.held_out))
-    model = Path(config.model.path).name if config.model.kind == "pretrained" else "tiny"
-    title = f"{config.algorithm.kind} · {model} · {config.reward.source.kind} · {folder.name}"
-    past = read_metrics(folder, step_of(origin.checkpoint)) if origin else ()
-    watch = watcher(config.display, title=title, total=config.steps, past=past)
-    try:
-        for note in ready.notes_at_start(config, origin):
-            watch.note(note)
-        with (
-            gather(TRAIN.words, config.processes, folder, signals.check) as wait,
-            Scorer(config.reward, rows.columns, folder / REWARD_LOG) as scorer,
-        ):
-            with watch.phase("loading torch and transformers", 0):
-                import_libraries()
-                from rlhf_cli.pipeline.assemble import assemble
-                from rlhf_cli.pipeline.conclude import conclude
-                from rlhf_cli.pipeline.loop import train
-            with watch.phase("waiting for the other processes", 0) if config.processes > 1 else nullcontext():
-                team = wait()
-            run = assemble(config, rows, folder, scorer, watch, signals, origin, command, team)
-            train(run)
-            return conclude(run)
-    finally:
-        watch.close()
+    title = f"{config.algorithm.kind} · {running.model_name(config)} · {config.reward.source.kind}"
+    check = partial(check_rows, config.reward.source)
+    watched = running.watched(TRAIN, config, folder, origin, signals, title=title, check=check)
+    with watched as (config, rows, watch, wait), Scorer(config.reward, rows.columns, folder / REWARD_LOG) as scorer:
+        with watch.phase("loading torch and transformers", 0):
+            import_libraries()
+            from rlhf_cli.pipeline.assemble import assemble
+            from rlhf_cli.pipeline.conclude import conclude
+            from rlhf_cli.pipeline.loop import train
+        run = assemble(config, rows, folder, scorer, watch, signals, origin, command, wait())
+        train(run)
+        return conclude(run)
 
 
 TRAINER: Final = Trainer(TRAIN, ready.check_sources, ready.read_final_result, _train, show_result)
