@@ -223,6 +223,28 @@ def kill(instant: Instant, folder: Path, whole: Undisturbed, draws: random.Rando
     sys.exit("error: the runs are over before they can be killed")
 
 
+def try_all(root: Path, count: int, try_one: Callable[[int, Path], tuple[str, str | None]]) -> int:
+    """Try runs by their numbers from 1 on, each in a folder below `root`, and print a line for each; the exit code.
+
+    `try_one` returns a text of what was done, and what was wrong, if anything was: such a folder is kept.
+    """
+    began, bad = time.monotonic(), []
+    for number in range(1, count + 1):
+        folder = root / f"run-{number}"
+        told, wrong = try_one(number, folder)
+        print(f"{number:>4}  {told} {wrong or 'identical'}", flush=True)
+        if wrong:
+            bad.append(folder)
+        else:
+            shutil.rmtree(folder)
+    print(f"{count - len(bad)} of {count} identical in {time.monotonic() - began:.0f} s")
+    if bad:
+        print(f"kept: {', '.join(map(str, bad))}; undisturbed: {root / 'whole-0'}, {root / 'whole-1'}")
+        return 1
+    shutil.rmtree(root)
+    return 0
+
+
 def main() -> int:
     """Kill, resume and compare runs, and print a line for each."""
     parser = argparse.ArgumentParser(description="Kill runs at random instants, resume them, and compare every byte.")
@@ -241,26 +263,16 @@ def main() -> int:
     wholes = [train_undisturbed(setup, root / f"whole-{i}") for i, setup in enumerate(setups)]
     print(f"undisturbed: {', '.join(f'{whole.seconds:.1f} s' for whole in wholes)}", flush=True)
 
-    began, bad = time.monotonic(), []
-    for number in range(1, options.kills + 1):
-        draws, folder = random.Random(f"{options.seed}/{number}"), root / f"run-{number}"
-        which = number % len(wholes)
+    def try_one(number: int, folder: Path) -> tuple[str, str | None]:
+        draws, which = random.Random(f"{options.seed}/{number}"), number % len(wholes)
         what = kill(KINDS[number // 2 % len(KINDS)], folder, wholes[which], draws, afresh=True)
         if number % 3 == 0 and (again := kill(any_instant, folder, wholes[which], draws, afresh=False)):
             what = f"{what}, then {again}"
         failure = Child(wholes[which].arguments, folder).failure()
-        verdict = failure or find_difference(wholes[which].files, read(folder))
-        print(f"{number:>4}  {ALGORITHMS[which][0]:<20} killed {what:<60} {verdict or 'identical'}", flush=True)
-        if verdict:
-            bad.append(folder)
-        else:
-            shutil.rmtree(folder)
-    print(f"{options.kills - len(bad)} of {options.kills} identical in {time.monotonic() - began:.0f} s")
-    if bad:
-        print(f"kept: {', '.join(map(str, bad))}; undisturbed: {root / 'whole-0'}, {root / 'whole-1'}")
-        return 1
-    shutil.rmtree(root)
-    return 0
+        wrong = failure or find_difference(wholes[which].files, read(folder))
+        return f"{ALGORITHMS[which][0]:<20} killed {what:<60}", wrong
+
+    return try_all(root, options.kills, try_one)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,16 @@ class Attempt:
         self.told.append(f"ended on {size}")
         return f"exit code {process.returncode}: {err[-500:]}" if process.returncode else None
 
+    def run(self, step_s: float, *, twice: bool) -> str | None:
+        """Kill the run, resume it and let it end; say what was wrong, if anything was."""
+        while not self.told:
+            shutil.rmtree(self.folder, ignore_errors=True)  # it was over before it could be killed
+            if wrong := self.kill(self.draws.choice(SIZES), step_s):
+                return wrong
+        if twice and (wrong := self.kill(self.draws.choice(SIZES), step_s)):
+            return wrong
+        return self.finish(self.draws.randint(1, SIZES[-1]))
+
 
 def _members(process: Any, size: int) -> list[int]:
     """The ids of the run's processes by rank: the first starts the others in this order, before anything else."""
@@ -111,20 +121,6 @@ def _running(members: list[int]) -> list[psutil.Process]:
     return found
 
 
-def try_one(setup: tuple[str, ...], folder: Path, draws: random.Random, step_s: float, *, twice: bool) -> str:
-    """Kill a run, resume it, let it end and tell it; raises RuntimeError where something of it was wrong."""
-    attempt = Attempt(setup, folder, draws)
-    while not attempt.told:
-        shutil.rmtree(folder, ignore_errors=True)  # it was over before it could be killed
-        if wrong := attempt.kill(draws.choice(SIZES), step_s):
-            raise RuntimeError(wrong)
-    if twice and (wrong := attempt.kill(draws.choice(SIZES), step_s)):
-        raise RuntimeError(wrong)
-    if wrong := attempt.finish(draws.randint(1, SIZES[-1])):
-        raise RuntimeError(wrong)
-    return "; ".join(attempt.told)
-
-
 def main() -> int:
     """Kill, resume and compare runs, and print a line for each."""
     parser = argparse.ArgumentParser(description="Kill random processes of runs, resume them, and compare every byte.")
@@ -147,27 +143,14 @@ def main() -> int:
         wholes.append((setup, kills.read(whole.folder), (time.monotonic() - begun) / STEPS))
     print(f"{'':>4}  {'':<9}  {'killed, and on how many processes it ended':<90}", flush=True)
 
-    began, bad = time.monotonic(), []
-    for number in range(1, options.kills + 1):
-        draws, folder = random.Random(f"{options.seed}/{number}"), root / f"run-{number}"
+    def try_one(number: int, folder: Path) -> tuple[str, str | None]:
         setup, files, step_s = wholes[number % len(wholes)]
-        try:
-            told = try_one(setup, folder, draws, step_s, twice=number % 3 == 0)
-            verdict = kills.find_difference(files, kills.read(folder)) or "identical"
-        except RuntimeError as error:
-            told, verdict = "", str(error)
+        attempt = Attempt(setup, folder, random.Random(f"{options.seed}/{number}"))
+        wrong = attempt.run(step_s, twice=number % 3 == 0) or kills.find_difference(files, kills.read(folder))
         name = kills.ALGORITHMS[number % len(wholes)][0].partition("=")[2]
-        print(f"{number:>4}  {name:<9}  {told:<90} {verdict}", flush=True)
-        if verdict == "identical":
-            shutil.rmtree(folder)
-        else:
-            bad.append(folder)
-    print(f"{options.kills - len(bad)} of {options.kills} identical in {time.monotonic() - began:.0f} s")
-    if bad:
-        print(f"kept: {', '.join(map(str, bad))}; undisturbed: {root / 'whole-0'}, {root / 'whole-1'}")
-        return 1
-    shutil.rmtree(root)
-    return 0
+        return f"{name:<9}  {'; '.join(attempt.told):<90}", wrong
+
+    return kills.try_all(root, options.kills, try_one)
 
 
 if __name__ == "__main__":

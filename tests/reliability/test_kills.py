@@ -64,3 +64,19 @@ def test_what_a_killed_run_was_doing(kills: ModuleType, tmp_path: Path) -> None:
             log.write(f'{{"step": {step}}}\n')
     assert told == ["before its first step", "in step 1", "in step 2"]
     assert phase() == "after its last step"
+
+
+def test_a_run_that_differs_is_kept(kills: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def try_one(number: int, folder: Path) -> tuple[str, str | None]:
+        folder.mkdir()
+        return f"try {number}", "metrics.jsonl, line 3" if number == 2 else None
+
+    assert kills.try_all(tmp_path, 3, try_one) == 1
+    first, second, _, last, kept = capsys.readouterr().out.splitlines()
+    assert (first, second) == ("   1  try 1 identical", "   2  try 2 metrics.jsonl, line 3")
+    assert last.startswith("2 of 3 identical in ")
+    assert kept.startswith(f"kept: {tmp_path}/run-2; ")
+    assert [path.name for path in tmp_path.iterdir()] == ["run-2"]
+    (tmp_path / "run-2").rmdir()
+    assert kills.try_all(tmp_path, 1, try_one) == 0
+    assert not tmp_path.exists()
