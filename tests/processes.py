@@ -19,14 +19,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, Final
+
+from tests.support import Outcome, gone
 
 _FORK: Final = multiprocessing.get_context("fork")
 
@@ -89,6 +92,40 @@ class Process:
 def start(*argv: str, cwd: Path, before: str = "") -> Process:
     """Run `rlhf ...` in a process of its own, after the code `before`, which may also be all that it runs."""
     return Process(argv, cwd, before)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that are there, in this order: those of a run by rank."""
+    shown = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return sorted(map(int, shown.stdout.split()))
+
+
+def start_on_two(*argv: str, cwd: Path) -> tuple[Process, int]:
+    """Start a run on two processes in the folder `two`, and wait for its first step; also returns the other process."""
+    process = start(*argv, "shards=4", "processes=2", "run_dir=two", cwd=cwd)
+    metrics, until = cwd / "two" / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.is_file() and metrics.read_bytes().count(b"\n") > 2):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    (other,) = children(process.pid)
+    return process, other
+
+
+def go_on_after_a_loss(
+    process: Process, other: int, said: str, verb: str, rlhf: Callable[..., Outcome], folder: Path, within_s: float
+) -> bytes:
+    """Check that a run without its other process ends in order; resume its first checkpoint; return its adapter."""
+    begun = time.monotonic()
+    _, err = process.communicate(timeout=within_s)
+    assert time.monotonic() - begun < within_s
+    assert process.returncode == 75, err
+    assert said in err
+    assert f"continue it by: rlhf {verb} resume=" in err
+    assert gone(other)
+    outcome = rlhf(verb, f"resume={min((folder / 'checkpoints').glob('step-*'))}", "steps=4")
+    assert outcome.code == 0, outcome.err
+    return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
 def start_fresh(*argv: str, cwd: Path) -> subprocess.Popen[str]:

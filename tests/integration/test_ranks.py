@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from rlhf_cli.engine.kernels import is_faster_packed
 from rlhf_cli.pipeline import assemble
 from rlhf_cli.ranks import team
 from rlhf_cli.sweep.record import SweepRecord
-from tests.processes import Process, start
-from tests.support import QUICK, Outcome, contents, gone, lines
+from tests.processes import children, go_on_after_a_loss, start, start_on_two
+from tests.support import QUICK, Outcome, contents, gone
 
 Rlhf = Callable[..., Outcome]
 
@@ -27,6 +26,11 @@ invariant = pytest.mark.skipif(not is_faster_packed(torch.ones(8, 8)), reason="i
 
 DEALT = (*QUICK, "prompts_per_step=4", "checkpoint.every=1", "evaluate.every=2", "threads=1")
 """A run of up to four shards."""
+LONG = {
+    "train": ("train", *DEALT, "steps=500"),
+    "sft": ("sft", "config=tiny", "model.layers=1", "checkpoint.every=1", "display=quiet", "threads=1", "steps=5000"),
+}
+"""A run of each kind of training that does not end by itself."""
 VARIANTS = {
     "reinforce": ("algorithm=reinforce",),
     "rloo": ("kl=exact", "top_p=0.9", "beta=adaptive", "reward.normalise=true"),
@@ -52,24 +56,6 @@ def one(rlhf: Rlhf, tmp_path: Path) -> dict[str, bytes]:
     outcome = rlhf("train", *DEALT, "steps=4", "shards=4", "run_dir=one")
     assert outcome.code == 0, outcome.err
     return contents(tmp_path / "one")
-
-
-def children(pid: int) -> list[int]:
-    """The other processes of a run, by rank: the first process starts them in this order."""
-    shown = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    return sorted(map(int, shown.stdout.split()))
-
-
-def start_and_wait(tmp_path: Path, *argv: str, before: str = "") -> tuple[Process, list[int]]:
-    """A run of many steps on two processes that has completed one, and its children."""
-    argv = (*DEALT, "steps=500", "shards=4", "processes=2", "run_dir=two", *argv)
-    process, metrics = start("train", *argv, cwd=tmp_path, before=before), tmp_path / "two" / "metrics.jsonl"
-    until = time.monotonic() + 120
-    while not (metrics.is_file() and len(lines(metrics)) > 2):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return process, children(process.pid)
 
 
 def test_two_processes_write_the_bytes_of_one(rlhf: Rlhf, forked: Rlhf, tmp_path: Path) -> None:
@@ -170,33 +156,25 @@ def test_a_run_resumes_on_other_numbers_of_processes(forked: Rlhf, one: dict[str
 def test_a_lost_process_ends_the_run_and_it_goes_on(
     number: int, said: str, within_s: float, forked: Rlhf, one: dict[str, bytes], tmp_path: Path
 ) -> None:
-    process, (other,) = start_and_wait(tmp_path)
+    process, other = start_on_two(*LONG["train"], cwd=tmp_path)
     os.kill(other, number)
-    begun = time.monotonic()
-    _, err = process.communicate(timeout=within_s)
-    assert time.monotonic() - begun < within_s
-    assert process.returncode == 75, err
-    assert said in err
-    assert "continue it by: rlhf train resume=" in err
-    assert gone(other)
-    earliest = min((tmp_path / "two" / "checkpoints").glob("step-*"))
-    outcome = forked("train", f"resume={earliest}", "steps=4")
-    assert outcome.code == 0, outcome.err
-    adapter = "adapter/adapter_model.safetensors"
-    assert contents(tmp_path / "two")[adapter] == one[adapter]
+    adapter = go_on_after_a_loss(process, other, said, "train", forked, tmp_path / "two", within_s)
+    assert adapter == one["adapter/adapter_model.safetensors"]
 
 
 @pytest.mark.slow
-def test_no_process_outlives_the_first(tmp_path: Path) -> None:
-    process, (other,) = start_and_wait(tmp_path)
+@pytest.mark.parametrize("verb", LONG)
+def test_no_process_outlives_the_first(verb: str, tmp_path: Path) -> None:
+    process, other = start_on_two(*LONG[verb], cwd=tmp_path)
     process.kill()
     process.communicate(timeout=20)
     assert gone(other)
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_ends_all(tmp_path: Path) -> None:
-    process, (other,) = start_and_wait(tmp_path)
+@pytest.mark.parametrize("verb", LONG)
+def test_ctrl_c_saves_and_ends_all(verb: str, tmp_path: Path) -> None:
+    process, other = start_on_two(*LONG[verb], cwd=tmp_path)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 75, err

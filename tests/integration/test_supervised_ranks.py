@@ -6,15 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.processes import Process, start
-from tests.support import Outcome, gone, lines
+from tests.processes import go_on_after_a_loss, start_on_two
+from tests.support import Outcome
 
 Rlhf = Callable[..., Outcome]
 
@@ -44,21 +43,6 @@ def one(rlhf: Rlhf, tmp_path: Path) -> dict[str, bytes]:
     outcome = rlhf("sft", *DEALT, "shards=4", "run_dir=one")
     assert outcome.code == 0, outcome.err
     return contents(tmp_path / "one")
-
-
-def start_and_wait(tmp_path: Path) -> tuple[Process, int]:
-    """A run of many steps of sft on two processes that has completed one, and the other process."""
-    argv = ("sft", *DEALT, "steps=5000", "shards=4", "processes=2", "run_dir=two")
-    process, metrics = start(*argv, cwd=tmp_path), tmp_path / "two" / "metrics.jsonl"
-    until = time.monotonic() + 120
-    while not (metrics.is_file() and len(lines(metrics)) > 2):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    listed = ["ps", "-o", "pid=", "--ppid", str(process.pid)]
-    shown = subprocess.run(listed, capture_output=True, text=True, check=False)
-    (other,) = map(int, shown.stdout.split())
-    return process, other
 
 
 def test_two_processes_write_the_bytes_of_one(forked: Rlhf, one: dict[str, bytes], tmp_path: Path) -> None:
@@ -94,53 +78,21 @@ def test_a_run_resumes_on_other_numbers_of_processes(forked: Rlhf, one: dict[str
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_run_and_it_goes_on(forked: Rlhf, one: dict[str, bytes], tmp_path: Path) -> None:
-    process, other = start_and_wait(tmp_path)
+    process, other = start_on_two("sft", *DEALT, "steps=5000", cwd=tmp_path)
     os.kill(other, signal.SIGKILL)
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == 75, err
-    assert "stopped: rank 1 was killed by SIGKILL, most likely for want of memory" in err
-    assert "continue it by: rlhf sft resume=" in err
-    assert gone(other)
-    earliest = min((tmp_path / "two" / "checkpoints").glob("step-*"))
-    outcome = forked("sft", f"resume={earliest}", "steps=4")
-    assert outcome.code == 0, outcome.err
-    adapter = "adapter/adapter_model.safetensors"
-    assert contents(tmp_path / "two")[adapter] == one[adapter]
+    said = "stopped: rank 1 was killed by SIGKILL, most likely for want of memory"
+    adapter = go_on_after_a_loss(process, other, said, "sft", forked, tmp_path / "two", 20)
+    assert adapter == one["adapter/adapter_model.safetensors"]
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_ends_all(tmp_path: Path) -> None:
-    process, other = start_and_wait(tmp_path)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 75, err
-    assert "stopped: Ctrl-C" in err
-    assert gone(other)
-
-
-@pytest.mark.slow
-def test_no_process_outlives_the_first(tmp_path: Path) -> None:
-    process, other = start_and_wait(tmp_path)
-    process.kill()
-    process.communicate(timeout=20)
-    assert gone(other)
-
-
-@pytest.mark.slow
-def test_torchrun_starts_the_processes_as_well(one: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["sft", "reward train"])
+def test_torchrun_starts_the_processes_as_well(verb: str, rlhf: Rlhf, tmp_path: Path) -> None:
+    """Also where the verb has two words."""
+    command = (*verb.split(), *DEALT, "shards=2")
+    assert rlhf(*command, "run_dir=one").code == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "rlhf_cli"]
-    command = [*torchrun, "sft", *DEALT, "shards=4", "run_dir=two"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert contents(tmp_path / "two") == one
-
-
-@pytest.mark.slow
-def test_torchrun_starts_those_of_reward_train(rlhf: Rlhf, tmp_path: Path) -> None:
-    """Its verb has two words."""
-    assert rlhf("reward", "train", *DEALT, "shards=2", "run_dir=one").code == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "rlhf_cli"]
-    command = [*torchrun, "reward", "train", *DEALT, "shards=2", "run_dir=two"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    argv = [*torchrun, *command, "run_dir=two"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
