@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from rlhf_cli.feedback.from_runs import labelled_files, step_of
 from rlhf_cli.runs.disk import no_link
 from rlhf_cli.runs.folder import FEEDBACK, QUEUE
-from rlhf_cli.runs.json_files import parse, read_lines
+from rlhf_cli.runs.json_files import content_of, parse, read_lines
 from rlhf_cli.runs.logbook import drop_half_line
 from rlhf_cli.settings import READ_STRICTLY
 
@@ -61,8 +61,7 @@ def end_last_line(file: Path) -> None:
 
     Raises OSError, also where the file is a link.
     """
-    content = file.read_bytes() if file.is_file() else b""
-    rest = content.rpartition(b"\n")[2]
+    rest = content_of(file).rpartition(b"\n")[2]
     if parse(_READING, rest) is not None:
         with open(file, "ab", opener=no_link) as handle:
             handle.write(b"\n")

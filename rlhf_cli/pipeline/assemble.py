@@ -42,8 +42,8 @@ from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.binding import read_hash, write_config, write_record
 from rlhf_cli.runs.checkpoint import abandon
 from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, EVALUATIONS, LOGS, METRICS, PROFILE, RESULT, TIMINGS
-from rlhf_cli.runs.json_files import read_last_lines, read_lines, read_rows
-from rlhf_cli.runs.logbook import Logbook, Mark, cut_back, has_marked_beginning
+from rlhf_cli.runs.json_files import content_of, read_last_lines, read_lines, read_rows
+from rlhf_cli.runs.logbook import Logbook, Mark, cut_back
 from rlhf_cli.runs.no_signal import read_no_signal
 from rlhf_cli.runs.reading import read_evaluations, read_steps
 from rlhf_cli.runs.resume import Origin
@@ -221,12 +221,11 @@ def fit_memory(
 
 def check_evaluations(folder: Path, state: TrainState) -> None:
     """Raise UserError (exit 5) where evaluations.jsonl is not what the checkpoint saw: the result is read from it."""
-    if (folder / EVALUATIONS).exists() and not has_marked_beginning(
-        folder / EVALUATIONS, state.logs.get("evaluations")
-    ):
+    file = folder / EVALUATIONS
+    if file.exists() and not state.logs.get("evaluations", Mark()).fits(content_of(file)):
         raise UserError(
             f"{EVALUATIONS} is not what the checkpoint saw",
-            where=str(folder / EVALUATIONS),
+            where=str(file),
             fix="bring back the file as it was, or move it away: the run then ends without a held-out comparison",
             exit_code=EXIT_RESUME,
         )

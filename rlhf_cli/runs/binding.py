@@ -17,7 +17,7 @@ from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.runs.checkpoint import read_bound
 from rlhf_cli.runs.disk import DISK, Disk, replace_file
 from rlhf_cli.runs.folder import CONFIG, RECORD, RESULT, WANDB_ID
-from rlhf_cli.runs.json_files import read_object, write_json
+from rlhf_cli.runs.json_files import content_of, read_object, write_json
 
 CONFIGS: Final = "configs"
 """Key of run.json: the SHA-256 of every config.json that the run has had."""
@@ -90,7 +90,7 @@ def write_config(folder: Path, text: str, disk: Disk = DISK) -> str:
     if record:
         known = record.get(CONFIGS)
         if known is None:  # of an earlier version: its present config.json counts as its own
-            known = [_sha256(_content(folder / CONFIG))]
+            known = [_sha256(content_of(folder / CONFIG))]
         if sha256 not in known:
             write_record(folder, record | {CONFIGS: [*known, sha256]}, disk)
     replace_file(folder / CONFIG, text, disk)
@@ -115,13 +115,13 @@ def check_config(folder: Path, content: bytes, checkpoint: Path | None) -> None:
 def bind(folder: Path, name: str) -> None:
     """Add the hash of a file, one of BOUND, to run.json."""
     if record := read_record(folder):
-        write_record(folder, record | {BOUND[name]: _sha256(_content(folder / name))})
+        write_record(folder, record | {BOUND[name]: _sha256(content_of(folder / name))})
 
 
 def is_own(folder: Path, name: str) -> bool:
     """Whether a file, one of BOUND, is as the run wrote it; True where run.json has no hash of it."""
     noted = read_record(folder).get(BOUND[name])
-    return noted is None or noted == _sha256(_content(folder / name))
+    return noted is None or noted == _sha256(content_of(folder / name))
 
 
 def own_hash(record: Mapping[str, Any]) -> str:
@@ -132,10 +132,6 @@ def own_hash(record: Mapping[str, Any]) -> str:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _content(file: Path) -> bytes:
-    return file.read_bytes() if file.is_file() else b""
 
 
 def changed(name: str, folder: Path, more: str = "", of: str = "run") -> UserError:

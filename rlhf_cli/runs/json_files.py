@@ -83,6 +83,11 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     yield from (row for line in lines if (row := parse(JSON_OBJECT, line)) is not None)
 
 
+def content_of(file: Path) -> bytes:
+    """Read the whole file; empty where there is none. Raises OSError where it cannot be read."""
+    return file.read_bytes() if file.is_file() else b""
+
+
 def read_content(file: Path) -> bytes:
     """Read the whole file; raises OSError, also where it is a pipe or the like, which has no end."""
     if file.exists() and not (file.is_file() or file.is_dir()):

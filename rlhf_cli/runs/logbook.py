@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from rlhf_cli.runs.disk import no_link
 from rlhf_cli.runs.folder import LOGS
-from rlhf_cli.runs.json_files import finite
+from rlhf_cli.runs.json_files import content_of, finite
 from rlhf_cli.runs.sinks import Curves
 from rlhf_cli.types import Scored
 
@@ -27,6 +27,10 @@ class Mark:
 
     size: int = 0
     sha256: str = hashlib.sha256().hexdigest()
+
+    def fits(self, content: bytes) -> bool:
+        """Whether the content of the file begins as it was at that moment."""
+        return hashlib.sha256(content[: self.size]).hexdigest() == self.sha256
 
 
 class Evaluated(Protocol):
@@ -74,19 +78,13 @@ class JsonlLog:
         self._handle.close()
 
 
-def has_marked_beginning(file: Path, mark: Mark | None) -> bool:
-    """Whether the file begins with its content at the mark; None marks its beginning."""
-    return mark is None or hashlib.sha256(file.read_bytes()[: mark.size]).hexdigest() == mark.sha256
-
-
 def cut_back(file: Path, mark: Mark) -> Path | None:
     """Cut the file back to `mark`: drop the lines after a checkpoint.
 
     If the file's beginning was changed since the checkpoint, keep a copy beside it and return the copy's path.
     """
-    content = file.read_bytes() if file.exists() else b""
-    copy = None
-    if hashlib.sha256(content[: mark.size]).hexdigest() != mark.sha256:
+    content, copy = content_of(file), None
+    if not mark.fits(content):
         number = next(n for n in range(1, 10_000) if not file.with_suffix(f".orphan-{n}.jsonl").exists())
         copy = file.with_suffix(f".orphan-{number}.jsonl")
         shutil.copyfile(file, copy) if file.exists() else copy.touch()
@@ -99,7 +97,7 @@ def cut_back(file: Path, mark: Mark) -> Path | None:
 
 def drop_half_line(file: Path) -> None:
     """Cut off what a kill in the middle of a line left; raises OSError, also where the file is a link."""
-    content = file.read_bytes() if file.is_file() else b""
+    content = content_of(file)
     if content and not content.endswith(b"\n"):
         with open(file, "r+b", opener=no_link) as handle:
             handle.truncate(content.rfind(b"\n") + 1)

@@ -11,6 +11,7 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.runs.binding import BOUND, changed, check_config, is_own
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import ADAPTER, CONFIG, LOGS
+from rlhf_cli.runs.json_files import content_of
 from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.runs.result import read_final_steps
 from rlhf_cli.runs.resume import find_adapter
@@ -25,14 +26,14 @@ def find_changed(folder: Path, checkpoints: Sequence[tuple[Path, Mapping[str, Ma
     found: dict[str, str] = {}
     ordered = sorted(checkpoints, key=lambda pair: step_of(pair[0]))
     for path, _ in ordered:
-        found |= _refused(check_config, folder, _content(folder / CONFIG), path)
+        found |= _refused(check_config, folder, content_of(folder / CONFIG), path)
     found |= {name: changed(name, folder).what for name in BOUND if not is_own(folder, name)}
     if (folder / ADAPTER).is_dir():
         found |= _refused(find_adapter, folder)
     steps = read_final_steps(folder)
     ended = bool(ordered) and steps is not None and step_of(ordered[-1][0]) == steps[0]
     for name, file in LOGS.items():
-        reason = next(_differences(_content(folder / file), name, ordered, ended), None)
+        reason = next(_differences(content_of(folder / file), name, ordered, ended), None)
         if reason:
             found[file] = reason
     return found
@@ -60,7 +61,3 @@ def _refused(check: Callable[..., object], folder: Path, *more: object) -> dict[
     except UserError as error:
         return {os.path.relpath(error.where, folder): error.what}
     return {}
-
-
-def _content(file: Path) -> bytes:
-    return file.read_bytes() if file.is_file() else b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from rlhf_cli.plural import plural
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import CHECKPOINTS, FEEDBACK, LOGS, QUEUE
+from rlhf_cli.runs.json_files import content_of
 from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.types import Metrics
 from rlhf_cli.verify.divergence import TENSORS, Divergence, Stretch, find_divergence, read_tensors, rows_of
@@ -92,10 +92,9 @@ def _stretch(folder: Path, older: Path | None, newer: Path) -> Stretch:
 
     def between(name: str) -> bytes:
         file = folder / LOGS[name]
-        content = file.read_bytes() if file.is_file() else b""
-        begin, stop = start.get(name, Mark()), end[name]
+        content, begin, stop = content_of(file), start.get(name, Mark()), end[name]
         for mark, checkpoint in ((stop, newer), (begin, older or newer)):  # one begun anew in between fits only `newer`
-            if hashlib.sha256(content[: mark.size]).hexdigest() != mark.sha256:
+            if not mark.fits(content):
                 raise UserError(
                     f"{file.name} is not what {checkpoint.name} saw",
                     where=str(folder),
