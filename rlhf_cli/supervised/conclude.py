@@ -15,21 +15,26 @@ from rlhf_cli.supervised.run import SupervisedRun, has_stalled
 
 
 def conclude(run: SupervisedRun) -> SupervisedResult:
-    """Export the last step, or with `patience` the best one, and write result.json.
+    """Export the last step, or with `patience` the best one if its checkpoint is still there, and write result.json.
 
     The weights of a reward model are then those of the exported step.
     """
     config, state, objective = run.config, run.state, run.config.objective
     stalled = config.patience if state.step < config.steps and has_stalled(run) else None
-    exported = choose_step(run)
-    if stalled is not None or exported != state.step:
+    best = state.step if config.patience is None or state.best is None else state.best.step
+    checkpoint = run.folder / CHECKPOINTS / f"step-{best:08d}"
+    reason = why_invalid(checkpoint)
+    exported = state.step if reason else best
+    if stalled is not None or best != state.step:
         early = f"ended after step {state.step}, without a lower held-out loss in {stalled} evaluations: "
         which = f"the exported adapter is that of step {exported}, which has the lowest held-out loss"
+        if reason:
+            which = f"the last adapter is exported, as the checkpoint of the best step, {best}, is gone ({reason})"
         run.work.reporter.note(f"{early if stalled is not None else ''}{which}")
     run.saver.export_adapter(exported)
     if isinstance(objective, BradleyTerry):
         if exported != state.step:
-            load(run.folder / CHECKPOINTS / f"step-{exported:08d}", run.policy, run.optimizer)
+            load(checkpoint, run.policy, run.optimizer)
         run.saver.export_reward_model(run.policy, objective.reads)
     evaluations = read_evaluations(run.folder)
     before, after = evaluations.get(0), evaluations.get(exported)
@@ -52,12 +57,3 @@ def conclude(run: SupervisedRun) -> SupervisedResult:
     bind(run.folder, RESULT)
     write_end(run.folder, run.policy.device, [example.prompt.row.shown for example in run.held_out])
     return result
-
-
-def choose_step(run: SupervisedRun) -> int:
-    """The step to export: the last one, or with `patience` the best one, if its checkpoint is still there."""
-    state = run.state
-    if run.config.patience is None or state.best is None:
-        return state.step
-    best = run.folder / CHECKPOINTS / f"step-{state.best.step:08d}"
-    return state.step if why_invalid(best) is not None else state.best.step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,19 @@ def test_without_a_lower_loss_it_ends_early_and_exports_the_best_step(tmp_path: 
     again = finish(run_of(tmp_path / "out", BRADLEY_TERRY, resumed=True, **many))
     assert again == result  # nothing is left to do
     assert contents(tmp_path / "out") == expected
+
+
+def test_a_best_step_that_is_gone_is_not_said_to_be_exported(tmp_path: Path) -> None:
+    many: dict[str, Any] = {"steps": 40, "evaluate": {"every": 1, "prompts": 4}, "patience": 2, "lr": 0.9}
+    run = run_of(tmp_path / "out", BRADLEY_TERRY, **many)
+    train(run)
+    assert run.state.best is not None
+    assert run.state.best.step == run.state.step - 2
+    shutil.rmtree(tmp_path / "out" / "checkpoints" / f"step-{run.state.best.step:08d}")
+    result = conclude(run)
+    assert (result.exported, result.best) == (run.state.step, run.state.best.step)
+    gone = f"the last adapter is exported, as the checkpoint of the best step, {result.best}, is gone"
+    assert gone in notes(run)[-1]
 
 
 def test_memory_that_runs_out_halves_the_microbatches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
