@@ -25,7 +25,7 @@ from rlhf_cli.runs.disk import DISK, scratch_beside
 from rlhf_cli.runs.folder import CHECKPOINTS, FEEDBACK, LOGS, QUEUE, RECORD
 from rlhf_cli.runs.json_files import read_object
 from rlhf_cli.runs.reading import read_evaluations
-from rlhf_cli.runs.resume import Origin, find_named, find_origin
+from rlhf_cli.runs.resume import Origin, find_named, find_origin, has_run
 from rlhf_cli.schema import RunConfig
 
 LATEST: Final = "latest"
@@ -121,6 +121,8 @@ def make_fork(
         raise UserError(f"no {RECORD} says what the run began with", where=str(origin.folder), exit_code=EXIT_RESUME)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with scratch_beside(folder) as scratch:
+        if has_run(folder):  # another process made it meanwhile
+            return
         for name in (*LOGS.values(), f"{FEEDBACK}/{QUEUE}"):  # lines after the checkpoint are cut when the fork begins
             if (origin.folder / name).is_file():
                 (scratch / name).parent.mkdir(exist_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_cli.commands.training import fork
 from rlhf_cli.errors import EXIT_RESUME, EXIT_USAGE
 from rlhf_cli.runs import forking
 from tests.support import Outcome, contents, lines
@@ -140,6 +141,18 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert says in outcome.err
     assert outcome.err.count("\n") == 1
     assert everything(parent.parent) == before
+
+
+def test_a_fork_that_another_process_made_meanwhile_is_taken(
+    rlhf: Rlhf, parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rlhf("fork", "parent@4", "run_dir=other").code == 0
+    before = contents(parent.with_name("other"))
+    monkeypatch.setattr(fork, "has_run", lambda folder: False)  # as before it was there
+    outcome = rlhf("fork", "parent@4", "run_dir=other", "display=plain")
+    assert outcome.code == 0, outcome.err
+    assert "is finished, nothing was changed" in outcome.out
+    assert contents(parent.with_name("other")) == before
 
 
 def test_a_fork_that_cannot_be_written_leaves_nothing(
