@@ -1,12 +1,13 @@
-"""Encode prompts as the policy's tokens: the held-out ones, and the training prompts that the run will use."""
+"""Encode rows as the policy's tokens: the held-out ones, and the training rows that the run will use."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Final, Generic, Literal, TypeVar
 
 from rlhf_cli.data import order
 from rlhf_cli.data.source import PromptSource
@@ -17,22 +18,31 @@ from rlhf_cli.reporter import Reporter
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.types import Prompt, PromptRow
 
+T = TypeVar("T")
+Encode = Callable[[Sequence[PromptRow]], list[T | None]]
+"""Encodes rows; None for one that is left out, since it is too long. Raises UserError (exit 3) for a row in error."""
+
 BATCH: Final = 1024
-"""Prompts that are encoded at once."""
+"""Rows that are encoded at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prompts:
-    """The training prompts of a run."""
+class Encoded(Generic[T]):
+    """The training rows of a run, encoded."""
 
     parts: tuple[order.PartSize, ...]
     """The sizes of the parts, not counting dropped rows."""
-    encoded: Mapping[tuple[int, int], Prompt]
-    """The prompts that will be used, by part and row, in the order of their first use."""
+    encoded: Mapping[tuple[int, int], T]
+    """The rows that will be used, by part and row, in the order of their first use."""
 
-    def of_step(self, step: int, count: int, seed: int) -> tuple[Prompt, ...]:
-        """The `count` prompts of `step` (0-based)."""
+    def of_step(self, step: int, count: int, seed: int) -> tuple[T, ...]:
+        """The `count` rows of `step` (0-based)."""
         return tuple(self.encoded[place] for place in order.prompts_of_step(step, self.parts, count, seed))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts(Encoded[Prompt]):
+    """The training prompts of a run."""
 
     def numbered(self, numbers: Sequence[int]) -> tuple[Prompt, ...]:
         """The prompts of these numbers, where all are encoded: they count from 0, part by part."""
@@ -84,17 +94,9 @@ class Fit:
         """The reason for which a prompt is left out."""
         return f"longer than {self.limit} tokens"
 
-    def encode(self, rows: Sequence[PromptRow], tick: Callable[[], None]) -> list[Prompt]:
-        """Encode the rows in order; drop or cut prompts that are too long, or raise UserError (exit 3).
-
-        It calls `tick` after every BATCH of rows.
-        """
-        prompts: list[Prompt] = []
-        for start in range(0, len(rows), BATCH):
-            batch = map(self.fit, self.encoder.encode(rows[start : start + BATCH]))
-            prompts += [prompt for prompt in batch if prompt is not None]
-            tick()
-        return prompts
+    def encode(self, rows: Sequence[PromptRow]) -> list[Prompt | None]:
+        """Encode the rows in order, as `fit` does each prompt."""
+        return [self.fit(prompt) for prompt in self.encoder.encode(rows)]
 
     def fit(self, prompt: Prompt) -> Prompt | None:
         """The prompt, perhaps cut; None where it is left out. Raises UserError (exit 3) where it is too long."""
@@ -121,45 +123,54 @@ def encode(
     `context` is in tokens. Raises UserError (exit 3) for a prompt that is too long, and where too few are left.
     """
     fits = [Fit.of(part.data, encoder, context, config.max_new_tokens) for part in rows.parts]
-    held_out, too_long = _encode_held_out(rows, fits)
-    train = []
-    for part, fit in zip(rows.parts, fits, strict=True):
-        # dropping changes the order of all rows, so all are encoded; else it is enough to encode those that are used
-        kept = [prompt.row for prompt in _encode(part.train, fit, reporter)] if fit.drops else part.train
-        too_long += Counter({fit.reason: len(part.train) - len(kept)})
+    reasons = [fit.reason for fit in fits]
+    found, held_out = encode_rows(rows, [fit.encode for fit in fits], reasons, config, reporter, "prompts")
+    note_oddities(encoder, Counter(map(encoder.oddity, [*found.encoded.values(), *held_out])), reporter)
+    note_cuts(fits, len(found.encoded) + len(held_out), reporter)
+    return Prompts(found.parts, found.encoded), held_out
+
+
+def encode_rows(
+    rows: Rows,
+    encoders: Sequence[Encode[T]],
+    reasons: Sequence[str],
+    config: TrainingConfig,
+    reporter: Reporter,
+    what: Literal["prompts", "rows"],
+    content: Callable[[PromptRow], Hashable] = lambda row: row.prompt,
+) -> tuple[Encoded[T], tuple[T, ...]]:
+    """Encode the training rows that the run will use, and the held-out ones, each part by its encoder.
+
+    Notes the rows that were left out, by the `reasons` of their parts; `content` is what is trained on of a row. Raises
+    UserError (exit 3) where too few are left.
+    """
+    held_out, too_long, train = list[T](), Counter[str](), list[Sequence[PromptRow]]()
+    for part, encode_part, reason in zip(rows.parts, encoders, reasons, strict=True):
+        own, kept = [one for one in _encode(part.held_out, encode_part, reporter, what) if one is not None], part.train
+        if part.data.too_long == "drop":  # it changes the order of all rows, so all are encoded
+            all_rows = zip(kept, _encode(kept, encode_part, reporter, what), strict=True)
+            kept = [row for row, one in all_rows if one is not None]
+        too_long += Counter({reason: len(part.held_out) - len(own) + len(part.train) - len(kept)})
+        held_out += own
         train.append(kept)
-    if note := rows.describe(sum(map(len, train)), len(held_out), too_long):
+    if note := rows.describe(sum(map(len, train)), len(held_out), too_long, content):
         reporter.note(note)
     if config.evaluate.every and len(held_out) < 2:
+        more = "max_new_tokens or " if what == "rows" else ""  # rows have completions of their own
         raise UserError(
-            f"{len(held_out)} held-out prompts are left; two are the least to say anything about",
+            f"{len(held_out)} held-out {what} are left; two are the least to say anything about",
             where=config.data.place(held_out=True),
-            fix="raise data.max_prompt_tokens, or switch evaluation off (evaluate.every=0)",
+            fix=f"raise {more}data.max_prompt_tokens, or switch evaluation off (evaluate.every=0)",
             exit_code=EXIT_DATA,
         )
     check_enough(rows, [len(kept) for kept in train], config)
-    prompts = _encode_used(rows, train, fits, config, reporter)
-    note_oddities(encoder, Counter(map(encoder.oddity, [*prompts.encoded.values(), *held_out])), reporter)
-    note_cuts(fits, len(prompts.encoded) + len(held_out), reporter)
-    return prompts, held_out
-
-
-def _encode_used(
-    rows: Rows, train: Sequence[Sequence[PromptRow]], fits: Sequence[Fit], config: TrainingConfig, reporter: Reporter
-) -> Prompts:
-    """Encode those rows of `train`, part after part, that the run will use."""
-    parts = tuple(
-        order.PartSize(part.name, part.weight, len(kept)) for part, kept in zip(rows.parts, train, strict=True)
-    )
-    places = used_places(parts, config)
-    if isinstance(config, RunConfig) and config.prompts != "uniform":  # any of them may be drawn
-        places = [(number, row) for number, part in enumerate(parts) for row in range(part.rows)]
-    encoded: dict[tuple[int, int], Prompt] = {}
-    for number, (kept, fit) in enumerate(zip(train, fits, strict=True)):
-        own = [(part, row) for part, row in places if part == number]
-        prompts = _encode([kept[row] for _, row in own], fit, reporter)
-        encoded |= zip(own, prompts, strict=True)
-    return Prompts(parts, {place: encoded[place] for place in places})
+    parts = tuple(order.PartSize(p.name, p.weight, len(kept)) for p, kept in zip(rows.parts, train, strict=True))
+    places, encoded = used_places(parts, config), dict[tuple[int, int], T]()
+    for number, (kept, encode_part) in enumerate(zip(train, encoders, strict=True)):
+        own_places = [place for place in places if place[0] == number]
+        found = _encode([kept[row] for _, row in own_places], encode_part, reporter, what)
+        encoded |= {place: one for place, one in zip(own_places, found, strict=True) if one is not None}
+    return Encoded(parts, {place: encoded[place] for place in places}), tuple(held_out)
 
 
 def encode_held_out(
@@ -167,12 +178,16 @@ def encode_held_out(
 ) -> tuple[Prompt, ...]:
     """Encode the held-out prompts, and note those left out; raises UserError as `encode` does."""
     fits = [Fit.of(part.data, encoder, context, config.max_new_tokens) for part in rows.parts]
-    held_out, too_long = _encode_held_out(rows, fits)
+    held_out, too_long = list[Prompt](), Counter[str]()
+    for part, fit in zip(rows.parts, fits, strict=True):
+        own = [prompt for prompt in _encode(part.held_out, fit.encode, reporter, "prompts") if prompt is not None]
+        too_long += Counter({fit.reason: len(part.held_out) - len(own)})
+        held_out += own
     if note := rows.describe(len(rows.train), len(held_out), too_long):
         reporter.note(note)
     note_oddities(encoder, Counter(map(encoder.oddity, held_out)), reporter)
     note_cuts(fits, len(held_out), reporter)
-    return held_out
+    return tuple(held_out)
 
 
 def note_oddities(encoder: Encoder, oddities: Counter[str | None], reporter: Reporter) -> None:
@@ -190,25 +205,20 @@ def note_cuts(fits: Iterable[Fit], prompts: int, reporter: Reporter) -> None:
         reporter.note(f"{count} of {prompts} prompts lose their beginning: their last {limit} tokens are used")
 
 
-def _encode_held_out(rows: Rows, fits: Sequence[Fit]) -> tuple[tuple[Prompt, ...], Counter[str]]:
-    held_out, too_long = list[Prompt](), Counter[str]()
-    for part, fit in zip(rows.parts, fits, strict=True):
-        prompts = fit.encode(part.held_out, lambda: None)
-        too_long += Counter({fit.reason: len(part.held_out) - len(prompts)})
-        held_out += prompts
-    return tuple(held_out), too_long
-
-
-def _encode(rows: Sequence[PromptRow], fit: Fit, reporter: Reporter) -> list[Prompt]:
-    """Encode the rows; many rows are a phase of their own."""
-    if len(rows) <= BATCH:
-        return fit.encode(rows, lambda: None)
-    with reporter.phase("encoding the prompts", -(-len(rows) // BATCH)) as tick:
-        return fit.encode(rows, tick)
+def _encode(rows: Sequence[PromptRow], encode_part: Encode[T], reporter: Reporter, what: str) -> list[T | None]:
+    """Encode the rows, BATCH at a time; many rows are a phase of their own."""
+    starts, found = range(0, len(rows), BATCH), list[T | None]()
+    with reporter.phase(f"encoding the {what}", len(starts)) if len(starts) > 1 else nullcontext(lambda: None) as tick:
+        for start in starts:
+            found += encode_part(rows[start : start + BATCH])
+            tick()
+    return found
 
 
 def used_places(parts: Sequence[order.PartSize], config: TrainingConfig) -> list[tuple[int, int]]:
     """The places (part, row) of all prompts that the run will use, in the order of their first use."""
+    if isinstance(config, RunConfig) and config.prompts != "uniform":  # any of them may be drawn
+        return [(number, row) for number, part in enumerate(parts) for row in range(part.rows)]
     places: dict[tuple[int, int], None] = {}
     for step in range(config.steps):
         if len(places) == sum(part.rows for part in parts):

@@ -13,8 +13,8 @@ import pytest
 from rlhf_cli.cli import run
 from rlhf_cli.config.compose import amend_for
 from rlhf_cli.models.reward_model import make_score
+from rlhf_cli.prompts.encoding import Encoded
 from rlhf_cli.prompts.rows import read_rows
-from rlhf_cli.supervised.examples import Examples
 from rlhf_cli.verbs import REWARD_TRAIN
 from tests.pages import parse, said
 from tests.support import Outcome, lines
@@ -78,8 +78,8 @@ def test_the_last_stretch_repeats_bit_for_bit(
     outcome = rlhf("verify-resume", str(folder))
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("identical: steps 3-4, 2 metrics lines, 1 evaluation, ")
-    of_step = Examples.of_step
-    monkeypatch.setattr(Examples, "of_step", lambda self, step, *more: of_step(self, step - 1, *more))
+    of_step = Encoded.of_step
+    monkeypatch.setattr(Encoded, "of_step", lambda self, step, *more: of_step(self, step - 1, *more))
     outcome = rlhf("verify-resume", str(folder))
     assert outcome.code == 5
     assert "not identical from step 3 on: metrics: " in outcome.err

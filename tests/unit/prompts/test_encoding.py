@@ -27,7 +27,8 @@ def fitted(
     policy: Policy, found: list[PromptRow], limit: int, too_long: str = "error", max_new: int = 8
 ) -> list[Prompt]:
     data = Jsonl.model_validate(data_fields(max_prompt_tokens=limit, too_long=too_long))
-    return Fit.of(data, policy.encoder, policy.context, max_new).encode(found, lambda: None)
+    fitting = Fit.of(data, policy.encoder, policy.context, max_new).encode(found)
+    return [prompt for prompt in fitting if prompt is not None]
 
 
 def encoded(
@@ -91,13 +92,13 @@ def test_completions_that_leave_no_room_are_refused(moved: Policy, max_new_token
 
 
 def test_batches_make_no_difference(moved: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks: list[None] = []
-    whole = fitted(moved, rows(*range(1, 10)), 20)
+    watch = Recorder()
+    whole, held_out = encoded(moved, rows(*range(1, 10)), rows(*range(1, 6)), watch, max_prompt_tokens=20)
+    assert watch.phases == []
     monkeypatch.setattr(prompts, "BATCH", 4)
-    data = Jsonl.model_validate(data_fields(max_prompt_tokens=20))
-    fit = Fit.of(data, moved.encoder, moved.context, 8)
-    assert fit.encode(rows(*range(1, 10)), lambda: ticks.append(None)) == whole
-    assert len(ticks) == 3
+    again = encoded(moved, rows(*range(1, 10)), rows(*range(1, 6)), watch, max_prompt_tokens=20)
+    assert again == (whole, held_out)
+    assert watch.phases == ["encoding the prompts"] * 2
 
 
 def test_dropped_prompts_are_counted_and_are_no_part_of_the_order(moved: Policy) -> None:

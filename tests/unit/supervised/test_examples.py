@@ -133,7 +133,7 @@ def test_too_few_rows_are_refused(moved: Policy) -> None:
 def test_many_rows_are_a_phase(moved: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     config, whole = settings_of(SFT, steps=6), rows_of(TRAIN, HELD_OUT)
     expected, _ = encode_examples(whole, moved, config, Recorder())
-    monkeypatch.setattr("rlhf_cli.supervised.examples.BATCH", 2)
+    monkeypatch.setattr("rlhf_cli.prompts.encoding.BATCH", 2)
     reporter = Recorder()
     assert encode_examples(whole, moved, config, reporter)[0] == expected
-    assert reporter.phases == ["encoding the texts"]
+    assert reporter.phases == ["encoding the rows"]
