@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,65 +33,34 @@ LATER: Final = Cause(
 )
 
 
-def find_causes(config: RunConfig, beta: float) -> list[Cause]:
-    """The settings of this run that bias the gradient of a rollout's first update, with the KL's weight `beta`."""
-    a, causes = config.algorithm, []
+def find_causes(config: RunConfig, beta: float) -> Iterator[Cause]:
+    """Yield the settings that bias the gradient of a rollout's first update; `beta` is the weight of the KL."""
+    a = config.algorithm
     if a.kind == "grpo" and a.scale_by_std:
-        causes.append(
-            Cause(
-                "algorithm.scale_by_std",
-                False,
-                "dividing by a group's spread weighs prompts and groups by 1 / spread",
-                "docs/algorithms/grpo.md",
-            )
-        )
+        what = "dividing by a group's spread weighs prompts and groups by 1 / spread"
+        yield Cause("algorithm.scale_by_std", False, what, "docs/algorithms/grpo.md")
     if a.aggregation == "sequence_mean":
-        causes.append(
-            Cause(
-                "algorithm.aggregation",
-                "sum",
-                "dividing by a completion's own length favours short good and long bad completions",
-                TOKENS,
-            )
-        )
+        what = "dividing by a completion's own length favours short good and long bad completions"
+        yield Cause("algorithm.aggregation", "sum", what, TOKENS)
     if a.aggregation == "token_mean":
-        causes.append(
-            Cause("algorithm.aggregation", "sum", "the mean over all tokens is a ratio of two random sums", TOKENS)
-        )
+        yield Cause("algorithm.aggregation", "sum", "the mean over all tokens is a ratio of two random sums", TOKENS)
     if config.kl == "loss_k2" and beta > 0:
-        causes.append(
-            Cause(
-                "kl",
-                "reward",
-                "k2 of each token leaves out its effect on the KL of later ones",
-                "docs/algorithms/README.md#where-the-kl-goes",
-            )
-        )
+        what = "k2 of each token leaves out its effect on the KL of later ones"
+        yield Cause("kl", "reward", what, "docs/algorithms/README.md#where-the-kl-goes")
     if config.prompts == "dynamic" and beta > 0:
-        causes.append(
-            Cause(
-                "prompts",
-                "uniform",
-                "groups with one score are left out, and with them their gradient of the KL",
-                "docs/data.md#dynamic-sampling",
-            )
-        )
-    if a.kind == "ppo":
-        if a.gae_lambda < 1:
-            causes.append(
-                Cause(
-                    "algorithm.gae_lambda", 1.0, "the value head stands for a part of the return, with its errors", PPO
-                )
-            )
-        if a.gamma < 1:
-            causes.append(Cause("algorithm.gamma", 1.0, "a discount is another objective than J", PPO))
-        if a.whiten:
-            causes.append(
-                Cause("algorithm.whiten", False, "whitening shifts and scales by figures of the rollout itself", PPO)
-            )
-        if a.shared_trunk and a.vf_coef > 0:
-            causes.append(Cause("algorithm.shared_trunk", False, "the value loss trains the adapter too", PPO))
-    return causes
+        what = "groups with one score are left out, and with them their gradient of the KL"
+        yield Cause("prompts", "uniform", what, "docs/data.md#dynamic-sampling")
+    if a.kind != "ppo":
+        return
+    if a.gae_lambda < 1:
+        what = "the value head stands for a part of the return, with its errors"
+        yield Cause("algorithm.gae_lambda", 1.0, what, PPO)
+    if a.gamma < 1:
+        yield Cause("algorithm.gamma", 1.0, "a discount is another objective than J", PPO)
+    if a.whiten:
+        yield Cause("algorithm.whiten", False, "whitening shifts and scales by figures of the rollout itself", PPO)
+    if a.shared_trunk and a.vf_coef > 0:
+        yield Cause("algorithm.shared_trunk", False, "the value loss trains the adapter too", PPO)
 
 
 def several_updates(config: RunConfig) -> bool:

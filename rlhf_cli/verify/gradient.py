@@ -78,7 +78,7 @@ def verify_gradient(config: RunConfig) -> Verification:
     beta = config.beta.begin().beta if isinstance(config.beta, Controlled) else config.beta.at(*half)
     temperature = config.temperature.at(*half)
     small = shrink(config)
-    causes, several = find_causes(small, beta), several_updates(config)
+    causes, several = list(find_causes(small, beta)), several_updates(config)
     first, later, size, steps = compare(small, beta, temperature, later=several)
     plain = change(small, {cause.key: cause.unbiased for cause in causes})
     without, later_alone, size, _ = (
