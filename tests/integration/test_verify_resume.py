@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
+from rlhf_cli.engine import opening
 from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline import loop, update
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.rewards.kinds.characters import Characters
+from rlhf_cli.runs.binding import write_config
 from rlhf_cli.runs.checkpoint import publish
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.sinks import TensorBoard
@@ -183,6 +186,20 @@ def test_a_passed_over_checkpoint_is_named(rlhf: Rlhf, out: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert "note: skipped step-00000006: state.json: missing" in outcome.err
     assert "identical: steps 1-3, 4 metrics lines" in outcome.out
+
+
+def test_the_threads_are_those_of_one_process_of_the_run(
+    rlhf: Rlhf, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which has its part of the machine's where the settings name no number."""
+    config = json.loads((out / "config.json").read_text())
+    write_config(out, json.dumps(config | {"threads": None, "processes": 2, "shards": 2}))
+    seen: list[int] = []
+    monkeypatch.setattr(opening, "THREADS", 6)
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    rlhf("verify-resume", "out")
+    assert 3 in seen
+    assert 6 not in seen
 
 
 def test_one_step_is_enough(rlhf: Rlhf) -> None:

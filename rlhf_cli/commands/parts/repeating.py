@@ -54,11 +54,15 @@ def repeating(
         watch.note(notice)
     with watch.phase("loading torch and transformers", 0):
         import_libraries()
+        from rlhf_cli.engine.opening import THREADS
         from rlhf_cli.pipeline.assemble import assemble
         from rlhf_cli.pipeline.loop import train
         from rlhf_cli.supervised.assemble import assemble as assemble_supervised
         from rlhf_cli.supervised.loop import train as train_supervised
         from rlhf_cli.verify.repeat import repeat
+
+    if config.processes > 1 and config.threads is None:  # each of them had its part of the machine's
+        config = config.model_copy(update={"threads": max(1, THREADS // config.processes)})
 
     def repeat_by(resume: Callable[[Path, Origin | None], T], train: Callable[[T, int], None]) -> Repeat:
         def repeat_from(older: Path | None, newer: Path) -> Verdict:
