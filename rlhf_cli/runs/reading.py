@@ -16,7 +16,7 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.evaluation import Comparison, Evaluation, compare
 from rlhf_cli.runs.binding import CHANGED, last_change
 from rlhf_cli.runs.folder import CONFIG, EVALUATIONS, METRICS, RECORD, SAMPLES, TIMINGS
-from rlhf_cli.runs.json_files import PART, read_last_lines, read_lines, read_object, read_rows
+from rlhf_cli.runs.json_files import PART, parse, read_last_lines, read_lines, read_object, read_rows
 from rlhf_cli.runs.listing import RunStatus, read_status
 from rlhf_cli.runs.result import Result
 
@@ -135,11 +135,5 @@ def _of_first_step(lines: Iterable[bytes]) -> list[dict[str, Any]]:
 
 
 def _evaluations(lines: Iterable[bytes]) -> Iterator[Evaluation]:
-    """Yield the lines that are sound evaluations."""
-    for line in lines:
-        try:
-            evaluation = EVALUATION.validate_json(line)
-        except ValueError:
-            continue
-        if evaluation.is_sound:
-            yield evaluation
+    """The lines that are sound evaluations."""
+    return (one for line in lines if (one := parse(EVALUATION, line)) is not None and one.is_sound)

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from rlhf_cli.runs.binding import last_change
 from rlhf_cli.runs.folder import EVALUATIONS
-from rlhf_cli.runs.json_files import read_lines
+from rlhf_cli.runs.json_files import parse, read_lines
 from rlhf_cli.settings import READ_STRICTLY
 from rlhf_cli.supervised.objectives import Objective
 
@@ -43,12 +43,6 @@ _LINE: Final = TypeAdapter(Evaluation)
 
 def read_evaluations(folder: Path) -> dict[int, Evaluation]:
     """Read the evaluations of a run that can be compared with the last, by step; other lines are left out."""
-    found, change = dict[int, Evaluation](), last_change(folder)
-    for line in read_lines(folder / EVALUATIONS):
-        try:
-            evaluation = _LINE.validate_json(line)
-        except ValueError:
-            continue
-        if evaluation.step > change:
-            found[evaluation.step] = evaluation
-    return found
+    change = last_change(folder)
+    found = (parse(_LINE, line) for line in read_lines(folder / EVALUATIONS))
+    return {one.step: one for one in found if one is not None and one.step > change}
