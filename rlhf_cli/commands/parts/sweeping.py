@@ -15,8 +15,8 @@ from rlhf_cli.display.sweep import show_trials
 from rlhf_cli.errors import EXIT_SWEEP, Stopped, UserError, disk_errors
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.report import sweep_page
+from rlhf_cli.report.writing import write_page
 from rlhf_cli.runs.changes import fingerprint, resume_config
-from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.runs.folder import REPORT
 from rlhf_cli.runs.listing import read_status
 from rlhf_cli.runs.lock import hold
@@ -92,8 +92,10 @@ def _show_answer(sweep: SweepRecord, display: str) -> None:
     result = answer(sweep)
     page: Path | None = None
     try:
-        replace_file(sweep.folder / REPORT, sweep_page.html(sweep, result))
+        write_page(sweep.folder / REPORT, sweep_page.html(sweep, result), overwrite=False)
         page = sweep.folder / REPORT
+    except UserError as error:
+        print_note(error.line())
     except OSError as error:
         print_note(f"the report could not be written: {error.strerror or error}")
     show_answer(result, display, page)
