@@ -29,7 +29,8 @@ def prompts_of_step(step: int, parts: Sequence[PartSize], prompts_per_step: int,
     weights = tuple(part.weight for part in parts)
     # up to the next power of two: the table grows with the run and is recomputed only at every doubling
     turns = _turns(weights, 1 << (first + prompts_per_step - 1).bit_length())
-    return [(part, _row(parts[part], turn, seed)) for part, turn in turns[first : first + prompts_per_step]]
+    used = [(part, turn, parts[part]) for part, turn in turns[first : first + prompts_per_step]]
+    return [(part, _epoch_order(size, turn // size.rows, seed)[turn % size.rows]) for part, turn, size in used]
 
 
 def split_by_weight(weights: Sequence[float], count: int) -> list[int]:
@@ -56,10 +57,6 @@ def _turns(weights: tuple[float, ...], count: int) -> tuple[tuple[int, int], ...
     return tuple(turns)
 
 
-def _row(part: PartSize, turn: int, seed: int) -> int:
-    return _epoch_order(part.name, turn // part.rows, part.rows, seed)[turn % part.rows]
-
-
 @lru_cache(maxsize=16)
-def _epoch_order(name: str, epoch: int, rows: int, seed: int) -> list[int]:
-    return permutation(rows, seed_for(seed, f"perm/{name}" if name else "perm", epoch))
+def _epoch_order(part: PartSize, epoch: int, seed: int) -> list[int]:
+    return permutation(part.rows, seed_for(seed, f"perm/{part.name}" if part.name else "perm", epoch))

@@ -101,12 +101,12 @@ def note_failures(run: Run, answer: Scores, asked: int, step: int) -> None:
         run.work.reporter.note(f"step {step}: {failed}; the first: {answer.first_failure}")
 
 
-def group_variances(scored: Scored, kl: Placement) -> list[tuple[int, float]]:
-    """Each group's prompt, by the number it was drawn by, and variance (over n - 1) of r - beta k1."""
+def group_variances(scored: Scored, kl: Placement) -> list[tuple[int, float, float]]:
+    """Each group's prompt, by the number it was drawn by, variance (over n - 1) of r - beta k1, and weight."""
     distance, batch = scored.distance, scored.rollout.batch
     returns = scored.returns + scored.beta * (penalty(distance, kl) - distance.kl).sum(1)
     variances = returns.double().view(-1, batch.samples_per_prompt).var(1).tolist()
-    return [(number, variance) for (number, _), variance in zip(batch.draws, variances, strict=True)]
+    return [(number, variance, weight) for (number, weight), variance in zip(batch.draws, variances, strict=True)]
 
 
 def to_tensor(values: Sequence[float], rollout: Rollout) -> Tensor:

@@ -121,7 +121,7 @@ def advance(
             state = replace(state, control=config.beta.observe(state.control or config.beta.begin(), kl))
         if config.prompts == "headroom":
             found = group_variances(scored, config.kl)
-            state = replace(state, headroom=(state.headroom or Headroom()).observe(found))
+            state = replace(state, headroom=(state.headroom or Headroom()).observe(found, step))
         gap = measure_gap(advantages, learned)
         state = replace(
             state,

@@ -37,8 +37,8 @@ SEEN = 10**9
 """Scores that a run with normalised scores has seen: their mean and spread have settled."""
 PAST = RunningMean(100, 0.7)
 """Past returns of REINFORCE's running baseline: any number."""
-SHOWN: Final = Headroom({0: 1.0, 1: 1.0}, {0: 0.5, 1: 4.0})
-"""The estimates of a run with prompts=headroom: any numbers that differ."""
+SHOWN: Final = Headroom({0: 4.0, 1: 4.0}, {0: 1.0, 1: 8.0})
+"""The estimates of a run with prompts=headroom, by which one prompt is drawn twice as often as the other."""
 
 Chances = Sequence[tuple[float, float]]
 """For each prompt its share of the objective, and the probability that it is drawn with."""

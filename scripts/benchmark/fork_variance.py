@@ -1,16 +1,21 @@
 """Measure how much less the effect of a change varies between a fork and its parent than between runs of other seeds.
 
 Each seed trains a parent, and forks of it in the middle, each with one change. The effect of a change is the fork's
-held-out figure minus the parent's: of the same seed (the fork), or of two seeds (independent runs). docs/fork.md has
-the table.
+held-out figure minus the parent's: of the same seed (the fork), or of two seeds (independent runs). With spreads s and
+S over seeds of parent and fork, and a correlation c between the two, the ratio of these variances is
+
+    (s^2 + S^2) / (s^2 + S^2 - 2 c s S) <= (s^2 + S^2) / (s - S)^2
+
+so a change that alters the spread itself has a limit that no common random numbers exceed. docs/fork.md has the table.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, variance
+from statistics import correlation, fmean, stdev
 
 from rlhf_cli.cli import run
 from rlhf_cli.runs.reading import read_first_and_last
@@ -24,17 +29,19 @@ BETA = 0.05
 
 
 def figures(folder: Path) -> dict[str, float]:
-    """J, reward and KL of the last held-out evaluation."""
+    """J, reward, KL and its logarithm, of the last held-out evaluation."""
     last = read_first_and_last(folder)[1]
     assert last is not None
     reward, kl = last.means()
-    return {"J": reward - BETA * kl, "reward": reward, "KL": kl}
+    return {"J": reward - BETA * kl, "reward": reward, "KL": kl, "log KL": math.log(kl)}
 
 
-def ratio(parents: Sequence[float], forks: Sequence[float]) -> tuple[float, float, float]:
-    """The mean effect, its standard deviation with a fork, and the variance between two seeds over that of a fork."""
-    effects = [fork - parent for parent, fork in zip(parents, forks, strict=True)]
-    return fmean(effects), variance(effects) ** 0.5, (variance(parents) + variance(forks)) / variance(effects)
+def compare(parents: Sequence[float], forks: Sequence[float]) -> str:
+    """The cells of a row: mean effect and its sd by a fork, both spreads, the correlation, the ratio and its limit."""
+    effects, one, other = [b - a for a, b in zip(parents, forks, strict=True)], stdev(parents), stdev(forks)
+    own, both, least = stdev(effects), one**2 + other**2, (one - other) ** 2
+    cells = f"{fmean(effects):+.4f} | {own:.4f} | {one:.4f} | {other:.4f} | {correlation(parents, forks):.2f}"
+    return f"{cells} | {both / own**2:.1f} | {both / least:.1f}"
 
 
 def main() -> None:
@@ -52,14 +59,12 @@ def main() -> None:
             fork = parent.with_name(f"{parent.name}-{change}")
             assert run(["fork", f"{parent}@15", change, f"run_dir={fork}"]) == 0
             found[change].append(figures(fork))
-    print(
-        "| change | figure | mean effect | its sd, by a fork | variance, two seeds over fork |\n|---|---|---|---|---|"
-    )
+    titles = "change", "figure", "mean effect", "sd of it, by a fork", "of parents", "of forks", "correlation"
+    print(f"| {' | '.join(titles)} | variance, two seeds over fork | its limit |\n{'|---' * 9}|")
     for change in CHANGES:
-        for name in ("J", "reward", "KL"):
+        for name in found[change][0]:
             columns = [[each[name] for each in found[key]] for key in ("", change)]
-            mean, deviation, times = ratio(*columns)
-            print(f"| `{change}` | {name} | {mean:+.4f} | {deviation:.4f} | {times:.1f} |", flush=True)
+            print(f"| `{change}` | {name} | {compare(*columns)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ TOPICS = {
     "demo": {"scenes"},
     "engine": {"recompute"},
     "schedules": {"schedules", "controllers"},
-    "scripts": {"alarms", "bench", "claims", "examples", "mutants", "reference", "scaling", "swap"},
+    "scripts": {"alarms", "bench", "claims", "examples", "headroom_noise", "mutants", "reference", "scaling", "swap"},
     "sweep": {"end", "shown"},
 }
 """Tests of a room that are about more than one of its modules."""

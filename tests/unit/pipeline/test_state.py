@@ -37,7 +37,7 @@ FULL = TrainState(
     best=Best(4, 0.25, 1.5),
     skipped=2,
     microbatch_size=3,
-    headroom=Headroom({0: 1.0, 12: 1.75}, {0: 0.1 + 0.2, 12: 0.0}),
+    headroom=Headroom({0: 1.0, 12: 1.75}, {0: 0.1 + 0.2, 12: 0.0}, ((3, 0.1, 1.5),), (0.5, 0.1)),
     rollouts=11,
     logs={"metrics": Mark(10, "ab"), "samples": Mark(0, "cd")},
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations_with_replacement, pairwise
 from math import factorial, prod
+from statistics import fmean
 
 import pytest
 import torch
@@ -18,23 +20,25 @@ from rlhf_cli.algorithms.rloo import Rloo
 from rlhf_cli.data.order import PartSize
 from rlhf_cli.engine.tabular import TabularEngine
 from rlhf_cli.pipeline.update import accumulate_gradient
-from rlhf_cli.prompts.headroom import FLOOR, MEMORY, PRIOR, Headroom, systematic
+from rlhf_cli.prompts.headroom import BLOCK, FLOOR, MEMORY, POWER, PRIORS, Headroom, block_of, systematic
 from rlhf_cli.types import PromptBatch
 from tests.unit.algorithms.enumerated import BETA, NOTHING, REFERENCE, SCORES, logprobs, picked, random
 from tests.unit.support import scored_by
 
+PRIOR = PRIORS[0]
 FOUR = (PartSize("", 1.0, 4),)
 
 
 def test_the_chances_by_hand() -> None:
     shown = Headroom({0: 1.0, 2: 3.0}, {0: 4.0, 2: 0.0})
-    typical = 4 / 4  # of four groups
-    gains = [
-        math.sqrt((4 + PRIOR * typical) / (1 + PRIOR)),
-        math.sqrt(typical),  # never drawn
-        math.sqrt(PRIOR * typical / (3 + PRIOR)),
-        math.sqrt(typical),
+    typical = (4 / 1 + 0 / 3) / 2  # of two prompts
+    variances = [
+        (4 + PRIOR * typical) / (1 + PRIOR),
+        typical,  # never drawn
+        PRIOR**3 * typical / (3 + PRIOR**3),
+        typical,
     ]
+    gains = [math.sqrt(variance) ** POWER for variance in variances]
     found = shown.chances(FOUR)
     assert [p for p, _ in found] == [0.25] * 4
     assert [q for _, q in found] == pytest.approx([(1 - FLOOR) * gain / sum(gains) + FLOOR / 4 for gain in gains])
@@ -43,7 +47,7 @@ def test_the_chances_by_hand() -> None:
 
 
 def test_the_constants_are_those_of_the_docs() -> None:
-    assert (FLOOR, MEMORY, PRIOR) == (0.1, 0.75, 0.1)
+    assert (FLOOR, MEMORY, POWER, BLOCK, PRIORS) == (0.1, 0.9, 0.75, 8, (0.3, 1.0))
 
 
 def test_a_part_has_its_share_of_the_objective_and_not_of_the_rows() -> None:
@@ -54,10 +58,13 @@ def test_a_part_has_its_share_of_the_objective_and_not_of_the_rows() -> None:
         assert q == pytest.approx(p)  # alike in variance
 
 
-def test_without_any_variance_every_prompt_is_drawn_alike() -> None:
-    shown = Headroom({0: 1.0, 1: 1.0}, {0: 0.0, 1: 0.0})
-    assert shown.chances(FOUR) == [(0.25, 0.25)] * 4
-    assert {weight for _, weight in shown.draw(FOUR, 3, seed=0, step=0)} == {1.0}
+def test_without_any_variance_prompts_without_a_group_come_first() -> None:
+    shown = Headroom({0: 1.0, 1: 1.0}, {0: 0.0, 1: 0.0}).chances(FOUR)
+    least = math.sqrt(PRIOR / (1 + PRIOR)) ** POWER
+    gains = [least, least, 1, 1]
+    assert [q for _, q in shown] == pytest.approx([(1 - FLOOR) * gain / sum(gains) + FLOOR / 4 for gain in gains])
+    every = Headroom(dict.fromkeys(range(4), 1.0), dict.fromkeys(range(4), 0.0))
+    assert [q for _, q in every.chances(FOUR)] == pytest.approx([0.25] * 4)
 
 
 def test_estimates_of_prompts_that_are_gone_are_no_error() -> None:
@@ -66,10 +73,42 @@ def test_estimates_of_prompts_that_are_gone_are_no_error() -> None:
 
 
 def test_a_group_counts_less_with_every_later_one_of_its_prompt() -> None:
-    shown = Headroom().observe([(5, 2.0), (5, 4.0), (1, 0.5)])
+    shown = Headroom().observe([(5, 2.0, 1.0), (5, 4.0, 1.0), (1, 0.5, 1.0)], BLOCK)
     assert shown.groups == {5: 1 + MEMORY, 1: 1.0}
     assert shown.variances == {5: 4.0 + MEMORY * 2.0, 1: 0.5}
-    assert shown.observe([]) == shown
+    assert shown.observe([], 2 * BLOCK) == shown
+
+
+def test_blocks_grow_to_their_length() -> None:
+    assert [block_of(step) for step in range(26)] == [0, 1, 2, 2, *[4] * 4, *[8] * 8, *[16] * 8, 24, 24]
+
+
+def test_groups_count_from_the_next_block_on() -> None:
+    """The steps of a block have one set of chances, so that together they are one draw."""
+    before = Headroom({0: 1.0}, {0: 2.0})
+    middle = before.observe([(1, 0.0, 1.0)], 2 * BLOCK - 1)
+    assert (middle.chances(FOUR), middle.waiting) == (before.chances(FOUR), ((1, 0.0, 1.0),))
+    after = middle.observe([(0, 4.0, 0.5)], 2 * BLOCK)
+    assert (after.groups, after.variances) == ({0: 1 + MEMORY, 1: 1.0}, {0: 4.0 + MEMORY * 2.0, 1: 0.0})
+    assert after == before.observe([(1, 0.0, 1.0), (0, 4.0, 0.5)], 2 * BLOCK)
+
+
+def test_the_noise_of_each_prior_by_hand() -> None:
+    """Of typical variance 1: prompt 0 had 2 in one group, prompt 1 none, and prompt 2 was never drawn."""
+    shown = Headroom({0: 1.0, 1: 1.0}, {0: 2.0, 1: 0.0}).observe([(1, 0.5, 3.0), (2, 9.0, 1.0)], BLOCK)
+    gains = [math.sqrt(prior / (1 + prior)) ** POWER for prior in PRIORS]
+    assert shown.noise == pytest.approx([3.0 * (0.5 / gain + gain) + 9.0 + 1.0 for gain in gains])
+    assert Headroom().observe([(0, 1e9, 1.0)], BLOCK).noise == (0.0,) * len(PRIORS)  # nothing to compare with
+
+
+@pytest.mark.parametrize(("then", "best"), [(0.0, 0.3), (2.0, 1.0)])
+def test_the_prior_is_the_one_with_the_least_noise(then: float, best: float) -> None:
+    """Where prompts without variance stay so, a group without one counts in full; where they do not, little."""
+    shown = Headroom({0: 1.0, 1: 1.0}, {0: 2.0, 1: 0.0}).observe([(1, then, 1.0)] * 8, BLOCK)
+    assert PRIORS[shown.noise.index(min(shown.noise))] == best
+    q = shown.chances(FOUR)[1][1]
+    others = [replace(shown, noise=tuple(float(prior != one) for prior in PRIORS)) for one in PRIORS]
+    assert q == (min if best == min(PRIORS) else max)(other.chances(FOUR)[1][1] for other in others)
 
 
 def test_chances_do_not_depend_on_the_order_of_the_estimates() -> None:
@@ -83,13 +122,13 @@ def test_chances_do_not_depend_on_the_order_of_the_estimates() -> None:
 
 
 def test_draws_are_a_function_of_estimates_seed_and_step() -> None:
-    shown = Headroom().observe([(0, 1.0), (1, 0.0)])
+    shown = Headroom().observe([(0, 1.0, 1.0), (1, 0.0, 1.0)] * 3, 1)
     one = shown.draw(FOUR, 2, seed=1, step=7)
     assert shown.draw(FOUR, 2, seed=1, step=7) == one
     shares = [p / q for p, q in shown.chances(FOUR)]
-    assert max(shares) > 2 * min(shares)
+    assert max(shares) > 1.5 * min(shares)
     assert [weight for _, weight in one] == pytest.approx([shares[number] for number, _ in one])
-    others = {shown.draw(FOUR, 2, seed=seed, step=step) for seed in range(3) for step in range(5)}
+    others = {shown.draw(FOUR, 2, seed=seed, step=step) for seed in range(5) for step in range(9)}
     assert len(others) > 5
 
 
@@ -133,6 +172,28 @@ def test_a_start_next_to_one_stays_within_the_last_place() -> None:
     assert systematic([0.25] * 4, 4, math.nextafter(1.0, 0.0))[-1] == 3
 
 
+def test_the_steps_of_a_block_are_one_draw() -> None:
+    """Each prompt comes as often as its chance says, but for one; where all are alike, once an epoch."""
+    parts = (PartSize("", 1.0, 24),)
+    shown = Headroom({n: 1.0 for n in range(24)}, {n: float(n * n) for n in range(24)})
+    for first in (BLOCK, 5 * BLOCK):
+        steps = range(first, first + BLOCK)
+        times = Counter(number for step in steps for number, _ in shown.draw(parts, 3, seed=4, step=step))
+        assert all(abs(times[n] - BLOCK * 3 * q) < 1 for n, (_, q) in enumerate(shown.chances(parts)))
+        assert max(times.values()) > 1
+        alike = Counter(number for step in steps for number, _ in Headroom().draw(parts, 3, seed=4, step=step))
+        assert alike == dict.fromkeys(range(24), 1)
+
+
+@pytest.mark.parametrize("step", [0, 3, BLOCK + 5])
+def test_each_step_of_a_block_draws_as_its_chances_say(step: int) -> None:
+    """Over seeds; 4 standard errors."""
+    shown, seeds = Headroom({0: 1.0, 1: 1.0}, {0: 4.0, 1: 0.0}), 1000
+    times = Counter(number for seed in range(seeds) for number, _ in shown.draw(FOUR, 1, seed, step))
+    for number, (_, q) in enumerate(shown.chances(FOUR)):
+        assert times[number] / seeds == pytest.approx(q, abs=4 * math.sqrt(q * (1 - q) / seeds))
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_each_place_comes_as_often_as_its_chance_says_over_all_starts(count: int) -> None:
     chances = [0.05, 0.4, 0.15, 0.3, 0.1]
@@ -164,7 +225,7 @@ def test_the_expected_gradient_is_that_of_all_prompts_alike(algorithm: Algorithm
     engine.logits.data = TABLES.clone()
     everything = engine.all_completions()
     each = everything.batch.samples_per_prompt
-    chances = Headroom().observe([(0, 3.0), (1, 0.1), (2, 0.0)]).chances((PartSize("", 1.0, 3),))
+    chances = Headroom().observe([(0, 3.0, 1.0), (1, 0.1, 1.0), (2, 0.0, 1.0)] * 4, 1).chances((PartSize("", 1.0, 3),))
     assert max(p / q for p, q in chances) > 3 * min(p / q for p, q in chances)  # the draws are far from uniform
     total = torch.zeros_like(TABLES)
     for prompt, (p, q) in enumerate(chances):
@@ -192,3 +253,26 @@ def test_the_expected_gradient_is_that_of_all_prompts_alike(algorithm: Algorithm
     (true,) = torch.autograd.grad(mean_objective(tables), tables)
     assert float(true.abs().max()) > 0.02
     assert float((total - true).abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize(("half_are_certain", "most", "prior"), [(False, 0.92, 1.0), (True, 0.68, 0.3)])
+def test_scores_of_0_and_1_are_drawn_with_less_noise(*, half_are_certain: bool, most: float, prior: float) -> None:
+    """Groups of four have one score by chance, or by the prompt's nature; uniform draws have a noise of 1.
+
+    With all prompts' true success rates, and no estimate, draws would have 0.80 and 0.50.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rates = torch.sigmoid(3 * torch.randn(64, generator=generator)).tolist()
+    if half_are_certain:
+        rates = [0.0 if n % 2 else 0.2 + 0.6 * rate for n, rate in enumerate(rates)]
+    variances = [rate * (1 - rate) for rate in rates]
+    parts, shown, noise = (PartSize("", 1.0, 64),), Headroom(), list[float]()
+    for step in range(96):
+        noise.append(sum(p * p / q * v for (p, q), v in zip(shown.chances(parts), variances, strict=True)))
+        groups = [
+            (number, float((torch.rand(4, generator=generator) < rates[number]).double().var()), weight)
+            for number, weight in shown.draw(parts, 8, seed=0, step=step)
+        ]
+        shown = shown.observe(groups, step + 1)
+    assert fmean(noise[16:]) / fmean(variances) < most
+    assert PRIORS[shown.noise.index(min(shown.noise))] == prior
