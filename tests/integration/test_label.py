@@ -189,6 +189,13 @@ def test_a_run_without_samples(finished: Path, label: Callable[..., Outcome], tm
     assert not (run / "feedback").exists()
 
 
+def test_a_run_whose_record_is_gone(finished: Path, label: Callable[..., Outcome], tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("feedback", "run.json"))
+    outcome = label("run")
+    assert outcome.code == 3
+    assert "error: run.json does not say which prompts the run had (" in outcome.err
+
+
 def test_votes_that_do_not_count_are_said(label: Callable[..., Outcome], tmp_path: Path) -> None:
     file = file_of(tmp_path)
     label("pairs.jsonl", typed="1\n1\n1\n")

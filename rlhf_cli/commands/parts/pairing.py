@@ -12,6 +12,7 @@ from rlhf_cli.feedback.pairs import write_rows
 from rlhf_cli.feedback.readings import odd_readings, queued_files, undone_files
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.binding import read_hash
+from rlhf_cli.runs.folder import RECORD
 from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.listing import read_last_metrics
 from rlhf_cli.runs.lock import is_locked
@@ -104,8 +105,11 @@ def held_out_rows(run: Path) -> list[PromptRow]:
     saved = read_config(run)
     config = amend(saved, ())
     rows = read_rows(config)
-    if read_hash(run, "data") != fingerprint([*rows.train, *rows.held_out]):
+    known = read_hash(run, "data")
+    if known != fingerprint([*rows.train, *rows.held_out]):
         what, fix = "the prompts are no longer those of the run", "bring its data back"
+        if not known:
+            what, fix = f"{RECORD} does not say which prompts the run had", "bring it back as it was"
         raise UserError(what, where=str(run), fix=fix, exit_code=EXIT_DATA)
     if not any(part.data.too_long == "drop" for part in rows.parts):
         return rows.held_out
