@@ -89,3 +89,11 @@ def test_values_beyond_the_clip_range_are_clipped() -> None:
     loss, clipped = clipped_value_loss(values, torch.zeros(1, 4), returns, weights, 0.2)
     assert clipped.tolist() == [[True, False, False, False]]
     assert float(loss) == pytest.approx((0.64 + 4.0 + 0.81) / 2)
+
+
+def test_the_clip_range_lies_around_the_old_value() -> None:
+    # from 2 no further than to 1.8, which is 0.8 off, though 1 would be right
+    one = torch.ones(1, 1)
+    loss, clipped = clipped_value_loss(one, 2 * one, one, one, 0.2)
+    assert float(loss) == pytest.approx(0.64 / 2)
+    assert clipped.tolist() == [[True]]
