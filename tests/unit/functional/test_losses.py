@@ -97,3 +97,11 @@ def test_the_clip_range_lies_around_the_old_value() -> None:
     loss, clipped = clipped_value_loss(one, 2 * one, one, one, 0.2)
     assert float(loss) == pytest.approx(0.64 / 2)
     assert clipped.tolist() == [[True]]
+
+
+def test_the_value_loss_is_the_weighted_sum_over_all_completions() -> None:
+    # 0.64 as above, and 2^2 of a value that did not move: 0.64 / 2 + 4 / 4, halved
+    values, old, weights = (torch.tensor(rows) for rows in ([[1.0], [3.0]], [[2.0], [3.0]], [[0.5], [0.25]]))
+    loss, clipped = clipped_value_loss(values, old, torch.ones(2, 1), weights, 0.2)
+    assert float(loss) == pytest.approx(0.66)
+    assert clipped.tolist() == [[True], [False]]
