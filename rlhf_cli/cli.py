@@ -1,7 +1,5 @@
 """The command `rlhf`: find the verb, import it, and turn errors into one line and an exit code."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import io

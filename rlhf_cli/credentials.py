@@ -4,8 +4,6 @@ Prefixes and lengths are as their issuers document them; see docs.github.com, "G
 gitleaks. A W&B key is 40 hexadecimal digits, like the commit in model.revision: it cannot be recognised.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Errors that the user can fix: one line with the mistake, its place and the fix; exit codes; lost readers."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

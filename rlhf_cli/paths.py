@@ -1,7 +1,5 @@
 """Paths as a user writes them: `package:NAME/FILE` names a file inside an installed Python package."""
 
-from __future__ import annotations
-
 import difflib
 import importlib.util
 import os

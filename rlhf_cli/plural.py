@@ -1,7 +1,5 @@
 """A number with its noun: 1 prompt, 2 prompts."""
 
-from __future__ import annotations
-
 
 def plural(number: int, noun: str) -> str:
     """The number and the noun, with an s unless there is one."""

@@ -1,7 +1,5 @@
 """The events of a run that a reporter may show. This reporter shows nothing; those of display/ do."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """The base of all settings: frozen, closed, strict. Types, ranges and meanings are in Python, values in YAML."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import json

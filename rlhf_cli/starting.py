@@ -1,7 +1,5 @@
 """The time from Enter to a verb's own output: what a terminal shows meanwhile, and imports that cost no collection."""
 
-from __future__ import annotations
-
 import gc
 import os
 import sys

@@ -4,8 +4,6 @@ One verb is at work at a time. The names of keys, groups and presets are its own
 `current`; what composes settings says which verb it is for, and opens it by `composing`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar

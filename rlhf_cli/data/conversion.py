@@ -1,7 +1,5 @@
 """Convert a raw row into a prompt row: from a column, a template, a chat, or what two completions begin with."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from sys import intern

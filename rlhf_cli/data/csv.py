@@ -1,7 +1,5 @@
 """Prompts from csv files: a header row, then one row per record; all values are text."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path

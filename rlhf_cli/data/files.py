@@ -1,7 +1,5 @@
 """Find the files that a path or pattern names, and name the errors of reading them."""
 
-from __future__ import annotations
-
 import glob
 import os
 from collections.abc import Iterator

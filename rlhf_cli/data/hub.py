@@ -3,8 +3,6 @@
 The library `datasets` is an extra; from its version 4 on it runs no code of data sets.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Prompts from jsonl files: one JSON object per line."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Both texts of a pair have the same prompt. Each text is in one pair at most, so that no held-out text is trained on.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter

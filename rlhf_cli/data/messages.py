@@ -1,7 +1,5 @@
 """Messages of a chat, as rows hold them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any, Final

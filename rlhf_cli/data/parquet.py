@@ -1,7 +1,5 @@
 """Prompts from parquet files, read batch by batch by pyarrow, an extra."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Final, Literal

@@ -4,8 +4,6 @@ A completion is a text, or a list of chat messages. Without a prompt, it is what
 implicit prompt): whole messages, or whole words, without the white space behind them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final

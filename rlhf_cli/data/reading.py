@@ -1,7 +1,5 @@
 """Read the rows of a source, leave out those that its settings exclude, and count these by reason."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator

@@ -1,7 +1,5 @@
 """Choose the held-out rows by their hash, independent of the seed and of the order of the file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

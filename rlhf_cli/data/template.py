@@ -1,7 +1,5 @@
 """Templates: texts with the names of columns in braces. Only plain names, so no template reaches an attribute."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from string import Formatter
 

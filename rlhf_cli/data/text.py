@@ -1,7 +1,5 @@
 """Prompts from text files: one prompt per line."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal

@@ -21,8 +21,6 @@ allocator     malloc keeps the memory that a step frees for the next step
 cpu           the CPU's vendor, and the threads that other programs leave room for
 """
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from torch import Tensor

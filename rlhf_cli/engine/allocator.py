@@ -3,8 +3,6 @@
 `mallopt` changes the running process only: nothing to set before the start, nothing inherited by child processes.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

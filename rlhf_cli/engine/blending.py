@@ -5,8 +5,6 @@ optimum at beta' is proportional to pi_ref^(1 - w) pi^w with w = beta / beta', o
 is drawn so by itself, whatever may follow: exact for completions of one token, and an approximation for longer ones.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Choose the engine of a policy, and check its logits against the library's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal

@@ -1,7 +1,5 @@
 """The decode loop: one token after the other, for all completions of a batch at once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final, Protocol
 

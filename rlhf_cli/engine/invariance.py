@@ -6,8 +6,6 @@ Attention is float32, whatever the weights are. Measured for float32 and bfloat1
 machine, and the engine has this arithmetic only where that holds.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import torch

@@ -1,7 +1,5 @@
 """Open a policy: on its device, in its dtype, with a fresh adapter."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The policy and its reference: its weights without the adapter, or another model of the same tokenizer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol

@@ -4,8 +4,6 @@ It goes through the same sampler, scoring, algorithms and update as a language m
 be listed. The demo, the benchmark of the algorithms and the exact tests run on it.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

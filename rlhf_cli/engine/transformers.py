@@ -1,7 +1,5 @@
 """The engine of any causal language model of the transformers library: its own forward pass, our decode loop."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial

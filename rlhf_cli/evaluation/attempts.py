@@ -1,7 +1,5 @@
 """pass@k and majority@k: the success of several attempts at a prompt, where a completion is right or wrong."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Best of n: draw n completions of the reference, and keep the one with the highest reward."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Means over seeds and prompts, with intervals and tests that count both; Holm's rule for many of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

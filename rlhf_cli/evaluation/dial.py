@@ -6,8 +6,6 @@ decoded token by token, here whole completions are weighted, which is exact). Al
 as samples of their mixture (Veach and Guibas 1995, the balance heuristic), with self-normalised weights.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Measure how varied and how repetitive texts are, by their words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

@@ -1,7 +1,5 @@
 """A held-out evaluation, its metrics, and the comparison of two."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain

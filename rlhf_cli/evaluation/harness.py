@@ -1,7 +1,5 @@
 """The tables of lm-eval for a policy and its reference, as one: each metric of each task, and the difference."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

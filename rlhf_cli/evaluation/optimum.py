@@ -5,8 +5,6 @@ J* = beta E_x log Z(x) (Ziegler et al. 2019, arXiv:1909.08593, section 2). Log-p
 in nats, and everything belongs to one beta, one temperature and one length limit.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

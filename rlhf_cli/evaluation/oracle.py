@@ -1,7 +1,5 @@
 """The optimum and the frontier of reward against KL, from the reference's completions alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile

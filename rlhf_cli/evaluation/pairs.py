@@ -4,8 +4,6 @@ For a pair with the difference of scores d = s(chosen) - s(rejected), Bradley an
 completion wins with the probability sigmoid(d). Its share of the votes is in [0, 1]. Pairs count as independent.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

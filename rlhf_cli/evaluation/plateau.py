@@ -9,8 +9,6 @@ another: they share prompts and random streams, so that their increments are no 
 of that paper need.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean

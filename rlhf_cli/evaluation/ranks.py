@@ -1,7 +1,5 @@
 """Ranks, their correlation, and quantiles."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import groupby

@@ -4,8 +4,6 @@ Self-normalised importance weights; their standard errors are in Owen 2013, Mont
 chapter 9.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

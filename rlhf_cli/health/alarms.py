@@ -1,7 +1,5 @@
 """The alarms of a run, step by step: a rule's alarm begins, lasts, and ends."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The rules that read held-out evaluations. Each is a function of the course of a run; without evaluations, silent."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Final

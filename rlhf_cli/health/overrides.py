@@ -1,7 +1,5 @@
 """Overrides to try, from the settings that a run has."""
 
-from __future__ import annotations
-
 from rlhf_cli.health.course import Course, is_number
 
 

@@ -1,7 +1,5 @@
 """All rules by name, in the order in which they are shown: causes before what follows from them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Final
 

@@ -4,8 +4,6 @@ The limits were set by healthy and by broken runs (scripts/benchmark/alarms.py, 
 is named. A rule that needs a metric which the run lacks is silent.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 from rlhf_cli.functional.mismatch import WARN_BELOW

@@ -1,7 +1,5 @@
 """Rules that end a run before its last step; each says why. A run that ended so can be resumed past it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean

@@ -1,7 +1,5 @@
 """Check a model's files: refuse those that must not be opened, and find the broken one that made a library fail."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Convert a GGUF file inside a Python package into a transformers folder, once, in the cache."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import io

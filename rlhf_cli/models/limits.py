@@ -1,7 +1,5 @@
 """Limit the time and memory of a block of code, such as a chat template that a stranger wrote."""
 
-from __future__ import annotations
-
 import resource
 import signal
 import threading

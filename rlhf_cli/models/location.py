@@ -1,7 +1,5 @@
 """Find a model as far as possible without loading torch or asking a hub."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The groups `model`, a pretrained or a tiny model with its adapter, and `reference` of the configuration."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field

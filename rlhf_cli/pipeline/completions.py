@@ -1,7 +1,5 @@
 """Completions of the reference, or of any policy, outside of a run, and their scores."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Held-out evaluation: the same prompts, temperature and random streams every time, so that evaluations are paired."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """THE loop: prompts -> rollout -> scores -> advantages -> update, until the last step."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager

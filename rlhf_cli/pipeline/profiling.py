@@ -1,7 +1,5 @@
 """Trace two steps with torch's profiler into RUN/profile/: which operations take the time."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,5 @@
 """Draw a step's rollout: sample completions of the next prompts from the policy, and ask the reward for scores."""
 
-from __future__ import annotations
-
 from rlhf_cli.engine.memory import room_for
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.run import Run, reusing_engine, truncation

@@ -1,7 +1,5 @@
 """Everything that a run holds, as plain data: `Training` for any training, `Run` for `rlhf train`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Save a run: check for room at the start, publish checkpoints, tolerate a disk that refuses, keep the best one."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

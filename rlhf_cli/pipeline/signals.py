@@ -3,8 +3,6 @@
 Slurm sends SIGUSR1 ahead of its own limit on request (`--signal=B:USR1@120`).
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Skipped steps: the gradient was not finite, or there was nothing to learn. The batch is dumped to RUN/skipped."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -4,8 +4,6 @@ Random generators and the order of the data are no part of it: both are function
 `headroom` or `rollouts`, where prompts are drawn by them.
 """
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Mapping

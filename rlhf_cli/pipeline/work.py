@@ -1,7 +1,5 @@
 """Time the stages, show their progress, stop them, and fit their microbatches into memory."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

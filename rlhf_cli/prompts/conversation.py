@@ -1,7 +1,5 @@
 """A conversation with a model: its turns, as the prompt of the next answer and as rows to train on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any

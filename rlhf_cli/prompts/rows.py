@@ -1,7 +1,5 @@
 """Read the prompts and set the held-out ones aside, before any model is loaded."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace

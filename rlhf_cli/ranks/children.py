@@ -3,8 +3,6 @@
 It imports no torch, so that the children start while this process imports it.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

@@ -3,8 +3,6 @@
 The columns of a prompt's row stay behind: they may be anything, and no shard reads them.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass

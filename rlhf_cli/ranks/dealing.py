@@ -1,7 +1,5 @@
 """Deal the prompts of a batch to shards, and shards to processes."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The duties of the processes of `rlhf train`; supervised training has its own."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from rlhf_cli.engine.reference import AnyEngine

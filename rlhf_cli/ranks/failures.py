@@ -1,7 +1,5 @@
 """An error of another process: as a message, and as an error of the first process."""
 
-from __future__ import annotations
-
 import traceback
 
 import torch

@@ -1,7 +1,5 @@
 """The team of a run's first process: it sends shards to the others, and notices where one of them fails."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence

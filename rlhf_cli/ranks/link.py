@@ -1,7 +1,5 @@
 """The first process's connection to one other process."""
 
-from __future__ import annotations
-
 import threading
 from queue import SimpleQueue
 

@@ -5,8 +5,6 @@ shards differ: one decodes longer, one has nothing to do. Before a pass each say
 left to do make the passes of the others on one token, for the sake of the weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """The messages between a run's first process and the others: an order, and its answer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

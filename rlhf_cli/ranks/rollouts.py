@@ -3,8 +3,6 @@
 A part is as if the other prompts had not been in its batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any

@@ -4,8 +4,6 @@ The layers are gathered one after the other for each pass, and freed behind it. 
 whole in every process: their gradients go the way of all runs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial

@@ -4,8 +4,6 @@ A shard's numbers depend on its own completions alone. The number of shards is a
 number of processes.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 `Team` is this process alone; `leader` has the one with others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar

@@ -1,7 +1,5 @@
 """Send messages between two processes of a run, over torch.distributed's gloo."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any, Final
 

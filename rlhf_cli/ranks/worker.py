@@ -1,7 +1,5 @@
 """A run's process of rank 1 or more: it holds the model, calculates the shards that it is sent, and decides nothing."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

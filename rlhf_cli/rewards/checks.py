@@ -3,8 +3,6 @@
 Scores stand under the number of their completion, from 0; None is a completion without a usable score.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The columns of the data that a built-in reward reads: find a row's value, and refuse rows without a usable one."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final

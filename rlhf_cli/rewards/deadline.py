@@ -1,7 +1,5 @@
 """A time limit for each completion, so that a hard one does not cost the others their scores."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial

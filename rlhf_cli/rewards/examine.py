@@ -1,7 +1,5 @@
 """Examine a reward: let it score the same completions several times, and check the scores."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ Answers are not unpacked, because a small one could become huge. No cookie is ke
 the requests before it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

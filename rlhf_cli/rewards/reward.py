@@ -1,7 +1,5 @@
 """The `reward` group of the configuration: a source of scores, and how to shape them."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator

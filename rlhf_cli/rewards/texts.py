@@ -1,7 +1,5 @@
 """The text of a completion, and the answer in a text that a pattern finds."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 The names inside a checkpoint's folder are in `runs.checkpoint` and `pipeline.state`, which write them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,5 @@
 """Lock the folder of a run: one process works in it at a time."""
 
-from __future__ import annotations
-
 import fcntl
 import time
 from collections.abc import Iterator

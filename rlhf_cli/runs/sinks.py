@@ -4,8 +4,6 @@ A sink is a class with a name in SINKS and in the schema. It is built from the r
 after, and the run's config as plain data. It may raise any error, and is then left out.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

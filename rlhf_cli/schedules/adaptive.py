@@ -8,8 +8,6 @@ completions per step the paper's horizon of 10,000 would be 312 steps, and a run
 KL is the sum over a completion's tokens, averaged over completions, in nats.
 """
 
-from __future__ import annotations
-
 from typing import Final, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """value(step) = value."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

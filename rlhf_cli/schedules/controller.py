@@ -1,7 +1,5 @@
 """The state of a beta that follows the KL, and the arithmetic of both controllers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

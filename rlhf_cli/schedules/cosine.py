@@ -1,7 +1,5 @@
 """value(step) = (1 - s) start + s end with s = (1 - cos(pi * step / (total - 1))) / 2: slow, fast, slow."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """value(step) = (1 - s) start + s end with s = step / (total - 1): a straight line from `start` to `end`."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from rlhf_cli.schedules.ramp import Ramp

@@ -1,7 +1,5 @@
 """AdamW's settings and the learning rate of each step."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, Literal
 

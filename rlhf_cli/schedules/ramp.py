@@ -1,7 +1,5 @@
 """value(step) = (1 - s) start + s end, where s grows from 0 to 1 over the run: the base of linear and cosine."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 from pydantic import Field

@@ -7,8 +7,6 @@ alone would be Ziegler's controller without its clip at 0.2: beta falls while th
 overshoots. The proportional term raises beta as soon as the KL climbs.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Final, Literal
 

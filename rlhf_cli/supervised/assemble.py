@@ -1,7 +1,5 @@
 """SupervisedConfig and rows -> SupervisedRun: load the model and fit the parts together, fresh or from a checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path

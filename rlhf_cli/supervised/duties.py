@@ -1,7 +1,5 @@
 """The duties of the processes of supervised training: the model that each loads, and the tasks that it may be sent."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 

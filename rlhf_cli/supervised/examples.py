@@ -1,7 +1,5 @@
 """The examples of a run: rows as token ids, and which of them belong to which step."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Hashable
 

@@ -1,7 +1,5 @@
 """One step: the gradient of the loss over a batch, shard by shard, and the update of the weights."""
 
-from __future__ import annotations
-
 from rlhf_cli.errors import EXIT_NONFINITE
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.state import copy_tensors

@@ -1,7 +1,5 @@
 """The lesson of a row: the texts that its columns hold. No torch: rows are checked before anything is loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The loop: the examples of a step -> loss -> gradient -> new weights, until the last step, or no more is gained."""
 
-from __future__ import annotations
-
 from rlhf_cli.pipeline.loop import stoppable
 from rlhf_cli.pipeline.run import due
 from rlhf_cli.pipeline.skipping import Skip

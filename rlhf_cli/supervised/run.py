@@ -1,7 +1,5 @@
 """Everything that a run of supervised training holds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from rlhf_cli.pipeline.run import Training, due

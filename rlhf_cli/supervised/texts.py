@@ -1,7 +1,5 @@
 """From a row to token ids: completions behind a prompt, or whole texts that are scored."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Final

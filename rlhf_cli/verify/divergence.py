@@ -3,8 +3,6 @@
 Within a step a cause is compared before its effects: rollout, scores, metrics, evaluation.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

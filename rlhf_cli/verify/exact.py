@@ -4,8 +4,6 @@ This is the oracle of `verify-gradient`. It shares no function with the code tha
 tempers and truncates the policy, shapes the scores and takes the KL by itself, in float64.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

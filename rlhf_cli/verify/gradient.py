@@ -1,7 +1,5 @@
 """Compare a run's expected update with the exact gradient of its objective, on a problem that can be listed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 

@@ -1,7 +1,5 @@
 """The machine and what is installed on it, for a bug report."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -3,8 +3,6 @@
 lm-eval is an extra. It prints by logging, bars and warnings; here only its bars of requests stay, on a terminal.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import difflib

@@ -1,7 +1,5 @@
 """Upload a folder to a hub of models, with the token of the environment alone."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

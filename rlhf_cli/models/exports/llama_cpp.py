@@ -5,8 +5,6 @@ the file only names, so a tokenizer with a rule that has no name here is refused
 scores a transformers tokenizer no longer has.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

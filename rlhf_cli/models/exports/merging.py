@@ -1,7 +1,5 @@
 """Merge a policy's adapter into the weights: a model that needs no PEFT."""
 
-from __future__ import annotations
-
 import copy
 from contextlib import nullcontext
 from pathlib import Path

@@ -3,8 +3,6 @@
 worker.py loads this file as well, so it imports only the standard library.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The messages of a reward's process, fully checked: text that a function writes to their pipe is never a score."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Final
 

@@ -4,8 +4,6 @@ Every wait is short enough to notice a signal: `tick` is called at least every 5
 process is killed first.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

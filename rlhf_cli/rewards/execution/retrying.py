@@ -1,7 +1,5 @@
 """Ask one source for scores, again after a failure; the source's own settings say how often, and what then."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Score completions with a reward: ask its source, or the parts of a weighted one, then shape the scores."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack

@@ -5,8 +5,6 @@ finds an untouched Python. A built-in function is made by a factory, from option
 JSON through two pipes of their own, so that the function's output cannot get between them.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import importlib
 import importlib.util

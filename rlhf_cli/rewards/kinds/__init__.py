@@ -22,8 +22,6 @@ A source is a frozen model: `kind` names it, its fields are its knobs, and `high
 A `PlainSource` has `score(prompts, completions)`; a source that may fail is an `IsolatedSource` (base.py).
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The base of rewards that compare the answer in a completion with the right one in a column of the data."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from pydantic import Field

@@ -4,8 +4,6 @@ A `PlainSource` is a function of the texts, and cannot fail. A source that can f
 that may hang) is an `IsolatedSource`: it runs in a process of its own, which can be killed.
 """
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from collections.abc import Sequence

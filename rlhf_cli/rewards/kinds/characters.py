@@ -1,7 +1,5 @@
 """The share of a completion's characters that belong to a set; a random model can learn it within seconds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """The settings of a reward that asks a server, and the rules for where prompts may be sent."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from ipaddress import ip_address

@@ -3,8 +3,6 @@
 Texts are compared letter by letter, and a number in the data by its value.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal

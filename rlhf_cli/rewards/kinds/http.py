@@ -7,8 +7,6 @@ Prompts and completions are what a Python function would get: texts, or lists of
 answers with a number for each completion, or null for no score (`on_error`). docs/examples/reward_server is an example.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The share of wanted words or phrases that a completion contains, less the share of unwanted ones."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal

@@ -1,7 +1,5 @@
 """Reward: the closeness of a completion's length to a target. A target of 0 rewards brevity."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Final, Literal
 

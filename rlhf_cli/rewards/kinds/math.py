@@ -10,8 +10,6 @@ digits. Decimals near zero are the same where three of their digits are: to six 
 The library's own timeouts are off: they would call an answer wrong that took too long. Here it has no score.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache

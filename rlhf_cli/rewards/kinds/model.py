@@ -1,7 +1,5 @@
 """A reward model: any sequence classification model of transformers, with its own tokenizer and chat template."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """No reward: every completion scores 0, and the KL to the reference is all that there is to learn from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 

@@ -6,8 +6,6 @@ and the tokens of the completions (`completion_ids`), as far as it takes them. I
 (execution/process.py), which can be killed where it hangs.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """Whether a completion matches a regular expression: 1 or 0."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal

@@ -4,8 +4,6 @@ VADER is a lexicon with rules, not a model. It runs anywhere in microseconds, an
 marks and piles of kind words; the KL to the reference works against that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """Several rewards at once: the sum of their scores, each times its weight. Every part is logged by its name."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, Final, Literal, Self
 
