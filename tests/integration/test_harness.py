@@ -104,7 +104,8 @@ def test_without_lm_eval_the_way_to_it_is_said(
     finished: Path, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(finished, tmp_path / "out")
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    for name in {"lm_eval", *(name for name in sys.modules if name.startswith("lm_eval."))}:
+        monkeypatch.setitem(sys.modules, name, None)
     outcome = rlhf("eval", "out", "--harness", "letters.yaml")
     assert (outcome.code, outcome.err) == (
         2,

@@ -57,8 +57,9 @@ def test_a_shorter_run_traces_what_there_is(steps: int, whole: int, rlhf: Rlhf, 
 
 
 def test_a_profile_that_cannot_be_written_stops_nothing(rlhf: Rlhf, tmp_path: Path) -> None:
+    assert rlhf(*RUN, "steps=1", "display=quiet", "run_dir=out").code == 0
     (tmp_path / "out" / "profile" / "trace.json.gz").mkdir(parents=True)
-    outcome = rlhf(*RUN, "steps=2", "display=quiet", "run_dir=out", "profile=true")
+    outcome = rlhf("train", "resume=out", "steps=3", "display=quiet", "profile=true")
     assert outcome.code == 0
     assert "note: the profile could not be written: Is a directory\n" in outcome.err
 

@@ -262,4 +262,4 @@ def test_a_group_shows_the_variance_of_its_rewards_less_the_sampled_kl_wherever_
     far = rollout.logprobs - torch.tensor([[0.2, 0.3], [-0.5, 0.0]])
     scored = scored_of(rollout, [1.0, 3.0], ref_logprobs=far, beta=2.0)
     rewards = token_rewards(scored.scores, penalty(scored.distance, kl), 2.0, rollout.completion_mask)
-    assert group_variances(replace(scored, rewards=rewards), kl) == [(7, pytest.approx(8.0))]
+    assert group_variances(replace(scored, rewards=rewards), kl) == [(7, pytest.approx(8.0), 0.5)]
