@@ -15,8 +15,6 @@ KL: see `placement`), and 1e-4 is added to the standard deviation, so that a gro
 up to unit size. One of equal returns has no advantage at all.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Final, Literal
 
 from pydantic import Field

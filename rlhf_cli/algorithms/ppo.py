@@ -13,8 +13,6 @@ is not a network of its own but one linear layer, initialised to zero, on the la
 The head reads those states without sending a gradient back, unless `shared_trunk` lets its loss train the adapter too.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from pydantic import Field

@@ -12,8 +12,6 @@ earlier tokens would only add noise. The baseline b does not depend on the token
 Deviations from the paper: none. Aggregation: sum over tokens, mean over completions, which is the gradient above.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from rlhf_cli.algorithms.baseline import RunningMean

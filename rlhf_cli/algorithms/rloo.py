@@ -12,8 +12,6 @@ E[r | ended] - beta KL(policy | ended || reference | ended), whose optimum is pi
 Deviations from the paper: none. Aggregation: sum over tokens, mean over completions.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from rlhf_cli.algorithms.baseline import RunningMean

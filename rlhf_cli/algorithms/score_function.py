@@ -3,8 +3,6 @@
 One update per rollout, by all completions at once. Aggregation: sum over tokens, mean over completions.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from rlhf_cli.algorithms.placement import Placement

@@ -4,8 +4,6 @@ This is a pure function of seed and step: there is no iterator to save, and no s
 part of a mixture has its own epochs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

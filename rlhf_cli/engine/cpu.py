@@ -1,7 +1,5 @@
 """The CPU: its vendor, and the threads that other programs leave room for."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Autograd would keep the inputs of every small operation. These keep one tensor e
 no gradient.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 

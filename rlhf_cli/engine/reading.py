@@ -1,7 +1,5 @@
 """Read a rollout: the trainer's log-probabilities, the reference's beside them, and the value head's values."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -1,7 +1,5 @@
 """Means with standard errors and two-sided t intervals; shares with Wilson's interval."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

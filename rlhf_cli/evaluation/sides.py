@@ -1,7 +1,5 @@
 """Two policies on the same prompts: every measure with its interval, and the paired difference."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product

@@ -5,8 +5,6 @@ A prompt gives one pair, so that pairs are independent, and the second text is a
 are several: two texts of one random stream would be alike more often than those of two models are.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -6,8 +6,6 @@ arrived since or was edited. Lines are only ever added. A step that comes out ot
 its line once more, and the lines before it of this step and of later ones do not count any more.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,5 @@
 """KL(policy || reference): the sampled estimator k1 and the exact value over the vocabulary, in nats."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

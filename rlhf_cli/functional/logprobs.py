@@ -3,8 +3,6 @@
 Logits are computed from hidden states a chunk of rows at a time and dropped: no [B, T, V] tensor ever exists.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final

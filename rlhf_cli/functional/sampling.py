@@ -1,7 +1,5 @@
 """Sampling by inverting the distribution function: one uniform decides one token, whatever the batch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

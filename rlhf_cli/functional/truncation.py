@@ -6,8 +6,6 @@ might lack the token that was sampled, and would normalise by another mass. The 
 truncated: cut like the policy, it would change with the policy.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

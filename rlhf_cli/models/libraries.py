@@ -3,8 +3,6 @@
 They create some 400,000 objects, and to collect them takes a second of a short command's time.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

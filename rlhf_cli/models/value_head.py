@@ -3,8 +3,6 @@
 PPO estimates by it the return that follows a state, and a reward model scores a text by that of its last token.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 

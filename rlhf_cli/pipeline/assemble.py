@@ -1,7 +1,5 @@
 """RunConfig and prompts -> Run: load the model and fit the parts together, fresh or from a checkpoint."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace

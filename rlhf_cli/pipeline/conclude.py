@@ -1,7 +1,5 @@
 """End a run, perhaps early: export the adapter, compare the last evaluation with the first, answer prompts twice."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from rlhf_cli.errors import UserError

@@ -1,7 +1,5 @@
 """The metrics of a step, computed from its stages."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """run.json: the machine, versions, model, data and reward of a run, for a resume and for readers years later."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache

@@ -1,7 +1,5 @@
 """Score a rollout: join the reward's scores, the distance from the reference and the values of the value head."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 import torch

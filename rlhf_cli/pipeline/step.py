@@ -1,7 +1,5 @@
 """Begin a run, and end each step: complete it, or skip it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final

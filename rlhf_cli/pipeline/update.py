@@ -1,7 +1,5 @@
 """Update the weights from advantages: as many updates as the algorithm asks for, a microbatch at a time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 

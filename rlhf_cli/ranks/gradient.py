@@ -3,8 +3,6 @@
 Each unit's gradient is calculated by itself, and these are added in the order of the prompts.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

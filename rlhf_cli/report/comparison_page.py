@@ -1,7 +1,5 @@
 """The page of several runs: last evaluations, paired differences, curves on top of each other, settings that differ."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

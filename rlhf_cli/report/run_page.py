@@ -1,7 +1,5 @@
 """The page of one run: its state, held-out comparison, curves, completions, and how to repeat it."""
 
-from __future__ import annotations
-
 import math
 import re
 import shlex

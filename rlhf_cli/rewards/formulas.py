@@ -7,8 +7,6 @@ typed. Only a text that is neither is searched.
 A `read_` function returns a list, as the library does: the answer as sympy reads it and, last, as a text.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Turn the ways to write an answer into one: signs, units, marks around it, and expressions that are typed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Final

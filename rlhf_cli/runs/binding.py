@@ -5,8 +5,6 @@ before config.json, so it lists the config.json that a kill leaves. The manifest
 of its moment, so both files of another run do not fit either. Files of earlier versions have no hashes: no check.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Collection, Mapping

@@ -1,7 +1,5 @@
 """Compare the settings of a resumed run with those that it began with; the schema marks those that may change."""
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import json

@@ -5,8 +5,6 @@ written under another name, synced, and published by one rename; it is verified 
 files is not known here.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

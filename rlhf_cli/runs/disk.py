@@ -1,7 +1,5 @@
 """The changes that a save makes on disk, one method a change: a test can fail, tear or kill any of them."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

@@ -4,8 +4,6 @@ Everything random depends on the seed, the step, the prompt and the completion, 
 from its parent by the settings that were changed, and not by luck. The parent is only read.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

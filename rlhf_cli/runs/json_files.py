@@ -1,7 +1,5 @@
 """Read JSON files that may be missing, half written or foreign; replace a JSON file whole or not at all."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math

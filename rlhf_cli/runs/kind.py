@@ -1,7 +1,5 @@
 """The kind of a run, read from its config.json: which verb began it, and goes on with it."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from pathlib import Path

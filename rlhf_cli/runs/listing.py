@@ -1,7 +1,5 @@
 """List the runs below a folder, each with its state. It only reads; a folder may be half written or foreign."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Iterator, Mapping

@@ -3,8 +3,6 @@
 A resume cuts each jsonl file back to its length at the checkpoint.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

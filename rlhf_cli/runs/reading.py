@@ -1,7 +1,5 @@
 """Read a run's folder; skip files that are missing or corrupt."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Find the run, the checkpoint or the adapter that a user's path means."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator, Sequence

@@ -3,8 +3,6 @@
 A kill leaves nothing half done: the file is written whole or not at all, and the lock ends with its process.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

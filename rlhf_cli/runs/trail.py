@@ -1,7 +1,5 @@
 """Check every file of a run against the hashes that the run left of it."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """An example as token ids, and the batch of several."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

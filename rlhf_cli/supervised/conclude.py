@@ -1,7 +1,5 @@
 """End a run: export the adapter or the reward model, and compare it with the untouched model on the held-out rows."""
 
-from __future__ import annotations
-
 from rlhf_cli.pipeline.record import write_end
 from rlhf_cli.pipeline.state import load
 from rlhf_cli.runs.binding import bind, read_record

@@ -1,7 +1,5 @@
 """The evaluations of the held-out rows, and the file that holds them. No torch: a page reads it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path

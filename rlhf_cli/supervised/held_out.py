@@ -1,7 +1,5 @@
 """Judge the held-out rows. They are never trained on, and the same every time, so that evaluations are paired."""
 
-from __future__ import annotations
-
 import math
 from itertools import chain
 

@@ -3,8 +3,6 @@
 An example's figures depend on its own shard alone, and on no process: `rlhf_cli/ranks` deals and gathers.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields

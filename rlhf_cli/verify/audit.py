@@ -5,8 +5,6 @@ checkpoint. Each checkpoint holds the SHA-256 of every log up to its step, which
 changes all of these hashes as well still cannot make a stretch repeat.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The documented gradient of an algorithm: its size, and each setting that biases it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final

@@ -6,8 +6,6 @@ algorithm's advantages and the update's loss and backward pass, as in training. 
 list.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Repeat a stretch of a run in another folder, and compare both bit for bit."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Try one step of a run without a change of weights: its samples, its gradient, its time and its memory."""
 
-from __future__ import annotations
-
 import math
 import tempfile
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Prepare a run: refuse mistakes before anything is written, find where it continues, and name the code it runs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Start or resume a run of supervised training: the part that `sft`, `dpo` and `reward train` share."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from functools import partial

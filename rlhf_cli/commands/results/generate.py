@@ -1,7 +1,5 @@
 """`rlhf generate RUN "prompt"`: the answers of a trained policy, and of its reference beside them."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

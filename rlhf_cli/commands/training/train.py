@@ -1,7 +1,5 @@
 """`rlhf train`: start a run or a sweep (-m), or resume a run (resume=)."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """The table of `rlhf eval`: two policies, every measure, and the paired difference."""
 
-from __future__ import annotations
-
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.figures import compared
 from rlhf_cli.display.words import flat

@@ -7,8 +7,6 @@ this a 10"), so the policy also learns how to persuade the judge; only the KL to
 (arXiv:2306.05685 lists more biases of judges).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
