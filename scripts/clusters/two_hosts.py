@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,14 +53,14 @@ class Host:
             )  # fmt: skip
 
 
-def ip(*arguments: str) -> None:
-    """Run iproute2; raises CalledProcessError, and FileNotFoundError where it is missing."""
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+def ip(*arguments: str) -> str:
+    """Run iproute2, and return what it prints; raises CalledProcessError, and FileNotFoundError where it is missing."""
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 @contextmanager
 def two_hosts() -> Iterator[tuple[Host, Host]]:
-    """Two hosts with a cable between them, which are gone after the block."""
+    """Two hosts with a cable between them, which are gone after the block with all that runs on them."""
     one, two = hosts = Host(1), Host(2)
     known = "127.0.0.1 localhost\n" + "".join(f"{host.address} {host.name}\n" for host in hosts)
     try:
@@ -77,6 +78,8 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
     finally:
         for host in hosts:
             with suppress(subprocess.CalledProcessError, FileNotFoundError):
+                for process in ip("netns", "pids", host.name).split():
+                    os.kill(int(process), signal.SIGKILL)  # those that torchrun started outlive it
                 ip("netns", "delete", host.name)  # its end of the cable goes with it
             shutil.rmtree(Path("/etc/netns") / host.name, ignore_errors=True)
         with suppress(OSError):
@@ -120,16 +123,11 @@ def main() -> int:
         try:
             with two_hosts() as hosts:
                 processes = torchrun(hosts, [*settings, *(["steps=500"] if options.cut else [])], folder)
-                try:
-                    if options.cut:
-                        said = cut(hosts, processes, folder)
-                        print(said)
-                        return 0 if said.startswith("stopped: ") else 1
-                    codes = [process.wait(LIMIT_S) for process in processes]
-                finally:
-                    for process in processes:
-                        process.kill()
-                        process.wait()
+                if options.cut:
+                    said = cut(hosts, processes, folder)
+                    print(said)
+                    return 0 if said.startswith("stopped: ") else 1
+                codes = [process.wait(LIMIT_S) for process in processes]
                 if any(codes):
                     print(*(log_of(host, folder) for host in hosts), f"exit codes {codes}", sep="\n")
                     return 1

@@ -28,3 +28,5 @@ def test_a_run_over_two_hosts(argv: tuple[str, ...], said: str, tmp_path: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(said)
     assert subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout == ""
+    left = subprocess.run(["pgrep", "-f", "rlhf_cli train .*/rlhf-hosts-"], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
