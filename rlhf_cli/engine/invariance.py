@@ -23,7 +23,7 @@ BLOCK: Final = 128
 SMALL: Final = 400
 """Multiplications of a product below which torch adds in another order."""
 LEAST: Final = 4
-"""Queries of a text from which on its products add in the order that they have for many; fewer are not faster."""
+"""Queries of a text from which on its products add in the order that they have for many."""
 TOKENS: Final = 64
 """Tokens whose share of a weight's gradient is added by one product."""
 
@@ -84,16 +84,17 @@ class Adapted(torch.autograd.Function):
         return of_x, None, None, sum_outer(of_narrow, x), sum_outer(multiply(x, a), gradient)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, least: int = 1) -> Tensor:
     """softmax(q k^T / sqrt(d) + mask) v: query [b, g, M, d], key and value [b, g, S, d] -> [b, g, M, d].
 
-    S is a multiple of `KEYS`; the mask is [b or 1, 1, M or 1, S]. Decoding has the bits of reading.
+    S is a multiple of `KEYS`; the mask is [b or 1, 1, M or 1, S]. Decoding, the products have at least `least` queries:
+    from `LEAST` on it has the bits of reading.
     """
     if query.requires_grad and torch.is_grad_enabled():
         return apply_autograd(_Attention, query, key, value, mask)
     batch, groups, count, size = query.shape
     if mask.shape[2] == 1:  # decoding; a text of many queries is never small
-        query = torch.nn.functional.pad(query, (0, 0, 0, max(0, LEAST - count, -(-SMALL // (KEYS * size)) - count)))
+        query = torch.nn.functional.pad(query, (0, 0, 0, max(0, least - count, -(-SMALL // (KEYS * size)) - count)))
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
     result = _weighted(_probabilities(query, key, mask, groups), value)[:, :count]
     return result.reshape(batch, groups, count, size)
