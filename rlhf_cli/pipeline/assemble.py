@@ -30,6 +30,7 @@ from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import TrainState, load, read_state
 from rlhf_cli.pipeline.work import Work
+from rlhf_cli.plural import plural
 from rlhf_cli.prompts.encoding import Prompts, encode
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.ranks.duties import DUTIES
@@ -80,8 +81,8 @@ def assemble(
     if config.prompts == "dynamic":
         reporter.note(
             f"prompts=dynamic: a step learns from the first {config.prompts_per_step} groups with different scores, of "
-            f"up to {config.max_rollouts} rollouts; the KL of all others is left out, so with beta > 0 it does not "
-            "maximise J; J, reward and KL of a step are of all that it drew"
+            f"up to {plural(config.max_rollouts, 'rollout')}; the KL of all others is left out, so with beta > 0 it "
+            "does not maximise J; J, reward and KL of a step are of all that it drew"
         )
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
     if config.shards == "auto":

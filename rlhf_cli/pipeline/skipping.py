@@ -9,6 +9,7 @@ from safetensors.torch import save
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline.run import Training
+from rlhf_cli.plural import plural
 from rlhf_cli.runs.folder import SKIPPED
 from rlhf_cli.runs.json_files import finite
 from rlhf_cli.types import Advantages
@@ -38,7 +39,7 @@ def note_skip(run: Training, reason: Skip, place: str) -> None:
     step, skipped = run.state.step + 1, run.state.skipped + 1
     if skipped > run.config.max_skipped_steps:
         raise UserError(
-            f"{reason.reason} in step {step}, and {skipped} steps in a row changed nothing{place}",
+            f"{reason.reason} in step {step}, and {plural(skipped, 'step')} in a row changed nothing{place}",
             where="max_skipped_steps",
             fix=reason.fix,
             exit_code=reason.exit_code,

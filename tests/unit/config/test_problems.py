@@ -39,7 +39,7 @@ ADD = "add for example `reward: sentiment`"
             "optimizer.betas=[0.9]": "optimizer.betas.1: must be given (it has no default)",
             "model.lora.dora=1": "model.lora.dora: must be true or false (got 1)",
             "model.lora.target_modules=[]": (
-                "model.lora.target_modules: must be one of auto or all-linear, or must have at least 1 entries (got [])"
+                "model.lora.target_modules: must be one of auto or all-linear, or must have 1 or more entries (got [])"
             ),
             "beta=inf": "beta.value: must be finite (got inf)",
             "display=lively": "display: must be one of auto, live, plain, json or quiet (got 'lively')",
