@@ -35,7 +35,7 @@ from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.runs.result import read_final_steps
 
 _BEFORE_CONFIG: Final = (LOCK, HYDRA, REWARD_LOG, RANKS, REPORT)
-"""What a start leaves that is killed before it writes its settings; and the page, which replaces none but its own."""
+"""Files of a run that was killed before it wrote its settings; and the page, which replaces only its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from rlhf_cli.display.dashboard import Dashboard
 
-SECONDS: Final = 0.8
-"""The time of a picture."""
-LAST: Final = 4.0
-"""That of the last one."""
+EACH_S: Final = 0.8
+"""Seconds that a picture is shown."""
+LAST_S: Final = 4.0
+"""Seconds that the last picture is shown."""
 ID: Final = "rlhf"
 MATRIX: Final = re.compile(rf'(<g class="{ID}-matrix">\n)(.*?)(\n    </g>)', re.DOTALL)
 RULE: Final = re.compile(rf"\.{ID}-(r\d+) \{{ (.*?) \}}\n?")
@@ -53,7 +53,7 @@ def pictures(run: Path, steps: Sequence[int]) -> Iterator[str]:
 
 def joined(each: Sequence[str]) -> str:
     """The pictures as one that moves: the frame of the first, and in it the texts of each, visible in their time."""
-    total, groups, names = SECONDS * (len(each) - 1) + LAST, list[str](), dict[str, str]()
+    total, groups, names = EACH_S * (len(each) - 1) + LAST_S, list[str](), dict[str, str]()
     for number, svg in enumerate(each):
         of_class = {old: names.setdefault(rule, f"t{len(names)}") for old, rule in RULE.findall(svg)}
         found = MATRIX.search(svg)
@@ -62,10 +62,10 @@ def joined(each: Sequence[str]) -> str:
         for old, name in of_class.items():
             texts = texts.replace(f'class="{ID}-{old}"', f'class="{name}"')
         kind = "picture" if number < len(each) - 1 else "picture last"
-        groups.append(f'<g class="{kind}" style="animation-delay: {SECONDS * number - total:g}s">{texts.strip()}</g>')
+        groups.append(f'<g class="{kind}" style="animation-delay: {EACH_S * number - total:g}s">{texts.strip()}</g>')
     rules = [
-        f"@keyframes picture {{ 0% {{ visibility: visible }} {100 * SECONDS / total:.3f}% {{ visibility: hidden }} }}",
-        f"@keyframes last {{ 0% {{ visibility: visible }} {100 * LAST / total:.3f}% {{ visibility: hidden }} }}",
+        f"@keyframes picture {{ 0% {{ visibility: visible }} {100 * EACH_S / total:.3f}% {{ visibility: hidden }} }}",
+        f"@keyframes last {{ 0% {{ visibility: visible }} {100 * LAST_S / total:.3f}% {{ visibility: hidden }} }}",
         f".picture {{ visibility: hidden; animation: picture {total:g}s step-end infinite }}",
         ".last { visibility: visible; animation-name: last }",
         "@media (prefers-reduced-motion: reduce) { .picture { animation: none } }",

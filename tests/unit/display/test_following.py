@@ -56,10 +56,9 @@ def test_a_run_whose_command_is_not_known_is_not_varied(folder: Path) -> None:
 
 
 def test_a_narrow_terminal_breaks_no_command(folder: Path) -> None:
-    console = PlainConsole(file=StringIO(), width=40)
-    commands = after_run(result_of(), folder)
-    print_next(console, commands)
-    assert console.file.getvalue().splitlines() == ["Next", *(f"  {command}" for command in commands)]  # type: ignore[attr-defined]
+    commands, output = after_run(result_of(), folder), StringIO()
+    print_next(PlainConsole(file=output, width=40), commands)
+    assert output.getvalue().splitlines() == ["Next", *(f"  {command}" for command in commands)]
 
 
 def test_a_shell_that_does_not_find_the_command_is_told_how(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +69,9 @@ def test_a_shell_that_does_not_find_the_command_is_told_how(folder: Path, monkey
     monkeypatch.setenv("PATH", str(folder))
     for executable, expected in ((bin / "python", ["  source .venv/bin/activate"]), (folder / "python", [])):
         monkeypatch.setattr("sys.executable", str(executable))
-        console = PlainConsole(file=StringIO())
-        print_next(console, ["rlhf runs"])
-        assert console.file.getvalue().splitlines() == ["Next", *expected, "  rlhf runs"]  # type: ignore[attr-defined]
+        output = StringIO()
+        print_next(PlainConsole(file=output), ["rlhf runs"])
+        assert output.getvalue().splitlines() == ["Next", *expected, "  rlhf runs"]
 
 
 @pytest.mark.parametrize(

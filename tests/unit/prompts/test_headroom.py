@@ -103,7 +103,7 @@ def test_the_noise_of_each_prior_by_hand() -> None:
 
 @pytest.mark.parametrize(("then", "best"), [(0.0, 0.3), (2.0, 1.0)])
 def test_the_prior_is_the_one_with_the_least_noise(then: float, best: float) -> None:
-    """Where prompts without variance stay so, a group without one counts in full; where they do not, little."""
+    """A group without variance counts in full where its prompt stays so, and little where it does not."""
     shown = Headroom({0: 1.0, 1: 1.0}, {0: 2.0, 1: 0.0}).observe([(1, then, 1.0)] * 8, BLOCK)
     assert PRIORS[shown.noise.index(min(shown.noise))] == best
     q = shown.chances(FOUR)[1][1]

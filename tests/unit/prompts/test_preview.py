@@ -1,4 +1,4 @@
-"""What `rlhf data show` shows: lengths by hand, and the parts of a mixture."""
+"""`rlhf data show`: lengths by hand, and the parts of a mixture."""
 
 from __future__ import annotations
 
