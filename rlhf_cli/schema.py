@@ -217,6 +217,12 @@ class RunConfig(TrainingConfig):
         """Whether `shard_model` asks for it."""
         return self.shard_model
 
+    @property
+    def makes_room(self) -> bool:
+        """Whether the run may work with fewer threads beside other programs: their number is left open, and where the
+        run is `invariant` it is part of no result."""
+        return self.threads is None and self.processes == 1 and self.invariant is not False
+
     def _why_not_drawn(self) -> str | None:
         """Why the prompts cannot be drawn as `prompts` says; None where they can."""
         a, dynamic = self.algorithm, self.prompts == "dynamic"

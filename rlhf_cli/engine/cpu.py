@@ -1,9 +1,8 @@
-"""The CPU: its vendor, and the threads that other programs leave room for."""
+"""Threads of the CPU that other programs leave room for."""
 
 import os
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,14 +14,6 @@ WAITED: Final = 0.25
 """Share of the time that all threads together wait for a core from which on one thread is too many."""
 IDLE: Final = 0.7
 """Cores that stand idle from which on there is room for another thread."""
-
-
-@cache
-def cpu_vendor() -> str:
-    """The CPU's vendor, such as GenuineIntel or AuthenticAMD; empty where the machine does not tell."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
 class Load(NamedTuple):

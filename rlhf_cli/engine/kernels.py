@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-from rlhf_cli.engine.cpu import cpu_vendor
 from rlhf_cli.functional.logprobs import apply_autograd
+from rlhf_cli.models.libraries import AMD, cpu_vendor
 
 Product = Callable[[Tensor], Tensor]
 """A linear layer: [n, in] -> [n, out]."""
@@ -101,7 +101,7 @@ def is_faster_packed(weight: Tensor) -> bool:
     """
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
         return False
-    return (weight.dtype == torch.bfloat16 or cpu_vendor() == "AuthenticAMD") and _packing_works(weight.dtype)
+    return (weight.dtype == torch.bfloat16 or cpu_vendor() == AMD) and _packing_works(weight.dtype)
 
 
 def _pack(weight: Tensor) -> Tensor:

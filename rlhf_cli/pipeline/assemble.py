@@ -89,7 +89,6 @@ def assemble(
         config = config.model_copy(update={"shards": team.size})
     config, peak = fit_memory(config, policy, engine, prompts, held_out)
     assert isinstance(config.microbatch_size, int)
-    makes_room = config.threads is None and config.invariant is True and team.size == 1
     saver = Saver(folder, config.checkpoint, reporter.note)
     saver.check_room(policy)
     adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
@@ -119,7 +118,7 @@ def assemble(
             min(config.microbatch_size, state.microbatch_size or config.microbatch_size),
             reporter,
             signals,
-            threads=spare_threads(torch.get_num_threads()) if makes_room else None,
+            threads=spare_threads(torch.get_num_threads()) if config.makes_room else None,
         ),
         state=state,
         queue=queue,

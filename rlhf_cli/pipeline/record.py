@@ -11,10 +11,10 @@ import torch
 
 from rlhf_cli.data.split import fingerprint
 from rlhf_cli.engine.allocator import keep_freed_memory, return_freed_memory
-from rlhf_cli.engine.cpu import cpu_vendor
 from rlhf_cli.engine.memory import peak
 from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.fingerprint import are_weights_of, text_fingerprint
+from rlhf_cli.models.libraries import cpu_vendor
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter

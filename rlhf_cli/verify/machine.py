@@ -15,10 +15,10 @@ from urllib.request import Request, urlopen
 import psutil
 import torch
 
-from rlhf_cli.engine.cpu import cpu_vendor
 from rlhf_cli.engine.memory import total_memory
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.gguf import cache_dir
+from rlhf_cli.models.libraries import cpu_vendor
 from rlhf_cli.pipeline.record import PACKAGES
 
 OPTIONAL: Final = (

@@ -23,6 +23,8 @@ from typing import Any, Final
 from bench_lines import Failed, Worker
 from bench_tables import report
 
+from rlhf_cli.config.jobs import compose_config
+from rlhf_cli.errors import UserError
 from rlhf_cli.models.libraries import let_threads_sleep
 
 SCRIPTS: Final = Path(__file__).resolve().parent
@@ -93,10 +95,11 @@ def grid(options: argparse.Namespace) -> list[Point]:
     ]
 
 
-def start_worker(point: Point, environment: Mapping[str, str] | None = None) -> Worker:
+def start_worker(point: Point, chosen: Sequence[str], environment: Mapping[str, str] | None = None) -> Worker:
     """Start a process that takes our steps; its threads wait as in `rlhf train`, unless `environment` differs."""
     waiting = {**os.environ, **(environment or {})}
-    let_threads_sleep(waiting)  # the worker imports torch before the product could say so
+    makes_room = compose_config(point.overrides(chosen)).makes_room
+    let_threads_sleep(waiting, makes_room=makes_room)  # the worker imports torch before the product could say so
     return Worker(f"rlhf-cli at {point}", [sys.executable, str(SCRIPTS / "bench_worker.py")], waiting)
 
 
@@ -122,7 +125,7 @@ def results_of(point: Point, about: dict[str, Any], steps: Sequence[dict[str, An
 
 def measure_alone(point: Point, options: argparse.Namespace) -> dict[str, Any]:
     """Measure our steps, one after the other."""
-    with start_worker(point) as worker:
+    with start_worker(point, options.overrides) as worker:
         about = begin(worker, point, options)
         steps = [print_step("rlhf-cli", worker.ask(do="step")) for _ in range(options.steps + 1)]
         return results_of(point, about, steps) | {"save_s": worker.ask(do="save")["seconds"]}
@@ -132,7 +135,7 @@ def measure_busy(point: Point, options: argparse.Namespace) -> list[dict[str, An
     """Measure our steps with each way to wait: in turn one on the machine as it is, and one beside a busy process."""
     found = []
     for way, (environment, settings) in WAYS.items():
-        with start_worker(point, environment) as worker:
+        with start_worker(point, options.overrides, environment) as worker:
             worker.ask(overrides=[*point.overrides(options.overrides), *settings], steps=2 * options.steps + 1)
             worker.ask(do="step")
             times: dict[str, list[float]] = {"quiet": [], "busy": []}
@@ -163,7 +166,7 @@ def measure_pair(point: Point, options: argparse.Namespace) -> dict[str, Any]:
     batch = options.peer_batch or completions
     if completions % batch:
         raise Failed(f"{completions} completions are not whole batches of {batch}")
-    with start_worker(point) as mine:
+    with start_worker(point, options.overrides) as mine:
         about = begin(mine, point, options)
         if about["reward"] != "sentiment":
             raise Failed(f"beside a peer the reward is sentiment, not {about['reward']}")
@@ -278,6 +281,9 @@ def main() -> int:
         for found in measure(options):
             if options.json:  # as it goes: a grid takes long
                 options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    except UserError as error:
+        print(f"error: {error.line()}", file=sys.stderr)
+        return error.exit_code
     except (Failed, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -283,6 +283,22 @@ def test_a_step_has_no_more_shards_than_prompts_and_no_fewer_than_processes(
     assert config_of(prompts_per_step=4, shards=4, processes=3).processes == 3
 
 
+@pytest.mark.parametrize(
+    ("changes", "makes_room"),
+    [
+        ({}, True),
+        ({"invariant": True}, True),
+        ({"invariant": False}, False),
+        ({"threads": 2}, False),
+        ({"shards": 2, "processes": 2}, False),
+    ],
+)
+def test_a_run_makes_room_where_its_threads_are_left_open_and_part_of_no_result(
+    changes: dict[str, Any], makes_room: bool
+) -> None:
+    assert config_of(**{"threads": None, "invariant": "auto", **changes}).makes_room is makes_room
+
+
 def test_only_a_model_that_the_library_runs_can_be_sharded() -> None:
     assert problem(shard_model=True, model=tiny(engine="native").model_dump(mode="json")) == (
         "Value error, shard_model: the native engine needs the whole weights: model.engine=auto"

@@ -53,7 +53,7 @@ def _train(
     watched = running.watched(TRAIN, config, folder, origin, signals, title=title, check=check)
     with watched as (config, rows, watch, wait), Scorer(config.reward, rows.columns, folder / REWARD_LOG) as scorer:
         with watch.phase("loading torch and transformers", 0):
-            import_libraries()
+            import_libraries(makes_room=config.makes_room)
             from rlhf_cli.pipeline.assemble import assemble
             from rlhf_cli.pipeline.conclude import conclude
             from rlhf_cli.pipeline.loop import train

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from rlhf_cli.models.libraries import SPINS
+from rlhf_cli.models import libraries
+from rlhf_cli.models.libraries import AMD, PATIENT, SPINS
 from tests.unit.support import build, tiny
 
 SCRIPTS = Path(__file__).parents[3] / "scripts" / "benchmark"
@@ -223,12 +224,14 @@ def test_steps_beside_a_busy_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_waits_as_training_does_unless_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setattr(libraries, "cpu_vendor", lambda: AMD)
     given: list[str] = []
     monkeypatch.setattr(bench, "Worker", lambda name, command, environment: given.append(environment["GOMP_SPINCOUNT"]))
     point = bench.Point(2, 3, 9, "float32", None)
-    bench.start_worker(point)
-    bench.start_worker(point, {"GOMP_SPINCOUNT": "0"})
-    assert given == [SPINS, "0"]
+    bench.start_worker(point, ["threads=2"])
+    bench.start_worker(point, [])
+    bench.start_worker(point, [], {"GOMP_SPINCOUNT": "0"})
+    assert given == [SPINS, PATIENT, "0"]
 
 
 def test_what_runs_beside_ends_with_it() -> None:
