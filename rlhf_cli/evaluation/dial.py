@@ -77,10 +77,7 @@ def _blend(reference: Sequence[Draw], policy: Sequence[Draw], weight: float) -> 
     """Reward, KL to the reference (nats) and share of effective samples of pi_ref^(1 - w) pi^w / Z on one prompt."""
     n, m = len(reference), len(policy)
     draws = [*reference, *policy]
-    logs = []
-    for draw in draws:
-        parts = [math.log(k / (n + m)) + value for k, value in ((n, draw.ref_logprob), (m, draw.logprob)) if k]
-        logs.append((1 - weight) * draw.ref_logprob + weight * draw.logprob - log_sum_exp(parts))
+    logs = [(1 - weight) * draw.ref_logprob + weight * draw.logprob - draw.log_mixture(n, m) for draw in draws]
     total = log_sum_exp(logs)
     shares = [math.exp(value - total) for value in logs]
     reward = math.fsum(share * draw.reward for share, draw in zip(shares, draws, strict=True))

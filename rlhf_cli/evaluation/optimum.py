@@ -39,6 +39,11 @@ class Draw(NamedTuple):
     """Under the policy."""
     ref_logprob: float
 
+    def log_mixture(self, n: int, m: int) -> float:
+        """Its log-probability under the mixture of n parts of the reference and m of the policy."""
+        parts = ((n, self.ref_logprob), (m, self.logprob))
+        return log_sum_exp([math.log(part / (n + m)) + value for part, value in parts if part])
+
 
 @dataclass(frozen=True, slots=True)
 class PromptDraws:
@@ -98,10 +103,7 @@ def log_z(reference: Sequence[Draw], policy: Sequence[Draw], beta: float) -> flo
     (Veach and Guibas 1995, the balance heuristic). Z is unbiased, its logarithm too low in expectation.
     """
     n, m = len(reference), len(policy)
-    terms = []
-    for reward, logprob, ref_logprob in (*reference, *policy):
-        parts = [math.log(count / (n + m)) + value for count, value in ((n, ref_logprob), (m, logprob)) if count]
-        terms.append(reward / beta + ref_logprob - log_sum_exp(parts))
+    terms = [draw.reward / beta + draw.ref_logprob - draw.log_mixture(n, m) for draw in (*reference, *policy)]
     return log_sum_exp(terms) - math.log(n + m)
 
 
@@ -122,7 +124,7 @@ def optimum(prompts: Sequence[PromptDraws], beta: float, highest: float) -> Opti
     gaps = [value - base for value, base in zip(values, at_reference, strict=True)]
     reason = _why_untrusted(rewards, gaps, fmean(values) - fmean(halves), beta)
     if reason:
-        return Optimum(None, None, None, reason, gain, bound)
+        return unknown(reason, gain, bound)
     shares = sorted(_share(a, b) for a, b in _resampled(gains, gaps))
     low, high = _ends(shares)
     if 50 * (high - low) > WIDEST:
@@ -131,7 +133,7 @@ def optimum(prompts: Sequence[PromptDraws], beta: float, highest: float) -> Opti
 
 
 def unknown(reason: str, gain: float | None = None, bound: float | None = None) -> Optimum:
-    """An optimum without a percentage, for a reason that more samples cannot remove."""
+    """An optimum without a percentage, for a reason."""
     return Optimum(None, None, None, reason, gain, bound)
 
 
@@ -158,7 +160,7 @@ def frontier(rewards: Sequence[Sequence[float]], beta: float) -> FrontierPoint:
         kl_se=math.hypot(*(one.kl_se for one in tilts)) / len(tilts),
         effective=fmean(one.effective for one in tilts),
         least_effective=min(one.effective for one in tilts),
-        reason=_why_untrusted(rewards, gaps, value - fmean(halves), beta) or "",
+        reason=_why_untrusted(rewards, gaps, value - fmean(halves), beta),
     )
 
 
@@ -167,8 +169,8 @@ def share_covered(rewards: Sequence[Sequence[float]], beta: float) -> float:
     return fmean(math.log(len(values)) - tilt(values, beta).kl >= MARGIN for values in rewards)
 
 
-def _why_untrusted(rewards: Sequence[Sequence[float]], gaps: Sequence[float], moved: float, beta: float) -> str | None:
-    """Say why J* cannot be trusted; `rewards` are of the reference, `moved` is J* of all samples less J* of half."""
+def _why_untrusted(rewards: Sequence[Sequence[float]], gaps: Sequence[float], moved: float, beta: float) -> str:
+    """Say why J* cannot be trusted, if so. `rewards`: the reference's; `moved`: J* of all samples less J* of half."""
     samples = min(map(len, rewards))
     if samples < LEAST:
         return f"needs at least {LEAST} samples a prompt (got {samples})"
@@ -182,11 +184,9 @@ def _why_untrusted(rewards: Sequence[Sequence[float]], gaps: Sequence[float], mo
     if low < ROUNDING:
         return f"the gap J* - J_ref is not clear of 0 (interval from {round(low, 9) + 0.0:.2g})"
     grown = moved / fmean(gaps)
-    if grown > MOVING:
-        return (
-            f"too few samples: doubling them moved J* by {100 * grown:.1f} % of the gap, more than {100 * MOVING:.0f} %"
-        )
-    return None
+    if grown <= MOVING:
+        return ""
+    return f"too few samples: doubling them moved J* by {100 * grown:.1f} % of the gap, more than {100 * MOVING:.0f} %"
 
 
 def _halves(values: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:

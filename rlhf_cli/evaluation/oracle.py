@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count, takewhile
 from statistics import fmean
 from typing import Final
 
@@ -55,14 +54,13 @@ class Oracle:
 def oracle(rewards: Sequence[Sequence[float]], betas: Sequence[float], beta: float, temperature: float) -> Oracle:
     """Estimate optimum, best of n and frontier from the reference's rewards: one list a prompt, of equal lengths."""
     samples = len(rewards[0])
-    doubling = takewhile(lambda n: n <= samples, (2**power for power in count()))
     return Oracle(
         prompts=len(rewards),
         samples=samples,
         temperature=temperature,
         beta=beta,
         points=tuple(frontier(rewards, one) for one in betas),
-        best_of=tuple(_best_of(rewards, n) for n in doubling),
+        best_of=tuple(_best_of(rewards, 2**power) for power in range(samples.bit_length())),
         curve=tuple(_curve(rewards)),
     )
 
