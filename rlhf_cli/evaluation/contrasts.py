@@ -62,16 +62,6 @@ class Contrast:
     """Two-sided p-value of a mean of 0."""
     squares: MeanSquares
 
-    @property
-    def mean(self) -> float:
-        """The mean."""
-        return self.interval.mean
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval."""
-        return self.interval.low
-
 
 def contrast(values: Mapping[int, Mapping[int, float]]) -> Contrast | None:
     """The mean of values by seed and prompt, over the prompts of all seeds; None for fewer than two prompts."""

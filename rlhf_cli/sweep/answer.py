@@ -137,7 +137,7 @@ def _recommend(
     yardstick = explain_yardstick(beta, sorted({outcome.last.beta for outcome in outcomes}))
     gains = [gain_of(group, beta) for group in groups]
     if not find_gains(gains):
-        place, best = max(((i, gain) for i, gain in enumerate(gains) if gain), key=lambda pair: pair[1].mean)
+        place, best = max(((i, gain) for i, gain in enumerate(gains) if gain), key=lambda pair: pair[1].interval.mean)
         needed = calculate_needed(best, sum(gain is not None for gain in gains), groups[place][0].last.step)
         shape = groups[place][0].config.evaluate.prompts, best.squares.seeds, groups[place][0].last.step
         return None, explain_no_gain(needed, points[place], yardstick, shape), needed

@@ -69,7 +69,7 @@ def find_gains(gains: Sequence[Contrast | None]) -> list[int]:
     """
     known = [(place, gain) for place, gain in enumerate(gains) if gain]
     rejected = holm([gain.p for _, gain in known])
-    clear = [place for (place, gain), is_clear in zip(known, rejected, strict=True) if is_clear and gain.mean > 0]
+    clear = [place for (place, gain), sure in zip(known, rejected, strict=True) if sure and gain.interval.mean > 0]
     return clear if known else [*range(len(gains))]
 
 
@@ -87,7 +87,7 @@ def choose(candidates: Sequence[Candidate], beta: float, among: Sequence[int] | 
     differences = [
         paired_difference(objectives[best], own) if i in order[1:] else None for i, own in enumerate(objectives)
     ]
-    within = [place for place, i in enumerate(order) if (apart := differences[i]) and apart.mean <= apart.error]
+    within = [place for place, i in enumerate(order) if (d := differences[i]) and d.interval.mean <= d.error]
     alike = order[1 : max(within, default=0) + 1]
     # min takes the first of equals, which is the one with the highest J
     chosen = min([best, *alike], key=lambda i: level(candidates[i], lambda last: last.kl).mean)

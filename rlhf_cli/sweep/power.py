@@ -41,7 +41,7 @@ def calculate_needed(gain: Contrast, points: int, steps: int) -> Needed:
     standard error of another design follows from the variances between seeds, between prompts, and of the rest, which
     are estimated by the analysis of variance of this one.
     """
-    squares, mean = gain.squares, gain.mean
+    squares, mean = gain.squares, gain.interval.mean
     least = _least_gain(squares, squares.seeds, squares.prompts, points)
     if mean <= 0:
         return Needed(mean, least, None, None, None)

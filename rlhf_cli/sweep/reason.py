@@ -119,7 +119,8 @@ def _compare(choice: Choice, points: Sequence[Point]) -> str:
         difference, clear = choice.differences[choice.runner_up], ""
         if difference is not None:
             runs = " between these two runs" if difference.squares.seeds == 1 else ""
-            clear = f": a clear difference{runs}" if difference.low > 0 else ": more than one standard error, not clear"
+            is_clear = difference.interval.low > 0
+            clear = f": a clear difference{runs}" if is_clear else ": more than one standard error, not clear"
         return f"Its J is the highest, {highest}; the next, {lower}{clear}."
     kl = points[choice.chosen].kl.mean
     simplest = f"the lowest KL, {kl:.2f} nats: the simplest policy that is about as good."

@@ -25,7 +25,7 @@ def test_several_seeds_by_hand() -> None:
     # the wider of both
     assert found.interval.half_width == pytest.approx(max(12.7062 * 2.5, t_quantile(0.975, degrees) * crossed))
     assert found.p == pytest.approx(max(t_tail(4.5 / 2.5, 1), t_tail(4.5 / crossed, degrees)))
-    assert (found.mean, found.error) == pytest.approx((4.5, math.sqrt(39.5 / 6)))
+    assert (found.interval.mean, found.error) == pytest.approx((4.5, math.sqrt(39.5 / 6)))
 
 
 def test_the_variances_come_back() -> None:
@@ -43,7 +43,7 @@ def test_no_spread_at_all_is_sure() -> None:
     same, none = contrast({0: {0: 1.0, 1: 1.0}}), contrast({0: {0: 0.0, 1: 0.0}, 1: {0: 0.0, 1: 0.0}})
     assert same is not None
     assert none is not None
-    assert (same.p, same.low, none.p) == (0.0, 1.0, 1.0)
+    assert (same.p, same.interval.low, none.p) == (0.0, 1.0, 1.0)
 
 
 def test_holms_rule_by_hand() -> None:

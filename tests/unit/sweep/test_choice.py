@@ -57,7 +57,7 @@ def test_pairs_are_of_the_same_prompt_and_seed() -> None:
     found = paired_difference(a, b)
     assert found is not None
     # mean squares: seeds 0, prompts 1, the rest 4; the error is sqrt(1 / 4), t(1) = 12.706
-    assert (found.mean, found.interval.count, found.error) == (1.5, 2, 0.5)
+    assert (found.interval.mean, found.interval.count, found.error) == (1.5, 2, 0.5)
     assert found.interval.half_width == pytest.approx(0.5 * 12.706, rel=1e-4)
     assert paired_difference({0: {0: 1.0, 1: 2.0}}, {1: {0: 1.0, 1: 2.0}}) is None
     assert paired_difference({0: {0: 1.0, 1: 2.0}}, {0: {1: 2.0}}) is None
@@ -89,7 +89,7 @@ def test_more_than_a_standard_error_is_not_about_as_good() -> None:
     assert (found.chosen, found.alike) == (0, ())
     difference = found.differences[1]
     assert difference is not None
-    assert difference.low < 0
+    assert difference.interval.low < 0
 
 
 def test_what_is_better_than_a_point_that_is_about_as_good_is_so_too() -> None:
@@ -137,7 +137,7 @@ def test_what_is_chosen_is_never_clearly_dominated(
         difference = paired_difference(objective(other, beta), objective(chosen, beta))
         if more and less and other is not chosen:
             assert difference is not None
-            assert difference.low <= 1e-12
+            assert difference.interval.low <= 1e-12
 
 
 def test_a_point_that_is_not_among_them_is_not_chosen() -> None:
