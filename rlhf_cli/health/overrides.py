@@ -11,11 +11,6 @@ def more_beta(course: Course) -> str:
     return "beta=strong"
 
 
-def lower_lr(course: Course) -> str:
-    """A third of the learning rate."""
-    return change_lr(course, 1 / 3)
-
-
 def change_lr(course: Course, factor: float) -> str:
     """The learning rate times the factor."""
     lr = course.setting("optimizer", "lr")

@@ -8,7 +8,7 @@ from typing import Final
 
 from rlhf_cli.functional.mismatch import WARN_BELOW
 from rlhf_cli.health.course import START, WINDOW, Concern, Course, is_number
-from rlhf_cli.health.overrides import change_lr, lower_lr, more_beta
+from rlhf_cli.health.overrides import change_lr, more_beta
 
 ENTROPY_SHARE: Final = 0.1
 """Share of the entropy at the start, below which the policy says nearly the same every time."""
@@ -69,7 +69,8 @@ def kl_runaway(course: Course) -> Concern | None:
         return None
     if objective.z < -KL_COST_Z and reward.gain >= 0:
         evidence = f"J {objective.after:+.3g} over {WINDOW} steps, {objective.before:+.3g} in the first {START}: "
-        return Concern(f"{evidence}reward {reward.gain:+.3g}, KL {sequence:.3g} nats a completion", lower_lr(course))
+        evidence += f"reward {reward.gain:+.3g}, KL {sequence:.3g} nats a completion"
+        return Concern(evidence, change_lr(course, 1 / 3))
     return None
 
 
@@ -120,8 +121,7 @@ def lr_too_large(course: Course) -> Concern | None:
     rise, entropy = course.largest_rise("kl/tok"), reference_entropy(course)
     if rise is None or not entropy or rise[0] < JUMP_SHARE * entropy:
         return None
-    evidence = f"KL rose by {rise[0]:.3g} nats a token in step {rise[1]}"
-    return Concern(evidence, lower_lr(course))
+    return Concern(f"KL rose by {rise[0]:.3g} nats a token in step {rise[1]}", change_lr(course, 1 / 3))
 
 
 def nothing_learnt(course: Course) -> Concern | None:
