@@ -26,16 +26,22 @@ def made(kind: str, **changes: Any) -> Algorithm:
 @pytest.mark.parametrize(
     ("kind", "demands"),
     [
-        ("reinforce", (1, False, 1, None, "sum")),
-        ("rloo", (2, False, 1, None, "sum")),
-        ("grpo", (2, False, 3, 4, "sum")),
-        ("ppo", (1, True, 3, 4, "sum")),
+        ("reinforce", (1, False, False, 1, None, "sum")),
+        ("rloo", (2, False, False, 1, None, "sum")),
+        ("grpo", (2, False, False, 3, 4, "sum")),
+        ("ppo", (1, True, True, 3, 4, "sum")),
     ],
 )
 def test_the_demands_of_each_algorithm(kind: str, demands: tuple[Any, ...]) -> None:
     one = made(kind)
     assert one.min_completions == 1
-    assert (one.min_group, one.needs_value, one.epochs, one.minibatch_size, one.aggregation) == demands
+    asked = one.min_group, one.needs_value, one.shared_trunk, one.epochs, one.minibatch_size, one.aggregation
+    assert asked == demands
+
+
+@pytest.mark.parametrize(("baseline", "fewest"), [("none", 1), ("running", 1), ("mean", 2)])
+def test_a_mean_needs_another_completion(baseline: str, fewest: int) -> None:
+    assert made("reinforce", baseline=baseline).min_completions == fewest
 
 
 @pytest.mark.parametrize(
