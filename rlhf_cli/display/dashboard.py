@@ -109,7 +109,7 @@ class Dashboard(Quiet):
     def _tick(self) -> None:
         self._done += 1
 
-    def _draw(self) -> RenderableType:
+    def _draw(self) -> Panel:
         # Not the full width: the terminal's echo of ^C would wrap, and the picture could not be drawn over cleanly.
         width = self.console.width - 3
         parts: list[RenderableType] = [self._draw_progress(), Text()]

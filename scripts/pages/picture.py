@@ -46,8 +46,9 @@ def pictures(run: Path, steps: Sequence[int]) -> Iterator[str]:
         else:
             dashboard.evaluated(step, row)
         if step in steps:
-            console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
-            console.print(dashboard._draw())
+            panel = dashboard._draw()
+            console = Console(record=True, width=panel.width, file=io.StringIO(), force_terminal=True)
+            console.print(panel)
             yield console.export_svg(title="rlhf train", unique_id=ID)
 
 

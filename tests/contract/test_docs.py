@@ -91,15 +91,21 @@ def test_the_readme_says_what_the_embedded_model_is_and_takes() -> None:
     assert "517 MB under `~/.cache/rlhf-cli`" in licence  # as float32, with the tokenizer
 
 
-def test_the_pictures_of_the_dashboard_have_time_left_for_the_steps_left() -> None:
+def test_the_pictures_of_the_dashboard_have_time_left_until_the_last_step() -> None:
     picture = (ROOT / "docs" / "dashboard.svg").read_text(encoding="utf-8")
-    each = re.findall(r'<g class="picture.*?</g>', picture)
+    each = re.findall(r'<g class="(picture(?: last)?)" .*?>(.*?)</g>', picture)
     assert len(each) > 10
-    for one in each:
-        texts = html.unescape("".join(re.findall(r"<text[^>]*>([^<]*)</text>", one)))
-        (step, steps, left), *_ = re.findall(
-            r"step (\d+)/(\d+).*?(\d+:\d\d)\sleft", texts.replace("\N{NO-BREAK SPACE}", " ")
-        )
-        assert 0 < int(step) < int(steps)
-        assert left != "0:00"
+    assert [kind for kind, _ in each] == ["picture"] * (len(each) - 1) + ["picture last"]
+    done = []
+    for _, one in each:
+        texts = html.unescape("".join(re.findall(r"<text[^>]*>([^<]*)</text>", one))).replace("\N{NO-BREAK SPACE}", " ")
+        (step, steps), *_ = re.findall(r"step (\d+)/(\d+) ", texts)
+        done.append((int(step), int(steps)))
         assert len(re.findall(r"now\s+low", texts)) == 1  # the curves have a scale
+        left = re.findall(r"(\d+:\d\d)\sleft", texts)
+        assert left == [] if step == steps else len(left) == 1 and left != ["0:00"]
+    assert sorted(set(done)) == done
+    assert done[-1] == (32, 32)  # what stands still is the end of the run
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (objective,) = re.findall(r"│ J = reward - 0.05·KL │ \S+ ± \S+ │ (\S+) ± ", readme)
+    assert f"held-out after step 32: J +{objective} " in texts  # of the run that the README shows
