@@ -1,6 +1,7 @@
 """Scene b: gradient ascent on the toy, by the stages of a training run, up to the optimum in closed form."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from rlhf_cli.algorithms import Algorithm
@@ -76,9 +77,10 @@ def _without_reference(runs: Runs, steps: int) -> Chart:
 
 
 def _with_reference(runs: Runs, best: float, steps: int, until: int | None = None) -> Chart:
-    curves = [curve(name, of_name, until) for name, of_name in runs.items()]
+    lines = {name: curve(name, of_name, until) for name, of_name in runs.items()}
+    lines[CHOSEN] = replace(lines[CHOSEN], style="dashed")  # it coincides with the batch mean
     top = Series("J*", [0, steps], [best, best], style="dashed")
-    return Chart(f"With the reference (β = {BETA:g}): the objective", "step", "J", [*curves, top])
+    return Chart(f"With the reference (β = {BETA:g}): the objective", "step", "J", [*lines.values(), top])
 
 
 def _frames(runs: Runs, best: float, optimum: Sequence[float], steps: int) -> tuple[tuple[Picture, ...], ...]:

@@ -30,6 +30,5 @@ if __name__ == "__main__":
     out, metric, *named = sys.argv[1:]
     pairs = [one.partition("=") for one in named]
     curves = tuple(series(label, Path(run), metric) for label, _, run in pairs)
-    title = f"{metric}, mean of {WINDOW} steps"
-    picture = svg(Chart(title, "step", metric, curves)).replace("<svg ", '<svg width="600" ', 1)
+    picture = svg(Chart(metric, "step", f"mean of {WINDOW} steps", curves)).replace("<svg ", '<svg width="480" ', 1)
     Path(out).write_text(picture + "\n", encoding="utf-8")

@@ -53,7 +53,7 @@ def picture(page: str, title: str) -> str:
     if found is None:
         raise ValueError(f"no picture {title!r}")
     still = re.sub(r'<rect class="strip".*?</rect>\n', "", found[0], flags=re.DOTALL)
-    return still.replace("<svg ", '<svg width="600" ', 1)
+    return still.replace("<svg ", '<svg width="480" ', 1)
 
 
 if __name__ == "__main__":
