@@ -44,8 +44,8 @@ def headings(file: Path) -> list[str]:
 def test_train_leaves_its_page(here: Path) -> None:
     found = headings(here / "a" / "report.html")
     assert found == [
-        "How it stands",
         "Held-out prompts",
+        "How it stands",
         "Curves",
         "Time",
         "What changed in the texts, after step 6",

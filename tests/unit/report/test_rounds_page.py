@@ -15,15 +15,12 @@ from rlhf_cli.report.rounds_page import html, summary, verdict
 from rlhf_cli.report.writing import page_of
 from rlhf_cli.rounds.folder import FeedbackSettings, keep_settings, make_folder, rounds_in
 from rlhf_cli.rounds.truth import write_truth
+from tests.pages import parse
 from tests.unit.charts.drawn import SVG
 from tests.unit.report.samples import REWARD_MODEL_RESULT as RESULT
 from tests.unit.rounds.samples import truth
 
 SETTINGS = FeedbackSettings(("config=tiny", "beta=0.1<"), (), 2, 16, "simulated", 0.5, 0.1, {})
-
-
-def parsed(text: str) -> ElementTree.Element:
-    return ElementTree.fromstring(text.removeprefix("<!doctype html>"))
 
 
 def headings(page: ElementTree.Element) -> list[str]:
@@ -45,7 +42,7 @@ def test_true_and_proxy_reward_stand_side_by_side(tmp_path: Path) -> None:
     first.policy.mkdir()
     (first.policy / "report.html").touch()
     text = page_of([folder])
-    page = parsed(text)
+    page = parse(text)
     assert headings(page) == ["True reward", "Over-optimisation", "Round 1", "Settings"]
     charts = [one.get("aria-label", "") for one in page.iter(f"{SVG}svg")]
     assert charts == ["True reward against KL", "Score of the reward model against KL"]
@@ -64,7 +61,7 @@ def test_true_and_proxy_reward_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_before_the_first_measurement_the_page_says_so(tmp_path: Path) -> None:
     text = html(tmp_path, replace(SETTINGS, annotator="person"))
-    assert headings(parsed(text)) == ["True reward", "Settings"]
+    assert headings(parse(text)) == ["True reward", "Settings"]
     assert "No round has been measured" in text
 
 

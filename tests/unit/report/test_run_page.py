@@ -27,8 +27,8 @@ def sections(run: SavedRun) -> dict[str, ElementTree.Element]:
 def test_every_section_is_there() -> None:
     found = sections(sample_run())
     assert list(found) == [
-        "How it stands",
         "Held-out prompts",
+        "How it stands",
         "Curves",
         "Time",
         "What changed in the texts, after step 4",
@@ -50,6 +50,10 @@ def test_every_section_is_there() -> None:
     assert "rlhf train config=tiny beta=0.5 Twice as many steps: rlhf train resume=/runs/a steps=8" in again
     assert "samples_per_prompt: 2" in again
     assert "torch: 2.13" in again
+
+
+def test_an_interval_stays_on_one_line() -> None:
+    assert "2.250 ±&#160;9.530" in html(sample_run()).replace("+", "")
 
 
 def test_the_table() -> None:
@@ -150,7 +154,7 @@ def test_the_page_loads_and_runs_nothing() -> None:
 
 def test_a_run_of_which_nothing_is_left() -> None:
     found = sections(EMPTY)
-    assert list(found) == ["How it stands", "Held-out prompts", "To repeat it"]
+    assert list(found) == ["Held-out prompts", "How it stands", "To repeat it"]
     assert "state broken: no usable checkpoint step – of –" in said(found["How it stands"])
     assert "Nothing to compare: the run was never evaluated." in said(found["Held-out prompts"])
     assert "How it was started was not written down" in said(found["To repeat it"])

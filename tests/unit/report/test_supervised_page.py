@@ -42,7 +42,7 @@ def test_every_section_is_there(tmp_path: Path) -> None:
     RESULT.write(tmp_path)
     text = html(run_in(tmp_path))
     found = sections(text)
-    assert list(found) == ["How it stands", "Held-out rows", "Reliability", "Curves", "Time", "To repeat it"]
+    assert list(found) == ["Held-out rows", "How it stands", "Reliability", "Curves", "Time", "To repeat it"]
     standing = said(found["How it stands"])
     assert "step 4 of 8, ended early: no lower held-out loss in 1 evaluation" in standing
     assert "objective bradley_terry, centre 0.01, 4 rows a step" in standing
@@ -61,7 +61,7 @@ def test_every_section_is_there(tmp_path: Path) -> None:
 
 def test_a_run_that_has_not_ended_has_its_curves(tmp_path: Path) -> None:
     found = sections(html(run_in(tmp_path)))
-    assert list(found) == ["How it stands", "Held-out rows", "Curves", "Time", "To repeat it"]
+    assert list(found) == ["Held-out rows", "How it stands", "Curves", "Time", "To repeat it"]
     assert "The run has not ended" in said(found["Held-out rows"])
 
 

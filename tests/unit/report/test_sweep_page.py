@@ -16,14 +16,11 @@ from rlhf_cli.report.frontier import frontier
 from rlhf_cli.report.sweep_page import html
 from rlhf_cli.sweep.answer import Answer, answer
 from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
+from tests.pages import parse
 from tests.unit.charts.drawn import SVG, corners, of_class
 from tests.unit.sweep.made import two_by_two, write_trial
 
 HOSTILE = "</title><script>alert(1)</script>\x1b[31m&"
-
-
-def parsed(text: str) -> ElementTree.Element:
-    return ElementTree.fromstring(text.removeprefix("<!doctype html>"))
 
 
 def drawn(found: Answer) -> Chart:
@@ -31,11 +28,11 @@ def drawn(found: Answer) -> Chart:
 
 
 def headings(text: str) -> list[str]:
-    return [element.text or "" for element in parsed(text).iter("h2")]
+    return [element.text or "" for element in parse(text).iter("h2")]
 
 
 def pictures(text: str) -> dict[str, ElementTree.Element]:
-    return {one.get("aria-label", ""): one for one in parsed(text).iter(f"{SVG}svg")}
+    return {one.get("aria-label", ""): one for one in parse(text).iter(f"{SVG}svg")}
 
 
 def test_the_page_has_every_part(tmp_path: Path) -> None:
@@ -58,7 +55,7 @@ def test_the_page_has_every_part(tmp_path: Path) -> None:
     ]
     assert sweep.command in text
     assert len(text) < 1_000_000
-    points, trials = (list(table.iter("tr"))[1:] for table in parsed(text).iter("table"))
+    points, trials = (list(table.iter("tr"))[1:] for table in parse(text).iter("table"))
     assert (len(points), len(trials)) == (4, 8)
     assert [row.get("class") for row in points] == [None, "strong", None, None]
     assert "0.505 ± 0.064" in "".join(points[1].itertext())
@@ -80,15 +77,15 @@ def test_trials_lead_to_their_reports_and_failures_to_their_logs(tmp_path: Path)
     (second / "log.txt").write_text("")
     Ending(4, "the reward <failed>").write(second)
     text = html(sweep, answer(sweep))
-    links = {link.text: link.get("href", "") for link in parsed(text).iter("a")}
+    links = {link.text: link.get("href", "") for link in parse(text).iter("a")}
     assert links == {
         "run": "./beta%3D0.2%2Ctemperature%3D1-abc/",  # the last of the points: it has no report
         "beta=0.1, temperature=0.7": "./beta%3D0.1%2Ctemperature%3D0.7-abc/report.html",
         "log": "./beta%3D0.1%2Ctemperature%3D1-abc/log.txt",
     }
-    points = [[link.get("href") for link in row.iter("a")] for row in next(parsed(text).iter("table")).iter("tr")]
+    points = [[link.get("href") for link in row.iter("a")] for row in next(parse(text).iter("table")).iter("tr")]
     assert points[1] == ["./beta%3D0.1%2Ctemperature%3D0.7-abc/report.html"]
-    trials = [[*row.itertext()] for row in list(parsed(text).iter("table"))[1].iter("tr")]
+    trials = [[*row.itertext()] for row in list(parse(text).iter("table"))[1].iter("tr")]
     assert trials[2] == ["beta=0.1, temperature=1", "failed", "the reward <failed>", "log"]
     assert trials[1] == ["beta=0.1, temperature=0.7", "finished"]
 
@@ -102,7 +99,7 @@ def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
     (sweep.folder / "c").mkdir()
     Ending(1, HOSTILE).write(sweep.folder / "c")
     text = html(sweep, answer(sweep))
-    assert not list(parsed(text).iter("script"))
+    assert not list(parse(text).iter("script"))
     assert "<script" not in text
     assert "\x1b" not in text
 
