@@ -24,6 +24,7 @@ _PLAIN = {  # pydantic's error type -> the rule in plain words
     "finite_number": "must be finite",
     "bool_type": "must be true or false",
     "string_type": "must be text",
+    "string_unicode": "must be UTF-8 text",
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "must match {pattern}",
     "tuple_type": "must be a list",
