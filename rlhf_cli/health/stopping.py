@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
@@ -27,11 +27,6 @@ class Stopping:
     reason: str
 
 
-def _as_pairs(value: Any) -> Any:
-    """Take lists for tuples, as JSON and YAML write them."""
-    return tuple(tuple(pair) if isinstance(pair, list) else pair for pair in as_tuple(value) or ())
-
-
 class Stop(Settings):
     """Ends of a run before its last step (exit 0); null: never."""
 
@@ -45,7 +40,9 @@ class Stop(Settings):
     plateau: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """The least gain of the held-out objective that the second half of the run so far has to have; the bound holds
     however often it is looked at (docs/doctor.md). From the fourth evaluation on."""
-    floor: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_as_pairs)] = ()
+    floor: Annotated[
+        tuple[Annotated[tuple[int, float], BeforeValidator(as_tuple)], ...], BeforeValidator(as_tuple)
+    ] = ()
     """Pairs of a step and the least held-out objective there: a search prunes a trial that is below."""
     floor_beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """The beta of the objective in `floor`; null: the final one of the run."""

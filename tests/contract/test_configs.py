@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from itertools import chain, cycle
+from itertools import chain, cycle, product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
@@ -14,11 +17,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 from rlhf_cli import config as config_package
 from rlhf_cli.cli import run
 from rlhf_cli.config.jobs import compose_config, compose_for
+from rlhf_cli.config.problems import build_config
+from rlhf_cli.errors import UserError
 from rlhf_cli.models.loading import load_tokenizer
 from rlhf_cli.models.settings import Lora, Pretrained, Tiny
 from rlhf_cli.models.tiny import build_tiny
 from rlhf_cli.schema import RunConfig, TrainingConfig
-from rlhf_cli.settings import Settings
+from rlhf_cli.settings import Settings, flatten
 from rlhf_cli.supervised.settings import SupervisedConfig
 from rlhf_cli.verbs import TRAIN, VERBS, Verb
 from tests.score_server import ScoreServer
@@ -43,6 +48,28 @@ ONE_STEP = (
     "max_new_tokens=4",
     "display=quiet",
 )
+ANYTHING = (
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    math.nan,
+    math.inf,
+    10**30,
+    "",
+    "x",
+    "\udcff",
+    "\0",
+    [],
+    [1],
+    [[]],
+    {},
+    {"kind": "x"},
+)
+"""Values, of which any setting should refuse most."""
+PYDANTICS = re.compile("[Ii]nput|[Aa]ssertion|valid |unable|NoneType|<class|, or (.*), or \\1")
+"""Words of pydantic and Python, and a rule that is said twice."""
 EXTRAS = {"data=parquet": "pyarrow", "data=hub": "datasets"}
 WITH_ANSWERS = ("reward=exact_match", "reward=math")
 
@@ -190,6 +217,36 @@ def check_every_value_is_set(config: Settings) -> None:
         settings = todo.pop()
         assert settings.model_fields_set == type(settings).model_fields.keys(), type(settings)
         todo += [value for value in settings.__dict__.values() if isinstance(value, Settings)]
+
+
+def test_every_value_of_every_setting_is_taken_or_refused_in_our_words(filled_in: dict[str, list[str]]) -> None:
+    runs: list[tuple[Verb[TrainingConfig], TrainingConfig]] = [
+        (TRAIN, compose_config(["config=tiny", *completed(options, filled_in)])) for options in combined()
+    ]
+    runs += [(verb, compose_for(verb, ["data.path=rows.jsonl"])) for verb in VERBS if verb is not TRAIN]
+    tried = set[str]()
+    for verb, config in runs:
+        data = config.model_dump(mode="json")
+        keys = {key for key, _ in flatten(data)} - tried
+        tried |= keys
+        for key, value in product(keys, ANYTHING):
+            line = refusal(verb, replaced(data, key.split("."), value))
+            assert not PYDANTICS.search(line), (key, value, line)
+
+
+def refusal(verb: Verb[TrainingConfig], data: dict[str, Any]) -> str:
+    """The line that refuses these settings; empty where they are taken."""
+    try:
+        build_config(verb, data, lambda key: "")
+    except UserError as error:
+        return error.line()
+    return ""
+
+
+def replaced(data: Mapping[str, Any], path: list[str], value: object) -> dict[str, Any]:
+    """The settings with another value at the path."""
+    name, *rest = path
+    return {**data, name: replaced(data[name], rest, value) if rest else value}
 
 
 def test_every_task_trains_smollm2(filled_in: dict[str, list[str]]) -> None:
