@@ -1,14 +1,21 @@
 """Draw a chart as SVG: its axes, its marks, and its series between them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import Final
 
 from rlhf_cli.charts import frame
 from rlhf_cli.charts.hover import strips, title, value_of
-from rlhf_cli.charts.pictures import Chart, Mark, colours_of
+from rlhf_cli.charts.pictures import Chart, Mark, Series, colours_of
 from rlhf_cli.charts.scale import Scale, decades, extent, has_place, labels, log_ticks, ticks
-from rlhf_cli.charts.series import RADIUS, Box, dots_of, draw_series, points_between_gaps
+from rlhf_cli.charts.series import RADIUS, Box, Point, dots_of, draw_series, points_between_gaps
 from rlhf_cli.charts.words import FONT, shorten, width
+
+WIDEST: Final = 6
+"""Points that stand side by side without touching; more of them overlap."""
+Drawn = Sequence[tuple[Series, Sequence[Sequence[Point]]]]
+"""Each series with its points, cut at its gaps."""
 
 
 def draw(chart: Chart) -> str:
@@ -24,27 +31,48 @@ def draw(chart: Chart) -> str:
     if not chart.x_log and 0 < low < (high - low) / 4:
         low = 0.0
     right = _right(marks, Scale(low, high, 0, 1, chart.x_log), left)
-    inset = 2 * RADIUS if any(one.style == "points" for one in chart.series) else 0
+    whole = all(float(x).is_integer() for x in (*(p.x for p in points), *(mark.x for mark in marks)))
+    drawn = list(zip(chart.series, series, strict=True))
+    abreast = _abreast(drawn) if whole else 1
+    inset = (1 + min(abreast, WIDEST)) * RADIUS if any(one.style == "points" for one in chart.series) else 0
     across = Scale(low, high, left + inset, right - inset, chart.x_log)
 
     parts, top = frame.head(chart.title, chart.y_label)
+    top += frame.LINE / 2 if any(one.names for one in chart.series) else 0  # a name may lie above its point
     flags, top = _flags(marks, across, top)
     down = Scale(y[0], y[-1], top + frame.HEIGHT, top, chart.y_log)
     parts += frame.y_axis(y, down, left, right)
-    whole = all(float(x).is_integer() for x in (*(p.x for p in points), *(mark.x for mark in marks)))
     parts += _x_axis(chart.x_label, across, down.start, whole)
     parts += flags
-    drawn = list(zip(chart.series, series, strict=True))
     parts += strips(chart.x_label, drawn, across, down)
     colours, taken = colours_of(chart.series), list[Box]()
-    for one, runs in drawn:
-        taken += dots_of(runs, one.style, across, down)
-    for i, (one, runs) in zip(colours, drawn, strict=True):
+    places = _side_by_side(drawn, abreast, across)
+    for (one, runs), place in zip(drawn, places, strict=True):
+        taken += dots_of(runs, one.style, place, down)
+    for i, (one, runs), place in zip(colours, drawn, places, strict=True):
         titles = [title(chart.x_label, p.x, [value_of(p, p.name or one.label)]) for run in runs for p in run]
-        parts += draw_series(runs, one.style, i, across, down, titles, taken)
+        parts += draw_series(runs, one.style, i, place, down, titles, taken)
     names, styles = [one.label for one in chart.series], [one.style for one in chart.series]
     key, bottom = frame.legend(names, styles, down.start + 2 * frame.LINE + 8, colours)
     return frame.document(chart.title, bottom + frame.EDGE, [*parts, *key])
+
+
+def _abreast(drawn: Drawn) -> int:
+    """The number of series of points, if two of them have a point at the same step; otherwise 1."""
+    steps = [{p.x for run in runs for p in run} for one, runs in drawn if one.style == "points"]
+    return len(steps) if sum(map(len, steps)) > len(set().union(*steps)) else 1
+
+
+def _side_by_side(drawn: Drawn, abreast: int, across: Scale) -> list[Scale]:
+    """The places of x of each series: points of several series at the same step stand beside one another."""
+    if abreast == 1:
+        return [across] * len(drawn)
+    steps = sorted({across.at(p.x) for one, runs in drawn if one.style == "points" for run in runs for p in run})
+    room = min((b - a for a, b in pairwise(steps)), default=frame.WIDTH) / 2
+    each = min(2 * RADIUS, 2 * RADIUS * WIDEST / abreast, room / abreast)
+    offsets = iter([each * (number - (abreast - 1) / 2) for number in range(abreast)])
+    shifts = [next(offsets) if one.style == "points" else 0.0 for one, _ in drawn]
+    return [replace(across, start=across.start + shift, end=across.end + shift) for shift in shifts]
 
 
 def _right(marks: Sequence[Mark], share: Scale, left: float) -> float:

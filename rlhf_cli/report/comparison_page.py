@@ -48,12 +48,12 @@ class Difference:
 
 def html(runs: Sequence[SavedRun]) -> str:
     """The whole page. The first run is the base: every other run is compared with it."""
-    names = short_names(runs)
+    names, subjects = short_names(runs), [subject(run) for run in runs]
     return render(
         "comparison.html.j2",
         title=f"{len(runs)} runs beside one another",
         levels=_levels(runs, names),
-        subjects=[(name, subject(run)) for name, run in zip(names, runs, strict=True)],
+        subjects=[("each", subjects[0])] if len(set(subjects)) == 1 else zip(names, subjects, strict=True),
         base=names[0],
         differences=[_difference(runs[0], run, names[0], name) for name, run in zip(names[1:], runs[1:], strict=True)],
         curves=overlay([(name, own_steps(i, runs), count_prompts(runs[i])) for i, name in enumerate(names)]),

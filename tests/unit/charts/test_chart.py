@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from rlhf_cli.charts.frame import COLOURS, STYLE
 from rlhf_cli.charts.pictures import Chart, Mark, Series, Style
+from rlhf_cli.charts.series import ASCENT
 from rlhf_cli.charts.svg import svg
 from rlhf_cli.charts.words import FONT, width
-from tests.unit.charts.drawn import assert_inside, corners, of_class, parse, size, texts
+from tests.unit.charts.drawn import SVG, assert_inside, corners, of_class, parse, size, texts
 
 NAN = math.nan
 
@@ -93,6 +94,32 @@ def test_a_band_goes_round_its_line() -> None:
 def test_points_have_error_bars_where_the_interval_is_known() -> None:
     picture = chart(Series("a", [1.0, 2.0], [1.0, 2.0], [0.0, NAN], [2.0, NAN], "points"))
     assert len(of_class(picture, "error")) == 3  # one bar and its two caps
+
+
+def test_points_of_several_series_at_one_step_stand_side_by_side() -> None:
+    """Three abreast, ten apart: the middle one at the tick; a series of lines stays where it is."""
+    runs = [Series(name, [0, 32], [1.0, 2.0], style="points") for name in "abc"]
+    picture = svg(Chart("t", "step", "y", [Series("d", [0, 32], [1.0, 2.0]), *runs]))
+    ticks = [corners(line)[0][0] for line in of_class(picture, "axis")[1:]]  # the first is the axis
+    dots = [corners(dot)[0][0] for dot in of_class(picture, "points") if dot.find(f"{SVG}title") is not None]
+    assert [dot - ticks[0] for dot in dots[::2]] == pytest.approx([-10, 0, 10], abs=0.11)
+    (line,) = of_class(picture, "line")[:1]
+    assert corners(line)[0][0] == pytest.approx(ticks[0], abs=0.11)
+
+
+def test_points_at_steps_of_their_own_stay_there() -> None:
+    runs = [Series("a", [0, 32], [1.0, 2.0], style="points"), Series("b", [16], [1.0], style="points")]
+    dots = [corners(dot)[0][0] for dot in of_class(svg(Chart("t", "step", "y", runs)), "points")][:3]
+    assert dots[2] == pytest.approx((dots[0] + dots[1]) / 2, abs=0.11)
+
+
+@pytest.mark.parametrize("count", [7, 40])
+def test_many_series_of_points_stay_inside(count: int) -> None:
+    runs = [Series(str(i), [0, 1, 32], [1.0, 2.0, 3.0], style="points") for i in range(count)]
+    picture = svg(Chart("t", "step", "y", runs))
+    assert_inside(picture)
+    xs = [corners(dot)[0][0] for dot in of_class(picture, "points")][: 3 * count]
+    assert max(xs[::3]) < min(xs[1::3])  # those of step 0 end before those of step 1
 
 
 def test_points_do_not_stand_on_the_axis() -> None:
@@ -255,6 +282,12 @@ def test_names_of_points_keep_clear_of_one_another_and_of_other_dots(places: lis
     assert sorted(drawn) == names
     for (one, ((left, _), (right, base))), (other, ((start, _), (end, line))) in combinations(drawn.items(), 2):
         assert right <= start or end <= left or abs(base - line) >= 0.7 * FONT, (one, other)
+
+
+def test_a_name_of_the_highest_point_keeps_clear_of_the_name_of_y() -> None:
+    picture = chart(Series("", [0.5, 1.0], [0.5, 1.0], style="points", names=["low", "high"]))
+    names = {one.text: corners(one)[0][1] for one in parse(picture).iter(f"{SVG}text")}
+    assert names["high"] - ASCENT > names["y"] + FONT / 2
 
 
 def test_a_name_moves_where_another_point_is() -> None:
