@@ -224,7 +224,7 @@ class RunConfig(TrainingConfig):
         return self.threads is None and self.processes == 1 and self.invariant is not False
 
     def _why_not_drawn(self) -> str | None:
-        """Why the prompts cannot be drawn as `prompts` says; None where they can."""
+        """The reason for which the prompts cannot be drawn as `prompts` says; None where they can."""
         a, dynamic = self.algorithm, self.prompts == "dynamic"
         if dynamic and a.min_group < 2:
             return f"leaves out groups with one score, and algorithm={a.kind} learns from those: algorithm=rloo or grpo"

@@ -1,7 +1,5 @@
 """Give hydra its configs: our options, presets, users' files, and the numbers that some groups take."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

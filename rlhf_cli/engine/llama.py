@@ -237,7 +237,7 @@ class Llama:
 
 
 def why_unsupported(policy: Policy) -> str | None:
-    """Why the policy's model needs the library's own forward pass; None where the native engine runs it."""
+    """The reason for which a model needs the library's own forward pass; None where the native engine runs it."""
     model, config = policy.causal, policy.causal.config
     name = type(model).__name__
     if name not in FAMILY or not type(model).__module__.startswith("transformers.models."):

@@ -52,7 +52,7 @@ class RunStatus:
     checkpoint: Path | None
     """The newest valid one."""
     changed: float
-    """When its settings or metrics were last written, in seconds since 1970."""
+    """The time of the last write to its settings or metrics, in seconds since 1970."""
     made_of: tuple[str, ...] = ()
     """The names of its model, algorithm and reward, or objective; `rlhf runs --json` writes them under this name."""
     overrides: tuple[str, ...] = ()

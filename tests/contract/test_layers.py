@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -158,3 +159,64 @@ def test_every_map_lists_every_member() -> None:
 def test_no_room_is_a_drawer() -> None:
     sizes = {folder.name: len([*folder.glob("*.py")]) - 1 for folder in ROOMS}
     assert {name: size for name, size in sizes.items() if size > LARGEST_ROOM} == {}
+
+
+OPENINGS = re.compile(r"(What|That|How|Where|When|Why|Whose|Which|Of)(ever)?\b")
+"""Words that begin a clause, not a sentence."""
+FUTURE = "from __future__ import annotations\n"
+
+
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The line and the text of every docstring, also of fields and constants."""
+    for node in ast.walk(tree):
+        for statement in node.body if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else []:
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                yield statement.lineno, str(statement.value.value).strip()
+
+
+def test_a_docstring_begins_with_the_thing_itself() -> None:
+    """Not with a clause about it, as "Why the engine refuses" or "Of the threads"."""
+    found = [
+        f"{file.relative_to(PACKAGE)}:{line}: {text:.40}"
+        for file in FILES
+        if file != PACKAGE / "engine" / "cpu.py"
+        for line, text in docstrings(ast.parse(file.read_text(encoding="utf-8")))
+        if OPENINGS.match(text)
+    ]
+    assert found == []
+
+
+def names(node: ast.AST) -> set[str]:
+    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+
+
+def names_annotated(node: ast.stmt) -> set[str]:
+    """The names in all annotations of a statement."""
+    found = set[str]()
+    for inner in ast.walk(node):
+        for annotation in (getattr(inner, "annotation", None), getattr(inner, "returns", None)):
+            found |= names(annotation) if annotation else set()
+    return found
+
+
+def names_bound(node: ast.stmt) -> set[str]:
+    """The names that a statement binds when it runs; an import for types alone never does."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    return set() if isinstance(node, ast.If) else names(node)
+
+
+def test_the_future_is_imported_where_an_annotation_names_what_is_not_there_yet() -> None:
+    """Elsewhere it does nothing; Python 3.11 and ruff see to it that no other file lacks it."""
+    idle = []
+    for file in FILES:
+        text = file.read_text(encoding="utf-8")
+        known, needs = {*dir(builtins)}, False
+        for node in ast.parse(text).body:
+            needs |= not names_annotated(node) <= known
+            known |= names_bound(node)
+        if FUTURE in text and not needs:
+            idle.append(str(file.relative_to(PACKAGE)))
+    assert idle == []
