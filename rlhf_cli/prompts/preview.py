@@ -97,7 +97,7 @@ class Preview:
     lengths: Lengths | None
     """None where there is no prompt."""
     shown: tuple[PromptPreview, ...]
-    """The first prompts; `rlhf data show --json` writes them under this name."""
+    """The first training prompts; `rlhf data show --json` writes them under this name."""
 
 
 def preview_prompts(
@@ -119,7 +119,8 @@ def preview_prompts(
                 prompts = encoder.encode(own[start : start + BATCH])
                 lengths += [len(prompt.tokens) for prompt in prompts]
                 oddities.update(map(encoder.oddity, prompts))
-                shown += [_preview(prompt, encoder) for prompt in prompts[: max(0, count - len(shown))]]
+                more = max(0, min(count - len(shown), len(part.train) - start))
+                shown += [_preview(prompt, encoder) for prompt in prompts[:more]]
                 tick()
             longer = sum(length > fit.limit for length in lengths[before:])
             parts.append(

@@ -46,6 +46,6 @@ def _parser() -> Parser:
     parser = Parser(prog="rlhf data", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("show", choices=["show"], metavar="show", help="show the prompts")
     parser.add_overrides()
-    parser.add_argument("--rows", type=at_least(0), default=3, metavar="N", help="prompts to print (default 3)")
+    parser.add_argument("--rows", type=at_least(0), default=3, metavar="N", help="training prompts to show (default 3)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     return parser
