@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,13 @@ def check_option(group: str, choice: str, base: Path, *, in_file: bool = False) 
         return str(path)
     if choice in options(group) or (takes_numbers(group) and is_number(choice)):
         return choice
-    have = ", ".join(options(group)) + (", or a number" if takes_numbers(group) else "")
-    kind = "option" if group != PRESET else "preset"
     is_sibling = group == PRESET and (base / f"{choice}.yaml").is_file()
     near = f"; did you mean {choice}.yaml?" if is_sibling else _instead(group, choice, in_file=in_file)
-    raise UserError(f"{group}={choice}: no such {kind}; have {have}{near}")
+    have = [*options(group), *(["or a number"] if takes_numbers(group) else [])]
+    raise UserError(no_such_option(group, choice, have, near))
+
+
+def no_such_option(group: str, choice: str, have: Sequence[str], near: str | None = None) -> str:
+    """Say that a group has no such option, and which it has; `near` is a hint, by default the nearest of them."""
+    kind, hint = "preset" if group == PRESET else "option", did_you_mean(choice, have) if near is None else near
+    return f"{group}={choice}: no such {kind}; have {', '.join(have)}{hint}"

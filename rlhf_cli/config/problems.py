@@ -1,6 +1,7 @@
 """Describe the mistakes in a config in plain lines: the file and line, the key, the rule, and the value."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import getitem
@@ -11,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from rlhf_cli.config.files import read_file
 from rlhf_cli.config.foreign import unknown_setting
-from rlhf_cli.config.keys import fields, lacks, meaning, schema_name
+from rlhf_cli.config.keys import did_you_mean, fields, lacks, meaning, schema_name
 from rlhf_cli.config.options import PRESET, default_option, groups, options, preset_path
 from rlhf_cli.errors import UserError
 from rlhf_cli.settings import flatten
@@ -115,7 +116,8 @@ def _describe(key: str, errors: Sequence[ErrorDetails], data: Mapping[str, Any])
     if not errors[0]["loc"]:
         return _must(errors[0])
     if kind == "union_tag_invalid":
-        return f"{key}: {_must(errors[0])}"
+        tags = re.findall(r"\w+", errors[0]["ctx"]["expected_tags"])
+        return f"{key}: {_must(errors[0])}{did_you_mean(errors[0]['ctx']['tag'], tags)}"
     if kind == "string_pattern_mismatch" and key in fields():  # the meaning says more than the pattern
         return f"{key}: must be {_meaning(key)} (got {value!r:.60})"
     first, *others = map(_must, errors)

@@ -11,14 +11,15 @@ from typing import Any, Final
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlhf_cli.config.help.listing import key_list, option_list
 from rlhf_cli.config.interpolations import limit_interpolations
+from rlhf_cli.config.keys import did_you_mean
 from rlhf_cli.config.naming import trial_name
-from rlhf_cli.config.options import config_dir
+from rlhf_cli.config.options import config_dir, no_such_option
 from rlhf_cli.config.security import guard_environment
 from rlhf_cli.config.source import RlhfSearchPath, RlhfSource
 from rlhf_cli.errors import UserError, first_line
@@ -77,9 +78,19 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _line(causes: Sequence[BaseException], place: Callable[[str], str]) -> str:
-    """The first line of the innermost message that is not empty, after the key that it is about."""
+    """The first line of the innermost message that is not empty, after the key that it is about.
+
+    But of a choice that hydra does not find, the options or the groups that there are.
+    """
+    missing = next((c for c in causes if isinstance(c, MissingConfigException)), None)
+    if missing is not None and missing.options is not None:
+        group, _, choice = str(missing.missing_cfg_file).rpartition("/")
+        return no_such_option(group, choice, missing.options)
     last = next((c for c in reversed(causes) if str(c).strip()), causes[0])
     key = next((key for c in causes if (key := getattr(c, "full_key", None))), "")
+    if key.startswith("hydra/"):
+        have = [f"hydra/{group}" for group in GlobalHydra.instance().config_loader().list_groups("hydra")]
+        return f"{key}: no such group; have {', '.join(have)}{did_you_mean(key, have)}"
     return (f"{place(key)}{key}: " if key else "") + first_line(last)
 
 

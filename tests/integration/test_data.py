@@ -150,7 +150,8 @@ def test_a_mixture_from_the_command_line_and_its_resume(sources: Path, rlhf: Rlh
     [
         ("data.parts.asked.path=none.csv", "no such prompt file ("),
         ("data.weights.more=1", "data: more has no part: parts and weights have the same names"),
-        ("data.parts.asked.kind=sql", "data.parts.asked: has no kind sql"),
+        ("data.parts.asked.kind=sql", "data.parts.asked: has no kind sql; have jsonl, csv, parquet, text"),
+        ("data.parts.asked.kind=jsn", "hub, labelled; did you mean jsonl?\n"),
         ("data.parts.asked.pth=x", "unknown setting 'data.parts.asked.pth'"),
     ],
 )

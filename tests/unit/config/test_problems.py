@@ -21,6 +21,10 @@ OPTIONS = {group: ", ".join(options(group)) for group in ("data", "model", "rewa
 DATA, MODEL, REWARD = (f"{group} ({OPTIONS[group]})" for group in ("data", "model", "reward"))
 
 ALGORITHMS = "dapo, dr_grpo, grpo, ppo, reinforce, rloo"
+OF_HYDRA = (
+    "hydra/env, hydra/help, hydra/hydra_help, hydra/hydra_logging, hydra/job_logging, hydra/launcher, hydra/output, "
+    "hydra/sweeper"
+)
 BETAS = "adaptive, constant, cosine, linear, moderate, strong, target, weak"
 ADD = "add for example `reward: sentiment`"
 
@@ -114,7 +118,10 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
         ("=5", "=5: not an override: write key=value"),
         ("a-b c=5", "a-b c=5: not an override: write key=value"),
         ("+steps=3", "Could not append to config. An item is already at 'steps'."),
-        ("hydra/launcher=lsf", "In 'hydra/config': Could not find 'hydra/launcher/lsf'"),
+        ("hydra/launcher=lsf", "hydra/launcher=lsf: no such option; have basic, joblib, processes, ray, slurm"),
+        ("hydra/sweeper=optun", "hydra/sweeper=optun: no such option; have basic, optuna; did you mean optuna?"),
+        ("hydra/laucher=ray", f"hydra/laucher: no such group; have {OF_HYDRA}; did you mean hydra/launcher?"),
+        ("+beta@other=hihg", f"beta=hihg: no such option; have {BETAS}"),
         ("hydra.foo=1", "hydra.foo: Key 'foo' not in 'HydraConf'"),
         ("beta=0.1,0.2", "beta: several values are a sweep and need -m; text with a comma needs quotes"),
         (
