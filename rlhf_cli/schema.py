@@ -17,6 +17,7 @@ from rlhf_cli.algorithms.placement import REFUSED, Placement
 from rlhf_cli.data import Data
 from rlhf_cli.health.stopping import Stop
 from rlhf_cli.models.settings import Initial, Model, Reference
+from rlhf_cli.plural import plural
 from rlhf_cli.rewards import Reward
 from rlhf_cli.schedules import Beta, Controlled, Schedule
 from rlhf_cli.schedules.optimizer import AdamW
@@ -139,7 +140,7 @@ class TrainingConfig(Settings):
         if self.processes > (self.prompts_per_step if self.shards == "auto" else self.shards):
             raise ValueError(
                 f"processes: {self.processes} processes need as many shards, and there are "
-                + (f"{self.prompts_per_step} prompts a step" if self.shards == "auto" else f"{self.shards}")
+                + (f"{plural(self.prompts_per_step, 'prompt')} a step" if self.shards == "auto" else f"{self.shards}")
             )
         return self
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Final, Literal
 
 from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.source import FileSource, RawRow
+from rlhf_cli.plural import plural
 
 LONGEST: Final = 2**27
 """The longest field, in characters; Python's own limit is 131,072."""
@@ -35,7 +36,8 @@ class Csv(FileSource):
                     missing = ", ".join(header[len(values) :])
                     raise bad_row(f"the row ends before {missing}", where, "give every column a value, if an empty one")
                 if len(values) > len(header):
-                    what = f"{len(values)} values for {len(header)} columns; left over: {values[len(header)]!r:.40}"
+                    columns, rest = plural(len(header), "column"), values[len(header)]
+                    what = f"{len(values)} values for {columns}; left over: {rest!r:.40}"
                     raise bad_row(what, where, 'put "quotes" around a value with commas')
                 yield RawRow(dict(zip(header, values, strict=True)), where)
 

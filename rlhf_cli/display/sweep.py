@@ -15,6 +15,7 @@ from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.words import figures, metric
 from rlhf_cli.errors import visible
 from rlhf_cli.paths import relative_to_here
+from rlhf_cli.plural import plural
 from rlhf_cli.sweep.pool import Standing, State
 
 STYLES: Final[dict[State, str]] = {
@@ -115,7 +116,7 @@ def _table(standings: Sequence[Standing], console: Console, total: int) -> Rende
     count["waiting"] += total - last  # of a search those that are not asked for yet
     before = f"{last - len(standings)} before, " if last > len(standings) else ""
     counts = ", ".join(f"{count[state]} {state}" for state in ("finished", "failed", "stopped", "running", "waiting"))
-    return Group(table, Text(f"{total} trials: {before}{counts}", style="dim"))
+    return Group(table, Text(f"{plural(total, 'trial')}: {before}{counts}", style="dim"))
 
 
 def _row(standing: Standing) -> tuple[RenderableType, ...]:

@@ -69,7 +69,7 @@ def _no_signal(result: Result, folder: Path) -> str | None:
     samples = read_object(folder / CONFIG).get("samples_per_prompt")
     steps = read_no_signal(folder, samples).steps if isinstance(samples, int) else 0
     what = "learned nothing from the reward: no completion scored above another of its prompt"
-    return f"{steps} of {result.step} steps {what}" if steps else None
+    return f"{steps} of {plural(result.step, 'step')} {what}" if steps else None
 
 
 def _texts_table(result: Result) -> RenderableType:

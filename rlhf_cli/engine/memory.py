@@ -14,6 +14,7 @@ from torch import nn
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.logprobs import CHUNK
+from rlhf_cli.plural import plural
 
 if TYPE_CHECKING:
     from rlhf_cli.models.policy import Policy
@@ -148,7 +149,7 @@ def room_for(completions: int, key: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise UserError(
-            f"out of memory while {completions} completions were written at once",
+            f"out of memory while writing {plural(completions, 'completion')} at once",
             where=key,
             fix="lower it, prompts_per_step or max_new_tokens",
         ) from error

@@ -10,6 +10,7 @@ from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.evaluation.diversity import distinct
 from rlhf_cli.evaluation.intervals import Estimate, estimate, standard_error
 from rlhf_cli.evaluation.optimum import Draw, Optimum, PromptDraws, optimum
+from rlhf_cli.plural import plural
 from rlhf_cli.settings import READ_STRICTLY
 
 LARGEST: Final = 1e100
@@ -132,7 +133,7 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
     both = {*before.prompts} & {*after.prompts}
     if len(both) < 2:
         raise UserError(
-            f"the first and the last evaluation have {len(both)} prompts in common whose completions were all scored",
+            f"the first and the last evaluation share {plural(len(both), 'prompt')} with all completions scored",
             where="reward",
             exit_code=EXIT_REWARD,
         )

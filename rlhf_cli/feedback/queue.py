@@ -21,6 +21,7 @@ from rlhf_cli.feedback.saying import share
 from rlhf_cli.feedback.tally import Tally, tally
 from rlhf_cli.feedback.votes import VoteFile, Votes, read_vote
 from rlhf_cli.paths import quoted, why_irregular
+from rlhf_cli.plural import plural
 from rlhf_cli.runs.folder import EVALUATIONS, FEEDBACK, QUEUE
 from rlhf_cli.runs.logbook import JsonlLog
 from rlhf_cli.runs.reading import read_evaluation
@@ -127,7 +128,7 @@ class Queue:
             unread.subtract(lines := self._lines_on_disk(name))
             if gone := (+unread).total():
                 kept = "they count as they were read, changed ones once more as new ones"
-                self._say(f"{gone} votes of {name}.votes.jsonl are no longer there as they were read: {kept}")
+                self._say(f"{plural(gone, 'vote')} of {name}.votes.jsonl changed or gone: {kept}")
             fresh = []
             for line in reversed(lines):  # of equal lines the last ones are new
                 if unread[line] < 0:
@@ -159,7 +160,7 @@ class Queue:
         votes = [vote for line in self._lines(name, more) if (vote := read_vote(line)) is not None]
         found = tally(Votes(tuple(votes), ()), self._pairs(name))
         if found.foreign:
-            self._say(f"{found.foreign} lines of {name}.votes.jsonl are on pairs that are not asked; they do not count")
+            self._say(f"{plural(found.foreign, 'line')} of {name}.votes.jsonl on pairs that are not asked: not counted")
         return found
 
     def _pairs(self, name: str) -> tuple[Pair, ...]:
@@ -205,7 +206,7 @@ class Queue:
         for file in undone_files(self._run):
             if step_of(file) == step and (count := len(self._lines_on_disk(file.stem))):
                 what = f"step {step} was done again with other texts"
-                self._say(f"{what}: its {count} votes stay in {file.stem}.votes.jsonl, and do not count")
+                self._say(f"{what}: {plural(count, 'vote')} left in {file.stem}.votes.jsonl, not counted")
 
     def _file(self, name: str) -> Path:
         return self._run / FEEDBACK / f"{name}.jsonl"

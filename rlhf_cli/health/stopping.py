@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.plateau import latest_gain
 from rlhf_cli.health.course import WINDOW, Course
+from rlhf_cli.plural import plural
 from rlhf_cli.settings import READ_STRICTLY, Seconds, Settings, as_tuple
 
 FLOOR: Final = "stop.floor"
@@ -80,4 +81,4 @@ def _kl(course: Course) -> tuple[float, str] | None:
         return course.last.means()[1], "held out"
     kl = course.now("kl/seq")
     kl = course.now("kl/seq_k1") if kl is None else kl
-    return None if kl is None else (kl, f"over {min(course.learned, WINDOW)} steps")
+    return None if kl is None else (kl, f"over {plural(min(course.learned, WINDOW), 'step')}")

@@ -28,6 +28,7 @@ from rlhf_cli.models.gguf import convert
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.location import EMBEDDED, adapter_notes, adapter_path, local_path
 from rlhf_cli.models.settings import Pretrained
+from rlhf_cli.plural import plural
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -126,7 +127,7 @@ def _check_weights(report: Mapping[str, Any], source: str, tensors: int, where: 
             fix=fix,
         )
     if unexpected:
-        return (f"{source} holds {len(unexpected)} weights that the model does not use: {_some(unexpected)}",)
+        return (f"{source} holds {plural(len(unexpected), 'weight')} that the model does not use: {_some(unexpected)}",)
     return ()
 
 

@@ -80,9 +80,9 @@ def assemble(
         )
     if config.prompts == "dynamic":
         reporter.note(
-            f"prompts=dynamic: a step learns from the first {config.prompts_per_step} groups with different scores, of "
-            f"up to {plural(config.max_rollouts, 'rollout')}; the KL of all others is left out, so with beta > 0 it "
-            "does not maximise J; J, reward and KL of a step are of all that it drew"
+            f"prompts=dynamic: a step learns from the first {plural(config.prompts_per_step, 'group')} with different "
+            f"scores, of up to {plural(config.max_rollouts, 'rollout')}; the KL of all others is left out, so with "
+            "beta > 0 it does not maximise J; J, reward and KL of a step are of all that it drew"
         )
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
     if config.shards == "auto":

@@ -18,6 +18,7 @@ from rlhf_cli.functional.mismatch import TOLERANCE, measure_mismatch
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.run import Run, current_beta, truncation
 from rlhf_cli.pipeline.scoring import ask, group_scores, kept_prompts, note_failures
+from rlhf_cli.plural import plural
 from rlhf_cli.ranks.rollouts import select_prompts
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.runs.binding import read_record
@@ -64,7 +65,7 @@ def evaluate(run: Run, step: int) -> Evaluation:
     if len(samples.numbers) < 2:
         raise UserError(
             f"{len(samples.numbers)} of {len(run.held_out)} held-out prompts are left: "
-            f"{samples.failures} completions have no score",
+            f"{plural(samples.failures, 'completion')} without a score",
             where="reward",
             fix="mend the reward, or choose reward.on_error=value",
             exit_code=EXIT_REWARD,

@@ -13,6 +13,7 @@ from rlhf_cli.engine.cpu import SpareThreads
 from rlhf_cli.engine.memory import is_out_of_memory
 from rlhf_cli.errors import UserError
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.plural import plural
 from rlhf_cli.reporter import Reporter
 
 Result = TypeVar("Result")
@@ -96,4 +97,5 @@ class Work:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self.microbatch_size = size // 2
-            self.reporter.note(f"out of memory: microbatches of {size // 2} completions from here on, not of {size}")
+            halved = plural(size // 2, "completion")
+            self.reporter.note(f"out of memory: microbatches of {halved} from here on, not of {size}")

@@ -13,6 +13,7 @@ from rlhf_cli.data import order
 from rlhf_cli.data.source import PromptSource
 from rlhf_cli.errors import EXIT_DATA, UserError
 from rlhf_cli.models.encoder import Encoder
+from rlhf_cli.plural import plural
 from rlhf_cli.prompts.rows import Rows, check_enough
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.schema import RunConfig, TrainingConfig
@@ -92,7 +93,7 @@ class Fit:
     @property
     def reason(self) -> str:
         """The reason for which a prompt is left out."""
-        return f"longer than {self.limit} tokens"
+        return f"longer than {plural(self.limit, 'token')}"
 
     def encode(self, rows: Sequence[PromptRow]) -> list[Prompt | None]:
         """Encode the rows in order, as `fit` does each prompt."""

@@ -85,10 +85,10 @@ class Rows:
         more, unmet = any(part.more for part in self.parts), [value for part in self.parts for value in part.unmet]
         if not (left_out or both or more or unmet):
             return None
-        rows = f"data: {train + held_out + left_out.total()} rows{', up to data.max_rows' if more else ''}"
+        rows = f"data: {plural(train + held_out + left_out.total(), 'row')}{', up to data.max_rows' if more else ''}"
         why = [list_reasons(left_out)] if left_out else []
-        again = [f"{both} of those are trained on as well"] if both else []
-        uses = f"{train} to train on, {held_out} held out" if self.train else f"{held_out} are used"
+        again = [f"{both} of those trained on as well"] if both else []
+        uses = f"{train} to train on, {held_out} held out" if self.train else f"{held_out} used"
         none = [f"no row has {', '.join(unmet)} (data.where)"] if unmet else []
         return "; ".join([rows, *why, uses, *again, *none])
 

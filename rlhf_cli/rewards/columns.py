@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.messages import describe_type
+from rlhf_cli.plural import plural
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource
 from rlhf_cli.rewards.kinds.weighted import Weighted
@@ -74,7 +75,7 @@ _FIX = "mend the row, or leave such prompts out: {key}.on_error=mask"
 
 def _not_one(source: SingleSource, name: str, value: Mapping[str, Any] | list[Any], where: str, key: str) -> Exception:
     if isinstance(value, list):
-        return bad_row(f"{name} is a list of {len(value)} values", where, "give each row one value")
+        return bad_row(f"{name} is a list of {plural(len(value), 'value')}", where, "give each row one value")
     fields = ", ".join(value) or "nothing"
     has_setting = "column" in type(source).model_fields
     fix = f"name a field of it: {key}.column={name}.{next(iter(value), 'FIELD')}" if has_setting else "give a text"

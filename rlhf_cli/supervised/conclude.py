@@ -2,6 +2,7 @@
 
 from rlhf_cli.pipeline.record import write_end
 from rlhf_cli.pipeline.state import load
+from rlhf_cli.plural import plural
 from rlhf_cli.runs.binding import bind, read_record
 from rlhf_cli.runs.checkpoint import why_invalid
 from rlhf_cli.runs.folder import CHECKPOINTS, RESULT
@@ -23,12 +24,14 @@ def conclude(run: SupervisedRun) -> SupervisedResult:
     checkpoint = run.folder / CHECKPOINTS / f"step-{best:08d}"
     reason = why_invalid(checkpoint)
     exported = state.step if reason else best
-    if stalled is not None or best != state.step:
-        early = f"ended after step {state.step}, without a lower held-out loss in {stalled} evaluations: "
+    if stalled or best != state.step:
         which = f"the exported adapter is that of step {exported}, which has the lowest held-out loss"
         if reason:
             which = f"the last adapter is exported, as the checkpoint of the best step, {best}, is gone ({reason})"
-        run.work.reporter.note(f"{early if stalled is not None else ''}{which}")
+        if stalled:
+            tried = plural(stalled, "evaluation")
+            which = f"ended after step {state.step}, without a lower held-out loss in {tried}: {which}"
+        run.work.reporter.note(which)
     run.saver.export_adapter(exported)
     if isinstance(objective, BradleyTerry):
         if exported != state.step:

@@ -102,7 +102,7 @@ def test_people_vote_before_a_round_goes_on(rlhf: Rlhf, tmp_path: Path, monkeypa
     rows = lines(pairs)
     assert all("rewards" not in row for row in rows)
     count = sum(row["a"].strip() != row["b"].strip() for row in rows)
-    said = f"stopped: {count} pairs of round 1 wait for votes: rlhf label ours/round-1/pairs.jsonl; the same"
+    said = f"stopped: no vote yet on {count} pairs of round 1: rlhf label ours/round-1/pairs.jsonl; the same"
     assert said in waits.err
     monkeypatch.setattr(sys, "stdin", io.StringIO("s\n" * (count - 3) + "1\n" * 3))
     assert rlhf("label", "ours/round-1/pairs.jsonl").code == 0
@@ -149,7 +149,10 @@ def test_a_figure_without_an_interval_is_null_in_json(rlhf: Rlhf, monkeypatch: p
     [
         (("run_dir=x",), "run_dir is for one run (rlhf feedback); fix: leave it out: each round has its own folders"),
         (("evaluate.every=0",), "without evaluations the true reward cannot be measured (evaluate.every)"),
-        (("--pairs", "15"), "15 pairs are fewer than a reward model's step and its held-out rows: 8 and 8 (--pairs)"),
+        (
+            ("--pairs", "15"),
+            "15 pairs, fewer than a reward model's step and its held-out rows: 8 and 8 (--pairs)",
+        ),
         (("--reward-model", "stpes=3"), "unknown setting 'stpes'; did you mean steps?"),
         (
             ("--reward-model", "run_dir=x"),

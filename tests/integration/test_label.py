@@ -124,8 +124,8 @@ def test_votes_on_a_step_that_was_done_again_are_said(
     pairs = votes.with_name(votes.name.replace(".votes", ""))
     shutil.copyfile(pairs, pairs.with_name(old.replace(".votes", "")))
     found = label("out")
-    what = "are on texts of a step that was done again, or of a changed line of queue.jsonl"
-    assert f"note: 1 lines of {old} {what}; they do not count" in found.err
+    what = "on texts of a step that was done again, or of a changed line of queue.jsonl"
+    assert f"note: 1 line of {old} {what}: not counted" in found.err
     assert "no vote yet" in found.out
 
 
@@ -209,7 +209,7 @@ def test_votes_that_do_not_count_are_said(label: Callable[..., Outcome], tmp_pat
     assert votes.read_text().startswith(content[0].replace("rater", "ratre"))
     assert lines(file)[0]["prompt"] == "prompt 0"
     file.write_text(file.read_text().replace("prompt", "question").replace('"question"', '"prompt"'))
-    assert "lines of pairs.votes.jsonl are on pairs that are not asked here" in label("pairs.jsonl").err
+    assert " of pairs.votes.jsonl on pairs that are not asked here: not counted" in label("pairs.jsonl").err
 
 
 def test_a_note_that_is_no_text_is_kept_as_far_as_it_is(
@@ -284,7 +284,7 @@ def test_votes_are_exported_as_preferences(finished: Path, label: Callable[..., 
     assert not (tmp_path / "out" / "feedback").exists()
     assert label("out", typed="1\nt\nb\n").code == 0
     found = label("out", "--export", "chosen.jsonl")
-    assert found.out == "chosen.jsonl: 2 preferences, 1 of them ties, 1 both bad left out\n"
+    assert found.out == "chosen.jsonl: 2 preferences, 1 of them tied, 1 both bad left out\n"
     assert {row["share"] for row in lines(tmp_path / "chosen.jsonl")} == {0.5, 1.0}
     file_of(tmp_path)
     assert label("pairs.jsonl", typed="1\n").code == 0

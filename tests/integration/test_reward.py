@@ -41,7 +41,7 @@ def test_completions_of_a_file(rlhf: Rlhf, completions: Path) -> None:
 def test_rows_are_counted_that_are_there(rlhf: Rlhf, completions: Path) -> None:
     outcome = rlhf(*FILE, "reward=characters", "data.where={level: 2}")
     assert outcome.out.startswith("reward=characters: 2 completions of 1 prompt")
-    assert "note: data: 4 rows; 2 by data.where left out; 2 are used\n" in outcome.err
+    assert "note: data: 4 rows; 2 by data.where left out; 2 used\n" in outcome.err
     outcome = rlhf(*FILE, "reward=characters", "data.where={level: yes}")
     assert (outcome.code, outcome.out) == (3, "")
     assert outcome.err.startswith("error: data.where leaves none of 4 rows; they have level: 1 (2), level: 2 (2) (")

@@ -255,7 +255,7 @@ def test_a_rollout_that_does_not_fit_is_one_line(rlhf: Rlhf, monkeypatch: pytest
     unchecked(monkeypatch)
     outcome = rlhf("train", *QUICK, "run_dir=out", "evaluate.every=0")
     assert outcome.code == 2
-    assert "error: out of memory while 8 completions were written at once (samples_per_prompt)" in outcome.err
+    assert "error: out of memory while writing 8 completions at once (samples_per_prompt)" in outcome.err
 
 
 def test_an_evaluation_that_does_not_fit_says_so_and_leaves_the_microbatches_alone(
@@ -274,7 +274,7 @@ def test_an_evaluation_that_does_not_fit_says_so_and_leaves_the_microbatches_alo
     outcome = rlhf("train", *QUICK, "run_dir=out", "evaluate.samples=12")
     assert outcome.code == 2
     assert "microbatches" not in outcome.err
-    assert "error: out of memory while 24 completions were written at once (evaluate.samples)" in outcome.err
+    assert "error: out of memory while writing 24 completions at once (evaluate.samples)" in outcome.err
 
 
 def test_another_error_of_the_model_is_ours(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,8 +241,7 @@ def test_a_run_whose_two_evaluations_share_no_prompt_is_finished_all_the_same(
     assert outcome.code == 0, outcome.err
     assert [row["prompts"] for row in lines(tmp_path / "out" / "evaluations.jsonl")] == [[4, 5, 6, 7], [0, 1, 2, 3]]
     assert (
-        "note: nothing to compare: the first and the last evaluation have 0 prompts in common whose completions were "
-        "all scored"
+        "note: nothing to compare: the first and the last evaluation share 0 prompts with all completions scored"
     ) in outcome.err
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (result["step"], result["comparison"], result["optimum"]) == (4, None, None)

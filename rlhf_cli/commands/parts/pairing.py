@@ -87,7 +87,8 @@ def _queue_of(run: Path) -> Found | None:
         if not is_locked(run):
             return None
         step, _ = read_last_metrics(run)
-        return f"no pair waits; the run has done step {step or 0}, and leaves pairs every {human} steps"
+        often = "at every step" if human == 1 else f"every {human} steps"
+        return f"no pair waits; the run has done step {step or 0}, and leaves pairs {often}"
 
     if not human or not (queued_files(run) or waiting()):
         return None

@@ -22,6 +22,7 @@ from rlhf_cli.feedback.pairs import read_pairs, write_rows
 from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.paths import quoted
+from rlhf_cli.plural import plural
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.rounds.folder import FeedbackSettings, Round
 from rlhf_cli.rounds.truth import read_truth, write_truth
@@ -133,7 +134,7 @@ def _vote(one: Round, settings: FeedbackSettings, seed: int) -> None:
     cast = votes.read()
     voted = {pair for rater in cast.raters() for pair in cast.of(rater).valid}
     if left := sum(pair.id not in voted and not pair.is_same for pair in pairs):
-        what = f"{left} pairs of round {one.number} wait for votes: {_label(one)}"
+        what = f"no vote yet on {plural(left, 'pair')} of round {one.number}: {_label(one)}"
         raise Stopped(what, resumable=True)
 
 

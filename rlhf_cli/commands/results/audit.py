@@ -16,6 +16,7 @@ from rlhf_cli.display.printing import print_note, print_result
 from rlhf_cli.errors import EXIT_RESUME, UserError, first_line
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
+from rlhf_cli.plural import plural
 from rlhf_cli.runs.binding import PARENT, read_record
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import AUDITS, CHECKPOINTS
@@ -88,7 +89,7 @@ def _show(audit: Audit, checkpoints: int) -> None:
         print(f"{file} {reason}")
     if audit.files:
         return
-    print(f"files: as the run wrote them, {checkpoints} checkpoints among them")
+    print(f"files: as the run wrote them, {plural(checkpoints, 'checkpoint')} among them")
     for verdict in audit.repeated:
         print(f"{'identical' if verdict.divergence is None else 'different'}: {verdict.describe()}")
     print(

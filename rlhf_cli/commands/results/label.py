@@ -19,6 +19,7 @@ from rlhf_cli.feedback.saying import describe_rate
 from rlhf_cli.feedback.session import Session
 from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.paths import expand, relative_to_here
+from rlhf_cli.plural import plural
 
 ABOUT: Final = """\
 Blind votes on pairs of completions: which is better? Of a run: its policy
@@ -98,13 +99,13 @@ def _note_what_does_not_count(found: Found, results: Sequence[Result]) -> None:
         for line in one.cast.odd:
             print_note(f"{line}; it stays, and does not count")
         if foreign := one.tally.foreign:
-            print_note(f"{foreign} lines of {one.votes.name} are on pairs that are not asked here; they do not count")
+            print_note(f"{plural(foreign, 'line')} of {one.votes.name} on pairs that are not asked here: not counted")
     for line in found.odd:
         print_note(f"{line}; it stays, and does not count")
     for votes in map(VoteFile, found.undone):
         if count := len(votes.read().lines):
-            what = "are on texts of a step that was done again, or of a changed line of queue.jsonl"
-            print_note(f"{count} lines of {votes.file.name} {what}; they do not count")
+            what = "on texts of a step that was done again, or of a changed line of queue.jsonl"
+            print_note(f"{plural(count, 'line')} of {votes.file.name} {what}: not counted")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -122,7 +123,8 @@ def _export(options: argparse.Namespace) -> None:
         print_json({"file": str(file), **counts})
     else:
         left_out = "".join(f", {count} {why} left out" for why, count in found.left_out.items())
-        print(visible(f"{relative_to_here(file)}: {len(found.rows)} preferences, {found.ties} of them ties{left_out}"))
+        rows = plural(len(found.rows), "preference")
+        print(visible(f"{relative_to_here(file)}: {rows}, {found.ties} of them tied{left_out}"))
 
 
 def _web() -> tuple[Any, Any]:

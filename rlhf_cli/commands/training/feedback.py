@@ -16,6 +16,7 @@ from rlhf_cli.display.following import PROMPT, print_next
 from rlhf_cli.display.printing import print_json
 from rlhf_cli.errors import Stopped, UserError, visible
 from rlhf_cli.paths import expand, quoted, relative_to_here
+from rlhf_cli.plural import plural
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.report.rounds_page import summary, verdict
 from rlhf_cli.rounds.folder import FeedbackSettings, Round, keep_settings, make_folder, rounds_in
@@ -148,7 +149,7 @@ def _check_pairs(pairs: int, reward_model: SupervisedConfig) -> None:
     held_out = reward_model.evaluate.prompts if reward_model.evaluate.every else 0
     if (least := reward_model.prompts_per_step + held_out) > pairs:
         raise UserError(
-            f"{pairs} pairs are fewer than a reward model's step and its held-out rows: "
+            f"{plural(pairs, 'pair')}, fewer than a reward model's step and its held-out rows: "
             f"{reward_model.prompts_per_step} and {held_out}",
             where="--pairs",
             fix=f"give at least {least}, or lower them: --reward-model 'prompts_per_step=8 evaluate.prompts=16'",

@@ -19,6 +19,7 @@ from rlhf_cli.display.watchers import progress
 from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.models.location import code_notice
+from rlhf_cli.plural import plural
 from rlhf_cli.prompts.rows import Rows, read_all, with_evaluations
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.columns import check_rows
@@ -97,7 +98,7 @@ def _sample_reference(config: RunConfig, rows: Rows, prompts: int, samples: int,
     first = (replace(part, held_out=part.held_out[:count], left_out=Counter(), more=False) for part, count in parts)
     rows = Rows(tuple(first))
     if len(rows.held_out) < prompts:
-        watch.note(f"{len(rows.held_out)} prompts, fewer than --prompts {prompts}")
+        watch.note(f"{plural(len(rows.held_out), 'prompt')}, fewer than --prompts {prompts}")
     if notice := code_notice(config.model):
         watch.note(notice)
     with watch.phase("loading torch and transformers", 0):

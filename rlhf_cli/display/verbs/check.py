@@ -6,6 +6,7 @@ from typing import Final
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
+from rlhf_cli.plural import plural
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.verify.trial import Trial
 
@@ -15,7 +16,7 @@ SHARE: Final = 0.03
 
 def show_trial(trial: Trial, config: RunConfig) -> None:
     """Print the report of a run with these settings."""
-    metrics, model, steps = trial.metrics, trial.model, config.steps
+    metrics, model, steps = trial.metrics, trial.model, plural(config.steps, "step")
     name = Path(config.model.path).name if config.model.kind == "pretrained" else config.model.kind
     digits = 1 if trial.step_s >= 1 else 3
     long = {name: value for name, value in trial.seconds.items() if value >= SHARE * trial.step_s}
@@ -31,7 +32,7 @@ def show_trial(trial: Trial, config: RunConfig) -> None:
         f"{metrics['reward/same_in_group']:.0%} of the prompts without a difference",
         "length": f"{metrics['completion/length']:.1f} tokens; {metrics['completion/truncated']:.0%} cut",
         "gradient": f"norm {trial.gradient_norm:.3g}",
-        "time": f"{trial.step_s:.{digits}f} s a step ({phases}); about {_duration(trial.total_s)} for {steps} steps",
+        "time": f"{trial.step_s:.{digits}f} s a step ({phases}); about {_duration(trial.total_s)} for {steps}",
         "memory": f"{trial.measured_mib:,} MiB here, {trial.predicted_mib:,} predicted with evaluations",
         "disk": f"{trial.checkpoints_mib:,.1f} MiB of checkpoints",
     }

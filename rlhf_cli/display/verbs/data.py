@@ -9,6 +9,7 @@ from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.errors import visible
+from rlhf_cli.plural import plural
 from rlhf_cli.prompts.preview import Lengths, PartPreview, Preview
 
 BAR: Final = 40
@@ -21,7 +22,7 @@ def show_data(preview: Preview, special: Iterable[str]) -> None:
     console = ResultConsole()
     pattern = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True))
     for prompt in preview.shown:
-        console.print(Text(f"{visible(prompt.where)}  {prompt.tokens} tokens", style="dim"), soft_wrap=True)
+        console.print(Text(f"{visible(prompt.where)}  {plural(prompt.tokens, 'token')}", style="dim"), soft_wrap=True)
         text = Text(visible(prompt.text))
         if pattern:
             text.highlight_regex(pattern, "bold cyan")
@@ -44,7 +45,7 @@ def show_data(preview: Preview, special: Iterable[str]) -> None:
 def _part(part: PartPreview, *, alone: bool) -> list[str]:
     share = "" if alone else f", {part.share:.0%} of a step"
     first = f"{part.train} to train on, {part.held_out} held out{share}"
-    longer = f"{part.longer} longer than {part.limit} tokens"
+    longer = f"{part.longer} longer than {plural(part.limit, 'token')}"
     if part.longer:
         longer += f": {BECOMES[part.too_long]} (data.too_long={part.too_long})"
     return [f"{'prompts' if alone else visible(part.name):<10} {first}", f"{'':<10} {longer}"]

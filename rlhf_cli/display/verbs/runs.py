@@ -10,6 +10,7 @@ from rich.text import Text
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.errors import visible
 from rlhf_cli.paths import relative_to_here
+from rlhf_cli.plural import plural
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.folder import TRIAL_LOG
 from rlhf_cli.runs.listing import RunStatus
@@ -40,7 +41,7 @@ def show_runs(runs: Sequence[RunStatus], sweeps: Mapping[Path, SweepRecord]) -> 
         title = visible(f"{relative_to_here(parent)}/")
         if parent in sweeps:
             sweep = sweeps[parent]
-            title += f"  a sweep, {_finished(sweep, members)} of {len(sweep.trials)} trials finished"
+            title += f"  a sweep, {_finished(sweep, members)} of {plural(len(sweep.trials), 'trial')} finished"
         console.print(Text(title, style="dim"), soft_wrap=True)
         for run in members:
             line = _line(rows[run.folder], widths, visible(run.folder.name))

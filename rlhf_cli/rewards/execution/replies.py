@@ -23,11 +23,11 @@ def as_scores(result: Any, count: int) -> dict[str, Any]:
     if hasattr(result, "tolist"):  # an array or a tensor
         result = result.tolist()
     if not isinstance(result, list | tuple):
-        return {"wrong": f"returned {_kind(result)}, not a list of {count} scores"}
+        return {"wrong": f"returned {_kind(result)}, not a list of {_plural(count, 'score')}"}
     values = [*itertools.islice(result, count + 1)]  # a subclass of list may report another length
     if len(result) != count or len(values) != count:
         length = len(result) if len(result) != count else f"{len(values)}{'+' if len(values) > count else ''}"
-        return {"wrong": f"returned {length} scores for {count} completions"}
+        return {"wrong": f"returned {_plural(length, 'score')} for {_plural(count, 'completion')}"}
     scores = []
     for number, value in enumerate(values, start=1):
         value = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of numpy or torch
@@ -35,6 +35,11 @@ def as_scores(result: Any, count: int) -> dict[str, Any]:
             return {"wrong": f"returned {_kind(value)} as score {number} of {count}, not a number or None"}
         scores.append(None if value is None else _as_float(value))
     return {"scores": scores}
+
+
+def _plural(number: int | str, noun: str) -> str:
+    """The number and the noun, as rlhf_cli.plural writes them, which is not there to import."""
+    return f"{number} {noun}" if number in (1, "1") else f"{number} {noun}s"
 
 
 def _kind(value: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from rlhf_cli.data.messages import describe_type
+from rlhf_cli.plural import plural
 from rlhf_cli.rewards.kinds.base import RangedSource, Unanswered
 from rlhf_cli.rewards.kinds.endpoint import Endpoint
 
@@ -76,7 +77,7 @@ def _scores(answer: Any, request_id: str, count: int) -> list[float | None]:
         raise Unanswered(f"answered another request: its id is not {request_id!r}")
     scores: list[float | None] = answer["scores"]
     if len(scores) != count:
-        raise Unanswered(f"answered with {len(scores)} scores for {count} completions")
+        raise Unanswered(f"answered with {plural(len(scores), 'score')} for {plural(count, 'completion')}")
     for score in scores:
         if isinstance(score, bool) or not isinstance(score, int | float | None):
             raise Unanswered(f"answered with {describe_type(score)} as a score, which is neither a number nor null")

@@ -42,6 +42,10 @@ def test_every_row_has_the_headers_columns_and_its_first_line(tmp_path: Path, en
             "the row ends before b (p.csv:4); fix: give every column a value, if an empty one",
         ),
         (
+            "prompt\nx,y\n",
+            "2 values for 1 column; left over: 'y' (p.csv:2); fix: put \"quotes\" around a value with commas",
+        ),
+        (
             "prompt,a\nx,1\ny,2,three,4\n",
             "4 values for 2 columns; left over: 'three' (p.csv:3); fix: put \"quotes\" around a value with commas",
         ),

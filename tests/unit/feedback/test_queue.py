@@ -240,7 +240,7 @@ def test_a_vote_file_that_was_edited_changes_no_step_that_read_it(world: World) 
     assert world.notes == []
     world.go_on(2)
     kept = "they count as they were read, changed ones once more as new ones"
-    assert world.notes == [f"2 votes of {votes.name} are no longer there as they were read: {kept}"]
+    assert world.notes == [f"2 votes of {votes.name} changed or gone: {kept}"]
     assert [read_readings(world.run)[step].votes for step in (13, 14)] == [{world.file(4).stem: [changed]}, {}]
 
 
@@ -263,7 +263,7 @@ def test_a_step_that_is_done_again_with_other_texts_has_pairs_of_its_own(world: 
     old = world.file(8)
     world.begin(7)
     world.go_on(1, mark="'")
-    votes = f"its 2 votes stay in {old.stem}.votes.jsonl, and do not count"
+    votes = f"2 votes left in {old.stem}.votes.jsonl, not counted"
     assert world.notes == [f"step 8 was done again with other texts: {votes}"]
     assert world.pairs(8)[0].a == "step 8' 0.0"
     assert undone_files(world.run) == [old]
@@ -305,9 +305,7 @@ def test_votes_on_pairs_that_do_not_exist_are_said_once(world: World) -> None:
     world.vote(4, "a")
     VoteFile(world.file(4)).append(vote("f" * 16, "b", chance=1 / 4))
     assert [line.get("human/votes") for line in world.go_on(2)] == [1, None]
-    assert world.notes == [
-        f"1 lines of {world.file(4).stem}.votes.jsonl are on pairs that are not asked; they do not count"
-    ]
+    assert world.notes == [f"1 line of {world.file(4).stem}.votes.jsonl on pairs that are not asked: not counted"]
 
 
 def test_a_last_line_without_its_end_stays(world: World) -> None:

@@ -55,6 +55,8 @@ def test_the_kl_of_the_step_s_own_evaluation_comes_first() -> None:
 def test_a_step_without_the_exact_kl_counts_by_its_samples() -> None:
     of = course(4, **{"kl/seq": None, "kl/seq_k1": 3.0})
     assert why(Stop(kl=2.9), of) == Stopping("stop.kl", "the KL is 3 nats a completion over 4 steps, above 2.9")
+    of = course(1, **{"kl/seq": 3.0})
+    assert why(Stop(kl=2.9), of) == Stopping("stop.kl", "the KL is 3 nats a completion over 1 step, above 2.9")
 
 
 def test_tokens_count_all_that_was_sampled() -> None:

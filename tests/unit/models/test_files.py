@@ -108,7 +108,7 @@ class TestWeights:
     def test_a_weight_without_a_use_is_said(self, folder: Path) -> None:
         rewrite(folder / WEIGHTS, lambda weights: weights | {"score.weight": torch.ones(1, 16)})
         policy = build(pretrained(folder))
-        assert policy.notes == (f"{folder} holds 1 weights that the model does not use: score.weight",)
+        assert policy.notes == (f"{folder} holds 1 weight that the model does not use: score.weight",)
         assert torch.equal(logits_of(policy, TOKENS), logits_of(build(tiny()), TOKENS))
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])

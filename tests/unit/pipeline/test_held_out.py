@@ -331,7 +331,7 @@ def test_an_evaluation_needs_two_prompts(policy: Policy, evaluated: Evaluated) -
     assert evaluated(policy, answer=without(by_letters, *TEXTS[:3])).prompts == [3, 4]
     with pytest.raises(UserError) as caught:
         evaluated(policy, answer=without(by_letters, *TEXTS[:4]))
-    assert caught.value.what == "1 of 5 held-out prompts are left: 8 completions have no score"
+    assert caught.value.what == "1 of 5 held-out prompts are left: 8 completions without a score"
     assert caught.value.exit_code == EXIT_REWARD
 
 

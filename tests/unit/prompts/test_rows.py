@@ -115,7 +115,7 @@ def test_what_is_left_out_is_said_in_one_line(tmp_path: Path) -> None:
     rows = read_rows(config)
     assert rows.left_out == {"by data.where": 6, "by data.dedup": 3}
     said = rows.describe(0, 2, Counter({"longer than 9 tokens": 1}))
-    assert said == ("data: 12 rows; 6 by data.where, 3 by data.dedup, 1 longer than 9 tokens left out; 2 are used")
+    assert said == ("data: 12 rows; 6 by data.where, 3 by data.dedup, 1 longer than 9 tokens left out; 2 used")
 
 
 def test_rows_that_either_file_leaves_out_are_counted_together(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_all_rows_may_be_read_as_held_out_ones(tmp_path: Path) -> None:
     watch = Recorder()
     rows = read_all(run_of(tmp_path, data={"max_rows": 9}), watch)
     assert names(rows) == ([], [f"train {row}" for row in range(9)])
-    assert watch.notes == ["data: 9 rows, up to data.max_rows; 9 are used"]
+    assert watch.notes == ["data: 9 rows, up to data.max_rows; 9 used"]
 
 
 def test_a_value_of_a_filter_that_no_row_has_is_said(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_held_out_prompts_of_a_file_that_are_trained_on_too_are_said(tmp_path: P
     write(tmp_path / "eval.jsonl", 3, "train")
     rows = read_rows(config)
     assert rows.describe(10, 3, Counter()) == (
-        "data: 13 rows; 10 to train on, 3 held out; 3 of those are trained on as well"
+        "data: 13 rows; 10 to train on, 3 held out; 3 of those trained on as well"
     )
 
 

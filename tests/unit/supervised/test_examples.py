@@ -62,7 +62,7 @@ def test_a_row_is_trained_on_as_well_where_its_texts_are(objective: dict[str, ob
     ]
     reporter = Recorder()
     encode_examples(rows_of(TRAIN, held_out), moved, settings_of(objective), reporter)
-    assert reporter.notes == ["data: 8 rows; 6 to train on, 2 held out; 1 of those are trained on as well"]
+    assert reporter.notes == ["data: 8 rows; 6 to train on, 2 held out; 1 of those trained on as well"]
 
 
 @pytest.mark.parametrize("objective", [SFT, DPO])

@@ -56,3 +56,15 @@ def test_what_is_no_finite_number_is_passed_on() -> None:
 )
 def test_anything_else_is_no_list_of_scores(result: Any, said: str) -> None:
     assert as_scores(result, 4) == {"wrong": said}
+
+
+@pytest.mark.parametrize(
+    ("result", "count", "said"),
+    [
+        ([1], 2, "returned 1 score for 2 completions"),
+        ([1, 1], 1, "returned 2 scores for 1 completion"),
+        (None, 1, "returned None, not a list of 1 score"),
+    ],
+)
+def test_one_is_no_plural(result: Any, count: int, said: str) -> None:
+    assert as_scores(result, count) == {"wrong": said}

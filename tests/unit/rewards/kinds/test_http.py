@@ -33,6 +33,7 @@ def test_columns_stay_at_home_where_that_is_wanted(server: ScoreServer) -> None:
     ("answer", "said"),
     [
         ({"scores": [1, 2]}, "answered with 2 scores for 3 completions"),
+        ({"scores": [1]}, "answered with 1 score for 3 completions"),
         ({"scores": [1, 2, "3"]}, "answered with text as a score, which is neither a number nor null"),
         ({"scores": [1, 2, True]}, "answered with true or false as a score"),
         ({"scores": 1}, 'answered with no {"id": ..., "scores": [...]}'),
