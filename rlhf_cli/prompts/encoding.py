@@ -95,9 +95,19 @@ class Fit:
         """The reason for which a prompt is left out."""
         return f"longer than {plural(self.limit, 'token')}"
 
+    def read(self, rows: Sequence[PromptRow]) -> list[Prompt]:
+        """Encode the rows in order, as long as they are; raises UserError for a system prompt without a template."""
+        if self.data.system is not None and not self.encoder.use_chat_template:
+            raise UserError(
+                "a system prompt makes chats, and the prompts are raw text for this model",
+                where=f"data.system={self.data.system!r:.40}",
+                fix="leave it out (data.system=null), or give a model with a chat template (model.prompt_format=chat)",
+            )
+        return self.encoder.encode(rows)
+
     def encode(self, rows: Sequence[PromptRow]) -> list[Prompt | None]:
         """Encode the rows in order, as `fit` does each prompt."""
-        return [self.fit(prompt) for prompt in self.encoder.encode(rows)]
+        return [self.fit(prompt) for prompt in self.read(rows)]
 
     def fit(self, prompt: Prompt) -> Prompt | None:
         """The prompt, perhaps cut; None where it is left out. Raises UserError (exit 3) where it is too long."""

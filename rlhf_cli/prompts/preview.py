@@ -116,7 +116,7 @@ def preview_prompts(
             own = list(chain(part.train, part.held_out))
             before = len(lengths)
             for start in range(0, len(own), BATCH):
-                prompts = encoder.encode(own[start : start + BATCH])
+                prompts = fit.read(own[start : start + BATCH])
                 lengths += [len(prompt.tokens) for prompt in prompts]
                 oddities.update(map(encoder.oddity, prompts))
                 more = max(0, min(count - len(shown), len(part.train) - start))

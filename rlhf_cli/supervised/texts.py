@@ -32,7 +32,7 @@ def completions_encoder(
     end = policy.end_token
 
     def encode(rows: Sequence[PromptRow]) -> list[Example | None]:
-        prompts = [fit.fit(prompt) for prompt in policy.encoder.encode(rows)]
+        prompts = fit.encode(rows)
         read = [read_lesson(row, objective) for row in rows]
         flat = [(prompt, text) for prompt, lesson in zip(prompts, read, strict=True) if prompt for text in lesson.texts]
         completions = iter(_tokenize(flat, policy))

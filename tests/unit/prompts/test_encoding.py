@@ -14,7 +14,7 @@ from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts import encoding as prompts
 from rlhf_cli.prompts.encoding import Fit, Prompts, encode
 from rlhf_cli.prompts.rows import Rows
-from rlhf_cli.types import Prompt, PromptRow
+from rlhf_cli.types import Message, Prompt, PromptRow
 from tests.unit.support import Recorder, config_of, data_fields, rows_of
 
 
@@ -49,6 +49,17 @@ def test_the_first_prompt_that_is_too_long_is_named(moved: Policy) -> None:
     assert caught.value.line() == (
         "the prompt has 11 tokens, more than 10 (data.max_prompt_tokens) (f:2); "
         "fix: shorten it, raise the limit, or leave such prompts out: data.too_long=drop"
+    )
+
+
+def test_a_system_prompt_without_a_template_is_the_settings_fault(moved: Policy) -> None:
+    fit = Fit.of(Jsonl.model_validate(data_fields(system="Be kind.")), moved.encoder, moved.context, 8)
+    with pytest.raises(UserError) as caught:
+        fit.encode([PromptRow((Message("system", "Be kind."), Message("user", "Hi")), {}, "f:1")])
+    assert caught.value.exit_code == EXIT_USAGE == 2
+    assert caught.value.line() == (
+        "a system prompt makes chats, and the prompts are raw text for this model (data.system='Be kind.'); "
+        "fix: leave it out (data.system=null), or give a model with a chat template (model.prompt_format=chat)"
     )
 
 
