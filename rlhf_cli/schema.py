@@ -50,7 +50,7 @@ class Evaluate(HeldOut):
     """Steps between pairs of completions for people, a multiple of `every`; the last step leaves pairs too; 0 = none.
     `rlhf label RUN` asks for votes while training goes on, and metrics.jsonl has what they say: human/win_rate."""
     human_against: Free[Opponent] = "reference"
-    """The other side of these pairs: the reference, or the policy of the newest step that has votes (labelled)."""
+    """The opponent in these pairs: the reference, or the policy of the newest step that has votes (labelled)."""
 
 
 class Checkpoint(Settings):
@@ -59,12 +59,12 @@ class Checkpoint(Settings):
     every: int = Field(ge=1)
     """Steps between checkpoints; the last step always has one."""
     keep: int = Field(ge=1)
-    """Number of the newest that are kept."""
+    """Newest checkpoints to keep."""
     keep_best: bool
     """Whether to keep the checkpoint with the best held-out objective as well; such a step always has a checkpoint."""
     max_failures: int = Field(ge=1)
-    """The run ends when the disk refuses so many checkpoints in a row; each one before is a note. A refused line of
-    metrics.jsonl ends the run at once."""
+    """The run ends when so many checkpoints in a row cannot be written; before that, each is a note. A line of
+    metrics.jsonl that cannot be written ends the run at once."""
 
 
 def _refuse_unsound(value: Any) -> Any:
@@ -106,8 +106,8 @@ class TrainingConfig(Settings):
     dtype: Literal["auto", "float32", "bfloat16"]
     """Type of the frozen weights; the adapter is always float32. auto: float32 on a CPU, bfloat16 on a GPU."""
     threads: Annotated[int, Field(ge=1)] | None
-    """CPU threads; null leaves the choice to torch, and where the run is `invariant`, fewer work while other programs
-    keep the cores busy. Without `invariant` a run repeats bit for bit with the same number alone."""
+    """CPU threads; null: as many as torch takes, and in an `invariant` run fewer while other programs keep the cores
+    busy. Without `invariant`, a run repeats bit for bit only with the same number."""
     processes: Free[int] = Field(default=1, ge=1)
     """Processes that share the work of the run; no number of it depends on them."""
     shards: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
@@ -162,13 +162,13 @@ class RunConfig(TrainingConfig):
     samples_per_prompt: int = Field(ge=1)
     """Completions of each prompt: a group."""
     prompts: Literal["uniform", "headroom", "dynamic"] = "uniform"
-    """The draws of prompts: each once an epoch (uniform), or in proportion to what is left to gain there (headroom),
-    weighed in the loss so that the objective stays that of all prompts; or each once an epoch, and on until a step is
-    full of groups with different scores (dynamic, of DAPO), which leaves the KL of all other groups out of the
-    gradient: with beta > 0 another objective."""
+    """The choice of a step's prompts. uniform: each once an epoch. headroom: in proportion to what is left to gain at
+    each, weighed in the loss so that the objective stays that of all prompts. dynamic, of DAPO: each once an epoch, and
+    on until a step is full of groups with different scores; the KL of all other groups is not in the gradient, so with
+    beta > 0 the objective is another one."""
     max_rollouts: int = Field(default=4, ge=1)
-    """Rollouts of `prompts_per_step` prompts that a step with prompts=dynamic draws at most. Then it learns from the
-    groups with different scores that it has, and changes nothing where there are none."""
+    """With prompts=dynamic: the most rollouts, of `prompts_per_step` prompts each, that a step draws. It then learns
+    from the groups with different scores that it has found, and changes nothing if there are none."""
     top_k: Annotated[int, Field(ge=1)] | None
     """Rollouts are sampled from the k most probable tokens; null: from all. Evaluations are never truncated."""
     top_p: float = Field(gt=0, le=1)
@@ -188,11 +188,11 @@ class RunConfig(TrainingConfig):
     log_samples: Free[int] = Field(ge=0)
     """Completions of each step that are written to samples.jsonl."""
     on_no_signal: Free[Literal["warn", "stop"]] = "warn"
-    """The reaction to a step in which no prompt has two completions with different scores: warn (a hard task may begin
-    so), or stop the run with that step saved."""
+    """For a step in which no prompt has two completions with different scores: warn (a hard task may begin so), or stop
+    the run with that step saved."""
     on_alarm: Free[Literal["warn", "stop"]] = "warn"
-    """The reaction to an alarm of the rules of `rlhf doctor`: warn (a note when it begins), or stop the run while one
-    lasts, with the step saved (exit 75)."""
+    """For an alarm of the rules of `rlhf doctor`: warn (a note when it begins), or stop the run while one lasts, with
+    the step saved (exit 75)."""
     stop: Free[Stop] = Stop()
     """Ends of the run before its last step; each says why, and the run can be resumed past it."""
     profile: Free[bool]

@@ -36,11 +36,11 @@ class Grpo(Settings):
     scale_by_std: bool
     """Whether to divide by the group's standard deviation (the paper) or not (Dr. GRPO)."""
     clip_range: float = Field(gt=0, lt=1)
-    """The most that a token's ratio may fall below 1 before its gradient stops."""
+    """Epsilon of PPO's clipping, downwards: a token whose ratio is below 1 - clip_range is pushed down no further."""
     clip_range_high: float = Field(gt=0, allow_inf_nan=False)
-    """The most that the ratio may rise above 1; more than clip_range is DAPO's clip-higher."""
+    """The same upwards, above 1 + clip_range_high; more than clip_range is DAPO's clip-higher."""
     aggregation: Aggregation
-    """The way to combine tokens: sum | constant | token_mean | sequence_mean; their biases: functional/losses.py."""
+    """Sum or mean over the tokens of an update; each weighs long completions differently (functional/losses.py)."""
     epochs: int = Field(ge=1)
     """Passes over each rollout."""
     minibatch_size: int | None = Field(ge=1)

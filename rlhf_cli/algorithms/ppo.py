@@ -30,13 +30,13 @@ class Ppo(Settings):
 
     kind: Literal["ppo"]
     clip_range: float = Field(gt=0, lt=1)
-    """The most that a token's ratio may move from 1 before its gradient stops."""
+    """Epsilon of PPO's clipping: a token whose ratio has left 1 ± clip_range is pushed no further away."""
     vf_coef: float = Field(ge=0, allow_inf_nan=False)
     """Weight of the value loss."""
     shared_trunk: bool = True
-    """Whether the value loss trains the adapter too; false: the head alone, and the adapter follows the surrogate."""
+    """Whether the value loss trains the adapter too; false: it trains the value head alone."""
     value_clip_range: float | None = Field(gt=0)
-    """The most that a value may move from its old one before it is clipped; null: no clipping."""
+    """Values are clipped to this distance from their old ones in the value loss; null: not clipped."""
     gamma: float = Field(gt=0, le=1)
     """Discount per token; 1 is the objective J, less is another objective."""
     gae_lambda: float = Field(ge=0, le=1)
@@ -44,7 +44,7 @@ class Ppo(Settings):
     whiten: bool
     """Whether to scale the advantages of a rollout to mean 0 and variance 1."""
     aggregation: Aggregation
-    """The way to combine tokens: sum | constant | token_mean | sequence_mean; their biases: functional/losses.py."""
+    """Sum or mean over the tokens of an update; each weighs long completions differently (functional/losses.py)."""
     epochs: int = Field(ge=1)
     """Passes over each rollout."""
     minibatch_size: int | None = Field(ge=1)

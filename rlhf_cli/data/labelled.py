@@ -35,7 +35,7 @@ class Labelled(FileSource):
     text: str = Field(min_length=1)
     """The column with the text."""
     label: str = Field(min_length=1)
-    """The column with its label."""
+    """The column with the text's label."""
     better: Labels
     """The label, or the labels, of the better texts."""
     worse: Labels

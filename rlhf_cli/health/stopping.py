@@ -32,15 +32,16 @@ class Stop(Settings):
     """Ends of a run before its last step (exit 0); null: never."""
 
     kl: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """KL(policy || reference), nats a completion: of the step's held-out evaluation, or else the mean over 10 steps."""
+    """Ends the run above this KL(policy || reference), in nats a completion: that of the step's held-out evaluation, or
+    else the mean over 10 steps."""
     tokens: Annotated[int, Field(ge=1)] | None = None
-    """Tokens that the steps have sampled."""
+    """Ends the run once its steps have sampled so many tokens."""
     seconds: Seconds | None = None
-    """Time that all steps of the run took, resumed or not, as time_limit is written. The step that it ends at is not
+    """Ends the run once all its steps, resumed or not, took this long, written as time_limit is. That step is not
     reproducible."""
     plateau: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """The least gain of the held-out objective that the second half of the run so far has to have; the bound holds
-    however often it is looked at (docs/doctor.md). From the fourth evaluation on."""
+    """Ends the run once the held-out objective surely gained less than this over the second half of the run so far,
+    from the fourth evaluation on; "surely" holds however often it is asked (docs/doctor.md)."""
     floor: Annotated[
         tuple[Annotated[tuple[int, float], BeforeValidator(as_tuple)], ...], BeforeValidator(as_tuple)
     ] = ()

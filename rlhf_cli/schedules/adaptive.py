@@ -27,7 +27,7 @@ class Adaptive(Settings):
     target: float = Field(gt=0, allow_inf_nan=False)
     """The KL to hold, nats per completion."""
     horizon_steps: float = Field(ge=1, allow_inf_nan=False)
-    """A step changes beta by 20 % of 1 / horizon_steps at most."""
+    """Slowness of the controller: a step changes beta by at most 20 % / horizon_steps."""
     lowest: float = Field(gt=0, allow_inf_nan=False)
     """Beta never falls below it."""
     highest: float = Field(gt=0, allow_inf_nan=False)

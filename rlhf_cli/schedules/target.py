@@ -27,9 +27,9 @@ class Target(Settings):
     target: float = Field(gt=0, allow_inf_nan=False)
     """The KL to hold, nats per completion."""
     proportional: float = Field(ge=0, le=10)
-    """Rise of log beta per unit of change of the relative error."""
+    """Proportional gain: the rise of log beta for each unit by which the relative error of the KL grows."""
     integral: float = Field(gt=0, le=1)
-    """Rise of log beta per step and unit of relative error."""
+    """Integral gain: the rise of log beta per step for each unit of the KL's relative error."""
     lowest: float = Field(gt=0, allow_inf_nan=False)
     """Beta never falls below it."""
     highest: float = Field(gt=0, allow_inf_nan=False)

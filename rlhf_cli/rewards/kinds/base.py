@@ -87,7 +87,7 @@ class IsolatedSource(Source):
     on_error: Literal["stop", "mask", "value"]
     """For a completion without a usable score: end the run, leave its prompt out of the step, or take error_value."""
     error_value: float = Field(ge=-1e18, le=1e18, allow_inf_nan=False)
-    """The score of such a completion under on_error=value."""
+    """The score of a completion without a usable one, under on_error=value."""
 
     factory: ClassVar[str] = ""
     """`module:function` that the process calls once with `options()`; it returns the function that scores."""

@@ -31,7 +31,7 @@ class Pairwise(Objective):
     chosen: str = Field(min_length=1)
     """The column with the better completion: a text, or a list with one message of the assistant."""
     rejected: str = Field(min_length=1)
-    """The column with the worse one."""
+    """The column with the worse completion."""
 
     @property
     def columns_read(self) -> tuple[str, ...]:
