@@ -81,25 +81,27 @@ def predicted_peak(
     microbatch: int,
     *,
     recompute: bool,
+    at_once: int | None = None,
     invariant: bool = False,
     trained: bool = True,
 ) -> int:
     """Estimate a step's peak memory in bytes: the resident memory now, plus the larger of rollout and update.
 
-    `invariant`: the cache of the rollout is float32. A rollout holds the keys and values of every token and at most a
+    `at_once`: the completions that are written at once, of all; None: all. `invariant`: the cache of the rollout is
+    float32. A rollout holds the keys and values of every token and at most a
     second copy of the blocks' weights, which has the adapter folded in. An update holds what its microbatch keeps for
     the backward pass. Both hold some logits and the hidden states of all completions. A second model, the
     reference, is not `trained`: it has no adapter to fold in, and reads without a gradient, as with `recompute`.
     """
     model, config = policy.causal, policy.causal.config.get_text_config()
-    size = torch.finfo(model.dtype).bits // 8
+    size, written = torch.finfo(model.dtype).bits // 8, completions if at_once is None else at_once
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    cache = 2 * config.num_hidden_layers * groups * head * sequence_length * completions * (4 if invariant else size)
+    cache = 2 * config.num_hidden_layers * groups * head * sequence_length * written * (4 if invariant else size)
     blocks = size * sum(p.numel() for p in model.base_model.parameters()) if trained else 0
     kept = 1 if recompute else KEPT
     update = round(kept * microbatch * activation_bytes(policy, sequence_length, recompute=recompute))
-    logits = 4 * max(completions, CHUNK) * config.vocab_size * 4
+    logits = 4 * max(written, CHUNK) * config.vocab_size * 4
     states = 2 * completions * max_new_tokens * config.hidden_size * size
     return int(resident(policy.device) + max(cache + blocks, update) + logits + states)
 

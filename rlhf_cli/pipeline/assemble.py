@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ from rlhf_cli.pipeline.work import Work
 from rlhf_cli.plural import plural
 from rlhf_cli.prompts.encoding import Prompts, encode
 from rlhf_cli.prompts.rows import Rows
+from rlhf_cli.ranks.dealing import UNITS
 from rlhf_cli.ranks.duties import DUTIES
+from rlhf_cli.ranks.shards import Shards
 from rlhf_cli.ranks.team import Team
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.columns import column_value
@@ -87,7 +90,7 @@ def assemble(
     prompts, held_out = encode(rows, policy.encoder, policy.context, config, reporter)
     if config.shards == "auto":
         config = config.model_copy(update={"shards": team.size})
-    config, peak = fit_memory(config, policy, engine, prompts, held_out)
+    config, peak = fit_memory(config, policy, engine, prompts, held_out, team)
     assert isinstance(config.microbatch_size, int)
     saver = Saver(folder, config.checkpoint, reporter.note)
     saver.check_room(policy)
@@ -182,17 +185,17 @@ def _note_hidden_tokens(config: RunConfig, rows: Rows, policy: Policy, reporter:
 
 
 def fit_memory(
-    config: RunConfig, policy: Policy, engine: AnyEngine, prompts: Prompts, held_out: Sequence[Prompt]
+    config: RunConfig, policy: Policy, engine: AnyEngine, prompts: Prompts, held_out: Sequence[Prompt], team: Team
 ) -> tuple[RunConfig, int]:
     """Choose the size of microbatches and whether a forward pass is reused, where they are `auto`.
 
-    Returns the config with both and whether the engine is invariant, and the expected peak in bytes. Raises UserError
-    where the pass cannot be reused.
+    Returns the config with both and whether the engine is invariant, and the expected peak of this process in bytes,
+    which writes the completions of its shards, one after the other. Raises UserError where the pass cannot be reused.
     """
     longest = max(len(prompt.tokens) for prompt in (*prompts.encoded.values(), *held_out)) + config.max_new_tokens
-    evaluated = min(prompts_at_once(config), len(held_out)) * config.evaluate.samples
+    evaluated = min(prompts_at_once(config), len(held_out))
     most = config.max_rollouts if config.prompts == "dynamic" else 1
-    completions = max(most * config.prompts_per_step * config.samples_per_prompt, evaluated)
+    completions = max(most * config.prompts_per_step * config.samples_per_prompt, evaluated * config.evaluate.samples)
     recompute, size = config.model.gradient_checkpointing, config.microbatch_size
     if size == "auto":
         size = microbatch_size(policy, longest, completions, config.samples_per_prompt, recompute=recompute)
@@ -207,14 +210,22 @@ def fit_memory(
             where="reuse_forward",
             fix="reuse_forward=auto",
         )
+    invariant = engine.invariant if config.invariant == "auto" else config.invariant
+    assert isinstance(config.shards, int)
+    shards = Shards(policy, engine, team, config.shards, UNITS if invariant else 0)
+    own = [len(block) for block in shards.own(config.prompts_per_step)]
+    asked = [len(block) for block in shards.own(evaluated)] if evaluated else []
+    at_once = max(max(own) * config.samples_per_prompt, max(asked, default=0) * config.evaluate.samples)
     shape = longest, config.max_new_tokens, completions, size
-    peak = predicted_peak(policy, *shape, recompute=recompute, invariant=engine.invariant)
+    predict = partial(predicted_peak, at_once=at_once)
+    peak = predict(policy, *shape, recompute=recompute, invariant=engine.invariant)
     if isinstance(engine, TwoModels):
         other = engine.other
-        peak = max(peak, predicted_peak(other.policy, *shape, recompute=True, invariant=other.invariant, trained=False))
-    invariant = engine.invariant if config.invariant == "auto" else config.invariant
+        peak = max(peak, predict(other.policy, *shape, recompute=True, invariant=other.invariant, trained=False))
+    if reuses and able:
+        peak += forward * sum(own) // config.prompts_per_step
     decided = {"microbatch_size": size, "reuse_forward": reuses, "invariant": invariant}
-    return config.model_copy(update=decided), peak + (forward if reuses and able else 0)
+    return config.model_copy(update=decided), peak
 
 
 def check_evaluations(folder: Path, state: TrainState) -> None:

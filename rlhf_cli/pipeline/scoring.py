@@ -128,7 +128,7 @@ def drop_unscored(rollout: Rollout, scores: Scores) -> Rollout:
     if not scores.values:
         raise Skip(
             f"no prompt has a score for each of its completions; the first failure: {scores.first_failure}",
-            "mend the reward, then continue by resume=",
+            "mend the reward",
             EXIT_REWARD,
             failures=scores.failures,
         )

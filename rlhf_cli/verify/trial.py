@@ -1,4 +1,4 @@
-"""Try one step of a run without a change of weights: its samples, its gradient, its time and its memory."""
+"""Try one step of a run, of which nothing is kept: its samples, its gradient, its time and its memory."""
 
 import math
 import tempfile
@@ -7,26 +7,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from rlhf_cli.engine.memory import peak
+from rlhf_cli.errors import UserError
 from rlhf_cli.functional.mismatch import measure_mismatch
 from rlhf_cli.pipeline.assemble import assemble
 from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.rollout import draw
-from rlhf_cli.pipeline.run import Run, current_beta, needs_reread, reusing_engine
-from rlhf_cli.pipeline.scoring import score
+from rlhf_cli.pipeline.run import Run, current_beta
+from rlhf_cli.pipeline.scoring import check_agreement, score
 from rlhf_cli.pipeline.signals import StopSignals
-from rlhf_cli.pipeline.update import compute_gradient, keeps_shards, split_rollout, update_size
+from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.pipeline.update import update
 from rlhf_cli.plural import plural
 from rlhf_cli.prompts.rows import Rows
+from rlhf_cli.ranks.gathering import gather
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.execution.scorer import Scorer
 from rlhf_cli.runs.binding import read_record
 from rlhf_cli.runs.no_signal import has_no_signal, why_no_signal
 from rlhf_cli.schema import RunConfig
-from rlhf_cli.seeding import seed_for
-from rlhf_cli.types import Advantages, Metrics
+from rlhf_cli.types import Metrics
 
 MIB: Final = 2**20
 MANY_CUT: Final = 0.5
@@ -49,6 +49,7 @@ class Trial:
     score: float
     metrics: Metrics
     gradient_norm: float
+    """The mean over the step's updates; 0 where the step would change nothing."""
     seconds: Mapping[str, float]
     """Seconds of each phase of a step, as most of the run's steps will be."""
     step_s: float
@@ -66,54 +67,46 @@ class Trial:
 
 
 def try_step(config: RunConfig, rows: Rows, watch: Reporter, signals: StopSignals) -> Trial:
-    """Assemble the run in a temporary folder, sample and score a step, and calculate its gradient once.
+    """Assemble the run in a temporary folder, with all of its processes, and take one step, of which nothing is kept.
 
+    It is a step as most of the run's will be: sampler and trainer are compared before it, as the run's first step does.
     Raises UserError as a run does.
     """
     config = config.model_copy(update={"profile": False, "sinks": ()})
-    with tempfile.TemporaryDirectory(prefix="rlhf-check-") as scratch:
-        with Scorer(config.reward, rows.columns, log=None) as scorer:
-            run = assemble(config, rows, Path(scratch), scorer, watch, signals, None)
-            run.work.clock.lap()
-            run.state = replace(run.state, sampler_gap=0.0)  # the pass of the rollout is kept, as in later steps
-            rollout, scores = draw(run, config.temperature.at(0, config.steps))
-            run.state = replace(run.state, sampler_gap=None)  # and the trainer reads it, as in the first step
-            scored = score(run, rollout, scores, current_beta(run, 0))
-            advantages = config.algorithm.advantages(scored, run.state.baseline)
-            norm, updates = _gradient(run, advantages)
+    with (
+        tempfile.TemporaryDirectory(prefix="rlhf-check-") as scratch,
+        gather("train", config.processes, Path(scratch), signals.check) as gathered,
+        Scorer(config.reward, rows.columns, log=None) as scorer,
+    ):
+        run = assemble(config, rows, Path(scratch), scorer, watch, signals, None, team=gathered())
+        try:
+            return _take_step(run, read_record(Path(scratch)))
+        except Skip as reason:  # before there was anything to learn from
+            raise UserError(reason.reason, where="reward", fix=reason.fix, exit_code=reason.exit_code) from reason
+        finally:
             run.close()
-        return _describe(run, advantages, norm, updates, read_record(Path(scratch)))
 
 
-def _gradient(run: Run, advantages: Advantages) -> tuple[float, float]:
-    """The norm of the first update's gradient, and how many times its completions are read in a step.
-
-    A single update takes the forward pass from the rollout where later steps do (`reuse_forward`).
-    """
-    assert advantages.scored.log_weights is not None  # the trainer has read the rollout
-    run.state = replace(run.state, sampler_gap=measure_mismatch(advantages.scored.log_weights).gap)
-    learnable = advantages.scored.learnable.nonzero().squeeze(1).cpu()
-    if not len(learnable):
-        return 0.0, 0.0
-    plan = [*split_rollout(len(learnable), run.config.algorithm, run.config.seed, 0)]
-    rows = learnable[plan[0]]
-    own = keeps_shards(run, advantages.scored.rollout.batch)
-    reuse = len(plan) == 1 and own and reusing_engine(run) is not None
-    size = update_size(run, advantages, run.work.microbatch_size)
-    with run.work.phase("update", run.shards.updates(advantages.scored.rollout.batch, size, rows)) as tick:
-        compute_gradient(run, advantages, rows, seed_for(run.config.seed, "update", 0, 0), tick, reuse=reuse)
-    gradients = [p.grad for p in run.policy.parameters().values() if p.grad is not None]
-    norm = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
-    run.optimizer.zero_grad()
-    return norm, sum(map(len, plan)) / len(rows)
-
-
-def _describe(run: Run, advantages: Advantages, norm: float, updates: float, record: Mapping[str, Any]) -> Trial:
-    config, rollout, scored = run.config, advantages.scored.rollout, advantages.scored
-    seconds = {name: value for name, value in run.work.clock.lap().items() if name not in ("checkpoint", "step")}
-    seconds["update"] *= updates
-    if not needs_reread(run.state):
-        del seconds["trainer"]  # the first step alone has that phase
+def _take_step(run: Run, record: Mapping[str, Any]) -> Trial:
+    config, work = run.config, run.work
+    work.clock.lap()
+    run.state = replace(run.state, sampler_gap=0.0)  # the pass of the rollout is kept where later steps reuse it
+    rollout, answer = draw(run, config.temperature.at(0, config.steps))
+    drawn = work.clock.lap()
+    with work.phase("trainer", run.shards.passes(rollout.batch, work.microbatch_size)) as tick:
+        _, log_weights = work.fitting(lambda size: run.shards.recompute(rollout, size, tick))
+    check_agreement(run, log_weights)
+    run.state = replace(run.state, sampler_gap=measure_mismatch(log_weights).gap)
+    work.clock.lap()  # later steps have no such phase, or another one
+    scored = score(run, rollout, answer, current_beta(run, 0))
+    advantages = config.algorithm.advantages(scored, run.state.baseline)
+    norm, skipped = 0.0, ""
+    try:
+        norm = update(run, advantages)["grad_norm"]
+    except Skip as reason:
+        skipped = reason.reason
+    rest = work.clock.lap()
+    seconds = {name: drawn.get(name, 0.0) + rest[name] for name in rest if name not in ("checkpoint", "step")}
     step_s = sum(seconds.values())
     read_s = seconds["rollout"] + seconds["reward"] + seconds["reference"]
     evaluations = 0.0
@@ -122,12 +115,13 @@ def _describe(run: Run, advantages: Advantages, norm: float, updates: float, rec
         evaluations = read_s * completions * (math.ceil(config.steps / config.evaluate.every) + 2)
     rollouts = run.unfinished.rollouts if config.prompts == "dynamic" else 0
     weights = sum(p.numel() * p.element_size() for p in run.policy.parameters().values())
-    metrics, predicted = measure(advantages, rollouts=rollouts), record["memory"]["predicted_mib"]
+    compared = replace(advantages, scored=replace(scored, log_weights=log_weights))
+    metrics, predicted = measure(compared, rollouts=rollouts), record["memory"]["predicted_mib"]
     return Trial(
         model={**record["model"], **{key: record[key] for key in ("device", "dtype", "engine", "threads")}},
         stops=(*run.policy.tokenizer.convert_ids_to_tokens(list(run.policy.end_tokens)), *run.policy.stop_texts),
-        prompt=run.policy.encoder.decode_all(rollout.batch.prompt_of(0)),
-        completion=rollout.texts[0],
+        prompt=run.policy.encoder.decode_all(scored.rollout.batch.prompt_of(0)),
+        completion=scored.rollout.texts[0],
         score=float(scored.scores[0]),
         metrics=metrics,
         gradient_norm=norm,
@@ -137,17 +131,18 @@ def _describe(run: Run, advantages: Advantages, norm: float, updates: float, rec
         predicted_mib=predicted,
         measured_mib=peak(run.policy.device) // MIB,
         checkpoints_mib=3 * weights * (config.checkpoint.keep + 1 + config.checkpoint.keep_best) / MIB,
-        reasons=tuple(_reasons(config, metrics, norm)),
+        reasons=tuple(_reasons(config, metrics, skipped)),
         doubts=tuple(_doubts(config, metrics, predicted)),
     )
 
 
-def _reasons(config: RunConfig, metrics: Metrics, norm: float) -> Iterator[str]:
+def _reasons(config: RunConfig, metrics: Metrics, skipped: str) -> Iterator[str]:
+    """Reasons not to begin; `skipped` is the reason for which the step would change nothing, or empty."""
     if has_no_signal(metrics, config.samples_per_prompt) and not config.reward.is_none:
         masked = config.reward.truncated == "mask"
         yield f"nothing to learn from: {why_no_signal(metrics, config.reward.clip, masked=masked)}"
-    if not math.isfinite(norm):
-        yield "the gradient is not finite"
+    elif skipped:
+        yield skipped
 
 
 def _doubts(config: RunConfig, metrics: Metrics, predicted_mib: int) -> Iterator[str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlhf_cli.engine.native import NativeEngine
+from rlhf_cli.pipeline import update
+from rlhf_cli.types import PromptBatch, Rollout
 from tests.support import Outcome, lines
 
 Rlhf = Callable[..., Outcome]
@@ -38,7 +41,9 @@ def test_its_step_is_the_first_of_the_run(rlhf: Rlhf, tmp_path: Path) -> None:
     assert trial["gradient_norm"] == pytest.approx(first["grad_norm"], rel=1e-5)
     shared = [name for name in trial["metrics"] if name in first and name != "advantage/rms"]
     assert len(shared) > 10
-    assert {name: trial["metrics"][name] for name in shared} == pytest.approx({name: first[name] for name in shared})
+    # as in later steps the log-probabilities are the sampler's; the first step has the trainer's
+    expected = pytest.approx({name: first[name] for name in shared}, rel=1e-5, abs=1e-6)
+    assert {name: trial["metrics"][name] for name in shared} == expected
     (sample, *_) = lines(run / "samples.jsonl")
     assert (trial["completion"], trial["score"]) == (sample["completion"], sample["score"])
 
@@ -53,11 +58,43 @@ def test_its_update_takes_the_pass_of_the_rollout_where_that_of_later_steps_does
     for settings, completions in (
         ((), 16),
         (("reuse_forward=false",), 0),
-        (("algorithm=ppo", "algorithm.epochs=2"), 0),
+        (("algorithm=ppo", "algorithm.epochs=2"), 16),
+        (("algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=8"), 8),
     ):
         reused.clear()
         assert rlhf("check", *SMALL, *settings).code == 0
         assert sum(reused) == completions, settings
+
+
+def test_it_takes_every_update_of_the_step(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply, taken = update.apply, list[float]()
+
+    def counted(parameters: Any, optimizer: Any, lr: float, max_grad_norm: float) -> dict[str, float]:
+        taken.append(lr)
+        return apply(parameters, optimizer, lr, max_grad_norm)
+
+    monkeypatch.setattr(update, "apply", counted)
+    assert rlhf("check", *SMALL, "algorithm=ppo", "algorithm.epochs=2", "algorithm.minibatch_size=8").code == 0
+    assert len(taken) == 4
+
+
+def test_each_process_does_its_part(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This one writes one of the two shards; alone it writes both, and finds the same."""
+    sample, written = NativeEngine.sample, list[int]()
+
+    def counted(self: NativeEngine, batch: PromptBatch, *args: Any, **options: Any) -> Rollout:
+        written.append(len(batch))
+        return sample(self, batch, *args, **options)
+
+    monkeypatch.setattr(NativeEngine, "sample", counted)
+    trials = {}
+    for processes in (1, 2):
+        outcome = rlhf("check", *SMALL, "shards=2", "threads=1", f"processes={processes}", "--json")
+        assert outcome.code == 0, outcome.err
+        trials[processes] = json.loads(outcome.out)
+    assert written.count(8) == 3  # the engine is tried with fewer
+    for name in ("metrics", "gradient_norm", "completion"):
+        assert trials[1][name] == trials[2][name]
 
 
 def test_its_predictions_by_hand(rlhf: Rlhf) -> None:
@@ -107,3 +144,20 @@ def test_mistakes_are_one_line(argv: tuple[str, ...], code: int, said: str, rlhf
     assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_a_reward_without_a_score_is_a_mistake_too(rlhf: Rlhf, tmp_path: Path) -> None:
+    (tmp_path / "mute.py").write_text("def mute(prompts, completions):\n    return [None] * len(completions)\n")
+    outcome = rlhf("check", *SMALL, "reward=python", f"reward.function={tmp_path}/mute.py:mute", "reward.on_error=mask")
+    assert (outcome.code, outcome.out) == (4, "")
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("error: no prompt has a score for each of its completions; the first failure: ")
+    assert "(reward); fix: mend the reward" in last
+
+
+def test_torchrun_is_not_needed(rlhf: Rlhf, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    outcome = rlhf("check", *SMALL)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "rlhf check starts its processes itself; fix: rlhf check processes=N, without torchrun" in outcome.err

@@ -1,4 +1,4 @@
-"""`rlhf check [KEY=VALUE ...]`: go or no-go, from one step without a change of weights."""
+"""`rlhf check [KEY=VALUE ...]`: go or no-go, from one step of which nothing is kept."""
 
 import time
 from dataclasses import asdict
@@ -10,15 +10,16 @@ from rlhf_cli.commands.parts.ready import check_new_run, code_notices, compose_n
 from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.check import show_trial
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD
+from rlhf_cli.errors import EXIT_DONE, EXIT_REWARD, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
+from rlhf_cli.ranks.children import place
 
 ABOUT: Final = """\
-Load everything that a run needs, sample and score one step, and calculate its
-gradient; no weight changes and no folder is made. It shows a prompt as the
-policy reads it, a completion with its score, what the step would learn from,
+Load everything that a run needs, start all of its processes, and take a step,
+of which nothing is kept: no folder is made. It shows a prompt as the policy
+reads it, a completion with its score, what the step would learn from,
 the time and the memory, and says go or no-go with the reasons (exit 4)."""
 
 EXAMPLES: Final = """\
@@ -30,6 +31,8 @@ examples:
 def main(argv: list[str]) -> int:
     """Check the run of these overrides; the report on stdout, progress on stderr."""
     options = _parser().parse_intermixed_args(argv)
+    if place()[1] > 1:
+        raise UserError("rlhf check starts its processes itself", fix="rlhf check processes=N, without torchrun")
     begun = time.monotonic()
     config = compose_new(options.overrides)
     check_new_run(config.model_copy(update={"resume": None}), checked=[])

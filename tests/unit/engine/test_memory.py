@@ -77,6 +77,10 @@ def test_the_predicted_peak_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     # both: 4 * 256 rows * 257 logits * 4 bytes, and 2 * 6 * 8 states of 16 * 4 bytes = 6,144
     both = 4 * 256 * 257 * 4 + 6_144
     assert predicted_peak(policy, 10, 8, 6, 1, recompute=False) == 1_000_000 + 7_680 + blocks + both
+    # three at once: half of the cache, and all of the states; 300: more logits than of 256 rows
+    at_once = partial(predicted_peak, policy, 10, 8, 6, 1, recompute=False)
+    assert at_once(at_once=3) == 1_000_000 + 3_840 + blocks + both
+    assert at_once(at_once=300) == 1_000_000 + 384_000 + blocks + 4 * 300 * 257 * 4 + 6_144
     # update: 0.6 of nine rows of 29,760 bytes, more than the rollout's; with recomputation 16,160
     assert 7_680 + blocks < 160_704
     assert predicted_peak(policy, 10, 8, 6, 9, recompute=False) == 1_000_000 + 160_704 + both

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import pytest
 
 from rlhf_cli.verify.trial import _doubts, _reasons
 from tests.unit.support import SHAPING, config_of
 
 FINE = {"completion/truncated": 0.5, "reward/same_in_group": 0.5, "reward/failures": 0.0}
+NO_SIGNAL = {"reward/same_in_group": 1.0, "reward/mean_se": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -37,9 +35,14 @@ def test_copies_of_the_model_are_doubted(processes: int, shard_model: bool, doub
     assert [*_doubts(config, FINE, 1234)] == [text] * doubts
 
 
-@pytest.mark.parametrize(("norm", "reasons"), [(0.0, []), (math.inf, ["the gradient is not finite"])])
-def test_a_gradient_that_is_no_number(norm: float, reasons: list[str]) -> None:
-    metrics: dict[str, Any] = FINE | {"reward/mean": 0.5, "reward/std": 0.1}
-    assert [
-        *_reasons(config_of(reward={"kind": "characters", "characters": "abc"} | SHAPING), metrics, norm)
-    ] == reasons
+@pytest.mark.parametrize(
+    ("skipped", "change", "reasons"),
+    [
+        ("", {}, []),
+        ("the gradient is not finite", {}, ["the gradient is not finite"]),
+        ("none of 4 groups has different scores", NO_SIGNAL, ["nothing to learn from: every score is 0.5"]),
+    ],
+)
+def test_a_step_that_changes_nothing_is_no_go(skipped: str, change: dict[str, float], reasons: list[str]) -> None:
+    config = config_of(reward={"kind": "characters", "characters": "abc"} | SHAPING)
+    assert [*_reasons(config, FINE | {"reward/mean": 0.5, "reward/std": 0.1} | change, skipped)] == reasons
