@@ -77,9 +77,9 @@ class Fit:
         room = context - max_new_tokens
         if room < 1:
             raise UserError(
-                f"max_new_tokens={max_new_tokens} leaves no room for a prompt: the model reads {context}",
+                f"max_new_tokens={max_new_tokens} leaves no room for a prompt: the model reads {context} tokens in all",
                 where="max_new_tokens",
-                fix="lower it",
+                fix=f"lower it to less than {context}",
             )
         if data.max_prompt_tokens < room:
             return cls(encoder, data, data.max_prompt_tokens, "data.max_prompt_tokens")
@@ -169,7 +169,7 @@ def encode_rows(
     if config.evaluate.every and len(held_out) < 2:
         more = "max_new_tokens or " if what == "rows" else ""  # rows have completions of their own
         raise UserError(
-            f"{len(held_out)} held-out {what} are left; two are the least to say anything about",
+            f"{plural(len(held_out), f'held-out {what[:-1]}')} left, and an evaluation needs two",
             where=config.data.place(held_out=True),
             fix=f"raise {more}data.max_prompt_tokens, or switch evaluation off (evaluate.every=0)",
             exit_code=EXIT_DATA,

@@ -154,7 +154,8 @@ def _add_part_name(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
         return rows
     for row in rows:
         if PART_COLUMN in row.columns:
-            raise bad_row(f"a column '{PART_COLUMN}', which tells the parts of a mixture apart", row.where, "rename it")
+            what = f"a column '{PART_COLUMN}', into which a mixture writes the part's name"
+            raise bad_row(what, row.where, "rename it")
     return [replace(row, columns={**row.columns, PART_COLUMN: part}) for row in rows]
 
 

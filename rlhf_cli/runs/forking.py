@@ -116,7 +116,8 @@ def make_fork(
     """
     record = read_record(origin.folder)
     if not record:
-        raise UserError(f"no {RECORD} says what the run began with", where=str(origin.folder), exit_code=EXIT_RESUME)
+        what, fix = f"the run has no {RECORD}, which says what it began with", "bring the file back"
+        raise UserError(what, where=str(origin.folder), fix=fix, exit_code=EXIT_RESUME)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with scratch_beside(folder) as scratch:
         if has_run(folder):  # another process made it meanwhile
@@ -129,7 +130,8 @@ def make_fork(
         with suppress(FileNotFoundError):  # a running parent removed it meanwhile
             shutil.copytree(origin.checkpoint, checkpoint)
         if (reason := why_invalid(checkpoint)) is not None:
-            raise UserError(f"the checkpoint is gone: {reason}", where=str(origin.checkpoint), exit_code=EXIT_RESUME)
+            what, fix = f"the run removed this checkpoint meanwhile: {reason}", "fork from a newer one: RUN@latest"
+            raise UserError(what, where=str(origin.checkpoint), fix=fix, exit_code=EXIT_RESUME)
         parent = {
             "folder": str(origin.folder),
             "step": step_of(origin.checkpoint),

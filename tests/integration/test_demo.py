@@ -89,7 +89,7 @@ def test_scenes_come_in_the_order_of_the_lecture(rlhf: Rlhf) -> None:
     [
         (["e"], 2, "error: argument SCENE: no scene e; have a, b, c, d (rlhf demo); fix: rlhf demo --help\n"),
         (["--html"], 2, "error: argument --html: expected one argument (rlhf demo); fix: rlhf demo --help\n"),
-        (["--html", "no/such.html"], 6, "error: no such folder (no)\n"),
+        (["--html", "no/such.html"], 6, "error: no such folder (no); fix: make it, or name another path\n"),
         (["c", "--fast", "--html", "."], 6, "error: cannot write the page: Is a directory (.)\n"),
     ],
 )

@@ -154,7 +154,7 @@ def test_a_file(label: Callable[..., Outcome], tmp_path: Path) -> None:
         (["nowhere"], 3, "no such file of pairs"),
         (["."], 5, "no run here"),
         ([".", "x.jsonl"], 5, "no run here"),
-        (["a", "b", "c"], 2, "one run, two runs or one file"),
+        (["a", "b", "c"], 2, "give one run, two runs or one file of pairs"),
         (["x.jsonl", "--rater", ""], 2, "a rater's name"),
         (["x.jsonl", "--choose", "best"], 2, "invalid choice"),
         (["x.jsonl", "--seed", "-1"], 2, "must be 0 or more"),
@@ -300,7 +300,7 @@ def test_votes_are_exported_as_preferences(finished: Path, label: Callable[..., 
             "--export asks nothing and takes the votes of everybody, so --rater",
         ),
         (("--export", "x.jsonl", "--web"), "--export asks nothing and takes the votes of everybody, so --web"),
-        (("--port", "8000"), "--port is that of a page"),
+        (("--port", "8000"), "--port is for the page of --web"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(

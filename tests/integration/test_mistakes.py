@@ -125,7 +125,7 @@ TYPED = {
     "no room for a prompt": (
         ["model.context=12"],
         2,
-        "leaves no room for a prompt: the model reads 12 (",
+        "leaves no room for a prompt: the model reads 12 tokens in all (",
     ),
     "prompt and completion too long": (["model.context=20"], 3, "the model's 20 less max_new_tokens"),
     "answer column that is missing": (

@@ -152,7 +152,7 @@ def test_a_trained_reward_model_gives_the_scores_of_its_training(tmp_path: Path,
 @pytest.mark.parametrize(
     ("argv", "code", "what"),
     [
-        (("sft", *QUICK, "objective=dpo"), 2, "objective=dpo is that of rlhf dpo"),
+        (("sft", *QUICK, "objective=dpo"), 2, "objective=dpo is for rlhf dpo"),
         (("sft", *QUICK, "patience=2", "evaluate.every=0"), 2, "patience: needs held-out losses"),
         (("sft", *QUICK, "patience=2", "checkpoint.keep_best=false"), 2, "patience: exports the best step"),
         (("dpo", *QUICK, "objective.chosen=better"), 3, "no column 'better'"),

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 from rlhf_cli.config.compose import amend_for
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.printing import print_note
-from rlhf_cli.errors import EXIT_DISK, EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_RESUME, UserError
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.paths import expand, relative_to_here
+from rlhf_cli.runs.disk import check_parent
 from rlhf_cli.runs.resume import find_adapter, read_config
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.verbs import REWARD_TRAIN, verb_of_run
@@ -31,8 +32,7 @@ def find_place(out: str) -> Path:
     path = expand(out).absolute()
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError("there is something already", where=str(path), fix="name a path that does not exist")
-    if not path.parent.is_dir():
-        raise UserError("no such folder", where=str(path.parent), exit_code=EXIT_DISK)
+    check_parent(path)
     return path
 
 

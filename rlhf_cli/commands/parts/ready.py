@@ -78,7 +78,7 @@ def check_new_training(config: SupervisedConfig, verb: Verb[SupervisedConfig]) -
     """Raise UserError for every mistake in a new run of supervised training, as `check_new_run` does."""
     kind = config.objective.kind
     if SUPERVISED[kind] != verb.words:
-        raise UserError(f"objective={kind} is that of rlhf {SUPERVISED[kind]}", where="objective")
+        raise UserError(f"objective={kind} is for rlhf {SUPERVISED[kind]}", where="objective", fix="take that verb")
     _check_place(config, verb)
     check_model(config)
     rows = read_rows(config)

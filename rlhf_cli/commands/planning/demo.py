@@ -13,10 +13,11 @@ from rlhf_cli.commands.parts.stage import show
 from rlhf_cli.demo.lecture import OPENING, TIPS, TITLE
 from rlhf_cli.demo.scene import Scene
 from rlhf_cli.display.console import ResultConsole
-from rlhf_cli.errors import EXIT_DISK, UserError, visible
+from rlhf_cli.errors import visible
 from rlhf_cli.paths import expand
 from rlhf_cli.report.page import render
 from rlhf_cli.report.writing import write_page
+from rlhf_cli.runs.disk import check_parent
 
 MODULES: Final = {"a": "trick", "b": "toy_example", "c": "clipping", "d": "tuning"}
 WIDEST: Final = 100
@@ -26,8 +27,8 @@ def main(argv: list[str]) -> None:
     """Show the scenes, or write them as a page; progress goes to stderr."""
     options = _parser().parse_args(argv)
     file = expand(options.html) if options.html else None
-    if file is not None and not file.parent.is_dir():
-        raise UserError("no such folder", where=str(file.parent), exit_code=EXIT_DISK)
+    if file is not None:
+        check_parent(file)
     chosen = sorted(set(options.scenes)) or list(MODULES)
     whole = chosen == list(MODULES)
     scenes = _scenes(chosen, whole, options.fast)

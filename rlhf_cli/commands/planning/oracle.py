@@ -81,7 +81,7 @@ def _turn_dial(options: argparse.Namespace) -> None:
     if len(options.overrides) > 1:
         raise UserError("a run has its settings", where="rlhf oracle RUN", fix="leave the other arguments out")
     if options.samples is not None:
-        raise UserError("a run's completions are there already", where="--samples", fix="leave it out")
+        raise UserError("a run has its completions, and none is sampled", where="--samples", fix="leave it out")
     folder = find_origin(str(find_named(options.overrides[0]))).folder
     check_verb(read_object(folder / CONFIG), "train", folder, "only runs of rlhf train have a beta")
     evaluation = read_first_and_last(folder)[1]

@@ -117,7 +117,7 @@ def _split(words: Sequence[str]) -> tuple[list[Path], list[str]]:
         else:
             overrides.append(word)
     if not 1 <= len(paths) <= 2:
-        raise UserError("one run or two", where="rlhf eval", fix="rlhf eval RUN, or rlhf eval RUN RUN")
+        raise UserError("give one run or two", where="rlhf eval", fix="rlhf eval RUN, or rlhf eval RUN RUN")
     return paths, overrides
 
 

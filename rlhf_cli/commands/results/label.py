@@ -42,9 +42,9 @@ def main(argv: list[str]) -> None:
     """Ask, then print what the votes say; questions on stderr, the result on stdout."""
     options = _parser().parse_args(argv)
     if len(options.what) > 2:
-        raise UserError("one run, two runs or one file", where="rlhf label", fix="rlhf label --help")
+        raise UserError("give one run, two runs or one file of pairs", where="rlhf label", fix="rlhf label RUN")
     if options.port and not options.web:
-        raise UserError("--port is that of a page", where="rlhf label", fix="add --web, or leave it out")
+        raise UserError("--port is for the page of --web", where="rlhf label", fix="add --web, or leave it out")
     if options.export is not None:
         _export(options)
         return

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.printing import print_note, print_result
-from rlhf_cli.errors import EXIT_DISK, EXIT_RESUME, UserError, visible
+from rlhf_cli.errors import EXIT_RESUME, UserError, visible
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
 from rlhf_cli.rounds.folder import read_settings
+from rlhf_cli.runs.disk import check_parent
 from rlhf_cli.runs.folder import CONFIG, REPORT
 from rlhf_cli.runs.resume import find_named, has_run, missing_folder
 from rlhf_cli.sweep.growth import read_beta
@@ -21,8 +22,7 @@ def main(argv: list[str]) -> None:
     folders = list(dict.fromkeys(_folder(name) for name in options.runs))
     if options.output is not None:
         file = expand(options.output).absolute()
-        if not file.parent.is_dir():
-            raise UserError("no such folder", where=str(file.parent), exit_code=EXIT_DISK)
+        check_parent(file)
     else:
         file = (folders[0] if len(folders) == 1 else Path.cwd()) / REPORT
     writing.write_page(file, writing.page_of(folders, options.compare_at), overwrite=options.output is not None)

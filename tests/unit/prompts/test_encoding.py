@@ -161,7 +161,7 @@ def test_more_steps_begin_with_the_same_prompts(moved: Policy) -> None:
 
 def test_one_held_out_prompt_is_too_few(moved: Policy) -> None:
     limits = {"too_long": "drop", "max_prompt_tokens": 10}
-    with pytest.raises(UserError, match=r"^1 held-out prompts are left; two are the least") as caught:
+    with pytest.raises(UserError, match=r"^1 held-out prompt left, and an evaluation needs two") as caught:
         encoded(moved, rows(1, 1), rows(1, 20), Recorder(), eval_path="e.jsonl", **limits)
     assert caught.value.where == "e.jsonl"
 

@@ -206,7 +206,7 @@ class TestMixture:
     def test_a_column_of_that_name_is_not_hidden(self, tmp_path: Path) -> None:
         config = self.config(tmp_path)
         (tmp_path / "b.jsonl").write_text('{"prompt": "x", "data_part": 3}\n' * 6)
-        with pytest.raises(UserError, match=r"^a column 'data_part', which tells .* apart \(b\.jsonl:1"):
+        with pytest.raises(UserError, match=r"^a column 'data_part', into which a mixture writes .* name \(b\.jsonl:1"):
             read_rows(config)
 
     def test_a_part_without_prompts_is_named(self, tmp_path: Path) -> None:
