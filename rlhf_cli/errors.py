@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 EXIT_DONE: Final = 0
@@ -42,6 +43,21 @@ class UserError(Exception):
         fix = f"; fix: {self.fix}" if self.fix else ""
         saved = f"; newest valid checkpoint: {self.saved}" if self.saved else ""
         return visible(f"{self.what}{where}{fix}{saved}")
+
+
+def bad_data(what: str, where: str | Path, fix: str = "") -> UserError:
+    """The error (exit 3) of a row, or of the data that it is from."""
+    return UserError(what, where=str(where), fix=fix, exit_code=EXIT_DATA)
+
+
+def bad_run(what: str, where: str | Path, fix: str = "") -> UserError:
+    """The error (exit 5) of a run, or of one of its files, that cannot be used."""
+    return UserError(what, where=str(where), fix=fix, exit_code=EXIT_RESUME)
+
+
+def bad_disk(what: str, where: str | Path, fix: str = "") -> UserError:
+    """The error (exit 6) of a place that cannot be written."""
+    return UserError(what, where=str(where), fix=fix, exit_code=EXIT_DISK)
 
 
 def visible(text: str, kept: str = "\n") -> str:
@@ -88,12 +104,8 @@ def disk_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise UserError(
-            f"the disk refuses: {error.strerror or error}",
-            where=str(error.filename or ""),
-            fix=_FIXES.get(error.errno or 0, "free space or rights"),
-            exit_code=EXIT_DISK,
-        ) from error
+        fix = _FIXES.get(error.errno or 0, "free space or rights")
+        raise bad_disk(f"the disk refuses: {error.strerror or error}", error.filename or "", fix) from error
 
 
 @contextmanager

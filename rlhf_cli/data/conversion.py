@@ -5,11 +5,11 @@ import re
 from sys import intern
 from typing import Any, Final
 
-from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.messages import describe_type, read_message
 from rlhf_cli.data.preference import CHOSEN, EXPORT, REJECTED, split_prompt
 from rlhf_cli.data.source import PromptSource, RawRow
 from rlhf_cli.data.template import column_names, parse_template
+from rlhf_cli.errors import bad_data
 from rlhf_cli.types import Message, PromptRow
 
 MESSAGES: Final = "messages"
@@ -44,7 +44,7 @@ def read_column(raw: RawRow, name: str) -> Any:
             hint += ", or say which it is: data.prompt=COLUMN"
             hint += "; texts with labels are data=labelled" if "label" in raw.columns else ""
             hint = EXPORT if {"rater", "vote"} <= raw.columns.keys() else hint
-        raise bad_row(f"no column '{name}'; columns: {columns}", raw.where, hint) from None
+        raise bad_data(f"no column '{name}'; columns: {columns}", raw.where, hint) from None
 
 
 def _with_prompt(raw: RawRow, source: PromptSource) -> RawRow:
@@ -71,14 +71,14 @@ def _prompt(raw: RawRow, source: PromptSource) -> str | tuple[Message, ...]:
     if isinstance(value, str):
         return _text(keep_first_words(value, source.first_words), where)
     if source.first_words is not None:
-        raise bad_row(f"{source.prompt} is {describe_type(value)}", where, "data.first_words cuts texts alone")
+        raise bad_data(f"{source.prompt} is {describe_type(value)}", where, "data.first_words cuts texts alone")
     return _turns(value, source.prompt, where)
 
 
 def _field(raw: RawRow, name: str, source: PromptSource) -> str:
     value = read_column(raw, name)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise bad_row(f"{name} is {describe_type(value)}", raw.where, "data.template takes texts and numbers")
+        raise bad_data(f"{name} is {describe_type(value)}", raw.where, "data.template takes texts and numbers")
     return keep_first_words(str(value), source.first_words if name == source.prompt else None)
 
 
@@ -92,18 +92,18 @@ def keep_first_words(text: str, count: int | None) -> str:
 
 def _text(text: str, where: str) -> str:
     if not text.strip():
-        raise bad_row("the prompt is empty", where, "remove the line or write a prompt")
+        raise bad_data("the prompt is empty", where, "remove the line or write a prompt")
     return text
 
 
 def _turns(value: Any, name: str, where: str) -> tuple[Message, ...]:
     if not isinstance(value, list):
-        raise bad_row(f"{name} is {describe_type(value)}", where, "give text or a list of chat messages")
+        raise bad_data(f"{name} is {describe_type(value)}", where, "give text or a list of chat messages")
     turns = tuple(read_message(turn, where) for turn in value)
     if name == MESSAGES and turns and turns[-1].role == "assistant":
         turns = turns[:-1]
     if not any((turn.content or "").strip() or turn.more for turn in turns):
-        raise bad_row("the prompt is empty", where, "remove the line or write a message")
+        raise bad_data("the prompt is empty", where, "remove the line or write a message")
     return turns
 
 

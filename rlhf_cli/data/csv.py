@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
-from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.source import FileSource, RawRow
+from rlhf_cli.errors import bad_data
 from rlhf_cli.plural import plural
 
 LONGEST: Final = 2**27
@@ -27,18 +27,20 @@ class Csv(FileSource):
             rows = _number_rows(lines, name)
             header, where = next(rows, ([], ""))
             if twice := [column for column in header if header.count(column) > 1]:
-                raise bad_row(f"two columns are called '{twice[0]}'", where, "rename one of them")
+                raise bad_data(f"two columns are called '{twice[0]}'", where, "rename one of them")
             if mark := next((mark for mark in ";\t" if len(header) == 1 and mark in header[0]), None):
                 what = f"one column, {header[0]!r:.40}: columns are separated by {mark!r}"
-                raise bad_row(what, where, "separate them by commas")
+                raise bad_data(what, where, "separate them by commas")
             for values, where in rows:
                 if len(values) < len(header):
                     missing = ", ".join(header[len(values) :])
-                    raise bad_row(f"the row ends before {missing}", where, "give every column a value, if an empty one")
+                    raise bad_data(
+                        f"the row ends before {missing}", where, "give every column a value, if an empty one"
+                    )
                 if len(values) > len(header):
                     columns, rest = plural(len(header), "column"), values[len(header)]
                     what = f"{len(values)} values for {columns}; left over: {rest!r:.40}"
-                    raise bad_row(what, where, 'put "quotes" around a value with commas')
+                    raise bad_data(what, where, 'put "quotes" around a value with commas')
                 yield RawRow(dict(zip(header, values, strict=True)), where)
 
 
@@ -50,7 +52,7 @@ def _number_rows(lines: Iterable[str], name: str) -> Iterator[tuple[list[str], s
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise bad_row(f"not CSV: {error}", where, 'put "quotes" around values, and double those inside') from error
+            raise bad_data(f"not CSV: {error}", where, 'put "quotes" around values, and double those inside') from error
         if row is None:
             return
         if row:

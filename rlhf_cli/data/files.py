@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import bad_data
 from rlhf_cli.paths import find_similar, locate, why_irregular
 
 
@@ -27,9 +27,9 @@ def find_files(path: str) -> list[tuple[Path, str]]:
             what, fix = "a folder, not a prompt file", "name its files by a pattern, as FOLDER/*.jsonl"
         elif file is not None and (near := find_similar(file)):
             fix = f"did you mean {near}?"
-        raise UserError(what, where=path, fix=fix, exit_code=EXIT_DATA)
+        raise bad_data(what, path, fix)
     if irregular := next(((match, why) for match in files if (why := why_irregular(match))), None):
-        raise UserError(f"cannot be read: {irregular[1]}", where=str(irregular[0]), exit_code=EXIT_DATA)
+        raise bad_data(f"cannot be read: {irregular[1]}", irregular[0])
     root = os.path.commonpath([file.parent for file in files])
     return [(file, os.path.relpath(file, root)) for file in files]
 
@@ -40,12 +40,6 @@ def file_errors(file: Path, name: str) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        what = f"not UTF-8 text: {error.reason} at byte {error.start}"
-        raise UserError(what, where=name, fix="save it as UTF-8", exit_code=EXIT_DATA) from error
+        raise bad_data(f"not UTF-8 text: {error.reason} at byte {error.start}", name, "save it as UTF-8") from error
     except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", where=str(file), exit_code=EXIT_DATA) from error
-
-
-def bad_row(what: str, where: str, fix: str) -> UserError:
-    """A UserError (exit 3) about one row."""
-    return UserError(what, where=where, fix=fix, exit_code=EXIT_DATA)
+        raise bad_data(f"cannot be read: {error.strerror}", file) from error

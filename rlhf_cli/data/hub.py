@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlhf_cli.data.source import PromptSource, RawRow, as_json, import_extra
-from rlhf_cli.errors import EXIT_DATA, UserError, first_line
+from rlhf_cli.errors import bad_data, first_line
 from rlhf_cli.settings import HubPath
 
 
@@ -41,22 +41,20 @@ class Hub(PromptSource):
     def raw_rows(self, *, held_out: bool) -> Iterator[RawRow]:
         """Yield the split's rows; raises UserError (exit 3) where it cannot be loaded."""
         if self.revision is not None and Path(self.id).is_dir():
-            raise UserError(
+            raise bad_data(
                 f"{self.id} is a folder, which has no revisions: {self.revision} would be ignored",
-                where="data.revision",
-                fix="leave it out, or give the data set's name on the hub",
-                exit_code=EXIT_DATA,
+                "data.revision",
+                "leave it out, or give the data set's name on the hub",
             )
         datasets, place = import_extra("datasets", self.kind), self.place(held_out=held_out)
         _silence(datasets, self.id)
         try:
             rows = datasets.load_dataset(self.id, self.name, split=self._split(held_out), revision=self.revision)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-            raise UserError(
+            raise bad_data(
                 f"cannot load the data set: {first_line(error).rstrip('.')}",
-                where=place,
-                fix="check data.id, data.name, data.split and the network",
-                exit_code=EXIT_DATA,
+                place,
+                "check data.id, data.name, data.split and the network",
             ) from error
         for number, row in enumerate(rows, start=1):
             yield RawRow(as_json(row), f"{place}:{number}")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
-from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.messages import describe_type
 from rlhf_cli.data.source import FileSource, RawRow
+from rlhf_cli.errors import bad_data
 
 
 class Jsonl(FileSource):
@@ -61,11 +61,11 @@ def json_object(line: str, where: str) -> dict[str, Any]:
         if "\\u" in line:  # an escape may be half of a surrogate pair; text decoded strictly has none
             json.dumps(row, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise bad_row(f"not JSON: {error.msg} at column {error.colno}", where, Jsonl.holds) from error
+        raise bad_data(f"not JSON: {error.msg} at column {error.colno}", where, Jsonl.holds) from error
     except UnicodeEncodeError as error:
-        raise bad_row("half of a surrogate pair, which is no text", where, "save it as UTF-8") from error
+        raise bad_data("half of a surrogate pair, which is no text", where, "save it as UTF-8") from error
     except (RecursionError, ValueError) as error:  # nested too deeply; too many digits; as above
-        raise bad_row(f"JSON that cannot be read: {error}", where, "one plain JSON object a line") from error
+        raise bad_data(f"JSON that cannot be read: {error}", where, "one plain JSON object a line") from error
     if not isinstance(row, dict):
-        raise bad_row(f"not a JSON object but {describe_type(row)}", where, 'write {"prompt": "..."}')
+        raise bad_data(f"not a JSON object but {describe_type(row)}", where, 'write {"prompt": "..."}')
     return row

@@ -13,10 +13,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import BeforeValidator, Field
 
 from rlhf_cli.data.conversion import read_column
-from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.jsonl import Jsonl, read_jsonl
 from rlhf_cli.data.preference import CHOSEN, REJECTED
 from rlhf_cli.data.source import FileSource, RawRow, Value, is_any_of, spellings
+from rlhf_cli.errors import bad_data
 from rlhf_cli.settings import IS_PROSE, as_tuple
 
 _SHOWN: Final = 5
@@ -77,7 +77,7 @@ class Labelled(FileSource):
             left_out += [row._replace(left_out="without a partner") for side in sides for row in side[pairs:]]
         if not any_pair:
             found = ", ".join(f"{label} ({count})" for label, count in labels.most_common(_SHOWN))
-            raise bad_row(
+            raise bad_data(
                 f"no better and worse text of one prompt; labels: {found or 'none'}",
                 self.place(held_out=held_out),
                 "say which label is better: data.better=LABEL",
@@ -92,7 +92,7 @@ class Labelled(FileSource):
         if name == self.prompt:
             return self.instruction
         what = f"{name} is null" if name in row.columns else f"no column '{name}'; columns: {', '.join(row.columns)}"
-        raise bad_row(what, row.where, "say which they are: data.text=COLUMN data.label=COLUMN")
+        raise bad_data(what, row.where, "say which they are: data.text=COLUMN data.label=COLUMN")
 
     def _place(self, label: Any) -> int | None:
         """0 for a better text, 1 for a worse one, None for neither."""

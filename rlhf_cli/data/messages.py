@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from rlhf_cli.data.files import bad_row
+from rlhf_cli.errors import bad_data
 from rlhf_cli.types import Message
 
 ROLES: Final = ("system", "user", "assistant", "tool")
@@ -19,11 +19,11 @@ def read_message(turn: Any, where: str) -> Message:
     # tables fill the keys that a turn lacks with null
     more = {key: value for key, value in keys.items() if key not in ("role", "content") and value is not None}
     if not isinstance(role, str) or not (isinstance(content, str) or (content is None and more)):
-        raise bad_row(
+        raise bad_data(
             "a chat message without text for 'role' and 'content'", where, 'write {"role": "user", "content": "..."}'
         )
     if role not in ROLES:
-        raise bad_row(f"unknown role '{role}'", where, f"use one of {', '.join(ROLES)}")
+        raise bad_data(f"unknown role '{role}'", where, f"use one of {', '.join(ROLES)}")
     return Message(role, content, json.dumps(more, ensure_ascii=False) if more else "")
 
 
@@ -34,7 +34,7 @@ def _join(parts: list[Any], where: str) -> str:
         text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
         if not isinstance(text, str):
             kind = part.get("type", "none") if isinstance(part, Mapping) else describe_type(part)
-            raise bad_row(f"a chat message with a part of type {kind}", where, "give text, which is all that is read")
+            raise bad_data(f"a chat message with a part of type {kind}", where, "give text, which is all that is read")
         texts.append(text)
     return "".join(texts)
 

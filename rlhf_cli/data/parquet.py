@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
-from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.source import FileSource, RawRow, as_json, import_extra
-from rlhf_cli.errors import first_line
+from rlhf_cli.errors import bad_data, first_line
 
 BATCH: Final = 1024
 """Rows read into memory at once."""
@@ -30,4 +29,4 @@ class Parquet(FileSource):
                         number += 1
                         yield RawRow(as_json(row), f"{name}:{number}")
         except arrow.ArrowException as error:
-            raise bad_row(f"not parquet: {first_line(error)}", f"{name}:{number + 1}", "write it anew") from error
+            raise bad_data(f"not parquet: {first_line(error)}", f"{name}:{number + 1}", "write it anew") from error

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.messages import describe_type, read_message
+from rlhf_cli.errors import bad_data
 from rlhf_cli.types import Message, PromptRow
 
 CHOSEN: Final = "chosen"
@@ -39,14 +39,14 @@ def read_preference(row: PromptRow, chosen: str = CHOSEN, rejected: str = REJECT
     """The completions under two columns of a row; raises UserError (exit 3) for values that are no preference."""
     share = _number(row, SHARE, 1.0)
     if not 0 <= share <= 1:
-        raise bad_row(f"{SHARE} is {share:g}", row.where, "give the share of votes for the chosen text, from 0 to 1")
+        raise bad_data(f"{SHARE} is {share:g}", row.where, "give the share of votes for the chosen text, from 0 to 1")
     margin = _number(row, MARGIN, 0.0)
     if not 0 <= margin <= LARGEST:
-        raise bad_row(f"{MARGIN} is {margin:g}", row.where, f"give a number from 0 to {LARGEST:,.0f}, or leave it out")
+        raise bad_data(f"{MARGIN} is {margin:g}", row.where, f"give a number from 0 to {LARGEST:,.0f}, or leave it out")
     first, second = completion_text(row, chosen), completion_text(row, rejected)
     if first == second and share != 0.5:
         fix = f'remove the row, or call it a tie: "{SHARE}": 0.5'
-        raise bad_row(f"{chosen} and {rejected} are the same", row.where, fix)
+        raise bad_data(f"{chosen} and {rejected} are the same", row.where, fix)
     return Preference(first, second, share, margin)
 
 
@@ -59,14 +59,14 @@ def completion_text(row: PromptRow, name: str) -> str:
     if name not in row.columns:
         have = ", ".join(row.columns) or "none but the prompt"
         fix = EXPORT if {"a", "b"} <= row.columns.keys() else "name the column with the completion"
-        raise bad_row(f"no column '{name}'; columns: {have}", row.where, fix)
+        raise bad_data(f"no column '{name}'; columns: {have}", row.where, fix)
     value = row.columns[name]
     if isinstance(value, list):
         value = _answer([read_message(turn, row.where) for turn in value], row, name)
     elif not isinstance(value, str):
-        raise bad_row(f"{name} is {describe_type(value)}", row.where, "give text or a list of chat messages")
+        raise bad_data(f"{name} is {describe_type(value)}", row.where, "give text or a list of chat messages")
     if not value.strip():
-        raise bad_row(f"{name} is empty", row.where, "remove the row or write a text")
+        raise bad_data(f"{name} is empty", row.where, "remove the row or write a text")
     return str(value)
 
 
@@ -78,9 +78,9 @@ def _answer(turns: Sequence[Message], row: PromptRow, name: str) -> str:
     if [turn.role for turn in turns] != ["assistant"]:
         roles = ", ".join(turn.role for turn in turns) or "none"
         what = f"{name} has other messages behind the prompt than the assistant's one: {roles}"
-        raise bad_row(what, row.where, "give the assistant's last message alone")
+        raise bad_data(what, row.where, "give the assistant's last message alone")
     if turns[0].content is None or turns[0].more:
-        raise bad_row(f"{name} has keys besides role and content", row.where, "give text, which is all that is read")
+        raise bad_data(f"{name} has keys besides role and content", row.where, "give text, which is all that is read")
     return turns[0].content
 
 
@@ -98,7 +98,7 @@ def _number(row: PromptRow, name: str, default: float) -> float:
             return float(value)
     except (ValueError, OverflowError):
         pass
-    raise bad_row(f"{name} is {describe_type(value)}", row.where, "give a number, or leave it out")
+    raise bad_data(f"{name} is {describe_type(value)}", row.where, "give a number, or leave it out")
 
 
 def split_prompt(first: Any, second: Any, names: tuple[str, str], where: str) -> tuple[Any, Any, Any]:
@@ -113,10 +113,10 @@ def split_prompt(first: Any, second: Any, names: tuple[str, str], where: str) ->
         prompt = first[: _alike(first, second)]
     for value, name in ((first, names[0]), (second, names[1])):
         if not isinstance(value, str | list):
-            raise bad_row(f"{name} is {describe_type(value)}", where, "give text or a list of chat messages")
+            raise bad_data(f"{name} is {describe_type(value)}", where, "give text or a list of chat messages")
     if not prompt:
         what = f"no prompt, and {names[0]} and {names[1]} begin with nothing that both have"
-        raise bad_row(what, where, "add a column prompt")
+        raise bad_data(what, where, "add a column prompt")
     return prompt, first[len(prompt) :], second[len(prompt) :]
 
 

@@ -8,9 +8,8 @@ from typing import Any, Final
 
 from rlhf_cli.credentials import kind_of_key
 from rlhf_cli.data.conversion import read_column, to_prompt_row
-from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.source import PromptSource, RawRow, is_any_of, spellings
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import bad_data
 from rlhf_cli.types import Message, PromptRow
 
 _SHOWN: Final = 3
@@ -58,7 +57,7 @@ def read_source(
         row = to_prompt_row(raw, source)
         if source.secrets != "keep" and (found := _find_key(row, searched)):
             if source.secrets == "error":
-                raise bad_row(found, row.where, "remove it, or leave such rows out: data.secrets=drop (or =keep them)")
+                raise bad_data(found, row.where, "remove it, or leave such rows out: data.secrets=drop (or =keep them)")
             used.left_out["with a secret"] += 1
             continue
         if source.dedup and not source.shares_prompts:
@@ -73,12 +72,11 @@ def read_source(
     if not used.more:
         used.unmet = [f"{name}: {json.dumps(one, ensure_ascii=False)}" for name, one in unmet]
     if unwanted and not (used.rows or held_out):
-        raise UserError(
+        raise bad_data(
             f"data.where leaves none of {used.left_out.total()} rows; they have "
             + ", ".join(f"{value} ({count})" for value, count in unwanted.most_common(_SHOWN)),
-            where=source.place(held_out=False),
-            fix="write the value as the column has it; a text that looks like a number needs quotes",
-            exit_code=EXIT_DATA,
+            source.place(held_out=False),
+            "write the value as the column has it; a text that looks like a number needs quotes",
         )
     return used
 

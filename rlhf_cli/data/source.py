@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from rlhf_cli.data.files import file_errors, find_files
 from rlhf_cli.data.template import check_template, column_names
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import bad_data
 from rlhf_cli.settings import IS_PROSE, FilePath, Settings, as_tuple
 
 Value = str | int | float | bool | None
@@ -118,7 +118,7 @@ class FileSource(PromptSource):
                     any_row = True
                     yield row
         if not any_row:
-            raise UserError("the prompt file is empty", where=path, fix=self.holds, exit_code=EXIT_DATA)
+            raise bad_data("the prompt file is empty", path, self.holds)
 
     @abstractmethod
     def read(self, file: Path, name: str) -> Iterator[RawRow]:
@@ -144,11 +144,8 @@ def import_extra(module: str, kind: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise UserError(
-            f"data={kind} needs {package}, which is not installed",
-            where="data",
-            fix=f"pip install 'rlhf-cli[{kind}]'",
-            exit_code=EXIT_DATA,
+        raise bad_data(
+            f"data={kind} needs {package}, which is not installed", "data", f"pip install 'rlhf-cli[{kind}]'"
         ) from error
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import bad_data
 from rlhf_cli.feedback.pairs import Pair
 from rlhf_cli.feedback.votes import Choice, Side, Vote, VoteFile
 from rlhf_cli.seeding import seed_for
@@ -58,7 +58,7 @@ def annotate(pairs: Sequence[Pair], votes: VoteFile, annotator: Annotator, seed:
         pair = left.pop(seed_for(seed, "feedback/order", len(left)) % len(left))
         if pair.rewards is None:
             fix = "bring the file of pairs back, or begin in a new folder"
-            raise UserError("a pair without rewards", where=votes.file.name, fix=fix, exit_code=EXIT_DATA)
+            raise bad_data("a pair without rewards", votes.file.name, fix)
         choice = annotator.vote(pair.rewards, seed_for(seed, "feedback/vote", int(pair.id, 16)) / 2**63)
         side: Side = "a" if seed_for(seed, "feedback/side", int(pair.id, 16)) % 2 else "b"
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import bad_data
 from rlhf_cli.feedback.pairs import Pair
 from rlhf_cli.feedback.votes import Votes
 from rlhf_cli.runs.disk import DISK, replace_file
@@ -69,11 +69,11 @@ def write_preferences(found: Preferences, file: Path) -> None:
     if not found.rows:
         why = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items())
         what = f"no vote for a completion, nor a tie{f': {why}' if why else ''}"
-        raise UserError(what, where="--export", fix="vote first: rlhf label", exit_code=EXIT_DATA)
+        raise bad_data(what, "--export", "vote first: rlhf label")
     if os.path.lexists(file):
-        raise UserError("there is such a file", where=str(file), fix="name another one", exit_code=EXIT_DATA)
+        raise bad_data("there is such a file", file, "name another one")
     try:
         replace_file(file, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in found.rows), DISK)
     except OSError as error:
         what, fix = f"cannot be written: {error.strerror}", "name a file in a folder where you may write"
-        raise UserError(what, where=str(file), fix=fix, exit_code=EXIT_DATA) from error
+        raise bad_data(what, file, fix) from error

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import bad_data
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.feedback.preference import Row, Turn, chat_text, keep_turns
 from rlhf_cli.runs.binding import last_change
@@ -34,11 +34,10 @@ def _evaluations(run: Path) -> tuple[Evaluation, Evaluation]:
     first, last = read_first_and_last(run, ("data",))  # texts are compared, whatever scores them
     if first is None or last is None:
         missing = "the reference's (step 0)" if first is None else "the policy's"
-        raise UserError(
+        raise bad_data(
             f"no held-out completions to compare: {EVALUATIONS} lacks {missing}",
-            where=str(run),
-            fix="train with evaluate.every=8, say; or label a file of pairs",
-            exit_code=EXIT_DATA,
+            run,
+            "train with evaluate.every=8, say; or label a file of pairs",
         )
     return first, last
 
@@ -164,7 +163,5 @@ def _rows(
         rows.append(make_row(prompt, a.texts[place][0], b.texts[other][sample], rewards))
     if not rows:
         what = "they have no held-out prompt in common"
-        raise UserError(
-            what, where=str(where), fix="label runs of the same data and evaluate.prompts", exit_code=EXIT_DATA
-        )
+        raise bad_data(what, where, "label runs of the same data and evaluate.prompts")
     return rows

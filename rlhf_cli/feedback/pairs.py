@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_cli.data.files import bad_row, file_errors
+from rlhf_cli.data.files import file_errors
 from rlhf_cli.data.jsonl import read_jsonl
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import bad_data
 from rlhf_cli.feedback.preference import Row, read_row
 from rlhf_cli.paths import why_irregular
 from rlhf_cli.runs.disk import DISK
@@ -38,11 +38,11 @@ def read_pairs(file: Path) -> tuple[Pair, ...]:
     """The pairs of a jsonl file; raises UserError (exit 3) for a file or a row that cannot be read."""
     if not file.is_file() or (why := why_irregular(file)):
         what = f"cannot be read: {why}" if file.is_file() else "no such file of pairs"
-        raise UserError(what, where=str(file), fix="name a run's folder, or a jsonl file", exit_code=EXIT_DATA)
+        raise bad_data(what, file, "name a run's folder, or a jsonl file")
     with file_errors(file, file.name):
         rows = [read_row(raw.columns, raw.where) for raw in read_jsonl(file, file.name)]
     if not rows:
-        raise bad_row("no pair in the file", str(file), 'write {"prompt": "...", "a": "...", "b": "..."}')
+        raise bad_data("no pair in the file", str(file), 'write {"prompt": "...", "a": "...", "b": "..."}')
     return with_ids(rows)
 
 

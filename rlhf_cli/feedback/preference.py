@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.messages import describe_type
 from rlhf_cli.data.preference import CHOSEN, REJECTED, split_prompt
+from rlhf_cli.errors import bad_data
 
 NAMES: Final = (("a", "b"), (CHOSEN, REJECTED))
 Turn = tuple[str, str]
@@ -42,7 +42,7 @@ def read_row(columns: Mapping[str, Any], where: str) -> Row:
     names = next((names for names in NAMES if all(name in columns for name in names)), None)
     if names is None:
         have = ", ".join(columns) or "none"
-        raise bad_row(f"neither a and b nor chosen and rejected; its columns: {have}", where, EXAMPLE)
+        raise bad_data(f"neither a and b nor chosen and rejected; its columns: {have}", where, EXAMPLE)
     rewards = _rewards(columns.get("rewards"), where)
     first, second = (columns[name] for name in names)
     prompt = columns.get("prompt")
@@ -57,7 +57,7 @@ def _text(value: Any, name: str, where: str) -> str:
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
-        raise bad_row(f"{name} is {describe_type(value)}", where, "give text or a list of chat messages")
+        raise bad_data(f"{name} is {describe_type(value)}", where, "give text or a list of chat messages")
     return chat_text([(_part(turn, "role", name, where), _part(turn, "content", name, where)) for turn in value])
 
 
@@ -76,7 +76,7 @@ def keep_turns(turns: Sequence[Turn]) -> tuple[Turn, ...]:
 def _part(turn: Any, key: str, name: str, where: str) -> str:
     value = turn.get(key) if isinstance(turn, Mapping) else None
     if not isinstance(value, str):
-        raise bad_row(f"{name} has a chat message without text for '{key}'", where, "give every message both")
+        raise bad_data(f"{name} has a chat message without text for '{key}'", where, "give every message both")
     return value
 
 
@@ -87,5 +87,5 @@ def _rewards(value: Any, where: str) -> tuple[float, float] | None:
     known = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
     finite = [float(n) for n in known if abs(n) <= sys.float_info.max]  # a whole number may have any size
     if len(numbers) != 2 or len(finite) != 2:
-        raise bad_row("rewards is not two finite numbers", where, 'write "rewards": [0.5, -1.0], or leave it out')
+        raise bad_data("rewards is not two finite numbers", where, 'write "rewards": [0.5, -1.0], or leave it out')
     return finite[0], finite[1]

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.errors import UserError, bad_disk
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.evaluation.intervals import Share
 from rlhf_cli.feedback.from_runs import name_of, rows_of_evaluations, step_of
@@ -52,7 +52,7 @@ class Queue:
         self._noted: set[str] = set()
         file = run / FEEDBACK / QUEUE
         if why := why_irregular(file) or ("a folder" if file.is_dir() else None):
-            raise UserError(f"no file of readings: {why}", where=str(file), fix="move it away", exit_code=EXIT_DISK)
+            raise bad_disk(f"no file of readings: {why}", file, "move it away")
         file.parent.mkdir(exist_ok=True)
         end_last_line(file)
         for line in odd_readings(run):

@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import bad_data
 from rlhf_cli.paths import why_irregular
 from rlhf_cli.runs.disk import DISK
 from rlhf_cli.runs.json_files import parse
@@ -124,7 +124,7 @@ class VoteFile:
         if why is None and self.file.is_symlink():
             why = "a link, and votes would be added to what it leads to"
         if why:
-            raise UserError(f"no file of votes: {why}", where=str(self.file), fix="move it away", exit_code=EXIT_DATA)
+            raise bad_data(f"no file of votes: {why}", self.file, "move it away")
 
     def read(self) -> Votes:
         """All lines that are votes, and what is wrong with the others; raises OSError where the disk refuses."""

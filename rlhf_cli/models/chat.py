@@ -12,7 +12,7 @@ from functools import cache, partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from rlhf_cli.errors import EXIT_DATA, UserError, first_line
+from rlhf_cli.errors import UserError, bad_data, first_line
 from rlhf_cli.models.limits import LimitExceeded, limit
 from rlhf_cli.models.specials import special_ids
 
@@ -187,9 +187,4 @@ def _render_question(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, str]
 
 def as_user_error(error: TemplateError, where: str) -> UserError:
     """Turn the error into one about the prompt at `where` (exit 3)."""
-    return UserError(
-        str(error),
-        where=where,
-        fix="change the prompt, or use raw text: model.prompt_format=raw",
-        exit_code=EXIT_DATA,
-    )
+    return bad_data(str(error), where, "change the prompt, or use raw text: model.prompt_format=raw")

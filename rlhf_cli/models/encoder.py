@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import UserError, bad_data
 from rlhf_cli.models.chat import (
     NOW,
     TemplateError,
@@ -90,22 +90,20 @@ class Encoder:
 
     def _prompt(self, row: PromptRow, text: str, tokens: list[int]) -> Prompt:
         if not tokens:
-            raise UserError(
+            raise bad_data(
                 "the tokenizer makes no token of the prompt",
-                where=row.where,
-                fix="remove it, or write a text that the model's tokenizer knows",
-                exit_code=EXIT_DATA,
+                row.where,
+                "remove it, or write a text that the model's tokenizer knows",
             )
         bos = self.tokenizer.bos_token_id
         if tokens[:2] == [bos, bos] and text.startswith(self.tokenizer.bos_token):
             tokens = tokens[1:]  # one from the text, one from the tokenizer
         if (highest := max(tokens)) >= self.vocabulary:
-            raise UserError(
+            raise bad_data(
                 f"the prompt's token {self.tokenizer.decode([highest])!r} is number {highest}, "
                 f"but the model has embeddings for {self.vocabulary}",
-                where=row.where,
-                fix="leave it out of the prompt, or give the tokenizer that the model was trained with",
-                exit_code=EXIT_DATA,
+                row.where,
+                "leave it out of the prompt, or give the tokenizer that the model was trained with",
             )
         return Prompt(row, text, tuple(tokens))
 
@@ -113,11 +111,10 @@ class Encoder:
         if not self.use_chat_template:
             if isinstance(row.prompt, str):
                 return row.prompt
-            raise UserError(
+            raise bad_data(
                 "chat messages, but the prompts are raw text for this model",
-                where=row.where,
-                fix="give text, or a model with a chat template (model.prompt_format=chat)",
-                exit_code=EXIT_DATA,
+                row.where,
+                "give text, or a model with a chat template (model.prompt_format=chat)",
             )
         tools = row.columns.get("tools") or None  # a list without a tool is none
         try:

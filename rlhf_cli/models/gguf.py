@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.errors import EXIT_DISK, UserError, bad_disk
 
 
 def cache_dir() -> Path:
@@ -50,11 +50,10 @@ def convert(gguf: Path) -> Path:
                 finally:
                     shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
-        raise UserError(
+        raise bad_disk(
             f"the model cache cannot be written: {error.strerror or error}",
-            where=str(folder.parent),
-            fix="free some space, or point XDG_CACHE_HOME elsewhere",
-            exit_code=EXIT_DISK,
+            folder.parent,
+            "free some space, or point XDG_CACHE_HOME elsewhere",
         ) from error
     return folder
 

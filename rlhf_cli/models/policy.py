@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import bad_run
 from rlhf_cli.models.chat import find_end_of_turn
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -182,13 +182,12 @@ class Policy:
             weights = load_file(folder / ADAPTER_WEIGHTS)
         except (OSError, SafetensorError) as error:
             what, fix = f"{ADAPTER_WEIGHTS} cannot be read: {error}", "name a checkpoint of the run"
-            raise UserError(what, where=str(folder), fix=fix, exit_code=EXIT_RESUME) from error
+            raise bad_run(what, folder, fix) from error
         if different := sorted(_shapes(weights) ^ _shapes(self._adapter_weights())):
-            raise UserError(
+            raise bad_run(
                 f"the adapter does not fit the model: {different[0][0]}",
-                where=str(folder),
-                fix="use the model and the model.lora settings it was trained with",
-                exit_code=EXIT_RESUME,
+                folder,
+                "use the model and the model.lora settings it was trained with",
             )
         set_peft_model_state_dict(self.peft, weights)
 

@@ -19,7 +19,7 @@ from rlhf_cli.engine.memory import (
 )
 from rlhf_cli.engine.opening import WHY_HIDDEN
 from rlhf_cli.engine.reference import AnyEngine, TwoModels, native_engine, reference_record
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.health.alarms import replay
 from rlhf_cli.models.policy import Policy
@@ -232,11 +232,10 @@ def check_evaluations(folder: Path, state: TrainState) -> None:
     """Raise UserError (exit 5) where evaluations.jsonl is not what the checkpoint saw: the result is read from it."""
     file = folder / EVALUATIONS
     if file.exists() and not state.logs.get("evaluations", Mark()).fits(content_of(file)):
-        raise UserError(
+        raise bad_run(
             f"{EVALUATIONS} is not what the checkpoint saw",
-            where=str(file),
-            fix="bring back the file as it was, or move it away: the run then ends without a held-out comparison",
-            exit_code=EXIT_RESUME,
+            file,
+            "bring back the file as it was, or move it away: the run then ends without a held-out comparison",
         )
 
 

@@ -8,7 +8,7 @@ from rlhf_cli.engine import Engine
 from rlhf_cli.engine.memory import room_for
 from rlhf_cli.engine.reading import measure_distance, recompute_logprobs
 from rlhf_cli.engine.reference import load_models
-from rlhf_cli.errors import EXIT_DATA, EXIT_REWARD, UserError
+from rlhf_cli.errors import EXIT_REWARD, UserError, bad_data
 from rlhf_cli.evaluation.sides import Answered, Side
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
@@ -149,12 +149,7 @@ def _rollouts(
             policy.load_adapter(adapter)
     prompts = encode_held_out(rows, policy.encoder, policy.context, config, reporter)
     if not prompts:
-        raise UserError(
-            "no held-out prompt is left",
-            where=config.data.place(held_out=True),
-            fix="raise data.max_prompt_tokens",
-            exit_code=EXIT_DATA,
-        )
+        raise bad_data("no held-out prompt is left", config.data.place(held_out=True), "raise data.max_prompt_tokens")
     at_once = config.prompts_per_step * max(config.samples_per_prompt, config.evaluate.samples)
     width = min(samples, at_once)  # samples of a prompt at once
     height = at_once // width  # prompts at once

@@ -12,7 +12,7 @@ import torch
 from rlhf_cli.data.split import fingerprint
 from rlhf_cli.engine.allocator import keep_freed_memory, return_freed_memory
 from rlhf_cli.engine.memory import peak
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import bad_run
 from rlhf_cli.models.fingerprint import are_weights_of, text_fingerprint
 from rlhf_cli.models.libraries import cpu_vendor
 from rlhf_cli.models.policy import Policy
@@ -119,11 +119,8 @@ def check_ground(origin: Origin, now: RunRecord, reporter: Reporter, allowed: Se
     try:
         before["data"]["sha256"], before["model"]["sha256_sampled"], before["reward"]["sha256"]
     except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{RECORD} does not say what the run began with",
-            where=str(folder),
-            fix="bring it back, or start a new run",
-            exit_code=EXIT_RESUME,
+        raise bad_run(
+            f"{RECORD} does not say what the run began with", folder, "bring it back, or start a new run"
         ) from error
     for name, key in (
         ("data", "sha256"),
@@ -137,11 +134,10 @@ def check_ground(origin: Origin, now: RunRecord, reporter: Reporter, allowed: Se
             continue
         if not any(one == name or one.startswith(f"{name}.") for one in allowed):
             what = "model's tokenizer, chat template or end tokens" if key == "sha256_text" else name
-            raise UserError(
+            raise bad_run(
                 f"the {what} changed since the run began",
-                where=str(folder),
-                fix=f"bring the {name} back, start a new run, or allow it: resume_allow=[{name}]",
-                exit_code=EXIT_RESUME,
+                folder,
+                f"bring the {name} back, start a new run, or allow it: resume_allow=[{name}]",
             )
         reporter.note(f"the {name} changed, as allowed: the run continues with the new one")
         write_record(folder, before := with_changes(before | {name: now.get(name, {})}, (name,), step))

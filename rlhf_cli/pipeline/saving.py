@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, UserError
+from rlhf_cli.errors import EXIT_DISK, EXIT_NONFINITE, UserError, bad_disk
 from rlhf_cli.models.classifier import write_classifier
 from rlhf_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from rlhf_cli.models.location import REWARD_MODEL
@@ -86,11 +86,10 @@ class Saver:
         there = sum(file.stat().st_size for file in (self.folder / CHECKPOINTS).glob("step-*/*"))
         free = shutil.disk_usage(self.folder).free + there
         if free < needed:
-            raise UserError(
+            raise bad_disk(
                 f"the checkpoints need {_megabytes(needed)}, and {_megabytes(free)} are free",
-                where=str(self.folder),
-                fix="free some space, give another run_dir, or lower checkpoint.keep",
-                exit_code=EXIT_DISK,
+                self.folder,
+                "free some space, give another run_dir, or lower checkpoint.keep",
             )
 
     def export_adapter(self, step: int) -> Path:

@@ -18,7 +18,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from rlhf_cli.algorithms.baseline import RunningMean
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import bad_run
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.rewards.shaping import Spread
@@ -152,11 +152,10 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
     state = read_state(folder)
     policy.load_adapter(folder)
     if (policy.value_head is not None) != (folder / VALUE_HEAD).is_file():
-        raise UserError(
+        raise bad_run(
             f"the checkpoint has {'no' if policy.value_head else 'a'} value head",
-            where=str(folder),
-            fix="resume with the algorithm it was written by",
-            exit_code=EXIT_RESUME,
+            folder,
+            "resume with the algorithm it was written by",
         )
     if policy.value_head is not None:
         policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
@@ -165,7 +164,7 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
         name, _, key = path.rpartition("|")
         moments[name][key] = value
     if moments and moments.keys() != parameters.keys():  # none: no step has changed anything yet
-        raise UserError("the optimizer's state does not fit the adapter", where=str(folder), exit_code=EXIT_RESUME)
+        raise bad_run("the optimizer's state does not fit the adapter", folder)
     optimizer.state.clear()
     for name, own in moments.items():
         device = parameters[name].device
@@ -179,6 +178,4 @@ def read_state(checkpoint: Path) -> TrainState:
     try:
         return _STATE.validate_json((checkpoint / STATE).read_bytes())
     except ValidationError as error:
-        raise UserError(
-            "written by another version of rlhf-cli", where=str(checkpoint), exit_code=EXIT_RESUME
-        ) from error
+        raise bad_run("written by another version of rlhf-cli", checkpoint) from error

@@ -11,7 +11,7 @@ from typing import Final, Generic, Literal, TypeVar
 
 from rlhf_cli.data import order
 from rlhf_cli.data.source import PromptSource
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import UserError, bad_data
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.plural import plural
 from rlhf_cli.prompts.rows import Rows, check_enough
@@ -118,11 +118,10 @@ class Fit:
         if self.data.too_long == "truncate_left":
             self.cut[self.limit] += 1
             return self.encoder.keep_end(prompt, self.limit)
-        raise UserError(
+        raise bad_data(
             f"the prompt has {len(prompt.tokens)} tokens, more than {self.limit} ({self.why})",
-            where=prompt.row.where,
-            fix="shorten it, raise the limit, or leave such prompts out: data.too_long=drop",
-            exit_code=EXIT_DATA,
+            prompt.row.where,
+            "shorten it, raise the limit, or leave such prompts out: data.too_long=drop",
         )
 
 
@@ -168,11 +167,10 @@ def encode_rows(
         reporter.note(note)
     if config.evaluate.every and len(held_out) < 2:
         more = "max_new_tokens or " if what == "rows" else ""  # rows have completions of their own
-        raise UserError(
+        raise bad_data(
             f"{plural(len(held_out), f'held-out {what[:-1]}')} left, and an evaluation needs two",
-            where=config.data.place(held_out=True),
-            fix=f"raise {more}data.max_prompt_tokens, or switch evaluation off (evaluate.every=0)",
-            exit_code=EXIT_DATA,
+            config.data.place(held_out=True),
+            f"raise {more}data.max_prompt_tokens, or switch evaluation off (evaluate.every=0)",
         )
     check_enough(rows, [len(kept) for kept in train], config)
     parts = tuple(order.PartSize(p.name, p.weight, len(kept)) for p, kept in zip(rows.parts, train, strict=True))

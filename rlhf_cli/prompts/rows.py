@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final, TypeVar
 
-from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.mixture import PART_COLUMN
 from rlhf_cli.data.order import split_by_weight
 from rlhf_cli.data.reading import read_source
 from rlhf_cli.data.source import PromptSource
 from rlhf_cli.data.split import set_aside
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import bad_data
 from rlhf_cli.plural import plural
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.schema import TrainingConfig
@@ -110,11 +109,10 @@ def read_rows(config: TrainingConfig) -> Rows:
         )
     )
     if evaluate.every and len(rows.held_out) < evaluate.prompts:
-        raise UserError(
+        raise bad_data(
             f"{plural(len(rows.held_out), 'held-out prompt')}, fewer than evaluate.prompts={evaluate.prompts}",
-            where=data.place(held_out=True),
-            fix="give more prompts, lower evaluate.prompts, or switch evaluation off (evaluate.every=0)",
-            exit_code=EXIT_DATA,
+            data.place(held_out=True),
+            "give more prompts, lower evaluate.prompts, or switch evaluation off (evaluate.every=0)",
         )
     return rows
 
@@ -155,7 +153,7 @@ def _add_part_name(rows: Sequence[PromptRow], part: str) -> Sequence[PromptRow]:
     for row in rows:
         if PART_COLUMN in row.columns:
             what = f"a column '{PART_COLUMN}', into which a mixture writes the part's name"
-            raise bad_row(what, row.where, "rename it")
+            raise bad_data(what, row.where, "rename it")
     return [replace(row, columns={**row.columns, PART_COLUMN: part}) for row in rows]
 
 
@@ -166,17 +164,15 @@ def check_enough(rows: Rows, counts: Sequence[int], config: TrainingConfig) -> N
     if rows.left_out[TWINS]:
         fix = "give the held-out rows a file of their own (data.eval_path), or none (evaluate.every=0)"
     if sum(counts) < config.prompts_per_step:
-        raise UserError(
+        raise bad_data(
             f"{plural(sum(counts), 'training prompt')}{without}, fewer than prompts_per_step={config.prompts_per_step}",
-            where=config.data.place(held_out=False),
-            fix=fix,
-            exit_code=EXIT_DATA,
+            config.data.place(held_out=False),
+            fix,
         )
     for part, count in zip(rows.parts, counts, strict=True):
         if not count:
-            raise UserError(
+            raise bad_data(
                 f"no training prompt in part '{part.name}'{without}",
-                where=part.data.place(held_out=False),
-                fix="give it some, or leave it out",
-                exit_code=EXIT_DATA,
+                part.data.place(held_out=False),
+                "give it some, or leave it out",
             )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.errors import UserError, bad_disk
 from rlhf_cli.report import comparison_page, losses_page, rounds_page, run_page, supervised_page, sweep_page
 from rlhf_cli.report.page import GENERATOR
 from rlhf_cli.rounds.folder import read_settings
@@ -49,7 +49,7 @@ def write_page(file: Path, text: str, *, overwrite: bool) -> None:
         what = "there is a file of this name that is no page of rlhf"
         raise UserError(what, where=str(file), fix="rlhf report ... --output FILE")
     if file.is_dir():
-        raise UserError("cannot write the page: Is a directory", where=str(file), exit_code=EXIT_DISK)
+        raise bad_disk("cannot write the page: Is a directory", file)
     if file.exists() and not file.is_file():  # /dev/stdout
         file.write_text(text, encoding="utf-8")
         return

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from rlhf_cli.data.files import bad_row
 from rlhf_cli.data.messages import describe_type
+from rlhf_cli.errors import bad_data
 from rlhf_cli.plural import plural
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource
@@ -58,7 +58,7 @@ def check_rows(source: SingleSource | Weighted, rows: Iterable[PromptRow], key: 
             if isinstance(value, Mapping | list):
                 raise _not_one(source, name, value, row.where, key)
             if not is_masked and (wrong := explain_value(source, name, row, quick=time.monotonic() > until)):
-                raise bad_row(f"{wrong}, so that {key}={source.kind} has no score", row.where, _FIX.format(key=key))
+                raise bad_data(f"{wrong}, so that {key}={source.kind} has no score", row.where, _FIX.format(key=key))
 
 
 def explain_value(source: SingleSource, name: str, row: PromptRow, *, quick: bool = False) -> str | None:
@@ -75,8 +75,8 @@ _FIX = "mend the row, or leave such prompts out: {key}.on_error=mask"
 
 def _not_one(source: SingleSource, name: str, value: Mapping[str, Any] | list[Any], where: str, key: str) -> Exception:
     if isinstance(value, list):
-        return bad_row(f"{name} is a list of {plural(len(value), 'value')}", where, "give each row one value")
+        return bad_data(f"{name} is a list of {plural(len(value), 'value')}", where, "give each row one value")
     fields = ", ".join(value) or "nothing"
     has_setting = "column" in type(source).model_fields
     fix = f"name a field of it: {key}.column={name}.{next(iter(value), 'FIELD')}" if has_setting else "give a text"
-    return bad_row(f"{name} is {describe_type(value)} with {fields}", where, fix)
+    return bad_data(f"{name} is {describe_type(value)} with {fields}", where, fix)

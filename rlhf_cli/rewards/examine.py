@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from rlhf_cli.data.files import bad_row
+from rlhf_cli.errors import bad_data
 from rlhf_cli.evaluation.ranks import quantile
 from rlhf_cli.rewards import checks
 from rlhf_cli.rewards.checks import Finding, Verdict
@@ -64,7 +64,7 @@ def group_completions(rows: Sequence[PromptRow]) -> list[Group]:
             completion = completion[0].get("content")  # as chat data has it
         if not isinstance(completion, str):
             what = "no completion" if completion is None else "a completion that is no text"
-            raise bad_row(what, row.where, 'write {"prompt": "...", "completion": "..."}')
+            raise bad_data(what, row.where, 'write {"prompt": "...", "completion": "..."}')
         of_prompt = {name: value for name, value in columns.items() if name not in OF_A_SAMPLE}
         key = json.dumps([str(row.prompt), of_prompt], sort_keys=True)
         groups.setdefault(key, (PromptRow(row.prompt, columns, row.where), []))[1].append(completion)

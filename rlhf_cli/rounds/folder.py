@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from pydantic import TypeAdapter
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import bad_run
 from rlhf_cli.feedback.annotator import Annotator
 from rlhf_cli.runs.folder import ADAPTER, LOCK
 from rlhf_cli.runs.json_files import read_json, write_json
@@ -110,11 +110,10 @@ def keep_settings(folder: Path, settings: FeedbackSettings) -> None:
     """
     former = read_settings(folder)
     if former is not None and (changed := _difference(former, settings)):
-        raise UserError(
+        raise bad_run(
             f"the rounds began with {changed}",
-            where=str(folder),
-            fix="give the first command again, with more --rounds perhaps, or name a new folder",
-            exit_code=EXIT_RESUME,
+            folder,
+            "give the first command again, with more --rounds perhaps, or name a new folder",
         )
     if former is None or former.rounds != settings.rounds:
         write_json(folder / SETTINGS, asdict(replace(former or settings, rounds=settings.rounds)))
@@ -127,10 +126,9 @@ def make_folder(folder: Path) -> None:
     if names - {LOCK} and SETTINGS not in names:
         why = "the folder holds something else"
     if why:
-        raise UserError(why, where=str(folder), fix="name a new one", exit_code=EXIT_RESUME)
+        raise bad_run(why, folder, "name a new one")
     if SETTINGS in names and read_settings(folder) is None:
-        fix = "bring it back as it was written, or name a new folder"
-        raise UserError(f"{SETTINGS} cannot be read", where=str(folder), fix=fix, exit_code=EXIT_RESUME)
+        raise bad_run(f"{SETTINGS} cannot be read", folder, "bring it back as it was written, or name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
 
 

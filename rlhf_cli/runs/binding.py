@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.runs.checkpoint import read_bound
 from rlhf_cli.runs.disk import DISK, Disk, replace_file
 from rlhf_cli.runs.folder import CONFIG, RECORD, RESULT, WANDB_ID
@@ -101,12 +101,11 @@ def check_config(folder: Path, content: bytes, checkpoint: Path | None) -> None:
     bound = read_bound(checkpoint).get(CONFIG) if checkpoint else None
     if (known or bound) and _sha256(content) not in (known or [bound]):
         raise changed(CONFIG, folder, "; settings change on the command line alone")
-    if known and bound and bound not in known:
-        raise UserError(
+    if checkpoint and known and bound and bound not in known:
+        raise bad_run(
             f"{RECORD} and the checkpoint are not of one run",
-            where=str(checkpoint),
-            fix=f"bring back {RECORD} as it was, or resume from another checkpoint of the run",
-            exit_code=EXIT_RESUME,
+            checkpoint,
+            f"bring back {RECORD} as it was, or resume from another checkpoint of the run",
         )
 
 
@@ -135,4 +134,4 @@ def _sha256(content: bytes) -> str:
 def changed(name: str, folder: Path, more: str = "", of: str = "run") -> UserError:
     """The error (exit 5) of a file that is not what the run, or the sweep, wrote."""
     fix = f"bring back the file as it was, or start a new {of}{more}"
-    return UserError(f"{name} is not what the {of} wrote", where=str(folder / name), fix=fix, exit_code=EXIT_RESUME)
+    return bad_run(f"{name} is not what the {of} wrote", folder / name, fix)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import Any, Final, TypeVar
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.schema import BY_MACHINE, RunConfig, TrainingConfig
 from rlhf_cli.settings import IS_FREE, Settings
 
@@ -38,11 +38,10 @@ def resume_config(saved: C, requested: C) -> C:
         if (key in bound or not is_free(key, type(saved))) and not is_under(key, requested.resume_allow)
     ]
     if changed:
-        raise UserError(
+        raise bad_run(
             f"the resumed run would not be the same: {'; '.join(changed)}",
-            where="resume",
-            fix="leave these as they were, start a new run, or name them in resume_allow=[...]",
-            exit_code=EXIT_RESUME,
+            "resume",
+            "leave these as they were, start a new run, or name them in resume_allow=[...]",
         )
     return requested
 
@@ -65,11 +64,10 @@ def judging_groups(keys: Iterable[str]) -> set[str]:
 def _check_processes(requested: TrainingConfig) -> None:
     """Raise UserError for more processes than there are shards."""
     if requested.shards != "auto" and requested.processes > requested.shards:
-        raise UserError(
+        raise bad_run(
             f"processes={requested.processes} is more than the run's shards={requested.shards}",
-            where="resume",
-            fix=f"take up to {requested.shards}, or deal anew: shards={requested.processes} resume_allow=[shards]",
-            exit_code=EXIT_RESUME,
+            "resume",
+            f"take up to {requested.shards}, or deal anew: shards={requested.processes} resume_allow=[shards]",
         )
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.errors import UserError, bad_disk
 
 
 def no_link(path: str, flags: int) -> int:
@@ -60,7 +60,7 @@ def replace_file(file: Path, text: str, disk: Disk = DISK) -> None:
 def check_parent(file: Path) -> None:
     """Raise UserError (exit 6) where the folder of a file that is to be written is missing."""
     if not (folder := file.parent).is_dir():
-        raise UserError("no such folder", where=str(folder), fix="make it, or name another path", exit_code=EXIT_DISK)
+        raise bad_disk("no such folder", folder, "make it, or name another path")
 
 
 @contextmanager

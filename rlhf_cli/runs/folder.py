@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.errors import bad_disk
 from rlhf_cli.models import location
 
 CONFIG: Final = "config.json"
@@ -92,21 +92,15 @@ def check_kinds(folder: Path, instead: str = "run_dir") -> None:
     """
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_symlink() and not path.is_dir() and (path.name in FILES or path.name.startswith(".")):
-            raise UserError(
+            raise bad_disk(
                 f"{path.name} is a link, and what it leads to would be changed",
-                where=str(path),
-                fix="put the file itself there, or give another folder",
-                exit_code=EXIT_DISK,
+                path,
+                "put the file itself there, or give another folder",
             )
     for names, what, is_kind in ((FILES, "file", Path.is_file), (FOLDERS, "folder", Path.is_dir)):
         for path in (folder / name for name in names):
             if path.exists() and not is_kind(path):
-                raise UserError(
-                    f"{path.name} is no {what}",
-                    where=str(path),
-                    fix=f"move it away, or give another {instead}",
-                    exit_code=EXIT_DISK,
-                )
+                raise bad_disk(f"{path.name} is no {what}", path, f"move it away, or give another {instead}")
 
 
 def find_links(folder: Path) -> dict[str, Path]:

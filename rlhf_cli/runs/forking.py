@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.paths import expand
 from rlhf_cli.runs.binding import BOUND, HELD_OUT, PARENT, read_record, with_changes, write_config, write_record
@@ -68,11 +68,10 @@ def find_fork_point(target: str) -> Origin:
     checkpoint = folder / CHECKPOINTS / f"step-{int(step):08d}"
     if not checkpoint.is_dir():
         there = [str(step_of(path)) for path in reversed(list_checkpoints(folder / CHECKPOINTS))]
-        raise UserError(
+        raise bad_run(
             f"no checkpoint of step {step}; there are: {', '.join(there) or 'none'}",
-            where=str(folder),
-            fix="name one of them; a run keeps more by checkpoint.keep=N" if there else "name a run's folder",
-            exit_code=EXIT_RESUME,
+            folder,
+            "name one of them; a run keeps more by checkpoint.keep=N" if there else "name a run's folder",
         )
     return find_origin(str(checkpoint))
 
@@ -117,7 +116,7 @@ def make_fork(
     record = read_record(origin.folder)
     if not record:
         what, fix = f"the run has no {RECORD}, which says what it began with", "bring the file back"
-        raise UserError(what, where=str(origin.folder), fix=fix, exit_code=EXIT_RESUME)
+        raise bad_run(what, origin.folder, fix)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with scratch_beside(folder) as scratch:
         if has_run(folder):  # another process made it meanwhile
@@ -131,7 +130,7 @@ def make_fork(
             shutil.copytree(origin.checkpoint, checkpoint)
         if (reason := why_invalid(checkpoint)) is not None:
             what, fix = f"the run removed this checkpoint meanwhile: {reason}", "fork from a newer one: RUN@latest"
-            raise UserError(what, where=str(origin.checkpoint), fix=fix, exit_code=EXIT_RESUME)
+            raise bad_run(what, origin.checkpoint, fix)
         parent = {
             "folder": str(origin.folder),
             "step": step_of(origin.checkpoint),

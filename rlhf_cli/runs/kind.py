@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import bad_run
 
 SUPERVISED: Final[Mapping[str, str]] = {"sft": "sft", "dpo": "dpo", "bradley_terry": "reward train"}
 """The verbs of supervised training, by `objective.kind`."""
@@ -26,9 +26,6 @@ def verb_of(config: Mapping[str, Any]) -> str:
 def check_verb(config: Mapping[str, Any], verb: str, folder: Path, fix: str | None = None) -> None:
     """Raise UserError (exit 5) where another verb than `verb`, words behind rlhf, began the run in `folder`."""
     if (own := verb_of(config)) != verb:
-        raise UserError(
-            f"a run of rlhf {own}, not of rlhf {verb}",
-            where=str(folder),
-            fix=fix or f"rlhf {own} resume={shlex.quote(str(folder))}",
-            exit_code=EXIT_RESUME,
+        raise bad_run(
+            f"a run of rlhf {own}, not of rlhf {verb}", folder, fix or f"rlhf {own} resume={shlex.quote(str(folder))}"
         )

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
-from rlhf_cli.errors import EXIT_DISK, UserError
+from rlhf_cli.errors import UserError, bad_disk
 from rlhf_cli.runs.folder import LOCK
 
 
@@ -50,9 +50,7 @@ def is_locked(folder: Path) -> bool:
 
 def _open_lock(file: Path, only_read: bool) -> AbstractContextManager[IO[str] | None]:
     if file.exists() and not file.is_file():  # opening a pipe would never end
-        raise UserError(
-            f"{file.name} is no file", where=str(file), fix="move it away, or give another folder", exit_code=EXIT_DISK
-        )
+        raise bad_disk(f"{file.name} is no file", file, "move it away, or give another folder")
     try:
         return file.open("a")
     except OSError:

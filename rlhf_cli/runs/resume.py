@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.paths import expand, find_similar
 from rlhf_cli.runs.binding import OWN, check_config
 from rlhf_cli.runs.checkpoint import NAME, find_newest, list_checkpoints, step_of, why_invalid
@@ -66,7 +66,7 @@ def find_origin(target: str, verb: str = "train") -> Origin:
     if is_checkpoint(target):
         reason = why_invalid(folder)
         if reason is not None:
-            raise _error(
+            raise bad_run(
                 f"the checkpoint cannot be used: {reason}", folder, "name the run's folder to take an older one"
             )
         return Origin(_check_run(folder.parent.parent), folder, ())
@@ -102,7 +102,9 @@ def find_last_stretch(run: Path) -> tuple[Origin, Path]:
     folder = valid[0].parent.parent
     if len(valid) < 2:
         usable = "; ".join([f"{len(valid)} usable", *(f"{path.name}: {reason}" for path, reason in invalid)])
-        raise _error(f"two checkpoints are needed: {usable}", folder, f"go on with it: rlhf {_verb(folder)} resume=RUN")
+        raise bad_run(
+            f"two checkpoints are needed: {usable}", folder, f"go on with it: rlhf {_verb(folder)} resume=RUN"
+        )
     newer, older, *_ = valid
     skipped = tuple((path, reason) for path, reason in invalid if step_of(path) > step_of(older))
     return Origin(folder, older, skipped), newer
@@ -144,7 +146,7 @@ def _check_export(adapter: Path, checkpoint: Path) -> None:
         file = adapter / source.name
         if not file.is_file() or file.read_bytes() != source.read_bytes():
             what = "is not what the run saved" if file.is_file() else "is missing"
-            raise _error(f"{file.name} {what}", adapter, f"name the checkpoint: {checkpoint}")
+            raise bad_run(f"{file.name} {what}", adapter, f"name the checkpoint: {checkpoint}")
 
 
 def has_run(folder: Path) -> bool:
@@ -207,7 +209,7 @@ def read_config(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
         if not isinstance(config, dict):
             raise ValueError("not a mapping of settings")
     except (OSError, ValueError, RecursionError) as error:
-        raise _error(f"{CONFIG} cannot be read: {error}", folder, "name another run") from error
+        raise bad_run(f"{CONFIG} cannot be read: {error}", folder, "name another run") from error
     return config
 
 
@@ -225,13 +227,13 @@ def _newest_origin(folder: Path) -> Origin:
 
 def _no_checkpoint(folder: Path, invalid: Sequence[tuple[Path, str]]) -> UserError:
     reasons = "; ".join(f"{path.name}: {reason}" for path, reason in invalid)
-    return _error(f"no usable checkpoint{': ' + reasons if reasons else ''}", folder, "start a new run")
+    return bad_run(f"no usable checkpoint{': ' + reasons if reasons else ''}", folder, "start a new run")
 
 
 def _check_run(folder: Path) -> Path:
     check_kinds(folder)
     if not has_run(folder):
-        raise _error("no run here", folder, "name a run's folder, or one of its checkpoints")
+        raise bad_run("no run here", folder, "name a run's folder, or one of its checkpoints")
     return folder
 
 
@@ -249,7 +251,7 @@ def _latest_origin(outputs: Path, verb: str) -> Origin:
             return replace(origin, skipped=(*passed, *origin.skipped))
         at_work = at_work or run.state == "running"
     what = "no unfinished run that is not at work" if at_work else "no unfinished run"
-    raise _error(what, outputs.absolute(), "name the run's folder: resume=RUN")
+    raise bad_run(what, outputs.absolute(), "name the run's folder: resume=RUN")
 
 
 def find_named(word: str) -> Path:
@@ -262,7 +264,7 @@ def find_named(word: str) -> Path:
     outputs = Path("outputs").absolute()
     folder = next((run.folder for run in list_runs(outputs) if run.state != "broken"), None)
     if folder is None:
-        raise _error("no run", outputs, "name the run's folder")
+        raise bad_run("no run", outputs, "name the run's folder")
     return folder
 
 
@@ -271,8 +273,4 @@ def missing_folder(path: Path, name: str) -> UserError:
     near = None if path.exists() else find_similar(path)
     fix = f"did you mean {near}?" if near else "name a run's folder"
     what = "a file, and no run's folder" if path.exists() else "no such folder"
-    return UserError(what, where=name, fix=fix, exit_code=EXIT_RESUME)
-
-
-def _error(what: str, folder: Path, fix: str) -> UserError:
-    return UserError(what, where=str(folder), fix=fix, exit_code=EXIT_RESUME)
+    return bad_run(what, name, fix)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Final
 
-from rlhf_cli.errors import EXIT_DATA, UserError
+from rlhf_cli.errors import UserError, bad_data
 from rlhf_cli.models.chat import SHORT, TemplateError, as_user_error, find_header, holds_header
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.reward_model import UNCUT, choose_reads, make_encoder
@@ -77,7 +77,7 @@ def texts_encoder(
         except TemplateError as error:
             raise as_user_error(error, row.where) from None
         except ValueError as error:
-            raise UserError(str(error), where=row.where, fix="remove the row", exit_code=EXIT_DATA) from error
+            raise bad_data(str(error), row.where, "remove the row") from error
         if (highest := max(tokens)) >= policy.encoder.vocabulary:
             raise _unknown(highest, policy, row)
         return tokens
@@ -144,12 +144,11 @@ def _holds_unknown(example: Example, policy: Policy) -> bool:
 
 
 def _alike(objective: Objective, row: PromptRow) -> UserError:
-    return UserError(
+    return bad_data(
         f"{' and '.join(objective.columns_read)} are the same tokens: the tokenizer or the chat template drops what "
         "differs",
-        where=row.where,
-        fix='remove the row, or call it a tie: "share": 0.5',
-        exit_code=EXIT_DATA,
+        row.where,
+        'remove the row, or call it a tie: "share": 0.5',
     )
 
 
@@ -175,19 +174,17 @@ def _closed(tokens: Sequence[int], end: int) -> tuple[int, ...]:
 
 
 def _too_long(what: str, tokens: int, limit: str, row: PromptRow) -> UserError:
-    return UserError(
+    return bad_data(
         f"the {what} has {tokens} tokens, more than {limit}",
-        where=row.where,
-        fix="shorten it, raise the limit, or leave such rows out: data.too_long=drop",
-        exit_code=EXIT_DATA,
+        row.where,
+        "shorten it, raise the limit, or leave such rows out: data.too_long=drop",
     )
 
 
 def _unknown(token: int, policy: Policy, row: PromptRow) -> UserError:
-    return UserError(
+    return bad_data(
         f"the text's token {policy.tokenizer.decode([token])!r} is number {token}, but the model has embeddings for "
         f"{policy.encoder.vocabulary}",
-        where=row.where,
-        fix="leave it out of the text, or give the tokenizer that the model was trained with",
-        exit_code=EXIT_DATA,
+        row.where,
+        "leave it out of the text, or give the tokenizer that the model was trained with",
     )

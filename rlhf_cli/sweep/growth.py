@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Final
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.runs.binding import changed
 from rlhf_cli.runs.changes import is_free, is_under
 from rlhf_cli.runs.folder import CONFIG, SWEEP, check_kinds
@@ -75,11 +75,10 @@ def refuse_other_names(launcher: str, begun: Sequence[str], planned: Sequence[st
     """
     for name, own in zip(begun, planned, strict=True):
         if name != own:
-            raise UserError(
+            raise bad_run(
                 f"{launcher} would begin the trial {name} again, as {own}",
-                where=str(folder),
-                fix="leave hydra/launcher out, or give another sweep_dir",
-                exit_code=EXIT_RESUME,
+                folder,
+                "leave hydra/launcher out, or give another sweep_dir",
             )
 
 
@@ -95,11 +94,10 @@ def keep_begun(
         differing = [key for key, value in fixed.items() if settings.get(key) != value]
         if trial.name not in planned and differing:
             key = differing[0]
-            raise UserError(
+            raise bad_run(
                 f"it holds a sweep of other fixed settings: {key}: {settings.get(key)} -> {fixed[key]}",
-                where=str(sweep.folder if sweep else "sweep_dir"),
-                fix="give another sweep_dir",
-                exit_code=EXIT_RESUME,
+                sweep.folder if sweep else "sweep_dir",
+                "give another sweep_dir",
             )
     if sweep is None:
         return []

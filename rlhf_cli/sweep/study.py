@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.sweep.search import Choice, Dimension, Floor, Interval, Search, describe, shorten
 
@@ -77,11 +77,10 @@ class Study:
             self._study.set_user_attr(_SEARCH, own)
         elif known != own:
             key = next(key for key in {**own, **known} if known.get(key) != own.get(key))
-            raise UserError(
+            raise bad_run(
                 f"it holds a search with another {key}: {known.get(key)} -> {own.get(key)}",
-                where=str(folder),
-                fix="give another sweep_dir",
-                exit_code=EXIT_RESUME,
+                folder,
+                "give another sweep_dir",
             )
 
     def running(self) -> list[Asked]:

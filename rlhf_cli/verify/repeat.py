@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import bad_run
 from rlhf_cli.pipeline.run import Training
 from rlhf_cli.pipeline.state import read_state
 from rlhf_cli.plural import plural
@@ -93,11 +93,8 @@ def _stretch(folder: Path, older: Path | None, newer: Path) -> Stretch:
         content, begin, stop = content_of(file), start.get(name, Mark()), end[name]
         for mark, checkpoint in ((stop, newer), (begin, older or newer)):  # one begun anew in between fits only `newer`
             if not mark.fits(content):
-                raise UserError(
-                    f"{file.name} is not what {checkpoint.name} saw",
-                    where=str(folder),
-                    fix="bring the file back as the run wrote it",
-                    exit_code=EXIT_RESUME,
+                raise bad_run(
+                    f"{file.name} is not what {checkpoint.name} saw", folder, "bring the file back as the run wrote it"
                 )
         return content[begin.size : stop.size]
 

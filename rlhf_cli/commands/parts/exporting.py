@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from rlhf_cli.config.compose import amend_for
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.printing import print_note
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_RESUME, UserError, bad_run
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.runs.disk import check_parent
@@ -71,11 +71,10 @@ def read_writer(run: Path, overrides: Sequence[str]) -> TrainingConfig:
     saved = read_config(run)
     verb = verb_of_run(saved)
     if verb is REWARD_TRAIN:
-        raise UserError(
+        raise bad_run(
             "a reward model scores texts, and writes none",
-            where=str(run),
-            fix=f"rlhf reward test reward=model reward.path={shlex.quote(str(run))}",
-            exit_code=EXIT_RESUME,
+            run,
+            f"rlhf reward test reward=model reward.path={shlex.quote(str(run))}",
         )
     config = amend_for(verb, saved, overrides)
     refuse_unsaid_trust(config, overrides, EXIT_RESUME, how="--trust-remote-code")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.errors import EXIT_DATA, EXIT_RESUME, UserError
+from rlhf_cli.errors import UserError, bad_data, bad_run
 from rlhf_cli.feedback.from_runs import labelled_files, pairs_file, rows_of_run, rows_of_two, titles, titles_of
 from rlhf_cli.feedback.pairs import write_rows
 from rlhf_cli.feedback.readings import odd_readings, queued_files, undone_files
@@ -72,7 +72,7 @@ def _find(what: Sequence[str]) -> list[Path]:
             fix = "name one file alone, or runs: rlhf runs lists them"
             if is_locked(path):
                 found, fix = "the run has not begun yet", "try again in a moment"
-            raise UserError(found, where=str(path), fix=fix, exit_code=EXIT_RESUME)
+            raise bad_run(found, path, fix)
         check_verb(read_config(path), "train", path, OTHERS)
     if len(set(map(Path.resolve, paths))) < len(paths):
         raise UserError("both runs are the same", where="rlhf label", fix="name two")
@@ -111,7 +111,7 @@ def held_out_rows(run: Path) -> list[PromptRow]:
         what, fix = "the prompts are no longer those of the run", "bring its data back"
         if not known:
             what, fix = f"{RECORD} does not say which prompts the run had", "bring it back as it was"
-        raise UserError(what, where=str(run), fix=fix, exit_code=EXIT_DATA)
+        raise bad_data(what, run, fix)
     if not any(part.data.too_long == "drop" for part in rows.parts):
         return rows.held_out
     from rlhf_cli.display.watchers import progress

@@ -11,7 +11,7 @@ from rlhf_cli.commands.parts.ready import code_notices
 from rlhf_cli.config.compose import amend_for
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import EXIT_RESUME, UserError, bad_run
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import read_rows
@@ -83,9 +83,8 @@ def repeating(
 
 def differs(divergence: Divergence, older: Path | None) -> UserError:
     """The error (exit 5) of a stretch that came out otherwise; `older` is the checkpoint that it begins at."""
-    return UserError(
+    return bad_run(
         f"not identical from step {divergence.step} on: {divergence.quantity}: {divergence.what}",
-        where=f"resumed from step {step_of(older)}" if older else "begun anew",
-        fix=FIXES.get(divergence.quantity, "repeat it on the machine, libraries and threads that run.json names"),
-        exit_code=EXIT_RESUME,
+        f"resumed from step {step_of(older)}" if older else "begun anew",
+        FIXES.get(divergence.quantity, "repeat it on the machine, libraries and threads that run.json names"),
     )

@@ -11,7 +11,7 @@ from rlhf_cli.commands.parts.ready import check_sources, code_notices, compose_n
 from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.oracle import show_dial, show_oracle
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.evaluation.dial import dial
 from rlhf_cli.evaluation.oracle import oracle
 from rlhf_cli.models.libraries import import_libraries
@@ -87,7 +87,7 @@ def _turn_dial(options: argparse.Namespace) -> None:
     evaluation = read_first_and_last(folder)[1]
     if evaluation is None or not evaluation.beta:
         why = "it was not evaluated after a step" if evaluation is None else "its beta is 0"
-        raise UserError(f"this run has no other betas: {why}", where=str(folder), exit_code=EXIT_RESUME)
+        raise bad_run(f"this run has no other betas: {why}", folder)
     betas = options.betas or [factor * evaluation.beta for factor in FACTORS]
     points = dial(evaluation, sorted(betas))
     print_result([asdict(point) for point in points], partial(show_dial, points, evaluation), as_json=options.json)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from rlhf_cli.commands.parts.parser import Parser, at_least
 from rlhf_cli.commands.parts.repeating import differs, repeating
 from rlhf_cli.display.printing import print_note, print_result
-from rlhf_cli.errors import EXIT_RESUME, UserError, first_line
+from rlhf_cli.errors import bad_run, first_line
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.plural import plural
@@ -112,11 +112,10 @@ def _keep(file: Path, audit: Audit) -> None:
 def _refuse(audit: Audit, folder: Path, chosen: Sequence[Span]) -> None:
     """Raise UserError (exit 5) for the first thing that is not as the run wrote it."""
     for file, reason in audit.files.items():
-        raise UserError(
+        raise bad_run(
             f"{Path(file).name} {reason}" if not reason.startswith(Path(file).name) else reason,
-            where=str(folder / file),
-            fix="bring the file back as the run wrote it",
-            exit_code=EXIT_RESUME,
+            folder / file,
+            "bring the file back as the run wrote it",
         )
     for verdict, span in zip(audit.repeated, chosen, strict=True):
         if verdict.divergence is not None:

@@ -9,7 +9,7 @@ from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.doctor import show_machine, show_run, show_sweep
 from rlhf_cli.display.watchers import progress
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import bad_run
 from rlhf_cli.health.alarms import Alarms, replay
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.runs.folder import CONFIG
@@ -55,8 +55,7 @@ def main(argv: list[str]) -> None:
         rows = {"folder": str(folder), "trials": [_row(*trial) for trial in trials.items()]}
         print_result(rows, partial(show_sweep, trials), as_json=options.json)
     else:
-        fix = "rlhf runs lists them"
-        raise UserError("no run and no sweep here", where=str(folder), fix=fix, exit_code=EXIT_RESUME)
+        raise bad_run("no run and no sweep here", folder, "rlhf runs lists them")
 
 
 def _examine(folder: Path) -> Alarms:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.printing import print_result
-from rlhf_cli.errors import EXIT_RESUME, UserError, visible
+from rlhf_cli.errors import bad_run, visible
 from rlhf_cli.models.exports.hub import TOKEN, upload
 from rlhf_cli.paths import relative_to_here
 from rlhf_cli.runs.json_files import read_object
@@ -31,8 +31,7 @@ def _find(path: Path) -> tuple[Path, Sequence[str]]:
     """The folder of a model, or that of a run's adapter, with its files; raises UserError (exit 5) for neither."""
     if not has_run(path) and (path / "config.json").is_file() and any(path.glob("*.safetensors")):
         if "model_type" not in read_object(path / "config.json"):
-            what, fix = "not the config of a model", "bring back the file as it was written"
-            raise UserError(what, where=str(path / "config.json"), fix=fix, exit_code=EXIT_RESUME)
+            raise bad_run("not the config of a model", path / "config.json", "bring back the file as it was written")
         return path, ("*",)
     return find_adapter(path)[0], ADAPTER_FILES
 

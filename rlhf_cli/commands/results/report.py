@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.printing import print_note, print_result
-from rlhf_cli.errors import EXIT_RESUME, UserError, visible
+from rlhf_cli.errors import UserError, bad_run, visible
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
 from rlhf_cli.rounds.folder import read_settings
@@ -45,7 +45,7 @@ def _folder(name: str) -> Path:
         raise missing_folder(folder, name)
     if not has_run(folder) and SweepRecord.read(folder) is None and read_settings(folder) is None:
         fix = "rlhf runs lists them" if not (folder / CONFIG).is_file() else "it has not begun: nothing was written yet"
-        raise UserError("no run here", where=str(folder), fix=fix, exit_code=EXIT_RESUME)
+        raise bad_run("no run here", folder, fix)
     return folder
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.display.printing import print_json, print_note
 from rlhf_cli.display.verbs.runs import show_runs, why_failed
-from rlhf_cli.errors import EXIT_RESUME, UserError
+from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.paths import expand
 from rlhf_cli.runs.listing import list_runs
 from rlhf_cli.sweep.record import SweepRecord
@@ -17,15 +17,14 @@ def main(argv: list[str]) -> None:
     folders = [expand(name) for name in options.folders]
     for folder in folders:
         if not folder.is_dir() and options.folders != ["outputs"]:
-            raise UserError("no such folder", where=str(folder), fix="name a folder with runs", exit_code=EXIT_RESUME)
+            raise bad_run("no such folder", folder, "name a folder with runs")
     by_folder = {run.folder: run for folder in folders for run in list_runs(folder)}
     runs = sorted(by_folder.values(), key=lambda run: (-run.changed, run.folder))
     if not runs:
-        raise UserError(
+        raise bad_run(
             "no run there: no folder with the config.json of one",
-            where=", ".join(str(folder.absolute()) for folder in folders),
-            fix="start one (rlhf train config=tiny), or name the folder your runs are in",
-            exit_code=EXIT_RESUME,
+            ", ".join(str(folder.absolute()) for folder in folders),
+            "start one (rlhf train config=tiny), or name the folder your runs are in",
         )
     records = map(_read_sweep, dict.fromkeys(run.folder.parent for run in runs))
     sweeps = {sweep.folder: sweep for sweep in records if sweep is not None}

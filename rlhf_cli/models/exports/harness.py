@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy
 import torch
 
-from rlhf_cli.errors import EXIT_DATA, UserError, first_line
+from rlhf_cli.errors import UserError, bad_data, first_line
 from rlhf_cli.models.exports.merging import merge
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.policy import Policy
@@ -39,8 +39,7 @@ def load_tasks(names: Sequence[str]) -> dict[str, Any]:
         try:
             from lm_eval.tasks import TaskManager
         except ImportError as error:
-            what, fix = "lm-eval is not installed", "pip install 'rlhf-cli[harness]'"
-            raise UserError(what, where=WHERE, fix=fix) from error
+            raise UserError("lm-eval is not installed", where=WHERE, fix="pip install 'rlhf-cli[harness]'") from error
         files = [_is_file(name) for name in names]
         manager = TaskManager(include_defaults=not all(files))
         loaded: dict[str, dict[str, Any]] = {"tasks": {}, "groups": {}, "group_map": {}}
@@ -49,8 +48,7 @@ def load_tasks(names: Sequence[str]) -> dict[str, Any]:
             if not known:
                 raise _unknown(name, manager.all_tasks)
             if is_file and not Path(known[0]).is_file():
-                fix = "name a YAML file, or a task of lm-eval"
-                raise UserError("no such task file", where=name, fix=fix, exit_code=EXIT_DATA)
+                raise bad_data("no such task file", name, "name a YAML file, or a task of lm-eval")
             with _as_mistake(name):
                 found = manager.load(known)
             for kind, those in loaded.items():
@@ -103,7 +101,7 @@ def evaluate_merged(
         except Exception as error:  # of any kind: the functions and templates of a task are its author's
             what = f"lm-eval failed: {type(error).__name__}: {first_line(error)}"
             fix = "mend the task; lm_eval itself shows more, with the folder of rlhf merge"
-            raise UserError(what, where=WHERE, fix=fix, exit_code=EXIT_DATA) from error
+            raise bad_data(what, WHERE, fix) from error
     return results
 
 
@@ -128,7 +126,7 @@ def _as_mistake(name: str) -> Iterator[None]:
     except Exception as error:
         what = f"the task cannot be read: {first_line(error)}"
         fix = OFFLINE if isinstance(error, OSError) else "mend the task"
-        raise UserError(what, where=name, fix=fix, exit_code=EXIT_DATA) from error
+        raise bad_data(what, name, fix) from error
 
 
 def _is_file(name: str) -> bool:
@@ -138,7 +136,7 @@ def _is_file(name: str) -> bool:
 def _unknown(name: str, known: Sequence[str]) -> UserError:
     close = difflib.get_close_matches(name, known, n=1)
     fix = f"did you mean {close[0]}?" if close else "lm_eval ls tasks lists them; or name a YAML file"
-    return UserError(f"lm-eval has no task {name}", where=WHERE, fix=fix, exit_code=EXIT_DATA)
+    return bad_data(f"lm-eval has no task {name}", WHERE, fix)
 
 
 @contextlib.contextmanager

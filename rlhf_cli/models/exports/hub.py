@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from rlhf_cli.errors import EXIT_DISK, UserError, first_line
+from rlhf_cli.errors import UserError, bad_disk, first_line
 
 TOKEN: Final = "HF_TOKEN"
 
@@ -35,9 +35,7 @@ def upload(folder: Path, files: Sequence[str], repo: str, message: str, *, priva
     except HfHubHTTPError as error:
         status = error.response.status_code
         fix = f"give {TOKEN} a token that may write there" if status in (401, 403) else "try again later"
-        what = f"the hub answers {status} {error.response.reason_phrase}"
-        raise UserError(what, where=repo, fix=fix, exit_code=EXIT_DISK) from error
+        raise bad_disk(f"the hub answers {status} {error.response.reason_phrase}", repo, fix) from error
     except (HTTPError, OSError) as error:
-        what = f"the hub is not reached: {first_line(error)}"
-        raise UserError(what, where=repo, fix="try again later", exit_code=EXIT_DISK) from error
+        raise bad_disk(f"the hub is not reached: {first_line(error)}", repo, "try again later") from error
     return url
