@@ -40,16 +40,16 @@ def test_the_page_has_every_part(tmp_path: Path) -> None:
     text = html(sweep, answer(sweep))
     assert headings(text) == [
         "Recommended: point 2 (beta=0.1, temperature=1)",
-        "Reward against KL",
         "Over both settings",
+        "Reward against KL",
         "The points",
         "Learning curves",
         "The trials",
         "Again",
     ]
     assert list(pictures(text)) == [
-        "Reward against KL to the reference",
         "J = reward - 0.1·KL, by beta and temperature",
+        "Reward against KL to the reference",
         "On the held-out prompts",
         "On the completions of each step",
     ]
