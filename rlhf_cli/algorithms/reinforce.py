@@ -44,8 +44,8 @@ class Reinforce(ScoreFunction):
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """Return-to-go minus the baseline, at every token."""
-        baseline = {"none": 0.0, "mean": float(scored.returns[scored.learnable].mean()), "running": past.mean}[
-            self.baseline
-        ]
+        returns = scored.returns[scored.learnable]
+        mean = returns.mean().clamp(returns.min(), returns.max())  # of equal returns it may differ by rounding
+        baseline = {"none": 0.0, "mean": float(mean), "running": past.mean}[self.baseline]
         advantages = returns_to_go(scored.rewards) - baseline
         return Advantages(scored, advantages.masked_fill(~scored.rollout.completion_mask, 0.0))

@@ -26,7 +26,7 @@ def score(run: Run, rollout: Rollout, answer: Scores, beta: float) -> Scored:
     (exit 7) where sampler and trainer disagree too much.
     """
     config, work, step = run.config, run.work, run.state.step + 1
-    asked, rollout = len(rollout.batch), drop_unscored(rollout, answer)
+    asked, rollout = len(rollout.batch), drop_unscored(rollout, answer, config.algorithm.min_completions)
     note_failures(run, answer, asked, step)
     scores = to_tensor(answer.values, rollout)
     learnable, log_weights = select_learnable(config, rollout, scores), None
@@ -123,11 +123,16 @@ def kept_prompts(rollout: Rollout, left_out: Collection[int]) -> list[int]:
     return [number for number in range(len(rollout.batch.prompts)) if number not in left_out]
 
 
-def drop_unscored(rollout: Rollout, scores: Scores) -> Rollout:
-    """The rollout without the prompts that are left out, as if they had not been in it; raises Skip if that is all."""
-    if not scores.values:
+def drop_unscored(rollout: Rollout, scores: Scores, at_least: int = 1) -> Rollout:
+    """The rollout without the prompts that are left out, as if they had not been in it.
+
+    Raises Skip where fewer than `at_least` completions, one or two, have a score.
+    """
+    if len(scores.values) < at_least:
+        alone = "one completion alone has a score, and the mean of one cancels it"
         raise Skip(
-            f"no prompt has a score for each of its completions; the first failure: {scores.first_failure}",
+            f"{alone if scores.values else 'no prompt has a score for each of its completions'}; the first failure: "
+            f"{scores.first_failure}",
             "mend the reward",
             EXIT_REWARD,
             failures=scores.failures,

@@ -37,6 +37,15 @@ def test_advantages(baseline: str, by_hand: list[list[float]]) -> None:
     assert_close(algorithm.advantages(scored(), RunningMean(8, 0.4)).advantages, torch.tensor(by_hand))
 
 
+@pytest.mark.parametrize("score", [0.1, 0.7, 1 / 3, -12.7])
+@pytest.mark.parametrize("size", [1, 3, 6, 7, 11])
+def test_equal_returns_have_no_advantage_at_all(score: float, size: int) -> None:
+    """Adam takes a full step for any gradient: it would learn the rounding errors of their mean."""
+    alike = scored_of(rollout_of([[1, 1]] * size), [score] * size)
+    algorithm = Reinforce(kind="reinforce", baseline="mean")
+    assert not algorithm.advantages(alike, RunningMean()).advantages.any()
+
+
 def test_the_first_step_of_a_running_baseline_has_none() -> None:
     running = Reinforce(kind="reinforce", baseline="running").advantages(scored(), RunningMean())
     none = Reinforce(kind="reinforce", baseline="none").advantages(scored(), RunningMean())

@@ -178,6 +178,22 @@ class TestScore:
             scored_in(run)
         assert run.work.reporter.notes == []
 
+    @pytest.mark.parametrize("baseline", ["mean", "running"])
+    def test_a_single_completion_is_nothing_beside_its_own_mean(
+        self, baseline: str, policy: Policy, make_run: MakeRun
+    ) -> None:
+        run = make_run(policy, algorithm={"kind": "reinforce", "baseline": baseline}, samples_per_prompt=1)
+        run.scorer.answer = without(by_length, next_prompts(run).prompts[1].text)
+        if baseline == "running":
+            assert len(scored_in(run).scores) == 1
+            return
+        with pytest.raises(Skip) as caught:
+            scored_in(run)
+        assert caught.value.reason == (
+            "one completion alone has a score, and the mean of one cancels it; the first failure: f gave None"
+        )
+        assert (caught.value.exit_code, caught.value.failures) == (EXIT_REWARD, 1)
+
     def test_in_the_reward_the_kl_is_k1(self, policy: Policy, make_run: MakeRun) -> None:
         scored = scored_in(make_run(policy))
         assert_close(scored.returns, scored.scores - 0.25 * scored.distance.kl.sum(1))
