@@ -11,7 +11,7 @@ from rlhf_cli.pipeline.rollout import draw
 from rlhf_cli.pipeline.run import Run, Training, current_beta, due
 from rlhf_cli.pipeline.saving import SaveFailed
 from rlhf_cli.pipeline.scoring import score
-from rlhf_cli.pipeline.skipping import Skip
+from rlhf_cli.pipeline.skipping import NoSignalFound, Skip
 from rlhf_cli.pipeline.step import begin, complete, save, skip, undo
 from rlhf_cli.pipeline.update import update
 from rlhf_cli.runs.kind import verb_of
@@ -60,7 +60,9 @@ def stoppable(run: Training) -> Iterator[None]:
             raise
         except (Stopped, UserError, BrokenPipeError) as reason:
             # a full disk would refuse once more; while steps are skipped, keep the checkpoint from before them
-            if not isinstance(reason, UserError) or (reason.exit_code != EXIT_DISK and not run.state.skipped):
+            if isinstance(reason, NoSignalFound) or not (
+                isinstance(reason, UserError) and (reason.exit_code == EXIT_DISK or run.state.skipped)
+            ):
                 undo(run)
                 save(run, needed=True)
                 verb = verb_of(run.config.model_dump(mode="json"))

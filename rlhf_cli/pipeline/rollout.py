@@ -29,7 +29,9 @@ def draw(run: Run, temperature: float) -> tuple[Rollout, Scores]:
         rollouts.append(rollout)
         answers.append(answer)
         run.unfinished.rollouts = len(rollouts)
-    return join_rollouts(rollouts, run.policy.pad_token), join_scores(answers, config.prompts_per_step)
+    joined = join_rollouts(rollouts, run.policy.pad_token)
+    run.unfinished.length = float(joined.lengths.double().mean())
+    return joined, join_scores(answers, config.prompts_per_step)
 
 
 def sample(run: Run, temperature: float, drawn: int = 0) -> Rollout:

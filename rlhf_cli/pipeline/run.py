@@ -42,6 +42,8 @@ class Unfinished:
     """Whether the first completion without a score was noted."""
     rollouts: int = 0
     """Rollouts that it has drawn; several with prompts=dynamic alone."""
+    length: float = 0.0
+    """The mean length of all their completions, tokens."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -31,6 +31,10 @@ class Skip(Exception):
         super().__init__(reason)
 
 
+class NoSignalFound(UserError):
+    """A step that learned nothing from the reward ends the run; it is complete, also where it was skipped."""
+
+
 def note_skip(run: Training, reason: Skip, place: str) -> None:
     """Note that the step under way is skipped, and `place`, where its batch can be seen.
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from rlhf_cli.errors import EXIT_REWARD, Stopped, UserError
+from rlhf_cli.errors import EXIT_REWARD, Stopped
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.functional.mismatch import measure_mismatch
 from rlhf_cli.pipeline.held_out import evaluate
 from rlhf_cli.pipeline.measures import means_of, measure
 from rlhf_cli.pipeline.run import Run, Training, Unfinished, due
 from rlhf_cli.pipeline.scoring import group_variances
-from rlhf_cli.pipeline.skipping import Skip, dump, note_skip
+from rlhf_cli.pipeline.skipping import NoSignalFound, Skip, dump, note_skip
 from rlhf_cli.pipeline.state import Best, TrainState, restore_tensors
 from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.runs.no_signal import IN_A_ROW, why_no_signal
@@ -47,7 +47,11 @@ def skip(run: Run, reason: Skip) -> tuple[Advantages | None, dict[str, float]]:
     take_back(run)
     batch, step = reason.batch, run.state.step + 1
     note_skip(run, reason, f": see {dump(run.folder, step, reason.reason, batch)}" if batch else "")
-    return batch, {"skipped": 1.0} | ({} if batch else {"reward/failures": float(reason.failures)})
+    if batch:
+        return batch, {"skipped": 1.0}
+    drawn = {"drawn/rollouts": float(run.unfinished.rollouts)} if run.config.prompts == "dynamic" else {}
+    sampled = {"reward/failures": float(reason.failures), "completion/length": run.unfinished.length} | drawn
+    return None, {"skipped": 1.0} | sampled
 
 
 def take_back(run: Training) -> None:
@@ -195,7 +199,7 @@ def report(run: Run, metrics: Mapping[str, float], timings: Mapping[str, float],
 def note_no_signal(run: Run, metrics: Mapping[str, float]) -> None:
     """Note the first step that learns nothing from the reward, and IN_A_ROW of them in a row.
 
-    Raises UserError (exit 4) at any such step under on_no_signal=stop.
+    Raises NoSignalFound (exit 4) at any such step under on_no_signal=stop.
     """
     step, config, before = run.state.step, run.config, run.no_signal
     run.no_signal = before.observe(metrics, config.samples_per_prompt)
@@ -207,7 +211,7 @@ def note_no_signal(run: Run, metrics: Mapping[str, float]) -> None:
     what = f"step {step} learned nothing from the reward, as no {which} scored above another of its prompt: {why}"
     if config.on_no_signal == "stop":
         fix = "see the scores by rlhf reward test, or go on with on_no_signal=warn"
-        raise UserError(what, where="on_no_signal", fix=fix, exit_code=EXIT_REWARD)
+        raise NoSignalFound(what, where="on_no_signal", fix=fix, exit_code=EXIT_REWARD)
     if run.no_signal.steps == 1 and not metrics["skipped"]:  # the note of a skipped step says as much
         run.work.reporter.note(what)
     if run.no_signal.in_a_row == IN_A_ROW:

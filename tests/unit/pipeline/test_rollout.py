@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.pipeline.loop import stoppable
 from rlhf_cli.pipeline.rollout import draw, next_prompts
 from rlhf_cli.pipeline.run import Run, reusing_engine
 from rlhf_cli.pipeline.scoring import score
@@ -92,6 +93,7 @@ class TestDraw:
         assert answer.values == (*SAME, *OTHER, *SAME, *SAME, *OTHER, *OTHER)
         assert answer.parts["half"] == tuple(one / 2 for one in answer.values)
         assert (answer.retries, run.unfinished.retries, run.unfinished.rollouts) == (3, 3, 3)
+        assert run.unfinished.length == pytest.approx(sum(rollout.lengths.tolist()) / 12)
         # the third group that differs is one too many
         learnable = score(run, rollout, answer, 0.1).learnable
         assert learnable.view(-1, 2).tolist() == [[n in (1, 4)] * 2 for n in range(6)]
@@ -185,10 +187,24 @@ class TestNothing:
         assert (caught.value.where, caught.value.exit_code) == ("max_skipped_steps", EXIT_REWARD)
         assert str(caught.value.fix).endswith("max_rollouts=... resume_allow=[max_rollouts]"), "as a resume takes it"
 
-    def test_it_may_end_the_run_at_once(self, make_run: MakeRun) -> None:
+    def test_it_may_end_the_run_at_once_with_the_step_saved(self, make_run: MakeRun) -> None:
         run = dynamic(make_run, in_turn(SAME + SAME), max_rollouts=1, on_no_signal="stop")
-        with pytest.raises(UserError, match=r"^step 1 learned nothing from the reward"):
+        with pytest.raises(UserError, match=r"^step 1 learned nothing from the reward"), stoppable(run):
             self.skipped(run)
+        assert (run.folder / "checkpoints" / "latest").read_text() == "step-00000001\n"
+        assert run.work.reporter.notes[-1] == f"step 1 is saved; continue it by: rlhf train resume={run.folder}"
+
+    def test_all_rollouts_without_a_score_count_their_tokens(self, make_run: MakeRun) -> None:
+        """Two rollouts of two prompts with two completions each."""
+        run = dynamic(make_run, in_turn((), (), left_out=((0, 1), (0, 1))), max_rollouts=2)
+        rollout, answer = draw(run, 1.0)
+        with pytest.raises(Skip) as caught:
+            score(run, rollout, answer, 0.3)
+        complete(run, *skip(run, caught.value), None)
+        (line,) = map(json.loads, (run.folder / "metrics.jsonl").read_text().splitlines())
+        assert (line["skipped"], line["reward/failures"], line["drawn/rollouts"]) == (1.0, 8.0, 2.0)
+        run.alarms.course.config = run.config.model_dump(mode="json")
+        assert run.alarms.course.tokens == int(rollout.lengths.sum()) > 8
 
 
 class TestMetrics:

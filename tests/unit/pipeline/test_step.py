@@ -315,7 +315,9 @@ class TestSkip:
 
     def test_without_a_batch_the_failures_are_a_metric(self, run: Run) -> None:
         reason = Skip("no prompt has a score", "a fix", EXIT_REWARD, failures=4)
-        assert skip(run, reason) == (None, {"skipped": 1.0, "reward/failures": 4.0})
+        run.unfinished.length, run.unfinished.rollouts = 7.5, 1
+        sampled = {"reward/failures": 4.0, "completion/length": 7.5}
+        assert skip(run, reason) == (None, {"skipped": 1.0, **sampled})
         assert run.work.reporter.notes == ["step 1 changes nothing: no prompt has a score"]
 
     @pytest.mark.parametrize(("skipped", "expected"), [(0, [2]), (1, [])])
