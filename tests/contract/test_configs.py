@@ -82,6 +82,8 @@ def combined() -> list[tuple[str, ...]]:
     data, runs = cycle(groups.pop("data")), []
     for number in range(max(map(len, groups.values()))):
         options = [f"{group}={names[number % len(names)]}" for group, names in groups.items()]
+        if "reward=none" in options:  # there is something to learn from another model alone
+            options = [option.replace("reference=initial", "reference=model") for option in options]
         has_own = not {*options}.isdisjoint(WITH_ANSWERS)
         runs.append((*options, "data=jsonl" if has_own else f"data={next(data)}"))
     return runs

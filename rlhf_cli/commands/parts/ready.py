@@ -33,6 +33,7 @@ from rlhf_cli.runs.resume import (
 )
 from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schedules import Controlled
+from rlhf_cli.schedules.constant import Constant
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.supervised.lessons import check_lessons
 from rlhf_cli.supervised.settings import SupervisedConfig
@@ -64,6 +65,12 @@ def check_new_run(config: RunConfig, checked: list[tuple[Any, ...]]) -> None:
             f"{beta.start:g} is not between beta.lowest={beta.lowest:g} and beta.highest={beta.highest:g}",
             where="beta.start",
             fix="start between them: a controller keeps beta there from the second step on",
+        )
+    if config.reward.is_none and (config.reference.kind == "initial" or beta == Constant(kind="constant", value=0.0)):
+        raise UserError(
+            "without a reward there is nothing to learn but to write like another model, with beta above 0",
+            where="reward",
+            fix="name a reward, or that model: reference=model reference.path=MODEL beta=1",
         )
     check_sources(config)
     prompts = config.data, config.evaluate, config.prompts_per_step, config.reward.source

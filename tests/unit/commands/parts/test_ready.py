@@ -77,6 +77,31 @@ def test_a_controller_of_beta_starts_between_its_bounds(kind: str, bounds: str, 
     assert (caught.value.what, caught.value.where) == (refused, "beta.start")
 
 
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        (("reward=none",), True),
+        (("reward=none", "reward.normalise=true"), True),
+        (("reward=none", "reference=model", "reference.path=someone/teacher", "beta=0"), True),
+        (("reward=none", "reference=model", "reference.path=someone/teacher"), False),
+        (("reward=none", "reward.length_penalty=0.1"), False),
+        (("beta=0",), False),
+    ],
+)
+def test_a_new_run_has_something_to_learn(settings: tuple[str, ...], refused: bool) -> None:
+    """The policy begins as the initial reference, so that without a reward J is at its optimum, 0, from the start."""
+    config = compose_config(["config=tiny", *settings])
+    if not refused:
+        ready.check_new_run(config, [])
+        return
+    with pytest.raises(UserError) as caught:
+        ready.check_new_run(config, [])
+    assert caught.value.line() == (
+        "without a reward there is nothing to learn but to write like another model, with beta above 0 (reward); fix: "
+        "name a reward, or that model: reference=model reference.path=MODEL beta=1"
+    )
+
+
 def test_an_error_names_the_newest_checkpoint(tmp_path: Path) -> None:
     publish(tmp_path / "checkpoints", 3, {"state.json": b"{}"})
     with pytest.raises(UserError) as caught, ready.name_checkpoint_on_failure(tmp_path, config_of()):
