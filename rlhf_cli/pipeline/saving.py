@@ -70,8 +70,12 @@ class Saver:
         best = [state.best.step] if state.best is not None and self.settings.keep_best else []
         try:
             prune(root, self.settings.keep, best, self.disk)
-            for name, step in ((LATEST, state.step), *((BEST, step) for step in best)):  # for people to look at
-                replace_file(root / name, f"step-{step:08d}\n", self.disk)
+            for name, steps in ((LATEST, [state.step]), (BEST, best)):  # for people to look at
+                there = [folder for step in steps if (folder := root / f"step-{step:08d}").is_dir()]
+                if there:
+                    replace_file(root / name, f"{there[0].name}\n", self.disk)
+                else:  # it would name a checkpoint that is gone, or is no longer kept
+                    (root / name).unlink(missing_ok=True)
         except OSError as error:
             self.note(f"step {state.step} is saved, but the checkpoints cannot be tidied up: {_reason(error)}")
         return True

@@ -9,6 +9,7 @@ import torch
 
 from rlhf_cli.models.reward_model import make_score
 from rlhf_cli.pipeline.saving import Saver
+from rlhf_cli.pipeline.state import Best, TrainState
 from rlhf_cli.runs.disk import Disk
 from rlhf_cli.schema import Checkpoint
 from tests.unit.support import build, tiny
@@ -46,3 +47,25 @@ def test_a_reward_model_is_replaced_whole(tmp_path: Path) -> None:
     assert scores(folder) != [0.0]
     assert not (folder / "left.over").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["reward_model"]
+
+
+def test_the_hint_of_the_best_checkpoint_names_none_that_is_gone(tmp_path: Path) -> None:
+    """A resume may begin, or cease, to keep the best one, and a fork has a single checkpoint of its parent's."""
+    policy = build(tiny())
+    optimizer = torch.optim.AdamW(policy.parameters().values())
+    best = tmp_path / "checkpoints" / "best"
+
+    def save(step: int, best_step: int, *, keep_best: bool) -> None:
+        saver = Saver(tmp_path, Checkpoint(every=1, keep=1, keep_best=keep_best, max_failures=1), print)
+        state = TrainState(step=step, best=Best(best_step, 0.5, 1.0))
+        assert saver.save(state, policy, optimizer, lambda: None, needed=True)
+
+    save(1, 1, keep_best=True)
+    save(2, 1, keep_best=True)
+    assert best.read_text() == "step-00000001\n"
+    save(3, 1, keep_best=False)
+    assert not best.exists()
+    save(4, 1, keep_best=True)
+    assert not best.exists()
+    save(5, 5, keep_best=True)
+    assert best.read_text() == "step-00000005\n"
