@@ -69,15 +69,17 @@ def _paired(base: Each, other: Each) -> tuple[Objective, Evaluation, Evaluation]
     settings = [mapping_in(run.config, "objective") for _, run, _ in (base, other)]
     if settings[0] != settings[1]:
         return "their objectives differ"
+    try:
+        objective = _OBJECTIVE.validate_python(settings[0])
+    except ValidationError:
+        return "the objective cannot be read"
     before, after = (
-        read_evaluations(run.status.folder).get(result.exported) if result else None for _, run, result in (base, other)
+        read_evaluations(run.status.folder, objective).get(result.exported) if result else None
+        for _, run, result in (base, other)
     )
     if before is None or after is None:
-        return "one of them has not ended, or was not evaluated"
+        return "one of them has not ended, or has no evaluation that can be read"
     rows = [mapping_in(run.record, "data").get("sha256") for _, run, _ in (base, other)]
     if rows[0] is None or rows[0] != rows[1] or len(before.columns["loss"]) != len(after.columns["loss"]):
         return "their rows differ"
-    try:
-        return _OBJECTIVE.validate_python(settings[0]), before, after
-    except ValidationError:
-        return "the objective cannot be read"
+    return objective, before, after

@@ -8,9 +8,20 @@ from rlhf_cli.runs.checkpoint import why_invalid
 from rlhf_cli.runs.folder import CHECKPOINTS, RESULT
 from rlhf_cli.runs.reading import why_not_compared
 from rlhf_cli.supervised.evaluation import read_evaluations
+from rlhf_cli.supervised.held_out import evaluate
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.result import SupervisedResult, changes, reliability_of
 from rlhf_cli.supervised.run import SupervisedRun, has_stalled
+
+
+def evaluate_end(run: SupervisedRun) -> None:
+    """Evaluate the model of the last step where none was due, as a resume lowered the steps to one that is done.
+
+    This evaluation has no line in metrics.jsonl, and a run that goes on from here does without it.
+    """
+    step, config = run.state.step, run.config
+    if config.evaluate.every and step not in read_evaluations(run.folder, config.objective):
+        run.logbook.evaluation(evaluate(run, step))
 
 
 def conclude(run: SupervisedRun) -> SupervisedResult:
@@ -37,7 +48,7 @@ def conclude(run: SupervisedRun) -> SupervisedResult:
         if exported != state.step:
             load(checkpoint, run.policy, run.optimizer)
         run.saver.export_reward_model(run.policy, objective.reads)
-    evaluations = read_evaluations(run.folder)
+    evaluations = read_evaluations(run.folder, objective)
     before, after = evaluations.get(0), evaluations.get(exported)
     if config.evaluate.every and not (before and after):
         run.work.reporter.note(f"nothing to compare: {why_not_compared(read_record(run.folder))}")

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 
+from rlhf_cli.evaluation.evaluation import LARGEST
 from rlhf_cli.runs.binding import last_change
 from rlhf_cli.runs.folder import EVALUATIONS
 from rlhf_cli.runs.json_files import parse, read_lines
@@ -27,6 +29,17 @@ class Evaluation:
     columns: Mapping[str, list[float]]
     """Figures by name, one value a row, in the order of the rows."""
 
+    def is_sound(self, objective: Objective) -> bool:
+        """Whether every column has a value a row, and the objective its figures; only damage on disk takes them."""
+        lengths = {*map(len, self.columns.values())}
+        if len(lengths) != 1 or 0 in lengths:
+            return False
+        try:
+            objective.intervals(self.columns)
+        except (KeyError, ValueError, ArithmeticError):
+            return False
+        return all(abs(value) < LARGEST for value in chain.from_iterable(self.columns.values()))
+
     def row(self) -> dict[str, Any]:
         """Plain data for evaluations.jsonl."""
         return asdict(self)
@@ -39,8 +52,8 @@ class Evaluation:
 _LINE: Final = TypeAdapter(Evaluation)
 
 
-def read_evaluations(folder: Path) -> dict[int, Evaluation]:
-    """Read the evaluations of a run that can be compared with the last, by step; other lines are left out."""
+def read_evaluations(folder: Path, objective: Objective) -> dict[int, Evaluation]:
+    """Read the sound evaluations of a run that can be compared with the last, by step; other lines are left out."""
     change = last_change(folder)
     found = (parse(_LINE, line) for line in read_lines(folder / EVALUATIONS))
-    return {one.step: one for one in found if one is not None and one.step > change}
+    return {one.step: one for one in found if one is not None and one.step > change and one.is_sound(objective)}

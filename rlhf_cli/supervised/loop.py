@@ -4,6 +4,7 @@ from rlhf_cli.pipeline.loop import stoppable
 from rlhf_cli.pipeline.run import due
 from rlhf_cli.pipeline.skipping import Skip
 from rlhf_cli.pipeline.step import save
+from rlhf_cli.supervised.conclude import evaluate_end
 from rlhf_cli.supervised.held_out import evaluate
 from rlhf_cli.supervised.learning import learn
 from rlhf_cli.supervised.run import SupervisedRun, has_stalled, next_batch
@@ -32,3 +33,5 @@ def train(run: SupervisedRun, until: int | None = None) -> None:
             complete(run, batch, learned, evaluated)
         if run.state.step < total:
             save(run, needed=True)
+        if until is None:
+            evaluate_end(run)

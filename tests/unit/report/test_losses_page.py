@@ -78,7 +78,29 @@ def test_a_run_that_has_not_ended_is_there_without_figures(tmp_path: Path) -> No
     (tmp_path / "b" / "result.json").unlink()
     found = sections(html(runs))
     assert rows_of(found["Held-out rows"])[2] == ["b", "rlhf reward train", "finished", "–", "–", "–"]
-    assert "not paired: one of them has not ended, or was not evaluated." in said(found["Against a"])
+    assert "not paired: one of them has not ended, or has no evaluation that can be read." in said(found["Against a"])
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"loss": [1.0, 2.0, 3.0]},
+        {"loss": [1.0, 2.0, 3.0], "chosen": [0.0], "rejected": [1.0], "share": [1.0]},
+        {name: [1e200, 1.0, 1.0] for name in ("loss", "chosen", "rejected", "share")},
+        {name: list[float]() for name in ("loss", "chosen", "rejected", "share")},
+        {},
+    ],
+    ids=["columns are gone", "of different lengths", "a number too large", "without rows", "nothing"],
+)
+def test_a_damaged_evaluation_is_passed_over(columns: dict[str, list[float]], tmp_path: Path) -> None:
+    runs = [run_in(tmp_path / name, [1.0, 2.0, 3.0]) for name in "ab"]
+    (tmp_path / "b" / "evaluations.jsonl").write_text(json.dumps({"step": 2, "columns": columns}) + "\n")
+    assert "or has no evaluation that can be read." in said(sections(html(runs))["Against a"])
+
+
+def test_an_objective_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    runs = [run_in(tmp_path / name, [1.0, 2.0, 3.0], centre="much") for name in "ab"]
+    assert "a and b are not paired: the objective cannot be read." in said(sections(html(runs))["Against a"])
 
 
 def test_runs_of_both_kinds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

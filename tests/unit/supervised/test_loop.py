@@ -161,6 +161,22 @@ def test_a_best_step_that_is_gone_is_not_said_to_be_exported(tmp_path: Path) -> 
     assert gone in notes(run)[-1]
 
 
+def test_a_resume_that_ends_at_a_step_that_is_done_evaluates_it(tmp_path: Path) -> None:
+    """Step 3 of 4 is none at which an evaluation is due; a run that goes on from there does without it."""
+    finish(run_of(tmp_path / "whole", SFT, steps=4))
+    train(run_of(tmp_path / "out", SFT, steps=4), until=3)
+    lowered = run_of(tmp_path / "out", SFT, resumed=True, steps=3)
+    result = finish(lowered)
+    assert not [note for note in notes(lowered) if "nothing to compare" in note]
+    assert [row["step"] for row in lines(tmp_path / "out" / "evaluations.jsonl")] == [0, 2, 3]
+    assert [row["step"] for row in lines(tmp_path / "out" / "metrics.jsonl")] == [0, 1, 2, 3]
+    assert (result.step, result.exported) == (3, 3)
+    assert result.change["loss"].high < 0
+    assert finish(run_of(tmp_path / "out", SFT, resumed=True, steps=3)) == result
+    finish(run_of(tmp_path / "out", SFT, resumed=True, steps=4))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_memory_that_runs_out_halves_the_microbatches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_of(tmp_path / "out", SFT, microbatch_size=4, evaluate={"every": 0, "prompts": 4})
     read = Sft.read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from statistics import fmean
 
@@ -53,5 +54,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_lines_that_are_no_evaluation_are_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "evaluations.jsonl").write_text('{"step": 0, "columns": {"loss": [1.0]}}\n{"step": 2}\nnothing\n')
-    assert read_evaluations(tmp_path) == {0: Evaluation(0, {"loss": [1.0]})}
+    columns = {"loss": [1.0], "tokens": [2.0], "hits": [0.0]}
+    lines = json.dumps({"step": 0, "columns": columns}), '{"step": 2}', '{"step": 4, "columns": {"loss": [1.0]}}', "no"
+    (tmp_path / "evaluations.jsonl").write_text("\n".join(lines))
+    assert read_evaluations(tmp_path, Sft.model_validate(SFT)) == {0: Evaluation(0, columns)}
