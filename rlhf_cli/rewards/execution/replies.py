@@ -55,9 +55,12 @@ def _as_float(value: float) -> float:
 
 def as_failure(error: BaseException, file: str) -> dict[str, Any]:
     """The reply after an exception; after `base.Unanswered` it also says when to ask again."""
-    if hasattr(error, "retry_after_s"):
-        return {"failure": _shorten(str(error)), "retry_after_s": error.retry_after_s}
-    return {"failure": _describe(error, file)}
+    try:
+        if hasattr(error, "retry_after_s"):
+            return {"failure": _shorten(str(error)), "retry_after_s": error.retry_after_s}
+        return {"failure": _describe(error, file)}
+    except BaseException:  # its own __str__ fails, for one, by whatever it raises; the log has the traceback
+        return {"failure": f"raised {type(error).__name__} (its message cannot be read)"}
 
 
 def _shorten(text: str) -> str:

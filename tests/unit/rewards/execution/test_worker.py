@@ -9,7 +9,7 @@ import torch
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.rewards.execution.worker import seed_generators
-from tests.unit.rewards.execution.support import Opened, ask
+from tests.unit.rewards.execution.support import SEE, Opened, ask, refused
 
 
 def test_the_random_numbers_follow_from_the_seed(opened: Opened) -> None:
@@ -82,3 +82,18 @@ def test_it_imports_nothing_heavy(opened: Opened, tmp_path: Path) -> None:
     ask(opened("import sys\ndef f(completions):\n    print(*sys.modules)\n    return [0] * 4"))
     loaded = {name.partition(".")[0] for name in (tmp_path / "reward.log").read_text().split()}
     assert not loaded & {"torch", "numpy", "pydantic", "rlhf_cli", "hydra", "yaml", "asyncio"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "def __str__(self): raise ValueError('no')",
+        "def __str__(self): raise SystemExit(3)",
+        "fix = property(lambda self: 1 / 0)",
+    ],
+)
+def test_an_exception_that_cannot_say_why_is_a_failure_as_any_other(odd: str, opened: Opened, tmp_path: Path) -> None:
+    source = opened(f"class Odd(Exception):\n    {odd}\ndef f(completions):\n    raise Odd")
+    said = "rewards.py:f raised Odd (its message cannot be read) for the completion 'a' (step 3, p.jsonl:1)"
+    assert refused(lambda: ask(source)) == f"{said}{SEE}"
+    assert "worker.py" not in (tmp_path / "reward.log").read_text().rpartition("Odd")[2]
