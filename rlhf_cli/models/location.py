@@ -43,6 +43,12 @@ def local_path(settings: Pretrained) -> Path | None:
             )
             raise UserError(missing, where="model.path", fix=f"{EMBEDDED}, or take a model from the hub: {HUB_EXAMPLE}")
         return file
+    if (run := _folder_at(settings.path)) and (run / "run.json").is_file():
+        raise UserError(
+            f"{run} is a run, not a model",
+            where="model.path",
+            fix=f"give its model, and model.adapter={run}, or the folder of rlhf merge RUN OUT",
+        )
     return model_folder(settings.path, "model.path")
 
 
@@ -50,12 +56,6 @@ def check_reference(reference: Reference) -> None:
     """Raise UserError where the reference is a run, a folder that is missing, or one without a model."""
     if reference.kind == "initial":
         return
-    if (Path(reference.path) / "run.json").is_file():
-        raise UserError(
-            f"{reference.path} is a run, not a model",
-            where="reference.path",
-            fix=f"give its model, and reference.adapter={reference.path}, or the folder of rlhf merge RUN OUT",
-        )
     with errors_of_reference():
         local_path(reference.pretrained())
 
@@ -77,19 +77,30 @@ def _of_reference(text: str) -> str:
 
 def model_folder(path: str, key: str) -> Path | None:
     """Find the folder that `path` names; None for a hub id. Raises UserError for a folder without a model."""
-    folder = Path(path)
+    folder, fix = Path(path), "give a transformers folder or a hub id"
     if not folder.is_absolute():
         return None
-    if not (folder / "config.json").is_file():
-        if (folder / ADAPTER_CONFIG).is_file():
-            raise UserError(
-                f"{folder} is an adapter, not a model",
-                where=key,
-                fix=f"give the model that it was trained on, and model.adapter={folder}",
-            )
+    if (folder / "config.json").is_file():
+        return folder
+    if (folder / ADAPTER_CONFIG).is_file():
+        what = "is an adapter, not a model"
+        if key == "model.path":
+            fix = f"give the model that it was trained on, and model.adapter={folder}"
+    elif folder.is_file():
+        what = "is a file, not the folder of a model"
+        if key != "model.path" and folder.suffix == ".py":
+            fix = f"a function of yours is reward=python reward.function={folder}:NAME"
+        elif (folder.parent / "config.json").is_file():
+            fix = f"give the folder that it is in: {key}={folder.parent}"
+    else:
         what = "holds no config.json" if folder.is_dir() else "is no folder"
-        raise UserError(f"{folder} {what}", where=key, fix="give a transformers folder or a hub id")
-    return folder
+    raise UserError(f"{folder} {what}", where=key, fix=fix)
+
+
+def _folder_at(path: str) -> Path | None:
+    """The folder at an absolute path, or the one of the file that is there; None for a hub id."""
+    folder = Path(path)
+    return None if not folder.is_absolute() else folder.parent if folder.is_file() else folder
 
 
 def adapter_path(path: str, model: str) -> str:
@@ -153,15 +164,14 @@ def _check_origin(run: Path, model: str) -> None:
 def reward_model_path(path: str, key: str) -> str:
     """The model of a run that trained a reward model, where `path` is its folder; any other path is returned as it is.
 
-    Raises UserError for a run without such a model, and for a folder without a model.
+    Raises UserError for a run without such a model, a file of a run or of a model, and a folder without a model.
     """
-    folder = Path(path)
-    if folder.is_absolute() and (folder / "run.json").is_file():
-        if not (folder / REWARD_MODEL / "config.json").is_file():
-            what = f"{folder} is a run without a trained reward model"
-            raise UserError(
-                what, where=key, fix="give a run of rlhf reward train that is done, or a transformers folder"
-            )
-        return str(folder / REWARD_MODEL)
+    run = _folder_at(path)
+    if run is not None and (run / "run.json").is_file():
+        if not (run / REWARD_MODEL / "config.json").is_file():
+            what, fix = "a run without a trained reward model", "a run of rlhf reward train that is done"
+            raise UserError(f"{run} is {what}", where=key, fix=f"give {fix}, or a transformers folder")
+        if run == Path(path):
+            return str(run / REWARD_MODEL)
     model_folder(path, key)
     return path

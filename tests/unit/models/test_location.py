@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.models.location import adapter_path, check_reference
+from rlhf_cli.models.location import adapter_path, check_reference, local_path, reward_model_path
 from rlhf_cli.models.settings import OtherModel
+
+REFERENCE = OtherModel(kind="model", path="base", revision=None, adapter=None)
 
 
 def run_in(folder: Path, **config: Any) -> Path:
@@ -65,3 +68,53 @@ def test_a_pipe_in_the_place_of_a_runs_settings_is_not_waited_for(tmp_path: Path
     (run / "config.json").unlink()
     os.mkfifo(run / "config.json")
     assert adapter_path(str(run), "base") == str(run / "adapter")
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    """A run of rlhf train, one of rlhf reward train, a model, an adapter and a function."""
+    run_in(tmp_path / "run")
+    shutil.copytree(run_in(tmp_path / "scorer"), tmp_path / "scorer" / "reward_model")
+    for name in ("model/config.json", "model/model.safetensors", "peft/adapter_config.json", "rewards.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "fix"),
+    [
+        ("run", "{}/run is a run without a trained reward model", "give a run of rlhf reward train that is done, or "),
+        ("run/config.json", "{}/run is a run without a trained reward model", "give a run of rlhf reward train that"),
+        ("scorer/config.json", "{}/scorer/config.json is a file, not the folder of a model", "{}/scorer"),
+        ("model/model.safetensors", "{}/model/model.safetensors is a file, not the folder of a model", "{}/model"),
+        ("rewards.py", "{}/rewards.py is a file, not", "a function of yours is reward=python reward.function={}/rewa"),
+        ("peft", "{}/peft is an adapter, not a model", "give a transformers folder or a hub id"),
+        ("no", "{}/no is no folder", "give a transformers folder or a hub id"),
+    ],
+)
+def test_a_path_that_is_no_reward_model_is_refused_with_the_fix(path: str, what: str, fix: str, places: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        reward_model_path(str(places / path), "reward.path")
+    assert caught.value.what.startswith(what.format(places))
+    fix = fix if not fix.startswith("{}") else f"give the folder that it is in: reward.path={fix}"
+    assert caught.value.fix.startswith(fix.format(places))
+    assert caught.value.where == "reward.path"
+
+
+def test_a_run_that_trained_a_reward_model_stands_for_it(places: Path) -> None:
+    assert reward_model_path(str(places / "scorer"), "reward.path") == str(places / "scorer" / "reward_model")
+    assert reward_model_path(f"{places}/scorer/", "reward.path") == str(places / "scorer" / "reward_model")
+    assert reward_model_path(str(places / "model"), "reward.path") == str(places / "model")
+    assert reward_model_path("someone/some-model", "reward.path") == "someone/some-model"
+
+
+@pytest.mark.parametrize("path", ["run", "run/config.json"])
+def test_a_run_is_no_model_to_train_nor_a_reference(path: str, places: Path) -> None:
+    for settings, check in ((REFERENCE.pretrained(), local_path), (REFERENCE, check_reference)):
+        with pytest.raises(UserError, match="/run is a run, not a model") as caught:
+            check(settings.model_copy(update={"path": str(places / path)}))
+        group = caught.value.where.removesuffix(".path")
+        assert group == ("model" if check is local_path else "reference")
+        fix = f"give its model, and {group}.adapter={places / 'run'}, or the folder of rlhf merge RUN OUT"
+        assert caught.value.fix == fix
