@@ -32,8 +32,8 @@ class DialPoint:
     beta: float
     weight: float
     """w: 0 is the reference, 1 the policy."""
-    effective: float
-    """Effective samples as a share of all, mean over prompts, in (0, 1]."""
+    effective: float | None
+    """Effective samples as a share of all, mean over prompts, in (0, 1]; None with one completion, which is all."""
     reason: str
     """The reason for which the point is refused; empty where it is not."""
     objective: Estimate | None
@@ -52,12 +52,12 @@ def dial(evaluation: Evaluation, betas: Sequence[float]) -> list[DialPoint]:
         weight = evaluation.beta / beta
         blends = (_blend(*each, min(weight, FURTHEST)) for each in zip(other, own, strict=True))
         rewards, kls, effective = zip(*blends, strict=True)
-        share, reason = fmean(effective), ""
+        share, count, reason = fmean(effective), len(own[0]) + len(other[0]), ""
         if weight != 1:
-            reason = _why_refused(weight, share, share * (len(own[0]) + len(other[0])), evaluation)
+            reason = _why_refused(weight, share, share * count, evaluation)
         objectives = [reward - beta * kl for reward, kl in zip(rewards, kls, strict=True)]
         figures = [None if reason else estimate(values) for values in (objectives, rewards, kls)]
-        points.append(DialPoint(beta, weight, share, reason, *figures))
+        points.append(DialPoint(beta, weight, share if count > 1 else None, reason, *figures))
     return points
 
 

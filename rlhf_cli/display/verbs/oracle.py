@@ -59,7 +59,8 @@ def show_dial(points: Sequence[DialPoint], evaluation: Evaluation) -> None:
     for point in points:
         figures = [with_error(each, 3) if each else "–" for each in (point.objective, point.reward, point.kl)]
         own = "bold" if math.isclose(point.beta, evaluation.beta) else ""
-        table.add_row(f"{point.beta:.4g}", f"{point.weight:.3g}", *figures, f"{point.effective:.0%}", style=own)
+        effective = "–" if point.effective is None else f"{point.effective:.0%}"
+        table.add_row(f"{point.beta:.4g}", f"{point.weight:.3g}", *figures, effective, style=own)
     console.print(table)
     for point in points:
         if point.reason:

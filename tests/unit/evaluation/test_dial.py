@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from rlhf_cli.display.verbs.oracle import show_dial
 from rlhf_cli.evaluation.dial import dial
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation
 from tests.unit.evaluation.samples import evaluation
@@ -104,3 +105,17 @@ def test_a_share_of_a_tenth_is_not_too_small() -> None:
     (point,) = dial(odd, [0.25])
     assert point.effective == 0.1
     assert point.reason == "1.0 effective samples a prompt, fewer than 10"
+
+
+def test_the_share_of_a_single_completion_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is 1 for any weights; with one of the reference beside it there are two."""
+    lone = replace(evaluation([[0.5], [0.25]], step=3, beta=BETA), reference=None)
+    one, other = dial(lone, [BETA, BETA / 2])
+    assert one.effective is other.effective is None
+    assert one.reward is not None
+    assert other.reason == "1.0 effective samples a prompt, fewer than 10"
+    (both,) = dial(replace(lone, reference=Completions(lone.reward, lone.logprob, lone.ref_logprob)), [BETA])
+    assert both.effective == pytest.approx(1.0)
+    show_dial([one, other], lone)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[-2] for row in rows if row[1:2] in (["0.5"], ["0.25"])] == ["–", "–"]
