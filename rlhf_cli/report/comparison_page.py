@@ -13,12 +13,10 @@ from rlhf_cli.report.run_page import count_prompts, mapping_in, subject
 from rlhf_cli.report.series import Rows, steps_per_point
 from rlhf_cli.report.table import Table, changes_table
 from rlhf_cli.report.texts import cut
-from rlhf_cli.runs.forking import fork_point, newest_in_both
+from rlhf_cli.runs.forking import ASIDE, fork_point, newest_in_both
 from rlhf_cli.runs.reading import SavedRun, compare_if_paired
 from rlhf_cli.settings import as_text, flatten
 
-ASIDE: Final = ("run_dir", "sweep_dir", "resume", "resume_allow", "display", "jobs")
-"""Settings that do not change what a run learns."""
 GROUND: Final = ("processor", "dtype", "threads", "engine", "packages")
 """Keys of run.json that may make two runs differ."""
 

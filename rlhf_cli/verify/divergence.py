@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rlhf_cli.models.files import ADAPTER_WEIGHTS
 from rlhf_cli.pipeline.state import OPTIMIZER, STATE, VALUE_HEAD
+from rlhf_cli.settings import as_text
 
 Row = Mapping[str, Any]
 
@@ -132,7 +133,7 @@ def _compare_values(was: Row, now: Row, keys: Sequence[str]) -> str | None:
 
 
 def _shorten(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = as_text(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
