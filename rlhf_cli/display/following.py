@@ -71,5 +71,5 @@ def _variation(folder: Path) -> list[str]:
         key, varied = "beta", f"beta={value / 2:g},{value:g},{value * 2:g}"
     else:
         key, varied = "seed", "seeds=3"
-    command = command_to_repeat(read_object(folder / RECORD), (key,))
+    command = command_to_repeat(read_object(folder / RECORD), "train", (key,))
     return [f"{command} -m {varied}"] if command else []

@@ -6,7 +6,6 @@ from pathlib import Path
 from rlhf_cli.evaluation.intervals import with_error
 from rlhf_cli.plural import plural
 from rlhf_cli.report.run_page import command_to_repeat, mapping_in, subject
-from rlhf_cli.runs.kind import verb_of
 from rlhf_cli.runs.reading import SavedRun
 
 NAMES = {"reward": "reward", "kl": "KL to the reference, nats", "length": "tokens a completion"}
@@ -20,7 +19,7 @@ def write_card(folder: Path, run: SavedRun, dtype: str) -> None:
     front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["rlhf-cli", "lora", "merged"]}
     if "/" in base and not base.startswith(("/", "package:")):  # a hub id
         front["base_model"] = base
-    by = command_to_repeat(run.record) or f"rlhf {verb_of(run.config)}"
+    by = command_to_repeat(run.record, run.status.verb) or f"rlhf {run.status.verb}"
     steps = run.metrics[-1]["step"] if run.metrics else 0
     lines = [
         "---",

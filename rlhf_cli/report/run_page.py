@@ -21,12 +21,11 @@ from rlhf_cli.report.votes import labelled
 from rlhf_cli.runs.binding import CHANGED, HELD_OUT, PARENT
 from rlhf_cli.runs.folder import AUDITS
 from rlhf_cli.runs.json_files import read_last_lines, read_rows
+from rlhf_cli.runs.listing import overrides_in
 from rlhf_cli.runs.reading import Row, SavedRun, why_not_compared
 
 SHOWN: Final = 3
 """Prompts of a step whose logged completions are shown."""
-_OWN: Final = ("/", "hydra.", "run_dir=", "sweep_dir=", "resume=", "display=", "seeds=", "jobs=")
-"""Arguments that change where a run writes or what it shows, but not what it learns; a path is a fork's parent."""
 _DRAWN: Final = {
     "headroom": "drawn by headroom; the curves of J, reward, KL and entropy are weighed to all prompts, the lengths "
     "are not",
@@ -62,7 +61,7 @@ def shared_parts(run: SavedRun) -> dict[str, Any]:
         "steps_a_point": steps_per_point(len(run.metrics)),
         "times": timing(run.timings),
         "timings_a_point": steps_per_point(len(run.timings)),
-        "repeat": command_to_repeat(run.record, verb=run.status.verb),
+        "repeat": command_to_repeat(run.record, run.status.verb),
         "go_on": run.status.continue_command(anywhere=True),
         "is_finished": run.status.state == "finished",
         "config": run.config,
@@ -186,15 +185,15 @@ def _samples(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     return samples
 
 
-def command_to_repeat(record: Row, without: Sequence[str] = (), verb: str = "train") -> str | None:
+def command_to_repeat(record: Row, verb: str, without: Sequence[str] = ()) -> str | None:
     """The command that starts the same run in a folder of its own; None where run.json does not hold it.
 
-    The overrides of the keys `without`, and of what is inside them, are left out; `verb` is the run's.
+    `verb` is the run's. The overrides of the keys `without`, and of what is inside them, are left out.
     """
     words = record.get("command")
-    if not isinstance(words, list) or not words or words[0] != "rlhf" or not all(isinstance(w, str) for w in words):
+    if not isinstance(words, list) or words[:1] != ["rlhf"] or not all(isinstance(word, str) for word in words):
         return None
-    kept = [_QUOTED.sub(r"\1\2", word) for word in words[1:] if "=" in word and not word.startswith(_OWN)]
+    kept = [_QUOTED.sub(r"\1\2", word) for word in overrides_in(record)]
     left_out = tuple(f"{key}{end}" for key in without for end in ("=", "."))
     if (parent := mapping_in(record, PARENT)) and {"folder", "step"} <= parent.keys():
         return shlex.join(["rlhf", "fork", f"{parent['folder']}@{parent['step']}", *kept])

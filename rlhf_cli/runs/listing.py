@@ -128,7 +128,7 @@ def read_status(folder: Path) -> RunStatus:
         checkpoint=checkpoint,
         changed=max(map(_modified, (folder / CONFIG, folder / METRICS))),
         made_of=_made_of(config),
-        overrides=_overrides(read_object(folder / RECORD)),
+        overrides=overrides_in(read_object(folder / RECORD)),
         held_out=_last_evaluation(folder),
         verb=verb_of(config),
         stalled=stalled,
@@ -156,7 +156,8 @@ def _made_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(Path(name).name for name in names if isinstance(name, str))
 
 
-def _overrides(record: Mapping[str, Any]) -> tuple[str, ...]:
+def overrides_in(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The overrides of the command in run.json, but those of where the run writes and of what it shows."""
     words = record.get("command")
     typed = words[1:] if isinstance(words, list) else []
     return tuple(word for word in typed if isinstance(word, str) and "=" in word and not word.startswith(_UNSHOWN))

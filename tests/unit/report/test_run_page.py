@@ -233,7 +233,7 @@ def test_a_long_run_stays_small_and_says_that_it_is_averaged() -> None:
     ],
 )
 def test_the_command_that_repeats_it(command: Any, line: str | None) -> None:
-    assert command_to_repeat({"command": command}) == line
+    assert command_to_repeat({"command": command}, "train") == line
 
 
 @pytest.mark.parametrize(
