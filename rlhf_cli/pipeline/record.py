@@ -1,7 +1,7 @@
 """run.json: the machine, versions, model, data and reward of a run, for a resume and for readers years later."""
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -57,7 +57,7 @@ def record_of(
         "command": list(command),
         "seed": config.seed,
         "device": str(policy.device),
-        "processor": _processor(policy.device),
+        "processor": processor_of(policy.device),
         "dtype": str(policy.causal.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "engine": engine,
@@ -90,19 +90,19 @@ def write_end(folder: Path, device: torch.device, held_out: Sequence[str]) -> No
         write_record(folder, record | {"memory": memory, HELD_OUT: list(held_out)})
 
 
-def model_notes(folder: Path, policy: Policy) -> Iterator[str]:
+def note_model(folder: Path, policy: Policy, note: Callable[[str], None]) -> None:
     """Note where the model is another one than the run in `folder` was trained on: its adapter fits only that one."""
     path = policy.causal.name_or_path
     if not are_weights_of(read_record(folder), policy.frozen()):
-        yield f"the weights of {path} changed since {folder.name} began: its adapter was trained on others"
+        note(f"the weights of {path} changed since {folder.name} began: its adapter was trained on others")
     if read_hash(folder, "model", "sha256_text") not in (None, _text_hash(policy)):
-        yield f"the tokenizer, chat template or end tokens of {path} changed since {folder.name} began"
+        note(f"the tokenizer, chat template or end tokens of {path} changed since {folder.name} began")
 
 
-def reward_notes(folder: Path, scorer: SourceScorer) -> Iterator[str]:
+def note_reward(folder: Path, scorer: SourceScorer, note: Callable[[str], None]) -> None:
     """Note where the reward is another one than the run in `folder` was trained from."""
     if read_hash(folder, "reward") not in (None, scorer.sha256):
-        yield f"the reward changed since {folder.name} began: the scores are those of the new one"
+        note(f"the reward changed since {folder.name} began: the scores are those of the new one")
 
 
 def _text_hash(policy: Policy) -> str:
@@ -172,7 +172,8 @@ def note_changes(origin: Origin, folder: Path, settings: Mapping[str, Any], repo
     return max(changes.values(), default=-1)
 
 
-def _processor(device: torch.device) -> str:
+def processor_of(device: torch.device) -> str:
+    """The name of the GPU, or the maker of the CPU and its widest instructions."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{cpu_vendor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

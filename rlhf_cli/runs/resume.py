@@ -102,9 +102,8 @@ def find_last_stretch(run: Path) -> tuple[Origin, Path]:
     folder = valid[0].parent.parent
     if len(valid) < 2:
         usable = "; ".join([f"{len(valid)} usable", *(f"{path.name}: {reason}" for path, reason in invalid)])
-        raise bad_run(
-            f"two checkpoints are needed: {usable}", folder, f"go on with it: rlhf {_verb(folder)} resume=RUN"
-        )
+        verb = verb_of(read_object(folder / CONFIG))
+        raise bad_run(f"two checkpoints are needed: {usable}", folder, f"go on with it: rlhf {verb} resume=RUN")
     newer, older, *_ = valid
     skipped = tuple((path, reason) for path, reason in invalid if step_of(path) > step_of(older))
     return Origin(folder, older, skipped), newer
@@ -211,11 +210,6 @@ def read_config(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise bad_run(f"{CONFIG} cannot be read: {error}", folder, "name another run") from error
     return config
-
-
-def _verb(folder: Path) -> str:
-    """The words of the verb that began the run."""
-    return verb_of(read_object(folder / CONFIG))
 
 
 def _newest_origin(folder: Path) -> Origin:

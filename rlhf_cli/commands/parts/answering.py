@@ -61,19 +61,18 @@ def answer_all(
         from rlhf_cli.functional.sampling import Sampling
         from rlhf_cli.functional.truncation import Truncation
         from rlhf_cli.pipeline.completions import answer
-        from rlhf_cli.pipeline.record import model_notes, reward_notes
+        from rlhf_cli.pipeline.record import note_model, note_reward
         from rlhf_cli.prompts.encoding import encode_held_out
         from rlhf_cli.rewards.execution.scorer import Scorer
     truncation = Truncation(decoding.top_k, decoding.top_p, decoding.min_p)
     sides, prompts = list[Side](), list[PromptRow]()
     with Scorer(configs[0].reward, rows.columns, log=None) as scorer:
-        for note in reward_notes(found[0][1], scorer) if own_reward else ():
-            watch.note(note)
+        if own_reward:
+            note_reward(found[0][1], scorer, watch.note)
         for config, (adapter, run) in zip(configs, found, strict=True):
             with watch.phase("loading the model", 0):
                 policy, engine = opened = load_models(config, watch.note)
-            for note in model_notes(run, policy):
-                watch.note(note)
+            note_model(run, policy, watch.note)
             encoded = encode_held_out(rows, policy.encoder, policy.context, config, watch)
             prompts = prompts or [prompt.row for prompt in encoded]
             if [prompt.row for prompt in encoded] != prompts:

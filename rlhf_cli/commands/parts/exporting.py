@@ -46,11 +46,10 @@ def open_exactly(path: Path, consent: Sequence[str]) -> tuple[Policy, Path]:
     print(f"loading the model, with {relative_to_here(adapter)} ...", file=sys.stderr)
     import_libraries()
     from rlhf_cli.engine.opening import open_policy
-    from rlhf_cli.pipeline.record import model_notes
+    from rlhf_cli.pipeline.record import note_model
 
     policy = open_policy(config, print_note)
-    for note in model_notes(run, policy):
-        print_note(note)
+    note_model(run, policy, print_note)
     policy.load_adapter(adapter)
     return policy, run
 

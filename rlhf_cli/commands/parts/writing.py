@@ -70,15 +70,14 @@ def load_writer(options: argparse.Namespace, beta: float | None = None) -> Write
     from rlhf_cli.engine.choice import build_engine
     from rlhf_cli.engine.opening import open_policy
     from rlhf_cli.engine.reference import load_models
-    from rlhf_cli.pipeline.record import model_notes
+    from rlhf_cli.pipeline.record import note_model
 
     if isinstance(config, RunConfig):
         policy, engine = load_models(config.model_copy(update={"invariant": "auto"}), print_note)
     else:
         policy = open_policy(config, print_note)
         engine = build_engine(policy, config.model, print_note, "auto")
-    for note in model_notes(run, policy):
-        print_note(note)
+    note_model(run, policy, print_note)
     policy.load_adapter(adapter)
     return Writer(config, policy, engine, options.max_new_tokens or config.max_new_tokens, weight)
 

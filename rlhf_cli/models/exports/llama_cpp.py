@@ -24,7 +24,6 @@ FAMILIES: Final[Mapping[str, str]] = {
     "Qwen3ForCausalLM": "QWEN3",
 }
 """The architecture of GGUF for a class of transformers."""
-TYPES: Final = ("f32", "f16", "bf16", "q8_0")
 BLOCK: Final = 32
 """Weights that share a scale in q8_0."""
 _WORDS: Final = (
@@ -41,7 +40,7 @@ _INSTEAD: Final = "write a transformers folder by rlhf merge, and convert it by 
 
 
 def write_gguf(policy: Policy, file: Path, kind: str) -> float:
-    """Write the merged policy, whose weights are float32; `kind` is one of TYPES, for its matrices.
+    """Write the merged policy, whose weights are float32; `kind`, of its matrices, is f32, f16, bf16 or q8_0.
 
     Returns the largest difference of the merged logits, as `write_merged` does. Raises UserError for a family, a
     tokenizer or positions that cannot be written, and for weights beyond the numbers of `kind`.
