@@ -2,12 +2,13 @@
 
 import difflib
 import re
+from collections.abc import Iterable, Mapping
 from sys import intern
 from typing import Any, Final
 
 from rlhf_cli.data.messages import describe_type, read_message
 from rlhf_cli.data.preference import CHOSEN, EXPORT, REJECTED, split_prompt
-from rlhf_cli.data.source import PromptSource, RawRow
+from rlhf_cli.data.source import PromptSource, RawRow, is_any_of
 from rlhf_cli.data.template import column_names, parse_template
 from rlhf_cli.errors import bad_data
 from rlhf_cli.types import Message, PromptRow
@@ -45,6 +46,11 @@ def read_column(raw: RawRow, name: str) -> Any:
             hint += "; texts with labels are data=labelled" if "label" in raw.columns else ""
             hint = EXPORT if {"rater", "vote"} <= raw.columns.keys() else hint
         raise bad_data(f"no column '{name}'; columns: {columns}", raw.where, hint) from None
+
+
+def unwanted_column(raw: RawRow, wanted: Mapping[str, Iterable[Any]]) -> str | None:
+    """The first column with none of its `wanted` values, or None; raises UserError as `read_column` does."""
+    return next((name for name, values in wanted.items() if not is_any_of(read_column(raw, name), values)), None)
 
 
 def _with_prompt(raw: RawRow, source: PromptSource) -> RawRow:

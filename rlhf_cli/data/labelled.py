@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from rlhf_cli.data.conversion import read_column
+from rlhf_cli.data.conversion import unwanted_column
 from rlhf_cli.data.jsonl import Jsonl, read_jsonl
 from rlhf_cli.data.preference import CHOSEN, REJECTED
 from rlhf_cli.data.source import FileSource, RawRow, Value, is_any_of, spellings
@@ -55,7 +55,7 @@ class Labelled(FileSource):
         seen, labels, any_pair, left_out = set[str](), Counter[str](), False, list[RawRow]()
         wanted = {name: spellings(values) for name, values in self.where.items()}
         for row in super().raw_rows(held_out=held_out):
-            if not all(is_any_of(read_column(row, name), values) for name, values in wanted.items()):
+            if unwanted_column(row, wanted) is not None:
                 left_out.append(row._replace(left_out="by data.where"))
                 continue
             label, prompt, text = (self._read(row, name) for name in (self.label, self.prompt, self.text))

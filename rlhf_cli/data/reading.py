@@ -4,11 +4,11 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from rlhf_cli.credentials import kind_of_key
-from rlhf_cli.data.conversion import read_column, to_prompt_row
-from rlhf_cli.data.source import PromptSource, RawRow, is_any_of, spellings
+from rlhf_cli.data.conversion import to_prompt_row, unwanted_column
+from rlhf_cli.data.source import PromptSource, is_any_of, spellings
 from rlhf_cli.errors import bad_data
 from rlhf_cli.types import Message, PromptRow
 
@@ -49,10 +49,10 @@ def read_source(
             used.left_out[raw.left_out] += 1
             continue
         unmet = [(name, one) for name, one in unmet if not is_any_of(raw.columns.get(name), spellings(one))]
-        if not _is_wanted(raw, wanted):
+        if (name := unwanted_column(raw, wanted)) is not None:
             used.left_out["by data.where"] += 1
             if len(unwanted) < _MOST:
-                unwanted[_rejected_value(raw, wanted)] += 1
+                unwanted[f"{name}: {json.dumps(raw.columns[name], ensure_ascii=False):.40}"] += 1
             continue
         row = to_prompt_row(raw, source)
         if source.secrets != "keep" and (found := _find_key(row, searched)):
@@ -102,13 +102,3 @@ def _column_names(row: PromptRow, searched: Iterable[str]) -> Iterator[str]:
         column = name if name in row.columns else name.partition(".")[0]
         if column in row.columns:
             yield column
-
-
-def _is_wanted(raw: RawRow, wanted: dict[str, list[Any]]) -> bool:
-    return all(is_any_of(read_column(raw, name), values) for name, values in wanted.items())
-
-
-def _rejected_value(raw: RawRow, wanted: dict[str, list[Any]]) -> str:
-    """The first column that excludes the row, and its value: `level: 3`."""
-    name = next(name for name, values in wanted.items() if not is_any_of(raw.columns[name], values))
-    return f"{name}: {json.dumps(raw.columns[name], ensure_ascii=False):.40}"
