@@ -38,7 +38,7 @@ def pair_accuracy(differences: Sequence[float], shares: Sequence[float]) -> Shar
     signs = [d * (share - 0.5) for d, share in zip(differences, shares, strict=True) if share != 0.5]
     if not signs:
         return wilson(math.nan, 0)
-    return wilson(fmean(0.5 if sign == 0 else float(sign > 0) for sign in signs), len(signs))
+    return wilson(fmean((1 + (sign > 0) - (sign < 0)) / 2 for sign in signs), len(signs))
 
 
 def reliability(differences: Sequence[float], shares: Sequence[float], bins: int = BINS) -> tuple[Bin, ...]:

@@ -106,6 +106,7 @@ def test_the_variances_that_seeds_and_prompts_add(squares: MeanSquares, parts: t
         (MeanSquares(3, 4, seed=1.0, prompt=4.0, rest=2.0), 4.0, 16 / (1 / 2 + 16 / 3 + 4 / 6)),
         (MeanSquares(3, 4, seed=9.0, prompt=1.0, rest=5.0), 9.0, 81 / (81 / 2 + 1 / 3 + 25 / 6)),
         (MeanSquares(2, 2, seed=1.0, prompt=1.0, rest=1.0), 1.0, 1.0),  # never below one
+        (MeanSquares(3, 4, seed=0.0, prompt=0.0, rest=0.0), 0.0, 1.0),  # nor where nothing varies
     ],
 )
 def test_the_error_over_seeds_and_prompts(squares: MeanSquares, both: float, degrees: float) -> None:

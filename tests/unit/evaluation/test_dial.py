@@ -87,6 +87,15 @@ def test_few_effective_samples_are_refused() -> None:
     assert point.reason.endswith("effective samples a prompt, fewer than 10")
 
 
+def test_the_policy_itself_is_never_refused_and_the_same_samples_at_half_its_beta_are() -> None:
+    own, half = dial(evaluated(8, reference=False), [BETA, BETA / 2])
+    assert own.reason == ""
+    # at w = 2 a sample of the policy has the weight policy / reference: 4, 2, 1/2 and 1/4 of 4, 2, 1 and 1 samples
+    weights = [4.0] * 4 + [2.0] * 2 + [0.5, 0.25]
+    effective = sum(weights) ** 2 / sum(weight**2 for weight in weights)
+    assert half.reason == f"{effective:.1f} effective samples a prompt, fewer than 10"
+
+
 def test_a_small_share_is_refused() -> None:
     """One completion in 32 has nearly all the weight: 1 - 1e-12 of it."""
     logprob = [[-1.0] * 31 + [0.0]] * 2

@@ -131,7 +131,13 @@ def test_wilson_against_the_tables(mean: float, count: int, low: float, high: fl
 
 def test_wilson_without_observations_knows_nothing() -> None:
     found = wilson(math.nan, 0)
-    assert (math.isnan(found.mean), found.low, found.high) == (True, 0.0, 1.0)
+    assert (math.isnan(found.mean), found.low, found.high, found.count) == (True, 0.0, 1.0, 0.0)
+
+
+def test_wilson_never_leaves_0_and_1_by_rounding() -> None:
+    for count in range(1, 100):
+        assert wilson(0.0, count).low >= 0.0
+        assert wilson(1.0, count).high <= 1.0
 
 
 def test_a_mean_with_its_error_has_no_minus_before_zero() -> None:

@@ -278,6 +278,18 @@ def test_a_percentage_with_a_wide_interval_is_not_printed() -> None:
     assert found.gain is not None
 
 
+def test_the_limit_of_the_interval_s_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, _ = sampled(counted(24), beta=0.3, n=256)
+    found = optimum(drawn, 0.3, 1.0)
+    assert found.low is not None
+    assert found.high is not None
+    half = (found.high - found.low) / 2
+    monkeypatch.setattr(module, "WIDEST", 1.01 * half)
+    assert optimum(drawn, 0.3, 1.0) == found
+    monkeypatch.setattr(module, "WIDEST", 0.99 * half)
+    assert optimum(drawn, 0.3, 1.0).reason.startswith("its 95 % interval spans more than ")
+
+
 def test_the_standard_errors_are_the_spread_of_the_estimates() -> None:
     """By a thousand draws of 64 samples; the first order is off by some per cent."""
     source, rewards = Random(3), [0.0, 0.2, 0.5, 1.0]
@@ -350,6 +362,14 @@ class TestTilt:
         assert min(rewards) - 1e-9 <= found.reward <= max(rewards) + 1e-9
         assert found.log_z == pytest.approx(log_z(draws(rewards, rewards, rewards), NOTHING, beta))
 
+    def test_the_errors_of_two_samples_are_known_and_of_one_are_not(self) -> None:
+        # weights 1 and 3: mean 2, sd sqrt(2), over 2 and the root of 2; shares 1/4 and 3/4 of rewards 0 and log 3
+        found = tilt([0.0, math.log(3)], 1.0)
+        assert found.log_z_se == pytest.approx(1 / 2)
+        assert found.reward_se == pytest.approx(3 / 16 * math.log(3) * 2)
+        alone = tilt([0.5], 1.0)
+        assert (alone.log_z_se, alone.reward_se, alone.kl_se) == (math.inf, math.inf, math.inf)
+
     def test_a_vanishing_beta_does_not_overflow(self) -> None:
         found = tilt([1.0, -1.0], 1e-9)
         assert (found.reward, found.effective) == (1.0, 1.0)
@@ -419,6 +439,8 @@ UNKNOWN = "How much of the largest possible gain in J this policy has is not kno
         (Optimum(40.0, 30.0, 50.0, "", 0.1, None), f"{HAS} about 40 % (95 % interval 30 to 50)"),
         (unknown("beta is 0", 0.3, 27.8), f"{HAS} at least 28 %; no closer estimate: beta is 0"),
         (unknown("beta is 0", -0.3, -27.8), UNKNOWN),
+        (unknown("beta is 0", 0.0, 0.0), UNKNOWN),  # at least nothing says nothing
+        (unknown("beta is 0", 0.01, 0.6), f"{HAS} at least 1 %; no closer estimate: beta is 0"),
         (unknown("beta is 0"), UNKNOWN),
     ],
 )
