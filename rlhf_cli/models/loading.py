@@ -193,13 +193,6 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> tuple[PreTrainedMode
     from safetensors.torch import load_file
 
     folder = Path(adapter)
-    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
-        if not (folder / name).is_file():
-            raise UserError(
-                f"{adapter} holds no {name}",
-                where="model.adapter",
-                fix="give a PEFT folder saved as safetensors; pickled weights are not read",
-            )
     try:
         check_adapter(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
         weights = load_file(folder / ADAPTER_WEIGHTS)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.models.files import ADAPTER_CONFIG, read_json
+from rlhf_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 from rlhf_cli.models.settings import Model, Pretrained, Reference
 from rlhf_cli.paths import PACKAGE, locate
 
@@ -106,23 +106,23 @@ def _folder_at(path: str) -> Path | None:
 def adapter_path(path: str, model: str) -> str:
     """The exported adapter of a run, where `path` is its folder; any other path is returned as it is.
 
-    `model` is the model.path that it shall be merged into. Raises UserError for a run that has exported none, and for
-    an adapter that fits other weights than the model's.
+    `model` is the model.path that it shall be merged into. Raises UserError for a run that has exported none, for a
+    folder without an adapter, and for an adapter that fits other weights than the model's.
     """
     folder = Path(path)
     for run in (folder, folder.parent, folder.parent.parent):  # a run, its adapter, or one of its checkpoints
         if (run / "run.json").is_file():
             _check_origin(run, model)
             break
-    if not (folder / "run.json").is_file():
-        return path
-    if not (folder / ADAPTER / ADAPTER_CONFIG).is_file():
-        raise UserError(
-            f"{folder} is a run without an exported adapter",
-            where="model.adapter",
-            fix="let it finish, or give one of its checkpoints",
-        )
-    return str(folder / ADAPTER)
+    of_run = (folder / "run.json").is_file()
+    found, fix = folder / ADAPTER if of_run else folder, "let it finish, or give one of its checkpoints"
+    if of_run and not (found / ADAPTER_CONFIG).is_file():
+        raise UserError(f"{folder} is a run without an exported adapter", where="model.adapter", fix=fix)
+    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
+        if not (found / name).is_file():
+            fix = "give a PEFT folder saved as safetensors; pickled weights are not read"
+            raise UserError(f"{found} holds no {name}", where="model.adapter", fix=fix)
+    return str(found)
 
 
 def adapter_notes(folder: Path, path: str, template: Any) -> list[str]:

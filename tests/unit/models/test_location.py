@@ -19,7 +19,7 @@ REFERENCE = OtherModel(kind="model", path="base", revision=None, adapter=None)
 
 def run_in(folder: Path, **config: Any) -> Path:
     (folder / "adapter").mkdir(parents=True)
-    for name in ("run.json", "adapter/adapter_config.json"):
+    for name in ("run.json", "adapter/adapter_config.json", "adapter/adapter_model.safetensors"):
         (folder / name).write_text("{}")
     (folder / "config.json").write_text(json.dumps(config))
     return folder
@@ -107,6 +107,17 @@ def test_a_run_that_trained_a_reward_model_stands_for_it(places: Path) -> None:
     assert reward_model_path(f"{places}/scorer/", "reward.path") == str(places / "scorer" / "reward_model")
     assert reward_model_path(str(places / "model"), "reward.path") == str(places / "model")
     assert reward_model_path("someone/some-model", "reward.path") == "someone/some-model"
+
+
+@pytest.mark.parametrize("path", ["no", "run", "peft"])
+def test_an_adapter_that_is_not_there_is_refused_before_a_model_is_loaded(path: str, places: Path) -> None:
+    (places / "run" / "adapter" / "adapter_config.json").unlink()
+    model = REFERENCE.pretrained().model_copy(update={"adapter": str(places / path)})
+    with pytest.raises(UserError) as caught:
+        local_path(model)
+    what = "run is a run without an exported" if path == "run" else f"{path} holds no adapter_model.safetensors"
+    assert caught.value.what.startswith(f"{places}/{what}")
+    assert caught.value.where == "model.adapter"
 
 
 @pytest.mark.parametrize("path", ["run", "run/config.json"])
