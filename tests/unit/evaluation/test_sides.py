@@ -85,6 +85,14 @@ def test_levels_that_are_shares_have_intervals_within_0_and_1() -> None:
     assert by_name["distinct_1"].a == estimate([0.5, 0.5])
 
 
+def test_a_share_counts_no_more_observations_than_there_are_completions() -> None:
+    """Means of 0.4 and 0.6 have a standard error of 0.1, as 25 observations have; there are twice five."""
+    side = {0: answered([1.0, 1.0, 0.0, 0.0, 0.0]), 1: answered([1.0, 1.0, 1.0, 0.0, 0.0])}
+    level = next(measure.a for measure in compare_sides(side, side, 2, None).measures if measure.name == "reward")
+    assert level == share_of(0.5, [0.4, 0.6], 10)
+    assert level.count == 10
+
+
 def test_too_few_prompts_in_both() -> None:
     with pytest.raises(UserError, match="1 of 3 prompts have a score") as caught:
         compare_sides({0: answered([1.0]), 1: answered([1.0])}, {1: answered([1.0])}, 3, None)
