@@ -90,9 +90,9 @@ def _field(raw: RawRow, name: str, source: PromptSource) -> str:
 
 def keep_first_words(text: str, count: int | None) -> str:
     """Cut the text after its `count`th word, white space unchanged; None: keep all of it."""
-    if count is None:
+    if count is None or not text:
         return text
-    words = re.match(rf"\s*(?:\S+\s+){{0,{count - 1}}}\S+", text)
+    words = re.match(rf"\s*(?:\S+\s+){{0,{min(count, len(text)) - 1}}}\S+", text)
     return words.group() if words else text
 
 

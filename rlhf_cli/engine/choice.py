@@ -9,11 +9,11 @@ import torch
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.aligned import may_be_invariant
 from rlhf_cli.engine.llama import ADAPTER, why_unsupported
-from rlhf_cli.engine.memory import is_out_of_memory
 from rlhf_cli.engine.native import NativeEngine
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.sampling import Sampling
+from rlhf_cli.models.memory import is_out_of_memory
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Model
 from rlhf_cli.types import Prompt, PromptBatch, PromptRow

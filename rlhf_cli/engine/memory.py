@@ -6,7 +6,6 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.logprobs import CHUNK
+from rlhf_cli.models.memory import is_out_of_memory, total_memory
 from rlhf_cli.plural import plural
 
 if TYPE_CHECKING:
@@ -121,25 +121,6 @@ def peak(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def total_memory(device: torch.device) -> int:
-    """Total memory of the device, or of the container where that is less, in bytes."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    import psutil
-
-    machine = int(psutil.virtual_memory().total)
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return machine if text == "max" else min(machine, int(text))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error is a failed allocation: CUDA has a type for it, the CPU's allocator only a message."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.models.chat import find_end_of_turn
 from rlhf_cli.models.encoder import context_length, uses_chat_template
 from rlhf_cli.models.loading import quiet_peft
+from rlhf_cli.models.memory import room_for_model
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Lora, Model
 from rlhf_cli.models.specials import NONE_KEPT, SpecialTokens, special_ids
@@ -39,23 +40,25 @@ def build_policy(
     """Load and freeze the model; add an adapter with A random by `adapter_seed` and B zero, and a value head of zeros.
 
     So the policy starts as the reference. `shared_trunk` lets the value head's loss train the adapter as well;
-    `head_bias` gives the head a bias. Raises UserError for a missing model, and for target modules that it lacks.
+    `head_bias` gives the head a bias. Raises UserError for a model that is missing or too
+    large, and for target modules that it lacks.
     """
     notes: tuple[str, ...] = ()
-    if settings.kind == "tiny":
-        from rlhf_cli.models.tiny import build_tiny
+    use_chat_template = False
+    with room_for_model():
+        if settings.kind == "tiny":
+            from rlhf_cli.models.tiny import build_tiny
 
-        model, tokenizer = build_tiny(settings)
-        use_chat_template = False
-    else:
-        from rlhf_cli.models.loading import load
+            model, tokenizer = build_tiny(settings)
+        else:
+            from rlhf_cli.models.loading import load
 
-        loaded = load(settings, dtype)
-        model, tokenizer, notes = loaded.model, loaded.tokenizer, loaded.notes
-        use_chat_template = uses_chat_template(settings.prompt_format, tokenizer, settings.path)
-    model.to(device=device).eval()
-    for parameter in model.parameters():  # not the buffers: the angles of rotary positions stay float32
-        parameter.data = parameter.data.to(dtype)
+            loaded = load(settings, dtype, device)
+            model, tokenizer, notes = loaded.model, loaded.tokenizer, loaded.notes
+            use_chat_template = uses_chat_template(settings.prompt_format, tokenizer, settings.path)
+        model.to(device=device).eval()
+        for parameter in model.parameters():  # not the buffers: the angles of rotary positions stay float32
+            parameter.data = parameter.data.to(dtype)
     ends, stop_texts = _find_ends(model, tokenizer, settings.stop, use_chat_template=use_chat_template)
     head = None
     if value_head:

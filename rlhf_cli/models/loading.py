@@ -27,6 +27,7 @@ from rlhf_cli.models.fingerprint import is_trained_on
 from rlhf_cli.models.gguf import convert
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.location import EMBEDDED, adapter_notes, adapter_path, local_path
+from rlhf_cli.models.memory import check_room, is_out_of_memory
 from rlhf_cli.models.settings import Pretrained
 from rlhf_cli.plural import plural
 
@@ -44,11 +45,12 @@ class Loaded:
     """One line for each harmless difference between the files and the model."""
 
 
-def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
+def load(settings: Pretrained, dtype: torch.dtype, device: torch.device) -> Loaded:
     """Load the model in `dtype`, and its tokenizer, from safetensors only; the model's own code runs only if trusted.
 
-    Every weight comes from the files; transformers alone would make up missing ones at random. Raises UserError where
-    the model or its adapter is missing, cannot be read, or does not fit.
+    It is on the CPU as yet, to be moved to the `device`. Every weight comes from the files; transformers alone would
+    make up missing ones at random. Raises UserError where the model or its adapter is missing, cannot be read, or does
+    not fit.
     """
     from transformers import AutoModelForCausalLM
 
@@ -59,6 +61,7 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
             source,
             settings.revision,
             torch.float32 if settings.adapter else dtype,  # merged in float32: bfloat16 would lose most of it
+            device,
             "model.path",
             trust_remote_code=settings.trust_remote_code,
         )
@@ -78,15 +81,25 @@ def load(settings: Pretrained, dtype: torch.dtype) -> Loaded:
 
 
 def load_weights(
-    kind: Any, source: str, revision: str | None, dtype: torch.dtype, where: str, *, trust_remote_code: bool = False
+    kind: Any,
+    source: str,
+    revision: str | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    where: str,
+    *,
+    trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Load a model by one of transformers' classes; return it with a note on each harmless difference of its files.
 
-    Raises UserError about the setting `where` for weights that are missing, do not fit, or mean nothing as they stand.
+    Raises UserError about the setting `where` for weights that are missing, do not fit, mean nothing as they stand, or
+    take more memory than the `device` has.
     """
+    config = _load_config(source, revision, trust_remote_code)
+    check_room(kind, config, dtype, device, where, trusts=trust_remote_code)
     model, report = kind.from_pretrained(
         source,
-        config=_load_config(source, revision, trust_remote_code),
+        config=config,
         revision=revision,
         dtype=dtype,
         trust_remote_code=trust_remote_code,
@@ -158,9 +171,11 @@ def _locate(settings: Pretrained) -> Iterator[str]:
         find_config(source, settings.revision)
         check_files(source, settings.revision, "model.path", adapter_expected=settings.adapter is not None)
         yield source
-    except (UserError, MemoryError):
+    except UserError:
         raise
     except Exception as error:  # a model's files can make the libraries raise anything
+        if is_out_of_memory(error):
+            raise
         refuse_broken_file(Path(source), "model.path")
         raise UserError(
             f"cannot load the model {settings.path}: {first_line(error).rstrip('.')}",

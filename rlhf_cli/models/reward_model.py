@@ -97,7 +97,7 @@ def _load(
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     own = dtypes.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
-    model, notes = load_weights(AutoModelForSequenceClassification, path, revision, own, "reward.path")
+    model, notes = load_weights(AutoModelForSequenceClassification, path, revision, own, place, "reward.path")
     for note in notes:
         print(note)  # noqa: T201 - reward.log has what this process prints
     return model.to(place).eval(), tokenizer

@@ -10,7 +10,7 @@ from rlhf_cli.settings import IS_PROSE, FilePath, ModelPath, Names, Settings, as
 class Lora(Settings):
     """The adapter (Hu et al. 2021, arXiv:2106.09685), by PEFT."""
 
-    rank: int = Field(ge=1)
+    rank: int = Field(ge=1, le=8192)
     """Rank r of each update B A."""
     alpha: float = Field(gt=0, allow_inf_nan=False)
     """Scales the update by alpha / rank (rslora: by alpha / sqrt(rank))."""
@@ -67,11 +67,11 @@ class Tiny(Settings):
     kind: Literal["tiny"]
     architecture: Literal["llama", "gpt2"]
     """llama has rotary positions, gpt2 absolute ones."""
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1, le=100)
     """Transformer blocks."""
-    width: int = Field(ge=8, multiple_of=8)
+    width: int = Field(ge=8, le=1024, multiple_of=8)
     """Hidden size; there are four attention heads."""
-    context: int = Field(ge=8)
+    context: int = Field(ge=8, le=1_000_000)
     """Longest sequence, in tokens (bytes)."""
     seed: int = Field(ge=0)
     """Seed of the random weights."""

@@ -15,13 +15,13 @@ from rlhf_cli.engine.memory import (
     forward_bytes,
     microbatch_size,
     predicted_peak,
-    total_memory,
 )
 from rlhf_cli.engine.opening import WHY_HIDDEN
 from rlhf_cli.engine.reference import AnyEngine, TwoModels, native_engine, reference_record
 from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.health.alarms import replay
+from rlhf_cli.models.memory import GIB, total_memory
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.held_out import prompts_at_once
 from rlhf_cli.pipeline.profiling import Profiler
@@ -92,6 +92,7 @@ def assemble(
         config = config.model_copy(update={"shards": team.size})
     config, peak = fit_memory(config, policy, engine, prompts, held_out, team)
     assert isinstance(config.microbatch_size, int)
+    note_memory(policy.device, peak, reporter)
     saver = Saver(folder, config.checkpoint, reporter.note)
     saver.check_room(policy)
     adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
@@ -226,6 +227,16 @@ def fit_memory(
         peak += forward * sum(own) // config.prompts_per_step
     decided = {"microbatch_size": size, "reuse_forward": reuses, "invariant": invariant}
     return config.model_copy(update=decided), peak
+
+
+def note_memory(device: torch.device, peak: int, reporter: Reporter) -> None:
+    """Note that a step may need more memory than the device has; the system could then end the run without a word."""
+    total = total_memory(device)
+    if peak > total:
+        reporter.note(
+            f"a step may need {peak / GIB:,.1f} GiB of memory, and there are {total / GIB:,.1f}: take dtype=bfloat16, "
+            "fewer max_new_tokens or prompts_per_step, or a smaller model"
+        )
 
 
 def check_evaluations(folder: Path, state: TrainState) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch.profiler import record_function
 
 from rlhf_cli.engine.cpu import SpareThreads
-from rlhf_cli.engine.memory import is_out_of_memory
 from rlhf_cli.errors import UserError
+from rlhf_cli.models.memory import is_out_of_memory
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.plural import plural
 from rlhf_cli.reporter import Reporter

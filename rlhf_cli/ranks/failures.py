@@ -4,8 +4,8 @@ import traceback
 
 import torch
 
-from rlhf_cli.engine.memory import is_out_of_memory
 from rlhf_cli.errors import EXIT_STOPPED, UserError
+from rlhf_cli.models.memory import is_out_of_memory
 from rlhf_cli.ranks.lockstep import GivenUp
 from rlhf_cli.ranks.messages import Failure
 

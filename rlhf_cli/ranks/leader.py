@@ -12,8 +12,8 @@ from torch._C._distributed_c10d import Store, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.memory import is_out_of_memory
 from rlhf_cli.errors import Stopped, first_line
+from rlhf_cli.models.memory import is_out_of_memory
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks import wire
 from rlhf_cli.ranks.children import GRACE_S, HOST, Children

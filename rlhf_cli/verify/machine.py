@@ -15,9 +15,9 @@ from urllib.request import Request, urlopen
 import psutil
 import torch
 
-from rlhf_cli.engine.memory import total_memory
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.gguf import cache_dir
+from rlhf_cli.models.memory import GIB, total_memory
 from rlhf_cli.pipeline.record import PACKAGES, processor_of
 
 OPTIONAL: Final = (
@@ -27,7 +27,6 @@ OPTIONAL: Final = (
 """Packages that a run may do without, and some that only show it."""
 HUB: Final = "https://huggingface.co"
 HUB_TIMEOUT_S: Final = 3.0
-GIB: Final = 2**30
 
 
 def examine_machine() -> dict[str, Any]:

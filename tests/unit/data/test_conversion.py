@@ -53,6 +53,7 @@ def test_with_a_template_the_column_prompt_is_one_as_well() -> None:
         (2, " a\n  b c", " a\n  b"),
         (3, "a b c ", "a b c"),
         (4, "a b c ", "a b c"),
+        (2**63 - 1, "a b c ", "a b c"),
     ],
 )
 def test_the_first_words_keep_the_space_between_them(count: int | None, text: str, expected: str) -> None:

@@ -13,12 +13,10 @@ from rlhf_cli.engine import memory
 from rlhf_cli.engine.memory import (
     activation_bytes,
     forward_bytes,
-    is_out_of_memory,
     microbatch_size,
     peak,
     predicted_peak,
     resident,
-    total_memory,
 )
 from rlhf_cli.models.policy import Policy
 from tests.unit.support import build, tiny
@@ -130,30 +128,3 @@ def test_more_memory_never_gives_fewer_rows_and_longer_texts_never_more(
     by_length = [rows(moved, monkeypatch, length=n, completions=32, bytes_there=10**7) for n in range(1, 200)]
     assert by_length == sorted(by_length, reverse=True)
     assert by_length[0] > by_length[-1]
-
-
-def test_the_total_memory_does_not_change() -> None:
-    found = total_memory(torch.device("cpu"))
-    assert found > 2**28
-    assert total_memory(torch.device("cpu")) == found
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: ..."), True),
-        (MemoryError(), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
-        (KeyboardInterrupt(), False),
-    ],
-    ids=str,
-)
-def test_errors_that_are_out_of_memory(error: BaseException, expected: bool) -> None:
-    assert is_out_of_memory(error) is expected
-
-
-def test_the_message_of_the_cpus_allocator_is_recognised() -> None:
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**60, dtype=torch.uint8)
-    assert is_out_of_memory(caught.value)

@@ -1,0 +1,61 @@
+"""The memory of a device: how much it has, whether a model's weights fit into it, and running out of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import torch
+
+from rlhf_cli.errors import UserError
+
+GIB: Final = 2**30
+
+
+def total_memory(device: torch.device) -> int:
+    """Total memory of the device, or of the container where that is less, in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    machine = int(psutil.virtual_memory().total)
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return machine if text == "max" else min(machine, int(text))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error is a failed allocation: CUDA has a type for it, the CPU's allocator only a message."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+
+
+def check_room(kind: Any, config: Any, dtype: torch.dtype, device: torch.device, where: str, *, trusts: bool) -> None:
+    """Raise UserError where the weights alone take more memory than the device has; none are loaded for it.
+
+    `kind` is one of transformers' classes, `config` that of the model. Where the system grants more memory than there
+    is, as Linux does, it would end the process without a word.
+    """
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in kind.from_config(config, trust_remote_code=trusts).parameters())
+    total = total_memory(device)
+    if count * dtype.itemsize > total:
+        half = dtype.itemsize > 2 and count * 2 <= total
+        name, needed, has = str(dtype).removeprefix("torch."), count * dtype.itemsize / GIB, total / GIB
+        raise UserError(
+            f"the weights take {needed:,.1f} GiB in {name}, and there are {has:,.1f}",
+            where=where,
+            fix=f"take a smaller model{f', or dtype=bfloat16: {count * 2 / GIB:,.1f} GiB' if half else ''}",
+        )
+
+
+@contextmanager
+def room_for_model() -> Iterator[None]:
+    """Turn running out of memory, while a model is loaded inside, into a UserError."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        fix = "end what else needs it, or take a smaller model"
+        raise UserError("the model does not fit into the memory that is left", where="model", fix=fix) from error
