@@ -23,16 +23,18 @@ class PartSize:
 
 def prompts_of_step(step: int, parts: Sequence[PartSize], prompts_per_step: int, seed: int) -> list[tuple[int, int]]:
     """Return (part, row of the part) for each prompt of `step` (0-based); a step may span the end of an epoch."""
-    first = step * prompts_per_step
-    weights = tuple(part.weight for part in parts)
-    # up to the next power of two: the table grows with the run and is recomputed only at every doubling
-    turns = _turns(weights, 1 << (first + prompts_per_step - 1).bit_length())
-    used = [(part, turn, parts[part]) for part, turn in turns[first : first + prompts_per_step]]
-    return [(part, _epoch_order(size, turn // size.rows, seed)[turn % size.rows]) for part, turn, size in used]
+    first, end = step * prompts_per_step, (step + 1) * prompts_per_step
+    if len(parts) == 1:
+        used = [(0, turn) for turn in range(first, end)]
+    else:  # up to the next power of two: the table grows with the run and is recomputed only at every doubling
+        used = [*_turns(tuple(part.weight for part in parts), 1 << (end - 1).bit_length())[first:end]]
+    return [(part, _row(parts[part], turn, seed)) for part, turn in used]
 
 
 def split_by_weight(weights: Sequence[float], count: int) -> list[int]:
     """Split `count` prompts among parts by weight, each within 1 of its share."""
+    if len(weights) == 1:
+        return [count]
     taken = [part for part, _ in _turns(tuple(weights), count)]
     return [taken.count(part) for part in range(len(weights))]
 
@@ -53,6 +55,10 @@ def _turns(weights: tuple[float, ...], count: int) -> tuple[tuple[int, int], ...
         turns.append((part, taken[part]))
         taken[part] += 1
     return tuple(turns)
+
+
+def _row(part: PartSize, turn: int, seed: int) -> int:
+    return _epoch_order(part, turn // part.rows, seed)[turn % part.rows]
 
 
 @lru_cache(maxsize=16)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -53,6 +53,9 @@ from rlhf_cli.runs.sinks import Curves
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.types import Prompt
 
+HOPELESS: Final = 10
+"""Predicted memory, in multiples of what there is, at which a run does not begin."""
+
 
 def assemble(
     config: RunConfig,
@@ -92,7 +95,7 @@ def assemble(
         config = config.model_copy(update={"shards": team.size})
     config, peak = fit_memory(config, policy, engine, prompts, held_out, team)
     assert isinstance(config.microbatch_size, int)
-    note_memory(policy.device, peak, reporter)
+    check_memory(policy.device, peak, reporter)
     saver = Saver(folder, config.checkpoint, reporter.note)
     saver.check_room(policy)
     adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
@@ -229,14 +232,19 @@ def fit_memory(
     return config.model_copy(update=decided), peak
 
 
-def note_memory(device: torch.device, peak: int, reporter: Reporter) -> None:
-    """Note that a step may need more memory than the device has; the system could then end the run without a word."""
+def check_memory(device: torch.device, peak: int, reporter: Reporter) -> None:
+    """Note that a step may need more memory than the device has; the system could then end the run without a word.
+
+    Raises UserError where it needs HOPELESS times as much, so that no error of the prediction is to blame.
+    """
     total = total_memory(device)
+    what = f"{peak / GIB:,.1f} GiB of memory, and there are {total / GIB:,.1f}"
+    if peak > HOPELESS * total:
+        fix = "lower max_new_tokens, prompts_per_step, samples_per_prompt or evaluate.samples"
+        raise UserError(f"a step would need {what}", fix=fix)
     if peak > total:
-        reporter.note(
-            f"a step may need {peak / GIB:,.1f} GiB of memory, and there are {total / GIB:,.1f}: take dtype=bfloat16, "
-            "fewer max_new_tokens or prompts_per_step, or a smaller model"
-        )
+        hint = "take dtype=bfloat16, fewer max_new_tokens or prompts_per_step, or a smaller model"
+        reporter.note(f"a step may need {what}: {hint}")
 
 
 def check_evaluations(folder: Path, state: TrainState) -> None:

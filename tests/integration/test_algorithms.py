@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,10 +134,26 @@ def test_a_forward_pass_is_reused_where_the_memory_holds_it(
     rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assemble, "total_memory", lambda device: 2**19)
+    monkeypatch.setattr(assemble, "HOPELESS", 2**20)
     outcome = rlhf("train", *QUICK, "steps=1", "evaluate.every=0", "run_dir=out")
     assert "GiB of memory, and there are 0.0: take dtype=bfloat16, fewer max_new_tokens" in outcome.err
     assert json.loads((tmp_path / "out" / "config.json").read_text())["reuse_forward"] is False
     assert rlhf("train", "resume=out", "steps=2", "reuse_forward=auto").code == 0  # as it was decided
+
+
+@pytest.mark.parametrize("key", ["samples_per_prompt", "evaluate.samples"])
+def test_a_step_that_no_memory_holds_is_refused_before_anything_is_written(
+    key: str, rlhf: Rlhf, tmp_path: Path
+) -> None:
+    outcome = rlhf("train", *QUICK, f"{key}=1000000000", "run_dir=out")
+    assert (outcome.code, (tmp_path / "out").exists()) == (2, False)
+    assert re.search("^error: a step would need [0-9,.]+ GiB of memory, and there are ", outcome.err, re.MULTILINE)
+
+
+@pytest.mark.parametrize("key", ["prompts_per_step", "evaluate.prompts"])
+def test_more_prompts_than_there_are_are_refused_at_once(key: str, rlhf: Rlhf, tmp_path: Path) -> None:
+    assert rlhf("train", *QUICK, f"{key}=1000000000", "run_dir=out").code == 3
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_sampler_that_drifts_far_is_named(rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
