@@ -27,6 +27,8 @@ Opponent = Literal["reference", "labelled"]
 """The other side of pairs of the policy's completions: the reference, or the policy of the newest step with votes."""
 
 
+COLDEST: Final = 1e-3
+"""Lowest temperature above 0: logits divided by a far smaller one are no numbers any more."""
 BY_MACHINE: Final = ("microbatch_size", "reuse_forward", "invariant", "shards")
 """Settings that the machine or its processes decide where they are `auto`; a run keeps what was decided at first."""
 
@@ -105,7 +107,7 @@ class TrainingConfig(Settings):
     """auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"]
     """Type of the frozen weights; the adapter is always float32. auto: float32 on a CPU, bfloat16 on a GPU."""
-    threads: Annotated[int, Field(ge=1)] | None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
     """CPU threads; null: as many as torch takes, and in an `invariant` run fewer while other programs keep the cores
     busy. Without `invariant`, a run repeats bit for bit only with the same number."""
     processes: Free[int] = Field(default=1, ge=1)
@@ -276,4 +278,6 @@ class RunConfig(TrainingConfig):
             raise ValueError("shard_model: the reference must be the initial policy: reference=initial")
         if self.temperature.lowest <= 0:
             raise ValueError("temperature: must stay above 0: greedy decoding cannot explore, so it cannot train")
+        if self.temperature.lowest < COLDEST:
+            raise ValueError(f"temperature: must stay at {COLDEST:g} or above (got {self.temperature.lowest:g})")
         return self

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rlhf_cli.commands.parts.parser import number
+from rlhf_cli.commands.parts.parser import temperature
 from rlhf_cli.commands.parts.writing import Writer
 from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.verbs.chat import Answer
@@ -102,7 +102,7 @@ class Session:
     def _obey(self, name: str, argument: str) -> None:
         if name == "temperature":
             try:
-                self.temperature = number(0)(argument)
+                self.temperature = temperature(argument)
             except argparse.ArgumentTypeError as error:
                 raise UserError(str(error), where="/temperature") from error
         elif name == "help":

@@ -59,3 +59,13 @@ def number(least: float, most: float = math.inf) -> Callable[[str], float]:
         return value
 
     return read
+
+
+def temperature(text: str) -> float:
+    """An argparse type: 0 for greedy decoding, or a temperature that logits can be divided by."""
+    from rlhf_cli.schema import COLDEST  # most commands read no settings
+
+    value = number(0)(text)
+    if 0 < value < COLDEST:
+        raise argparse.ArgumentTypeError(f"must be 0, for greedy decoding, or {COLDEST:g} or more (got {text})")
+    return value

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_cli.commands.parts.exporting import consent_of, read_writer
-from rlhf_cli.commands.parts.parser import at_least, number
+from rlhf_cli.commands.parts.parser import at_least, temperature
 from rlhf_cli.display.printing import print_note
 from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.dial import FURTHEST
@@ -134,7 +134,7 @@ def not_text(verb: str) -> UserError:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what writes, and how."""
-    parser.add_argument("--temperature", type=number(0), default=0.0, metavar="T", help="0: greedy (default)")
+    parser.add_argument("--temperature", type=temperature, default=0.0, metavar="T", help="0: greedy (default)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of sampled answers (default 0)")
     parser.add_argument("--max-new-tokens", type=at_least(1), metavar="N", help="longest answer (default: the run's)")
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, ... (default: the run's)")

@@ -11,7 +11,7 @@ from typing import Final
 from rlhf_cli.commands.parts.answering import Decoding, answer_all, read_prompts
 from rlhf_cli.commands.parts.exporting import consent_of
 from rlhf_cli.commands.parts.harnessing import ask_harness
-from rlhf_cli.commands.parts.parser import Parser, at_least, number
+from rlhf_cli.commands.parts.parser import Parser, at_least, number, temperature
 from rlhf_cli.commands.parts.ready import check_sources, code_notices
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.keys import did_you_mean
@@ -141,7 +141,7 @@ def _names(found: Sequence[tuple[Path, Path]]) -> tuple[str, str]:
 def _parser() -> Parser:
     parser = Parser(prog="rlhf eval", description=ABOUT, epilog=EXAMPLES)
     parser.add_argument("words", metavar="RUN|KEY=VALUE", nargs="+", help="one run or two, or latest; data and such")
-    parser.add_argument("--temperature", type=number(0), default=1.0, metavar="T", help="0: greedy (default 1)")
+    parser.add_argument("--temperature", type=temperature, default=1.0, metavar="T", help="0: greedy (default 1)")
     parser.add_argument("--top-k", type=at_least(1), metavar="K", help="sample from the K likeliest tokens")
     parser.add_argument("--top-p", type=number(0, 1), default=1.0, metavar="P", help="from those with this mass")
     parser.add_argument("--min-p", type=number(0, 1), default=0.0, metavar="P", help="from this share of the top one")

@@ -95,6 +95,7 @@ def test_many_mistakes_on_a_command_line(refused: Refused, mistakes: dict[str, s
             f"beta=[0.1, 0.2]: no such option; have {BETAS}, or a number",
         ),
         ("temperature=0", "temperature: must stay above 0: greedy decoding cannot explore, so it cannot train"),
+        ("temperature=9e-4", "temperature: must stay at 0.001 or above (got 0.0009)"),
         (
             "algorithm=rlo",
             "algorithm=rlo: no such option; have dapo, dr_grpo, grpo, ppo, reinforce, rloo; did you mean rloo?",

@@ -1,0 +1,27 @@
+"""Types of a command's options."""
+
+import argparse
+
+import pytest
+
+from rlhf_cli.commands.parts.parser import temperature
+
+
+@pytest.mark.parametrize("text", ["0", "0.001", "1", "2.5"])
+def test_a_temperature_is_zero_or_one_that_logits_can_be_divided_by(text: str) -> None:
+    assert temperature(text) == float(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0.0009", "must be 0, for greedy decoding, or 0.001 or more (got 0.0009)"),
+        ("1e-300", "must be 0, for greedy decoding, or 0.001 or more (got 1e-300)"),
+        ("-1", "must be 0 or more (got -1)"),
+        ("warm", "must be 0 or more (got warm)"),
+    ],
+)
+def test_another_temperature_is_refused(text: str, said: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        temperature(text)
+    assert str(caught.value) == said
