@@ -97,7 +97,7 @@ def test_every_value_of_every_kind_has_a_setter() -> None:
         ("optimizer.lr", "number, above 0, below 1"),
         ("top_k", "whole number, at least 1 or null"),
         ("display", "one of auto, live, plain, json, quiet"),
-        ("model.width", "whole number, at least 8, a multiple of 8"),
+        ("model.width", "whole number, at least 8, at most 1024, a multiple of 8"),
         ("profile", "true or false"),
         ("resume_allow", "list"),
     ],
