@@ -81,3 +81,5 @@ def test_a_few_prompts_are_split_by_weight() -> None:
     assert order.split_by_weight([1.0, 1.0], 0) == [0, 0]
     # behind their shares of two are both; the weights to the next prompt are 2.8 / 3 and 1 / 1
     assert order.split_by_weight([2.8, 1.0], 3) == [2, 1]
+    # the first has its share of five, which is 4, and is not behind: its weight to the next prompt would be 8 / 5
+    assert order.split_by_weight([8.0, 1.0, 1.0], 5) == [4, 1, 0]

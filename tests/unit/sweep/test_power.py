@@ -28,6 +28,7 @@ def test_a_gain_of_next_to_nothing_is_no_matter_of_steps() -> None:
     # 20 times 0.0141 is just above the least gain of 0.2807, 20 times 0.014 just below
     assert calculate_needed(seen(0.0141, squares), 1, 10).steps == 200
     assert calculate_needed(seen(0.014, squares), 1, 10).steps is None
+    assert calculate_needed(seen(least_gain(squares) / 20, squares), 1, 10).steps == 200
 
 
 def least_gain(squares: MeanSquares) -> float:
