@@ -37,7 +37,7 @@ class Grpo(Settings):
     """Whether to divide by the group's standard deviation (the paper) or not (Dr. GRPO)."""
     clip_range: float = Field(gt=0, lt=1)
     """Epsilon of PPO's clipping, downwards: a token whose ratio is below 1 - clip_range is pushed down no further."""
-    clip_range_high: float = Field(gt=0, allow_inf_nan=False)
+    clip_range_high: float = Field(gt=0, le=1e9)
     """The same upwards, above 1 + clip_range_high; more than clip_range is DAPO's clip-higher."""
     aggregation: Aggregation
     """Sum or mean over the tokens of an update; each weighs long completions differently (functional/losses.py)."""

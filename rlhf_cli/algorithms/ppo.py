@@ -35,7 +35,7 @@ class Ppo(Settings):
     """Weight of the value loss."""
     shared_trunk: bool = True
     """Whether the value loss trains the adapter too; false: it trains the value head alone."""
-    value_clip_range: float | None = Field(gt=0)
+    value_clip_range: float | None = Field(gt=0, le=1e9)
     """Values are clipped to this distance from their old ones in the value loss; null: not clipped."""
     gamma: float = Field(gt=0, le=1)
     """Discount per token; 1 is the objective J, less is another objective."""
