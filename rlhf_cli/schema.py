@@ -6,9 +6,7 @@ Types, ranges and meanings stand here; the values stand in configs/*.yaml. No fi
 value has one home. A resumed run may change Free settings; it must name all others in `resume_allow`.
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -136,7 +134,7 @@ class TrainingConfig(Settings):
         return False
 
     @model_validator(mode="after")
-    def _has_work_for_all(self) -> TrainingConfig:
+    def _has_work_for_all(self) -> Self:
         if self.shards != "auto" and self.shards > self.prompts_per_step:
             raise ValueError(f"shards: a shard has whole prompts, and a step has {self.prompts_per_step}")
         if self.processes > (self.prompts_per_step if self.shards == "auto" else self.shards):
@@ -244,7 +242,7 @@ class RunConfig(TrainingConfig):
         return None
 
     @model_validator(mode="after")
-    def _fits(self) -> RunConfig:
+    def _fits(self) -> Self:
         if self.samples_per_prompt < self.algorithm.min_group:
             raise ValueError(
                 f"samples_per_prompt: algorithm={self.algorithm.kind} compares the completions of a prompt and needs "

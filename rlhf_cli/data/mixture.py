@@ -1,8 +1,6 @@
 """A mixture of sources: each step takes prompts from every source in proportion to its weight."""
 
-from __future__ import annotations
-
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -29,7 +27,7 @@ class Mixture(Settings):
     """Name -> share of the prompts, in proportion to the other weights."""
 
     @model_validator(mode="after")
-    def _every_part_has_a_weight(self) -> Mixture:
+    def _every_part_has_a_weight(self) -> Self:
         if unmatched := sorted(self.parts.keys() ^ self.weights.keys()):
             lacks = "weight" if unmatched[0] in self.parts else "part"
             raise ValueError(f"'{unmatched[0]}' has no {lacks}: parts and weights have the same names")

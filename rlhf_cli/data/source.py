@@ -1,14 +1,12 @@
 """The settings and methods that all sources of prompts share, and the libraries that some of them need."""
 
-from __future__ import annotations
-
 import importlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -60,7 +58,7 @@ class PromptSource(Settings):
     run reads: stop and name the first one, leave them out and count them, or keep them, also in samples and reports."""
 
     @model_validator(mode="after")
-    def _uses_first_words(self) -> PromptSource:
+    def _uses_first_words(self) -> Self:
         if self.first_words and self.template is not None and self.prompt not in column_names(self.template):
             raise ValueError(f"first_words cuts the column {self.prompt}, which the template does not have")
         return self
@@ -79,7 +77,7 @@ class PromptSource(Settings):
         """Yield the rows in order; raises UserError (exit 3) for a row that cannot be read."""
 
     @property
-    def parts(self) -> Mapping[str, PromptSource]:
+    def parts(self) -> Mapping[str, Self]:
         """The sources by name, as a mixture has them: this one alone, without a name."""
         return {"": self}
 

@@ -1,13 +1,11 @@
 """Encode rows as the policy's tokens: the held-out ones, and the training rows that the run will use."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, Self, TypeVar
 
 from rlhf_cli.data import order
 from rlhf_cli.data.source import PromptSource
@@ -69,7 +67,7 @@ class Fit:
     """Limit -> prompts that were cut to it up to now."""
 
     @classmethod
-    def of(cls, data: PromptSource, encoder: Encoder, context: int, max_new_tokens: int) -> Fit:
+    def of(cls, data: PromptSource, encoder: Encoder, context: int, max_new_tokens: int) -> Self:
         """Take the limit from data.max_prompt_tokens, or from the room that completions leave in the `context`.
 
         Raises UserError where they leave none.

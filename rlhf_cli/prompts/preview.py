@@ -1,12 +1,10 @@
 """Preview the prompts before a run: how many there are, how long they are, and how the policy reads them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Final, Self
 
 from rlhf_cli.models.encoder import Encoder
 from rlhf_cli.prompts.encoding import BATCH, Fit, note_oddities
@@ -49,7 +47,7 @@ class Lengths:
     histogram: tuple[Bin, ...]
 
     @classmethod
-    def of(cls, lengths: Sequence[int]) -> Lengths:
+    def of(cls, lengths: Sequence[int]) -> Self:
         """Summarise the lengths, at least one; a quantile is the smallest length that such a share does not exceed."""
         ordered = sorted(lengths)
         least, most = ordered[0], ordered[-1]

@@ -1,11 +1,9 @@
 """The completions of all held-out prompts by two policies, ordered by how the reward changed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Final
+from typing import Final, Self
 
 from rlhf_cli.evaluation.evaluation import Evaluation
 
@@ -25,7 +23,7 @@ class Side:
     """Completions that are not shown."""
 
     @classmethod
-    def of(cls, rewards: Sequence[float], texts: Sequence[str]) -> Side:
+    def of(cls, rewards: Sequence[float], texts: Sequence[str]) -> Self:
         """The side of these completions and their rewards."""
         pairs = list(zip(rewards, texts, strict=True))
         return cls(fmean(rewards), pairs[:SHOWN], len(pairs[SHOWN:]))

@@ -1,8 +1,6 @@
 """SupervisedConfig: everything that one run of `rlhf sft`, `rlhf dpo` or `rlhf reward train` depends on."""
 
-from __future__ import annotations
-
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -27,7 +25,7 @@ class SupervisedConfig(TrainingConfig):
         return (*self.objective.columns_read, MESSAGES)
 
     @model_validator(mode="after")
-    def _prompts_hide_the_answer(self) -> SupervisedConfig:
+    def _prompts_hide_the_answer(self) -> Self:
         learnt = set(self.objective.columns_read)
         for source in self.data.parts.values():
             if shown := learnt & set(column_names(source.template) if source.template is not None else ()):
@@ -35,7 +33,7 @@ class SupervisedConfig(TrainingConfig):
         return self
 
     @model_validator(mode="after")
-    def _can_stop_early(self) -> SupervisedConfig:
+    def _can_stop_early(self) -> Self:
         if self.patience is not None and not self.evaluate.every:
             raise ValueError("patience: needs held-out losses: evaluate.every must be above 0")
         if self.patience is not None and not self.checkpoint.keep_best:

@@ -1,9 +1,7 @@
 """A search: which settings a sweep tries next is chosen from the results of those before it; its settings and space."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,7 +28,7 @@ class Search(Settings):
     """The choice of settings depends on it, and on the results."""
 
     @model_validator(mode="after")
-    def _fits(self) -> Search:
+    def _fits(self) -> Self:
         if (self.objective == "reward") != (self.kl_budget is not None):
             raise ValueError("kl_budget: objective=reward has a budget of the KL, and no other objective has one")
         return self
