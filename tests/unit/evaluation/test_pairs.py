@@ -15,9 +15,9 @@ def logit(probability: float) -> float:
 
 
 def test_accuracy_counts_equal_scores_half_and_ties_of_the_votes_not_at_all() -> None:
-    differences = [2.0, -1.0, 0.0, 0.5, 3.0]
-    shares = [1.0, 1.0, 0.75, 0.25, 0.5]  # right, wrong, half, wrong, a tie
-    assert pair_accuracy(differences, shares) == wilson(1.5 / 4, 4)
+    differences = [2.0, 1.0, -1.0, 0.0, -0.5, 3.0]
+    shares = [1.0, 1.0, 1.0, 0.75, 0.25, 0.5]  # right, right, wrong, half, right, a tie
+    assert pair_accuracy(differences, shares) == wilson(3.5 / 5, 5)
     nothing = pair_accuracy([1.0], [0.5])
     assert math.isnan(nothing.mean)
     assert (nothing.low, nothing.high, nothing.count) == (0.0, 1.0, 0.0)
