@@ -1,8 +1,8 @@
 """Ranks, their correlation, and quantiles."""
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import groupby
 from statistics import StatisticsError, correlation
 
 
@@ -19,13 +19,8 @@ def spearman(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 def ranks(values: Sequence[float]) -> list[float]:
     """Ranks from 1; equal values share the mean of their ranks."""
-    result, below = [0.0] * len(values), 0
-    for _, group in groupby(sorted(range(len(values)), key=values.__getitem__), key=values.__getitem__):
-        equal = list(group)
-        for place in equal:
-            result[place] = below + (len(equal) + 1) / 2
-        below += len(equal)
-    return result
+    ordered = sorted(values)
+    return [(bisect_left(ordered, value) + bisect_right(ordered, value) + 1) / 2 for value in values]
 
 
 def quantile(values: Sequence[float], share: float) -> float:

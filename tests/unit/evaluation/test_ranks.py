@@ -17,5 +17,5 @@ def test_ranks_by_hand() -> None:
 
 
 def test_quantiles_by_hand() -> None:
-    assert [quantile([4.0, 1.0, 2.0], share) for share in (0, 0.25, 0.5, 1)] == [1.0, 1.5, 2.0, 4.0]
+    assert [quantile([4.0, 1.0, 3.0], share) for share in (0, 0.25, 0.5, 0.75, 1)] == [1.0, 2.0, 3.0, 3.5, 4.0]
     assert math.isnan(quantile([], 0.5))
