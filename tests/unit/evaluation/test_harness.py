@@ -75,6 +75,13 @@ def test_without_documents_no_error_is_claimed() -> None:
     assert (accuracy.shots, accuracy.higher_is_better) == (None, None)
 
 
+def test_a_document_that_only_one_model_has_is_in_no_pair() -> None:
+    """Of the reference's 0, 0 and 0 the first two are paired with 1 and 0."""
+    more, fewer = results([0, 0, 0]), results([1, 0])
+    assert compare_tables(fewer, more)[0].difference == Level(0.5, pytest.approx(0.5))
+    assert compare_tables(more, fewer)[0].difference == Level(-0.5, pytest.approx(0.5))
+
+
 def test_two_documents_have_an_error() -> None:
     """Gaps 1 and 0: variance 1/2, over 2."""
     accuracy, perplexity = compare_tables(results([1, 0], 8.0), results([0, 0], 8.5))
