@@ -82,6 +82,9 @@ def test_an_interval_counts_its_seeds_or_the_prompts_of_one_seed() -> None:
     assert two is not None
     assert (one.interval.count, two.interval.count) == (3, 2)
     assert one.squares == MeanSquares(1, 3, 0.0, pytest.approx(0.01), 0.0)
+    # of one seed the error is over prompts, with t(2)
+    assert one.squares.tests() == [(pytest.approx(0.1 / math.sqrt(3)), 2)]
+    assert one.interval.half_width == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-5)
 
 
 @pytest.mark.parametrize(
