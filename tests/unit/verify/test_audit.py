@@ -73,6 +73,7 @@ def test_a_run_of_880_stretches_costs_a_twentieth() -> None:
 def test_a_single_stretch_is_needed_itself() -> None:
     assert count_needed(spans(5)) == 1
     assert count_needed(spans(1, 1)) == 2  # one of the two is changed
+    assert count_needed(spans(11, *[1] * 99)) == 99  # with a chance of 99 % exactly
 
 
 def verdict(first: int, last: int, divergence: Divergence | None = None, completions: int = 2) -> Verdict:

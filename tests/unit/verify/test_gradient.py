@@ -28,7 +28,7 @@ from rlhf_cli.schema import RunConfig
 from rlhf_cli.verify import expected, gradient
 from rlhf_cli.verify.causes import LATER, change, find_causes, several_updates
 from rlhf_cli.verify.exact import Tables, Target, group_weights
-from rlhf_cli.verify.gradient import EXACT, compare, compared, small_problem, target_of, verify_gradient
+from rlhf_cli.verify.gradient import EXACT, Comparison, compare, compared, small_problem, target_of, verify_gradient
 from tests.unit.support import SHAPING, config_of
 
 DOCS = Path(rlhf_cli.__file__).parents[1]
@@ -308,6 +308,28 @@ def test_every_bias_is_on_the_page_that_it_names() -> None:
         ]
         assert not anchor or anchor in titles
         assert cause.key.removeprefix("algorithm.").split(".")[-1] in text or "spread" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "ratio", "verdict"),
+    [
+        (2**-10, 3 * (1 + 2**-10), "unbiased"),
+        (2**-10 + 2**-40, 3.0, "wrong"),
+        (0.0, 3 * (1 - 2**-10 - 2**-40), "wrong"),
+    ],
+)
+def test_the_errors_of_an_exact_one(error: float, ratio: float, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documented length is three times that of the gradient."""
+    monkeypatch.setattr(gradient, "EXACT", 2**-10)
+    monkeypatch.setattr(gradient, "compare", lambda *_, **__: (Comparison(error, 1.0, ratio), None, 3.0, 1))
+    assert verify_gradient(run_of("rloo")).verdict == verdict
+
+
+@pytest.mark.parametrize(("algorithm", "group"), [("reinforce", 3), ("rloo", 2)])
+def test_completions_of_other_prompts_count_where_they_are_not_compared(algorithm: str, group: int) -> None:
+    samples = 1 if algorithm == "reinforce" else 2
+    small = gradient.shrink(run_of(algorithm, prompts_per_step=3, samples_per_prompt=samples))
+    assert (small.prompts_per_step, small.samples_per_prompt) == (1, group)
 
 
 def test_a_run_that_can_write_one_text_alone_has_no_gradient() -> None:
