@@ -20,9 +20,9 @@ class Load(NamedTuple):
     """Seconds that only grow."""
 
     waited: float
-    """Of the threads of this process, ready to run and without a core."""
+    """The threads of this process together, ready to run and without a core."""
     idle: float
-    """Of the machine's cores without work."""
+    """The machine's cores together, without work."""
 
 
 def read_load() -> Load:
