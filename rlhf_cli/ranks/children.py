@@ -23,6 +23,8 @@ COMMAND: Final = (sys.executable, "-P", "-m", "rlhf_cli")
 HOST: Final = "127.0.0.1"
 PARENT: Final = "RLHF_PARENT"
 """The environment variable with the process id of the run that started this process."""
+INTERFACE: Final = "GLOO_SOCKET_IFNAME"
+"""The environment variable with the network interface by which processes meet."""
 GRACE_S: Final = 2.0
 """Seconds for the children to end by themselves."""
 _PR_SET_PDEATHSIG: Final = 1
@@ -55,9 +57,9 @@ class Children:
         self.port: int = self.socket.getsockname()[1]
         self._logs = folder / RANKS
         self._logs.mkdir(exist_ok=True)
-        network = {} if sys.platform == "win32" else {"GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
-        for name, value in network.items():
-            os.environ.setdefault(name, value)
+        self._chose_interface = sys.platform != "win32" and INTERFACE not in os.environ
+        if self._chose_interface:
+            os.environ[INTERFACE] = "lo" if sys.platform == "linux" else "lo0"
         common = {"MASTER_ADDR": HOST, "MASTER_PORT": str(self.port), "WORLD_SIZE": str(size), PARENT: str(os.getpid())}
         command = [*COMMAND, *verb.split()]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -101,6 +103,8 @@ class Children:
         while any(process.poll() is None for process in self._processes.values()):
             time.sleep(0.02)
         self.socket.close()
+        if self._chose_interface:  # what this process starts later may have another network
+            os.environ.pop(INTERFACE, None)
 
 
 def die_with_parent(environment: Mapping[str, str] = os.environ) -> None:

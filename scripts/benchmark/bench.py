@@ -43,7 +43,7 @@ WAYS: Final[Mapping[str, tuple[Mapping[str, str], Sequence[str]]]] = {
     "as it is": ({}, ()),
     "one thread": ({}, ("threads=1",)),
     "threads sleep at once": ({"GOMP_SPINCOUNT": "0"}, ()),
-    "threads look 10,000 times": ({"GOMP_SPINCOUNT": "10000"}, ()),
+    "threads look 1,000 times": ({"GOMP_SPINCOUNT": "1000"}, ()),
     "threads look 300,000 times, as GNU's OpenMP does": ({"GOMP_SPINCOUNT": "300000"}, ()),
 }
 """Ways to wait beside other work: variables of the environment, and settings of the run."""
@@ -256,7 +256,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     points = grid(options)
     if (load := os.getloadavg()[0]) > BUSY:
         print(f"warning: the machine has other work (load {load:.1f}): times will be too long", file=sys.stderr)
-    with start_worker(points[0]) as worker:
+    with start_worker(points[0], options.overrides) as worker:
         about = begin(worker, points[0], options)
         found["machine"] |= {"threads": f"{about['threads']} threads", "gpu": about["gpu"]}
         found["roofline"] = worker.ask(do="roofline")

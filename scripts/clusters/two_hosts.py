@@ -49,8 +49,13 @@ class Host:
         with log.open("wb") as output:
             return subprocess.Popen(
                 ["ip", "netns", "exec", self.name, *own], cwd=cwd, stdout=output, stderr=output,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env=without_interface() | {"PYTHONPATH": str(ROOT)},
             )  # fmt: skip
+
+
+def without_interface() -> dict[str, str]:
+    """This process's environment, but for a network interface that it may name: a host has its own."""
+    return {name: value for name, value in os.environ.items() if name != "GLOO_SOCKET_IFNAME"}
 
 
 def ip(*arguments: str) -> str:
@@ -98,6 +103,8 @@ def cut(hosts: Sequence[Host], processes: Sequence[subprocess.Popen[bytes]], fol
     """Cut the cable once a step is done; return what the run says at its end, which has to come by itself."""
     until = time.monotonic() + LIMIT_S
     while not any((folder / "checkpoints").glob("step-*1")) and time.monotonic() < until:
+        if processes[0].poll() is not None:
+            return "it ended before its first step"
         time.sleep(0.05)
     ip("-n", hosts[0].name, "link", "set", hosts[0].cable, "down")
     begun = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,15 @@ def test_the_children_of_a_run_are_of_its_verb(tmp_path: Path, monkeypatch: pyte
         (["rlhf_cli", "reward", "train"], "1"),
         (["rlhf_cli", "reward", "train"], "2"),
     ]
+
+
+def test_a_run_leaves_the_environment_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is started later may have another network than this machine alone."""
+    monkeypatch.delenv(children.INTERFACE, raising=False)
+    run = Children("train", 1, tmp_path)
+    assert os.environ[children.INTERFACE]
+    run.end(0.0)
+    assert children.INTERFACE not in os.environ
+    monkeypatch.setenv(children.INTERFACE, "eth0")
+    Children("train", 1, tmp_path).end(0.0)
+    assert os.environ[children.INTERFACE] == "eth0"

@@ -234,6 +234,33 @@ def test_a_worker_waits_as_training_does_unless_it_is_told(monkeypatch: pytest.M
     assert given == [SPINS, PATIENT, "0"]
 
 
+def test_the_roofline_is_that_of_the_first_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Answering:
+        """A worker that knows all answers."""
+
+        def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+            """It starts nothing."""
+
+        def __enter__(self) -> Answering:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            """There is nothing to end."""
+
+        def ask(self, **request: Any) -> dict[str, Any]:
+            asked.append(request)
+            return {"threads": 2, "gpu": None}
+
+    monkeypatch.setattr(bench, "Worker", Answering)
+    monkeypatch.setattr(bench, "measure_alone", lambda point, chosen: point.new_tokens)
+    (first, second) = [[*found["points"]] for found in bench.measure(options("--lengths", "9,12", "config=tiny"))]
+    assert (first, second) == ([9], [9, 12])
+    assert [request.get("do") for request in asked] == [None, "roofline"]
+    assert {"config=tiny", "max_new_tokens=9"} <= {*asked[0]["overrides"]}
+
+
 def test_what_runs_beside_ends_with_it() -> None:
     others = {*psutil.Process().children()}
     with bench.running([(sys.executable, "-c", "import time; time.sleep(60)")]):
