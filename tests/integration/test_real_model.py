@@ -56,10 +56,10 @@ def loaded_once(layers: int) -> Iterator[None]:
     """The weights are read once; whoever loads the model gets a copy of it."""
     load, kept = loading.load, dict[str, loading.Loaded]()
 
-    def load_copy(settings: Pretrained, dtype: torch.dtype) -> loading.Loaded:
+    def load_copy(settings: Pretrained, dtype: torch.dtype, device: torch.device) -> loading.Loaded:
         what = f"{settings} {dtype}"
         if what not in kept:
-            kept[what] = load(settings, dtype)
+            kept[what] = load(settings, dtype, device)
             cut(kept[what].model, layers)
         return replace(kept[what], model=copy.deepcopy(kept[what].model))
 
