@@ -40,8 +40,8 @@ def build_policy(
     """Load and freeze the model; add an adapter with A random by `adapter_seed` and B zero, and a value head of zeros.
 
     So the policy starts as the reference. `shared_trunk` lets the value head's loss train the adapter as well;
-    `head_bias` gives the head a bias. Raises UserError for a model that is missing or too
-    large, and for target modules that it lacks.
+    `head_bias` gives the head a bias. Raises UserError for a model that is missing or too large, and for target modules
+    that it lacks.
     """
     notes: tuple[str, ...] = ()
     use_chat_template = False
@@ -64,8 +64,10 @@ def build_policy(
     if value_head:
         width = model.config.get_text_config().hidden_size
         head = ValueHead(width, shared_trunk=shared_trunk, bias=head_bias).to(device)
+    with room_for_model():
+        peft = add_adapter(model, settings.lora, adapter_seed)
     return Policy(
-        peft=add_adapter(model, settings.lora, adapter_seed),
+        peft=peft,
         tokenizer=tokenizer,
         use_chat_template=use_chat_template,
         end_tokens=ends,

@@ -50,12 +50,12 @@ def check_room(kind: Any, config: Any, dtype: torch.dtype, device: torch.device,
 
 
 @contextmanager
-def room_for_model() -> Iterator[None]:
-    """Turn running out of memory, while a model is loaded inside, into a UserError."""
+def room_for_model(where: str = "model") -> Iterator[None]:
+    """Turn running out of memory, while a model is loaded inside, into a UserError about the setting `where`."""
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         fix = "end what else needs it, or take a smaller model"
-        raise UserError("the model does not fit into the memory that is left", where="model", fix=fix) from error
+        raise UserError("the model does not fit into the memory that is left", where=where, fix=fix) from error

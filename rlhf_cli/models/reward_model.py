@@ -15,6 +15,7 @@ from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.loading import load_weights
 from rlhf_cli.models.location import reward_model_path
+from rlhf_cli.models.memory import room_for_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -97,10 +98,12 @@ def _load(
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     own = dtypes.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
-    model, notes = load_weights(AutoModelForSequenceClassification, path, revision, own, place, "reward.path")
+    with room_for_model("reward.path"):
+        model, notes = load_weights(AutoModelForSequenceClassification, path, revision, own, place, "reward.path")
+        model.to(place)
     for note in notes:
         print(note)  # noqa: T201 - reward.log has what this process prints
-    return model.to(place).eval(), tokenizer
+    return model.eval(), tokenizer
 
 
 def _context_length(model: PreTrainedModel) -> int:

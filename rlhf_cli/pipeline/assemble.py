@@ -56,6 +56,9 @@ from rlhf_cli.types import Prompt
 HOPELESS: Final = 10
 """Predicted memory, in multiples of what there is, at which a run does not begin."""
 
+LARGE: Final = "max_new_tokens, prompts_per_step, samples_per_prompt or evaluate.samples"
+"""The settings that make a step large."""
+
 
 def assemble(
     config: RunConfig,
@@ -95,7 +98,7 @@ def assemble(
         config = config.model_copy(update={"shards": team.size})
     config, peak = fit_memory(config, policy, engine, prompts, held_out, team)
     assert isinstance(config.microbatch_size, int)
-    check_memory(policy.device, peak, reporter)
+    check_memory(policy.device, peak, reporter, LARGE)
     saver = Saver(folder, config.checkpoint, reporter.note)
     saver.check_room(policy)
     adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
@@ -232,19 +235,18 @@ def fit_memory(
     return config.model_copy(update=decided), peak
 
 
-def check_memory(device: torch.device, peak: int, reporter: Reporter) -> None:
+def check_memory(device: torch.device, peak: int, reporter: Reporter, lower: str) -> None:
     """Note that a step may need more memory than the device has; the system could then end the run without a word.
 
-    Raises UserError where it needs HOPELESS times as much, so that no error of the prediction is to blame.
+    `lower` is what can be lowered to need less. Raises UserError where it needs HOPELESS times as much, so that no
+    error of the prediction is to blame.
     """
     total = total_memory(device)
     what = f"{peak / GIB:,.1f} GiB of memory, and there are {total / GIB:,.1f}"
     if peak > HOPELESS * total:
-        fix = "lower max_new_tokens, prompts_per_step, samples_per_prompt or evaluate.samples"
-        raise UserError(f"a step would need {what}", fix=fix)
+        raise UserError(f"a step would need {what}", fix=f"lower {lower}")
     if peak > total:
-        hint = "take dtype=bfloat16, fewer max_new_tokens or prompts_per_step, or a smaller model"
-        reporter.note(f"a step may need {what}: {hint}")
+        reporter.note(f"a step may need {what}: take dtype=bfloat16 or a smaller model, or lower {lower}")
 
 
 def check_evaluations(folder: Path, state: TrainState) -> None:

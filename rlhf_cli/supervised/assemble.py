@@ -10,7 +10,7 @@ import torch
 from rlhf_cli.engine.memory import microbatch_size, predicted_peak
 from rlhf_cli.models.classifier import check_classifier
 from rlhf_cli.models.policy import Policy
-from rlhf_cli.pipeline.assemble import check_evaluations, settle
+from rlhf_cli.pipeline.assemble import check_evaluations, check_memory, settle
 from rlhf_cli.pipeline.record import record_of
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
@@ -59,6 +59,7 @@ def assemble(
         config = config.model_copy(update={"shards": team.size})
     config, peak = fit_memory(config, policy, examples, held_out)
     assert isinstance(config.microbatch_size, int)
+    check_memory(policy.device, peak, reporter, "microbatch_size, or the length of the texts")
     saver = Saver(folder, config.checkpoint, reporter.note)
     saver.check_room(policy)
     adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})

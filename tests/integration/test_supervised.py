@@ -13,6 +13,7 @@ import pytest
 from rlhf_cli.cli import run
 from rlhf_cli.config.compose import amend_for
 from rlhf_cli.models.reward_model import make_score
+from rlhf_cli.pipeline import assemble
 from rlhf_cli.prompts.encoding import Encoded
 from rlhf_cli.prompts.rows import read_rows
 from rlhf_cli.verbs import REWARD_TRAIN
@@ -83,6 +84,20 @@ def test_the_last_stretch_repeats_bit_for_bit(
     outcome = rlhf("verify-resume", str(folder))
     assert outcome.code == 5
     assert "not identical from step 3 on: metrics: " in outcome.err
+
+
+def test_a_step_that_may_not_fit_into_memory_is_noted(
+    rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ("sft", *QUICK, "steps=1", "evaluate.every=0")
+    assert "a step may need" not in rlhf(*quick, "run_dir=fits").err
+    peak = json.loads((tmp_path / "fits" / "run.json").read_text())["memory"]["predicted_mib"] * 2**20
+    for total, begins in ((peak // 2, "a step may need "), (peak // 40, "a step would need ")):
+        monkeypatch.setattr(assemble, "total_memory", lambda device, total=total: total)
+        outcome = rlhf(*quick, f"run_dir={total}")
+        assert begins in outcome.err
+        assert "lower microbatch_size, or the length of the texts" in outcome.err
+        assert (tmp_path / str(total)).exists() is (begins == "a step may need ")
 
 
 def test_it_leaves_no_completions_to_label(trained: tuple[str, Path], rlhf: Rlhf) -> None:

@@ -60,7 +60,9 @@ def test_sizes_are_told_in_gibibytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_running_out_of_memory_while_loading_is_one_line_and_other_errors_stay() -> None:
-    with pytest.raises(UserError, match="the model does not fit into the memory that is left"), room_for_model():
+    with pytest.raises(UserError, match=r"does not fit into the memory that is left \(model\)"), room_for_model():
+        torch.empty(2**60, dtype=torch.uint8)
+    with pytest.raises(UserError, match=r"left \(reward.path\)"), room_for_model("reward.path"):
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(ValueError, match="else"), room_for_model():
         raise ValueError("else")
