@@ -30,7 +30,10 @@ examples:
 
 def main(argv: list[str]) -> int:
     """Check the run of these overrides; the report on stdout, progress on stderr."""
-    options = _parser().parse_intermixed_args(argv)
+    parser = Parser(prog="rlhf check", description=ABOUT, epilog=EXAMPLES)
+    parser.add_overrides()
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    options = parser.parse_intermixed_args(argv)
     if place()[1] > 1:
         raise UserError("rlhf check starts its processes itself", fix="rlhf check processes=N, without torchrun")
     begun = time.monotonic()
@@ -45,10 +48,3 @@ def main(argv: list[str]) -> int:
     trial = try_step(config, read_rows(config), watch, StopSignals(config.time_limit, begun))
     print_result(asdict(trial), partial(show_trial, trial, config), as_json=options.json)
     return EXIT_REWARD if trial.reasons else EXIT_DONE
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="rlhf check", description=ABOUT, epilog=EXAMPLES)
-    parser.add_overrides()
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    return parser

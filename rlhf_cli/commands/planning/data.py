@@ -26,7 +26,12 @@ EXAMPLES: Final = """\
 
 def main(argv: list[str]) -> None:
     """Read, encode and print; results on stdout, progress on stderr."""
-    options = _parser().parse_intermixed_args(argv)
+    parser = Parser(prog="rlhf data", description=ABOUT, epilog=EXAMPLES)
+    parser.add_argument("show", choices=["show"], metavar="show", help="show the prompts")
+    parser.add_overrides()
+    parser.add_argument("--rows", type=at_least(0), default=3, metavar="N", help="training prompts to show (default 3)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    options = parser.parse_intermixed_args(argv)
     config = compose_new(options.overrides)
     check_sources(config)
     rows = read_rows(config)
@@ -40,12 +45,3 @@ def main(argv: list[str]) -> None:
         encoder, context = load_encoder(config.model)
     preview = preview_prompts(rows, encoder, context, config, options.rows, watch)
     print_result(asdict(preview), partial(show_data, preview, encoder.special_tokens), as_json=options.json)
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="rlhf data", description=ABOUT, epilog=EXAMPLES)
-    parser.add_argument("show", choices=["show"], metavar="show", help="show the prompts")
-    parser.add_overrides()
-    parser.add_argument("--rows", type=at_least(0), default=3, metavar="N", help="training prompts to show (default 3)")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    return parser

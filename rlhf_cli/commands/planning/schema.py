@@ -20,15 +20,11 @@ which an editor with YAML support reads, if a YAML file of yours begins with
 
 def main(argv: list[str]) -> None:
     """Print the schema."""
-    words = _parser().parse_args(argv).verb
+    parser = Parser(prog="rlhf schema", description=ABOUT.format(file=schema_file(TRAIN)))
+    parser.add_argument("verb", metavar="VERB", nargs="*", help="train (default), sft, dpo, reward train")
+    words = parser.parse_args(argv).verb
     verb = find_verb(words) if words else TRAIN
     if verb is None or len(verb.words.split()) < len(words):
         have = ", ".join(one.words for one in VERBS)
         raise UserError(f"{' '.join(words)} takes no YAML file", where="rlhf schema", fix=f"one of {have}")
     print(write_json(json_schema(verb)), end="")
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="rlhf schema", description=ABOUT.format(file=schema_file(TRAIN)))
-    parser.add_argument("verb", metavar="VERB", nargs="*", help="train (default), sft, dpo, reward train")
-    return parser

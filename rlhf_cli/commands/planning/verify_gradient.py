@@ -30,7 +30,10 @@ setting that bends the gradient, and the update is exact without them; or wrong
 
 def main(argv: list[str]) -> None:
     """Verify and print; the report on stdout, progress on stderr."""
-    options = _parser().parse_intermixed_args(argv)
+    parser = Parser(prog="rlhf verify-gradient", description=ABOUT, epilog=EXAMPLES)
+    parser.add_overrides()
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    options = parser.parse_intermixed_args(argv)
     config = compose_new(options.overrides)
     watch = progress(config.display)
     with watch.phase("loading torch", 0):
@@ -46,10 +49,3 @@ def main(argv: list[str]) -> None:
             fix="report it with the settings: the training code and its documentation disagree",
             exit_code=EXIT_NONFINITE,
         )
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="rlhf verify-gradient", description=ABOUT, epilog=EXAMPLES)
-    parser.add_overrides()
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    return parser

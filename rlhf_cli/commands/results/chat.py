@@ -18,7 +18,13 @@ answers alone."""
 
 def main(argv: list[str]) -> None:
     """Answer turn by turn; answers on stdout, the rest on stderr."""
-    options = _parser().parse_args(argv)
+    parser = Parser(prog="rlhf chat", description=ABOUT, epilog=f"commands:\n{describe_commands()}")
+    parser.add_argument("run", metavar="RUN", help="a run's folder, one of its checkpoints, or latest")
+    parser.add_argument("--reference", action="store_true", help="let the reference answer too, above the policy")
+    parser.add_argument("--system", metavar="TEXT", help="the system prompt (default: data.system of the run)")
+    add_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object a turn, at its end")
+    options = parser.parse_args(argv)
     writer = load_writer(options)
     template = writer.policy.use_chat_template
     system = options.system if options.system is not None else getattr(writer.config.data, "system", None)
@@ -34,13 +40,3 @@ def main(argv: list[str]) -> None:
         print("/help lists the commands, Ctrl-D ends", file=sys.stderr)
     session = Session(writer, sides, options.temperature, options.seed, typed, options.json)
     session.run(type_turns() if typed else lines_of_stdin("chat"))
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="rlhf chat", description=ABOUT, epilog=f"commands:\n{describe_commands()}")
-    parser.add_argument("run", metavar="RUN", help="a run's folder, one of its checkpoints, or latest")
-    parser.add_argument("--reference", action="store_true", help="let the reference answer too, above the policy")
-    parser.add_argument("--system", metavar="TEXT", help="the system prompt (default: data.system of the run)")
-    add_options(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object a turn, at its end")
-    return parser

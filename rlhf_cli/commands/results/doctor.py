@@ -36,7 +36,10 @@ The rules, their limits and how often they are wrong: docs/doctor.md"""
 
 def main(argv: list[str]) -> None:
     """Print the findings, or the machine. No model is loaded, and no run is touched."""
-    options = _parser().parse_args(argv)
+    parser = Parser(prog="rlhf doctor", description=ABOUT, epilog=EXAMPLES)
+    parser.add_argument("run", metavar="RUN", nargs="?", help="the folder of a run or a sweep, or latest")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    options = parser.parse_args(argv)
     if options.run is None:
         with progress("plain").phase("loading torch", 0):
             import_libraries()
@@ -68,10 +71,3 @@ def _examine(folder: Path) -> Alarms:
 def _row(folder: Path, alarms: Alarms) -> dict[str, Any]:
     findings = [asdict(finding) for finding in alarms.findings()]
     return {"folder": str(folder), "steps": alarms.course.step, "findings": findings}
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="rlhf doctor", description=ABOUT, epilog=EXAMPLES)
-    parser.add_argument("run", metavar="RUN", nargs="?", help="the folder of a run or a sweep, or latest")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    return parser

@@ -13,7 +13,10 @@ from rlhf_cli.sweep.record import SweepRecord
 
 def main(argv: list[str]) -> None:
     """Print the runs; write nothing, and load no library."""
-    options = _parser().parse_args(argv)
+    parser = Parser(prog="rlhf runs", description="The runs there are, what changed last first.")
+    parser.add_argument("folders", metavar="FOLDER", nargs="*", default=["outputs"], help="where to look (outputs)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    options = parser.parse_args(argv)
     folders = [expand(name) for name in options.folders]
     for folder in folders:
         if not folder.is_dir() and options.folders != ["outputs"]:
@@ -44,10 +47,3 @@ def _read_sweep(folder: Path) -> SweepRecord | None:
     except UserError as error:
         print_note(error.line())
         return None
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="rlhf runs", description="The runs there are, what changed last first.")
-    parser.add_argument("folders", metavar="FOLDER", nargs="*", default=["outputs"], help="where to look (outputs)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    return parser

@@ -30,7 +30,11 @@ and not across a change of steps or evaluate.every between the two checkpoints.
 
 def main(argv: list[str]) -> None:
     """Repeat and compare. Prints the verdict to stdout, progress to stderr."""
-    options = _parser().parse_args(argv)
+    parser = Parser(prog="rlhf verify-resume", description=ABOUT, epilog=EXAMPLES)
+    parser.add_argument("run", metavar="RUN", help="a run's folder or latest, with two checkpoints at least")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    options = parser.parse_args(argv)
     origin, newer = find_last_stretch(find_named(options.run))
     notes = tuple(f"skipped {folder.name}: {reason}" for folder, reason in origin.skipped)
     signals = StopSignals()
@@ -46,11 +50,3 @@ def main(argv: list[str]) -> None:
         raise differs(verdict.divergence, origin.checkpoint)
     if not options.json:
         print(f"identical: {verdict.describe()}")
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="rlhf verify-resume", description=ABOUT, epilog=EXAMPLES)
-    parser.add_argument("run", metavar="RUN", help="a run's folder or latest, with two checkpoints at least")
-    parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    return parser

@@ -56,7 +56,11 @@ class _Fork:
 def main(argv: list[str]) -> None:
     """Check every fork, then make and train one after another."""
     begun = time.monotonic()
-    options = _parser().parse_intermixed_args(argv)
+    parser = Parser(prog="rlhf fork", description=ABOUT, epilog=EXAMPLES)
+    parser.add_argument("run", metavar="RUN[@STEP]", help="a run's folder, with the step of a checkpoint, or latest")
+    parser.add_overrides("settings to change, as for rlhf train")
+    parser.add_argument("-m", "--multirun", action="store_true", help="lists of values: a fork of each combination")
+    options = parser.parse_intermixed_args(argv)
     origin = find_fork_point(options.run)
     overrides = [parse_override(word) for word in options.overrides]
     jobs = combine(overrides) if options.multirun else [tuple(options.overrides)]
@@ -110,11 +114,3 @@ def _check_folder(folder: Path, origin: Origin, step: int) -> None:
     is_own = parent is not None and (parent.folder, parent.step) == (origin.folder, step)
     if not is_own and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} is there already, and is no fork of this checkpoint", fix="run_dir=FOLDER")
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="rlhf fork", description=ABOUT, epilog=EXAMPLES)
-    parser.add_argument("run", metavar="RUN[@STEP]", help="a run's folder, with the step of a checkpoint, or latest")
-    parser.add_overrides("settings to change, as for rlhf train")
-    parser.add_argument("-m", "--multirun", action="store_true", help="lists of values: a fork of each combination")
-    return parser
