@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -75,7 +75,7 @@ class Session:
     """Whether a person types the turns: then Ctrl-C stops an answer, and a mistake does not end the chat."""
     as_json: bool = False
     """Whether each turn is printed as a JSON object, at its end."""
-    asked: int = field(default=0)
+    asked: int = 0
     """The number of turns so far, with those taken back: each has its own random stream."""
 
     def run(self, lines: Iterable[str]) -> None:
@@ -100,23 +100,27 @@ class Session:
                 _say("stopped")
 
     def _obey(self, name: str, argument: str) -> None:
-        if name == "temperature":
-            try:
-                self.temperature = temperature(argument)
-            except argparse.ArgumentTypeError as error:
-                raise UserError(str(error), where="/temperature") from error
-        elif name == "help":
-            _say(describe_commands())
-        elif name == "save":
-            _save(self.sides["policy"], expand(argument))
-        if name == "undo":
-            last = self.sides["policy"].turns[-1:]
-            _say(f"taken back: {last[0][0]}" if last else "there is no turn to take back")
-        for conversation in self.sides.values():
-            if name == "system":
-                conversation.system = argument or None
-            elif name == "clear" or (name == "undo" and conversation.turns):
-                del conversation.turns[0 if name == "clear" else -1 :]
+        match name:
+            case "temperature":
+                try:
+                    self.temperature = temperature(argument)
+                except argparse.ArgumentTypeError as error:
+                    raise UserError(str(error), where="/temperature") from error
+            case "help":
+                _say(describe_commands())
+            case "save":
+                _save(self.sides["policy"], expand(argument))
+            case "undo":
+                last = self.sides["policy"].turns[-1:]
+                _say(f"taken back: {last[0][0]}" if last else "there is no turn to take back")
+                for side in self.sides.values():
+                    del side.turns[-1:]
+            case "clear":
+                for side in self.sides.values():
+                    side.turns.clear()
+            case "system":
+                for side in self.sides.values():
+                    side.system = argument or None
 
     def _ask(self, text: str) -> None:
         """Let every side answer; a turn that is stopped before any token leaves no trace."""
@@ -134,8 +138,7 @@ class Session:
                 answers[name], stopped = answer.text, True
                 answer.end(answer.text)
         if self.as_json:
-            row = {"turn": text, "policy": answers["policy"], "reference": answers.get("reference")}
-            print_json(row)
+            print_json({"turn": text, "policy": answers["policy"], "reference": answers.get("reference")})
         if any(answers.values()) or not stopped:
             for name, conversation in self.sides.items():
                 conversation.turns.append((text, answers[name]))
