@@ -58,7 +58,7 @@ class Plan(Generic[C]):
     search: SearchPlan | None = None
     """A search; its `jobs` stand for all of its points, and none of them runs."""
     plan_job: Callable[[Job], PlannedJob[C]] | None = None
-    """Composes and checks one more job of a search."""
+    """Composes and checks one more job of a sweep, as a search needs it."""
 
     @property
     def launcher(self) -> str:
@@ -128,19 +128,18 @@ def plan_jobs(
         raise UserError(f"rlhf {verb.words} runs one training: a sweep is for rlhf train alone", fix="leave -m out")
     if searches and not sweep:
         raise UserError("a search needs -m", where=f"hydra/sweeper={SWEEPER}")
-    if searches:
-        with one_line_errors():
-            search, points = plan_search(settings, own)
-        naming = name_folders(points, *FLOOR_KEYS)
-        plan_job = partial(_plan_job, loader, [*of_hydra, naming], accept)
-        jobs = _plan_all(points, plan_job)
-        return Plan(jobs, sweep, default_dir, [*overrides, naming], settings, search, partial(plan_job, 0))
     if sweep:
-        seeds = [] if _is_one_seed(settings, own) else _seeds(loader, own, of_hydra)
-        points = combine([*own, *map(parse_override, seeds)])
-        naming = name_folders(points)
-        jobs = _plan_all(points, partial(_plan_job, loader, [*of_hydra, naming], accept))
-        return Plan(jobs, sweep, default_dir, [*overrides, *seeds, naming], settings)
+        search, seeds = None, list[str]()
+        if searches:
+            with one_line_errors():
+                search, points = plan_search(settings, own)
+        else:
+            seeds = [] if _is_one_seed(settings, own) else _seeds(loader, own, of_hydra)
+            points = combine([*own, *map(parse_override, seeds)])
+        naming = name_folders(points, *(FLOOR_KEYS if searches else ()))
+        plan_job = partial(_plan_job, loader, [*of_hydra, naming], accept)
+        jobs, typed = _plan_all(points, plan_job), [*overrides, *seeds, naming]
+        return Plan(jobs, sweep, default_dir, typed, settings, search, partial(plan_job, 0))
     job = tuple(str(override.input_line) for override in own)
     config = accept(settings, job)
     if isinstance(config, RunConfig) and config.seeds > 1:
@@ -171,7 +170,7 @@ def _plan_all(jobs: Sequence[Job], plan_job: Callable[[int, Job], PlannedJob[C]]
 
 
 def _is_one_seed(settings: DictConfig, own: Sequence[Override]) -> bool:
-    """Whether no point has several seeds, as far as the overrides composed together tell, before any point is."""
+    """Whether every point has one seed; False also where only the points, composed one by one, can tell."""
     is_open = any(override.is_sweep_override() and override.key_or_group in (PRESET, "seeds") for override in own)
     with suppress(OmegaConfBaseException):
         return not is_open and settings.seeds == 1

@@ -1,8 +1,8 @@
 """Launch the runs of a command line: every job is checked before a folder is made or a run starts."""
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic
@@ -72,13 +72,8 @@ def launch(
     `check` says so; OSError if the folder cannot be made; then what `task` and `sweep` raise; and at the end of a sweep
     with failed trials a UserError with EXIT_SWEEP.
     """
-    with _planned(TRAIN, argv, check) as planned:
-        if planned is None:
-            return
-        hydra, plan, at = planned
-        if not plan.is_sweep:
-            _run_one(hydra, plan, task)
-            return
+
+    def run_sweep(hydra: GlobalHydra, plan: Plan[RunConfig], at: float | None) -> None:
         with one_line_errors():
             launcher = read_launcher(plan.launcher, plan.settings.hydra.launcher)
         folder = make_sweep_folder(plan)
@@ -97,35 +92,21 @@ def launch(
                 run_by_hydra(hydra, plan, folder, lambda number: task(launches[number]))
         raise_failures(plan, folder)
 
-
-def launch_one(verb: Verb[C], argv: Sequence[str], task: Callable[[Launch[C]], None], *, check: Check[C]) -> None:
-    """Run `task` for the one job of the verb's command line; prints and raises as `launch` does, and has no sweep."""
-    with _planned(verb, argv, check) as planned:
-        if planned is None:
-            return
-        hydra, plan, _ = planned
-        _run_one(hydra, plan, task)
+    launch_one(TRAIN, argv, task, check=check, run_sweep=run_sweep)
 
 
-def _run_one(hydra: GlobalHydra, plan: Plan[C], task: Callable[[Launch[C]], None]) -> None:
-    parents = Path(plan.jobs[0].config.run_dir or plan.default_dir).absolute().parents
-    missing = [parent for parent in parents if not parent.exists()]
-    folder = make_folder(plan)
-    (job,) = _launches(plan, folder)
-    try:
-        run_alone(hydra, plan, folder, lambda: task(job))
-    finally:
-        if not folder.exists():  # a run that could not begin leaves no folder, and none around it
-            for parent in missing:
-                with suppress(OSError):
-                    parent.rmdir()
+def launch_one(
+    verb: Verb[C],
+    argv: Sequence[str],
+    task: Callable[[Launch[C]], None],
+    *,
+    check: Check[C],
+    run_sweep: Callable[[GlobalHydra, Plan[C], float | None], None] | None = None,
+) -> None:
+    """Run `task` for the one job of the verb's command line; prints and raises as `launch` does.
 
-
-@contextmanager
-def _planned(
-    verb: Verb[C], argv: Sequence[str], check: Check[C]
-) -> Iterator[tuple[GlobalHydra, Plan[C], float | None] | None]:
-    """Read the command line; give hydra, the plan and the beta of `--compare-at`, or None where it only prints."""
+    A verb that has sweeps runs one by `run_sweep`, whose last argument is the beta of `--compare-at`.
+    """
     refuse_secrets(argv)
     with composing(verb):
         line = parse_arguments(argv)
@@ -139,7 +120,6 @@ def _planned(
         if "--resolve" in line.options and not part:
             raise UserError("--resolve shows a config without its interpolations: add --cfg job")
         if show_page(line.options, overrides):
-            yield None
             return
         with open_hydra() as hydra:
             plan = plan_jobs(verb, hydra.config_loader(), overrides, sweep=is_sweep, check=None if part else check)
@@ -147,7 +127,25 @@ def _planned(
                 raise UserError("--compare-at is the beta at which a sweep compares its points: it needs -m")
             if part:
                 show_config(part, overrides, resolve="--resolve" in line.options)
-            yield None if part else (hydra, plan, at)
+            elif run_sweep is not None and plan.is_sweep:
+                run_sweep(hydra, plan, at)
+            else:
+                _run_one(hydra, plan, task)
+
+
+def _run_one(hydra: GlobalHydra, plan: Plan[C], task: Callable[[Launch[C]], None]) -> None:
+    """Run the one job in the folder that its config names, or in a new one."""
+    named, default = plan.jobs[0].config.run_dir, Path(plan.default_dir).absolute()
+    missing = [parent for parent in (Path(named).absolute() if named else default).parents if not parent.exists()]
+    folder = _made(Path(named)) if named else reserve_folder(default)
+    (job,) = _launches(plan, folder)
+    try:
+        run_alone(hydra, plan, folder, lambda: task(job))
+    finally:
+        if not folder.exists():  # a run that could not begin leaves no folder, and none around it
+            for parent in missing:
+                with suppress(OSError):
+                    parent.rmdir()
 
 
 def _search(plan: Plan[RunConfig], record: SweepRecord, search: RunSearch, launcher: Launcher) -> None:
@@ -175,15 +173,8 @@ def _launches(plan: Plan[C], folder: Path) -> list[Launch[C]]:
     return launches
 
 
-def make_folder(plan: Plan[C]) -> Path:
-    """Make the folder that a run's config names, or the default one, and return it, absolute; raises OSError."""
-    if named := plan.jobs[0].config.run_dir:
-        return _made(Path(named))
-    return reserve_folder(Path(plan.default_dir).absolute())
-
-
 def make_sweep_folder(plan: Plan[RunConfig]) -> Path:
-    """Make the folder of a sweep, as `make_folder` does; one that an earlier version made keeps its name."""
+    """Make the folder of a sweep that its configs name, or the default one; an earlier version's keeps its name."""
     named, parent = plan.jobs[0].config.sweep_dir, Path(plan.default_dir).absolute()
     overrides, configs = [job.overrides for job in plan.jobs], [job.config for job in plan.jobs]
     earlier = parent / earlier_sweep_name(overrides, configs)
