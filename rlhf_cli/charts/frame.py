@@ -1,6 +1,7 @@
 """The style, elements, title, axes and legend that every SVG picture shares."""
 
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from typing import Final
 
 from rlhf_cli.charts.scale import Scale, labels
@@ -20,33 +21,7 @@ SWATCH: Final = 26
 Y_TICKS: Final = 5
 
 # Okabe and Ito 2008; their yellow only on dark paper, since white paper swallows it, and there the others are lighter.
-STYLE: Final = """
-.chart { font: 16px system-ui, sans-serif; color: #1c1c1c; --paper: #ffffff; --grid: #dddddd; --c6: currentColor;
-  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #cc79a7; --c4: #e69f00; --c5: #56b4e9 }
-@media (prefers-color-scheme: dark) {
-  .chart { color: #e6e6e6; --paper: #17191d; --grid: #3b3e45;
-    --c0: #56b4e9; --c1: #f0803c; --c2: #1fbf92; --c5: #f5ec7a }
-}
-.chart text { fill: currentColor }
-.chart .title { font-weight: 600 }
-.chart .middle { text-anchor: middle }
-.chart .end { text-anchor: end }
-.chart .name { font-weight: 600; paint-order: stroke; stroke: var(--paper); stroke-width: 3 }
-.chart .paper { fill: var(--paper) }
-.chart .grid { stroke: var(--grid) }
-.chart .axis { stroke: currentColor; stroke-opacity: 0.6 }
-.chart .mark { stroke: currentColor; stroke-opacity: 0.7; stroke-width: 1.5; stroke-dasharray: 2 4 }
-.chart .line, .chart .dashed { fill: none; stroke: var(--c); stroke-width: 2.5; stroke-linejoin: round }
-.chart .dashed { stroke-dasharray: 8 6 }
-.chart .band { fill: var(--c); fill-opacity: 0.16 }
-.chart .bar, .chart .points { fill: var(--c) }
-.chart .error { stroke: var(--c); stroke-width: 1.5 }
-.chart .strip { fill: transparent; pointer-events: all }
-.chart .strip:hover { fill: var(--grid); fill-opacity: 0.5 }
-.chart :is(.line, .dashed, .band, .error, .name, .grid, .axis, .mark) { pointer-events: none }
-.chart .cell { fill: var(--c) }
-.chart .chosen { fill: none; stroke: currentColor; stroke-width: 2.5 }
-""" + "".join(f".chart .c{i} {{ --c: var(--c{i}) }}\n" for i in range(COLOURS))
+STYLE: Final = "\n" + files("rlhf_cli.charts").joinpath("chart.css").read_text(encoding="utf-8")
 
 
 def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:

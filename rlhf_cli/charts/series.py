@@ -62,9 +62,7 @@ def draw_series(
     Names keep clear of the boxes in `taken`, and are added to them.
     """
     placed = [[_placed(point, across, down) for point in run] for run in runs]
-    if style != "points":
-        return _curve(placed, style, i)
-    return _points(placed, titles, i, taken)
+    return _points(placed, titles, i, taken) if style == "points" else _curve(placed, style, i)
 
 
 def dots_of(runs: Sequence[Sequence[Point]], style: Style, across: Scale, down: Scale) -> list[Box]:
