@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from rich.columns import Columns
-from rich.console import Console, RenderableType
+from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
 
@@ -79,19 +79,12 @@ def _ask(question: Question, console: Console, shown: Callable[[], str] | None) 
     console.rule(Text(f"pair {question.number} of {question.of}{rate}"), align="left")
     console.print(Text(readable(question.pair.prompt), style="cyan"))
     texts = question.pair.text
-    panels: list[RenderableType] = [
-        Panel(Text(readable(texts[side]) or "(empty)"), title=name, title_align="left", expand=True)
+    half = (console.width - 2) // 2 if console.width >= SIDE_BY_SIDE else None
+    panels = [
+        Panel(Text(readable(texts[side]) or "(empty)"), title=name, title_align="left", width=half)
         for name, side in (("1", question.left), ("2", question.right))
     ]
-    if console.width >= SIDE_BY_SIDE:
-        half = (console.width - 2) // 2
-        for panel in panels:
-            assert isinstance(panel, Panel)
-            panel.width = half
-        console.print(Columns(panels, padding=(0, 1)))
-    else:
-        for panel in panels:
-            console.print(panel)
+    console.print(Columns(panels, padding=(0, 1)) if half else Group(*panels))
     console.print(KEYS, style="dim")
 
 

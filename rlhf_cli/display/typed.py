@@ -20,11 +20,13 @@ class Typed:
     def __init__(self, console: Console) -> None:
         self._console, self._lines, self._ended = console, "", False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a note is text, whatever somebody types
-        self._handle = _handle_of_stdin()
-        if self._handle is None:  # no file of the system: all that it will ever give
+        try:
+            self._handle: int | None = sys.stdin.fileno()
+        except (AttributeError, io.UnsupportedOperation, ValueError):  # no file of the system: all that it ever gives
             if isinstance(sys.stdin, io.TextIOWrapper):
                 sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-            self._lines, self._ended = sys.stdin.read() if sys.stdin is not None else "", True
+            self._handle, self._ended = None, True
+            self._lines = sys.stdin.read() if sys.stdin is not None else ""
 
     def read(self) -> tuple[str, str]:
         """A key, and after `n` the note. The end of the input is `q`."""
@@ -68,13 +70,6 @@ class Typed:
             return self._console.input("note: ").strip()
         except EOFError:  # Ctrl-D: no note
             return ""
-
-
-def _handle_of_stdin() -> int | None:
-    try:
-        return sys.stdin.fileno()
-    except (AttributeError, io.UnsupportedOperation, ValueError):
-        return None
 
 
 @contextmanager

@@ -40,16 +40,13 @@ def preferences(asked: Sequence[tuple[Votes, Sequence[Pair]]]) -> Preferences:
         standings = [votes.of(rater).valid for rater in votes.raters()]
         for pair in pairs:
             cast = [standing[pair.id] for standing in standings if pair.id in standing and not pair.is_same]
-            cast = [vote for vote in cast if vote.score is not None]
             scores = [vote.score for vote in cast if vote.vote != "both_bad" and vote.score is not None]
-            if not cast:
-                continue
-            if not scores:
-                left_out["both bad"] += 1
-            elif not (pair.a.strip() and pair.b.strip()):
-                left_out["with an empty text"] += 1
-            else:
+            if scores and pair.a.strip() and pair.b.strip():
                 rows.append(_row(pair, fmean(scores)))
+            elif scores:
+                left_out["with an empty text"] += 1
+            elif any(vote.vote == "both_bad" for vote in cast):
+                left_out["both bad"] += 1
     return Preferences(tuple(rows), left_out)
 
 

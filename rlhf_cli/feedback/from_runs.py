@@ -34,11 +34,8 @@ def _evaluations(run: Path) -> tuple[Evaluation, Evaluation]:
     first, last = read_first_and_last(run, ("data",))  # texts are compared, whatever scores them
     if first is None or last is None:
         missing = "the reference's (step 0)" if first is None else "the policy's"
-        raise bad_data(
-            f"no held-out completions to compare: {EVALUATIONS} lacks {missing}",
-            run,
-            "train with evaluate.every=8, say; or label a file of pairs",
-        )
+        what = f"no held-out completions to compare: {EVALUATIONS} lacks {missing}"
+        raise bad_data(what, run, "train with evaluate.every=8, say; or label a file of pairs")
     return first, last
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from rlhf_cli.data.files import file_errors
 from rlhf_cli.data.jsonl import read_jsonl
 from rlhf_cli.errors import bad_data
-from rlhf_cli.feedback.preference import Row, read_row
+from rlhf_cli.feedback.preference import EXAMPLE, Row, read_row
 from rlhf_cli.paths import why_irregular
 from rlhf_cli.runs.disk import DISK
 
@@ -42,7 +42,7 @@ def read_pairs(file: Path) -> tuple[Pair, ...]:
     with file_errors(file, file.name):
         rows = [read_row(raw.columns, raw.where) for raw in read_jsonl(file, file.name)]
     if not rows:
-        raise bad_data("no pair in the file", str(file), 'write {"prompt": "...", "a": "...", "b": "..."}')
+        raise bad_data("no pair in the file", file, EXAMPLE)
     return with_ids(rows)
 
 

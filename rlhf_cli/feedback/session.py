@@ -105,14 +105,12 @@ class Session:
         return informative(prediction.of(left))
 
     def _question(self, pair: str, chance: float, number: int) -> Question:
-        return Question(self._asked[pair], self._left(pair), chance, number, len(self._asked))
+        left: Side = "a" if self._seed_of("label/side", int(pair, 16)) % 2 else "b"
+        return Question(self._asked[pair], left, chance, number, len(self._asked))
 
     def _write(self, pair: str, what: Ballot, left: Side, chance: float, note: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._votes.append(Vote(now, self.rater, pair, what, left, chance, note, len(self._asked)))
-
-    def _left(self, pair: str) -> Side:
-        return "a" if self._seed_of("label/side", int(pair, 16)) % 2 else "b"
 
     def _seed_of(self, stream: str, counter: int) -> int:
         name = int.from_bytes(hashlib.sha256(self.rater.encode()).digest()[:8], "little")
