@@ -68,11 +68,8 @@ def parse_arguments(argv: Sequence[str]) -> CommandLine:
             raise UserError(f"unknown option {typed}{_suggestion(typed)}")
         if not value and rest and (rest[0] in _VALUES[name] or name == COMPARE_AT):
             value = rest.pop(0)
-        if name == COMPARE_AT:
-            options[name] = value
-            continue
         value = value or ("all" if name == "--info" else "")
-        if value not in (_VALUES[name] or ("",)):
+        if name != COMPARE_AT and value not in (_VALUES[name] or ("",)):
             raise UserError(f"{typed} takes " + (" or ".join(_VALUES[name]) or "no value"))
         options[name] = value
     return CommandLine(options, tuple(overrides))

@@ -7,6 +7,7 @@ import glob
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rlhf_cli.config.arguments import OPTIONS, rewrite
@@ -53,10 +54,8 @@ def _valid_overrides(words: Sequence[str]) -> list[str]:
     """Keep the valid overrides: hydra would fail on the others, and on values with spaces."""
     valid = []
     for word in words:
-        try:
+        with suppress(UserError):
             valid.append(rewrite(word, Path.cwd()))
-        except UserError:
-            continue
     return [word for word in valid if " " not in word]
 
 

@@ -3,10 +3,11 @@
 Where two tools use a name for different things, it stands for the one that most of their users look for.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from rlhf_cli.config.keys import did_you_mean, fields
+from rlhf_cli.settings import flatten
 
 OURS: Final[Mapping[str, tuple[str, ...]]] = {
     "model": ("actor_rollout_ref", "actor"),
@@ -128,7 +129,7 @@ def unknown_setting(key: str, value: Any = None) -> str:
 
     `value` is the value of the unknown setting; if it is a mapping, the message names the settings in it.
     """
-    names = [name for name in _dotted_names(key, value) if ours_for(name)] or [key]
+    names = [name for name, _ in flatten({key: value}, with_empty=True) if ours_for(name)] or [key]
     if ours_for(names[0]):
         return "; ".join(f"unknown setting '{name}'; here it is {ours_for(name)}" for name in names)
     return f"unknown setting '{key}'{did_you_mean(key, list_suggestions())}"
@@ -137,12 +138,3 @@ def unknown_setting(key: str, value: Any = None) -> str:
 def list_suggestions() -> list[str]:
     """List the settings that a message may suggest; none of them lowers a guard."""
     return [key for key in fields() if key.rpartition(".")[2] not in _GUARDS]
-
-
-def _dotted_names(name: str, value: Any) -> Iterator[str]:
-    """Yield the names of all settings in a value: `actor.optim.lr` for `actor` with {optim: {lr: 1}}."""
-    if isinstance(value, Mapping) and value:
-        for key, part in value.items():
-            yield from _dotted_names(f"{name}.{key}", part)
-    else:
-        yield name

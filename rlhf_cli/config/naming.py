@@ -57,7 +57,7 @@ def trial_name(overrides: Sequence[str], constant: Sequence[str]) -> str:
 
 
 def name_folders(jobs: Sequence[Sequence[str]], *more: str) -> str:
-    """The override by which folders are not named by the keys that all jobs set alike, nor by `more` keys."""
+    """The override that keeps keys out of the names of folders: those that all jobs set alike, and `more`."""
     common = [parse_override(override).key_or_group for override in sorted(common_overrides(jobs))]
     return f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quote, (*common, *more)))}]"
 
@@ -102,19 +102,15 @@ def split_settings(
 
     Where presets are swept, only settings of the command line are fixed. Arguments as for `sweep_name`.
     """
-    swept = _swept_keys(typed, jobs)
-    fixed = fixed_settings(configs, swept)
-    if PRESET not in swept:
-        return swept, fixed
-    own = [parse_override(override).key_or_group for override in jobs[0]]
-    return swept, {key: value for key, value in fixed.items() if is_under(key, own)}
-
-
-def _swept_keys(typed: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[str]:
     listed = {override.key_or_group for override in map(parse_override, typed) if override.is_sweep_override()}
     common = common_overrides(jobs)
     own = {parse_override(override).key_or_group for job in jobs for override in job if override not in common}
-    return sorted((listed | own) - {SEED})
+    swept = sorted((listed | own) - {SEED})
+    fixed = fixed_settings(configs, swept)
+    if PRESET not in swept:
+        return swept, fixed
+    of_first = [parse_override(override).key_or_group for override in jobs[0]]
+    return swept, {key: value for key, value in fixed.items() if is_under(key, of_first)}
 
 
 def _digest(text: str) -> str:

@@ -93,7 +93,6 @@ def takes_numbers(group: str) -> bool:
 
 
 def is_number(text: str) -> bool:
-    """Whether the text is a number."""
     try:
         float(text)
     except ValueError:

@@ -56,7 +56,7 @@ _SETTINGS: Final = TypeAdapter(FeedbackSettings)
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The files of one round."""
+    """The files and folders of one round, as above."""
 
     number: int
     """From 1."""
@@ -64,22 +64,18 @@ class Round:
 
     @property
     def pairs(self) -> Path:
-        """Two completions of each prompt."""
         return self.folder / "pairs.jsonl"
 
     @property
     def preferences(self) -> Path:
-        """The votes so far as rows to train on."""
         return self.folder / "preferences.jsonl"
 
     @property
     def reward_model(self) -> Path:
-        """The run of the reward model."""
         return self.folder / "reward-model"
 
     @property
     def policy(self) -> Path:
-        """The run of the policy."""
         return self.folder / "policy"
 
     @property
@@ -89,7 +85,6 @@ class Round:
 
     @property
     def truth(self) -> Path:
-        """The hidden reward at each evaluation of the policy."""
         return self.folder / "truth.jsonl"
 
 
@@ -110,11 +105,8 @@ def keep_settings(folder: Path, settings: FeedbackSettings) -> None:
     """
     former = read_settings(folder)
     if former is not None and (changed := _difference(former, settings)):
-        raise bad_run(
-            f"the rounds began with {changed}",
-            folder,
-            "give the first command again, with more --rounds perhaps, or name a new folder",
-        )
+        fix = "give the first command again, with more --rounds perhaps, or name a new folder"
+        raise bad_run(f"the rounds began with {changed}", folder, fix)
     if former is None or former.rounds != settings.rounds:
         write_json(folder / SETTINGS, asdict(replace(former or settings, rounds=settings.rounds)))
 

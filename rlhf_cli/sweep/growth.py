@@ -75,11 +75,8 @@ def refuse_other_names(launcher: str, begun: Sequence[str], planned: Sequence[st
     """
     for name, own in zip(begun, planned, strict=True):
         if name != own:
-            raise bad_run(
-                f"{launcher} would begin the trial {name} again, as {own}",
-                folder,
-                "leave hydra/launcher out, or give another sweep_dir",
-            )
+            fix = "leave hydra/launcher out, or give another sweep_dir"
+            raise bad_run(f"{launcher} would begin the trial {name} again, as {own}", folder, fix)
 
 
 def keep_begun(
@@ -89,18 +86,13 @@ def keep_begun(
 
     Raises UserError (exit 5) where one of them has other fixed settings.
     """
-    for trial, config in begun:
-        settings = _settings(config, ())
-        differing = [key for key, value in fixed.items() if settings.get(key) != value]
-        if trial.name not in planned and differing:
-            key = differing[0]
-            raise bad_run(
-                f"it holds a sweep of other fixed settings: {key}: {settings.get(key)} -> {fixed[key]}",
-                sweep.folder if sweep else "sweep_dir",
-                "give another sweep_dir",
-            )
     if sweep is None:
         return []
+    for config in (config for trial, config in begun if trial.name not in planned):
+        settings = _settings(config, ())
+        if key := next((key for key, value in fixed.items() if settings.get(key) != value), None):
+            what = f"it holds a sweep of other fixed settings: {key}: {settings.get(key)} -> {fixed[key]}"
+            raise bad_run(what, sweep.folder, "give another sweep_dir")
     return [trial for trial in sweep.trials if trial.name not in planned and sweep.path(trial).is_dir()]
 
 

@@ -77,11 +77,8 @@ class Study:
             self._study.set_user_attr(_SEARCH, own)
         elif known != own:
             key = next(key for key in {**own, **known} if known.get(key) != own.get(key))
-            raise bad_run(
-                f"it holds a search with another {key}: {known.get(key)} -> {own.get(key)}",
-                folder,
-                "give another sweep_dir",
-            )
+            what = f"it holds a search with another {key}: {known.get(key)} -> {own.get(key)}"
+            raise bad_run(what, folder, "give another sweep_dir")
 
     def running(self) -> list[Asked]:
         """The trials that were asked for and have no result, in their order: a killed search begins with them."""

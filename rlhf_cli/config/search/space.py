@@ -39,11 +39,8 @@ def read_space(overrides: Sequence[Override]) -> tuple[Dimension, ...]:
     """The dimensions in the order of the overrides; the last values of a key count. Raises UserError for none."""
     space = {override.get_key_element(): _dimension(override) for override in overrides if override.is_sweep_override()}
     if not space:
-        raise UserError(
-            "a search needs values to choose from",
-            where=f"hydra/sweeper={SWEEPER}",
-            fix="add some: beta=0.02,0.1 'optimizer.lr=tag(log,interval(1e-5,1e-3))'",
-        )
+        fix = "add some: beta=0.02,0.1 'optimizer.lr=tag(log,interval(1e-5,1e-3))'"
+        raise UserError("a search needs values to choose from", where=f"hydra/sweeper={SWEEPER}", fix=fix)
     if "seed" in space:
         raise UserError("a search chooses no seed: it is no setting", where="seed", fix="give one seed")
     return tuple(space.values())
