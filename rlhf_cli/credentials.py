@@ -29,8 +29,6 @@ _LOOKS_LIKE: Final = {
     "a password": rf"(?i)(?<![^\W_])(password|passwd|pwd)={_VALUE}",
 }
 _AWS = r"(?i)aws_?secret_?(access_?)?key['\"]?\s*[:=]\s*['\"]?(?P<body>[A-Za-z0-9/+]{40})(?![\w/+])"
-_BODY: Final = "body"
-"""The group of a certain pattern that is random in a secret."""
 _IS_KEY: Final = {
     "hf_": ("a Hugging Face token", r"(?<![^\W_])hf_(?P<body>[A-Za-z0-9]{30,})"),
     "sk-": ("an API key", r"(?<![^\W_])sk-[\w-]{0,40}?(?P<body>(?=[A-Za-z]{0,60}\d)[A-Za-z0-9]{20,})"),
@@ -80,7 +78,7 @@ _IS_KEY: Final = {
         r"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----[\s\S]{0,200}?(?P<body>[A-Za-z0-9+/]{40,})",
     ),
 }
-"""Text that every match holds -> kind of secret, and a pattern of its fixed prefix and length."""
+"""Text that every match holds -> kind of secret, and a pattern of its fixed prefix and its random body."""
 _EXAMPLE: Final = re.compile(r"example|placeholder|your|dummy|fake", re.IGNORECASE)
 _LEAST_VARIED: Final = 3
 """Different characters of a key; a placeholder (`xxxx...`) has fewer."""
@@ -104,5 +102,5 @@ def kind_of_key(text: str) -> str | None:
 
 
 def _is_random(match: re.Match[str]) -> bool:
-    body = match[_BODY]
+    body = match["body"]
     return len(set(body)) >= _LEAST_VARIED and not _EXAMPLE.search(body)

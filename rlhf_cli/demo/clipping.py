@@ -77,7 +77,8 @@ def scene(fast: bool) -> Scene:
 
 def surrogate(ratio: float, advantage: float) -> float:
     """min(ratio A, clip(ratio) A) of one token, as PPO's loss computes it."""
-    new, old, a, weight = (torch.tensor([[x]], dtype=torch.float64) for x in (_log(ratio), 0.0, advantage, 1.0))
+    log_ratio = math.log(ratio) if ratio > 0 else -math.inf
+    new, old, a, weight = (torch.tensor([[x]], dtype=torch.float64) for x in (log_ratio, 0.0, advantage, 1.0))
     loss, _ = clipped_surrogate(new, old, a, weight, CLIP, CLIP)
     return -float(loss)
 
@@ -96,7 +97,3 @@ def ppo(epochs: int) -> Ppo:
         epochs=epochs,
         minibatch_size=None,
     )
-
-
-def _log(x: float) -> float:
-    return math.log(x) if x > 0 else -math.inf

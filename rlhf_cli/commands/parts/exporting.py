@@ -70,11 +70,8 @@ def read_writer(run: Path, overrides: Sequence[str]) -> TrainingConfig:
     saved = read_config(run)
     verb = verb_of_run(saved)
     if verb is REWARD_TRAIN:
-        raise bad_run(
-            "a reward model scores texts, and writes none",
-            run,
-            f"rlhf reward test reward=model reward.path={shlex.quote(str(run))}",
-        )
+        fix = f"rlhf reward test reward=model reward.path={shlex.quote(str(run))}"
+        raise bad_run("a reward model scores texts, and writes none", run, fix)
     config = amend_for(verb, saved, overrides)
     refuse_unsaid_trust(config, overrides, EXIT_RESUME, how="--trust-remote-code")
     return config

@@ -23,6 +23,7 @@ from rlhf_cli.runs.reading import read_first_and_last
 from rlhf_cli.runs.resume import find_adapter, find_named
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig, TrainingConfig
+from rlhf_cli.sweep.growth import final_beta
 from rlhf_cli.types import Prompt, PromptRow
 
 if TYPE_CHECKING:
@@ -89,10 +90,7 @@ def weight_at(beta: float, config: TrainingConfig, run: Path) -> float:
     """
     if not isinstance(config, RunConfig):
         raise UserError("only runs of rlhf train have a beta", where="--beta", fix="leave --beta out")
-    if isinstance(config.beta, Controlled):
-        own = _controlled_beta(run)
-    else:
-        own = config.beta.at(config.steps - 1, config.steps)
+    own = _controlled_beta(run) if isinstance(config.beta, Controlled) else final_beta(config)
     if not own or not beta or own / beta > FURTHEST:
         fix = f"both above 0, and the second at least {own / FURTHEST:.2g}"
         raise UserError(f"there is no dial between beta {own:g} and {beta:g}", where="--beta", fix=fix)

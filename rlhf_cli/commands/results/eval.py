@@ -29,6 +29,7 @@ from rlhf_cli.runs.kind import check_verb
 from rlhf_cli.runs.resume import find_adapter, find_named, missing_folder, read_config
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig
+from rlhf_cli.sweep.growth import final_beta
 
 ABOUT: Final = """\
 A trained policy against its reference, or against the policy of another run, on
@@ -91,7 +92,7 @@ def main(argv: list[str]) -> None:
     models = [config, *(config.model_copy(update={"model": other.model}) for other in configs[1:])]
     own_reward = not any(override.startswith("reward") for override in overrides)
     sides, prompts = answer_all(models, found, rows, decoding, watch, own_reward=own_reward)
-    beta = None if isinstance(config.beta, Controlled) else config.beta.at(config.steps - 1, config.steps)
+    beta = None if isinstance(config.beta, Controlled) else final_beta(config)
     compared = compare_sides(sides[0], sides[1], len(prompts), beta if decoding == Decoding() else None)
     names = _names(found)
     row = {"a": names[0], "b": names[1], "decoding": asdict(decoding), **asdict(compared)}
