@@ -37,7 +37,7 @@ class HeldOut(Settings):
     every: Free[int] = Field(ge=0)
     """Steps between evaluations; 0 = never, also not before and after the run. A resumed run may not change it from
     or to 0: that would change the training data."""
-    prompts: int = Field(ge=2)
+    prompts: int = Field(ge=2, le=10**6)
     """Number of held-out prompts."""
 
 

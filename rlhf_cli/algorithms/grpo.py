@@ -41,7 +41,7 @@ class Grpo(Settings):
     """The same upwards, above 1 + clip_range_high; more than clip_range is DAPO's clip-higher."""
     aggregation: Aggregation
     """Sum or mean over the tokens of an update; each weighs long completions differently (functional/losses.py)."""
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=1000)
     """Passes over each rollout."""
     minibatch_size: int | None = Field(ge=1)
     """Completions of one update; null: the whole rollout."""

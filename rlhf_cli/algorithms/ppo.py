@@ -45,7 +45,7 @@ class Ppo(Settings):
     """Whether to scale the advantages of a rollout to mean 0 and variance 1."""
     aggregation: Aggregation
     """Sum or mean over the tokens of an update; each weighs long completions differently (functional/losses.py)."""
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=1000)
     """Passes over each rollout."""
     minibatch_size: int | None = Field(ge=1)
     """Completions of one update; null: the whole rollout."""

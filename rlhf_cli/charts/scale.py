@@ -30,7 +30,7 @@ def has_place(value: float, log: bool) -> bool:
 
 
 def extent(values: Sequence[float], log: bool = False) -> tuple[float, float]:
-    """The smallest and largest value, moved apart where they nearly coincide; 0 .. 1 (1 .. 10) without values."""
+    """The smallest and largest value, moved apart where they nearly coincide; without values 0 .. 1 or 1 .. 10."""
     if not values:
         return (1.0, 10.0) if log else (0.0, 1.0)
     low, high = min(values), max(values)
@@ -39,7 +39,7 @@ def extent(values: Sequence[float], log: bool = False) -> tuple[float, float]:
     if log:
         return low / 2, high * 2
     room = max(abs(low), abs(high)) / 10 or 1.0
-    return low - room, high + room
+    return low and low - room, high + room  # nothing moved: most of what is drawn has no values below 0
 
 
 def ticks(low: float, high: float, count: int, outside: bool = False) -> list[float]:

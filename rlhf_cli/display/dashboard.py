@@ -82,7 +82,8 @@ class Dashboard(Quiet):
         """Add a point to every curve."""
         self._sample = sample
         self._seconds.append(timings["time/step_s"])
-        self._speed = f"{timings['tokens_per_s']:.0f} tokens/s · {timings['time/step_s']:.1f} s"
+        speed = [f"{timings['tokens_per_s']:.0f} tokens/s"] if "tokens_per_s" in timings else []
+        self._speed = " · ".join([*speed, f"{timings['time/step_s']:.1f} s"])
         self._add(step, metrics)
 
     def evaluated(self, step: int, metrics: Metrics) -> None:
@@ -133,7 +134,7 @@ class Dashboard(Quiet):
         grid.add_row(
             Text(self._phase, style="dim"),
             ProgressBar(self._ticks, self._done, style="grey23") if self._ticks else "",
-            Text(self._speed, style="dim"),
+            Text(self._speed or (f"{self._done}/{self._ticks}" if self._ticks else ""), style="dim"),
         )
         return grid
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
+from typing import Final
 
 from rich.console import Console
 from rich.progress import Progress
@@ -11,6 +13,9 @@ from rlhf_cli.display.words import held_out_figures, step_figures, waiting
 from rlhf_cli.errors import visible
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.types import Metrics
+
+SLOW_S: Final = 60.0
+"""Seconds of a phase after which a line says how far it is, and the seconds to the next such line."""
 
 
 class Quiet(Reporter):
@@ -28,10 +33,19 @@ class Plain(Quiet):
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:
-        """Name the phases that are not part of every step."""
+        """Name the phases that are not part of every step; of a long one say every minute how far it is."""
         if name not in ("rollout", "reward", "trainer", "reference", "update", "checkpoint"):
             self._line(f"{name} ...")
-        yield lambda: None
+        done, due = 0, monotonic() + SLOW_S
+
+        def tick() -> None:
+            nonlocal done, due
+            done += 1
+            if monotonic() >= due:
+                due = monotonic() + SLOW_S
+                self._line(f"{name}: {done} of {ticks} parts done")
+
+        yield tick
 
     def step(self, step: int, metrics: Metrics, timings: Metrics, sample: tuple[str, str]) -> None:
         """Print the step, and the evaluation that came with it."""

@@ -1,10 +1,12 @@
 """The page of several runs of supervised training: held-out figures, paired differences, curves, settings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from rlhf_cli.charts.pictures import Chart
 from rlhf_cli.report.comparison_page import Difference, differing_settings, short_names
 from rlhf_cli.report.curves import SUPERVISED, overlay
 from rlhf_cli.report.page import render
@@ -30,10 +32,19 @@ def html(runs: Sequence[SavedRun]) -> str:
         levels=_levels(runs, names, results),
         base=names[0],
         differences=[_difference(each[0], other) for other in each[1:]],
-        curves=overlay([(name, run.metrics, 0) for name, run in zip(names, runs, strict=True)], SUPERVISED),
+        curves=list(_curves(runs, names)),
         steps_a_point=steps_per_point(max(len(run.metrics) for run in runs)),
         settings=differing_settings(runs, names),
     )
+
+
+def _curves(runs: Sequence[SavedRun], names: Sequence[str]) -> Iterator[Chart]:
+    """The charts of the runs of each verb: losses of different objectives do not compare."""
+    verbs = list(dict.fromkeys(run.status.verb for run in runs))
+    for verb in verbs:
+        own = [run.metrics if run.status.verb == verb else () for run in runs]
+        for chart in overlay([(name, rows, 0) for name, rows in zip(names, own, strict=True)], SUPERVISED):
+            yield replace(chart, title=f"{chart.title}, rlhf {verb}") if len(verbs) > 1 else chart
 
 
 def _levels(runs: Sequence[SavedRun], names: Sequence[str], results: Sequence[SupervisedResult | None]) -> Table:

@@ -152,12 +152,12 @@ class Logbook:
     ) -> dict[str, float]:
         """Add a line to timings.jsonl: the seconds of each phase, tokens a second of training, the reward's retries.
 
-        `retries` is None where there is no reward. Returns the timings. A checkpoint is written after the line of its
-        step, so its seconds are in the next line.
+        `retries` is None where there is no reward; no `tokens`, no speed. Returns the timings. A checkpoint is written
+        after the line of its step, so its seconds are in the next line.
         """
         training = seconds["step"] - seconds.get("evaluation", 0.0) - seconds["checkpoint"]
         timings = {f"time/{name}_s": round(value, 4) for name, value in seconds.items()}
-        timings |= {"tokens_per_s": round(tokens / max(training, 1e-9), 1)}
+        timings |= {"tokens_per_s": round(tokens / max(training, 1e-9), 1)} if tokens else {}
         of_reward = {} if retries is None else {"reward/retries": retries}
         self._logs["timings"].write({"step": step, **timings, **of_reward})
         return timings

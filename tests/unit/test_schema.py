@@ -113,6 +113,8 @@ def test_no_value_lives_in_python(key: str) -> None:
         {"checkpoint": {"every": 1, "keep": 0}},
         {"evaluate": {"every": -1, "prompts": 2, "samples": 1}},
         {"evaluate": {"every": 1, "prompts": 1, "samples": 1}},
+        {"evaluate": {"every": 1, "prompts": 10**6 + 1, "samples": 1}},
+        {"algorithm": ppo_fields(epochs=1001)},
         {"beta": {"kind": "constant", "value": math.nan}},
         {"reward": {"kind": "characters", "characters": ""}},
     ],

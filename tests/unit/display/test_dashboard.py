@@ -70,7 +70,18 @@ class TestDashboard:
         text = to.export_text()
         assert "step 0/40" in text
         assert "rollout" in text
+        assert "1/8" in text  # no step has told how fast it is
         assert "reward" not in text
+
+    def test_a_step_whose_tokens_were_not_counted_has_no_speed(self) -> None:
+        to = console(80, terminal=True)
+        watch = Dashboard(to, "title", 40)
+        watch.step(1, {"skipped": 1.0}, {"time/step_s": 1.26}, ("p", "c"))
+        to.print(watch._draw())
+        watch.close()
+        text = to.export_text()
+        assert "1.3 s" in text
+        assert "tokens/s" not in text
 
     def test_the_objective_comes_first(self) -> None:
         lines = self.picture(100).splitlines()

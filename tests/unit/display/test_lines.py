@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from rlhf_cli.display import lines
 from rlhf_cli.display.lines import JsonLines, PhaseBars, Plain, Quiet
 from tests.unit.display.samples import (
     DANGEROUS,
@@ -59,6 +60,19 @@ def test_pairs_that_wait_are_a_line_where_there_are_any() -> None:
     )
 
 
+def test_a_long_phase_says_every_minute_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of 25 s: 75 s after the start, then 75 s after that; a phase that ends within a minute is silent."""
+    to, now = console(width=20), [0.0]
+    monkeypatch.setattr(lines, "monotonic", lambda: now[0])
+    watch = Plain(to, "title", 40)
+    for ticks in (2, 7):
+        with watch.phase("update", ticks) as tick:
+            for _ in range(ticks):
+                now[0] += 25.0
+                tick()
+    assert printed(to) == "update: 3 of 7 parts done\nupdate: 6 of 7 parts done\n"
+
+
 def test_quiet_prints_notes_and_nothing_else() -> None:
     to = console()
     watch = Quiet(to, "title", 40)
@@ -71,10 +85,10 @@ def test_json_lines_are_the_metrics_on_stdout(capsys: pytest.CaptureFixture[str]
     watch = JsonLines(console(), "title", 40)
     report_run(watch)
     watch.step(3, {"objective": math.nan, "kl/seq": math.inf}, TIMINGS, ("p", "c"))
-    lines = [
+    rows = [
         json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in capsys.readouterr().out.splitlines()
     ]
-    assert lines == [
+    assert rows == [
         {"step": 1, **METRICS},
         {"step": 2, **METRICS, **HELD_OUT},
         {"step": 3, "objective": None, "kl/seq": None},

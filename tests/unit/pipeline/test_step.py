@@ -193,7 +193,7 @@ class TestLogs:
         complete(run, None, {"skipped": 1.0, "reward/failures": 4.0}, None)
         assert lines(run, "metrics") == [{"step": 1, "skipped": 1.0, "reward/failures": 4.0}]
         assert lines(run, "samples") == []
-        assert lines(run, "timings")[0]["tokens_per_s"] == 0.0
+        assert "tokens_per_s" not in lines(run, "timings")[0]  # not 0: its tokens were not counted
 
     def test_samples_and_evaluation(self, run: Run) -> None:
         complete(run, advantages_of(), LEARNED, evaluation(1, 0.5))

@@ -81,6 +81,22 @@ def test_a_run_that_has_not_ended_is_there_without_figures(tmp_path: Path) -> No
     assert "not paired: one of them has not ended, or has no evaluation that can be read." in said(found["Against a"])
 
 
+def test_losses_of_different_objectives_are_drawn_apart(tmp_path: Path) -> None:
+    """The second of three runs is of another verb; it keeps its colour in charts of its own."""
+    runs = [run_in(tmp_path / name, [1.0, 2.0, 3.0]) for name in "abc"]
+    runs[1] = replace(runs[1], status=replace(runs[1].status, verb="dpo"))
+    charts = {one.get("aria-label"): one for one in sections(html(runs))["Curves"].iter(f"{SVG}svg")}
+    assert list(charts) == [
+        "Loss, held-out, rlhf reward train", "Loss, training, rlhf reward train",
+        "Loss, held-out, rlhf dpo", "Loss, training, rlhf dpo",
+    ]  # fmt: skip
+    for title, chart in charts.items():
+        names = "b" if "dpo" in str(title) else "ac"
+        assert [one.text for one in chart.iter(f"{SVG}text") if one.text in {*"abc"}] == [*names]
+        looks = {part for one in chart.iter() for part in one.get("class", "").split()}
+        assert looks & {"c0", "c1", "c2"} == {f"c{'abc'.index(name)}" for name in names}
+
+
 @pytest.mark.parametrize(
     "columns",
     [

@@ -173,6 +173,16 @@ def test_no_bar_reaches_below_a_kl_of_zero(tmp_path: Path) -> None:
     assert front.x_low[front.names.index("4")] == 0.0
 
 
+def test_what_is_left_of_rounding_is_no_distance(tmp_path: Path) -> None:
+    """KLs of 3e-11 nats: nothing moved, and the axis has no ticks of 1e-11."""
+    write_trial(tmp_path / "a", [0.1, 0.2, 0.3, 0.4], 3e-11)
+    write_trial(tmp_path / "b", [0.1, 0.2, 0.3, 0.4], 1e-11)
+    chart = frontier(None, answer(SweepRecord(tmp_path, "", (Trial("a", {"k": "a"}), Trial("b", {"k": "b"})))).points)
+    assert [list(series.xs) for series in chart.series] == [[0.0], [0.0]]
+    names = [one.text for one in of_class(svg(chart), "middle")]
+    assert (names[0], names[-2:]) == ("0", ["1", "KL, nats"])
+
+
 def test_the_dashed_curve_goes_on_where_the_other_ends(tmp_path: Path) -> None:
     found = answer(two_by_two(tmp_path))
     assert found.oracle is not None
