@@ -10,10 +10,10 @@ from rlhf_cli.errors import bad_data
 from rlhf_cli.paths import find_similar, locate, why_irregular
 
 
-def find_files(path: str) -> list[tuple[Path, str]]:
+def find_files(path: str, key: str = "data.path") -> list[tuple[Path, str]]:
     """Find the file, or the files that match the pattern, sorted by name; each with its name in messages.
 
-    Raises UserError (exit 3) where there is none, or one is no regular file.
+    `key` is the setting that names it. Raises UserError (exit 3) where there is none, or one is no regular file.
     """
     file = locate(path)
     if file is not None and file.is_file():
@@ -22,7 +22,7 @@ def find_files(path: str) -> list[tuple[Path, str]]:
     files = [match for match in matches if match.is_file()]
     if not files:
         what = "no file fits the pattern" if glob.has_magic(path) else "no such prompt file"
-        fix = "give a file by data.path="
+        fix = f"give a file by {key}="
         if file is not None and file.is_dir():
             what, fix = "a folder, not a prompt file", "name its files by a pattern, as FOLDER/*.jsonl"
         elif file is not None and (near := find_similar(file)):

@@ -110,7 +110,8 @@ class FileSource(PromptSource):
     def raw_rows(self, *, held_out: bool) -> Iterator[RawRow]:
         """Yield the rows, file after file; raises UserError (exit 3) for a row that cannot be read, or without rows."""
         path, any_row = self.place(held_out=held_out), False
-        for file, name in find_files(path):
+        key = "data.eval_path" if held_out and self.eval_path is not None else "data.path"
+        for file, name in find_files(path, key):
             with file_errors(file, name):
                 for row in self.read(file, name):
                     any_row = True

@@ -202,6 +202,8 @@ def notes_at_start(config: TrainingConfig, origin: Origin | None) -> Iterator[st
             schedules |= {config.beta.kind, config.temperature.kind}
         if schedules != {"constant"} and read_config(origin.folder)["steps"] != config.steps:
             yield "the schedules depend on steps, which changed: they go on as if it had been so from the start"
+    if (warmup := config.optimizer.warmup_steps) > 10 * config.steps:
+        yield f"optimizer.warmup_steps={warmup}: in steps={config.steps} the rate stays below a tenth of its peak"
     if isinstance(config, RunConfig):
         if config.prompts != "dynamic" and config.max_rollouts != RunConfig.model_fields["max_rollouts"].default:
             yield f"max_rollouts={config.max_rollouts} is for prompts=dynamic: a step has one rollout"

@@ -58,6 +58,13 @@ def test_no_file(folder: Path, name: str, what: str, fix: str) -> None:
     assert caught.value.exit_code == EXIT_DATA
 
 
+@pytest.mark.parametrize("key", ["path", "eval_path"])
+def test_the_fix_names_the_setting(folder: Path, key: str) -> None:
+    fields = data_fields(kind="text", path=str(folder / "a.txt")) | {key: str(folder / "*.csv")}
+    with pytest.raises(UserError, match=f"give a file by data.{key}="):
+        read_source(Text.model_validate(fields), held_out=True)
+
+
 def test_a_pattern_does_not_reach_where_keys_are_kept(folder: Path) -> None:
     (folder / ".ssh").mkdir()
     (folder / ".ssh" / "id.txt").write_text("a key\n")

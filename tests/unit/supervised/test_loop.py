@@ -55,6 +55,14 @@ def test_a_tiny_model_learns_what_the_rows_teach(objective: dict[str, Any], tmp_
     assert first["heldout/loss"] == result.before["loss"].mean
     assert last["heldout/loss"] == pytest.approx(result.after["loss"].mean)
     assert SupervisedResult.read(tmp_path / "out") == result
+    assert not any("nothing was learned" in note for note in notes(run))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=KINDS)
+def test_a_run_that_leaves_every_loss_as_it_was_says_so(objective: dict[str, Any], tmp_path: Path) -> None:
+    run = run_of(tmp_path / "out", objective, lr=1e-30)
+    finish(run)
+    assert notes(run)[-1].startswith("nothing was learned: after step 3 every held-out loss is that of the untouched")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=KINDS)

@@ -11,7 +11,7 @@ from rlhf_cli.commands.parts import ready
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.errors import Stopped, UserError
 from rlhf_cli.runs.checkpoint import publish
-from tests.unit.support import config_of
+from tests.unit.support import config_fields, config_of
 
 
 def test_jobs_that_share_their_prompts_read_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +47,13 @@ def test_a_run_with_the_exact_kl_is_told_of_its_noise() -> None:
     assert not [note for note in ready.notes_at_start(config_of(), None) if "kl=exact" in note]
     (note,) = [note for note in ready.notes_at_start(config_of(kl="exact", exact_kl_every=1), None) if "kl=" in note]
     assert note == "kl=exact is unbiased, but its noise does not vanish at the optimum as that of kl=reward does"
+
+
+@pytest.mark.parametrize(("warmup", "noted"), [(30, []), (31, ["optimizer.warmup_steps=31: in steps=3 the rate"])])
+def test_a_warm_up_of_which_a_run_sees_less_than_a_tenth_is_noted(warmup: int, noted: list[str]) -> None:
+    fields = config_fields()["optimizer"] | {"warmup_steps": warmup}
+    found = [*ready.notes_at_start(config_of(steps=3, optimizer=fields), None)]
+    assert [note.partition(" stays")[0] for note in found] == noted
 
 
 def test_a_limit_of_rollouts_without_dynamic_prompts_is_said_to_be_left_out() -> None:
