@@ -46,9 +46,9 @@ def centre_by_group(values: Tensor, samples_per_prompt: int, counts: Tensor) -> 
     """
     groups, mask = values.view(-1, samples_per_prompt), counts.view(-1, samples_per_prompt)
     number = mask.sum(1, keepdim=True)
-    mean = groups.masked_fill(~mask, 0.0).sum(1, keepdim=True) / number.clamp(min=1)
+    mean = groups.masked_fill(~mask, 0.0).sum(1, keepdim=True) / number  # of none: NaN, which no value takes
     centred = (groups - mean).masked_fill(~mask | _is_constant(groups, mask), 0.0)
-    deviation = (centred.square().sum(1, keepdim=True) / (number - 1).clamp(min=1)).sqrt()
+    deviation = (centred.square().sum(1, keepdim=True) / (number - 1)).sqrt()
     return centred.reshape(-1), deviation.expand_as(groups).reshape(-1)
 
 

@@ -75,14 +75,22 @@ def test_centre_by_group_by_hand() -> None:
     assert_close(deviation, torch.tensor([7.0, 7.0, 7.0, 0.0, 0.0, 0.0]).sqrt())
 
 
+def test_a_value_that_does_not_count_moves_no_mean_and_no_deviation() -> None:
+    values, counts = torch.tensor([1.0, 90.0, 5.0, 2.0, 3.0, 4.0]), torch.tensor([True, False, True] + [False] * 3)
+    # the mean of 1 and 5 is 3, their deviation sqrt(4 + 4) over 1; of the second group none counts
+    centred, deviation = centre_by_group(values, 3, counts)
+    assert centred.tolist() == [-2.0, 0.0, 2.0, 0.0, 0.0, 0.0]
+    assert_close(deviation, torch.tensor([8.0, 8.0, 8.0, 0.0, 0.0, 0.0]).sqrt())
+
+
 @pytest.mark.parametrize("value", [0.1, 0.3, 0.7, 1 / 3, 5.55, -12.7])
 @pytest.mark.parametrize("size", [2, 3, 6, 7, 8, 16])
 def test_equal_values_are_their_own_mean_to_the_bit(value: float, size: int) -> None:
-    """Adam takes a full step for any gradient: it would learn rounding errors. The last value does not count."""
-    values = torch.full((size + 1,), value).index_fill(0, torch.tensor(size), 99.0).repeat(2)
-    counts = values < 99.0
-    assert torch.equal(leave_one_out(values, size + 1, counts)[:size], values[:size])
-    centred, deviation = centre_by_group(values, size + 1, counts)
+    """Adam takes a full step for any gradient: it would learn rounding errors. The last two values do not count."""
+    values = torch.tensor([*[value] * size, 99.0, -99.0]).repeat(2)
+    counts = values.abs() < 99.0
+    assert torch.equal(leave_one_out(values, size + 2, counts)[:size], values[:size])
+    centred, deviation = centre_by_group(values, size + 2, counts)
     assert not centred.any()
     assert not deviation.any()
     assert not whiten(values.view(2, -1), counts.view(2, -1)).any()

@@ -117,6 +117,14 @@ class TestKept:
                 for column in range(3):
                     assert torch.equal(found[row, column], sampling_mask(logprobs[row, column], *truncation))
 
+    def test_the_whole_mass_keeps_tokens_whose_probability_underflows(self) -> None:
+        logprobs = torch.tensor([0.0, -200.0])  # e^-200 is 0 in float32
+        assert sampling_mask(logprobs, None, 1.0, 0.0).tolist() == [True, True]
+        assert sampling_mask(logprobs, None, 0.99, 0.0).tolist() == [True, False]
+
+    def test_a_vocabulary_of_one_token_keeps_it(self) -> None:
+        assert sampling_mask(torch.zeros(2, 1), 5, 0.5, 0.5).tolist() == [[True], [True]]
+
     def test_is_active(self) -> None:
         assert not NO_TRUNCATION.is_active
         assert not Truncation(None, 1.0, 0.0).is_active
