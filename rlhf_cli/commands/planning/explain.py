@@ -22,7 +22,15 @@ EXAMPLES: Final = """\
 
 def main(argv: list[str]) -> None:
     """Compose the config, and print its settings; nothing is run, and no file but YAML is read."""
-    options = _parser().parse_intermixed_args(argv)
+    parser = Parser(
+        prog="rlhf explain",
+        usage="rlhf explain [KEY=VALUE ...] [KEY ...] [--json]",
+        description="What rlhf train would run with: each value, and the argument, or the file and line, that sets it.",
+        epilog=f"examples:\n{EXAMPLES}",
+    )
+    parser.add_argument("words", metavar="KEY[=VALUE]", nargs="*", help="overrides; settings or groups to explain")
+    parser.add_argument("--json", action="store_true", help="a list of objects")
+    options = parser.parse_intermixed_args(argv)
     overrides, names = ([word for word in options.words if ("=" in word) == is_set] for is_set in (True, False))
     data = compose_config(overrides).model_dump(mode="json")
     every = flatten(data, with_empty=True)
@@ -53,15 +61,3 @@ def _meaning(key: str, kind: str | None) -> str:
     """The meaning of a setting with the chosen kind of its group."""
     each = meanings().get(schema_name(key), {})
     return next((text for text, kinds in each.items() if not kinds or kind in kinds), next(iter(each), meaning(key)))
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="rlhf explain",
-        usage="rlhf explain [KEY=VALUE ...] [KEY ...] [--json]",
-        description="What rlhf train would run with: each value, and the argument, or the file and line, that sets it.",
-        epilog=f"examples:\n{EXAMPLES}",
-    )
-    parser.add_argument("words", metavar="KEY[=VALUE]", nargs="*", help="overrides; settings or groups to explain")
-    parser.add_argument("--json", action="store_true", help="a list of objects")
-    return parser

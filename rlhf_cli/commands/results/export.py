@@ -13,7 +13,17 @@ TYPES = {"f16": "half precision (default)", "bf16": "bfloat16", "f32": "exact", 
 
 def main(argv: list[str]) -> None:
     """Write the file whole or not at all, and print what was compared."""
-    options = _parser().parse_args(argv)
+    parser = Parser(
+        prog="rlhf export",
+        description="Merge a run's adapter into its model, and write a GGUF file: weights, tokenizer, chat template. "
+        "For models of the Llama family (Llama, SmolLM2, Mistral, Qwen2, Qwen3) with a byte-level BPE tokenizer.",
+    )
+    add_run(parser)
+    parser.add_argument("out", metavar="OUT.gguf", help="the file to write, which does not exist yet")
+    types = ", ".join(f"{name}: {about}" for name, about in TYPES.items())
+    parser.add_argument("--type", choices=tuple(TYPES), default="f16", help=f"of the matrices; {types}")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    options = parser.parse_args(argv)
     out = find_place(options.out)
     if out.suffix != ".gguf" or out.is_dir():
         raise UserError("only GGUF files are written", where=options.out, fix=f"{options.out}.gguf, or rlhf merge")
@@ -30,17 +40,3 @@ def main(argv: list[str]) -> None:
     else:
         closeness = f"before rounding, its logits are those with the adapter, to {difference:.0e} of the largest"
         print(visible(f"written to {relative_to_here(out)} ({options.type}); {closeness}"))
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="rlhf export",
-        description="Merge a run's adapter into its model, and write a GGUF file: weights, tokenizer, chat template. "
-        "For models of the Llama family (Llama, SmolLM2, Mistral, Qwen2, Qwen3) with a byte-level BPE tokenizer.",
-    )
-    add_run(parser)
-    parser.add_argument("out", metavar="OUT.gguf", help="the file to write, which does not exist yet")
-    types = ", ".join(f"{name}: {about}" for name, about in TYPES.items())
-    parser.add_argument("--type", choices=tuple(TYPES), default="f16", help=f"of the matrices; {types}")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    return parser

@@ -13,7 +13,16 @@ from rlhf_cli.runs.resume import find_named
 
 def main(argv: list[str]) -> None:
     """Write the folder whole or not at all, and print what was compared."""
-    options = _parser().parse_args(argv)
+    parser = Parser(
+        prog="rlhf merge",
+        description="Merge a run's adapter into its model, and write a transformers folder: weights as safetensors, "
+        "tokenizer, chat template, generation config and a model card.",
+    )
+    add_run(parser)
+    parser.add_argument("out", metavar="OUT", help="the folder to write, which does not exist yet")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the written weights")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    options = parser.parse_args(argv)
     out = find_place(options.out)
     with scratch_beside(out) as scratch:  # before the model is loaded: the disk may refuse
         policy, run = open_exactly(find_named(options.run), consent_of(options))
@@ -29,16 +38,3 @@ def main(argv: list[str]) -> None:
     else:
         closeness = f"its logits are those with the adapter, to {difference:.0e} of the largest"
         print(visible(f"written to {relative_to_here(out)}; {closeness}"))
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="rlhf merge",
-        description="Merge a run's adapter into its model, and write a transformers folder: weights as safetensors, "
-        "tokenizer, chat template, generation config and a model card.",
-    )
-    add_run(parser)
-    parser.add_argument("out", metavar="OUT", help="the folder to write, which does not exist yet")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the written weights")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    return parser

@@ -19,7 +19,16 @@ ADAPTER_FILES = ("adapter_*", "README.md")
 
 def main(argv: list[str]) -> None:
     """Upload the files, and print where they are."""
-    options = _parser().parse_args(argv)
+    parser = Parser(
+        prog="rlhf push",
+        description="Upload a run's adapter, or the folder of a model (that of rlhf merge, or RUN/reward_model), as a "
+        f"repository of the Hugging Face hub, or of the hub at HF_ENDPOINT. The token is {TOKEN}'s, no other.",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run's folder, a checkpoint, latest, or a model's folder")
+    parser.add_argument("repo", metavar="NAME/MODEL", help="the repository; it is made where there is none")
+    parser.add_argument("--public", action="store_true", help="make a new repository that all may read")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    options = parser.parse_args(argv)
     run = find_named(options.run)
     folder, files = _find(run)
     print(visible(f"uploading {relative_to_here(folder)} ..."), file=sys.stderr)
@@ -34,16 +43,3 @@ def _find(path: Path) -> tuple[Path, Sequence[str]]:
             raise bad_run("not the config of a model", path / "config.json", "bring back the file as it was written")
         return path, ("*",)
     return find_adapter(path)[0], ADAPTER_FILES
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="rlhf push",
-        description="Upload a run's adapter, or the folder of a model (that of rlhf merge, or RUN/reward_model), as a "
-        f"repository of the Hugging Face hub, or of the hub at HF_ENDPOINT. The token is {TOKEN}'s, no other.",
-    )
-    parser.add_argument("run", metavar="RUN", help="a run's folder, a checkpoint, latest, or a model's folder")
-    parser.add_argument("repo", metavar="NAME/MODEL", help="the repository; it is made where there is none")
-    parser.add_argument("--public", action="store_true", help="make a new repository that all may read")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    return parser

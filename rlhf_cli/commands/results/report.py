@@ -18,7 +18,22 @@ from rlhf_cli.sweep.record import SweepRecord
 
 def main(argv: list[str]) -> None:
     """Write the page and print where it is. No model is loaded, and no run is touched."""
-    options = _parser().parse_args(argv)
+    parser = Parser(
+        prog="rlhf report",
+        description="One self-contained HTML page: a run's curves, held-out comparison, completions and settings; a "
+        "sweep's points and what it recommends; or several runs beside one another, each against the first.",
+    )
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", help="the folder of a run or of a sweep, or latest; several runs are compared"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", help=f"where to write it (default: RUN/{REPORT}; for several runs ./{REPORT})"
+    )
+    parser.add_argument(
+        "--compare-at", metavar="BETA", type=read_beta, help="the beta at which to compare the points of a sweep"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    options = parser.parse_args(argv)
     folders = list(dict.fromkeys(_folder(name) for name in options.runs))
     if options.output is not None:
         file = expand(options.output).absolute()
@@ -47,22 +62,3 @@ def _folder(name: str) -> Path:
         fix = "rlhf runs lists them" if not (folder / CONFIG).is_file() else "it has not begun: nothing was written yet"
         raise bad_run("no run here", folder, fix)
     return folder
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="rlhf report",
-        description="One self-contained HTML page: a run's curves, held-out comparison, completions and settings; a "
-        "sweep's points and what it recommends; or several runs beside one another, each against the first.",
-    )
-    parser.add_argument(
-        "runs", metavar="RUN", nargs="+", help="the folder of a run or of a sweep, or latest; several runs are compared"
-    )
-    parser.add_argument(
-        "--output", metavar="FILE", help=f"where to write it (default: RUN/{REPORT}; for several runs ./{REPORT})"
-    )
-    parser.add_argument(
-        "--compare-at", metavar="BETA", type=read_beta, help="the beta at which to compare the points of a sweep"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    return parser

@@ -46,7 +46,6 @@ goes on with a fork that was stopped. rlhf report PARENT FORK shows the effect.
 class _Fork:
     """One fork, checked; its folder may hold it already."""
 
-    origin: Origin
     config: RunConfig
     changed: dict[str, tuple[Any, Any]]
     folder: Path
@@ -71,10 +70,10 @@ def main(argv: list[str]) -> None:
         raise UserError("two forks would write to one folder: is a value listed twice?")
     for fork in forks:
         if not has_run(fork.folder):
-            make_fork(fork.origin, fork.folder, fork.config, fork.changed, fork.command)
+            make_fork(origin, fork.folder, fork.config, fork.changed, fork.command)
         running.start(TRAINER, fork.config, begun, command=fork.command)
         if fork.config.display not in ("json", "quiet"):
-            show_effect(fork.origin.folder, fork.folder)
+            show_effect(origin.folder, fork.folder)
 
 
 def _check(origin: Origin, overrides: Sequence[str]) -> _Fork:
@@ -98,7 +97,7 @@ def _check(origin: Origin, overrides: Sequence[str]) -> _Fork:
     rows = read_rows(config)
     check_rows(config.reward.source, chain(rows.train, rows.held_out))
     command = "rlhf", "fork", f"{origin.folder}@{step}", *overrides
-    return _Fork(origin, config, changed, folder, command)
+    return _Fork(config, changed, folder, command)
 
 
 def _default_folder(run: Path, step: int, overrides: Sequence[str]) -> Path:
