@@ -11,11 +11,13 @@ from rich.console import Console
 
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
-from rlhf_cli.paths import quoted
+from rlhf_cli.paths import PACKAGE, quoted
 from rlhf_cli.report.run_page import command_to_repeat
 from rlhf_cli.runs.folder import CONFIG, RECORD
 from rlhf_cli.runs.json_files import read_object
+from rlhf_cli.runs.kind import SUPERVISED
 from rlhf_cli.runs.result import Result
+from rlhf_cli.supervised.result import SupervisedResult
 from rlhf_cli.sweep.answer import Answer
 
 LONGEST: Final = 60
@@ -41,6 +43,20 @@ def after_run(result: Result, folder: Path) -> list[str]:
         f"rlhf train resume={place} {f'{result.stopped.key}=null' if result.stopped else f'steps={2 * result.step}'}",
         *_variation(folder),
     ]
+
+
+def after_losses(result: SupervisedResult, folder: Path) -> list[str]:
+    """Return commands that try the model, train the policy on or from it, and train further."""
+    place = quoted(folder)
+    further = f"rlhf {SUPERVISED[result.task]} resume={place} steps={2 * result.step}"
+    if result.task == "bradley_terry":
+        return [*(f"rlhf {verb} reward=model reward.path={place}" for verb in ("reward test", "train")), further]
+    model, on = read_object(folder / CONFIG).get("model"), list[str]()
+    if isinstance(model, dict) and (path := model.get("path")):  # a tiny model takes no adapter
+        is_own = str(path).startswith(PACKAGE)
+        chosen = "" if is_own else f"model=pretrained model.path={shlex.quote(str(path))} "
+        on = [f"rlhf train {chosen}model.adapter={place}"]
+    return [f"rlhf generate {place} --reference {shlex.quote(PROMPT)}", *on, further]
 
 
 def after_sweep(answer: Answer) -> list[str]:

@@ -1,6 +1,5 @@
 """Print the result of a run on stdout: the last table, the texts, the files, and the next commands."""
 
-import shlex
 from pathlib import Path
 from typing import Final
 
@@ -10,18 +9,17 @@ from rich.text import Text
 
 from rlhf_cli.display.console import ResultConsole
 from rlhf_cli.display.figures import compared
-from rlhf_cli.display.following import PROMPT, after_run, print_next
+from rlhf_cli.display.following import after_losses, after_run, print_next
 from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
 from rlhf_cli.evaluation.optimum import progress_to_optimum
 from rlhf_cli.models.location import REWARD_MODEL
-from rlhf_cli.paths import PACKAGE, quoted, relative_to_here
+from rlhf_cli.paths import relative_to_here
 from rlhf_cli.plural import plural
 from rlhf_cli.report.run_page import name_of_start
 from rlhf_cli.report.table import changes
 from rlhf_cli.runs.folder import ADAPTER, CHECKPOINTS, CONFIG, METRICS, REPORT, SAMPLES, TENSORBOARD
 from rlhf_cli.runs.json_files import read_object
-from rlhf_cli.runs.kind import SUPERVISED
 from rlhf_cli.runs.no_signal import read_no_signal
 from rlhf_cli.runs.result import Result
 from rlhf_cli.supervised.objectives.objective import Interval
@@ -103,7 +101,7 @@ def show_losses(result: SupervisedResult, folder: Path, *, following: bool = Tru
         console.print(_losses_table(result))
     _print_files(folder, console)
     if following:
-        print_next(console, _after_losses(result, folder))
+        print_next(console, after_losses(result, folder))
 
 
 def _losses_table(result: SupervisedResult) -> Table:
@@ -126,16 +124,3 @@ def _shown(figure: Interval | None, form: str) -> str:
     if abs(below - above) < EVEN:
         return f"{figure.mean:{form}} ± {above:{form.removeprefix('+')}}"
     return f"{figure.mean:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
-
-
-def _after_losses(result: SupervisedResult, folder: Path) -> list[str]:
-    place = quoted(folder)
-    further = f"rlhf {SUPERVISED[result.task]} resume={place} steps={2 * result.step}"
-    if result.task == "bradley_terry":
-        return [*(f"rlhf {verb} reward=model reward.path={place}" for verb in ("reward test", "train")), further]
-    model, on = read_object(folder / CONFIG).get("model"), list[str]()
-    if isinstance(model, dict) and (path := model.get("path")):  # a tiny model takes no adapter
-        is_own = str(path).startswith(PACKAGE)
-        chosen = "" if is_own else f"model=pretrained model.path={shlex.quote(str(path))} "
-        on = [f"rlhf train {chosen}model.adapter={place}"]
-    return [f"rlhf generate {place} --reference {shlex.quote(PROMPT)}", *on, further]
