@@ -143,7 +143,9 @@ def _audited(folder: Path) -> str:
 
 def _held_out(run: SavedRun) -> dict[str, Any]:
     """The newest comparison with the reference: from the evaluations, or from a result that is as new."""
-    result = run.result if run.result and run.result.step == (run.last.step if run.last else run.result.step) else None
+    result = run.result
+    if result and run.last and result.step != run.last.step:
+        result = None
     comparison = run.comparison or (result.comparison if result else None)
     if comparison is None:
         why = "no later evaluation than the one at the start"
@@ -152,7 +154,7 @@ def _held_out(run: SavedRun) -> dict[str, Any]:
         return {"verdict": f"Nothing to compare: {why}.", "changes": None, "notes": []}
     last = run.last or result
     assert last is not None
-    optimum = result.optimum if result else run.last.optimum if run.last else None
+    optimum = (result or last).optimum
     notes = [f"After step {last.step}, at T = 1. ±: 95 % interval over prompts; the change is paired by prompt."]
     notes += [f"{progress_to_optimum(optimum)}."] if optimum else []
     table = changes_table(comparison, last.beta, (name_of_start(run.config), "policy", "change"))

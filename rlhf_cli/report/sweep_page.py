@@ -95,7 +95,7 @@ def _points(sweep: SweepRecord, answer: Answer) -> Table:
 
 
 def _curved(answer: Answer) -> list[Point]:
-    """The best points, as many as their curves can be told apart, in the sweep's order."""
+    """The best points, no more than curves can be told apart, in the sweep's order."""
     ranked = sorted(answer.points, key=lambda p: (p.number != answer.recommended, not p.pareto, p.number))
     count = len(CURVES) * len(LEFT_OVER) + (answer.recommended is not None)
     return sorted(ranked[:count], key=lambda point: point.number)
