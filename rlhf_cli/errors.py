@@ -71,7 +71,7 @@ def first_line(error: BaseException) -> str:
 
 
 def killed_by(code: int) -> str:
-    """The signal that killed a process, by its exit code, minus the signal's number; for SIGKILL the likely reason."""
+    """Name the signal that killed a process, whose exit code is minus its number; for SIGKILL also the likely cause."""
     name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
     return name + (", most likely for want of memory" if -code == signal.SIGKILL else "")
 

@@ -54,7 +54,7 @@ Task = Callable[[Launch[RunConfig]], None]
 RunTrials = Callable[[Sequence[Launch[RunConfig]], Launcher], None]
 TrialOf = Callable[[Mapping[str, str], Floor], Launch[RunConfig]]
 RunSearch = Callable[[SweepRecord, SearchPlan, TrialOf, Launcher], None]
-"""Runs a search, whose trial of some values and a floor the TrialOf gives, checked."""
+"""Runs a search; its TrialOf gives the checked trial of some values and a floor."""
 OpenSweep = Callable[[SweepRecord], AbstractContextManager[RunTrials]]
 """Opens a sweep: gives what runs its trials together, and raises at the end if some failed."""
 

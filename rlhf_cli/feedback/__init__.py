@@ -12,8 +12,8 @@ choice      which pair is asked next, with the chance of it: at random, or where
 win_rate    the win rate that votes show, with its interval
 agreement   Cohen's and Fleiss' kappa
 tally       all that the votes of a file say
-export      votes as preference rows, to train on
 saying      the same in words
+export      votes as preference rows, to train on
 results     what labelling has shown, file by file
 readings    at each step of a run, the pairs that it made and the votes that it read
 queue       make pairs while a run trains, read the votes, and say as metrics what they show

@@ -51,7 +51,7 @@ class Desk:
         self._asking.answer(question, choice, note)
 
     def undo(self) -> bool:
-        """Take the newest vote back, of whatever step; of those of one second, the one that this desk took last."""
+        """Take the newest vote back, of whatever step; of several of one second, the one that this desk took last."""
         voted = [(vote.time, one is self._asking, one) for one in self._sessions() if (vote := one.newest())]
         if not voted:
             return False

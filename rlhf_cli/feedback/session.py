@@ -27,7 +27,7 @@ class Question:
     """The side that is shown first."""
     chance: float
     number: int
-    """From 1: the first without a vote is one more than there are votes."""
+    """One more than the pairs that have a vote of this rater."""
     of: int
 
     @property

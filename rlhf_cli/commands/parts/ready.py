@@ -220,7 +220,7 @@ def code_notices(config: TrainingConfig, reward_log: str = "") -> Iterator[str]:
 
 @contextmanager
 def at_work(folder: Path, config: TrainingConfig, begun: float, *own: str) -> Iterator[StopSignals]:
-    """Handle signals and errors of a run in a folder that no other process uses meanwhile; a failed start leaves none.
+    """Hold a run's folder, and handle the signals and errors of the run; a start that fails leaves no folder.
 
     `begun` is the time, of `time.monotonic`, from which the time limit counts; `own` are names of more files that the
     start makes.

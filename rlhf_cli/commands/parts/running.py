@@ -41,7 +41,7 @@ R = TypeVar("R", bound=Result | SupervisedResult)
 
 @dataclass(frozen=True)
 class Trainer(Generic[C, R]):
-    """The parts of a verb that trains in which it differs from the others."""
+    """A verb that trains, by the functions in which such verbs differ."""
 
     verb: Verb[C]
     check_sources: Callable[[C], None]

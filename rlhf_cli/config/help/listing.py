@@ -26,7 +26,7 @@ def option_list() -> str:
 def key_list() -> str:
     """Every key with its default, wrapped for a terminal: a part of the help page; the meanings are the schema's.
 
-    A default of a group is that of its options: several are separated by |, and what an option leaves open is ....
+    A default of a group is that of its options: several are separated by |; ... is one that every option leaves open.
     """
     lines = []
     ours = sorted(meanings().items(), key=lambda item: item[0].partition(".")[0] in groups())
