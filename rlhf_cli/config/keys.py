@@ -52,10 +52,12 @@ def meanings() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     }
 
 
-def meaning(key: str) -> str:
-    """The meaning of a setting in one line; empty where it has none, or is no setting."""
-    owners = [settings for name, _, settings in _all() if name == schema_name(key)]
-    return _meaning(schema_name(key), owners[-1]) if owners else ""
+def meaning(key: str, kind: str | None = None) -> str:
+    """The meaning of a setting with this kind of its group, in one line; empty where it has none, or is no setting."""
+    name = schema_name(key)
+    owners = [settings for known, _, settings in _all() if known == name]
+    fitting = [settings for settings in owners if not _kinds(settings) or kind in _kinds(settings)]
+    return _meaning(name, (fitting or owners)[-1]) if owners else ""
 
 
 def _meaning(name: str, settings: type[Settings]) -> str:

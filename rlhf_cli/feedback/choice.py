@@ -59,11 +59,6 @@ class Prediction:
         return [self._predicted[pair] for pair in pairs]
 
 
-def uniform(count: int) -> list[float]:
-    """The chance of each of the pairs that are left to be asked next."""
-    return [1 / count] * count
-
-
 def informative(predicted: Sequence[float]) -> list[float]:
     """The chance of each of the pairs that are left, from the score that is predicted for it; they sum to 1."""
     spread = [math.sqrt(p * (1 - p)) for p in predicted]

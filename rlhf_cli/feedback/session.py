@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.feedback.choice import Choose, Prediction, draw, informative, uniform
+from rlhf_cli.feedback.choice import Choose, Prediction, draw, informative
 from rlhf_cli.feedback.pairs import Pair
 from rlhf_cli.feedback.votes import Ballot, Choice, Side, Standing, Vote, VoteFile
 from rlhf_cli.seeding import seed_for
@@ -97,7 +97,7 @@ class Session:
 
     def _chances(self, left: Sequence[str], standing: Standing) -> list[float]:
         if self._choose == "random":
-            return uniform(len(left))
+            return [1 / len(left)] * len(left)
         prediction = Prediction(list(self._asked.values()))
         for pair, vote in standing.valid.items():
             if pair in self._asked and vote.score is not None:

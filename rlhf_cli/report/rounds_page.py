@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.charts.pictures import Chart
-from rlhf_cli.errors import UserError
 from rlhf_cli.evaluation.intervals import estimate, with_error
-from rlhf_cli.feedback.pairs import read_pairs
+from rlhf_cli.feedback.results import read_results
 from rlhf_cli.feedback.saying import describe, share
-from rlhf_cli.feedback.tally import tally
-from rlhf_cli.feedback.votes import VoteFile
 from rlhf_cli.plural import plural
 from rlhf_cli.report.page import render
 from rlhf_cli.report.series import with_intervals
@@ -109,13 +106,10 @@ def _shown(one: Round, folder: Path) -> Shown:
 
 def _votes(pairs: Path) -> list[tuple[str, str]]:
     """Lines about the votes; none before the first."""
-    try:
-        votes = VoteFile(pairs).read()
-        counted = tally(votes, read_pairs(pairs)) if votes.lines else None
-    except (UserError, OSError):
+    results = [one for one in read_results([pairs], lambda file: ("a", "b")) if one.cast.lines]
+    if not results:
         return []
-    if counted is None:
-        return []
+    counted = results[0].tally
     lines = [
         (name, text) for name, text in describe(counted, ("a", "b")) if name in ("pairs", "raters", *counted.raters)
     ]

@@ -1,6 +1,7 @@
 """Calculate how much more of what would show a gain as large as the one seen: prompts, seeds, or steps."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -66,10 +67,4 @@ def _least_gain(seen: MeanSquares, seeds: int, prompts: int, points: int) -> flo
 
 def _fewest(is_enough: Callable[[int], bool], most: int) -> int | None:
     """The least number from 2 to `most` that is enough, where every larger one is so too; None without one."""
-    if not is_enough(most):
-        return None
-    low, high = 2, most
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle + 1, high)
-    return high
+    return bisect_left(range(2, most), True, key=is_enough) + 2 if is_enough(most) else None

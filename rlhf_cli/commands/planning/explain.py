@@ -7,7 +7,7 @@ from typing import Any, Final
 from rlhf_cli.commands.parts.parser import Parser
 from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.jobs import compose_config, find_setters
-from rlhf_cli.config.keys import fields, lacks, meaning, meanings, rule, schema_name
+from rlhf_cli.config.keys import fields, lacks, meaning, rule
 from rlhf_cli.display.printing import print_result
 from rlhf_cli.display.verbs.explain import Setting, show_settings
 from rlhf_cli.errors import UserError
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     for key, value in values.items():
         group = data.get(key.partition(".")[0])
         kind = group.get("kind") if isinstance(group, Mapping) else None
-        settings.append(Setting(key, value, setters[key], rule(key, kind), _meaning(key, kind)))
+        settings.append(Setting(key, value, setters[key], rule(key, kind), meaning(key, kind)))
     show = partial(show_settings, settings, with_meanings=bool(names))
     print_result([setting._asdict() for setting in settings], show, as_json=options.json, indent=None)
 
@@ -55,9 +55,3 @@ def _select(names: Sequence[str], values: Mapping[str, Any], data: Mapping[str, 
                 raise UserError(lacks(name, data[group]["kind"]))
             raise UserError(unknown_setting(name))
     return (key for key in values if not names or is_under(key, names))
-
-
-def _meaning(key: str, kind: str | None) -> str:
-    """The meaning of a setting with the chosen kind of its group."""
-    each = meanings().get(schema_name(key), {})
-    return next((text for text, kinds in each.items() if not kinds or kind in kinds), next(iter(each), meaning(key)))

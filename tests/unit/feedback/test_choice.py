@@ -7,14 +7,10 @@ from collections import Counter
 
 import pytest
 
-from rlhf_cli.feedback.choice import EVERY, RANDOM, Prediction, draw, informative, uniform
+from rlhf_cli.feedback.choice import EVERY, RANDOM, Prediction, draw, informative
 from rlhf_cli.feedback.pairs import with_ids
 from rlhf_cli.feedback.preference import Row
 from tests.unit.feedback.samples import pairs_of
-
-
-def test_random_is_uniform() -> None:
-    assert uniform(4) == [0.25] * 4
 
 
 def test_informative_by_hand() -> None:

@@ -11,7 +11,7 @@ from statistics import fmean
 import pytest
 
 from rlhf_cli.evaluation.intervals import wilson
-from rlhf_cli.feedback.choice import Prediction, draw, informative, uniform
+from rlhf_cli.feedback.choice import Prediction, draw, informative
 from rlhf_cli.feedback.pairs import Pair, with_ids
 from rlhf_cli.feedback.preference import Row
 from rlhf_cli.feedback.votes import Standing, Vote
@@ -209,7 +209,7 @@ def test_intervals_cover(choose: str) -> None:
         left, votes, prediction = [pair.id for pair in pairs], [], Prediction(pairs)
         gap = {pair.id: pair.rewards[0] for pair in pairs if pair.rewards}
         for _ in range(25):
-            shares = uniform(len(left)) if choose == "random" else informative(prediction.of(left))
+            shares = [1 / len(left)] * len(left) if choose == "random" else informative(prediction.of(left))
             chance = dict(zip(left, shares, strict=True))
             name = draw(chance, rng.getrandbits(40))
             score = float(rng.random() < 1 / (1 + math.exp(-3 * gap[name])))
