@@ -7,7 +7,7 @@ adaptive    beta moves towards a KL in small steps (Ziegler et al. 2019)
 target      beta holds a KL budget, by a proportional-integral controller
 
 ramp        the base of linear and cosine
-controller  the state of adaptive and target
+controller  the base of adaptive and target, and their state
 optimizer   AdamW's settings and its learning rate by step
 
 The first three are functions of the step: `at(step, total)`. Adaptive and target follow the KL: `begin()` returns their

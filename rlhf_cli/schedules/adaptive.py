@@ -12,26 +12,17 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from rlhf_cli.schedules.controller import ControllerState, clamp, relative_error
-from rlhf_cli.settings import Settings
+from rlhf_cli.schedules.controller import Controller, ControllerState
 
 LARGEST_ERROR: Final = 0.2
 
 
-class Adaptive(Settings):
+class Adaptive(Controller):
     """Raise beta while the KL is above its target and lower it while below, by a limited share per step."""
 
     kind: Literal["adaptive"]
-    start: float = Field(gt=0, allow_inf_nan=False)
-    """Beta of the first step."""
-    target: float = Field(gt=0, allow_inf_nan=False)
-    """The KL to hold, nats per completion."""
     horizon_steps: float = Field(ge=1, allow_inf_nan=False)
     """Slowness of the controller: a step changes beta by at most 20 % / horizon_steps."""
-    lowest: float = Field(gt=0, allow_inf_nan=False)
-    """Beta never falls below it."""
-    highest: float = Field(gt=0, allow_inf_nan=False)
-    """Beta never rises above it."""
 
     def begin(self) -> ControllerState:
         """The state before the first step."""
@@ -39,5 +30,5 @@ class Adaptive(Settings):
 
     def observe(self, state: ControllerState, kl: float) -> ControllerState:
         """The state after a step whose completions had a mean KL of `kl` nats."""
-        error = relative_error(kl, self.target, LARGEST_ERROR)
-        return ControllerState(clamp(state.beta * (1 + error / self.horizon_steps), self.lowest, self.highest), error)
+        error = self.error(kl, LARGEST_ERROR)
+        return ControllerState(self.bounded(state.beta * (1 + error / self.horizon_steps)), error)

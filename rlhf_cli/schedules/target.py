@@ -12,28 +12,19 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from rlhf_cli.schedules.controller import ControllerState, clamp, relative_error
-from rlhf_cli.settings import Settings
+from rlhf_cli.schedules.controller import Controller, ControllerState
 
 LARGEST_ERROR: Final = 1.0
 
 
-class Target(Settings):
+class Target(Controller):
     """Move beta by the KL's distance from its budget and by the change of that distance."""
 
     kind: Literal["target"]
-    start: float = Field(gt=0, allow_inf_nan=False)
-    """Beta of the first step."""
-    target: float = Field(gt=0, allow_inf_nan=False)
-    """The KL to hold, nats per completion."""
     proportional: float = Field(ge=0, le=10)
     """Proportional gain: the rise of log beta for each unit by which the relative error of the KL grows."""
     integral: float = Field(gt=0, le=1)
     """Integral gain: the rise of log beta per step for each unit of the KL's relative error."""
-    lowest: float = Field(gt=0, allow_inf_nan=False)
-    """Beta never falls below it."""
-    highest: float = Field(gt=0, allow_inf_nan=False)
-    """Beta never rises above it."""
 
     def begin(self) -> ControllerState:
         """The state before the first step: the policy is still the reference, so the KL is zero."""
@@ -41,6 +32,6 @@ class Target(Settings):
 
     def observe(self, state: ControllerState, kl: float) -> ControllerState:
         """The state after a step whose completions had a mean KL of `kl` nats."""
-        error = relative_error(kl, self.target, LARGEST_ERROR)
+        error = self.error(kl, LARGEST_ERROR)
         change = self.proportional * (error - state.error) + self.integral * error
-        return ControllerState(clamp(state.beta * math.exp(change), self.lowest, self.highest), error)
+        return ControllerState(self.bounded(state.beta * math.exp(change)), error)
