@@ -125,19 +125,25 @@ class Comparison:
     distinct_2: tuple[float, float]
 
 
+def pair(before: Evaluation, after: Evaluation) -> tuple[Evaluation, Evaluation]:
+    """Both evaluations, of the prompts alone that are in both."""
+    both = {*before.prompts} & {*after.prompts}
+    return before.of(both), after.of(both)
+
+
 def compare(before: Evaluation, after: Evaluation) -> Comparison:
     """The change from `before` to `after`, paired by prompt; the objective of both has the beta of `after`.
 
     Raises UserError (exit 4) where fewer than two prompts are in both.
     """
-    both = {*before.prompts} & {*after.prompts}
-    if len(both) < 2:
+    before, after = pair(before, after)
+    if len(before.prompts) < 2:
         raise UserError(
-            f"the first and the last evaluation share {plural(len(both), 'prompt')} with all completions scored",
+            f"the first and the last evaluation share {plural(len(before.prompts), 'prompt')} with all completions "
+            "scored",
             where="reward",
             exit_code=EXIT_REWARD,
         )
-    before, after = before.of(both), after.of(both)
 
     def values(evaluation: Evaluation) -> dict[str, list[float]]:
         return {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
-from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.evaluation.evaluation import Evaluation, pair
 from rlhf_cli.evaluation.intervals import standard_error, t_quantile
 
 LEVEL: Final = 0.05
@@ -43,11 +43,10 @@ def latest_gain(evaluations: Sequence[Evaluation]) -> Gain | None:
     looks = len(evaluations) - LEAST
     if looks < 1:
         return None
-    before, after = evaluations[(len(evaluations) - 1) // 2], evaluations[-1]
-    both = {*before.prompts} & {*after.prompts}
-    if len(both) < 2:
+    before, after = pair(evaluations[(len(evaluations) - 1) // 2], evaluations[-1])
+    if len(before.prompts) < 2:
         return None
-    old, new = (evaluation.of(both).objective(after.beta) for evaluation in (before, after))
+    old, new = before.objective(after.beta), after.objective(after.beta)
     mean, upper = bound([n - o for n, o in zip(new, old, strict=True)], looks)
     return Gain(before.step, after.step, mean, upper)
 

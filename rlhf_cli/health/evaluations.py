@@ -1,10 +1,9 @@
 """The rules that read held-out evaluations. Each is a function of the course of a run; without evaluations, silent."""
 
-from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Final
 
-from rlhf_cli.evaluation.evaluation import Evaluation
+from rlhf_cli.evaluation.evaluation import Evaluation, pair
 from rlhf_cli.evaluation.intervals import estimate
 from rlhf_cli.health.course import START, WINDOW, Concern, Course
 from rlhf_cli.health.overrides import more_beta
@@ -31,7 +30,7 @@ def length_hacking(course: Course) -> Concern | None:
     first, last = course.first, course.last
     if first is None or last is None:
         return None
-    before, after = mean_length(first), mean_length(last)
+    before, after = (fmean(map(fmean, one.length)) for one in (first, last))
     ratio, pays = after / max(before, 1e-9), length_pays(last)
     if pays is None or not (
         (ratio >= LENGTH_RATIO and pays >= LENGTH_PAYS) or (ratio <= 1 / LENGTH_RATIO and pays <= -LENGTH_PAYS)
@@ -72,14 +71,12 @@ def reward_parting(course: Course) -> Concern | None:
     return None
 
 
-def mean_length(evaluation: Evaluation) -> float:
-    """Mean length of its completions, tokens."""
-    return fmean(map(fmean, evaluation.length))
-
-
 def length_pays(evaluation: Evaluation) -> float | None:
     """The correlation of reward and length, each as a difference from its prompt's mean; None where one is constant."""
-    rewards, lengths = ([*centred(groups)] for groups in (evaluation.reward, evaluation.length))
+    rewards, lengths = (
+        [value - fmean(group) for group in groups for value in group]
+        for groups in (evaluation.reward, evaluation.length)
+    )
     spread = sum(r * r for r in rewards) * sum(n * n for n in lengths)
     return sum(r * n for r, n in zip(rewards, lengths, strict=True)) / spread**0.5 if spread > 0 else None
 
@@ -98,16 +95,9 @@ def repeats(text: str) -> float:
 
 def reward_change(before: Evaluation, after: Evaluation) -> tuple[float, float] | None:
     """The paired change of the held-out reward, and the upper end of its interval; None without two common prompts."""
-    both = {*before.prompts} & {*after.prompts}
-    if len(both) < 2:
+    before, after = pair(before, after)
+    if len(before.prompts) < 2:
         return None
-    old, new = ([fmean(group) for group in e.of(both).reward] for e in (before, after))
-    change = estimate([n - o for n, o in zip(new, old, strict=True)], LEVEL)
+    gains = [fmean(new) - fmean(old) for old, new in zip(before.reward, after.reward, strict=True)]
+    change = estimate(gains, LEVEL)
     return change.mean, change.high
-
-
-def centred(groups: Sequence[Sequence[float]]) -> Iterator[float]:
-    """Every value less the mean of its group."""
-    for group in groups:
-        mean = fmean(group)
-        yield from (value - mean for value in group)
