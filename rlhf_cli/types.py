@@ -50,6 +50,11 @@ class PromptRow:
     """file:line"""
 
     @property
+    def plain(self) -> str | list[dict[str, Any]]:
+        """The prompt as plain data, as functions of TRL get it: a text, or a list of messages."""
+        return self.prompt if isinstance(self.prompt, str) else [turn.as_dict() for turn in self.prompt]
+
+    @property
     def shown(self) -> str:
         """The prompt as reports show it: its text, or the last turn of the chat."""
         return self.prompt if isinstance(self.prompt, str) else self.prompt[-1].content or self.prompt[-1].more

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -87,18 +87,10 @@ def _find_key(row: PromptRow, searched: Collection[str] | None) -> str | None:
     tools = [json.dumps(row.columns["tools"])] if row.columns.get("tools") else []
     if kind := next(filter(None, map(kind_of_key, [*turns, *tools])), None):
         return f"the prompt holds what looks like {kind}, and samples and reports show prompts"
-    names = row.columns if searched is None else _column_names(row, searched)
-    for name in names:
-        value = row.columns[name]
+    fields = row.columns if searched is None else searched
+    for name in (name if name in row.columns else name.partition(".")[0] for name in fields):
+        value = row.columns.get(name)
         text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict | list) else ""
         if kind := kind_of_key(text):
             return f"the column {name} holds what looks like {kind}, and the run reads it"
     return None
-
-
-def _column_names(row: PromptRow, searched: Iterable[str]) -> Iterator[str]:
-    """Yield the `searched` columns that the row has."""
-    for name in searched:
-        column = name if name in row.columns else name.partition(".")[0]
-        if column in row.columns:
-            yield column

@@ -38,7 +38,7 @@ def evaluate_end(run: Run) -> None:
     """
     step, last = run.state.step, run.alarms.course.last
     if run.config.evaluate.every and (last is None or last.step != step):
-        run.logbook.evaluation(evaluate(run, step))
+        run.logbook.evaluation(evaluate(run, step).row())
 
 
 def conclude(run: Run) -> Result:

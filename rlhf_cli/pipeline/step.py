@@ -29,7 +29,7 @@ def begin(run: Run) -> None:
     if run.config.evaluate.every:
         evaluated = evaluate(run, 0)
         run.state = replace(run.state, best=Best(0, *evaluated.means()))
-        run.logbook.evaluation(evaluated)
+        run.logbook.evaluation(evaluated.row())
         run.logbook.metrics(0, evaluated.metrics())
         timings = run.logbook.timings(0, run.work.clock.lap(), 0, run.unfinished.retries)
         run.seconds += timings["time/step_s"]
@@ -72,7 +72,9 @@ def complete(
     metrics = collect_metrics(run, state, advantages, learned)
     if evaluated is not None:
         metrics |= evaluated.metrics()
-    metrics |= ask_people(run, state.step, evaluated)
+    if run.queue is not None:  # people are asked about some evaluations, and vote at any time
+        asked = evaluated if due(state.step, run.config.evaluate.human, run.config.steps) else None
+        metrics |= run.queue.observe(state.step, asked)
     timings = log(run, metrics, advantages, evaluated)
     run.seconds += timings["time/step_s"]
     run.state, run.unfinished = replace(state, logs=run.logbook.marks()), Unfinished()
@@ -97,19 +99,12 @@ def save(run: Training, *, needed: bool) -> bool:
         return run.saver.save(run.state, run.policy, run.optimizer, run.sync, needed=needed)
 
 
-def ask_people(run: Run, step: int, evaluated: Evaluation | None) -> dict[str, float]:
-    """Leave pairs of the step's evaluation where people are to be asked, and read their votes; what these say."""
-    if run.queue is None:
-        return {}
-    return run.queue.observe(step, evaluated if due(step, run.config.evaluate.human, run.config.steps) else None)
-
-
 def advance(
     run: Run, advantages: Advantages | None, learned: Mapping[str, float], evaluated: Evaluation | None
 ) -> TrainState:
-    """The state after this step, but for `logs`, which `complete` sets. A skipped step changes no running mean.
+    """The state after this step, but for `logs`, which `complete` sets.
 
-    But with prompts=dynamic it too has drawn prompts, and others come next.
+    A skipped step changes no running mean, and with prompts=dynamic the next one still draws other prompts.
     """
     state, config, step, skipped = run.state, run.config, run.state.step + 1, bool(learned.get("skipped"))
     if config.prompts == "dynamic":
@@ -176,7 +171,7 @@ def log(
         run.logbook.samples(step, advantages.scored, run.config.log_samples)
         tokens = int(advantages.scored.rollout.lengths.sum())
     if evaluated is not None:
-        run.logbook.evaluation(evaluated)
+        run.logbook.evaluation(evaluated.row())
     run.logbook.metrics(step, metrics)
     return run.logbook.timings(step, run.work.clock.lap(), tokens, run.unfinished.retries)
 

@@ -24,8 +24,7 @@ class Conversation:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield for every turn of the user the row of a prompt file: the conversation up to that turn."""
         for number, (text, _) in enumerate(self.turns):
-            prompt = self._prompt(self.turns[:number], text)
-            yield {"prompt": prompt if isinstance(prompt, str) else [message.as_dict() for message in prompt]}
+            yield {"prompt": PromptRow(self._prompt(self.turns[:number], text), {}, "").plain}
 
     def _prompt(self, turns: list[tuple[str, str]], text: str) -> str | tuple[Message, ...]:
         if not self.use_chat_template:

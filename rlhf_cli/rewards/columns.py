@@ -58,7 +58,8 @@ def check_rows(source: SingleSource | Weighted, rows: Iterable[PromptRow], key: 
             if isinstance(value, Mapping | list):
                 raise _not_one(source, name, value, row.where, key)
             if not is_masked and (wrong := explain_value(source, name, row, quick=time.monotonic() > until)):
-                raise bad_data(f"{wrong}, so that {key}={source.kind} has no score", row.where, _FIX.format(key=key))
+                fix = f"mend the row, or leave such prompts out: {key}.on_error=mask"
+                raise bad_data(f"{wrong}, so that {key}={source.kind} has no score", row.where, fix)
 
 
 def explain_value(source: SingleSource, name: str, row: PromptRow, *, quick: bool = False) -> str | None:
@@ -68,9 +69,6 @@ def explain_value(source: SingleSource, name: str, row: PromptRow, *, quick: boo
     if wrong is None:
         return None
     return f"{name} {wrong}" if value is None else f"{name} {value!r:.80} {wrong}"
-
-
-_FIX = "mend the row, or leave such prompts out: {key}.on_error=mask"
 
 
 def _not_one(source: SingleSource, name: str, value: Mapping[str, Any] | list[Any], where: str, key: str) -> Exception:

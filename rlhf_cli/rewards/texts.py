@@ -8,8 +8,6 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, Field
 
-from rlhf_cli.types import Message
-
 SHOWN: Final = 200
 """Characters of a completion, or of a server's answer, that a message shows."""
 
@@ -26,16 +24,6 @@ def quote(text: str, most: int = SHOWN) -> str:
     """The text in quotes, cut after `most` characters."""
     whole = repr(text)
     return whole if len(whole) <= most else f"{whole[:most]}…"
-
-
-def as_trl_prompt(prompt: str | tuple[Message, ...]) -> str | list[dict[str, Any]]:
-    """A prompt as functions of TRL get it: a text, or a list of messages."""
-    return prompt if isinstance(prompt, str) else [turn.as_dict() for turn in prompt]
-
-
-def as_trl_completion(prompt: str | tuple[Message, ...], completion: str) -> Completion:
-    """The completion of a prompt in TRL's form."""
-    return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
 
 
 @cache

@@ -77,23 +77,21 @@ def is_free(key: str, schema: type[TrainingConfig] = RunConfig) -> bool:
 
 
 @cache
-def free_keys(schema: type[TrainingConfig] = RunConfig) -> tuple[str, ...]:
+def free_keys(schema: type[Settings] = RunConfig) -> tuple[str, ...]:
     """The keys that the schema marks as Free; the keys below them are free as well."""
-    return tuple(_free_keys(schema))
+    keys: list[str] = []
+    for name, field in schema.model_fields.items():
+        if IS_FREE in field.metadata:
+            keys.append(name)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            keys += (f"{name}.{key}" for key in free_keys(field.annotation))
+    return tuple(keys)
 
 
 def fingerprint(config: TrainingConfig) -> str:
     """Hash all settings that a resumed run may not change freely, and the whole of `evaluate` (SHA-256)."""
     bound = {key: value for key, value in config.model_dump(mode="json").items() if not is_free(key, type(config))}
     return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
-
-
-def _free_keys(settings: type[Settings], prefix: str = "") -> Iterator[str]:
-    for name, field in settings.model_fields.items():
-        if IS_FREE in field.metadata:
-            yield prefix + name
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            yield from _free_keys(field.annotation, f"{prefix}{name}.")
 
 
 def _check_names(names: Collection[str], keys: Collection[str]) -> None:

@@ -48,8 +48,8 @@ def publish(
         if why_invalid(final) is None:
             return final
         disk.rename(final, _unused(root / f".bad-{final.name}"))
-    manifest = {"schema": 1, "step": step, "files": {name: _entry(files[name]) for name in sorted(files)}}
-    manifest |= {"bound": dict(bound)} if bound else {}
+    entries = {n: {"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in sorted(files.items())}
+    manifest = {"schema": 1, "step": step, "files": entries} | ({"bound": dict(bound)} if bound else {})
     scratch = _unused(root / f".tmp-{final.name}")
     try:
         disk.mkdir(scratch)
@@ -152,10 +152,6 @@ def step_of(folder: Path) -> int:
     if match is None:
         raise ValueError(f"{folder} is no checkpoint")
     return int(match[1])
-
-
-def _entry(content: bytes) -> dict[str, int | str]:
-    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _unused(path: Path) -> Path:

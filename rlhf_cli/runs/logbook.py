@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rlhf_cli.runs.disk import no_link
 from rlhf_cli.runs.folder import LOGS
@@ -29,13 +29,6 @@ class Mark:
     def fits(self, content: bytes) -> bool:
         """Whether the content of the file begins as it was at that moment."""
         return hashlib.sha256(content[: self.size]).hexdigest() == self.sha256
-
-
-class Evaluated(Protocol):
-    """An evaluation of any training."""
-
-    def row(self) -> dict[str, Any]:
-        """Plain data."""
 
 
 class JsonlLog:
@@ -128,9 +121,9 @@ class Logbook:
         self._logs["metrics"].write({"step": step, **metrics})
         self._curves.write(step, metrics)
 
-    def evaluation(self, evaluated: Evaluated) -> None:
+    def evaluation(self, row: Mapping[str, Any]) -> None:
         """Add an evaluation with all that it found to evaluations.jsonl."""
-        self._logs["evaluations"].write(evaluated.row())
+        self._logs["evaluations"].write(row)
 
     def samples(self, step: int, scored: Scored, count: int) -> None:
         """Add the first `count` completions of a step to samples.jsonl."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -35,17 +35,12 @@ class NoSignal:
         return NoSignal(self.steps + 1, self.in_a_row + 1)
 
 
-def count_no_signal(rows: Iterable[Mapping[str, Any]], samples: int) -> NoSignal:
-    """Count such steps in the lines of metrics.jsonl."""
-    count = NoSignal()
-    for row in rows:
-        count = count.observe(row, samples)
-    return count
-
-
 def read_no_signal(folder: Path, samples: int) -> NoSignal:
     """Count such steps in the metrics of the run's folder; none without metrics."""
-    return count_no_signal(read_rows(read_lines(folder / METRICS)), samples)
+    count = NoSignal()
+    for row in read_rows(read_lines(folder / METRICS)):
+        count = count.observe(row, samples)
+    return count
 
 
 def has_no_signal(metrics: Mapping[str, Any], samples: int) -> bool:

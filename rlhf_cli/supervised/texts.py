@@ -71,9 +71,8 @@ def texts_encoder(
     limit = min(fit.limit + longest, policy.context - 1)
 
     def encode_text(row: PromptRow, text: str) -> list[int]:
-        prompt = row.prompt if isinstance(row.prompt, str) else [turn.as_dict() for turn in row.prompt]
         try:
-            tokens, _ = whole(prompt, text, row.columns.get("tools"))
+            tokens, _ = whole(row.plain, text, row.columns.get("tools"))
         except TemplateError as error:
             raise as_user_error(error, row.where) from None
         except ValueError as error:

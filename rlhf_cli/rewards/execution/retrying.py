@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rlhf_cli.errors import EXIT_REWARD, UserError
 from rlhf_cli.rewards.columns import column_value, explain_value, has_column
@@ -14,7 +14,7 @@ from rlhf_cli.rewards.execution.process import POLL_S, RewardProcess
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.base import IsolatedSource, PlainSource
 from rlhf_cli.rewards.kinds.python import Python
-from rlhf_cli.rewards.texts import as_trl_completion, as_trl_prompt, quote
+from rlhf_cli.rewards.texts import quote
 from rlhf_cli.types import PromptRow
 
 LARGEST: Final = 1e18
@@ -205,10 +205,11 @@ class RetryingSource:
             return self._source.score(prompts, completions)
         assert self._process is not None
         takes = self._process.start(request.tick).takes
-        arguments = {
-            "prompts": [as_trl_prompt(row.prompt) for row in prompts],
+        arguments: dict[str, list[Any]] = {
+            "prompts": [row.plain for row in prompts],
             "completions": [
-                as_trl_completion(row.prompt, text) for row, text in zip(prompts, completions, strict=True)
+                text if isinstance(row.prompt, str) else [{"role": "assistant", "content": text}]
+                for row, text in zip(prompts, completions, strict=True)
             ],
         }
         if request.token_ids is not None:

@@ -81,7 +81,7 @@ class SourceScorer:
         return hashes[0] if hashes else None
 
     def take_notes(self) -> list[str]:
-        """Notes on the sources and their texts since the last call."""
+        """The notes on the sources and their texts since the last call."""
         new = [note for source in self._sources.values() for note in source.notes if note not in self._noted]
         self._noted |= set(new)
         return new

@@ -57,16 +57,12 @@ def make_score(
             rows = slice(start, start + batch_size)
             sent = {name: values[rows] for name, values in columns.items()} if send_columns else {}
             body: dict[str, Any] = {"prompts": prompts[rows], "completions": completions[rows], "columns": sent}
-            bodies.append(body | {"id": _request_id(body)})
+            same = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()  # for the same content
+            bodies.append(body | {"id": same[:16]})
         answers = zip(bodies, client.ask(bodies), strict=True)
         return [score for body, answer in answers for score in _scores(answer, body["id"], len(body["completions"]))]
 
     return score
-
-
-def _request_id(body: dict[str, Any]) -> str:
-    """An id that is the same for the same content."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _scores(answer: Any, request_id: str, count: int) -> list[float | None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_cli.runs.no_signal import NoSignal, count_no_signal, has_no_signal, read_no_signal, why_no_signal
+from rlhf_cli.runs.no_signal import NoSignal, has_no_signal, read_no_signal, why_no_signal
 
 
 def row(same: float, mean: float = 0.5, error: float | None = 0.1, **more: float) -> dict[str, Any]:
@@ -40,7 +40,6 @@ SILENT, LOUD = row(1.0), row(0.75)
     ],
 )
 def test_steps_are_counted_by_their_metrics(rows: list[dict[str, Any]], expected: NoSignal, tmp_path: Path) -> None:
-    assert count_no_signal(rows, 4) == expected
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
     assert read_no_signal(tmp_path, 4) == expected
 
