@@ -15,7 +15,8 @@ from rlhf_cli.engine.reading import measure_distance, read_values
 from rlhf_cli.engine.tabular import TabularEngine
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.functional.sampling import Sampling
-from rlhf_cli.pipeline.update import accumulate_gradient, apply, split_rollout, summarise
+from rlhf_cli.pipeline.update import apply, split_rollout, summarise
+from rlhf_cli.ranks.gradient import accumulate_gradient
 from rlhf_cli.seeding import permutation, seed_for
 from rlhf_cli.types import Advantages, PromptBatch, Scored
 

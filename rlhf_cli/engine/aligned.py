@@ -105,10 +105,8 @@ def _tries(llama: Llama) -> list[Callable[[int], Tensor]]:
         x, weight, y = (draw(*shape).to(llama.dtype) for shape in ((ROWS, width), (RANK, width), (2 * TOKENS, width)))
         tries.append(partial(_first, partial(multiply, weight=weight), x))
         tries.append(partial(lambda y, z, rows: sum_outer(z, y)[:rows], y, draw(2 * TOKENS, ROWS).to(llama.dtype)))
-    query, (key, value) = (
-        draw(ROWS, 2, llama.shared_by, llama.head_size),
-        draw(2, ROWS, 2, 5 * ROWS, llama.head_size),
-    )
+    query = draw(ROWS, 2, llama.shared_by, llama.head_size)
+    key, value = draw(2, ROWS, 2, 5 * ROWS, llama.head_size)
     seen = torch.arange(5 * ROWS) < 5 * torch.arange(1, ROWS + 1)[:, None]
     mask = fold_mask(seen[:, None], 1, torch.float32)
 

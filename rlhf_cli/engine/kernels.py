@@ -5,6 +5,7 @@ no gradient.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -114,19 +115,15 @@ def _times_packed(x: Tensor, packed: Tensor) -> Tensor:
     return y
 
 
-_works: dict[torch.dtype, bool] = {}
-
-
+@cache
 @torch.no_grad()
 def _packing_works(dtype: torch.dtype) -> bool:
     """Whether this torch has the two private operators and they multiply correctly; tested once."""
-    if dtype not in _works:
-        x, weight = torch.arange(12.0).view(3, 4).to(dtype), torch.eye(8, 4, dtype=dtype)
-        try:
-            _works[dtype] = torch.equal(_times_packed(x, _pack(weight)), x @ weight.t())
-        except (AttributeError, RuntimeError, TypeError):  # not built in, renamed, or with another signature
-            _works[dtype] = False
-    return _works[dtype]
+    x, weight = torch.arange(12.0).view(3, 4).to(dtype), torch.eye(8, 4, dtype=dtype)
+    try:
+        return torch.equal(_times_packed(x, _pack(weight)), x @ weight.t())
+    except (AttributeError, RuntimeError, TypeError):  # not built in, renamed, or with another signature
+        return False
 
 
 def _wants_gradient(x: Tensor) -> bool:

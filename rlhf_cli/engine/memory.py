@@ -87,11 +87,11 @@ def predicted_peak(
 ) -> int:
     """Estimate a step's peak memory in bytes: the resident memory now, plus the larger of rollout and update.
 
-    `at_once`: the completions that are written at once, of all; None: all. `invariant`: the cache of the rollout is
-    float32. A rollout holds the keys and values of every token and at most a
-    second copy of the blocks' weights, which has the adapter folded in. An update holds what its microbatch keeps for
-    the backward pass. Both hold some logits and the hidden states of all completions. A second model, the
-    reference, is not `trained`: it has no adapter to fold in, and reads without a gradient, as with `recompute`.
+    A rollout holds the keys and values of every token, and at most a second copy of the blocks' weights, which has the
+    adapter folded in. An update holds what its microbatch keeps for the backward pass. Both hold some logits and the
+    hidden states of all completions. `at_once`: the completions that are written at once, of all; None: all.
+    `invariant`: the cache of the rollout is float32. A second model, the reference, is not `trained`: it has no adapter
+    to fold in, and reads without a gradient, as with `recompute`.
     """
     model, config = policy.causal, policy.causal.config.get_text_config()
     size, written = torch.finfo(model.dtype).bits // 8, completions if at_once is None else at_once

@@ -1,6 +1,7 @@
 """Open a policy: on its device, in its dtype, with a fresh adapter."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import torch
@@ -8,8 +9,10 @@ import torch
 from rlhf_cli.engine.allocator import keep_freed_memory
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.building import build_policy
+from rlhf_cli.models.memory import choose_device
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.specials import NONE_KEPT, SpecialTokens
+from rlhf_cli.models.value_head import ValueHead
 from rlhf_cli.schema import RunConfig, TrainingConfig
 from rlhf_cli.seeding import seed_for
 
@@ -24,15 +27,10 @@ def load_policy(config: RunConfig, note: Callable[[str], None]) -> Policy:
     `note` gets a line for each harmless difference between the model and its files, and for a text that the reward
     looks for in vain.
     """
-    strings = config.reward.source.strings
+    strings, algorithm = config.reward.source.strings, config.algorithm
     special = SpecialTokens(config.reward.special_tokens, (*strings, *map(str, config.model.stop)))
-    policy = open_policy(
-        config,
-        note,
-        value_head=config.algorithm.needs_value,
-        shared_trunk=config.algorithm.shared_trunk,
-        special=special,
-    )
+    head = partial(ValueHead, shared_trunk=algorithm.shared_trunk) if algorithm.needs_value else None
+    policy = open_policy(config, note, head=head, special=special)
     if hidden := policy.hidden_from_texts(strings):
         note(f"the reward looks for {', '.join(hidden)}, which no text of a completion has: {WHY_HIDDEN}")
     return policy
@@ -42,9 +40,7 @@ def open_policy(
     config: TrainingConfig,
     note: Callable[[str], None],
     *,
-    value_head: bool = False,
-    shared_trunk: bool = False,
-    head_bias: bool = True,
+    head: Callable[[int], ValueHead] | None = None,
     special: SpecialTokens = NONE_KEPT,
 ) -> Policy:
     """Load the policy on its device, in its dtype; its fresh adapter follows from the run's seed.
@@ -54,16 +50,7 @@ def open_policy(
     torch.set_num_threads(config.threads or THREADS)  # always: an earlier run may have set another number
     keep_freed_memory()
     device, dtype = place_of(config)
-    policy = build_policy(
-        config.model,
-        device,
-        dtype,
-        seed_for(config.seed, "init"),
-        value_head=value_head,
-        shared_trunk=shared_trunk,
-        head_bias=head_bias,
-        special=special,
-    )
+    policy = build_policy(config.model, device, dtype, seed_for(config.seed, "init"), head=head, special=special)
     for line in policy.notes:
         note(line)
     return policy
@@ -71,9 +58,7 @@ def open_policy(
 
 def place_of(config: TrainingConfig) -> tuple[torch.device, torch.dtype]:
     """The device and the dtype of the weights; raises UserError where this machine has no such device."""
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(automatic if config.device == "auto" else config.device)
+    device, dtype = choose_device(config.device, config.dtype)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"no {config.device} on this machine", where="device", fix="use device=auto or device=cpu")
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    return device, dtypes.get(config.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    return device, dtype

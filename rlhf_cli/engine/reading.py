@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rlhf_cli.engine import Engine
 from rlhf_cli.functional.kl import compare_distributions, k1
-from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.functional.logprobs import Head, token_logprobs
 from rlhf_cli.functional.truncation import select_rows
 from rlhf_cli.types import Distance, Exact, Rollout, Tick
 
@@ -22,15 +22,13 @@ def recompute_logprobs(
     same weights, but a cache, a batch or a number format may round differently; k1, the returns and every ratio are
     then the trainer's. `reference`: the reference sampled the rollout, and reads it.
     """
-    mask, logprobs = rollout.completion_mask, torch.zeros_like(rollout.logprobs)
+    logprobs = torch.zeros_like(rollout.logprobs)
     head, states = (engine.reference_head if reference else engine.head), None
     for rows in torch.arange(len(rollout.batch)).split(microbatch_size):
-        keep = mask[rows]
-        kept = select_rows(rollout.kept, mask, rows)
         hidden = engine.hidden(rollout, rows, reference=reference)
-        packed = token_logprobs(hidden, rollout.tokens[rows][keep], head, rollout.temperature, kept)
         states = _room(rollout, hidden) if states is None else states  # policy and reference may differ in width
-        logprobs[rows], states[rows] = unpack(packed, keep), unpack(hidden, keep)
+        logprobs[rows] = read_logprobs(rollout, rows, hidden, head)
+        states[rows] = unpack(hidden, rollout.completion_mask[rows])
         tick()
     assert states is not None
     return replace(rollout, logprobs=logprobs, hidden=states), (logprobs - rollout.logprobs).sum(1)
@@ -39,10 +37,14 @@ def recompute_logprobs(
 @torch.no_grad()
 def measure_gap(rollout: Rollout, engine: Engine, rows: Tensor) -> float:
     """Largest difference, nats, of the sampler's and the trainer's log-probability of a completion among `rows`."""
+    logprobs = read_logprobs(rollout, rows, engine.hidden(rollout, rows), engine.head)
+    return float((logprobs - rollout.logprobs[rows]).sum(1).abs().max())
+
+
+def read_logprobs(rollout: Rollout, rows: Tensor, hidden: Tensor, head: Head) -> Tensor:
+    """log pi of the tokens of the completions `rows`, [b, T], from the states [N, H] before them; differentiable."""
     keep, kept = rollout.completion_mask[rows], select_rows(rollout.kept, rollout.completion_mask, rows)
-    hidden = engine.hidden(rollout, rows)
-    packed = token_logprobs(hidden, rollout.tokens[rows][keep], engine.head, rollout.temperature, kept)
-    return float((unpack(packed, keep) - rollout.logprobs[rows]).sum(1).abs().max())
+    return unpack(token_logprobs(hidden, rollout.tokens[rows][keep], head, rollout.temperature, kept), keep)
 
 
 @torch.no_grad()

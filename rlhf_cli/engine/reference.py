@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from rlhf_cli.errors import UserError
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.building import build_policy
 from rlhf_cli.models.location import errors_of_reference
+from rlhf_cli.models.memory import MIB
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import PromptBatch, Rollout, Tick, Watch
@@ -103,7 +104,7 @@ def load_models(config: RunConfig, note: Callable[[str], None]) -> tuple[Policy,
         _cut_vocabulary(found, _vocabulary(policy))
         reading = replace(policy, peft=found.peft, context=found.context, notes=found.notes, value_head=None)
         other = build_engine(reading, settings, lambda line: note(f"reference: {line}"), config.invariant)
-    size = sum(p.numel() * p.element_size() for p in found.causal.parameters()) / 2**20
+    size = sum(p.numel() * p.element_size() for p in found.causal.parameters()) / MIB
     for line in found.notes:
         note(f"reference: {line}")
     note(
@@ -124,14 +125,7 @@ def reference_record(engine: AnyEngine) -> Mapping[str, str]:
     }
 
 
-class Vocabulary(Protocol):
-    """The part of a tokenizer that is compared."""
-
-    def get_vocab(self) -> dict[str, int]:
-        """Text -> number of every token."""
-
-
-def first_difference(own: Vocabulary, other: Vocabulary) -> str | None:
+def first_difference(own: Any, other: Any) -> str | None:
     """The first token, by its number, that two tokenizers read differently; None where all are the same."""
     ours, theirs = ({number: text for text, number in each.get_vocab().items()} for each in (own, other))
     for number in sorted({*ours, *theirs}):

@@ -4,13 +4,10 @@ It goes through the same sampler, scoring, algorithms and update as a language m
 be listed. The demo, the benchmark of the algorithms and the exact tests run on it.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
-from rlhf_cli.engine.reading import unpack
-from rlhf_cli.functional.logprobs import token_logprobs
+from rlhf_cli.engine.reading import read_logprobs, recompute_logprobs
 from rlhf_cli.functional.sampling import Sampling, greedy, inverse_cdf
 from rlhf_cli.seeding import uniforms
 from rlhf_cli.types import Prompt, PromptBatch, PromptRow, Rollout, Tick
@@ -116,16 +113,12 @@ class TabularEngine:
         tokens, mask, cut = tokens.repeat(count, 1), mask.repeat(count, 1), torch.zeros(len(batch), dtype=torch.bool)
         empty = torch.zeros(len(batch), longest, dtype=torch.float64)
         rollout = _rollout(batch, tokens, mask, empty, empty, cut, temperature)
-        with torch.no_grad():
-            hidden = self.hidden(rollout, torch.arange(len(batch)))
-            logprobs = token_logprobs(hidden, tokens[mask], self.head, temperature)
-        return replace(rollout, logprobs=unpack(logprobs, mask), hidden=unpack(hidden, mask))
+        return recompute_logprobs(rollout, self, len(batch), lambda: None)[0]
 
     def sequence_logprobs(self, rollout: Rollout, *, reference: bool = False) -> Tensor:
         """log pi(completion | prompt) of every row, [B]; differentiable."""
-        mask = rollout.completion_mask
-        hidden = self.hidden(rollout, torch.arange(len(mask)), reference=reference)
-        return unpack(token_logprobs(hidden, rollout.tokens[mask], self.head, rollout.temperature), mask).sum(1)
+        rows = torch.arange(len(rollout.batch))
+        return read_logprobs(rollout, rows, self.hidden(rollout, rows, reference=reference), self.head).sum(1)
 
     def _follow(self, states: Tensor, tokens: Tensor) -> Tensor:
         """The states that the tokens lead to."""

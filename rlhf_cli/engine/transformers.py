@@ -55,9 +55,7 @@ class TransformersEngine:
     @torch.no_grad()
     def begin(self, batch: PromptBatch, sampling: Sampling, *, reference: bool) -> tuple[Reader, Tensor]:
         """Read the prompts; returns what reads on, and the hidden states [B, H] that predict the first tokens."""
-        reader = (
-            _ReferenceReader(self, batch.samples_per_prompt) if reference else _Reader(self, batch.samples_per_prompt)
-        )
+        reader = (_ReferenceReader if reference else _Reader)(self, batch.samples_per_prompt)
         return reader, reader.begin([prompt.tokens for prompt in batch.prompts])
 
     def values(self, hidden: Tensor) -> Tensor:
@@ -92,9 +90,19 @@ class TransformersEngine:
             for block in self._recomputed_blocks:
                 block.training = False
 
-    def read(self, ids: Tensor, attention: Tensor, positions: Tensor, cache: DynamicCache | None) -> Tensor:
-        """Final hidden states [b, t, H] of tokens [b, t]; attention [b, past + t] is 1 for real tokens."""
-        return self.forward(
+    def read(
+        self,
+        ids: Tensor,
+        attention: Tensor,
+        positions: Tensor,
+        cache: DynamicCache | None,
+        forward: Callable[..., Tensor] | None = None,
+    ) -> Tensor:
+        """Final hidden states [b, t, H] of tokens [b, t]; attention [b, past + t] is 1 for real tokens.
+
+        `forward` is the decoder to take; None: its own.
+        """
+        return (forward or self.forward)(
             input_ids=ids,
             attention_mask=attention,
             position_ids=positions,
@@ -106,9 +114,7 @@ class TransformersEngine:
         """Hidden states of one token, whichever, by this decoder."""
         one = torch.zeros(1, 1, dtype=torch.long, device=self.policy.device)
         with self._recompute():
-            return forward(
-                input_ids=one, attention_mask=one + 1, position_ids=one, past_key_values=None, use_cache=False
-            )
+            return self.read(one, one + 1, one, None, forward)
 
 
 def _final_states(decoder: nn.Module, **inputs: object) -> Tensor:

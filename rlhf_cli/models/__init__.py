@@ -12,7 +12,7 @@ files         refuse files that must not be opened; find the broken file that ma
 fingerprint   hash the weights, and how text is read and written
 loading       load a pretrained model and its tokenizer, from a hub, a folder or the cache
 gguf          convert a packaged GGUF file, once, into the cache
-memory        the memory of a device, and whether the weights fit into it
+memory        a device: which one it is, its memory, and whether the weights fit into it
 limits        limits on time and memory, for chat templates and slow rewards
 tiny          a random two-layer model with a byte tokenizer
 value_head    a number for a state: the return that PPO expects, or the score of a reward model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -32,16 +32,13 @@ def build_policy(
     dtype: torch.dtype,
     adapter_seed: int,
     *,
-    value_head: bool = False,
-    shared_trunk: bool = False,
-    head_bias: bool = True,
+    head: Callable[[int], ValueHead] | None = None,
     special: SpecialTokens = NONE_KEPT,
 ) -> Policy:
-    """Load and freeze the model; add an adapter with A random by `adapter_seed` and B zero, and a value head of zeros.
+    """Load and freeze the model; add an adapter with A random by `adapter_seed` and B zero, and perhaps a value head.
 
-    So the policy starts as the reference. `shared_trunk` lets the value head's loss train the adapter as well;
-    `head_bias` gives the head a bias. Raises UserError for a model that is missing or too large, and for target modules
-    that it lacks.
+    So the policy starts as the reference. `head` makes the value head of states of a width; None: it has none. Raises
+    UserError for a model that is missing or too large, and for target modules that it lacks.
     """
     notes: tuple[str, ...] = ()
     use_chat_template = False
@@ -60,10 +57,6 @@ def build_policy(
         for parameter in model.parameters():  # not the buffers: the angles of rotary positions stay float32
             parameter.data = parameter.data.to(dtype)
     ends, stop_texts = _find_ends(model, tokenizer, settings.stop, use_chat_template=use_chat_template)
-    head = None
-    if value_head:
-        width = model.config.get_text_config().hidden_size
-        head = ValueHead(width, shared_trunk=shared_trunk, bias=head_bias).to(device)
     with room_for_model():
         peft = add_adapter(model, settings.lora, adapter_seed)
     return Policy(
@@ -77,7 +70,7 @@ def build_policy(
         notes=notes,
         anchor=_find_anchor(tokenizer),
         kept_tokens=frozenset(special.select(tokenizer, ends, use_chat_template=use_chat_template)),
-        value_head=head,
+        value_head=head and head(model.config.get_text_config().hidden_size).to(device),
     )
 
 
@@ -160,7 +153,7 @@ def _find_ends(
 
 
 def _find_anchor(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """A token to put before a completion when decoding it, if the tokenizer drops a text's first space; else none."""
+    """The `anchor` of a policy with this tokenizer."""
     first, *rest = tokenizer("a a", add_special_tokens=False)["input_ids"]
     drops = tokenizer.decode([first, *rest]) == "a a" and not tokenizer.decode(rest).startswith(" ")
     return (first,) if drops else ()

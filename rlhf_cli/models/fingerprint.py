@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.models.files import read_json
+from rlhf_cli.models.memory import DTYPES
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -39,7 +40,7 @@ def are_weights_of(record: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
     """
     model = record.get("model")
     known, dtype = model.get("sha256_sampled") if isinstance(model, dict) else None, record.get("dtype")
-    as_then = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(str(dtype))
+    as_then = DTYPES.get(str(dtype))
     if known is None or as_then is None or any(w.dtype not in (torch.float32, as_then) for w in weights.values()):
         return True
     return bool(known == weights_fingerprint((name, weight.to(as_then)) for name, weight in weights.items()))

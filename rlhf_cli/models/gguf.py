@@ -7,8 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 
 import torch
@@ -40,7 +39,9 @@ def convert(gguf: Path) -> Path:
     if folder.is_dir():
         return folder
     try:
-        with _locked(folder.parent / f".{folder.name}.lock"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
                 scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
                 try:
@@ -71,11 +72,3 @@ def _write(gguf: Path, folder: Path) -> None:
                 delattr(leftover, name)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

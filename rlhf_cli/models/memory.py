@@ -1,5 +1,6 @@
-"""The memory of a device: how much it has, whether a model's weights fit into it, and running out of it."""
+"""A device: which one a setting means, its processor, how much memory it has, and running out of it."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +10,26 @@ import psutil
 import torch
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.models.libraries import cpu_vendor
 
+MIB: Final = 2**20
 GIB: Final = 2**30
+DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""The types that weights may have, by their names in settings."""
+
+
+def choose_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """The device and the dtype of weights; auto: a GPU where there is one, bfloat16 there and float32 on a CPU."""
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    place = torch.device(automatic if device == "auto" else device)
+    return place, DTYPES.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32)
+
+
+def processor_of(device: torch.device) -> str:
+    """The name of the GPU, or the maker of the CPU and its widest instructions."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{cpu_vendor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def total_memory(device: torch.device) -> int:

@@ -110,11 +110,6 @@ class Policy:
         return {name: p for name, p in self.peft.named_parameters() if name not in self._trained}
 
     @property
-    def is_sharded(self) -> bool:
-        """Whether other processes hold parts of the frozen weights."""
-        return self.whole_fingerprint is not None
-
-    @property
     def fingerprint(self) -> str:
         """The hash of the frozen weights, by `weights_fingerprint`."""
         return self.whole_fingerprint or weights_fingerprint(self.frozen().items())

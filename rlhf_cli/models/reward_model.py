@@ -15,7 +15,7 @@ from rlhf_cli.models.fingerprint import text_fingerprint, weights_fingerprint
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.loading import load_weights
 from rlhf_cli.models.location import reward_model_path
-from rlhf_cli.models.memory import room_for_model
+from rlhf_cli.models.memory import choose_device, room_for_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,8 +47,8 @@ def make_score(
     A batch has only completions of the same length, so nothing is padded: a score differs from that of the completion
     alone by rounding at most. Raises OSError, ValueError and UserError for a model that cannot be loaded or used.
     """
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    model, tokenizer = _load(path, revision, place, dtype)
+    place, own = choose_device(device, dtype)
+    model, tokenizer = _load(path, revision, place, own)
     column = _find_column(label, model)
     reads = getattr(model.config, READS, "auto") if reads == "auto" else reads
     limit = min(max_tokens, _context_length(model))
@@ -87,7 +87,7 @@ def make_score(
 
 
 def _load(
-    path: str, revision: str | None, place: torch.device, dtype: str
+    path: str, revision: str | None, place: torch.device, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the model, on its device, and its tokenizer."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -95,11 +95,9 @@ def _load(
     silence_transformers()
     path = reward_model_path(path, "reward.path")
     check_files(path, revision, "reward.path")
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    own = dtypes.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, revision=revision)
     with room_for_model("reward.path"):
-        model, notes = load_weights(AutoModelForSequenceClassification, path, revision, own, place, "reward.path")
+        model, notes = load_weights(AutoModelForSequenceClassification, path, revision, dtype, place, "reward.path")
         model.to(place)
     for note in notes:
         print(note)  # noqa: T201 - reward.log has what this process prints

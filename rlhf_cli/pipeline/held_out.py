@@ -53,9 +53,10 @@ def evaluate(run: Run, step: int) -> Evaluation:
     """Sample every held-out prompt at temperature 1, score the completions, and compare them with the reference's.
 
     The streams depend on seed, prompt and sample, not on the step: the noise that two evaluations share cancels in
-    their difference. The reference samples from the same streams, unless `why_no_optimum` has a reason; at step 0 it is
-    the policy, unless it is another model, and nothing is compared. A prompt with a completion without a score is left
-    out. Raises UserError (exit 4) where fewer than two prompts are left, and (exit 7) where a KL is not finite.
+    their difference. The reference samples from the same streams, unless `why_no_optimum` has a reason; at step 0 the
+    policy is the reference still, unless that is another model, and samples once for both. A prompt with a completion
+    without a score is left out. Raises UserError (exit 4) where fewer than two prompts are left, and (exit 7) where a
+    KL is not finite.
     """
     beta = current_beta(run, run.config.steps - 1)
     no_optimum = why_no_optimum(run.config, beta)
@@ -131,7 +132,9 @@ def _sample_prompts(run: Run, step: int, *, asks_reference: bool = False, is_ref
                     rollout, _ = _recompute(run, rollout, tick, reference=True)
                 by_policy, _ = _recompute(run, rollout, tick)
                 scores = _score(run, rollout, start, step)
-                reference = _reference_columns(rollout, by_policy, scores)
+                reference = _columns(
+                    rollout, scores, logprob=by_policy.logprobs.sum(1), ref_logprob=rollout.logprobs.sum(1)
+                )
                 left_out, samples.failures = left_out | scores.left_out, samples.failures + scores.failures
             kept = kept_prompts(rollout, left_out)
             samples.numbers += [start + number for number in kept]
@@ -149,33 +152,22 @@ def _sampler_differs(run: Run, rollout: Rollout, tick: Tick) -> bool:
 
 
 def _policy_columns(rollout: Rollout, distance: Distance | None, scores: Scores) -> dict[str, Mapping[int, list[Any]]]:
-    """The columns of one batch that the policy sampled, by name; each has a list a prompt.
-
-    Without a distance from the reference, the policy is the reference.
-    """
-    samples, logprobs = rollout.batch.samples_per_prompt, rollout.logprobs.sum(1)
-    kl, by_reference = torch.zeros_like(logprobs), logprobs
+    """The columns of a batch that the policy sampled; without a distance from the reference, it is the reference."""
+    own, cut, texts = rollout.logprobs.sum(1), rollout.truncated, rollout.texts
+    kl, other = torch.zeros_like(own), own
     if distance is not None:
-        kl, by_reference = distance.sequence_kl, distance.ref_logprobs.sum(1)
-    return {
-        "reward": group_scores(scores, rollout),
-        "kl": _group(kl, samples),
-        "length": _group(rollout.lengths, samples),
-        "truncated": _group(rollout.truncated, samples),
-        "texts": _group(rollout.texts, samples),
-        "logprob": _group(logprobs, samples),
-        "ref_logprob": _group(by_reference, samples),
-    }
+        kl, other = distance.sequence_kl, distance.ref_logprobs.sum(1)
+    figures: dict[str, Tensor | Sequence[str]] = {"kl": kl, "length": rollout.lengths, "truncated": cut, "texts": texts}
+    return _columns(rollout, scores, **figures, logprob=own, ref_logprob=other)
 
 
-def _reference_columns(rollout: Rollout, by_policy: Rollout, scores: Scores) -> dict[str, Mapping[int, list[Any]]]:
-    """The columns of one batch that the reference sampled; `by_policy` has the policy's log-probabilities of it."""
-    samples = rollout.batch.samples_per_prompt
-    return {
-        "reward": group_scores(scores, rollout),
-        "logprob": _group(by_policy.logprobs.sum(1), samples),
-        "ref_logprob": _group(rollout.logprobs.sum(1), samples),
-    }
+def _columns(rollout: Rollout, scores: Scores, **figures: Tensor | Sequence[str]) -> dict[str, Mapping[int, list[Any]]]:
+    """The scores and other figures [B] of a batch by name: a list for each prompt, by its number in the batch."""
+    samples, columns = rollout.batch.samples_per_prompt, dict[str, Mapping[int, list[Any]]]()
+    for name, values in figures.items():
+        flat = values.tolist() if isinstance(values, Tensor) else list(values)
+        columns[name] = dict(enumerate(flat[start : start + samples] for start in range(0, len(flat), samples)))
+    return {"reward": group_scores(scores, rollout), **columns}
 
 
 def check_finite(policy: Mapping[str, Sequence[Any]], reference: Mapping[str, Sequence[Any]], step: int) -> None:
@@ -246,9 +238,3 @@ def _score(run: Run, rollout: Rollout, start: int, step: int) -> Scores:
     scores = ask(run, rollout, seed_for(run.config.seed, "reward/held_out", start), f"step {step}, held-out")
     note_failures(run, scores, len(rollout.batch), step)
     return scores
-
-
-def _group(values: Tensor | Sequence[Any], samples: int) -> Mapping[int, list[Any]]:
-    """The values of each prompt's completions, by its number in the batch."""
-    flat = values.tolist() if isinstance(values, Tensor) else list(values)
-    return dict(enumerate(flat[start : start + samples] for start in range(0, len(flat), samples)))

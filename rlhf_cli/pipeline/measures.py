@@ -70,8 +70,8 @@ def measure(advantages: Advantages, *, errors: bool = True, rollouts: int = 0) -
     Where prompts are drawn with unequal probability, means of reward, KL and entropy are weighed, as those over all
     prompts; `drawn/...` are those of the drawn prompts alone. Lengths and advantages are of the drawn prompts.
 
-    `rollouts`: those that a step with prompts=dynamic drew; else 0. `drawn/...` counts its groups, and those that are
-    learned from. `advantage/rms` is of what is learned from alone, also with reward.truncated=mask; all else is of all
+    `rollouts` is the number that a step with prompts=dynamic drew, else 0; `drawn/...` then counts its groups, and the
+    groups that it learns from. `advantage/rms` is over the completions that the step learns from, all else over all
     completions. Prompts without a score are in none of these.
     """
     scored, rollout = advantages.scored, advantages.scored.rollout
@@ -106,7 +106,7 @@ def measure(advantages: Advantages, *, errors: bool = True, rollouts: int = 0) -
 def same_in_group(scores: Tensor, learnable: Tensor, samples: int) -> float:
     """The share of groups whose completions to learn from have one score; 0 with one sample a prompt.
 
-    Where some completions are masked and no group has two others, all the others are one group, if they are several.
+    Where masking leaves no group with two completions, all that it leaves are one group; a single one has no group.
     """
     groups, counted = scores.view(-1, samples), learnable.view(-1, samples)
     if not bool(learnable.all()) and not bool((counted.sum(1) > 1).any()):

@@ -14,7 +14,7 @@ from rlhf_cli.engine.allocator import keep_freed_memory, return_freed_memory
 from rlhf_cli.engine.memory import peak
 from rlhf_cli.errors import bad_run
 from rlhf_cli.models.fingerprint import are_weights_of, text_fingerprint
-from rlhf_cli.models.libraries import cpu_vendor
+from rlhf_cli.models.memory import MIB, processor_of
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.reporter import Reporter
@@ -30,7 +30,6 @@ from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.settings import flatten
 
 PACKAGES: Final = ("rlhf-cli", "torch", "transformers", "peft", "safetensors", "hydra-core", "pydantic")
-MIB: Final = 2**20
 REFERENCE: Final = "reference"
 """Key of run.json: a reference that is another model."""
 GROUND: Final = ("device", "processor", "dtype", "threads", "engine", "packages")
@@ -61,7 +60,7 @@ def record_of(
         "dtype": str(policy.causal.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "engine": engine,
-        "allocator": return_freed_memory() if policy.is_sharded else keep_freed_memory(),
+        "allocator": return_freed_memory() if config.divides_model else keep_freed_memory(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: _read_version(name) for name in PACKAGES},
@@ -170,10 +169,3 @@ def note_changes(origin: Origin, folder: Path, settings: Mapping[str, Any], repo
         names = " and ".join(name for name, at in changes.items() if at == step)
         reporter.note(f"{names} changed: evaluations up to step {step} are not compared with later ones")
     return max(changes.values(), default=-1)
-
-
-def processor_of(device: torch.device) -> str:
-    """The name of the GPU, or the maker of the CPU and its widest instructions."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{cpu_vendor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

@@ -81,12 +81,8 @@ class Saver:
         return True
 
     def check_room(self, policy: Policy) -> None:
-        """Raise UserError (exit 6) unless there is room for the checkpoints that will be kept, and one more.
-
-        A checkpoint is as large as the trained weights and their two moments. Checkpoints already there count as room.
-        """
-        size = 3 * sum(p.numel() * p.element_size() for p in policy.parameters().values())
-        needed = (self.settings.keep + 1 + self.settings.keep_best) * size
+        """Raise UserError (exit 6) unless there is room for the checkpoints; those that are there count as room."""
+        needed = self.bytes_needed(policy)
         there = sum(file.stat().st_size for file in (self.folder / CHECKPOINTS).glob("step-*/*"))
         free = shutil.disk_usage(self.folder).free + there
         if free < needed:
@@ -95,6 +91,11 @@ class Saver:
                 self.folder,
                 "free some space, give another run_dir, or lower checkpoint.keep",
             )
+
+    def bytes_needed(self, policy: Policy) -> int:
+        """The size of the checkpoints that are kept, and one more: of the trained weights and their two moments."""
+        weights = sum(p.numel() * p.element_size() for p in policy.parameters().values())
+        return 3 * weights * (self.settings.keep + 1 + self.settings.keep_best)
 
     def export_adapter(self, step: int) -> Path:
         """Copy the adapter of that step's checkpoint to `adapter/`: a plain PEFT folder, replaced whole."""

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from rlhf_cli.algorithms import Algorithm
-from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.memory import CPU_TOKENS, whole_groups
 from rlhf_cli.engine.reading import measure_gap
@@ -24,7 +23,6 @@ from rlhf_cli.ranks.gradient import (
     join_sums,
     seed_of_shard,
     split_rows,
-    sum_gradient,
     weigh_tokens,
 )
 from rlhf_cli.seeding import permutation, seed_for
@@ -137,23 +135,6 @@ def split_rollout(completions: int, algorithm: Algorithm, seed: int, step: int) 
         if parts > 1:
             rows = torch.tensor(permutation(completions, seed_for(seed, "minibatches", step, epoch)))
         yield from rows.tensor_split(parts)
-
-
-def accumulate_gradient(
-    advantages: Advantages,
-    rows: Tensor,
-    algorithm: Algorithm,
-    engine: Engine,
-    *,
-    kl: Placement,
-    max_new_tokens: int,
-    microbatch_size: int,
-    tick: Callable[[], None],
-) -> dict[str, float]:
-    """Add the gradient of the loss over the completions `rows` to the trained weights; returns the loss's metrics."""
-    weights = weigh_tokens(advantages.scored, rows, algorithm, max_new_tokens)
-    sums = sum_gradient(advantages, weights, rows, algorithm, engine, kl=kl, microbatch_size=microbatch_size, tick=tick)
-    return join_sums([sums], int(advantages.scored.rollout.completion_mask[rows].sum()))
 
 
 def apply(

@@ -15,11 +15,11 @@ from torch import Tensor
 from rlhf_cli.algorithms import Algorithm
 from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine import Engine
-from rlhf_cli.engine.reading import unpack
+from rlhf_cli.engine.reading import read_logprobs, unpack
 from rlhf_cli.engine.reference import native_engine
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.kl import token_kl
-from rlhf_cli.functional.logprobs import attach, token_logprobs
+from rlhf_cli.functional.logprobs import attach
 from rlhf_cli.functional.losses import k2_loss, sequence_k2_loss, token_weights
 from rlhf_cli.functional.mismatch import sequence_weights
 from rlhf_cli.functional.truncation import select_rows
@@ -158,51 +158,73 @@ def sum_gradient(
     `read` gives the policy's states, as `Engine.hidden` does, but as they were when it sampled, of which
     `Distance.slopes` may be known; None: the engine's own forward pass.
     """
-    scored, rollout, distance = advantages.scored, advantages.scored.rollout, advantages.scored.distance
+    scored, rollout = advantages.scored, advantages.scored.rollout
     totals, gaps = Counter[str](), []
     for part in rows.split(microbatch_size):
         keep = rollout.completion_mask[part]
         hidden = (read or engine.hidden)(rollout, part)
-        kept = select_rows(rollout.kept, rollout.completion_mask, part)
-        slopes = [] if read is None else [known[part][keep] for known in distance.slopes]
+        slopes = [] if read is None else [known[part][keep] for known in scored.distance.slopes]
         if slopes:
-            packed = attach(rollout.logprobs[part][keep], hidden, slopes[0])
+            logprobs = unpack(attach(rollout.logprobs[part][keep], hidden, slopes[0]), keep)
         else:
-            packed = token_logprobs(hidden, rollout.tokens[part][keep], engine.head, rollout.temperature, kept)
-        forward = Forward(
-            logprobs=unpack(packed, keep),
-            values=unpack(engine.values(hidden), keep) if algorithm.needs_value else None,
-        )
+            logprobs = read_logprobs(rollout, part, hidden, engine.head)
+        forward = Forward(logprobs, unpack(engine.values(hidden), keep) if algorithm.needs_value else None)
         minibatch = _take_rows(advantages, weights, part)
         result = algorithm.loss(minibatch, forward)
         loss = result.loss
-        if kl == "loss_k2":
-            loss = loss + scored.beta * k2_loss(forward.logprobs, distance.ref_logprobs[part], minibatch.weights)
-        elif kl == "loss_k2_sequence":
-            own = sequence_k2_loss(forward.logprobs, distance.ref_logprobs[part], minibatch.weights)
-            loss = loss + scored.beta * own
-        elif kl == "exact":
-            if slopes:
-                assert distance.exact is not None
-                exact = attach(distance.exact.kl[part][keep], hidden, slopes[1])
-            else:
-                assert distance.ref_hidden is not None
-                ref_hidden = distance.ref_hidden[part][keep]
-                exact = token_kl(
-                    hidden,
-                    ref_hidden,
-                    engine.head,
-                    rollout.temperature,
-                    kept,
-                    ref_head=engine.reference_head,
-                    by_row=engine.invariant,
-                )
-            loss = loss + scored.beta * (minibatch.weights[keep] * exact).sum()
+        if kl != "reward":
+            loss = loss + scored.beta * _kl_loss(kl, scored, part, forward, minibatch.weights, hidden, slopes, engine)
         loss.backward()
         totals.update({"loss": float(loss.detach()), **result.metrics})
         gaps.append((forward.logprobs.detach() - minibatch.logprobs).sum(1).abs().max())
         tick()
     return Sums(totals, float(torch.stack(gaps).max()))
+
+
+def _kl_loss(
+    kl: Placement,
+    scored: Scored,
+    part: Tensor,
+    forward: Forward,
+    weights: Tensor,
+    hidden: Tensor,
+    slopes: Sequence[Tensor],
+    engine: Engine,
+) -> Tensor:
+    """The KL of the completions `part` as a loss, where `kl` puts it there; `slopes` are known as in `sum_gradient`."""
+    rollout, distance = scored.rollout, scored.distance
+    if kl == "loss_k2":
+        return k2_loss(forward.logprobs, distance.ref_logprobs[part], weights)
+    if kl == "loss_k2_sequence":
+        return sequence_k2_loss(forward.logprobs, distance.ref_logprobs[part], weights)
+    keep = rollout.completion_mask[part]
+    if slopes:
+        assert distance.exact is not None
+        exact = attach(distance.exact.kl[part][keep], hidden, slopes[1])
+    else:
+        assert distance.ref_hidden is not None
+        states, head, temperature = distance.ref_hidden[part][keep], engine.head, rollout.temperature
+        kept = select_rows(rollout.kept, rollout.completion_mask, part)
+        other = engine.reference_head
+        exact = token_kl(hidden, states, head, temperature, kept, ref_head=other, by_row=engine.invariant)
+    return (weights[keep] * exact).sum()
+
+
+def accumulate_gradient(
+    advantages: Advantages,
+    rows: Tensor,
+    algorithm: Algorithm,
+    engine: Engine,
+    *,
+    kl: Placement,
+    max_new_tokens: int,
+    microbatch_size: int,
+    tick: Callable[[], None],
+) -> dict[str, float]:
+    """Add the gradient of the loss over the completions `rows` to the trained weights; returns the loss's metrics."""
+    weights = weigh_tokens(advantages.scored, rows, algorithm, max_new_tokens)
+    sums = sum_gradient(advantages, weights, rows, algorithm, engine, kl=kl, microbatch_size=microbatch_size, tick=tick)
+    return join_sums([sums], int(advantages.scored.rollout.completion_mask[rows].sum()))
 
 
 def weigh_tokens(scored: Scored, rows: Tensor, algorithm: Algorithm, max_new_tokens: int) -> Tensor:

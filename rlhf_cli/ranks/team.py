@@ -14,6 +14,7 @@ from rlhf_cli.engine.opening import THREADS
 from rlhf_cli.engine.reference import TwoModels, native_engine
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.fingerprint import text_fingerprint
+from rlhf_cli.models.memory import processor_of
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks.lockstep import Lockstep
 from rlhf_cli.schema import TrainingConfig
@@ -73,13 +74,12 @@ class Team:
 def describe(policy: Policy, engine: Engine, *, tick: Tick) -> dict[str, str]:
     """The properties of a process that the numbers of its shards depend on; a task that any process may be sent."""
     text = text_fingerprint(policy.tokenizer, policy.end_tokens, use_chat_template=policy.use_chat_template)
-    is_gpu = policy.device.type == "cuda"
     return {
         "model": policy.fingerprint,
         "reference": engine.other.policy.fingerprint if isinstance(engine, TwoModels) else "",
         "tokenizer": text,
         "engine": f"{'transformers' if native_engine(engine) is None else 'native'}, invariant={engine.invariant}",
-        "processor": torch.cuda.get_device_name(policy.device) if is_gpu else torch.backends.cpu.get_cpu_capability(),
+        "processor": processor_of(policy.device),
         "torch": torch.__version__,
     }
 

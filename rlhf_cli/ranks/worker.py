@@ -63,36 +63,6 @@ def serve(rank: int, size: int, duties: Duties[C, E]) -> int:
     return EXIT_DONE
 
 
-class _Member:
-    """The model of this process."""
-
-    def __init__(
-        self, policy: Policy, engine: Engine, lockstep: Lockstep | None, tasks: Mapping[str, Task[Any]]
-    ) -> None:
-        self.policy, self.engine, self._lockstep, self._tasks = policy, engine, lockstep, tasks
-
-    def calculate(self, order: Order) -> list[Any]:
-        """The results of an order's parts."""
-        if order.weights is not None:
-            if (native := native_engine(self.engine)) is not None:
-                native.forget()
-            with torch.no_grad():
-                for parameter, weight in zip(self.policy.parameters().values(), order.weights, strict=True):
-                    parameter.copy_(weight)
-        return self._own(order) if self._lockstep is None else self._lockstep.run(lambda: self._own(order))
-
-    def _own(self, order: Order) -> list[Any]:
-        task = self._tasks[order.task]
-        return [task(self.policy, self.engine, *part, tick=lambda: None) for part in order.parts]
-
-
-def _refuse(error: Exception, lockstep: Lockstep | None, order: Order) -> list[Any]:
-    """Answer any order by the error that the model could not be loaded for."""
-    if lockstep is not None:
-        lockstep.give_up()
-    raise error
-
-
 def _open(duties: Duties[C, E], opening: Opening) -> tuple[Calculate, torch.device]:
     """Load the model; returns the function that answers orders, and the device of their tensors."""
     config = duties.schema.model_validate(opening.config)
@@ -102,11 +72,38 @@ def _open(duties: Duties[C, E], opening: Opening) -> tuple[Calculate, torch.devi
     lockstep = Lockstep() if config.divides_model else None
     try:
         policy, engine = duties.load(config, lambda note: None, lockstep)
-        torch.set_num_threads(opening.threads)
-        member = _Member(policy, engine, lockstep, {**duties.tasks, describe.__name__: describe})
-        return member.calculate, policy.device
     except Exception as error:
         return partial(_refuse, error, lockstep), torch.device("cpu")
+    torch.set_num_threads(opening.threads)
+    tasks = {**duties.tasks, describe.__name__: describe}
+    return _calculator(policy, engine, lockstep, tasks), policy.device
+
+
+def _calculator(policy: Policy, engine: Engine, lockstep: Lockstep | None, tasks: Mapping[str, Task[Any]]) -> Calculate:
+    """The function that answers orders by the model of this process."""
+
+    def calculate(order: Order) -> list[Any]:
+        if order.weights is not None:
+            if (native := native_engine(engine)) is not None:
+                native.forget()
+            with torch.no_grad():
+                for parameter, weight in zip(policy.parameters().values(), order.weights, strict=True):
+                    parameter.copy_(weight)
+        task = tasks[order.task]
+
+        def own() -> list[Any]:
+            return [task(policy, engine, *part, tick=lambda: None) for part in order.parts]
+
+        return own() if lockstep is None else lockstep.run(own)
+
+    return calculate
+
+
+def _refuse(error: Exception, lockstep: Lockstep | None, order: Order) -> list[Any]:
+    """Answer any order by the error that the model could not be loaded for."""
+    if lockstep is not None:
+        lockstep.give_up()
+    raise error
 
 
 def _answer(calculate: Calculate, order: Order) -> Answer:

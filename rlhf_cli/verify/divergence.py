@@ -91,18 +91,15 @@ def compare_tensors(was: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str
 def _compare_step(step: int, was: Stretch, now: Stretch) -> Iterator[tuple[str, str | None]]:
     """Each quantity of a step with its first difference, the cause before its effects."""
     before, after = (_at(step, stretch.samples) for stretch in (was, now))
-    yield (
-        "completions",
-        _compare_counts("completions", before, after) or _compare_rows("completion", before, after, ROLLOUT),
-    )
+    yield "completions", _compare_rows("completion", before, after, ROLLOUT)
     yield "scores", _compare_rows("completion", before, after, ("score",))
     metrics, new_metrics = (_at(step, stretch.metrics) for stretch in (was, now))
     keys = sorted({key for row in (*metrics, *new_metrics) for key in row if not key.startswith("eval/")}, key=_rank)
-    yield "metrics", _compare_counts("lines", metrics, new_metrics) or _compare_rows("line", metrics, new_metrics, keys)
+    yield "metrics", _compare_rows("line", metrics, new_metrics, keys)
     yield "metrics", _compare_rows("completion", before, after, ("kl",))
     old, new = (_at(step, stretch.evaluations) for stretch in (was, now))
     fields = ("texts", "reward", *(key for row in old for key in row))
-    yield "evaluation", _compare_counts("evaluations", old, new) or _compare_rows("evaluation", old, new, fields)
+    yield "evaluation", _compare_rows("evaluation", old, new, fields)
 
 
 def _at(step: int, rows: Sequence[Row]) -> list[Row]:
@@ -113,12 +110,10 @@ def _rank(key: str) -> tuple[int, str]:
     return next((i for i, beginning in enumerate(CAUSES) if key.startswith(beginning)), len(CAUSES)), key
 
 
-def _compare_counts(name: str, was: Sequence[Row], now: Sequence[Row]) -> str | None:
-    return f"there were {len(was)} {name}, there are {len(now)}" if len(was) != len(now) else None
-
-
 def _compare_rows(name: str, was: Sequence[Row], now: Sequence[Row], keys: Sequence[str]) -> str | None:
-    """The first difference between two lists of rows of the same length."""
+    """The first difference between two lists of rows: in their number, or in a value."""
+    if len(was) != len(now):
+        return f"there were {len(was)} {name}s, there are {len(now)}"
     for number, (before, after) in enumerate(zip(was, now, strict=True), start=1):
         if what := _compare_values(before, after, keys):
             return f"{name} {number}: {what}" if len(was) > 1 else what

@@ -24,8 +24,8 @@ from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
 from rlhf_cli.functional.truncation import pack, sampling_mask, select_rows
 from rlhf_cli.pipeline.run import truncation
 from rlhf_cli.pipeline.scoring import penalise, select_learnable, to_tensor
-from rlhf_cli.pipeline.update import accumulate_gradient
 from rlhf_cli.prompts.headroom import Headroom
+from rlhf_cli.ranks.gradient import accumulate_gradient
 from rlhf_cli.rewards.shaping import Spread, shape
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Advantages, PromptBatch, Rollout, Scored

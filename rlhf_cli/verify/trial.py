@@ -10,6 +10,7 @@ from typing import Any, Final
 from rlhf_cli.engine.memory import peak
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.mismatch import measure_mismatch
+from rlhf_cli.models.memory import MIB
 from rlhf_cli.pipeline.assemble import assemble
 from rlhf_cli.pipeline.measures import measure
 from rlhf_cli.pipeline.rollout import draw
@@ -28,7 +29,6 @@ from rlhf_cli.runs.no_signal import has_no_signal, why_no_signal
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Metrics
 
-MIB: Final = 2**20
 MANY_CUT: Final = 0.5
 """Share of truncated completions above which a run mostly learns from cut texts."""
 MANY_SAME: Final = 0.5
@@ -114,7 +114,6 @@ def _take_step(run: Run, record: Mapping[str, Any]) -> Trial:
         completions = config.evaluate.prompts * config.evaluate.samples / len(rollout.batch)
         evaluations = read_s * completions * (math.ceil(config.steps / config.evaluate.every) + 2)
     rollouts = run.unfinished.rollouts if config.prompts == "dynamic" else 0
-    weights = sum(p.numel() * p.element_size() for p in run.policy.parameters().values())
     compared = replace(advantages, scored=replace(scored, log_weights=log_weights))
     metrics, predicted = measure(compared, rollouts=rollouts), record["memory"]["predicted_mib"]
     return Trial(
@@ -130,7 +129,7 @@ def _take_step(run: Run, record: Mapping[str, Any]) -> Trial:
         total_s=step_s * config.steps + evaluations,
         predicted_mib=predicted,
         measured_mib=peak(run.policy.device) // MIB,
-        checkpoints_mib=3 * weights * (config.checkpoint.keep + 1 + config.checkpoint.keep_best) / MIB,
+        checkpoints_mib=run.saver.bytes_needed(run.policy) / MIB,
         reasons=tuple(_reasons(config, metrics, skipped)),
         doubts=tuple(_doubts(config, metrics, predicted)),
     )

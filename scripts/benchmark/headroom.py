@@ -34,8 +34,9 @@ from rlhf_cli.evaluation.intervals import estimate, with_error
 from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.pipeline.scoring import group_variances
-from rlhf_cli.pipeline.update import accumulate_gradient, apply
+from rlhf_cli.pipeline.update import apply
 from rlhf_cli.prompts.headroom import BLOCK, Headroom, systematic
+from rlhf_cli.ranks.gradient import accumulate_gradient
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch, Scored
 

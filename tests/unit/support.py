@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from rlhf_cli.functional.returns import token_rewards
 from rlhf_cli.models.building import build_policy
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.settings import Lora, Model, Pretrained, Tiny
+from rlhf_cli.models.value_head import ValueHead
 from rlhf_cli.prompts.rows import PartRows, Rows
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.schema import RunConfig
@@ -52,7 +54,8 @@ def pretrained(path: Path | str, **changes: Any) -> Pretrained:
 def build(settings: Model, adapter_seed: int = 1, *, value_head: bool = False, shared_trunk: bool = False) -> Policy:
     """The policy in float32 on the CPU."""
     cpu, float32 = torch.device("cpu"), torch.float32
-    return build_policy(settings, cpu, float32, adapter_seed, value_head=value_head, shared_trunk=shared_trunk)
+    head = partial(ValueHead, shared_trunk=shared_trunk) if value_head else None
+    return build_policy(settings, cpu, float32, adapter_seed, head=head)
 
 
 @torch.no_grad()

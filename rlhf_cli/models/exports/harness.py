@@ -40,7 +40,7 @@ def load_tasks(names: Sequence[str]) -> dict[str, Any]:
             from lm_eval.tasks import TaskManager
         except ImportError as error:
             raise UserError("lm-eval is not installed", where=WHERE, fix="pip install 'rlhf-cli[harness]'") from error
-        files = [_is_file(name) for name in names]
+        files = [Path(name).suffix in (".yaml", ".yml") or os.sep in name for name in names]
         manager = TaskManager(include_defaults=not all(files))
         loaded: dict[str, dict[str, Any]] = {"tasks": {}, "groups": {}, "group_map": {}}
         for name, is_file in zip(names, files, strict=True):
@@ -127,10 +127,6 @@ def _as_mistake(name: str) -> Iterator[None]:
         what = f"the task cannot be read: {first_line(error)}"
         fix = OFFLINE if isinstance(error, OSError) else "mend the task"
         raise bad_data(what, name, fix) from error
-
-
-def _is_file(name: str) -> bool:
-    return Path(name).suffix in (".yaml", ".yml") or os.sep in name
 
 
 def _unknown(name: str, known: Sequence[str]) -> UserError:

@@ -45,7 +45,8 @@ def merge(policy: Policy, *, adapter: bool = True) -> tuple[Any, float]:
     Without the adapter it is the reference. Raises UserError where the difference is above TOLERANCE.
     """
     silence_transformers()
-    merged = _empty_model(policy)
+    with torch.device("meta"):  # a model of the same class, without an adapter and without memory for its weights
+        merged: Any = type(policy.causal)(copy.deepcopy(policy.causal.config)).eval()
     # refuses a name that is missing, unknown, or of another shape
     merged.load_state_dict(merge_weights(policy.causal, adapter=adapter), assign=True)
     merged.tie_weights()
@@ -72,13 +73,6 @@ def merge_weights(model: nn.Module, *, adapter: bool = True) -> dict[str, Tensor
         for part, tensor in merged.get_base_layer().state_dict().items():
             weights[f"{name}.{part}"] = tensor.detach().cpu()
     return weights
-
-
-def _empty_model(policy: Policy) -> Any:
-    """A model of the same class without an adapter, and without memory for its weights."""
-    with torch.device("meta"):
-        empty = type(policy.causal)(copy.deepcopy(policy.causal.config))
-    return empty.eval()
 
 
 @torch.no_grad()

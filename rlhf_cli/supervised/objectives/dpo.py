@@ -53,12 +53,10 @@ class Dpo(Pairwise):
 
 def sequence_logprobs(batch: Batch, rows: Tensor, engine: Engine, *, reference: bool = False) -> Tensor:
     """log pi(y | x) of the completions `rows`: float32 [b], nats."""
-    from rlhf_cli.engine.reading import unpack
-    from rlhf_cli.functional.logprobs import token_logprobs
+    from rlhf_cli.engine.reading import read_logprobs
 
-    keep = batch.rollout.completion_mask[rows]
     hidden = engine.hidden(batch.rollout, rows, reference=reference)
-    return unpack(token_logprobs(hidden, batch.rollout.tokens[rows][keep], engine.head, 1.0), keep).sum(1)
+    return read_logprobs(batch.rollout, rows, hidden, engine.head).sum(1)
 
 
 def dpo_loss(margins: Tensor, shares: Tensor, label_smoothing: float) -> Tensor:

@@ -65,13 +65,11 @@ class Sft(Objective):
         return Reading(reading.losses, {**reading.columns, "hits": unpack(hits, keep).sum(1)})
 
     def _read(self, batch: Batch, examples: Tensor, engine: Engine) -> tuple[Reading, Tensor]:
-        from rlhf_cli.engine.reading import unpack
-        from rlhf_cli.functional.logprobs import token_logprobs
+        from rlhf_cli.engine.reading import read_logprobs
 
-        keep = batch.rollout.completion_mask[examples]
         hidden = engine.hidden(batch.rollout, examples)
-        logprobs = token_logprobs(hidden, batch.rollout.tokens[examples][keep], engine.head, 1.0)
-        return Reading(-unpack(logprobs, keep).sum(1), {"tokens": keep.sum(1)}), hidden
+        logprobs = read_logprobs(batch.rollout, examples, hidden, engine.head)
+        return Reading(-logprobs.sum(1), {"tokens": batch.rollout.lengths[examples]}), hidden
 
     def figures(self, columns: Columns) -> dict[str, float]:
         """Loss in nats a token, and the mean length in tokens, the end token included."""

@@ -24,7 +24,7 @@ from rlhf_cli.algorithms.placement import Placement
 from rlhf_cli.engine.reading import recompute_logprobs
 from rlhf_cli.engine.tabular import TabularEngine
 from rlhf_cli.pipeline.scoring import learnable_mask
-from rlhf_cli.pipeline.update import accumulate_gradient
+from rlhf_cli.ranks.gradient import accumulate_gradient
 from rlhf_cli.types import PromptBatch, Rollout
 from tests.unit.support import scored_by
 

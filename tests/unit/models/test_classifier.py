@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rlhf_cli.models.building import build_policy
 from rlhf_cli.models.classifier import check_classifier, write_classifier
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.reward_model import make_encoder, make_score
+from rlhf_cli.models.value_head import ValueHead
 from tests.unit.support import build, move_adapter, tiny
 
 PROMPTS = ["Say it.", "What?", "A longer prompt than those."]
@@ -101,7 +103,7 @@ def test_a_chat_that_ends_with_the_padding_token_gets_another_one(tmp_path: Path
 
 
 def test_the_weights_of_a_bfloat16_policy_are_merged_in_float32(tmp_path: Path) -> None:
-    policy = build_policy(tiny(), torch.device("cpu"), torch.bfloat16, 1, value_head=True)
+    policy = build_policy(tiny(), torch.device("cpu"), torch.bfloat16, 1, head=partial(ValueHead, shared_trunk=False))
     move_adapter(policy)
     name = "model.layers.0.self_attn.q_proj"
     layer: Any = policy.causal.get_submodule(name)

@@ -28,7 +28,6 @@ from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.update import (
     NotFinite,
-    accumulate_gradient,
     apply,
     check_finite,
     compute_gradient,
@@ -37,6 +36,7 @@ from rlhf_cli.pipeline.update import (
     summarise,
     update_size,
 )
+from rlhf_cli.ranks.gradient import accumulate_gradient
 from rlhf_cli.types import Advantages, Forward, LossResult, Minibatch, PromptBatch, Rollout, Scored
 from tests.unit.pipeline.runs import MakeRun, ppo_fields
 from tests.unit.support import batch_of, build, move_adapter, scored_by, tiny

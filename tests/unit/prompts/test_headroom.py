@@ -19,8 +19,8 @@ from rlhf_cli.algorithms.reinforce import Reinforce
 from rlhf_cli.algorithms.rloo import Rloo
 from rlhf_cli.data.order import PartSize
 from rlhf_cli.engine.tabular import TabularEngine
-from rlhf_cli.pipeline.update import accumulate_gradient
 from rlhf_cli.prompts.headroom import BLOCK, FLOOR, MEMORY, POWER, PRIORS, Headroom, block_of, systematic
+from rlhf_cli.ranks.gradient import accumulate_gradient
 from rlhf_cli.types import PromptBatch
 from tests.unit.algorithms.enumerated import BETA, NOTHING, REFERENCE, SCORES, logprobs, picked, random
 from tests.unit.support import scored_by

@@ -12,7 +12,7 @@ from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.errors import EXIT_BUG
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.ranks.messages import Failure, Order
-from rlhf_cli.ranks.worker import _answer, _beat, _Member
+from rlhf_cli.ranks.worker import _answer, _beat, _calculator
 
 
 @pytest.mark.parametrize(("patience", "ends"), [(0.05, True), (None, False)])
@@ -69,8 +69,8 @@ def test_it_does_the_tasks_of_its_verb_and_no_others(moved: Policy) -> None:
     def double(policy: Policy, engine: TransformersEngine, number: int, *, tick: object) -> int:
         return 2 * number
 
-    member = _Member(moved, TransformersEngine(moved), None, {"double": double})
-    assert _answer(member.calculate, Order(1, None, "double", [(3,), (4,)])).results == [6, 8]
-    refused = _answer(member.calculate, Order(2, None, "exec", [("print(1)",)])).results
+    calculate = _calculator(moved, TransformersEngine(moved), None, {"double": double})
+    assert _answer(calculate, Order(1, None, "double", [(3,), (4,)])).results == [6, 8]
+    refused = _answer(calculate, Order(2, None, "exec", [("print(1)",)])).results
     assert isinstance(refused, Failure)
     assert (refused.kind, "KeyError: 'exec'" in refused.what) == ("bug", True)

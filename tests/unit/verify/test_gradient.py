@@ -18,6 +18,7 @@ from torch import Tensor
 
 import rlhf_cli
 from rlhf_cli.algorithms import rloo
+from rlhf_cli.engine import reading
 from rlhf_cli.errors import UserError
 from rlhf_cli.functional.logprobs import token_logprobs
 from rlhf_cli.functional.returns import token_rewards
@@ -225,7 +226,7 @@ def untempered(
     [
         ("rloo", scoring, "token_rewards", flipped),
         ("grpo", scoring, "token_rewards", flipped),
-        ("rloo", of_shards, "token_logprobs", untempered),
+        ("rloo", reading, "token_logprobs", untempered),
     ],
     ids=["sign of beta", "sign of beta in GRPO", "temperature"],
 )
