@@ -1,6 +1,6 @@
 """The policy and its reference: its weights without the adapter, or another model of the same tokenizer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,17 +112,6 @@ def load_models(config: RunConfig, note: Callable[[str], None]) -> tuple[Policy,
         "step"
     )
     return replace(policy, context=min(policy.context, found.context)), TwoModels(own, other)
-
-
-def reference_record(engine: AnyEngine) -> Mapping[str, str]:
-    """The entry of run.json about a reference that is another model; empty for the initial policy."""
-    if not isinstance(engine, TwoModels):
-        return {}
-    other = engine.other.policy
-    return {
-        "loaded_from": other.causal.config.name_or_path,
-        "sha256_sampled": other.fingerprint,
-    }
 
 
 def first_difference(own: Any, other: Any) -> str | None:

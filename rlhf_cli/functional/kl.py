@@ -102,9 +102,7 @@ def token_kl(
     """
     to_logits = ref_head or head
 
-    with_gradient = hidden.requires_grad and torch.is_grad_enabled()
-
-    def exact(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
+    def exact(logits: Tensor, rows: slice, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         policy = log_softmax(logits, temperature, unpack(kept, rows, len(ref_hidden)))
         reference = log_softmax(to_logits(ref_hidden[rows]), temperature)
         values = exact_kl(policy, reference, by_row=by_row)

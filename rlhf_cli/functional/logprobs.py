@@ -22,8 +22,9 @@ CHUNK: Final = 256
 BLOCK: Final = 32
 """Rows of logits processed at once on a CPU: they stay in its cache, which makes a softmax 5 times faster."""
 
-RowFunction = Callable[[Tensor, slice], tuple[Tensor, Tensor | None]]
-"""(logits [n, V], the slice of their rows) -> (one value per row [n], d value / d logits [n, V] or None)."""
+RowFunction = Callable[[Tensor, slice, bool], tuple[Tensor, Tensor | None]]
+"""(logits [n, V], the slice of their rows, whether a gradient is wanted) -> (one value per row [n], d value / d logits
+[n, V] or None)."""
 
 
 def log_softmax(logits: Tensor, temperature: float, keep: Tensor | None = None) -> Tensor:
@@ -44,9 +45,7 @@ def token_logprobs(
     `kept` holds the set that each of the N tokens was sampled from; a token outside its set gets -inf.
     """
 
-    with_gradient = hidden.requires_grad and torch.is_grad_enabled()
-
-    def of_tokens(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
+    def of_tokens(logits: Tensor, rows: slice, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         logprobs = log_softmax(logits, temperature, unpack(kept, rows, len(tokens)))
         values = logprobs.gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1)
         return values, token_slopes(logprobs.exp_(), tokens[rows], temperature) if with_gradient else None
@@ -62,7 +61,7 @@ def token_slopes(probabilities: Tensor, tokens: Tensor, temperature: float) -> T
 
 
 def rowwise(hidden: Tensor, head: Head, row_function: RowFunction, chunk: int = CHUNK) -> Tensor:
-    """row_function(head(hidden[rows]), rows), a chunk of rows at a time: [N, H] -> [N], differentiable in `hidden`.
+    """row_function of head(hidden[rows]), a chunk of rows at a time: [N, H] -> [N], differentiable in `hidden`.
 
     `row_function` must treat rows independently. Where a gradient is needed, d value / d hidden [N, H] is computed at
     once and kept in place of the logits [N, V].
@@ -75,7 +74,7 @@ def rowwise(hidden: Tensor, head: Head, row_function: RowFunction, chunk: int = 
             slopes = torch.empty_like(logits) if with_gradient else None
             for block in row_slices(len(logits), block_size(logits)):
                 place = slice(rows.start + block.start, rows.start + block.stop)
-                block_values, block_slopes = row_function(logits[block], place)
+                block_values, block_slopes = row_function(logits[block], place, with_gradient)
                 values.append(block_values)
                 if slopes is not None and block_slopes is not None:
                     slopes[block] = block_slopes

@@ -46,7 +46,7 @@ class Change:
     @property
     def z(self) -> float:
         """The gain in standard errors."""
-        return self.gain / self.error if self.error else math.copysign(math.inf, self.gain) if self.gain else 0.0
+        return _in_errors(self.gain, self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Trend:
         if self.count < 3 or not self.xx:
             return 0.0
         rest = max(self.yy - self.xy**2 / self.xx, 0.0) / (self.count - 2)
-        return self.xy / math.sqrt(rest * self.xx) if rest else math.copysign(math.inf, self.xy) if self.xy else 0.0
+        return _in_errors(self.xy, math.sqrt(rest * self.xx))
 
 
 @dataclass(slots=True)
@@ -173,6 +173,13 @@ def mean_of(rows: Iterable[Row], key: str) -> float | None:
     """The mean of the values that are numbers; None without one."""
     values = [v for row in rows if isinstance(v := row.get(key), int | float) and math.isfinite(v)]
     return sum(values) / len(values) if values else None
+
+
+def _in_errors(gain: float, error: float) -> float:
+    """A gain in standard errors; infinite without an error, but 0 without a gain."""
+    if error:
+        return gain / error
+    return math.copysign(math.inf, gain) if gain else 0.0
 
 
 def is_number(*values: Any) -> bool:

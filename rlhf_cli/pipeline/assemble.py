@@ -17,7 +17,7 @@ from rlhf_cli.engine.memory import (
     predicted_peak,
 )
 from rlhf_cli.engine.opening import WHY_HIDDEN
-from rlhf_cli.engine.reference import AnyEngine, TwoModels, native_engine, reference_record
+from rlhf_cli.engine.reference import AnyEngine, TwoModels, native_engine
 from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.feedback.queue import Queue
 from rlhf_cli.health.alarms import replay
@@ -105,8 +105,9 @@ def assemble(
     optimizer = torch.optim.AdamW(policy.parameters().values(), **adamw)
     record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=peak, command=command)
     record |= {"invariant": config.invariant}
-    if reference := reference_record(engine):
-        record |= {REFERENCE: reference}
+    if isinstance(engine, TwoModels):
+        other = engine.other.policy
+        record[REFERENCE] = {"loaded_from": other.causal.config.name_or_path, "sha256_sampled": other.fingerprint}
     state, saved = settle(config, folder, record, policy, optimizer, saver, origin, reporter)
     queue = None
     if config.evaluate.human:

@@ -96,7 +96,7 @@ def answer(
     ticks = parts * (config.max_new_tokens + 2 * -(-completions // size))
     with work.phase(who, ticks) as tick, room_for(completions, "evaluate.samples"):
         for start in range(0, len(prompts), at_once):
-            batch = held_out_batch(config, prompts, start, at_once)
+            batch = held_out_batch(config, prompts, start)
             rollout = engine.sample(batch, sampling, tick, reference=reference)
             seed = seed_for(config.seed, "reward/held_out", start)
             scores = scorer.score(rollout, seed=seed, tick=lambda: None, where="rlhf eval")

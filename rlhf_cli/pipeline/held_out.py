@@ -111,13 +111,13 @@ def _sample_prompts(run: Run, step: int, *, asks_reference: bool = False, is_ref
     completions = at_once * config.evaluate.samples
     batches = -(-len(run.held_out) // at_once)
     own = len(run.shards.own(at_once))
-    reads = run.shards.passes(held_out_batch(config, run.held_out, 0, at_once), work.microbatch_size)
+    reads = run.shards.passes(held_out_batch(config, run.held_out, 0), work.microbatch_size)
     read_by, sampled_by = 2 if asks_reference else 1, 2 if asks_reference and not run.reference_samples else 1
     ticks = batches * (sampled_by * own * config.max_new_tokens + (0 if is_reference else read_by * reads))
     samples, sampler_differs = _Samples(), False
     with work.phase("evaluation", ticks) as tick, room_for(completions, "evaluate.samples"):
         for start in range(0, len(run.held_out), at_once):
-            batch = held_out_batch(config, run.held_out, start, at_once)
+            batch = held_out_batch(config, run.held_out, start)
             rollout = _sample(run, batch, tick)
             sampler_differs = sampler_differs or (start == 0 and _sampler_differs(run, rollout, tick))
             if sampler_differs:
@@ -205,9 +205,9 @@ def why_no_optimum(config: RunConfig, beta: float) -> str | None:
     return None
 
 
-def held_out_batch(config: RunConfig, held_out: Sequence[Prompt], start: int, count: int) -> PromptBatch:
-    """The held-out prompts from number `start` on, at most `count`, and the seed of each sample."""
-    prompts, samples = tuple(held_out[start : start + count]), config.evaluate.samples
+def held_out_batch(config: RunConfig, held_out: Sequence[Prompt], start: int) -> PromptBatch:
+    """The held-out prompts from number `start` on, as many as are sampled at once, and the seed of each sample."""
+    prompts, samples = tuple(held_out[start : start + prompts_at_once(config)]), config.evaluate.samples
     numbers = range(start, start + len(prompts))
     seeds = tuple(seed_for(config.seed, "eval", number, sample) for number in numbers for sample in range(samples))
     return PromptBatch(prompts, samples, seeds)

@@ -13,7 +13,7 @@ from rlhf_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from rlhf_cli.models.location import REWARD_MODEL
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.state import TrainState, is_finite, serialise
-from rlhf_cli.runs.checkpoint import find_newest, prune, publish, step_of
+from rlhf_cli.runs.checkpoint import find_newest, folder_of, prune, publish, step_of
 from rlhf_cli.runs.disk import DISK, Disk, replace_file
 from rlhf_cli.runs.folder import ADAPTER, BEST, CHECKPOINTS, LATEST
 from rlhf_cli.schema import Checkpoint
@@ -71,7 +71,7 @@ class Saver:
         try:
             prune(root, self.settings.keep, best, self.disk)
             for name, steps in ((LATEST, [state.step]), (BEST, best)):  # for people to look at
-                there = [folder for step in steps if (folder := root / f"step-{step:08d}").is_dir()]
+                there = [folder for step in steps if (folder := folder_of(root, step)).is_dir()]
                 if there:
                     replace_file(root / name, f"{there[0].name}\n", self.disk)
                 else:  # it would name a checkpoint that is gone, or is no longer kept
@@ -99,7 +99,7 @@ class Saver:
 
     def export_adapter(self, step: int) -> Path:
         """Copy the adapter of that step's checkpoint to `adapter/`: a plain PEFT folder, replaced whole."""
-        source = self.folder / CHECKPOINTS / f"step-{step:08d}"
+        source = folder_of(self.folder / CHECKPOINTS, step)
 
         def copy(folder: Path) -> None:
             for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):

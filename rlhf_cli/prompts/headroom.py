@@ -114,8 +114,10 @@ class Headroom:
 
 
 def block_of(step: int) -> int:
-    """The first step of the block that has `step`, both 0-based."""
-    return step - step % BLOCK or 1 << step.bit_length() >> 1
+    """The first step of the block that has `step`, both 0-based: 0, 1, 2, 4, and from BLOCK on each multiple of it."""
+    if step >= BLOCK:
+        return step - step % BLOCK
+    return 2 ** (step.bit_length() - 1) if step else 0
 
 
 def systematic(chances: Sequence[float], count: int, start: float) -> list[int]:

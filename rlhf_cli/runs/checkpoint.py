@@ -43,7 +43,7 @@ def publish(
     if not root.is_dir():
         disk.mkdir(root)
         disk.sync(root.parent)
-    final = root / f"step-{step:08d}"
+    final = folder_of(root, step)
     if final.exists():
         if why_invalid(final) is None:
             return final
@@ -76,7 +76,7 @@ def why_invalid(folder: Path) -> str | None:
         if (folder / MANIFEST).is_symlink() or not (folder / MANIFEST).is_file():  # reading a pipe would never end
             return f"{MANIFEST}: missing"
         manifest = json.loads((folder / MANIFEST).read_text())
-        if f"step-{manifest['step']:08d}" != folder.name:
+        if folder_of(folder.parent, manifest["step"]) != folder:
             return f"{MANIFEST} is of step {manifest['step']}"
         if manifest["files"] == {}:
             return f"{MANIFEST}: names no files"
@@ -144,6 +144,11 @@ def abandon(root: Path, after: int) -> None:
         DISK.rename(folder, _unused(root / f".abandoned-{folder.name}"))
     if newer:
         DISK.sync(root)  # before the logs are cut back to `after`
+
+
+def folder_of(root: Path, step: int) -> Path:
+    """The folder of a step's checkpoint under `root`, which there may be or not."""
+    return root / f"step-{step:08d}"
 
 
 def step_of(folder: Path) -> int:

@@ -18,7 +18,7 @@ from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.paths import expand
 from rlhf_cli.runs.binding import BOUND, HELD_OUT, PARENT, read_record, with_changes, write_config, write_record
 from rlhf_cli.runs.changes import differences, is_under, judging_groups
-from rlhf_cli.runs.checkpoint import MANIFEST, list_checkpoints, step_of, why_invalid
+from rlhf_cli.runs.checkpoint import MANIFEST, folder_of, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.disk import DISK, scratch_beside
 from rlhf_cli.runs.folder import CHECKPOINTS, FEEDBACK, LOGS, QUEUE, RECORD
 from rlhf_cli.runs.json_files import read_object
@@ -65,7 +65,7 @@ def find_fork_point(target: str) -> Origin:
         return find_origin(str(folder))
     if not step.isdecimal():
         raise UserError(f"no step: {step}", where=target, fix="RUN@STEP, or RUN@latest")
-    checkpoint = folder / CHECKPOINTS / f"step-{int(step):08d}"
+    checkpoint = folder_of(folder / CHECKPOINTS, int(step))
     if not checkpoint.is_dir():
         there = [str(step_of(path)) for path in reversed(list_checkpoints(folder / CHECKPOINTS))]
         raise bad_run(
@@ -170,7 +170,7 @@ def fork_point(one: Path, other: Path) -> int | None:
 
 def _is_of(run: Path, parent: Parent) -> bool:
     """Whether a fork's parent is the run in this folder; it may have been moved since."""
-    manifest = run / CHECKPOINTS / f"step-{parent.step:08d}" / MANIFEST
+    manifest = folder_of(run / CHECKPOINTS, parent.step) / MANIFEST
     is_moved = manifest.is_file() and hashlib.sha256(manifest.read_bytes()).hexdigest() == parent.checkpoint
     return run.absolute() == parent.folder or is_moved
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.paths import expand, find_similar
 from rlhf_cli.runs.binding import OWN, check_config
-from rlhf_cli.runs.checkpoint import NAME, find_newest, list_checkpoints, step_of, why_invalid
+from rlhf_cli.runs.checkpoint import NAME, find_newest, folder_of, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.folder import (
     ADAPTER,
     CHECKPOINTS,
@@ -124,7 +124,7 @@ def find_adapter(path: Path) -> tuple[Path, Path]:
     newest, steps = find_newest(run / CHECKPOINTS).folder, read_final_steps(run)
     if path == final or newest is None or (steps is not None and step_of(newest) <= steps[0]):
         if newest is not None and steps is not None and step_of(newest) == steps[0]:
-            _check_export(final, newest.with_name(f"step-{steps[1]:08d}"))
+            _check_export(final, folder_of(run / CHECKPOINTS, steps[1]))
         return final, run
     return newest, run  # the run went on after it exported the adapter
 
@@ -133,7 +133,7 @@ def is_exported(run: Path) -> bool:
     """Whether the adapter that a finished run exported is there, as its checkpoint has it where that is kept."""
     steps = read_final_steps(run)
     try:
-        _check_export(run / ADAPTER, run / CHECKPOINTS / f"step-{steps[1]:08d}" if steps else run)
+        _check_export(run / ADAPTER, folder_of(run / CHECKPOINTS, steps[1]) if steps else run)
     except UserError:
         return False
     return (run / ADAPTER).is_dir()

@@ -4,7 +4,7 @@ from rlhf_cli.pipeline.record import write_end
 from rlhf_cli.pipeline.state import load
 from rlhf_cli.plural import plural
 from rlhf_cli.runs.binding import bind, read_record
-from rlhf_cli.runs.checkpoint import why_invalid
+from rlhf_cli.runs.checkpoint import folder_of, why_invalid
 from rlhf_cli.runs.folder import CHECKPOINTS, RESULT
 from rlhf_cli.runs.reading import why_not_compared
 from rlhf_cli.supervised.evaluation import read_evaluations
@@ -32,7 +32,7 @@ def conclude(run: SupervisedRun) -> SupervisedResult:
     config, state, objective = run.config, run.state, run.config.objective
     stalled = config.patience if state.step < config.steps and has_stalled(run) else None
     best = state.step if config.patience is None or state.best is None else state.best.step
-    checkpoint = run.folder / CHECKPOINTS / f"step-{best:08d}"
+    checkpoint = folder_of(run.folder / CHECKPOINTS, best)
     reason = why_invalid(checkpoint)
     exported = state.step if reason else best
     if stalled or best != state.step:

@@ -61,7 +61,9 @@ class Sft(Objective):
         tokens = batch.rollout.tokens[examples][keep]
         with torch.no_grad():
             reading, hidden = self._read(batch, examples, engine)
-            hits = rowwise(hidden, engine.head, lambda logits, rows: ((logits.argmax(-1) == tokens[rows]) * 1.0, None))
+            hits = rowwise(
+                hidden, engine.head, lambda logits, rows, _: ((logits.argmax(-1) == tokens[rows]) * 1.0, None)
+            )
         return Reading(reading.losses, {**reading.columns, "hits": unpack(hits, keep).sum(1)})
 
     def _read(self, batch: Batch, examples: Tensor, engine: Engine) -> tuple[Reading, Tensor]:
