@@ -58,7 +58,8 @@ def _outer(x: Tensor, y: Tensor) -> Tensor:
 class Adapted(torch.autograd.Function):
     """A layer x -> x W^T + (x A^T) B^T, or its gradient alone where the output is known already.
 
-    W is frozen; A [r, in] and B [r, out], both None without an adapter, are learned.
+    W is frozen; A [r, in] and B [r, out], both None without an adapter, are learned. Without `known` it is invariant;
+    the gradient is so where W is.
     """
 
     @staticmethod
@@ -79,7 +80,10 @@ class Adapted(torch.autograd.Function):
         if not saved:
             return of_x, None, None, None, None
         x, a, b = saved
-        of_narrow = multiply(gradient, b)  # narrow = x A^T
+        if not ctx.frozen.invariant:
+            of_narrow = gradient @ b.t()  # narrow = x A^T
+            return of_x.addmm_(of_narrow, a), None, None, of_narrow.t() @ x, (x @ a.t()).t() @ gradient
+        of_narrow = multiply(gradient, b)
         of_x += multiply(of_narrow, a.t())
         return of_x, None, None, sum_outer(of_narrow, x), sum_outer(multiply(x, a), gradient)
 

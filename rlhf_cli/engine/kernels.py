@@ -30,13 +30,13 @@ class Frozen:
     def __init__(self, weight: Tensor, bias: Tensor | None = None, *, backward: bool = True, invariant: bool = False):
         """`backward`: whether x may need a gradient. `invariant`: a row's bits depend on no other row."""
         self.outputs, self.inputs = weight.shape
-        self._bias, self._invariant = bias, invariant
+        self._bias, self.invariant = bias, invariant
         self._is_packed = invariant or is_faster_packed(weight)
         self._weight = _pack(weight) if self._is_packed else weight
         self._transposed = _pack(weight.t().contiguous()) if self._is_packed and backward else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._invariant and len(x) == 1:
+        if self.invariant and len(x) == 1:
             return self(beside_zeros(x))[:1]
         if not self._is_packed:
             return torch.nn.functional.linear(x, self._weight, self._bias)
@@ -48,7 +48,7 @@ class Frozen:
 
     def backward(self, gradient: Tensor) -> Tensor:
         """The gradient of x [n, in] from that of the output [n, out]."""
-        if self._invariant and len(gradient) == 1:
+        if self.invariant and len(gradient) == 1:
             return self.backward(beside_zeros(gradient))[:1]
         return gradient @ self._weight if self._transposed is None else _times_packed(gradient, self._transposed)
 
@@ -68,29 +68,6 @@ class Known(NamedTuple):
     def take(self) -> Tensor:
         """The rows that are wanted, [n, out]."""
         return take_rows(self.outputs, self.rows)
-
-
-class Reused(torch.autograd.Function):
-    """A layer x -> x W^T + (x A^T) B^T whose output is known already: only its gradient is computed.
-
-    W is frozen; A [r, in] and B [r, out], both None without an adapter, are learned.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, output: Tensor, frozen: Frozen, a: Tensor | None, b: Tensor | None) -> Tensor:
-        ctx.frozen = frozen
-        ctx.save_for_backward(*(() if a is None or b is None else (x, a, b)))
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = grads
-        of_x = ctx.frozen.backward(gradient)
-        if not ctx.saved_tensors:
-            return of_x, None, None, None, None
-        x, a, b = ctx.saved_tensors
-        of_narrow = gradient @ b.t()  # narrow = x A^T
-        return of_x.addmm_(of_narrow, a), None, None, of_narrow.t() @ x, (x @ a.t()).t() @ gradient
 
 
 def is_faster_packed(weight: Tensor) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rlhf_cli.engine.invariance import Adapted
-from rlhf_cli.engine.kernels import Frozen, Known, Product, Reused, rms_norm, rotate, swiglu
+from rlhf_cli.engine.kernels import Frozen, Known, Product, rms_norm, rotate, swiglu
 from rlhf_cli.functional.logprobs import apply_autograd
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ class Linear:
     def reuse(self, known: Known) -> Product:
         """The product of the policy where its output is known already: only its gradient is computed."""
         a, b = self._stacked() if any(map(_has_adapter, self._layers)) else (None, None)
-        function = Adapted if self._invariant else Reused
-        return lambda x: apply_autograd(function, x, known.take(), self.frozen, a, b)
+        return lambda x: apply_autograd(Adapted, x, known.take(), self.frozen, a, b)
 
     def _stacked(self) -> tuple[Tensor, Tensor]:
         """The adapters' A stacked [r, in], their B in a block-diagonal matrix [r, out]."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import nn
 
-from rlhf_cli.errors import UserError
 from rlhf_cli.functional.logprobs import CHUNK
-from rlhf_cli.models.memory import is_out_of_memory, total_memory
+from rlhf_cli.models.memory import memory_errors, total_memory
 from rlhf_cli.plural import plural
 
 if TYPE_CHECKING:
@@ -123,16 +121,7 @@ def peak(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-@contextmanager
-def room_for(completions: int, key: str) -> Iterator[None]:
+def room_for(completions: int, key: str) -> AbstractContextManager[None]:
     """Turn running out of memory inside into a UserError; `key` is the setting of the number of `completions`."""
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"out of memory while writing {plural(completions, 'completion')} at once",
-            where=key,
-            fix="lower it, prompts_per_step or max_new_tokens",
-        ) from error
+    what = f"out of memory while writing {plural(completions, 'completion')} at once"
+    return memory_errors(what, key, "lower it, prompts_per_step or max_new_tokens")

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,12 +69,17 @@ def check_room(kind: Any, config: Any, dtype: torch.dtype, device: torch.device,
 
 
 @contextmanager
-def room_for_model(where: str = "model") -> Iterator[None]:
-    """Turn running out of memory, while a model is loaded inside, into a UserError about the setting `where`."""
+def memory_errors(what: str, where: str, fix: str) -> Iterator[None]:
+    """Turn running out of memory inside into a UserError."""
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        fix = "end what else needs it, or take a smaller model"
-        raise UserError("the model does not fit into the memory that is left", where=where, fix=fix) from error
+        raise UserError(what, where=where, fix=fix) from error
+
+
+def room_for_model(where: str = "model") -> AbstractContextManager[None]:
+    """Turn running out of memory, while a model is loaded inside, into a UserError about the setting `where`."""
+    fix = "end what else needs it, or take a smaller model"
+    return memory_errors("the model does not fit into the memory that is left", where, fix)

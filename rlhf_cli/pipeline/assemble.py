@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
@@ -99,16 +99,12 @@ def assemble(
     config, peak = fit_memory(config, policy, engine, prompts, held_out, team)
     assert isinstance(config.microbatch_size, int)
     check_memory(policy.device, peak, reporter, LARGE)
-    saver = Saver(folder, config.checkpoint, reporter.note)
-    saver.check_room(policy)
-    adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
-    optimizer = torch.optim.AdamW(policy.parameters().values(), **adamw)
     record = record_of(config, policy, engine.name, rows, scorer, predicted_peak=peak, command=command)
     record |= {"invariant": config.invariant}
     if isinstance(engine, TwoModels):
         other = engine.other.policy
         record[REFERENCE] = {"loaded_from": other.causal.config.name_or_path, "sha256_sampled": other.fingerprint}
-    state, saved = settle(config, folder, record, policy, optimizer, saver, origin, reporter)
+    state, optimizer, saver, logbook = settle(config, folder, record, policy, origin, reporter)
     queue = None
     if config.evaluate.human:
         rows_asked = [prompt.row for prompt in held_out]
@@ -124,7 +120,7 @@ def assemble(
         saver=saver,
         scorer=scorer,
         team=team,
-        logbook=Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note)),
+        logbook=logbook,
         work=Work(
             min(config.microbatch_size, state.microbatch_size or config.microbatch_size),
             reporter,
@@ -137,7 +133,7 @@ def assemble(
         logs_errors=_logs_errors(folder),
         no_signal=read_no_signal(folder, config.samples_per_prompt),
         seconds=sum(row.get("time/step_s", 0.0) for row in read_rows(read_lines(folder / TIMINGS))),
-        alarms=replay(read_steps(folder), read_evaluations(folder), saved),
+        alarms=replay(read_steps(folder), read_evaluations(folder), config.model_dump(mode="json")),
     )
 
 
@@ -152,16 +148,18 @@ def settle(
     folder: Path,
     record: RunRecord,
     policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    saver: Saver,
     origin: Origin | None,
     reporter: Reporter,
-) -> tuple[TrainState, dict[str, Any]]:
+) -> tuple[TrainState, torch.optim.Optimizer, Saver, Logbook]:
     """Write run.json and config.json of a new run, or take a folder back to the origin's checkpoint and load it.
 
-    Returns the state to go on from, and the settings as they were saved. Raises UserError where the run cannot go on
-    with this model, data or reward.
+    Returns the state to go on from, the optimizer, and the owners of the run's files. Raises UserError where the run
+    cannot go on with this model, data or reward, and where the disk has no room for it.
     """
+    saver = Saver(folder, config.checkpoint, reporter.note)
+    saver.check_room(policy)
+    adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
+    optimizer = torch.optim.AdamW(policy.parameters().values(), **adamw)
     saved = config.model_copy(update={"resume_allow": ()}).model_dump(mode="json")  # an allowance counts once
     if origin is None:
         state = TrainState()
@@ -179,7 +177,8 @@ def settle(
             state = replace(state, best=None)  # the evaluations to come cannot be compared with it
         go_back(folder, state, reporter)
     saver.bound = {CONFIG: write_config(folder, json.dumps(saved, indent=2) + "\n")}
-    return state, saved
+    logbook = Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note))
+    return state, optimizer, saver, logbook
 
 
 def _note_hidden_tokens(config: RunConfig, rows: Rows, policy: Policy, reporter: Reporter) -> None:

@@ -9,6 +9,4 @@ from rlhf_cli.ranks.shards import TASKS
 from rlhf_cli.ranks.team import Duties
 from rlhf_cli.schema import RunConfig
 
-DUTIES: Final[Duties[RunConfig, AnyEngine]] = Duties(
-    RunConfig, load, {task.__name__: task for task in (*TASKS, differentiate)}
-)
+DUTIES: Final[Duties[RunConfig, AnyEngine]] = Duties(RunConfig, load, (*TASKS, differentiate))

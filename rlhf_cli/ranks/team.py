@@ -40,8 +40,7 @@ class Duties(Generic[C, E]):
     """The type of the run's settings."""
     load: Callable[[C, Callable[[str], None], Lockstep | None], tuple[Policy, E]]
     """Loads the model, whole or this process's part of one that is used in lockstep; the function gets notes."""
-    tasks: Mapping[str, Task[Any]]
-    """Its tasks, by name."""
+    tasks: tuple[Task[Any], ...]
 
 
 class Team:

@@ -75,7 +75,7 @@ def _open(duties: Duties[C, E], opening: Opening) -> tuple[Calculate, torch.devi
     except Exception as error:
         return partial(_refuse, error, lockstep), torch.device("cpu")
     torch.set_num_threads(opening.threads)
-    tasks = {**duties.tasks, describe.__name__: describe}
+    tasks = {task.__name__: task for task in (*duties.tasks, describe)}
     return _calculator(policy, engine, lockstep, tasks), policy.device
 
 

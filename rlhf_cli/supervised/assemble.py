@@ -5,23 +5,18 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-import torch
-
 from rlhf_cli.engine.memory import microbatch_size, predicted_peak
 from rlhf_cli.models.classifier import check_classifier
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.assemble import check_evaluations, check_memory, settle
 from rlhf_cli.pipeline.record import record_of
-from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.state import read_state
 from rlhf_cli.pipeline.work import Clock, Work
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.ranks.team import Team
 from rlhf_cli.reporter import Reporter
-from rlhf_cli.runs.logbook import Logbook
 from rlhf_cli.runs.resume import Origin
-from rlhf_cli.runs.sinks import Curves
 from rlhf_cli.supervised.batches import Example
 from rlhf_cli.supervised.duties import DUTIES
 from rlhf_cli.supervised.examples import Examples, encode_examples
@@ -60,12 +55,8 @@ def assemble(
     config, peak = fit_memory(config, policy, examples, held_out)
     assert isinstance(config.microbatch_size, int)
     check_memory(policy.device, peak, reporter, "microbatch_size, or the length of the texts")
-    saver = Saver(folder, config.checkpoint, reporter.note)
-    saver.check_room(policy)
-    adamw = config.optimizer.model_dump(include={"lr", "betas", "eps", "weight_decay"})
-    optimizer = torch.optim.AdamW(policy.parameters().values(), **adamw)
     record = record_of(config, policy, engine.name, rows, None, predicted_peak=peak, command=command)
-    state, saved = settle(config, folder, record, policy, optimizer, saver, origin, reporter)
+    state, optimizer, saver, logbook = settle(config, folder, record, policy, origin, reporter)
     size = min(config.microbatch_size, state.microbatch_size or config.microbatch_size)
     return SupervisedRun(
         config=config,
@@ -77,7 +68,7 @@ def assemble(
         held_out=held_out,
         saver=saver,
         team=team,
-        logbook=Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note)),
+        logbook=logbook,
         work=Work(size, reporter, signals, Clock(every=PHASES)),
         state=state,
     )

@@ -23,6 +23,4 @@ def load(config: SupervisedConfig, note: Callable[[str], None], lockstep: Lockst
     return policy, build_engine(policy, config.model, note)
 
 
-DUTIES: Final[Duties[SupervisedConfig, OneEngine]] = Duties(
-    SupervisedConfig, load, {task.__name__: task for task in (learn_shard, judge_shard)}
-)
+DUTIES: Final[Duties[SupervisedConfig, OneEngine]] = Duties(SupervisedConfig, load, (learn_shard, judge_shard))
