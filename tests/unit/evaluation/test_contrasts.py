@@ -28,6 +28,14 @@ def test_several_seeds_by_hand() -> None:
     assert (found.interval.mean, found.error) == pytest.approx((4.5, math.sqrt(39.5 / 6)))
 
 
+def test_the_mean_squares_of_three_seeds_by_hand() -> None:
+    # rows 1 2, 3 4 and 5 9: seeds' means 1.5, 3.5, 7, prompts' 3 and 5, mean 4
+    found = contrast({0: {0: 1.0, 1: 2.0}, 1: {0: 3.0, 1: 4.0}, 2: {0: 5.0, 1: 9.0}})
+    assert found is not None
+    # 2 (2.5^2 + 0.5^2 + 3^2) / 2; 3 (1 + 1); the rest: 0.5 at two seeds, -1 at the third, and their opposites, over 2
+    assert found.squares == MeanSquares(3, 2, pytest.approx(15.5), pytest.approx(6.0), pytest.approx(1.5))
+
+
 def test_the_variances_come_back() -> None:
     found = contrast({0: {0: 1.0, 1: 3.0, 2: 2.0}, 1: {0: 5.0, 1: 7.0, 2: 9.0}})
     assert found is not None
@@ -58,6 +66,8 @@ def test_holms_rule_by_hand() -> None:
 def test_the_best_of_equals_is_too_high_by_what_was_drawn() -> None:
     # differences with an error of sqrt(2) are of estimates with an error of 1; the largest of 16 has the mean 1.766
     assert optimism_of_best([math.sqrt(2)] * 15) == pytest.approx(1.766, abs=0.01)
+    # errors of 1 and 7 have the mean square 25, and a half of it is that of the estimates
+    assert optimism_of_best([1.0, 7.0]) == pytest.approx(5 / math.sqrt(2) * optimism_of_best([math.sqrt(2)] * 2))
 
 
 def test_equal_points_whose_seeds_differ_are_seldom_called_different() -> None:

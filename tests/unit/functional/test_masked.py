@@ -18,6 +18,7 @@ def test_the_sum_counts_masked_positions_row_by_row() -> None:
 
 def test_the_mean_divides_by_the_number_of_positions_not_of_rows() -> None:
     assert float(masked_mean(VALUES, MASK)) == 7.0  # (1 + 4 + 16) / 3
+    assert float(masked_mean(VALUES, VALUES == 16.0)) == 16.0  # of one position
 
 
 def test_numbers_outside_the_mask_that_are_not_finite_are_ignored() -> None:
