@@ -79,5 +79,6 @@ def relative_to_here(path: Path) -> Path:
 
 
 def quoted(path: Path) -> str:
-    """The path as the user would type it in a command here."""
-    return shlex.quote(str(relative_to_here(path)))
+    """The path as the user would type it in a command here, where a dash at its beginning makes it no option."""
+    text = str(relative_to_here(path))
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)

@@ -81,11 +81,12 @@ def _prompt(result: Result) -> str:
 
 def _variation(folder: Path) -> list[str]:
     """The run's own command as a sweep, over beta if that is a number, or else over seeds."""
-    beta = read_object(folder / CONFIG).get("beta")
+    config = read_object(folder / CONFIG)
+    beta = config.get("beta")
     value = beta.get("value") if isinstance(beta, dict) and beta.get("kind") == "constant" else None
     if isinstance(value, float) and value > 0:
         key, varied = "beta", f"beta={value / 2:g},{value:g},{value * 2:g}"
     else:
         key, varied = "seed", "seeds=3"
-    command = command_to_repeat(read_object(folder / RECORD), "train", (key,))
+    command = command_to_repeat(read_object(folder / RECORD), config, "train", (key,))
     return [f"{command} -m {varied}"] if command else []

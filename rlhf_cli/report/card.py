@@ -19,7 +19,7 @@ def write_card(folder: Path, run: SavedRun, dtype: str) -> None:
     front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["rlhf-cli", "lora", "merged"]}
     if "/" in base and not base.startswith(("/", "package:")):  # a hub id
         front["base_model"] = base
-    by = command_to_repeat(run.record, run.status.verb) or f"rlhf {run.status.verb}"
+    by = command_to_repeat(run.record, run.config, run.status.verb) or f"rlhf {run.status.verb}"
     steps = run.metrics[-1]["step"] if run.metrics else 0
     lines = [
         "---",

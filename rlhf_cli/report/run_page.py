@@ -18,7 +18,7 @@ from rlhf_cli.report.series import number, steps_per_point
 from rlhf_cli.report.table import changes_table
 from rlhf_cli.report.texts import cut, mark_differences
 from rlhf_cli.report.votes import labelled
-from rlhf_cli.runs.binding import CHANGED, HELD_OUT, PARENT
+from rlhf_cli.runs.binding import CHANGED, CONFIGS, HELD_OUT, PARENT
 from rlhf_cli.runs.folder import AUDITS
 from rlhf_cli.runs.json_files import read_last_lines, read_rows
 from rlhf_cli.runs.listing import overrides_in
@@ -32,8 +32,10 @@ _DRAWN: Final = {
     "dynamic": "drawn until enough groups have different scores, and the KL of the others is not learned; the curves "
     "are of all groups that were drawn",
 }
-_QUOTED: Final = re.compile(r"([\w.@/]+=)'([\w./:@,+-]*)'")
-"""A value in quotes that it does not need."""
+_QUOTED: Final = re.compile(
+    r"^(\+*[\w@/]+=|\+*[\w.@/]+=(?='(?:[^\W\d]|/))(?!'(?i:null|true|false|nan|inf)'))'((?! )[\w./:@+ -]*(?<! ))'"
+)
+"""A value in quotes that it does not need: without them it is the same text, and neither a list nor a number."""
 
 
 def html(run: SavedRun) -> str:
@@ -61,7 +63,8 @@ def shared_parts(run: SavedRun) -> dict[str, Any]:
         "steps_a_point": steps_per_point(len(run.metrics)),
         "times": timing(run.timings),
         "timings_a_point": steps_per_point(len(run.timings)),
-        "repeat": command_to_repeat(run.record, run.status.verb),
+        "repeat": command_to_repeat(run.record, run.config, run.status.verb),
+        "is_changed": is_changed(run.record),
         "go_on": run.status.continue_command(anywhere=True),
         "is_finished": run.status.state == "finished",
         "config": run.config,
@@ -187,15 +190,23 @@ def _samples(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     return samples
 
 
-def command_to_repeat(record: Row, verb: str, without: Sequence[str] = ()) -> str | None:
+def is_changed(record: Row) -> bool:
+    """Whether a resume of the run had other settings."""
+    return isinstance(known := record.get(CONFIGS), list) and len(known) > 1
+
+
+def command_to_repeat(record: Row, config: Row, verb: str, without: Sequence[str] = ()) -> str | None:
     """The command that starts the same run in a folder of its own; None where run.json does not hold it.
 
-    `verb` is the run's. The overrides of the keys `without`, and of what is inside them, are left out.
+    `verb` is the run's, and `config` its settings: a resume may have changed the number of steps. The overrides of the
+    keys `without`, and of what is inside them, are left out.
     """
     words = record.get("command")
     if not isinstance(words, list) or words[:1] != ["rlhf"] or not all(isinstance(word, str) for word in words):
         return None
     kept = [_QUOTED.sub(r"\1\2", word) for word in overrides_in(record)]
+    if is_changed(record) and "steps" in config:
+        kept = [*(word for word in kept if not word.startswith("steps=")), f"steps={config['steps']}"]
     left_out = tuple(f"{key}{end}" for key in without for end in ("=", "."))
     if (parent := mapping_in(record, PARENT)) and {"folder", "step"} <= parent.keys():
         return shlex.join(["rlhf", "fork", f"{parent['folder']}@{parent['step']}", *kept])

@@ -12,7 +12,7 @@ import pytest
 import rlhf_cli
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.gguf import cache_dir
-from rlhf_cli.paths import find_similar, locate, why_irregular
+from rlhf_cli.paths import find_similar, locate, quoted, why_irregular
 
 
 def test_a_package_path_names_a_file_inside_the_package() -> None:
@@ -100,3 +100,11 @@ def test_nobody_is_asked_to_look_into_a_folder_that_is_closed(tmp_path: Path, mo
 
     monkeypatch.setattr(os, "listdir", closed)
     assert find_similar(tmp_path / "runn") is None
+
+
+def test_a_path_in_a_command_is_one_word_and_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert quoted(tmp_path / "run") == "run"
+    assert quoted(tmp_path / "my run") == "'my run'"
+    assert quoted(tmp_path / "-my run") == "'./-my run'"
+    assert quoted(Path("/-run")) == "/-run"

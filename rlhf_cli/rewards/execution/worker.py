@@ -50,8 +50,8 @@ def main(target: str, options: str, requests: int, replies: int, timeout_s: floa
             file = source.__file__ or ""
             function = getattr(source, name, None)
             if not callable(function):
-                own = (one for one in vars(source).values() if inspect.isfunction(one))
-                others = ", ".join(one.__name__ for one in own if one.__module__ == source.__name__)
+                own = ((key, one) for key, one in vars(source).items() if inspect.isfunction(one))
+                others = ", ".join(key for key, one in own if one.__module__ == source.__name__)
                 only = f"only {others}" if others else "nor is any function"
                 has = "is no function" if hasattr(source, name) else f"is not there, {only}"
                 reply(wrong=f"cannot be called: {name} {has}")

@@ -40,14 +40,14 @@ def test_the_run_goes_on_and_is_varied_as_it_was(folder: Path) -> None:
     assert after_run(result_of("It's two\nlines", "What's 2 + 2?"), folder) == [
         "rlhf generate 'my run' --reference 'What'\"'\"'s 2 + 2?'",
         "rlhf train resume='my run' steps=80",
-        "rlhf train config=/a/my-run.yaml 'reward.pattern='\"'\"'a b'\"'\"'' -m beta=0.05,0.1,0.2",
+        "rlhf train config=/a/my-run.yaml 'reward.pattern=a b' -m beta=0.05,0.1,0.2",
     ]
 
 
 @pytest.mark.parametrize("beta", [{"kind": "linear", "end": 0.1}, {"kind": "constant", "value": 0.0}, None])
 def test_without_a_beta_to_vary_the_seeds_are(folder: Path, beta: Any) -> None:
     write_beta(folder, beta)
-    assert after_run(result_of(), folder)[-1].endswith(" beta=0.1 'reward.pattern='\"'\"'a b'\"'\"'' -m seeds=3")
+    assert after_run(result_of(), folder)[-1].endswith(" beta=0.1 'reward.pattern=a b' -m seeds=3")
 
 
 def test_a_run_whose_command_is_not_known_is_not_varied(folder: Path) -> None:

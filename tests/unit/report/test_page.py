@@ -22,7 +22,7 @@ TEMPLATES = Path(page.__file__).parent / "templates"
 RUN: dict[str, Any] = {
     "title": "a", "standing": [], "verdict": "v", "changes": None, "notes": [], "curves": [], "constants": "",
     "steps_a_point": 1, "times": [], "timings_a_point": 1, "texts": [], "answers": [], "votes": [], "texts_step": None,
-    "samples": [], "repeat": None, "go_on": "", "is_finished": False, "config": {}, "machine": {},
+    "samples": [], "repeat": None, "is_changed": True, "go_on": "", "is_finished": False, "config": {}, "machine": {},
 }  # fmt: skip
 
 

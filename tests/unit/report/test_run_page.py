@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from rlhf_cli.config.arguments import parse_override
 from rlhf_cli.evaluation.evaluation import compare
 from rlhf_cli.report.curves import PLOTS
 from rlhf_cli.report.run_page import command_to_repeat, html, subject, verdict
@@ -224,7 +226,8 @@ def test_a_long_run_stays_small_and_says_that_it_is_averaged() -> None:
     [
         (["rlhf", "seed=1", "hydra.run.dir='/x'", "run_dir=/x", "resume=auto", "sweep_dir=/y"], "rlhf train seed=1"),
         (["rlhf", "beta='adaptive'", "seeds=1", "jobs=2", "display=plain"], "rlhf train beta=adaptive"),
-        (["rlhf", "data.path='/a b/p.jsonl'"], "rlhf train 'data.path='\"'\"'/a b/p.jsonl'\"'\"''"),
+        (["rlhf", "data.path='/a b/p.jsonl'"], "rlhf train 'data.path=/a b/p.jsonl'"),
+        (["rlhf", "data.path='/a,b.jsonl'"], "rlhf train 'data.path='\"'\"'/a,b.jsonl'\"'\"''"),
         (["rlhf"], "rlhf train"),
         (["pytest", "x=1"], None),
         (["rlhf", 3], None),
@@ -233,7 +236,25 @@ def test_a_long_run_stays_small_and_says_that_it_is_averaged() -> None:
     ],
 )
 def test_the_command_that_repeats_it(command: Any, line: str | None) -> None:
-    assert command_to_repeat({"command": command}, "train") == line
+    assert command_to_repeat({"command": command}, {}, "train") == line
+
+
+@pytest.mark.parametrize("value", ["", "a", "a b", " a", "a ", "a,b", "/a b/c.d", "3", "1e3", "null", "True", "trues"])
+def test_it_is_read_as_the_command_that_started_the_run(value: str) -> None:
+    word = f"data.prompt='{value}'"
+    line = command_to_repeat({"command": ["rlhf", word]}, {}, "train")
+    assert line is not None
+    assert parse_override(shlex.split(line)[-1]).value() == value == parse_override(word).value()
+
+
+def test_after_a_resume_with_other_settings_it_has_the_present_number_of_steps() -> None:
+    command = {"command": ["rlhf", "steps=2", "seed=1"]}
+    twice = command | {"configs": ["a", "b"]}
+    assert command_to_repeat(command | {"configs": ["a"]}, {"steps": 3}, "train") == "rlhf train steps=2 seed=1"
+    assert command_to_repeat(twice, {"steps": 3}, "sft", ("seed",)) == "rlhf sft steps=3"
+    page = html(sample_run(record=sample_run().record | twice))
+    assert "settings that a resume changed" in page
+    assert "settings that a resume changed" not in html(sample_run())
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,7 @@ def test_one_completion_alone_that_hangs_is_named(opened: Opened) -> None:
         ("while True: pass", "cannot be imported: it did not answer within 1 s (reward.timeout_s)"),
         ("g = 1", "cannot be called: f is not there, nor is any function"),
         ("def g(): pass\ndef h(): pass", "cannot be called: f is not there, only g, h"),
+        ("g = lambda: 0", "cannot be called: f is not there, only g"),
         ("f = 1", "cannot be called: f is no function"),
     ],
 )
