@@ -67,16 +67,14 @@ def clipped_value_loss(
     """sum_it weights_it / 2 * max((V - R)^2, (V_clipped - R)^2), and a mask of the clipped tokens.
 
     V_clipped stays within `clip_range` of the old value; None: no clipping. All [b, T]. The mask, bool [b, T], is True
-    where the clipped branch is the larger. From the code of PPO (Schulman et al. 2017; Engstrom et al. 2020,
-    arXiv:2005.12729, section 2), not from the paper.
+    where a value is clipped and the clipped branch is the larger. From the code of PPO (Schulman et al. 2017; Engstrom
+    et al. 2020, arXiv:2005.12729, section 2), not from the paper.
     """
-    free = (values - returns).square()
-    if clip_range is None:
-        clipped = free
-    else:
-        clipped = (old_values + (values - old_values).clamp(-clip_range, clip_range) - returns).square()
+    free, moved = (values - returns).square(), values - old_values
+    held = moved if clip_range is None else moved.clamp(-clip_range, clip_range)
+    clipped = free if clip_range is None else (old_values + held - returns).square()
     loss = masked_sum(weights * free.maximum(clipped), weights != 0).sum() / 2
-    return loss, (clipped > free) & (weights != 0)
+    return loss, (clipped > free) & (held != moved) & (weights != 0)  # within the range the branches differ by rounding
 
 
 def k2_loss(logprobs: Tensor, ref_logprobs: Tensor, weights: Tensor) -> Tensor:

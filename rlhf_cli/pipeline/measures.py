@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from rlhf_cli.functional.masked import masked_mean, masked_sum
 from rlhf_cli.functional.mismatch import measure_cut, measure_mismatch
 from rlhf_cli.ranks.rollouts import row_weights
 from rlhf_cli.types import Advantages, Exact, Scored
+
+ALIKE: Final = 1e-12
+"""Variance of returns below which they differ by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +161,16 @@ def _kept(scored: Scored, rollouts: int) -> dict[str, float]:
 
 
 def _values(advantages: Advantages, mask: Tensor) -> dict[str, float]:
-    """1 - Var(returns - values) / Var(returns), over tokens: 1 for a perfect value head, 0 for a useless one."""
+    """1 - Var(returns - values) / Var(returns), over tokens: 1 for a perfect value head, 0 for a useless one.
+
+    Returns that are all the same up to rounding have nothing to explain: there is no such share then.
+    """
     returns, values = advantages.returns, advantages.scored.values
     if returns is None or values is None:
         return {}
-    unexplained = (returns - values)[mask].double().var(correction=0)
-    return {
-        "value/mean": float(masked_mean(values, mask)),
-        "value/explained_variance": 1 - float(unexplained / returns[mask].double().var(correction=0).clamp(min=1e-12)),
-    }
+    variance, unexplained = ((returns - part)[mask].double().var(correction=0) for part in (0.0, values))
+    explained = {"value/explained_variance": 1 - float(unexplained / variance)} if variance > ALIKE else {}
+    return {"value/mean": float(masked_mean(values, mask)), **explained}
 
 
 def _sampler(log_weights: Tensor | None) -> dict[str, float]:

@@ -99,6 +99,15 @@ def test_the_clip_range_lies_around_the_old_value() -> None:
     assert clipped.tolist() == [[True]]
 
 
+def test_a_value_within_the_range_is_not_clipped_by_rounding() -> None:
+    # in float32 .6 + (.1 - .6) is 2e-8 above .1, so that the clipped branch is the larger for a return of 0
+    old, values, weights = torch.tensor([[0.6]]), torch.tensor([[0.1]]), torch.ones(1, 1)
+    assert (old + (values - old)).square() > values.square()
+    loss, clipped = clipped_value_loss(values, old, torch.zeros(1, 1), weights, 0.7)
+    assert float(loss) == pytest.approx(0.01 / 2)
+    assert clipped.tolist() == [[False]]
+
+
 def test_the_value_loss_is_the_weighted_sum_over_all_completions() -> None:
     # 0.64 as above, and 2^2 of a value that did not move: 0.64 / 2 + 4 / 4, halved
     values, old, weights = (torch.tensor(rows) for rows in ([[1.0], [3.0]], [[2.0], [3.0]], [[0.5], [0.25]]))
