@@ -79,7 +79,7 @@ def _optimum(optimum: Optimum, comparison: Comparison, highest: float) -> Optimu
     if optimum.gain is not None:
         return optimum
     gain = comparison.change["objective"].mean
-    return unknown(optimum.reason, gain, at_least(gain, comparison.before["reward"].mean, highest))
+    return unknown(optimum.reason, gain, at_least(gain, comparison.before["objective"].mean, highest))
 
 
 def _side_by_side(run: Run) -> tuple[SideBySide, ...]:

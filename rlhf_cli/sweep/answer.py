@@ -157,7 +157,7 @@ def _warnings(outcomes: Sequence[Outcome], points: Sequence[Point]) -> list[str]
     if len(steps) > 1 and not any(key == "steps" for point in points for key, _ in point.told):
         warnings.append(f"Trials were evaluated last at different steps ({', '.join(map(str, steps))}).")
     if any(reference_of(one.config) != reference_of(outcomes[0].config) for one in outcomes):
-        warnings.append("The trials differ in their model: the KL of each is to a reference of its own.")
+        warnings.append("The trials differ in their reference: the KL of each is to its own.")
     if above := [point.title for point in points if point.above]:
         warnings.append(
             f"{', '.join(above)}: clearly above the optimum's curve, where no policy can be. Do not trust the curve "

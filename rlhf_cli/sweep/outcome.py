@@ -47,7 +47,7 @@ class Outcome:
     evaluations: tuple[HeldOut, ...]
     """By step; the last one is of the trained policy."""
     reference: Mapping[int, list[float]]
-    """Rewards of the completions at step 0, where the policy is the reference, by prompt; empty: not evaluated."""
+    """Rewards of the reference's completions at step 0, by prompt; empty: none were sampled."""
     training: Mapping[int, tuple[float, float]]
     """By step, the mean reward and KL of its own completions, at the temperature they were sampled with: nats; exact
     where it was measured, else its sampled estimate."""
@@ -99,7 +99,8 @@ def read_trial(sweep: SweepRecord, trial: Trial) -> Outcome | LeftOut:
     if pruned := why_pruned(folder):
         return _left_out(sweep, trial, "pruned", f"at step {evaluations[-1].step}: {pruned}")
     start = evaluations[0]
-    reference = dict(zip(start.prompts, start.reward, strict=True)) if start.step == 0 else {}
+    own = start.reward if config.reference.kind == "initial" else start.reference and start.reference.reward
+    reference = dict(zip(start.prompts, own, strict=True)) if own and start.step == 0 else {}
     return Outcome(trial, config, held_out, reference, training)
 
 

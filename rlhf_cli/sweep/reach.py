@@ -14,7 +14,8 @@ TEMPERATURE: Final = 1.0
 
 def reference_of(config: RunConfig) -> dict[str, Any]:
     """The settings that decide which model the reference is; how it is adapted and run does not."""
-    return config.model.model_dump(exclude={"lora", "engine", "gradient_checkpointing"})
+    model = config.model if config.reference.kind == "initial" else config.reference
+    return model.model_dump(exclude={"lora", "engine", "gradient_checkpointing"})
 
 
 def task_of(config: RunConfig) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def reach(outcomes: Sequence[Outcome], beta: float) -> tuple[Oracle, None] | tup
     Trials of other seeds add completions of the same prompts.
     """
     for what, values in (
-        ("reference (model)", [reference_of(outcome.config) for outcome in outcomes]),
+        ("reference", [reference_of(outcome.config) for outcome in outcomes]),
         ("task (reward, data, evaluate.prompts)", [task_of(outcome.config) for outcome in outcomes]),
         ("max_new_tokens", [outcome.config.max_new_tokens for outcome in outcomes]),
     ):

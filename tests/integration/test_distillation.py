@@ -43,6 +43,9 @@ def test_the_kl_to_the_teacher_falls_by_four_fifths_on_held_out_prompts(rlhf: Rl
     assert first is not None
     assert last is not None
     assert last.means()[1] < 0.2 * first.means()[1]
+    # J = -KL was not 0 before training: of all that it can gain, the policy has the share by which the KL fell
+    share = 100 * (1 - last.means()[1] / first.means()[1])
+    assert json.loads(Path("out/result.json").read_text())["optimum"]["bound"] == pytest.approx(share)
     assert "before" in outcome.out
     assert "learned nothing from the reward" not in outcome.out
     assert "alarm" not in outcome.err.replace("alarm at step 10: truncated", "")

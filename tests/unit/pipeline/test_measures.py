@@ -168,7 +168,7 @@ def test_what_the_values_explain() -> None:
     found = measure(replace(plain, returns=returns))
     assert found["value/explained_variance"] == pytest.approx(1 - 2 / (2 / 3))
     assert found["value/mean"] == pytest.approx(1.0)
-    # returns of 2 alone, but for float32's last digit in one: values of 0 would explain all of it, those above minus 10^14
+    # returns of 2, but for float32's last digit: of their variance values of 0 would explain 0, those above -10^14
     alike = torch.tensor([[2.0, 2.0], [2.0000002, 0.0]])
     for known in (values, torch.zeros_like(values)):
         found = measure(replace(plain, scored=replace(plain.scored, values=known), returns=alike))

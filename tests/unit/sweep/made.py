@@ -16,6 +16,8 @@ STEPS = 4
 EVALUATE = {"every": 2, "prompts": 4, "samples": 2}
 SPREAD = (-0.1, 0.1, -0.1, 0.1)
 """By how much the rewards of the four held-out prompts differ from their mean."""
+OTHER = {"kind": "model", "path": "teacher", "revision": None, "adapter": None}
+"""A reference that is another model."""
 START = 0.2
 """Mean reward of the reference."""
 TABLE = {("0.1", "0.7"): (0.60, 2.0), ("0.1", "1"): (0.50, 0.8), ("0.2", "0.7"): (0.35, 1.0), ("0.2", "1"): (0.30, 0.2)}

@@ -17,7 +17,7 @@ from rlhf_cli.sweep.power import Needed
 from rlhf_cli.sweep.reason import explain_no_gain
 from rlhf_cli.sweep.record import Ending, SweepRecord, Trial
 from tests.unit.support import SHAPING
-from tests.unit.sweep.made import TABLE, constant, evaluation, two_by_two, write_lines, write_trial
+from tests.unit.sweep.made import OTHER, TABLE, constant, evaluation, two_by_two, write_lines, write_trial
 
 
 def test_points_by_hand(tmp_path: Path) -> None:
@@ -230,6 +230,7 @@ def test_the_references_completions_count_once(tmp_path: Path) -> None:
     ("key", "value", "reason", "compared"),
     [
         ("max_new_tokens", 9, "the trials do not share one max_new_tokens", True),
+        ("reference", OTHER, "the trials do not share one reference", True),
         ("reward", {"kind": "characters", "characters": "xyz"} | SHAPING, "the trials do not share one task", False),
     ],
 )
@@ -243,6 +244,8 @@ def test_without_a_common_reference_there_is_no_curve(
     assert found.oracle is None
     assert found.no_oracle.startswith(reason)
     assert (found.recommended is not None) == compared
+    own = "The trials differ in their reference: the KL of each is to its own."
+    assert (own in found.warnings) == (key == "reference")
 
 
 def test_without_completions_of_the_reference_there_is_no_curve(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.outcome import Outcome, read_trial
 from rlhf_cli.sweep.reach import is_above, reach
 from rlhf_cli.sweep.record import SweepRecord, Trial
-from tests.unit.sweep.made import EVALUATE, two_by_two, write_lines, write_trial
+from tests.unit.sweep.made import EVALUATE, OTHER, two_by_two, write_lines, write_trial
 
 CURVE = (CurvePoint(0.0, 0.0, True), CurvePoint(1.0, 1.0, True), CurvePoint(2.0, 1.5, False))
 
@@ -57,6 +58,21 @@ def test_a_single_completion_a_prompt_is_too_few(tmp_path: Path) -> None:
     found, reason = reach(outcomes, 0.1)
     assert found is None
     assert reason == "one completion of the reference a prompt: evaluate.samples=2 is the least"
+
+
+def test_another_model_is_the_reference_by_its_own_completions(tmp_path: Path) -> None:
+    # the policy scores 0.2 before training, the reference 0 and 1: log Z at beta 0.1 is log((1 + e^10) / 2)
+    sweep = two_by_two(tmp_path, seeds=(0,), reference=OTHER)
+    assert answer(sweep).no_oracle == "no trial evaluated the reference"
+    for trial in sweep.trials:
+        file = tmp_path / trial.name / "evaluations.jsonl"
+        first, *rest = (json.loads(line) for line in file.read_text().splitlines())
+        sampled = {name: [[0.0, 1.0]] * 4 for name in ("reward", "logprob", "ref_logprob")}
+        write_lines(file, [first | {"reference": sampled}, *rest])
+    found = answer(sweep).oracle
+    assert found is not None
+    assert found.points[0].reference == pytest.approx(0.5)
+    assert found.points[0].optimum == pytest.approx(0.1 * math.log((1 + math.exp(10)) / 2))
 
 
 def test_without_a_beta_there_is_a_curve_and_no_optimum(tmp_path: Path) -> None:
