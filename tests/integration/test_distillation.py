@@ -84,6 +84,18 @@ def test_the_oracle_samples_the_reference_that_is_set(rlhf: Rlhf, teacher: Path)
     assert json.loads(by_reference.out) == json.loads(as_model.out) != json.loads(initial.out)
 
 
+def test_two_runs_are_each_measured_from_their_own_reference(rlhf: Rlhf, teacher: Path) -> None:
+    own = (), ("reference=model", f"reference.path={teacher}")
+    for name, reference in zip("ab", own, strict=True):
+        outcome = rlhf("train", *SHORT, "steps=1", "evaluate.every=1", *reference, f"run_dir={name}")
+        assert outcome.code == 0, outcome.err
+    alone = [json.loads(rlhf("eval", name, "--json").out)["measures"] for name in "ab"]
+    both = json.loads(rlhf("eval", "a", "b", "--json").out)["measures"]
+    kls = [[one["a"] for one in measures if one["name"] == "kl"] for measures in alone]
+    assert [[one[side] for one in both if one["name"] == "kl"] for side in "ab"] == kls
+    assert kls[0] != kls[1]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -88,8 +88,9 @@ def main(argv: list[str]) -> None:
         watch.note(notice)
     rows = read_prompts(config, [run for _, run in found], overrides, watch)
     check_rows(config.reward.source, rows.held_out)
-    # both are judged by the first run's reward, with its settings; the second brings its model and adapter
-    models = [config, *(config.model_copy(update={"model": other.model}) for other in configs[1:])]
+    # both are judged by the first run's reward, with its settings; the second brings its model, adapter and reference
+    own = [{"model": other.model, "reference": other.reference} for other in configs[1:]]
+    models = [config, *(config.model_copy(update=brought) for brought in own)]
     own_reward = not any(override.startswith("reward") for override in overrides)
     sides, prompts = answer_all(models, found, rows, decoding, watch, own_reward=own_reward)
     beta = None if isinstance(config.beta, Controlled) else final_beta(config)
