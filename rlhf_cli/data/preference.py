@@ -24,18 +24,17 @@ LARGEST: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Preference:
-    """Two completions of one prompt."""
+class Lesson:
+    """The completions of a prompt that a row teaches: one to imitate, or a chosen and a rejected one."""
 
-    chosen: str
-    rejected: str
-    share: float
-    """In [0, 1]: the share of votes for the chosen completion; 0.5 is a tie."""
-    margin: float
-    """At least 0: the chosen completion is better by so much (Llama 2, arXiv:2307.09288, equation 2)."""
+    texts: tuple[str, ...]
+    share: float = 1.0
+    """In [0, 1]: the share of votes for the first completion; 0.5 is a tie."""
+    margin: float = 0.0
+    """At least 0: the first completion is better by so much (Llama 2, arXiv:2307.09288, equation 2)."""
 
 
-def read_preference(row: PromptRow, chosen: str = CHOSEN, rejected: str = REJECTED) -> Preference:
+def read_preference(row: PromptRow, chosen: str = CHOSEN, rejected: str = REJECTED) -> Lesson:
     """The completions under two columns of a row; raises UserError (exit 3) for values that are no preference."""
     share = _number(row, SHARE, 1.0)
     if not 0 <= share <= 1:
@@ -47,7 +46,7 @@ def read_preference(row: PromptRow, chosen: str = CHOSEN, rejected: str = REJECT
     if first == second and share != 0.5:
         fix = f'remove the row, or call it a tie: "{SHARE}": 0.5'
         raise bad_data(f"{chosen} and {rejected} are the same", row.where, fix)
-    return Preference(first, second, share, margin)
+    return Lesson((first, second), share, margin)
 
 
 def completion_text(row: PromptRow, name: str) -> str:

@@ -38,19 +38,18 @@ class Encoded(Generic[T]):
         """The `count` rows of `step` (0-based)."""
         return tuple(self.encoded[place] for place in order.prompts_of_step(step, self.parts, count, seed))
 
+    def numbered(self, numbers: Sequence[int]) -> tuple[T, ...]:
+        """The rows of these numbers, where all are encoded: they count from 0, part by part."""
+        rows = tuple(self.encoded.values())
+        return tuple(rows[number] for number in numbers)
 
-@dataclass(frozen=True, slots=True)
-class Prompts(Encoded[Prompt]):
-    """The training prompts of a run."""
-
-    def numbered(self, numbers: Sequence[int]) -> tuple[Prompt, ...]:
-        """The prompts of these numbers, where all are encoded: they count from 0, part by part."""
-        prompts = tuple(self.encoded.values())
-        return tuple(prompts[number] for number in numbers)
-
-    def first(self, count: int) -> tuple[Prompt, ...]:
-        """The first `count` prompts to be used."""
+    def first(self, count: int) -> tuple[T, ...]:
+        """The first `count` rows to be used."""
         return tuple(islice(self.encoded.values(), count))
+
+
+Prompts = Encoded[Prompt]
+"""The training prompts of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ def encode(
     found, held_out = encode_rows(rows, [fit.encode for fit in fits], reasons, config, reporter, "prompts")
     note_oddities(encoder, Counter(map(encoder.oddity, [*found.encoded.values(), *held_out])), reporter)
     note_cuts(fits, len(found.encoded) + len(held_out), reporter)
-    return Prompts(found.parts, found.encoded), held_out
+    return found, held_out
 
 
 def encode_rows(

@@ -17,22 +17,26 @@ from rlhf_cli.types import Advantages, PromptBatch, Rollout
 
 def select_prompts(rollout: Rollout, numbers: Sequence[int]) -> Rollout:
     """The completions of the prompts of these numbers, ascending, as if no others had been in the batch."""
-    batch, mask = rollout.batch, rollout.completion_mask
+    batch = rollout.batch
     if len(numbers) == len(batch.prompts):
         return rollout
-    rows = rows_of(batch, numbers)
-    kept = torch.tensor(rows, device=mask.device)
+    return select_completions(rollout, rows_of(batch, numbers), take_prompts(batch, numbers))
+
+
+def select_completions(rollout: Rollout, rows: Sequence[int], batch: PromptBatch) -> Rollout:
+    """The completions `rows`, which may repeat, as a rollout of the `batch`."""
+    kept = torch.tensor(rows, device=rollout.tokens.device)
     width = int(rollout.lengths[kept].max())
     return replace(
         rollout,
-        batch=take_prompts(batch, numbers),
+        batch=batch,
         tokens=rollout.tokens[kept, :width],
-        completion_mask=mask[kept, :width],
+        completion_mask=rollout.completion_mask[kept, :width],
         logprobs=rollout.logprobs[kept, :width],
         hidden=rollout.hidden[kept, :width],
         truncated=rollout.truncated[kept],
         texts=tuple(rollout.texts[row] for row in rows),
-        kept=select_rows(rollout.kept, mask, kept),
+        kept=select_rows(rollout.kept, rollout.completion_mask, kept),
     )
 
 

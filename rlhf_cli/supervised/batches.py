@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rlhf_cli.supervised.lessons import Lesson
+from rlhf_cli.data.preference import Lesson
 from rlhf_cli.supervised.objectives.objective import Batch
 from rlhf_cli.types import Prompt, PromptBatch, Rollout
 

@@ -21,11 +21,12 @@ from rlhf_cli.data.order import PartSize
 from rlhf_cli.engine.reading import measure_distance, read_values, unpack
 from rlhf_cli.engine.tabular import TabularEngine
 from rlhf_cli.functional.logprobs import log_softmax, token_logprobs
-from rlhf_cli.functional.truncation import pack, sampling_mask, select_rows
+from rlhf_cli.functional.truncation import pack, sampling_mask
 from rlhf_cli.pipeline.run import truncation
 from rlhf_cli.pipeline.scoring import penalise, select_learnable, to_tensor
 from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.ranks.gradient import accumulate_gradient
+from rlhf_cli.ranks.rollouts import select_completions
 from rlhf_cli.rewards.shaping import Spread, shape
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.types import Advantages, PromptBatch, Rollout, Scored
@@ -140,20 +141,9 @@ def every_step(
 
 def take(everything: Rollout, rows: list[int], drawn: Chances | None = None) -> Rollout:
     """These completions of one prompt as the rollout of a step, with the weight that the prompt is drawn with."""
-    mask, prompt = everything.completion_mask, everything.batch.prompt_of(rows[0])
-    number = rows[0] // everything.batch.samples_per_prompt
+    prompt, number = everything.batch.prompt_of(rows[0]), rows[0] // everything.batch.samples_per_prompt
     draws = () if drawn is None else ((number, drawn[number][0] / drawn[number][1]),)
-    return replace(
-        everything,
-        batch=PromptBatch((prompt,), len(rows), tuple(range(len(rows))), draws),
-        tokens=everything.tokens[rows],
-        completion_mask=mask[rows],
-        logprobs=everything.logprobs[rows],
-        hidden=everything.hidden[rows],
-        truncated=everything.truncated[rows],
-        texts=tuple(everything.texts[row] for row in rows),
-        kept=select_rows(everything.kept, mask, torch.tensor(rows)),
-    )
+    return select_completions(everything, rows, PromptBatch((prompt,), len(rows), tuple(range(len(rows))), draws))
 
 
 def score_step(

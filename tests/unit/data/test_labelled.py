@@ -36,7 +36,7 @@ def read(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> UsedRows:
 
 def pairs(found: UsedRows) -> list[tuple[str, str, str]]:
     read = [(row.shown, read_preference(row)) for row in found.rows]
-    return [(prompt, pair.chosen, pair.rejected) for prompt, pair in read]
+    return [(prompt, *pair.texts) for prompt, pair in read]
 
 
 def test_each_better_text_is_preferred_to_a_worse_one_and_no_text_is_used_twice(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rlhf_cli.data.conversion import to_prompt_row
-from rlhf_cli.data.preference import Preference, read_preference
+from rlhf_cli.data.preference import Lesson, read_preference
 from rlhf_cli.data.source import RawRow
 from rlhf_cli.errors import UserError
 from rlhf_cli.types import Message
@@ -21,7 +21,7 @@ def said(text: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": text}
 
 
-def read(columns: dict[str, Any], **settings: Any) -> tuple[Any, Preference]:
+def read(columns: dict[str, Any], **settings: Any) -> tuple[Any, Lesson]:
     row = to_prompt_row(RawRow(columns, "f:1"), source_of(**settings))
     return row.prompt, read_preference(row)
 
@@ -44,29 +44,29 @@ def read(columns: dict[str, Any], **settings: Any) -> tuple[Any, Preference]:
     ],
 )
 def test_the_formats(columns: dict[str, Any], prompt: Any, chosen: str, rejected: str) -> None:
-    assert read(columns) == (prompt, Preference(chosen, rejected, 1.0, 0.0))
+    assert read(columns) == (prompt, Lesson((chosen, rejected), 1.0, 0.0))
 
 
 def test_an_implicit_prompt_is_explicit_for_a_template_and_a_system_prompt() -> None:
     implicit = {"chosen": "Sky blue", "rejected": "Sky black"}
     system = (Message("system", "Be kind."), Message("user", "Sky"))
     assert read(implicit, template="<{prompt}>")[0] == "<Sky>"
-    assert read(implicit, system="Be kind.") == (system, Preference(" blue", " black", 1.0, 0.0))
+    assert read(implicit, system="Be kind.") == (system, Lesson((" blue", " black"), 1.0, 0.0))
     chats = {"chosen": [USER, said("x")], "rejected": [USER, said("y")], "prompt": "Hi"}
-    assert read(chats, system="Be kind.")[1] == Preference("x", "y", 1.0, 0.0)
+    assert read(chats, system="Be kind.")[1] == Lesson(("x", "y"), 1.0, 0.0)
 
 
 def test_texts_stay_whole_where_the_prompt_is_another_column() -> None:
     columns = {"question": "Sky?", "chosen": "It is blue", "rejected": "It is black"}
     for settings in ({"prompt": "question"}, {"template": "{question}"}):
-        assert read(columns, **settings) == ("Sky?", Preference("It is blue", "It is black", 1.0, 0.0))
+        assert read(columns, **settings) == ("Sky?", Lesson(("It is blue", "It is black"), 1.0, 0.0))
 
 
 def test_a_share_and_a_margin_may_be_text_as_in_a_csv_file() -> None:
     columns = {"prompt": "p", "chosen": "x", "rejected": "y"}
-    assert read({**columns, "share": 0.25, "margin": 2})[1] == Preference("x", "y", 0.25, 2.0)
-    assert read({**columns, "share": "0.75", "margin": ""})[1] == Preference("x", "y", 0.75, 0.0)
-    assert read({**columns, "share": None, "margin": None})[1] == Preference("x", "y", 1.0, 0.0)
+    assert read({**columns, "share": 0.25, "margin": 2})[1] == Lesson(("x", "y"), 0.25, 2.0)
+    assert read({**columns, "share": "0.75", "margin": ""})[1] == Lesson(("x", "y"), 0.75, 0.0)
+    assert read({**columns, "share": None, "margin": None})[1] == Lesson(("x", "y"), 1.0, 0.0)
     assert read({"prompt": "p", "chosen": "x", "rejected": "x", "share": 0.5})[1].share == 0.5
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.data.conversion import to_prompt_row
-from rlhf_cli.data.preference import Preference, read_preference
+from rlhf_cli.data.preference import Lesson, read_preference
 from rlhf_cli.data.source import RawRow
 from rlhf_cli.errors import UserError
 from rlhf_cli.feedback.export import Preferences, preferences, write_preferences
@@ -74,7 +74,7 @@ def test_a_chat_stays_one_and_training_reads_it() -> None:
     chat, text = (to_prompt_row(RawRow(row, "f:1"), source_of()) for row in found.rows)
     assert chat.prompt == (Message("system", "Be kind."), Message("user", "Hi"))
     assert text.prompt == "Hi"
-    assert read_preference(chat) == read_preference(text) == Preference("y", "x", 1.0, 0.0)
+    assert read_preference(chat) == read_preference(text) == Lesson(("y", "x"), 1.0, 0.0)
 
 
 def test_a_file_is_new_and_has_rows(tmp_path: Path) -> None:

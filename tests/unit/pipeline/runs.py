@@ -16,7 +16,7 @@ from rlhf_cli.pipeline.run import Run
 from rlhf_cli.pipeline.saving import Saver
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.pipeline.work import Work
-from rlhf_cli.prompts.encoding import Prompts
+from rlhf_cli.prompts.encoding import Encoded
 from rlhf_cli.rewards.execution.scorer import Scores
 from rlhf_cli.runs.logbook import Logbook
 from rlhf_cli.runs.sinks import Curves
@@ -108,7 +108,7 @@ def run_of(
         policy=policy,
         engine=TransformersEngine(policy),
         optimizer=torch.optim.AdamW(policy.parameters().values(), lr=config.optimizer.lr),
-        prompts=Prompts((PartSize("", 1.0, len(prompts)),), {(0, row): prompt for row, prompt in enumerate(prompts)}),
+        prompts=Encoded((PartSize("", 1.0, len(prompts)),), {(0, row): prompt for row, prompt in enumerate(prompts)}),
         held_out=prompts,
         saver=Saver(folder, config.checkpoint, reporter.note),
         scorer=scorer,  # type: ignore[arg-type]  # it answers what a run asks, and a Scorer would start processes

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
+from rlhf_cli.data.preference import Lesson
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.ranks.team import Team
 from rlhf_cli.runs.resume import find_origin
 from rlhf_cli.supervised.assemble import assemble
 from rlhf_cli.supervised.batches import Example, make_batch
-from rlhf_cli.supervised.lessons import Lesson
 from rlhf_cli.supervised.objectives.objective import Batch
 from rlhf_cli.supervised.run import SupervisedRun
 from rlhf_cli.supervised.settings import SupervisedConfig

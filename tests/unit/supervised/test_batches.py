@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from rlhf_cli.data.preference import Lesson
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.supervised.batches import Example
-from rlhf_cli.supervised.lessons import Lesson
 from rlhf_cli.types import Prompt
 from tests.unit.supervised.support import batch_of, example_of, row_of
 

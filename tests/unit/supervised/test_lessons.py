@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from rlhf_cli.data.preference import Lesson
 from rlhf_cli.errors import UserError
-from rlhf_cli.supervised.lessons import Lesson, check_lessons, read_lesson
+from rlhf_cli.supervised.lessons import check_lessons, read_lesson
 from rlhf_cli.supervised.objectives.dpo import Dpo
 from rlhf_cli.supervised.objectives.sft import Sft
 from tests.unit.supervised.support import DPO, SFT, row_of

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from rlhf_cli.data.preference import Lesson
 from rlhf_cli.engine import Engine
 from rlhf_cli.engine.transformers import TransformersEngine
 from rlhf_cli.models.policy import Policy
@@ -22,7 +23,6 @@ from rlhf_cli.ranks.team import C, Duties, E, R, Task, Team
 from rlhf_cli.seeding import seed_for
 from rlhf_cli.supervised.batches import Example
 from rlhf_cli.supervised.conclude import conclude
-from rlhf_cli.supervised.lessons import Lesson
 from rlhf_cli.supervised.loop import train
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
 from rlhf_cli.supervised.objectives.dpo import Dpo
