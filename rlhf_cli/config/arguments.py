@@ -103,8 +103,7 @@ def parse_override(argument: str) -> Override:
     """
     key, equals, value = argument.partition("=")
     if not key or not (equals or argument.startswith("~")):
-        preset = f"; did you mean config={argument}?" if is_file(argument) or argument in options(PRESET) else ""
-        raise UserError(f"{argument}: not an override: write key=value{preset}")
+        raise UserError(f"{argument}: not an override: write key=value{suggest_config(argument)}")
     try:
         return _parser().parse_override(argument)
     except (HydraException, ValueError):  # ValueError: a number of thousands of digits
@@ -116,6 +115,11 @@ def parse_override(argument: str) -> Override:
         return _parser().parse_override(f"{key}={text}")
     except HydraException as e:
         raise UserError(f"{argument}: not an override: write key=value") from e
+
+
+def suggest_config(word: str) -> str:
+    """Ask whether a word that names a file or a preset was meant as the config; empty where it names none."""
+    return f"; did you mean config={word}?" if is_file(word) or word in options(PRESET) else ""
 
 
 def rewrite(argument: str, base: Path) -> str:

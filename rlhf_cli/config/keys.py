@@ -213,9 +213,9 @@ def find_nearest(name: str, names: Iterable[str]) -> str | None:
     """Find the one of `names` that is like the name, also by its last part (`lr`: `optimizer.lr`); None without one."""
     known = [key for key in names if "*" not in key]
     by_end = {key.rpartition(".")[2]: key for key in reversed(known)}
-    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.7):
+    if close := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7):
         return close[0]
-    ends = difflib.get_close_matches(name.rpartition(".")[2], by_end, n=1, cutoff=0.7)
+    ends = difflib.get_close_matches(name.lower().rpartition(".")[2], by_end, n=1, cutoff=0.7)
     return by_end[ends[0]] if ends else None
 
 

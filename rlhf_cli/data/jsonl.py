@@ -61,11 +61,16 @@ def json_object(line: str, where: str) -> dict[str, Any]:
         if "\\u" in line:  # an escape may be half of a surrogate pair; text decoded strictly has none
             json.dumps(row, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise bad_data(f"not JSON: {error.msg} at column {error.colno}", where, Jsonl.holds) from error
+        raise bad_data(f"not JSON: {error.msg} at column {error.colno}", where, _fix(line)) from error
     except UnicodeEncodeError as error:
         raise bad_data("half of a surrogate pair, which is no text", where, "save it as UTF-8") from error
     except (RecursionError, ValueError) as error:  # nested too deeply; too many digits; as above
         raise bad_data(f"JSON that cannot be read: {error}", where, "one plain JSON object a line") from error
     if not isinstance(row, dict):
-        raise bad_data(f"not a JSON object but {describe_type(row)}", where, 'write {"prompt": "..."}')
+        raise bad_data(f"not a JSON object but {describe_type(row)}", where, _fix(line, 'write {"prompt": "..."}'))
     return row
+
+
+def _fix(line: str, fix: str = Jsonl.holds) -> str:
+    """The fix of a line that is no JSON object; one that begins a list is mostly of a file that is one list."""
+    return f"{Jsonl.holds}; jq -c '.[]' FILE writes a list so" if line.lstrip().startswith("[") else fix

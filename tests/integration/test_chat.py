@@ -32,6 +32,7 @@ def test_a_pipe_is_a_chat_that_its_seed_repeats_and_whose_turns_are_prompts(
     beside = chat("--reference", lines="Hi.\n/save turns.jsonl\n")
     assert beside.out.startswith("reference  ")
     assert f"\npolicy     {greedy}" in beside.out
+    assert beside.err.endswith("\n1 prompt in turns.jsonl\n")
     assert Path("turns.jsonl").read_text() == '{"prompt": "Hi."}\n'
     wrong = chat(lines="Hi.\n/tempo 1\n")
     assert (wrong.code, wrong.out) == (2, greedy)

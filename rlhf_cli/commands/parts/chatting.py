@@ -18,6 +18,7 @@ from rlhf_cli.display.printing import print_json
 from rlhf_cli.display.verbs.chat import Answer
 from rlhf_cli.errors import UserError, disk_errors, visible
 from rlhf_cli.paths import expand
+from rlhf_cli.plural import plural
 from rlhf_cli.prompts.conversation import Conversation
 from rlhf_cli.runs.disk import replace_file
 from rlhf_cli.seeding import seed_for
@@ -163,7 +164,7 @@ def _save(conversation: Conversation, file: Path) -> None:
         raise UserError("there is such a file", where=str(file), fix="name another one")
     with disk_errors():
         replace_file(file, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
-    _say(f"{len(rows)} prompts in {file}")
+    _say(f"{plural(len(rows), 'prompt')} in {file}")
 
 
 def _say(text: str) -> None:

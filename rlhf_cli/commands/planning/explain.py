@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Final
 
 from rlhf_cli.commands.parts.parser import Parser
+from rlhf_cli.config.arguments import suggest_config
 from rlhf_cli.config.foreign import unknown_setting
 from rlhf_cli.config.jobs import compose_config, find_setters
 from rlhf_cli.config.keys import fields, lacks, meaning, rule
@@ -53,5 +54,6 @@ def _select(names: Sequence[str], values: Mapping[str, Any], data: Mapping[str, 
             group = name.partition(".")[0]
             if name in fields():
                 raise UserError(lacks(name, data[group]["kind"]))
-            raise UserError(unknown_setting(name))
+            config = suggest_config(name)
+            raise UserError(f"unknown setting '{name}'{config}" if config else unknown_setting(name))
     return (key for key in values if not names or is_under(key, names))

@@ -77,6 +77,8 @@ def test_keys_stand_over_options(saved: dict[str, Any]) -> None:
         ("optimizer.l=3", "unknown setting 'optimizer.l'; did you mean optimizer.lr?"),
         ("steps.x=3", "unknown setting 'steps.x'; did you mean steps?"),
         ("optimiser.lr=3", "unknown setting 'optimiser.lr'; did you mean optimizer.lr?"),
+        ("Steps=3", "unknown setting 'Steps'; did you mean steps?"),
+        ("BETA.value=3", "unknown setting 'BETA.value'; did you mean beta.value?"),
         ("steps=0", "steps: must be at least 1 (got 0)"),
         ("beta.value=1", "beta.value: beta is linear, which has no value; constant has it"),
         (

@@ -61,6 +61,7 @@ def test_every_row_has_the_headers_columns_and_its_first_line(tmp_path: Path, en
             "prompt\ta\nx\t1\n",
             "one column, 'prompt\\ta': columns are separated by '\\t' (p.csv:1); fix: separate them by commas",
         ),
+        ('{"prompt": "x", "a": 1}\n', "JSON, not CSV (p.csv:1); fix: data=jsonl reads JSON"),
         ("prompt,a,a\nx,1,2\n", "two columns are called 'a' (p.csv:1); fix: rename one of them"),
         ("prompt,a,b,b,a\nx,1,2,3,4\n", "two columns are called 'a' (p.csv:1); fix: rename one of them"),
         ("prompt,a\n,1\n", "the prompt is empty (p.csv:2); fix: remove the line or write a prompt"),

@@ -86,6 +86,9 @@ def test_any_text_is_taken_as_it_is(file: Path, text: str, escaped: bool) -> Non
     assert row.prompt == text
 
 
+LIST = "one JSON object a line; jq -c '.[]' FILE writes a list so"
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -96,7 +99,8 @@ def test_any_text_is_taken_as_it_is(file: Path, text: str, escaped: bool) -> Non
         ),
         ('{"prompt": "a"} x', "not JSON: Extra data at column 17 (prompts.jsonl:2); fix: one JSON object a line"),
         ("hello", "not JSON: Expecting value at column 1 (prompts.jsonl:2); fix: one JSON object a line"),
-        ("[1, 2]", 'not a JSON object but a list (prompts.jsonl:2); fix: write {"prompt": "..."}'),
+        ("[1, 2]", f"not a JSON object but a list (prompts.jsonl:2); fix: {LIST}"),
+        ("[", f"not JSON: Expecting value at column 2 (prompts.jsonl:2); fix: {LIST}"),
         ('"hello"', 'not a JSON object but text (prompts.jsonl:2); fix: write {"prompt": "..."}'),
         ("3", 'not a JSON object but a number (prompts.jsonl:2); fix: write {"prompt": "..."}'),
         ("2.5", 'not a JSON object but a number (prompts.jsonl:2); fix: write {"prompt": "..."}'),
