@@ -32,27 +32,23 @@ def build_app(
     """The page for one rater. `said` is what the votes say, for the end; `shown` the present win rate, if wanted."""
 
     def state(status: int = 200, **more: Any) -> Response:
-        question = session.question()
-        if question is None and (why := session.waiting()) is not None:
-            return JSONResponse({"done": True, "waiting": readable(why), "said": [], **more}, status)
-        if question is None:
-            lines = [[readable(name), readable(text)] for name, text in said()]
-            return JSONResponse({"done": True, "said": lines, **more}, status)
-        texts = question.pair.text
-        return JSONResponse(
-            {
+        content: dict[str, Any]
+        if (question := session.question()) is not None:
+            content = {
                 "done": False,
                 "pair": question.pair.id,
                 "number": question.number,
                 "of": question.of,
                 "prompt": readable(question.pair.prompt),
-                "first": readable(texts[question.left]),
-                "second": readable(texts[question.right]),
+                "first": readable(question.pair.text[question.left]),
+                "second": readable(question.pair.text[question.right]),
                 "rate": readable(shown()) if shown else "",
-                **more,
-            },
-            status,
-        )
+            }
+        elif (why := session.waiting()) is not None:
+            content = {"done": True, "waiting": readable(why), "said": []}
+        else:
+            content = {"done": True, "said": [[readable(name), readable(text)] for name, text in said()]}
+        return JSONResponse(content | more, status)
 
     async def page(request: Request) -> Response:
         text = (STATIC / "label.html").read_text(encoding="utf-8").replace("{token}", token)
