@@ -19,8 +19,7 @@ STRONGEST: Final = 0.5
 
 def draw(heat: HeatMap) -> str:
     """The heat map as one <svg> element. Raises ValueError unless there is one value for each column and row."""
-    room = WIDTH / 4
-    rows = [shorten(name, room) for name in heat.rows]
+    rows = [shorten(name, WIDTH / 4) for name in heat.rows]
     left = EDGE + max(map(width, [*rows, ""])) + 8
     wide = max((WIDTH - EDGE - left) / max(len(heat.columns), 1), NARROWEST)
     across = left + wide * max(len(heat.columns), 1) + EDGE

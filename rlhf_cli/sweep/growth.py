@@ -53,8 +53,7 @@ def read_begun(sweep: SweepRecord | None) -> Begun:
     if sweep is not None:
         for trial in sweep.trials:
             with suppress(OSError, ValueError):
-                config = RunConfig.model_validate_json(read_content(sweep.path(trial) / CONFIG))
-                begun.append((trial, config))
+                begun.append((trial, RunConfig.model_validate_json(read_content(sweep.path(trial) / CONFIG))))
     return begun
 
 

@@ -103,8 +103,7 @@ def held_out_rows(run: Path) -> list[PromptRow]:
     from rlhf_cli.data.split import fingerprint
     from rlhf_cli.prompts.rows import read_rows
 
-    saved = read_config(run)
-    config = amend(saved, ())
+    config = amend(read_config(run), ())
     rows = read_rows(config)
     known = read_hash(run, "data")
     if known != fingerprint([*rows.train, *rows.held_out]):

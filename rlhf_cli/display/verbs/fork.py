@@ -23,5 +23,4 @@ def show_effect(parent: Path, fork: Path) -> None:
         rows = changes(difference.comparison, f"J = reward - {difference.beta:g}·KL")
         caption = "±: 95 % interval over prompts; the difference is paired by prompt"
         console.print(compared(("parent", "fork", "difference"), rows, None, caption, leads=True))
-    both = " ".join(quoted(run) for run in (parent, fork))
-    print_next(console, [f"rlhf report {both}"])
+    print_next(console, [f"rlhf report {quoted(parent)} {quoted(fork)}"])
