@@ -17,7 +17,6 @@ typed       refuse values that would be read as something else than was typed
 foreign     the names of settings in other tools, with ours
 keys        the settings of a verb's schema by dotted name, and which of them hold paths
 problems    describe the mistakes in a config in plain lines, with the nearest right name
-interpolations  limit how many interpolations a config evaluates
-security    refuse configs that would run code or hold a secret
+security    refuse configs that would run code, work without end or hold a secret
 session     open hydra once, turn its errors into one line, and print --help, --info and --cfg
 """

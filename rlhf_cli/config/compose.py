@@ -16,11 +16,16 @@ from omegaconf.errors import OmegaConfBaseException
 from rlhf_cli.config.arguments import parse_override, rewrite
 from rlhf_cli.config.files import locate, read_with_bases
 from rlhf_cli.config.foreign import unknown_setting
-from rlhf_cli.config.interpolations import allow_interpolations
 from rlhf_cli.config.keys import make_paths_absolute
 from rlhf_cli.config.options import PRESET, groups, is_file, is_number, takes_numbers
 from rlhf_cli.config.problems import build_config
-from rlhf_cli.config.security import find_secret, refuse_secrets, refuse_system_files, secret_error
+from rlhf_cli.config.security import (
+    allow_interpolations,
+    find_secret,
+    refuse_secrets,
+    refuse_system_files,
+    secret_error,
+)
 from rlhf_cli.config.session import one_line_errors, open_hydra
 from rlhf_cli.errors import UserError
 from rlhf_cli.runs.changes import is_under

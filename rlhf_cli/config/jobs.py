@@ -19,8 +19,7 @@ from rlhf_cli.config.compose import compose, validate
 from rlhf_cli.config.files import find_setter
 from rlhf_cli.config.naming import job_name, name_folders
 from rlhf_cli.config.options import PRESET
-from rlhf_cli.config.search.plan import FLOOR_KEYS, SearchPlan, check_search, plan_search
-from rlhf_cli.config.search.space import SWEEPER, is_search
+from rlhf_cli.config.search import FLOOR_KEYS, SWEEPER, SearchPlan, check_search, is_search, plan_search
 from rlhf_cli.config.security import refuse_secrets, refuse_unsaid_trust
 from rlhf_cli.config.session import one_line_errors, open_hydra
 from rlhf_cli.errors import UserError

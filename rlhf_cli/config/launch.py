@@ -14,7 +14,7 @@ from rlhf_cli.config.compose import source_of
 from rlhf_cli.config.jobs import Check, Plan, plan_jobs
 from rlhf_cli.config.naming import differences, earlier_sweep_name, reserve_folder, split_settings, sweep_name
 from rlhf_cli.config.runner import raise_failures, record_sweep, run_alone, run_by_hydra
-from rlhf_cli.config.search.plan import SearchPlan
+from rlhf_cli.config.search import SearchPlan
 from rlhf_cli.config.security import refuse_code, refuse_secrets
 from rlhf_cli.config.session import one_line_errors, open_hydra, show_config, show_page
 from rlhf_cli.errors import UserError

@@ -1,4 +1,4 @@
-"""Refuse configs that could run code, or that hold or read a secret: a stranger may have written the file.
+"""Refuse configs that could run code, work without end, hold or read a secret: a stranger may have written the file.
 
 We never call hydra's `instantiate` on a setting, but hydra itself instantiates launchers, sweepers, callbacks and log
 handlers. A file that sets one of them is refused before hydra sees it; so is an interpolation that could make one.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.base import Container
 from omegaconf.resolvers import oc
 
 from rlhf_cli.config.arguments import parse_override
@@ -36,6 +37,9 @@ HYDRA = {  # the parts of `hydra` that a file may set, and which of their keys; 
 }
 WRITTEN_PATHS = ("run_dir", "sweep_dir")
 _INSTANTIATED = ("launcher", "sweeper")
+_MOST = 2000
+"""The most interpolations (`${...}`) of one job; our own configs need some thirty. If each names two others, 30 levels
+are a billion."""
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|AUTH(?!OR)|CRED|COOKIE|DSN|(^|_)PAT($|_)", re.IGNORECASE)
 
 
@@ -157,3 +161,27 @@ def _env(name: str, *default: str | None) -> str | None:
     if _SECRET.search(name):
         raise UserError(f"${{oc.env:{name}}}: not allowed: it looks like a secret, and a run writes its config to disk")
     return oc.env(name, *default)
+
+
+class _Count:
+    """The evaluations since the last `allow_interpolations`."""
+
+    done = 0
+
+
+def allow_interpolations() -> None:
+    """Begin a new job: count its evaluations from zero."""
+    _Count.done = 0
+
+
+def limit_interpolations() -> None:
+    """Let omegaconf raise UserError from now on where a job needs more of them than _MOST; called once."""
+    evaluate: Any = Container.resolve_parse_tree
+
+    def counted(self: Container, *arguments: Any, **options: Any) -> Any:
+        _Count.done += 1
+        if _Count.done > _MOST:
+            raise UserError(f"more than {_MOST:,} interpolations (${{...}}) are evaluated: do they name one another?")
+        return evaluate(self, *arguments, **options)
+
+    Container.resolve_parse_tree = counted  # type: ignore[method-assign]  # omegaconf has no limit of its own

@@ -16,11 +16,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlhf_cli.config.help.listing import key_list, option_list
-from rlhf_cli.config.interpolations import limit_interpolations
 from rlhf_cli.config.keys import did_you_mean
 from rlhf_cli.config.naming import trial_name
 from rlhf_cli.config.options import config_dir, no_such_option
-from rlhf_cli.config.security import guard_environment
+from rlhf_cli.config.security import guard_environment, limit_interpolations
 from rlhf_cli.config.source import RlhfSearchPath, RlhfSource
 from rlhf_cli.errors import UserError, first_line
 from rlhf_cli.verbs import current

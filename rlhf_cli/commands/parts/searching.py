@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rlhf_cli.commands.parts.sweeping import job_of, keep_threads, open_slots, work_on
 from rlhf_cli.config.launch import TrialOf
-from rlhf_cli.config.search.plan import SearchPlan
+from rlhf_cli.config.search import SearchPlan
 from rlhf_cli.display.sweep import show_trials
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.sweep.launchers import Launcher

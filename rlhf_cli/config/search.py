@@ -1,6 +1,11 @@
-"""The space of a search, read from the overrides of a command line: lists, ranges and intervals, by hydra's syntax."""
+"""A search by optuna, as the command line asks for it: its settings, its space, and the jobs that it plans.
 
-from collections.abc import Iterator, Mapping, Sequence
+The space is read from the overrides: lists, ranges and intervals, by hydra's syntax.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
@@ -8,10 +13,38 @@ from pydantic import ValidationError
 
 from rlhf_cli.config.options import groups
 from rlhf_cli.errors import UserError
-from rlhf_cli.sweep.search import Choice, Dimension, Interval, Search
+from rlhf_cli.schema import RunConfig
+from rlhf_cli.sweep.launchers import read_launcher
+from rlhf_cli.sweep.search import Choice, Dimension, Floor, Interval, Search, describe
+from rlhf_cli.sweep.study import import_optuna
 
 SWEEPER = "optuna"
 """The option of `hydra/sweeper` that is a search."""
+FLOOR_KEYS = ("stop.floor", "stop.floor_beta")
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search that is checked."""
+
+    settings: Search
+    space: tuple[Dimension, ...]
+    point: Callable[[Mapping[str, str]], tuple[str, ...]]
+    """The overrides of a trial, from the values of the space."""
+    beta: float | None = None
+    """The beta of the objective; None before the sweep's record has one."""
+
+    @property
+    def text(self) -> str:
+        """The parts that make it this search, for the name of its folder."""
+        return json.dumps(describe(self.settings, self.space))
+
+    def overrides(self, texts: Mapping[str, str], floor: Floor) -> tuple[str, ...]:
+        """The overrides of a trial with its floor."""
+        if not floor:
+            return self.point(texts)
+        pairs = json.dumps([list(pair) for pair in floor])
+        return (*self.point(texts), f"stop.floor={pairs}", f"stop.floor_beta={self.beta}")
 
 
 def is_search(settings: DictConfig) -> bool:
@@ -82,3 +115,23 @@ def corners(space: Sequence[Dimension]) -> Iterator[dict[str, str]]:
     for one in space:
         for text in one.texts_to_check()[1:]:
             yield first | {one.key: text}
+
+
+def plan_search(settings: DictConfig, own: Sequence[Override]) -> tuple[SearchPlan, list[tuple[str, ...]]]:
+    """The search, and the jobs to check before any runs. Raises UserError where its settings or values are wrong."""
+    launcher = str(settings.hydra.runtime.choices["hydra/launcher"])
+    if read_launcher(launcher, settings.hydra.launcher) is None:
+        raise UserError(f"a search starts its trials itself, not by {launcher}", where="hydra/launcher")
+    import_optuna()
+    space = read_space(own)
+    plan = SearchPlan(read_search(settings), space, lambda texts: point(own, texts))
+    return plan, [plan.point(texts) for texts in corners(space)]
+
+
+def check_search(config: RunConfig) -> None:
+    """Raise UserError for settings that no search can have."""
+    if config.seeds > 1:
+        fix = "leave seeds out, and repeat what the search finds with seeds=3"
+        raise UserError("a search tries each point with one seed", where="seeds", fix=fix)
+    if not config.evaluate.every:
+        raise UserError("a search compares held-out evaluations", where="evaluate.every", fix="evaluate.every=STEPS")

@@ -10,7 +10,7 @@ import pytest
 
 from rlhf_cli.config import search
 from rlhf_cli.config.launch import Launch, launch
-from rlhf_cli.config.search.plan import SearchPlan
+from rlhf_cli.config.search import SearchPlan
 from rlhf_cli.errors import UserError
 from rlhf_cli.schema import RunConfig
 from rlhf_cli.sweep.launchers import Launcher
@@ -26,7 +26,7 @@ Found = tuple[SweepRecord, SearchPlan, Callable[[Mapping[str, str], Floor], Laun
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of its own; planning does without the extra."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(search.plan, "import_optuna", lambda: None)
+    monkeypatch.setattr(search, "import_optuna", lambda: None)
 
 
 def plan(*argv: str, checked: list[RunConfig] | None = None) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlhf_cli.config.arguments import parse_override
-from rlhf_cli.config.search.space import corners, point, read_space
+from rlhf_cli.config.search import corners, point, read_space
 from rlhf_cli.errors import UserError
 from rlhf_cli.sweep.search import Choice, Dimension, Interval, shorten
 
