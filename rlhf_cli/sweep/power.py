@@ -57,10 +57,7 @@ def calculate_needed(gain: Contrast, points: int, steps: int) -> Needed:
 def _least_gain(seen: MeanSquares, seeds: int, prompts: int, points: int) -> float:
     """The least gain that a design shows, in the units of the gain."""
     of_seed, of_prompt, rest = seen.parts()
-    if seen.seeds == 1:
-        expected = MeanSquares(1, prompts, 0.0, rest, 0.0)
-    else:
-        expected = MeanSquares(seeds, prompts, rest + prompts * of_seed, rest + seeds * of_prompt, rest)
+    expected = MeanSquares(seeds, prompts, rest + prompts * of_seed, rest + seeds * of_prompt, rest)
     z = NormalDist().inv_cdf(POWER)
     return max(error * (t_quantile(1 - LEVEL / points / 2, degrees) + z) for error, degrees in expected.tests())
 
