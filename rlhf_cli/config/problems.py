@@ -31,6 +31,7 @@ _PLAIN = {  # pydantic's error type -> the rule in plain words
     "tuple_type": "must be a list",
     "too_short": "must have {min_length} or more entries",
     "too_long": "must have {max_length} or fewer entries",
+    "dict_type": "must be a mapping",
     "model_type": "must be a mapping of settings",
     "model_attributes_type": "must be a mapping of settings",
     "literal_error": "must be {one_of}{expected}",

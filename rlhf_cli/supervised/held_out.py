@@ -21,10 +21,9 @@ def evaluate(run: SupervisedRun, step: int) -> Evaluation:
     with run.work.phase("evaluation", passes(run.shards, batch, run.work.microbatch_size)) as tick:
         columns = join_figures(run.work.fitting(judged))
     if not all(map(math.isfinite, chain.from_iterable(columns.values()))):
-        raise UserError(
-            f"a held-out loss after step {step} is not finite",
-            where="optimizer",
-            fix="resume with a lower learning rate: optimizer.lr=... resume_allow=[optimizer.lr]",
-            exit_code=EXIT_NONFINITE,
-        )
+        where, fix = "optimizer", "resume with a lower learning rate: optimizer.lr=... resume_allow=[optimizer.lr]"
+        if step == 0:
+            where, fix = "model", "take another one, or dtype=float32: its probabilities are not finite"
+        what = f"a held-out loss after step {step} is not finite"
+        raise UserError(what, where=where, fix=fix, exit_code=EXIT_NONFINITE)
     return Evaluation(step, columns)

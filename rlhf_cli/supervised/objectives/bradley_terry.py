@@ -42,7 +42,7 @@ class BradleyTerry(Pairwise):
     """The text that is scored, as reward.reads of `reward=model` has it. chat: the conversation by the model's chat
     template; text: prompt and completion as one text; completion: the completion alone. auto: chat where there is a
     template, else text."""
-    centre: float = Field(ge=0, allow_inf_nan=False)
+    centre: float = Field(ge=0, le=1e9)
     """Weight of the squared sum of a pair's scores; 0: scores may drift."""
 
     def read(self, batch: Batch, examples: Tensor, engine: Engine) -> Reading:

@@ -30,7 +30,7 @@ class Dpo(Pairwise):
     """Raise chosen completions above rejected ones, measured from the reference."""
 
     kind: Literal["dpo"]
-    beta: float = Field(gt=0, allow_inf_nan=False)
+    beta: float = Field(gt=0, le=1e9)
     """Scales the implicit reward, per nat: the larger, the closer the policy stays to the reference."""
     label_smoothing: float = Field(ge=0, lt=0.5)
     """The share of preferences that are taken to be wrong; 0: none."""

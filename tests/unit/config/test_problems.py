@@ -48,6 +48,7 @@ ADD = "add for example `reward: sentiment`"
             "beta=inf": "beta.value: must be finite (got inf)",
             "display=lively": "display: must be one of auto, live, plain, json or quiet (got 'lively')",
             "reward=characters": "",
+            "data.where=x": "data.where: must be a mapping (got 'x')",
             "stop.floor=1": "stop.floor: must be a list (got 1)",
             "reward.characters=a\udcff": "reward.characters: must be UTF-8 text (got 'a\\udcff')",
             "device=gpu": "device: must be auto, cpu, cuda or cuda:N; auto takes a GPU where there is one (got 'gpu')",

@@ -12,7 +12,7 @@ import torch
 
 from rlhf_cli.errors import EXIT_NONFINITE, Stopped, UserError
 from rlhf_cli.runs.checkpoint import list_checkpoints
-from rlhf_cli.supervised import learning
+from rlhf_cli.supervised import held_out, learning
 from rlhf_cli.supervised.conclude import conclude
 from rlhf_cli.supervised.loop import train
 from rlhf_cli.supervised.objectives.objective import Reading
@@ -100,6 +100,22 @@ def test_a_stop_within_a_step_undoes_it_and_saves_the_step_before(
     monkeypatch.undo()
     finish(run_of(tmp_path / "out", SFT, resumed=True))
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("step", "advice"),
+    [(0, "(model); fix: take another one"), (1, "(optimizer); fix: resume with a lower learning rate")],
+)
+def test_a_held_out_loss_that_is_not_finite_ends_the_run(
+    step: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tmp_path / "out", SFT)
+    monkeypatch.setattr(held_out, "join_figures", lambda parts: {"loss": [1.0, float("inf")]})
+    with pytest.raises(UserError) as caught:
+        held_out.evaluate(run, step)
+    run.logbook.close()
+    assert caught.value.line().startswith(f"a held-out loss after step {step} is not finite {advice}")
+    assert caught.value.exit_code == EXIT_NONFINITE
 
 
 def broken(step: int, monkeypatch: pytest.MonkeyPatch, run: SupervisedRun) -> None:

@@ -16,6 +16,8 @@ from rlhf_cli.verbs import DPO, REWARD_TRAIN, SFT, Verb
         (DPO, "data.template='{prompt} {rejected}'", "data.template: shows the column rejected"),
         (SFT, "evaluate.every=0", "patience: needs held-out losses"),
         (SFT, "checkpoint.keep_best=false", "patience: exports the best step"),
+        (DPO, "objective.beta=2e9", "objective.beta: must be at most 1e\\+09"),
+        (REWARD_TRAIN, "objective.centre=2e9", "objective.centre: must be at most 1e\\+09"),
         (SFT, "shards=99", "shards: a shard has whole prompts, and a step has"),
         (REWARD_TRAIN, "processes=99", "processes: 99 processes need as many shards, and there are"),
     ],
