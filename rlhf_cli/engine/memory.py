@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -89,7 +89,8 @@ def predicted_peak(
     adapter folded in. An update holds what its microbatch keeps for the backward pass. Both hold some logits and the
     hidden states of all completions. `at_once`: the completions that are written at once, of all; None: all.
     `invariant`: the cache of the rollout is float32. A second model, the reference, is not `trained`: it has no adapter
-    to fold in, and reads without a gradient, as with `recompute`.
+    to fold in, and reads without a gradient, as with `recompute`. Not in it is what oneDNN and torch keep for shapes of
+    tensors that they have met, up to a bound: 0.7 GiB after 84 updates of the tiny model by PPO.
     """
     model, config = policy.causal, policy.causal.config.get_text_config()
     size, written = torch.finfo(model.dtype).bits // 8, completions if at_once is None else at_once
@@ -111,6 +112,17 @@ def resident(device: torch.device) -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def resident_of_children() -> int:
+    """Present memory of the processes that this one has started, as that of a reward's model, in bytes."""
+    import psutil
+
+    found = 0
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found += int(child.memory_info().rss)
+    return found
 
 
 def peak(device: torch.device) -> int:

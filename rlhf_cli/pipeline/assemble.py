@@ -15,6 +15,7 @@ from rlhf_cli.engine.memory import (
     forward_bytes,
     microbatch_size,
     predicted_peak,
+    resident_of_children,
 )
 from rlhf_cli.engine.opening import WHY_HIDDEN
 from rlhf_cli.engine.reference import AnyEngine, TwoModels, native_engine
@@ -238,10 +239,12 @@ def fit_memory(
 def check_memory(device: torch.device, peak: int, reporter: Reporter, lower: str) -> None:
     """Note that a step may need more memory than the device has; the system could then end the run without a word.
 
-    `lower` is what can be lowered to need less. Raises UserError where it needs HOPELESS times as much, so that no
-    error of the prediction is to blame.
+    On a CPU the processes that this one has started, as that of a reward's model, have their part of it. `lower` is
+    what can be lowered to need less. Raises UserError where it needs HOPELESS times as much, so that no error of the
+    prediction is to blame.
     """
     total = total_memory(device)
+    peak += resident_of_children() if device.type == "cpu" else 0
     what = f"{peak / GIB:,.1f} GiB of memory, and there are {total / GIB:,.1f}"
     if peak > HOPELESS * total:
         raise UserError(f"a step would need {what}", fix=f"lower {lower}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -83,6 +85,20 @@ def test_the_predicted_peak_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 7_680 + blocks < 160_704
     assert predicted_peak(policy, 10, 8, 6, 9, recompute=False) == 1_000_000 + 160_704 + both
     assert predicted_peak(policy, 10, 8, 6, 9, recompute=True) == 1_000_000 + max(9 * 16_160, 7_680 + blocks) + both
+
+
+def test_the_memory_of_children_is_what_they_have_now() -> None:
+    """A child that holds 64 MiB."""
+    before, holds = (
+        memory.resident_of_children(),
+        "import sys; held = b'1' * 2**26; print(flush=True); sys.stdin.read()",
+    )
+    with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert 2**26 <= memory.resident_of_children() - before < 2**27
+        child.communicate()
+    assert memory.resident_of_children() == before
 
 
 def test_in_bfloat16_an_invariant_engine_has_a_cache_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 from rlhf_cli.engine.memory import forward_bytes
 from rlhf_cli.engine.native import NativeEngine
@@ -10,6 +11,7 @@ from rlhf_cli.models.policy import Policy
 from rlhf_cli.pipeline import assemble
 from rlhf_cli.ranks.team import Team
 from tests.unit.pipeline.runs import MakeRun
+from tests.unit.support import Recorder
 
 
 class Two(Team):
@@ -52,3 +54,17 @@ def test_a_process_writes_a_shard_at_a_time_and_keeps_the_pass_of_its_own(
     peaks = [assemble.fit_memory(*of, team)[1] for team in (Team(), Two())]
     assert peaks == [1000 + forward, 1000 + forward * 3 // 5]
     assert asked == [(completions, at_once)] * 2
+
+
+def test_the_reward_s_own_process_has_its_part_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of 6 GiB beside a reward of 2 fits into 8 and not into less; a GPU's memory has no such part."""
+    monkeypatch.setattr(assemble, "resident_of_children", lambda: 2 * assemble.GIB)
+    for total, kind, noted in (
+        (8.0, "cpu", []),
+        (7.9, "cpu", ["a step may need 8.0 GiB of memory"]),
+        (7.9, "cuda", []),
+    ):
+        monkeypatch.setattr(assemble, "total_memory", lambda device, total=total: total * assemble.GIB)
+        watch = Recorder()
+        assemble.check_memory(torch.device(kind), 6 * assemble.GIB, watch, "it")
+        assert [note.partition(",")[0] for note in watch.notes] == noted
