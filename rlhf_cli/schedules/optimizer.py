@@ -27,7 +27,7 @@ class AdamW(Settings):
     weight_decay: float = Field(ge=0, allow_inf_nan=False)
     """Decoupled weight decay."""
     max_grad_norm: float = Field(gt=0)
-    """Gradients are scaled down to this norm; .inf switches clipping off."""
+    """Gradients are scaled down to this norm; .inf (on the command line inf) switches clipping off."""
 
     def lr_at(self, step: int, total: int) -> float:
         """The learning rate of `step` in 0 .. total - 1.
