@@ -99,6 +99,13 @@ def test_what_is_better_than_a_point_that_is_about_as_good_is_so_too() -> None:
     assert (found.chosen, found.alike) == (1, (1, 2))
 
 
+def test_several_points_may_be_about_as_good_as_the_best() -> None:
+    # J 0.8, 0.7, 0.6: lower by -0.2 and 0.4, which is 0.1 with an error of 0.3, and by -0.3 and 0.7, 0.2 with 0.5
+    field = [candidate(0.7, 0.9, kl=3.0), candidate(0.9, 0.5, kl=2.0), candidate(1.0, 0.2, kl=1.0)]
+    found = choose(field, 0.0)
+    assert (found.chosen, found.alike) == (2, (1, 2))
+
+
 def test_what_cannot_be_paired_is_not_chosen_over_the_best() -> None:
     other = {1: evaluation(0.0, 0.0, kl=0.5)}
     found = choose([candidate(9.0, 9.0, kl=1.0), other], 0.1)

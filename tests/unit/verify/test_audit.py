@@ -24,6 +24,7 @@ def spans(*steps: int) -> list[Span]:
 
 def test_the_first_stretch_begins_at_the_settings() -> None:
     assert find_spans([at(8), at(0), at(4)], from_start=True) == [Span(None, at(4)), Span(at(4), at(8))]
+    assert find_spans([at(1), at(0)], from_start=True) == [Span(None, at(1))]
 
 
 def test_that_of_a_fork_begins_at_its_oldest_checkpoint() -> None:
