@@ -7,13 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlhf_cli.engine.invariance import KEYS, QUERIES, TOKENS, attend, multiply, round_up, sum_outer
-from rlhf_cli.engine.kernels import attention, fold_mask, is_faster_packed, take_rows
+from rlhf_cli.engine.invariance import (
+    KEYS,
+    QUERIES,
+    TOKENS,
+    PromptKeys,
+    attend,
+    attend_decoding,
+    multiply,
+    round_up,
+    sum_outer,
+)
+from rlhf_cli.engine.kernels import attention, fold_mask, is_faster_packed, may_be_packed, take_rows
 from rlhf_cli.engine.ragged import Ragged, TextTree
 
 if TYPE_CHECKING:
@@ -26,31 +36,49 @@ TRIED: Final = (1, 2, 3, 5, 12, 17, ROWS)
 RANK: Final = 8
 
 
+class _Layout(NamedTuple):
+    """The places of the keys of a level's texts."""
+
+    texts: Ragged
+    places: Tensor
+    """int64 [R, S]: each key's place among the tokens of the tree."""
+    mask: Tensor
+    border: int
+    """Keys of a completion that are its prompt's; the own ones follow."""
+
+
 class Aligned:
     """`TextTree.attend` of a tree, invariant: a token's bits depend on the tokens up to it alone."""
 
-    def __init__(self, tree: TextTree, shared_by: int) -> None:
-        """`shared_by` query heads share a key head."""
+    def __init__(self, tree: TextTree, shared_by: int, *, completions: bool) -> None:
+        """`shared_by` query heads share a key head. `completions`: whether the last level is one of completions.
+
+        A prompt's keys stand at their positions, those of a completion behind all that its prompt may have: decoding
+        reads a prompt's keys once for all its completions.
+        """
         device, first = tree.tokens.device, 0
-        self._levels: list[tuple[Ragged, Tensor, Tensor]] = []
-        for level in tree.levels:
+        self._levels: list[_Layout] = []
+        for number, level in enumerate(tree.levels):
             texts = Ragged.of(level.texts.lengths, QUERIES)
-            starts, ends = level.starts[:, None], (level.starts + texts.lengths)[:, None]
-            positions = torch.arange(round_up(int(ends.max()), KEYS), device=device)
-            places = positions + first + (texts.lengths.cumsum(0) - texts.lengths)[:, None] - starts
+            border = self.width if completions and number == len(tree.levels) - 1 else 0
+            starts = (level.starts if border == 0 else torch.full_like(level.starts, border))[:, None]
+            ends = starts + texts.lengths[:, None]
+            columns = torch.arange(round_up(int(ends.max()), KEYS), device=device)
+            places = columns + first + (texts.lengths.cumsum(0) - texts.lengths)[:, None] - starts
+            seen = columns <= (starts + torch.arange(texts.width, device=device))[..., None]
             if level.parents is not None:
-                above = self._levels[-1][1][level.parents]
-                above = torch.nn.functional.pad(above, (0, max(0, len(positions) - above.shape[1])))
-                places = torch.where(positions < starts, above[:, : len(positions)], places)
-            places = torch.where(positions < ends, places, 0)
-            seen = positions <= (starts + torch.arange(texts.width, device=device))[..., None]
-            self._levels.append((texts, places, fold_mask(seen, shared_by, torch.float32)))
+                above = self._levels[-1].places[level.parents]
+                above = torch.nn.functional.pad(above, (0, max(0, len(columns) - above.shape[1])))
+                places = torch.where(columns < starts, above[:, : len(columns)], places)
+                seen &= ((columns < level.starts[:, None]) | (columns >= starts))[:, None]
+            places = torch.where(columns < ends, places, 0)
+            self._levels.append(_Layout(texts, places, fold_mask(seen, shared_by, torch.float32), border))
             first += texts.size
 
     @property
     def width(self) -> int:
         """Number of keys of each text of the last level."""
-        return self._levels[-1][1].shape[1]
+        return self._levels[-1].places.shape[1]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Attention of every token to the tokens before it: query [n, h, d], key and value [n, g, d] -> [n, h d].
@@ -60,18 +88,18 @@ class Aligned:
         groups, dtype = key.shape[1], query.dtype
         keys, values = (x.float().reshape(-1, x.shape[-1]) for x in (key, value))
         outputs = []
-        queries = query.float().split([texts.size for texts, _, _ in self._levels])
-        for (texts, places, mask), own in zip(self._levels, queries, strict=True):
+        queries = query.float().split([layout.texts.size for layout in self._levels])
+        for (texts, places, mask, border), own in zip(self._levels, queries, strict=True):
             rows = places[:, None] * groups + torch.arange(groups, device=places.device)[:, None]
             k, v = (take_rows(x, rows.flatten()).view(*rows.shape, -1) for x in (keys, values))
-            outputs.append(texts.pack(attention(texts.pad(own), k, v, mask, attend)))
+            outputs.append(texts.pack(attention(texts.pad(own), k, v, mask, partial(attend, border=border))))
         return torch.cat(outputs).to(dtype), k, v
 
 
 def may_be_invariant(policy: Policy, *, packed: bool) -> bool:
     """Whether to try: on a CPU where packed weights are the faster ones anyway, or may be `packed` for this alone."""
     weight = policy.causal.get_output_embeddings().weight
-    return weight.device.type == "cpu" and (packed or is_faster_packed(weight))
+    return may_be_packed(weight) if packed else is_faster_packed(weight)
 
 
 @torch.no_grad()
@@ -106,15 +134,18 @@ def _tries(llama: Llama) -> list[Callable[[int], Tensor]]:
         tries.append(partial(_first, partial(multiply, weight=weight), x))
         tries.append(partial(lambda y, z, rows: sum_outer(z, y)[:rows], y, draw(2 * TOKENS, ROWS).to(llama.dtype)))
     query = draw(ROWS, 2, llama.shared_by, llama.head_size)
-    key, value = draw(2, ROWS, 2, 5 * ROWS, llama.head_size)
+    key, value = draw(2, 2, ROWS, llama.head_size, 5 * ROWS), draw(2, 2, ROWS, 5 * ROWS, llama.head_size)
     seen = torch.arange(5 * ROWS) < 5 * torch.arange(1, ROWS + 1)[:, None]
-    mask = fold_mask(seen[:, None], 1, torch.float32)
+    mask = fold_mask(seen[:, None], 1, torch.float32)[:, 0]
 
-    def decode(rows: int) -> Tensor:
+    def decode(rows: int, prompts: int) -> Tensor:
+        """Completions of as many or of one prompt, each with another number of keys to see."""
         keys = round_up(5 * rows, KEYS)
-        return attend(query[:rows], key[:rows, :, :keys], value[:rows, :, :keys], mask[:rows, ..., :keys])
+        of_prompts = PromptKeys(key[0, :, :prompts, :, :keys], value[0, :, :prompts, :keys], rows // prompts)
+        own = key[1, :, :rows, :, :keys], value[1, :, :rows, :keys]
+        return attend_decoding(query[:rows], of_prompts, *own, mask[:rows, :, :keys].repeat(1, 1, 2))
 
-    return [*tries, decode]
+    return [*tries, lambda rows: decode(rows, rows), lambda rows: decode(rows, 1)]
 
 
 def _first(calculate: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tensor:

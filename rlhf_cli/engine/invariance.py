@@ -6,7 +6,9 @@ Attention is float32, whatever the weights are. Measured for float32 and bfloat1
 machine, and the engine has this arithmetic only where that holds.
 """
 
-from typing import Any, Final
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,6 +57,11 @@ def _outer(x: Tensor, y: Tensor) -> Tensor:
     return torch.bmm(x.transpose(1, 2), y).sum(0)
 
 
+def adapt(x: Tensor, frozen: Frozen, a: Tensor, b: Tensor) -> Tensor:
+    """x W^T + (x A^T) B^T, without a gradient."""
+    return frozen(x).add_(multiply(multiply(x, a), b.t()))
+
+
 class Adapted(torch.autograd.Function):
     """A layer x -> x W^T + (x A^T) B^T, or its gradient alone where the output is known already.
 
@@ -70,8 +77,7 @@ class Adapted(torch.autograd.Function):
         ctx.save_for_backward(*(() if a is None or b is None else (x, a, b)))
         if known is not None:
             return known
-        y = frozen(x)
-        return y if a is None or b is None else y.add_(multiply(multiply(x, a), b.t()))
+        return frozen(x) if a is None or b is None else adapt(x, frozen, a, b)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -88,20 +94,72 @@ class Adapted(torch.autograd.Function):
         return of_x, None, None, sum_outer(of_narrow, x), sum_outer(multiply(x, a), gradient)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, least: int = 1) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, border: int = 0) -> Tensor:
     """softmax(q k^T / sqrt(d) + mask) v: query [b, g, M, d], key and value [b, g, S, d] -> [b, g, M, d].
 
-    S is a multiple of `KEYS`; the mask is [b or 1, 1, M or 1, S]. Decoding, the products have at least `least` queries:
-    from `LEAST` on it has the bits of reading.
+    S is a multiple of `KEYS`, and so is `border`, the number of keys that a completion has from its prompt: these and
+    its own are added apart. The mask is [b, 1, M, S].
     """
     if query.requires_grad and torch.is_grad_enabled():
-        return apply_autograd(_Attention, query, key, value, mask)
-    batch, groups, count, size = query.shape
-    if mask.shape[2] == 1:  # decoding; a text of many queries is never small
-        query = torch.nn.functional.pad(query, (0, 0, 0, max(0, least - count, -(-SMALL // (KEYS * size)) - count)))
+        return apply_autograd(_Attention, query, key, value, mask, border)
+    shape = query.shape
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
-    result = _weighted(_probabilities(query, key, mask, groups), value)[:, :count]
-    return result.reshape(batch, groups, count, size)
+    return _weighted(_probabilities(query, key, mask, shape[1]), value, border).view(shape)
+
+
+class PromptKeys(NamedTuple):
+    """The keys [g, P, d, S] and values [g, P, S, d] of P prompts, and which prompts the completions continue."""
+
+    keys: Tensor
+    values: Tensor
+    copies: int
+    """Completions of each prompt, at most."""
+    slots: Tensor | None = None
+    """int64 [b]: each completion's place among `copies` for every prompt; None: they are all there, in order."""
+
+    def keep(self, rows: Tensor) -> PromptKeys:
+        """The prompts of these completions alone, int64 [b] in ascending order."""
+        slots = rows if self.slots is None else self.slots[rows]
+        prompts, numbers = torch.unique(slots // self.copies, return_inverse=True)
+        slots = numbers * self.copies + slots % self.copies
+        keys, values = self.keys, self.values
+        if len(prompts) < keys.shape[1]:
+            keys, values = keys.index_select(1, prompts), values.index_select(1, prompts)
+        are_all = len(slots) == len(prompts) * self.copies
+        return PromptKeys(keys, values, self.copies, None if are_all else slots)
+
+    def group(self, rows: Tensor) -> Tensor:
+        """The rows of all completions of a prompt, one below the other: [g, b, M, n] -> [g P, copies M, n]."""
+        groups, prompts = self.keys.shape[:2]
+        if self.slots is not None:
+            places = rows.new_zeros(groups, prompts * self.copies, *rows.shape[2:])
+            rows = places.index_copy_(1, self.slots, rows)
+        return rows.view(groups * prompts, -1, rows.shape[-1])
+
+    def ungroup(self, rows: Tensor, count: int) -> Tensor:
+        """The rows of each completion again: [g P, copies M, n] -> [g, b, M, n], M = `count`."""
+        rows = rows.view(len(self.keys), -1, count, rows.shape[-1])
+        return rows if self.slots is None else rows.index_select(1, self.slots)
+
+
+def attend_decoding(query: Tensor, prompts: PromptKeys, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """`attend` of one more token of b completions: query [b, g, M, d] -> [b, g, M, d].
+
+    A completion's own keys are [g, b, d, T] and its values [g, b, T, d], T a multiple of `KEYS`; the mask is
+    [b, 1, S + T]. The prompt's keys are read once for all its completions. The products have at least `LEAST` queries,
+    and so the bits of `attend`.
+    """
+    batch, groups, count, size = query.shape
+    rows, width = max(count, LEAST, -(-SMALL // (KEYS * size))), value.shape[2]
+    asked = query.new_zeros(groups, batch, rows, size)
+    torch.mul(query.transpose(0, 1), size**-0.5, out=asked[:, :, :count])
+    of_prompt = prompts.ungroup(torch.bmm(prompts.group(asked), prompts.keys.flatten(0, 1)), rows)
+    of_own = torch.bmm(asked.flatten(0, 1), key.flatten(0, 1)).view(groups, batch, rows, width)
+    probabilities = torch.softmax(torch.cat([of_prompt, of_own], -1).add_(mask), -1)
+    in_prompt, in_own = probabilities[..., :-width], probabilities[..., -width:]
+    result = prompts.ungroup(_weighted(prompts.group(in_prompt), prompts.values.flatten(0, 1)), rows).flatten(0, 1)
+    result = _add_weighted(result, in_own.flatten(0, 1), value.flatten(0, 1))
+    return result.view(groups, batch, rows, size)[:, :, :count].transpose(0, 1)
 
 
 def _probabilities(query: Tensor, key: Tensor, mask: Tensor, groups: int) -> Tensor:
@@ -111,20 +169,27 @@ def _probabilities(query: Tensor, key: Tensor, mask: Tensor, groups: int) -> Ten
     return torch.softmax(scores, -1)
 
 
-def _weighted(probabilities: Tensor, value: Tensor) -> Tensor:
-    """[b g, M, d]: block after block, so that keys with a probability of zero behind the end change nothing."""
-    result = torch.bmm(probabilities[..., :BLOCK], value[:, :BLOCK])
-    for start in range(BLOCK, value.shape[1], BLOCK):
+def _weighted(probabilities: Tensor, value: Tensor, border: int = 0) -> Tensor:
+    """[b g, M, d] of probabilities [b g, M, S] and value [b g, S, d]: the keys before the border, then the others."""
+    first = border or value.shape[1]
+    result = torch.bmm(probabilities[..., : min(first, BLOCK)], value[:, : min(first, BLOCK)])
+    result = _add_weighted(result, probabilities[..., BLOCK:first], value[:, BLOCK:first])
+    return _add_weighted(result, probabilities[..., first:], value[:, first:])
+
+
+def _add_weighted(result: Tensor, probabilities: Tensor, value: Tensor) -> Tensor:
+    """Add block after block, so that keys with a probability of zero behind the end change nothing."""
+    for start in range(0, value.shape[1], BLOCK):
         result.baddbmm_(probabilities[..., start : start + BLOCK], value[:, start : start + BLOCK])
     return result
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, border: int) -> Tensor:
         ctx.shape = query.shape
         query, key, value = (x.flatten(0, 1) for x in (query, key, value))
-        result = _weighted(_probabilities(query, key, mask, ctx.shape[1]), value)
+        result = _weighted(_probabilities(query, key, mask, ctx.shape[1]), value, border)
         ctx.save_for_backward(query, key, value, mask, result)
         return result.view(ctx.shape)
 
@@ -137,4 +202,4 @@ class _Attention(torch.autograd.Function):
         of_scores = torch.bmm(gradient, value.transpose(1, 2)).sub_((gradient * result).sum(-1, keepdim=True))
         of_scores.mul_(probabilities).mul_(query.shape[-1] ** -0.5)
         of_query, of_key = torch.bmm(of_scores, key), torch.bmm(of_scores.transpose(1, 2), query)
-        return *(x.unflatten(0, (-1, ctx.shape[1])) for x in (of_query, of_key, of_value)), None
+        return *(x.unflatten(0, (-1, ctx.shape[1])) for x in (of_query, of_key, of_value)), None, None

@@ -77,9 +77,14 @@ def is_faster_packed(weight: Tensor) -> bool:
     step on AMD) and nothing on Intel. A rule decides, not a measurement: runs that chose differently would round
     differently.
     """
-    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
-        return False
-    return (weight.dtype == torch.bfloat16 or cpu_vendor() == AMD) and _packing_works(weight.dtype)
+    return (weight.dtype == torch.bfloat16 or cpu_vendor() == AMD) and may_be_packed(weight)
+
+
+def may_be_packed(weight: Tensor) -> bool:
+    """Whether this machine multiplies such a weight in oneDNN's layout; not every CPU does in bfloat16."""
+    return (
+        weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and _packing_works(weight.dtype)
+    )
 
 
 def _pack(weight: Tensor) -> Tensor:

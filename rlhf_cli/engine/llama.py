@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rlhf_cli.engine.invariance import Adapted
+from rlhf_cli.engine.invariance import Adapted, adapt
 from rlhf_cli.engine.kernels import Frozen, Known, Product, rms_norm, rotate, swiglu
 from rlhf_cli.functional.logprobs import apply_autograd
 
@@ -71,6 +71,8 @@ class Linear:
         frozen = self.frozen
         a, b = self._stacked()
         if self._invariant:
+            if not torch.is_grad_enabled():  # autograd's bookkeeping costs a decoding step more than the adapter
+                return lambda x: adapt(x, frozen, a, b)
             return lambda x: apply_autograd(Adapted, x, None, frozen, a, b)
         return lambda x: torch.addmm(frozen(x), nn.functional.linear(x, a), b)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from rlhf_cli.engine.aligned import Aligned, is_invariant
 from rlhf_cli.engine.decoding import Reader, decode
-from rlhf_cli.engine.invariance import KEYS, LEAST, attend, round_up
+from rlhf_cli.engine.invariance import KEYS, PromptKeys, attend_decoding, round_up
 from rlhf_cli.engine.kernels import attention, fold_mask, take_rows
 from rlhf_cli.engine.llama import Llama, Products
 from rlhf_cli.engine.ragged import TextTree
@@ -105,7 +103,7 @@ class NativeEngine:
         # on a CPU attention's backward pass takes eight times as long in bfloat16 as in float32
         dtype = torch.float32 if rollout.tokens.device.type == "cpu" else llama.dtype
         tree = TextTree.of(rollout, rows, llama.shared_by, dtype)
-        layout = Aligned(tree, llama.shared_by) if self.invariant else tree
+        layout = Aligned(tree, llama.shared_by, completions=True) if self.invariant else tree
         states = llama.read(tree.tokens, tree.positions, products, lambda _, *states: layout.attend(*states)[0])
         return llama.norm(take_rows(states, tree.predictors))
 
@@ -117,15 +115,14 @@ class _Cache:
     of every row goes into the same column.
     """
 
-    _attend: Callable[..., Tensor] = staticmethod(torch.nn.functional.scaled_dot_product_attention)
-    _reserve: Callable[..., Tensor] = staticmethod(torch.empty)
-
     def __init__(self, llama: Llama, products: Sequence[Products], recorder: Recorder | None) -> None:
-        self._llama, self._recorder, self._dtype = llama, recorder, llama.dtype
+        self._llama, self._recorder = llama, recorder
         self._products = products if recorder is None else recorder.products
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
 
     def begin(self, batch: PromptBatch, room: int, device: torch.device) -> Tensor:
-        """Read each prompt once, copy it to its completions and leave room for `room` tokens.
+        """Read each prompt once, and leave room for `room` tokens of each of its completions.
 
         Returns the hidden states [B, H] that predict the first tokens.
         """
@@ -135,78 +132,96 @@ class _Cache:
         prompts = tree.levels[-1]
         self._positions = (prompts.starts + prompts.texts.lengths).repeat_interleave(copies)
         layout = self._arrange(tree, copies, room)
-        shape = (len(batch), llama.groups, self._mask.shape[-1], llama.head_size)
-        self._keys, self._values = (
-            [self._reserve(shape, dtype=self._dtype, device=device) for _ in range(llama.layers)] for _ in range(2)
-        )
 
-        def attend(layer: int, *states: Tensor) -> Tensor:
-            attended, key, value = layout.attend(*states)
-            for cache, new in ((self._keys[layer], key), (self._values[layer], value)):
-                cache[:, :, : self._width] = new.repeat_interleave(copies, 0)
+        def attend(_: int, *states: Tensor) -> Tensor:
+            attended, *prompts = layout.attend(*states)
+            self._store(*prompts)
             return attended
 
         states = llama.read(tree.tokens, tree.positions, self._products, attend)
         return llama.norm(states[tree.ends(-1)]).repeat_interleave(copies, 0)
 
     def _arrange(self, tree: TextTree, copies: int, room: int) -> TextTree | Aligned:
-        """Set the number of filled columns, and the mask of all columns; returns the attention of the prompts."""
+        """Prepare for `copies` completions of each prompt; returns the attention of the prompts."""
         seen = tree.levels[-1].visible
-        self._width = seen.shape[1]
+        self._copies, self._width = copies, seen.shape[1]
         visible = torch.ones(len(seen) * copies, 1, self._width + room, dtype=torch.bool, device=seen.device)
         visible[:, 0, : self._width] = seen.repeat_interleave(copies, 0)
         self._mask = fold_mask(visible, self._llama.shared_by, self._llama.dtype)
         return tree
 
-    def _advance(self, rows: int) -> tuple[Any, ...]:
-        """Fill one more column of every row; returns its index in the cache."""
-        column, self._width = self._width, self._width + 1
-        return slice(None), slice(None), column
+    def _store(self, key: Tensor, value: Tensor) -> None:
+        """Add the cache of one more layer: the keys and values of the prompts, [P, g, S, d] each."""
+        for caches, prompts in ((self._keys, key), (self._values, value)):
+            caches.append(prompts.new_empty(len(self._mask), prompts.shape[1], self._mask.shape[-1], prompts.shape[-1]))
+            caches[-1][:, :, : self._width] = prompts.repeat_interleave(self._copies, 0)
 
     def read(self, tokens: Tensor) -> Tensor:
-        rows = len(tokens)
-        place = self._advance(rows)
-        mask = self._mask[:rows, ..., : self._width]
-
-        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            keys, values = self._keys[layer][:rows], self._values[layer][:rows]
-            keys[place], values[place] = key.to(self._dtype), value.to(self._dtype)
-            seen = keys[:, :, : self._width], values[:, :, : self._width]
-            return attention(query[:, None].to(self._dtype), *seen, mask, self._attend)[:, 0].to(query.dtype)
-
+        self._advance()
         if self._recorder is not None:
             self._recorder.note(self._completions)
-        states = self._llama.read(tokens, self._positions, self._products, attend)
+        states = self._llama.read(tokens, self._positions, self._products, self._attend)
         self._positions = self._positions + 1
         return self._llama.norm(states)
 
+    def _advance(self) -> None:
+        """Make place for one more token of every completion."""
+        self._width += 1
+
+    def _attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        keys, values = self._keys[layer][: len(key)], self._values[layer][: len(key)]
+        keys[:, :, self._width - 1], values[:, :, self._width - 1] = key, value
+        seen = keys[:, :, : self._width], values[:, :, : self._width]
+        return attention(query[:, None], *seen, self._mask[..., : self._width])[:, 0]
+
     def keep(self, rows: Tensor) -> None:
-        for cache in (*self._keys, *self._values):
-            cache[: len(rows), :, : self._width] = cache[rows, :, : self._width]
+        self._drop(rows)
         self._mask, self._positions = self._mask[rows], self._positions[rows]
         self._completions = self._completions[rows.cpu()]
 
+    def _drop(self, rows: Tensor) -> None:
+        """Keep these rows of the caches."""
+        for cache in (*self._keys, *self._values):
+            cache[: len(rows), :, : self._width] = cache[rows, :, : self._width]
+
 
 class _AlignedCache(_Cache):
-    """A cache in which every key stands at its position, for invariant attention, which is float32."""
+    """A cache for invariant attention, which is float32.
 
-    _reserve = staticmethod(torch.zeros)  # the empty columns go through a product, with a weight of zero
-
-    def __init__(self, llama: Llama, products: Sequence[Products], recorder: Recorder | None) -> None:
-        super().__init__(llama, products, recorder)
-        self._dtype = torch.float32
-        # a bfloat16 that differs in its last digit is 0.4 % off: the trainer would have to read the completions again
-        self._attend = partial(attend, least=1 if llama.dtype == torch.float32 else LEAST)
+    The keys of a prompt stand there once for all its completions; those of a completion at their positions in it.
+    """
 
     def _arrange(self, tree: TextTree, copies: int, room: int) -> TextTree | Aligned:
-        layout = Aligned(tree, self._llama.shared_by)
-        self._width = layout.width
-        columns = torch.arange(round_up(int(self._positions.max()) + room, KEYS), device=self._positions.device)
-        self._mask = fold_mask((columns < self._positions[:, None])[:, None], 1, torch.float32)
+        layout = Aligned(tree, self._llama.shared_by, completions=False)
+        self._copies, self._width, self._room = copies, 0, round_up(room, KEYS)
+        self._prompts: list[PromptKeys] = []
+        seen = torch.arange(layout.width, device=self._positions.device) < self._positions[:, None]
+        self._mask = fold_mask(seen[:, None], 1, torch.float32)[:, 0]
         return layout
 
-    def _advance(self, rows: int) -> tuple[Any, ...]:
-        each = torch.arange(rows, device=self._positions.device)
-        self._width = round_up(int(self._positions.max()) + 1, KEYS)
-        self._mask[each, 0, 0, self._positions] = 0
-        return each, slice(None), self._positions
+    def _store(self, key: Tensor, value: Tensor) -> None:
+        key, value = key.permute(1, 0, 3, 2).contiguous(), value.transpose(0, 1).contiguous()
+        self._prompts.append(PromptKeys(key, value, self._copies))
+        groups, prompts, size, _ = key.shape
+        rows = prompts * self._copies  # zeros: empty columns go through a product, with a weight of zero
+        self._keys.append(key.new_zeros(groups, rows, size, self._room))
+        self._values.append(key.new_zeros(groups, rows, self._room, size))
+
+    def _advance(self) -> None:
+        super()._advance()
+        own = torch.arange(round_up(self._width, KEYS), device=self._mask.device) < self._width
+        own = fold_mask(own[None, None], 1, torch.float32)[:, 0].expand(len(self._mask), -1, -1)
+        self._step_mask = torch.cat([self._mask, own], -1)
+
+    def _attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        width, keys, values = round_up(self._width, KEYS), self._keys[layer], self._values[layer]
+        keys[..., self._width - 1], values[:, :, self._width - 1] = key.transpose(0, 1), value.transpose(0, 1)
+        by_group = query.float().unflatten(1, (key.shape[1], -1))
+        own = keys[..., :width], values[:, :, :width]
+        return attend_decoding(by_group, self._prompts[layer], *own, self._step_mask).flatten(1).to(query.dtype)
+
+    def _drop(self, rows: Tensor) -> None:
+        for layer, prompts in enumerate(self._prompts):
+            self._prompts[layer] = prompts.keep(rows)
+            for caches in (self._keys, self._values):
+                caches[layer] = caches[layer].index_select(1, rows)

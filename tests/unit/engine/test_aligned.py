@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from rlhf_cli.engine import aligned
+from rlhf_cli.engine import aligned, kernels
 from rlhf_cli.engine.aligned import may_be_invariant
 from rlhf_cli.engine.choice import build_engine
 from rlhf_cli.engine.kernels import Frozen, is_faster_packed
@@ -135,6 +136,20 @@ def test_auto_asks_the_machine(policy: Policy, monkeypatch: pytest.MonkeyPatch) 
     assert not build_engine(policy, tiny(), print, "auto").invariant
     with pytest.raises(UserError, match="cannot be independent"):
         build_engine(policy, tiny(), print, True)
+
+
+@pytest.mark.parametrize("asked", ["auto", True])
+def test_a_cpu_that_cannot_pack_bfloat16_is_not_tried(monkeypatch: pytest.MonkeyPatch, asked: Any) -> None:
+    """One without AVX-512: oneDNN's layout of bfloat16 raises RuntimeError there."""
+    monkeypatch.setattr(kernels, "_packing_works", lambda dtype: False)
+    monkeypatch.setattr(kernels, "_pack", lambda weight: pytest.fail("it was packed"))
+    policy = build(tiny())
+    as_loaded(policy, torch.bfloat16)
+    if asked == "auto":
+        assert not build_engine(policy, tiny(), print, asked).invariant
+    else:
+        with pytest.raises(UserError, match="cannot be independent"):
+            build_engine(policy, tiny(), print, asked)
 
 
 def test_another_engine_is_not_invariant() -> None:
