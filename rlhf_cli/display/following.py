@@ -13,6 +13,7 @@ from rlhf_cli.display.words import flat
 from rlhf_cli.errors import visible
 from rlhf_cli.paths import PACKAGE, quoted
 from rlhf_cli.report.run_page import command_to_repeat
+from rlhf_cli.runs.binding import PARENT
 from rlhf_cli.runs.folder import CONFIG, RECORD
 from rlhf_cli.runs.json_files import read_object
 from rlhf_cli.runs.kind import SUPERVISED
@@ -80,13 +81,15 @@ def _prompt(result: Result) -> str:
 
 
 def _variation(folder: Path) -> list[str]:
-    """The run's own command as a sweep, over beta if that is a number, or else over seeds."""
-    config = read_object(folder / CONFIG)
+    """The run's own command as a sweep, over beta if that is a number, or else over seeds, which a fork keeps."""
+    config, record = read_object(folder / CONFIG), read_object(folder / RECORD)
     beta = config.get("beta")
     value = beta.get("value") if isinstance(beta, dict) and beta.get("kind") == "constant" else None
     if isinstance(value, float) and value > 0:
         key, varied = "beta", f"beta={value / 2:g},{value:g},{value * 2:g}"
+    elif PARENT in record:
+        return []
     else:
         key, varied = "seed", "seeds=3"
-    command = command_to_repeat(read_object(folder / RECORD), config, "train", (key,))
+    command = command_to_repeat(record, config, "train", (key,))
     return [f"{command} -m {varied}"] if command else []

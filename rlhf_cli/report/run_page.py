@@ -208,9 +208,10 @@ def command_to_repeat(record: Row, config: Row, verb: str, without: Sequence[str
     if is_changed(record) and "steps" in config:
         kept = [*(word for word in kept if not word.startswith("steps=")), f"steps={config['steps']}"]
     left_out = tuple(f"{key}{end}" for key in without for end in ("=", "."))
+    kept = [word for word in kept if not word.startswith(left_out)]
     if (parent := mapping_in(record, PARENT)) and {"folder", "step"} <= parent.keys():
         return shlex.join(["rlhf", "fork", f"{parent['folder']}@{parent['step']}", *kept])
-    return shlex.join(["rlhf", *verb.split(), *(word for word in kept if not word.startswith(left_out))])
+    return shlex.join(["rlhf", *verb.split(), *kept])
 
 
 def _reward(reward: Any) -> str:

@@ -32,11 +32,12 @@ STAYS: Final[Mapping[str, str]] = {
     "data": "parent and fork are compared on the same prompts",
     "evaluate.prompts": "parent and fork are compared on the same prompts",
     "seed": "a fork draws the same random numbers as its parent",
+    "seeds": "a fork draws the same random numbers as its parent",
 }
 """Settings that a fork has from its parent, each with the reason."""
 MAY_CHANGE: Final = ("model.engine", "model.gradient_checkpointing", "model.lora.dropout")
 """Settings below these that a fork may change: the state does not depend on them."""
-ASIDE: Final = ("run_dir", "sweep_dir", "resume", "resume_allow", "display", "jobs", "seeds")
+ASIDE: Final = ("run_dir", "sweep_dir", "resume", "resume_allow", "display", "jobs")
 """Settings that say where a run writes and what it shows."""
 
 

@@ -121,6 +121,7 @@ def test_a_fork_with_another_reward_is_not_compared_with_evaluations_by_the_old_
     ("words", "code", "says"),
     [
         (("parent@2", "seed=1"), EXIT_USAGE, "a fork keeps seed=0"),
+        (("parent@2", "-m", "seeds=3"), EXIT_USAGE, "a fork keeps seeds=1"),
         (("parent@3",), EXIT_RESUME, "no checkpoint of step 3; there are: 0, 2, 4, 6"),
         (("parent",), EXIT_USAGE, "no step is left after step 6"),
         (("parent@2", "bta=1"), EXIT_USAGE, "did you mean beta?"),

@@ -50,6 +50,14 @@ def test_without_a_beta_to_vary_the_seeds_are(folder: Path, beta: Any) -> None:
     assert after_run(result_of(), folder)[-1].endswith(" beta=0.1 'reward.pattern=a b' -m seeds=3")
 
 
+def test_a_fork_is_varied_without_its_own_beta_and_keeps_its_seed(folder: Path) -> None:
+    record = {"command": ["rlhf", "steps=9", "beta='0.1'"], "parent": {"folder": "/p", "step": 3}}
+    (folder / "run.json").write_text(json.dumps(record))
+    assert after_run(result_of(), folder)[2:] == ["rlhf fork /p@3 steps=9 -m beta=0.05,0.1,0.2"]
+    write_beta(folder, {"kind": "linear", "end": 0.1})
+    assert len(after_run(result_of(), folder)) == 2
+
+
 def test_a_run_whose_command_is_not_known_is_not_varied(folder: Path) -> None:
     (folder / "run.json").unlink()
     assert len(after_run(result_of("x" * 61), folder)) == 2
