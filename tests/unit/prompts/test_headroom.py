@@ -21,6 +21,7 @@ from rlhf_cli.data.order import PartSize
 from rlhf_cli.engine.tabular import TabularEngine
 from rlhf_cli.prompts.headroom import BLOCK, FLOOR, MEMORY, POWER, PRIORS, Headroom, block_of, systematic
 from rlhf_cli.ranks.gradient import accumulate_gradient
+from rlhf_cli.seeding import seed_for
 from rlhf_cli.types import PromptBatch
 from tests.unit.algorithms.enumerated import BETA, NOTHING, REFERENCE, SCORES, logprobs, picked, random
 from tests.unit.support import scored_by
@@ -44,6 +45,12 @@ def test_the_chances_by_hand() -> None:
     assert [q for _, q in found] == pytest.approx([(1 - FLOOR) * gain / sum(gains) + FLOOR / 4 for gain in gains])
     assert sum(q for _, q in found) == pytest.approx(1)
     assert min(q / p for p, q in found) > FLOOR
+
+
+def test_the_typical_variance_is_the_mean_of_the_prompts() -> None:
+    assert Headroom().typical() == 0.0
+    assert Headroom({3: 2.0}, {3: 5.0}).typical() == 2.5
+    assert Headroom({3: 2.0, 4: 1.0}, {3: 5.0, 4: 1.5}).typical() == 2.0  # 2.5 and 1.5
 
 
 def test_the_constants_are_those_of_the_docs() -> None:
@@ -147,7 +154,8 @@ def test_every_part_has_its_share_of_the_draws(count: int) -> None:
     assert {number for step in drawn for number, _ in step} == {*range(6)}
 
 
-def test_the_starts_of_the_steps_are_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
+def starts_of(steps: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The starts of the systematic draws of so many steps."""
     starts: list[float] = []
 
     def places(chances: Sequence[float], count: int, start: float) -> list[int]:
@@ -155,11 +163,24 @@ def test_the_starts_of_the_steps_are_uniform(monkeypatch: pytest.MonkeyPatch) ->
         return systematic(chances, count, start)
 
     monkeypatch.setattr("rlhf_cli.prompts.headroom.systematic", places)
-    for step in range(400):
+    for step in range(steps):
         Headroom().draw(FOUR, 2, seed=0, step=step)
+    return starts
+
+
+def test_the_starts_of_the_steps_are_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = starts_of(400, monkeypatch)
     assert 0 <= min(starts) < 0.05
     assert 0.95 < max(starts) < 1
     assert 0.4 < sum(starts) / 400 < 0.6
+
+
+def test_a_block_has_a_uniform_start_and_its_steps_are_spread_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts, spread = starts_of(16, monkeypatch), [0, 5 / 8, 2 / 8, 7 / 8, 4 / 8, 1 / 8, 6 / 8, 3 / 8]
+    for block, length in ((0, 1), (1, 1), (2, 2), (4, 4), (8, 8)):
+        first = seed_for(0, "headroom", block) // 2**10 / 2**53  # of 63 bits, which a float does not hold
+        expected = [(first + further) % 1 for further in spread[:length]]
+        assert starts[block : block + length] == pytest.approx(expected)
 
 
 def test_chances_count_by_their_share_of_the_sum() -> None:
