@@ -210,12 +210,19 @@ def make_paths_absolute(settings: Mapping[str, Any], base: Path, prefix: str = "
 
 
 def find_nearest(name: str, names: Iterable[str]) -> str | None:
-    """Find the one of `names` that is like the name, also by its last part (`lr`: `optimizer.lr`); None without one."""
-    known = [key for key in names if "*" not in key]
+    """Find the one of `names` that is like the name; None without one.
+
+    A name that ends alike comes first (`mdel.path`: `model.path`), then a whole name in another place (`model.dtype`:
+    `dtype`), then any name that is like it as a whole or in its last part (`lr`: `optimizer.lr`).
+    """
+    name = name.lower()
+    known, end = [key for key in names if "*" not in key], name.rpartition(".")[2]
     by_end = {key.rpartition(".")[2]: key for key in reversed(known)}
-    if close := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7):
+    alike = difflib.get_close_matches(name, [key for key in known if key.rpartition(".")[2] == end], n=1, cutoff=0.7)
+    moved = [end] if end in known else []
+    if close := alike or moved or difflib.get_close_matches(name, known, n=1, cutoff=0.7):
         return close[0]
-    ends = difflib.get_close_matches(name.lower().rpartition(".")[2], by_end, n=1, cutoff=0.7)
+    ends = difflib.get_close_matches(end, by_end, n=1, cutoff=0.7)
     return by_end[ends[0]] if ends else None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.config.keys import make_absolute
+from rlhf_cli.config.keys import find_nearest, make_absolute
 
 
 @pytest.mark.case(69)
@@ -18,3 +18,19 @@ def test_a_module_that_is_a_file_is_found_again_from_another_folder(tmp_path: Pa
     assert make_absolute(key, "other:f", tmp_path) == "other:f"
     assert make_absolute(key, "package.rewards:f", tmp_path) == "package.rewards:f"
     assert make_absolute(key, "${name}:f", tmp_path) == "${name}:f"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("mdel.path", "model.path"),  # ends alike, and so does data.path
+        ("model.dtype", "dtype"),  # in another place; model.stop is nearer as a whole
+        ("stpes", "steps"),
+        ("lr", "optimizer.lr"),
+        ("optimizer.l", "optimizer.lr"),
+        ("zzz", None),
+    ],
+)
+def test_the_nearest_name(name: str, nearest: str | None) -> None:
+    names = ["data.path", "dtype", "model.path", "model.stop", "optimizer.lr", "optimizer.eps", "steps", "parts.*.zzz"]
+    assert find_nearest(name, names) == nearest
