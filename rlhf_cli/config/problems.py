@@ -28,7 +28,7 @@ _PLAIN = {  # pydantic's error type -> the rule in plain words
     "string_unicode": "must be UTF-8 text",
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "must match {pattern}",
-    "tuple_type": "must be a list",
+    "tuple_type": "must be a list{as_list}",
     "too_short": "must have {min_length} or more entries",
     "too_long": "must have {max_length} or fewer entries",
     "dict_type": "must be a mapping",
@@ -142,7 +142,8 @@ def _must(error: ErrorDetails) -> str:
     limits = error.get("ctx", {})
     context = {k: f"{v:g}" if isinstance(v, float) else str(v).replace("'", "") for k, v in limits.items()}
     one_of = "one of " if " or " in context.get("expected", "") else ""
-    return _PLAIN.get(error["type"], error["msg"]).format(**context, one_of=one_of)
+    as_list = f", [{error['input']:.40}]" if isinstance(error["input"], str) else ""
+    return _PLAIN.get(error["type"], error["msg"]).format(**context, one_of=one_of, as_list=as_list)
 
 
 def _meaning(key: str) -> str:

@@ -50,6 +50,7 @@ ADD = "add for example `reward: sentiment`"
             "reward=characters": "",
             "data.where=x": "data.where: must be a mapping (got 'x')",
             "stop.floor=1": "stop.floor: must be a list (got 1)",
+            "sinks=wandb": "sinks: must be a list, [wandb] (got 'wandb')",
             "reward.characters=a\udcff": "reward.characters: must be UTF-8 text (got 'a\\udcff')",
             "device=gpu": "device: must be auto, cpu, cuda or cuda:N; auto takes a GPU where there is one (got 'gpu')",
             "microbatch_size=big": "microbatch_size: must be auto, or a whole number (got 'big')",
