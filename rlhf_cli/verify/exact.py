@@ -71,7 +71,7 @@ def objectives(tables: Tables, policy: Tensor, target: Target) -> Tensor:
     ended = torch.tensor([text[-1] == size - 1 for text in texts])
     shaped = _shaped(tables.scores, [len(text) for text in texts], ended, target)
     whole, reference = _of_texts(ours, texts, size), _of_texts(theirs, texts, size)
-    possible = torch.isfinite(whole.detach())
+    possible = torch.isfinite(whole)
     if target.ended_only:
         possible = possible & ended
         whole = whole - torch.logsumexp(whole.masked_fill(~possible, -math.inf), 1, keepdim=True)
@@ -84,7 +84,7 @@ def objectives(tables: Tables, policy: Tensor, target: Target) -> Tensor:
 
 def gradient(tables: Tables, policy: Tensor, target: Target, weights: Tensor | None = None) -> Tensor:
     """The gradient of sum_p weights_p J_p at the policy, [P, S, V]; the weights are 1/P unless given."""
-    table = policy.detach().clone().requires_grad_()
+    table = policy.clone().requires_grad_()
     each = objectives(tables, table, target)
     total = each.mean() if weights is None else (weights * each).sum()
     return torch.autograd.grad(total, table)[0]

@@ -12,7 +12,7 @@ import torch
 from torch.testing import assert_close
 
 from rlhf_cli.verify import exact
-from rlhf_cli.verify.exact import Tables, Target, gradient, objectives, spread
+from rlhf_cli.verify.exact import Tables, Target, chances_of_differences, gradient, group_weights, objectives, spread
 
 PLAIN = Target(0.3, 1.0, None, 1.0, 0.0, None, 0.0, 0.0, False)
 
@@ -44,11 +44,45 @@ def test_a_score_that_all_have_is_the_objective_of_the_reference() -> None:
     assert_close(kept, torch.full((2,), 2.5, dtype=torch.float64))
 
 
+def chances_to_end(one: Tables) -> torch.Tensor:
+    """The policy's probability of a text that ends, for each prompt."""
+    whole = torch.softmax(one.policy, -1)
+    return whole[:, 0, 2] + whole[:, 0, 0] * whole[:, 1, 2] + whole[:, 0, 1] * whole[:, 2, 2]
+
+
+def test_a_temperature_of_two_is_that_of_half_the_logits() -> None:
+    one = tables()
+    cooler = replace(one, reference=one.reference / 2, policy=one.policy / 2)
+    warm = replace(PLAIN, temperature=2.0)
+    assert_close(objectives(one, one.policy, warm), objectives(cooler, cooler.policy, PLAIN))
+    assert spread(one, warm) == pytest.approx(spread(cooler, PLAIN))
+
+
+def test_the_weights_of_steps_that_learn_by_hand() -> None:
+    one, ends = tables(), chances_to_end(tables())
+    two, three = 3 * ends**2 * (1 - ends), ends**3  # of three completions, so many end
+    found = group_weights(one, replace(PLAIN, ended_only=True), 3, 2, float)
+    assert_close(found, (2 * two + 3 * three) / (two + three).sum())
+    assert_close(group_weights(one, PLAIN, 3, 2, float), torch.full((2,), 3 / 2, dtype=torch.float64))
+
+
+def test_a_weighted_gradient_is_that_of_the_prompts_by_their_weights() -> None:
+    one, even = tables(), gradient(tables(), tables().policy, PLAIN)  # each prompt by a half
+    found = gradient(one, one.policy, PLAIN, torch.tensor([0.25, 2.0], dtype=torch.float64))
+    assert_close(found, even * torch.tensor([0.5, 4.0], dtype=torch.float64).view(2, 1, 1))
+
+
+def test_the_chance_of_different_scores_by_hand() -> None:
+    scores = torch.tensor([[1, 1, 2, 2, 2, 3, 1], [4] * 7], dtype=torch.float64)
+    even = replace(tables(), policy=torch.zeros(2, 4, 3, dtype=torch.float64), scores=scores)
+    # six texts with a ninth each and one with a third: scores 1, 2, 3 with 5/9, 3/9, 1/9
+    expected = torch.tensor([1 - (25 + 9 + 1) / 81, 0.0], dtype=torch.float64)
+    assert_close(chances_of_differences(even, PLAIN, 2), expected, rtol=0, atol=1e-12)
+
+
 def test_shaping_by_hand() -> None:
     one = replace(tables(), scores=torch.full((2, 7), 2.5, dtype=torch.float64))
-    whole = torch.softmax(one.policy, -1)
-    short = whole[:, 0, 2]  # the only text of one token
-    ends = short + whole[:, 0, 0] * whole[:, 1, 2] + whole[:, 0, 1] * whole[:, 2, 2]
+    short, ends = torch.softmax(one.policy, -1)[:, 0, 2], chances_to_end(one)  # the only text of one token
     shaped = replace(PLAIN, beta=0.0, clip=(0.0, 2.0), length_penalty=0.1, penalty=0.5)
     assert_close(objectives(one, one.policy, shaped), 2.0 - 0.1 * (2 - short) - 0.5 * (1 - ends))
     assert_close(
