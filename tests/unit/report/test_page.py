@@ -123,6 +123,6 @@ def test_a_value_that_is_missing_is_an_error() -> None:
 
 def test_no_template_goes_around_the_escaping() -> None:
     """Only our own words are marked as safe; a picture's texts are escaped where it is drawn."""
-    for file in TEMPLATES.glob("*.j2"):
+    for file in TEMPLATES.glob("*.html.j2"):
         uses = re.findall(r"(\S+) \| safe|autoescape", file.read_text(encoding="utf-8"))
         assert uses in ([], ['"<em>(empty)</em>"']), file.name
