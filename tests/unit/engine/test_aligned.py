@@ -175,6 +175,16 @@ def test_in_bfloat16_the_trainer_reads_the_bits_that_were_sampled(name: str) -> 
     assert measure_gap(folded, NativeEngine(engine.policy), rows) > 1e-3, "what it would be with the adapter folded in"
 
 
+@pytest.mark.parametrize("name", ["Llama", "Qwen3"])
+@torch.no_grad()
+def test_an_untouched_policy_samples_the_bits_that_the_reference_reads(name: str) -> None:
+    """So that its KL is 0 and not rounding, of which Adam would make a step of full size where all scores are equal."""
+    policy = replace(family(name, scale=3.0), end_tokens=(*range(0, 257, 20),))
+    engine, rows = NativeEngine(policy, invariant=True), torch.arange(len(TEXTS) * SAMPLES)
+    rollout = engine.sample(batch_of(policy, TEXTS, SAMPLES), Sampling(20, 1.0), lambda: None)
+    assert torch.equal(engine.hidden(rollout, rows, reference=True), rollout.hidden[rollout.completion_mask])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_single_row_has_its_bits_in_products_of_wide_layers(dtype: torch.dtype) -> None:
     """With AVX-512 a float32 product of one row of more than a thousand numbers adds in another order."""
