@@ -32,6 +32,8 @@ def encode_examples(
     if not isinstance(config.objective, BradleyTerry):  # its prompt is what both texts begin with
         prompts = [example.prompt for example in examples]
         note_oddities(policy.encoder, Counter(map(policy.encoder.oddity, prompts)), reporter)
+        if margins := sum(example.lesson.margin > 0 for example in examples):
+            reporter.note(f"{margins} of {len(examples)} rows have a margin, of which only rlhf reward train learns")
     note_cuts(fits, len(examples), reporter)
     header, scored = written_header(config.objective, policy), config.objective.scores
     for what, count in Counter(oddity(example, policy, header, scored=scored) for example in examples).items():

@@ -65,6 +65,14 @@ def test_a_row_is_trained_on_as_well_where_its_texts_are(objective: dict[str, ob
     assert reporter.notes == ["data: 8 rows; 6 to train on, 2 held out; 1 of those trained on as well"]
 
 
+@pytest.mark.parametrize(("objective", "is_used"), [(DPO, False), (BRADLEY_TERRY, True)])
+def test_margins_that_teach_nothing_are_counted(objective: dict[str, object], is_used: bool, moved: Policy) -> None:
+    rows, reporter = [row_of(n, chosen="x" * n, rejected="y", margin=n // 6) for n in range(1, 7)], Recorder()
+    encode_examples(rows_of(rows, HELD_OUT), moved, settings_of(objective, steps=3), reporter)
+    said = "1 of 8 rows have a margin, of which only rlhf reward train learns"
+    assert reporter.notes == ([] if is_used else [said])
+
+
 @pytest.mark.parametrize("objective", [SFT, DPO])
 def test_completions_that_the_tokenizer_does_not_know_are_counted(objective: dict[str, object], moved: Policy) -> None:
     inner = Tokenizer(
