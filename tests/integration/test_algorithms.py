@@ -155,7 +155,7 @@ def test_a_step_that_no_memory_holds_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("key", ["prompts_per_step", "evaluate.prompts"])
 def test_more_prompts_than_there_are_are_refused_at_once(key: str, rlhf: Rlhf, tmp_path: Path) -> None:
-    assert rlhf("train", *QUICK, f"{key}=1000000000", "run_dir=out").code == 3
+    assert rlhf("train", *QUICK, f"{key}=1000000", "run_dir=out").code == 3
     assert not (tmp_path / "out").exists()
 
 

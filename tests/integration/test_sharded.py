@@ -131,8 +131,8 @@ MEMORY = "can't allocate memory: 9 bytes"
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_out_of_memory_between_passes_halves_the_microbatches_of_all(rank: int, tmp_path: Path) -> None:
     before = BROKEN.format(
-        module="gradient", name="token_logprobs", rank=rank, when="len(given[1]) > 12", what=MEMORY
-    )  # behind the pass of two completions
+        module="gradient", name="read_logprobs", rank=rank, when="len(given[1]) > 2", what=MEMORY
+    )  # behind the pass of the completions
     argv = (*SHARDED, "steps=1", "microbatch_size=4", "run_dir=two", "display=plain")
     process = start("train", *argv, cwd=tmp_path, before=before)
     _, err = process.communicate(timeout=240)
