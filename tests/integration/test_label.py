@@ -223,8 +223,8 @@ def test_a_note_that_is_no_text_is_kept_as_far_as_it_is(
 
 def test_the_page_is_an_extra(label: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file_of(tmp_path)
-    for name in [name for name in sys.modules if name.startswith("rlhf_cli.feedback.web")]:
-        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.startswith(("rlhf_cli.feedback.web", "starlette"))]:
+        monkeypatch.delitem(sys.modules, name)  # of starlette, its modules too: one that was loaded would be found
     monkeypatch.setitem(sys.modules, "starlette", None)
     outcome = label("pairs.jsonl", "--web")
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
