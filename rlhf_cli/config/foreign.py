@@ -79,8 +79,8 @@ OURS: Final[Mapping[str, tuple[str, ...]]] = {
     "optimizer.weight_decay": ("l2",),
     "optimizer.max_grad_norm": ("max_norm", "grad_clip", "gradient_clipping"),
     "steps": (
-        "max_steps", "num_train_epochs", "total_episodes", "num_episodes", "total_training_steps", "total_epochs",
-        "num_steps", "train_steps", "total_steps", "iterations",
+        "max_steps", "epochs", "num_train_epochs", "total_episodes", "num_episodes", "total_training_steps",
+        "total_epochs", "num_steps", "train_steps", "total_steps", "iterations",
     ),
     "prompts_per_step": (
         "per_device_train_batch_size", "rollout_batch_size", "batch_size", "data.train_batch_size",

@@ -34,6 +34,7 @@ NAMES = dict(
         ("learning_rate", "optimizer.lr"), ("num_generations", "samples_per_prompt"), ("output_dir", "run_dir"),
         ("max_completion_length", "max_new_tokens"), ("max_prompt_length", "data.max_prompt_tokens"),
         ("per_device_train_batch_size", "prompts_per_step"), ("num_train_epochs", "steps"), ("max_steps", "steps"),
+        ("epochs", "steps"),
         ("init_kl_coef", "beta"), ("kl_coef", "beta"), ("reward_funcs", "reward.function"), ("report_to", "sinks"),
         ("gradient_accumulation_steps", "microbatch_size"), ("save_steps", "checkpoint.every"),
         ("eval_steps", "evaluate.every"), ("model_name_or_path", "model.path"), ("bf16", "dtype"),
