@@ -58,7 +58,7 @@ def _outer(x: Tensor, y: Tensor) -> Tensor:
 
 
 def adapt(x: Tensor, frozen: Frozen, a: Tensor, b: Tensor) -> Tensor:
-    """x W^T + (x A^T) B^T, without a gradient."""
+    """x W^T + (x A^T) B^T, without a gradient: x [n, in], A [r, in], B [r, out] -> [n, out]."""
     return frozen(x).add_(multiply(multiply(x, a), b.t()))
 
 
