@@ -19,7 +19,7 @@ from rlhf_cli.feedback.preference import Row
 from rlhf_cli.feedback.readings import Reading, end_last_line, odd_readings, read_readings, undone_files
 from rlhf_cli.feedback.saying import share
 from rlhf_cli.feedback.tally import Tally, tally
-from rlhf_cli.feedback.votes import VoteFile, Votes, read_vote
+from rlhf_cli.feedback.votes import Vote, VoteFile, Votes
 from rlhf_cli.paths import quoted, why_irregular
 from rlhf_cli.plural import plural
 from rlhf_cli.runs.folder import EVALUATIONS, FEEDBACK, QUEUE
@@ -147,9 +147,9 @@ class Queue:
             self._say(f"the votes on {name} cannot be read: {error}")
             return []
         for number, line in enumerate(lines, start=1):
-            if line and read_vote(line) is None:
+            if line and Vote.parse(line) is None:
                 self._say(f"{file.name}:{number}: no vote; it stays, and does not count")
-        return [line.decode() for line in lines if read_vote(line) is not None]
+        return [line.decode() for line in lines if Vote.parse(line) is not None]
 
     def _lines(self, name: str, more: Lines) -> list[str]:
         """The lines that were read of a file's votes, and `more`."""
@@ -157,7 +157,7 @@ class Queue:
         return [line for votes in (*readings, more) for line in votes.get(name, ())]
 
     def _tally(self, name: str, more: Lines) -> Tally:
-        votes = [vote for line in self._lines(name, more) if (vote := read_vote(line)) is not None]
+        votes = [vote for line in self._lines(name, more) if (vote := Vote.parse(line)) is not None]
         found = tally(Votes(tuple(votes), ()), self._pairs(name))
         if found.foreign:
             self._say(f"{plural(found.foreign, 'line')} of {name}.votes.jsonl on pairs that are not asked: not counted")

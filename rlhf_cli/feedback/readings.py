@@ -8,23 +8,17 @@ its line once more, and the lines before it of this step and of later ones do no
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-from pydantic import TypeAdapter
 
 from rlhf_cli.feedback.from_runs import labelled_files, step_of
 from rlhf_cli.runs.disk import no_link
 from rlhf_cli.runs.folder import FEEDBACK, QUEUE
-from rlhf_cli.runs.json_files import content_of, parse, read_lines
+from rlhf_cli.runs.json_files import Stored, content_of, read_lines
 from rlhf_cli.runs.logbook import drop_half_line
-from rlhf_cli.settings import READ_STRICTLY
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Stored):
     """One line."""
-
-    __pydantic_config__ = READ_STRICTLY
 
     step: int
     pairs: str | None
@@ -33,14 +27,11 @@ class Reading:
     """By the name of a file of pairs, the lines of its votes that were new at this step."""
 
 
-_READING: Final = TypeAdapter(Reading)
-
-
 def read_readings(run: Path) -> dict[int, Reading]:
     """The readings by step, in ascending order; lines that are none, such as a cut one, are passed over."""
     found: dict[int, Reading] = {}
     for line in read_lines(run / FEEDBACK / QUEUE):
-        if (reading := parse(_READING, line)) is None:
+        if (reading := Reading.parse(line)) is None:
             continue
         if found and reading.step <= next(reversed(found)):
             found = {step: earlier for step, earlier in found.items() if step < reading.step}
@@ -51,7 +42,7 @@ def read_readings(run: Path) -> dict[int, Reading]:
 def odd_readings(run: Path) -> list[str]:
     """`file:line: reason` for every whole line that is no reading; what it said does not count."""
     numbered = enumerate(read_lines(run / FEEDBACK / QUEUE)[:-1], start=1)
-    return [f"{QUEUE}:{number}: no reading" for number, line in numbered if line and parse(_READING, line) is None]
+    return [f"{QUEUE}:{number}: no reading" for number, line in numbered if line and Reading.parse(line) is None]
 
 
 def end_last_line(file: Path) -> None:
@@ -60,7 +51,7 @@ def end_last_line(file: Path) -> None:
     Raises OSError, also where the file is a link.
     """
     rest = content_of(file).rpartition(b"\n")[2]
-    if parse(_READING, rest) is not None:
+    if Reading.parse(rest) is not None:
         with open(file, "ab", opener=no_link) as handle:
             handle.write(b"\n")
     else:

@@ -10,17 +10,16 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from rlhf_cli.errors import bad_data
 from rlhf_cli.paths import why_irregular
 from rlhf_cli.runs.disk import DISK
-from rlhf_cli.runs.json_files import parse
-from rlhf_cli.settings import READ_STRICTLY
+from rlhf_cli.runs.json_files import Stored
 
 Side = Literal["a", "b"]
 Choice = Literal["a", "b", "tie", "both_bad", "skip"]
@@ -35,10 +34,8 @@ LEAST: Final = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class Vote:
+class Vote(Stored):
     """One line."""
-
-    __pydantic_config__ = READ_STRICTLY
 
     time: str
     """UTC, ISO 8601."""
@@ -59,14 +56,6 @@ class Vote:
     def score(self) -> float | None:
         """1 where a is better, 1/2 for a tie, 0 where b is; None for a skip."""
         return SCORES.get(self.vote)
-
-
-_VOTE: Final = TypeAdapter(Vote)
-
-
-def read_vote(line: bytes | str) -> Vote | None:
-    """The vote of a line; None where it is none."""
-    return parse(_VOTE, line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +122,7 @@ class VoteFile:
         votes, odd = [], []
         *lines, rest = self.file.read_bytes().split(b"\n")
         for number, line in enumerate([*lines, rest], start=1):
-            if (vote := read_vote(line)) is not None:
+            if (vote := Vote.parse(line)) is not None:
                 votes.append(vote)
             elif line:
                 why = "half a line, as a kill leaves it" if line is rest else "no vote"
@@ -142,7 +131,7 @@ class VoteFile:
 
     def append(self, vote: Vote) -> None:
         """Add a line, and return when it is on disk; raises OSError where the disk refuses."""
-        line = json.dumps(asdict(vote), ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(vote.content(), ensure_ascii=False).encode() + b"\n"
         is_new = not self.file.exists()
         handle = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:

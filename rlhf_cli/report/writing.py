@@ -9,7 +9,7 @@ from typing import Final
 from rlhf_cli.errors import UserError, bad_disk
 from rlhf_cli.report import comparison_page, losses_page, rounds_page, run_page, supervised_page, sweep_page
 from rlhf_cli.report.page import GENERATOR
-from rlhf_cli.rounds.folder import read_settings
+from rlhf_cli.rounds.folder import FeedbackSettings
 from rlhf_cli.runs.reading import read_run
 from rlhf_cli.sweep.answer import answer
 from rlhf_cli.sweep.record import SweepRecord
@@ -28,7 +28,7 @@ def page_of(folders: Sequence[Path], compare_at: float | None = None) -> str:
         return sweep_page.html(sweep, answer(sweep))
     if compare_at is not None:
         raise UserError("--compare-at is for the folder of a sweep", where=str(folders[0]))
-    if len(folders) == 1 and (settings := read_settings(folders[0])) is not None:
+    if len(folders) == 1 and (settings := FeedbackSettings.read(folders[0])) is not None:
         return rounds_page.html(folders[0], settings)
     runs = [read_run(folder) for folder in folders]
     if len(runs) == 1:

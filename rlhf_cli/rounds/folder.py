@@ -9,26 +9,23 @@ FOLDER/feedback.json             the settings
                truth.jsonl       the hidden reward at each evaluation of the policy
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
-
-from pydantic import TypeAdapter
 
 from rlhf_cli.errors import bad_run
 from rlhf_cli.feedback.annotator import Annotator
 from rlhf_cli.runs.folder import ADAPTER, LOCK
-from rlhf_cli.runs.json_files import read_json, write_json
-from rlhf_cli.settings import READ_STRICTLY
+from rlhf_cli.runs.json_files import StoredAlone
 
 SETTINGS: Final = "feedback.json"
 
 
 @dataclass(frozen=True, slots=True)
-class FeedbackSettings:
+class FeedbackSettings(StoredAlone):
     """All that the rounds depend on."""
 
-    __pydantic_config__ = READ_STRICTLY
+    file = SETTINGS
 
     overrides: tuple[str, ...]
     """Overrides of `rlhf train`, for the policy; its reward is the hidden one of a simulated annotator."""
@@ -49,9 +46,6 @@ class FeedbackSettings:
     def simulated(self) -> Annotator | None:
         """The simulated annotator; None where people vote."""
         return Annotator(self.noise, self.ties) if self.annotator == "simulated" else None
-
-
-_SETTINGS: Final = TypeAdapter(FeedbackSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +87,17 @@ def rounds_in(folder: Path, count: int) -> list[Round]:
     return [Round(number, folder / f"round-{number}") for number in range(1, count + 1)]
 
 
-def read_settings(folder: Path) -> FeedbackSettings | None:
-    """The settings of the rounds in the folder; None where there are none."""
-    return read_json(_SETTINGS, folder / SETTINGS)
-
-
 def keep_settings(folder: Path, settings: FeedbackSettings) -> None:
     """Write the settings, or check them against those that the rounds began with; only more rounds may be asked for.
 
     The caller holds the folder. Raises UserError (exit 5) where they differ, and OSError.
     """
-    former = read_settings(folder)
+    former = FeedbackSettings.read(folder)
     if former is not None and (changed := _difference(former, settings)):
         fix = "give the first command again, with more --rounds perhaps, or name a new folder"
         raise bad_run(f"the rounds began with {changed}", folder, fix)
     if former is None or former.rounds != settings.rounds:
-        write_json(folder / SETTINGS, asdict(replace(former or settings, rounds=settings.rounds)))
+        replace(former or settings, rounds=settings.rounds).write(folder)
 
 
 def make_folder(folder: Path) -> None:
@@ -119,7 +108,7 @@ def make_folder(folder: Path) -> None:
         why = "the folder holds something else"
     if why:
         raise bad_run(why, folder, "name a new one")
-    if SETTINGS in names and read_settings(folder) is None:
+    if SETTINGS in names and FeedbackSettings.read(folder) is None:
         raise bad_run(f"{SETTINGS} cannot be read", folder, "bring it back as it was written, or name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
 

@@ -3,25 +3,19 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
-from typing import Final
-
-from pydantic import TypeAdapter
 
 from rlhf_cli.evaluation.intervals import Estimate, estimate
 from rlhf_cli.runs.disk import DISK, replace_file
-from rlhf_cli.runs.json_files import read_lines
-from rlhf_cli.settings import READ_STRICTLY
+from rlhf_cli.runs.json_files import Stored, read_lines
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class Truth(Stored):
     """One evaluation of a policy; each list has the mean of a prompt's completions, in the order of `prompts`."""
-
-    __pydantic_config__ = READ_STRICTLY
 
     step: int
     prompts: list[int]
@@ -40,21 +34,16 @@ class Truth:
         return bool(self.prompts) and same and all(map(math.isfinite, chain(*columns)))
 
 
-_TRUTH: Final = TypeAdapter(Truth)
-
-
 def write_truth(file: Path, found: Sequence[Truth]) -> None:
     """Write a line an evaluation, all at once; raises OSError."""
-    replace_file(file, "".join(f"{json.dumps(asdict(one))}\n" for one in found), DISK)
+    replace_file(file, "".join(f"{json.dumps(one.content())}\n" for one in found), DISK)
 
 
 def read_truth(file: Path) -> list[Truth]:
     """The lines of such a file; empty where there is none, or it is not whole."""
-    try:
-        found = [_TRUTH.validate_json(line) for line in read_lines(file) if line]
-    except ValueError:
-        return []
-    return found if all(one.is_sound for one in found) else []
+    found = [Truth.parse(line) for line in read_lines(file) if line]
+    sound = [one for one in found if one is not None and one.is_sound]
+    return sound if len(sound) == len(found) else []
 
 
 def change(before: Truth, after: Truth, name: str, level: float = 0.95) -> Estimate:

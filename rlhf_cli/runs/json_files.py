@@ -5,12 +5,15 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter
 
 from rlhf_cli.runs.disk import DISK, Disk, no_link, replace_file
+from rlhf_cli.settings import READ_STRICTLY
 
 
 def check_numbers(value: Any) -> Any:
@@ -69,6 +72,45 @@ def read_json(kind: TypeAdapter[T], file: Path) -> T | None:
         return parse(kind, file.read_bytes()) if is_read else None
     except OSError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The base of dataclasses that a file holds as JSON objects; unknown keys and other types are refused."""
+
+    __pydantic_config__ = READ_STRICTLY
+
+    @classmethod
+    @cache
+    def _adapter(cls) -> TypeAdapter[Any]:
+        return TypeAdapter(cls)
+
+    @classmethod
+    def parse(cls, content: bytes | str) -> Self | None:
+        """Parse JSON; None where it is anything else."""
+        return parse(cls._adapter(), content)
+
+    def content(self) -> dict[str, Any]:
+        """Plain data, as the file holds it; numbers may not be finite."""
+        return asdict(self)
+
+
+class StoredAlone(Stored):
+    """The base of those that have a file of a folder to themselves."""
+
+    __slots__ = ()
+    file: ClassVar[str]
+    """The file's name."""
+    indent: ClassVar[int | None] = 2
+
+    def write(self, folder: Path) -> None:
+        """Replace the folder's file; raises OSError."""
+        write_json(folder / self.file, self.content(), self.indent)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """Read the folder's file; None where it is missing or foreign."""
+        return read_json(cls._adapter(), folder / cls.file)
 
 
 def read_object(file: Path) -> dict[str, Any]:

@@ -1,19 +1,14 @@
 """The result of a run: the figures before and after on the held-out prompts, and a few texts side by side."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
-
-from pydantic import TypeAdapter
+from typing import Any
 
 from rlhf_cli.evaluation.evaluation import Comparison
 from rlhf_cli.evaluation.optimum import Optimum
 from rlhf_cli.health.stopping import Stopping
 from rlhf_cli.runs.folder import RESULT
-from rlhf_cli.runs.json_files import read_json, read_object, write_json
-from rlhf_cli.settings import READ_STRICTLY
+from rlhf_cli.runs.json_files import StoredAlone, read_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +21,10 @@ class SideBySide:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(StoredAlone):
     """The figures and texts that a run ends with."""
 
-    __pydantic_config__ = READ_STRICTLY
+    file = RESULT
 
     step: int
     beta: float
@@ -50,15 +45,6 @@ class Result:
             del content["stopped"]
         return content
 
-    def write(self, folder: Path) -> None:
-        """Write it as result.json; raises OSError."""
-        write_json(folder / RESULT, self.content())
-
-    @staticmethod
-    def read(folder: Path) -> Result | None:
-        """Read the result of a finished run; None where it is missing or foreign."""
-        return read_json(_RESULT, folder / RESULT)
-
 
 def read_final_steps(folder: Path) -> tuple[int, int] | None:
     """The last step of a finished run of any kind, and the step of the adapter that it exported; None without them."""
@@ -68,6 +54,3 @@ def read_final_steps(folder: Path) -> tuple[int, int] | None:
         return (own.step, own.step) if own else None
     steps = result.get("step"), result.get("exported")
     return (steps[0], steps[1]) if isinstance(steps[0], int) and isinstance(steps[1], int) else None
-
-
-_RESULT: Final = TypeAdapter(Result)

@@ -21,7 +21,7 @@ def evaluate_end(run: SupervisedRun) -> None:
     """
     step, config = run.state.step, run.config
     if config.evaluate.every and step not in read_evaluations(run.folder, config.objective):
-        run.logbook.evaluation(evaluate(run, step).row())
+        run.logbook.evaluation(evaluate(run, step).content())
 
 
 def conclude(run: SupervisedRun) -> SupervisedResult:

@@ -1,18 +1,15 @@
 """The evaluations of the held-out rows, and the file that holds them. No torch: a page reads it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
-
-from pydantic import TypeAdapter
+from typing import Final
 
 from rlhf_cli.evaluation.evaluation import LARGEST
 from rlhf_cli.runs.binding import last_change
 from rlhf_cli.runs.folder import EVALUATIONS
-from rlhf_cli.runs.json_files import parse, read_lines
-from rlhf_cli.settings import READ_STRICTLY
+from rlhf_cli.runs.json_files import Stored, read_lines
 from rlhf_cli.supervised.objectives import Objective
 
 PREFIX: Final = "heldout/"
@@ -20,10 +17,8 @@ PREFIX: Final = "heldout/"
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Stored):
     """One evaluation of the held-out rows."""
-
-    __pydantic_config__ = READ_STRICTLY
 
     step: int
     columns: Mapping[str, list[float]]
@@ -40,20 +35,13 @@ class Evaluation:
             return False
         return all(abs(value) < LARGEST for value in chain.from_iterable(self.columns.values()))
 
-    def row(self) -> dict[str, Any]:
-        """Plain data for evaluations.jsonl."""
-        return asdict(self)
-
     def metrics(self, objective: Objective) -> dict[str, float]:
         """The metrics for metrics.jsonl."""
         return {f"{PREFIX}{name}": value for name, value in objective.held_out_figures(self.columns).items()}
 
 
-_LINE: Final = TypeAdapter(Evaluation)
-
-
 def read_evaluations(folder: Path, objective: Objective) -> dict[int, Evaluation]:
     """Read the sound evaluations of a run that can be compared with the last, by step; other lines are left out."""
     change = last_change(folder)
-    found = (parse(_LINE, line) for line in read_lines(folder / EVALUATIONS))
+    found = (Evaluation.parse(line) for line in read_lines(folder / EVALUATIONS))
     return {one.step: one for one in found if one is not None and one.step > change and one.is_sound(objective)}

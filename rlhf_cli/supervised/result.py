@@ -1,19 +1,13 @@
 """The result of a run: the held-out figures before and after, with their intervals, and the step that was exported."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
-
-from pydantic import TypeAdapter
+from dataclasses import dataclass
+from typing import Literal
 
 from rlhf_cli.evaluation.intervals import estimate
 from rlhf_cli.evaluation.pairs import reliability
 from rlhf_cli.runs.folder import RESULT
-from rlhf_cli.runs.json_files import read_json, write_json
-from rlhf_cli.settings import READ_STRICTLY
+from rlhf_cli.runs.json_files import StoredAlone
 from rlhf_cli.supervised.evaluation import Evaluation
 from rlhf_cli.supervised.objectives import Objective
 from rlhf_cli.supervised.objectives.bradley_terry import BradleyTerry
@@ -33,10 +27,10 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
-class SupervisedResult:
+class SupervisedResult(StoredAlone):
     """The figures that a run ends with."""
 
-    __pydantic_config__ = READ_STRICTLY
+    file = RESULT
 
     task: Literal["sft", "dpo", "bradley_terry"]
     step: int
@@ -57,22 +51,6 @@ class SupervisedResult:
     """From before to after, paired by row."""
     reliability: tuple[Bin, ...]
     """The bins of a reward model's scores; empty for others."""
-
-    def content(self) -> dict[str, Any]:
-        """Plain data, as result.json holds it; numbers may not be finite."""
-        return asdict(self)
-
-    def write(self, folder: Path) -> None:
-        """Write it as result.json; raises OSError."""
-        write_json(folder / RESULT, self.content())
-
-    @staticmethod
-    def read(folder: Path) -> SupervisedResult | None:
-        """Read the result of a finished run; None where it is missing or foreign."""
-        return read_json(_RESULT, folder / RESULT)
-
-
-_RESULT: Final = TypeAdapter(SupervisedResult)
 
 
 def changes(objective: Objective, before: Evaluation, after: Evaluation) -> dict[str, Interval]:

@@ -24,7 +24,7 @@ def begin(run: SupervisedRun) -> None:
         evaluated = evaluate(run, 0)
         metrics = evaluated.metrics(run.config.objective)
         run.state = replace(run.state, best=Best(0, -metrics[f"{PREFIX}loss"], 0.0))
-        run.logbook.evaluation(evaluated.row())
+        run.logbook.evaluation(evaluated.content())
         run.logbook.metrics(0, metrics)
         run.logbook.timings(0, run.work.clock.lap(), 0)
         run.work.reporter.evaluated(0, metrics)
@@ -52,7 +52,7 @@ def complete(run: SupervisedRun, batch: Batch, learned: Mapping[str, float], eva
         candidate = Best(step, -figures[f"{PREFIX}loss"], 0.0)
         best = candidate if best is None or candidate.reward > best.reward else best
         metrics |= figures
-        run.logbook.evaluation(evaluated.row())
+        run.logbook.evaluation(evaluated.content())
     run.logbook.metrics(step, metrics)
     rollout = batch.rollout
     timings = run.logbook.timings(step, run.work.clock.lap(), int(rollout.lengths.sum()))

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-from pydantic import TypeAdapter
+from typing import Any
 
 from rlhf_cli.errors import EXIT_DONE, EXIT_STOPPED
 from rlhf_cli.runs.binding import OWN, changed, own_hash
 from rlhf_cli.runs.folder import ENDING, SWEEP
-from rlhf_cli.runs.json_files import read_json, read_object, write_json
-from rlhf_cli.settings import READ_STRICTLY
+from rlhf_cli.runs.json_files import Stored, StoredAlone, read_object, write_json
 
 SweptSettings = tuple[tuple[str, str], ...]
 """Some settings of a trial: keys with their values as typed; of a path the last part."""
@@ -34,10 +31,8 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class SweepRecord:
+class SweepRecord(Stored):
     """The plan of a sweep, as sweep.json keeps it, all but the folder."""
-
-    __pydantic_config__ = READ_STRICTLY
 
     folder: Path
     command: str
@@ -63,7 +58,7 @@ class SweepRecord:
 
     def write(self) -> None:
         """Keep it as sweep.json, with its own hash as the last key."""
-        content = {name: value for name, value in asdict(self).items() if name != "folder"}
+        content = {name: value for name, value in self.content().items() if name != "folder"}
         write_json(self.folder / SWEEP, content | {OWN: own_hash(content)})
 
     @staticmethod
@@ -74,20 +69,18 @@ class SweepRecord:
         """
         content = read_object(folder / SWEEP)
         known = content.pop(OWN, None)
-        try:
-            record = _RECORD.validate_json(json.dumps({**content, "folder": str(folder)}))
-        except ValueError:
-            return None
-        if known not in (None, own_hash(content)):
+        record = SweepRecord.parse(json.dumps({**content, "folder": str(folder)}))
+        if record is not None and known not in (None, own_hash(content)):
             raise changed(SWEEP, folder, of="sweep")
         return record
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """The last end of a trial's process."""
+class Ending(StoredAlone):
+    """The last end of a trial's process, as its folder keeps it."""
 
-    __pydantic_config__ = READ_STRICTLY
+    file = ENDING
+    indent = None
 
     exit_code: int
     """Exit code of the process; below zero, the signal that killed it."""
@@ -98,19 +91,6 @@ class Ending:
     def is_failure(self) -> bool:
         """Whether it was neither done nor stopped on request."""
         return self.exit_code not in (EXIT_DONE, EXIT_STOPPED)
-
-    def write(self, folder: Path) -> None:
-        """Keep it as trial.json in the trial's folder."""
-        write_json(folder / ENDING, asdict(self), indent=None)
-
-    @staticmethod
-    def read(folder: Path) -> Ending | None:
-        """The end of the trial in this folder; None where it has not ended, or where its file cannot be read."""
-        return read_json(_ENDING, folder / ENDING)
-
-
-_RECORD: Final = TypeAdapter(SweepRecord)
-_ENDING: Final = TypeAdapter(Ending)
 
 
 def name_of(settings: Mapping[str, str]) -> str:

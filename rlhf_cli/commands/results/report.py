@@ -8,7 +8,7 @@ from rlhf_cli.display.printing import print_note, print_result
 from rlhf_cli.errors import UserError, bad_run, visible
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.report import writing
-from rlhf_cli.rounds.folder import read_settings
+from rlhf_cli.rounds.folder import FeedbackSettings
 from rlhf_cli.runs.disk import check_parent
 from rlhf_cli.runs.folder import CONFIG, REPORT
 from rlhf_cli.runs.resume import find_named, has_run, missing_folder
@@ -58,7 +58,7 @@ def _folder(name: str) -> Path:
     folder = find_named(name)
     if not folder.is_dir():
         raise missing_folder(folder, name)
-    if not has_run(folder) and SweepRecord.read(folder) is None and read_settings(folder) is None:
+    if not has_run(folder) and SweepRecord.read(folder) is None and FeedbackSettings.read(folder) is None:
         fix = "rlhf runs lists them" if not (folder / CONFIG).is_file() else "it has not begun: nothing was written yet"
         raise bad_run("no run here", folder, fix)
     return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.rounds.folder import FeedbackSettings, keep_settings, make_folder, read_settings, rounds_in
+from rlhf_cli.rounds.folder import FeedbackSettings, keep_settings, make_folder, rounds_in
 
 SETTINGS = FeedbackSettings(("config=tiny",), ("steps=3",), 2, 16, "simulated", 0.5, 0.1, {"beta.value": "0.1"})
 
@@ -18,10 +18,10 @@ def test_settings_are_kept_and_only_more_rounds_may_follow(tmp_path: Path) -> No
     make_folder(folder)
     keep_settings(folder, SETTINGS)
     keep_settings(folder, SETTINGS)
-    assert read_settings(folder) == SETTINGS
+    assert FeedbackSettings.read(folder) == SETTINGS
     keep_settings(folder, replace(SETTINGS, rounds=3))
     make_folder(folder)  # of rounds: it stays as it is
-    assert read_settings(folder) == replace(SETTINGS, rounds=3)
+    assert FeedbackSettings.read(folder) == replace(SETTINGS, rounds=3)
     for changed, words in (
         (replace(SETTINGS, pairs=8), "the rounds began with pairs = 16"),
         (replace(SETTINGS, config={"beta.value": "0.2"}), "the rounds began with beta.value = 0.1"),
@@ -30,7 +30,7 @@ def test_settings_are_kept_and_only_more_rounds_may_follow(tmp_path: Path) -> No
         with pytest.raises(UserError, match=words) as caught:
             keep_settings(folder, changed)
         assert caught.value.exit_code == 5
-    assert read_settings(folder) == replace(SETTINGS, rounds=3)
+    assert FeedbackSettings.read(folder) == replace(SETTINGS, rounds=3)
 
 
 def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
