@@ -50,6 +50,11 @@ def bad_data(what: str, where: str | Path, fix: str = "") -> UserError:
     return UserError(what, where=str(where), fix=fix, exit_code=EXIT_DATA)
 
 
+def bad_reward(what: str, where: str = "reward", fix: str = "") -> UserError:
+    """The error (exit 4) of a reward, or of completions without scores."""
+    return UserError(what, where=where, fix=fix, exit_code=EXIT_REWARD)
+
+
 def bad_run(what: str, where: str | Path, fix: str = "") -> UserError:
     """The error (exit 5) of a run, or of one of its files, that cannot be used."""
     return UserError(what, where=str(where), fix=fix, exit_code=EXIT_RESUME)

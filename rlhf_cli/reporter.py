@@ -1,6 +1,6 @@
 """The events of a run that a reporter may show. This reporter shows nothing; those of display/ do."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rlhf_cli.types import Metrics
@@ -11,6 +11,11 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """A message for the user, one line."""
+
+    def note_all(self, texts: Iterable[str]) -> None:
+        """Some messages, in their order."""
+        for text in texts:
+            self.note(text)
 
     @contextmanager
     def phase(self, name: str, ticks: int) -> Iterator[Callable[[], None]]:

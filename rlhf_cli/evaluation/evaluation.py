@@ -6,7 +6,7 @@ from itertools import chain
 from statistics import fmean
 from typing import Any, Final, Self
 
-from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.errors import bad_reward
 from rlhf_cli.evaluation.diversity import distinct
 from rlhf_cli.evaluation.intervals import Estimate, estimate, standard_error
 from rlhf_cli.evaluation.optimum import Draw, Optimum, PromptDraws, optimum
@@ -138,12 +138,8 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
     """
     before, after = pair(before, after)
     if len(before.prompts) < 2:
-        raise UserError(
-            f"the first and the last evaluation share {plural(len(before.prompts), 'prompt')} with all completions "
-            "scored",
-            where="reward",
-            exit_code=EXIT_REWARD,
-        )
+        both = plural(len(before.prompts), "prompt")
+        raise bad_reward(f"the first and the last evaluation share {both} with all completions scored")
 
     def values(evaluation: Evaluation) -> dict[str, list[float]]:
         return {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
 
-from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.errors import bad_reward
 from rlhf_cli.evaluation.attempts import majority_at_k, pass_at_k, sizes
 from rlhf_cli.evaluation.diversity import distinct, repetition
 from rlhf_cli.evaluation.intervals import Estimate, Share, estimate, share_of, wilson
@@ -63,8 +63,7 @@ def compare_sides(a: Side, b: Side, prompts: int, beta: float | None) -> Sides:
     both = sorted(a.keys() & b.keys())
     if len(both) < 2:
         what = f"{len(both)} of {prompts} prompts have a score for each of their completions"
-        fix = "mend the reward, or choose reward.on_error=value"
-        raise UserError(what, where="reward", fix=fix, exit_code=EXIT_REWARD)
+        raise bad_reward(what, fix="mend the reward, or choose reward.on_error=value")
     is_binary = all(reward in (0, 1) for side in (a, b) for n in both for reward in side[n].rewards)
     columns = [[_measure(side[n], beta, is_binary) for n in both] for side in (a, b)]
     samples, measures = len(a[both[0]].rewards), []

@@ -8,7 +8,7 @@ from rlhf_cli.engine import Engine
 from rlhf_cli.engine.memory import room_for
 from rlhf_cli.engine.reading import measure_distance, recompute_logprobs
 from rlhf_cli.engine.reference import load_models
-from rlhf_cli.errors import EXIT_REWARD, UserError, bad_data
+from rlhf_cli.errors import bad_data, bad_reward
 from rlhf_cli.evaluation.sides import Answered, Side
 from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.models.policy import Policy
@@ -39,14 +39,13 @@ def reference_rewards(
         for (start, first), rollout in _rollouts(config, rows, samples, temperature, reporter):
             seed = seed_for(config.seed, "reward/oracle", start, first)
             scores = scorer.score(rollout, seed=seed, tick=lambda: None, where="oracle")
-            for note in scorer.take_notes():
-                reporter.note(note)
+            reporter.note_all(scorer.take_notes())
             left_out |= {start + number for number in scores.left_out}
             for number, values in group_scores(scores, rollout).items():
                 rewards.setdefault(start + number, []).extend(values)
     kept = [scores for prompt, scores in rewards.items() if prompt not in left_out]
     if not kept:
-        raise UserError("every prompt has a completion that the reward has no score for", exit_code=EXIT_REWARD)
+        raise bad_reward("every prompt has a completion that the reward has no score for", where="")
     if left_out:
         reporter.note(
             f"{len(left_out)} of {len(kept) + len(left_out)} prompts are left out, which the reward has no score for"
@@ -100,8 +99,7 @@ def answer(
             rollout = engine.sample(batch, sampling, tick, reference=reference)
             seed = seed_for(config.seed, "reward/held_out", start)
             scores = scorer.score(rollout, seed=seed, tick=lambda: None, where="rlhf eval")
-            for note in scorer.take_notes():
-                reporter.note(note)
+            reporter.note_all(scorer.take_notes())
             kl = [0.0] * len(batch) if reference else _kl_at_one(rollout, engine, work, tick)
             found |= _answered(rollout, scores, kl, start, config)
     return found

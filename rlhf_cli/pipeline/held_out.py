@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlhf_cli.engine.memory import room_for
-from rlhf_cli.errors import EXIT_NONFINITE, EXIT_REWARD, UserError
+from rlhf_cli.errors import EXIT_NONFINITE, UserError, bad_reward
 from rlhf_cli.evaluation.evaluation import Completions, Evaluation, estimate_progress
 from rlhf_cli.evaluation.optimum import LEAST, unknown
 from rlhf_cli.functional.mismatch import TOLERANCE, measure_mismatch
@@ -64,13 +64,9 @@ def evaluate(run: Run, step: int) -> Evaluation:
     asks_reference = not is_reference and no_optimum is None
     samples = _sample_untouched(run) if is_reference else _sample_prompts(run, step, asks_reference=asks_reference)
     if len(samples.numbers) < 2:
-        raise UserError(
-            f"{len(samples.numbers)} of {len(run.held_out)} held-out prompts are left: "
-            f"{plural(samples.failures, 'completion')} without a score",
-            where="reward",
-            fix="mend the reward, or choose reward.on_error=value",
-            exit_code=EXIT_REWARD,
-        )
+        left = f"{len(samples.numbers)} of {len(run.held_out)} held-out prompts are left"
+        what = f"{left}: {plural(samples.failures, 'completion')} without a score"
+        raise bad_reward(what, fix="mend the reward, or choose reward.on_error=value")
     policy = samples.policy
     check_finite(policy, samples.reference, step)
     own = Completions(policy["reward"], policy["logprob"], policy["ref_logprob"])

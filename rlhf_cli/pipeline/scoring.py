@@ -86,8 +86,7 @@ def ask(run: Run, rollout: Rollout, seed: int, where: str) -> Scores:
     """Ask the reward for scores; `where` is the step, for its errors."""
     answer = run.scorer.score(rollout, seed=seed, tick=run.work.signals.check, where=where)
     run.unfinished.retries += answer.retries
-    for note in run.scorer.take_notes():
-        run.work.reporter.note(note)
+    run.work.reporter.note_all(run.scorer.take_notes())
     return answer
 
 

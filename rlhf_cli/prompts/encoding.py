@@ -198,8 +198,7 @@ def encode_held_out(
 
 def note_oddities(encoder: Encoder, oddities: Counter[str | None], reporter: Reporter) -> None:
     """Note what the encoder says of its template, and `Encoder.oddity` of prompts, and of how many."""
-    for note in encoder.template_notes():
-        reporter.note(note)
+    reporter.note_all(encoder.template_notes())
     for what, count in oddities.items():
         if what is not None:
             reporter.note(f"{count} of {oddities.total()} prompts {what}")

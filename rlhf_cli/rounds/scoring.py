@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.errors import bad_reward
 from rlhf_cli.evaluation.evaluation import Evaluation
 from rlhf_cli.feedback.from_runs import make_row
 from rlhf_cli.feedback.preference import Row
@@ -32,7 +32,7 @@ def scored_rows(config: RunConfig, rows: Rows, answers: Sequence[tuple[PromptRow
         make_row(row.prompt, texts[0], texts[1], (own[0], own[1])) for (row, texts), own in pairs if own is not None
     ]
     if not found:
-        raise UserError("the reward has no score for any pair", where="reward", exit_code=EXIT_REWARD)
+        raise bad_reward("the reward has no score for any pair")
     return found
 
 

@@ -47,11 +47,9 @@ def repeating(
     refuse_unsaid_trust(config, [f"model.{TRUST}=true"] if trusts else [], EXIT_RESUME, how="--trust-remote-code")
     config = config.model_copy(update={"sinks": ()})  # these steps are on the run's curves already
     watch = progress(config.display)
-    for note in notes:
-        watch.note(note)
+    watch.note_all(notes)
     rows = read_rows(config)
-    for notice in code_notices(config):
-        watch.note(notice)
+    watch.note_all(code_notices(config))
     with watch.phase("loading torch and transformers", 0):
         import_libraries()
         from rlhf_cli.engine.opening import THREADS

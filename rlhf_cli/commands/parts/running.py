@@ -84,8 +84,7 @@ def watched(
             return gathered()
 
     try:
-        for note in ready.notes_at_start(config, origin):
-            watch.note(note)
+        watch.note_all(ready.notes_at_start(config, origin))
         with gather(verb.words, config.processes, folder, signals.check) as gathered:
             yield config, rows, watch, wait
     finally:

@@ -40,8 +40,7 @@ def main(argv: list[str]) -> int:
     config = compose_new(options.overrides)
     check_new_run(config.model_copy(update={"resume": None}), checked=[])
     watch = progress(config.display)
-    for notice in code_notices(config):
-        watch.note(notice)
+    watch.note_all(code_notices(config))
     with watch.phase("loading torch and transformers", 0):
         import_libraries()
         from rlhf_cli.verify.trial import try_step

@@ -66,8 +66,7 @@ def main(argv: list[str]) -> None:
         watch.note(f"beta={config.beta.kind} changes during the run; {beta:g} is its first value")
     if (config.top_k, config.top_p, config.min_p) != (None, 1.0, 0.0):
         watch.note("the run would sample a truncated policy; this is the optimum of the whole one")
-    for notice in code_notices(config):
-        watch.note(notice)
+    watch.note_all(code_notices(config))
     with watch.phase("loading torch and transformers", 0):
         import_libraries()
         from rlhf_cli.pipeline.completions import reference_rewards

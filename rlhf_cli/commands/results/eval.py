@@ -84,8 +84,7 @@ def main(argv: list[str]) -> None:
     config = amend(configs[0].model_dump(mode="json"), [*overrides, *evaluate])
     check_sources(config)
     watch = progress(config.display)
-    for notice in code_notices(config):
-        watch.note(notice)
+    watch.note_all(code_notices(config))
     rows = read_prompts(config, [run for _, run in found], overrides, watch)
     check_rows(config.reward.source, rows.held_out)
     # both are judged by the first run's reward, with its settings; the second brings its model, adapter and reference

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.errors import UserError, bad_reward
 from rlhf_cli.rewards.columns import column_value, explain_value, has_column
 from rlhf_cli.rewards.execution.messages import CallFailed, InvalidFunction
 from rlhf_cli.rewards.execution.process import POLL_S, RewardProcess
@@ -94,19 +94,15 @@ class RetryingSource:
         except CallFailed as error:
             cannot = "cannot be imported: it" if self._is_users else "cannot be used:"
             what = f"{self.name} {cannot} {self._with_key(error)}"
-            raise UserError(what, where=self._where, fix=self._advice(), exit_code=EXIT_REWARD) from error
+            raise bad_reward(what, self._where, self._advice()) from error
         except InvalidFunction as error:
-            raise UserError(f"{self.name} {error}", where=self._where, exit_code=EXIT_REWARD) from error
+            raise bad_reward(f"{self.name} {error}", self._where) from error
         self.sha256 = info.sha256
         try:
             if self._is_users and info.takes is not None and not set(info.takes) & _TEXTS:
                 # a stranger's settings could call subprocess:getoutput with a column `cmd` of the stranger's data
-                raise UserError(
-                    f"{self.name} takes no completions, so that it cannot be a reward",
-                    where=self._where,
-                    fix="write def f(prompts, completions, **columns)",
-                    exit_code=EXIT_REWARD,
-                )
+                what = f"{self.name} takes no completions, so that it cannot be a reward"
+                raise bad_reward(what, self._where, "write def f(prompts, completions, **columns)")
             self._require_columns(name for name in info.needs if name not in TRL_ARGUMENTS)
             given = {*info.needs, *TRL_ARGUMENTS, *self._columns}
             lacking = ", ".join(name for name in info.takes or () if name not in given)
@@ -138,8 +134,7 @@ class RetryingSource:
                     self._replacement(request, row, score, result) if isinstance(score, _Failure) else score
                 )
         except InvalidFunction as error:
-            what = f"{self.name} {error}"
-            raise UserError(what, where=request.where, fix=error.fix, exit_code=EXIT_REWARD) from error
+            raise bad_reward(f"{self.name} {error}", request.where, error.fix) from error
         return result
 
     def _replacement(self, request: ScoreRequest, row: int, failure: _Failure, result: SourceScores) -> float | None:
@@ -153,19 +148,15 @@ class RetryingSource:
         if self._settings is None or self._settings.on_error == "stop":
             places = (request.where, place) if failure.is_located else (request.where,)
             fix = f"{self._advice()}, or leave such prompts out: {self._key}.on_error=mask" if self._settings else ""
-            raise UserError(what, where=", ".join(places), fix=fix, exit_code=EXIT_REWARD)
+            raise bad_reward(what, ", ".join(places), fix)
         result.failures[row] = f"{what} ({place})" if failure.is_located else what
         return self._settings.error_value if self._settings.on_error == "value" else None
 
     def _require_columns(self, names: Iterable[str]) -> None:
         if unknown := [name for name in names if not has_column(self._columns, name)]:
-            raise UserError(
-                f"{self.name} takes {', '.join(unknown)}, which the data does not have; "
-                f"its columns: {', '.join(self._columns) or 'none but the prompt'}",
-                where=self._where,
-                fix=self._source.fix_of_columns.format(key=self._key),
-                exit_code=EXIT_REWARD,
-            )
+            known = ", ".join(self._columns) or "none but the prompt"
+            what = f"{self.name} takes {', '.join(unknown)}, which the data does not have; its columns: {known}"
+            raise bad_reward(what, self._where, self._source.fix_of_columns.format(key=self._key))
 
     def _score_each(self, request: ScoreRequest, result: SourceScores) -> Iterator[float | _Failure]:
         """Score all completions in one call; if one of them makes it fail, score them one by one."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rlhf_cli.errors import EXIT_REWARD, UserError
+from rlhf_cli.errors import bad_reward
 from rlhf_cli.rewards.execution.retrying import LARGEST, RetryingSource, ScoreRequest
 from rlhf_cli.rewards.kinds import SingleSource
 from rlhf_cli.rewards.kinds.weighted import Weighted
@@ -175,5 +175,4 @@ def _check_size(values: Iterable[float], what: str, fix: str, where: str) -> Non
     """Raise UserError (exit 4) for a value that training cannot use: too large, or not a number."""
     for value in values:
         if not abs(value) <= LARGEST:
-            what = f"{what} is {value:g} (the limit is {LARGEST:g})"
-            raise UserError(what, where=where, fix=fix, exit_code=EXIT_REWARD)
+            raise bad_reward(f"{what} is {value:g} (the limit is {LARGEST:g})", where, fix)
