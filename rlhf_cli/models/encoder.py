@@ -7,15 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rlhf_cli.errors import UserError, bad_data
-from rlhf_cli.models.chat import (
-    NOW,
-    TemplateError,
-    as_user_error,
-    find_openings,
-    is_rendered,
-    opens_turn,
-    render_whole,
-)
+from rlhf_cli.models.chat import NOW, TemplateError, as_user_error, find_openings, is_rendered, opens_turn, render_whole
 from rlhf_cli.models.settings import Model
 from rlhf_cli.models.specials import special_ids
 from rlhf_cli.types import Prompt, PromptRow

@@ -128,9 +128,7 @@ def _check_weights(report: Mapping[str, Any], source: str, tensors: int, where: 
         if len(prefixes) == 1 and len(unexpected) == len(missing):
             fix = f"every name in them begins with {prefixes.pop()}: rename them without it, or {fix}"
         raise UserError(
-            f"the files of {source} lack {len(missing)} of {tensors} weights: {_some(missing)}",
-            where=where,
-            fix=fix,
+            f"the files of {source} lack {len(missing)} of {tensors} weights: {_some(missing)}", where=where, fix=fix
         )
     if mismatched := sorted(report["mismatched_keys"]):
         name, stored, expected = mismatched[0]

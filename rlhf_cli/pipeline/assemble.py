@@ -10,13 +10,7 @@ from typing import Final
 import torch
 
 from rlhf_cli.engine.cpu import spare_threads
-from rlhf_cli.engine.memory import (
-    REUSED_SHARE,
-    forward_bytes,
-    microbatch_size,
-    predicted_peak,
-    resident_of_children,
-)
+from rlhf_cli.engine.memory import REUSED_SHARE, forward_bytes, microbatch_size, predicted_peak, resident_of_children
 from rlhf_cli.engine.opening import WHY_HIDDEN
 from rlhf_cli.engine.reference import AnyEngine, TwoModels, native_engine
 from rlhf_cli.errors import UserError, bad_run
@@ -145,12 +139,7 @@ def _logs_errors(folder: Path) -> bool:
 
 
 def settle(
-    config: TrainingConfig,
-    folder: Path,
-    record: RunRecord,
-    policy: Policy,
-    origin: Origin | None,
-    reporter: Reporter,
+    config: TrainingConfig, folder: Path, record: RunRecord, policy: Policy, origin: Origin | None, reporter: Reporter
 ) -> tuple[TrainState, torch.optim.Optimizer, Saver, Logbook]:
     """Write run.json and config.json of a new run, or take a folder back to the origin's checkpoint and load it.
 

@@ -17,17 +17,7 @@ from rlhf_cli.functional.sampling import Sampling
 from rlhf_cli.functional.truncation import Truncation
 from rlhf_cli.ranks.gradient import Sums, UnitGradient
 from rlhf_cli.ranks.messages import Answer, Failure, Opening, Order
-from rlhf_cli.types import (
-    Advantages,
-    Distance,
-    Exact,
-    KeptSets,
-    Prompt,
-    PromptBatch,
-    PromptRow,
-    Rollout,
-    Scored,
-)
+from rlhf_cli.types import Advantages, Distance, Exact, KeptSets, Prompt, PromptBatch, PromptRow, Rollout, Scored
 
 _TYPES: Final = {
     kind.__name__: kind

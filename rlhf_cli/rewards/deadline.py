@@ -10,10 +10,7 @@ from rlhf_cli.rewards.texts import SHOWN, Completion, text_of
 
 
 def score_each(
-    seconds: float,
-    score: Callable[..., float | None],
-    completions: Sequence[Completion],
-    *columns: Sequence[Any],
+    seconds: float, score: Callable[..., float | None], completions: Sequence[Completion], *columns: Sequence[Any]
 ) -> list[float | None]:
     """Score each completion's text with its values of the columns: `score(*values, text)`, or None after `seconds`."""
     rows = zip(completions, *columns, strict=True)

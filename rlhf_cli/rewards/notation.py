@@ -30,10 +30,7 @@ _TYPED: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = (
     (r"\*\*", "^"),
     (r"\^\(([^()]*)\)", r"^{\1}"),
     (r"\^(-\w+)", r"^{\1}"),
-    (
-        "[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+",
-        lambda match: "^{" + match[0].translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) + "}",
-    ),
+    ("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda match: "^{" + match[0].translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) + "}"),
     (r"(?:√|(?<![\\A-Za-z])sqrt)\s*(?:\(([^()]*)\)|(\w+))", lambda match: rf"\sqrt{{{match[1] or match[2]}}}"),
     (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])|∞", r"\\infty "),
     (rf"(?<![\\A-Za-z])({_FUNCTIONS})(?![A-Za-z])", r"\\\1 "),

@@ -104,11 +104,7 @@ def check_fork(saved: RunConfig, requested: RunConfig, step: int) -> dict[str, t
 
 
 def make_fork(
-    origin: Origin,
-    folder: Path,
-    config: RunConfig,
-    changed: Mapping[str, tuple[Any, Any]],
-    command: Sequence[str],
+    origin: Origin, folder: Path, config: RunConfig, changed: Mapping[str, tuple[Any, Any]], command: Sequence[str]
 ) -> None:
     """Make the fork in `folder`: its parent as it was at the checkpoint, with the settings `config`.
 
