@@ -41,8 +41,9 @@ def make_score(
     batch_size: int,
     device: str,
     dtype: str,
+    **process: Any,
 ) -> Callable[..., list[float]]:
-    """Make a function that scores completions with the model.
+    """Make a function that scores completions with the model; how its `process` is asked does not matter here.
 
     A batch has only completions of the same length, so nothing is padded: a score differs from that of the completion
     alone by rounding at most. Raises OSError, ValueError and UserError for a model that cannot be loaded or used.

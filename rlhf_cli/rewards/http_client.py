@@ -21,7 +21,7 @@ from urllib.request import getproxies
 import httpx2
 
 from rlhf_cli.rewards.kinds.base import Unanswered
-from rlhf_cli.rewards.kinds.endpoint import is_local, is_loopback
+from rlhf_cli.rewards.kinds.endpoint import Endpoint, is_local, is_loopback
 from rlhf_cli.rewards.texts import SHOWN
 
 PASSING: Final = frozenset((408, 425, 429, *range(500, 600)))
@@ -32,20 +32,18 @@ LONGEST_WAIT_S: Final = 30.0
 class Client:
     """The client of one server. When a batch is repeated, it sends only the requests without an answer again."""
 
-    def __init__(
-        self, url: str, *, token_env: str | None, concurrency: int, request_timeout_s: float, max_response_bytes: int
-    ) -> None:
-        self._url, self._concurrency = url, concurrency
-        self._timeout_s, self._max_bytes = request_timeout_s, max_response_bytes
-        self._token = os.environ[token_env] if token_env else ""
+    def __init__(self, url: str, settings: Endpoint) -> None:
+        self._url, self._concurrency = url, settings.concurrency
+        self._timeout_s, self._max_bytes = settings.request_timeout_s, settings.max_response_bytes
+        self._token = os.environ[settings.token_env] if settings.token_env else ""
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
         self._client = httpx2.Client(
             headers=headers | ({"Authorization": f"Bearer {self._token}"} if self._token else {}),
-            timeout=request_timeout_s,
+            timeout=self._timeout_s,
             follow_redirects=False,
             trust_env=not is_local(url),  # a proxy of the environment is for other machines
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=0),
+            limits=httpx2.Limits(max_connections=self._concurrency, max_keepalive_connections=0),
         )
         self._answers: dict[str, Any] = {}
         self._batch: list[str] = []

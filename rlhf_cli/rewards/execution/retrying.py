@@ -221,7 +221,7 @@ class RetryingSource:
 def _process_of(source: IsolatedSource, key: str, log: Path | None) -> RewardProcess:
     """The process of the user's function, or of the function that a built-in factory makes."""
     if not isinstance(source, Python):
-        return RewardProcess(source.factory, source.options(), source.timeout_s, log)
+        return RewardProcess(source.factory, source.model_dump(mode="json"), source.timeout_s, log)
     file = source.find_file(key)
     module, _, function = source.function.rpartition(":")
     return RewardProcess(f"{file or module}:{function}", None, source.timeout_s, log)

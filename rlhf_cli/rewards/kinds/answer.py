@@ -1,11 +1,13 @@
 """The base of rewards that compare the answer in a completion with the right one in a column of the data."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field
 
+from rlhf_cli.rewards.deadline import score_each
 from rlhf_cli.rewards.kinds.base import IsolatedSource
-from rlhf_cli.rewards.texts import Extractor, extract_answer, right_answer
+from rlhf_cli.rewards.texts import Completion, Extractor, extract_answer, right_answer
 
 
 class AnswerSource(IsolatedSource):
@@ -41,3 +43,11 @@ class AnswerSource(IsolatedSource):
         """The answer that `extract` finds in a completion, or else the whole text."""
         answer = extract_answer(self.extract, text)
         return None if answer is None else answer.strip()
+
+    def scoring(self, score_text: Callable[[Any, str], float | None]) -> Callable[..., list[float | None]]:
+        """The function that scores completions by their rows' right answers, each with `score_text(value, text)`."""
+
+        def score(completions: Sequence[Completion], **columns: Sequence[Any]) -> list[float | None]:
+            return score_each(self.seconds, score_text, completions, columns[self.column])
+
+        return score

@@ -90,14 +90,7 @@ class IsolatedSource(Source):
     """The score of a completion without a usable one, under on_error=value."""
 
     factory: ClassVar[str] = ""
-    """`module:function` that the process calls once with `options()`; it returns the function that scores."""
-
-    unused_by_factory: ClassVar[frozenset[str]] = frozenset()
-    """Settings that the factory does not need."""
-
-    def options(self) -> dict[str, Any]:
-        """The factory's arguments, in JSON's types: the source's own settings, by name, without `unused_by_factory`."""
-        return self.model_dump(mode="json", exclude={"kind", *self.unused_by_factory, *IsolatedSource.model_fields})
+    """`module:function` that the process calls once with the settings, by name; it returns the function that scores."""
 
 
 class RangedSource(IsolatedSource):

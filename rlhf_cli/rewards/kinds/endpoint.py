@@ -49,7 +49,6 @@ class Endpoint(IsolatedSource):
     """A server, and how to ask it."""
 
     is_repeatable: ClassVar[bool] = False
-    unused_by_factory: ClassVar[frozenset[str]] = frozenset(("insecure",))
 
     url: str = Field(min_length=1)
     """https://..., or http://localhost:PORT/..."""

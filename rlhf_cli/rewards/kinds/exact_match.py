@@ -4,13 +4,12 @@ Texts are compared letter by letter, and a number in the data by its value.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, ClassVar, Final, Literal
 
-from rlhf_cli.rewards.deadline import score_each
 from rlhf_cli.rewards.kinds.answer import AnswerSource
-from rlhf_cli.rewards.texts import Completion, extract_answer, right_answer
+from rlhf_cli.rewards.texts import extract_answer, right_answer
 
 FINAL_PUNCTUATION: Final = ".,;:!?…"
 _NUMBER: Final = re.compile(r"[+-]?(?:10(?:\^|\*\*)\d{1,9}|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?)", re.ASCII)
@@ -32,29 +31,25 @@ class ExactMatch(AnswerSource):
     """Whether white space around an answer, and punctuation at its end, do not matter."""
 
 
-def make_score(
-    column: str, extract: str | None, extract_expected: str | None, ignore_case: bool, strip: bool, seconds: float
-) -> Callable[..., list[float | None]]:
+def make_score(**settings: Any) -> Callable[..., list[float | None]]:
     """Make a function that scores completions: 1.0, 0.0, or None without a right answer or after `seconds`."""
+    own = ExactMatch(**settings)
 
     def normalise(text: str) -> str:
-        text = text.casefold() if ignore_case else text
-        return text.strip().rstrip(FINAL_PUNCTUATION).rstrip() if strip else text
+        text = text.casefold() if own.ignore_case else text
+        return text.strip().rstrip(FINAL_PUNCTUATION).rstrip() if own.strip else text
 
     def score_text(value: Any, text: str) -> float | None:
-        right, answer = right_answer(extract_expected, value), extract_answer(extract, text)
+        right, answer = right_answer(own.extract_expected, value), extract_answer(own.extract, text)
         if right is None:
             return None
         if answer is None:
             return 0.0
         answer, right = normalise(answer), normalise(right)
-        is_number = extract_expected is None and isinstance(value, int | float)
+        is_number = own.extract_expected is None and isinstance(value, int | float)
         return float(answer == right or (is_number and is_same_number(answer, right)))
 
-    def score(completions: Sequence[Completion], **columns: Sequence[Any]) -> list[float | None]:
-        return score_each(seconds, score_text, completions, columns[column])
-
-    return score
+    return own.scoring(score_text)
 
 
 def is_same_number(answer: str, right: str) -> bool:

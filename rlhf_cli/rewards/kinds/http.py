@@ -24,7 +24,6 @@ class Http(Endpoint, RangedSource):
     """Scores from a JSON server."""
 
     factory: ClassVar[str] = "rlhf_cli.rewards.kinds.http:make_score"
-    unused_by_factory: ClassVar[frozenset[str]] = frozenset(("insecure", "best"))
 
     kind: Literal["http"]
     batch_size: int = Field(ge=1)
@@ -38,9 +37,7 @@ class Http(Endpoint, RangedSource):
         return None if self.send_columns else ()
 
 
-def make_score(
-    url: str, *, batch_size: int, send_columns: bool, **connection: Any
-) -> Callable[..., list[float | None]]:
+def make_score(**settings: Any) -> Callable[..., list[float | None]]:
     """Make a function that asks the server.
 
     The function raises Unanswered where the server gives no answer, or something else than a number or null for each
@@ -48,14 +45,15 @@ def make_score(
     """
     from rlhf_cli.rewards.http_client import Client
 
-    client = Client(url, **connection)
+    own = Http(**settings)
+    client = Client(own.url, own)
     client.check_reachable()
 
     def score(prompts: Sequence[Any], completions: Sequence[Any], **columns: Sequence[Any]) -> list[float | None]:
         bodies = []
-        for start in range(0, len(completions), batch_size):
-            rows = slice(start, start + batch_size)
-            sent = {name: values[rows] for name, values in columns.items()} if send_columns else {}
+        for start in range(0, len(completions), own.batch_size):
+            rows = slice(start, start + own.batch_size)
+            sent = {name: values[rows] for name, values in columns.items()} if own.send_columns else {}
             body: dict[str, Any] = {"prompts": prompts[rows], "completions": completions[rows], "columns": sent}
             same = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()  # for the same content
             bodies.append(body | {"id": same[:16]})

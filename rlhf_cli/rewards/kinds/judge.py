@@ -71,35 +71,25 @@ class JudgeReward(Endpoint):
         return tuple(name for name in dict.fromkeys(column_names(self.rubric)) if name not in PLACEHOLDERS)
 
 
-def make_score(
-    url: str,
-    *,
-    model: str,
-    rubric: str,
-    lowest: float,
-    best: float,
-    temperature: float,
-    max_tokens: int,
-    seed: int | None,
-    **connection: Any,
-) -> Callable[..., list[float | None]]:
+def make_score(**settings: Any) -> Callable[..., list[float | None]]:
     """Make a function that asks the model about each completion, and raises Unanswered where it gives no answer."""
     from rlhf_cli.rewards.http_client import Client
 
-    client = Client(f"{url.rstrip('/')}/chat/completions", **connection)
+    own = JudgeReward(**settings)
+    client = Client(f"{own.url.rstrip('/')}/chat/completions", own)
     client.check_reachable()
-    sampling = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
-    sampling |= {} if seed is None else {"seed": seed}
+    sampling: dict[str, Any] = {"model": own.model, "temperature": own.temperature, "max_tokens": own.max_tokens}
+    sampling |= {} if own.seed is None else {"seed": own.seed}
 
     def score(prompts: Sequence[Any], completions: Sequence[Any], **columns: Sequence[Any]) -> list[float | None]:
         bodies = {}
         for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             values = {name: column[row] for name, column in columns.items()}
             values |= {"prompt": _prompt_text(prompt), "completion": text_of(completion)}
-            if (message := _fill(rubric, values)) is not None:
+            if (message := _fill(own.rubric, values)) is not None:
                 bodies[row] = sampling | {"messages": [{"role": "user", "content": message}]}
         answers = dict(zip(bodies, client.ask([*bodies.values()]), strict=True))
-        scores = {row: read_score(_content(answer), lowest, best) for row, answer in answers.items()}
+        scores = {row: read_score(_content(answer), own.lowest, own.best) for row, answer in answers.items()}
         return [scores.get(row) for row in range(len(completions))]
 
     return score

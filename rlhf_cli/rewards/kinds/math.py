@@ -11,7 +11,7 @@ The library's own timeouts are off: they would call an answer wrong that took to
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, ClassVar, Final, Literal
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import Field
 
 from rlhf_cli.errors import UserError
-from rlhf_cli.rewards.deadline import score_each, score_in_time
+from rlhf_cli.rewards.deadline import score_in_time
 from rlhf_cli.rewards.formulas import (
     is_plain_number,
     may_be_readable,
@@ -29,7 +29,7 @@ from rlhf_cli.rewards.formulas import (
     surest_part,
 )
 from rlhf_cli.rewards.kinds.answer import AnswerSource
-from rlhf_cli.rewards.texts import Completion, extract_answer, right_answer
+from rlhf_cli.rewards.texts import extract_answer, right_answer
 
 NEAR_ZERO: Final = 2e-4
 """The size below which six decimals, by which the library compares, are less than three digits."""
@@ -68,30 +68,26 @@ class Math(AnswerSource):
         return super().answer(text) if self.extract is not None else surest_part(text).strip()
 
 
-def make_score(
-    column: str, extract: str | None, extract_expected: str | None, format_score: float, seconds: float
-) -> Callable[..., list[float | None]]:
+def make_score(**settings: Any) -> Callable[..., list[float | None]]:
     """Make a function that scores completions.
 
     1.0 for the right answer, `format_score` for another readable one, 0.0 for none; None where the right answer is not
     readable, or `seconds` were not enough.
     """
+    own = Math(**settings)
     _prepare()
 
     def score_text(value: Any, text: str) -> float | None:
-        right = right_answer(extract_expected, value)
+        right = right_answer(own.extract_expected, value)
         if right is None or not (expected := read_expected(right)):
             return None
-        extracted = extract_answer(extract, text)
-        answer = [] if extracted is None else read_answer(extracted) if extract is None else read_part(extracted)
+        extracted, read = extract_answer(own.extract, text), read_answer if own.extract is None else read_part
+        answer = [] if extracted is None else read(extracted)
         if _has_same_value(expected, answer):
             return 1.0
-        return format_score if any(not isinstance(part, str) for part in answer) else 0.0
+        return own.format_score if any(not isinstance(part, str) for part in answer) else 0.0
 
-    def score(completions: Sequence[Completion], **columns: Sequence[Any]) -> list[float | None]:
-        return score_each(seconds, score_text, completions, columns[column])
-
-    return score
+    return own.scoring(score_text)
 
 
 def _has_same_value(expected: list[Any], answer: list[Any]) -> bool:

@@ -1,14 +1,15 @@
 """Whether a completion matches a regular expression: 1 or 0."""
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
 from rlhf_cli.rewards.deadline import score_each
 from rlhf_cli.rewards.kinds.base import IsolatedSource
-from rlhf_cli.rewards.texts import Completion, Pattern, compile_pattern
+from rlhf_cli.rewards.texts import Pattern, compile_pattern
 from rlhf_cli.settings import as_tuple
 
 
@@ -30,17 +31,9 @@ class Regex(IsolatedSource):
     """Time limit for each completion; one that takes longer has no score."""
 
 
-def make_score(
-    pattern: str, match: str, flags: Sequence[str], seconds: float
-) -> Callable[[Sequence[Completion]], list[float | None]]:
+def make_score(**settings: Any) -> Callable[..., list[float | None]]:
     """Make a function that scores completions: 1.0 with a match, 0.0 without, None after more than `seconds`."""
-    expression = compile_pattern(pattern, sum(re.RegexFlag[flag.upper()] for flag in set(flags)))
-    find = expression.search if match == "search" else expression.fullmatch
-
-    def score_text(text: str) -> float:
-        return 1.0 if find(text) else 0.0
-
-    def score(completions: Sequence[Completion]) -> list[float | None]:
-        return score_each(seconds, score_text, completions)
-
-    return score
+    own = Regex(**settings)
+    expression = compile_pattern(own.pattern, sum(re.RegexFlag[flag.upper()] for flag in set(own.flags)))
+    find = expression.search if own.match == "search" else expression.fullmatch
+    return partial(score_each, own.seconds, lambda text: 1.0 if find(text) else 0.0)

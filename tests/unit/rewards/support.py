@@ -28,9 +28,8 @@ def made(kind: str, **changes: Any) -> Any:
 def score_function(reward: IsolatedSource) -> Callable[..., list[float | None]]:
     """The reward's function, made as its process makes it: from what went through JSON."""
     module, _, name = reward.factory.rpartition(":")
-    score: Callable[..., list[float | None]] = getattr(import_module(module), name)(
-        **json.loads(json.dumps(reward.options()))
-    )
+    settings = json.loads(reward.model_dump_json())
+    score: Callable[..., list[float | None]] = getattr(import_module(module), name)(**settings)
     return score
 
 

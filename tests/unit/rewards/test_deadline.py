@@ -73,9 +73,9 @@ def test_errors_pass_and_the_old_handler_is_back() -> None:
 
 
 def test_in_the_process_of_a_reward_it_rings_too(tmp_path: Path) -> None:
-    pattern = {"pattern": "(a|a)+$", "match": "fullmatch", "flags": [], "seconds": 0.05}
+    settings = made("regex", pattern="(a|a)+$", match="fullmatch", seconds=0.05).model_dump()
     (tmp_path / "rewards.py").write_text(
-        f"from rlhf_cli.rewards.kinds.regex import make_score\nf = make_score(**{pattern})\n"
+        f"from rlhf_cli.rewards.kinds.regex import make_score\nf = make_score(**{settings})\n"
     )
     reward = made("python", function=f"{tmp_path}/rewards.py:f", on_error="value", error_value=-7.0)
     with SourceScorer(reward, [], tmp_path / "reward.log") as scorer:
