@@ -15,7 +15,7 @@ from torch import nn
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.chat import TemplateError
-from rlhf_cli.models.exports.merging import merge_weights
+from rlhf_cli.models.exports.merging import merge_weights, save_model
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.reward_model import READS, make_encoder
@@ -34,8 +34,6 @@ def write_classifier(policy: Policy, folder: Path, reads: str) -> None:
     """
     if policy.value_head is None:
         raise ValueError("the policy has no head")
-    from safetensors import SafetensorError
-
     silence_transformers()
     classifier = _empty_classifier(policy)
     prefix = classifier.base_model_prefix
@@ -46,10 +44,7 @@ def write_classifier(policy: Policy, folder: Path, reads: str) -> None:
     classifier.config.pad_token_id = tokenizer.pad_token_id
     classifier.config.dtype = torch.float32
     setattr(classifier.config, READS, reads)
-    try:
-        classifier.save_pretrained(folder, state_dict=weights)
-    except SafetensorError as error:  # a disk that refuses
-        raise OSError(str(error)) from error
+    save_model(classifier, folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
 
 

@@ -23,20 +23,25 @@ def write_merged(policy: Policy, folder: Path, dtype: torch.dtype) -> float:
     from those of base and adapter, relative to the largest logit, before the weights are rounded to `dtype`. Raises
     UserError where it is above TOLERANCE, and OSError.
     """
-    from safetensors import SafetensorError
-
     merged, difference = merge(policy)
     merged.to(dtype)
     merged.generation_config = copy.deepcopy(policy.causal.generation_config)
     if merged.generation_config is not None:  # the run ended completions at these tokens
         merged.generation_config.eos_token_id = list(policy.end_tokens)
     merged.config.dtype = dtype
-    try:
-        merged.save_pretrained(folder)
-    except SafetensorError as error:  # a disk that refuses
-        raise OSError(str(error)) from error
+    save_model(merged, folder)
     policy.tokenizer.save_pretrained(folder)
     return difference
+
+
+def save_model(model: Any, folder: Path, **how: Any) -> None:
+    """Save as transformers does; raises OSError, also where safetensors has an error of its own for such a disk."""
+    from safetensors import SafetensorError
+
+    try:
+        model.save_pretrained(folder, **how)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def merge(policy: Policy, *, adapter: bool = True) -> tuple[Any, float]:
