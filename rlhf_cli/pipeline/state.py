@@ -7,12 +7,11 @@ Random generators and the order of the data are no part of it: both are function
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -22,9 +21,9 @@ from rlhf_cli.errors import bad_run
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.rewards.shaping import Spread
+from rlhf_cli.runs.json_files import Stored
 from rlhf_cli.runs.logbook import Mark
 from rlhf_cli.schedules.controller import ControllerState
-from rlhf_cli.settings import READ_STRICTLY
 
 OPTIMIZER: Final = "optimizer.safetensors"
 VALUE_HEAD: Final = "value_head.safetensors"
@@ -46,10 +45,8 @@ class Best:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainState:
+class TrainState(Stored):
     """The state without the tensors."""
-
-    __pydantic_config__ = READ_STRICTLY
 
     step: int = 0
     """Completed steps."""
@@ -82,9 +79,6 @@ class TrainState:
     def drawn(self) -> int:
         """The rollouts that the complete steps have drawn."""
         return self.step if self.rollouts is None else self.rollouts
-
-
-_STATE: Final = TypeAdapter(TrainState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +133,7 @@ def serialise(state: TrainState, policy: Policy, optimizer: torch.optim.Optimize
         for key, value in optimizer.state.get(parameter, {}).items()
     }
     content[OPTIMIZER] = to_bytes(moments)
-    fields = asdict(state)
+    fields = state.content()
     for name in ("headroom", "rollouts"):
         if fields[name] is None:  # as earlier versions wrote it
             del fields[name]
@@ -175,7 +169,6 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Trai
 
 def read_state(checkpoint: Path) -> TrainState:
     """The state that a checkpoint saved; raises UserError (exit 5) where another version wrote it."""
-    try:
-        return _STATE.validate_json((checkpoint / STATE).read_bytes())
-    except ValidationError as error:
-        raise bad_run("written by another version of rlhf-cli", checkpoint) from error
+    if (state := TrainState.parse((checkpoint / STATE).read_bytes())) is None:
+        raise bad_run("written by another version of rlhf-cli", checkpoint)
+    return state
