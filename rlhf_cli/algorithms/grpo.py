@@ -12,7 +12,7 @@ leaves each prompt's optimum where it is, but prompts that share parameters are 
 
 Deviations from the paper: the KL is part of the return (the paper has k3 as a loss, whose gradient is not that of the
 KL: see `placement`), and 1e-4 is added to the standard deviation, so that a group of nearly equal returns is not blown
-up to unit size. One of equal returns has no advantage at all.
+up to unit size. One of returns that are equal, up to float32's rounding, has no advantage at all.
 """
 
 from typing import ClassVar, Final, Literal

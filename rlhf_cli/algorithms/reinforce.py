@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.algorithms.placement import SELF_INCLUSIVE_MEAN, WHOLLY, Placement
 from rlhf_cli.algorithms.score_function import ScoreFunction
-from rlhf_cli.functional.returns import returns_to_go
+from rlhf_cli.functional.returns import are_alike, returns_to_go
 from rlhf_cli.types import Advantages, Scored
 
 
@@ -44,8 +44,10 @@ class Reinforce(ScoreFunction):
 
     def advantages(self, scored: Scored, past: RunningMean) -> Advantages:
         """Return-to-go minus the baseline, at every token."""
-        returns = scored.returns[scored.learnable]
-        mean = returns.mean().clamp(returns.min(), returns.max())  # of equal returns it may differ by rounding
-        baseline = {"none": 0.0, "mean": float(mean), "running": past.mean}[self.baseline]
-        advantages = returns_to_go(scored.rewards) - baseline
-        return Advantages(scored, advantages.masked_fill(~scored.rollout.completion_mask, 0.0))
+        returns, mask = returns_to_go(scored.rewards), scored.rollout.completion_mask
+        if self.baseline == "mean":
+            learned = mask & scored.learnable.unsqueeze(1)
+            mask = mask & ~are_alike(returns.view(1, -1), learned.view(1, -1))
+        mean = float(scored.returns[scored.learnable].mean())
+        baseline = {"none": 0.0, "mean": mean, "running": past.mean}[self.baseline]
+        return Advantages(scored, (returns - baseline).masked_fill(~mask, 0.0))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rlhf_cli.functional.masked import masked_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ROUNDING: Final = 2.0**-22
+"""Two to four steps between neighbouring float32 numbers, as a share of the number: a smaller spread is rounding."""
 
 
 def token_rewards(scores: Tensor, penalty: Tensor, beta: float, completion_mask: Tensor) -> Tensor:
@@ -36,7 +39,7 @@ def leave_one_out(values: Tensor, samples_per_prompt: int, counts: Tensor) -> Te
     kept = groups.masked_fill(~mask, 0.0)
     others = mask.sum(1, keepdim=True) - mask.long()
     means = (kept.sum(1, keepdim=True) - kept) / others.clamp(min=1)
-    return groups.where(mask & _is_constant(groups, mask) & (others > 0), means).reshape(-1)
+    return groups.where(mask & are_alike(groups, mask) & (others > 0), means).reshape(-1)
 
 
 def centre_by_group(values: Tensor, samples_per_prompt: int, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +50,7 @@ def centre_by_group(values: Tensor, samples_per_prompt: int, counts: Tensor) -> 
     groups, mask = values.view(-1, samples_per_prompt), counts.view(-1, samples_per_prompt)
     number = mask.sum(1, keepdim=True)
     mean = groups.masked_fill(~mask, 0.0).sum(1, keepdim=True) / number  # of none: NaN, which no value takes
-    centred = (groups - mean).masked_fill(~mask | _is_constant(groups, mask), 0.0)
+    centred = (groups - mean).masked_fill(~mask | are_alike(groups, mask), 0.0)
     deviation = (centred.square().sum(1, keepdim=True) / (number - 1)).sqrt()
     return centred.reshape(-1), deviation.expand_as(groups).reshape(-1)
 
@@ -74,16 +77,16 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
 
     1e-4 is added to the standard deviation, so that values that differ only by rounding stay near zero.
     """
-    mask = mask & ~_is_constant(values.reshape(1, -1), mask.reshape(1, -1))
+    mask = mask & ~are_alike(values.reshape(1, -1), mask.reshape(1, -1))
     centred = values - masked_mean(values, mask)
     return (centred / (masked_mean(centred.square(), mask).sqrt() + 1e-4)).masked_fill(~mask, 0.0)
 
 
-def _is_constant(values: Tensor, mask: Tensor) -> Tensor:
-    """Whether all values of a row where `mask` are the same: [n, m] -> bool [n, 1].
+def are_alike(values: Tensor, mask: Tensor) -> Tensor:
+    """Whether all values of a row where `mask` are the same but for float32's rounding: [n, m] -> bool [n, 1].
 
-    Their mean may differ from them by rounding, and an optimizer such as Adam takes a step of full size for any
+    They and their mean may differ by rounding, and an optimizer such as Adam takes a step of full size for any
     gradient that it gets: without this, a batch of equal scores would teach its rounding errors.
     """
     lowest, highest = values.masked_fill(~mask, math.inf).amin(1), values.masked_fill(~mask, -math.inf).amax(1)
-    return (highest <= lowest).unsqueeze(1)
+    return (highest - lowest <= ROUNDING * highest.abs().maximum(lowest.abs())).unsqueeze(1)

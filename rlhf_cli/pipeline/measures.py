@@ -1,6 +1,5 @@
 """The metrics of a step, computed from its stages."""
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from rlhf_cli.evaluation.intervals import standard_error
 from rlhf_cli.functional.masked import masked_mean, masked_sum
 from rlhf_cli.functional.mismatch import measure_cut, measure_mismatch
+from rlhf_cli.functional.returns import are_alike
 from rlhf_cli.ranks.rollouts import row_weights
 from rlhf_cli.types import Advantages, Exact, Scored
 
@@ -108,7 +108,7 @@ def measure(advantages: Advantages, *, errors: bool = True, rollouts: int = 0) -
 
 
 def same_in_group(scores: Tensor, learnable: Tensor, samples: int) -> float:
-    """The share of groups whose completions to learn from have one score; 0 with one sample a prompt.
+    """The share of groups whose completions to learn from have one score, up to rounding; 0 with one sample a prompt.
 
     Where masking leaves no group with two completions, all that it leaves are one group; a single one has no group.
     """
@@ -119,9 +119,7 @@ def same_in_group(scores: Tensor, learnable: Tensor, samples: int) -> float:
         return 0.0
     if int(learnable.sum()) == 1:
         return 0.0
-    highest = groups.masked_fill(~counted, -math.inf).amax(1)
-    lowest = groups.masked_fill(~counted, math.inf).amin(1)
-    return _mean(highest <= lowest)
+    return _mean(are_alike(groups, counted))
 
 
 def _exact(exact: Exact | None, mask: Tensor, means: Means, *, errors: bool) -> dict[str, float]:

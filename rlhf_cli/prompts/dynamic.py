@@ -19,14 +19,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rlhf_cli.functional.returns import are_alike
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def have_differences(scores: Tensor, samples: int) -> Tensor:
-    """Whether the scores of each group differ: [B] -> bool [B / samples]."""
+    """Whether the scores of each group differ by more than rounding: [B] -> bool [B / samples]."""
     groups = scores.view(-1, samples)
-    return groups.amax(1) > groups.amin(1)
+    return ~are_alike(groups, groups == groups).squeeze(1)
 
 
 def choose(scores: Tensor, samples: int, count: int) -> Tensor:

@@ -42,6 +42,18 @@ def test_a_group_of_equals_earns_nothing_and_rounding_is_not_blown_up() -> None:
     assert float(found[2:].abs().max()) < 0.01
 
 
+def test_a_group_that_differs_by_rounding_earns_nothing_and_is_not_clipped() -> None:
+    """By a spread of 1e-8 Adam took a step of full size, and its tokens counted as clipped."""
+    more = float(torch.tensor(0.1).nextafter(torch.tensor(1.0)))
+    advantages = grpo().advantages(scored_of(rollout_of([[1], [1], [1], [1]], samples=2), [0.1, more, 0.0, 1.0]), PAST)
+    found = advantages.advantages.flatten().tolist()
+    assert found[:2] == [0.0, 0.0]
+    assert found[2:] == pytest.approx([-(0.5**0.5), 0.5**0.5], abs=1e-3)
+    # ratio 3 for all: of the two with an advantage, the one above its group's mean is clipped
+    loss = grpo().loss(minibatch_of(advantages.advantages, [[1]] * 4), Forward(torch.full((4, 1), 3.0).log(), None))
+    assert loss.metrics == {"policy/clip_fraction": 1.0}
+
+
 def test_the_penalised_return_is_what_is_compared() -> None:
     rollout = rollout_of([[1, 1], [1, 0]], samples=2, logprobs=torch.tensor([[-1.0, -1.0], [-1.0, 0.0]]))
     scored = scored_of(rollout, [1.0, 1.0], ref_logprobs=torch.tensor([[-2.0, -3.0], [-1.5, 0.0]]), beta=0.1)

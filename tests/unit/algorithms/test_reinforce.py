@@ -46,6 +46,14 @@ def test_equal_returns_have_no_advantage_at_all(score: float, size: int) -> None
     assert not algorithm.advantages(alike, RunningMean()).advantages.any()
 
 
+def test_returns_that_differ_by_rounding_have_none_either() -> None:
+    scores = [0.7, float(torch.tensor(0.7).nextafter(torch.tensor(1.0))), 0.7]
+    algorithm = Reinforce(kind="reinforce", baseline="mean")
+    assert not algorithm.advantages(scored_of(rollout_of([[1, 1]] * 3), scores), RunningMean()).advantages.any()
+    apart = algorithm.advantages(scored_of(rollout_of([[1, 0], [1, 1]]), [0.7, 0.71]), RunningMean()).advantages
+    assert_close(apart, torch.tensor([[-0.005, 0.0], [0.005, 0.005]]))
+
+
 def test_the_first_step_of_a_running_baseline_has_none() -> None:
     running = Reinforce(kind="reinforce", baseline="running").advantages(scored(), RunningMean())
     none = Reinforce(kind="reinforce", baseline="none").advantages(scored(), RunningMean())

@@ -96,6 +96,30 @@ def test_equal_values_are_their_own_mean_to_the_bit(value: float, size: int) -> 
     assert not whiten(values.view(2, -1), counts.view(2, -1)).any()
 
 
+@pytest.mark.parametrize("value", [0.1, 0.7, -12.7, 3e-9, 4e9])
+@pytest.mark.parametrize("up", [True, False])
+def test_values_that_differ_by_rounding_are_equal(value: float, up: bool) -> None:
+    """Two steps of float32: with the standard deviation, Adam took a step of full size for a spread of 1e-8."""
+    least = torch.tensor(value)
+    for _ in range(2):
+        least = least.nextafter(torch.tensor(torch.inf if up else -torch.inf))
+    values = torch.stack([torch.tensor(value), least, torch.tensor(value)])
+    assert len(set(values.tolist())) == 2
+    assert torch.equal(leave_one_out(values, 3, ALL[:3]), values)
+    centred, deviation = centre_by_group(values, 3, ALL[:3])
+    assert not centred.any()
+    assert not deviation.any()
+    assert not whiten(values.view(1, -1), ALL[:3].view(1, -1)).any()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1e-30), (1.0, 1.000001), (4e6, 4e6 + 1), (-1e-9, 1e-9)])
+def test_values_that_differ_by_more_than_rounding_do_not(low: float, high: float) -> None:
+    values = torch.tensor([low, high])
+    assert leave_one_out(values, 2, ALL[:2]).tolist() == values.flip(0).tolist()
+    assert centre_by_group(values, 2, ALL[:2])[0].all()
+    assert whiten(values.view(1, -1), ALL[:2].view(1, -1)).any()
+
+
 def test_one_value_that_differs_is_enough() -> None:
     values = torch.tensor([0.7, 0.7, 0.8])
     assert_close(leave_one_out(values, 3, ALL[:3]), torch.tensor([0.75, 0.75, 0.7]))

@@ -103,6 +103,7 @@ def test_drawn_prompts_count_by_their_weights() -> None:
         ([1, 9, 1], [1, 0, 1], 1, 1.0),
         ([1, 9, 2], [1, 0, 1], 1, 0.0),
         ([1, 9, 9], [1, 0, 0], 1, 0.0),
+        ([0.1, 0.1 + 7e-9, 0.1, 0.1 + 7e-8], [1, 1, 1, 1], 2, 0.5),  # a step of float32, and ten of them
     ],
 )
 def test_groups_with_one_score(scores: list[float], learnable: list[int], samples: int, expected: float) -> None:

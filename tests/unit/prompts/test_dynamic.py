@@ -16,6 +16,7 @@ def test_a_group_counts_where_one_score_differs_from_another() -> None:
     assert have_differences(SCORES[:4], 2).tolist() == [False, True]
     assert have_differences(SCORES[:2], 1).tolist() == [False, False]
     assert have_differences(SCORES[:0], 3).tolist() == []
+    assert have_differences(torch.tensor([0.1, 0.1 + 7e-9, 0.1, 0.1 + 7e-8]), 2).tolist() == [False, True]  # rounding
 
 
 @pytest.mark.parametrize(("count", "groups"), [(1, [1]), (2, [1, 3]), (3, [1, 3])])
