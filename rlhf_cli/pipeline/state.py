@@ -18,6 +18,8 @@ from torch import Tensor
 
 from rlhf_cli.algorithms.baseline import RunningMean
 from rlhf_cli.errors import bad_run
+from rlhf_cli.evaluation.evaluation import KL_DIGITS
+from rlhf_cli.functional.returns import ROUNDING
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts.headroom import Headroom
 from rlhf_cli.rewards.shaping import Spread
@@ -32,16 +34,19 @@ STATE: Final = "state.json"
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best held-out evaluation so far; its checkpoint is kept."""
+    """The best held-out evaluation so far, the first of several that differ by rounding; its checkpoint is kept."""
 
     step: int
     reward: float
     kl: float
     """Exact KL(policy || reference), nats."""
 
-    def objective(self, beta: float) -> float:
-        """E[r] - beta KL; compare at one beta, since a controller's beta changes."""
-        return self.reward - beta * self.kl
+    def beats(self, earlier: "Best | None", beta: float) -> bool:
+        """Whether E[r] - beta KL rose by more than rounding, at one beta, since a controller's beta changes."""
+        if earlier is None:
+            return True
+        gain = self.reward - earlier.reward - beta * (self.kl - earlier.kl)
+        return gain > ROUNDING * max(abs(self.reward), abs(earlier.reward)) + beta * 10.0**-KL_DIGITS
 
 
 @dataclass(frozen=True, slots=True)

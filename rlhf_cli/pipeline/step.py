@@ -127,7 +127,7 @@ def advance(
         )
     if evaluated is not None:
         candidate = Best(step, *evaluated.means())
-        if state.best is None or candidate.objective(evaluated.beta) > state.best.objective(evaluated.beta):
+        if candidate.beats(state.best, evaluated.beta):
             state = replace(state, best=candidate)
     fitting = run.work.microbatch_size
     return replace(

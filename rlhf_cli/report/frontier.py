@@ -12,7 +12,7 @@ from typing import Final
 from rlhf_cli.charts.pictures import Chart, Series, Style
 from rlhf_cli.evaluation.intervals import Estimate
 from rlhf_cli.evaluation.oracle import BestOf, CurvePoint, Oracle
-from rlhf_cli.report.series import with_intervals
+from rlhf_cli.report.series import nats, with_intervals
 from rlhf_cli.sweep.points import Point
 
 REACHABLE: Final = 0
@@ -20,8 +20,6 @@ RECOMMENDED: Final = 2
 PARETO: Final = 6
 OTHERS: Final = 5
 LEFT_OVER: Final = (1, 3, 4)
-DIGITS: Final = 6
-"""Digits of a KL in nats behind the point that are drawn: what is left of float32's rounding is no distance."""
 FEWEST_SEEDS: Final = 3
 """The interval of two seeds is 13 standard errors to either side: it would leave no room for anything else."""
 
@@ -50,7 +48,7 @@ def has_bars(point: Point) -> bool:
 
 
 def _reachable(label: str, points: Sequence[BestOf | CurvePoint], style: Style) -> Series:
-    kls, rewards = [round(point.kl, DIGITS) for point in points], [point.reward for point in points]
+    kls, rewards = [nats(point.kl) for point in points], [point.reward for point in points]
     return Series(label, kls, rewards, style=style, colour=REACHABLE)
 
 
@@ -61,11 +59,11 @@ def _points(label: str, colour: int, points: Sequence[Point]) -> Series:
     rewards, kls = [shown(p, p.reward) for p in points], [shown(p, p.kl) for p in points]
     return with_intervals(
         label,
-        [round(kl.mean, DIGITS) for kl in kls],
+        [nats(kl.mean) for kl in kls],
         rewards,
         style="points",
-        x_low=[max(round(kl.low, DIGITS), 0.0) for kl in kls],
-        x_high=[round(kl.high, DIGITS) for kl in kls],
+        x_low=[max(nats(kl.low), 0.0) for kl in kls],
+        x_high=[nats(kl.high) for kl in kls],
         names=[str(point.number) for point in points],
         colour=colour,
     )

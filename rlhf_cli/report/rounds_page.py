@@ -11,7 +11,7 @@ from rlhf_cli.feedback.results import read_results
 from rlhf_cli.feedback.saying import describe, share
 from rlhf_cli.plural import plural
 from rlhf_cli.report.page import render
-from rlhf_cli.report.series import with_intervals
+from rlhf_cli.report.series import nats, with_intervals
 from rlhf_cli.report.table import Link, Table
 from rlhf_cli.rounds.folder import FeedbackSettings, Round, rounds_in
 from rlhf_cli.rounds.truth import Truth, change, overoptimised_from, read_truth
@@ -90,7 +90,7 @@ def _chart(rounds: Sequence[Shown], name: str) -> Chart:
     series = []
     for place, one in enumerate(rounds):
         values = [estimate(getattr(each, name)) for each in one.truth]
-        kls = [estimate(each.kl).mean for each in one.truth]
+        kls = [nats(estimate(each.kl).mean) for each in one.truth]
         series.append(with_intervals(f"round {one.number}", kls, values, colour=place))
     return Chart(f"{UNIT[name].capitalize()} against KL", KL, UNIT[name], series)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rlhf_cli.charts.pictures import Series, Style
+from rlhf_cli.evaluation.evaluation import KL_DIGITS
 from rlhf_cli.evaluation.intervals import Estimate, Share, t_quantile
 from rlhf_cli.supervised.objectives.objective import Interval
 
@@ -22,7 +23,7 @@ def curve(label: str, rows: Rows, key: str, error: str = "") -> Series:
     if not error:
         xs, ys = thin([xs, ys])
         return Series(label, xs, ys)
-    errors = [number(row.get(error)) for row in rows if key in row]
+    errors = [_drawn(row, error) for row in rows if key in row]
     return _with_errors(label, thin([xs, ys, errors]), "line")
 
 
@@ -30,7 +31,7 @@ def points(label: str, rows: Rows, key: str, error: str, prompts: int) -> Series
     """A metric of the held-out evaluations, with 95 % intervals over `prompts` prompts where `error` is known."""
     rows = [row for row in rows if key in row]
     times = t_quantile(0.975, prompts - 1) if prompts > 1 else math.nan
-    errors = [times * number(row.get(error)) for row in rows]
+    errors = [times * _drawn(row, error) for row in rows]
     columns = [*column(rows, key), errors]
     start = 1 if rows and rows[0]["step"] == 0 else 0  # the reference stays by itself
     later = thin([values[start:] for values in columns], MOST_HELD_OUT)
@@ -46,13 +47,18 @@ def with_intervals(label: str, xs: Sequence[float], ys: Sequence[Estimate | Shar
 def column(rows: Rows, key: str) -> tuple[list[float], list[float]]:
     """Steps and values of the rows that have the key; a value that is no finite number is NaN."""
     present = [row for row in rows if key in row]
-    return [number(row["step"]) for row in present], [number(row[key]) for row in present]
+    return [number(row["step"]) for row in present], [_drawn(row, key) for row in present]
 
 
 def number(value: Any) -> float:
     """The value as a float; NaN where it is no number, or too large to draw."""
     drawable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
     return float(value) if drawable else math.nan
+
+
+def nats(kl: float) -> float:
+    """A KL as it is drawn: what is left of float32's rounding is no distance."""
+    return round(kl, KL_DIGITS) + 0.0  # not -0
 
 
 def steps_per_point(count: int, most: int = MOST) -> int:
@@ -69,6 +75,11 @@ def thin(columns: Sequence[Sequence[float]], most: int = MOST) -> list[list[floa
 def has_points(series: Series) -> bool:
     """Whether the series has a value that can be drawn."""
     return any(map(math.isfinite, series.ys))
+
+
+def _drawn(row: Mapping[str, Any], key: str) -> float:
+    value = number(row.get(key))
+    return nats(value) if "kl/" in key else value
 
 
 def _mean(values: Sequence[float]) -> float:

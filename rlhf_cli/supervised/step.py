@@ -50,7 +50,7 @@ def complete(run: SupervisedRun, batch: Batch, learned: Mapping[str, float], eva
     if evaluated is not None:
         figures = evaluated.metrics(run.config.objective)
         candidate = Best(step, -figures[f"{PREFIX}loss"], 0.0)
-        best = candidate if best is None or candidate.reward > best.reward else best
+        best = candidate if candidate.beats(best, 0.0) else best
         metrics |= figures
         run.logbook.evaluation(evaluated.content())
     run.logbook.metrics(step, metrics)

@@ -217,9 +217,30 @@ def test_what_is_not_finite_is_noticed_in_weights_and_moments() -> None:
 def test_the_best_is_told_at_the_beta_it_is_asked_for() -> None:
     # 0.5 - 0.1 x 3 = 0.2 and 0.4 - 0.1 x 1 = 0.3; at beta 0.01: 0.47 and 0.39
     greedy, careful = Best(4, 0.5, 3.0), Best(8, 0.4, 1.0)
-    assert greedy.objective(0.1) == pytest.approx(0.2)
-    assert careful.objective(0.1) == pytest.approx(0.3)
-    assert greedy.objective(0.01) > careful.objective(0.01)
+    assert [careful.beats(greedy, beta) for beta in (0.1, 0.01)] == [True, False]
+    assert [greedy.beats(careful, beta) for beta in (0.1, 0.01)] == [False, True]
+    assert greedy.beats(None, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("reward", "kl", "beta", "beats"),
+    [
+        (0.5, 0.0, 0.1, False),  # the same
+        (0.5, -1e-8, 0.1, False),  # a KL of float32's rounding
+        (0.5, -0.9e-6, 10.0, False),  # whatever beta makes of it
+        (0.5, -1e-5, 0.1, True),
+        (0.5 + 1e-7, 0.0, 0.1, False),  # less than 0.5 x 2^-22 = 1.2e-7
+        (0.5 + 1e-6, 0.0, 0.0, True),
+        (0.5 + 1e-6, 0.0, 0.1, True),
+        (0.5 - 1e-6, -1e-4, 0.1, True),  # 1e-5 for 1e-6
+    ],
+)
+def test_an_evaluation_that_is_better_by_rounding_is_not_the_best(
+    reward: float, kl: float, beta: float, beats: bool
+) -> None:
+    """A step that changed nothing took the place of step 0, by a KL of -1e-8."""
+    assert Best(2, reward, kl).beats(Best(0, 0.5, 0.0), beta) is beats
+    assert Best(2, -1.0, 0.0).beats(Best(0, -1.0 - 2e-7, 0.0), 0.0) is False
 
 
 def test_a_run_whose_first_steps_all_changed_nothing_has_no_moments_yet(tmp_path: Path) -> None:

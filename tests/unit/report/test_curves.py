@@ -53,6 +53,17 @@ def test_a_band_is_one_standard_error_and_what_was_not_measured_is_joined() -> N
     assert math.isnan(series.high[1])
 
 
+def test_a_kl_of_roundings_size_is_drawn_as_none() -> None:
+    """The axis had ticks of 1e-11, as if the policy had moved."""
+    rows = [{"step": step, "kl/seq": kl, "kl/seq_se": 2e-9} for step, kl in enumerate((-3e-11, 4e-8, 0.0012345678))]
+    (chart,) = pictures(rows, 8)
+    (series,) = chart.series
+    assert [str(value) for value in series.ys] == ["0.0", "0.0", "0.001235"]  # not -0.0
+    assert series.low == series.high == series.ys
+    (chart,) = pictures([{"step": 0, "eval/kl/seq": -2e-8, "eval/kl/seq_se": 1e-8}], 3)
+    assert (chart.series[0].ys, chart.series[0].low) == ([0.0], [0.0])
+
+
 def test_held_out_points_have_95_percent_intervals() -> None:
     rows = [{"step": 0, **EVALUATED}, {"step": 1, "reward/mean": 0.25}, {"step": 2, "reward/mean": 0.5, **EVALUATED}]
     (chart,) = pictures(rows, 3)
