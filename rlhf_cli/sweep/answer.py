@@ -44,7 +44,7 @@ class Answer:
     reason: tuple[str, ...]
     """The reasons for which that point is recommended or none is, in sentences."""
     needed: Needed | None = None
-    """Prompts, seeds and steps that would show a gain; None unless no point is distinguishable from the reference."""
+    """Prompts, seeds and steps that would show a gain, where no point clearly gains over the untouched policy."""
     warnings: tuple[str, ...] = ()
     """Doubts about the comparison, in sentences."""
     oracle: Oracle | None = None

@@ -63,9 +63,9 @@ def paired_difference(a: Values, b: Values) -> Contrast | None:
 
 
 def find_gains(gains: Sequence[Contrast | None]) -> list[int]:
-    """The places of the points that clearly gain over the reference, by Holm's rule over all that can be compared.
+    """The places of the points that clearly gain over their untouched policy, by Holm's rule over all that have one.
 
-    None is a point whose reference was not evaluated. Where that is so of all points, all may be chosen.
+    None is a point whose untouched policy was not evaluated. Where that is so of all points, all may be chosen.
     """
     known = [(place, gain) for place, gain in enumerate(gains) if gain]
     rejected = holm([gain.p for _, gain in known])

@@ -54,7 +54,7 @@ class Outcome:
 
     @property
     def first(self) -> HeldOut | None:
-        """The reference; None where it was not evaluated."""
+        """The untouched policy; None where it was not evaluated."""
         return self.evaluations[0] if self.evaluations[0].step == 0 else None
 
     @property

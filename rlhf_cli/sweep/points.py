@@ -43,7 +43,7 @@ class Point:
     length: Estimate
     """Tokens."""
     change: Estimate | None
-    """Change of J from the reference, paired by seed and prompt; None where the reference was not evaluated."""
+    """Change of J from the untouched policy, paired by seed and prompt; None where that was not evaluated."""
     pareto: bool
     """Whether no other point has at least its reward at no more KL."""
     above: bool
@@ -98,7 +98,7 @@ def build_point(
 
 
 def gain_of(outcomes: Sequence[Outcome], beta: float) -> Contrast | None:
-    """Change of J from the reference, on the prompts that both evaluations have; None where it was not evaluated."""
+    """Change of J from the untouched policy, on the prompts of both evaluations; None where that was not evaluated."""
     changes: dict[int, dict[int, float]] = {}
     for outcome in outcomes:
         if outcome.first is None:

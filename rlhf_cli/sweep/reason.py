@@ -20,9 +20,9 @@ def explain_choice(
     considered = sum(difference is not None for difference in choice.differences) + 1
     if considered < len(points):
         sentences.append(
-            f"Considered: the {considered} of {len(points)} points that clearly gain over the reference."
+            f"Considered: the {considered} of {len(points)} points that clearly gain over the untouched policy."
             if considered > 1
-            else f"It is the only one of {len(points)} points that clearly gains over the reference."
+            else f"It is the only one of {len(points)} points that clearly gains over the untouched policy."
         )
     if choice.runner_up is not None or len(points) == 1:
         sentences.append(_compare(choice, points))
@@ -33,10 +33,10 @@ def explain_choice(
         )
     change = points[choice.chosen].change
     if change is None:
-        sentences.append("The reference was not evaluated: whether any point gains over it is not known.")
+        sentences.append("The untouched policy was not evaluated: whether any point gains over it is not known.")
     else:
         family = f", clear among {len(points)} points (Holm's rule)" if len(points) > 1 else ""
-        sentences.append(f"Over the reference it gains {with_error(change, 3, '+')} in J{family}.")
+        sentences.append(f"Over the untouched policy it gains {with_error(change, 3, '+')} in J{family}.")
     sentences.append(_over(points))
     if others and len(points) > 1:
         sentences.append(_at_other_betas(choice, others, points))
@@ -56,15 +56,15 @@ def explain_yardstick(beta: float, trained: Sequence[float]) -> str:
 def explain_no_gain(needed: Needed, best: Point, yardstick: str, shape: tuple[int, int, int]) -> tuple[str, ...]:
     """Sentences about a sweep without a clear gain; `shape` is its prompts, seeds and steps.
 
-    `best` is the point with the largest change from the reference.
+    `best` is the point with the largest change from the untouched policy.
     """
     change = f"{with_error(best.change, 3, '+')} in J" if best.change else ""
     alone = best.change and best.change.low > 0
     clear = ": clear by itself, but not among so many points (Holm's rule)" if alone else ""
     return (
         yardstick,
-        f"Nothing is distinguishable from the reference, so nothing is recommended. The largest change is {change}, of "
-        f"{best.title}{clear}.",
+        "Nothing is distinguishable from the untouched policy, so nothing is recommended. The largest change is "
+        f"{change}, of {best.title}{clear}.",
         f"As it was, this sweep would have shown a gain of {needed.least_gain:.3f} or more "
         f"({100 * POWER:.0f} % of the time).",
         *_settle(needed, *shape),

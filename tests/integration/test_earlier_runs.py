@@ -97,7 +97,7 @@ def test_a_finished_sweep_is_answered_again_without_a_trial(rlhf: Rlhf, sweep: P
     assert len(before) == 2
     outcome = rlhf("train", *command_of(sweep))
     assert outcome.code == 0, outcome.err
-    assert "Nothing is distinguishable from the reference" in outcome.out
+    assert "Nothing is distinguishable from the untouched policy" in outcome.out
     assert {trial.name: contents(trial) for trial in sweep.glob("beta=*")} == before
     assert not list(sweep.glob("beta=*/log.txt"))  # no trial was started
     assert rlhf("report", str(sweep)).code == 0

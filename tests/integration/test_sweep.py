@@ -132,10 +132,10 @@ def test_it_ends_with_an_answer_on_stdout_and_as_a_page(forked: Rlhf, tmp_path: 
     sweep = (*SMALL, *few, "reward=python", "sweep_dir=s", "-m")
     outcome = forked("train", *sweep, f"reward.function={functions}", "seed=0,1")
     assert outcome.code == 8
-    assert "Nothing is distinguishable from the reference" in outcome.out
+    assert "Nothing is distinguishable from the untouched policy" in outcome.out
     assert outcome.out.count("left out: ") == 2
     page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
-    assert "Nothing is distinguishable from the reference" in page
+    assert "Nothing is distinguishable from the untouched policy" in page
     again = forked("train", *sweep, f"reward.function={functions}", "seed=0,1", "display=json")
     *told, answered = map(json.loads, again.out.splitlines())
     assert [one["state"] for one in told] == ["finished", "finished", "failed", "failed"]

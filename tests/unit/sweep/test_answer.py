@@ -67,7 +67,7 @@ def test_a_clear_choice_and_how_it_moves(tmp_path: Path) -> None:
         "Its J is the highest, +0.425; the next, point 1 (beta=0.1, temperature=0.7), is lower by 0.020 "
         "(95 %: 0.020 to 0.020): a clear difference."
     )
-    assert "Over the reference it gains +0.220 ± 0.000 in J, clear among 4 points (Holm's rule)." in found.reason
+    assert "Over the untouched policy it gains +0.220 ± 0.000 in J, clear among 4 points (Holm's rule)." in found.reason
     assert found.needed is None
     assert last == (
         "At half this beta (0.05) the choice would be point 1 (beta=0.1, temperature=0.7), at twice it (0.2) the same."
@@ -114,7 +114,7 @@ def test_where_nothing_gains_nothing_is_recommended(tmp_path: Path) -> None:
     assert found.recommended is None
     # changes of J 0, 0, 0.1, -0.1, less 0.005: standard error 0.0408, t(3) = 3.182
     assert found.reason[1] == (
-        "Nothing is distinguishable from the reference, so nothing is recommended. The largest change is "
+        "Nothing is distinguishable from the untouched policy, so nothing is recommended. The largest change is "
         "-0.005 ± 0.130 in J, of point 1 (the only one)."
     )
     assert found.reason[3].startswith("No gain was seen that more prompts or seeds could confirm: more steps")
@@ -190,7 +190,7 @@ def test_only_what_gains_is_considered(tmp_path: Path) -> None:
     write_trial(tmp_path / "b", [0.4, 0.6, 0.4, 0.6], 0.0)
     found = answer(sweep)
     assert found.recommended == 2
-    assert found.reason[1] == "It is the only one of 2 points that clearly gains over the reference."
+    assert found.reason[1] == "It is the only one of 2 points that clearly gains over the untouched policy."
     assert not any("highest" in sentence for sentence in found.reason)
 
 
@@ -257,7 +257,7 @@ def test_without_completions_of_the_reference_there_is_no_curve(tmp_path: Path) 
     assert (found.oracle, found.no_oracle) == (None, "no trial evaluated the reference")
     assert {point.change for point in found.points} == {None}
     assert found.recommended == 2
-    assert "The reference was not evaluated: whether any point gains over it is not known." in found.reason
+    assert "The untouched policy was not evaluated: whether any point gains over it is not known." in found.reason
 
 
 def test_a_point_above_the_optimum_is_named(tmp_path: Path) -> None:
