@@ -18,6 +18,7 @@ from rlhf_cli.config.security import secret_error
 from rlhf_cli.config.typed import refuse_two_characters, refuse_unclear
 from rlhf_cli.credentials import kind_of_secret
 from rlhf_cli.errors import UserError, first_line
+from rlhf_cli.json_text import why_unreadable
 from rlhf_cli.paths import relative_to_here, why_irregular
 
 _LARGEST: Final = 1_000_000
@@ -58,7 +59,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError) as e:  # PyYAML has no error for a tag that does not fit
-            kind, why = node.tag.rpartition(":")[2], f": {first_line(e)}" if isinstance(e, ValueError) else ""
+            kind, text = node.tag.rpartition(":")[2], str(node.value)
+            why = f": {why_unreadable(e, text)}" if isinstance(e, ValueError) else ""
             raise yaml.constructor.ConstructorError(None, None, f"the value is no {kind}{why}", node.start_mark) from e
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

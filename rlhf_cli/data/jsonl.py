@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, Literal
 from rlhf_cli.data.messages import describe_type
 from rlhf_cli.data.source import FileSource, RawRow
 from rlhf_cli.errors import bad_data
+from rlhf_cli.json_text import from_json
 
 
 class Jsonl(FileSource):
@@ -57,15 +58,13 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_co
 def json_object(line: str, where: str) -> dict[str, Any]:
     """The line as a JSON object whose texts can be written as UTF-8; raises UserError (exit 3) for anything else."""
     try:
-        row = _DECODER.decode(line)
+        row = from_json(line, _DECODER)
         if "\\u" in line:  # an escape may be half of a surrogate pair; text decoded strictly has none
             json.dumps(row, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        raise bad_data(f"not JSON: {error.msg} at column {error.colno}", where, _fix(line)) from error
     except UnicodeEncodeError as error:
         raise bad_data("half of a surrogate pair, which is no text", where, "save it as UTF-8") from error
-    except (RecursionError, ValueError) as error:  # nested too deeply; too many digits; as above
-        raise bad_data(f"JSON that cannot be read: {error}", where, "one plain JSON object a line") from error
+    except ValueError as error:
+        raise bad_data(str(error), where, _fix(line)) from error
     if not isinstance(row, dict):
         raise bad_data(f"not a JSON object but {describe_type(row)}", where, _fix(line, 'write {"prompt": "..."}'))
     return row

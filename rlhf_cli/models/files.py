@@ -1,6 +1,5 @@
 """Check a model's files: refuse those that must not be opened, and find the broken one that made a library fail."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import UserError
+from rlhf_cli.json_text import from_json
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
@@ -189,11 +189,11 @@ def _find_fault(file: Path) -> tuple[str, str] | None:
             with safe_open(file, framework="pt"):
                 return None
         if file.suffix == ".json":
-            json.loads(file.read_text(encoding="utf-8"))
+            from_json(file.read_bytes())
     except SafetensorError as error:
         return f"is cut or damaged: {error}", again
-    except (ValueError, RecursionError) as error:
-        return f"is not JSON: {error}", again
+    except ValueError as error:
+        return f"is {error}", again
     except OSError as error:
         return f"cannot be read: {error.strerror or error}", "check its rights and the disk"
     return None
@@ -209,8 +209,8 @@ def read_json(file: Path | None) -> dict[str, Any]:
     try:
         if file is None or not file.is_file():  # reading a pipe would never end
             return {}
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = from_json(file.read_bytes())
+    except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 

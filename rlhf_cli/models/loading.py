@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rlhf_cli.errors import UserError, first_line
+from rlhf_cli.json_text import from_json
 from rlhf_cli.models.files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -207,7 +207,7 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> tuple[PreTrainedMode
 
     folder = Path(adapter)
     try:
-        check_adapter(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+        check_adapter(from_json((folder / ADAPTER_CONFIG).read_bytes()))
         weights = load_file(folder / ADAPTER_WEIGHTS)
         with quiet_peft():
             peft = PeftModel(model, LoraConfig.from_pretrained(adapter))

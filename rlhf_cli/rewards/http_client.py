@@ -20,6 +20,7 @@ from urllib.request import getproxies
 
 import httpx2
 
+from rlhf_cli.json_text import from_json
 from rlhf_cli.rewards.kinds.base import Unanswered
 from rlhf_cli.rewards.kinds.endpoint import Endpoint, is_local, is_loopback
 from rlhf_cli.rewards.texts import SHOWN
@@ -102,9 +103,9 @@ class Client:
         if not (kind == "application/json" or kind.endswith("+json")):
             raise self._unanswered(f"answered with {kind}, not application/json", content)
         try:
-            return json.loads(content)
-        except (ValueError, RecursionError):
-            raise self._unanswered("answered with a text that is not JSON", content) from None
+            return from_json(content)
+        except ValueError as error:
+            raise self._unanswered(f"answered with a text that is {error}", content) from None
 
     def _read(self, response: httpx2.Response, deadline: float, limit: int) -> bytes:
         """Read the body, or a little more than `limit` bytes of it; raises TimeoutError after the deadline."""

@@ -15,6 +15,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final
 
+from rlhf_cli.json_text import from_json
 from rlhf_cli.runs.disk import DISK, Disk
 from rlhf_cli.runs.json_files import read_object
 
@@ -75,7 +76,7 @@ def why_invalid(folder: Path) -> str | None:
             return "a link, not a folder"
         if (folder / MANIFEST).is_symlink() or not (folder / MANIFEST).is_file():  # reading a pipe would never end
             return f"{MANIFEST}: missing"
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = from_json((folder / MANIFEST).read_bytes())
         if folder_of(folder.parent, manifest["step"]) != folder:
             return f"{MANIFEST} is of step {manifest['step']}"
         if manifest["files"] == {}:
@@ -94,7 +95,7 @@ def why_invalid(folder: Path) -> str | None:
                 return f"{name}: sha256 mismatch"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST}: not readable"
     return None
 

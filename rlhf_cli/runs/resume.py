@@ -1,6 +1,5 @@
 """Find the run, the checkpoint or the adapter that a user's path means."""
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rlhf_cli.errors import UserError, bad_run
+from rlhf_cli.json_text import from_json
 from rlhf_cli.paths import expand, find_similar
 from rlhf_cli.runs.binding import OWN, check_config
 from rlhf_cli.runs.checkpoint import NAME, find_newest, folder_of, list_checkpoints, step_of, why_invalid
@@ -204,10 +204,10 @@ def read_config(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
     try:
         content = (folder / CONFIG).read_bytes()
         check_config(folder, content, checkpoint)
-        config: dict[str, Any] = json.loads(content.decode())
+        config: dict[str, Any] = from_json(content)
         if not isinstance(config, dict):
             raise ValueError("not a mapping of settings")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise bad_run(f"{CONFIG} cannot be read: {error}", folder, "name another run") from error
     return config
 

@@ -18,7 +18,7 @@ ROOMS = sorted(file.parent for file in FILES if file.name == "__init__.py" and f
 LARGEST_ROOM = 18
 
 LAYERS = (
-    {"__init__", "errors", "types", "seeding", "settings", "paths", "plural", "credentials", "starting"},
+    {"__init__", "errors", "types", "seeding", "settings", "paths", "plural", "json_text", "credentials", "starting"},
     {"functional", "charts"},
     {"evaluation"},
     {"reporter", "health"},

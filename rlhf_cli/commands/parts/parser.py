@@ -4,9 +4,12 @@ import argparse
 import difflib
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from rlhf_cli.errors import UserError
+
+MOST_DIGITS: Final = 300
+"""Digits of a whole number on the command line: with more it is no number that a float holds."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +40,8 @@ def at_least(least: int, most: float = math.inf) -> Callable[[str], int]:
         allowed = f"{least} to {most:g}"
 
     def read(text: str) -> int:
+        if len(text) > MOST_DIGITS:
+            raise argparse.ArgumentTypeError(f"must be {allowed} (got {len(text):,} characters)")
         if not text.isdecimal() or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"must be {allowed} (got {text})")
         return int(text)

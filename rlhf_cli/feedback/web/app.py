@@ -4,7 +4,6 @@ All routes are coroutines, which take turns in one thread: a desk knows which fi
 a thread of its own could change that between a vote and its file.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +18,7 @@ from rlhf_cli.feedback.readable import readable
 from rlhf_cli.feedback.session import Question
 from rlhf_cli.feedback.votes import Choice
 from rlhf_cli.feedback.web.guard import App, Guard
+from rlhf_cli.json_text import from_json
 
 STATIC: Final = Path(__file__).parent / "static"
 FILES: Final = {"label.css": "text/css", "label.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -99,8 +99,8 @@ def _is_note(value: Any) -> bool:
 
 async def _body(request: Request) -> dict[str, Any]:
     try:
-        body = json.loads(await request.body())
-    except (ValueError, RecursionError):
+        body = from_json(await request.body())
+    except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
 

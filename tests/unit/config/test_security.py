@@ -84,7 +84,7 @@ UNREADABLE = {
         "its aliases",
     ),
     "deeper than python goes": (f"x: {'[' * 5000}{']' * 5000}", "maximum recursion depth exceeded"),
-    "a number of 9000 digits": (f"steps: {'9' * 9000}", "Exceeds the limit (4300 digits)"),
+    "a number of 9000 digits": (f"steps: {'9' * 9000}", "the value is no int: a number of 9,000 digits"),
 }
 """And what each is refused for."""
 

@@ -159,7 +159,8 @@ class TestFiles:
             (WEIGHTS, "x" * 100, "is cut or damaged: ", "download it again"),
             ("config.json", "{", "is not JSON: ", "download it again"),
             ("tokenizer.json", "", "is empty", "download it again"),
-            ("generation_config.json", "[" * 9999, "is not JSON: ", "download it again"),
+            ("generation_config.json", "[" * 9999, "is not readable as JSON: it is nested", "download it again"),
+            ("config.json", "9" * 5000, "is not readable as JSON: a number of 5,000 digits", "download it again"),
         ],
     )
     def test_it_is_named(self, folder: Path, name: str, content: str, what: str, fix: str) -> None:

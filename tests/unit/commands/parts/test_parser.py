@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from rlhf_cli.commands.parts.parser import temperature
+from rlhf_cli.commands.parts.parser import at_least, temperature
 
 
 @pytest.mark.parametrize("text", ["0", "0.001", "1", "2.5"])
@@ -25,3 +25,10 @@ def test_another_temperature_is_refused(text: str, said: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as caught:
         temperature(text)
     assert str(caught.value) == said
+
+
+def test_a_whole_number_of_thousands_of_digits_is_refused_in_a_short_line() -> None:
+    """Python reads no more than 4300 digits, and argparse would name our function and repeat them all."""
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^must be at least 1 \(got 5,000 characters\)$"):
+        at_least(1)("9" * 5000)
+    assert at_least(1)("9" * 18) == 10**18 - 1
