@@ -14,6 +14,13 @@ PACKAGE: Final = "package:"
 SYSTEM: Final = ("/proc", "/sys", "/dev", "/run/secrets")
 """Folders without files of a user; /proc/self/environ, for one, holds the secrets of this process."""
 MEMORY: Final = "/dev/shm"  # the exception: a user's files in memory
+SHARED: Final = {
+    "/": "the root of the file system",
+    "~": "your home folder",
+    "/tmp": "everybody's folder of temporary files",
+    "/var/tmp": "everybody's folder of temporary files",
+}
+"""Folders that hold others' files, by what they are: a run has one of its own."""
 _KEYS: Final = re.compile(
     r"/\.(ssh|aws|azure|gnupg|kube|docker|password-store|mozilla|config/(gcloud|gh|google-chrome|chromium))(/|$)"
     r"|/([._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.npmrc|\.pypirc|\.env|\.vault-token|\.boto|\.s3cfg"
@@ -67,6 +74,15 @@ def why_irregular(path: Path) -> str | None:
     except (OSError, ValueError):  # missing, or no path at all: opening it fails in better words
         return None
     return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "neither a file nor a folder"
+
+
+def why_shared(folder: Path) -> str | None:
+    """The reason to write no run into a folder itself, since others keep their files there; None for any other one."""
+    for path, what in SHARED.items():
+        with suppress(OSError):  # one of them is missing
+            if os.path.samefile(folder, expand(path)):
+                return what
+    return None
 
 
 def _is_under(path: str, root: str) -> bool:

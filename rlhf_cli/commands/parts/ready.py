@@ -12,13 +12,14 @@ from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.config.security import refuse_unsaid_trust
 from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError, disk_errors
 from rlhf_cli.models.location import check_reference, code_notice, local_path
+from rlhf_cli.paths import why_shared
 from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import check_enough, read_rows
 from rlhf_cli.rewards.columns import check_rows
 from rlhf_cli.runs.binding import is_own
 from rlhf_cli.runs.changes import FINGERPRINT_VARIABLE, fingerprint, resume_config
 from rlhf_cli.runs.checkpoint import find_newest, list_checkpoints, step_of
-from rlhf_cli.runs.folder import CHECKPOINTS, RESULT, REWARD_LOG, check_kinds
+from rlhf_cli.runs.folder import CHECKPOINTS, RESULT, REWARD_LOG, SWEEP, check_kinds
 from rlhf_cli.runs.kind import SUPERVISED, check_verb
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
@@ -102,6 +103,8 @@ def _check_place(config: C, verb: Verb[C], sweep_dir: str | None = None) -> None
         raise UserError("resume=auto needs a folder to find its run in", where="resume", fix="add run_dir=FOLDER")
     if config.run_dir is not None:
         find_run_in(Path(config.run_dir), config, verb)
+    if sweep_dir is not None and not (Path(sweep_dir) / SWEEP).is_file():
+        _refuse_shared(Path(sweep_dir), "sweep_dir")
     check_sinks(config.sinks)
 
 
@@ -136,6 +139,7 @@ def find_run_in(folder: Path, config: C, verb: Verb[C]) -> tuple[C, Origin | Non
     """
     check_kinds(folder)
     if not has_run(folder):
+        _refuse_shared(folder, "run_dir")
         if name := find_foreign(folder):
             what = f"{folder} holds {name}, which is no run's, and would be written over"
             raise UserError(what, where="run_dir", fix="give another folder, as run_dir=outputs/NAME")
@@ -150,6 +154,11 @@ def find_run_in(folder: Path, config: C, verb: Verb[C]) -> tuple[C, Origin | Non
     saved = read_config(folder, origin.checkpoint)
     check_verb(saved, verb.words, folder)
     return _settings_to_resume(verb, saved, config, origin), origin
+
+
+def _refuse_shared(folder: Path, key: str) -> None:
+    if why := why_shared(folder):
+        raise UserError(f"{folder} is {why}", where=key, fix=f"give a folder of its own, as {key}=outputs/NAME")
 
 
 def find_run_to_resume(target: str, overrides: Sequence[str], verb: Verb[C]) -> tuple[C, Origin]:

@@ -28,6 +28,34 @@ def test_jobs_that_share_their_prompts_read_them_once(monkeypatch: pytest.Monkey
         ready.check_new_run(compose_config(["config=tiny", "prompts_per_step=100000"]), checked)
 
 
+@pytest.mark.parametrize("key", ["run_dir", "sweep_dir"])
+@pytest.mark.parametrize(
+    ("folder", "what"),
+    [
+        ("/", "the root of the file system"),
+        ("//", "the root of the file system"),
+        ("~", "your home folder"),
+        ("here", "your home folder"),
+        ("/tmp", "everybody's folder of temporary files"),
+        ("/var/tmp/", "everybody's folder of temporary files"),
+    ],
+)
+def test_a_folder_of_others_is_no_place_for_a_run(
+    key: str, folder: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run as root wrote its config.json and checkpoints into /."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "here").symlink_to(home)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        ready.check_new_run(compose_config(["config=tiny", f"{key}={folder}"]), [])
+    place = {"~": home, "here": tmp_path / "here"}.get(folder, Path(folder))
+    assert caught.value.line() == f"{place} is {what} ({key}); fix: give a folder of its own, as {key}=outputs/NAME"
+    ready.check_new_run(compose_config(["config=tiny", f"{key}={home / 'a'}"]), [])
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "resume", "resumable"),
     [(True, None, True), (False, None, False), (False, "auto", True)],
