@@ -19,6 +19,7 @@ from rlhf_cli.config.keys import did_you_mean, find_nearest, holds_path, make_ab
 from rlhf_cli.config.options import PRESET, check_option, groups, is_file, is_foreign_group, options
 from rlhf_cli.config.typed import insert_breaks, refuse_reinterpreted
 from rlhf_cli.errors import UserError
+from rlhf_cli.runs.changes import is_under
 
 _SHORT = {"-m": "--multirun", "-r": "--run", "-c": "--cfg", "-i": "--info", "-h": "--help"}
 COMPARE_AT = "--compare-at"
@@ -152,6 +153,17 @@ def rewrite(argument: str, base: Path) -> str:
 
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
     return f"{override.get_key_element()}={','.join(map(rewrite_value, values))}"
+
+
+def renew_command(command: Sequence[str], overrides: Sequence[str]) -> tuple[str, ...]:
+    """The command of a run with the overrides of a resume, in place of those that they replace; run.json keeps it."""
+    new = [unquote(rewrite(word, Path.cwd())) for word in overrides if not word.startswith("resume_allow=")]
+    keys = {_key_in(word) for word in new}
+    return (*(word for word in command if not is_under(_key_in(word), keys)), *new)
+
+
+def _key_in(word: str) -> str:
+    return word.lstrip("+").partition("=")[0]
 
 
 def _as_typed(override: Override) -> str:

@@ -36,7 +36,7 @@ from rlhf_cli.ranks.team import Team
 from rlhf_cli.reporter import Reporter
 from rlhf_cli.rewards.columns import column_value
 from rlhf_cli.rewards.execution.scorer import Scorer
-from rlhf_cli.runs.binding import read_hash, write_config, write_record
+from rlhf_cli.runs.binding import read_hash, read_record, write_config, write_record
 from rlhf_cli.runs.checkpoint import abandon
 from rlhf_cli.runs.folder import CHECKPOINTS, CONFIG, EVALUATIONS, LOGS, METRICS, PROFILE, RESULT, TIMINGS
 from rlhf_cli.runs.json_files import content_of, read_last_lines, read_lines, read_rows
@@ -68,7 +68,8 @@ def assemble(
 ) -> Run:
     """Build a run in `folder`, at step 0 or at the origin's checkpoint.
 
-    The record of a new run keeps the `command` that began it. Without a `team` this process calculates all shards.
+    The record keeps the `command` that begins a run with these settings. Without a `team` this process calculates all
+    shards.
     Raises UserError for prompts, models and settings that do not fit together.
     """
     if origin is not None:
@@ -165,6 +166,9 @@ def settle(
         change = note_changes(origin, folder, saved, reporter)
         if state.best is not None and state.best.step <= change:
             state = replace(state, best=None)  # the evaluations to come cannot be compared with it
+        known = read_record(folder)
+        if known and record["command"] not in ([], known.get("command")):
+            write_record(folder, known | {"command": record["command"]})
         go_back(folder, state, reporter)
     saver.bound = {CONFIG: write_config(folder, json.dumps(saved, indent=2) + "\n")}
     logbook = Logbook(folder, Curves(config.sinks, folder, state.step, saved, reporter.note))

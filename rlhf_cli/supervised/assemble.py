@@ -39,7 +39,8 @@ def assemble(
 ) -> SupervisedRun:
     """Build a run in `folder`, at step 0 or at the origin's checkpoint.
 
-    The record of a new run keeps the `command` that began it. Without a `team` this process calculates all shards.
+    The record keeps the `command` that begins a run with these settings. Without a `team` this process calculates all
+    shards.
     Raises UserError for rows, models and settings that do not fit together.
     """
     if origin is not None:

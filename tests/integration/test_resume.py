@@ -23,6 +23,29 @@ def test_a_finished_run_goes_on_with_more_steps(rlhf: Rlhf, tmp_path: Path) -> N
     assert json.loads((tmp_path / "short" / "config.json").read_text())["steps"] == 4
 
 
+def test_the_command_that_may_follow_has_the_settings_in_force(rlhf: Rlhf, tmp_path: Path) -> None:
+    """It had those that the run began with."""
+    (tmp_path / "mine.py").write_text("def f(completions): return [len(text) / 9 for text in completions]\n")
+    begun = rlhf("train", *QUICK, "run_dir=out", "steps=2", "optimizer.lr=0.02", "display=plain")
+    assert begun.code == 0, begun.err
+    more = "steps=3", "optimizer.lr=0.03", "reward=python", "reward.function=mine.py:f"
+    resumed = rlhf("train", "resume=out", *more, "resume_allow=[optimizer.lr,reward]", "display=plain")
+    assert resumed.code == 0, resumed.err
+    (varied,) = [line for line in resumed.out.splitlines() if " -m " in line]
+    own = " ".join(word for word in QUICK if not word.startswith(("steps=", "display=")))
+    assert (
+        varied.split()
+        == (
+            f"rlhf train {own} optimizer.lr=0.03 reward=python reward.function={tmp_path}/mine.py:f steps=3 "
+            "-m beta=0.005,0.01,0.02"
+        ).split()
+    )
+    again = rlhf("train", "resume=out", "steps=4", "display=plain")
+    assert again.code == 0, again.err
+    assert varied.replace("steps=3", "steps=4") in again.out
+    assert rlhf("verify-resume", "out").code == 0
+
+
 def test_auto_starts_then_continues(rlhf: Rlhf, tmp_path: Path) -> None:
     assert rlhf("train", *QUICK, "resume=auto", "run_dir=out", "steps=2").code == 0
     outcome = rlhf("train", *QUICK, "resume=auto", "run_dir=out", "steps=4")

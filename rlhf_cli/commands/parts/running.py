@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rlhf_cli.commands.parts import ready
+from rlhf_cli.config.arguments import renew_command
 from rlhf_cli.config.launch import Launch
 from rlhf_cli.display.dashboard import CURVES, Curve
 from rlhf_cli.display.printing import print_json
@@ -20,6 +21,7 @@ from rlhf_cli.pipeline.signals import StopSignals
 from rlhf_cli.prompts.rows import Rows, read_rows
 from rlhf_cli.ranks.gathering import gather, seat
 from rlhf_cli.reporter import Reporter
+from rlhf_cli.runs.binding import read_record
 from rlhf_cli.runs.checkpoint import step_of
 from rlhf_cli.runs.disk import DISK
 from rlhf_cli.runs.folder import FILES
@@ -30,7 +32,7 @@ from rlhf_cli.runs.sinks import check_sinks
 from rlhf_cli.schema import TrainingConfig
 from rlhf_cli.supervised.result import SupervisedResult
 from rlhf_cli.types import PromptRow
-from rlhf_cli.verbs import Verb
+from rlhf_cli.verbs import Verb, composing
 
 if TYPE_CHECKING:
     from rlhf_cli.ranks.team import Team
@@ -49,7 +51,7 @@ class Trainer(Generic[C, R]):
     read_result: Callable[[C, Origin | None], R | None]
     """Reads the result of a run with nothing left to do; None where a step or the conclusion is missing."""
     train: Callable[[C, Path, Origin | None, StopSignals, Sequence[str]], R]
-    """Trains in a folder, from an origin or anew, until the end; the last argument is the command that began it."""
+    """Trains in a folder, from an origin or anew, until the end; the last argument is the command with its settings."""
     show: Callable[..., None]
     """Prints the result of the run in a folder; with `following=False` without the commands that may follow."""
 
@@ -106,7 +108,7 @@ def start(
 ) -> None:
     """Start the run of a checked config in its `run_dir`, or go on with it where `resume` is auto.
 
-    `source` is the user's file that it was composed from, and `command` what began it.
+    `source` is the user's file that it was composed from, and `command` the command with its settings.
     """
     assert config.run_dir is not None
     folder = Path(config.run_dir)
@@ -127,9 +129,11 @@ def resume(trainer: Trainer[C, R], argv: Sequence[str], begun: float) -> bool:
     config, origin = ready.find_run_to_resume(target, overrides, trainer.verb)
     check_sinks(config.sinks)
     trainer.check_sources(config)
+    with composing(trainer.verb):
+        command = renew_command(read_record(origin.folder).get("command", ()), overrides)
     same = str(origin.checkpoint if is_checkpoint(target) else origin.folder)
     find = partial(ready.find_run_to_resume, same, overrides, trainer.verb)
-    _run(trainer, config, origin.folder, find, None, (), begun)
+    _run(trainer, config, origin.folder, find, None, command, begun)
     return True
 
 

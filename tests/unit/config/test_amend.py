@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rlhf_cli.config.arguments import renew_command
 from rlhf_cli.config.compose import amend
 from rlhf_cli.config.jobs import compose_config
 from rlhf_cli.errors import UserError
@@ -113,3 +114,24 @@ def test_nothing_saved_is_interpolated(saved: dict[str, Any], monkeypatch: pytes
     assert amend(saved, ["beta=0.1"]).resume == "${oc.env:WHERE}"
     with pytest.raises(UserError, match=r"^steps: must be a whole number \(got '\$\{seed\}'\)$"):
         amend(saved | {"steps": "${seed}"}, ())
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "renewed"),
+    [
+        (("rlhf", "steps=2", "seed=1"), ("steps=3",), ("rlhf", "seed=1", "steps=3")),
+        (("rlhf", "reward=length", "reward.half=3"), ("reward=regex",), ("rlhf", "reward=regex")),
+        (("rlhf", "beta=linear", "beta.end=0.1"), ("beta.end=0.2",), ("rlhf", "beta=linear", "beta.end=0.2")),
+        (
+            ("rlhf", "fork", "/a=b@3", "+model.stop=['x']"),
+            ("model.stop=[]",),
+            ("rlhf", "fork", "/a=b@3", "model.stop=[]"),
+        ),
+        (("rlhf", "seed=1"), ("resume_allow=[seed]", "seed=2"), ("rlhf", "seed=2")),
+        ((), (), ()),
+    ],
+)
+def test_the_command_of_a_resumed_run(
+    command: tuple[str, ...], overrides: tuple[str, ...], renewed: tuple[str, ...]
+) -> None:
+    assert renew_command(command, overrides) == renewed

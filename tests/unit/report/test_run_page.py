@@ -253,8 +253,8 @@ def test_after_a_resume_with_other_settings_it_has_the_present_number_of_steps()
     assert command_to_repeat(command | {"configs": ["a"]}, {"steps": 3}, "train") == "rlhf train steps=2 seed=1"
     assert command_to_repeat(twice, {"steps": 3}, "sft", ("seed",)) == "rlhf sft steps=3"
     page = html(sample_run(record=sample_run().record | twice))
-    assert "settings that a resume changed" in page
-    assert "settings that a resume changed" not in html(sample_run())
+    assert "with the settings of its end, of\nwhich a resume changed some" in page
+    assert "a resume changed" not in html(sample_run())
 
 
 @pytest.mark.parametrize(
