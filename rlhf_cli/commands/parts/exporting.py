@@ -6,13 +6,14 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rlhf_cli.config.compose import amend_for
 from rlhf_cli.config.security import TRUST, refuse_unsaid_trust
-from rlhf_cli.display.printing import print_note
-from rlhf_cli.errors import EXIT_RESUME, UserError, bad_run
+from rlhf_cli.display.printing import print_note, print_result
+from rlhf_cli.errors import EXIT_RESUME, UserError, bad_run, visible
 from rlhf_cli.models.libraries import import_libraries
 from rlhf_cli.paths import expand, relative_to_here
 from rlhf_cli.runs.disk import check_parent
@@ -54,10 +55,20 @@ def open_exactly(path: Path, consent: Sequence[str]) -> tuple[Policy, Path]:
     return policy, run
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that name the policy."""
+def add_arguments(parser: argparse.ArgumentParser, out: str, what: str) -> None:
+    """Add the arguments that every such verb has; `what` it writes is named `out`."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, one of its checkpoints, or latest")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the code that came with the model")
+    parser.add_argument("out", metavar=out, help=f"the {what} to write, which does not exist yet")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def print_written(options: argparse.Namespace, out: Path, numbers: str, difference: float, more: str = "") -> None:
+    """Print what was written and how near its logits are; `numbers` is the option that names its number format."""
+    near = f"its logits are those with the adapter, to {difference:.0e} of the largest"
+    line = visible(f"written to {relative_to_here(out)}{more or ';'} {near}")
+    value = {"written": str(out), numbers: getattr(options, numbers), "logit_difference": difference}
+    print_result(value, partial(print, line), as_json=options.json, indent=None)
 
 
 def consent_of(options: argparse.Namespace) -> list[str]:

@@ -1,10 +1,9 @@
 """`rlhf export RUN OUT.gguf`: a trained policy as one file for llama.cpp and Ollama."""
 
-from rlhf_cli.commands.parts.exporting import add_run, consent_of, find_place, open_exactly
+from rlhf_cli.commands.parts.exporting import add_arguments, consent_of, find_place, open_exactly, print_written
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.display.printing import print_json, print_note
-from rlhf_cli.errors import UserError, visible
-from rlhf_cli.paths import relative_to_here
+from rlhf_cli.display.printing import print_note
+from rlhf_cli.errors import UserError
 from rlhf_cli.runs.disk import DISK, scratch_beside
 from rlhf_cli.runs.resume import find_named
 
@@ -18,11 +17,9 @@ def main(argv: list[str]) -> None:
         description="Merge a run's adapter into its model, and write a GGUF file: weights, tokenizer, chat template. "
         "For models of the Llama family (Llama, SmolLM2, Mistral, Qwen2, Qwen3) with a byte-level BPE tokenizer.",
     )
-    add_run(parser)
-    parser.add_argument("out", metavar="OUT.gguf", help="the file to write, which does not exist yet")
+    add_arguments(parser, "OUT.gguf", "file")
     types = ", ".join(f"{name}: {about}" for name, about in TYPES.items())
     parser.add_argument("--type", choices=tuple(TYPES), default="f16", help=f"of the matrices; {types}")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
     options = parser.parse_args(argv)
     out = find_place(options.out)
     if out.suffix != ".gguf" or out.is_dir():
@@ -35,8 +32,4 @@ def main(argv: list[str]) -> None:
         DISK.rename(scratch / out.name, out)
     if policy.stop_texts:
         print_note(f"model.stop={list(policy.stop_texts)} has no place in the file")
-    if options.json:
-        print_json({"written": str(out), "type": options.type, "logit_difference": difference})
-    else:
-        closeness = f"before rounding, its logits are those with the adapter, to {difference:.0e} of the largest"
-        print(visible(f"written to {relative_to_here(out)} ({options.type}); {closeness}"))
+    print_written(options, out, "type", difference, f" ({options.type}); before rounding,")

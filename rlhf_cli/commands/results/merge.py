@@ -1,10 +1,7 @@
 """`rlhf merge RUN OUT`: a trained policy as a plain transformers folder, which needs neither PEFT nor this tool."""
 
-from rlhf_cli.commands.parts.exporting import add_run, consent_of, find_place, open_exactly
+from rlhf_cli.commands.parts.exporting import add_arguments, consent_of, find_place, open_exactly, print_written
 from rlhf_cli.commands.parts.parser import Parser
-from rlhf_cli.display.printing import print_json
-from rlhf_cli.errors import visible
-from rlhf_cli.paths import relative_to_here
 from rlhf_cli.report.card import write_card
 from rlhf_cli.runs.disk import DISK, scratch_beside
 from rlhf_cli.runs.reading import read_run
@@ -18,10 +15,8 @@ def main(argv: list[str]) -> None:
         description="Merge a run's adapter into its model, and write a transformers folder: weights as safetensors, "
         "tokenizer, chat template, generation config and a model card.",
     )
-    add_run(parser)
-    parser.add_argument("out", metavar="OUT", help="the folder to write, which does not exist yet")
+    add_arguments(parser, "OUT", "folder")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the written weights")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
     options = parser.parse_args(argv)
     out = find_place(options.out)
     with scratch_beside(out) as scratch:  # before the model is loaded: the disk may refuse
@@ -33,8 +28,4 @@ def main(argv: list[str]) -> None:
         difference = write_merged(policy, scratch, getattr(torch, options.dtype))
         write_card(scratch, read_run(run), options.dtype)
         DISK.rename(scratch, out)
-    if options.json:
-        print_json({"written": str(out), "dtype": options.dtype, "logit_difference": difference})
-    else:
-        closeness = f"its logits are those with the adapter, to {difference:.0e} of the largest"
-        print(visible(f"written to {relative_to_here(out)}; {closeness}"))
+    print_written(options, out, "dtype", difference)
