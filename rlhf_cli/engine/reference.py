@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 from torch import Tensor
 
@@ -114,7 +114,14 @@ def load_models(config: RunConfig, note: Callable[[str], None]) -> tuple[Policy,
     return replace(policy, context=min(policy.context, found.context)), TwoModels(own, other)
 
 
-def first_difference(own: Any, other: Any) -> str | None:
+class Vocabulary(Protocol):
+    """The part of a tokenizer that is compared."""
+
+    def get_vocab(self) -> dict[str, int]:
+        """Text -> number of every token."""
+
+
+def first_difference(own: Vocabulary, other: Vocabulary) -> str | None:
     """The first token, by its number, that two tokenizers read differently; None where all are the same."""
     ours, theirs = ({number: text for text, number in each.get_vocab().items()} for each in (own, other))
     for number in sorted({*ours, *theirs}):
