@@ -27,7 +27,7 @@ Opponent = Literal["reference", "labelled"]
 
 COLDEST: Final = 1e-3
 """Lowest temperature above 0: logits divided by a far smaller one are no numbers any more."""
-BY_MACHINE: Final = ("microbatch_size", "reuse_forward", "invariant", "shards")
+BY_MACHINE: Final = ("dtype", "microbatch_size", "reuse_forward", "invariant", "shards")
 """Settings that the machine or its processes decide where they are `auto`; a run keeps what was decided at first."""
 
 
@@ -104,7 +104,9 @@ class TrainingConfig(Settings):
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"]
-    """Type of the frozen weights; the adapter is always float32. auto: float32 on a CPU, bfloat16 on a GPU."""
+    """Type of the frozen weights; the adapter is always float32. auto: bfloat16 on a GPU, and on a CPU with
+    instructions for it (AVX-512 BF16 or AMX) where the model's file is in bfloat16 or quantised; otherwise float32. A
+    run keeps the one that it began with."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     """CPU threads; null: as many as torch takes, and in an `invariant` run fewer while other programs keep the cores
     busy. Without `invariant`, a run repeats bit for bit only with the same number."""

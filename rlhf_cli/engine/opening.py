@@ -9,7 +9,7 @@ import torch
 from rlhf_cli.engine.allocator import keep_freed_memory
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.building import build_policy
-from rlhf_cli.models.memory import choose_device
+from rlhf_cli.models.memory import choose_device, multiplies_bfloat16
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.models.specials import NONE_KEPT, SpecialTokens
 from rlhf_cli.models.value_head import ValueHead
@@ -53,12 +53,20 @@ def open_policy(
     policy = build_policy(config.model, device, dtype, seed_for(config.seed, "init"), head=head, special=special)
     for line in policy.notes:
         note(line)
+    if device.type == "cpu" and policy.causal.dtype == torch.bfloat16 and not multiplies_bfloat16():
+        note("this CPU has no instructions for bfloat16: products take several times as long as with dtype=float32")
     return policy
 
 
-def place_of(config: TrainingConfig) -> tuple[torch.device, torch.dtype]:
-    """The device and the dtype of the weights; raises UserError where this machine has no such device."""
+def place_of(config: TrainingConfig) -> tuple[torch.device, torch.dtype | None]:
+    """The device and the dtype of the weights, None where the model decides.
+
+    Raises UserError where this machine has no such device.
+    """
     device, dtype = choose_device(config.device, config.dtype)
+    reference = config.reference if isinstance(config, RunConfig) else None
+    if dtype is None and reference and reference.kind == "model" and reference.adapter:
+        dtype = torch.float32  # the adapter is merged into the reference's weights: bfloat16 would lose most of it
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"no {config.device} on this machine", where="device", fix="use device=auto or device=cpu")
     return device, dtype

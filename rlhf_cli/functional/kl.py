@@ -67,10 +67,11 @@ def compare_distributions(
         of_logits = [torch.empty_like(logits) for _ in range(slopes)]
         for block in row_slices(len(logits), block_size(logits)):
             rows = slice(part.start + block.start, part.start + block.stop)
-            policy = log_softmax(logits[block], temperature, unpack(kept, rows, len(tokens)))
+            keep = unpack(kept, rows, len(tokens))
+            policy = log_softmax(logits[block], temperature, keep)
             reference = log_softmax(ref_logits[block], temperature)
             columns[0].append(reference.gather(-1, tokens[rows].unsqueeze(-1)).squeeze(-1))
-            finite, probabilities = _finite(policy), policy.exp()
+            probabilities, finite = policy.exp(), policy if keep is None else _finite(policy)
             columns[2].append(-_sum(probabilities * finite, by_row=by_row))
             above = finite.sub_(reference)
             kl = _sum(probabilities * above, by_row=by_row)

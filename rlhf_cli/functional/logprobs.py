@@ -57,7 +57,8 @@ def token_slopes(probabilities: Tensor, tokens: Tensor, temperature: float) -> T
     """d log pi(token) / d logits [n, V]: (1[v = token] - pi(v)) / T of probabilities [n, V]; it overwrites them."""
     ids = tokens.unsqueeze(-1)
     ones = probabilities.new_ones(ids.shape)
-    return probabilities.neg_().scatter_add_(-1, ids, ones).div_(temperature)
+    slopes = probabilities.neg_().scatter_add_(-1, ids, ones)
+    return slopes if temperature == 1.0 else slopes.div_(temperature)  # a pass over the vocabulary
 
 
 def rowwise(hidden: Tensor, head: Head, row_function: RowFunction, chunk: int = CHUNK) -> Tensor:

@@ -29,7 +29,7 @@ ATTENTION: Final = ("q_proj", "k_proj", "v_proj", "o_proj")
 def build_policy(
     settings: Model,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     adapter_seed: int,
     *,
     head: Callable[[int], ValueHead] | None = None,
@@ -37,8 +37,9 @@ def build_policy(
 ) -> Policy:
     """Load and freeze the model; add an adapter with A random by `adapter_seed` and B zero, and perhaps a value head.
 
-    So the policy starts as the reference. `head` makes the value head of states of a width; None: it has none. Raises
-    UserError for a model that is missing or too large, and for target modules that it lacks.
+    So the policy starts as the reference. A `dtype` of None is that of `dtype_on_cpu`. `head` makes the value head of
+    states of a width; None: it has none. Raises UserError for a model that is missing or too large, and for target
+    modules that it lacks.
     """
     notes: tuple[str, ...] = ()
     use_chat_template = False
@@ -51,11 +52,11 @@ def build_policy(
             from rlhf_cli.models.loading import load
 
             loaded = load(settings, dtype, device)
-            model, tokenizer, notes = loaded.model, loaded.tokenizer, loaded.notes
+            model, tokenizer, notes, dtype = loaded.model, loaded.tokenizer, loaded.notes, loaded.dtype
             use_chat_template = uses_chat_template(settings.prompt_format, tokenizer, settings.path)
         model.to(device=device).eval()
         for parameter in model.parameters():  # not the buffers: the angles of rotary positions stay float32
-            parameter.data = parameter.data.to(dtype)
+            parameter.data = parameter.data.to(dtype or torch.float32)
     ends, stop_texts = _find_ends(model, tokenizer, settings.stop, use_chat_template=use_chat_template)
     with room_for_model():
         peft = add_adapter(model, settings.lora, adapter_seed)

@@ -3,16 +3,21 @@
 import fcntl
 import hashlib
 import io
+import json
 import os
 import shutil
 import sys
 import tempfile
 from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from rlhf_cli.errors import EXIT_DISK, UserError, bad_disk
+
+WRITER: Final = b"2"
+"""Another number where a conversion writes other files: those of before are then not taken for its own."""
 
 
 def cache_dir() -> Path:
@@ -31,10 +36,12 @@ def cache_dir() -> Path:
 def convert(gguf: Path) -> Path:
     """Convert a GGUF file into a transformers folder (float32 safetensors) in the cache, unless it is there already.
 
+    Its config.json gives bfloat16 as the dtype of a file that is no finer.
+
     A lock and a final rename make parallel runs convert once, and let a killed run leave nothing half done. Raises
     UserError (exit 6) where the cache cannot be written.
     """
-    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256(gguf.read_bytes() + WRITER).hexdigest()[:16]
     folder = cache_dir() / "models" / f"{gguf.stem}-{digest}"
     if folder.is_dir():
         return folder
@@ -71,4 +78,20 @@ def _write(gguf: Path, folder: Path) -> None:
             if name in vars(leftover):
                 delattr(leftover, name)
     model.save_pretrained(folder)
+    if _is_coarse(gguf):
+        _say_bfloat16(folder / "config.json")
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+
+
+def _is_coarse(gguf: Path) -> bool:
+    """Whether every matrix of the file is quantised or in bfloat16, so that bfloat16 loses next to nothing of it."""
+    from gguf import GGMLQuantizationType, GGUFReader
+
+    fine = (GGMLQuantizationType.F64, GGMLQuantizationType.F32, GGMLQuantizationType.F16)
+    return all(tensor.tensor_type not in fine for tensor in GGUFReader(gguf).tensors if len(tensor.shape) > 1)
+
+
+def _say_bfloat16(config: Path) -> None:
+    """Write into a model's config.json that bfloat16 is its own dtype, which `dtype=auto` asks for."""
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(settings | {"dtype": "bfloat16"}, indent=2) + "\n", encoding="utf-8")

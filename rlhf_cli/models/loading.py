@@ -27,7 +27,7 @@ from rlhf_cli.models.fingerprint import is_trained_on
 from rlhf_cli.models.gguf import convert
 from rlhf_cli.models.libraries import silence_transformers
 from rlhf_cli.models.location import EMBEDDED, adapter_notes, adapter_path, local_path
-from rlhf_cli.models.memory import check_room, is_out_of_memory
+from rlhf_cli.models.memory import check_room, dtype_on_cpu, is_out_of_memory
 from rlhf_cli.models.settings import Pretrained
 from rlhf_cli.plural import plural
 
@@ -43,10 +43,14 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     notes: tuple[str, ...]
     """One line for each harmless difference between the files and the model."""
+    dtype: torch.dtype
+    """The one that the weights are to have: a model that took in an adapter is float32 as yet."""
 
 
-def load(settings: Pretrained, dtype: torch.dtype, device: torch.device) -> Loaded:
+def load(settings: Pretrained, dtype: torch.dtype | None, device: torch.device) -> Loaded:
     """Load the model in `dtype`, and its tokenizer, from safetensors only; the model's own code runs only if trusted.
+
+    Where `dtype` is None, `dtype_on_cpu` decides.
 
     It is on the CPU as yet, to be moved to the `device`. Every weight comes from the files; transformers alone would
     make up missing ones at random. Raises UserError where the model or its adapter is missing, cannot be read, or does
@@ -56,11 +60,16 @@ def load(settings: Pretrained, dtype: torch.dtype, device: torch.device) -> Load
 
     with _locate(settings) as source:
         tokenizer = _load_tokenizer(source, settings)
+        if settings.adapter:  # merged in float32: bfloat16 would lose most of it
+            read_as, dtype = torch.float32, dtype or torch.float32
+        else:
+            dtype = dtype or dtype_on_cpu(_load_config(source, settings.revision, settings.trust_remote_code))
+            read_as = dtype
         model, notes = load_weights(
             AutoModelForCausalLM,
             source,
             settings.revision,
-            torch.float32 if settings.adapter else dtype,  # merged in float32: bfloat16 would lose most of it
+            read_as,
             device,
             "model.path",
             trust_remote_code=settings.trust_remote_code,
@@ -73,11 +82,11 @@ def load(settings: Pretrained, dtype: torch.dtype, device: torch.device) -> Load
                 fix="take an earlier checkpoint of its training",
             )
     if settings.adapter is None:
-        return Loaded(model, tokenizer, notes)
+        return Loaded(model, tokenizer, notes, dtype)
     adapter = adapter_path(settings.adapter, settings.path)
     about = adapter_notes(Path(adapter), settings.path, tokenizer.chat_template)
     merged, on_others = _merge_adapter(model, adapter)
-    return Loaded(merged, tokenizer, (*notes, *about, *on_others))
+    return Loaded(merged, tokenizer, (*notes, *about, *on_others), dtype)
 
 
 def load_weights(

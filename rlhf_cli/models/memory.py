@@ -1,10 +1,13 @@
 """A device: which one a setting means, its processor, how much memory it has, and running out of it."""
 
+from __future__ import annotations
+
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 import torch
@@ -12,17 +15,36 @@ import torch
 from rlhf_cli.errors import UserError
 from rlhf_cli.models.libraries import cpu_vendor
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 MIB: Final = 2**20
 GIB: Final = 2**30
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The types that weights may have, by their names in settings."""
 
 
-def choose_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """The device and the dtype of weights; auto: a GPU where there is one, bfloat16 there and float32 on a CPU."""
+def choose_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype | None]:
+    """The device and the dtype of weights; auto: a GPU where there is one, and bfloat16 there.
+
+    The dtype is None where it is left to the model: `dtype_on_cpu` decides.
+    """
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     place = torch.device(automatic if device == "auto" else device)
-    return place, DTYPES.get(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32)
+    return place, DTYPES.get(dtype) or (torch.bfloat16 if place.type == "cuda" else None)
+
+
+def dtype_on_cpu(config: PretrainedConfig) -> torch.dtype:
+    """bfloat16 where the model's file says so and the CPU has instructions for it, otherwise float32."""
+    stored = config.dtype or config.get_text_config().dtype
+    return torch.bfloat16 if stored == torch.bfloat16 and multiplies_bfloat16() else torch.float32
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for products in bfloat16; without them these take longer than in float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def processor_of(device: torch.device) -> str:

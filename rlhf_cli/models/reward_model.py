@@ -49,7 +49,7 @@ def make_score(
     alone by rounding at most. Raises OSError, ValueError and UserError for a model that cannot be loaded or used.
     """
     place, own = choose_device(device, dtype)
-    model, tokenizer = _load(path, revision, place, own)
+    model, tokenizer = _load(path, revision, place, own or torch.float32)
     column = _find_column(label, model)
     reads = getattr(model.config, READS, "auto") if reads == "auto" else reads
     limit = min(max_tokens, _context_length(model))

@@ -155,6 +155,8 @@ def settle(
     if origin is None:
         state = TrainState()
         write_record(folder, record)
+        if config.dtype == "auto" and (record["device"], record["dtype"]) == ("cpu", "bfloat16"):
+            reporter.note("the weights are bfloat16, as in the model's file: quick on this CPU; dtype=float32 is finer")
     else:
         data = read_hash(origin.folder, "data")
         is_same_ground = check_ground(origin, record, reporter, config.resume_allow)

@@ -59,12 +59,14 @@ def load_sharded(
     return loaded
 
 
-def load_whole(config: RunConfig, dtype: torch.dtype, note: Callable[[str], None]) -> tuple[Policy, TransformersEngine]:
+def load_whole(
+    config: RunConfig, dtype: torch.dtype | None, note: Callable[[str], None]
+) -> tuple[Policy, TransformersEngine]:
     """Load the model into the host's memory; the engine reads its weights by its modules alone."""
     if config.model.engine != "transformers":
         note(WHY_SLOWER)
     model = config.model.model_copy(update={"engine": "transformers"})
-    name = str(dtype).removeprefix("torch.")
+    name = str(dtype).removeprefix("torch.") if dtype else "auto"
     fields = {"model": model, "device": "cpu", "dtype": name, "invariant": False}
     policy, engine = load_models(config.model_copy(update=fields), note)
     assert isinstance(engine, TransformersEngine)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from rlhf_cli.errors import UserError, bad_run
 from rlhf_cli.json_text import from_json
 from rlhf_cli.paths import expand, find_similar
-from rlhf_cli.runs.binding import OWN, check_config
+from rlhf_cli.runs.binding import OWN, check_config, read_record
 from rlhf_cli.runs.checkpoint import NAME, find_newest, folder_of, list_checkpoints, step_of, why_invalid
 from rlhf_cli.runs.folder import (
     ADAPTER,
@@ -197,7 +197,7 @@ def _remove_stub(folder: Path, own: Sequence[str]) -> None:
 
 
 def read_config(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
-    """Read the run's settings as plain data.
+    """Read the run's settings as plain data; `dtype` is the one that the run began with.
 
     Raises UserError (exit 5) where they are unreadable, not those that the run wrote, or not of its `checkpoint`.
     """
@@ -209,6 +209,8 @@ def read_config(folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
             raise ValueError("not a mapping of settings")
     except (OSError, ValueError) as error:
         raise bad_run(f"{CONFIG} cannot be read: {error}", folder, "name another run") from error
+    if config.get("dtype") == "auto" and (own := read_record(folder).get("dtype")) in ("float32", "bfloat16"):
+        config["dtype"] = own  # another machine may choose another one
     return config
 
 

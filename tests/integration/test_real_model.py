@@ -56,7 +56,7 @@ def loaded_once(layers: int) -> Iterator[None]:
     """The weights are read once; whoever loads the model gets a copy of it."""
     load, kept = loading.load, dict[str, loading.Loaded]()
 
-    def load_copy(settings: Pretrained, dtype: torch.dtype, device: torch.device) -> loading.Loaded:
+    def load_copy(settings: Pretrained, dtype: torch.dtype | None, device: torch.device) -> loading.Loaded:
         what = f"{settings} {dtype}"
         if what not in kept:
             kept[what] = load(settings, dtype, device)
@@ -72,7 +72,14 @@ def loaded_once(layers: int) -> Iterator[None]:
 def trained(loaded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two short steps; the reward is one that tells any two completions apart."""
     folder = tmp_path_factory.mktemp("real") / "out"
-    small = ("steps=2", "prompts_per_step=2", "samples_per_prompt=2", "max_new_tokens=8", "evaluate.every=0")
+    small = (
+        "dtype=float32",
+        "steps=2",
+        "prompts_per_step=2",
+        "samples_per_prompt=2",
+        "max_new_tokens=8",
+        "evaluate.every=0",
+    )
     quick = ("optimizer.lr=5e-3", "optimizer.warmup_steps=0", "reward=characters", "display=quiet")
     assert run(["train", *small, *quick, f"run_dir={folder}"]) == 0
     return folder
@@ -81,14 +88,14 @@ def trained(loaded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def policy(trained: Path) -> Policy:
     """The policy of that run."""
-    policy = load_policy(compose_config([]), print)
+    policy = load_policy(compose_config(["dtype=float32"]), print)
     policy.load_adapter(trained / "adapter")
     return policy
 
 
 @pytest.fixture(scope="module")
 def base_folder() -> str:
-    settings = compose_config([]).model
+    settings = compose_config(["dtype=float32"]).model
     assert isinstance(settings, Pretrained)
     return loading.resolve(settings)
 

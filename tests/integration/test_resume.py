@@ -8,8 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from rlhf_cli.errors import EXIT_RESUME
+from rlhf_cli.models import memory
+from rlhf_cli.models.tiny import build_tiny
 from tests.support import QUICK, Outcome, contents, lines
+from tests.unit.support import tiny
 
 Rlhf = Callable[..., Outcome]
 
@@ -130,3 +135,35 @@ def test_a_folder_whose_name_ends_in_a_quote_is_resumed(rlhf: Rlhf, finished: Pa
     for target in ("step-00000001'", f'"{tmp_path}/step-00000001\'"'):
         outcome = rlhf("train", f"resume={target}")
         assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize("own", ["bfloat16", "float32"])
+def test_a_run_keeps_its_dtype_on_a_machine_that_would_choose_another(
+    own: str, rlhf: Rlhf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = build_tiny(tiny())
+    model.to(torch.bfloat16).save_pretrained("model")
+    tokenizer.save_pretrained("model")
+    quick = [setting for setting in QUICK if not setting.startswith("model.")]
+    settings = (*quick, "model=pretrained", "model.path=model", "steps=4", "evaluate.every=0")
+
+    def on_a_machine(*, with_bfloat16: bool, arguments: tuple[str, ...]) -> Outcome:
+        monkeypatch.setattr(memory, "multiplies_bfloat16", lambda: with_bfloat16)
+        outcome = rlhf("train", *arguments)
+        assert outcome.code == 0, outcome.err
+        return outcome
+
+    has = own == "bfloat16"
+    whole = on_a_machine(with_bfloat16=has, arguments=(*settings, "run_dir=whole"))
+    assert ("the weights are bfloat16, as in the model's file: quick on this CPU" in whole.err) is has
+    on_a_machine(with_bfloat16=has, arguments=(*settings, "steps=2", "run_dir=part"))
+    on_a_machine(with_bfloat16=not has, arguments=("resume=part", "steps=4"))
+    assert json.loads((tmp_path / "part" / "run.json").read_text())["dtype"] == own
+    for name in ("adapter/adapter_model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    again = on_a_machine(with_bfloat16=not has, arguments=(*settings, "run_dir=part", "resume=auto"))
+    assert "would not be the same" not in again.err
+    on_a_machine(with_bfloat16=not has, arguments=("resume=part", "dtype=auto", "steps=5"))
+    refused = rlhf("train", "resume=part", "dtype=" + ("float32" if has else "bfloat16"), "steps=6")
+    assert refused.code == EXIT_RESUME
+    assert f"dtype: {own} -> " in refused.err

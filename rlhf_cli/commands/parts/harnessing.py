@@ -59,11 +59,11 @@ def ask_harness(options: argparse.Namespace, path: Path, overrides: Sequence[str
         from rlhf_cli.engine.opening import place_of
         from rlhf_cli.models.exports.harness import evaluate_merged, load_tasks, version
 
-        loaded, place = load_tasks(tasks), place_of(config)
+        loaded, (device, dtype) = load_tasks(tasks), place_of(config)
     policy, _ = open_exactly(path, consent)
     size = config.microbatch_size if isinstance(config.microbatch_size, int) else BATCH
     ask = partial(
-        evaluate_merged, policy, loaded, place, batch_size=size, limit=options.limit, chat=options.chat_template
+        evaluate_merged, policy, loaded, device, dtype, batch_size=size, limit=options.limit, chat=options.chat_template
     )
     tables: list[dict[str, Any]] = []
     for side, with_adapter in (("policy", True), ("reference", False)):

@@ -64,7 +64,8 @@ def version() -> str:
 def evaluate_merged(
     policy: Policy,
     tasks: dict[str, Any],
-    place: tuple[torch.device, torch.dtype],
+    device: torch.device,
+    dtype: torch.dtype | None,
     *,
     adapter: bool,
     batch_size: int,
@@ -73,9 +74,9 @@ def evaluate_merged(
 ) -> dict[str, Any]:
     """The results of lm-eval for the policy, merged, or for the reference, without the adapter; with all documents.
 
-    The policy's weights are float32 on the CPU; the merged ones move to the `place`. `limit`: documents of a task;
-    `chat`: write prompts by the model's chat template. Raises UserError where there is none (exit 2), and where lm-eval
-    fails (exit 3).
+    The policy's weights are float32 on the CPU; the merged ones move to the device, and to the `dtype` unless it is
+    None. `limit`: documents of a task; `chat`: write prompts by the model's chat template. Raises UserError where there
+    is none (exit 2), and where lm-eval fails (exit 3).
     """
     if chat and policy.tokenizer.chat_template is None:
         raise UserError("the model has no chat template", where="--chat-template", fix="leave it out")
@@ -86,7 +87,7 @@ def evaluate_merged(
         from lm_eval.models.huggingface import HFLM
 
         model = HFLM(
-            merged.to(*place),
+            merged.to(device, dtype),
             backend="causal",
             tokenizer=copy.deepcopy(policy.tokenizer),  # it is given a token to pad by
             batch_size=batch_size,

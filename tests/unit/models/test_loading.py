@@ -15,8 +15,9 @@ from torch.testing import assert_close
 from transformers.utils import logging
 
 from rlhf_cli.errors import EXIT_DATA, UserError
-from rlhf_cli.models import loading
+from rlhf_cli.models import loading, memory
 from rlhf_cli.models import tiny as tiny_models
+from rlhf_cli.models.building import build_policy
 from rlhf_cli.models.fingerprint import weights_fingerprint
 from rlhf_cli.models.location import EMBEDDED
 from rlhf_cli.models.policy import Policy
@@ -297,3 +298,21 @@ class TestRefused:
 
 def test_a_hub_id_is_left_to_transformers() -> None:
     assert loading.resolve(pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")) == "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def test_a_model_in_bfloat16_stays_so_where_the_cpu_has_it_unless_an_adapter_is_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = tiny_models.build_tiny(tiny())
+    model.to(torch.bfloat16).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    own = build(pretrained(tmp_path / "model"))
+    move_adapter(own)
+    own.peft.save_pretrained(tmp_path / "adapter")
+    cpu, with_adapter = torch.device("cpu"), {"adapter": str(tmp_path / "adapter")}
+    for has_instructions, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(memory, "multiplies_bfloat16", lambda has=has_instructions: has)
+        policy = build_policy(pretrained(tmp_path / "model"), cpu, None, 1)
+        assert {weight.dtype for weight in policy.frozen().values()} == {expected}
+        merged = build_policy(pretrained(tmp_path / "model", **with_adapter), cpu, None, 1)
+        assert {weight.dtype for weight in merged.frozen().values()} == {torch.float32}

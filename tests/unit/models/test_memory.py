@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, Gemma3Config, LlamaConfig, PretrainedConfig
 
 from rlhf_cli.errors import UserError
 from rlhf_cli.models import memory
-from rlhf_cli.models.memory import check_room, is_out_of_memory, room_for_model, total_memory
+from rlhf_cli.models.memory import (
+    check_room,
+    choose_device,
+    dtype_on_cpu,
+    is_out_of_memory,
+    room_for_model,
+    total_memory,
+)
 
 CPU = torch.device("cpu")
 SMALL = LlamaConfig(
@@ -94,3 +101,36 @@ def test_the_message_of_the_cpus_allocator_is_recognised() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stored", "has_instructions", "expected"),
+    [
+        (LlamaConfig(dtype="bfloat16"), True, torch.bfloat16),
+        (LlamaConfig(dtype="bfloat16"), False, torch.float32),
+        (LlamaConfig(dtype="float32"), True, torch.float32),
+        (LlamaConfig(dtype="float16"), True, torch.float32),  # bfloat16 would round it
+        (LlamaConfig(), True, torch.float32),
+        (Gemma3Config(text_config={"dtype": "bfloat16"}), True, torch.bfloat16),
+    ],
+)
+def test_on_a_cpu_weights_are_bfloat16_where_nothing_is_lost_and_it_is_quick(
+    stored: PretrainedConfig, has_instructions: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "multiplies_bfloat16", lambda: has_instructions)
+    assert dtype_on_cpu(stored) is expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("avx512_bf16", True), ("amx_bf16", True), ("avx512_f", False)])
+def test_the_instructions_for_bfloat16(name: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", name: True})
+    assert memory.multiplies_bfloat16.__wrapped__() is expected
+
+
+def test_the_dtype_is_left_to_the_model_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_gpu, expected in ((False, ("cpu", None)), (True, ("cuda", torch.bfloat16))):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
+        device, dtype = choose_device("auto", "auto")
+        assert (device.type, dtype) == expected
+    assert choose_device("cpu", "float32") == (CPU, torch.float32)
+    assert choose_device("cpu", "bfloat16") == (CPU, torch.bfloat16)
