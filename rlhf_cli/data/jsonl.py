@@ -62,7 +62,10 @@ def json_object(line: str, where: str) -> dict[str, Any]:
         if "\\u" in line:  # an escape may be half of a surrogate pair; text decoded strictly has none
             json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise bad_data("half of a surrogate pair, which is no text", where, "save it as UTF-8") from error
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise bad_data(
+            f"{half} is half of a surrogate pair, which is no text", where, "write both halves, or none"
+        ) from error
     except ValueError as error:
         raise bad_data(str(error), where, _fix(line)) from error
     if not isinstance(row, dict):

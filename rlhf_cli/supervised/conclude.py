@@ -53,8 +53,9 @@ def conclude(run: SupervisedRun) -> SupervisedResult:
     if config.evaluate.every and not (before and after):
         run.work.reporter.note(f"nothing to compare: {why_not_compared(read_record(run.folder))}")
     compared = (before, after) if before and after else None
-    if exported and compared and compared[0].columns["loss"] == compared[1].columns["loss"]:
-        what = f"nothing was learned: after step {exported} every held-out loss is that of the untouched model"
+    last = evaluations.get(state.step)
+    if state.step and before and last and before.columns["loss"] == last.columns["loss"]:
+        what = f"nothing was learned: after step {state.step} every held-out loss is that of the untouched model"
         run.work.reporter.note(f"{what} to the last bit; see optimizer.lr, and grad_norm in metrics.jsonl")
     result = SupervisedResult(
         task=objective.kind,

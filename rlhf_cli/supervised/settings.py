@@ -28,8 +28,11 @@ class SupervisedConfig(TrainingConfig):
     def _prompts_hide_the_answer(self) -> Self:
         learnt = set(self.objective.columns_read)
         for source in self.data.parts.values():
-            if shown := learnt & set(column_names(source.template) if source.template is not None else ()):
-                raise ValueError(f"data.template: shows the column {shown.pop()}, which is what the model shall learn")
+            key, columns = "prompt", [source.prompt]
+            if source.template is not None:
+                key, columns = "template", column_names(source.template)
+            if shown := learnt.intersection(columns):
+                raise ValueError(f"data.{key}: shows the column {shown.pop()}, which is what the model shall learn")
         return self
 
     @model_validator(mode="after")

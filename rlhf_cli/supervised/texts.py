@@ -19,6 +19,8 @@ from rlhf_cli.types import Prompt, PromptRow
 
 TIE: Final = 0.5
 """The share of votes of a pair without a better side."""
+DROPS: Final = "the tokenizer or the chat template drops"
+"""The usual reason for which texts that differ have the same tokens."""
 
 
 def completions_encoder(
@@ -48,7 +50,7 @@ def completions_encoder(
             if beyond := next((max(one) for one in tokens if max(one) >= policy.encoder.vocabulary), None):
                 raise _unknown(beyond, policy, prompt.row)
             if too_long is None and len(set(tokens)) < len(tokens) and lesson.share != TIE:
-                raise _alike(objective, prompt.row)
+                raise _alike(objective, prompt.row, DROPS)
             examples.append(None if too_long else Example((prompt,), tokens, lesson))
         return examples
 
@@ -88,11 +90,13 @@ def texts_encoder(
             if fit.drops:
                 return None
             if fit.data.too_long == "error":
-                raise _too_long("text", length, f"data.max_prompt_tokens and max_new_tokens: {limit}", row)
+                by_data = fit.limit == fit.data.max_prompt_tokens
+                bound = "data.max_prompt_tokens and max_new_tokens" if by_data else "the model reads"
+                raise _too_long("text", length, f"{bound}: {limit}", row)
             fit.cut[limit] += 1
             both = [tokens[-limit:] for tokens in both]  # as reward=model cuts them
         if both[0] == both[1] and lesson.share != TIE:
-            raise _alike(objective, row)
+            raise _alike(objective, row, "data.too_long=truncate_left cuts off" if length > limit else DROPS)
         shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(*both, strict=False))))
         starts = [both[0][:shared]] if shared else [tokens[:1] for tokens in both]
         prompts = tuple(Prompt(row, policy.decode(start), tuple(start)) for start in starts)
@@ -142,10 +146,9 @@ def _holds_unknown(example: Example, policy: Policy) -> bool:
     return any(number in tokens[:-1] and unknown not in text for tokens, text in rows)
 
 
-def _alike(objective: Objective, row: PromptRow) -> UserError:
+def _alike(objective: Objective, row: PromptRow, why: str) -> UserError:
     return bad_data(
-        f"{' and '.join(objective.columns_read)} are the same tokens: the tokenizer or the chat template drops what "
-        "differs",
+        f"{' and '.join(objective.columns_read)} are the same tokens: {why} what differs",
         row.where,
         'remove the row, or call it a tie: "share": 0.5',
     )

@@ -11,9 +11,9 @@ with d the log-odds of the chosen one, as the maximum likelihood of the Bradley-
 from __future__ import annotations
 
 from statistics import fmean
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlhf_cli.evaluation.intervals import Share
 from rlhf_cli.evaluation.pairs import pair_accuracy
@@ -32,6 +32,12 @@ class Pairwise(Objective):
     """The column with the better completion: a text, or a list with one message of the assistant."""
     rejected: str = Field(min_length=1)
     """The column with the worse completion."""
+
+    @model_validator(mode="after")
+    def _compares_two_columns(self) -> Self:
+        if self.chosen == self.rejected:
+            raise ValueError(f"chosen and rejected name one column, {self.chosen}")
+        return self
 
     @property
     def columns_read(self) -> tuple[str, ...]:

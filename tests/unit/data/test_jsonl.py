@@ -238,7 +238,7 @@ class TestFingerprint:
     ("line", "said"),
     [
         ('{"prompt": "a",', "not JSON: Expecting property name enclosed in double quotes at column 16"),
-        ('{"prompt": "\\ud800"}', "half of a surrogate pair, which is no text"),
+        ('{"prompt": "\\ud800"}', "\\ud800 is half of a surrogate pair, which is no text"),
         ("[" * 200_000, "not readable as JSON: it is nested too deeply"),
         ('{"prompt": "a", "prompt": "b"}', "not readable as JSON: 'prompt' stands twice in an object"),
         ('{"prompt": "a", "of": {"n": 1, "m": 2, "n": 1}}', "not readable as JSON: 'n' stands twice in an object"),

@@ -63,6 +63,9 @@ def test_a_run_that_leaves_every_loss_as_it_was_says_so(objective: dict[str, Any
     run = run_of(tmp_path / "out", objective, lr=1e-30)
     finish(run)
     assert notes(run)[-1].startswith("nothing was learned: after step 3 every held-out loss is that of the untouched")
+    run = run_of(tmp_path / "stalled", objective, lr=1e-30, patience=1)
+    assert finish(run).exported == 0
+    assert notes(run)[-1].startswith("nothing was learned: after step 2 every")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=KINDS)

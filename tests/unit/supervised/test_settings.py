@@ -14,6 +14,9 @@ from rlhf_cli.verbs import DPO, REWARD_TRAIN, SFT, Verb
     [
         (SFT, "data.template='{prompt} {completion}'", "data.template: shows the column completion"),
         (DPO, "data.template='{prompt} {rejected}'", "data.template: shows the column rejected"),
+        (SFT, "data.prompt=completion", "data.prompt: shows the column completion"),
+        (REWARD_TRAIN, "objective.chosen=prompt", "data.prompt: shows the column prompt"),
+        (DPO, "objective.rejected=chosen", "objective: chosen and rejected name one column, chosen"),
         (SFT, "evaluate.every=0", "patience: needs held-out losses"),
         (SFT, "checkpoint.keep_best=false", "patience: exports the best step"),
         (DPO, "objective.beta=2e9", "objective.beta: must be at most 1e\\+09"),

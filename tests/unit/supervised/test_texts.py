@@ -119,13 +119,21 @@ def test_texts_that_begin_differently_have_their_own_prompts(moved: Policy) -> N
 
 def test_a_pair_that_is_too_long_is_named_left_out_or_loses_its_beginning(moved: Policy) -> None:
     rows, limits = [row_of(chosen="y" * 9, rejected="y")], {"longest": 8, "max_prompt_tokens": 6}
-    with pytest.raises(UserError, match="the text has 15 tokens, more than") as caught:
+    with pytest.raises(
+        UserError, match=r"15 tokens, more than data\.max_prompt_tokens and max_new_tokens: 14"
+    ) as caught:
         encoder_of(moved, BRADLEY_TERRY, **limits)(rows)
     assert caught.value.where == "rows.jsonl:1"
     assert encoder_of(moved, BRADLEY_TERRY, too_long="drop", **limits)(rows) == [None]
     (cut,) = encoder_of(moved, BRADLEY_TERRY, too_long="truncate_left", **limits)(rows)
     assert cut is not None
     assert len(cut.prompts[0].tokens) + len(cut.completions[0]) - 1 == 14
+    with pytest.raises(UserError, match=r"the same tokens: data\.too_long=truncate_left cuts off what differs"):
+        encoder_of(moved, BRADLEY_TERRY, too_long="truncate_left", **limits)(
+            [row_of(chosen="y" * 19, rejected="y" * 18)]
+        )
+    with pytest.raises(UserError, match="the text has 306 tokens, more than the model reads: 63"):
+        encoder_of(moved, BRADLEY_TERRY, max_prompt_tokens=99)([row_of(chosen="y" * 300, rejected="y")])
 
 
 def test_a_model_without_a_template_cannot_read_chats(moved: Policy) -> None:
