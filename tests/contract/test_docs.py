@@ -9,35 +9,45 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_cli.config.jobs import compose_config
+from rlhf_cli.config.jobs import compose_config, compose_for
+from rlhf_cli.verbs import find_verb
 from tests.scripts import load
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-COMMAND = re.compile(r"^(?:    |\s*\$ )rlhf train(.*?)(?:  +#.*|  +\S.*)?$", re.MULTILINE)
+COMMAND = re.compile(
+    r"^(?:    |\s*\$ )rlhf (train|sft|dpo|reward train)(?= |$)(.*?)(?: *&)?(?:  +\S.*)?$", re.MULTILINE
+)
+NOT_WHOLE = ("--help", "resume=", "...", "optimzer", "learning_rate")
+"""Parts of commands that are shown for their refusal, stand for others, or compose a saved config."""
 
 
 def commands() -> list[str]:
-    """The arguments of every `rlhf train` in README.md and in the help texts."""
+    """Every `rlhf train`, `sft`, `dpo` and `reward train` of the documents and of the help texts, without comments."""
     texts = [
-        (ROOT / "README.md").read_text(encoding="utf-8"),
-        (ROOT / "configs" / "hydra" / "help" / "train.yaml").read_text(encoding="utf-8"),
+        file.read_text(encoding="utf-8") for file in (*DOCUMENTS, ROOT / "configs" / "hydra" / "help" / "train.yaml")
     ]
-    found = {match.strip() for text in texts for match in COMMAND.findall(text)}
-    return sorted(one for one in found if not any(word in one for word in ("--help", "resume=", "optimzer", "optuna")))
+    each = (re.sub(r"\\\n *", "", text).replace("&& rlhf", "\n    rlhf") for text in texts)
+    found = {f"{verb} {rest.strip()}".strip() for text in each for verb, rest in COMMAND.findall(text)}
+    return sorted(one for one in found if not any(word in one for word in NOT_WHOLE))
 
 
 def test_there_are_commands() -> None:
-    assert len(commands()) >= 7
+    assert len(commands()) >= 60
 
 
-@pytest.mark.parametrize("arguments", commands())
-def test_every_command_composes(arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = shlex.split(arguments)
+@pytest.mark.parametrize("command", commands())
+def test_every_command_composes(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verb = find_verb(command.split())
+    assert verb is not None
+    words = shlex.split(command.removeprefix(verb.words).partition("--compare-at")[0])
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my-run.yaml").write_text(example())
-    first_of_each = [word.split(",")[0] for word in words if word != "-m" and not word.startswith("seeds=")]
-    assert compose_config(first_of_each).steps > 0
+    for name in ("my-run.yaml", "run.yaml"):
+        (tmp_path / name).write_text(example())
+    if "-m" in words:  # a point of the sweep
+        words = [word.split(",")[0] for word in words if not ({"-m", "("} & {word, *word} or "seeds=" in word)]
+        words = [word for word in words if not word.startswith("hydra")]
+    assert compose_for(verb, words).steps > 0
 
 
 def example() -> str:
