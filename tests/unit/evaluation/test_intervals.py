@@ -54,6 +54,11 @@ def test_tails_in_closed_form(t: float) -> None:
     assert t_tail(t, 4) == pytest.approx(1 - sine * (3 - sine**2) / 2, rel=1e-6, abs=1e-15)
 
 
+def test_a_tail_is_no_rest_of_one() -> None:
+    # of 4 degrees with u = 4 / (4 + t^2): 3 u^2 / 8 + ..., which is 6 / t^4
+    assert t_tail(1e4, 4) == pytest.approx(6e-16, rel=1e-6)
+
+
 @pytest.mark.parametrize("degrees", [10_000, 3e5, 1e7])
 @pytest.mark.parametrize("z", [0.5, 1.959964, 4.0])
 def test_many_degrees_are_nearly_normal(degrees: float, z: float) -> None:
