@@ -12,7 +12,7 @@ from rlhf_cli.data.order import PartSize, prompts_of_step
 from rlhf_cli.errors import EXIT_DATA, EXIT_USAGE, UserError
 from rlhf_cli.models.policy import Policy
 from rlhf_cli.prompts import encoding as prompts
-from rlhf_cli.prompts.encoding import Fit, Prompts, encode
+from rlhf_cli.prompts.encoding import Fit, Prompts, encode, encode_held_out
 from rlhf_cli.prompts.rows import Rows
 from rlhf_cli.types import Message, Prompt, PromptRow
 from tests.unit.support import Recorder, config_of, data_fields, rows_of
@@ -164,6 +164,21 @@ def test_one_held_out_prompt_is_too_few(moved: Policy) -> None:
     with pytest.raises(UserError, match=r"^1 held-out prompt left, and an evaluation needs two") as caught:
         encoded(moved, rows(1, 1), rows(1, 20), Recorder(), eval_path="e.jsonl", **limits)
     assert caught.value.where == "e.jsonl"
+    assert caught.value.fix == "raise data.max_prompt_tokens, or switch evaluation off (evaluate.every=0)"
+
+
+@pytest.mark.parametrize(
+    ("too_long", "kept", "note"),
+    [
+        ("drop", [3, 2], "data: 5 rows; 1 longer than 10 tokens left out; 2 to train on, 2 held out"),
+        ("truncate_left", [3, 10, 2], "1 of 3 prompts lose their beginning: their last 10 tokens are used"),
+    ],
+)
+def test_the_held_out_prompts_alone(too_long: str, kept: list[int], note: str, moved: Policy) -> None:
+    given, watch = rows_of(rows(4, 60), rows(3, 20, 2), max_prompt_tokens=10, too_long=too_long), Recorder()
+    found = encode_held_out(given, moved.encoder, moved.context, config_of(), watch)
+    assert [len(prompt.tokens) for prompt in found] == kept
+    assert watch.notes == [note]
 
 
 def test_too_few_training_prompts_are_left(moved: Policy) -> None:

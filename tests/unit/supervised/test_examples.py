@@ -51,6 +51,10 @@ def test_rows_that_are_too_long_are_counted_and_are_no_part_of_the_order(moved: 
     assert reporter.notes == ["data: 8 rows; 2 too long left out; 4 to train on, 2 held out"]
     with pytest.raises(UserError, match="tokens, more than max_new_tokens=5"):
         encode_examples(rows_of(TRAIN, HELD_OUT), moved, config, Recorder())
+    with pytest.raises(UserError, match=r"^1 held-out row left, and an evaluation needs two") as caught:
+        encode_examples(rows_of(TRAIN, HELD_OUT[:1]), moved, settings_of(SFT), Recorder())
+    fix = "raise max_new_tokens or data.max_prompt_tokens, or switch evaluation off (evaluate.every=0)"
+    assert caught.value.fix == fix
 
 
 @pytest.mark.parametrize("objective", [SFT, DPO, BRADLEY_TERRY])

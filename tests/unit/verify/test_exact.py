@@ -109,6 +109,18 @@ def test_the_sets_that_truncation_keeps(changes: dict[str, float], kept: list[in
     assert torch.isfinite(found).nonzero().flatten().tolist() == kept
 
 
+def test_what_is_not_truncated_is_whole_however_unlikely() -> None:
+    # 1 + exp(-50) is 1 in float64: the first token has all of the mass
+    logits = torch.tensor([0.0, -50.0], dtype=torch.float64)
+    assert torch.isfinite(exact._truncated(logits, PLAIN)).tolist() == [True, True]
+    assert torch.isfinite(exact._truncated(logits, replace(PLAIN, top_p=0.999))).tolist() == [True, False]
+
+
+def test_equals_of_the_most_likely_token_are_within_min_p() -> None:
+    even = torch.zeros(2, 3, dtype=torch.float64)
+    assert torch.isfinite(exact._truncated(even, replace(PLAIN, min_p=1.0))).all()
+
+
 @pytest.mark.parametrize("changes", [{}, {"temperature": 0.7, "top_k": 2}, {"ended_only": True, "length_penalty": 0.1}])
 def test_the_gradient_by_differences(changes: dict[str, float]) -> None:
     one, target = tables(), replace(PLAIN, **changes)
