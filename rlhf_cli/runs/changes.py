@@ -98,7 +98,7 @@ def _check_names(names: Collection[str], keys: Collection[str]) -> None:
     """Raise UserError for a name that no key has, nor begins with."""
     for name in names:
         if not any(is_under(key, (name,)) for key in keys):
-            near = difflib.get_close_matches(name, keys, n=1)
+            near = difflib.get_close_matches(name, keys)
             raise UserError(
                 f"unknown setting '{name}'" + (f"; did you mean {near[0]}?" if near else ""), where="resume_allow"
             )

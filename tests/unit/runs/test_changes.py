@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from rlhf_cli.errors import EXIT_RESUME, UserError
-from rlhf_cli.runs.changes import fingerprint, free_keys, is_free, resume_config
+from rlhf_cli.runs.changes import ASKING, fingerprint, free_keys, is_free, judging_groups, resume_config
 from tests.unit.supervised.support import SFT, settings_of
-from tests.unit.support import config_fields, config_of, tiny
+from tests.unit.support import config_fields, config_of, data_fields, tiny
 
 FREE = {
     "steps", "checkpoint", "evaluate.every", "evaluate.human", "evaluate.human_against", "log_samples", "time_limit",
@@ -31,6 +31,18 @@ def test_the_fingerprint_is_of_what_is_bound_and_of_evaluate() -> None:
     assert fingerprint(config_of(steps=99, seeds=2, display="json")) == own
     assert fingerprint(config_of(seed=1)) != own
     assert fingerprint(config_of(evaluate=config_fields()["evaluate"] | {"every": 1})) != own
+    a, b = ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert fingerprint(config_of(data=data_fields(where=a))) == fingerprint(config_of(data=data_fields(where=b)))
+
+
+def test_the_settings_by_which_evaluations_judge() -> None:
+    asking = [f"reward.{name}" for name in ASKING]
+    assert judging_groups(["seed", "data.path", "data.max_rows", "model.path", "reference.path", *asking]) == set()
+    judging = ["objective", "max_new_tokens", "reward.clip", "reward.parts.a.weight", "reference.kind"]
+    found = judging_groups([*asking, *judging, "data.too_long", "data.max_prompt_tokens"])
+    assert found == {"objective", "max_new_tokens", "reward", "reference", "data"}
+    assert judging_groups(["reward.parts.a.url", "objective.margin"]) == {"objective"}
+    assert judging_groups(["data.max_prompt_tokens"]) == judging_groups(["data.too_long"]) == {"data"}
 
 
 class TestChanges:
@@ -59,7 +71,8 @@ class TestChanges:
 
     def test_shards_stay_as_they_were_dealt_and_processes_may_change(self) -> None:
         saved = config_of(prompts_per_step=4, shards=4, processes=4)
-        assert resume_config(saved, config_of(prompts_per_step=4, shards="auto", processes=2)).shards == 4
+        for processes in (2, 4):
+            assert resume_config(saved, config_of(prompts_per_step=4, shards="auto", processes=processes)).shards == 4
         with pytest.raises(UserError, match="shards: 4 -> 2"):
             resume_config(saved, config_of(prompts_per_step=4, shards=2))
 

@@ -14,8 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_cli.evaluation.evaluation import Evaluation, compare
+from rlhf_cli.runs.binding import CHANGED, write_record
 from rlhf_cli.runs.json_files import read_object, read_rows
-from rlhf_cli.runs.reading import compare_if_paired, read_first_and_last, read_metrics, read_run
+from rlhf_cli.runs.reading import (
+    compare_if_paired,
+    read_evaluation,
+    read_evaluations,
+    read_first_and_last,
+    read_metrics,
+    read_run,
+    why_not_compared,
+)
 from rlhf_cli.runs.result import Result
 from tests.unit.evaluation.samples import AFTER, BEFORE
 from tests.unit.runs.samples import CONFIG
@@ -91,6 +100,44 @@ def test_an_evaluation_of_which_a_part_is_missing_or_null_is_passed_over(key: st
 def test_the_reference_is_the_evaluation_of_step_0_alone(run: Path) -> None:
     put(run / "evaluations.jsonl", [AFTER.row()])
     assert (read_run(run).first, read_run(run).last) == (None, AFTER)
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "last", "kept"),
+    [
+        ({}, 0, 8, [0, 4, 8]),
+        ({"reward": 0}, None, 8, [4, 8]),
+        ({"reward": 3}, None, 8, [4, 8]),
+        ({"reward": 3, "data": 4}, None, 8, [8]),
+        ({"reward": 8}, None, None, []),
+    ],
+)
+def test_evaluations_up_to_a_change_are_compared_with_no_later_one(
+    changes: dict[str, int], first: int | None, last: int | None, kept: list[int], run: Path
+) -> None:
+    write_record(run, {CHANGED: changes})
+    found = read_first_and_last(run)
+    assert [one and one.step for one in found] == [first, last]
+    assert [one.step for one in read_evaluations(run)] == kept
+
+
+def test_why_there_is_nothing_to_compare() -> None:
+    said = "data and reward changed after step 4, and the evaluations with it"
+    assert why_not_compared({CHANGED: {"data": 2, "reward": 4}}) == said
+    for record in ({}, {CHANGED: {}}, {CHANGED: [4]}):
+        assert why_not_compared(record) == "evaluations.jsonl lacks the first or the last evaluation"
+
+
+def test_the_evaluation_of_one_step(run: Path) -> None:
+    assert [read_evaluation(run, step) for step in (0, 4)] == [BEFORE, AFTER]
+    assert [read_evaluation(run, step) for step in (1, 12)] == [None, None]
+
+
+def test_only_the_first_line_may_be_the_reference(run: Path) -> None:
+    put(run / "evaluations.jsonl", [AFTER.row(), BEFORE.row()])
+    assert read_first_and_last(run) == (None, AFTER)
+    put(run / "evaluations.jsonl", [BEFORE.row(), replace(AFTER, step=1).row()])
+    assert read_first_and_last(run) == (BEFORE, replace(AFTER, step=1))
 
 
 def test_pairs(run: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from rlhf_cli.errors import EXIT_RESUME, Stopped, UserError
 from rlhf_cli.runs.binding import write_record
 from rlhf_cli.runs.checkpoint import publish
-from rlhf_cli.runs.folder import ADAPTER, CONFIG, HYDRA, LOCK, METRICS, REWARD_LOG
+from rlhf_cli.runs.folder import ADAPTER, CONFIG, HYDRA, LOCK, METRICS, RANKS, RECORD, REWARD_LOG
 from rlhf_cli.runs.lock import hold
 from rlhf_cli.runs.result import Result
 from rlhf_cli.runs.resume import (
@@ -224,7 +224,7 @@ def test_files_of_others_are_found_beside_what_a_start_may_leave(tmp_path: Path,
     assert find_foreign(tmp_path) is None
     assert find_foreign(tmp_path / "nowhere") is None
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text('{"mine": 1}')
+    (tmp_path / name).write_text("1")
     assert find_foreign(tmp_path) == name.partition("/")[0]
     (tmp_path / CONFIG).write_text('{"steps": 1, "reward": {}, "algorithm": {}}')  # a start that was killed
     assert find_foreign(tmp_path) is None
@@ -239,7 +239,7 @@ def test_the_saved_config_is_plain_data(tmp_path: Path) -> None:
     assert read_config(make_run(tmp_path / "run")) == config_fields(steps=10)
 
 
-@pytest.mark.parametrize("content", [None, b"{", b"\xff"])
+@pytest.mark.parametrize("content", [None, b"{", b"[]", b"\xff"])
 def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "config.json").write_bytes(content)
@@ -257,6 +257,7 @@ def test_an_exported_adapter_is_that_of_its_checkpoint(tmp_path: Path) -> None:
     (tmp_path / CONFIG).write_text(json.dumps(config_fields(steps=3)))
     Result(step=3, beta=0.1, prompts=0, samples=1, comparison=None, optimum=None, texts=()).write(tmp_path)
     assert find_adapter(tmp_path) == (tmp_path / ADAPTER, tmp_path)
+    assert is_exported(tmp_path)
     checkpoint = tmp_path / "checkpoints" / "step-00000003"
     for content, what in ((b"weightz", "is not what the run saved"), (None, "is missing")):
         file = tmp_path / ADAPTER / "adapter_model.safetensors"
@@ -267,7 +268,28 @@ def test_an_exported_adapter_is_that_of_its_checkpoint(tmp_path: Path) -> None:
             f"adapter_model.safetensors {what} ({tmp_path / ADAPTER}); fix: name the checkpoint: {checkpoint}"
         )
         assert caught.value.exit_code == EXIT_RESUME
+        assert not is_exported(tmp_path)
     assert find_adapter(checkpoint) == (checkpoint, tmp_path)
+
+
+def test_the_adapter_of_a_run_is_its_export_until_the_run_goes_on(tmp_path: Path) -> None:
+    """It exported that of step 3 at its end, step 6, and was resumed up to step 8."""
+    run = make_run(tmp_path / "run", total=6)
+    for step in (3, 6):
+        publish(run / "checkpoints", step, {"adapter_model.safetensors": bytes(step)})
+    (run / "result.json").write_text('{"task": "sft", "step": 6, "exported": 3}')
+    final = run / ADAPTER
+    final.mkdir()
+    (final / "adapter_model.safetensors").write_bytes(bytes(3))
+    assert find_adapter(run) == find_adapter(final) == (final, run)
+    assert is_exported(run)
+    newest = publish(run / "checkpoints", 8, {"adapter_model.safetensors": bytes(8)})
+    assert find_adapter(run) == (newest, run)
+    (final / "adapter_model.safetensors").write_bytes(bytes(4))
+    assert find_adapter(final) == (final, run)  # of which the newest checkpoint knows nothing
+    assert not is_exported(run)
+    (run / "result.json").unlink()
+    assert find_adapter(run) == (newest, run)
 
 
 class TestStub:
@@ -288,6 +310,14 @@ class TestStub:
         self.begin(tmp_path / "out")
         with pytest.raises(type(ending)), remove_stub_on_failure(tmp_path / "out"):
             raise ending
+        assert list(tmp_path.iterdir()) == []
+
+    def test_so_is_one_of_several_processes_that_hydra_did_not_begin(self, tmp_path: Path) -> None:
+        (tmp_path / "out" / RANKS).mkdir(parents=True)
+        for name in (f"{RANKS}/1.log", RECORD):
+            (tmp_path / "out" / name).touch()
+        with pytest.raises(UserError), remove_stub_on_failure(tmp_path / "out"):
+            raise UserError("no")
         assert list(tmp_path.iterdir()) == []
 
     def test_so_are_more_files_of_the_attempt(self, tmp_path: Path) -> None:
